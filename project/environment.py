@@ -1,0 +1,114 @@
+"""Reads settings from the environment, strictly: what is missing or wrong stops the start and says how to mend it.
+
+django-environ's own casts are lenient (a mistyped boolean is false, "12abc" is 12.0, a value that begins with "$" names
+another variable), so only its reading of files and of database URLs is used. No message repeats a value, which may be
+secret.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_YES_OR_NO = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+
+
+class Environment:
+    """The process environment, which wins over the file. `names` collects every name that was asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def read_file(self, path: str | Path) -> None:
+        environ.Env.read_env(path)
+
+    def text(self, name: str, default: str | None = None, *, mend: str = "") -> str:
+        """The value, or the default where it is missing or empty; without a default it is required."""
+        self.names.add(name)
+        value = os.environ.get(name, "").strip()
+        if value:
+            return value
+        if default is None:
+            raise _improper(f"The setting {name} is missing. {mend}")
+        return default
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            raise _wrong(name, f"It is one of: {', '.join(choices)}.")
+        return value
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        value = self.text(name, "on" if default else "off").lower()
+        if value not in _YES_OR_NO:
+            raise _wrong(name, "It is either on or off.")
+        return _YES_OR_NO[value]
+
+    def names_in(self, name: str, default: str) -> list[str]:
+        """A list, separated by commas."""
+        return [part.strip() for part in self.text(name, default).split(",") if part.strip()]
+
+    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+        try:
+            value = int(self.text(name, str(default)))
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise _wrong(name, f"It is a whole number, {least} or more (the default is {default}).")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        try:
+            value = float(self.text(name, str(default)))
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise _wrong(name, f"It is a number of seconds, more than 0 (the default is {default:g}).")
+        return value
+
+    def base_url(self, name: str, *, mend: str) -> str:
+        """An http or https address without credentials, and without a slash at its end."""
+        value = self.text(name, mend=mend)
+        try:
+            parts = urlsplit(value)
+            right = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+            _ = parts.port  # Raises when it is no number.
+        except ValueError:
+            right = False
+        if not right or parts.query or parts.fragment:
+            raise _wrong(
+                name, "It is an address such as https://upstream.example/v1, without user, password, query or fragment."
+            )
+        return value.rstrip("/")
+
+    def database(self, name: str, default: str) -> dict[str, Any]:
+        """Django's settings of one database, SQLite or PostgreSQL."""
+        url = self.text(name, default)
+        wrong = _wrong(
+            name,
+            "It is sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME; in the user and the password, characters"
+            " such as @ and / are written as %40 and %2F.",
+        )
+        if not url.startswith(("sqlite:///", "postgres://", "postgresql://")):
+            raise wrong
+        try:
+            config: dict[str, Any] = environ.Env.db_url_config(url)
+        except ValueError:
+            raise wrong from None
+        if not config["NAME"]:
+            raise wrong
+        return config
+
+
+def _wrong(name: str, mend: str) -> ImproperlyConfigured:
+    return _improper(f"The setting {name} is wrong. {mend}")
+
+
+def _improper(fault: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(
+        f"{fault.strip()} Set it in the environment or in the file .env; .env.example lists every setting, and"
+        " docs/operations.md explains each."
+    )

@@ -1,0 +1,209 @@
+"""Settings, all from the environment: .env.example lists them, docs/operations.md explains them."""
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.csp import CSP
+
+from project.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Environment()
+env.read_file(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+
+# Security
+
+SECRET_KEY = env.text("SECRET_KEY", mend="It is a long random text that nobody else knows; `make run` writes one.")
+DEBUG = env.switch("DEBUG", default=False)
+ALLOWED_HOSTS = env.names_in("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+
+# One switch for everything that needs a proxy in front which speaks HTTPS, and which sets X-Forwarded-Proto itself.
+HTTPS = env.switch("HTTPS", default=False)
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz)$"]  # Probes come from inside, over plain HTTP.
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+X_FRAME_OPTIONS = "DENY"
+
+# The two exceptions are the admin theme's: Alpine evaluates attributes, and it sets styles on elements.
+SECURE_CSP = {
+    "default-src": [CSP.SELF],
+    "script-src": [CSP.SELF, CSP.UNSAFE_EVAL],
+    "style-src": [CSP.SELF, CSP.UNSAFE_INLINE],
+    "frame-ancestors": [CSP.NONE],
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# The parts
+
+INSTALLED_APPS = [
+    "runsadmin",  # First: its templates and commands win over those of the others.
+    "unfold",  # Has to come before django.contrib.admin.
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_tasks_db",
+    "rest_framework",
+    "knox",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "project.middleware.CompressionMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# The database. Connections are kept open; every thread has one of its own, so that a pool would add nothing.
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASE: dict[str, Any] = env.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}")
+DATABASE |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASE["NAME"] = BASE_DIR / DATABASE["NAME"]
+    # A transaction takes the write lock when it begins: one that asks for it halfway gets "database is locked" at once.
+    DATABASE["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+DATABASES = {"default": DATABASE}
+
+# The background engine
+
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+
+# REST
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "runsadmin.api.problems.exception_handler",
+}
+REST_KNOX = {"TOKEN_TTL": timedelta(days=90)}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "runsadmin",
+    "OAS_VERSION": "3.1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# Logging: to stderr, where whatever runs the process collects it.
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {
+        "handlers": ["stderr"],
+        "level": env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+    },
+    # Django's own handlers would print each line twice with DEBUG, and mail it without.
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}
+
+# runsadmin
+
+
+def connection_from(alias: str) -> dict[str, Any]:
+    """The options of one connection: `default` reads RUNSADMIN_UPSTREAM_URL, `eu` reads RUNSADMIN_UPSTREAM_EU_URL, …"""
+    prefix = "RUNSADMIN_UPSTREAM_" if alias == "default" else f"RUNSADMIN_UPSTREAM_{alias.upper()}_"
+    url = env.base_url(f"{prefix}URL", mend=f"It is the base address of connection {alias!r}, version included: …/v1.")
+    auth = env.choice(f"{prefix}AUTH", ("bearer", "api-key", "azure-identity"), "bearer")
+    return {
+        "URL": url,
+        "AUTH": auth,
+        "API_KEY": env.text(
+            f"{prefix}API_KEY",
+            "" if auth == "azure-identity" else None,
+            mend=f"It is the key of the connection {alias!r}, which the upstream gave you.",
+        ),
+        "API_VERSION": env.text(f"{prefix}API_VERSION", ""),
+        "ORGANIZATION": env.text(f"{prefix}ORGANIZATION", ""),
+        "PROJECT": env.text(f"{prefix}PROJECT", ""),
+        "CONNECT_TIMEOUT": env.seconds(f"{prefix}CONNECT_TIMEOUT", 3),
+        "READ_TIMEOUT": env.seconds(f"{prefix}READ_TIMEOUT", 10),
+        "CONCURRENCY": env.integer(f"{prefix}CONCURRENCY", 16, least=1),
+        "REQUESTS_PER_MINUTE": env.integer(f"{prefix}REQUESTS_PER_MINUTE", 0),
+    }
+
+
+_aliases = env.names_in("RUNSADMIN_CONNECTIONS", "default")
+if not all(re.fullmatch(r"[a-z][a-z0-9_]*", alias) for alias in _aliases):
+    raise ImproperlyConfigured(
+        "The setting RUNSADMIN_CONNECTIONS is wrong. It names the connections, separated by commas, in lower-case"
+        " letters, digits and underscores, such as default,eu; the settings of `eu` then begin with RUNSADMIN_UPSTREAM_EU_."
+    )
+RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in _aliases}
+
+RUNSADMIN_HOLD = env.switch("RUNSADMIN_HOLD", default=False)
+RUNSADMIN_PUSH_WAIT = env.seconds("RUNSADMIN_PUSH_WAIT", 10)
+RUNSADMIN_MAX_ATTEMPTS = env.integer("RUNSADMIN_MAX_ATTEMPTS", 8, least=1)
+RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
+RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
+RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
+RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, least=1024)

@@ -1,0 +1,38 @@
+"""The project's settings as the tests need them. Of the developer's .env and environment only DATABASE_URL counts."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+for name in list(os.environ):
+    if name.startswith("RUNSADMIN_"):
+        del os.environ[name]
+os.environ |= {
+    "ENV_FILE": os.devnull,
+    "SECRET_KEY": "only-for-tests-" + "x" * 50,
+    "DEBUG": "off",
+    "HTTPS": "off",
+    "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
+    "RUNSADMIN_UPSTREAM_URL": "http://127.0.0.1:9/v1",  # Nobody answers there: who needs an upstream starts one.
+    "RUNSADMIN_UPSTREAM_API_KEY": "key-of-the-tests",
+}
+
+from project.settings import *  # noqa: E402, F403
+from project.settings import DATABASE  # noqa: E402
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# Static files straight from the apps: nothing has been collected.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_AUTOREFRESH = True
+WHITENOISE_USE_FINDERS = True
+
+if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
+    # A file, since the threads and processes of a test have to see the same data; one folder per process of pytest.
+    folder = tempfile.mkdtemp(prefix="runsadmin-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    DATABASE["TEST"] = {"NAME": f"{folder}/db.sqlite3"}
