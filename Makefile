@@ -11,18 +11,31 @@ export PYTHONUNBUFFERED := 1
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE
 
-PYTHON ?= $(shell scripts/find-python)
-export PORT ?= 8000
-export SANDBOX_PORT ?= 8001
-
 run: .venv/base.stamp
-	exec scripts/run
+	exec python scripts/run.py
 
+# Every line is a process of its own, so that it gets the SIGTERM that make gets.
 test: check
-	exec scripts/test
+	@echo; echo "== The tests, on SQLite, the browser's among them"
+	python -m tests.chromium
+	pytest -n 2
+	@echo; echo "== The tests again, on PostgreSQL: all but those of the browser and of the sandbox, which use no database"
+	python -m tests.postgres pytest -n 2 $(filter-out tests/browser/ tests/sandbox/ tests/__pycache__/, \
+		$(wildcard tests/*/ tests/test_*.py))
+
+# As in production: whatever the machine's own settings are.
+PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \
+	ALLOWED_HOSTS=runs.example.org RUNSADMIN_UPSTREAM_URL=https://upstream.example/v1 RUNSADMIN_UPSTREAM_API_KEY=none
 
 check: .venv/dev.stamp
-	exec scripts/check
+	@echo "== Style, types, layers, migrations, settings"
+	ruff check --quiet
+	ruff format --check --quiet
+	mypy
+	lint-imports
+	$(PRODUCTION) python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) python manage.py check --deploy --fail-level WARNING
+	! grep -rn SILENCED_SYSTEM_CHECKS --include='*.py' .  --exclude-dir=.venv
 
 UV := uv pip
 COMPILE := $(UV) compile --quiet --python .venv/bin/python --universal --generate-hashes \
@@ -37,7 +50,7 @@ lock: .venv/uv.stamp
 # Stamps: a lock file that is newer than its stamp is installed again.
 
 .venv/uv.stamp: requirements/uv.txt
-	"$(PYTHON)" -m venv .venv
+	python=$$(scripts/find-python) && "$$python" -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	touch $@
 

@@ -89,8 +89,8 @@ class Environment:
         url = self.text(name, default)
         wrong = _wrong(
             name,
-            "It is sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME; in the user and the password, characters"
-            " such as @ and / are written as %40 and %2F.",
+            "It is sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME; in the user and the password,"
+            " characters such as @ and / are written as %40 and %2F.",
         )
         if not url.startswith(("sqlite:///", "postgres://", "postgresql://")):
             raise wrong

