@@ -1,0 +1,333 @@
+"""The calls of the Assistants API: threads, runs and steps."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from runsadmin.sandbox import refusals
+from runsadmin.sandbox.identifiers import new_id
+from runsadmin.sandbox.messages import Answer, Json, Request
+from runsadmin.sandbox.refusals import Refusal
+from runsadmin.sandbox.sandbox import Sandbox
+from runsadmin.sandbox.steps import steps_of
+from runsadmin.sandbox.store import Record, Run, Thread, new_thread
+from runsadmin.sandbox.timeline import Key, Timeline
+
+type Call = Callable[..., Answer]  # (sandbox, request, *ids in the path)
+
+DEFAULT_MODEL = "gpt-4o"
+RUN_LIFETIME = 600  # An upstream gives up on a run after ten minutes.
+
+
+def handle(sandbox: Sandbox, request: Request) -> Answer:
+    """Answers one call. What it changes is kept before this returns."""
+    settings = sandbox.settings
+    try:
+        if settings.redirect_to is not None:
+            return Answer(302, b"", {"location": settings.redirect_to})
+        if settings.not_found_for_all:
+            raise refusals.unknown_url(request.method, request.path)
+        check_key(sandbox, request)
+        if not sandbox.allows_another_request():
+            raise refusals.too_many_requests(settings.retry_after)
+        calls, ids = find(request, lists_threads=settings.lists_threads)
+        call = calls.get(request.method)
+        if call is None:
+            raise refusals.wrong_method(request.method, request.path, ", ".join(calls))
+        if request.body is None:
+            raise refusals.too_large()
+        return call(sandbox, request, *ids)
+    except Refusal as refusal:
+        return refusal.answer()
+
+
+def find(request: Request, *, lists_threads: bool) -> tuple[dict[str, Call], list[str]]:
+    """The calls that exist at this path, by method, and the ids in it."""
+    match request.parts:
+        case ["v1", "threads"]:
+            return ({"GET": list_threads} if lists_threads else {}) | {"POST": create_thread}, []
+        case ["v1", "threads", thread]:
+            return {"GET": get_thread, "POST": modify_thread, "DELETE": delete_thread}, [thread]
+        case ["v1", "threads", thread, "runs"]:
+            return {"GET": list_runs, "POST": create_run}, [thread]
+        case ["v1", "threads", thread, "runs", run]:
+            return {"GET": get_run, "POST": modify_run}, [thread, run]
+        case ["v1", "threads", thread, "runs", run, "cancel"]:
+            return {"POST": cancel_run}, [thread, run]
+        case ["v1", "threads", thread, "runs", run, "steps"]:
+            return {"GET": list_steps}, [thread, run]
+        case ["v1", "threads", thread, "runs", run, "steps", step]:
+            return {"GET": get_step}, [thread, run, step]
+    raise refusals.unknown_url(request.method, request.path)
+
+
+def check_key(sandbox: Sandbox, request: Request) -> None:
+    settings = sandbox.settings
+    if settings.api_key is None:
+        return
+    if settings.auth == "api-key":
+        key = request.headers.get("api-key", "")
+    else:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else ""
+    if not key:
+        raise refusals.no_key(settings.auth)
+    if key != settings.api_key:
+        raise refusals.wrong_key()
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def list_threads(sandbox: Sandbox, request: Request) -> Answer:
+    return page(request, "thread", sandbox.store.timeline, sandbox.store.threads)
+
+
+def create_thread(sandbox: Sandbox, request: Request) -> Answer:
+    body = read(request, frozenset({"messages", "metadata", "tool_resources"}))
+    thread = new_thread(new_id("thread"), time.time())
+    thread["metadata"] = read_metadata(sandbox, body) or {}
+    thread["tool_resources"] = body.get("tool_resources") or {}
+    sandbox.store.put(threads=[thread])
+    return Answer.json(thread)
+
+
+def get_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+    return Answer(200, find_thread(sandbox, thread_id).body)
+
+
+def modify_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+    body = read(request, frozenset({"metadata", "tool_resources"}))
+    metadata = read_metadata(sandbox, body)
+    thread = find_thread(sandbox, thread_id).load()
+    if metadata is not None:
+        thread["metadata"] = modified(sandbox, thread.get("metadata") or {}, metadata)
+    if body.get("tool_resources") is not None:
+        thread["tool_resources"] = body["tool_resources"]
+    sandbox.store.put(threads=[thread])
+    return Answer.json(thread)
+
+
+def delete_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+    find_thread(sandbox, thread_id)
+    sandbox.store.remove_thread(thread_id)
+    return Answer.json({"id": thread_id, "object": "thread.deleted", "deleted": True})
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+# The options of a run that are copied as they are given, with what they are when they are not.
+RUN_OPTIONS: Json = {
+    "model": DEFAULT_MODEL,
+    "instructions": "",
+    "tools": [],
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "max_prompt_tokens": None,
+    "max_completion_tokens": None,
+    "truncation_strategy": {"type": "auto", "last_messages": None},
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "response_format": "auto",
+}
+CREATE_RUN = frozenset(
+    {
+        *RUN_OPTIONS,
+        "assistant_id",
+        "metadata",
+        "additional_instructions",
+        "additional_messages",
+        "reasoning_effort",
+        "stream",
+    }
+)
+
+
+def list_runs(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+    return page(request, "run", find_thread(sandbox, thread_id).runs, sandbox.store.runs)
+
+
+def get_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+    return Answer(200, find_run(sandbox, thread_id, run_id).body)
+
+
+def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+    body = read(request, CREATE_RUN)
+    if "assistant_id" not in body:
+        raise refusals.missing("assistant_id")
+    if not isinstance(body["assistant_id"], str):
+        raise refusals.wrong_type("assistant_id", "a string", body["assistant_id"])
+    if body.get("stream"):
+        raise Refusal("The sandbox does not stream.", param="stream")
+    for param in ("max_prompt_tokens", "max_completion_tokens"):
+        if (value := body.get(param)) is not None:
+            if type(value) is not int:
+                raise refusals.wrong_type(param, "an integer", value)
+            refusals.check_integer(param, value, least=256)
+    metadata = read_metadata(sandbox, body)
+    find_thread(sandbox, thread_id)
+
+    now = int(time.time())
+    run = {
+        "id": new_id("run"),
+        "object": "thread.run",
+        "created_at": now,
+        "thread_id": thread_id,
+        "assistant_id": body["assistant_id"],
+        "status": "queued",
+        "required_action": None,
+        "last_error": None,
+        "expires_at": now + RUN_LIFETIME,
+        "started_at": None,
+        "cancelled_at": None,
+        "failed_at": None,
+        "completed_at": None,
+        "incomplete_details": None,
+        "usage": None,
+        "metadata": metadata or {},
+    }
+    run |= {name: default if body.get(name) is None else body[name] for name, default in RUN_OPTIONS.items()}
+    sandbox.store.put(runs=[run])
+    return Answer.json(run)
+
+
+def modify_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+    body = read(request, frozenset({"metadata"}))
+    metadata = read_metadata(sandbox, body)
+    record = find_run(sandbox, thread_id, run_id)
+    if sandbox.settings.refuse_active and record.status in ("queued", "in_progress"):
+        raise refusals.cannot("update", record.status)
+    if metadata is None:
+        return Answer(200, record.body)
+    run = record.load()
+    run["metadata"] = modified(sandbox, run.get("metadata") or {}, metadata)
+    sandbox.store.put(runs=[run])
+    return Answer(200, sandbox.store.runs[run_id].body)
+
+
+def cancel_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+    record = find_run(sandbox, thread_id, run_id)
+    if record.status not in ("queued", "in_progress", "requires_action"):
+        raise refusals.cannot("cancel", record.status)
+    run = record.load() | {"status": "cancelling", "required_action": None}
+    sandbox.store.put(runs=[run])
+    return Answer.json(run)
+
+
+# --- steps --------------------------------------------------------------------------------------------------------
+
+
+def list_steps(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+    steps = steps_of(find_run(sandbox, thread_id, run_id).load())
+    timeline = Timeline()
+    records = {}
+    for number, step in enumerate(steps):
+        record = Record(step["id"], orjson.dumps(step), (step["created_at"], number, step["id"]))
+        records[record.id] = record
+        timeline.add(record.key)
+    return page(request, "run step", timeline, records)
+
+
+def get_step(sandbox: Sandbox, request: Request, thread_id: str, run_id: str, step_id: str) -> Answer:
+    for step in steps_of(find_run(sandbox, thread_id, run_id).load()):
+        if step["id"] == step_id:
+            return Answer.json(step)
+    raise refusals.not_found("run step", step_id)
+
+
+# --- what the calls share -----------------------------------------------------------------------------------------
+
+
+def find_thread(sandbox: Sandbox, id: str) -> Thread:
+    thread = sandbox.store.threads.get(id)
+    if thread is None:
+        raise refusals.not_found("thread", id)
+    return thread
+
+
+def find_run(sandbox: Sandbox, thread_id: str, id: str) -> Run:
+    find_thread(sandbox, thread_id)
+    run = sandbox.store.runs.get(id)
+    if run is None or run.thread_id != thread_id:
+        raise refusals.not_found("run", id)
+    return run
+
+
+def read(request: Request, properties: frozenset[str]) -> Json:
+    """The body: a JSON object with no other properties. None at all is an empty one."""
+    try:
+        body = orjson.loads(request.body) if request.body else {}
+    except orjson.JSONDecodeError:
+        raise refusals.not_json() from None
+    if not isinstance(body, dict):
+        raise refusals.wrong_type("body", "an object", body)
+    refusals.check_properties(body, properties)
+    return body
+
+
+def read_metadata(sandbox: Sandbox, body: Json) -> Json | None:
+    """None where it is absent or null: both leave the map that is there alone."""
+    metadata = body.get("metadata")
+    if metadata is None:
+        return None
+    if not isinstance(metadata, dict):
+        raise refusals.wrong_type("metadata", "an object", metadata)
+    if sandbox.settings.check_limits:
+        refusals.check_metadata(metadata)
+    return metadata
+
+
+def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
+    """What is stored after a modification, by the kind of upstream that we play."""
+    match sandbox.settings.modify:
+        case "replace":
+            return given
+        case "merge":
+            merged = stored | given
+            if sandbox.settings.check_limits:
+                refusals.check_metadata(merged)
+            return merged
+        case "scramble":
+            return {key: str(value)[::-1] for key, value in given.items()} | {"scrambled": "yes"}
+
+
+def page(request: Request, kind: str, timeline: Timeline, records: dict[str, Any]) -> Answer:
+    query = request.query
+    ids, has_more = timeline.page(
+        limit=read_limit(query.get("limit", "20")),
+        descending=read_order(query.get("order", "desc")) == "desc",
+        after=read_place(query.get("after"), kind, timeline, records),
+        before=read_place(query.get("before"), kind, timeline, records),
+    )
+    head = orjson.dumps({"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more})
+    data = b",".join([records[id].body for id in ids])
+    return Answer(200, b'{"object":"list","data":[' + data + b"]," + head[1:])
+
+
+def read_limit(value: str) -> int:
+    try:
+        limit = int(value)
+    except ValueError:
+        raise refusals.wrong_type("limit", "an integer", value) from None
+    refusals.check_integer("limit", limit, least=1, most=100)
+    return limit
+
+
+def read_order(value: str) -> str:
+    if value not in ("asc", "desc"):
+        message = f"Invalid value: '{value}'. Supported values are: 'asc' and 'desc'."
+        raise Refusal(message, code="invalid_value", param="order")
+    return value
+
+
+def read_place(id: str | None, kind: str, timeline: Timeline, records: dict[str, Any]) -> Key | None:
+    """The place of this id in this list: a run of another thread has none."""
+    if id is None:
+        return None
+    record = records.get(id)
+    if record is None or record.key not in timeline:
+        raise Refusal(f"No {kind} found with id '{id}'.", param="after")
+    key: Key = record.key
+    return key

@@ -1,0 +1,84 @@
+"""What the API was asked, for tests to look at."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from runsadmin.sandbox.messages import Json, Request
+
+KEPT_ENTRIES = 100_000
+
+# No other header is kept: one of them may be a secret.
+KEPT_HEADERS = (
+    "accept",
+    "content-type",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "user-agent",
+    "x-request-id",
+)
+
+
+@dataclass(slots=True)
+class Entry:
+    n: int
+    at: float
+    request: Request
+    request_id: str
+    answered_at: float | None = None
+    status: int | None = None  # None: no answer yet, or never.
+    fault: str | None = None
+    kept: bool = False
+
+    def to_json(self) -> Json:
+        request = self.request
+        headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
+        if "authorization" in request.headers:
+            headers["authorization"] = request.headers["authorization"].partition(" ")[0]
+        return {
+            "n": self.n,
+            "at": self.at,
+            "answered_at": self.answered_at,
+            "method": request.method,
+            "path": request.path,
+            "query": request.query,
+            "headers": headers,
+            "body": readable(request.body),
+            "status": self.status,
+            "request_id": self.request_id,
+            "fault": self.fault,
+            "kept": self.kept,
+        }
+
+
+def readable(body: bytes | None) -> Any:
+    """The JSON value, the text where it is not JSON, null where there was none (or too much of it)."""
+    if not body:
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace")
+
+
+class Log:
+    """The latest entries. The numbers go on when it is cleared, so that `after` never means two things."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)
+        self.last = 0
+
+    def receive(self, request: Request, at: float, request_id: str) -> Entry:
+        self.last += 1
+        entry = Entry(self.last, at, request, request_id)
+        self._entries.append(entry)
+        return entry
+
+    def after(self, n: int) -> list[Json]:
+        return [entry.to_json() for entry in self._entries if entry.n > n]
+
+    def clear(self) -> None:
+        self._entries.clear()

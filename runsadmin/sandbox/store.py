@@ -1,0 +1,209 @@
+"""The threads and runs that the sandbox holds, in memory and in a file that outlasts it.
+
+A record is kept as the JSON text that is sent: it is encoded once, when it changes, and reading it costs nothing.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from runsadmin.sandbox.messages import Json
+from runsadmin.sandbox.timeline import Key, Timeline
+
+# What was done, and the JSON that it was done with. One line of the journal.
+type Change = tuple[bytes, bytes]
+
+# The statuses that a run leaves by itself.
+ACTIVE = frozenset({"queued", "in_progress", "cancelling"})
+
+RUN, THREAD, RUN_GONE, THREAD_GONE, RESET = b"run", b"thread", b"run-gone", b"thread-gone", b"reset"
+
+
+@dataclass(slots=True)
+class Record:
+    id: str
+    body: bytes
+    key: Key
+
+    def load(self) -> Json:
+        """A copy that the caller may change and `put` back."""
+        loaded: Json = orjson.loads(self.body)
+        return loaded
+
+
+@dataclass(slots=True)
+class Run(Record):
+    thread_id: str
+    status: str
+    since: float  # On the monotonic clock: when we first saw it with this status.
+
+
+@dataclass(slots=True)
+class Thread(Record):
+    runs: Timeline = field(default_factory=Timeline)
+
+
+class Journal:
+    """An append-only file of changes, one line each.
+
+    A line is handed to the system in one write before the change is answered, so it outlasts the death of this
+    process. It is not forced to the disk: a power cut may lose the last ones.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / "journal"
+        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateInUse(directory) from None
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def read(self) -> Iterable[Change]:
+        """Every change that was kept whole. A line without its end was cut off while it was written."""
+        with self._path.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    kind, _, body = line[:-1].partition(b" ")
+                    yield kind, body
+
+    def append(self, changes: Iterable[Change]) -> None:
+        """Keeps all of the changes, or none and raises OSError."""
+        text = encode(changes)
+        end = os.fstat(self._file).st_size
+        if os.write(self._file, text) != len(text):
+            os.ftruncate(self._file, end)
+            raise OSError(f"{self._path}: no room for another change")
+
+    def rewrite(self, changes: Iterable[Change]) -> None:
+        """Puts these changes in the place of all that were kept."""
+        fresh = self._path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(encode(changes))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        os.close(self._file)
+        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND)
+
+
+class StateInUse(Exception):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"Another sandbox is using the state in {directory}.")
+
+
+def encode(changes: Iterable[Change]) -> bytes:
+    return b"".join([kind + b" " + body + b"\n" for kind, body in changes])
+
+
+class Store:
+    """Answers from memory; what changes is first appended to the journal, where there is one."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.threads: dict[str, Thread] = {}
+        self.runs: dict[str, Run] = {}
+        self.active: set[str] = set()
+        self.timeline = Timeline()  # Of the threads; each of them has one of its runs.
+        self.changes = 0  # Grows with every change: who compares it sees whether something was kept.
+        self._serial = 0
+        self._journal = None
+        if directory is not None:
+            journal = Journal(directory)
+            for change in journal.read():
+                self._apply(change)
+            journal.rewrite(self._snapshot())
+            self._journal = journal
+
+    def put(self, *, threads: Iterable[Json] = (), runs: Iterable[Json] = ()) -> None:
+        """Stores them as they are, in the place of those with the same ids. A run's thread is made where it is not."""
+        changes: list[Change] = [(THREAD, orjson.dumps(thread)) for thread in threads]
+        changes += [(RUN, orjson.dumps(run)) for run in runs]
+        self._keep(changes)
+
+    def remove_run(self, id: str) -> None:
+        self._keep([(RUN_GONE, orjson.dumps(id))])
+
+    def remove_thread(self, id: str) -> None:
+        """Forgets the thread and its runs."""
+        self._keep([(THREAD_GONE, orjson.dumps(id))])
+
+    def reset(self) -> None:
+        self._keep([(RESET, b"null")])
+
+    def _keep(self, changes: list[Change]) -> None:
+        if self._journal is not None:
+            self._journal.append(changes)
+        for change in changes:
+            self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        kind, body = change
+        value = orjson.loads(body)
+        if kind == RUN:
+            self._put_run(value, body)
+        elif kind == THREAD:
+            self._put_thread(value, body)
+        elif kind == RUN_GONE:
+            run = self.runs.pop(value)
+            self.threads[run.thread_id].runs.remove(run.key)
+            self.active.discard(value)
+        elif kind == THREAD_GONE:
+            thread = self.threads.pop(value)
+            self.timeline.remove(thread.key)
+            for id in thread.runs.ids():
+                del self.runs[id]
+                self.active.discard(id)
+        elif kind == RESET:
+            self.threads, self.runs, self.active, self.timeline = {}, {}, set(), Timeline()
+        else:
+            raise ValueError(f"The journal has a line of an unknown kind: {kind!r}.")
+        self.changes += 1
+
+    def _put_run(self, value: Json, body: bytes) -> None:
+        id, thread_id, status = value["id"], value["thread_id"], str(value.get("status"))
+        old = self.runs.get(id)
+        if old is not None:
+            self.threads[old.thread_id].runs.remove(old.key)
+        if thread_id not in self.threads:
+            thread = new_thread(thread_id, moment(value))
+            self._put_thread(thread, orjson.dumps(thread))
+        since = old.since if old is not None and old.status == status else time.monotonic()
+        run = Run(id, body, self._key(value, old), thread_id, status, since)
+        self.runs[id] = run
+        self.threads[thread_id].runs.add(run.key)
+        (self.active.add if status in ACTIVE else self.active.discard)(id)
+
+    def _put_thread(self, value: Json, body: bytes) -> None:
+        old = self.threads.get(value["id"])
+        thread = Thread(value["id"], body, self._key(value, old))
+        if old is not None:
+            thread.runs = old.runs
+            self.timeline.remove(old.key)
+        self.threads[thread.id] = thread
+        self.timeline.add(thread.key)
+
+    def _key(self, value: Json, old: Record | None) -> Key:
+        if old is None:
+            self._serial += 1
+        return moment(value), old.key[1] if old is not None else self._serial, value["id"]
+
+    def _snapshot(self) -> list[Change]:
+        changes: list[Change] = [(THREAD, thread.body) for thread in self.threads.values()]
+        return changes + [(RUN, run.body) for run in self.runs.values()]
+
+
+def moment(value: Json) -> float:
+    """When it was created, for sorting. Whoever stores strange things gets a strange order, but no error."""
+    created_at: Any = value.get("created_at")
+    return created_at if isinstance(created_at, (int, float)) else 0
+
+
+def new_thread(id: str, created_at: float) -> Json:
+    return {"id": id, "object": "thread", "created_at": int(created_at), "metadata": {}, "tool_resources": {}}

@@ -1,0 +1,43 @@
+"""Ids in the order of their `created_at`, and pages of them."""
+
+from bisect import bisect_left, bisect_right, insort
+
+# When it was created, when it arrived here (which settles ties), its id.
+type Key = tuple[float, int, str]
+
+
+class Timeline:
+    def __init__(self) -> None:
+        self._keys: list[Key] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: Key) -> bool:
+        place = bisect_left(self._keys, key)
+        return place < len(self._keys) and self._keys[place] == key
+
+    def add(self, key: Key) -> None:
+        insort(self._keys, key)
+
+    def remove(self, key: Key) -> None:
+        del self._keys[bisect_left(self._keys, key)]
+
+    def ids(self) -> list[str]:
+        return [id for _, _, id in self._keys]
+
+    def page(self, *, limit: int, descending: bool, after: Key | None, before: Key | None) -> tuple[list[str], bool]:
+        """One page of ids in the asked order, and whether there are more beyond it.
+
+        `after` and `before` are places in the asked order, both exclusive. With `before` alone, the page is the one
+        that ends just ahead of it.
+        """
+        backwards = before is not None and after is None
+        earlier, later = (before, after) if descending else (after, before)
+        low = bisect_right(self._keys, earlier) if earlier else 0
+        high = bisect_left(self._keys, later) if later else len(self._keys)
+        from_the_old_end = descending == backwards
+        keys = self._keys[low : min(high, low + limit)] if from_the_old_end else self._keys[max(low, high - limit) : high]
+        if descending:
+            keys.reverse()
+        return [id for _, _, id in keys], high - low > limit
