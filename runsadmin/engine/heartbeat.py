@@ -1,0 +1,61 @@
+"""Who is alive, and what the dead have left running.
+
+A worker is alive while it has a row that is fresh by the database's clock. The living delete the rows of the silent
+and give back the tasks that those were running.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import DurationField, ExpressionWrapper, F
+from django.db.models.functions import Now
+from django.tasks import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
+
+from runsadmin.models.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def beat(worker_id: str, *, dead_after: timedelta) -> bool:
+    """Says that the worker is alive. Returns whether everybody could know that since the last beat.
+
+    False means that it was thought dead (or has just started). Then it does not know who else was silent only because
+    the database was away, and judges nobody until its next beat.
+    """
+    if Worker.objects.filter(pk=worker_id, seen_at__gt=Now() - dead_after).update(seen_at=Now()):
+        return True
+    Worker.objects.update_or_create(pk=worker_id, defaults={"seen_at": Now()})
+    return False
+
+
+def bury(*, dead_after: timedelta) -> None:
+    """Deletes the rows of workers that have been silent for too long, and requeues every task without a worker."""
+    Worker.objects.filter(seen_at__lte=Now() - dead_after).delete()
+    # In this order: a worker has its row before its first claim, so whoever runs one of these tasks and lives is found.
+    running = list(DBTaskResult.objects.running())
+    living = set(Worker.objects.values_list("pk", flat=True))
+    _requeue(running, left=lambda lane_id: lane_id.partition("/")[0] not in living)
+
+
+def give_back(lane_id: str) -> None:
+    """Requeues what a lane has left running. Only that lane may call it, and only while it runs nothing."""
+    _requeue(list(DBTaskResult.objects.running()), left=lambda runner: runner == lane_id)
+
+
+def beat_age() -> float | None:
+    """Seconds since the freshest beat of any worker; None when there is no worker."""
+    age = ExpressionWrapper(Now() - F("seen_at"), output_field=DurationField())
+    freshest = Worker.objects.order_by("-seen_at").values_list(age, flat=True).first()
+    return None if freshest is None else freshest.total_seconds()
+
+
+def _requeue(running: list[DBTaskResult[..., Any]], *, left: Callable[[str], bool]) -> None:
+    for task in running:
+        if left(task.worker_ids[-1]):
+            # The claim is part of the condition: since we looked, the task may have ended or been taken by another.
+            claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
+            if claim.update(status=TaskResultStatus.READY, started_at=None):
+                logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

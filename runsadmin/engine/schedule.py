@@ -1,0 +1,75 @@
+"""Recurring tasks: entries in code, due times in the database, each enqueued once however many workers look."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.tasks import Task, TaskResultStatus, task
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
+
+from runsadmin.models.worker import Schedule
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recurring task: its name (which is its row), the task, and its period.
+
+    The period is a timedelta, or a callable that gives seconds when asked, so that settings are read at call time.
+    Zero seconds mean never. Due times are looked at with each heartbeat: a shorter period than that is not kept.
+    """
+
+    name: str
+    task: "Task[[], Any]"
+    every: timedelta | Callable[[], float]
+
+    @property
+    def period(self) -> timedelta:
+        return self.every if isinstance(self.every, timedelta) else timedelta(seconds=self.every())
+
+    def due(self) -> QuerySet[Schedule]:
+        """The entry's row if it is to be enqueued now, nothing otherwise."""
+        unfinished = DBTaskResult.objects.filter(status__in=(TaskResultStatus.READY, TaskResultStatus.RUNNING))
+        # Further away than one period: the period was shortened, or a clock was put back. Neither shall wait for it.
+        now_or_never = Q(due_at__lte=Now()) | Q(due_at__gt=Now() + self.period)
+        # No second one beside a task that still waits or runs: it stays due, and follows when that one has ended.
+        return Schedule.objects.filter(now_or_never, pk=self.name).exclude(last_task_id__in=unfinished.values("pk"))
+
+
+def enqueue_due(entries: Iterable[Entry]) -> list[str]:
+    """Enqueues what is due, and returns the names. A new entry is due at once."""
+    entries = [entry for entry in entries if entry.period]
+    known = set(Schedule.objects.values_list("pk", flat=True))
+    Schedule.objects.bulk_create(
+        [Schedule(name=entry.name) for entry in entries if entry.name not in known], ignore_conflicts=True
+    )
+    # A look first: the claim below takes SQLite's only write lock, which an idle worker has no business with.
+    return [entry.name for entry in entries if entry.due().exists() and _claim_and_enqueue(entry)]
+
+
+def _claim_and_enqueue(entry: Entry) -> bool:
+    with transaction.atomic():
+        # Two workers may have seen it due. The second UPDATE waits for the first and then finds no row.
+        # From now on, not from the old due time: after a night without workers it runs once, not a hundred times.
+        if not entry.due().update(due_at=Now() + entry.period):
+            return False
+        result = entry.task.enqueue()
+        Schedule.objects.filter(pk=entry.name).update(last_task_id=result.id)
+    return True
+
+
+@task
+def prune() -> int:
+    """Deletes tasks that ended well more than an hour ago, and failed ones after a week. Returns how many."""
+    now = timezone.now()
+    old = Q(status=TaskResultStatus.SUCCESSFUL, finished_at__lt=now - timedelta(hours=1))
+    old_failure = Q(status=TaskResultStatus.FAILED, finished_at__lt=now - timedelta(days=7))
+    deleted, _ = DBTaskResult.objects.filter(old | old_failure).delete()
+    return deleted
+
+
+PRUNE = Entry("prune", prune, every=timedelta(minutes=10))

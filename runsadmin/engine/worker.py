@@ -1,0 +1,166 @@
+"""The worker process: lanes that run tasks, one heart that beats, buries the dead and enqueues what is due."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from django.db import Error as AnyDatabaseError
+from django.db import close_old_connections, connections
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, TaskResultStatus, task_backends
+from django.utils.crypto import get_random_string
+from django_tasks_db.management.commands import db_worker
+from django_tasks_db.models import DBTaskResult
+from django_tasks_db.utils import exclusive_transaction
+
+from runsadmin.engine import heartbeat, stopping
+from runsadmin.engine.schedule import PRUNE, Entry, enqueue_due
+from runsadmin.models.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def lanes_for_all_queues() -> list[list[str]]:
+    """One lane per queue of settings.TASKS. Tasks that may take long (shares of a sync or of a bulk edit) name the
+    queue "long"; however many of them wait, a short one then only ever waits behind other short ones."""
+    return [[queue] for queue in sorted(task_backends[DEFAULT_TASK_BACKEND_ALIAS].queues)]
+
+
+class ClaimLostError(Exception):
+    """The task was given to another worker while this one stood still."""
+
+
+class Lane(db_worker.Worker):
+    """A loop, in a thread of its own, that claims tasks of its queues and runs them one after the other."""
+
+    def __init__(self, *, worker_id: str, queue_names: Sequence[str], poll_every: float) -> None:
+        super().__init__(
+            worker_id=worker_id,
+            queue_names=list(queue_names),
+            excluded_queue_names=[],
+            backend_name=DEFAULT_TASK_BACKEND_ALIAS,
+            interval=poll_every,
+            batch=False,
+            startup_delay=False,
+            max_tasks=None,
+        )
+
+    def run(self) -> None:
+        """Works until the process is asked to stop. Unlike the library's loop, it outlives a database that fails."""
+        while not stopping.is_set():
+            with _going_on_after_errors():
+                # We come by here after an error too, maybe one that kept a result from being written.
+                heartbeat.give_back(self.worker_id)
+                while not stopping.is_set():
+                    close_old_connections()
+                    if task := self.claim():
+                        self.run_task(task)
+                    else:
+                        stopping.wait(self.interval)
+            stopping.wait(1)
+        connections.close_all()
+
+    def claim(self) -> DBTaskResult[..., Any] | None:
+        ready = DBTaskResult.objects.ready().filter(backend_name=self.backend_name, queue_name__in=self.queue_names)
+        # A look first: an idle worker has no business with SQLite's only write lock.
+        if not ready.exists():
+            return None
+        with exclusive_transaction(ready.db):
+            task = ready.get_locked()
+            if task is not None:
+                task.claim(self.worker_id)
+        return task
+
+    def run_task(self, db_task_result: DBTaskResult[..., Any]) -> None:
+        """The library runs the task and keeps its result or its traceback; we see to it that the claim still stands."""
+        setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 (mypy: it is a method)
+        try:
+            super().run_task(db_task_result)
+        except ClaimLostError:
+            logger.warning("Task id=%s was taken over by another worker: result dropped", db_task_result.pk)
+
+
+def _save_if_claimed(task: DBTaskResult[..., Any], *, update_fields: list[str], **_: Any) -> None:
+    close_old_connections()  # The task may have taken so long that the database has been restarted meanwhile.
+    claim = DBTaskResult.objects.filter(
+        pk=task.pk,
+        status=TaskResultStatus.RUNNING,
+        worker_ids=task.worker_ids,  # Every claim appends to the list, so an equal list is the same claim.
+    )
+    if not claim.update(**{field: getattr(task, field) for field in update_fields}):
+        raise ClaimLostError
+
+
+class WorkerProcess:
+    """All of one `manage.py worker`."""
+
+    def __init__(
+        self,
+        *,
+        schedule: Iterable[Entry],
+        lanes: Sequence[Sequence[str]],
+        poll_every: float = 0.25,
+        beat_every: float = 2,
+        dead_after: float = 10,
+    ) -> None:
+        self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{get_random_string(8)}"
+        self.entries = (*schedule, PRUNE)
+        self.beat_every = beat_every
+        self.dead_after = timedelta(seconds=dead_after)
+        self.lanes = [
+            Lane(worker_id=f"{self.id}/{number}", queue_names=queues, poll_every=poll_every)
+            for number, queues in enumerate(lanes)
+        ]
+        self.idle = threading.Event()
+
+    def run(self) -> None:
+        """Works until SIGTERM or SIGINT, then finishes the tasks at hand; a second signal ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        # Before any claim: a task whose worker has no row is requeued.
+        heartbeat.beat(self.id, dead_after=self.dead_after)
+        logger.info("Worker %s started", self.id)
+        heart = threading.Thread(target=self.live, name="heart", daemon=True)
+        threads = [threading.Thread(target=lane.run, name=lane.worker_id, daemon=True) for lane in self.lanes]
+        for thread in (heart, *threads):
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)  # Never for ever: this is the thread in which Python runs the signal handler.
+        self.idle.set()
+        heart.join()
+        Worker.objects.filter(pk=self.id).delete()
+        logger.info("Worker %s ended", self.id)
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(1)  # Its tasks are requeued like those of any other worker that died.
+        stopping.set()
+
+    def live(self) -> None:
+        """Beats, buries and enqueues beside the lanes, while a task runs too, until all lanes have ended."""
+        while not self.idle.wait(self.beat_every):
+            with _going_on_after_errors():
+                if heartbeat.beat(self.id, dead_after=self.dead_after):
+                    heartbeat.bury(dead_after=self.dead_after)
+                enqueue_due(self.entries)
+        connections.close_all()
+
+
+@contextmanager
+def _going_on_after_errors() -> Iterator[None]:
+    """Whatever goes wrong between two tasks must not end the worker. A database that is away needs no traceback."""
+    try:
+        close_old_connections()
+        yield
+    except AnyDatabaseError as error:
+        logger.error("The database failed, trying again: %s", error)
+    except Exception:
+        logger.exception("Trying again")
