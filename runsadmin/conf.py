@@ -1,0 +1,77 @@
+"""The settings of this app, read when they are asked for. Each is described in docs/operations.md."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.conf import settings
+
+from runsadmin.errors import UnknownConnection
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A configured upstream. The key stays out of every repr."""
+
+    alias: str
+    url: str
+    api_key: str = field(repr=False)
+    auth: str
+    api_version: str
+    organization: str
+    project: str
+    connect_timeout: float
+    read_timeout: float
+    concurrency: int
+    requests_per_minute: int
+
+    @property
+    def timeout(self) -> float:
+        """The longest that one request may take, in seconds, from connecting to the last byte."""
+        return self.connect_timeout + self.read_timeout
+
+
+def connections() -> dict[str, Connection]:
+    return {alias: _connection(alias, options) for alias, options in settings.RUNSADMIN_CONNECTIONS.items()}
+
+
+def connection(alias: str) -> Connection:
+    try:
+        return _connection(alias, settings.RUNSADMIN_CONNECTIONS[alias])
+    except KeyError:
+        known = ", ".join(settings.RUNSADMIN_CONNECTIONS)
+        raise UnknownConnection(f"There is no connection {alias!r}. Configured are: {known}.") from None
+
+
+def _connection(alias: str, options: dict[str, object]) -> Connection:
+    return Connection(alias, **{name.lower(): value for name, value in options.items()})  # type: ignore[arg-type]
+
+
+def hold() -> bool:
+    """Whether the setting stops all sending."""
+    return bool(settings.RUNSADMIN_HOLD)
+
+
+def push_wait() -> float:
+    """Seconds that a web request waits for the push of one edit."""
+    return float(settings.RUNSADMIN_PUSH_WAIT)
+
+
+def max_attempts() -> int:
+    return int(settings.RUNSADMIN_MAX_ATTEMPTS)
+
+
+def settling_time() -> timedelta:
+    """How long after the timeouts a write whose answer was lost may still land."""
+    return timedelta(seconds=settings.RUNSADMIN_SETTLING_TIME)
+
+
+def sync_every() -> timedelta:
+    return timedelta(seconds=settings.RUNSADMIN_SYNC_EVERY)
+
+
+def full_sync_every() -> timedelta:
+    return timedelta(seconds=settings.RUNSADMIN_FULL_SYNC_EVERY)
+
+
+def max_response_bytes() -> int:
+    return int(settings.RUNSADMIN_MAX_RESPONSE_BYTES)

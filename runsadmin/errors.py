@@ -1,0 +1,113 @@
+"""Every error of this app, as a tree.
+
+RunsAdminError
+├── InvalidMetadata         the pairs break a limit: mend them and try again
+├── InvalidId               an id that no upstream could have given: mend it
+├── NotAllowed              the account may not do this: ask for the permission
+├── UnknownConnection       no such connection is configured
+├── IllegalChange           the row is no longer in a state that allows this
+├── StaleVersion            the run was written since it was read: read it again
+├── KeyReused               an Idempotency-Key that was used for another request
+└── UpstreamError           what one call to an upstream meant (see upstream/faults.py)
+    ├── NotSent             nothing was changed upstream: try again later
+    │   └── RunActive       … once the run has ended
+    ├── OutcomeUnknown      it may have been kept: look before sending again
+    ├── Rejected            refused for good: stop
+    ├── NotFound            404: look whether it is the run or everything
+    └── Held                the connection's credentials are refused: hold it and tell a person
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class RunsAdminError(Exception):
+    """The root of everything that this app raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a map of metadata. `key` is the pair it is about, None for the map."""
+
+    key: str | None
+    code: str
+    message: str
+
+
+class InvalidMetadata(RunsAdminError):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(" ".join(problem.message for problem in problems))
+        self.problems = tuple(problems)
+
+
+class InvalidId(RunsAdminError):
+    pass
+
+
+class NotAllowed(RunsAdminError):
+    pass
+
+
+class UnknownConnection(RunsAdminError):
+    pass
+
+
+class IllegalChange(RunsAdminError):
+    pass
+
+
+class StaleVersion(RunsAdminError):
+    pass
+
+
+class KeyReused(RunsAdminError):
+    pass
+
+
+class UpstreamError(RunsAdminError):
+    """What one call meant. `http_status` and `request_id` are None and "" when no answer came.
+
+    `retry_after` is how many seconds the server asked us to wait, None when it did not say.
+    `slow_down` is true when the server asked the whole connection to go slower (429, 503).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    @property
+    def slow_down(self) -> bool:
+        return self.http_status in (429, 503)
+
+
+class NotSent(UpstreamError):
+    pass
+
+
+class RunActive(NotSent):
+    pass
+
+
+class OutcomeUnknown(UpstreamError):
+    pass
+
+
+class Rejected(UpstreamError):
+    pass
+
+
+class NotFound(UpstreamError):
+    pass
+
+
+class Held(UpstreamError):
+    pass

@@ -1,0 +1,201 @@
+"""Metadata as a value: maps, patches and the three-way merge. No Django, no I/O.
+
+The limits are the API's own: at most 16 pairs, keys up to 64 and values up to 512 characters (not bytes), all of them
+strings. Maps that come from an upstream are never judged: some servers keep other things, and those are carried
+through untouched. Only what somebody here wants to write is judged.
+
+An absent key and a JSON null count as the same in comparisons: no server is known to tell them apart.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from runsadmin.errors import InvalidMetadata, Problem
+
+MAX_PAIRS = 16
+MAX_KEY_LENGTH = 64
+MAX_VALUE_LENGTH = 512
+
+
+class Metadata(Mapping[str, object]):
+    """An immutable map of pairs. Values are strings; other JSON from lax servers is kept as it came."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Mapping[str, object] | None = None) -> None:
+        self._pairs = dict(pairs or {})
+
+    @classmethod
+    def read(cls, value: object) -> "Metadata":
+        """What an upstream sent as `metadata`: null, missing and anything that is not a map read as empty."""
+        return cls(value) if isinstance(value, Mapping) else cls()
+
+    def __getitem__(self, key: str) -> object:
+        return self._pairs[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._pairs == dict(other)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._pairs))
+
+    def __repr__(self) -> str:
+        return f"Metadata({self._pairs!r})"
+
+
+@dataclass(frozen=True)
+class MetadataPatch:
+    """Pairs to set and keys to remove. Applying it twice is the same as applying it once."""
+
+    set: Mapping[str, object] = field(default_factory=dict)
+    remove: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if overlap := self.remove & set(self.set):
+            raise InvalidMetadata(
+                [Problem(key, "set_and_removed", f"{key!r} is both set and removed.") for key in sorted(overlap)]
+            )
+
+    @classmethod
+    def parse(cls, merge_patch: object) -> "MetadataPatch":
+        """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata that tells every mistake."""
+        if not isinstance(merge_patch, Mapping):
+            raise InvalidMetadata([Problem(None, "invalid_type", "Metadata is an object of strings.")])
+        if problems := [problem for key, value in merge_patch.items() for problem in _problems(key, value)]:
+            raise InvalidMetadata(problems)
+        patch = cls(
+            set={key: value for key, value in merge_patch.items() if value is not None},
+            remove=frozenset(key for key, value in merge_patch.items() if value is None),
+        )
+        if len(patch.set) > MAX_PAIRS:
+            raise InvalidMetadata([_too_many(len(patch.set))])
+        return patch
+
+    @classmethod
+    def between(cls, before: Mapping[str, object], after: Mapping[str, object]) -> "MetadataPatch":
+        """The smallest patch that turns `before` into `after`."""
+        return cls(
+            set={key: value for key, value in after.items() if key not in before or before[key] != value},
+            remove=frozenset(before.keys() - after.keys()),
+        )
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys that this patch touches."""
+        return self.remove | self.set.keys()
+
+    def __bool__(self) -> bool:
+        return bool(self.set or self.remove)
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.set), self.remove))
+
+    def apply(self, metadata: Mapping[str, object]) -> Metadata:
+        kept = {key: value for key, value in metadata.items() if key not in self.remove}
+        return Metadata(kept | dict(self.set))
+
+    def inverse(self, before: Mapping[str, object]) -> "MetadataPatch":
+        """The patch that puts the touched keys back to what they were in `before`."""
+        return self.between(self.apply(before), before)
+
+    def only(self, keys: Collection[str]) -> "MetadataPatch":
+        """The part of this patch that touches these keys."""
+        return MetadataPatch(
+            set={key: value for key, value in self.set.items() if key in keys}, remove=self.remove & frozenset(keys)
+        )
+
+    def as_merge_patch(self) -> dict[str, object]:
+        return {**self.set, **dict.fromkeys(sorted(self.remove))}
+
+    def check(self, metadata: Mapping[str, object]) -> None:
+        """Raises InvalidMetadata when applying this to `metadata` would leave too many pairs.
+
+        A map that is over the limit already, on a server that does not check it, may still be edited as long as the
+        patch does not make it longer.
+        """
+        count = len(self.apply(metadata))
+        if count > MAX_PAIRS and count > len(metadata):
+            raise InvalidMetadata([_too_many(count)])
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A key that somebody else changed since we looked, and that we want to change as well. None means absent."""
+
+    key: str
+    base: object
+    theirs: object
+    ours: object
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What came of a merge: `result` is to be written only when there are no conflicts."""
+
+    result: Metadata
+    conflicts: tuple[Conflict, ...] = ()
+
+
+def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: MetadataPatch) -> Merge:
+    """Applies our patch, made by somebody who saw `base`, to what is there now (`theirs`).
+
+    A key that the patch does not touch stays as it is now. A touched key is a conflict when its value now is neither
+    the one in `base` nor the one that we want.
+    """
+    ours = patch.apply(base)
+    return Merge(
+        result=patch.apply(theirs),
+        conflicts=tuple(
+            Conflict(key, base.get(key), theirs.get(key), ours.get(key))
+            for key in sorted(patch.keys)
+            if theirs.get(key) != base.get(key) and theirs.get(key) != ours.get(key)
+        ),
+    )
+
+
+def is_text(value: str) -> bool:
+    """Whether every character can be stored and sent: no U+0000 and no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _problems(key: object, value: object) -> Iterator[Problem]:
+    if not isinstance(key, str):
+        yield Problem(str(key), "invalid_type", "A key is a string.")
+        return
+    if not key:
+        yield Problem(key, "empty_key", "A key cannot be empty.")
+    if not is_text(key):
+        yield Problem(
+            key, "invalid_character", "A key holds a character that cannot be stored (U+0000 or a lone surrogate)."
+        )
+    if value is None:  # To be removed: lax servers keep keys of any length, and those must be removable.
+        return
+    shown = key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}…"
+    if len(key) > MAX_KEY_LENGTH:
+        yield Problem(
+            key, "key_too_long", f"The key {shown!r} has {len(key)} characters; at most {MAX_KEY_LENGTH} are allowed."
+        )
+    if not isinstance(value, str):
+        yield Problem(key, "invalid_type", f"The value of {shown!r} must be a string.")
+    elif len(value) > MAX_VALUE_LENGTH:
+        yield Problem(
+            key,
+            "value_too_long",
+            f"The value of {shown!r} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are allowed.",
+        )
+    elif not is_text(value):
+        yield Problem(
+            key,
+            "invalid_character",
+            f"The value of {shown!r} holds a character that cannot be stored (U+0000 or a lone surrogate).",
+        )
+
+
+def _too_many(count: int) -> Problem:
+    return Problem(None, "too_many_pairs", f"This would leave {count} pairs; a run has at most {MAX_PAIRS}.")

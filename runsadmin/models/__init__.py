@@ -1,0 +1,23 @@
+from runsadmin.models.connection_state import ConnectionState
+from runsadmin.models.edit import Edit, EditStatus
+from runsadmin.models.idempotency_key import IdempotencyKey
+from runsadmin.models.run import Pair, Run, RunStatus
+from runsadmin.models.sync import Sync, SyncError, SyncStatus
+from runsadmin.models.thread import Thread
+from runsadmin.models.worker import Schedule, Worker
+
+__all__ = [
+    "ConnectionState",
+    "Edit",
+    "EditStatus",
+    "IdempotencyKey",
+    "Pair",
+    "Run",
+    "RunStatus",
+    "Schedule",
+    "Sync",
+    "SyncError",
+    "SyncStatus",
+    "Thread",
+    "Worker",
+]

@@ -1,0 +1,168 @@
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from runsadmin.models.fields import MetadataField, MetadataPatchField
+from runsadmin.models.run import Run
+
+
+class EditStatus(models.TextChoices):
+    PLANNED = "planned", "Planned"
+    PENDING = "pending", "Pending"
+    SENDING = "sending", "Sending"
+    UNKNOWN = "unknown", "Outcome unknown"
+    APPLIED = "applied", "Applied"
+    DIFFERS = "differs", "Differs"
+    CONFLICT = "conflict", "Conflict"
+    REJECTED = "rejected", "Rejected"
+    FAILED = "failed", "Failed"
+    SKIPPED = "skipped", "Skipped"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+S = EditStatus
+
+# Every legal change of an edit's status, and why it happens.
+CHANGES: dict[EditStatus, dict[EditStatus, str]] = {
+    S.PLANNED: {
+        S.PENDING: "somebody applied the plan",
+        S.SKIPPED: "nothing to do, or not allowed",
+        S.CANCELLED: "the plan was given up",
+    },
+    S.PENDING: {
+        S.SENDING: "a worker or a web request claimed it",
+        S.FAILED: "it was tried as often as it may be",
+        S.CANCELLED: "somebody took it back before it was claimed",
+    },
+    S.SENDING: {
+        S.APPLIED: "upstream answered with exactly what we intended, or had it already",
+        S.DIFFERS: "upstream answered with something else",
+        S.CONFLICT: "the look found a key that the patch touches changed since the actor looked",
+        S.REJECTED: "upstream refuses it, a limit would break, or the account may no longer do it",
+        S.UNKNOWN: "the answer was lost, or the claim ran out after the POST may have begun",
+        S.PENDING: "nothing was sent: it waits for its next attempt",
+        S.FAILED: "nothing was sent, and it was tried as often as it may be",
+    },
+    S.UNKNOWN: {
+        S.APPLIED: "a look found all of it there",
+        S.DIFFERS: "a late answer showed something else",
+        S.CONFLICT: "a look found neither what was there before nor what we intended",
+        S.PENDING: "a look after the settling time found nothing of it: it may be sent again",
+        S.FAILED: "nothing of it was kept, and it was tried as often as it may be",
+        S.REJECTED: "the run is gone upstream",
+    },
+    S.FAILED: {S.PENDING: "a person retries it"},
+    S.APPLIED: {},
+    S.DIFFERS: {},
+    S.CONFLICT: {},
+    S.REJECTED: {},
+    S.SKIPPED: {},
+    S.CANCELLED: {},
+}
+
+IN_FLIGHT = (S.SENDING, S.UNKNOWN)
+UNSETTLED = (S.PENDING, S.SENDING, S.UNKNOWN)
+ENDED = (S.APPLIED, S.DIFFERS, S.CONFLICT, S.REJECTED, S.FAILED, S.SKIPPED, S.CANCELLED)
+
+
+class EditQuerySet(models.QuerySet["Edit"]):
+    def change_to(self, status: EditStatus, **values: object) -> int:
+        """Moves those of these edits that may legally change to `status`. Returns how many did: look at it."""
+        sources = [source for source, targets in CHANGES.items() if status in targets]
+        return self.filter(status__in=sources).update(status=status, **values)
+
+
+class Edit(models.Model):
+    """One intended change to one run's metadata, who wants it and why, and what became of it.
+
+    It is written before anything is sent, and it always ends in an outcome that is told.
+    """
+
+    Status = EditStatus
+
+    class Door(models.TextChoices):
+        ADMIN = "admin", "Admin"
+        API = "api", "REST API"
+        BULK = "bulk", "Bulk edit"
+        UNDO = "undo", "Undo"
+        COMMAND = "command", "Command line"
+
+    class Waiting(models.TextChoices):
+        """What a pending edit waits for. Empty: for its turn."""
+
+        TURN = "", "Its turn"
+        RETRY = "retry", "The next attempt"
+        ACTIVE_RUN = "active_run", "The run to end"
+        HELD = "held", "The connection"
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="edits")
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    door = models.CharField(max_length=16, choices=Door.choices)
+    reason = models.CharField(max_length=500, blank=True)
+    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
+
+    base = MetadataField(null=True, help_text="What the actor saw.")
+    patch = MetadataPatchField(help_text="What the actor wants.")
+    before = MetadataField(null=True, help_text="What the look found, written ahead of the POST.")
+    intended = MetadataField(null=True, help_text="What the POST asks for, written ahead of it.")
+    after = MetadataField(null=True, help_text="What came back.")
+
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
+    waiting = models.CharField(max_length=16, choices=Waiting.choices, default=Waiting.TURN, blank=True)
+    detail = models.TextField(blank=True, help_text="The last thing that happened, in words.")
+    upstream_request_id = models.CharField(max_length=256, blank=True)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="How often it was tried and could not be sent.")
+    next_attempt_at = models.DateTimeField(null=True)
+
+    claim_token = models.UUIDField(null=True)
+    claimed_until = models.DateTimeField(null=True)
+
+    undoes = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="undone_by")
+    resolves = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="resolved_by")
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True, help_text="When the last POST began.")
+    finished_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager["Edit"]] = EditQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run"], condition=Q(status__in=IN_FLIGHT), name="edit_one_in_flight_per_run"
+            ),
+            models.CheckConstraint(condition=Q(status__in=EditStatus.values), name="edit_status_is_known"),
+            models.CheckConstraint(
+                condition=~Q(status=S.SENDING) | Q(claim_token__isnull=False, claimed_until__isnull=False),
+                name="edit_sending_is_claimed",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=S.UNKNOWN) | Q(before__isnull=False, intended__isnull=False, sent_at__isnull=False),
+                name="edit_unknown_was_sent",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=ENDED, finished_at__isnull=False)
+                | Q(~Q(status__in=ENDED), finished_at__isnull=True),
+                name="edit_ended_has_a_time",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["run", "-id"], name="edit_by_run"),
+            models.Index(fields=["actor", "-id"], name="edit_by_actor"),
+            models.Index(fields=["status", "-id"], name="edit_by_status"),
+            models.Index(fields=["next_attempt_at", "id"], condition=Q(status__in=UNSETTLED), name="edit_unsettled"),
+        ]
+
+    def __str__(self) -> str:
+        return f"edit {self.pk}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def may_be_undone(self) -> bool:
+        return self.status in (S.APPLIED, S.DIFFERS)

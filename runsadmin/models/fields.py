@@ -1,0 +1,60 @@
+"""Columns that know what they hold: ids and texts sorted by byte, and metadata kept as JSON text."""
+
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from runsadmin import jsontext
+from runsadmin.metadata import Metadata, MetadataPatch
+
+
+class ByteOrderedCharField(models.CharField[Any, Any]):
+    """Text that sorts by byte on every database, so that a prefix is a range of an index.
+
+    SQLite does so by itself; PostgreSQL needs its C collation.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+        parameters: dict[str, Any] = super().db_parameters(connection)  # type: ignore[assignment]
+        if connection.vendor == "postgresql":
+            parameters["collation"] = "C"
+        return parameters
+
+
+class _JSONTextField[T](models.TextField[Any, Any]):
+    """A value kept as JSON in a text column: jsonb would refuse U+0000, which an upstream may send."""
+
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> T | None:
+        return None if value is None else self.read(jsontext.loads(value))
+
+    def get_prep_value(self, value: T | None) -> str | None:
+        return None if value is None else jsontext.dumps(self.plain(value))
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return self.get_prep_value(self.value_from_object(obj)) or ""
+
+    def to_python(self, value: Any) -> Any:
+        return self.read(jsontext.loads(value)) if isinstance(value, str) else value
+
+    def read(self, value: Any) -> T:
+        raise NotImplementedError
+
+    def plain(self, value: T) -> Any:
+        raise NotImplementedError
+
+
+class MetadataField(_JSONTextField[Metadata]):
+    def read(self, value: Any) -> Metadata:
+        return Metadata.read(value)
+
+    def plain(self, value: Metadata) -> Any:
+        return dict(value)
+
+
+class MetadataPatchField(_JSONTextField[MetadataPatch]):
+    def read(self, value: Any) -> MetadataPatch:
+        return MetadataPatch(set=value["set"], remove=frozenset(value["remove"]))
+
+    def plain(self, value: MetadataPatch) -> Any:
+        return {"set": dict(value.set), "remove": sorted(value.remove)}

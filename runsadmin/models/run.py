@@ -1,0 +1,158 @@
+import datetime as dt
+from functools import cached_property
+from typing import Any
+
+from django.db import models
+
+from runsadmin import jsontext
+from runsadmin.metadata import Metadata
+from runsadmin.models.fields import ByteOrderedCharField
+from runsadmin.models.thread import Thread
+
+
+class RunStatus(models.TextChoices):
+    """The documented statuses. No list of the API's is closed: a run may hold another one."""
+
+    QUEUED = "queued", "Queued"
+    IN_PROGRESS = "in_progress", "In progress"
+    REQUIRES_ACTION = "requires_action", "Requires action"
+    CANCELLING = "cancelling", "Cancelling"
+    CANCELLED = "cancelled", "Cancelled"
+    FAILED = "failed", "Failed"
+    COMPLETED = "completed", "Completed"
+    INCOMPLETE = "incomplete", "Incomplete"
+    EXPIRED = "expired", "Expired"
+
+
+# A run in one of these may still change by itself. The last two can be modified, as far as anybody knows.
+ACTIVE = (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING, RunStatus.REQUIRES_ACTION)
+# Modifying a run in one of these is refused: seen on recorded traffic.
+LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
+
+TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
+# The documented fields, in the order of the API's own example.
+FIELDS = (
+    "id", "object", "created_at", "thread_id", "assistant_id", "status", "required_action", "last_error",
+    "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details", "model",
+    "instructions", "tools", "metadata", "usage", "temperature", "top_p", "max_prompt_tokens",
+    "max_completion_tokens", "truncation_strategy", "tool_choice", "parallel_tool_calls", "response_format",
+)  # fmt: skip
+
+
+class Run(models.Model):
+    """The mirror of one upstream Run: typed columns for what people filter and sort by, and the whole answer."""
+
+    connection = models.CharField(max_length=64)
+    upstream_id = ByteOrderedCharField("run id", max_length=128)
+    thread = models.ForeignKey(Thread, on_delete=models.PROTECT, related_name="runs")
+    status = models.CharField(max_length=64)
+    model = ByteOrderedCharField(max_length=256, blank=True)
+    assistant_id = ByteOrderedCharField(max_length=128, blank=True)
+    error_code = models.CharField(max_length=128, blank=True)
+
+    created_at = models.DateTimeField("created")
+    started_at = models.DateTimeField("started", null=True)
+    expires_at = models.DateTimeField("expires", null=True)
+    cancelled_at = models.DateTimeField("cancelled", null=True)
+    failed_at = models.DateTimeField("failed", null=True)
+    completed_at = models.DateTimeField("completed", null=True)
+    duration = models.DurationField(null=True, help_text="From its start to its end.")
+    prompt_tokens = models.BigIntegerField(null=True)
+    completion_tokens = models.BigIntegerField(null=True)
+    total_tokens = models.BigIntegerField(null=True)
+
+    # Text, not JSON: nothing queries into it, and a database's own JSON rewrites what it is given.
+    raw = models.TextField(help_text="The whole answer as JSON.")
+    digest = models.CharField(max_length=32, help_text="A hash of the answer: an unchanged run costs no write.")
+    version = models.PositiveIntegerField(
+        default=1, help_text="How often this row was written. The ETag is made of it."
+    )
+
+    # The order of truths: when the answer was asked for and when it came, by the database's clock.
+    asked_at = models.DateTimeField("asked")
+    answered_at = models.DateTimeField("answered")
+    refresh_at = models.DateTimeField(
+        null=True, help_text="Set when answers overlapped, so that it must be read again."
+    )
+    missing_since = models.DateTimeField(null=True, help_text="Since when upstream no longer has it.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "upstream_id"], name="run_once_per_connection"),
+            models.CheckConstraint(
+                condition=models.Q(answered_at__gte=models.F("asked_at")), name="run_answered_after_asked"
+            ),
+            models.CheckConstraint(condition=models.Q(version__gte=1), name="run_version_counts_writes"),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["status", "-created_at", "-id"], name="run_by_status"),
+            models.Index(fields=["model", "-created_at", "-id"], name="run_by_model"),
+            models.Index(fields=["assistant_id", "-created_at", "-id"], name="run_by_assistant"),
+            models.Index(fields=["thread", "-created_at", "-id"], name="run_by_thread"),
+            models.Index(fields=["connection", "-created_at", "-id"], name="run_by_connection"),
+            models.Index(fields=["upstream_id"], name="run_by_upstream_id"),
+            models.Index(fields=["refresh_at"], condition=models.Q(refresh_at__isnull=False), name="run_to_refresh"),
+            models.Index(fields=["thread"], condition=models.Q(status__in=ACTIVE), name="run_still_active"),
+            models.Index(
+                fields=["-missing_since"], condition=models.Q(missing_since__isnull=False), name="run_missing"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.upstream_id
+
+    @cached_property
+    def answer(self) -> dict[str, Any]:
+        """The Run as upstream sent it, unknown fields included."""
+        answer: dict[str, Any] = jsontext.loads(self.raw)
+        return answer
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        return Metadata.read(self.answer.get("metadata"))
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether upstream is known to refuse a change of the metadata now."""
+        return self.status in LOCKED
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.pk}-{self.version}"'
+
+    def as_api(self) -> dict[str, Any]:
+        """The Run in the API's own shape: every documented field, times in Unix seconds, and what else there was."""
+        times = {name: _unix_seconds(getattr(self, name)) for name in TIMES}
+        return dict.fromkeys(FIELDS) | self.answer | times
+
+
+def _unix_seconds(time: dt.datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp())
+
+
+class Pair(models.Model):
+    """One pair of a run's metadata, for searching: kept in step with the run that it belongs to.
+
+    Keys and values from lax servers may be of any length or type. Here stand their first 512 characters; what is not
+    a string stands as JSON, and U+0000, which PostgreSQL cannot store, as U+FFFD.
+    """
+
+    INDEXED_LENGTH = 512
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="pairs")
+    connection = models.CharField(max_length=64)
+    key = ByteOrderedCharField(max_length=INDEXED_LENGTH)
+    value = ByteOrderedCharField(max_length=INDEXED_LENGTH, blank=True)
+    created_at = models.DateTimeField(help_text="When the run was created: lists sort by it.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "key"], name="pair_once_per_run")]
+        indexes = [
+            models.Index(fields=["key", "value", "-created_at", "-run"], name="pair_by_key_and_value"),
+            models.Index(fields=["key", "created_at", "run"], name="pair_by_key"),
+            models.Index(fields=["value", "created_at", "run"], name="pair_by_value"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.value}"

@@ -1,0 +1,124 @@
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from runsadmin.models.fields import ByteOrderedCharField
+from runsadmin.models.thread import Thread
+
+
+class SyncStatus(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    COMPLETED = "completed", "Completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors", "Completed with errors"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+S = SyncStatus
+
+# Every legal change of a sync's status, and why it happens.
+CHANGES: dict[SyncStatus, dict[SyncStatus, str]] = {
+    S.QUEUED: {
+        S.RUNNING: "a worker or a command began it",
+        S.CANCELLED: "somebody took it back",
+    },
+    S.RUNNING: {
+        S.PAUSED: "somebody paused it, or the connection is held",
+        S.COMPLETED: "every thread was read",
+        S.COMPLETED_WITH_ERRORS: "every thread was tried, and some could not be read whole",
+        S.FAILED: "no thread at all could be read",
+        S.CANCELLED: "somebody stopped it",
+    },
+    S.PAUSED: {
+        S.RUNNING: "somebody resumed it, or the connection is mended",
+        S.CANCELLED: "somebody stopped it",
+    },
+    S.COMPLETED: {},
+    S.COMPLETED_WITH_ERRORS: {},
+    S.FAILED: {},
+    S.CANCELLED: {},
+}
+
+UNFINISHED = (S.QUEUED, S.RUNNING, S.PAUSED)
+
+
+class SyncQuerySet(models.QuerySet["Sync"]):
+    def change_to(self, status: SyncStatus, **values: object) -> int:
+        """Moves those of these syncs that may legally change to `status`. Returns how many did: look at it."""
+        sources = [source for source, targets in CHANGES.items() if status in targets]
+        return self.filter(status__in=sources).update(status=status, **values)
+
+
+class Sync(models.Model):
+    """One pass over the tracked threads of a connection that reads their runs into the mirror."""
+
+    Status = SyncStatus
+
+    class Kind(models.TextChoices):
+        INCREMENTAL = "incremental", "Incremental"
+        FULL = "full", "Full"
+
+    connection = models.CharField(max_length=64)
+    kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.INCREMENTAL)
+    # None: every tracked thread of the connection.
+    thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, blank=True, related_name="syncs")
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    status = models.CharField(max_length=32, choices=Status.choices, default=Status.QUEUED)
+    detail = models.TextField(blank=True)
+
+    # The place to resume: threads are read in the order of their keys. `reached` is the last one that was finished.
+    reached = models.BigIntegerField(default=0)
+    after = ByteOrderedCharField(
+        max_length=128, blank=True, default="", help_text="The last run read in the thread after `reached`."
+    )
+    after_first = ByteOrderedCharField(
+        max_length=128, blank=True, default="", help_text="The first run read in that thread."
+    )
+    claim_token = models.UUIDField(null=True)
+    claimed_until = models.DateTimeField(null=True)
+
+    threads_total = models.PositiveIntegerField(default=0)
+    threads_done = models.PositiveIntegerField(default=0)
+    pages = models.PositiveIntegerField(default=0)
+    runs_seen = models.PositiveIntegerField(default=0)
+    runs_created = models.PositiveIntegerField(default=0)
+    runs_updated = models.PositiveIntegerField(default=0)
+    errors_count = models.PositiveIntegerField(default=0)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager["Sync"]] = SyncQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=SyncStatus.values), name="sync_status_is_known"),
+            models.CheckConstraint(condition=Q(threads_done__lte=F("threads_total")), name="sync_threads_add_up"),
+            models.UniqueConstraint(
+                fields=["connection", "kind"],
+                condition=Q(status__in=UNFINISHED, thread__isnull=True),
+                name="sync_one_of_a_kind_at_a_time",
+            ),
+        ]
+        indexes = [models.Index(fields=["status", "id"], condition=Q(status__in=UNFINISHED), name="sync_unfinished")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} sync {self.pk}"
+
+
+class SyncError(models.Model):
+    """Something that a sync could not read: told, and no reason to stop."""
+
+    sync = models.ForeignKey(Sync, on_delete=models.CASCADE, related_name="errors")
+    thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, related_name="+")
+    run_id = ByteOrderedCharField("run id", max_length=128, blank=True)
+    message = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,38 @@
+from django.db import models
+
+from runsadmin.models.fields import ByteOrderedCharField
+
+
+class Thread(models.Model):
+    """A tracked thread: the API cannot list threads, so people and tools tell us which ones to mirror."""
+
+    connection = models.CharField(max_length=64)
+    upstream_id = ByteOrderedCharField("thread id", max_length=128)
+    tracked = models.BooleanField(
+        default=True, help_text="Whether syncs read this thread. Its runs stay when they no longer do."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # What the syncs know of it. `watermark` is moved only by a pass that reached the old one or the end.
+    watermark = ByteOrderedCharField(
+        max_length=128, blank=True, default="", help_text="The newest run that a sync has read down from."
+    )
+    checked_at = models.DateTimeField(
+        "checked", null=True, blank=True, help_text="When a pass last ended in this thread."
+    )
+    fully_checked_at = models.DateTimeField(
+        "fully checked", null=True, blank=True, help_text="When all of its runs were last read."
+    )
+    missing_since = models.DateTimeField(null=True, blank=True, help_text="Since when upstream no longer has it.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["connection", "upstream_id"], name="thread_once_per_connection")]
+        indexes = [
+            models.Index(
+                fields=["connection", "fully_checked_at"], condition=models.Q(tracked=True), name="thread_oldest_check"
+            ),
+            models.Index(fields=["-created_at", "-id"], name="thread_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return self.upstream_id

@@ -1,0 +1,182 @@
+"""What all processes share about a connection: its pace, and whether it is held."""
+
+import datetime as dt
+import logging
+import time
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import QuerySet
+
+from runsadmin import conf
+from runsadmin.errors import Held, NotFound, UpstreamError
+from runsadmin.models import ConnectionState, Run, Thread
+from runsadmin.services import clock, permissions
+from runsadmin.upstream import limiter
+from runsadmin.upstream.client import Client
+
+logger = logging.getLogger(__name__)
+
+PROBE_EVERY = dt.timedelta(seconds=30)
+PROBES = 3
+
+Hold = ConnectionState.Hold
+
+
+def client(alias: str) -> Client:
+    """Raises UnknownConnection."""
+    return Client(conf.connection(alias))
+
+
+def state(alias: str) -> ConnectionState:
+    found, _ = ConnectionState.objects.get_or_create(alias=alias)
+    return found
+
+
+def is_held(alias: str) -> bool:
+    """Whether nothing may be sent now: the setting, an operator, or what the server answered."""
+    return conf.hold() or ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).exists()
+
+
+def open_aliases() -> list[str]:
+    """The connections that are configured and may be called now."""
+    if conf.hold():
+        return []
+    shut = set(ConnectionState.objects.exclude(hold=Hold.NONE).values_list("alias", flat=True))
+    return [alias for alias in conf.connections() if alias not in shut]
+
+
+def held() -> QuerySet[ConnectionState]:
+    """The connections that wait for a person, to be told on every page."""
+    return ConnectionState.objects.exclude(hold=Hold.NONE).filter(alias__in=conf.connections()).order_by("alias")
+
+
+def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
+    """Returns when `places` requests may be sent to this connection, one right after the other."""
+    connection = conf.connection(alias)
+    while True:
+        at = _take_places(connection, places, person=person)
+        if (seconds := (at - clock.now()).total_seconds()) > 0:
+            time.sleep(seconds)
+        if at >= (not_before(alias) or at):
+            return
+
+
+def _take_places(connection: conf.Connection, places: int, *, person: bool) -> dt.datetime:
+    now = clock.now()
+    if not connection.requests_per_minute:
+        return max(not_before(connection.alias) or now, now)
+    state(connection.alias)
+    with transaction.atomic(durable=True):
+        row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
+        lanes = limiter.Lanes(row.people_free_at, row.work_free_at)
+        at, lanes = limiter.take(
+            lanes,
+            places=places,
+            requests_per_minute=connection.requests_per_minute,
+            person=person,
+            now=max(row.not_before or now, now),
+        )
+        row.people_free_at, row.work_free_at = lanes.people, lanes.work
+        row.save(update_fields=["people_free_at", "work_free_at"])
+    return at
+
+
+def not_before(alias: str) -> dt.datetime | None:
+    return ConnectionState.objects.filter(alias=alias).values_list("not_before", flat=True).first()
+
+
+def slow_down(alias: str, error: UpstreamError) -> None:
+    """429 and 503 are said to one request and meant for all: nobody calls before the server's time is over."""
+    state(alias)
+    until = clock.now() + dt.timedelta(seconds=1.0 if error.retry_after is None else error.retry_after)
+    ConnectionState.objects.filter(alias=alias).exclude(not_before__gte=until).update(not_before=until)
+
+
+def hold(alias: str, why: ConnectionState.Hold, detail: str) -> None:
+    """Stops all sending on this connection. What is held already stays held for its first reason."""
+    state(alias)
+    now = clock.now()
+    held_now = ConnectionState.objects.filter(alias=alias, hold=Hold.NONE).update(
+        hold=why, hold_detail=detail, held_since=now, next_probe_at=now + PROBE_EVERY
+    )
+    if held_now:
+        logger.warning("Connection %s is held: %s", alias, detail)
+
+
+def switch(alias: str, *, on: bool, actor: User) -> None:
+    """An operator's switch: holds a connection, or releases it whatever held it. Raises NotAllowed."""
+    permissions.require(actor, permissions.Action.HOLD)
+    conf.connection(alias)
+    if on:
+        release(alias)
+        hold(alias, Hold.OPERATOR, f"{actor.get_username()} stopped all sending.")
+    else:
+        release(alias)
+
+
+def release(alias: str) -> None:
+    ConnectionState.objects.filter(alias=alias).update(
+        hold=Hold.NONE, hold_detail="", held_since=None, next_probe_at=None
+    )
+
+
+def probe_held() -> None:
+    """Tries held connections again whose time has come, and releases those that answer.
+
+    What an operator holds is released by an operator only.
+    """
+    now = clock.now()
+    for row in held().exclude(hold=Hold.OPERATOR).filter(next_probe_at__lte=now):
+        claimed = ConnectionState.objects.filter(alias=row.alias, next_probe_at=row.next_probe_at).update(
+            next_probe_at=now + PROBE_EVERY
+        )
+        if claimed:
+            _probe(row)
+
+
+def _probe(row: ConnectionState) -> None:
+    try:
+        anything_answers = answers_for_a_known_run(row.alias)
+    except UpstreamError:
+        return  # Credentials still refused, or no clear answer: it stays as it is.
+    if anything_answers:
+        logger.info("Connection %s answers again.", row.alias)
+        release(row.alias)
+    elif row.hold == Hold.NOT_FOUND:
+        ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
+            hold=Hold.RETIRED,
+            hold_detail="Every known run answered 404, twice. The service seems to be gone for good; what it held is an archive.",
+        )
+
+
+def answers_for_a_known_run(alias: str, *, apart_from: Run | None = None) -> bool:
+    """Whether the server still knows anything that it knew before: asked when something answers 404.
+
+    Looks at a few runs of other threads. With nothing else to ask for, nothing is known, which counts as no.
+    Raises UpstreamError when there was neither an answer nor a 404.
+    """
+    known = Run.objects.filter(connection=alias, missing_since=None)
+    threads = Thread.objects.filter(connection=alias, missing_since=None).order_by("-checked_at", "-id")
+    if apart_from is not None:
+        threads = threads.exclude(pk=apart_from.thread_id)
+    asked = client(alias)
+    for thread in threads[:PROBES]:
+        run = known.filter(thread=thread).order_by("-created_at").first()
+        try:
+            if run is None:
+                asked.retrieve_thread(thread.upstream_id)
+            else:
+                asked.retrieve_run(thread.upstream_id, run.upstream_id)
+        except NotFound:
+            continue
+        return True
+    return False
+
+
+def judge(alias: str, error: UpstreamError) -> None:
+    """What an error means for the connection as a whole."""
+    if error.slow_down:
+        slow_down(alias, error)
+    if isinstance(error, Held):
+        hold(alias, Hold.CREDENTIALS, f"The server answered {error.http_status}: {error}")

@@ -1,0 +1,186 @@
+"""The mirror: what upstream says of a run, stored in the order of truths."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from runsadmin.errors import NotFound, UpstreamError
+from runsadmin.models import Pair, Run, Thread
+from runsadmin.services import clock, connections, permissions
+from runsadmin.upstream.client import Answer
+from runsadmin.upstream.records import RunRecord, indexed_text
+
+COLUMNS = (
+    "status", "model", "assistant_id", "error_code", "created_at", "started_at", "expires_at", "cancelled_at",
+    "failed_at", "completed_at", "duration", "prompt_tokens", "completion_tokens", "total_tokens", "raw", "digest",
+)  # fmt: skip
+WRITTEN = (*COLUMNS, "thread", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
+
+
+@dataclass(frozen=True)
+class Seen[T]:
+    """An answer and when, by the database's clock, it was asked for and came."""
+
+    answer: Answer[T]
+    asked_at: dt.datetime
+    answered_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Stored:
+    created: int
+    updated: int
+
+
+def see[T](call: Callable[[], Answer[T]]) -> Seen[T]:
+    """Makes a call between two looks at the clock: it was asked no earlier and answered no later than they say."""
+    asked_at = clock.now()
+    answer = call()
+    return Seen(answer, asked_at, clock.now())
+
+
+def retrieve(run: Run) -> Answer[RunRecord]:
+    return connections.client(run.connection).retrieve_run(run.thread.upstream_id, run.upstream_id)
+
+
+def look(run: Run) -> Seen[RunRecord]:
+    """What upstream has now. Raises UpstreamError."""
+    try:
+        return see(lambda: retrieve(run))
+    except UpstreamError as error:
+        connections.judge(run.connection, error)
+        raise
+
+
+def store_one(run: Run, seen: Seen[RunRecord]) -> Stored:
+    return store(run.thread, [seen.answer.value], asked_at=seen.asked_at, answered_at=seen.answered_at)
+
+
+def store(thread: Thread, records: Sequence[RunRecord], *, asked_at: dt.datetime, answered_at: dt.datetime) -> Stored:
+    """Writes what one answer says of a thread's runs, where it is newer than what is known.
+
+    An answer replaces a row only if it was asked for after the row's own answer came. Where the two overlap nobody
+    knows their order: the row stays and is marked to be read again. An unchanged run costs no write.
+    """
+    by_id = {record.upstream_id: record for record in records}
+    try:
+        with transaction.atomic():
+            return _store(thread, by_id, asked_at, answered_at)
+    except IntegrityError:  # Another process was the first to store one of the new runs: now it is a known one.
+        with transaction.atomic():
+            return _store(thread, by_id, asked_at, answered_at)
+
+
+def _store(thread: Thread, records: dict[str, RunRecord], asked_at: dt.datetime, answered_at: dt.datetime) -> Stored:
+    known = {
+        row.upstream_id: row
+        for row in Run.objects.select_for_update()
+        .filter(connection=thread.connection, upstream_id__in=records)
+        .order_by("id")
+        .only("upstream_id", "digest", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
+    }
+    # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
+    confirmed_at = Thread.objects.values_list("fully_checked_at", flat=True).get(pk=thread.pk)
+    changed: list[Run] = []
+    overlapping: list[int] = []
+    settled: list[int] = []
+    for upstream_id, row in known.items():
+        is_newer = asked_at > row.answered_at
+        if row.digest == records[upstream_id].digest:
+            if is_newer and (row.refresh_at or row.missing_since):
+                settled.append(row.pk)
+        elif is_newer and (confirmed_at is None or asked_at > confirmed_at):
+            changed.append(row)
+        elif answered_at >= row.asked_at:
+            overlapping.append(row.pk)
+
+    new = [
+        Run(connection=thread.connection, upstream_id=upstream_id)
+        for upstream_id in records
+        if upstream_id not in known
+    ]
+    for row in (*new, *changed):
+        record = records[row.upstream_id]
+        for column in COLUMNS:
+            setattr(row, column, getattr(record, column))
+        row.connection, row.thread_id = thread.connection, thread.pk
+        row.asked_at, row.answered_at = asked_at, answered_at
+        row.refresh_at = row.missing_since = None
+    for row in changed:
+        row.version += 1
+    Run.objects.bulk_create(new)
+    if changed:
+        # An upsert of rows that are locked and there: far quicker than bulk_update's CASE per column.
+        Run.objects.bulk_create(changed, update_conflicts=True, unique_fields=["id"], update_fields=WRITTEN)
+        Pair.objects.filter(run__in=changed).delete()
+    Pair.objects.bulk_create(pair for row in (*new, *changed) for pair in _pairs(row, records[row.upstream_id]))
+    Run.objects.filter(pk__in=settled).update(refresh_at=None, missing_since=None, version=F("version") + 1)
+    Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=answered_at)
+    return Stored(len(new), len(changed))
+
+
+def _pairs(run: Run, record: RunRecord) -> Iterable[Pair]:
+    pairs = {
+        indexed_text(key, Pair.INDEXED_LENGTH): indexed_text(value, Pair.INDEXED_LENGTH)
+        for key, value in record.metadata.items()
+    }
+    for key, value in pairs.items():
+        yield Pair(run=run, connection=run.connection, key=key, value=value, created_at=run.created_at)
+
+
+def refresh(*, run: Run, actor: User) -> Run:
+    """Reads a run anew for a person. Raises NotAllowed, UpstreamError; NotFound when upstream no longer has it."""
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    connections.wait_for_places(run.connection, 1, person=True)
+    try:
+        store_one(run, look(run))
+    except NotFound as error:
+        tell_missing(run, error)
+        raise
+    return Run.objects.select_related("thread").get(pk=run.pk)
+
+
+def tell_missing(run: Run, error: NotFound) -> bool:
+    """After a 404: whether it is this run that is missing. It is then marked; otherwise the connection is held.
+
+    Raises UpstreamError when that could not be found out.
+    """
+    if _is_alone(run):
+        Run.objects.filter(pk=run.pk, missing_since=None).update(missing_since=clock.now(), version=F("version") + 1)
+        return True
+    connections.hold(
+        run.connection,
+        connections.Hold.NOT_FOUND,
+        f"The server answers 404 for everything that was asked, {run.upstream_id} for one: {error}",
+    )
+    return False
+
+
+def _is_alone(run: Run) -> bool:
+    """Whether its thread, or another known run, still answers."""
+    try:
+        connections.client(run.connection).retrieve_thread(run.thread.upstream_id)
+    except NotFound:
+        return connections.answers_for_a_known_run(run.connection, apart_from=run)
+    return True
+
+
+def refresh_marked(limit: int = 100) -> int:
+    """Reads again the runs whose answers overlapped. Returns how many were read."""
+    count = 0
+    for run in Run.objects.filter(refresh_at__isnull=False).select_related("thread").order_by("refresh_at")[:limit]:
+        if connections.is_held(run.connection):
+            continue
+        connections.wait_for_places(run.connection, 1)
+        try:
+            store_one(run, look(run))
+        except NotFound as error:
+            tell_missing(run, error)
+        except UpstreamError:
+            continue
+        count += 1
+    return count

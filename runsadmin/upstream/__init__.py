@@ -1,0 +1,1 @@
+"""The Assistants API over HTTP. The only package that knows `requests`."""

@@ -1,0 +1,243 @@
+"""The calls that we make. Every one ends in `_call`, which raises one exception per meaning (see faults.py)."""
+
+import datetime as dt
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import requests
+from urllib3.exceptions import NewConnectionError, ReadTimeoutError
+
+from runsadmin import conf, jsontext
+from runsadmin.errors import InvalidId, UpstreamError
+from runsadmin.upstream import auth, faults, transport
+from runsadmin.upstream.faults import NoAnswer
+from runsadmin.upstream.records import RunRecord, Unreadable
+
+PAGE_SIZE = 100
+
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.:-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Answer[T]:
+    """What came back, and the server's own name for the request (`x-request-id`)."""
+
+    value: T
+    http_status: int
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a thread's runs. `unreadable` tells of the items that are not Runs; `ids` has those of all items."""
+
+    records: tuple[RunRecord, ...]
+    ids: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    has_more: bool
+
+
+def check_id(value: str) -> str:
+    """Raises InvalidId for what cannot be part of an address: ids come from people, files and other servers."""
+    if not _ID.fullmatch(value):
+        shown = value if len(value) <= 60 else f"{value[:60]}…"
+        raise InvalidId(f"{shown!r} is not an id: ids have up to 128 letters, digits and the signs _ - . : only.")
+    return value
+
+
+class Client:
+    """Speaks to one connection. Safe to share between threads: each has its own session."""
+
+    def __init__(self, connection: conf.Connection) -> None:
+        self.connection = connection
+
+    def retrieve_run(self, thread_id: str, run_id: str) -> Answer[RunRecord]:
+        path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
+        return self._call("GET", path, read=lambda body: _run(body, thread_id, run_id))
+
+    def modify_run(self, thread_id: str, run_id: str, metadata: Mapping[str, object]) -> Answer[RunRecord]:
+        """Sends the whole intended map: servers differ in whether they replace or merge."""
+        path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
+        body = {"metadata": dict(metadata)}
+        return self._call("POST", path, body=body, read=lambda body: _run(body, thread_id, run_id))
+
+    def list_runs(self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE) -> Answer[Page]:
+        """Newest first. Only the caller can know where the list ends: `has_more` lies both ways on some servers."""
+        params = {"limit": str(limit), "order": "desc"} | ({"after": after} if after else {})
+        return self._call(
+            "GET", f"/threads/{check_id(thread_id)}/runs", params=params, read=lambda body: _page(body, thread_id)
+        )
+
+    def retrieve_thread(self, thread_id: str) -> Answer[str]:
+        return self._call("GET", f"/threads/{check_id(thread_id)}", read=lambda body: _id(body))
+
+    def list_threads(self, *, after: str = "") -> Answer[tuple[str, ...]]:
+        """Ids of threads, newest first. Few servers have this call: the others answer 404 or 405."""
+        params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
+        return self._call("GET", "/threads", params=params, read=lambda body: tuple(_id(item) for item in _items(body)))
+
+    def _call[T](
+        self,
+        method: str,
+        path: str,
+        *,
+        read: Callable[[object], T],
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> Answer[T]:
+        transport.deadline.set(time.monotonic() + self.connection.timeout)
+        try:
+            with _session(self.connection).request(
+                method,
+                self.connection.url.rstrip("/") + path,
+                params=dict(params or {}) | _extra_query(self.connection),
+                data=None if body is None else _encode(body),
+                headers={"Content-Type": "application/json"} if body is not None else None,
+                timeout=(self.connection.connect_timeout, self.connection.read_timeout),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content = _bounded(response)
+        except (requests.ConnectTimeout, requests.exceptions.SSLError):
+            raise _fault(method, NoAnswer.NO_CONNECTION) from None
+        except requests.Timeout:
+            raise _fault(method, NoAnswer.TIMEOUT) from None
+        except requests.ConnectionError as error:
+            raise _fault(method, _why_not_connected(error)) from None
+        except requests.exceptions.ChunkedEncodingError:
+            raise _fault(method, NoAnswer.CUT) from None
+        except requests.RequestException:
+            raise _fault(method, NoAnswer.UNREADABLE) from None
+
+        if content is None:
+            raise _fault(method, NoAnswer.TOO_LARGE, response)
+        if not 200 <= response.status_code < 300:
+            raise _refusal(method, response, content)
+        try:
+            value = read(jsontext.loads(content))
+        except ValueError:
+            raise _fault(method, NoAnswer.UNREADABLE, response) from None
+        return Answer(value, response.status_code, _request_id(response))
+
+
+_sessions = threading.local()
+
+
+def _session(connection: conf.Connection) -> requests.Session:
+    """This thread's session. One for each configuration, so that a mended key is used at once."""
+    sessions: dict[conf.Connection, requests.Session] = _sessions.__dict__.setdefault("by_connection", {})
+    if connection not in sessions:
+        for stale in [known for known in sessions if known.alias == connection.alias]:
+            sessions.pop(stale).close()
+        session = requests.Session()
+        session.mount("http://", transport.BoundedAdapter())
+        session.mount("https://", transport.BoundedAdapter())
+        session.auth = auth.of(connection)
+        session.headers.update(
+            {"User-Agent": "runsadmin", "Accept": "application/json", "OpenAI-Beta": "assistants=v2"}
+        )
+        if connection.organization:
+            session.headers["OpenAI-Organization"] = connection.organization
+        if connection.project:
+            session.headers["OpenAI-Project"] = connection.project
+        sessions[connection] = session
+    return sessions[connection]
+
+
+def _encode(body: Mapping[str, object]) -> bytes:
+    return jsontext.dumps(body).encode()
+
+
+def _extra_query(connection: conf.Connection) -> dict[str, str]:
+    return {"api-version": connection.api_version} if connection.api_version else {}
+
+
+def _bounded(response: requests.Response) -> bytes | None:
+    """The body, or None when it is larger than allowed: then the rest is never read."""
+    limit = conf.max_response_bytes()
+    content = bytearray()
+    for chunk in response.iter_content(65536):
+        content += chunk
+        if len(content) > limit:
+            return None
+    return bytes(content)
+
+
+def _why_not_connected(error: requests.ConnectionError) -> NoAnswer:
+    """`requests` has one class for "never connected" and "cut in the middle": the cause below it tells them apart."""
+    cause = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, NewConnectionError):
+        return NoAnswer.NO_CONNECTION
+    if isinstance(reason, ReadTimeoutError):
+        return NoAnswer.TIMEOUT
+    return NoAnswer.CUT
+
+
+def _fault(method: str, why: NoAnswer, response: requests.Response | None = None) -> UpstreamError:
+    kind = faults.of_read(why) if method == "GET" else faults.of_write(why)
+    if response is None:
+        return kind(why.value)
+    return kind(why.value, http_status=response.status_code, request_id=_request_id(response))
+
+
+def _refusal(method: str, response: requests.Response, content: bytes) -> UpstreamError:
+    try:
+        message = faults.message_of(jsontext.loads(content))
+    except ValueError:
+        message = ""
+    status = response.status_code
+    if method == "GET":
+        kind = faults.of_read(status)
+    else:
+        kind = faults.of_write(status, run_is_active=faults.says_run_is_active(status, message))
+    return kind(
+        message or f"The server answered {status} without saying why.",
+        http_status=status,
+        request_id=_request_id(response),
+        retry_after=faults.retry_after(response.headers, now=dt.datetime.now(dt.UTC)),
+    )
+
+
+def _request_id(response: requests.Response) -> str:
+    return response.headers.get("x-request-id", "")[:256]
+
+
+def _run(body: object, thread_id: str, run_id: str) -> RunRecord:
+    record = RunRecord.read(body, thread_id=thread_id)
+    if record.upstream_id != run_id:
+        raise Unreadable("The answer is another run.")
+    return record
+
+
+def _id(body: object) -> str:
+    if not isinstance(body, Mapping) or not isinstance(body.get("id"), str):
+        raise Unreadable("The answer has no id.")
+    return str(body["id"])
+
+
+def _items(body: object) -> list[object]:
+    data = body.get("data") if isinstance(body, Mapping) else None
+    if not isinstance(data, list):
+        raise Unreadable("The answer is not a list.")
+    return data
+
+
+def _page(body: object, thread_id: str) -> Page:
+    records: list[RunRecord] = []
+    ids: list[str] = []
+    unreadable: list[str] = []
+    for item in _items(body):
+        try:
+            record = RunRecord.read(item, thread_id=thread_id)
+        except Unreadable as error:
+            unreadable.append(str(error))
+        else:
+            records.append(record)
+        if isinstance(item, Mapping) and isinstance(item.get("id"), str):
+            ids.append(item["id"])
+    has_more = isinstance(body, Mapping) and body.get("has_more") is True
+    return Page(tuple(records), tuple(ids), tuple(unreadable), has_more)

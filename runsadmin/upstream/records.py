@@ -1,0 +1,112 @@
+"""A Run as a server sent it, read tolerantly: what is stored is what came, what is judged is only what we need."""
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runsadmin import jsontext
+from runsadmin.metadata import Metadata
+
+# Some servers give milliseconds. In seconds, this number is a date in the year 5138.
+_MILLISECONDS_FROM = 100_000_000_000
+
+
+class Unreadable(ValueError):
+    """This is not a Run: it has no id, or no thread."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One Run of an answer: `raw` is all of it as JSON text, the rest is what the mirror keeps in columns."""
+
+    upstream_id: str
+    thread_id: str
+    status: str
+    model: str
+    assistant_id: str
+    error_code: str
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    expires_at: dt.datetime | None
+    cancelled_at: dt.datetime | None
+    failed_at: dt.datetime | None
+    completed_at: dt.datetime | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    metadata: Metadata
+    raw: str
+    digest: str
+
+    @classmethod
+    def read(cls, answer: object, *, thread_id: str) -> "RunRecord":
+        """`thread_id` is the thread that was asked. Raises Unreadable."""
+        if not isinstance(answer, Mapping):
+            raise Unreadable("This is not a Run but another kind of JSON.")
+        upstream_id = answer.get("id")
+        if not isinstance(upstream_id, str) or not upstream_id:
+            raise Unreadable("This Run has no id.")
+        if len(upstream_id) > 128 or len(thread_id) > 128:
+            raise Unreadable("The id of this Run is longer than 128 characters.")
+        if answer.get("thread_id", thread_id) != thread_id:
+            raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
+        usage = _mapping(answer.get("usage"))
+        return cls(
+            upstream_id=upstream_id,
+            thread_id=thread_id,
+            status=_text(answer.get("status"), 64),
+            model=_text(answer.get("model"), 256),
+            assistant_id=_text(answer.get("assistant_id"), 128),
+            error_code=_text(_mapping(answer.get("last_error")).get("code"), 128),
+            created_at=_time(answer.get("created_at")) or dt.datetime.fromtimestamp(0, dt.UTC),
+            started_at=_time(answer.get("started_at")),
+            expires_at=_time(answer.get("expires_at")),
+            cancelled_at=_time(answer.get("cancelled_at")),
+            failed_at=_time(answer.get("failed_at")),
+            completed_at=_time(answer.get("completed_at")),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
+            total_tokens=_count(usage.get("total_tokens")),
+            metadata=Metadata.read(answer.get("metadata")),
+            raw=jsontext.dumps(answer),
+            digest=hashlib.blake2b(jsontext.dumps(answer, sort_keys=True).encode(), digest_size=16).hexdigest(),
+        )
+
+    @property
+    def duration(self) -> dt.timedelta | None:
+        """From the start to the end, None while either is missing."""
+        ended_at = self.completed_at or self.failed_at or self.cancelled_at
+        if self.started_at is None or ended_at is None or ended_at < self.started_at:
+            return None
+        return ended_at - self.started_at
+
+
+def indexed_text(value: object, length: int) -> str:
+    """A value as text that every database can index: U+0000 and halves of surrogate pairs become U+FFFD."""
+    text = value if isinstance(value, str) else jsontext.dumps(value)
+    return text.replace("\0", "\ufffd").encode(errors="surrogatepass").decode(errors="replace")[:length]
+
+
+def _text(value: object, length: int) -> str:
+    return "" if value is None else indexed_text(value, length)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+def _time(value: object) -> dt.datetime | None:
+    """Unix seconds, or milliseconds where a server sends those, whole or not. None for anything that is no time."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OverflowError, OSError, ValueError):
+        return None
