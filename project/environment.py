@@ -6,6 +6,7 @@ secret.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,17 @@ class Environment:
     def names_in(self, name: str, default: str) -> list[str]:
         """A list, separated by commas."""
         return [part.strip() for part in self.text(name, default).split(",") if part.strip()]
+
+    def aliases(self, name: str, default: str) -> list[str]:
+        """Names that are part of other settings' names."""
+        aliases = self.names_in(name, default)
+        if not all(re.fullmatch(r"[a-z][a-z0-9_]*", alias) for alias in aliases):
+            raise _wrong(
+                name,
+                "It is a list, separated by commas, of names in lower-case letters, digits and underscores, such as"
+                " default,eu.",
+            )
+        return aliases
 
     def integer(self, name: str, default: int, *, least: int = 0) -> int:
         try:
@@ -98,7 +110,7 @@ class Environment:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
             raise wrong from None
-        if not config["NAME"]:
+        if config["NAME"] in ("", ":memory:"):  # In memory, every thread would see a database of its own.
             raise wrong
         return config
 

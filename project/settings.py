@@ -1,12 +1,10 @@
 """Settings, all from the environment: .env.example lists them, docs/operations.md explains them."""
 
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 
 from project.environment import Environment
@@ -192,13 +190,7 @@ def connection_from(alias: str) -> dict[str, Any]:
     }
 
 
-_aliases = env.names_in("RUNSADMIN_CONNECTIONS", "default")
-if not all(re.fullmatch(r"[a-z][a-z0-9_]*", alias) for alias in _aliases):
-    raise ImproperlyConfigured(
-        "The setting RUNSADMIN_CONNECTIONS is wrong. It names the connections, separated by commas, in lower-case"
-        " letters, digits and underscores, such as default,eu; the settings of eu then begin with RUNSADMIN_UPSTREAM_EU_."
-    )
-RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in _aliases}
+RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in env.aliases("RUNSADMIN_CONNECTIONS", "default")}
 
 RUNSADMIN_HOLD = env.switch("RUNSADMIN_HOLD", default=False)
 RUNSADMIN_PUSH_WAIT = env.seconds("RUNSADMIN_PUSH_WAIT", 10)

@@ -72,7 +72,7 @@ def server() -> Iterator[str]:
             )
         try:
             _wait_until_ready(folder, process, log)
-            yield f"postgresql://tests@/{folder}/postgres"
+            yield f"postgresql://tests@/postgres?host={folder}"
         finally:
             process.send_signal(signal.SIGINT)  # Its "fast shutdown": open connections are cut.
             process.wait()

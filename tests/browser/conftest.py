@@ -1,0 +1,74 @@
+"""A real Chromium against a real server. A page that breaks the content security policy, or throws, fails its test."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+from pytest_django.live_server_helper import LiveServer
+
+from tests import chromium
+
+# Playwright's synchronous calls run inside an event loop, which Django takes for a mistake.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, Any]:
+    found = chromium.find()
+    assert found, chromium.ABSENT
+    return {
+        "executable_path": str(found),
+        "env": chromium.environment(),
+        "args": [
+            "--headless",
+            "--no-sandbox",
+            "--disable-quic",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def base_url(live_server: LiveServer) -> str:
+    """So that tests say `page.goto("/admin/")`."""
+    return live_server.url
+
+
+@pytest.fixture(autouse=True)
+def complaints(context: BrowserContext) -> Iterator[list[str]]:
+    """What the browser's console says is wrong, on all pages of the test. It has to be empty at the end.
+
+    Answers such as 409 are no fault of a page: "Failed to load resource" does not count.
+    """
+    said: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        wrong = message.type == "error" or "Content Security Policy" in message.text
+        if wrong and not message.text.startswith("Failed to load resource"):
+            said.append(f"{message.text} ({message.location['url']})")
+
+    context.on("console", note)
+    context.on("weberror", lambda error: said.append(str(error.error)))
+    yield said
+    assert not said, "\n".join(said)
+
+
+@pytest.fixture
+def sign_in(page: Page, live_server: LiveServer) -> Callable[[User], None]:
+    """Signs somebody in without the form, which has tests of its own."""
+
+    def sign_in(user: User) -> None:
+        client = Client()
+        client.force_login(user)
+        value = client.cookies[settings.SESSION_COOKIE_NAME].value
+        page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": value, "url": live_server.url}])
+
+    return sign_in

@@ -1,0 +1,104 @@
+"""The cast, and the upstream that they work on.
+
+alice and bob may edit and carol may only look; none of them is a superuser. `sandbox` is a real server in a process of
+its own, empty at the start of each test, and the connection `default` leads to it.
+"""
+
+import itertools
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from pytest_django import Settings
+
+from runsadmin.models import Run, Thread
+from runsadmin.services import connections, runs
+from runsadmin.services.permissions import Action
+from tests.sandbox_client import Sandbox, make_run
+
+VIEWER = frozenset({Action.VIEW_RUNS, Action.VIEW_EDITS, Action.VIEW_THREADS, Action.VIEW_SYNCS})
+EDITOR = frozenset(Action) - {Action.HOLD}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C: what was started is stopped.
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[Sandbox]:
+    sandbox = Sandbox.start()
+    yield sandbox
+    sandbox.stop()
+
+
+@pytest.fixture
+def sandbox(sandbox_process: Sandbox, connect: "Connect") -> Sandbox:
+    sandbox_process.reset()
+    connect(URL=sandbox_process.url, API_KEY=sandbox_process.key)
+    return sandbox_process
+
+
+class Connect(Protocol):
+    def __call__(self, alias: str = "default", /, **options: Any) -> None: ...
+
+
+@pytest.fixture
+def connect(settings: Settings) -> Connect:
+    """Changes options of a connection for this test; an alias that is new starts as a copy of `default`."""
+
+    def connect(alias: str = "default", /, **options: Any) -> None:
+        known = settings.RUNSADMIN_CONNECTIONS
+        settings.RUNSADMIN_CONNECTIONS = known | {alias: known.get(alias, known["default"]) | options}
+
+    return connect
+
+
+@pytest.fixture
+def mirrored(sandbox: Sandbox, db: None) -> Callable[..., Run]:
+    """Makes a run upstream (the fields are the API's) and brings it into the mirror, over HTTP."""
+
+    def mirrored(**fields: Any) -> Run:
+        upstream = make_run(**fields)
+        sandbox.put_runs([upstream])
+        thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=upstream["thread_id"])
+        client = connections.client("default")
+        seen = runs.see(lambda: client.retrieve_run(thread.upstream_id, upstream["id"]))
+        runs.store(thread, [seen.answer.value], asked_at=seen.asked_at, answered_at=seen.answered_at)
+        return Run.objects.get(connection="default", upstream_id=upstream["id"])
+
+    return mirrored
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    """A person who may do what is named, and who signs in to the admin with the user's name as password."""
+    numbers = itertools.count(1)
+
+    def make_user(*actions: Action, username: str = "", **fields: Any) -> User:
+        username = username or f"user{next(numbers)}"
+        user = User.objects.create_user(username, password=username, is_staff=True, **fields)
+        codenames = [action.value.removeprefix("runsadmin.") for action in actions]
+        granted = Permission.objects.filter(content_type__app_label="runsadmin", codename__in=codenames)
+        assert len(granted) == len(codenames)
+        user.user_permissions.set(granted)
+        return user
+
+    return make_user
+
+
+@pytest.fixture
+def alice(make_user: Callable[..., User]) -> User:
+    return make_user(*EDITOR, username="alice")
+
+
+@pytest.fixture
+def bob(make_user: Callable[..., User]) -> User:
+    return make_user(*EDITOR, username="bob")
+
+
+@pytest.fixture
+def carol(make_user: Callable[..., User]) -> User:
+    return make_user(*VIEWER, username="carol")

@@ -1,0 +1,100 @@
+"""What holds the settings, their example and their documentation to each other, and what a wrong setting says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from project.settings import env
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Read before there are settings, or by `make run` alone.
+READ_ELSEWHERE = {"ENV_FILE", "PORT"}
+NEEDED = {
+    "SECRET_KEY": "x" * 50,
+    "RUNSADMIN_UPSTREAM_URL": "http://127.0.0.1:9/v1",
+    "RUNSADMIN_UPSTREAM_API_KEY": "key",
+}
+
+
+def test_every_setting_that_is_read_stands_in_the_example_and_no_other() -> None:
+    example = (ROOT / ".env.example").read_text()
+    assert set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE)) == env.names | READ_ELSEWHERE
+
+
+def test_every_setting_that_is_read_is_explained_in_the_documentation_and_no_other() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    explained = set(re.findall(r"`([A-Z][A-Z0-9_]+)(?:=[^`]*)?`", page))
+    assert env.names | READ_ELSEWHERE <= explained
+    assert {name for name in explained if name.startswith("RUNSADMIN_")} - env.names <= {"RUNSADMIN_UPSTREAM_EU_URL"}
+
+
+def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Reads the settings in a process of their own, as a server does when it starts."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNSADMIN_")}
+    return subprocess.run(
+        [sys.executable, "-c", "import project.settings as s; print(s.DATABASE['NAME'], *s.RUNSADMIN_CONNECTIONS)"],
+        cwd=ROOT,
+        env=kept | {"ENV_FILE": os.devnull, "DATABASE_URL": ""} | NEEDED | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", ""),
+        ("DEBUG", "maybe"),
+        ("LOG_LEVEL", "loud"),
+        ("DATABASE_URL", "mysql://user:hunter2@localhost/name"),
+        ("DATABASE_URL", "postgresql://user:hunter2@localhost:port/name"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("RUNSADMIN_UPSTREAM_URL", ""),
+        ("RUNSADMIN_UPSTREAM_URL", "upstream.example/v1"),
+        ("RUNSADMIN_UPSTREAM_URL", "https://user:hunter2@upstream.example/v1"),
+        ("RUNSADMIN_UPSTREAM_URL", "https://upstream.example:port/v1"),
+        ("RUNSADMIN_UPSTREAM_API_KEY", ""),
+        ("RUNSADMIN_UPSTREAM_AUTH", "basic"),
+        ("RUNSADMIN_UPSTREAM_READ_TIMEOUT", "10s"),
+        ("RUNSADMIN_UPSTREAM_READ_TIMEOUT", "0"),
+        ("RUNSADMIN_UPSTREAM_CONCURRENCY", "0"),
+        ("RUNSADMIN_UPSTREAM_REQUESTS_PER_MINUTE", "-1"),
+        ("RUNSADMIN_CONNECTIONS", "default,West-Europe"),
+        ("RUNSADMIN_HOLD", "2"),
+        ("RUNSADMIN_MAX_ATTEMPTS", "many"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_says_how_to_mend_it(name: str, value: str) -> None:
+    stopped = start_with(**{name: value})
+
+    assert stopped.returncode != 0
+    said = stopped.stderr.splitlines()[-1]
+    assert said.startswith("django.core.exceptions.ImproperlyConfigured: The setting")
+    assert name in said
+    assert ".env.example" in said
+    assert "hunter2" not in stopped.stderr
+
+
+def test_a_connection_that_is_named_has_to_have_an_address() -> None:
+    stopped = start_with(RUNSADMIN_CONNECTIONS="default,eu")
+    assert "The setting RUNSADMIN_UPSTREAM_EU_URL is missing." in stopped.stderr
+
+
+def test_each_connection_has_settings_of_its_own() -> None:
+    started = start_with(
+        RUNSADMIN_CONNECTIONS="eu",
+        RUNSADMIN_UPSTREAM_URL="",
+        RUNSADMIN_UPSTREAM_EU_URL="https://eu.example/openai/v1/",
+        RUNSADMIN_UPSTREAM_EU_AUTH="azure-identity",
+    )
+    assert started.stdout.split() == [str(ROOT / "var" / "db.sqlite3"), "eu"]
+
+
+def test_a_relative_database_file_lies_in_the_project() -> None:
+    assert start_with(DATABASE_URL="sqlite:///var/other.sqlite3").stdout.startswith(str(ROOT / "var" / "other.sqlite3"))
