@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psycopg
 
+type Command = list[str | Path]
+
 OLDEST = 14
 
 # PostgreSQL refuses to run as root. In a user namespace of its own it takes itself for somebody else.
@@ -53,7 +55,7 @@ def server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
     log = folder / "log"
     try:
-        initdb = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
+        initdb: Command = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
         made = subprocess.run(
             [*AS_SOMEBODY, *initdb, "--locale=C.UTF-8", "-D", folder / "data"],
             capture_output=True,
@@ -62,7 +64,7 @@ def server() -> Iterator[str]:
         )
         if made.returncode:
             raise SystemExit(f"PostgreSQL's initdb failed:\n{made.stdout}{made.stderr}")
-        postgres = [binaries() / "postgres", "-D", folder / "data", "-k", folder]
+        postgres: Command = [binaries() / "postgres", "-D", folder / "data", "-k", folder]
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*AS_SOMEBODY, *postgres, *(part for option in OPTIONS for part in ("-c", option))],
