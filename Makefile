@@ -11,8 +11,17 @@ export PYTHONUNBUFFERED := 1
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE
 
-run: .venv/base.stamp
+run: .env var/static/staticfiles.json
 	exec python scripts/run.py
+
+# Made once, with secrets of this machine's own.
+.env: | .venv/base.stamp
+	python scripts/write_env.py
+
+var/static/staticfiles.json: .venv/base.stamp $(shell find static runsadmin/static -type f 2>/dev/null) | .env
+	@echo "Compressing the static files ..."
+	python manage.py collectstatic --no-input --verbosity 0
+	touch $@
 
 # Every line is a process of its own, so that it gets the SIGTERM that make gets.
 test: check

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django.utils.csp import CSP
+from whitenoise.compress import Compressor
 
 from project.environment import Environment
 
@@ -110,6 +111,9 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+# Compressing takes seconds: once per file, and not what only a debugger asks for.
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "map")
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

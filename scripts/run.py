@@ -1,60 +1,41 @@
-"""`make run`: everything on this machine, on SQLite and the sandbox (or on the upstream that .env names).
+"""`make run`: everything on this machine, with the sandbox as upstream unless .env holds the key of another.
 
-Writes .env on first use, looks whether the ports are free, prepares the database and the static files, and becomes
-honcho, which starts the lines of the Procfile and stops them all together.
+Looks whether the ports are free, prepares the database, and becomes honcho, which starts the lines of the Procfile and
+stops them all together.
 """
 
 import os
-import secrets
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
 
-ENV_FILE = Path(".env")
-MANAGE = [sys.executable, "manage.py"]
-
 
 def main() -> None:
-    sandbox_port = os.environ.get("SANDBOX_PORT")
-    if not ENV_FILE.exists():
-        write_env_file(sandbox_port or "8001")
-    environ.Env.read_env(ENV_FILE)
+    environ.Env.read_env(".env")
+    web_port = os.environ.get("PORT", "8000")
+    assert_free("PORT", web_port)
+    # honcho gives every line of the Procfile a PORT of its own.
+    os.environ["WEB_PORT"] = web_port
 
-    upstream = urlsplit(os.environ.get("RUNSADMIN_UPSTREAM_URL", ""))
-    with_sandbox = upstream.hostname == "127.0.0.1"
-    ports = {"PORT": os.environ.setdefault("PORT", "8000")}
-    if with_sandbox:
-        # Who names another port for the sandbox this time means the address of the upstream too.
-        ports["SANDBOX_PORT"] = os.environ["SANDBOX_PORT"] = sandbox_port or str(upstream.port)
-        os.environ["RUNSADMIN_UPSTREAM_URL"] = upstream._replace(netloc=f"127.0.0.1:{ports['SANDBOX_PORT']}").geturl()
-    for name, port in ports.items():
-        assert_free(name, port)
+    lines = ["web", "worker"]
+    if os.environ.get("RUNSADMIN_UPSTREAM_API_KEY", "").startswith("sandbox-"):
+        lines += ["sandbox", "demo"]
+        upstream = urlsplit(os.environ["RUNSADMIN_UPSTREAM_URL"])
+        sandbox_port = os.environ.setdefault("SANDBOX_PORT", str(upstream.port))
+        assert_free("SANDBOX_PORT", sandbox_port)
+        # Who gives the sandbox another port this time means the address of the upstream too.
+        os.environ["RUNSADMIN_UPSTREAM_URL"] = upstream._replace(netloc=f"127.0.0.1:{sandbox_port}").geturl()
 
-    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], check=True)
-    subprocess.run([*MANAGE, "collectstatic", "--no-input", "--verbosity", "0"], check=True)
-
-    # honcho counts PORT up from line to line, so that only the first of the Procfile would get the right one.
-    os.environ["WEB_PORT"] = ports["PORT"]
-    lines = ["web", "worker", "demo", *(["sandbox"] if with_sandbox else [])]
+    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
+    if "demo" not in lines:
+        print(
+            f"http://127.0.0.1:{web_port}/ on {os.environ['RUNSADMIN_UPSTREAM_URL']}. An account to sign in with is made"
+        )
+        print("by `.venv/bin/python manage.py createsuperuser`.")
     os.execvp("honcho", ["honcho", "--env", os.devnull, "start", *lines])  # noqa: S606
-
-
-def write_env_file(sandbox_port: str) -> None:
-    """Secrets of this machine's own, readable by its owner alone."""
-    lines = [
-        "# Written by `make run` on its first use. .env.example lists everything that can be set here.",
-        f"SECRET_KEY={secrets.token_urlsafe(50)}",
-        f"RUNSADMIN_UPSTREAM_URL=http://127.0.0.1:{sandbox_port}/v1",
-        f"RUNSADMIN_UPSTREAM_API_KEY=sandbox-{secrets.token_urlsafe(24)}",
-        f"RUNSADMIN_DEMO_PASSWORD={secrets.token_urlsafe(12)}",
-        f"RUNSADMIN_DEMO_TOKEN={secrets.token_hex(32)}",
-    ]
-    with os.fdopen(os.open(ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write("\n".join(lines) + "\n")
 
 
 def assert_free(name: str, port: str) -> None:

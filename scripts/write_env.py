@@ -1,0 +1,18 @@
+"""Writes .env for `make run`: secrets of this machine's own, readable by their owner alone."""
+
+import os
+import secrets
+
+LINES = f"""\
+# Written by `make run` on its first use. .env.example lists everything that can be set here.
+SECRET_KEY={secrets.token_urlsafe(50)}
+# The bundled sandbox: `make run` starts it while the key begins with "sandbox-".
+RUNSADMIN_UPSTREAM_URL=http://127.0.0.1:{os.environ.get("SANDBOX_PORT", "8001")}/v1
+RUNSADMIN_UPSTREAM_API_KEY=sandbox-{secrets.token_urlsafe(24)}
+RUNSADMIN_DEMO_PASSWORD={secrets.token_urlsafe(12)}
+RUNSADMIN_DEMO_TOKEN={secrets.token_hex(32)}
+"""
+
+if __name__ == "__main__":
+    with os.fdopen(os.open(".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(LINES)
