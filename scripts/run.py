@@ -23,18 +23,15 @@ def main() -> None:
     lines = ["web", "worker"]
     if os.environ.get("RUNSADMIN_UPSTREAM_API_KEY", "").startswith("sandbox-"):
         lines += ["sandbox", "demo"]
-        upstream = urlsplit(os.environ["RUNSADMIN_UPSTREAM_URL"])
-        sandbox_port = os.environ.setdefault("SANDBOX_PORT", str(upstream.port))
+        upstream = urlsplit(os.environ.get("RUNSADMIN_UPSTREAM_URL", ""))
+        sandbox_port = os.environ.setdefault("SANDBOX_PORT", str(upstream.port or 8001))
         assert_free("SANDBOX_PORT", sandbox_port)
         # Who gives the sandbox another port this time means the address of the upstream too.
         os.environ["RUNSADMIN_UPSTREAM_URL"] = upstream._replace(netloc=f"127.0.0.1:{sandbox_port}").geturl()
 
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
     if "demo" not in lines:
-        print(
-            f"http://127.0.0.1:{web_port}/ on {os.environ['RUNSADMIN_UPSTREAM_URL']}. An account to sign in with is made"
-        )
-        print("by `.venv/bin/python manage.py createsuperuser`.")
+        print(f"The dashboard: http://127.0.0.1:{web_port}/ (an account: .venv/bin/python manage.py createsuperuser)")
     os.execvp("honcho", ["honcho", "--env", os.devnull, "start", *lines])  # noqa: S606
 
 
