@@ -64,7 +64,7 @@ class MetadataPatch:
 
     @classmethod
     def parse(cls, merge_patch: object) -> "MetadataPatch":
-        """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata that tells every mistake."""
+        """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata, with every mistake."""
         if not isinstance(merge_patch, Mapping):
             raise InvalidMetadata([Problem(None, "invalid_type", "Metadata is an object of strings.")])
         if problems := [problem for key, value in merge_patch.items() for problem in _problems(key, value)]:
@@ -172,7 +172,9 @@ def _problems(key: object, value: object) -> Iterator[Problem]:
         yield Problem(key, "empty_key", "A key cannot be empty.")
     if not is_text(key):
         yield Problem(
-            key, "invalid_character", "A key holds a character that cannot be stored (U+0000 or a lone surrogate)."
+            key,
+            "invalid_character",
+            "A key holds a character that cannot be stored (U+0000 or a lone surrogate).",
         )
     if value is None:  # To be removed: lax servers keep keys of any length, and those must be removable.
         return

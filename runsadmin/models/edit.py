@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -127,7 +125,7 @@ class Edit(models.Model):
     sent_at = models.DateTimeField(null=True, help_text="When the last POST began.")
     finished_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[models.Manager["Edit"]] = EditQuerySet.as_manager()  # type: ignore[assignment]
+    objects = EditQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -16,7 +16,7 @@ class ByteOrderedCharField(models.CharField[Any, Any]):
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
-        parameters: dict[str, Any] = super().db_parameters(connection)  # type: ignore[assignment]
+        parameters: dict[str, Any] = super().db_parameters(connection)
         if connection.vendor == "postgresql":
             parameters["collation"] = "C"
         return parameters
@@ -45,6 +45,9 @@ class _JSONTextField[T](models.TextField[Any, Any]):
 
 
 class MetadataField(_JSONTextField[Metadata]):
+    _pyi_private_set_type: Metadata  # type: ignore[assignment]
+    _pyi_private_get_type: Metadata  # type: ignore[assignment]
+
     def read(self, value: Any) -> Metadata:
         return Metadata.read(value)
 
@@ -53,6 +56,9 @@ class MetadataField(_JSONTextField[Metadata]):
 
 
 class MetadataPatchField(_JSONTextField[MetadataPatch]):
+    _pyi_private_set_type: MetadataPatch  # type: ignore[assignment]
+    _pyi_private_get_type: MetadataPatch  # type: ignore[assignment]
+
     def read(self, value: Any) -> MetadataPatch:
         return MetadataPatch(set=value["set"], remove=frozenset(value["remove"]))
 

@@ -100,7 +100,7 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.upstream_id
+        return str(self.upstream_id)
 
     @cached_property
     def answer(self) -> dict[str, Any]:

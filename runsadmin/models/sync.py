@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -93,7 +91,7 @@ class Sync(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[models.Manager["Sync"]] = SyncQuerySet.as_manager()  # type: ignore[assignment]
+    objects = SyncQuerySet.as_manager()
 
     class Meta:
         constraints = [

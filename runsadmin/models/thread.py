@@ -35,4 +35,4 @@ class Thread(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.upstream_id
+        return str(self.upstream_id)

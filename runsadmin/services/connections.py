@@ -146,7 +146,8 @@ def _probe(row: ConnectionState) -> None:
     elif row.hold == Hold.NOT_FOUND:
         ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
             hold=Hold.RETIRED,
-            hold_detail="Every known run answered 404, twice. The service seems to be gone for good; what it held is an archive.",
+            hold_detail="Every known run answered 404, twice. The service seems to be gone for good; "
+            "what is mirrored here is an archive.",
         )
 
 

@@ -10,7 +10,8 @@ import random
 import time
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
@@ -32,7 +33,7 @@ from runsadmin.errors import (
 )
 from runsadmin.metadata import Conflict, Metadata, MetadataPatch, merge3
 from runsadmin.models import Edit, EditStatus, Run
-from runsadmin.models.edit import IN_FLIGHT
+from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.models.run import LOCKED
 from runsadmin.services import clock, connections, permissions, runs
 from runsadmin.services.runs import Seen
@@ -80,15 +81,14 @@ def record(
     check_id(run.upstream_id)
     check_id(run.thread.upstream_id)
     if not patch:
-        raise InvalidMetadata(
-            [Problem(None, "nothing_to_change", "This changes nothing: name at least one pair to set or remove.")]
-        )
+        nothing = Problem(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
+        raise InvalidMetadata([nothing])
     if len(reason) > 500 or "\0" in reason:
         raise InvalidMetadata([Problem(None, "invalid_reason", "A reason has at most 500 characters, and no U+0000.")])
     patch.check(run.metadata if base is None else base)
     if connections.state(run.connection).hold == connections.Hold.RETIRED:
         raise IllegalChange(
-            f"The service behind the connection {run.connection!r} is gone, so its runs can be read but no longer edited."
+            f"The service behind the connection {run.connection!r} is gone: its runs can be read but no longer edited."
         )
     return Edit.objects.create(
         run=run,
@@ -114,10 +114,8 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
     Call it after the commit of the edit. Returns the edit as it is then.
     """
     future = _pushers.submit(_push_and_close, edit)
-    try:
+    with suppress(TimeoutError):
         future.result(conf.push_wait() if seconds is None else seconds)
-    except TimeoutError:
-        pass
     return _reload(edit)
 
 
@@ -158,7 +156,7 @@ class _Claim:
     token: uuid.UUID
 
     @property
-    def row(self) -> QuerySet[Edit]:
+    def row(self) -> EditQuerySet:
         return Edit.objects.filter(pk=self.edit.pk, claim_token=self.token)
 
 
@@ -297,7 +295,7 @@ def _end(
     """Stores the outcome and the Run that told it, together."""
     now = clock.now()
     with transaction.atomic(durable=True):
-        ended = claim.row.change_to(  # type: ignore[attr-defined]
+        ended = claim.row.change_to(
             status,
             detail=detail,
             finished_at=now,
@@ -323,7 +321,7 @@ def _wait(
     **values: object,
 ) -> None:
     """Nothing was sent: back to pending."""
-    claim.row.change_to(  # type: ignore[attr-defined]
+    claim.row.change_to(
         EditStatus.PENDING,
         detail=detail,
         waiting=waiting,
@@ -347,7 +345,7 @@ def _try_later(claim: _Claim, error: UpstreamError) -> None:
 
 
 def _lost(claim: _Claim, error: OutcomeUnknown) -> None:
-    claim.row.change_to(  # type: ignore[attr-defined]
+    claim.row.change_to(
         EditStatus.UNKNOWN,
         detail=f"The answer was lost, so it may have been kept. {error}",
         waiting="",
@@ -383,7 +381,7 @@ def _told_by(seen: Seen[RunRecord] | None, error: UpstreamError | None) -> dict[
 
 
 def _backoff(attempts: int) -> float:
-    return min(FIRST_BACKOFF * 2 ** (attempts - 1), LAST_BACKOFF) * random.uniform(0.5, 1.0)  # noqa: S311
+    return float(min(FIRST_BACKOFF * 2 ** (attempts - 1), LAST_BACKOFF)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def _timeout(edit: Edit) -> float:
@@ -430,7 +428,9 @@ def _reconcile(claim: _Claim) -> None:
     except UpstreamError as error:
         return _look_again(claim, str(error))
 
-    assert edit.before is not None and edit.intended is not None and edit.sent_at is not None
+    assert edit.before is not None
+    assert edit.intended is not None
+    assert edit.sent_at is not None
     before, intended, now = edit.before, edit.intended, seen.answer.value.metadata
     if _agree(now, intended, edit.patch.keys):
         _end(claim, EditStatus.APPLIED, "The answer was lost; a later look found it applied.", seen, after=now)
@@ -508,7 +508,7 @@ def _on_open_connections() -> QuerySet[Edit]:
 def retry(*, edit: Edit, actor: User) -> Edit:
     """Has a failed edit tried again. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    moved = Edit.objects.filter(pk=edit.pk, status=EditStatus.FAILED).change_to(  # type: ignore[attr-defined]
+    moved = Edit.objects.filter(pk=edit.pk, status=EditStatus.FAILED).change_to(
         EditStatus.PENDING,
         detail=f"{actor.get_username()} has it tried again.",
         attempts=0,
@@ -524,7 +524,7 @@ def retry(*, edit: Edit, actor: User) -> Edit:
 def cancel(*, edit: Edit, actor: User) -> Edit:
     """Takes an edit back that was not sent yet. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    moved = Edit.objects.filter(pk=edit.pk).change_to(  # type: ignore[attr-defined]
+    moved = Edit.objects.filter(pk=edit.pk).change_to(
         EditStatus.CANCELLED,
         detail=f"{actor.get_username()} took it back before it was sent.",
         finished_at=clock.now(),
@@ -567,7 +567,8 @@ def undo(*, edit: Edit, actor: User, door: Edit.Door = Edit.Door.UNDO, reason: s
         else:
             new = Edit.objects.create(
                 run=edit.run, patch=back, actor=actor, door=door, base=edit.after, reason=reason, request_id=request_id,
-                undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(), detail=detail or "There is nothing to undo.",
+                undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(),
+                detail=detail or "There is nothing to undo.",
             )  # fmt: skip
     return _reload(new)
 
@@ -590,7 +591,10 @@ def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
 def resolve(
     *, edit: Edit, patch: MetadataPatch, actor: User, door: Edit.Door, reason: str = "", request_id: str = ""
 ) -> Edit:
-    """Records a new edit that settles a conflict, by somebody who saw theirs. Raises IllegalChange, and what `record` raises."""
+    """Records a new edit that settles a conflict, by somebody who saw theirs.
+
+    Raises IllegalChange, and what `record` raises.
+    """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = _reload(edit)
     if edit.status != EditStatus.CONFLICT:

@@ -11,17 +11,18 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from runsadmin import conf
 from runsadmin.errors import Held, IllegalChange, NotFound, NotSent, UpstreamError
 from runsadmin.models import Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.run import ACTIVE
-from runsadmin.models.sync import UNFINISHED
+from runsadmin.models.sync import UNFINISHED, SyncQuerySet
 from runsadmin.services import clock, connections, permissions, runs
 from runsadmin.services.runs import Seen
 from runsadmin.upstream.client import PAGE_SIZE, Answer, Page
@@ -144,7 +145,7 @@ class _Share:
     token: uuid.UUID
 
     @property
-    def row(self) -> QuerySet[Sync]:
+    def row(self) -> SyncQuerySet:
         return Sync.objects.filter(pk=self.sync.pk, claim_token=self.token)
 
     def write(self, **values: object) -> None:
@@ -197,7 +198,7 @@ def _finish(share: _Share) -> None:
         status = SyncStatus.FAILED
     else:
         status = SyncStatus.COMPLETED_WITH_ERRORS
-    share.row.change_to(status, detail="", finished_at=clock.now())  # type: ignore[attr-defined]
+    share.row.change_to(status, detail="", finished_at=clock.now())
 
 
 @dataclass
@@ -233,7 +234,7 @@ def _read_thread(share: _Share, thread: Thread) -> None:
 def _read_pages(share: _Share, thread: Thread, progress: _Progress, *, after: str) -> None:
     client = connections.client(thread.connection)
     while True:
-        seen = _with_patience(thread.connection, lambda after=after: client.list_runs(thread.upstream_id, after=after))
+        seen = _with_patience(thread.connection, partial(client.list_runs, thread.upstream_id, after=after))
         page = seen.answer.value
         new = [run_id for run_id in page.ids if run_id not in progress.ids]
         stored = runs.store(thread, page.records, asked_at=seen.asked_at, answered_at=seen.answered_at)
@@ -269,7 +270,7 @@ def _read_the_rest(share: _Share, thread: Thread, progress: _Progress) -> None:
     unseen = known if read_all else known.filter(status__in=ACTIVE)
     for run in unseen.exclude(upstream_id__in=progress.ids).select_related("thread"):
         try:
-            stored = runs.store_one(run, _with_patience(thread.connection, lambda run=run: runs.retrieve(run)))
+            stored = runs.store_one(run, _with_patience(thread.connection, partial(runs.retrieve, run)))
             share.write(runs_updated=F("runs_updated") + stored.updated, runs_seen=F("runs_seen") + 1)
         except NotFound as error:
             if not runs.tell_missing(run, error):

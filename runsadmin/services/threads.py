@@ -47,7 +47,10 @@ def untrack(*, thread: Thread, actor: User) -> None:
 
 
 def listed_upstream(*, connection: str) -> list[str]:
-    """The ids of all threads of a connection that can list them. Raises UpstreamError: NotFound or Rejected where it cannot."""
+    """The ids of all threads of a connection that can list them.
+
+    Raises UpstreamError: NotFound or Rejected where it cannot.
+    """
     client = connections.client(connection)
     found: dict[str, None] = {}
     while True:

@@ -14,4 +14,4 @@ def create(*, user: User, expires_in: dt.timedelta | None) -> str:
 
 def revoke_all(*, user: User) -> int:
     count, _ = AuthToken.objects.filter(user=user).delete()
-    return count
+    return int(count)

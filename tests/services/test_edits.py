@@ -1,0 +1,509 @@
+"""One edit, from the intent to the outcome, against a real upstream."""
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.errors import IllegalChange, InvalidMetadata, NotAllowed, UnknownConnection
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import ConnectionState, Edit, Run
+from runsadmin.services import connections, edits, runs
+from tests.conftest import Connect
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MakeRun = Callable[..., Run]
+RED = MetadataPatch({"team": "red"})
+
+
+def record(run: Run, actor: User, patch: MetadataPatch = RED, **more: object) -> Edit:
+    return edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.API, **more)  # type: ignore[arg-type]
+
+
+def make_due(edit: Edit) -> None:
+    Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
+
+
+def settle() -> int:
+    return edits.settle(until=time.monotonic() + 30)
+
+
+def mirror(run: Run) -> Metadata:
+    return Run.objects.get(pk=run.pk).metadata
+
+
+# --- Recording
+
+
+def test_recording_sends_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = record(run, alice, reason="moved")
+    assert (edit.status, edit.actor, edit.reason) == (Edit.Status.PENDING, alice, "moved")
+    assert sandbox.posts() == []
+
+
+def test_a_limit_is_judged_before_there_is_a_row(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={f"k{number}": "v" for number in range(16)})
+    with pytest.raises(InvalidMetadata, match="17 pairs"):
+        record(run, alice)
+    with pytest.raises(InvalidMetadata, match="changes nothing"):
+        record(run, alice, MetadataPatch())
+    with pytest.raises(InvalidMetadata, match="reason"):
+        record(run, alice, reason="x" * 501)
+    assert not Edit.objects.exists()
+
+
+def test_who_may_only_look_records_nothing(mirrored: MakeRun, carol: User) -> None:
+    run = mirrored()
+    with pytest.raises(NotAllowed, match=r"runsadmin\.change_run"):
+        record(run, carol)
+    assert not Edit.objects.exists()
+
+
+def test_a_run_of_a_connection_that_is_not_configured_cannot_be_edited(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored()
+    Run.objects.update(connection="gone")
+    run.refresh_from_db()
+    with pytest.raises(UnknownConnection, match="gone"):
+        record(run, alice)
+
+
+def test_a_run_of_a_retired_service_is_an_archive(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored()
+    connections.hold("default", ConnectionState.Hold.RETIRED, "")
+    with pytest.raises(IllegalChange, match="gone"):
+        record(run, alice)
+
+
+# --- Pushing
+
+
+def test_an_edit_reaches_upstream_the_mirror_and_the_log(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue", "ticket": "OPS-1"})
+    edit = edits.push(record(run, alice))
+
+    assert edit.status == Edit.Status.APPLIED
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "ticket": "OPS-1"} == mirror(run)
+    assert edit.before == {"team": "blue", "ticket": "OPS-1"}
+    assert edit.after == {"team": "red", "ticket": "OPS-1"}
+    (post,) = sandbox.posts(run.upstream_id)
+    assert edit.upstream_request_id == post["request_id"] != ""
+    assert edit.finished_at is not None
+    assert edit.claim_token is None
+    assert dict(run.pairs.values_list("key", "value")) == {"team": "red", "ticket": "OPS-1"}
+
+
+def test_an_edit_may_remove_keys(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue", "ticket": "OPS-1"})
+    edits.push(record(run, alice, MetadataPatch(remove=frozenset({"ticket"}))))
+    assert sandbox.metadata(run.upstream_id) == {"team": "blue"} == mirror(run)
+
+
+def test_what_is_there_already_is_applied_without_a_post(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "red"})
+    edit = edits.push(record(run, alice))
+    assert edit.status == Edit.Status.APPLIED
+    assert sandbox.posts() == []
+
+
+def test_a_pair_that_somebody_added_upstream_survives(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = record(run, alice)
+    sandbox.set_metadata(run.upstream_id, {"team": "blue", "added": "meanwhile"})
+    assert edits.push(edit).status == Edit.Status.APPLIED
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "added": "meanwhile"} == mirror(run)
+
+
+def test_two_editors_of_different_keys_both_survive(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User
+) -> None:
+    run = mirrored(metadata={"team": "blue", "env": "dev"})
+    first = record(run, alice, base=run.metadata)
+    second = record(run, bob, MetadataPatch({"env": "prod"}), base=run.metadata)
+    assert [edits.push(edit).status for edit in (first, second)] == [Edit.Status.APPLIED] * 2
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"} == mirror(run)
+
+
+def test_two_editors_of_one_key_conflict_and_the_second_is_told(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    first = record(run, alice, base=run.metadata)
+    second = record(run, bob, MetadataPatch({"team": "green"}), base=run.metadata)
+    edits.push(first)
+    second = edits.push(second)
+    assert second.status == Edit.Status.CONFLICT
+    (conflict,) = edits.conflicts(second)
+    assert (conflict.key, conflict.base, conflict.theirs, conflict.ours) == ("team", "blue", "red", "green")
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+
+def test_a_change_made_directly_upstream_counts_as_an_editor(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = record(run, alice, base=run.metadata)
+    sandbox.set_metadata(run.upstream_id, {"team": "green"})
+    edit = edits.push(edit)
+    assert edit.status == Edit.Status.CONFLICT
+    assert mirror(run) == {"team": "green"}
+    assert sandbox.posts() == []
+
+
+def test_edits_of_one_run_are_pushed_in_their_order(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    first, second = record(run, alice), record(run, alice, MetadataPatch({"team": "green"}))
+    assert edits.push(second).status == Edit.Status.PENDING
+    assert edits.push(first).status == Edit.Status.APPLIED
+    assert edits.push(second).status == Edit.Status.APPLIED
+    assert sandbox.metadata(run.upstream_id) == {"team": "green"}
+
+
+def test_an_edit_that_somebody_else_has_claimed_is_left_alone(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    edit = record(mirrored(), alice)
+    Edit.objects.update(
+        status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=timezone.now() + dt.timedelta(minutes=1)
+    )
+    assert edits.push(edit).status == Edit.Status.SENDING
+    assert sandbox.log()[1:] == []
+
+
+def test_what_the_account_may_no_longer_do_when_the_edit_is_claimed_is_not_done(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = record(run, alice)
+    alice.user_permissions.clear()
+    edit = edits.push(edit)
+    assert edit.status == Edit.Status.REJECTED
+    assert "may no longer" in edit.detail
+    assert sandbox.posts() == []
+
+
+def test_an_account_that_was_switched_off_edits_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    edit = record(mirrored(), alice)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    assert edits.push(edit).status == Edit.Status.REJECTED
+
+
+def test_a_server_that_keeps_removed_keys_differs_and_both_are_shown(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    sandbox.settings(modify="merge")
+    run = mirrored(metadata={"team": "blue", "env": "dev"})
+    edit = edits.push(record(run, alice, MetadataPatch({"team": "red"}, frozenset({"env"}))))
+    assert edit.status == Edit.Status.DIFFERS
+    assert (edit.intended, edit.after) == ({"team": "red"}, {"team": "red", "env": "dev"})
+    assert mirror(run) == {"team": "red", "env": "dev"}
+
+
+def test_a_merged_map_over_the_limit_is_rejected_with_the_reason(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={})
+    edit = record(run, alice)
+    sandbox.set_metadata(run.upstream_id, {f"k{number}": "v" for number in range(16)})
+    edit = edits.push(edit)
+    assert edit.status == Edit.Status.REJECTED
+    assert "17 pairs" in edit.detail
+    assert sandbox.posts() == []
+
+
+def test_the_servers_refusal_is_told_in_its_own_words(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored()
+    sandbox.fault("status", method="POST", status=400, body={"error": {"message": "Not on a Sunday."}})
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.detail, edit.http_status) == (Edit.Status.REJECTED, "Not on a Sunday.", 400)
+
+
+def test_a_run_that_is_gone_is_rejected_and_marked_missing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    mirrored(thread_id="thread_other")
+    run = mirrored()
+    sandbox.delete_run(run.upstream_id)
+    edit = edits.push(record(run, alice))
+    assert edit.status == Edit.Status.REJECTED
+    run.refresh_from_db()
+    assert run.missing_since is not None
+
+
+def test_a_server_that_answers_404_to_everything_holds_the_connection_and_rejects_nothing(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    mirrored(thread_id="thread_other")
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.settings(not_found_for_all=True)
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.HELD)
+    assert [state.hold for state in connections.held()] == [ConnectionState.Hold.NOT_FOUND]
+    run.refresh_from_db()
+    assert run.missing_since is None
+
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert connections.held().get().hold == ConnectionState.Hold.RETIRED
+
+
+def test_a_bad_key_holds_the_connection_and_all_goes_on_when_it_is_mended(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, connect: Connect
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    connect(API_KEY="wrong")
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.HELD)
+    assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
+    make_due(edit)
+    assert settle() == 0
+
+    connect(API_KEY=sandbox.key)
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert settle() == 1
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+
+def test_the_hold_setting_stops_all_sending(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings
+) -> None:
+    run = mirrored()
+    sandbox.clear_log()
+    settings.RUNSADMIN_HOLD = True
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.HELD)
+    assert sandbox.log() == []
+
+
+def test_a_fault_of_the_look_sends_nothing_and_is_tried_again(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("status", method="GET", status=500)
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.RETRY, 1)
+    assert sandbox.posts() == []
+    make_due(edit)
+    settle()
+    edit.refresh_from_db()
+    assert edit.status == Edit.Status.APPLIED
+
+
+def test_an_edit_that_cannot_be_sent_fails_after_the_configured_attempts_and_a_person_may_retry_it(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings
+) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 2
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("status", method="GET", status=500, times=2)
+    edit = edits.push(edits.push(record(run, alice)))
+    assert edit.status == Edit.Status.FAILED
+    edit = edits.push(edits.retry(edit=edit, actor=alice))
+    assert edit.status == Edit.Status.APPLIED
+
+
+def test_a_429_waits_as_long_as_the_server_says_and_slows_the_connection(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored()
+    sandbox.fault("status", method="POST", status=429, headers={"Retry-After": "60"})
+    edit = edits.push(record(run, alice))
+    assert edit.status == Edit.Status.PENDING
+    assert edit.next_attempt_at is not None
+    assert edit.next_attempt_at > timezone.now() + dt.timedelta(seconds=50)
+    until = connections.not_before("default")
+    assert until is not None
+    assert until > timezone.now() + dt.timedelta(seconds=50)
+
+
+def test_an_active_run_is_waited_for(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(status="in_progress", metadata={"team": "blue"})
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.ACTIVE_RUN)
+    edit = edits.push(edit)
+    assert (edit.status, len(sandbox.posts())) == (Edit.Status.PENDING, 1)
+    sandbox.change_run(run.upstream_id, status="completed")
+    assert edits.push(edit).status == Edit.Status.APPLIED
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+
+# --- Lost answers
+
+
+def test_a_lost_answer_is_not_a_failure(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("lose", method="POST")
+    edit = edits.push(record(run, alice))
+    assert edit.status == Edit.Status.UNKNOWN
+
+    assert edits.reconcile(edit).status == Edit.Status.APPLIED
+    assert len(sandbox.posts()) == 1
+    assert mirror(run) == {"team": "red"}
+
+
+def test_nothing_is_sent_again_before_a_lost_write_can_no_longer_land(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings, connect: Connect
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("cut_before", method="POST")
+    edit = edits.push(record(run, alice))
+    assert edits.reconcile(edit).status == Edit.Status.UNKNOWN
+    assert len(sandbox.posts()) == 1
+
+    settings.RUNSADMIN_SETTLING_TIME = 0
+    connect(CONNECT_TIMEOUT=0.05, READ_TIMEOUT=0.05)
+    time.sleep(0.2)
+    edit = edits.reconcile(edit)
+    assert (edit.status, edit.before, edit.intended) == (Edit.Status.PENDING, None, None)
+    connect(CONNECT_TIMEOUT=3, READ_TIMEOUT=10)
+    assert edits.push(edit).status == Edit.Status.APPLIED
+
+
+def test_a_lost_answer_and_somebody_elses_change_is_a_conflict_that_can_be_resolved(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("lose", method="POST")
+    edit = edits.push(record(run, alice))
+    sandbox.set_metadata(run.upstream_id, {"team": "green", "more": "x"})
+    edit = edits.reconcile(edit)
+    assert edit.status == Edit.Status.CONFLICT
+    (conflict,) = edits.conflicts(edit)
+    assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
+
+    resolved = edits.push(edits.resolve(edit=edit, patch=RED, actor=alice, door=Edit.Door.API))
+    assert (resolved.status, resolved.resolves) == (Edit.Status.APPLIED, edit)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "more": "x"}
+
+
+def test_the_rows_of_a_process_that_died_are_found(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    long_ago = timezone.now() - dt.timedelta(minutes=5)
+    one, two = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "blue"})
+    dead = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
+    not_sent, maybe_sent = record(one, alice), record(two, alice)
+    Edit.objects.filter(pk=not_sent.pk).update(**dead)
+    Edit.objects.filter(pk=maybe_sent.pk).update(
+        **dead, before=Metadata({"team": "blue"}), intended=Metadata({"team": "red"}), sent_at=long_ago
+    )
+    sandbox.set_metadata(two.upstream_id, {"team": "red"})
+    settle()
+    assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["pending", "unknown"]
+    Edit.objects.update(next_attempt_at=long_ago)
+    settle()
+    assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["applied", "applied"]
+    assert len(sandbox.posts(one.upstream_id)) == 1
+    assert sandbox.posts(two.upstream_id) == []
+
+
+def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    claim = edits._claim(record(run, alice), due=False)
+    assert claim is not None
+    Edit.objects.update(claim_token=uuid.uuid4())
+    edits._push(claim, person=False)
+    assert sandbox.posts() == []
+    assert Edit.objects.get().status == Edit.Status.SENDING
+
+
+def test_no_post_starts_when_the_claim_has_less_left_than_the_timeouts(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    claim = edits._claim(record(run, alice), due=False)
+    assert claim is not None
+    Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))
+    edits._push(claim, person=False)
+    assert sandbox.posts() == []
+    assert Edit.objects.get().status == Edit.Status.PENDING
+
+
+# --- For somebody who waits
+
+
+def test_what_is_not_settled_in_time_goes_on_in_the_background(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("slow_answer", method="POST", seconds=1)
+    edit = edits.push_within(record(run, alice), 0.2)
+    assert edit.status == Edit.Status.SENDING
+    deadline = time.monotonic() + 5
+    while edit.status == Edit.Status.SENDING and time.monotonic() < deadline:
+        time.sleep(0.05)
+        edit.refresh_from_db()
+    assert edit.status == Edit.Status.APPLIED
+
+
+# --- Undo, cancel
+
+
+def test_undo_puts_back_what_the_edit_changed_and_nothing_else(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User
+) -> None:
+    run = mirrored(metadata={"team": "blue", "old": "1"})
+    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "new": "2"}, frozenset({"old"}))))
+    sandbox.set_metadata(run.upstream_id, {"team": "red", "new": "2", "later": "3"})
+    undone = edits.push(edits.undo(edit=edit, actor=bob))
+    assert (undone.status, undone.undoes, undone.actor) == (Edit.Status.APPLIED, edit, bob)
+    assert sandbox.metadata(run.upstream_id) == {"team": "blue", "old": "1", "later": "3"}
+
+
+def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.push(record(run, alice))
+    undone = edits.push(edits.undo(edit=edit, actor=alice))
+    edits.push(edits.undo(edit=undone, actor=alice))
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+
+def test_undo_leaves_a_key_that_was_changed_since_and_tells(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue", "env": "dev"})
+    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
+    sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})
+    runs.refresh(run=run, actor=alice)
+    undo = edits.undo(edit=edit, actor=alice)
+    assert "team" in undo.detail
+    edits.push(undo)
+    assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
+
+
+def test_undo_with_nothing_left_to_do_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.push(record(run, alice))
+    sandbox.set_metadata(run.upstream_id, {"team": "green"})
+    runs.refresh(run=run, actor=alice)
+    assert edits.undo(edit=edit, actor=alice).status == Edit.Status.SKIPPED
+
+
+def test_only_what_was_applied_can_be_undone(mirrored: MakeRun, alice: User) -> None:
+    edit = record(mirrored(), alice)
+    with pytest.raises(IllegalChange, match="pending"):
+        edits.undo(edit=edit, actor=alice)
+
+
+def test_an_edit_can_be_taken_back_until_it_is_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.cancel(edit=record(run, alice), actor=alice)
+    assert edit.status == Edit.Status.CANCELLED
+    assert edits.push(edit).status == Edit.Status.CANCELLED
+    applied = edits.push(record(run, alice))
+    with pytest.raises(IllegalChange, match="applied"):
+        edits.cancel(edit=applied, actor=alice)
+
+
+@pytest.mark.parametrize("verb", ["undo", "retry", "cancel", "resolve"])
+def test_who_may_only_look_does_nothing_to_an_edit(
+    verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
+) -> None:
+    edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))
+    more = {"patch": RED, "door": Edit.Door.API} if verb == "resolve" else {}
+    with pytest.raises(NotAllowed):
+        getattr(edits, verb)(edit=edit, actor=carol, **more)
+    assert Edit.objects.count() == 1

@@ -1,0 +1,147 @@
+"""The laws of metadata, patches and merges."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runsadmin.errors import InvalidMetadata
+from runsadmin.metadata import Metadata, MetadataPatch, merge3
+
+# Few keys and values, so that maps meet often.
+KEYS = st.sampled_from(["team", "ticket", "env", "owner"])
+VALUES = st.sampled_from(["", "a", "b", "🙂", "=cmd()"])
+MAPS = st.dictionaries(KEYS, VALUES).map(Metadata)
+PATCHES = st.builds(MetadataPatch.between, MAPS, MAPS)
+
+
+@given(MAPS, MAPS)
+def test_the_patch_between_two_maps_turns_one_into_the_other(a: Metadata, b: Metadata) -> None:
+    assert MetadataPatch.between(a, b).apply(a) == b
+
+
+@given(MAPS, PATCHES)
+def test_the_inverse_undoes(before: Metadata, patch: MetadataPatch) -> None:
+    assert patch.inverse(before).apply(patch.apply(before)) == before
+
+
+@given(MAPS, PATCHES)
+def test_applying_twice_is_applying_once(metadata: Metadata, patch: MetadataPatch) -> None:
+    assert patch.apply(patch.apply(metadata)) == patch.apply(metadata)
+
+
+@given(MAPS, MAPS, MAPS)
+def test_a_clean_merge_is_symmetric(base: Metadata, ours: Metadata, theirs: Metadata) -> None:
+    one = merge3(base=base, theirs=theirs, patch=MetadataPatch.between(base, ours))
+    other = merge3(base=base, theirs=ours, patch=MetadataPatch.between(base, theirs))
+    assert {conflict.key for conflict in one.conflicts} == {conflict.key for conflict in other.conflicts}
+    if not one.conflicts:
+        assert one.result == other.result
+
+
+@given(MAPS, MAPS, PATCHES)
+def test_a_merge_leaves_every_key_that_the_patch_does_not_touch(
+    base: Metadata, theirs: Metadata, patch: MetadataPatch
+) -> None:
+    result = merge3(base=base, theirs=theirs, patch=patch).result
+    untouched = (base.keys() | theirs.keys()) - patch.keys
+    assert {key: result.get(key) for key in untouched} == {key: theirs.get(key) for key in untouched}
+
+
+@given(MAPS, PATCHES)
+def test_a_merge_with_a_base_that_is_still_there_has_no_conflict(base: Metadata, patch: MetadataPatch) -> None:
+    merge = merge3(base=base, theirs=base, patch=patch)
+    assert (merge.result, merge.conflicts) == (patch.apply(base), ())
+
+
+@given(PATCHES, MAPS)
+def test_a_patch_survives_the_way_through_json(patch: MetadataPatch, metadata: Metadata) -> None:
+    assert MetadataPatch.parse(patch.as_merge_patch()) == patch
+
+
+@given(PATCHES, st.sets(KEYS))
+def test_a_part_of_a_patch_touches_only_the_keys_asked_for(patch: MetadataPatch, keys: set[str]) -> None:
+    assert patch.only(keys).keys == patch.keys & keys
+
+
+def test_a_key_changed_by_both_is_a_conflict_that_shows_base_theirs_and_ours() -> None:
+    merge = merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "c"}))
+    (conflict,) = merge.conflicts
+    assert (conflict.key, conflict.base, conflict.theirs, conflict.ours) == ("team", "a", "b", "c")
+
+
+def test_both_wanting_the_same_is_no_conflict() -> None:
+    assert not merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "b"})).conflicts
+    assert not merge3(base={"team": "a"}, theirs={}, patch=MetadataPatch(remove=frozenset({"team"}))).conflicts
+
+
+def test_limits_count_characters_and_not_bytes_or_utf16_units() -> None:
+    MetadataPatch.parse({"🙂" * 64: "🙂" * 512})
+    with pytest.raises(InvalidMetadata, match="65 characters"):
+        MetadataPatch.parse({"🙂" * 65: "x"})
+    with pytest.raises(InvalidMetadata, match="513 characters"):
+        MetadataPatch.parse({"k": "🙂" * 513})
+
+
+def test_sixteen_pairs_fit_and_seventeen_do_not() -> None:
+    sixteen = {f"k{number}": "v" for number in range(16)}
+    MetadataPatch.parse(sixteen).check({})
+    with pytest.raises(InvalidMetadata, match="17 pairs"):
+        MetadataPatch.parse({"one": "more"}).check(sixteen)
+    with pytest.raises(InvalidMetadata, match="17 pairs"):
+        MetadataPatch.parse(sixteen | {"one": "more"})
+
+
+def test_a_map_that_is_over_the_limit_already_may_be_edited_as_long_as_it_does_not_grow() -> None:
+    twenty = {f"k{number}": "v" for number in range(20)}
+    MetadataPatch({"k0": "w"}).check(twenty)
+    MetadataPatch(remove=frozenset({"k0"})).check(twenty)
+    with pytest.raises(InvalidMetadata):
+        MetadataPatch({"new": "v"}).check(twenty)
+
+
+@pytest.mark.parametrize(
+    ("merge_patch", "code"),
+    [
+        ([], "invalid_type"),
+        ("team", "invalid_type"),
+        ({"team": 1}, "invalid_type"),
+        ({"team": True}, "invalid_type"),
+        ({"team": {"a": "b"}}, "invalid_type"),
+        ({"": "x"}, "empty_key"),
+        ({"": None}, "empty_key"),
+        ({"a\0b": "x"}, "invalid_character"),
+        ({"a": "x\0"}, "invalid_character"),
+        ({"a": "\ud800"}, "invalid_character"),
+        ({"k" * 65: "x"}, "key_too_long"),
+        ({"k": "x" * 513}, "value_too_long"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_with_a_reason(merge_patch: object, code: str) -> None:
+    with pytest.raises(InvalidMetadata) as caught:
+        MetadataPatch.parse(merge_patch)
+    assert [problem.code for problem in caught.value.problems] == [code]
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(InvalidMetadata) as caught:
+        MetadataPatch.parse({"": "x", "k": 1, "long": "x" * 600})
+    assert [problem.code for problem in caught.value.problems] == ["empty_key", "invalid_type", "value_too_long"]
+
+
+def test_a_key_cannot_be_set_and_removed_at_once() -> None:
+    with pytest.raises(InvalidMetadata, match="both set and removed"):
+        MetadataPatch({"a": "b"}, frozenset({"a"}))
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 3])
+def test_an_upstream_without_a_map_reads_as_empty(value: object) -> None:
+    assert Metadata.read(value) == {}
+
+
+def test_other_values_of_lax_servers_are_carried_through() -> None:
+    theirs = Metadata.read({"n": 1, "deep": {"a": [True]}, "team": "a"})
+    assert merge3(base=theirs, theirs=theirs, patch=MetadataPatch({"team": "b"})).result == {
+        "n": 1,
+        "deep": {"a": [True]},
+        "team": "b",
+    }

@@ -1,0 +1,113 @@
+"""The table of faults, line by line."""
+
+import datetime as dt
+
+import pytest
+
+from runsadmin.errors import Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
+from runsadmin.upstream import faults
+from runsadmin.upstream.faults import NoAnswer
+
+NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("what", "meaning"),
+    [
+        *((why, NotSent) for why in NoAnswer),
+        (401, Held),
+        (403, Held),
+        (404, NotFound),
+        (408, NotSent),
+        (409, NotSent),
+        (429, NotSent),
+        (400, Rejected),
+        (422, Rejected),
+        (500, NotSent),
+        (502, NotSent),
+        (503, NotSent),
+        (302, NotSent),
+    ],
+)
+def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[UpstreamError]) -> None:
+    assert faults.of_read(what) is meaning
+
+
+@pytest.mark.parametrize(
+    ("what", "meaning"),
+    [
+        (NoAnswer.NO_CONNECTION, NotSent),
+        (NoAnswer.CUT, OutcomeUnknown),
+        (NoAnswer.TIMEOUT, OutcomeUnknown),
+        (NoAnswer.TOO_LARGE, OutcomeUnknown),
+        (NoAnswer.UNREADABLE, OutcomeUnknown),
+        (401, Held),
+        (403, Held),
+        (404, NotFound),
+        (408, NotSent),
+        (409, NotSent),
+        (429, NotSent),
+        (400, Rejected),
+        (413, Rejected),
+        (422, Rejected),
+        (500, OutcomeUnknown),
+        (502, OutcomeUnknown),
+        (503, OutcomeUnknown),
+        (504, OutcomeUnknown),
+        (302, OutcomeUnknown),
+    ],
+)
+def test_a_write_that_fails_may_have_been_kept_unless_the_answer_says_no(
+    what: NoAnswer | int, meaning: type[UpstreamError]
+) -> None:
+    assert faults.of_write(what) is meaning
+
+
+def test_a_refusal_for_the_runs_status_waits_for_the_run() -> None:
+    assert faults.says_run_is_active(400, "Cannot update run with status 'in_progress'.")
+    assert not faults.says_run_is_active(400, "Invalid 'metadata'.")
+    assert faults.of_write(400, run_is_active=True) is RunActive
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),
+        ({"retry-after": "Sun, 01 Mar 2026 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Sun, 01 Mar 2026 11:59:00 GMT"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e300"}, 300.0),
+        ({"retry-after": "86400"}, 300.0),
+        ({"retry-after": "later"}, None),
+        ({"retry-after": ""}, None),
+    ],
+)
+def test_retry_after_is_read_in_every_form_and_nonsense_is_ignored(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert faults.retry_after(headers, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "No."}}, "No."),
+        ({"error": "No."}, "No."),
+        ({"detail": "No."}, "No."),
+        ({"detail": [{"msg": "No."}]}, ""),
+        ({}, ""),
+        ([], ""),
+        (None, ""),
+        ({"error": {"message": 5}}, ""),
+    ],
+)
+def test_the_servers_own_words_are_found_in_every_shape_of_error(body: object, message: str) -> None:
+    assert faults.message_of(body) == message

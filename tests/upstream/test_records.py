@@ -1,0 +1,60 @@
+"""Runs as real servers send them."""
+
+import datetime as dt
+
+import pytest
+
+from runsadmin.upstream.records import RunRecord, Unreadable
+from tests.sandbox_client import make_run
+
+
+def read(**fields: object) -> RunRecord:
+    return RunRecord.read(make_run(thread_id="thread_a", **fields), thread_id="thread_a")
+
+
+@pytest.mark.parametrize("created_at", [1_700_000_000, 1_700_000_000.0, 1_700_000_000_000])
+def test_times_come_as_seconds_floats_and_milliseconds(created_at: float) -> None:
+    assert read(created_at=created_at).created_at == dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("created_at", [None, "yesterday", True, -1, 10**30, float("1e308")])
+def test_a_time_that_is_none_is_the_epoch_and_no_error(created_at: object) -> None:
+    assert read(created_at=created_at).created_at.year == 1970
+
+
+def test_the_duration_is_from_the_start_to_the_end_whatever_the_end() -> None:
+    assert read(started_at=100, completed_at=160).duration == dt.timedelta(seconds=60)
+    assert read(started_at=100, completed_at=None, failed_at=130).duration == dt.timedelta(seconds=30)
+    assert read(started_at=100, completed_at=None).duration is None
+    assert read(started_at=None, completed_at=160).duration is None
+    assert read(started_at=200, completed_at=160).duration is None
+
+
+def test_a_run_without_usage_metadata_or_any_optional_field_is_read() -> None:
+    record = RunRecord.read({"id": "0f3a", "status": "completed"}, thread_id="thread_a")
+    assert (record.total_tokens, record.metadata, record.model) == (None, {}, "")
+
+
+@pytest.mark.parametrize("answer", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
+def test_what_is_not_a_run_is_unreadable(answer: object) -> None:
+    with pytest.raises(Unreadable):
+        RunRecord.read(answer, thread_id="thread_a")
+
+
+def test_a_run_of_another_thread_is_unreadable() -> None:
+    with pytest.raises(Unreadable, match="another thread"):
+        RunRecord.read(make_run(thread_id="thread_b"), thread_id="thread_a")
+
+
+def test_the_digest_knows_the_content_and_not_the_order() -> None:
+    run = make_run(thread_id="thread_a")
+    turned = dict(reversed(run.items()))
+    one, other = (RunRecord.read(answer, thread_id="thread_a") for answer in (run, turned))
+    assert one.digest == other.digest
+    assert RunRecord.read(run | {"extra": 1}, thread_id="thread_a").digest != one.digest
+
+
+def test_halves_of_surrogate_pairs_are_kept() -> None:
+    record = read(metadata={"odd": "\ud800"})
+    assert record.metadata["odd"] == "\ud800"
+    assert "\\ud800" in record.raw
