@@ -145,9 +145,7 @@ def test_two_editors_of_one_key_conflict_and_the_second_is_told(
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_a_change_made_directly_upstream_counts_as_an_editor(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_a_change_made_directly_upstream_counts_as_an_editor(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = record(run, alice, base=run.metadata)
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
@@ -166,9 +164,7 @@ def test_edits_of_one_run_are_pushed_in_their_order(sandbox: Sandbox, mirrored: 
     assert sandbox.metadata(run.upstream_id) == {"team": "green"}
 
 
-def test_an_edit_that_somebody_else_has_claimed_is_left_alone(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_an_edit_that_somebody_else_has_claimed_is_left_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     edit = record(mirrored(), alice)
     Edit.objects.update(
         status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=timezone.now() + dt.timedelta(minutes=1)
@@ -281,9 +277,7 @@ def test_the_hold_setting_stops_all_sending(
     assert sandbox.log() == []
 
 
-def test_a_fault_of_the_look_sends_nothing_and_is_tried_again(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_a_fault_of_the_look_sends_nothing_and_is_tried_again(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500)
     edit = edits.push(record(run, alice))
@@ -461,9 +455,7 @@ def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) 
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_undo_leaves_a_key_that_was_changed_since_and_tells(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_undo_leaves_a_key_that_was_changed_since_and_tells(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})

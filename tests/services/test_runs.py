@@ -1,0 +1,198 @@
+"""The mirror, and the order of truths."""
+
+import datetime as dt
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from runsadmin.errors import NotAllowed, NotFound
+from runsadmin.models import Run, Thread
+from runsadmin.models.run import FIELDS
+from runsadmin.services import runs
+from runsadmin.services.runs import Stored
+from runsadmin.upstream.records import RunRecord
+from tests.sandbox_client import Json, Sandbox, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+T0 = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+
+
+def at(seconds: float) -> dt.datetime:
+    return T0 + dt.timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def thread(db: None) -> Thread:
+    return Thread.objects.create(connection="default", upstream_id="thread_a")
+
+
+class Upstream:
+    """One run as answers tell of it."""
+
+    def __init__(self, thread: Thread) -> None:
+        self.thread = thread
+        self.run = make_run(thread_id=thread.upstream_id)
+
+    def answers(self, team: str, *, asked: float, answered: float) -> Stored:
+        record = RunRecord.read(self.run | {"metadata": {"team": team}}, thread_id=self.thread.upstream_id)
+        return runs.store(self.thread, [record], asked_at=at(asked), answered_at=at(answered))
+
+    @property
+    def row(self) -> Run:
+        return Run.objects.get(upstream_id=self.run["id"])
+
+
+@pytest.fixture
+def upstream(thread: Thread) -> Upstream:
+    return Upstream(thread)
+
+
+def test_an_answer_asked_for_after_the_rows_own_came_replaces_it(upstream: Upstream) -> None:
+    assert upstream.answers("a", asked=0, answered=1) == Stored(created=1, updated=0)
+    assert upstream.answers("b", asked=2, answered=3) == Stored(created=0, updated=1)
+    assert upstream.row.metadata == {"team": "b"}
+    assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "b"}
+
+
+def test_a_slow_answer_never_undoes_a_newer_one(upstream: Upstream) -> None:
+    upstream.answers("a", asked=5, answered=6)
+    upstream.answers("old", asked=1, answered=2)
+    assert upstream.row.metadata == {"team": "a"}
+    assert upstream.row.refresh_at is None
+
+
+@pytest.mark.parametrize(("asked", "answered"), [(0, 20), (0, 6), (5.5, 20), (5.2, 5.8)])
+def test_where_two_answers_overlap_the_row_stays_and_is_read_again(
+    upstream: Upstream, asked: float, answered: float
+) -> None:
+    upstream.answers("a", asked=5, answered=6)
+    upstream.answers("other", asked=asked, answered=answered)
+    assert upstream.row.metadata == {"team": "a"}
+    assert upstream.row.refresh_at is not None
+
+    upstream.answers("settled", asked=30, answered=31)
+    assert upstream.row.metadata == {"team": "settled"}
+    assert upstream.row.refresh_at is None
+
+
+def test_an_answer_that_overlaps_the_last_full_check_of_the_thread_is_not_taken_for_newer(upstream: Upstream) -> None:
+    upstream.answers("a", asked=0, answered=1)
+    Thread.objects.update(fully_checked_at=at(11))
+    upstream.answers("b", asked=10, answered=12)
+    assert upstream.row.metadata == {"team": "a"}
+    assert upstream.row.refresh_at is not None
+
+
+def test_an_unchanged_run_costs_no_write(upstream: Upstream) -> None:
+    upstream.answers("a", asked=0, answered=1)
+    version = upstream.row.version
+    with CaptureQueriesContext(connection) as queries:
+        assert upstream.answers("a", asked=2, answered=3) == Stored(created=0, updated=0)
+    assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
+    assert upstream.row.version == version
+
+
+def test_a_run_that_is_there_again_is_no_longer_missing(upstream: Upstream) -> None:
+    upstream.answers("a", asked=0, answered=1)
+    Run.objects.update(missing_since=at(2))
+    upstream.answers("a", asked=3, answered=4)
+    assert upstream.row.missing_since is None
+
+
+def test_two_processes_that_see_a_new_run_first_store_it_once(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_look = Run.objects.select_for_update().none()
+    original = Run.objects.select_for_update
+
+    def blind_once() -> object:
+        monkeypatch.setattr(Run.objects, "select_for_update", original)
+        return first_look
+
+    upstream.answers("a", asked=0, answered=1)
+    monkeypatch.setattr(Run.objects, "select_for_update", blind_once)
+    assert upstream.answers("b", asked=2, answered=3) == Stored(created=0, updated=1)
+
+
+def test_the_etag_changes_when_the_row_is_written_and_only_then(upstream: Upstream) -> None:
+    upstream.answers("a", asked=0, answered=1)
+    etag = upstream.row.etag
+    upstream.answers("a", asked=2, answered=3)
+    assert upstream.row.etag == etag
+    upstream.answers("b", asked=4, answered=5)
+    assert upstream.row.etag != etag
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {},
+        {"n": 1, "list": [1, 2]},
+        {"nul": "a\0b"},
+        {"half": "\ud800"},
+        {"k" * 700: "v" * 700},
+        {"rtl": "שלום", "emoji": "🙂" * 512, "html": "<script>alert(1)</script>"},
+    ],
+)
+def test_whatever_upstream_says_is_stored_and_comes_out_again(thread: Thread, metadata: Json | None) -> None:
+    answer = make_run(thread_id=thread.upstream_id, metadata=metadata, unknown_field={"kept": True})
+    record = RunRecord.read(answer, thread_id=thread.upstream_id)
+    runs.store(thread, [record], asked_at=at(0), answered_at=at(1))
+    assert Run.objects.get().as_api() == answer
+
+
+def test_a_run_comes_out_with_every_documented_field(thread: Thread) -> None:
+    record = RunRecord.read({"id": "0f3a", "created_at": 1_700_000_000_123}, thread_id=thread.upstream_id)
+    runs.store(thread, [record], asked_at=at(0), answered_at=at(1))
+    api = Run.objects.get().as_api()
+    assert set(FIELDS) <= set(api)
+    assert api["created_at"] == 1_700_000_000
+
+
+def test_two_servers_may_give_the_same_id(thread: Thread) -> None:
+    other = Thread.objects.create(connection="eu", upstream_id=thread.upstream_id)
+    record = RunRecord.read(make_run(thread_id=thread.upstream_id), thread_id=thread.upstream_id)
+    for one in (thread, other):
+        runs.store(one, [record], asked_at=at(0), answered_at=at(1))
+    assert Run.objects.count() == 2
+
+
+def test_refresh_reads_a_run_anew(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+    run = mirrored(metadata={"team": "a"})
+    sandbox.set_metadata(run.upstream_id, {"team": "b"})
+    assert runs.refresh(run=run, actor=alice).metadata == {"team": "b"}
+
+
+def test_refresh_tells_of_a_run_that_is_gone(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+    mirrored(thread_id="thread_other")
+    run = mirrored()
+    sandbox.delete_thread(run.thread.upstream_id)
+    with pytest.raises(NotFound):
+        runs.refresh(run=run, actor=alice)
+    run.refresh_from_db()
+    assert run.missing_since is not None
+
+
+def test_who_may_only_look_does_not_refresh(sandbox: Sandbox, mirrored: Callable[..., Run], carol: User) -> None:
+    run = mirrored()
+    sandbox.clear_log()
+    with pytest.raises(NotAllowed):
+        runs.refresh(run=run, actor=carol)
+    assert sandbox.log() == []
+
+
+def test_runs_whose_answers_overlapped_are_read_again_in_the_background(
+    sandbox: Sandbox, mirrored: Callable[..., Run]
+) -> None:
+    run = mirrored(metadata={"team": "a"})
+    sandbox.set_metadata(run.upstream_id, {"team": "b"})
+    Run.objects.update(refresh_at=timezone.now())
+    assert runs.refresh_marked() == 1
+    run = Run.objects.get(pk=run.pk)
+    assert (run.metadata, run.refresh_at) == ({"team": "b"}, None)

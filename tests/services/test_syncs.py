@@ -1,0 +1,270 @@
+"""Passes over threads, against a real upstream."""
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Iterable
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.errors import IllegalChange, NotAllowed, UnknownConnection
+from runsadmin.models import ConnectionState, Run, Sync, Thread
+from runsadmin.services import connections, syncs, threads
+from tests.conftest import Connect
+from tests.sandbox_client import Json, Sandbox, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FULL, INCREMENTAL = Sync.Kind.FULL, Sync.Kind.INCREMENTAL
+
+
+def make_thread(sandbox: Sandbox, count: int, name: str = "thread_a", **fields: object) -> list[Json]:
+    """Runs of one thread, newest first."""
+    runs = [make_run(thread_id=name, created_at=1_700_000_000 + number, **fields) for number in range(count)]
+    sandbox.put_runs(runs)
+    return runs[::-1]
+
+
+def track(names: Iterable[str], actor: User) -> None:
+    threads.track(connection="default", thread_ids=names, actor=actor)
+
+
+def sync(kind: Sync.Kind = FULL, thread: Thread | None = None) -> Sync:
+    started = syncs.start(connection="default", kind=kind, actor=None, thread=thread)
+    return syncs.run(started, until=time.monotonic() + 60)
+
+
+def versions() -> dict[str, int]:
+    return dict(Run.objects.values_list("upstream_id", "version"))
+
+
+def test_a_sync_of_the_seeded_sandbox_brings_every_run_and_a_second_one_writes_none(
+    sandbox: Sandbox, alice: User
+) -> None:
+    sandbox.seed(threads=8, runs=400)
+    track(threads.listed_upstream(connection="default"), alice)
+    first = sync()
+    upstream = sandbox.runs()
+    assert (first.status, first.runs_created, first.threads_done) == (Sync.Status.COMPLETED, len(upstream), 8)
+    assert {run.upstream_id: run.answer for run in Run.objects.all()} == upstream
+
+    before = versions()
+    second = sync()
+    assert (second.runs_seen, second.runs_created, second.runs_updated) == (len(upstream), 0, 0)
+    assert versions() == before
+
+
+def test_runs_changed_in_between_are_written_by_the_full_pass_and_only_they(sandbox: Sandbox, alice: User) -> None:
+    upstream = make_thread(sandbox, 260)
+    track(["thread_a"], alice)
+    sync()
+    before = versions()
+    ended, changed = upstream[250]["id"], upstream[3]["id"]  # The first one is on page 3.
+    sandbox.set_metadata(changed, {"team": "red"})
+    sandbox.change_run(ended, status="failed", last_error={"code": "server_error", "message": "."})
+
+    assert sync().runs_updated == 2
+    after = versions()
+    assert {run_id for run_id in after if after[run_id] != before[run_id]} == {ended, changed}
+    assert Run.objects.get(upstream_id=ended).error_code == "server_error"
+
+
+def test_an_incremental_pass_stops_at_the_watermark_and_reads_the_runs_that_were_active(
+    sandbox: Sandbox, alice: User
+) -> None:
+    upstream = make_thread(sandbox, 250)
+    sandbox.change_run(upstream[-1]["id"], status="in_progress")
+    track(["thread_a"], alice)
+    sync(INCREMENTAL)
+    sandbox.change_run(upstream[-1]["id"], status="completed")
+    new = make_run(thread_id="thread_a", created_at=1_800_000_000)
+    sandbox.put_runs([new])
+    sandbox.clear_log()
+
+    second = sync(INCREMENTAL)
+    assert (second.runs_created, second.runs_updated) == (1, 1)
+    assert len(sandbox.log()) == 2  # One page, one run.
+    assert Run.objects.get(upstream_id=upstream[-1]["id"]).status == "completed"
+    assert Thread.objects.get().watermark == new["id"]
+
+
+def test_a_run_that_is_gone_is_marked_missing_and_kept(sandbox: Sandbox, alice: User) -> None:
+    upstream = make_thread(sandbox, 5)
+    track(["thread_a"], alice)
+    sync()
+    sandbox.delete_run(upstream[2]["id"])
+    sync()
+    assert [run.upstream_id for run in Run.objects.exclude(missing_since=None)] == [upstream[2]["id"]]
+    assert Run.objects.count() == 5
+
+
+def test_a_thread_that_is_gone_is_told_and_stops_nothing(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 3, "thread_a")
+    make_thread(sandbox, 3, "thread_b")
+    track(["thread_a", "thread_b"], alice)
+    sync()
+    sandbox.delete_thread("thread_a")
+    second = sync()
+    assert (second.status, second.errors_count) == (Sync.Status.COMPLETED_WITH_ERRORS, 1)
+    assert second.errors.get().thread == Thread.objects.get(upstream_id="thread_a")
+    assert Thread.objects.get(upstream_id="thread_a").missing_since is not None
+    assert second.runs_seen == 3
+
+
+def test_a_pass_that_could_read_nothing_has_failed(sandbox: Sandbox, alice: User) -> None:
+    track(["thread_unknown"], alice)
+    assert sync().status == Sync.Status.FAILED
+
+
+def test_a_fault_that_passes_is_no_error(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 3)
+    track(["thread_a"], alice)
+    sandbox.fault("status", method="GET", status=500)
+    assert sync().status == Sync.Status.COMPLETED
+
+
+def test_a_row_that_is_no_run_is_told_and_stops_nothing(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 3)
+    track(["thread_a"], alice)
+    good = make_run(thread_id="thread_a")
+    body = {"object": "list", "data": [good, {"id": "run_bad", "thread_id": "thread_z"}, 5], "has_more": False}
+    sandbox.fault("status", method="GET", status=200, body=body)
+    done = sync()
+    assert (done.status, done.errors_count, done.runs_created) == (Sync.Status.COMPLETED_WITH_ERRORS, 2, 1)
+
+
+def test_a_list_that_never_says_it_ends_is_left_when_nothing_new_comes(sandbox: Sandbox, alice: User) -> None:
+    runs = make_thread(sandbox, 3)
+    track(["thread_a"], alice)
+    body = {"object": "list", "data": runs, "has_more": True, "first_id": None, "last_id": None}
+    sandbox.fault("status", method="GET", path="/runs$", status=200, body=body, times=None)
+    done = sync()
+    assert (done.status, done.pages, done.runs_created) == (Sync.Status.COMPLETED, 2, 3)
+
+
+def test_a_held_connection_lets_the_pass_wait_and_go_on(sandbox: Sandbox, alice: User, connect: Connect) -> None:
+    make_thread(sandbox, 3)
+    track(["thread_a"], alice)
+    connect(API_KEY="wrong")
+    waiting = sync()
+    assert waiting.status == Sync.Status.RUNNING
+    assert "Waiting for the connection" in waiting.detail
+    assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
+    assert syncs.take_waiting() == []
+
+    connect(API_KEY=sandbox.key)
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert syncs.take_waiting() == [waiting.pk]
+    assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
+
+
+def test_a_share_ends_and_the_next_one_goes_on_where_it_was(sandbox: Sandbox, alice: User) -> None:
+    names = ["thread_a", "thread_b", "thread_c"]
+    for name in names:
+        make_thread(sandbox, 2, name)
+    track(names, alice)
+    started = syncs.start(connection="default", kind=FULL, actor=alice)
+    done = [syncs.run(started, until=0).threads_done for _ in names]
+    assert done == [1, 2, 3]
+    assert syncs.run(started, until=0).status == Sync.Status.COMPLETED
+    assert len(sandbox.gets()) == 3
+
+
+def test_a_pass_that_died_in_a_thread_goes_on_at_its_page(sandbox: Sandbox, alice: User) -> None:
+    upstream = make_thread(sandbox, 250)
+    track(["thread_a"], alice)
+    started = syncs.start(connection="default", kind=FULL, actor=alice)
+    Sync.objects.update(
+        status=Sync.Status.RUNNING,
+        claim_token=uuid.uuid4(),
+        claimed_until=timezone.now() - dt.timedelta(seconds=1),
+        after=upstream[99]["id"],
+        after_first=upstream[0]["id"],
+    )
+    done = syncs.run(started, until=time.monotonic() + 60)
+    assert (done.status, done.runs_created, done.pages) == (Sync.Status.COMPLETED, 150, 2)
+    assert Thread.objects.get().watermark == upstream[0]["id"]
+
+
+def test_two_processes_never_read_for_one_pass(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 2)
+    track(["thread_a"], alice)
+    started = syncs.start(connection="default", kind=FULL, actor=alice)
+    Sync.objects.update(
+        status=Sync.Status.RUNNING, claim_token=uuid.uuid4(), claimed_until=timezone.now() + dt.timedelta(minutes=1)
+    )
+    assert syncs.run(started, until=time.monotonic() + 60).runs_seen == 0
+    assert sandbox.log() == []
+
+
+def test_one_pass_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
+    one = syncs.start(connection="default", kind=FULL, actor=alice)
+    assert syncs.start(connection="default", kind=FULL, actor=alice) == one
+
+
+def test_a_pass_can_be_paused_resumed_and_stopped(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 2)
+    track(["thread_a"], alice)
+    started = syncs.start(connection="default", kind=FULL, actor=alice)
+    with pytest.raises(IllegalChange, match="queued"):
+        syncs.pause(sync=started, actor=alice)
+    Sync.objects.update(status=Sync.Status.RUNNING)
+    assert syncs.pause(sync=started, actor=alice).status == Sync.Status.PAUSED
+    assert syncs.run(started, until=time.monotonic() + 60).status == Sync.Status.PAUSED
+    assert syncs.resume(sync=started, actor=alice).status == Sync.Status.RUNNING
+    assert syncs.cancel(sync=started, actor=alice).status == Sync.Status.CANCELLED
+    with pytest.raises(IllegalChange):
+        syncs.resume(sync=started, actor=alice)
+    assert sandbox.log() == []
+
+
+def test_waiting_passes_are_handed_out_once_in_a_while(sandbox: Sandbox, alice: User) -> None:
+    started = syncs.start(connection="default", kind=FULL, actor=alice)
+    assert syncs.take_waiting() == [started.pk]
+    assert syncs.take_waiting() == []
+
+
+def test_the_schedule_starts_a_full_pass_first_and_incremental_ones_after_it(sandbox: Sandbox, alice: User) -> None:
+    assert syncs.start_due() == []  # Nothing is tracked.
+    make_thread(sandbox, 2)
+    track(["thread_a"], alice)
+    (first,) = syncs.start_due()
+    assert first.kind == FULL
+    assert syncs.start_due() == []
+    syncs.run(first, until=time.monotonic() + 60)
+    Sync.objects.update(created_at=timezone.now() - dt.timedelta(hours=1))
+    (second,) = syncs.start_due()
+    assert second.kind == INCREMENTAL
+
+
+def test_who_may_only_look_starts_no_pass(sandbox: Sandbox, carol: User) -> None:
+    with pytest.raises(NotAllowed):
+        syncs.start(connection="default", kind=FULL, actor=carol)
+    assert not Sync.objects.exists()
+
+
+def test_an_unknown_connection_is_told_with_those_that_are_known(sandbox: Sandbox, alice: User) -> None:
+    with pytest.raises(UnknownConnection, match="default"):
+        syncs.start(connection="nowhere", kind=FULL, actor=alice)
+
+
+def test_tracking_tells_of_every_id_what_became_of_it(sandbox: Sandbox, alice: User, carol: User) -> None:
+    track(["thread_a"], alice)
+    told = threads.track(connection="default", thread_ids=["thread_a", "thread_b", "../x", "", "thread_b"], actor=alice)
+    assert (told.added, told.already, told.invalid) == (("thread_b",), ("thread_a",), ("../x", ""))
+    with pytest.raises(NotAllowed):
+        track(["thread_c"], carol)
+
+
+def test_a_thread_that_is_no_longer_tracked_keeps_its_runs_and_is_not_read(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 2)
+    track(["thread_a"], alice)
+    sync()
+    threads.untrack(thread=Thread.objects.get(), actor=alice)
+    assert sync().runs_seen == 0
+    assert Run.objects.count() == 2
+    track(["thread_a"], alice)
+    assert sync().runs_seen == 2
