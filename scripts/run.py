@@ -32,7 +32,7 @@ def main() -> None:
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
     if "demo" not in lines:
         print(f"The dashboard: http://127.0.0.1:{web_port}/ (an account: .venv/bin/python manage.py createsuperuser)")
-    os.execvp("honcho", ["honcho", "--env", os.devnull, "start", *lines])  # noqa: S606
+    os.execvp("honcho", ["honcho", "--env", os.devnull, "--no-prefix", "start", *lines])  # noqa: S606
 
 
 def assert_free(name: str, port: str) -> None:

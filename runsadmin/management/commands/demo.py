@@ -1,0 +1,122 @@
+"""The last line of the Procfile: fills the dashboard of `make run` from its sandbox, and says how to use it."""
+
+import datetime as dt
+import http.client
+import json
+import shlex
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from knox.crypto import hash_token
+from knox.models import AuthToken
+from knox.settings import CONSTANTS
+
+from runsadmin.errors import UpstreamError
+from runsadmin.models import Run, Sync
+from runsadmin.models.run import LOCKED
+from runsadmin.models.sync import UNFINISHED
+from runsadmin.services import syncs, threads
+
+PATIENCE = 60  # Seconds.
+TOKEN_LIFE = dt.timedelta(days=365)
+
+READY = """
+runsadmin is ready: {url}
+  Sign in as admin, with the password {password}
+  {runs} runs are in the mirror. This changes one of them, in the mirror and on the sandbox:
+
+{curl}
+
+  Ctrl-C stops everything; what was changed is kept.
+"""
+
+
+class Command(BaseCommand):
+    help = "Waits for the web server and the sandbox, signs up a user and a token, tracks and syncs all threads."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--port", type=int, default=8000, help="Where the web server listens (default: %(default)s)."
+        )
+
+    def handle(self, *, port: int, **options: Any) -> None:
+        admin = _admin()
+        _let_in(admin, settings.RUNSADMIN_DEMO_TOKEN)
+        thread_ids = _wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
+        threads.track(connection="default", thread_ids=thread_ids, actor=admin)
+        _sync(admin)
+        _wait(lambda: _answers(port), what="The web server")
+        url = f"http://127.0.0.1:{port}/"
+        self.stdout.write(
+            READY.format(
+                url=url,
+                password=settings.RUNSADMIN_DEMO_PASSWORD,
+                runs=Run.objects.count(),
+                curl=_curl(url, settings.RUNSADMIN_DEMO_TOKEN),
+            )
+        )
+        signal.pause()
+
+
+def _admin() -> User:
+    if not (settings.RUNSADMIN_DEMO_PASSWORD and settings.RUNSADMIN_DEMO_TOKEN):
+        raise CommandError(
+            "RUNSADMIN_DEMO_PASSWORD and RUNSADMIN_DEMO_TOKEN are not both set. `make run` writes them into a new .env;"
+            " add them to yours."
+        )
+    admin, _ = User.objects.get_or_create(username="admin", defaults={"is_staff": True, "is_superuser": True})
+    if not admin.check_password(settings.RUNSADMIN_DEMO_PASSWORD):
+        admin.set_password(settings.RUNSADMIN_DEMO_PASSWORD)
+        admin.save()
+    return admin
+
+
+def _let_in(user: User, token: str) -> None:
+    """Makes the token of .env valid. Knox makes up its tokens by itself, so this one is stored as knox would."""
+    key, expiry = token[: CONSTANTS.TOKEN_KEY_LENGTH], timezone.now() + TOKEN_LIFE
+    AuthToken(digest=hash_token(token), token_key=key, user=user, created=timezone.now(), expiry=expiry).save()
+
+
+def _sync(admin: User) -> None:
+    """Reads all there is. The worker may be at it already: then this waits for it."""
+    sync = syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=admin)
+    while (sync := syncs.run(sync, until=time.monotonic() + PATIENCE)).status in UNFINISHED:
+        time.sleep(0.2)
+    if sync.status != Sync.Status.COMPLETED:
+        raise CommandError(f"The sync of the sandbox's threads ended as {sync.get_status_display().lower()}.")
+
+
+def _answers(port: int) -> None:
+    web = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    web.request("GET", "/admin/login/")
+    web.getresponse()
+    web.close()
+
+
+def _wait[T](call: Callable[[], T], *, what: str) -> T:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except (OSError, UpstreamError) as error:
+            if time.monotonic() > deadline:
+                raise CommandError(f"{what} does not answer: {error}") from error
+            time.sleep(0.2)
+
+
+def _curl(url: str, token: str) -> str:
+    run = Run.objects.exclude(status__in=LOCKED).order_by("-created_at").first()
+    assert run is not None
+    body = json.dumps({"metadata": {"reviewed_by": "me"}, "reason": "Trying it out"})
+    return shlex.join(
+        [
+            *("curl", "-X", "PATCH", f"{url}api/v1/runs/{run.upstream_id}/"),
+            *("-H", f"Authorization: Token {token}", "-H", "Content-Type: application/json", "-d", body),
+        ]
+    )
