@@ -1,0 +1,65 @@
+"""System checks: what is configured in a way that would lose data or leak a key. docs/operations.md lists them."""
+
+import ipaddress
+from collections.abc import Iterable
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
+
+from runsadmin import conf
+
+
+@register(Tags.security)
+def check_keys_travel_encrypted(**kwargs: object) -> Iterable[CheckMessage]:
+    for alias, connection in conf.connections().items():
+        parts = urlsplit(connection.url)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield checks.Warning(
+                f"The connection {alias!r} sends its key over plain http to another machine.",
+                hint="Use an https address in its RUNSADMIN_UPSTREAM_…URL.",
+                id="runsadmin.W001",
+            )
+
+
+@register(Tags.compatibility)
+def check_azure_identity_is_installed(**kwargs: object) -> Iterable[CheckMessage]:
+    for alias, connection in conf.connections().items():
+        if connection.auth == "azure-identity" and (find_spec("azure") is None or find_spec("azure.identity") is None):
+            yield Error(
+                f"The connection {alias!r} signs in with azure-identity, and that package is not installed.",
+                hint="Run `pip install azure-identity` in the environment of runsadmin.",
+                id="runsadmin.E002",
+            )
+
+
+@register(Tags.database)
+def check_sqlite_waits_for_its_lock(databases: object = None, **kwargs: object) -> Iterable[CheckMessage]:
+    database = settings.DATABASES["default"]
+    options = database.get("OPTIONS", {})
+    is_sqlite = database["ENGINE"].endswith("sqlite3")
+    if is_sqlite and (options.get("transaction_mode") != "IMMEDIATE" or options.get("timeout", 5) < 20):
+        yield Error(
+            "SQLite is not set up for several processes: writes would fail with 'database is locked'.",
+            hint="Give it OPTIONS with transaction_mode IMMEDIATE and a timeout of at least 20 seconds.",
+            id="runsadmin.E003",
+        )
+
+
+@register(Tags.compatibility)
+def check_tasks_share_the_database(**kwargs: object) -> Iterable[CheckMessage]:
+    if settings.TASKS["default"]["BACKEND"] != "django_tasks_db.DatabaseBackend":
+        yield Error(
+            "The background tasks do not live in the database, so they are not enqueued with the rows they are about.",
+            hint="Set TASKS['default']['BACKEND'] to 'django_tasks_db.DatabaseBackend'.",
+            id="runsadmin.E004",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
