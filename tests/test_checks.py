@@ -36,9 +36,9 @@ def test_e002_azure_identity_that_is_not_installed(connect: Connect) -> None:
     assert ids() == ["runsadmin.E002"]
 
 
-def test_e003_sqlite_that_does_not_wait_for_its_lock(settings: Settings) -> None:
+def test_e003_sqlite_that_does_not_wait_for_its_lock(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {"timeout": 20}}
-    settings.DATABASES = {"default": sqlite}
+    monkeypatch.setitem(settings.DATABASES, "default", sqlite)
     assert ids() == ["runsadmin.E003"]
 
 
