@@ -35,8 +35,8 @@ def check_azure_identity_is_installed(**kwargs: object) -> Iterable[CheckMessage
             )
 
 
-@register(Tags.database)
-def check_sqlite_waits_for_its_lock(databases: object = None, **kwargs: object) -> Iterable[CheckMessage]:
+@register(Tags.compatibility)  # Not Tags.database: those run only when a database is named.
+def check_sqlite_waits_for_its_lock(**kwargs: object) -> Iterable[CheckMessage]:
     database = settings.DATABASES["default"]
     options = database.get("OPTIONS", {})
     is_sqlite = database["ENGINE"].endswith("sqlite3")
