@@ -165,7 +165,10 @@ LOGGING = {
         "level": env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
     },
     # Django's own handlers would print each line twice with DEBUG, and mail it without.
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
+    },
 }
 
 # runsadmin
