@@ -10,7 +10,8 @@ RunsAdminError
 ├── KeyReused               an Idempotency-Key that was used for another request
 └── UpstreamError           what one call to an upstream meant (see upstream/faults.py)
     ├── NotSent             nothing was changed upstream: try again later
-    │   └── RunActive       … once the run has ended
+    │   ├── RunActive       … once the run has ended
+    │   └── Busy            … when the connection has a place: it was not even asked
     ├── OutcomeUnknown      it may have been kept: look before sending again
     ├── Rejected            refused for good: stop
     ├── NotFound            404: look whether it is the run or everything
@@ -94,6 +95,10 @@ class NotSent(UpstreamError):
 
 
 class RunActive(NotSent):
+    pass
+
+
+class Busy(NotSent):
     pass
 
 

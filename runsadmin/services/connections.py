@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from runsadmin import conf
-from runsadmin.errors import Held, NotFound, UpstreamError
+from runsadmin.errors import Busy, Held, NotFound, UpstreamError
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, permissions
 from runsadmin.upstream import limiter
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 PROBE_EVERY = dt.timedelta(seconds=30)
 PROBES = 3
+# Whoever waits for a place holds a claim: longer than this is not waited but come back for.
+LONGEST_WAIT = dt.timedelta(seconds=5)
 
 Hold = ConnectionState.Hold
 
@@ -52,20 +54,23 @@ def held() -> QuerySet[ConnectionState]:
 
 
 def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
-    """Returns when `places` requests may be sent to this connection, one right after the other."""
+    """Returns when `places` requests may be sent to this connection, one right after the other.
+
+    Raises Busy when that is too far away to be waited for: nothing was taken then.
+    """
     connection = conf.connection(alias)
     while True:
         at = _take_places(connection, places, person=person)
         if (seconds := (at - clock.now()).total_seconds()) > 0:
             time.sleep(seconds)
-        if at >= (not_before(alias) or at):
+        if at >= (not_before(alias) or at):  # Nobody was told to slow down in the meantime.
             return
 
 
 def _take_places(connection: conf.Connection, places: int, *, person: bool) -> dt.datetime:
     now = clock.now()
     if not connection.requests_per_minute:
-        return max(not_before(connection.alias) or now, now)
+        return _soon(max(not_before(connection.alias) or now, now), now)
     state(connection.alias)
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
@@ -77,8 +82,15 @@ def _take_places(connection: conf.Connection, places: int, *, person: bool) -> d
             person=person,
             now=max(row.not_before or now, now),
         )
+        _soon(at, now)
         row.people_free_at, row.work_free_at = lanes.people, lanes.work
         row.save(update_fields=["people_free_at", "work_free_at"])
+    return at
+
+
+def _soon(at: dt.datetime, now: dt.datetime) -> dt.datetime:
+    if at - now > LONGEST_WAIT:
+        raise Busy("The connection is busy, or was asked to slow down.", retry_after=(at - now).total_seconds())
     return at
 
 

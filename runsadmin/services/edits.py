@@ -10,8 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
@@ -20,6 +19,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from runsadmin import conf
 from runsadmin.errors import (
+    Busy,
     Held,
     IllegalChange,
     InvalidMetadata,
@@ -113,10 +113,9 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
 
     Call it after the commit of the edit. Returns the edit as it is then.
     """
-    future = _pushers.submit(_push_and_close, edit)
-    with suppress(TimeoutError):
-        future.result(conf.push_wait() if seconds is None else seconds)
-    return _reload(edit)
+    pushed = _pushers.submit(_push_and_close, edit)
+    wait([pushed], conf.push_wait() if seconds is None else seconds)
+    return _reload(edit)  # Whatever happened there, the row tells.
 
 
 _pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
@@ -188,9 +187,10 @@ def _push(claim: _Claim, *, person: bool) -> None:
     if connections.is_held(run.connection):
         return _wait(claim, Edit.Waiting.HELD, "The connection is held.", WAIT_FOR_CONNECTION)
 
-    connections.wait_for_places(run.connection, 2, person=person)
-    looked = time.monotonic()
     try:
+        # Both places at once: the POST has to follow the look at once.
+        connections.wait_for_places(run.connection, 2, person=person)
+        looked = time.monotonic()
         seen = runs.look(run)
     except UpstreamError as error:
         return _look_failed(claim, error)
@@ -249,6 +249,8 @@ def _look_failed(claim: _Claim, error: UpstreamError) -> None:
             _wait(claim, Edit.Waiting.HELD, f"The credentials are refused: {error}", WAIT_FOR_CONNECTION, error)
         case Rejected():
             _end(claim, EditStatus.REJECTED, str(error), error=error)
+        case Busy():
+            _wait(claim, Edit.Waiting.RETRY, str(error), dt.timedelta(seconds=error.retry_after or 0))
         case _:
             _try_later(claim, error)
 
@@ -415,8 +417,8 @@ def _reconcile(claim: _Claim) -> None:
     edit, run = claim.edit, claim.edit.run
     if connections.is_held(run.connection):
         return _look_again(claim, "The connection is held.", WAIT_FOR_CONNECTION)
-    connections.wait_for_places(run.connection, 1)
     try:
+        connections.wait_for_places(run.connection, 1)
         seen = runs.look(run)
     except NotFound as error:
         try:

@@ -172,11 +172,10 @@ def _is_alone(run: Run) -> bool:
 def refresh_marked(limit: int = 100) -> int:
     """Reads again the runs whose answers overlapped. Returns how many were read."""
     count = 0
-    for run in Run.objects.filter(refresh_at__isnull=False).select_related("thread").order_by("refresh_at")[:limit]:
-        if connections.is_held(run.connection):
-            continue
-        connections.wait_for_places(run.connection, 1)
+    marked = Run.objects.filter(refresh_at__isnull=False, connection__in=connections.open_aliases())
+    for run in marked.select_related("thread").order_by("refresh_at")[:limit]:
         try:
+            connections.wait_for_places(run.connection, 1)
             store_one(run, look(run))
         except NotFound as error:
             tell_missing(run, error)

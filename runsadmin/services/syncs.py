@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from runsadmin import conf
-from runsadmin.errors import Held, IllegalChange, NotFound, NotSent, UpstreamError
+from runsadmin.errors import Busy, Held, IllegalChange, NotFound, NotSent, UpstreamError
 from runsadmin.models import Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
@@ -131,7 +131,7 @@ def run(sync: Sync, *, until: float) -> Sync:
         try:
             _read_threads(share, until)
         finally:
-            share.row.update(claim_token=None, claimed_until=None)
+            share.row.update(claim_token=None, claimed_until=clock.now() + share.rest)
     return Sync.objects.get(pk=sync.pk)
 
 
@@ -143,6 +143,7 @@ class _Interrupted(Exception):
 class _Share:
     sync: Sync
     token: uuid.UUID
+    rest: dt.timedelta = dt.timedelta()
 
     @property
     def row(self) -> SyncQuerySet:
@@ -180,6 +181,8 @@ def _read_threads(share: _Share, until: float) -> None:
         logger.info("Sync %s was interrupted.", sync.pk)
     except Held as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
         share.row.update(detail=f"Waiting for the connection: {error}")
+    except Busy as error:  # It goes on where it is as soon as the connection has a place again.
+        share.rest = dt.timedelta(seconds=error.retry_after or 0)
 
 
 def _next_thread(share: _Share) -> Thread | None:
@@ -213,13 +216,13 @@ class _Progress:
 
 
 def _read_thread(share: _Share, thread: Thread) -> None:
-    """Reads a thread's pages and then what they did not show. Errors are told; only Held goes up."""
+    """Reads a thread's pages and then what they did not show. Errors are told; only Held and Busy go up."""
     sync = Sync.objects.get(pk=share.sync.pk)
     progress = _Progress(began_at=clock.now(), from_the_start=not sync.after, first=sync.after_first)
     try:
         _read_pages(share, thread, progress, after=sync.after)
         _read_the_rest(share, thread, progress)
-    except Held:
+    except (Held, Busy):
         raise
     except NotFound as error:
         if connections.answers_for_a_known_run(thread.connection, apart_from=Run(thread=thread)):
@@ -268,7 +271,9 @@ def _read_the_rest(share: _Share, thread: Thread, progress: _Progress) -> None:
     read_all = progress.from_the_start and not progress.reached_watermark
     known = Run.objects.filter(thread=thread, missing_since=None, answered_at__lt=progress.began_at)
     unseen = known if read_all else known.filter(status__in=ACTIVE)
-    for run in unseen.exclude(upstream_id__in=progress.ids).select_related("thread"):
+    for run in unseen.select_related("thread").defer("raw").iterator():
+        if run.upstream_id in progress.ids:
+            continue
         try:
             stored = runs.store_one(run, _with_patience(thread.connection, partial(runs.retrieve, run)))
             share.write(runs_updated=F("runs_updated") + stored.updated, runs_seen=F("runs_seen") + 1)
@@ -287,13 +292,15 @@ def _read_the_rest(share: _Share, thread: Thread, progress: _Progress) -> None:
 
 def _with_patience[T](alias: str, call: Callable[[], Answer[T]]) -> Seen[T]:
     """Makes a call that only reads, and again after a fault that may pass. Raises UpstreamError."""
-    for left in reversed(range(TRIES)):
-        connections.wait_for_places(alias, 1)
+    faults = 0
+    while True:
+        connections.wait_for_places(alias, 1)  # Also after a 429: judge() has put the next place behind it.
         try:
             return runs.see(call)
         except UpstreamError as error:
             connections.judge(alias, error)
-            if not isinstance(error, NotSent) or not left:
+            faults += 1
+            if not isinstance(error, NotSent) or faults == TRIES:
                 raise
-            time.sleep(error.retry_after or 0.5 * 2 ** (TRIES - left - 1))
-    raise AssertionError("The loop returns or raises.")
+            if not error.slow_down:
+                time.sleep(0.5 * 2**faults)

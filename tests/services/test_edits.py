@@ -315,6 +315,20 @@ def test_a_429_waits_as_long_as_the_server_says_and_slows_the_connection(
     assert until > timezone.now() + dt.timedelta(seconds=50)
 
 
+def test_a_connection_that_was_asked_to_slow_down_is_not_even_asked_and_no_attempt_is_counted(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored()
+    sandbox.clear_log()
+    connections.state("default")
+    ConnectionState.objects.update(not_before=timezone.now() + dt.timedelta(minutes=1))
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.RETRY, 0)
+    assert edit.next_attempt_at is not None
+    assert edit.next_attempt_at > timezone.now() + dt.timedelta(seconds=50)
+    assert sandbox.log() == []
+
+
 def test_an_active_run_is_waited_for(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(status="in_progress", metadata={"team": "blue"})
     edit = edits.push(record(run, alice))

@@ -161,6 +161,18 @@ def test_a_held_connection_lets_the_pass_wait_and_go_on(sandbox: Sandbox, alice:
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
 
 
+def test_a_pass_that_is_asked_to_slow_down_goes_on_where_it_is_later(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 3)
+    track(["thread_a"], alice)
+    sandbox.fault("status", method="GET", status=429, headers={"Retry-After": "60"})
+    waiting = sync()
+    assert (waiting.status, waiting.errors_count) == (Sync.Status.RUNNING, 0)
+    assert syncs.take_waiting() == []
+    ConnectionState.objects.update(not_before=None)
+    Sync.objects.update(claimed_until=timezone.now())
+    assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
+
+
 def test_a_share_ends_and_the_next_one_goes_on_where_it_was(sandbox: Sandbox, alice: User) -> None:
     names = ["thread_a", "thread_b", "thread_c"]
     for name in names:

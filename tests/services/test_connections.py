@@ -1,0 +1,80 @@
+"""What the processes share about a connection: its pace, and whether it is held."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.errors import Busy, NotAllowed, UnknownConnection
+from runsadmin.models import ConnectionState
+from runsadmin.services import connections
+from runsadmin.services.permissions import Action
+from runsadmin.upstream.limiter import Lanes, take
+from tests.conftest import EDITOR, Connect
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+
+
+def after(seconds: float) -> dt.datetime:
+    return NOW + dt.timedelta(seconds=seconds)
+
+
+def test_the_first_place_is_free_now_and_the_next_ones_follow_at_the_pace() -> None:
+    lanes = Lanes(None, None)
+    for number in range(5):
+        at, lanes = take(lanes, places=1, requests_per_minute=600, person=False, now=NOW)
+        assert at == after(number / 9)  # Nine tenths of ten a second.
+
+
+def test_a_persons_edit_overtakes_the_work_in_a_lane_of_its_own() -> None:
+    lanes = Lanes(None, after(60))
+    at, lanes = take(lanes, places=2, requests_per_minute=600, person=True, now=NOW)
+    assert at == NOW
+    at, _ = take(lanes, places=2, requests_per_minute=600, person=True, now=NOW)
+    assert at == after(2)
+
+
+def test_a_persons_edit_takes_the_other_lane_where_that_is_free_sooner() -> None:
+    at, lanes = take(Lanes(after(10), None), places=1, requests_per_minute=600, person=True, now=NOW)
+    assert at == NOW
+    assert lanes.people == after(10)
+
+
+def test_places_are_paced_in_real_time(connect: Connect) -> None:
+    connect(REQUESTS_PER_MINUTE=3000)
+    began = time.monotonic()
+    for _ in range(19):
+        connections.wait_for_places("default", 1)
+    assert time.monotonic() - began >= 18 / 45
+
+
+def test_what_is_too_far_away_is_not_waited_for_and_takes_no_place(connect: Connect) -> None:
+    connect(REQUESTS_PER_MINUTE=60)
+    connections.wait_for_places("default", 6)
+    with pytest.raises(Busy) as caught:
+        connections.wait_for_places("default", 1)
+    assert caught.value.retry_after == pytest.approx(6 / 0.9, abs=1)
+    state = connections.state("default")
+    assert state.work_free_at is not None
+    assert state.work_free_at < timezone.now() + dt.timedelta(seconds=7)
+
+
+def test_an_operator_holds_and_releases_a_connection(make_user: Callable[..., User], alice: User) -> None:
+    operator = make_user(*EDITOR, Action.HOLD, username="olga")
+    with pytest.raises(NotAllowed, match="hold or release"):
+        connections.switch("default", on=True, actor=alice)
+    connections.switch("default", on=True, actor=operator)
+    assert connections.is_held("default")
+    assert connections.open_aliases() == []
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert connections.is_held("default")  # Only an operator releases what an operator holds.
+    connections.switch("default", on=False, actor=operator)
+    assert not connections.is_held("default")
+    with pytest.raises(UnknownConnection):
+        connections.switch("nowhere", on=True, actor=operator)
