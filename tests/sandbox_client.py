@@ -1,10 +1,10 @@
 """The sandbox as tests see it: a real process, and its control API.
 
-    sandbox = Sandbox.start()
-    sandbox.put_runs([make_run(id="run_a", metadata={"team": "blue"})])
-    sandbox.fault("lose", method="POST")
-    …
-    assert sandbox.metadata("run_a") == {"team": "red"}
+sandbox = Sandbox.start()
+sandbox.put_runs([make_run(id="run_a", metadata={"team": "blue"})])
+sandbox.fault("lose", method="POST")
+…
+assert sandbox.metadata("run_a") == {"team": "red"}
 """
 
 import itertools
@@ -47,7 +47,7 @@ class Sandbox:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("sandbox listening on "):
-            raise RuntimeError(f"The sandbox did not start: exit code {self.process.wait(10)}; see its standard error.")
+            raise RuntimeError(f"The sandbox did not start: exit code {self._ended()}; see its standard error.")
         self.url = line.split()[-1]
         self.origin = self.url.removesuffix("/v1")
         self._port = int(self.origin.rsplit(":", 1)[1])
@@ -96,7 +96,7 @@ class Sandbox:
 
     def put_runs(self, runs: Iterable[Json]) -> None:
         """Stores them as they are; their threads are made."""
-        for some in itertools.batched(runs, 5000):
+        for some in itertools.batched(runs, 5000, strict=False):
             self.control("PUT", "runs", list(some))
 
     def delete_run(self, run_id: str) -> None:
@@ -110,8 +110,9 @@ class Sandbox:
         return {run["id"]: run for run in self.control("GET", "runs", **params)}
 
     def run(self, run_id: str) -> Json:
-        """KeyError where there is none."""
-        return self.runs()[run_id]
+        """ValueError where there is none."""
+        run: Json = self.control("GET", f"runs/{run_id}")
+        return run
 
     def metadata(self, run_id: str) -> Any:
         return self.run(run_id)["metadata"]
@@ -150,8 +151,8 @@ class Sandbox:
 
     def fault(self, kind: str, **properties: Any) -> str:
         """Makes it fail in this way; returns the fault's id. The kinds are in `runsadmin/sandbox/faults.py`."""
-        id: str = self.control("POST", "faults", {"kind": kind, **properties})["id"]
-        return id
+        fault_id: str = self.control("POST", "faults", {"kind": kind, **properties})["id"]
+        return fault_id
 
     def faults(self) -> list[Json]:
         faults: list[Json] = self.control("GET", "faults")

@@ -1,15 +1,14 @@
 """The calls of the Assistants API: threads, runs and steps."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import orjson
 
 from runsadmin.sandbox import refusals
 from runsadmin.sandbox.identifiers import new_id
 from runsadmin.sandbox.messages import Answer, Json, Request
-from runsadmin.sandbox.refusals import Refusal
+from runsadmin.sandbox.refusals import ApiError
 from runsadmin.sandbox.sandbox import Sandbox
 from runsadmin.sandbox.steps import steps_of
 from runsadmin.sandbox.store import Record, Run, Thread, new_thread
@@ -30,7 +29,8 @@ def handle(sandbox: Sandbox, request: Request) -> Answer:
         if settings.not_found_for_all:
             raise refusals.unknown_url(request.method, request.path)
         check_key(sandbox, request)
-        if not sandbox.allows_another_request():
+        rate = settings.requests_per_minute
+        if rate is not None and not sandbox.allowance.take(rate):
             raise refusals.too_many_requests(settings.retry_after)
         calls, ids = find(request, lists_threads=settings.lists_threads)
         call = calls.get(request.method)
@@ -39,8 +39,8 @@ def handle(sandbox: Sandbox, request: Request) -> Answer:
         if request.body is None:
             raise refusals.too_large()
         return call(sandbox, request, *ids)
-    except Refusal as refusal:
-        return refusal.answer()
+    except ApiError as error:
+        return error.answer()
 
 
 def find(request: Request, *, lists_threads: bool) -> tuple[dict[str, Call], list[str]]:
@@ -132,17 +132,14 @@ RUN_OPTIONS: Json = {
     "parallel_tool_calls": True,
     "response_format": "auto",
 }
-CREATE_RUN = frozenset(
-    {
-        *RUN_OPTIONS,
-        "assistant_id",
-        "metadata",
-        "additional_instructions",
-        "additional_messages",
-        "reasoning_effort",
-        "stream",
-    }
-)
+CREATE_RUN = frozenset(RUN_OPTIONS) | {
+    "assistant_id",
+    "metadata",
+    "additional_instructions",
+    "additional_messages",
+    "reasoning_effort",
+    "stream",
+}
 
 
 def list_runs(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
@@ -160,7 +157,7 @@ def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
     if not isinstance(body["assistant_id"], str):
         raise refusals.wrong_type("assistant_id", "a string", body["assistant_id"])
     if body.get("stream"):
-        raise Refusal("The sandbox does not stream.", param="stream")
+        raise ApiError("The sandbox does not stream.", param="stream")
     for param in ("max_prompt_tokens", "max_completion_tokens"):
         if (value := body.get(param)) is not None:
             if type(value) is not int:
@@ -221,11 +218,10 @@ def cancel_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) 
 
 def list_steps(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
     steps = steps_of(find_run(sandbox, thread_id, run_id).load())
-    timeline = Timeline()
-    records = {}
+    timeline, records = Timeline(), {}
     for number, step in enumerate(steps):
-        record = Record(step["id"], orjson.dumps(step), (step["created_at"], number, step["id"]))
-        records[record.id] = record
+        record = Record(orjson.dumps(step), (step["created_at"], number, step["id"]))
+        records[step["id"]] = record
         timeline.add(record.key)
     return page(request, "run step", timeline, records)
 
@@ -240,18 +236,18 @@ def get_step(sandbox: Sandbox, request: Request, thread_id: str, run_id: str, st
 # --- what the calls share -----------------------------------------------------------------------------------------
 
 
-def find_thread(sandbox: Sandbox, id: str) -> Thread:
-    thread = sandbox.store.threads.get(id)
+def find_thread(sandbox: Sandbox, thread_id: str) -> Thread:
+    thread = sandbox.store.threads.get(thread_id)
     if thread is None:
-        raise refusals.not_found("thread", id)
+        raise refusals.not_found("thread", thread_id)
     return thread
 
 
-def find_run(sandbox: Sandbox, thread_id: str, id: str) -> Run:
+def find_run(sandbox: Sandbox, thread_id: str, run_id: str) -> Run:
     find_thread(sandbox, thread_id)
-    run = sandbox.store.runs.get(id)
+    run = sandbox.store.runs.get(run_id)
     if run is None or run.thread_id != thread_id:
-        raise refusals.not_found("run", id)
+        raise refusals.not_found("run", run_id)
     return run
 
 
@@ -293,17 +289,28 @@ def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
             return {key: str(value)[::-1] for key, value in given.items()} | {"scrambled": "yes"}
 
 
-def page(request: Request, kind: str, timeline: Timeline, records: dict[str, Any]) -> Answer:
+def page[R: Record](request: Request, kind: str, timeline: Timeline, records: Mapping[str, R]) -> Answer:
+    """The envelope of a list: the part of the timeline that the query asks for."""
     query = request.query
-    ids, has_more = timeline.page(
+
+    def place(param: str) -> Key | None:
+        if param not in query:
+            return None
+        record = records.get(query[param])
+        if record is None or record.key not in timeline:  # A run of another thread is not in this list.
+            raise refusals.no_such_place(kind, query[param], param=param)
+        return record.key
+
+    names, has_more = timeline.page(
         limit=read_limit(query.get("limit", "20")),
         descending=read_order(query.get("order", "desc")) == "desc",
-        after=read_place(query.get("after"), kind, timeline, records),
-        before=read_place(query.get("before"), kind, timeline, records),
+        after=place("after"),
+        before=place("before"),
     )
-    head = orjson.dumps({"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more})
-    data = b",".join([records[id].body for id in ids])
-    return Answer(200, b'{"object":"list","data":[' + data + b"]," + head[1:])
+    first, last = (names[0], names[-1]) if names else (None, None)
+    frame = orjson.dumps({"object": "list", "first_id": first, "last_id": last, "has_more": has_more})
+    data = b",".join([records[name].body for name in names])
+    return Answer(200, frame[:-1] + b',"data":[' + data + b"]}")
 
 
 def read_limit(value: str) -> int:
@@ -318,16 +325,5 @@ def read_limit(value: str) -> int:
 def read_order(value: str) -> str:
     if value not in ("asc", "desc"):
         message = f"Invalid value: '{value}'. Supported values are: 'asc' and 'desc'."
-        raise Refusal(message, code="invalid_value", param="order")
+        raise ApiError(message, code="invalid_value", param="order")
     return value
-
-
-def read_place(id: str | None, kind: str, timeline: Timeline, records: dict[str, Any]) -> Key | None:
-    """The place of this id in this list: a run of another thread has none."""
-    if id is None:
-        return None
-    record = records.get(id)
-    if record is None or record.key not in timeline:
-        raise Refusal(f"No {kind} found with id '{id}'.", param="after")
-    key: Key = record.key
-    return key

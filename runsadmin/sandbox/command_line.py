@@ -11,15 +11,19 @@ from runsadmin.sandbox.sandbox import Sandbox
 from runsadmin.sandbox.seed import plant
 from runsadmin.sandbox.server import listen, serve
 from runsadmin.sandbox.settings import Settings
-from runsadmin.sandbox.store import StateInUse, Store
+from runsadmin.sandbox.store import StateInUseError, Store
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, port: int, key: str | None, state: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser, *, port: int | str, key: str | None, state: Path) -> None:
     """The options, with the defaults of whoever starts it."""
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=port, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--key", default=key, help="the API key that callers need (default: the configured one, if any)")
-    parser.add_argument("--state", type=Path, default=state, metavar="DIR", help="where it is kept (default: %(default)s)")
+    parser.add_argument(
+        "--key", default=key, help="the API key that callers need (default: the configured one, if any)"
+    )
+    parser.add_argument(
+        "--state", type=Path, default=state, metavar="DIR", help="where it is kept (default: %(default)s)"
+    )
     parser.add_argument("--memory", action="store_true", help="keep nothing: the end of the process is the end of it")
     parser.add_argument("--seed", action="store_true", help="start with the data of a made-up team, unless it is there")
     parser.add_argument("--threads", type=int, default=40, help="how many threads it has (default: %(default)s)")
@@ -48,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     try:
         store = Store(None if options.memory else options.state)
-    except (OSError, StateInUse) as error:
+    except (OSError, ValueError, StateInUseError) as error:
         print(f"The sandbox cannot open its state: {error}", file=sys.stderr)
         return 1
     if options.seed:

@@ -1,10 +1,10 @@
-"""The control API under `/_sandbox/`: for tests and for whoever plays with the sandbox, not part of the upstream.
+"""The control API under `/_sandbox/`: for tests, and for who plays with the sandbox. No upstream has it.
 
-It needs no key, and answers nobody but this machine.
+It wants no key, and answers nobody but this machine.
 """
 
-import re
 import time
+import traceback
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,7 +13,7 @@ import orjson
 from runsadmin.sandbox import refusals
 from runsadmin.sandbox.faults import read_fault
 from runsadmin.sandbox.messages import Answer, Json, Request
-from runsadmin.sandbox.refusals import Refusal
+from runsadmin.sandbox.refusals import ApiError
 from runsadmin.sandbox.sandbox import Sandbox
 from runsadmin.sandbox.seed import plant
 
@@ -21,101 +21,113 @@ PREFIX = "/_sandbox"
 MAX_BODY = 512 * 1024 * 1024
 
 
-def handle(sandbox: Sandbox, request: Request, peer: str) -> Answer:
+def handle(sandbox: Sandbox, request: Request, peer: tuple[str, int] | None) -> Answer:
     try:
-        if not ip_address(peer).is_loopback:
-            raise Refusal("The control API is for this machine only.", status=403)
-        if "origin" in request.headers:  # A page in this machine's browser is not this machine's user.
-            raise Refusal("The control API is not for web pages.", status=403)
+        check_sender(request, peer)
         return answer(sandbox, request)
-    except Refusal as refusal:
-        return refusal.answer()
-    except (ValueError, re.error) as error:
-        return Refusal(str(error)).answer()
+    except ApiError as error:
+        return error.answer()
+    except ValueError as error:
+        return ApiError(str(error)).answer()
+    except Exception:  # noqa: BLE001 - A mistake of ours must not end the server; it is told on stderr.
+        traceback.print_exc()
+        return refusals.server_error().answer()
+
+
+def check_sender(request: Request, peer: tuple[str, int] | None) -> None:
+    if not peer or not ip_address(peer[0]).is_loopback:
+        raise ApiError("The control API answers this machine only.", status=403)
+    if "origin" in request.headers:  # A page in this machine's browser is not this machine's user.
+        raise ApiError("The control API does not answer web pages.", status=403)
 
 
 def answer(sandbox: Sandbox, request: Request) -> Answer:
-    store = sandbox.store
+    store, done = sandbox.store, Answer.json({})
     match request.method, *request.parts[1:]:
-        case "GET", :
+        case ["GET"]:
             return Answer.json({"threads": len(store.threads), "runs": len(store.runs)})
-        case "POST", "reset":
+        case ["POST", "reset"]:
             sandbox.reset()
-            return Answer.json({})
-        case "POST", "seed":
-            return Answer.json(plant(store, **read_seed(read(request))))
+            return done
+        case ["POST", "seed"]:
+            return Answer.json(plant(store, **read_seed(request)))
 
-        case "GET", "runs":
+        case ["GET", "runs"]:
             thread_id = request.query.get("thread_id")
             bodies = [run.body for run in store.runs.values() if thread_id in (None, run.thread_id)]
             return Answer(200, b"[" + b",".join(bodies) + b"]")
-        case "PUT", "runs":
+        case ["PUT", "runs"]:
             runs = read_runs(request)
             store.put(runs=runs)
             return Answer.json({"stored": len(runs)})
-        case "PATCH", "runs", id if id in store.runs:
-            run = store.runs[id].load() | read(request)
+        case ["GET", "runs", run_id] if run_id in store.runs:
+            return Answer(200, store.runs[run_id].body)
+        case ["PATCH", "runs", run_id] if run_id in store.runs:
+            run = store.runs[run_id].load() | read_object(request) | {"id": run_id}
             check_run(run)
             store.put(runs=[run])
             return Answer.json(run)
-        case "DELETE", "runs", id if id in store.runs:
-            store.remove_run(id)
-            return Answer.json({})
-        case "DELETE", "threads", id if id in store.threads:
-            store.remove_thread(id)
-            return Answer.json({})
-        case _, "runs" | "threads" as kind, id:
-            raise refusals.not_found(kind[:-1], id)
+        case ["DELETE", "runs", run_id] if run_id in store.runs:
+            store.remove_run(run_id)
+            return done
+        case ["GET" | "PATCH" | "DELETE", "runs", run_id]:
+            raise refusals.not_found("run", run_id)
+        case ["DELETE", "threads", thread_id]:
+            if thread_id not in store.threads:
+                raise refusals.not_found("thread", thread_id)
+            store.remove_thread(thread_id)
+            return done
 
-        case "GET", "log":
+        case ["GET", "log"]:
             requests = sandbox.log.after(int(request.query.get("after", "0")))
             return Answer.json({"requests": requests, "last": sandbox.log.last})
-        case "DELETE", "log":
+        case ["DELETE", "log"]:
             sandbox.log.clear()
-            return Answer.json({})
+            return done
 
-        case "GET", "settings":
+        case ["GET", "settings"]:
             return Answer.json(sandbox.settings.to_json())
-        case "PATCH", "settings":
-            sandbox.settings = sandbox.settings.changed(read(request))
+        case ["PATCH", "settings"]:
+            sandbox.settings = sandbox.settings.changed(read_object(request))
             return Answer.json(sandbox.settings.to_json())
 
-        case "GET", "faults":
+        case ["GET", "faults"]:
             return Answer.json(sandbox.faults.to_json())
-        case "POST", "faults":
-            return Answer.json({"id": sandbox.faults.add(read_fault(read(request)))})
-        case "DELETE", "faults":
+        case ["POST", "faults"]:
+            return Answer.json({"id": sandbox.faults.add(read_fault(read_object(request)))})
+        case ["DELETE", "faults"]:
             sandbox.faults.clear()
-            return Answer.json({})
-        case "DELETE", "faults", id:
-            if not sandbox.faults.remove(id):
-                raise refusals.not_found("fault", id)
-            return Answer.json({})
+            return done
+        case ["DELETE", "faults", fault_id]:
+            if not sandbox.faults.remove(fault_id):
+                raise refusals.not_found("fault", fault_id)
+            return done
     raise refusals.unknown_url(request.method, request.path)
 
 
-def read_json(request: Request) -> Any:
+def read(request: Request) -> Any:
     if request.body is None:
         raise refusals.too_large()
     return orjson.loads(request.body or b"{}")
 
 
-def read(request: Request) -> Json:
-    value = read_json(request)
+def read_object(request: Request) -> Json:
+    value = read(request)
     if not isinstance(value, dict):
         raise ValueError("Expected a JSON object.")
     return value
 
 
-def read_seed(given: Json) -> dict[str, int]:
-    wanted = {"threads": 40, "runs": 2000, "seed": 1, "now": int(time.time())} | given
-    if len(wanted) > 4 or not all(type(value) is int for value in wanted.values()):
-        raise ValueError("A seed has the integers 'threads', 'runs', 'seed' and 'now'.")
+def read_seed(request: Request) -> dict[str, int]:
+    defaults = {"threads": 40, "runs": 2000, "seed": 1, "now": int(time.time())}
+    wanted = defaults | read_object(request)
+    if wanted.keys() != defaults.keys() or not all(type(value) is int and value >= 0 for value in wanted.values()):
+        raise ValueError("A seed may have 'threads', 'runs', 'seed' and 'now', all of them integers.")
     return wanted
 
 
 def read_runs(request: Request) -> list[Json]:
-    runs = read_json(request)
+    runs = read(request)
     if not isinstance(runs, list):
         raise ValueError("Expected a JSON list of runs.")
     for run in runs:
@@ -124,6 +136,6 @@ def read_runs(request: Request) -> list[Json]:
 
 
 def check_run(run: Any) -> None:
-    """A run may be as odd as it likes, but it has an id and a thread."""
+    """It may be as odd as it likes, but it has an id and a thread."""
     if not isinstance(run, dict) or not all(isinstance(run.get(name), str) for name in ("id", "thread_id")):
-        raise ValueError("A run needs an 'id' and a 'thread_id', both strings.")
+        raise ValueError("A run needs an 'id' and a 'thread_id', both of them strings.")

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -36,8 +37,9 @@ class Entry:
     def to_json(self) -> Json:
         request = self.request
         headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
-        if "authorization" in request.headers:
-            headers["authorization"] = request.headers["authorization"].partition(" ")[0]
+        scheme, space, _ = request.headers.get("authorization", "").partition(" ")
+        if space:  # The key is what follows it.
+            headers["authorization"] = scheme
         return {
             "n": self.n,
             "at": self.at,
@@ -65,7 +67,7 @@ def readable(body: bytes | None) -> Any:
 
 
 class Log:
-    """The latest entries. The numbers go on when it is cleared, so that `after` never means two things."""
+    """The latest entries. Their numbers go on when it is cleared: one never means two."""
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)
@@ -78,7 +80,8 @@ class Log:
         return entry
 
     def after(self, n: int) -> list[Json]:
-        return [entry.to_json() for entry in self._entries if entry.n > n]
+        newer = takewhile(lambda entry: entry.n > n, reversed(self._entries))
+        return [entry.to_json() for entry in newer][::-1]
 
     def clear(self) -> None:
         self._entries.clear()

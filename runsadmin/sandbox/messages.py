@@ -1,12 +1,19 @@
 """A request as it was received, and the answer to it."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import orjson
 
 type Json = dict[str, Any]
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(slots=True)
@@ -18,14 +25,21 @@ class Request:
     query_string: str
     headers: dict[str, str]
     body: bytes | None
-    keep_alive: bool = True
-    http_1_0: bool = False
+    keep_alive: bool
+    http_version: str
 
     @property
     def parts(self) -> list[str]:
         """The path's segments, decoded: `/v1/threads/a%2Fb` is `["v1", "threads", "a/b"]`."""
         parts = self.path[1:].split("/")
         return [unquote(part) for part in parts] if "%" in self.path else parts
+
+    @property
+    def connection_header(self) -> str:
+        """What the answer says about the connection, where it has to say something."""
+        if not self.keep_alive:
+            return "connection: close\r\n"
+        return "connection: keep-alive\r\n" if self.http_version == "1.0" else ""
 
     @property
     def query(self) -> dict[str, str]:
@@ -36,9 +50,27 @@ class Request:
 class Answer:
     status: int
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
 
     @classmethod
-    def json(cls, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Answer":
+    def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> "Answer":
         return cls(status, orjson.dumps(value), headers or {})
+
+    def encode(self, headers: str, *, without_body: bool = False) -> bytes:
+        """What goes over the line; `headers` are more of them, each with its line end."""
+        head = (
+            f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}\r\n"
+            f"date: {http_date(int(time.time()))}\r\n"
+            f"content-type: {self.content_type}\r\n"
+            f"content-length: {len(self.body)}\r\n"
+            f"{headers}"
+        )
+        for name, value in self.headers.items():
+            head += f"{name}: {value}\r\n"
+        return head.encode("latin-1") + b"\r\n" + (b"" if without_body else self.body)
+
+
+@lru_cache(maxsize=1)
+def http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)

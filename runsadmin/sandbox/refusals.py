@@ -9,8 +9,18 @@ MAX_PAIRS = 16
 MAX_KEY = 64
 MAX_VALUE = 512
 
+TYPES = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a decimal number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
 
-class Refusal(Exception):
+
+class ApiError(Exception):
     """A call that is answered with an error body."""
 
     def __init__(
@@ -39,21 +49,21 @@ class Refusal(Exception):
 # --- who asks, and what for ---------------------------------------------------------------------------------------
 
 
-def no_key(auth: str) -> Refusal:
+def no_key(auth: str) -> ApiError:
     how = "an api-key header" if auth == "api-key" else "an Authorization header (Authorization: Bearer YOUR_KEY)"
-    return Refusal(f"You didn't provide an API key. You need to provide your API key in {how}.", status=401)
+    return ApiError(f"You didn't provide an API key. You need to provide your API key in {how}.", status=401)
 
 
-def wrong_key() -> Refusal:
-    return Refusal("Incorrect API key provided.", status=401, code="invalid_api_key")
+def wrong_key() -> ApiError:
+    return ApiError("Incorrect API key provided.", status=401, code="invalid_api_key")
 
 
-def unknown_url(method: str, path: str) -> Refusal:
-    return Refusal(f"Invalid URL ({method} {path})", status=404)
+def unknown_url(method: str, path: str) -> ApiError:
+    return ApiError(f"Invalid URL ({method} {path})", status=404)
 
 
-def wrong_method(method: str, path: str, allowed: str) -> Refusal:
-    return Refusal(
+def wrong_method(method: str, path: str, allowed: str) -> ApiError:
+    return ApiError(
         f"Not allowed to {method} on {path}. (HINT: Perhaps you meant to use a different HTTP method?)",
         status=405,
         code="method_not_supported",
@@ -61,12 +71,17 @@ def wrong_method(method: str, path: str, allowed: str) -> Refusal:
     )
 
 
-def not_found(kind: str, id: str) -> Refusal:
-    return Refusal(f"No {kind} found with id '{id}'.", status=404)
+def not_found(kind: str, wanted: str) -> ApiError:
+    return ApiError(f"No {kind} found with id '{wanted}'.", status=404)
 
 
-def too_many_requests(retry_after: str | None) -> Refusal:
-    return Refusal(
+def no_such_place(kind: str, wanted: str, *, param: str) -> ApiError:
+    """A page was to begin or end at something that is not in the list."""
+    return ApiError(f"No {kind} found with id '{wanted}'.", param=param)
+
+
+def too_many_requests(retry_after: str | None) -> ApiError:
+    return ApiError(
         "Rate limit reached for requests. Please try again later.",
         status=429,
         kind="requests",
@@ -75,62 +90,53 @@ def too_many_requests(retry_after: str | None) -> Refusal:
     )
 
 
-def server_error() -> Refusal:
+def not_http() -> ApiError:
+    return ApiError("This is not HTTP/1.1.")
+
+
+def server_error() -> ApiError:
     message = "The server had an error while processing your request. Sorry about that!"
-    return Refusal(message, status=500, kind="server_error")
+    return ApiError(message, status=500, kind="server_error")
 
 
 # --- the body -----------------------------------------------------------------------------------------------------
 
 
-def too_large() -> Refusal:
-    return Refusal(f"Maximum content size limit ({MAX_BODY}) exceeded.", status=413)
+def too_large() -> ApiError:
+    return ApiError(f"Maximum content size limit ({MAX_BODY}) exceeded.", status=413)
 
 
-def not_json() -> Refusal:
-    return Refusal(
+def not_json() -> ApiError:
+    return ApiError(
         "We could not parse the JSON body of your request. This API expects a JSON payload, but what was sent was not"
         " valid JSON."
     )
 
 
-def missing(param: str) -> Refusal:
-    return Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+def missing(param: str) -> ApiError:
+    return ApiError(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
 
 
-def wrong_type(param: str, expected: str, value: Any) -> Refusal:
-    message = f"Invalid type for '{param}': expected {expected}, but got {type_name(value)} instead."
-    return Refusal(message, code="invalid_type", param=param)
-
-
-def type_name(value: Any) -> str:
-    names = {
-        type(None): "null",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a decimal number",
-        str: "a string",
-        list: "an array",
-        dict: "an object",
-    }
-    return names[type(value)]
+def wrong_type(param: str, expected: str, value: Any) -> ApiError:
+    message = f"Invalid type for '{param}': expected {expected}, but got {TYPES[type(value)]} instead."
+    return ApiError(message, code="invalid_type", param=param)
 
 
 def check_properties(body: Json, allowed: frozenset[str]) -> None:
     for name in body:
         if name not in allowed:
-            raise Refusal(f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
+            raise ApiError(f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
 
 
 def check_integer(param: str, value: int, *, least: int, most: int | None = None) -> None:
     if value < least:
-        raise Refusal(
+        raise ApiError(
             f"Invalid '{param}': integer below minimum value. Expected a value >= {least}, but got {value} instead.",
             code="integer_below_min_value",
             param=param,
         )
     if most is not None and value > most:
-        raise Refusal(
+        raise ApiError(
             f"Invalid '{param}': integer above maximum value. Expected a value <= {most}, but got {value} instead.",
             code="integer_above_max_value",
             param=param,
@@ -140,7 +146,7 @@ def check_integer(param: str, value: int, *, least: int, most: int | None = None
 def check_metadata(metadata: Json) -> None:
     """16 pairs, keys of 64, values of 512: characters, not bytes."""
     if len(metadata) > MAX_PAIRS:
-        raise Refusal(
+        raise ApiError(
             f"Invalid 'metadata': too many properties. Expected an object with at most {MAX_PAIRS} properties, "
             f"but got an object with {len(metadata)} properties instead.",
             code="object_above_max_properties",
@@ -148,7 +154,7 @@ def check_metadata(metadata: Json) -> None:
         )
     for key, value in metadata.items():
         if len(key) > MAX_KEY:
-            raise Refusal(
+            raise ApiError(
                 f"Invalid property name in 'metadata': '{key[:3]}...{key[-3:]}' is too long. "
                 f"Expected a string with maximum length {MAX_KEY}, but got a string with length {len(key)} instead.",
                 code="property_name_above_max_length",
@@ -157,7 +163,7 @@ def check_metadata(metadata: Json) -> None:
         if not isinstance(value, str):
             raise wrong_type(f"metadata.{key}", "a string", value)
         if len(value) > MAX_VALUE:
-            raise Refusal(
+            raise ApiError(
                 f"Invalid 'metadata.{key}': string too long. "
                 f"Expected a string with maximum length {MAX_VALUE}, "
                 f"but got a string with length {len(value)} instead.",
@@ -169,6 +175,6 @@ def check_metadata(metadata: Json) -> None:
 # --- the state of a run -------------------------------------------------------------------------------------------
 
 
-def cannot(verb: str, status: str) -> Refusal:
+def cannot(verb: str, status: str) -> ApiError:
     """`Cannot update run with status 'in_progress'.`"""
-    return Refusal(f"Cannot {verb} run with status '{status}'.")
+    return ApiError(f"Cannot {verb} run with status '{status}'.")

@@ -10,10 +10,11 @@ from runsadmin.sandbox.identifiers import seeded_id
 from runsadmin.sandbox.messages import Json
 from runsadmin.sandbox.store import Store
 
-DAY = 86_400
-MONTHS = 150 * DAY
-LIFETIME = 600  # When an upstream gives up on a run.
-BIG_THREAD = 270  # The runs of the first thread, where there are that many.
+HOUR = 3600
+DAY = 24 * HOUR
+DAYS = 150  # So far back it goes.
+LIFETIME = 600  # Seconds, after which an upstream gives up on a run.
+MANY = 270  # Runs in the first thread.
 
 PEOPLE = ("mira", "jonas", "tove", "emeka", "yuki", "lena", "ravi", "noor", "pablo", "ines")
 TEAMS = ("support", "search", "billing", "platform", "legal", "growth", "data")
@@ -23,11 +24,26 @@ CUSTOMERS = (
     "Nordwind Logistik, GmbH",
     "Café Änderung",
     'The "Blue Door" Clinic',
-    "O'Tooley Bikes",
+    "Ink'n'Paper",
     "北極星印刷",
     "مكتبة الميناء",
     "Lumen 🔆 Yoga",
 )
+
+
+INVOICE: Json = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "invoice",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"number": {"type": "string"}, "total": {"type": "number"}},
+            "required": ["number", "total"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,7 @@ class Assistant:
     temperature: float | None = 1.0
     top_p: float | None = 1.0
     max_completion_tokens: int | None = None
-    response_format: str | tuple[str, ...] = "auto"
+    response_format: str | Json = "auto"
     share: int = 1  # How much of the work it does.
 
 
@@ -90,7 +106,7 @@ ASSISTANTS = (
         "gpt-4o-2024-08-06",
         "Extract the invoice's number, date, currency and total.",
         max_completion_tokens=1024,
-        response_format="json_schema",
+        response_format=INVOICE,
         share=3,
     ),
     Assistant("old helper", "gpt-4-turbo", None, tools=("code_interpreter", "file_search"), share=1),
@@ -124,20 +140,6 @@ ARGUMENTS = {
     "open_ticket": '{"title": "Invoice shows the wrong currency", "urgency": "high"}',
 }
 
-INVOICE: Json = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "invoice",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"number": {"type": "string"}, "total": {"type": "number"}},
-            "required": ["number", "total"],
-            "additionalProperties": False,
-        },
-    },
-}
-
 ENDS = {"completed": 80, "failed": 8, "incomplete": 4, "expired": 4, "cancelled": 4}
 # The newest runs are still under way.
 UNDER_WAY = (
@@ -153,7 +155,10 @@ UNDER_WAY = (
     "requires_action",
 )
 ERRORS = (
-    ("rate_limit_exceeded", "Rate limit reached for gpt-4o in organization on tokens per min (TPM). Please try again."),
+    (
+        "rate_limit_exceeded",
+        "Rate limit reached on tokens per min (TPM): limit 30000, used 29411. Please try again in 6s.",
+    ),
     ("rate_limit_exceeded", "You exceeded your current quota, please check your plan and billing details."),
     ("server_error", "Sorry, something went wrong."),
     ("server_error", "The server had an error while processing your request. Sorry about that!"),
@@ -167,6 +172,7 @@ ODD_VALUES = (
     "one, two; three\tfour",
     "first line\nsecond line",
     "<script>alert('hello')</script>",
+    "=cmd()",
     "=cmd|' /C calc'!A0",
     "+1 (0) 555 0100",
     "@SUM(A1:A9)",
@@ -203,46 +209,47 @@ def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], l
     if not thread_ids:
         return [], []
 
-    moments = []
-    for number, thread_id in enumerate(share_out(random, runs, thread_ids)):
-        moments.append((work_time(random, now), number, thread_id))
-    moments.sort()
+    plan = sorted((work_time(random, now), thread_id) for thread_id in share_out(random, runs, thread_ids))
+    under_way = UNDER_WAY[: len(plan) // 4]
     all_runs = []
-    for place, (created_at, _, thread_id) in enumerate(moments):
-        newness = len(moments) - 1 - place
-        if newness < len(UNDER_WAY):
-            status, created_at = UNDER_WAY[newness], now - 4 - 9 * newness
-        else:
-            status = random.choices(list(ENDS), list(ENDS.values()))[0]
+    for age, (created_at, thread_id) in zip(range(len(plan) - 1, -1, -1), plan, strict=True):
         [number] = random.choices(range(len(ASSISTANTS)), [assistant.share for assistant in ASSISTANTS])
+        [status] = random.choices(list(ENDS), list(ENDS.values()))
+        if age < len(under_way):
+            status, created_at = under_way[age], now - 4 - 7 * age
         run = new_run(random, ASSISTANTS[number], status, created_at)
         run |= {"thread_id": thread_id, "assistant_id": assistant_ids[number]}
-        if place < len(moments) // 20:  # The oldest come from before the field.
+        if age > 0.95 * len(plan):  # The oldest come from before there was this field.
             del run["parallel_tool_calls"]
         all_runs.append(run)
 
-    first_run = {run["thread_id"]: run["created_at"] for run in reversed(all_runs)}
-    all_threads = [new_thread(random, id, first_run.get(id, now) - random.randint(1, 300)) for id in thread_ids]
-    return all_threads, all_runs
+    began = {run["thread_id"]: run["created_at"] for run in reversed(all_runs)}
+    return [new_thread(random, thread_id, began.get(thread_id, now)) for thread_id in thread_ids], all_runs
 
 
 def share_out(random: Random, runs: int, thread_ids: list[str]) -> list[str]:
-    """A thread for each run: one thread has many, some have few."""
-    first = min(runs, BIG_THREAD)
-    weights = [1 / (place + 3) for place in range(len(thread_ids))]
-    return [thread_ids[0]] * first + random.choices(thread_ids, weights, k=runs - first)
+    """A thread for each run: the first has very many, of the others some have more than some."""
+    first, *others = thread_ids
+    many = min(runs, MANY) if others else runs
+    weights = [1 / (place + 5) for place in range(len(others))]
+    return [first] * many + random.choices(others, weights, k=runs - many) if others else [first] * runs
 
 
 def work_time(random: Random, now: int) -> int:
-    """Some second of the last months, mostly in working hours, more of them lately."""
-    day = now // DAY - 1 - int(random.triangular(0, MONTHS // DAY, 0))
-    hour = min(23.99, max(0.0, random.gauss(12.5, 3.2)))
-    return day * DAY + int(hour * 3600)
+    """A second of the last months, mostly in working hours, and more of them lately."""
+    midnight = now - now % DAY - DAY * int(random.triangular(0, DAYS, 0))
+    second = midnight + int(3600 * min(23.9, max(0.0, random.gauss(12.5, 3.2))))
+    return second if second < now - HOUR else second - DAY
 
 
-def new_thread(random: Random, id: str, created_at: int) -> Json:
-    metadata = {"channel": random.choice(("mail", "chat", "api"))} if random.random() < 0.5 else {}
-    return {"id": id, "object": "thread", "created_at": created_at, "metadata": metadata, "tool_resources": {}}
+def new_thread(random: Random, thread_id: str, first_run_at: int) -> Json:
+    return {
+        "id": thread_id,
+        "object": "thread",
+        "created_at": first_run_at - random.randint(1, 300),
+        "metadata": {"channel": random.choice(("mail", "chat", "api"))} if random.random() < 0.5 else {},
+        "tool_resources": {},
+    }
 
 
 def new_run(random: Random, assistant: Assistant, status: str, created_at: int) -> Json:
@@ -273,12 +280,12 @@ def new_run(random: Random, assistant: Assistant, status: str, created_at: int) 
         "truncation_strategy": {"type": "auto", "last_messages": None},
         "tool_choice": "auto",
         "parallel_tool_calls": True,
-        "response_format": INVOICE if assistant.response_format == "json_schema" else "auto",
+        "response_format": assistant.response_format,
     }
     if random.random() < 0.15:
         run["truncation_strategy"] = {"type": "last_messages", "last_messages": random.choice((5, 10, 20))}
-    if assistant.tools and random.random() < 0.1:
-        run["tool_choice"] = {"type": "function", "function": {"name": "open_ticket"}} if "open_ticket" in assistant.tools else "required"
+    if "open_ticket" in assistant.tools and random.random() < 0.2:
+        run["tool_choice"] = {"type": "function", "function": {"name": "open_ticket"}}
     if "code_interpreter" in assistant.tools and random.random() < 0.6:
         files = [seeded_id(random, "file") for _ in range(random.randint(1, 3))]
         run["tool_resources"] = {"code_interpreter": {"file_ids": files}}
@@ -380,7 +387,7 @@ def metadata(random: Random) -> dict[str, str]:
         pairs["note"] = random.choice(ODD_VALUES)
     elif kind < 0.32:
         pairs["note"] = (LONG_NOTE * 6)[:512]
-        pairs["a key that is as long as keys may be, which are 64 characters."[:64]] = "yes"
+        pairs["why this customer gets an answer by hand (see the wiki) & by whom"[:64]] = random.choice(PEOPLE)
     elif kind < 0.35:
         pairs = usual | {f"score_{number}": f"{random.random():.3f}" for number in range(16 - len(usual))}
     return pairs

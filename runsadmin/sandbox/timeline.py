@@ -1,4 +1,4 @@
-"""Ids in the order of their `created_at`, and pages of them."""
+"""Names in the order of their `created_at`, and pages of them."""
 
 from bisect import bisect_left, bisect_right, insort
 
@@ -9,9 +9,6 @@ type Key = tuple[float, int, str]
 class Timeline:
     def __init__(self) -> None:
         self._keys: list[Key] = []
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
     def __contains__(self, key: Key) -> bool:
         place = bisect_left(self._keys, key)
@@ -24,7 +21,7 @@ class Timeline:
         del self._keys[bisect_left(self._keys, key)]
 
     def ids(self) -> list[str]:
-        return [id for _, _, id in self._keys]
+        return [name for _, _, name in self._keys]
 
     def page(self, *, limit: int, descending: bool, after: Key | None, before: Key | None) -> tuple[list[str], bool]:
         """One page of ids in the asked order, and whether there are more beyond it.
@@ -32,12 +29,14 @@ class Timeline:
         `after` and `before` are places in the asked order, both exclusive. With `before` alone, the page is the one
         that ends just ahead of it.
         """
+        older, newer = (before, after) if descending else (after, before)
+        low = bisect_right(self._keys, older) if older else 0
+        high = bisect_left(self._keys, newer) if newer else len(self._keys)
         backwards = before is not None and after is None
-        earlier, later = (before, after) if descending else (after, before)
-        low = bisect_right(self._keys, earlier) if earlier else 0
-        high = bisect_left(self._keys, later) if later else len(self._keys)
-        from_the_old_end = descending == backwards
-        keys = self._keys[low : min(high, low + limit)] if from_the_old_end else self._keys[max(low, high - limit) : high]
+        if descending == backwards:  # The page is at the old end of what is asked for.
+            keys = self._keys[low : min(high, low + limit)]
+        else:
+            keys = self._keys[max(low, high - limit) : high]
         if descending:
             keys.reverse()
-        return [id for _, _, id in keys], high - low > limit
+        return [name for _, _, name in keys], high - low > limit

@@ -1,0 +1,23 @@
+"""How many requests are allowed in a minute."""
+
+import math
+import time
+
+
+class Allowance:
+    """Spread evenly: of 600 requests a minute, no more than 10 in any second."""
+
+    def __init__(self) -> None:
+        self._left = math.inf
+        self._at = time.monotonic()
+
+    def take(self, per_minute: int) -> bool:
+        """Whether one more is allowed now."""
+        per_second = per_minute / 60
+        now = time.monotonic()
+        self._left = min(max(1.0, per_second), self._left + (now - self._at) * per_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

@@ -1,0 +1,61 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.sandbox_client import Sandbox
+
+
+class Api:
+    """A caller of the sandbox's API that knows the key."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.headers["Authorization"] = f"Bearer {sandbox.key}"
+
+    def call(self, method: str, path: str, **more: Any) -> requests.Response:
+        more = {"timeout": 10, "allow_redirects": False} | more
+        return self.session.request(method, self._sandbox.url + path, **more)
+
+    def get(self, path: str, **params: Any) -> requests.Response:
+        return self.call("GET", path, params=params)
+
+    def post(self, path: str, json: Any = None, **more: Any) -> requests.Response:
+        return self.call("POST", path, json=json, **more)
+
+    def modify(self, run: dict[str, Any], metadata: Any) -> requests.Response:
+        return self.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": metadata})
+
+    def read(self, run: dict[str, Any]) -> requests.Response:
+        return self.get(f"/threads/{run['thread_id']}/runs/{run['id']}")
+
+
+@pytest.fixture(scope="session")
+def process() -> Iterator[Sandbox]:
+    sandbox = Sandbox.start()
+    yield sandbox
+    sandbox.stop()
+
+
+@pytest.fixture
+def sandbox(process: Sandbox) -> Sandbox:
+    process.reset()
+    return process
+
+
+@pytest.fixture
+def api(sandbox: Sandbox) -> Iterator[Api]:
+    api = Api(sandbox)
+    yield api
+    api.session.close()
+
+
+def error_of(answer: requests.Response) -> dict[str, Any]:
+    """The error body; it has these four members and no others."""
+    error: dict[str, Any] = answer.json()["error"]
+    assert answer.json().keys() == {"error"}
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error

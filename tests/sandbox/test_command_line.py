@@ -1,0 +1,100 @@
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.sandbox_client import ROOT, Sandbox
+
+MODULE = [sys.executable, "-m", "runsadmin.sandbox"]
+
+
+@contextmanager
+def started(command: list[str], **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the line that it prints when it is ready."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+def test_it_says_where_it_listens() -> None:
+    with started([*MODULE, "--port", "0", "--memory"]) as (_, line):
+        found = re.fullmatch(r"sandbox listening on (http://127\.0\.0\.1:\d+/v1)\n", line)
+        assert found
+        assert requests.get(f"{found[1]}/threads", timeout=5).json()["data"] == []  # Without --key, no key is wanted.
+
+
+def test_it_starts_with_a_team_when_asked_to(tmp_path: Path) -> None:
+    sandbox = Sandbox.start(0, tmp_path, "key", "--seed", "--threads", "3", "--runs", "30")
+    runs = sandbox.runs()
+    sandbox.restart()
+    assert len(runs) == 30
+    assert sandbox.runs() == runs
+    sandbox.stop()
+
+
+def test_a_taken_port_is_one_clear_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [*MODULE, "--port", str(port), "--memory"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "--port" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_promptly_when_told_to(number: signal.Signals) -> None:
+    with started([*MODULE, "--port", "0", "--memory"]) as (process, line):
+        url = line.split()[-1]
+        requests.post(url.replace("/v1", "/_sandbox/faults"), json={"kind": "hang"}, timeout=5)
+        with pytest.raises(requests.ReadTimeout), requests.Session() as session:
+            session.get(f"{url}/threads", timeout=0.1)
+        with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))):  # It stays open.
+            start = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(5) == 0
+        assert time.monotonic() - start < 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_the_management_command_takes_its_defaults_from_the_project(tmp_path: Path) -> None:
+    command = [sys.executable, "manage.py", "sandbox", "--state", str(tmp_path)]
+    with started(command, SANDBOX_PORT="0") as (_, line):
+        url = line.split()[-1]
+        assert requests.get(f"{url}/threads", timeout=5).status_code == 401
+        headers = {"Authorization": "Bearer key-of-the-tests"}
+        assert requests.get(f"{url}/threads", headers=headers, timeout=5).status_code == 200
+
+
+def test_it_shares_no_code_with_the_rest() -> None:
+    """Nothing of Django, and of runsadmin nothing but the sandbox itself."""
+    code = (
+        "import sys, runsadmin.sandbox.command_line\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('django', 'rest_framework', 'project')"
+        " or name.startswith('runsadmin.') and not name.startswith('runsadmin.sandbox')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,137 @@
+import socket
+from typing import Any
+
+import pytest
+import requests
+
+from tests.sandbox.conftest import Api
+from tests.sandbox_client import Sandbox, make_run
+
+
+def test_reset_forgets_everything(sandbox: Sandbox, api: Api) -> None:
+    before = sandbox.settings()
+    sandbox.put_runs([run := make_run()])
+    api.read(run)
+    sandbox.fault("lose")
+    sandbox.settings(modify="merge", latency_ms=1)
+    sandbox.reset()
+    assert sandbox.runs() == {}
+    assert sandbox.log() == []
+    assert sandbox.faults() == []
+    assert sandbox.settings() == before
+    assert api.get("/threads").json()["data"] == []
+
+
+def test_runs_are_stored_as_they_are_however_odd(sandbox: Sandbox, api: Api) -> None:
+    odd: list[dict[str, Any]] = [
+        {"id": "bare", "thread_id": "t"},
+        make_run(thread_id="t", created_at=1.7e12, metadata=None, extra={"deep": [1, {"a": None}]}),
+        make_run(thread_id="t", created_at="yesterday", status="new", metadata={"n": 1, "nul": "\0"}),
+        make_run(id="it's/odd?", thread_id="t"),
+    ]
+    sandbox.put_runs(odd)
+    assert list(sandbox.runs("t").values()) == odd
+    assert len(api.get("/threads/t/runs").json()["data"]) == 4
+    assert api.get("/threads/t/runs/it's%2Fodd%3F").json() == odd[-1]
+
+
+def test_runs_are_put_in_the_place_of_those_with_their_id(sandbox: Sandbox, api: Api) -> None:
+    run = make_run(thread_id="thread_a")
+    sandbox.put_runs([run])
+    sandbox.put_runs([moved := run | {"thread_id": "thread_b", "status": "failed"}])
+    assert sandbox.runs() == {run["id"]: moved}
+    assert api.get("/threads/thread_a/runs").json()["data"] == []
+    assert api.get("/threads/thread_b/runs").json()["data"] == [moved]
+
+
+def test_runs_can_be_asked_for_by_thread(sandbox: Sandbox) -> None:
+    a, b = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
+    sandbox.put_runs([a, b])
+    assert sandbox.runs("thread_b") == {b["id"]: b}
+    assert sandbox.runs("thread_c") == {}
+    assert sandbox.run(a["id"]) == a
+
+
+def test_somebody_else_can_change_a_run_unseen(sandbox: Sandbox, api: Api) -> None:
+    sandbox.put_runs([run := make_run(status="in_progress", metadata={"team": "blue"})])
+    sandbox.set_metadata(run["id"], {"team": "green"})
+    sandbox.change_run(run["id"], status="failed", extra=1)
+    assert sandbox.log() == []
+    assert api.read(run).json() == run | {"metadata": {"team": "green"}, "status": "failed", "extra": 1}
+
+
+def test_a_run_and_a_thread_can_be_gone(sandbox: Sandbox, api: Api) -> None:
+    a, b = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
+    sandbox.put_runs([a, b])
+    sandbox.delete_run(a["id"])
+    assert api.read(a).status_code == 404
+    assert api.get("/threads/thread_a").status_code == 200
+    sandbox.delete_thread("thread_b")
+    assert api.read(b).status_code == 404
+    assert api.get("/threads/thread_b").status_code == 404
+    with pytest.raises(ValueError, match="No run found"):
+        sandbox.delete_run(a["id"])
+    with pytest.raises(ValueError, match="No run found"):
+        sandbox.set_metadata(a["id"], {})
+    with pytest.raises(ValueError, match="No thread found"):
+        sandbox.delete_thread("thread_b")
+
+
+@pytest.mark.parametrize("runs", [{}, [7], [{"id": "run_a"}], [{"id": 1, "thread_id": "t"}]])
+def test_runs_without_an_id_and_a_thread_are_refused(sandbox: Sandbox, runs: object) -> None:
+    with pytest.raises(ValueError, match="refuses PUT runs"):
+        sandbox.control("PUT", "runs", runs)
+    assert sandbox.runs() == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"speed": 1}, {"modify": "maybe"}, {"latency_ms": "5"}, {"check_limits": 1}, {"api_key": 7}, {"pace": True}],
+)
+def test_a_setting_that_makes_no_sense_is_refused(sandbox: Sandbox, changes: dict[str, Any]) -> None:
+    before = sandbox.settings()
+    with pytest.raises(ValueError, match="refuses PATCH settings"):
+        sandbox.settings(lists_threads=False, **changes)
+    assert sandbox.settings() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "nothing"), ("POST", "runs"), ("POST", "reset/x"), ("GET", "log/1")]
+)
+def test_an_unknown_control_call_is_refused(sandbox: Sandbox, method: str, path: str) -> None:
+    with pytest.raises(ValueError, match="Invalid URL"):
+        sandbox.control(method, path)
+
+
+def test_control_calls_that_are_not_json_are_refused(sandbox: Sandbox) -> None:
+    for path in ("faults", "seed"):
+        answer = requests.post(f"{sandbox.origin}/_sandbox/{path}", data=b"{", timeout=5)
+        assert answer.status_code == 400
+
+
+def test_a_web_page_cannot_use_the_control_api(sandbox: Sandbox) -> None:
+    sandbox.put_runs([make_run()])
+    headers = {"Origin": "http://evil.example"}
+    answer = requests.post(f"{sandbox.origin}/_sandbox/reset", headers=headers, timeout=5)
+    assert answer.status_code == 403
+    assert len(sandbox.runs()) == 1
+
+
+def test_other_machines_cannot_use_the_control_api() -> None:
+    here = address_of_this_machine()
+    sandbox = Sandbox.start(0, None, "key", "--host", here)
+    try:
+        answer = requests.post(f"{sandbox.origin}/_sandbox/reset", timeout=5)
+        assert answer.status_code == 403
+        headers = {"Authorization": "Bearer key"}
+        assert requests.get(f"{sandbox.url}/threads", headers=headers, timeout=5).status_code == 200
+    finally:
+        sandbox.stop()
+
+
+def address_of_this_machine() -> str:
+    """One that is not the loopback's: who connects to it comes from it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # Nothing is sent.
+        address: str = probe.getsockname()[0]
+    return address

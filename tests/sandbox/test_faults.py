@@ -1,0 +1,271 @@
+import json
+import socket
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from tests.sandbox.conftest import Api, error_of
+from tests.sandbox.test_http import connected
+from tests.sandbox_client import Sandbox, make_run
+
+RED = {"team": "red"}
+CUT = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+
+
+@pytest.fixture
+def run(sandbox: Sandbox) -> dict[str, Any]:
+    run = make_run(metadata={"team": "blue"})
+    sandbox.put_runs([run])
+    return run
+
+
+def kept(sandbox: Sandbox, run: dict[str, Any]) -> bool:
+    """Whether the run is red now; the log has to say the same."""
+    is_red = sandbox.metadata(run["id"]) == RED
+    assert sandbox.posts(run["id"])[-1]["kept"] == is_red
+    return bool(is_red)
+
+
+def wait_until_kept(sandbox: Sandbox, run: dict[str, Any]) -> None:
+    deadline = time.monotonic() + 5
+    while not kept(sandbox, run):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_status_answers_something_else(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
+    sandbox.fault("status", status=503, headers={"Retry-After": "3"}, keep=keep)
+    answer = api.modify(run, RED)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "3"
+    assert "x-request-id" in answer.headers
+    assert error_of(answer)["type"] == "server_error"
+    assert kept(sandbox, run) is keep
+    assert api.modify(run, RED).status_code == 200
+
+
+def test_status_can_have_a_body_of_any_kind(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    for body in ({"detail": "no"}, [{"loc": ["body"]}], 7):
+        sandbox.fault("status", status=422, body=body)
+        answer = api.read(run)
+        assert (answer.json(), answer.headers["content-type"]) == (body, "application/json")
+    sandbox.fault("status", status=500, body="")
+    assert api.read(run).content == b""
+    sandbox.fault("status", status=429, body="slow down", headers={"Content-Type": "text/x", "retry-after-ms": 20})
+    answer = api.read(run)
+    assert (answer.text, answer.headers["content-type"]) == ("slow down", "text/x")
+    assert answer.headers["retry-after-ms"] == "20"
+
+
+def test_delay_handles_it_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("delay", seconds=0.4)
+    with pytest.raises(requests.ReadTimeout):
+        api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
+    assert not kept(sandbox, run)
+    wait_until_kept(sandbox, run)
+
+
+def test_slow_answer_handles_it_at_once(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("slow_answer", seconds=0.3)
+    with pytest.raises(requests.ReadTimeout):
+        api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
+    assert kept(sandbox, run)
+    sandbox.fault("slow_answer", seconds=0.3)
+    answer = api.read(run)
+    assert answer.json()["metadata"] == RED
+    assert answer.elapsed.total_seconds() >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "keeps"), [("lose", True), ("cut_while", True), ("truncate", True), ("cut_before", False)]
+)
+def test_a_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind: str, keeps: bool) -> None:
+    sandbox.fault(kind)
+    with pytest.raises(CUT):
+        api.modify(run, RED)
+    assert kept(sandbox, run) is keeps
+    assert api.read(run).status_code == 200
+
+
+def test_cut_while_sends_half_of_the_answer(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    length = int(api.read(run).headers["content-length"])
+    sandbox.fault("cut_while")
+    with connected(sandbox) as line:
+        line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
+        received = line.reader.read()
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert 0 < len(received) - received.index(b"\r\n\r\n") < length
+
+
+def test_truncate_sends_the_whole_head_and_half_of_the_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    length = int(api.read(run).headers["content-length"])
+    sandbox.fault("truncate")
+    with connected(sandbox) as line:
+        line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
+        head, body = line.reader.read().split(b"\r\n\r\n")
+    assert f"content-length: {length}".encode() in head
+    assert len(body) == length - length // 2
+
+
+def test_land_late_cuts_at_once_and_keeps_the_write_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("land_late", seconds=0.4)
+    with pytest.raises(CUT):
+        api.modify(run, RED)
+    assert not kept(sandbox, run)
+    wait_until_kept(sandbox, run)
+    assert sandbox.posts()[-1]["status"] is None
+
+
+def test_what_was_to_land_late_is_forgotten_with_everything_else(
+    sandbox: Sandbox, api: Api, run: dict[str, Any]
+) -> None:
+    sandbox.fault("land_late", seconds=0.1)
+    with pytest.raises(CUT):
+        api.modify(run, RED)
+    sandbox.reset()
+    sandbox.put_runs([run])
+    time.sleep(0.2)
+    assert sandbox.run(run["id"]) == run
+
+
+def test_drip_sends_byte_by_byte(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("drip", seconds=0.4)
+    with connected(sandbox) as line:
+        start = time.monotonic()
+        line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
+        assert len(line.socket.recv(65536, socket.MSG_PEEK)) < 100
+        assert json.loads(line.answer().body) == run
+        assert time.monotonic() - start >= 0.35
+    sandbox.fault("drip", seconds=0.1)
+    assert api.modify(run, RED).json()["metadata"] == RED
+    assert api.read(run).status_code == 200
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_garbage_is_not_json(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
+    sandbox.fault("garbage", keep=keep)
+    answer = api.modify(run, RED)
+    assert answer.status_code == 200
+    with pytest.raises(requests.JSONDecodeError):
+        answer.json()
+    assert kept(sandbox, run) is keep
+
+
+def test_other_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("other_shape", keep=True)
+    answer = api.modify(run, RED)
+    assert answer.status_code == 200
+    assert "id" not in answer.json()
+    assert kept(sandbox, run)
+    sandbox.fault("other_shape", body=[run])
+    assert api.read(run).json() == [run]
+
+
+def test_html_is_what_a_proxy_sends(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("html")
+    answer = api.modify(run, RED)
+    assert answer.status_code == 502
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not kept(sandbox, run)
+    sandbox.fault("html", status=504, keep=True)
+    assert api.modify(run, RED).status_code == 504
+    assert kept(sandbox, run)
+
+
+def test_huge_sends_as_much_as_is_asked_for(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("huge", bytes=5_000_000)
+    answer = api.read(run)
+    assert len(answer.content) >= 5_000_000
+    assert isinstance(answer.json(), dict)
+
+
+def test_redirect_points_elsewhere(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("redirect", to="http://127.0.0.1:9/")
+    answer = api.modify(run, RED)
+    assert (answer.status_code, answer.headers["location"]) == (302, "http://127.0.0.1:9/")
+    assert not kept(sandbox, run)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_hang_never_answers(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
+    sandbox.fault("hang", keep=keep)
+    with pytest.raises(requests.ReadTimeout):
+        api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.2)
+    assert kept(sandbox, run) is keep
+    assert sandbox.posts()[-1]["answered_at"] is None
+
+
+def test_a_fault_strikes_as_often_as_told(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("status", times=2)
+    assert [api.read(run).status_code for _ in range(4)] == [500, 500, 200, 200]
+    forever = sandbox.fault("status", times=None)
+    assert [api.read(run).status_code for _ in range(3)] == [500, 500, 500]
+    sandbox.control("DELETE", f"faults/{forever}")
+    assert api.read(run).status_code == 200
+
+
+def test_a_fault_strikes_only_its_method_and_path(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("status", method="POST", times=None)
+    assert api.read(run).status_code == 200
+    assert api.modify(run, RED).status_code == 500
+    sandbox.clear_faults()
+    sandbox.fault("status", path=r"/runs$", times=None)
+    assert api.read(run).status_code == 200
+    assert api.get(f"/threads/{run['thread_id']}/runs", limit=5).status_code == 500
+
+
+def test_the_first_fault_that_matches_and_is_not_used_up_strikes(
+    sandbox: Sandbox, api: Api, run: dict[str, Any]
+) -> None:
+    sandbox.fault("status", status=500, method="POST")
+    sandbox.fault("status", status=502)
+    sandbox.fault("status", status=503, times=2)
+    assert [api.read(run).status_code for _ in range(2)] == [502, 503]
+    assert [api.modify(run, RED).status_code for _ in range(3)] == [500, 503, 200]
+    assert [fault["used"] for fault in sandbox.faults()] == [1, 1, 2]
+
+
+def test_a_fault_may_strike_by_chance(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("status", probability=0.0, times=None)
+    assert api.read(run).status_code == 200
+    sandbox.clear_faults()
+    sandbox.fault("status", probability=0.5, times=None)
+    assert {api.read(run).status_code for _ in range(100)} == {200, 500}
+
+
+def test_a_fault_comes_before_the_key_is_looked_at(sandbox: Sandbox, run: dict[str, Any]) -> None:
+    sandbox.fault("status", status=502, keep=True)
+    url = f"{sandbox.url}/threads/{run['thread_id']}/runs/{run['id']}"
+    assert requests.post(url, json={"metadata": RED}, timeout=5).status_code == 502
+    assert not kept(sandbox, run)
+
+
+def test_the_control_api_never_fails(sandbox: Sandbox) -> None:
+    sandbox.fault("hang", times=None)
+    sandbox.settings(latency_ms=5000)
+    assert sandbox.runs() == {}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {},
+        {"kind": "explode"},
+        {"kind": "lose", "seconds": 1},
+        {"kind": "delay"},
+        {"kind": "delay", "seconds": "long"},
+        {"kind": "delay", "seconds": {}},
+        {"kind": "redirect"},
+        {"kind": "status", "status": True},
+        {"kind": "status", "headers": "none"},
+        {"kind": "lose", "path": "("},
+        {"kind": "lose", "times": "often"},
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="refuses POST faults"):
+        sandbox.control("POST", "faults", fault)
+    assert sandbox.faults() == []

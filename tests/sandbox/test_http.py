@@ -1,0 +1,189 @@
+"""HTTP itself, over sockets of our own."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.sandbox_client import Sandbox, make_run
+
+PATH = "/v1/threads/thread_a/runs/run_a"
+
+
+class Socket:
+    """A connection on which bytes are sent, and whole answers read."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        address = urlsplit(sandbox.url)
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=5)
+        self.reader = self.socket.makefile("rb")
+        self.head = f"Host: {address.netloc}\r\nAuthorization: Bearer {sandbox.key}\r\n"
+
+    def send(self, *lines: str, body: bytes = b"") -> None:
+        """A request with the usual headers."""
+        first, *more = lines
+        self.socket.sendall(
+            "\r\n".join([first, self.head + "".join(f"{line}\r\n" for line in more)]).encode() + b"\r\n" + body
+        )
+
+    def post(self, body: bytes) -> None:
+        self.send(f"POST {PATH} HTTP/1.1", f"Content-Length: {len(body)}", body=body)
+
+    def answer(self, *, has_body: bool = True) -> "Answer":
+        status = int(self.reader.readline().split()[1])
+        lines = iter(self.reader.readline, b"\r\n")
+        headers = {name: value for name, _, value in (line.decode().rstrip().partition(": ") for line in lines)}
+        return Answer(status, headers, self.reader.read(int(headers["content-length"])) if has_body else b"")
+
+    def is_closed(self) -> bool:
+        """Waits for it."""
+        return self.reader.read(1) == b""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@contextmanager
+def connected(sandbox: Sandbox) -> Iterator[Socket]:
+    it = Socket(sandbox)
+    try:
+        yield it
+    finally:
+        it.reader.close()
+        it.socket.close()
+
+
+@pytest.fixture
+def line(sandbox: Sandbox) -> Iterator[Socket]:
+    sandbox.put_runs([make_run(id="run_a", thread_id="thread_a")])
+    with connected(sandbox) as line:
+        yield line
+
+
+def test_one_connection_serves_many_requests(line: Socket) -> None:
+    for _ in range(5):
+        line.send(f"GET {PATH} HTTP/1.1")
+        answer = line.answer()
+        assert answer.status == 200
+        assert b'"run_a"' in answer.body
+        assert answer.headers["date"].endswith("GMT")
+
+
+def test_pipelined_requests_are_answered_in_their_order(sandbox: Sandbox, line: Socket) -> None:
+    sandbox.fault("delay", seconds=0.2, path="run_a$", method="POST")
+    body = b'{"metadata": {"a": "b"}}'
+    post = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    get = f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode()
+    lost = f"GET {PATH}x HTTP/1.1\r\n{line.head}\r\n".encode()
+    line.socket.sendall(get + post + lost + get)
+    answers = [line.answer() for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 404, 200]
+    assert [b'"metadata":{"a":"b"}' in answer.body for answer in answers] == [False, True, False, True]
+
+
+def test_hundreds_of_pipelined_requests_are_all_answered(line: Socket) -> None:
+    line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() * 1000)
+    assert {line.answer().status for _ in range(1000)} == {200}
+
+
+def test_a_reader_that_is_slow_gets_every_answer(sandbox: Sandbox, line: Socket) -> None:
+    sandbox.fault("huge", bytes=3_000_000, times=5)
+    for _ in range(6):
+        line.send(f"GET {PATH} HTTP/1.1")
+    lengths = [len(line.answer().body) for _ in range(6)]
+    assert all(length > 3_000_000 for length in lengths[:5])
+    assert lengths[5] < 3000
+
+
+def test_a_request_may_come_in_small_pieces(line: Socket) -> None:
+    line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    body = '{"metadata": {"größe": "🙂"}}'.encode()
+    whole = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    for start in range(0, len(whole), 3):
+        line.socket.sendall(whole[start : start + 3])
+    assert '"größe":"🙂"' in line.answer().body.decode()
+
+
+def test_a_request_may_be_chunked(line: Socket) -> None:
+    chunks = b'b\r\n{"metadata"\r\n8;name=x\r\n: {"a": \r\n5\r\n"b"}}\r\n0\r\n\r\n'
+    line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunks)
+    answer = line.answer()
+    assert answer.status == 200
+    assert b'"metadata":{"a":"b"}' in answer.body
+
+
+def test_a_chunked_request_that_is_too_large_is_refused(line: Socket) -> None:
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunk * 20 + b"0\r\n\r\n")
+    assert line.answer().status == 413
+    line.send(f"GET {PATH} HTTP/1.1")
+    assert line.answer().status == 200
+
+
+def test_who_asks_before_sending_a_body_is_told_to_go_on(line: Socket) -> None:
+    body = b'{"metadata": {"a": "b"}}'
+    line.send(f"POST {PATH} HTTP/1.1", "Expect: 100-continue", f"Content-Length: {len(body)}")
+    assert line.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+    assert line.reader.readline() == b"\r\n"
+    line.socket.sendall(body)
+    assert b'"metadata":{"a":"b"}' in line.answer().body
+
+
+def test_connection_close_is_honoured(line: Socket) -> None:
+    line.send(f"GET {PATH} HTTP/1.1", "Connection: close")
+    answer = line.answer()
+    assert answer.headers["connection"] == "close"
+    assert line.is_closed()
+
+
+def test_http_1_0_closes_unless_asked_to_stay(line: Socket) -> None:
+    line.send(f"GET {PATH} HTTP/1.0", "Connection: keep-alive")
+    assert line.answer().headers["connection"] == "keep-alive"
+    line.send(f"GET {PATH} HTTP/1.0")
+    assert line.answer().headers["connection"] == "close"
+    assert line.is_closed()
+
+
+def test_head_has_no_body_and_the_connection_goes_on(line: Socket) -> None:
+    line.send(f"HEAD {PATH} HTTP/1.1")
+    assert line.answer(has_body=False).status == 405
+    line.send(f"GET {PATH} HTTP/1.1")
+    assert line.answer().status == 200
+
+
+@pytest.mark.parametrize("nonsense", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
+def test_what_is_not_http_is_refused_and_closed(line: Socket, nonsense: bytes) -> None:
+    line.socket.sendall(nonsense)
+    assert line.answer().status == 400
+    assert line.is_closed()
+
+
+def test_a_request_ahead_of_nonsense_is_still_answered(line: Socket) -> None:
+    line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() + b"hello\r\n\r\n")
+    assert line.answer().status == 200
+    assert line.answer().status == 400
+    assert line.is_closed()
+
+
+def test_two_lengths_for_one_body_are_refused(line: Socket) -> None:
+    line.send(f"POST {PATH} HTTP/1.1", "Content-Length: 2", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")
+    assert line.answer().status == 400
+
+
+def test_an_offer_to_speak_another_protocol_is_ignored(line: Socket) -> None:
+    line.send(f"GET {PATH} HTTP/1.1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    assert line.answer().status == 200
+    assert line.is_closed()
+
+
+def test_a_connection_that_ends_half_way_leaves_nothing_behind(sandbox: Sandbox, line: Socket) -> None:
+    line.send(f"POST {PATH} HTTP/1.1", "Content-Length: 100", body=b'{"metadata"')
+    line.socket.shutdown(socket.SHUT_WR)
+    assert line.is_closed()
+    assert sandbox.log() == []

@@ -1,0 +1,91 @@
+import pytest
+
+from tests.sandbox.conftest import Api, error_of
+from tests.sandbox_client import Sandbox, make_run
+
+THREAD = "thread_pages"
+
+
+@pytest.fixture
+def ids(sandbox: Sandbox) -> list[str]:
+    """Runs of one thread, old to new; the third and the fourth are of the same second."""
+    seconds = [100, 200, 300, 300, 400, 500, 600]
+    runs = [make_run(id=f"run_{number}", thread_id=THREAD, created_at=at) for number, at in enumerate(seconds)]
+    sandbox.put_runs([*runs[3:], make_run(id="run_elsewhere", thread_id="thread_other"), *runs[:3]])
+    in_order = ["run_0", "run_1", "run_3", "run_2", "run_4", "run_5", "run_6"]  # Ties: the first to come is the older.
+    assert {run["id"] for run in runs} == set(in_order)
+    return in_order
+
+
+def listed(api: Api, **params: object) -> tuple[list[str], bool]:
+    page = api.get(f"/threads/{THREAD}/runs", **params).json()
+    found = [run["id"] for run in page["data"]]
+    assert page["object"] == "list"
+    assert (page["first_id"], page["last_id"]) == ((found[0], found[-1]) if found else (None, None))
+    return found, page["has_more"]
+
+
+def test_the_newest_come_first_unless_asked_otherwise(api: Api, ids: list[str]) -> None:
+    assert listed(api) == (ids[::-1], False)
+    assert listed(api, order="desc") == (ids[::-1], False)
+    assert listed(api, order="asc") == (ids, False)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+def test_walking_after_the_last_id_gives_each_run_once(api: Api, ids: list[str], order: str, limit: int) -> None:
+    found, has_more = listed(api, order=order, limit=limit)
+    while has_more:
+        more, has_more = listed(api, order=order, limit=limit, after=found[-1])
+        assert 0 < len(more) <= limit
+        found += more
+    assert found == (ids if order == "asc" else ids[::-1])
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_before_gives_the_page_that_ends_just_ahead(api: Api, ids: list[str], order: str) -> None:
+    expected = ids if order == "asc" else ids[::-1]
+    assert listed(api, order=order, before=expected[5], limit=2) == (expected[3:5], True)
+    assert listed(api, order=order, before=expected[2], limit=2) == (expected[:2], False)
+    assert listed(api, order=order, before=expected[0]) == ([], False)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_after_and_before_together_give_what_is_between(api: Api, ids: list[str], order: str) -> None:
+    expected = ids if order == "asc" else ids[::-1]
+    assert listed(api, order=order, after=expected[0], before=expected[4], limit=2) == (expected[1:3], True)
+    assert listed(api, order=order, after=expected[4], before=expected[0]) == ([], False)
+
+
+def test_past_the_last_run_there_is_an_empty_page(api: Api, ids: list[str]) -> None:
+    assert listed(api, after=ids[0]) == ([], False)
+
+
+def test_a_page_has_twenty_unless_asked_otherwise(sandbox: Sandbox, api: Api) -> None:
+    sandbox.put_runs([make_run(thread_id=THREAD) for _ in range(120)])
+    assert len(listed(api)[0]) == 20
+    assert len(listed(api, limit=100)[0]) == 100
+
+
+@pytest.mark.parametrize(
+    ("params", "param", "code"),
+    [
+        ({"limit": 0}, "limit", "integer_below_min_value"),
+        ({"limit": -1}, "limit", "integer_below_min_value"),
+        ({"limit": 101}, "limit", "integer_above_max_value"),
+        ({"limit": "many"}, "limit", "invalid_type"),
+        ({"limit": ""}, "limit", "invalid_type"),
+        ({"order": "up"}, "order", "invalid_value"),
+        ({"after": "run_nope"}, "after", None),
+        ({"before": "run_elsewhere"}, "before", None),
+    ],
+)
+def test_a_senseless_page_is_refused(api: Api, ids: list[str], params: dict[str, str], param: str, code: str) -> None:
+    answer = api.get(f"/threads/{THREAD}/runs", **params)
+    assert answer.status_code == 400
+    error = error_of(answer)
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+
+
+def test_unknown_parameters_such_as_an_api_version_are_ignored(api: Api, ids: list[str]) -> None:
+    assert listed(api, **{"api-version": "2024-05-01-preview"}) == (ids[::-1], False)

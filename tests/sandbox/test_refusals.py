@@ -1,0 +1,150 @@
+import pytest
+import requests
+
+from tests.sandbox.conftest import Api, error_of
+from tests.sandbox_client import Sandbox, make_run
+
+RUN_PATH = "/threads/thread_a/runs/run_a"
+
+
+@pytest.fixture(autouse=True)
+def run(sandbox: Sandbox) -> None:
+    sandbox.put_runs([make_run(id="run_a", thread_id="thread_a"), make_run(id="run_b", thread_id="thread_b")])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "sandbox-key"}, {"Authorization": "Basic sandbox-key"}, {"Authorization": "Bearer "}],
+)
+def test_who_shows_no_key_is_told_so(sandbox: Sandbox, headers: dict[str, str]) -> None:
+    answer = requests.get(sandbox.url + RUN_PATH, headers=headers, timeout=5)
+    assert answer.status_code == 401
+    error = error_of(answer)
+    assert error["message"].startswith("You didn't provide an API key.")
+    assert (error["type"], error["code"]) == ("invalid_request_error", None)
+
+
+def test_who_shows_a_wrong_key_changes_nothing(sandbox: Sandbox) -> None:
+    headers = {"Authorization": "Bearer guess"}
+    answer = requests.post(sandbox.url + RUN_PATH, json={"metadata": {"a": "b"}}, headers=headers, timeout=5)
+    assert answer.status_code == 401
+    assert error_of(answer)["code"] == "invalid_api_key"
+    assert "guess" not in answer.text
+    assert sandbox.metadata("run_a") == {}
+
+
+def test_the_key_can_be_asked_for_in_another_header(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(auth="api-key")
+    assert api.get(RUN_PATH).status_code == 401
+    answer = requests.get(sandbox.url + RUN_PATH, headers={"api-key": sandbox.key}, timeout=5)
+    assert answer.status_code == 200
+
+
+def test_the_key_can_be_changed_and_taken_away(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(api_key="another")
+    assert api.get(RUN_PATH).status_code == 401
+    sandbox.settings(api_key=None)
+    assert requests.get(sandbox.url + RUN_PATH, timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/threads/thread_x/runs/run_a", "No thread found with id 'thread_x'."),
+        ("/threads/thread_x/runs", "No thread found with id 'thread_x'."),
+        ("/threads/thread_a/runs/run_x", "No run found with id 'run_x'."),
+        ("/threads/thread_a/runs/run_b", "No run found with id 'run_b'."),
+        ("/threads/thread_a/runs/run_x/steps", "No run found with id 'run_x'."),
+        ("/threads/thread_a/runs/it's%2Fodd", "No run found with id 'it's/odd'."),
+    ],
+)
+def test_what_is_not_there_is_not_found(api: Api, path: str, message: str) -> None:
+    answer = api.get(path)
+    assert answer.status_code == 404
+    assert error_of(answer) == {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+
+
+def test_an_unknown_address_is_not_found(api: Api) -> None:
+    answer = api.get("/assistants")
+    assert answer.status_code == 404
+    assert error_of(answer)["message"] == "Invalid URL (GET /v1/assistants)"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", RUN_PATH, "GET, POST"),
+        ("DELETE", RUN_PATH, "GET, POST"),
+        ("HEAD", RUN_PATH, "GET, POST"),
+        ("GET", RUN_PATH + "/cancel", "POST"),
+        ("POST", RUN_PATH + "/steps", "GET"),
+    ],
+)
+def test_a_wrong_method_is_refused_with_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
+    answer = api.call(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    assert api.get(RUN_PATH).status_code == 200  # On the same connection.
+
+
+@pytest.mark.parametrize("body", [b"{", b"metadata=1", b'{"metadata": {"a": "\\ud800"}}', b"\xff\xfe", b'{"a": NaN}'])
+def test_malformed_json_is_refused(sandbox: Sandbox, api: Api, body: bytes) -> None:
+    answer = api.call("POST", RUN_PATH, data=body)
+    assert answer.status_code == 400
+    assert error_of(answer)["message"].startswith("We could not parse the JSON body of your request.")
+    assert sandbox.log()[-1]["kept"] is False
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"text"', b"null", b"7"])
+def test_json_that_is_no_object_is_refused(api: Api, body: bytes) -> None:
+    answer = api.call("POST", RUN_PATH, data=body)
+    assert answer.status_code == 400
+    assert error_of(answer)["code"] == "invalid_type"
+
+
+def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(sandbox: Sandbox, api: Api) -> None:
+    answer = api.post(RUN_PATH, {"metadata": {"a": "x" * 2_000_000}})
+    assert answer.status_code == 413
+    assert error_of(answer)["type"] == "invalid_request_error"
+    assert api.get(RUN_PATH).json()["metadata"] == {}
+
+
+def test_a_retired_upstream_answers_404_to_everything(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(not_found_for_all=True)
+    assert api.get("/threads").status_code == 404
+    assert api.get(RUN_PATH).status_code == 404
+    answer = requests.post(sandbox.url + RUN_PATH, json={"metadata": {}}, timeout=5)
+    assert answer.status_code == 404
+    assert "found with id" not in error_of(answer)["message"]
+
+
+def test_an_upstream_that_moved_sends_everybody_elsewhere(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(redirect_to="http://127.0.0.1:9/elsewhere")
+    answer = api.get(RUN_PATH)
+    assert answer.status_code == 302
+    assert answer.headers["location"] == "http://127.0.0.1:9/elsewhere"
+
+
+def test_the_rate_is_limited_when_told_so(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(requests_per_minute=120, retry_after="7")
+    statuses = [api.get(RUN_PATH).status_code for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+    answer = api.get(RUN_PATH)
+    assert answer.headers["retry-after"] == "7"
+    assert error_of(answer)["code"] == "rate_limit_exceeded"
+    sandbox.settings(retry_after=None)
+    assert "retry-after" not in api.get(RUN_PATH).headers
+    sandbox.settings(requests_per_minute=None)
+    assert api.get(RUN_PATH).status_code == 200
+
+
+def test_latency_is_added_to_each_call(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(latency_ms=200)
+    assert api.get(RUN_PATH).elapsed.total_seconds() >= 0.2
+    sandbox.settings(latency_ms=0)
+    assert api.get(RUN_PATH).elapsed.total_seconds() < 0.2

@@ -1,0 +1,172 @@
+import time
+
+import pytest
+
+from tests.sandbox.conftest import Api, error_of
+from tests.sandbox_client import Sandbox, make_run
+
+STATUSES = (
+    "queued",
+    "in_progress",
+    "requires_action",
+    "cancelling",
+    "cancelled",
+    "failed",
+    "completed",
+    "incomplete",
+    "expired",
+)
+
+
+def test_a_run_is_given_as_it_was_stored(sandbox: Sandbox, api: Api) -> None:
+    """The example Run of the vendor's documentation, and a field that no documentation has."""
+    run = make_run(
+        id="run_abc123",
+        thread_id="thread_abc123",
+        instructions=None,
+        tools=[{"type": "code_interpreter"}],
+        tool_resources={"code_interpreter": {"file_ids": ["file-abc123", "file-abc456"]}},
+        usage={"prompt_tokens": 123, "completion_tokens": 456, "total_tokens": 579},
+        server_version=1.5,
+    )
+    sandbox.put_runs([run])
+    assert len(make_run()) == 27
+    assert api.read(run).json() == run
+    assert api.get("/threads/thread_abc123/runs").json()["data"] == [run]
+
+
+def test_answers_carry_a_request_id_and_the_time_they_took(sandbox: Sandbox, api: Api) -> None:
+    sandbox.put_runs([run := make_run()])
+    first, second = api.read(run), api.read(run)
+    assert first.headers["x-request-id"].startswith("req_")
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+    assert int(first.headers["openai-processing-ms"]) >= 0
+    assert first.headers["content-type"] == "application/json"
+
+
+def test_a_modification_replaces_the_map_and_nothing_else(sandbox: Sandbox, api: Api) -> None:
+    sandbox.put_runs([run := make_run(metadata={"team": "blue", "old": "1"})])
+    answer = api.modify(run, {"team": "red", "größe": "🙂", "empty": ""})
+    assert answer.status_code == 200
+    assert answer.json() == run | {"metadata": {"team": "red", "größe": "🙂", "empty": ""}}
+    assert sandbox.run(run["id"]) == answer.json()
+    assert api.modify(run, {}).json()["metadata"] == {}
+
+
+@pytest.mark.parametrize("body", [{"metadata": None}, {}])
+def test_a_modification_without_a_map_leaves_it_alone(sandbox: Sandbox, api: Api, body: object) -> None:
+    sandbox.put_runs([run := make_run(metadata={"team": "blue"})])
+    assert api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", body).json() == run
+
+
+def test_a_modification_of_anything_but_the_metadata_is_refused(sandbox: Sandbox, api: Api) -> None:
+    sandbox.put_runs([run := make_run()])
+    path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+    answer = api.post(path, {"metadata": {"team": "red"}, "status": "failed"})
+    assert answer.status_code == 400
+    assert error_of(answer)["message"] == "Unknown parameter: 'status'."
+    assert sandbox.run(run["id"]) == run
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_run_can_be_modified_unless_it_is_queued_or_in_progress(sandbox: Sandbox, api: Api, status: str) -> None:
+    sandbox.put_runs([run := make_run(status=status)])
+    answer = api.modify(run, {"team": "red"})
+    if status in ("queued", "in_progress"):
+        assert answer.status_code == 400
+        assert error_of(answer) == {
+            "message": f"Cannot update run with status '{status}'.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": None,
+        }
+        assert sandbox.metadata(run["id"]) == {}
+    else:
+        assert answer.json()["metadata"] == {"team": "red"}
+
+
+def test_a_run_is_created_queued(sandbox: Sandbox, api: Api) -> None:
+    thread = api.post("/threads").json()["id"]
+    options = {"assistant_id": "asst_a", "metadata": {"team": "blue"}, "temperature": 0.3, "max_prompt_tokens": 256}
+    run = api.post(f"/threads/{thread}/runs", options).json()
+    assert run.keys() == make_run().keys()
+    assert run["status"] == "queued"
+    assert run["metadata"] == {"team": "blue"}
+    assert run["temperature"] == 0.3
+    assert run["usage"] is None
+    assert run["started_at"] is None
+    assert sandbox.run(run["id"]) == run
+
+
+def test_a_run_needs_an_assistant_and_sensible_options(api: Api) -> None:
+    path = f"/threads/{api.post('/threads').json()['id']}/runs"
+    assert error_of(api.post(path, {}))["message"] == "Missing required parameter: 'assistant_id'."
+    assert error_of(api.post(path, {"assistant_id": 7}))["code"] == "invalid_type"
+    few = api.post(path, {"assistant_id": "asst_a", "max_completion_tokens": 255})
+    assert error_of(few)["code"] == "integer_below_min_value"
+    assert error_of(api.post(path, {"assistant_id": "asst_a", "colour": "red"}))["code"] == "unknown_parameter"
+    assert api.get(path).json()["data"] == []
+
+
+def test_a_run_is_cancelled_only_while_it_is_active(sandbox: Sandbox, api: Api) -> None:
+    active, ended = make_run(status="in_progress"), make_run(status="completed")
+    sandbox.put_runs([active, ended])
+    path = f"/threads/{active['thread_id']}/runs"
+    assert api.post(f"{path}/{active['id']}/cancel").json()["status"] == "cancelling"
+    answer = api.post(f"{path}/{ended['id']}/cancel")
+    assert answer.status_code == 400
+    assert error_of(answer)["message"] == "Cannot cancel run with status 'completed'."
+
+
+def test_runs_stay_as_they_are_when_told_so(sandbox: Sandbox) -> None:
+    sandbox.settings(advance_runs=False, pace=0)
+    sandbox.put_runs([run := make_run(status="queued")])
+    time.sleep(0.3)
+    assert sandbox.run(run["id"]) == run
+
+
+def test_runs_come_to_their_end_by_themselves(sandbox: Sandbox, api: Api) -> None:
+    sandbox.settings(advance_runs=True, pace=0.01)
+    thread = api.post("/threads").json()["id"]
+    run = api.post(f"/threads/{thread}/runs", {"assistant_id": "asst_a"}).json()
+    leaving, waiting = make_run(status="cancelling"), make_run(status="requires_action")
+    sandbox.put_runs([leaving, waiting])
+
+    seen = [run["status"]]
+    deadline = time.monotonic() + 15
+    while seen[-1] != "completed" and time.monotonic() < deadline:
+        now = api.read(run).json()
+        if now["status"] != seen[-1]:
+            seen.append(now["status"])
+    assert seen == ["queued", "in_progress", "completed"]
+    assert now["created_at"] <= now["started_at"] <= now["completed_at"]
+    assert now["usage"]["total_tokens"] > 0
+    while sandbox.run(leaving["id"])["status"] != "cancelled":
+        assert time.monotonic() < deadline
+    assert sandbox.run(leaving["id"])["cancelled_at"] is not None
+    assert sandbox.run(waiting["id"]) == waiting
+
+
+def test_the_steps_of_a_run_are_listed_and_read(sandbox: Sandbox, api: Api) -> None:
+    tools = [{"type": "code_interpreter"}, {"type": "function", "function": {"name": "look_up"}}]
+    run = make_run(created_at=1_700_000_000, tools=tools)
+    failed = make_run(status="failed", tools=tools, last_error={"code": "server_error", "message": "Sorry."})
+    queued = make_run(status="queued", tools=tools)
+    sandbox.put_runs([run, failed, queued])
+
+    path = f"/threads/{run['thread_id']}/runs"
+    steps = api.get(f"{path}/{run['id']}/steps", order="asc").json()["data"]
+    assert [step["type"] for step in steps] == ["tool_calls", "tool_calls", "message_creation"]
+    assert {step["run_id"] for step in steps} == {run["id"]}
+    assert steps[-1]["completed_at"] == run["completed_at"]
+    newest = api.get(f"{path}/{run['id']}/steps", limit=1).json()
+    assert newest["data"] == steps[-1:]
+    assert newest["has_more"] is True
+    assert api.get(f"{path}/{run['id']}/steps/{steps[0]['id']}").json() == steps[0]
+    assert api.get(f"{path}/{run['id']}/steps/step_nope").status_code == 404
+
+    assert [step["status"] for step in api.get(f"{path}/{failed['id']}/steps").json()["data"]] == [
+        "failed",
+        "completed",
+    ]
+    assert api.get(f"{path}/{queued['id']}/steps").json()["data"] == []

@@ -1,0 +1,138 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+
+from tests.sandbox.conftest import Api
+from tests.sandbox_client import Sandbox, make_run
+
+type Start = Callable[[], Sandbox]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts sandboxes that keep their state in `tmp_path`."""
+    started = []
+
+    def start() -> Sandbox:
+        started.append(Sandbox.start(state=tmp_path))
+        return started[-1]
+
+    yield start
+    for sandbox in started:
+        sandbox.stop()
+
+
+@pytest.mark.parametrize("end", [Sandbox.stop, Sandbox.kill], ids=["SIGTERM", "SIGKILL"])
+def test_what_was_answered_is_there_after_a_restart(start: Start, end: Callable[[Sandbox], object]) -> None:
+    sandbox = start()
+    api = Api(sandbox)
+    changed, gone, unseen, _ = runs = [make_run(thread_id="thread_a", created_at=7) for _ in range(4)]
+    sandbox.put_runs([*runs, make_run(thread_id="thread_gone")])
+    api.modify(changed, {"team": "red"})
+    api.post("/threads/thread_a", {"metadata": {"channel": "mail"}})
+    api.call("DELETE", "/threads/thread_gone")
+    sandbox.delete_run(gone["id"])
+    sandbox.change_run(unseen["id"], status="failed")
+    created = api.post("/threads").json()
+    before = sandbox.runs()
+    assert len(before) == 3
+    pages = [api.get("/threads/thread_a/runs").json(), api.get("/threads").json()]
+
+    for _ in range(2):  # The second time from the journal that the first wrote anew.
+        end(sandbox)
+        sandbox.restart()
+        assert sandbox.runs() == before
+        assert [api.get("/threads/thread_a/runs").json(), api.get("/threads").json()] == pages
+        assert api.get("/threads/thread_a").json()["metadata"] == {"channel": "mail"}
+        assert api.get(f"/threads/{created['id']}").json() == created
+        assert api.get("/threads/thread_gone").status_code == 404
+    api.session.close()
+
+
+def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_answered(start: Start) -> None:
+    sandbox = start()
+    sandbox.put_runs([run := make_run()])
+    answered = []
+
+    def write() -> None:
+        api = Api(sandbox)
+        for number in range(100_000):
+            try:
+                api.modify(run, {"number": str(number)})
+            except requests.RequestException:
+                break
+            answered.append(number)
+        api.session.close()
+
+    writer = Thread(target=write)
+    writer.start()
+    while len(answered) < 200:
+        pass
+    sandbox.kill()
+    writer.join()
+    sandbox.restart()
+    assert int(sandbox.metadata(run["id"])["number"]) in (answered[-1], answered[-1] + 1)
+
+
+def test_a_line_that_was_cut_off_is_left_out(start: Start, tmp_path: Path) -> None:
+    sandbox = start()
+    sandbox.put_runs([run := make_run()])
+    sandbox.kill()
+    with (tmp_path / "journal").open("ab") as journal:
+        journal.write(b'run {"id":"run_torn","thread')
+    sandbox.restart()
+    assert sandbox.runs() == {run["id"]: run}
+    sandbox.put_runs([other := make_run()])
+    sandbox.restart()
+    assert sandbox.runs() == {run["id"]: run, other["id"]: other}
+
+
+def test_the_journal_is_rewritten_at_the_start(start: Start, tmp_path: Path) -> None:
+    sandbox = start()
+    run = make_run()
+    for number in range(50):
+        sandbox.put_runs([run | {"metadata": {"number": str(number)}}])
+    assert len((tmp_path / "journal").read_bytes().splitlines()) == 50
+    sandbox.restart()
+    assert len((tmp_path / "journal").read_bytes().splitlines()) == 2  # The thread and the run.
+    assert sandbox.metadata(run["id"]) == {"number": "49"}
+
+
+def test_a_reset_outlasts_a_restart(start: Start) -> None:
+    sandbox = start()
+    sandbox.put_runs([make_run()])
+    sandbox.reset()
+    sandbox.restart()
+    assert sandbox.runs() == {}
+
+
+def test_faults_settings_and_log_do_not_outlast_a_restart(start: Start) -> None:
+    sandbox = start()
+    before = sandbox.settings()
+    sandbox.fault("lose")
+    sandbox.settings(modify="merge", api_key="another-key")
+    sandbox.restart()
+    assert (sandbox.faults(), sandbox.settings(), sandbox.log()) == ([], before, [])
+
+
+def test_two_sandboxes_cannot_share_a_state(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    sandbox = start()
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        start()
+    assert "another sandbox is using" in capfd.readouterr().err
+    assert sandbox.runs() == {}
+
+
+def test_a_journal_that_cannot_be_understood_is_left_as_it_is(
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "journal").write_bytes(b"hello\nrun {}\n")
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        start()
+    error = capfd.readouterr().err
+    assert error.startswith("The sandbox cannot open its state")
+    assert len(error.splitlines()) == 1
+    assert (tmp_path / "journal").read_bytes() == b"hello\nrun {}\n"
