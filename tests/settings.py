@@ -1,9 +1,6 @@
 """The project's settings as the tests need them. Of the developer's .env and environment only DATABASE_URL counts."""
 
-import atexit
 import os
-import shutil
-import tempfile
 
 for name in list(os.environ):
     if name.startswith("RUNSADMIN_"):
@@ -19,7 +16,7 @@ os.environ |= {
 }
 
 from project.settings import *  # noqa: E402, F403
-from project.settings import DATABASE  # noqa: E402
+from project.settings import BASE_DIR, DATABASE  # noqa: E402
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
@@ -32,7 +29,5 @@ WHITENOISE_AUTOREFRESH = True
 WHITENOISE_USE_FINDERS = True
 
 if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
-    # A file, since the threads and processes of a test have to see the same data; one folder per process of pytest.
-    folder = tempfile.mkdtemp(prefix="runsadmin-tests-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    DATABASE["TEST"] = {"NAME": f"{folder}/db.sqlite3"}
+    # A file, since the threads and processes of a test have to see the same data; each process of pytest has its own.
+    DATABASE["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}
