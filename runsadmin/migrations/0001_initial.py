@@ -8,7 +8,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -17,293 +16,636 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('connection', models.CharField(max_length=64)),
-                ('upstream_id', runsadmin.models.fields.ByteOrderedCharField(max_length=128, verbose_name='run id')),
-                ('status', models.CharField(max_length=64)),
-                ('model', runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=256)),
-                ('assistant_id', runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=128)),
-                ('error_code', models.CharField(blank=True, max_length=128)),
-                ('created_at', models.DateTimeField(verbose_name='created')),
-                ('started_at', models.DateTimeField(null=True, verbose_name='started')),
-                ('expires_at', models.DateTimeField(null=True, verbose_name='expires')),
-                ('cancelled_at', models.DateTimeField(null=True, verbose_name='cancelled')),
-                ('failed_at', models.DateTimeField(null=True, verbose_name='failed')),
-                ('completed_at', models.DateTimeField(null=True, verbose_name='completed')),
-                ('duration', models.DurationField(help_text='From its start to its end.', null=True)),
-                ('prompt_tokens', models.BigIntegerField(null=True)),
-                ('completion_tokens', models.BigIntegerField(null=True)),
-                ('total_tokens', models.BigIntegerField(null=True)),
-                ('raw', models.TextField(help_text='The whole answer as JSON.')),
-                ('digest', models.CharField(help_text='A hash of the answer: an unchanged run costs no write.', max_length=32)),
-                ('version', models.PositiveIntegerField(default=1, help_text='How often this row was written. The ETag is made of it.')),
-                ('asked_at', models.DateTimeField(verbose_name='asked')),
-                ('answered_at', models.DateTimeField(verbose_name='answered')),
-                ('refresh_at', models.DateTimeField(help_text='Set when answers overlapped, so that it must be read again.', null=True)),
-                ('missing_since', models.DateTimeField(help_text='Since when upstream no longer has it.', null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("connection", models.CharField(max_length=64)),
+                ("upstream_id", runsadmin.models.fields.ByteOrderedCharField(max_length=128, verbose_name="run id")),
+                ("status", models.CharField(max_length=64)),
+                ("model", runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=256)),
+                ("assistant_id", runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=128)),
+                ("error_code", models.CharField(blank=True, max_length=128)),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("started_at", models.DateTimeField(null=True, verbose_name="started")),
+                ("expires_at", models.DateTimeField(null=True, verbose_name="expires")),
+                ("cancelled_at", models.DateTimeField(null=True, verbose_name="cancelled")),
+                ("failed_at", models.DateTimeField(null=True, verbose_name="failed")),
+                ("completed_at", models.DateTimeField(null=True, verbose_name="completed")),
+                ("duration", models.DurationField(help_text="From its start to its end.", null=True)),
+                ("prompt_tokens", models.BigIntegerField(null=True)),
+                ("completion_tokens", models.BigIntegerField(null=True)),
+                ("total_tokens", models.BigIntegerField(null=True)),
+                ("raw", models.TextField(help_text="The whole answer as JSON.")),
+                (
+                    "digest",
+                    models.CharField(help_text="A hash of the answer: an unchanged run costs no write.", max_length=32),
+                ),
+                (
+                    "version",
+                    models.PositiveIntegerField(
+                        default=1, help_text="How often this row was written. The ETag is made of it."
+                    ),
+                ),
+                ("asked_at", models.DateTimeField(verbose_name="asked")),
+                ("answered_at", models.DateTimeField(verbose_name="answered")),
+                (
+                    "refresh_at",
+                    models.DateTimeField(
+                        help_text="Set when answers overlapped, so that it must be read again.", null=True
+                    ),
+                ),
+                ("missing_since", models.DateTimeField(help_text="Since when upstream no longer has it.", null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Schedule',
+            name="Schedule",
             fields=[
-                ('name', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('due_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('last_task_id', models.UUIDField(editable=False, null=True)),
+                ("name", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("due_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("last_task_id", models.UUIDField(editable=False, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('id', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('started_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('seen_at', models.DateTimeField(db_index=True)),
+                ("id", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("started_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("seen_at", models.DateTimeField(db_index=True)),
             ],
         ),
         migrations.CreateModel(
-            name='ConnectionState',
+            name="ConnectionState",
             fields=[
-                ('alias', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('hold', models.CharField(blank=True, choices=[('', 'Not held'), ('credentials', 'The credentials are refused'), ('not_found', 'Everything answers 404'), ('retired', 'The service is gone'), ('operator', 'Held by an operator')], default='', max_length=16)),
-                ('hold_detail', models.TextField(blank=True)),
-                ('held_since', models.DateTimeField(null=True)),
-                ('next_probe_at', models.DateTimeField(help_text='When a held connection is tried again by itself.', null=True)),
-                ('not_before', models.DateTimeField(null=True)),
-                ('people_free_at', models.DateTimeField(null=True)),
-                ('work_free_at', models.DateTimeField(null=True)),
+                ("alias", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                (
+                    "hold",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", "Not held"),
+                            ("credentials", "The credentials are refused"),
+                            ("not_found", "Everything answers 404"),
+                            ("retired", "The service is gone"),
+                            ("operator", "Held by an operator"),
+                        ],
+                        default="",
+                        max_length=16,
+                    ),
+                ),
+                ("hold_detail", models.TextField(blank=True)),
+                ("held_since", models.DateTimeField(null=True)),
+                (
+                    "next_probe_at",
+                    models.DateTimeField(help_text="When a held connection is tried again by itself.", null=True),
+                ),
+                ("not_before", models.DateTimeField(null=True)),
+                ("people_free_at", models.DateTimeField(null=True)),
+                ("work_free_at", models.DateTimeField(null=True)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('held_since__isnull', True), ('hold', '')), models.Q(models.Q(('hold', ''), _negated=True), ('held_since__isnull', False)), _connector='OR'), name='connection_held_since')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("held_since__isnull", True), ("hold", "")),
+                            models.Q(models.Q(("hold", ""), _negated=True), ("held_since__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="connection_held_since",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Edit',
+            name="Edit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('door', models.CharField(choices=[('admin', 'Admin'), ('api', 'REST API'), ('bulk', 'Bulk edit'), ('undo', 'Undo'), ('command', 'Command line')], max_length=16)),
-                ('reason', models.CharField(blank=True, max_length=500)),
-                ('request_id', models.CharField(blank=True, help_text='Of the request that came to us.', max_length=128)),
-                ('base', runsadmin.models.fields.MetadataField(help_text='What the actor saw.', null=True)),
-                ('patch', runsadmin.models.fields.MetadataPatchField(help_text='What the actor wants.')),
-                ('before', runsadmin.models.fields.MetadataField(help_text='What the look found, written ahead of the POST.', null=True)),
-                ('intended', runsadmin.models.fields.MetadataField(help_text='What the POST asks for, written ahead of it.', null=True)),
-                ('after', runsadmin.models.fields.MetadataField(help_text='What came back.', null=True)),
-                ('status', models.CharField(choices=[('planned', 'Planned'), ('pending', 'Pending'), ('sending', 'Sending'), ('unknown', 'Outcome unknown'), ('applied', 'Applied'), ('differs', 'Differs'), ('conflict', 'Conflict'), ('rejected', 'Rejected'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('cancelled', 'Cancelled')], default='pending', max_length=16)),
-                ('waiting', models.CharField(blank=True, choices=[('', 'Its turn'), ('retry', 'The next attempt'), ('active_run', 'The run to end'), ('held', 'The connection')], default='', max_length=16)),
-                ('detail', models.TextField(blank=True, help_text='The last thing that happened, in words.')),
-                ('upstream_request_id', models.CharField(blank=True, max_length=256)),
-                ('http_status', models.PositiveSmallIntegerField(null=True)),
-                ('attempts', models.PositiveIntegerField(default=0, help_text='How often it was tried and could not be sent.')),
-                ('next_attempt_at', models.DateTimeField(null=True)),
-                ('claim_token', models.UUIDField(null=True)),
-                ('claimed_until', models.DateTimeField(null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('sent_at', models.DateTimeField(help_text='When the last POST began.', null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('actor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('resolves', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='resolved_by', to='runsadmin.edit')),
-                ('undoes', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='undone_by', to='runsadmin.edit')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='edits', to='runsadmin.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "door",
+                    models.CharField(
+                        choices=[
+                            ("admin", "Admin"),
+                            ("api", "REST API"),
+                            ("bulk", "Bulk edit"),
+                            ("undo", "Undo"),
+                            ("command", "Command line"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("reason", models.CharField(blank=True, max_length=500)),
+                (
+                    "request_id",
+                    models.CharField(blank=True, help_text="Of the request that came to us.", max_length=128),
+                ),
+                ("base", runsadmin.models.fields.MetadataField(help_text="What the actor saw.", null=True)),
+                ("patch", runsadmin.models.fields.MetadataPatchField(help_text="What the actor wants.")),
+                (
+                    "before",
+                    runsadmin.models.fields.MetadataField(
+                        help_text="What the look found, written ahead of the POST.", null=True
+                    ),
+                ),
+                (
+                    "intended",
+                    runsadmin.models.fields.MetadataField(
+                        help_text="What the POST asks for, written ahead of it.", null=True
+                    ),
+                ),
+                ("after", runsadmin.models.fields.MetadataField(help_text="What came back.", null=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("planned", "Planned"),
+                            ("pending", "Pending"),
+                            ("sending", "Sending"),
+                            ("unknown", "Outcome unknown"),
+                            ("applied", "Applied"),
+                            ("differs", "Differs"),
+                            ("conflict", "Conflict"),
+                            ("rejected", "Rejected"),
+                            ("failed", "Failed"),
+                            ("skipped", "Skipped"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="pending",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "waiting",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", "Its turn"),
+                            ("retry", "The next attempt"),
+                            ("active_run", "The run to end"),
+                            ("held", "The connection"),
+                        ],
+                        default="",
+                        max_length=16,
+                    ),
+                ),
+                ("detail", models.TextField(blank=True, help_text="The last thing that happened, in words.")),
+                ("upstream_request_id", models.CharField(blank=True, max_length=256)),
+                ("http_status", models.PositiveSmallIntegerField(null=True)),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(default=0, help_text="How often it was tried and could not be sent."),
+                ),
+                ("next_attempt_at", models.DateTimeField(null=True)),
+                ("claim_token", models.UUIDField(null=True)),
+                ("claimed_until", models.DateTimeField(null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("sent_at", models.DateTimeField(help_text="When the last POST began.", null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "actor",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "resolves",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="resolved_by",
+                        to="runsadmin.edit",
+                    ),
+                ),
+                (
+                    "undoes",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="undone_by",
+                        to="runsadmin.edit",
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="edits", to="runsadmin.run"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Sync',
+            name="Sync",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('connection', models.CharField(max_length=64)),
-                ('kind', models.CharField(choices=[('incremental', 'Incremental'), ('full', 'Full')], default='incremental', max_length=16)),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('paused', 'Paused'), ('completed', 'Completed'), ('completed_with_errors', 'Completed with errors'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=32)),
-                ('detail', models.TextField(blank=True)),
-                ('reached', models.BigIntegerField(default=0)),
-                ('after', runsadmin.models.fields.ByteOrderedCharField(blank=True, default='', help_text='The last run read in the thread after `reached`.', max_length=128)),
-                ('after_first', runsadmin.models.fields.ByteOrderedCharField(blank=True, default='', help_text='The first run read in that thread.', max_length=128)),
-                ('claim_token', models.UUIDField(null=True)),
-                ('claimed_until', models.DateTimeField(null=True)),
-                ('threads_total', models.PositiveIntegerField(default=0)),
-                ('threads_done', models.PositiveIntegerField(default=0)),
-                ('pages', models.PositiveIntegerField(default=0)),
-                ('runs_seen', models.PositiveIntegerField(default=0)),
-                ('runs_created', models.PositiveIntegerField(default=0)),
-                ('runs_updated', models.PositiveIntegerField(default=0)),
-                ('errors_count', models.PositiveIntegerField(default=0)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('actor', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("connection", models.CharField(max_length=64)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("incremental", "Incremental"), ("full", "Full")], default="incremental", max_length=16
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("paused", "Paused"),
+                            ("completed", "Completed"),
+                            ("completed_with_errors", "Completed with errors"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="queued",
+                        max_length=32,
+                    ),
+                ),
+                ("detail", models.TextField(blank=True)),
+                ("reached", models.BigIntegerField(default=0)),
+                (
+                    "after",
+                    runsadmin.models.fields.ByteOrderedCharField(
+                        blank=True,
+                        default="",
+                        help_text="The last run read in the thread after `reached`.",
+                        max_length=128,
+                    ),
+                ),
+                (
+                    "after_first",
+                    runsadmin.models.fields.ByteOrderedCharField(
+                        blank=True, default="", help_text="The first run read in that thread.", max_length=128
+                    ),
+                ),
+                ("claim_token", models.UUIDField(null=True)),
+                ("claimed_until", models.DateTimeField(null=True)),
+                ("threads_total", models.PositiveIntegerField(default=0)),
+                ("threads_done", models.PositiveIntegerField(default=0)),
+                ("pages", models.PositiveIntegerField(default=0)),
+                ("runs_seen", models.PositiveIntegerField(default=0)),
+                ("runs_created", models.PositiveIntegerField(default=0)),
+                ("runs_updated", models.PositiveIntegerField(default=0)),
+                ("errors_count", models.PositiveIntegerField(default=0)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "actor",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Thread',
+            name="Thread",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('connection', models.CharField(max_length=64)),
-                ('upstream_id', runsadmin.models.fields.ByteOrderedCharField(max_length=128, verbose_name='thread id')),
-                ('tracked', models.BooleanField(default=True, help_text='Whether syncs read this thread. Its runs stay when they no longer do.')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('watermark', runsadmin.models.fields.ByteOrderedCharField(blank=True, default='', help_text='The newest run that a sync has read down from.', max_length=128)),
-                ('checked_at', models.DateTimeField(blank=True, help_text='When a pass last ended in this thread.', null=True, verbose_name='checked')),
-                ('fully_checked_at', models.DateTimeField(blank=True, help_text='When all of its runs were last read.', null=True, verbose_name='fully checked')),
-                ('missing_since', models.DateTimeField(blank=True, help_text='Since when upstream no longer has it.', null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("connection", models.CharField(max_length=64)),
+                ("upstream_id", runsadmin.models.fields.ByteOrderedCharField(max_length=128, verbose_name="thread id")),
+                (
+                    "tracked",
+                    models.BooleanField(
+                        default=True, help_text="Whether syncs read this thread. Its runs stay when they no longer do."
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "watermark",
+                    runsadmin.models.fields.ByteOrderedCharField(
+                        blank=True,
+                        default="",
+                        help_text="The newest run that a sync has read down from.",
+                        max_length=128,
+                    ),
+                ),
+                (
+                    "checked_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When a pass last ended in this thread.",
+                        null=True,
+                        verbose_name="checked",
+                    ),
+                ),
+                (
+                    "fully_checked_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When all of its runs were last read.",
+                        null=True,
+                        verbose_name="fully checked",
+                    ),
+                ),
+                (
+                    "missing_since",
+                    models.DateTimeField(blank=True, help_text="Since when upstream no longer has it.", null=True),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('tracked', True)), fields=['connection', 'fully_checked_at'], name='thread_oldest_check'), models.Index(fields=['-created_at', '-id'], name='thread_newest')],
-                'constraints': [models.UniqueConstraint(fields=('connection', 'upstream_id'), name='thread_once_per_connection')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("tracked", True)),
+                        fields=["connection", "fully_checked_at"],
+                        name="thread_oldest_check",
+                    ),
+                    models.Index(fields=["-created_at", "-id"], name="thread_newest"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("connection", "upstream_id"), name="thread_once_per_connection")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='SyncError',
+            name="SyncError",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('run_id', runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=128, verbose_name='run id')),
-                ('message', models.TextField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('sync', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='errors', to='runsadmin.sync')),
-                ('thread', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='runsadmin.thread')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "run_id",
+                    runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=128, verbose_name="run id"),
+                ),
+                ("message", models.TextField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "sync",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="errors", to="runsadmin.sync"
+                    ),
+                ),
+                (
+                    "thread",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.CASCADE, related_name="+", to="runsadmin.thread"
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='sync',
-            name='thread',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='syncs', to='runsadmin.thread'),
+            model_name="sync",
+            name="thread",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="syncs",
+                to="runsadmin.thread",
+            ),
         ),
         migrations.AddField(
-            model_name='run',
-            name='thread',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='runsadmin.thread'),
+            model_name="run",
+            name="thread",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="runs", to="runsadmin.thread"
+            ),
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('endpoint', models.CharField(max_length=200)),
-                ('key', models.CharField(max_length=200)),
-                ('body_digest', models.CharField(max_length=64)),
-                ('created_at', models.DateTimeField(auto_now_add=True, db_index=True)),
-                ('edit', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='runsadmin.edit')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("endpoint", models.CharField(max_length=200)),
+                ("key", models.CharField(max_length=200)),
+                ("body_digest", models.CharField(max_length=64)),
+                ("created_at", models.DateTimeField(auto_now_add=True, db_index=True)),
+                (
+                    "edit",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="runsadmin.edit"
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('user', 'endpoint', 'key'), name='idempotency_key_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("user", "endpoint", "key"), name="idempotency_key_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Pair',
+            name="Pair",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('connection', models.CharField(max_length=64)),
-                ('key', runsadmin.models.fields.ByteOrderedCharField(max_length=512)),
-                ('value', runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=512)),
-                ('created_at', models.DateTimeField(help_text='When the run was created: lists sort by it.')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='pairs', to='runsadmin.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("connection", models.CharField(max_length=64)),
+                ("key", runsadmin.models.fields.ByteOrderedCharField(max_length=512)),
+                ("value", runsadmin.models.fields.ByteOrderedCharField(blank=True, max_length=512)),
+                ("created_at", models.DateTimeField(help_text="When the run was created: lists sort by it.")),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="pairs", to="runsadmin.run"
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['key', 'value', '-created_at', '-run'], name='pair_by_key_and_value'), models.Index(fields=['key', 'created_at', 'run'], name='pair_by_key'), models.Index(fields=['value', 'created_at', 'run'], name='pair_by_value')],
-                'constraints': [models.UniqueConstraint(fields=('run', 'key'), name='pair_once_per_run')],
+                "indexes": [
+                    models.Index(fields=["key", "value", "-created_at", "-run"], name="pair_by_key_and_value"),
+                    models.Index(fields=["key", "created_at", "run"], name="pair_by_key"),
+                    models.Index(fields=["value", "created_at", "run"], name="pair_by_value"),
+                ],
+                "constraints": [models.UniqueConstraint(fields=("run", "key"), name="pair_once_per_run")],
             },
         ),
         migrations.AddIndex(
-            model_name='edit',
-            index=models.Index(fields=['run', '-id'], name='edit_by_run'),
+            model_name="edit",
+            index=models.Index(fields=["run", "-id"], name="edit_by_run"),
         ),
         migrations.AddIndex(
-            model_name='edit',
-            index=models.Index(fields=['actor', '-id'], name='edit_by_actor'),
+            model_name="edit",
+            index=models.Index(fields=["actor", "-id"], name="edit_by_actor"),
         ),
         migrations.AddIndex(
-            model_name='edit',
-            index=models.Index(fields=['status', '-id'], name='edit_by_status'),
+            model_name="edit",
+            index=models.Index(fields=["status", "-id"], name="edit_by_status"),
         ),
         migrations.AddIndex(
-            model_name='edit',
-            index=models.Index(condition=models.Q(('status__in', ('pending', 'sending', 'unknown'))), fields=['next_attempt_at', 'id'], name='edit_unsettled'),
+            model_name="edit",
+            index=models.Index(
+                condition=models.Q(("status__in", ("pending", "sending", "unknown"))),
+                fields=["next_attempt_at", "id"],
+                name="edit_unsettled",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='edit',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ('sending', 'unknown'))), fields=('run',), name='edit_one_in_flight_per_run'),
+            model_name="edit",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ("sending", "unknown"))),
+                fields=("run",),
+                name="edit_one_in_flight_per_run",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='edit',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['planned', 'pending', 'sending', 'unknown', 'applied', 'differs', 'conflict', 'rejected', 'failed', 'skipped', 'cancelled'])), name='edit_status_is_known'),
+            model_name="edit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        [
+                            "planned",
+                            "pending",
+                            "sending",
+                            "unknown",
+                            "applied",
+                            "differs",
+                            "conflict",
+                            "rejected",
+                            "failed",
+                            "skipped",
+                            "cancelled",
+                        ],
+                    )
+                ),
+                name="edit_status_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='edit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'sending'), _negated=True), models.Q(('claim_token__isnull', False), ('claimed_until__isnull', False)), _connector='OR'), name='edit_sending_is_claimed'),
+            model_name="edit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "sending"), _negated=True),
+                    models.Q(("claim_token__isnull", False), ("claimed_until__isnull", False)),
+                    _connector="OR",
+                ),
+                name="edit_sending_is_claimed",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='edit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'unknown'), _negated=True), models.Q(('before__isnull', False), ('intended__isnull', False), ('sent_at__isnull', False)), _connector='OR'), name='edit_unknown_was_sent'),
+            model_name="edit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "unknown"), _negated=True),
+                    models.Q(("before__isnull", False), ("intended__isnull", False), ("sent_at__isnull", False)),
+                    _connector="OR",
+                ),
+                name="edit_unknown_was_sent",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='edit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', ('applied', 'differs', 'conflict', 'rejected', 'failed', 'skipped', 'cancelled'))), models.Q(models.Q(('status__in', ('applied', 'differs', 'conflict', 'rejected', 'failed', 'skipped', 'cancelled')), _negated=True), ('finished_at__isnull', True)), _connector='OR'), name='edit_ended_has_a_time'),
+            model_name="edit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("finished_at__isnull", False),
+                        (
+                            "status__in",
+                            ("applied", "differs", "conflict", "rejected", "failed", "skipped", "cancelled"),
+                        ),
+                    ),
+                    models.Q(
+                        models.Q(
+                            (
+                                "status__in",
+                                ("applied", "differs", "conflict", "rejected", "failed", "skipped", "cancelled"),
+                            ),
+                            _negated=True,
+                        ),
+                        ("finished_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="edit_ended_has_a_time",
+            ),
         ),
         migrations.AddIndex(
-            model_name='sync',
-            index=models.Index(condition=models.Q(('status__in', ('queued', 'running', 'paused'))), fields=['status', 'id'], name='sync_unfinished'),
+            model_name="sync",
+            index=models.Index(
+                condition=models.Q(("status__in", ("queued", "running", "paused"))),
+                fields=["status", "id"],
+                name="sync_unfinished",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sync',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'paused', 'completed', 'completed_with_errors', 'failed', 'cancelled'])), name='sync_status_is_known'),
+            model_name="sync",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        ["queued", "running", "paused", "completed", "completed_with_errors", "failed", "cancelled"],
+                    )
+                ),
+                name="sync_status_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sync',
-            constraint=models.CheckConstraint(condition=models.Q(('threads_done__lte', models.F('threads_total'))), name='sync_threads_add_up'),
+            model_name="sync",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("threads_done__lte", models.F("threads_total"))), name="sync_threads_add_up"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sync',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ('queued', 'running', 'paused')), ('thread__isnull', True)), fields=('connection', 'kind'), name='sync_one_of_a_kind_at_a_time'),
+            model_name="sync",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ("queued", "running", "paused")), ("thread__isnull", True)),
+                fields=("connection", "kind"),
+                name="sync_one_of_a_kind_at_a_time",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['-created_at', '-id'], name='run_newest'),
+            model_name="run",
+            index=models.Index(fields=["-created_at", "-id"], name="run_newest"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['status', '-created_at', '-id'], name='run_by_status'),
+            model_name="run",
+            index=models.Index(fields=["status", "-created_at", "-id"], name="run_by_status"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['model', '-created_at', '-id'], name='run_by_model'),
+            model_name="run",
+            index=models.Index(fields=["model", "-created_at", "-id"], name="run_by_model"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['assistant_id', '-created_at', '-id'], name='run_by_assistant'),
+            model_name="run",
+            index=models.Index(fields=["assistant_id", "-created_at", "-id"], name="run_by_assistant"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['thread', '-created_at', '-id'], name='run_by_thread'),
+            model_name="run",
+            index=models.Index(fields=["thread", "-created_at", "-id"], name="run_by_thread"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['connection', '-created_at', '-id'], name='run_by_connection'),
+            model_name="run",
+            index=models.Index(fields=["connection", "-created_at", "-id"], name="run_by_connection"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['upstream_id'], name='run_by_upstream_id'),
+            model_name="run",
+            index=models.Index(fields=["upstream_id"], name="run_by_upstream_id"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('refresh_at__isnull', False)), fields=['refresh_at'], name='run_to_refresh'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("refresh_at__isnull", False)), fields=["refresh_at"], name="run_to_refresh"
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status__in', ('queued', 'in_progress', 'cancelling', 'requires_action'))), fields=['thread'], name='run_still_active'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status__in", ("queued", "in_progress", "cancelling", "requires_action"))),
+                fields=["thread"],
+                name="run_still_active",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('missing_since__isnull', False)), fields=['-missing_since'], name='run_missing'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("missing_since__isnull", False)), fields=["-missing_since"], name="run_missing"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(fields=('connection', 'upstream_id'), name='run_once_per_connection'),
+            model_name="run",
+            constraint=models.UniqueConstraint(fields=("connection", "upstream_id"), name="run_once_per_connection"),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('answered_at__gte', models.F('asked_at'))), name='run_answered_after_asked'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("answered_at__gte", models.F("asked_at"))), name="run_answered_after_asked"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('version__gte', 1)), name='run_version_counts_writes'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("version__gte", 1)), name="run_version_counts_writes"
+            ),
         ),
     ]

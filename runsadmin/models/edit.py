@@ -123,6 +123,7 @@ class Edit(models.Model):
 
     created_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True, help_text="When the last POST began.")
+    gap = models.DurationField(null=True, help_text="From the look's answer to the beginning of the POST.")
     finished_at = models.DateTimeField(null=True)
 
     objects = EditQuerySet.as_manager()

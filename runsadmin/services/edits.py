@@ -43,7 +43,7 @@ from runsadmin.upstream.records import RunRecord
 logger = logging.getLogger(__name__)
 
 # A look older than this is repeated before the POST: it bounds the gap in which somebody else's write can be lost.
-LOOK_LASTS = 2.0
+LOOK_LASTS = dt.timedelta(seconds=2)
 # How much longer a claim lasts than the two requests that it is for.
 CLAIM_SLACK = dt.timedelta(seconds=4)
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
@@ -137,6 +137,7 @@ def push(edit: Edit, *, person: bool = False, due: bool = False) -> Edit:
     claim = _claim(edit, due=due)
     if claim is None:
         return _reload(edit)
+    _step(claim, "claimed")
     try:
         _push(claim, person=person)
     except Exception:
@@ -190,10 +191,11 @@ def _push(claim: _Claim, *, person: bool) -> None:
     try:
         # Both places at once: the POST has to follow the look at once.
         connections.wait_for_places(run.connection, 2, person=person)
-        looked = time.monotonic()
         seen = runs.look(run)
     except UpstreamError as error:
         return _look_failed(claim, error)
+    looked = time.monotonic()
+    _step(claim, "looked")
 
     now = seen.answer.value
     if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
@@ -220,24 +222,35 @@ def _push(claim: _Claim, *, person: bool) -> None:
     ).update(before=now.metadata, intended=merge.result, sent_at=began)
     if not may_post:
         return _release(claim)
-    if time.monotonic() - looked > LOOK_LASTS:
-        return _wait(claim, Edit.Waiting.RETRY, "The look took too long to be relied on.", dt.timedelta())
-    _post(claim, merge.result)
+    _step(claim, "intended")
+    _post(claim, merge.result, looked)
 
 
-def _post(claim: _Claim, intended: Metadata) -> None:
+def _post(claim: _Claim, intended: Metadata, looked: float) -> None:
     run = claim.edit.run
     client = connections.client(run.connection)
+    gap = dt.timedelta(seconds=time.monotonic() - looked)
+    if gap > LOOK_LASTS:
+        return _wait(claim, Edit.Waiting.RETRY, "The look was too old to be relied on.", dt.timedelta())
     try:
         seen = runs.see(lambda: client.modify_run(run.thread.upstream_id, run.upstream_id, intended))
     except UpstreamError as error:
+        _step(claim, "answered")
         connections.judge(run.connection, error)
         return _post_failed(claim, error)
+    _step(claim, "answered")
     after = seen.answer.value.metadata
     if after == intended:
-        _end(claim, EditStatus.APPLIED, "", seen, after=after)
+        _end(claim, EditStatus.APPLIED, "", seen, after=after, gap=gap)
     else:
-        _end(claim, EditStatus.DIFFERS, "Upstream answered with other metadata than was sent.", seen, after=after)
+        _end(
+            claim,
+            EditStatus.DIFFERS,
+            "Upstream answered with other metadata than was sent.",
+            seen,
+            after=after,
+            gap=gap,
+        )
 
 
 def _look_failed(claim: _Claim, error: UpstreamError) -> None:
@@ -310,6 +323,7 @@ def _end(
         )
         if seen is not None:  # True whoever holds the claim.
             runs.store_one(claim.edit.run, seen)
+    _step(claim, "stored")
     if not ended:
         logger.warning("Edit %s was claimed by somebody else before its outcome was stored.", claim.edit.pk)
 
@@ -374,6 +388,10 @@ def _give_back(rows: QuerySet[Edit]) -> None:
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 
 
+def _step(claim: _Claim, step: str) -> None:
+    logger.debug("Edit %s: %s.", claim.edit.pk, step, extra={"edit": claim.edit.pk, "step": step})
+
+
 def _told_by(seen: Seen[RunRecord] | None, error: UpstreamError | None) -> dict[str, object]:
     if seen is not None:
         return {"http_status": seen.answer.http_status, "upstream_request_id": seen.answer.request_id}
@@ -404,6 +422,7 @@ def reconcile(edit: Edit) -> Edit:
     free = Edit.objects.filter(Q(claimed_until=None) | Q(claimed_until__lt=now), pk=edit.pk, status=EditStatus.UNKNOWN)
     if free.update(claim_token=token, claimed_until=until):
         claim = _Claim(_reload(edit), token)
+        _step(claim, "reconciling")
         try:
             _reconcile(claim)
         except Exception:
