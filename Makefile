@@ -9,6 +9,8 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 export UV_PYTHON_DOWNLOADS := never
+# As pip does: the certificates that the machine trusts, and not a list of its own.
+export UV_SYSTEM_CERTS ?= 1
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE
 
 run: .env var/static/staticfiles.json

@@ -141,16 +141,31 @@ TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 # REST
 
 REST_FRAMEWORK = {
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "runsadmin.api.access.TokenAuthentication",  # First: a 401 says what it wants.
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["runsadmin.api.access.Allowed"],
+    "DEFAULT_PARSER_CLASSES": ["runsadmin.api.bodies.JSONParser", "runsadmin.api.bodies.MergePatchParser"],
+    "DEFAULT_RENDERER_CLASSES": ["runsadmin.api.bodies.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "runsadmin.api.schema.AutoSchema",
     "EXCEPTION_HANDLER": "runsadmin.api.problems.exception_handler",
+    "URL_FORMAT_OVERRIDE": None,
 }
 REST_KNOX = {"TOKEN_TTL": timedelta(days=90)}
 SPECTACULAR_SETTINGS = {
     "TITLE": "runsadmin",
+    "DESCRIPTION": "Finds the runs of an Assistants API by what they are, and edits their metadata.",
+    "VERSION": "1",
     "OAS_VERSION": "3.1.0",
+    "COMPONENT_SPLIT_PATCH": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "EditStatus": "runsadmin.models.edit.EditStatus.choices",
+        "SyncStatus": "runsadmin.models.sync.SyncStatus.choices",
+    },
 }
 
 # Logging: to stderr, where whatever runs the process collects it.
@@ -210,4 +225,4 @@ RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1
 # What `make run` signs in with, and where its sandbox listens.
 RUNSADMIN_DEMO_PASSWORD = env.text("RUNSADMIN_DEMO_PASSWORD", "")
 RUNSADMIN_DEMO_TOKEN = env.text("RUNSADMIN_DEMO_TOKEN", "")
-SANDBOX_PORT = env.integer("SANDBOX_PORT", 8001, least=1)
+SANDBOX_PORT = env.integer("SANDBOX_PORT", 8001)
