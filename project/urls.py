@@ -1,9 +1,13 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
-    # path("api/v1/", include("runsadmin.api.urls")),
+    path("api/v1/", include("runsadmin.api.urls")),
 ]
+
+# Under /api/ they are told as problem details; anywhere else they are Django's own.
+handler400 = "runsadmin.api.problems.bad_request"
+handler500 = "runsadmin.api.problems.server_error"

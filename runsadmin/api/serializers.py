@@ -1,0 +1,382 @@
+"""What the API takes and gives. Input is strict: an unknown name or another type is an error, never ignored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from runsadmin import conf
+from runsadmin.api.addresses import Addresses
+from runsadmin.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
+from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, MetadataPatch
+from runsadmin.models import Edit, Sync, SyncError, Thread
+from runsadmin.services import edits
+
+MAX_THREADS_AT_ONCE = 10_000
+
+# --- Fields
+
+
+class Text(serializers.CharField):
+    """A string, and only that: a number is no text, and spaces are not for us to take away."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False} | options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class ConnectionField(Text):
+    """The name of a configured connection. Raises UnknownConnection, which names them all."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return conf.connection(super().to_internal_value(data)).alias
+
+
+@extend_schema_field(
+    {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": ["string", "null"], "maxLength": MAX_VALUE_LENGTH},
+        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_LENGTH},
+        "examples": [{"team": "search", "old": None}],
+    }
+)
+class MetadataPatchField(serializers.Field[MetadataPatch, Any, Any, Any]):
+    """A JSON merge patch over the metadata. Raises InvalidMetadata, which tells every mistake."""
+
+    def to_internal_value(self, data: Any) -> MetadataPatch:
+        return MetadataPatch.parse(data)
+
+
+@extend_schema_field({"type": ["object", "null"], "additionalProperties": True, "examples": [{"team": "ads"}]})
+class BaseField(serializers.Field[Metadata, Any, Any, Any]):
+    """The metadata that somebody saw, as a Run showed it. Null and an empty map are the same."""
+
+    def to_internal_value(self, data: Any) -> Metadata:
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError("This is the map of metadata that you saw: an object.", code="invalid")
+        return Metadata(data)
+
+
+# --- Requests
+
+
+class Strict(serializers.Serializer[Any]):
+    """Names that it does not know are an error that lists those it does."""
+
+    what = "field"
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and (unknown := [str(name) for name in data if name not in self.fields]):
+            known = f"Known are: {', '.join(self.fields)}." if self.fields else "None is known here."
+            raise serializers.ValidationError(
+                {name[:100]: [f"There is no such {self.what}. {known}"] for name in unknown},
+                code=f"unknown_{self.what}",
+            )
+        return super().to_internal_value(data)
+
+
+class Query(Strict):
+    what = "parameter"
+
+
+class PageQuery(Query):
+    cursor = Text(required=False, help_text="A place in the list: taken from `next` or `previous`, never made up.")
+    page_size = serializers.IntegerField(default=PAGE_SIZE, min_value=1, max_value=MAX_PAGE_SIZE)
+
+
+class ConnectionQuery(Query):
+    connection = ConnectionField(
+        required=False, help_text="Which connection is meant, where two of them have the same id."
+    )
+
+
+class RunsQuery(PageQuery):
+    connection = ConnectionField(required=False)
+    status = Text(required=False, max_length=64, help_text="As upstream gives it: no list of statuses is closed.")
+    model = Text(required=False, max_length=256)
+    assistant_id = Text(required=False, max_length=128)
+    thread_id = Text(required=False, max_length=128)
+    created_after = serializers.DateTimeField(required=False, help_text="At this time or later; UTC unless it says.")
+    created_before = serializers.DateTimeField(required=False, help_text="Before this time; UTC unless it says.")
+
+
+class EditsQuery(PageQuery):
+    connection = ConnectionField(required=False)
+    run = Text(required=False, max_length=128, help_text="The id of a run.")
+    actor = Text(required=False, max_length=150, help_text="The name of an account.")
+    status = serializers.ChoiceField(Edit.Status.choices, required=False)
+
+
+class ThreadsQuery(PageQuery):
+    connection = ConnectionField(required=False)
+    tracked = serializers.BooleanField(default=True, help_text="false: those that are no longer tracked.")
+
+
+class SyncsQuery(PageQuery):
+    connection = ConnectionField(required=False)
+    kind = serializers.ChoiceField(Sync.Kind.choices, required=False)
+    status = serializers.ChoiceField(Sync.Status.choices, required=False)
+
+
+class NoBody(Strict):
+    pass
+
+
+class RunChange(Strict):
+    metadata = MetadataPatchField(
+        allow_null=True, help_text="Pairs to set; null removes a key. Null for the whole clears the metadata."
+    )
+    base = BaseField(
+        required=False,
+        allow_null=True,
+        help_text="The metadata that you saw. A key of yours that somebody else changed since is then a conflict.",
+    )
+    reason = Text(required=False, allow_blank=True, max_length=500)
+
+
+class Reason(Strict):
+    reason = Text(required=False, allow_blank=True, max_length=500)
+
+
+class Resolution(Strict):
+    metadata = MetadataPatchField(help_text="What is to be, now that theirs is known: null removes a key.")
+    reason = Text(required=False, allow_blank=True, max_length=500)
+
+
+class NewThreads(Strict):
+    connection = ConnectionField(required=False, help_text="May be left out where only one is configured.")
+    thread_id = Text(required=False)
+    thread_ids = serializers.ListField(child=Text(), required=False, min_length=1, max_length=MAX_THREADS_AT_ONCE)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("thread_id" in attrs) == ("thread_ids" in attrs):
+            raise serializers.ValidationError("Give either `thread_id` or `thread_ids`.", code="required")
+        return attrs
+
+
+class NewSync(Strict):
+    connection = ConnectionField(required=False, help_text="May be left out where only one is configured.")
+    kind = serializers.ChoiceField(Sync.Kind.choices, default=Sync.Kind.INCREMENTAL)
+    thread_id = Text(required=False, help_text="Reads this thread alone.")
+
+
+# --- Answers
+
+
+class EditBriefSerializer(serializers.ModelSerializer[Edit]):
+    """An edit as it stands beside a run."""
+
+    url = serializers.HyperlinkedIdentityField("api:edit")
+
+    class Meta:
+        model = Edit
+        fields = ["id", "status", "detail", "upstream_request_id", "url"]
+        read_only_fields = fields
+
+
+class MirrorSerializer(serializers.Serializer[Any]):
+    connection = serializers.CharField()
+    as_of = serializers.DateTimeField(help_text="When upstream was last known to say this.")
+    missing_since = serializers.DateTimeField(allow_null=True, help_text="Since when upstream no longer has it.")
+    url = serializers.URLField()
+    edit = EditBriefSerializer(allow_null=True, help_text="The latest edit; after a PATCH, the one that it made.")
+
+
+def _upstream(**options: Any) -> serializers.JSONField:
+    return serializers.JSONField(allow_null=True, **options)
+
+
+def _time() -> serializers.IntegerField:
+    return serializers.IntegerField(allow_null=True, help_text="Unix seconds.")
+
+
+class RunSerializer(serializers.Serializer[Any]):
+    """The Run in the API's own shape: whatever else the server sends is there as well.
+
+    Only for the schema: runs are made from the stored answer itself (see shapes.py).
+    """
+
+    id = serializers.CharField()
+    object = _upstream(help_text="`thread.run`")
+    created_at = serializers.IntegerField(help_text="Unix seconds.")
+    thread_id = _upstream()
+    assistant_id = _upstream()
+    status = _upstream()
+    required_action = _upstream()
+    last_error = _upstream()
+    expires_at = _time()
+    started_at = _time()
+    cancelled_at = _time()
+    failed_at = _time()
+    completed_at = _time()
+    incomplete_details = _upstream()
+    model = _upstream()
+    instructions = _upstream()
+    tools = _upstream()
+    metadata = _upstream(help_text="At most 16 pairs of strings; some servers keep other things.")
+    usage = _upstream()
+    temperature = _upstream()
+    top_p = _upstream()
+    max_prompt_tokens = _upstream()
+    max_completion_tokens = _upstream()
+    truncation_strategy = _upstream()
+    tool_choice = _upstream()
+    parallel_tool_calls = _upstream()
+    response_format = _upstream()
+    mirror = MirrorSerializer()
+
+
+class _Map(serializers.DictField):
+    """A map of metadata as it is kept."""
+
+    def to_representation(self, value: Mapping[Any, Any]) -> dict[Any, Any]:
+        return dict(value)
+
+
+class _PatchMap(_Map):
+    def to_representation(self, value: Any) -> dict[Any, Any]:
+        patch: MetadataPatch = value
+        return patch.as_merge_patch()
+
+
+class ConflictSerializer(serializers.Serializer[Any]):
+    """One key in conflict. Null means that the key is absent."""
+
+    key = serializers.CharField()
+    base = serializers.JSONField(allow_null=True, help_text="What it was when you looked.")
+    theirs = serializers.JSONField(allow_null=True, help_text="What somebody else made of it.")
+    ours = serializers.JSONField(allow_null=True, help_text="What you want.")
+
+
+class EditSerializer(serializers.ModelSerializer[Edit]):
+    run = serializers.CharField(source="run.upstream_id")
+    connection = serializers.CharField(source="run.connection")
+    actor = serializers.CharField(source="actor.username")
+    base = _Map(allow_null=True)
+    patch = _PatchMap(help_text="What was asked for, as a merge patch.")
+    before = _Map(allow_null=True)
+    intended = _Map(allow_null=True)
+    after = _Map(allow_null=True)
+    conflicts = serializers.SerializerMethodField()
+    http_status = serializers.IntegerField(allow_null=True)
+    url = serializers.HyperlinkedIdentityField("api:edit")
+
+    class Meta:
+        model = Edit
+        fields = [
+            "id", "url", "connection", "run", "actor", "door", "reason", "status", "waiting", "detail", "base", "patch",
+            "before", "intended", "after", "conflicts", "upstream_request_id", "http_status", "request_id", "attempts",
+            "next_attempt_at", "undoes", "resolves", "created_at", "sent_at", "finished_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(ConflictSerializer(many=True))
+    def get_conflicts(self, edit: Edit) -> list[dict[str, Any]]:
+        return [vars(conflict) for conflict in edits.conflicts(edit)]
+
+
+class ThreadSerializer(serializers.ModelSerializer[Thread]):
+    thread_id = serializers.CharField(source="upstream_id")
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Thread
+        fields = [
+            "thread_id", "url", "connection", "tracked", "created_at", "checked_at", "fully_checked_at",
+            "missing_since",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_url(self, thread: Thread) -> str:
+        return Addresses(self.context["request"]).thread(thread)
+
+
+class TrackedSerializer(serializers.Serializer[Any]):
+    thread_id = serializers.CharField()
+    outcome = serializers.ChoiceField(["added", "already", "invalid"])
+    url = serializers.URLField(allow_null=True)
+
+
+class TrackedThreads(serializers.Serializer[Any]):
+    connection = serializers.CharField()
+    results = TrackedSerializer(many=True)
+
+
+class SyncErrorSerializer(serializers.ModelSerializer[SyncError]):
+    thread_id = serializers.CharField(source="thread.upstream_id", default=None, allow_null=True)
+
+    class Meta:
+        model = SyncError
+        fields = ["thread_id", "run_id", "message", "created_at"]
+        read_only_fields = fields
+
+
+class SyncSerializer(serializers.ModelSerializer[Sync]):
+    thread_id = serializers.CharField(source="thread.upstream_id", default=None, allow_null=True)
+    actor = serializers.CharField(source="actor.username", default=None, allow_null=True)
+    url = serializers.HyperlinkedIdentityField("api:sync")
+
+    class Meta:
+        model = Sync
+        fields = [
+            "id", "url", "connection", "kind", "thread_id", "actor", "status", "detail", "threads_total",
+            "threads_done", "pages", "runs_seen", "runs_created", "runs_updated", "errors_count", "created_at",
+            "started_at", "finished_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class SyncDetailSerializer(SyncSerializer):
+    """A pass with the first hundred of its errors."""
+
+    errors = serializers.SerializerMethodField()  # type: ignore[assignment]
+
+    class Meta(SyncSerializer.Meta):
+        fields = [*SyncSerializer.Meta.fields, "errors"]
+        read_only_fields = fields
+
+    @extend_schema_field(SyncErrorSerializer(many=True))
+    def get_errors(self, sync: Sync) -> Any:
+        return SyncErrorSerializer(sync.errors.select_related("thread").order_by("pk")[:100], many=True).data
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """One mistake: `field` is the parameter or the field of the body, `key` the key of the metadata."""
+
+    field = serializers.CharField(allow_null=True)
+    key = serializers.CharField(allow_null=True)
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """Problem details (RFC 9457)."""
+
+    type = serializers.CharField(help_text="Stays the same for the same kind of problem: docs/rest-api.md lists them.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField(help_text="What happened, and what to do.")
+    errors = ErrorSerializer(many=True, required=False)  # type: ignore[assignment]
+    conflicts = ConflictSerializer(many=True, required=False)
+    edit = EditSerializer(required=False)
+
+
+def page_shape(of: type[serializers.BaseSerializer[Any]], name: str) -> type[serializers.Serializer[Any]]:
+    """The shape of a page of these, for the schema."""
+    fields = {
+        "results": of(many=True),
+        "next": serializers.URLField(allow_null=True),
+        "previous": serializers.URLField(allow_null=True),
+    }
+    return type(name, (serializers.Serializer,), fields)
+
+
+RunPage = page_shape(RunSerializer, "RunPage")
+EditPage = page_shape(EditSerializer, "EditPage")
+ThreadPage = page_shape(ThreadSerializer, "ThreadPage")
+SyncPage = page_shape(SyncSerializer, "SyncPage")

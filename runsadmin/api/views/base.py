@@ -1,0 +1,49 @@
+"""The rules that hold for every call: who may, which parameters there are, and what a body may hold."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import User
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from runsadmin.api.serializers import Query, Strict
+from runsadmin.services.permissions import Action
+
+
+class View(APIView):
+    """`actions` says what each method takes (see services.permissions), `queries` which parameters it knows."""
+
+    http_method_names = ["get", "head", "post", "patch", "delete"]
+    actions: ClassVar[Mapping[str, Action]] = {}
+    queries: ClassVar[Mapping[str, type[Query]]] = {}
+    query: dict[str, Any]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method in self.allowed_methods:  # Any other is refused, whatever the parameters.
+            method = "GET" if request.method == "HEAD" else request.method
+            self.query = read_query(request, self.queries.get(method, Query))
+
+    @property
+    def user(self) -> User:
+        assert isinstance(self.request.user, User)  # Allowed has seen to it.
+        return self.request.user
+
+    def body[S: Strict](self, serializer: type[S]) -> dict[str, Any]:
+        return _validated(serializer(data=self.request.data))
+
+
+def read_query(request: Request, serializer: type[Query]) -> dict[str, Any]:
+    """The parameters of the address, checked. One that is given twice is a mistake: which one is meant?"""
+    if twice := [name for name, values in request.query_params.lists() if len(values) > 1]:
+        raise ValidationError({name[:100]: ["This parameter is given twice."] for name in twice}, code="given_twice")
+    return _validated(serializer(data=request.query_params.dict()))
+
+
+def _validated(serializer: Serializer[Any]) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    data: dict[str, Any] = serializer.validated_data
+    return data

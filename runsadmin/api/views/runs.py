@@ -1,0 +1,185 @@
+"""Runs: found, read, edited and read anew."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.http import parse_etags
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from runsadmin import conf
+from runsadmin.api import schema
+from runsadmin.api.addresses import Addresses
+from runsadmin.api.lookup import find
+from runsadmin.api.outcomes import is_done
+from runsadmin.api.pagination import BY_TIME, page_of
+from runsadmin.api.problems import ProblemType, Refused
+from runsadmin.api.serializers import ConnectionQuery, NoBody, RunChange, RunPage, RunSerializer, RunsQuery
+from runsadmin.api.shapes import COLUMNS, run_shape, run_shapes
+from runsadmin.api.views.base import View
+from runsadmin.errors import NotFound, StaleVersion
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import Edit, Run, Thread
+from runsadmin.services import edits, idempotency, runs
+from runsadmin.services.permissions import Action
+
+
+class Runs(View):
+    actions = {"GET": Action.VIEW_RUNS}
+    queries = {"GET": RunsQuery}
+
+    @extend_schema(operation_id="list_runs", responses=RunPage)
+    def get(self, request: Request) -> Response:
+        """The mirrored runs, newest first."""
+        rows = _filtered(Run.objects.select_related("thread").only(*COLUMNS), self.query)
+        page = page_of(rows, order=BY_TIME, query=self.query, request=request)
+        return Response(page.answer(run_shapes(page.rows, Addresses(request))))
+
+
+def _filtered(rows: QuerySet[Run], query: dict[str, Any]) -> QuerySet[Run]:
+    conditions = {
+        "connection": "connection",
+        "status": "status",
+        "model": "model",
+        "assistant_id": "assistant_id",
+        "created_after": "created_at__gte",
+        "created_before": "created_at__lt",
+    }
+    rows = rows.filter(**{lookup: query[name] for name, lookup in conditions.items() if name in query})
+    if "thread_id" in query:
+        # Its keys first: then the index on thread and time serves the page.
+        threads = Thread.objects.filter(connection__in=conf.connections(), upstream_id=query["thread_id"])
+        rows = rows.filter(thread__in=list(threads.values_list("pk", flat=True)))
+    return rows
+
+
+class OneRun(View):
+    actions = {"GET": Action.VIEW_RUNS, "PATCH": Action.EDIT_METADATA}
+    queries = {"GET": ConnectionQuery, "PATCH": ConnectionQuery}
+
+    @extend_schema(
+        operation_id="retrieve_run",
+        parameters=[schema.IF_NONE_MATCH, schema.ETAG],
+        responses={200: RunSerializer, 304: schema.NOT_MODIFIED, **schema.problems(404, 409)},
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        """One run, by the id that upstream gave it. The `ETag` changes only when the mirror's row is written."""
+        run = find_run(run_id, self.query)
+        known = [etag.removeprefix("W/") for etag in parse_etags(request.headers.get("If-None-Match", ""))]
+        if run.etag in known or known == ["*"]:
+            return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": run.etag})
+        return told(run, request)
+
+    @extend_schema(
+        operation_id="edit_run",
+        parameters=[schema.IF_MATCH, schema.IDEMPOTENCY_KEY, schema.ETAG, schema.LOCATION],
+        request={"application/json": RunChange, "application/merge-patch+json": RunChange},
+        responses={200: RunSerializer, 202: RunSerializer, **schema.problems(404, 409, 412, 422, 424)},
+    )
+    def patch(self, request: Request, run_id: str) -> Response:
+        """Edits the metadata, upstream and here.
+
+        The edit is recorded, then sent; this call waits for the outcome a few seconds. 200: upstream holds what the
+        answer shows. 202: it goes on in the background, and `Location` is the edit to ask about.
+        """
+        change = self.body(RunChange)
+        run = find_run(run_id, self.query)
+        is_new = False
+
+        def record() -> Edit:
+            nonlocal is_new
+            base = _base(run, change, request.headers.get("If-Match"))
+            patch = change["metadata"]
+            if patch is None:  # Cleared is what is seen: a key that nobody here has seen survives.
+                base = run.metadata if base is None else base
+                patch = MetadataPatch(remove=frozenset(base))
+            edit = edits.record(
+                run=run, patch=patch, actor=self.user, door=Edit.Door.API, base=base, reason=change.get("reason", "")
+            )
+            is_new = True
+            return edit
+
+        key = _idempotency_key(request)
+        if key is None:
+            edit = record()
+        else:
+            edit = idempotency.once(user=self.user, endpoint=f"run {run.pk}", key=key, body=request.body, record=record)
+        if is_new:  # The same request again only asks what became of the first.
+            edit = edits.push_within(edit)
+        done = is_done(edit, request)
+        run = Run.objects.select_related("thread").get(pk=run.pk)
+        if done:
+            return told(run, request, edit)
+        return told(
+            run, request, edit, status=status.HTTP_202_ACCEPTED, headers={"Location": Addresses(request).edit(edit)}
+        )
+
+
+class RefreshRun(View):
+    actions = {"POST": Action.EDIT_METADATA}
+    queries = {"POST": ConnectionQuery}
+
+    @extend_schema(
+        operation_id="refresh_run",
+        parameters=[schema.ETAG],
+        request=None,
+        responses={200: RunSerializer, **schema.problems(404, 409, 410, 422, 424)},
+    )
+    def post(self, request: Request, run_id: str) -> Response:
+        """Reads one run anew from upstream."""
+        self.body(NoBody)
+        run = find_run(run_id, self.query)
+        try:
+            run = runs.refresh(run=run, actor=self.user)
+        except NotFound as error:
+            run.refresh_from_db()
+            if run.missing_since is None:  # It is not this run: everything answers 404.
+                raise
+            raise Refused(
+                ProblemType.RUN_GONE, f"The mirror keeps what it knows of it. Upstream said: {error}"
+            ) from error
+        return told(run, request)
+
+
+def find_run(run_id: str, query: dict[str, Any]) -> Run:
+    return find(Run.objects.select_related("thread"), run_id, query)
+
+
+def told(run: Run, request: Request, edit: Edit | None = None, **options: Any) -> Response:
+    """The run as it is here, with this edit beside it, or else its latest one."""
+    addresses = Addresses(request)
+    shape = run_shapes([run], addresses)[0] if edit is None else run_shape(run, edit, addresses)
+    response = Response(shape, **options)
+    response["ETag"] = run.etag
+    return response
+
+
+def _base(run: Run, change: dict[str, Any], if_match: str | None) -> Metadata | None:
+    """What the actor saw: the `base` that is given, or else the version that `If-Match` names. None when neither is.
+
+    Raises StaleVersion, also when there is a base: who sends both means both.
+    """
+    version = None
+    if if_match is not None:
+        known = parse_etags(if_match)
+        if run.etag in known:
+            version = run.metadata
+        elif known != ["*"]:
+            raise StaleVersion(
+                "The run was written since you read it, so nothing was changed. Read it again, and send its new ETag."
+            )
+    if "base" in change:
+        return Metadata() if change["base"] is None else change["base"]
+    return version
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
+        raise ValidationError(
+            {"Idempotency-Key": "A key has 1 to 200 printable ASCII characters; a UUID is a good one."}, code="invalid"
+        )
+    return key
