@@ -93,7 +93,7 @@ def test_each_connection_has_settings_of_its_own() -> None:
         RUNSADMIN_UPSTREAM_EU_URL="https://eu.example/openai/v1/",
         RUNSADMIN_UPSTREAM_EU_AUTH="azure-identity",
     )
-    assert started.stdout.split() == [str(ROOT / "var" / "db.sqlite3"), "eu"]
+    assert started.stdout == f"{ROOT / 'var' / 'db.sqlite3'} eu\n"
 
 
 def test_a_relative_database_file_lies_in_the_project() -> None:
