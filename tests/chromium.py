@@ -43,17 +43,21 @@ def environment() -> dict[str, str]:
 
 
 def get() -> None:
-    """Unpacks the npm package into var/chromium, or installs the distribution's as root; neither may be possible."""
+    """Unpacks the npm package into var/chromium, or else installs the distribution's as root. Both may fail."""
     if shutil.which("npm") and platform.machine() == "x86_64":
         _unpack_package()
-    elif shutil.which("apt-get") and os.geteuid() == 0:
-        subprocess.run(["apt-get", "update", "-q"], check=True)
-        subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", "chromium"], check=True)
+    if find() is None and shutil.which("apt-get") and os.geteuid() == 0:
+        subprocess.run(["apt-get", "update", "-q"], check=False)
+        subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", "chromium"], check=False)
 
 
 def _unpack_package() -> None:
     with tempfile.TemporaryDirectory(dir=OWN.parent, prefix="chromium-") as folder:
-        subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        packed = subprocess.run(
+            ["npm", "pack", "--silent", PACKAGE], cwd=folder, check=False, stdout=subprocess.DEVNULL
+        )
+        if packed.returncode:
+            return
         [archive] = Path(folder).glob("*.tgz")
         if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != SHA512:
             raise SystemExit(f"The package {PACKAGE} is not the one that this project knows: its checksum differs.")
