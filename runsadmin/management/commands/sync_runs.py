@@ -1,0 +1,87 @@
+"""`manage.py sync_runs`: reads runs into the mirror, here and now. No worker is needed."""
+
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import CommandParser
+from tqdm import tqdm
+
+from runsadmin import conf
+from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor
+from runsadmin.models import Sync, SyncStatus, Thread
+from runsadmin.models.sync import UNFINISHED
+from runsadmin.services import syncs
+
+ERRORS_SHOWN = 20
+
+
+class Command(SpeakingCommand):
+    help = (
+        "Reads the runs of the tracked threads into the mirror: those that are new and those that were still active, "
+        "or all with --full. A pass of the same kind that is queued or under way is gone on with."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--connection", metavar="ALIAS", help="Default: every one that is configured.")
+        parser.add_argument(
+            "--full", action="store_true", help="Reads all: changes on ended runs are seen no other way."
+        )
+        parser.add_argument("--thread", metavar="ID", help="Reads this thread alone.")
+        add_actor(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        aliases = list(conf.connections()) if options["connection"] is None else [options["connection"]]
+        kind = Sync.Kind.FULL if options["full"] else Sync.Kind.INCREMENTAL
+        actor = None if options["actor"] is None else actor_of(options["actor"])
+        if options["thread"] is None:
+            passes = [syncs.start(connection=alias, kind=kind, actor=actor) for alias in aliases]
+        else:
+            threads = Thread.objects.filter(connection__in=aliases, upstream_id=options["thread"])
+            if not threads:
+                self.give_up(f"The thread {options['thread']!r} is not known here: track it first.")
+            passes = [syncs.start(connection=t.connection, kind=kind, actor=actor, thread=t) for t in threads]
+        for sync in passes:
+            self._finish(sync)
+
+    def _finish(self, sync: Sync) -> None:
+        """Goes on until the pass has ended, or waits for something that only a person can mend."""
+        with tqdm(
+            desc=sync.connection,
+            total=sync.threads_total,
+            unit=" threads",
+            disable=self.speaks_json or not sys.stderr.isatty(),
+        ) as bar:
+            while sync.status in UNFINISHED:
+                before = sync
+                sync = syncs.run(sync, until=time.monotonic() + 0.5)
+                bar.total = sync.threads_total
+                bar.set_postfix(runs=sync.runs_seen, refresh=False)
+                bar.update(sync.threads_done - bar.n)
+                if sync.claim_token is not None:  # Another process is at it: it is watched.
+                    time.sleep(0.5)
+                elif sync.status == SyncStatus.PAUSED or (sync.detail and sync.pages == before.pages):
+                    break
+        self._tell(sync)
+
+    def _tell(self, sync: Sync) -> None:
+        for error in sync.errors.select_related("thread").order_by("pk")[:ERRORS_SHOWN]:
+            where = "" if error.thread is None else f"{error.thread.upstream_id}: "
+            self.stderr.write(f"{where}{error.message}")
+        if sync.errors_count > ERRORS_SHOWN:
+            self.stderr.write(f"… and {sync.errors_count - ERRORS_SHOWN} more: see sync {sync.pk}.")
+        words = (
+            f"{sync.connection}: {sync.get_status_display().lower()}. {sync.threads_done} of {sync.threads_total} "
+            f"threads, {sync.runs_seen} runs read, {sync.runs_created} new, {sync.runs_updated} changed, "
+            f"{sync.errors_count} errors."
+        )
+        told = (
+            "id", "connection", "kind", "status", "detail", "threads_total", "threads_done", "runs_seen",
+            "runs_created", "runs_updated", "errors_count",
+        )  # fmt: skip
+        self.say(
+            f"{words} {sync.detail}".strip(),
+            is_fine=sync.status == SyncStatus.COMPLETED,
+            **{name: getattr(sync, name) for name in told},
+        )

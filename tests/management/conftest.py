@@ -1,0 +1,42 @@
+"""Commands as a shell sees them: what they print, what they complain about, and how they end."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from django.core.management import CommandError, call_command
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[Any]:
+        """What --json printed."""
+        return [orjson.loads(line) for line in self.out.splitlines()]
+
+
+type Manage = Callable[..., Said]
+
+
+@pytest.fixture
+def manage() -> Manage:
+    """Runs `manage.py …` in this process."""
+
+    def manage(*arguments: str) -> Said:
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        try:
+            call_command(*arguments, stdout=out, stderr=err)
+        except CommandError as error:  # manage.py prints it and ends with its code.
+            err.write(f"{error}\n")
+            code = error.returncode
+        return Said(code, out.getvalue(), err.getvalue())
+
+    return manage

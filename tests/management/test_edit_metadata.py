@@ -1,0 +1,230 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.models import Edit, Run
+from tests.management.conftest import Manage
+from tests.sandbox_client import Sandbox
+
+UNSTORABLE = "holds a character that cannot be stored (U+0000 or a lone surrogate)."
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_named_runs_are_edited_upstream_in_the_mirror_and_in_the_log(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    for name in "ab":
+        mirrored(id=f"run_{name}", metadata={"team": "blue", "old": "x", "kept": name})
+
+    said = manage(
+        "edit_metadata",
+        "run_a",
+        "run_b",
+        "--set",
+        "team=red",
+        "--remove",
+        "old",
+        "--reason",
+        "moved",
+        "--actor",
+        "alice",
+    )
+
+    assert said.code == 0, said.err
+    assert said.out.splitlines() == ["run_a: applied.", "run_b: applied."]
+    for name in "ab":
+        assert sandbox.metadata(f"run_{name}") == {"team": "red", "kept": name}
+        assert Run.objects.get(upstream_id=f"run_{name}").metadata == {"team": "red", "kept": name}
+    assert set(Edit.objects.values_list("actor__username", "door", "reason")) == {("alice", "command", "moved")}
+    assert all(Edit.objects.values_list("upstream_request_id", flat=True))
+
+
+def test_it_speaks_json(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
+    mirrored(id="run_a")
+
+    said = manage("edit_metadata", "run_a", "run_x", "--set", "team=red", "--actor", "alice", "--json")
+
+    assert said.code == 1
+    unknown, edited = said.objects
+    assert unknown == {
+        "run": "run_x",
+        "connection": None,
+        "edit": None,
+        "status": None,
+        "detail": "no such run is mirrored here, so nothing was done for it.",
+    }
+    edit = Edit.objects.get()
+    assert edited == {
+        "run": "run_a",
+        "connection": "default",
+        "edit": edit.pk,
+        "status": "applied",
+        "detail": "",
+        "upstream_request_id": edit.upstream_request_id,
+    }
+
+
+def test_unknown_runs_are_told_one_by_one_and_nothing_is_done_for_them(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a")
+
+    said = manage("edit_metadata", "run_x", "run_a", "run_y", "--set", "team=red", "--actor", "alice")
+
+    assert said.code == 1
+    assert said.err.splitlines()[:2] == [
+        "run_x: no such run is mirrored here, so nothing was done for it.",
+        "run_y: no such run is mirrored here, so nothing was done for it.",
+    ]
+    assert said.out == "run_a: applied.\n"
+    assert sandbox.metadata("run_a") == {"team": "red"}
+    assert Edit.objects.count() == 1
+
+
+def test_an_edit_that_upstream_refuses_is_told_and_ends_in_failure(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a")
+    sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
+
+    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+
+    assert said.code == 1
+    assert said.err.splitlines()[0] == "run_a: rejected. Not today."
+
+
+def test_a_lost_answer_is_looked_up_without_a_worker(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a")
+    sandbox.fault("lose", method="POST")
+
+    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+
+    assert said.code == 0, said.err
+    assert sandbox.metadata("run_a") == {"team": "red"}
+    assert len(sandbox.posts("run_a")) == 1
+
+
+def test_a_busy_server_is_tried_again_without_a_worker(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a")
+    sandbox.fault("status", status=503, method="GET")
+
+    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+
+    assert said.code == 0, said.err
+    assert sandbox.metadata("run_a") == {"team": "red"}
+
+
+def test_what_is_not_settled_in_time_is_left_to_the_background_and_told(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a", status="in_progress")
+
+    said = manage("edit_metadata", "run_a", "--set", "team=red", "--wait", "0", "--actor", "alice")
+
+    assert said.code == 1
+    assert said.err.startswith("run_a: pending. Cannot update run with status 'in_progress'.")
+    assert Edit.objects.get().status == Edit.Status.PENDING
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--set", "=x"], "A key cannot be empty."),
+        (["--set", "team"], "'team' is no pair: write --set KEY=VALUE."),
+        (["--set", "a=1", "--set", "a=2"], "The key 'a' is set twice."),
+        (["--set", "k" * 65 + "=v"], f"The key '{'k' * 64}…' has 65 characters; at most 64 are allowed."),
+        (["--set", "k=" + "v" * 513], "The value of 'k' has 513 characters; at most 512 are allowed."),
+        ([f"--set=k{n}=v" for n in range(17)], "This would leave 17 pairs; a run has at most 16."),
+        (["--set", "k=\0"], "The value of 'k' holds a character that cannot be stored (U+0000 or a lone surrogate)."),
+        (
+            ["--set", "k=\udcff"],
+            "The value of 'k' holds a character that cannot be stored (U+0000 or a lone surrogate).",
+        ),
+    ],
+)
+def test_metadata_over_a_limit_is_one_clear_line_and_no_edit(
+    arguments: list[str], complaint: str, sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a")
+    sandbox.clear_log()
+
+    said = manage("edit_metadata", "run_a", *arguments, "--actor", "alice")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines() == [complaint, "Nothing was changed."]
+    assert not Edit.objects.exists()
+    assert sandbox.log() == []
+
+
+def test_a_seventeenth_pair_is_told_for_the_run_that_has_sixteen(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_full", metadata={f"k{n}": "v" for n in range(16)})
+    mirrored(id="run_b")
+    sandbox.clear_log()
+
+    said = manage("edit_metadata", "run_full", "run_b", "--set", "team=red", "--actor", "alice")
+
+    assert said.code == 1
+    assert said.err.splitlines()[0] == "run_full: This would leave 17 pairs; a run has at most 16."
+    assert said.out == "run_b: applied.\n"
+    assert sandbox.posts("run_full") == []
+
+
+def test_who_may_only_look_edits_nothing(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, carol: User
+) -> None:
+    mirrored(id="run_a")
+    sandbox.clear_log()
+
+    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "carol")
+
+    assert said.code == 1
+    assert "The account 'carol' may not edit metadata" in said.err
+    assert not Edit.objects.exists()
+    assert sandbox.log() == []
+
+
+def test_without_a_name_it_is_the_only_superuser_s_work(
+    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, make_user: Callable[..., User]
+) -> None:
+    mirrored(id="run_a")
+    assert "--actor USER" in manage("edit_metadata", "run_a", "--set", "team=red").err
+
+    make_user(username="root", is_superuser=True)
+    assert manage("edit_metadata", "run_a", "--set", "team=red").code == 0
+    assert Edit.objects.get().actor.username == "root"
+
+    make_user(username="other", is_superuser=True)
+    assert "--actor USER" in manage("edit_metadata", "run_a", "--set", "team=blue").err
+
+
+def test_a_run_of_two_connections_has_to_be_told_apart(
+    sandbox: Sandbox, mirrored: Callable[..., Run], connect: Any, manage: Manage, alice: User
+) -> None:
+    run = mirrored(id="run_a")
+    connect("eu")
+    thread = run.thread
+    thread.pk, thread.connection = None, "eu"
+    thread.save()
+    run.pk, run.connection, run.thread = None, "eu", thread
+    run.raw = json.dumps(run.answer)
+    run.save()
+
+    arguments = ("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+    said = manage(*arguments)
+    assert said.code == 1
+    assert said.err.startswith("run_a: several connections have this run: name one with --connection (default, eu).")
+    assert not Edit.objects.exists()
+
+    assert manage(*arguments, "--connection", "eu").code == 0
+    assert Edit.objects.get().run.connection == "eu"
+    assert "There is no connection 'us'." in manage(*arguments, "--connection", "us").err

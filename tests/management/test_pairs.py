@@ -1,0 +1,43 @@
+import pytest
+
+from runsadmin.errors import InvalidMetadata
+from runsadmin.management import pairs
+from runsadmin.metadata import MetadataPatch
+
+
+def problems_of(to_set: list[str], to_remove: list[str] | None = None) -> list[tuple[str | None, str]]:
+    with pytest.raises(InvalidMetadata) as caught:
+        pairs.parse(to_set, to_remove or [])
+    return [(problem.key, problem.code) for problem in caught.value.problems]
+
+
+def test_the_first_equals_sign_splits() -> None:
+    assert pairs.parse(["query=a=b", "empty="], ["old", "old"]) == MetadataPatch(
+        {"query": "a=b", "empty": ""}, frozenset({"old"})
+    )
+
+
+def test_spaces_and_signs_belong_to_key_and_value() -> None:
+    assert pairs.parse([" cost center = R&D "], []).set == {" cost center ": " R&D "}
+
+
+def test_what_has_no_equals_sign_is_no_pair() -> None:
+    assert problems_of(["team"]) == [("team", "no_equals_sign")]
+
+
+def test_an_empty_key_is_refused() -> None:
+    assert problems_of(["=x"]) == [("", "empty_key")]
+    assert problems_of([], [""]) == [("", "empty_key")]
+
+
+def test_the_same_key_twice_is_refused() -> None:
+    assert problems_of(["team=a", "team=b"]) == [("team", "set_twice")]
+    assert problems_of(["team=a"], ["team"]) == [("team", "set_and_removed")]
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    assert problems_of(["team", "=x", "k=" + "v" * 513]) == [
+        ("team", "no_equals_sign"),
+        ("", "empty_key"),
+        ("k", "value_too_long"),
+    ]

@@ -1,0 +1,81 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.models import Thread
+from tests.management.conftest import Manage
+from tests.sandbox_client import Sandbox, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def tracked() -> set[str]:
+    return set(Thread.objects.filter(tracked=True).values_list("upstream_id", flat=True))
+
+
+def test_named_threads_are_tracked_once(manage: Manage, alice: User) -> None:
+    said = manage("track_threads", "thread_a", "thread_b", "thread_a", "--actor", "alice")
+    assert (said.code, said.out) == (0, "2 now tracked, 0 tracked already.\n")
+
+    said = manage("track_threads", "thread_b", "thread_c", "--actor", "alice", "--json")
+    assert said.objects == [{"connection": "default", "added": ["thread_c"], "already": ["thread_b"], "invalid": []}]
+    assert tracked() == {"thread_a", "thread_b", "thread_c"}
+
+
+def test_ids_come_from_a_file_or_from_standard_input(
+    manage: Manage, alice: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ids.txt").write_text("\ufeffthread_a\r\n\nthread_b\n")
+    assert manage("track_threads", "--from-file", str(tmp_path / "ids.txt"), "--actor", "alice").code == 0
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("thread_c\n"))
+    assert manage("track_threads", "--from-file", "-", "--actor", "alice").code == 0
+
+    assert tracked() == {"thread_a", "thread_b", "thread_c"}
+    said = manage("track_threads", "--from-file", str(tmp_path / "none"), "--actor", "alice")
+    assert said.code == 1
+    assert "cannot be read" in said.err
+
+
+def test_all_that_the_upstream_lists_are_tracked(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+    ids = {f"thread_{number:03}" for number in range(120)}
+    sandbox.put_runs(make_run(thread_id=thread_id) for thread_id in ids)
+
+    assert manage("track_threads", "--listed", "--actor", "alice").out == "120 now tracked, 0 tracked already.\n"
+    assert tracked() == ids
+
+
+def test_an_upstream_that_cannot_list_threads_says_so(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+    sandbox.settings(lists_threads=False)
+    said = manage("track_threads", "--listed", "--actor", "alice")
+    assert said.code == 1
+    assert said.err == "The upstream of connection 'default' cannot list its threads: name them.\n"
+
+
+def test_what_cannot_be_an_id_is_told_and_the_others_are_tracked(manage: Manage, alice: User) -> None:
+    said = manage("track_threads", "../x", "thread_a", "--actor", "alice")
+    assert said.code == 1
+    assert said.err.splitlines()[0] == "'../x' cannot be the id of a thread."
+    assert tracked() == {"thread_a"}
+
+
+def test_who_may_only_look_tracks_nothing(manage: Manage, carol: User) -> None:
+    said = manage("track_threads", "thread_a", "--actor", "carol")
+    assert said.code == 1
+    assert "may not track threads" in said.err
+    assert tracked() == set()
+
+
+def test_nothing_to_track_is_a_mistake(manage: Manage, alice: User) -> None:
+    assert "Name some threads" in manage("track_threads", "--actor", "alice").err
+
+
+def test_with_two_connections_one_has_to_be_named(connect: Callable[..., Any], manage: Manage, alice: User) -> None:
+    connect("eu")
+    assert "Name one: --connection default | eu." in manage("track_threads", "thread_a", "--actor", "alice").err
+    assert manage("track_threads", "thread_a", "--actor", "alice", "--connection", "eu").code == 0
+    assert Thread.objects.get().connection == "eu"
