@@ -136,7 +136,8 @@ DATABASES = {"default": DATABASE}
 
 # The background engine
 
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+# What may take long waits in a queue of its own, so that a short task never waits behind it.
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "long"]}}
 
 # REST
 
