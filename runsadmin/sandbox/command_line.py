@@ -15,7 +15,7 @@ from runsadmin.sandbox.store import StateInUseError, Store
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, port: int | str, key: str | None, state: Path) -> None:
-    """The options, with the defaults of whoever starts it."""
+    """The options, with the defaults of whoever starts it. A port that is text is judged as one given is."""
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=port, help="0 takes a free one (default: %(default)s)")
     parser.add_argument(
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         store = Store(None if options.memory else options.state)
     except (OSError, ValueError, StateInUseError) as error:
-        print(f"The sandbox cannot open its state: {error}", file=sys.stderr)
+        print(f"The sandbox cannot open its state: {error}.", file=sys.stderr)
         return 1
     if options.seed:
         plant(store, threads=options.threads, runs=options.runs, seed=1, now=int(time.time()))

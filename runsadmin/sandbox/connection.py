@@ -11,7 +11,7 @@ from runsadmin.sandbox.exchange import Exchange
 from runsadmin.sandbox.messages import Request
 from runsadmin.sandbox.sandbox import Sandbox
 
-READ_AHEAD = 64
+READ_AHEAD = 16
 
 
 class Connection(asyncio.Protocol):

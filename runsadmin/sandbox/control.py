@@ -44,7 +44,7 @@ def check_sender(request: Request, peer: tuple[str, int] | None) -> None:
 def answer(sandbox: Sandbox, request: Request) -> Answer:
     store, done = sandbox.store, Answer.json({})
     match request.method, *request.parts[1:]:
-        case ["GET"]:
+        case ["GET"] | ["GET", ""]:
             return Answer.json({"threads": len(store.threads), "runs": len(store.runs)})
         case ["POST", "reset"]:
             sandbox.reset()

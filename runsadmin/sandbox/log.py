@@ -61,9 +61,10 @@ def readable(body: bytes | None) -> Any:
     if not body:
         return None
     try:
-        return orjson.loads(body)
+        orjson.loads(body)
     except orjson.JSONDecodeError:
         return body.decode(errors="replace")
+    return orjson.Fragment(body)
 
 
 class Log:

@@ -59,16 +59,17 @@ class Answer:
 
     def encode(self, headers: str, *, without_body: bool = False) -> bytes:
         """What goes over the line; `headers` are more of them, each with its line end."""
+        body = b"" if self.status in (204, 304) else self.body  # Those two never have one.
         head = (
             f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}\r\n"
             f"date: {http_date(int(time.time()))}\r\n"
             f"content-type: {self.content_type}\r\n"
-            f"content-length: {len(self.body)}\r\n"
+            f"content-length: {len(body)}\r\n"
             f"{headers}"
         )
         for name, value in self.headers.items():
             head += f"{name}: {value}\r\n"
-        return head.encode("latin-1") + b"\r\n" + (b"" if without_body else self.body)
+        return head.encode("latin-1") + b"\r\n" + (b"" if without_body else body)
 
 
 @lru_cache(maxsize=1)

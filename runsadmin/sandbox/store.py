@@ -57,8 +57,11 @@ class Store:
         self._journal = None
         if directory is not None:
             journal = Journal(directory)
-            for change in journal.read():
-                self._apply(change)
+            for number, change in enumerate(journal.read(), start=1):
+                try:
+                    self._apply(change)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ValueError(f"line {number} of {journal.path} makes no sense") from error
             journal.rewrite(self._snapshot())
             self._journal = journal
 
@@ -109,7 +112,7 @@ class Store:
         elif kind == RESET:
             self._forget()
         else:
-            raise ValueError(f"The journal has a line of an unknown kind, {kind!r}.")
+            raise ValueError(f"There is no change {kind!r}.")
         self.changes += 1
 
     def _put_run(self, value: Json, body: bytes) -> None:
@@ -164,7 +167,7 @@ class Journal:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "journal"
+        self.path = directory / "journal"
         self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)  # Ends with the process.
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,11 +176,11 @@ class Journal:
         self._file = self._open()
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def read(self) -> Iterator[Change]:
         """Every change that was kept whole: a line without its end was cut off while it was written."""
-        with self._path.open("rb") as lines:
+        with self.path.open("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):
                     kind, _, body = line[:-1].partition(b" ")
@@ -189,16 +192,16 @@ class Journal:
         end = os.fstat(self._file).st_size
         if os.write(self._file, text) != len(text):
             os.ftruncate(self._file, end)
-            raise OSError(f"there is no room for more in {self._path}")
+            raise OSError(f"there is no room for more in {self.path}")
 
     def rewrite(self, changes: Iterable[Change]) -> None:
         """Puts these changes in the place of all that were kept. Dying half-way leaves the old ones."""
-        fresh = self._path.with_suffix(".new")
+        fresh = self.path.with_suffix(".new")
         with fresh.open("wb") as file:
             file.write(encode(changes))
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(self._path)
+        fresh.replace(self.path)
         os.close(self._file)
         self._file = self._open()
 

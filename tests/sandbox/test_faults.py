@@ -30,9 +30,10 @@ def kept(sandbox: Sandbox, run: dict[str, Any]) -> bool:
 
 def wait_until_kept(sandbox: Sandbox, run: dict[str, Any]) -> None:
     deadline = time.monotonic() + 5
-    while not kept(sandbox, run):
+    while sandbox.metadata(run["id"]) != RED:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    assert kept(sandbox, run)
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -52,8 +53,9 @@ def test_status_can_have_a_body_of_any_kind(sandbox: Sandbox, api: Api, run: dic
         sandbox.fault("status", status=422, body=body)
         answer = api.read(run)
         assert (answer.json(), answer.headers["content-type"]) == (body, "application/json")
-    sandbox.fault("status", status=500, body="")
-    assert api.read(run).content == b""
+    for status in (204, 500):
+        sandbox.fault("status", status=status, body="")
+        assert api.read(run).content == b""
     sandbox.fault("status", status=429, body="slow down", headers={"Content-Type": "text/x", "retry-after-ms": 20})
     answer = api.read(run)
     assert (answer.text, answer.headers["content-type"]) == ("slow down", "text/x")
@@ -61,7 +63,7 @@ def test_status_can_have_a_body_of_any_kind(sandbox: Sandbox, api: Api, run: dic
 
 
 def test_delay_handles_it_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("delay", seconds=0.4)
+    sandbox.fault("delay", seconds=0.8)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
     assert not kept(sandbox, run)
@@ -111,7 +113,7 @@ def test_truncate_sends_the_whole_head_and_half_of_the_body(sandbox: Sandbox, ap
 
 
 def test_land_late_cuts_at_once_and_keeps_the_write_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("land_late", seconds=0.4)
+    sandbox.fault("land_late", seconds=0.8)
     with pytest.raises(CUT):
         api.modify(run, RED)
     assert not kept(sandbox, run)
@@ -132,13 +134,13 @@ def test_what_was_to_land_late_is_forgotten_with_everything_else(
 
 
 def test_drip_sends_byte_by_byte(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("drip", seconds=0.4)
+    sandbox.fault("drip", seconds=1)
     with connected(sandbox) as line:
         start = time.monotonic()
         line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
-        assert len(line.socket.recv(65536, socket.MSG_PEEK)) < 100
+        assert len(line.socket.recv(65536, socket.MSG_PEEK)) < 1000
         assert json.loads(line.answer().body) == run
-        assert time.monotonic() - start >= 0.35
+        assert time.monotonic() - start >= 0.9
     sandbox.fault("drip", seconds=0.1)
     assert api.modify(run, RED).json()["metadata"] == RED
     assert api.read(run).status_code == 200

@@ -1,6 +1,7 @@
 """HTTP itself, over sockets of our own."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -92,13 +93,29 @@ def test_hundreds_of_pipelined_requests_are_all_answered(line: Socket) -> None:
     assert {line.answer().status for _ in range(1000)} == {200}
 
 
-def test_a_reader_that_is_slow_gets_every_answer(sandbox: Sandbox, line: Socket) -> None:
-    sandbox.fault("huge", bytes=3_000_000, times=5)
-    for _ in range(6):
-        line.send(f"GET {PATH} HTTP/1.1")
-    lengths = [len(line.answer().body) for _ in range(6)]
-    assert all(length > 3_000_000 for length in lengths[:5])
-    assert lengths[5] < 3000
+def test_who_does_not_read_the_answers_is_not_served_on(sandbox: Sandbox, line: Socket) -> None:
+    sandbox.fault("huge", bytes=3_000_000, times=20)
+    line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() * 21)
+    time.sleep(0.3)
+    assert len(sandbox.log()) < 20
+    lengths = [len(line.answer().body) for _ in range(21)]
+    assert all(length > 3_000_000 for length in lengths[:20])
+    assert lengths[20] < 3000
+
+
+def test_only_so_many_requests_are_read_ahead(sandbox: Sandbox, line: Socket) -> None:
+    sandbox.fault("delay", seconds=0.5)
+    body = b'{"metadata": {"a": "b"}}'.ljust(300_000)
+    requests = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    requests *= 100
+    line.socket.settimeout(0.2)
+    sent = 0
+    with pytest.raises(TimeoutError):
+        while sent < len(requests):
+            sent += line.socket.send(requests[sent : sent + 100_000])
+    line.socket.settimeout(5)
+    line.socket.sendall(requests[sent:])
+    assert {line.answer().status for _ in range(100)} == {200}
 
 
 def test_a_request_may_come_in_small_pieces(line: Socket) -> None:

@@ -131,9 +131,8 @@ def test_an_upstream_that_moved_sends_everybody_elsewhere(sandbox: Sandbox, api:
 
 
 def test_the_rate_is_limited_when_told_so(sandbox: Sandbox, api: Api) -> None:
-    sandbox.settings(requests_per_minute=120, retry_after="7")
-    statuses = [api.get(RUN_PATH).status_code for _ in range(4)]
-    assert statuses == [200, 200, 429, 429]
+    sandbox.settings(requests_per_minute=20, retry_after="7")
+    assert [api.get(RUN_PATH).status_code for _ in range(3)] == [200, 429, 429]
     answer = api.get(RUN_PATH)
     assert answer.headers["retry-after"] == "7"
     assert error_of(answer)["code"] == "rate_limit_exceeded"

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -69,8 +70,8 @@ def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_answered(start: 
 
     writer = Thread(target=write)
     writer.start()
-    while len(answered) < 200:
-        pass
+    while len(answered) < 200 and writer.is_alive():
+        time.sleep(0.01)
     sandbox.kill()
     writer.join()
     sandbox.restart()
@@ -126,13 +127,14 @@ def test_two_sandboxes_cannot_share_a_state(start: Start, capfd: pytest.CaptureF
     assert sandbox.runs() == {}
 
 
+@pytest.mark.parametrize("journal", [b"hello\n", b"run {}\n", b'run {"id"\n', b'run-gone "run_a"\n'])
 def test_a_journal_that_cannot_be_understood_is_left_as_it_is(
-    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str], journal: bytes
 ) -> None:
-    (tmp_path / "journal").write_bytes(b"hello\nrun {}\n")
+    (tmp_path / "journal").write_bytes(journal)
     with pytest.raises(RuntimeError, match="exit code 1"):
         start()
     error = capfd.readouterr().err
-    assert error.startswith("The sandbox cannot open its state")
+    assert error.startswith("The sandbox cannot open its state: line 1 of")
     assert len(error.splitlines()) == 1
-    assert (tmp_path / "journal").read_bytes() == b"hello\nrun {}\n"
+    assert (tmp_path / "journal").read_bytes() == journal

@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         command_line.add_arguments(
             parser,
-            port=int(os.environ.get("SANDBOX_PORT") or 8001),
+            port=os.environ.get("SANDBOX_PORT") or 8001,
             key=settings.RUNSADMIN_CONNECTIONS["default"]["API_KEY"] or None,
             state=Path(settings.BASE_DIR) / "var" / "sandbox",
         )
