@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.templatetags.static import static
 from django.utils.csp import CSP
 from whitenoise.compress import Compressor
 
@@ -99,7 +100,8 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
+            "libraries": {"show": "runsadmin.admin.show"},
         },
     }
 ]
@@ -118,6 +120,43 @@ WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "ma
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+
+# The admin's theme. What it needs of the code it asks for by name.
+
+LOGIN_REDIRECT_URL = "admin:index"
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "runsadmin",
+    "SITE_HEADER": "runsadmin",
+    "SITE_SUBHEADER": "Runs and their metadata",
+    "SITE_SYMBOL": "data_object",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("runsadmin/icon.svg")},
+    ],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [lambda request: static("runsadmin/admin.css")],
+    "BORDER_RADIUS": "5px",
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.5% .012 225)",
+            "100": "oklch(94.5% .028 225)",
+            "200": "oklch(89% .05 225)",
+            "300": "oklch(81% .08 225)",
+            "400": "oklch(71% .095 226)",
+            "500": "oklch(60% .098 227)",
+            "600": "oklch(50% .088 228)",
+            "700": "oklch(44% .077 229)",
+            "800": "oklch(38% .065 230)",
+            "900": "oklch(32% .053 231)",
+            "950": "oklch(24% .04 232)",
+        },
+    },
+    "GLOBAL_CALLBACK": "runsadmin.admin.site.context",
+    "DASHBOARD_CALLBACK": "runsadmin.admin.dashboard.context",
+    # Never `search_models`: it reads whole tables.
+    "COMMAND": {"search_callback": "runsadmin.admin.site.search"},
+    "SIDEBAR": {"show_search": True, "navigation": "runsadmin.admin.site.navigation"},
+}
 
 # The database. Connections are kept open; every thread has one of its own, so that a pool would add nothing.
 

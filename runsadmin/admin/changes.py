@@ -1,0 +1,52 @@
+"""What an edit changes, laid out per key for reading."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runsadmin.models import Edit, EditStatus
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key before and after. None: it was not there. `asked` is what we asked for where upstream made it another."""
+
+    key: str
+    old: object
+    new: object
+    asked: object = None
+    differs: bool = False
+
+
+def of(edit: Edit) -> list[Change]:
+    """What came of an edit where that is known; what it intends otherwise."""
+    before = edit.base if edit.before is None else edit.before
+    start: Mapping[str, object] = before or {}
+    intended: Mapping[str, object] = edit.patch.apply(start) if edit.intended is None else edit.intended
+    known = edit.after is not None and edit.status != EditStatus.CONFLICT
+    after: Mapping[str, object] = edit.after if known and edit.after is not None else intended
+    keys = [*start, *(key for key in (*intended, *after) if key not in start)]
+    return [
+        Change(key, start.get(key), after.get(key), intended.get(key), intended.get(key) != after.get(key))
+        for key in dict.fromkeys(keys)
+        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
+    ]
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """What undoing does to one key: `now` becomes `then`, unless it was changed since the edit."""
+
+    key: str
+    now: object
+    then: object
+    is_left: bool
+
+
+def undoing(edit: Edit) -> list[PutBack]:
+    """What undoing an edit would do, as far as the mirror knows. The service decides when it is done."""
+    before, after, now = edit.before or {}, edit.after or {}, edit.run.metadata
+    return [
+        PutBack(key, now.get(key), before.get(key), is_left=now.get(key) != after.get(key))
+        for key in sorted(edit.patch.keys)
+        if before.get(key) != after.get(key)
+    ]

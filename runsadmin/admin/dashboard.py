@@ -1,0 +1,46 @@
+"""The first page: is all well, and what happened lately. Every query reads a bounded part of an index."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from runsadmin.admin import changes, links
+from runsadmin.admin.base import may
+from runsadmin.admin.connections import states
+from runsadmin.admin.syncs import start_form
+from runsadmin.models import Edit, EditStatus, Run, RunStatus, Sync, Thread
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services.permissions import Action
+
+CAP = 10_000
+LATEST = 6
+
+
+def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    context |= {"title": "Dashboard", "cap": CAP, "start": start_form(request), "links": _links()}
+    if may(request, Action.VIEW_RUNS):
+        context["counts"] = [
+            (status, status.label, _capped(Run.objects.filter(status=status))) for status in RunStatus
+        ]
+        context["all_runs"] = _capped(Run.objects.all())
+        failed = Run.objects.defer("raw").filter(status=RunStatus.FAILED)
+        context["failed_runs"] = failed.order_by("-created_at", "-pk")[:LATEST]
+    if may(request, Action.VIEW_EDITS):
+        edits = Edit.objects.select_related("run", "actor").defer("run__raw").order_by("-pk")
+        context["unsettled"] = _capped(Edit.objects.filter(status__in=UNSETTLED))
+        context["recent_edits"] = [(edit, changes.of(edit)) for edit in edits[:LATEST]]
+        context["open_conflicts"] = _capped(Edit.objects.filter(status=EditStatus.CONFLICT, resolved_by=None))
+    if may(request, Action.VIEW_SYNCS):
+        context["recent_syncs"] = Sync.objects.select_related("thread").order_by("-pk")[:LATEST]
+        context["connections"] = states()
+    return context
+
+
+def _capped(rows: QuerySet[Any]) -> int:
+    """How many there are, counted no further than one beyond the cap."""
+    return rows.order_by()[: CAP + 1].count()
+
+
+def _links() -> dict[str, str]:
+    return {model._meta.model_name or "": links.list_of(model) for model in (Run, Edit, Sync, Thread)}

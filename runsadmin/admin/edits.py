@@ -1,0 +1,170 @@
+"""Edits: the log, and a page for each that says what really happened and what can be done about it."""
+
+from dataclasses import dataclass, field
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runsadmin.admin import changes, filters, links, outcomes, show
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin.find import beginning
+from runsadmin.errors import InvalidMetadata
+from runsadmin.metadata import Conflict, MetadataPatch
+from runsadmin.models import Edit, EditStatus, Run
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services import edits
+from runsadmin.services.permissions import Action
+
+
+@admin.register(Edit)
+class EditAdmin(ReadOnlyAdmin):
+    view_action = Action.VIEW_EDITS
+    buttons = ("undo", "retry", "cancel", "resolve")
+
+    list_display = ("edit", "status_", "run_", "change", "who", "door_", "reason_")
+    list_display_links = None
+    list_select_related = ("run", "actor")
+    list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
+    search_fields = ("run__upstream_id",)
+    search_help_text = "Run id or its beginning"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Edit]:
+        queryset: QuerySet[Edit] = super().get_queryset(request)
+        return queryset.select_related("run__thread", "actor", "undoes", "resolves").defer("run__raw")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Edit], search_term: str
+    ) -> tuple[QuerySet[Edit], bool]:
+        term = search_term.strip()
+        return (queryset.filter(run__in=beginning(Run.objects.all(), term)) if term else queryset), False
+
+    @admin.display(description="when")
+    def edit(self, edit: Edit) -> SafeString:
+        return format_html('<a href="{}">{}</a>', links.page_of(edit), show.short_moment(edit.created_at))
+
+    @admin.display(description="status")
+    def status_(self, edit: Edit) -> SafeString:
+        return show.badge(edit.status, edit.get_status_display())
+
+    @admin.display(description="run")
+    def run_(self, edit: Edit) -> SafeString:
+        return format_html('<a class="ra-id" href="{}">{}</a>', links.page_of(edit.run), edit.run)
+
+    @admin.display(description="change")
+    def change(self, edit: Edit) -> SafeString:
+        return show.diff_chips(changes.of(edit))
+
+    @admin.display(description="who")
+    def who(self, edit: Edit) -> str:
+        return edit.actor.get_username()
+
+    @admin.display(description="door")
+    def door_(self, edit: Edit) -> str:
+        return edit.get_door_display()
+
+    @admin.display(description="reason")
+    def reason_(self, edit: Edit) -> str | SafeString:
+        return format_html('<span class="ra-reason" title="{}">{}</span>', edit.reason, edit.reason) or show.CALM
+
+    # --- the page of one edit
+
+    def page(self, request: HttpRequest, edit: Edit, decision: "Decision | None" = None) -> HttpResponse:
+        may_edit = may(request, Action.EDIT_METADATA)
+        followers = Edit.objects.select_related("actor")
+        resolved_by = followers.filter(resolves=edit).order_by("pk")
+        if edit.status == EditStatus.CONFLICT and decision is None and not resolved_by:
+            decision = Decision.show(edit)
+        may_undo = may_edit and edit.may_be_undone
+        return self.render(
+            request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
+            outcome=outcomes.of(edit), is_live=edit.status in UNSETTLED, changes=changes.of(edit),
+            decision=decision if may_edit else None, resolved_by=resolved_by,
+            undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=changes.undoing(edit) if may_undo else None,
+            may_retry=may_edit and edit.status == EditStatus.FAILED,
+            may_cancel=may_edit and edit.status in (EditStatus.PENDING, EditStatus.PLANNED),
+        )  # fmt: skip
+
+    def undo(self, request: HttpRequest, edit: Edit) -> HttpResponse:
+        new = edits.undo(edit=edit, actor=actor(request), reason=request.POST.get("reason", "").strip())
+        return redirect(links.page_of(edits.push_within(new)))
+
+    def retry(self, request: HttpRequest, edit: Edit) -> HttpResponse:
+        return redirect(links.page_of(edits.push_within(edits.retry(edit=edit, actor=actor(request)))))
+
+    def cancel(self, request: HttpRequest, edit: Edit) -> HttpResponse:
+        return redirect(links.page_of(edits.cancel(edit=edit, actor=actor(request))))
+
+    def resolve(self, request: HttpRequest, edit: Edit) -> HttpResponse:
+        decision = Decision.read(request, edit)
+        try:
+            patch = decision.patch()
+            if not patch and decision.choices:
+                messages.info(request, "There is nothing to send: what they wrote stays.")
+                return redirect(links.page_of(edit))
+            new = edits.resolve(
+                edit=edit, patch=patch, actor=actor(request), door=Edit.Door.ADMIN, reason=decision.reason
+            )
+        except InvalidMetadata as error:
+            decision.tell(error)
+            response = self.page(request, edit, decision)
+            response.status_code = 422
+            return response
+        return redirect(links.page_of(edits.push_within(new)))
+
+
+@dataclass
+class Choice:
+    """What somebody decides for one key in conflict."""
+
+    conflict: Conflict
+    taken: str = ""
+    other: str = ""
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Decision:
+    """The form that settles a conflict: theirs, mine or another value, for each key."""
+
+    edit: Edit
+    choices: list[Choice]
+    reason: str = ""
+    errors: list[str] = field(default_factory=list)
+
+    @classmethod
+    def show(cls, edit: Edit) -> "Decision":
+        return cls(edit, [Choice(conflict) for conflict in edits.conflicts(edit)], edit.reason)
+
+    @classmethod
+    def read(cls, request: HttpRequest, edit: Edit) -> "Decision":
+        decision = cls.show(edit)
+        decision.reason = request.POST.get("reason", "").strip()
+        for place, choice in enumerate(decision.choices):
+            choice.taken = request.POST.get(f"take-{place}", "")
+            choice.other = request.POST.get(f"other-{place}", "").replace("\r\n", "\n")
+        return decision
+
+    def patch(self) -> MetadataPatch:
+        """What is to be sent: what was decided, and what the edit wanted beside the conflict. Raises InvalidMetadata."""
+        patch = self.edit.patch
+        wanted = patch.only(patch.keys - {choice.conflict.key for choice in self.choices}).as_merge_patch()
+        for choice in self.choices:
+            key = choice.conflict.key
+            if choice.taken == "mine":
+                wanted |= patch.only({key}).as_merge_patch()
+            elif choice.taken == "other":
+                wanted[key] = choice.other
+            elif choice.taken != "theirs":
+                choice.errors.append("Choose one of them.")
+        if any(choice.errors for choice in self.choices):
+            raise InvalidMetadata([])
+        return MetadataPatch.parse(wanted)
+
+    def tell(self, error: InvalidMetadata) -> None:
+        for problem in error.problems:
+            choices = [choice for choice in self.choices if choice.conflict.key == problem.key]
+            (choices[0].errors if choices else self.errors).append(problem.message)

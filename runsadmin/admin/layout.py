@@ -1,0 +1,93 @@
+"""Where each documented field of a Run stands on its page."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runsadmin.models import Run
+from runsadmin.models.run import FIELDS, TIMES
+
+# The metadata has a place of its own.
+SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Run", ("id", "object", "status", "model", "assistant_id", "thread_id")),
+    ("Times", TIMES),
+    ("Usage", ("usage",)),
+    ("How it ended", ("last_error", "incomplete_details", "required_action")),
+    ("Instructions", ("instructions",)),
+    ("Tools", ("tools", "tool_choice", "parallel_tool_calls")),
+    (
+        "Settings",
+        (
+            "temperature", "top_p", "max_prompt_tokens", "max_completion_tokens", "truncation_strategy",
+            "response_format",
+        ),
+    ),
+)  # fmt: skip
+WORDS = {"id": "run id", "assistant_id": "assistant", "thread_id": "thread", "last_error": "last error"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field as it is shown. `kind`: null, time, usage, long (text), json, plain, or the name of a link."""
+
+    name: str
+    kind: str
+    value: object
+
+    @property
+    def words(self) -> str:
+        return WORDS.get(self.name, self.name.removesuffix("_at").replace("_", " "))
+
+    @property
+    def is_wide(self) -> bool:
+        return self.kind in ("long", "json", "tools")
+
+
+def sections(run: Run) -> list[tuple[str, list[Field]]]:
+    return [(title, [_field(run, name) for name in names]) for title, names in SECTIONS]
+
+
+def other_fields(run: Run) -> list[Field]:
+    """What this server sends beside the documented fields."""
+    return [_plain(name, value) for name, value in run.answer.items() if name not in FIELDS]
+
+
+def _field(run: Run, name: str) -> Field:
+    if name in TIMES:
+        time = getattr(run, name)
+        return Field(name, "time" if time else "null", time)
+    value = run.answer.get(name)
+    if name == "thread_id":
+        return Field(name, "thread", run.thread)
+    if value is None:
+        return Field(name, "null" if name in run.answer else "absent", None)
+    if name in ("status", "assistant_id", "model") and isinstance(value, str):
+        return Field(name, name, value)
+    if name == "usage" and isinstance(value, dict):
+        return Field(name, "usage", list(_usage(value)))
+    if name == "instructions" and isinstance(value, str):
+        return Field(name, "long", value)
+    if name == "tools" and isinstance(value, list):
+        return Field(name, "tools", [_tool(tool) for tool in value])
+    return _plain(name, value)
+
+
+def _plain(name: str, value: object) -> Field:
+    if value is None:
+        return Field(name, "null", None)
+    if isinstance(value, dict | list):
+        return Field(name, "json", value)
+    return Field(name, "plain", value)
+
+
+def _usage(value: dict[str, object]) -> Iterator[tuple[str, object]]:
+    for name, count in value.items():
+        yield name.replace("_", " "), count
+
+
+def _tool(tool: object) -> tuple[str, object]:
+    """The name of a tool, and all of it where there is more to say than its type."""
+    if not isinstance(tool, dict):
+        return "tool", tool
+    kind, function = str(tool.get("type", "tool")), tool.get("function")
+    name = f"{kind}: {function['name']}" if isinstance(function, dict) and "name" in function else kind
+    return name, tool if tool.keys() - {"type"} else None

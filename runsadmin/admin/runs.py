@@ -1,0 +1,148 @@
+"""Runs: the list, a page for each, and the page on which their metadata is edited."""
+
+
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runsadmin import conf
+from runsadmin.admin import changes, filters, layout, links, pairs, show
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin.find import find_runs
+from runsadmin.metadata import Metadata
+from runsadmin.models import Edit, Run, RunStatus
+from runsadmin.services import edits, runs
+from runsadmin.services.permissions import Action
+
+EDITS_SHOWN = 20
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    view_action = Action.VIEW_RUNS
+    buttons = ("refresh",)
+
+    keyset = ("created_at", "pk")
+    list_display = ("run", "status_", "created", "took", "tokens", "used_model", "metadata_", "thread_")
+    list_display_links = None
+    list_select_related = ("thread",)
+    list_filter = (
+        filters.choice("status", list(RunStatus.choices)),
+        filters.CreatedFilter,
+        filters.ConnectionFilter,
+        filters.MissingFilter,
+        filters.ThreadFilter,
+        filters.ModelFilter,
+        filters.AssistantFilter,
+    )
+    search_fields = ("upstream_id",)
+    search_help_text = "Run id or its beginning, thread id, assistant id"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        queryset: QuerySet[Run] = super().get_queryset(request)
+        if getattr(request.resolver_match, "url_name", "") == self.url_name("changelist"):
+            return queryset.defer("raw").prefetch_related("pairs")  # Whole answers may be long.
+        return queryset.select_related("thread")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        return find_runs(queryset, search_term), False
+
+    @admin.display(description="run")
+    def run(self, run: Run) -> SafeString:
+        missing = SafeString('<span class="ra-badge ra-warn">missing</span>') if run.missing_since else ""
+        several = format_html('<span class="ra-note">{}</span>', run.connection) if len(conf.connections()) > 1 else ""
+        return format_html(
+            '<a class="ra-id" href="{}">{}</a>{}{}', links.page_of(run), run.upstream_id, several, missing
+        )
+
+    @admin.display(description="status")
+    def status_(self, run: Run) -> SafeString:
+        return show.badge(run.status)
+
+    @admin.display(description="created")
+    def created(self, run: Run) -> SafeString:
+        return show.short_moment(run.created_at)
+
+    @admin.display(description="took")
+    def took(self, run: Run) -> str:
+        return show.duration(run.duration)
+
+    @admin.display(description="tokens")
+    def tokens(self, run: Run) -> str:
+        return show.number(run.total_tokens)
+
+    @admin.display(description="model")
+    def used_model(self, run: Run) -> str:
+        return run.model or show.CALM
+
+    @admin.display(description="metadata")
+    def metadata_(self, run: Run) -> SafeString:
+        stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
+        return show.chips([(pair.key, pair.value) for pair in stored]) if stored else show.CALM
+
+    @admin.display(description="thread")
+    def thread_(self, run: Run) -> SafeString:
+        url = f"{links.list_of(Run)}?thread={run.thread_id}"
+        return format_html(
+            '<a class="ra-id ra-thread" href="{}" title="All runs of {}">{}</a>', url, run.thread, run.thread
+        )
+
+    # --- the page of one run
+
+    def page(self, request: HttpRequest, run: Run) -> HttpResponse:
+        may_see_edits = may(request, Action.VIEW_EDITS)
+        latest = run.edits.select_related("actor").order_by("-id")[: EDITS_SHOWN + 1] if may_see_edits else []
+        return self.render(
+            request, "runsadmin/run.html", str(run),
+            run=run, original=run, sections=layout.sections(run), other=layout.other_fields(run),
+            edits=[(edit, changes.of(edit)) for edit in latest[:EDITS_SHOWN]], more_edits=len(latest) > EDITS_SHOWN,
+            may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_of(Run),
+            edits_url=f"{links.list_of(Edit)}?run={run.pk}",
+        )  # fmt: skip
+
+    def refresh(self, request: HttpRequest, run: Run) -> HttpResponse:
+        with telling(request):
+            version = runs.refresh(run=run, actor=actor(request)).version
+            messages.success(request, "Read anew." if version != run.version else "Read anew: nothing has changed.")
+        return redirect(links.page_of(run))
+
+    # --- the page on which its metadata is edited
+
+    def get_urls(self) -> list[URLPattern]:
+        metadata = path("<path:object_id>/metadata/", self.view(self.metadata_view), name=self.url_name("metadata"))
+        return [metadata, *super().get_urls()]
+
+    def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        run = self.row(request, object_id)
+        if not may(request, Action.EDIT_METADATA):
+            raise PermissionDenied("Editing metadata needs the permission runsadmin.change_run.")
+        form = pairs.PairForm.read(request.POST, run) if request.method == "POST" else pairs.PairForm.show(run)
+        if request.method == "POST" and (edit := self._record(request, run, form)) is not None:
+            return redirect(links.page_of(edits.push_within(edit)))
+        status = 422 if form.has_errors else 200
+        response = self.render(
+            request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form
+        )
+        response.status_code = status
+        return response
+
+    def _record(self, request: HttpRequest, run: Run, form: pairs.PairForm) -> Edit | None:
+        """The edit that was typed, or None: then the form tells what is wrong with it."""
+        if form.has_errors:
+            return None
+        with telling(request), form.judging():
+            return edits.record(
+                run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), door=Edit.Door.ADMIN,
+                reason=form.reason, request_id=request.headers.get("X-Request-Id", "")[:128],
+            )  # fmt: skip
+        return None
+
+

@@ -1,0 +1,176 @@
+"""How values look on pages. A template library: `{% load show %}`.
+
+Whatever an upstream sent can stand in a page: halves of surrogate pairs and U+0000 are written out as escapes.
+"""
+
+import datetime as dt
+import json
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from runsadmin.admin import links
+
+register = template.Library()
+
+# The tone of a status, of a run, an edit or a sync: its colour, beside its word.
+TONES = {
+    **dict.fromkeys(("completed", "applied"), "good"),
+    **dict.fromkeys(("failed", "rejected"), "bad"),
+    **dict.fromkeys(
+        ("expired", "incomplete", "differs", "conflict", "unknown", "completed_with_errors", "paused"), "warn"
+    ),
+    **dict.fromkeys(("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "running"), "busy"),
+}
+CALM = SafeString('<span class="ra-none">–</span>')
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+@register.filter
+def text(value: object) -> str:
+    """A value that may be any JSON, as text that can be encoded."""
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shown.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
+
+
+@register.filter
+def pretty(value: object) -> str:
+    """JSON laid out for reading."""
+    return text(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@register.filter
+def badge(status: str, word: str = "") -> SafeString:
+    """A status in its colour, with its word."""
+    shown = word or status.replace("_", " ")
+    return format_html('<span class="ra-badge ra-{}">{}</span>', TONES.get(status, "calm"), shown)
+
+
+@register.filter
+def age(time: dt.datetime | None) -> str:
+    """How long ago, or how far ahead: "3 min ago", "in 2 days"."""
+    if time is None:
+        return ""
+    seconds = (timezone.now() - time).total_seconds()
+    size = abs(seconds)
+    if size < 1:
+        return "now"
+    for length, unit in ((DAY, "day"), (HOUR, "h"), (MINUTE, "min"), (1, "s")):
+        if size >= length:
+            count = int(size // length)
+            unit += "s" if unit == "day" and count != 1 else ""
+            break
+    return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+
+
+@register.filter
+def moment(time: dt.datetime | None) -> SafeString:
+    """A time in UTC, and how long ago that is."""
+    if time is None:
+        return CALM
+    utc = time.astimezone(dt.UTC)
+    return format_html(
+        '<time class="ra-moment" datetime="{}">{} UTC <span>{}</span></time>',
+        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", age(time),
+    )  # fmt: skip
+
+
+@register.filter
+def short_moment(time: dt.datetime | None) -> SafeString:
+    """A time for lists: how long ago first, since that is what people scan for."""
+    if time is None:
+        return CALM
+    utc = time.astimezone(dt.UTC)
+    return format_html(
+        '<time class="ra-short" datetime="{}" title="{} UTC">{} <span>{}</span></time>',
+        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", age(time), f"{utc:%Y-%m-%d %H:%M}",
+    )  # fmt: skip
+
+
+@register.filter
+def duration(value: dt.timedelta | None) -> str | SafeString:
+    """`1 h 4 min`, `2 min 3 s`, `9 s`."""
+    if value is None:
+        return CALM
+    seconds = int(value.total_seconds())
+    hours, minutes = seconds // HOUR, seconds % HOUR // MINUTE
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % MINUTE} s" if minutes else f"{seconds} s"
+
+
+@register.filter
+def number(value: int | None) -> str | SafeString:
+    """`12,345`."""
+    return CALM if value is None else f"{value:,}"
+
+
+@register.filter
+def at_most(count: int, cap: int) -> str:
+    """A count that was taken only up to a cap: "10,000+"."""
+    return f"{cap:,}+" if count > cap else f"{count:,}"
+
+
+def chips(pairs: list[tuple[str, object]], most: int = 4) -> SafeString:
+    """Metadata as compact as it gets; the title of a chip tells all of it."""
+    shown = format_html_join(
+        "",
+        '<span class="ra-chip" title="{}: {}"><b dir="auto">{}</b><bdi>{}</bdi></span>',
+        ((text(key), text(value), _cut(key, 24), _cut(value, 32)) for key, value in pairs[:most]),
+    )
+    more = format_html(
+        '<span class="ra-more" title="{}">+{}</span>', "\n".join(f"{text(k)}: {text(v)}" for k, v in pairs[most:]),
+        len(pairs) - most,
+    ) if len(pairs) > most else ""  # fmt: skip
+    return format_html('<span class="ra-chips">{}{}</span>', shown, more)
+
+
+def _cut(value: object, length: int) -> str:
+    shown = text(value)
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
+
+
+register.filter("link_to", links.page_of)
+
+
+@register.simple_tag
+def pair(value: object, kind: str = "") -> SafeString:
+    """One value of metadata, or calmly that there is none. Text stands apart from other JSON."""
+    if value is None:
+        return SafeString('<span class="ra-none">not there</span>')
+    css = "ra-value" if isinstance(value, str) else "ra-value ra-json"
+    if value == "":
+        return format_html('<span class="{} {} ra-empty">empty text</span>', css, kind)
+    return format_html('<bdi class="{} {}">{}</bdi>', css, kind, text(value))
+
+
+@register.filter
+def of(mapping: dict[str, Any], key: str) -> Any:
+    return mapping.get(key)
+
+
+def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
+    """The changes of an edit as compact as they get."""
+    shown = format_html_join(
+        "",
+        '<span class="ra-chip" title="{}: {} → {}"><b dir="auto">{}</b>{}<span class="ra-arrow">→</span>{}</span>',
+        (
+            (text(c.key), _told(c.old), _told(c.new), _cut(c.key, 24), _side(c.old, "ra-old"), _side(c.new, "ra-new"))
+            for c in changes[:most]
+        ),
+    )
+    more = format_html('<span class="ra-more">+{}</span>', len(changes) - most) if len(changes) > most else ""
+    return format_html('<span class="ra-chips">{}{}</span>', shown, more)
+
+
+def _told(value: object) -> str:
+    return "nothing" if value is None else text(value)
+
+
+def _side(value: object, css: str) -> SafeString:
+    if value is None:
+        return SafeString('<span class="ra-none">∅</span>')
+    return format_html('<bdi class="{}">{}</bdi>', css, _cut(value, 24))

@@ -1,0 +1,75 @@
+"""What is on every page: the menu, the search over ids, and the connections that wait for a person."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import reverse
+from unfold.dataclasses import SearchResult
+
+from runsadmin import conf
+from runsadmin.admin import links
+from runsadmin.admin.base import actor, may
+from runsadmin.admin.find import beginning, find_runs
+from runsadmin.models import ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.services import connections
+from runsadmin.services.permissions import Action
+
+FOUND = 8
+
+
+def context(request: HttpRequest) -> dict[str, Any]:
+    """For the banner. Nothing of it is for people who are not signed in."""
+    if not (request.user.is_authenticated and request.user.is_staff):
+        return {}
+    return {
+        "held_connections": list(connections.held()),
+        "all_is_held": conf.hold(),
+        "may_hold": may(request, Action.HOLD),
+        "connections_url": links.list_of(ConnectionState),
+    }
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    items = [
+        ("Dashboard", "space_dashboard", reverse("admin:index"), True),
+        ("Runs", "play_circle", links.list_of(Run), may(request, Action.VIEW_RUNS)),
+        ("Edits", "edit_note", links.list_of(Edit), may(request, Action.VIEW_EDITS)),
+        ("Threads", "forum", links.list_of(Thread), may(request, Action.VIEW_THREADS)),
+        ("Syncs", "sync", links.list_of(Sync), may(request, Action.VIEW_SYNCS)),
+        ("Connections", "cloud", links.list_of(ConnectionState), may(request, Action.VIEW_SYNCS)),
+    ]
+    user = actor(request)
+    accounts = [
+        ("Users", "person", reverse("admin:auth_user_changelist"), user.has_perm("auth.view_user")),
+        ("Groups", "group", reverse("admin:auth_group_changelist"), user.has_perm("auth.view_group")),
+        (
+            "API tokens",
+            "key",
+            reverse("admin:knox_authtoken_changelist"),
+            user.has_perm("knox.view_authtoken") or user.has_perm("knox.add_authtoken"),
+        ),
+    ]
+    groups = [{"items": _items(items)}, {"title": "Access", "separator": True, "items": _items(accounts)}]
+    return [group for group in groups if group["items"]]
+
+
+def _items(items: list[tuple[str, str, str, bool]]) -> list[dict[str, Any]]:
+    return [{"title": title, "icon": icon, "link": link} for title, icon, link, allowed in items if allowed]
+
+
+def search(request: HttpRequest, term: str) -> list[Any]:
+    """For the search over everything (Ctrl+K): a few runs and threads by their ids. The theme gives it in lower case."""
+    term = request.GET.get("s", term).strip().replace("\0", "")
+    return [SearchResult(title=str(row), description=what, link=links.page_of(row), icon=icon)
+            for row, what, icon in _found(request, term)]  # fmt: skip
+
+
+def _found(request: HttpRequest, term: str) -> Iterator[tuple[Model, str, str]]:
+    if may(request, Action.VIEW_RUNS):
+        for run in find_runs(Run.objects.defer("raw"), term).order_by("-created_at", "-pk")[:FOUND]:
+            yield run, f"Run, {run.status.replace('_', ' ')}", "play_circle"
+    if may(request, Action.VIEW_THREADS):
+        for thread in Thread.objects.filter(pk__in=beginning(Thread.objects.all(), term)[:FOUND]):
+            yield thread, "Thread", "forum"

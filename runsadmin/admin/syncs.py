@@ -1,0 +1,128 @@
+"""Syncs: what was read from upstream, what could not be, and how far a pass has come."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runsadmin import conf
+from runsadmin.admin import filters, links, show
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.models import Sync, SyncStatus, Thread
+from runsadmin.models.sync import UNFINISHED
+from runsadmin.services import syncs
+from runsadmin.services.permissions import Action
+
+ERRORS_SHOWN = 200
+
+
+@admin.register(Sync)
+class SyncAdmin(ReadOnlyAdmin):
+    view_action = Action.VIEW_SYNCS
+    buttons = ("pause", "resume", "cancel")
+    list_template = "runsadmin/syncs.html"
+
+    list_display = ("sync", "status_", "what", "threads_", "runs_", "errors_", "by")
+    list_display_links = None
+    list_select_related = ("actor", "thread")
+    list_filter = (
+        filters.choice("status", list(SyncStatus.choices)),
+        filters.choice("kind", list(Sync.Kind.choices)),
+        filters.ConnectionFilter,
+        filters.ThreadFilter,
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Sync]:
+        queryset: QuerySet[Sync] = super().get_queryset(request)
+        return queryset.select_related("thread", "actor")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: HttpResponse = super().changelist_view(request, {"start": start_form(request)})
+        if context := getattr(response, "context_data", None):
+            context["is_live"] = any(sync.status in UNFINISHED for sync in context["cl"].result_list)
+        return response
+
+    @admin.display(description="created")
+    def sync(self, sync: Sync) -> SafeString:
+        return format_html('<a href="{}">{}</a>', links.page_of(sync), show.short_moment(sync.created_at))
+
+    @admin.display(description="status")
+    def status_(self, sync: Sync) -> SafeString:
+        return show.badge(sync.status, sync.get_status_display())
+
+    @admin.display(description="what")
+    def what(self, sync: Sync) -> str:
+        where = str(sync.thread) if sync.thread else f"all threads of {sync.connection}"
+        return f"{sync.get_kind_display()}, {where}"
+
+    @admin.display(description="threads")
+    def threads_(self, sync: Sync) -> SafeString:
+        return format_html(
+            '<progress class="ra-progress" value="{}" max="{}"></progress> {} of {}',
+            sync.threads_done, sync.threads_total or 1, sync.threads_done, sync.threads_total,
+        )  # fmt: skip
+
+    @admin.display(description="runs")
+    def runs_(self, sync: Sync) -> str:
+        return f"{sync.runs_seen:,} seen, {sync.runs_created:,} new, {sync.runs_updated:,} changed"
+
+    @admin.display(description="errors")
+    def errors_(self, sync: Sync) -> str | SafeString:
+        return format_html('<b class="ra-error-count">{}</b>', sync.errors_count) if sync.errors_count else show.CALM
+
+    @admin.display(description="by")
+    def by(self, sync: Sync) -> str:
+        return sync.actor.get_username() if sync.actor else "schedule"
+
+    # --- the page of one sync
+
+    def page(self, request: HttpRequest, sync: Sync) -> HttpResponse:
+        may_sync = may(request, Action.SYNC)
+        return self.render(
+            request, "runsadmin/sync.html", str(sync), sync=sync, original=sync,
+            is_live=sync.status in UNFINISHED, errors=sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN],
+            may_pause=may_sync and sync.status == SyncStatus.RUNNING,
+            may_resume=may_sync and sync.status == SyncStatus.PAUSED,
+            may_cancel=may_sync and sync.status in UNFINISHED,
+        )  # fmt: skip
+
+    def pause(self, request: HttpRequest, sync: Sync) -> HttpResponse:
+        return redirect(links.page_of(syncs.pause(sync=sync, actor=actor(request))))
+
+    def resume(self, request: HttpRequest, sync: Sync) -> HttpResponse:
+        return redirect(links.page_of(syncs.resume(sync=sync, actor=actor(request))))
+
+    def cancel(self, request: HttpRequest, sync: Sync) -> HttpResponse:
+        return redirect(links.page_of(syncs.cancel(sync=sync, actor=actor(request))))
+
+    # --- starting one
+
+    def get_urls(self) -> list[URLPattern]:
+        return [path("start/", self.view(self.start_view), name=self.url_name("start")), *super().get_urls()]
+
+    def start_view(self, request: HttpRequest) -> HttpResponse:
+        if request.method != "POST":
+            return redirect(links.list_of(Sync))
+        thread_id = request.POST.get("thread", "")
+        with telling(request):
+            thread = Thread.objects.filter(pk=int(thread_id)).first() if thread_id.isdecimal() else None
+            kind = request.POST.get("kind", "")
+            if kind not in Sync.Kind.values or (thread_id and thread is None):
+                messages.error(request, "There is no such sync or thread.")
+                return redirect(links.list_of(Sync))
+            alias = thread.connection if thread else request.POST.get("connection", "")
+            sync = syncs.start(connection=alias, kind=Sync.Kind(kind), actor=actor(request), thread=thread)
+            return redirect(links.page_of(sync))
+        return redirect(links.list_of(Sync))
+
+
+def start_form(request: HttpRequest) -> dict[str, object] | None:
+    """What the buttons that start a sync need, for who may start one."""
+    if not may(request, Action.SYNC):
+        return None
+    return {"url": links.list_of(Sync, "start"), "connections": list(conf.connections())}

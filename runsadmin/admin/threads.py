@@ -1,0 +1,126 @@
+"""Threads: which ones are mirrored, and when each was last read."""
+
+import re
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runsadmin import conf
+from runsadmin.admin import filters, links, show
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin.find import beginning
+from runsadmin.admin.syncs import start_form
+from runsadmin.models import Run, Sync, Thread
+from runsadmin.services import threads
+from runsadmin.services.permissions import Action
+
+
+@admin.register(Thread)
+class ThreadAdmin(ReadOnlyAdmin):
+    view_action = Action.VIEW_THREADS
+    buttons = ("untrack", "track")
+    list_template = "runsadmin/threads.html"
+
+    keyset = ("created_at", "pk")
+    list_display = ("thread", "tracked_", "checked", "fully_checked", "added", "runs_")
+    list_display_links = None
+    list_filter = (
+        filters.choice("tracked", [("True", "Tracked"), ("False", "Not tracked")]),
+        filters.ConnectionFilter,
+        filters.MissingFilter,
+    )
+    search_fields = ("upstream_id",)
+    search_help_text = "Thread id or its beginning"
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return may(request, Action.TRACK_THREADS)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Thread], search_term: str
+    ) -> tuple[QuerySet[Thread], bool]:
+        term = search_term.strip()
+        return (queryset.filter(pk__in=beginning(Thread.objects.all(), term)) if term else queryset), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: HttpResponse = super().changelist_view(request, {"start": start_form(request)})
+        return response
+
+    @admin.display(description="thread")
+    def thread(self, thread: Thread) -> SafeString:
+        several = (
+            format_html('<span class="ra-note">{}</span>', thread.connection) if len(conf.connections()) > 1 else ""
+        )
+        return format_html('<a class="ra-id" href="{}">{}</a>{}', links.page_of(thread), thread, several)
+
+    @admin.display(description="state")
+    def tracked_(self, thread: Thread) -> SafeString:
+        if thread.missing_since:
+            return show.badge("incomplete", "missing upstream")
+        return show.badge("completed", "tracked") if thread.tracked else show.badge("", "not tracked")
+
+    @admin.display(description="last read")
+    def checked(self, thread: Thread) -> SafeString:
+        return show.short_moment(thread.checked_at)
+
+    @admin.display(description="all of it read")
+    def fully_checked(self, thread: Thread) -> SafeString:
+        return show.short_moment(thread.fully_checked_at)
+
+    @admin.display(description="added")
+    def added(self, thread: Thread) -> SafeString:
+        return show.short_moment(thread.created_at)
+
+    @admin.display(description="runs")
+    def runs_(self, thread: Thread) -> SafeString:
+        return format_html('<a href="{}?thread={}">Runs</a>', links.list_of(Run), thread.pk)
+
+    # --- the page of one thread
+
+    def page(self, request: HttpRequest, thread: Thread) -> HttpResponse:
+        return self.render(
+            request, "runsadmin/thread.html", str(thread), thread=thread, original=thread, start=start_form(request),
+            runs=Run.objects.defer("raw").filter(thread=thread).order_by("-created_at", "-pk")[:10],
+            runs_url=f"{links.list_of(Run)}?thread={thread.pk}", syncs=thread.syncs.order_by("-pk")[:5],
+            may_untrack=thread.tracked and may(request, Action.UNTRACK_THREADS),
+            may_track=not thread.tracked and may(request, Action.TRACK_THREADS),
+            may_see_syncs=may(request, Action.VIEW_SYNCS), syncs_url=f"{links.list_of(Sync)}?thread={thread.pk}",
+        )  # fmt: skip
+
+    def untrack(self, request: HttpRequest, thread: Thread) -> HttpResponse:
+        threads.untrack(thread=thread, actor=actor(request))
+        messages.success(request, "Syncs no longer read this thread. Its runs stay.")
+        return redirect(links.page_of(thread))
+
+    def track(self, request: HttpRequest, thread: Thread) -> HttpResponse:
+        threads.track(connection=thread.connection, thread_ids=[thread.upstream_id], actor=actor(request))
+        messages.success(request, "Syncs read this thread again.")
+        return redirect(links.page_of(thread))
+
+    # --- one or many more
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied("Tracking threads needs the permission runsadmin.add_thread.")
+        typed = request.POST.get("thread_ids", "")
+        tracked = None
+        if request.method == "POST":
+            thread_ids = [part for part in re.split(r"[\s,;]+", typed) if part]
+            if not thread_ids:
+                messages.error(request, "Give at least one thread id.")
+            else:
+                alias = request.POST.get("connection", "")
+                with telling(request):
+                    tracked = threads.track(connection=alias, thread_ids=thread_ids, actor=actor(request))
+        return self.render(
+            request, "runsadmin/track.html", "Track threads", connections=list(conf.connections()), tracked=tracked,
+            typed="\n".join(tracked.invalid) if tracked else typed, start=start_form(request),
+            threads_url=links.list_of(Thread),
+        )  # fmt: skip

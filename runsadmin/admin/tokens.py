@@ -1,0 +1,89 @@
+"""Tokens for the REST API: made here, shown once, revoked here. Everybody has their own; superusers see all."""
+
+import datetime as dt
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+
+from runsadmin.admin import links
+from runsadmin.admin.base import ThemedAdmin, actor
+from runsadmin.services import tokens
+
+# Only the service knows the package behind the tokens; the model is asked for by its name.
+AuthToken = apps.get_model("knox", "AuthToken")
+LIFETIMES = (7, 30, 90, 365)
+MOST = 500
+
+
+@admin.register(AuthToken)
+class TokenAdmin(ThemedAdmin):
+    actions = None
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        queryset: QuerySet[Any] = super().get_queryset(request).select_related("user")
+        return queryset if actor(request).is_superuser else queryset.filter(user=actor(request))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request) and not self.has_add_permission(request):
+            raise PermissionDenied
+        return self._render(request, token="")
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Makes one and shows it in the answer, which nobody may store."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return redirect(links.list_of(AuthToken))
+        user, days = actor(request), request.POST.get("days", "")
+        if user.is_superuser and (username := request.POST.get("username", "").strip()):
+            found = User.objects.filter(username=username, is_active=True).first()
+            if found is None:
+                messages.error(request, f"There is no active account {username!r}.")
+                return redirect(links.list_of(AuthToken))
+            user = found
+        if days not in map(str, LIFETIMES):
+            messages.error(request, "Choose how long the token is to live.")
+            return redirect(links.list_of(AuthToken))
+        return self._render(request, token=tokens.create(user=user, expires_in=dt.timedelta(days=int(days))))
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        token = self.get_queryset(request).filter(pk=object_id).first()
+        if token is None or not self.has_delete_permission(request, token):
+            raise PermissionDenied
+        if request.method == "POST":
+            token.delete()
+            messages.success(request, "The token is revoked: it opens nothing any more.")
+        return redirect(links.list_of(AuthToken))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return redirect(links.list_of(AuthToken))
+
+    def _render(self, request: HttpRequest, *, token: str) -> HttpResponse:
+        now = timezone.now()
+        rows = [
+            (row, row.expiry is not None and row.expiry <= now)
+            for row in self.get_queryset(request).order_by("-created")[:MOST]
+        ]
+        response = self.render(
+            request, "runsadmin/tokens.html", "API tokens", rows=rows, token=token, lifetimes=LIFETIMES,
+            add_url=links.list_of(AuthToken, "add"), may_add=self.has_add_permission(request),
+            may_revoke=self.has_delete_permission(request),
+        )  # fmt: skip
+        response.headers["Cache-Control"] = "no-store"
+        return response
