@@ -18,8 +18,7 @@ from knox.models import AuthToken
 from knox.settings import CONSTANTS
 
 from runsadmin.errors import UpstreamError
-from runsadmin.models import Run, Sync
-from runsadmin.models.run import LOCKED
+from runsadmin.models import Run, RunStatus, Sync
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs, threads
 
@@ -111,7 +110,7 @@ def _wait[T](call: Callable[[], T], *, what: str) -> T:
 
 
 def _curl(url: str, token: str) -> str:
-    run = Run.objects.exclude(status__in=LOCKED).order_by("-created_at").first()
+    run = Run.objects.filter(status=RunStatus.COMPLETED).order_by("-created_at").first()
     assert run is not None
     body = json.dumps({"metadata": {"reviewed_by": "me"}, "reason": "Trying it out"})
     return shlex.join(
