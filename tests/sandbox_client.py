@@ -126,6 +126,14 @@ class Sandbox:
         """Somebody else changes the metadata directly upstream."""
         self.change_run(run_id, metadata=metadata)
 
+    def add_pairs(self, run_id: str, pairs: Json) -> float | None:
+        """Somebody else sets a few pairs and leaves the others. Returns when, by the sandbox's clock; None if it is gone."""
+        try:
+            at: float = self.control("PATCH", f"runs/{run_id}/metadata", pairs)["at"]
+        except ValueError:
+            return None
+        return at
+
     def log(self, after: int = 0) -> list[Json]:
         """The API calls it received, oldest first."""
         entries: list[Json] = self.control("GET", "log", after=after)["requests"]

@@ -67,10 +67,14 @@ def answer(sandbox: Sandbox, request: Request) -> Answer:
             check_run(run)
             store.put(runs=[run])
             return Answer.json(run)
+        case ["PATCH", "runs", run_id, "metadata"] if run_id in store.runs:
+            run = store.runs[run_id].load()
+            store.put(runs=[run | {"metadata": (run.get("metadata") or {}) | read_object(request)}])
+            return Answer.json({"at": time.time()})
         case ["DELETE", "runs", run_id] if run_id in store.runs:
             store.remove_run(run_id)
             return done
-        case ["GET" | "PATCH" | "DELETE", "runs", run_id]:
+        case ["GET" | "PATCH" | "DELETE", "runs", run_id, *_]:
             raise refusals.not_found("run", run_id)
         case ["DELETE", "threads", thread_id]:
             if thread_id not in store.threads:

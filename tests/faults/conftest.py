@@ -1,0 +1,109 @@
+"""What a test of a fault needs: short timeouts, somebody else who writes, and the way to the end."""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, Run
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services import edits, runs
+from tests.conftest import Connect
+from tests.faults.writer import Writer, writing
+from tests.sandbox_client import Sandbox
+
+TIMEOUT = 0.3  # Seconds, to connect and to read: together 0.6.
+SETTLING = 0.4
+RED = MetadataPatch({"team": "red"})
+
+
+@dataclass
+class Scene:
+    """One run, alice's edit of it, and somebody else at work upstream."""
+
+    sandbox: Sandbox
+    alice: User
+    run: Run
+    writer: Writer
+
+    def record(self, patch: MetadataPatch = RED) -> Edit:
+        return edits.record(run=self.run, patch=patch, actor=self.alice, door=Edit.Door.API)
+
+    def push(self, patch: MetadataPatch = RED) -> Edit:
+        return edits.push(self.record(patch))
+
+    def settle(self, edit: Edit, *, longest: float = 10) -> Edit:
+        """Lets the background go on until the edit has ended. Pauses between attempts are not waited for."""
+        deadline = time.monotonic() + longest
+        while not edit.has_ended and time.monotonic() < deadline:
+            Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
+            edits.settle(until=time.monotonic() + 5)
+            edit.refresh_from_db()
+            time.sleep(0.02)
+        return edit
+
+    def check(self, *, posts: int, team: str | None = "red", landing: float = 0.0) -> None:
+        """How often it was sent, that the mirror says what upstream says, and that nobody's pair is lost."""
+        self.writer.stop()
+        upstream = self.sandbox.metadata(self.run.upstream_id)
+        assert upstream.get("team") == team
+        assert self.mirror.metadata.get("team") == team, "The mirror knows it without being told to look again."
+        runs.refresh(run=self.run, actor=self.alice)
+        assert self.mirror.metadata == upstream
+        assert len(self.sandbox.posts(self.run.upstream_id)) == posts
+        assert self.writer.lost(self.sandbox.log(), landing=landing) == []
+
+    @property
+    def mirror(self) -> Run:
+        return Run.objects.get(pk=self.run.pk)
+
+
+@pytest.fixture
+def impatient(settings: Settings, sandbox: Sandbox, connect: Connect) -> None:
+    settings.RUNSADMIN_SETTLING_TIME = SETTLING
+    connect(CONNECT_TIMEOUT=TIMEOUT, READ_TIMEOUT=TIMEOUT)
+
+
+@pytest.fixture
+def scene(impatient: None, sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> Iterator[Scene]:
+    mirrored(thread_id="thread_other", id="run_other")  # Another run that is known, for when something answers 404.
+    run = mirrored(metadata={"team": "blue"})
+    with writing(sandbox, run.upstream_id) as writer:
+        yield Scene(sandbox, alice, run, writer)
+
+
+@contextmanager
+def at_step(step: str, act: Callable[[], None]) -> Iterator[None]:
+    """Acts once when a push comes to this step: the steps are told in the log."""
+
+    class Act(logging.Handler):
+        done = False
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "step", None) == step and not self.done:
+                self.done = True
+                act()
+
+    handler, logger = Act(logging.DEBUG), logging.getLogger("runsadmin.services.edits")
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def in_seconds(edit: Edit) -> float:
+    """How far away the next attempt is."""
+    assert edit.next_attempt_at is not None
+    return (edit.next_attempt_at - timezone.now()) / dt.timedelta(seconds=1)

@@ -1,0 +1,147 @@
+"""The first half of the table: a fault of the look. Nothing was sent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.models import ConnectionState, Edit, Run
+from runsadmin.services import connections
+from tests.conftest import Connect
+from tests.faults.conftest import Scene
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S = Edit.Status
+
+PASSING: dict[str, dict[str, Any]] = {
+    "cut before answering": {"kind": "cut_before"},
+    "cut while answering": {"kind": "cut_while"},
+    "truncated": {"kind": "truncate"},
+    "read timeout": {"kind": "hang"},
+    "slow drip": {"kind": "drip", "seconds": 5},
+    "408": {"kind": "status", "status": 408},
+    "409": {"kind": "status", "status": 409},
+    "429": {"kind": "status", "status": 429, "headers": {"Retry-After": "0"}},
+    "500": {"kind": "status", "status": 500},
+    "502 with HTML": {"kind": "html"},
+    "503": {"kind": "status", "status": 503, "headers": {"Retry-After": "0"}},
+    "504": {"kind": "status", "status": 504},
+    "not JSON": {"kind": "garbage"},
+    "JSON of another shape": {"kind": "other_shape"},
+    "another run": {"kind": "other_shape", "body": {"id": "run_somebody_elses", "metadata": {}}},
+    "a redirect": {"kind": "redirect", "to": "http://127.0.0.1:9/"},
+    "a huge answer": {"kind": "huge", "bytes": 9 * 1024 * 1024},
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_look_that_fails_is_pending_and_tried_again(scene: Scene, fault: dict[str, Any]) -> None:
+    scene.sandbox.fault(**fault, method="GET", path=scene.run.upstream_id)
+    edit = scene.push()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    assert (edit.before, edit.intended, edit.sent_at) == (None, None, None)
+    assert scene.sandbox.posts() == []
+
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=1)
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_look_that_keeps_failing_fails_after_the_configured_attempts(
+    scene: Scene, settings: Settings, fault: dict[str, Any]
+) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 2
+    scene.sandbox.fault(**fault, method="GET", path=scene.run.upstream_id, times=2)
+    edit = scene.settle(scene.push())
+    assert (edit.status, edit.attempts) == (S.FAILED, 2)
+    assert edit.detail.startswith("Tried 2 times.")
+    scene.check(posts=0, team="blue")
+
+
+def test_a_server_that_cannot_be_reached_is_pending_and_tried_again(scene: Scene, connect: Connect) -> None:
+    connect(URL="http://127.0.0.1:9/v1")
+    edit = scene.push()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    connect(URL=scene.sandbox.url)
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=1)
+
+
+def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) -> None:
+    scene.writer.stop()
+    scene.sandbox.delete_run(scene.run.upstream_id)
+    edit = scene.push()
+    assert (edit.status, edit.http_status) == (S.REJECTED, 404)
+    assert scene.mirror.missing_since is not None
+    assert scene.sandbox.posts() == []
+    assert not connections.held()
+
+
+def test_404_for_its_thread_is_rejected_when_another_known_run_answers(scene: Scene) -> None:
+    scene.writer.stop()
+    scene.sandbox.delete_thread(scene.run.thread.upstream_id)
+    edit = scene.push()
+    assert edit.status == S.REJECTED
+    assert scene.mirror.missing_since is not None
+    assert not connections.held()
+
+
+def test_404_for_everything_holds_the_connection_and_is_retired_after_a_second_look(scene: Scene) -> None:
+    scene.sandbox.settings(not_found_for_all=True)
+    edit = scene.push()
+    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
+    assert scene.mirror.missing_since is None
+
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert connections.held().get().hold == ConnectionState.Hold.RETIRED
+
+    scene.sandbox.settings(not_found_for_all=False)
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=1)
+
+
+def test_404_when_nothing_else_is_known_holds_rather_than_guesses(
+    impatient: None, sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.delete_thread(run.thread.upstream_id)
+    scene = Scene(sandbox, alice, run, writer=None)  # type: ignore[arg-type]
+    edit = scene.push()
+    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_hold_the_connection_reject_nothing_and_all_goes_on_when_they_are_mended(
+    scene: Scene, status: int
+) -> None:
+    scene.sandbox.fault("status", status=status, times=None)
+    edit = scene.push()
+    assert (edit.status, edit.waiting, edit.http_status) == (S.PENDING, Edit.Waiting.HELD, status)
+    assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
+
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert connections.held(), "Refused again: it stays held."
+
+    scene.sandbox.clear_faults()
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=1)
+
+
+def test_another_4xx_is_rejected_with_the_servers_words(scene: Scene) -> None:
+    scene.sandbox.fault("status", method="GET", status=422, body={"detail": "Not a run id."})
+    edit = scene.push()
+    assert (edit.status, edit.detail) == (S.REJECTED, "Not a run id.")
+    scene.check(posts=0, team="blue")

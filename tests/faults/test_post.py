@@ -1,0 +1,249 @@
+"""The second half of the table: a fault of the POST. What may have been kept is looked after before it is sent again."""
+
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import ConnectionState, Edit
+from runsadmin.services import connections, edits
+from tests.conftest import Connect
+from tests.faults.conftest import Scene, at_step, in_seconds
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S = Edit.Status
+
+# --- An answer that says no: nothing was kept
+
+REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
+    "408": {"status": 408},
+    "409": {"status": 409},
+    "429": {"status": 429, "headers": {"Retry-After": "0"}},
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED_FOR_NOW.values(), ids=REFUSED_FOR_NOW)
+def test_a_refusal_for_now_is_pending_and_sent_again(scene: Scene, fault: dict[str, Any]) -> None:
+    scene.sandbox.fault("status", method="POST", **fault)
+    edit = scene.push()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=2)
+
+
+def test_a_server_that_cannot_be_reached_for_the_post_is_pending_and_sent_again(scene: Scene, connect: Connect) -> None:
+    with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
+        edit = scene.push()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    connect(URL=scene.sandbox.url)
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        pytest.param({"Retry-After": "40"}, 35, 41, id="seconds"),
+        pytest.param({"retry-after-ms": "40000"}, 35, 41, id="milliseconds"),
+        pytest.param({"Retry-After": "-40"}, 0, 2, id="negative"),
+        pytest.param({"Retry-After": "86400"}, 290, 301, id="absurd"),
+        pytest.param({"Retry-After": "soon"}, 0, 2, id="nonsense"),
+        pytest.param({}, 0, 2, id="missing"),
+    ],
+)
+def test_a_429_is_waited_for_as_long_as_it_says_and_at_most_five_minutes(
+    scene: Scene, headers: dict[str, str], least: float, most: float
+) -> None:
+    scene.sandbox.fault("status", method="POST", status=429, headers=headers)
+    edit = scene.push()
+    assert edit.status == S.PENDING
+    assert least <= in_seconds(edit) <= most
+    ConnectionState.objects.update(not_before=None)
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=2)
+
+
+def test_a_429_with_a_date_is_waited_for(scene: Scene) -> None:
+    date = (timezone.now() + timezone.timedelta(seconds=40)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    scene.sandbox.fault("status", method="POST", status=429, headers={"Retry-After": date})
+    assert 30 <= in_seconds(scene.push()) <= 41
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_429_and_503_slow_the_whole_connection(scene: Scene, status: int) -> None:
+    scene.sandbox.fault("status", method="POST", status=status, headers={"Retry-After": "60"})
+    scene.push()
+    before = len(scene.sandbox.log())
+    other = edits.record(
+        run=type(scene.run).objects.get(upstream_id="run_other"),
+        patch=MetadataPatch({"team": "red"}),
+        actor=scene.alice,
+        door=Edit.Door.API,
+    )
+    assert edits.push(other).status == S.PENDING
+    assert len(scene.sandbox.log()) == before
+
+
+def test_400_because_the_run_is_active_waits_for_its_end(scene: Scene) -> None:
+    scene.sandbox.change_run(scene.run.upstream_id, status="in_progress")
+    edit = scene.push()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.ACTIVE_RUN, 0)
+    assert "in_progress" in edit.detail
+    edit = edits.push(edit)
+    assert (edit.status, len(scene.sandbox.posts())) == (S.PENDING, 1), "It looks, and does not ask in vain."
+    scene.sandbox.change_run(scene.run.upstream_id, status="completed")
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=2)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_another_4xx_is_rejected_with_the_servers_words_and_never_sent_again(scene: Scene, status: int) -> None:
+    scene.sandbox.fault("status", method="POST", status=status, body={"error": {"message": "No, thank you."}})
+    edit = scene.push()
+    assert (edit.status, edit.detail, edit.http_status) == (S.REJECTED, "No, thank you.", status)
+    edits.settle(until=float("inf"))
+    scene.check(posts=1, team="blue")
+
+
+def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) -> None:
+    scene.writer.stop()
+    with at_step("intended", lambda: scene.sandbox.delete_run(scene.run.upstream_id)):
+        edit = scene.push()
+    assert edit.status == S.REJECTED
+    assert scene.mirror.missing_since is not None
+
+
+def test_404_for_everything_holds_the_connection(scene: Scene) -> None:
+    with at_step("intended", lambda: _all_404(scene.sandbox)):
+        edit = scene.push()
+    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
+
+
+def _all_404(sandbox: Sandbox) -> None:
+    sandbox.settings(not_found_for_all=True)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_hold_the_connection_and_nothing_is_rejected(scene: Scene, status: int) -> None:
+    scene.sandbox.fault("status", method="POST", status=status)
+    edit = scene.push()
+    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    connections.probe_held()
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=2)
+
+
+# --- No answer that can be relied on: it may have been kept
+
+LOST: dict[str, tuple[dict[str, Any], int]] = {
+    # The fault, and how many POSTs there are in the end: one if the write was kept, or two.
+    "500 before keeping": ({"kind": "status", "status": 500}, 2),
+    "500 after keeping": ({"kind": "status", "status": 500, "keep": True}, 1),
+    "502 with HTML": ({"kind": "html"}, 2),
+    "503": ({"kind": "status", "status": 503, "headers": {"Retry-After": "0"}}, 2),
+    "504 after keeping": ({"kind": "status", "status": 504, "keep": True}, 1),
+    "the answer lost": ({"kind": "lose"}, 1),
+    "cut before answering": ({"kind": "cut_before"}, 2),
+    "cut while answering": ({"kind": "cut_while"}, 1),
+    "truncated": ({"kind": "truncate"}, 1),
+    "read timeout, not kept": ({"kind": "hang"}, 2),
+    "read timeout, kept": ({"kind": "hang", "keep": True}, 1),
+    "cut after answering slowly": ({"kind": "slow_answer", "seconds": 2}, 1),
+    "slow drip": ({"kind": "drip", "seconds": 5}, 1),
+    "not JSON, not kept": ({"kind": "garbage"}, 2),
+    "not JSON, kept": ({"kind": "garbage", "keep": True}, 1),
+    "JSON of another shape, kept": ({"kind": "other_shape", "keep": True}, 1),
+    "another run": ({"kind": "other_shape", "body": {"id": "run_somebody_elses"}}, 2),
+    "a redirect": ({"kind": "redirect", "to": "http://127.0.0.1:9/"}, 2),
+    "a huge answer, kept": ({"kind": "huge", "bytes": 9 * 1024 * 1024, "keep": True}, 1),
+}
+
+
+@pytest.mark.parametrize(("fault", "posts"), LOST.values(), ids=LOST)
+def test_a_lost_answer_is_unknown_and_looked_after_before_anything_is_sent_again(
+    scene: Scene, fault: dict[str, Any], posts: int
+) -> None:
+    scene.sandbox.fault(**fault, method="POST")
+    edit = scene.push()
+    assert edit.status == S.UNKNOWN
+    assert edit.sent_at is not None
+    assert scene.settle(edit).status == S.APPLIED
+    _never_twice_without_a_look(scene)
+    scene.check(posts=posts)
+
+
+def _never_twice_without_a_look(scene: Scene) -> None:
+    methods = [call["method"] for call in scene.sandbox.log() if scene.run.upstream_id in call["path"]]
+    assert "POST POST" not in " ".join(methods)
+
+
+def test_an_answer_that_lands_late_is_waited_for_and_not_sent_again(scene: Scene) -> None:
+    scene.writer.stop()  # What lands late overwrites whatever came before it: that is the gap.
+    scene.sandbox.fault("land_late", method="POST", seconds=0.5)
+    edit = scene.push()
+    assert edit.status == S.UNKNOWN
+    assert edits.reconcile(edit).status == S.UNKNOWN
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=1)
+
+
+def test_a_write_that_is_never_kept_fails_after_the_configured_attempts(scene: Scene, settings: Settings) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 2
+    scene.sandbox.fault("cut_before", method="POST", times=None)
+    edit = scene.settle(scene.push())
+    assert (edit.status, edit.attempts) == (S.FAILED, 2)
+    _never_twice_without_a_look(scene)
+    scene.check(posts=2, team="blue")
+
+
+def test_a_lost_answer_and_somebody_elses_change_of_the_same_key_is_a_conflict(scene: Scene) -> None:
+    scene.sandbox.fault("lose", method="POST")
+    edit = scene.push()
+    scene.sandbox.add_pairs(scene.run.upstream_id, {"team": "green"})
+    edit = scene.settle(edit)
+    assert edit.status == S.CONFLICT
+    (conflict,) = edits.conflicts(edit)
+    assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
+    scene.check(posts=1, team="green")
+
+
+def test_a_run_that_vanishes_while_the_outcome_is_unknown_is_rejected(scene: Scene) -> None:
+    scene.writer.stop()
+    scene.sandbox.fault("lose", method="POST")
+    edit = scene.push()
+    scene.sandbox.delete_run(scene.run.upstream_id)
+    assert scene.settle(edit).status == S.REJECTED
+
+
+# --- An answer that can be read
+
+
+def test_2xx_with_the_intended_map_is_applied(scene: Scene) -> None:
+    assert scene.push().status == S.APPLIED
+    scene.check(posts=1)
+
+
+def test_a_server_that_merges_keeps_removed_keys_and_both_are_shown(scene: Scene) -> None:
+    scene.sandbox.settings(modify="merge")
+    edit = scene.push(MetadataPatch(remove=frozenset({"team"})))
+    assert edit.status == S.DIFFERS
+    assert edit.intended is not None
+    assert edit.after is not None
+    assert ("team" in edit.intended, "team" in edit.after) == (False, True)
+    scene.check(posts=1, team="blue")
+
+
+def test_a_server_that_stores_something_else_differs_and_both_are_shown(scene: Scene) -> None:
+    scene.writer.stop()
+    scene.sandbox.settings(modify="scramble")
+    edit = scene.push()
+    assert edit.status == S.DIFFERS
+    assert edit.after != edit.intended
+    assert scene.mirror.metadata == edit.after == scene.sandbox.metadata(scene.run.upstream_id)

@@ -1,0 +1,81 @@
+"""Somebody else who edits the same runs upstream, all the time, and the proof that none of their pairs is lost.
+
+The API has no conditional write. What the writer writes between our look and our write is overwritten, and nobody can
+help it: that is the gap. Everything outside it has to be there at the end. The sandbox's own clock is the judge.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.sandbox_client import Json, Sandbox
+
+KEY = "writer"
+
+
+@dataclass
+class Writer:
+    """Changes a pair of its own in every run that it is given, as fast as `pause` allows."""
+
+    sandbox: Sandbox
+    run_ids: list[str]
+    pause: float = 0.01
+    written: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+
+    def _write(self) -> None:
+        number = 0
+        while not self._stopping.is_set():
+            number += 1
+            for run_id in self.run_ids:
+                at = self.sandbox.add_pairs(run_id, {KEY: str(number)})
+                if at is not None:
+                    self.written.setdefault(run_id, []).append((at, str(number)))
+            self._stopping.wait(self.pause)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def lost(self, log: list[Json], *, landing: float = 0.0) -> list[str]:
+        """The runs whose pair is not the last one that was written, where no gap explains it.
+
+        `landing` is how many seconds after its arrival a write may land.
+        """
+        lost = []
+        for run_id, written in self.written.items():
+            at, value = written[-1]
+            metadata = self.sandbox.metadata(run_id)
+            if (metadata or {}).get(KEY) != value and not _in_a_gap(run_id, at, log, landing):
+                lost.append(run_id)
+        return lost
+
+
+def _in_a_gap(run_id: str, at: float, log: list[Json], landing: float) -> bool:
+    """Whether one of our looks at this run came before `at`, and the write that followed it after."""
+    looked_at = None
+    for call in (call for call in log if run_id in call["path"].split("/")):
+        if call["method"] == "GET":
+            looked_at = call["at"]
+        elif looked_at is not None and looked_at <= at <= (call["answered_at"] or call["at"]) + landing:
+            return True
+    return False
+
+
+@contextmanager
+def writing(sandbox: Sandbox, *run_ids: str, pause: float = 0.01) -> Iterator[Writer]:
+    writer = Writer(sandbox, list(run_ids), pause)
+    writer.start()
+    try:
+        time.sleep(0.03)  # It has written something before anybody looks.
+        yield writer
+    finally:
+        writer.stop()
