@@ -16,7 +16,6 @@ from runsadmin.sandbox.timeline import Key, Timeline
 
 type Call = Callable[..., Answer]  # (sandbox, request, *ids in the path)
 
-DEFAULT_MODEL = "gpt-4o"
 RUN_LIFETIME = 600  # An upstream gives up on a run after ten minutes.
 
 
@@ -120,7 +119,7 @@ def delete_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
 
 # The options of a run that are copied as they are given, with what they are when they are not.
 RUN_OPTIONS: Json = {
-    "model": DEFAULT_MODEL,
+    "model": "gpt-4o",
     "instructions": "",
     "tools": [],
     "temperature": 1.0,
@@ -289,7 +288,7 @@ def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
             return {key: str(value)[::-1] for key, value in given.items()} | {"scrambled": "yes"}
 
 
-def page[R: Record](request: Request, kind: str, timeline: Timeline, records: Mapping[str, R]) -> Answer:
+def page(request: Request, kind: str, timeline: Timeline, records: Mapping[str, Record]) -> Answer:
     """The envelope of a list: the part of the timeline that the query asks for."""
     query = request.query
 

@@ -1,4 +1,5 @@
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -58,6 +59,19 @@ def test_somebody_else_can_change_a_run_unseen(sandbox: Sandbox, api: Api) -> No
     sandbox.change_run(run["id"], status="failed", extra=1)
     assert sandbox.log() == []
     assert api.read(run).json() == run | {"metadata": {"team": "green"}, "status": "failed", "extra": 1}
+
+
+def test_somebody_else_can_add_pairs_to_those_that_are_there(sandbox: Sandbox) -> None:
+    sandbox.put_runs([run := make_run(metadata={"team": "blue"}), bare := make_run(metadata=None)])
+    before = time.time()
+    at = sandbox.add_pairs(run["id"], {"ticket": "OPS-1"})
+    assert at is not None
+    assert before <= at <= time.time()
+    assert sandbox.run(run["id"]) == run | {"metadata": {"team": "blue", "ticket": "OPS-1"}}
+    sandbox.add_pairs(bare["id"], {"ticket": "OPS-1"})
+    assert sandbox.metadata(bare["id"]) == {"ticket": "OPS-1"}
+    assert sandbox.add_pairs("run_nope", {}) is None
+    assert sandbox.log() == []
 
 
 def test_a_run_and_a_thread_can_be_gone(sandbox: Sandbox, api: Api) -> None:
