@@ -127,7 +127,7 @@ class Sandbox:
         self.change_run(run_id, metadata=metadata)
 
     def add_pairs(self, run_id: str, pairs: Json) -> float | None:
-        """Somebody else sets a few pairs and leaves the others. Returns when, by the sandbox's clock; None if it is gone."""
+        """Somebody else sets a few pairs and leaves the others; returns when, or None where there is no such run."""
         try:
             at: float = self.control("PATCH", f"runs/{run_id}/metadata", pairs)["at"]
         except ValueError:

@@ -46,9 +46,13 @@ def run(options: argparse.Namespace) -> int:
     """Serves until it is told to stop; returns the exit code."""
     try:
         listening = listen(options.host, options.port)
-    except OSError as error:
-        reason = f"The sandbox cannot listen on {options.host}:{options.port}: {error.strerror}."
-        print(f"{reason} Stop the program that has the port, or choose another with --port.", file=sys.stderr)
+    except (OSError, OverflowError) as error:  # Taken, or no port at all.
+        reason = getattr(error, "strerror", None) or error
+        print(
+            f"The sandbox cannot listen on {options.host}:{options.port}: {reason}. "
+            "Stop the program that has the port, or choose another with --port.",
+            file=sys.stderr,
+        )
         return 1
     try:
         store = Store(None if options.memory else options.state)
