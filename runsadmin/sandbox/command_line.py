@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         listening = listen(options.host, options.port)
     except (OSError, OverflowError) as error:  # Taken, or no port at all.
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", error)).rstrip(".")
         print(
             f"The sandbox cannot listen on {options.host}:{options.port}: {reason}. "
             "Stop the program that has the port, or choose another with --port.",
