@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,34 @@ def test_each_connection_has_settings_of_its_own() -> None:
 
 def test_a_relative_database_file_lies_in_the_project() -> None:
     assert start_with(DATABASE_URL="sqlite:///var/other.sqlite3").stdout.startswith(str(ROOT / "var" / "other.sqlite3"))
+
+
+def test_the_first_run_writes_secrets_that_only_their_owner_can_read(tmp_path: Path) -> None:
+    script = [sys.executable, ROOT / "scripts" / "write_env.py"]
+    subprocess.run(script, cwd=tmp_path, env=os.environ | {"SANDBOX_PORT": "9001"}, check=True)
+
+    written = tmp_path / ".env"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert "RUNSADMIN_UPSTREAM_URL=http://127.0.0.1:9001/v1\n" in written.read_text()
+    assert (
+        subprocess.run(script, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+    )  # It overwrites nothing.
+
+
+@pytest.mark.parametrize("name", ["PORT", "SANDBOX_PORT"])
+def test_a_taken_port_is_told_before_anything_starts(name: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as closed:
+        ports = {"PORT": str(closed.getsockname()[1])} | {name: str(taken.getsockname()[1])}
+        closed.close()
+        key = {"RUNSADMIN_UPSTREAM_API_KEY": "sandbox-key"}
+        stopped = subprocess.run(
+            [sys.executable, ROOT / "scripts" / "run.py"],
+            cwd=tmp_path,
+            env=os.environ | NEEDED | key | ports,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert stopped.returncode == 1
+    assert f"Port {ports[name]} cannot be used" in stopped.stderr
+    assert f"{name}=" in stopped.stderr
