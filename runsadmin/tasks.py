@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from django.tasks import task
 
+from runsadmin.engine import stopping
 from runsadmin.engine.schedule import Entry
 from runsadmin.models import Sync
 from runsadmin.services import connections, edits, idempotency, runs, syncs
@@ -14,7 +15,7 @@ SHARE = 30.0
 
 @task
 def settle_edits() -> int:
-    return edits.settle(until=time.monotonic() + SHARE)
+    return edits.settle(until=time.monotonic() + SHARE, stopping=stopping)
 
 
 @task
@@ -25,10 +26,11 @@ def find_syncs() -> int:
     return len(waiting)
 
 
-@task
+@task(queue_name="long")
 def run_sync(pk: int) -> str:
     """A share of about half a minute, so that small jobs never wait long behind a large pass. `find_syncs` goes on."""
-    return str(syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + SHARE).status)
+    sync = syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping)
+    return str(sync.status)
 
 
 @task

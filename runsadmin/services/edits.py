@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import Event
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
@@ -478,8 +479,10 @@ def _look_again(claim: _Claim, detail: str, longest: dt.timedelta = dt.timedelta
 # --- Settling in the background ----------------------------------------------------------------------------------
 
 
-def settle(*, until: float) -> int:
-    """Brings on every edit whose time has come, until `time.monotonic()` reaches `until`. Returns how many it took up.
+def settle(*, until: float, stopping: Event | None = None) -> int:
+    """Brings on every edit whose time has come, until `time.monotonic()` reaches `until`, or until `stopping` is set.
+
+    Returns how many it took up.
 
     Finds the claims of processes that died, looks after lost answers, and pushes what is due. The rows are the truth:
     calling it twice, late or in two processes at once changes nothing but the time it takes.
@@ -487,7 +490,7 @@ def settle(*, until: float) -> int:
     _give_back(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
     count = 0
     for edit in (*_due_unknown()[:BATCH], *_due_pending()[:BATCH]):
-        if time.monotonic() >= until:
+        if time.monotonic() >= until or (stopping is not None and stopping.is_set()):
             break
         count += 1
         try:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Event
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
@@ -113,8 +114,8 @@ def take_waiting() -> list[int]:
     ]
 
 
-def run(sync: Sync, *, until: float) -> Sync:
-    """Does a share of a pass, until `time.monotonic()` reaches `until` and a thread is finished.
+def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
+    """Does a share of a pass, until `time.monotonic()` reaches `until`, or `stopping` is set, and a thread is finished.
 
     Does nothing when another process is at it. Returns the sync as it is then: it has more to do while it is running.
     """
@@ -129,7 +130,7 @@ def run(sync: Sync, *, until: float) -> Sync:
     if claimed:
         share = _Share(Sync.objects.select_related("thread").get(pk=sync.pk), token)
         try:
-            _read_threads(share, until)
+            _read_threads(share, until, stopping)
         finally:
             share.row.update(claim_token=None, claimed_until=clock.now() + share.rest)
     return Sync.objects.get(pk=sync.pk)
@@ -160,7 +161,7 @@ class _Share:
             SyncError.objects.create(sync=self.sync, thread=thread, run_id=run_id[:128], message=message[:2000])
 
 
-def _read_threads(share: _Share, until: float) -> None:
+def _read_threads(share: _Share, until: float, stopping: Event | None) -> None:
     sync = share.sync
     try:
         while True:
@@ -175,7 +176,7 @@ def _read_threads(share: _Share, until: float) -> None:
                 threads_done=F("threads_done") + 1,
                 threads_total=Greatest(F("threads_total"), F("threads_done") + 1),
             )
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or (stopping is not None and stopping.is_set()):
                 return None
     except _Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)

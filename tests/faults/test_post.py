@@ -1,4 +1,4 @@
-"""The second half of the table: a fault of the POST. What may have been kept is looked after before it is sent again."""
+"""The second half of the table: a fault of the POST. What may have been kept is looked after, not sent again blindly."""
 
 from typing import Any
 
