@@ -1,4 +1,4 @@
-"""The second half of the table: a fault of the POST. What may have been kept is looked after, not sent again blindly."""
+"""The other half of the table: a fault of the POST. What may have been kept is looked after, then sent again."""
 
 from typing import Any
 
