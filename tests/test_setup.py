@@ -102,7 +102,7 @@ def test_a_relative_database_file_lies_in_the_project() -> None:
 
 
 def test_the_first_run_writes_secrets_that_only_their_owner_can_read(tmp_path: Path) -> None:
-    script = [sys.executable, ROOT / "scripts" / "write_env.py"]
+    script = [sys.executable, str(ROOT / "scripts" / "write_env.py")]
     subprocess.run(script, cwd=tmp_path, env=os.environ | {"SANDBOX_PORT": "9001"}, check=True)
 
     written = tmp_path / ".env"
@@ -120,7 +120,7 @@ def test_a_taken_port_is_told_before_anything_starts(name: str, tmp_path: Path) 
         closed.close()
         key = {"RUNSADMIN_UPSTREAM_API_KEY": "sandbox-key"}
         stopped = subprocess.run(
-            [sys.executable, ROOT / "scripts" / "run.py"],
+            [sys.executable, str(ROOT / "scripts" / "run.py")],
             cwd=tmp_path,
             env=os.environ | NEEDED | key | ports,
             capture_output=True,
