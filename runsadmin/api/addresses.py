@@ -6,7 +6,7 @@ from django.urls import reverse
 from rest_framework.request import Request
 
 from runsadmin import conf
-from runsadmin.models import Edit, Run, Sync, Thread
+from runsadmin.models import Run, Thread
 
 
 class Addresses:
@@ -25,11 +25,11 @@ class Addresses:
     def thread(self, thread: Thread) -> str:
         return self._named(self._threads, thread)
 
-    def edit(self, edit: Edit) -> str:
-        return f"{self._edits}{edit.pk}/"
+    def edit(self, pk: int) -> str:
+        return f"{self._edits}{pk}/"
 
-    def sync(self, sync: Sync) -> str:
-        return f"{self._syncs}{sync.pk}/"
+    def sync(self, pk: int) -> str:
+        return f"{self._syncs}{pk}/"
 
     def _named(self, root: str, row: Run | Thread) -> str:
         """Says the connection too where there are several: the other one may have the same id."""

@@ -7,47 +7,55 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Max
+from django.db.models import F, Max, QuerySet
 
 from runsadmin.api.addresses import Addresses
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import TIMES
 
-COLUMNS = (
-    *TIMES, "upstream_id", "connection", "raw", "version", "answered_at", "missing_since", "thread__fully_checked_at"
-)  # fmt: skip
+_COLUMNS = (*TIMES, "upstream_id", "connection", "raw", "version", "answered_at", "missing_since")
+_EDIT = ("pk", "status", "detail", "upstream_request_id")
+
+
+def shapeable(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """Reads what a shape is made of, and no more: a Thread per Run would cost as much as the Run."""
+    return runs.only(*_COLUMNS).annotate(confirmed_at=F("thread__fully_checked_at"))
 
 
 def run_shapes(runs: Iterable[Run], addresses: Addresses) -> list[dict[str, Any]]:
-    """Each with its latest edit."""
+    """The shapes of these `shapeable` runs, each with its latest edit."""
     runs = list(runs)
     latest = Edit.objects.filter(run__in=runs).values("run").annotate(latest=Max("pk")).values("latest")
-    edits = Edit.objects.filter(pk__in=latest).only("run_id", "status", "detail", "upstream_request_id")
-    by_run = {edit.run_id: edit for edit in edits}
-    return [run_shape(run, by_run.get(run.pk), addresses) for run in runs]
+    edits = {row[0]: row[1:] for row in Edit.objects.filter(pk__in=latest).values_list("run_id", *_EDIT)}
+    return [_shape(run, edits.get(run.pk), addresses) for run in runs]
 
 
-def run_shape(run: Run, edit: Edit | None, addresses: Addresses) -> dict[str, Any]:
+def run_shape(run: Run, edit: Edit, addresses: Addresses) -> dict[str, Any]:
+    """The shape of one `shapeable` run, with this edit."""
+    return _shape(run, tuple(getattr(edit, name) for name in _EDIT), addresses)
+
+
+def _shape(run: Run, edit: tuple[Any, ...] | None, addresses: Addresses) -> dict[str, Any]:
     """`as_of` is when upstream was last known to say this: a pass that finds a run unchanged does not write its row."""
-    as_of = max(filter(None, (run.answered_at, run.thread.fully_checked_at)))
+    confirmed_at: dt.datetime | None = run.confirmed_at  # type: ignore[attr-defined]
     return run.as_api() | {
         "mirror": {
             "connection": run.connection,
-            "as_of": _iso(as_of),
+            "as_of": _iso(max(run.answered_at, confirmed_at or run.answered_at)),
             "missing_since": _iso(run.missing_since),
             "url": addresses.run(run),
-            "edit": None if edit is None else _brief(edit, addresses),
+            "edit": None if edit is None else _brief(addresses, *edit),
         }
     }
 
 
-def _brief(edit: Edit, addresses: Addresses) -> dict[str, Any]:
+def _brief(addresses: Addresses, pk: int, status: str, detail: str, upstream_request_id: str) -> dict[str, Any]:
     return {
-        "id": edit.pk,
-        "status": edit.status,
-        "detail": edit.detail,
-        "upstream_request_id": edit.upstream_request_id,
-        "url": addresses.edit(edit),
+        "id": pk,
+        "status": status,
+        "detail": detail,
+        "upstream_request_id": upstream_request_id,
+        "url": addresses.edit(pk),
     }
 
 

@@ -126,5 +126,5 @@ def pushed(edit: Edit, request: Request, *, done: int = status.HTTP_201_CREATED)
     if not edit.has_ended:
         edit = edits.push_within(edit)
     code = done if is_done(edit, request) else status.HTTP_202_ACCEPTED
-    headers = {} if code == status.HTTP_200_OK else {"Location": Addresses(request).edit(edit)}
+    headers = {} if code == status.HTTP_200_OK else {"Location": Addresses(request).edit(edit.pk)}
     return told(edit, request, status=code, headers=headers)

@@ -18,7 +18,7 @@ from runsadmin.api.outcomes import is_done
 from runsadmin.api.pagination import BY_TIME, page_of
 from runsadmin.api.problems import ProblemType, Refused
 from runsadmin.api.serializers import ConnectionQuery, NoBody, RunChange, RunPage, RunSerializer, RunsQuery
-from runsadmin.api.shapes import COLUMNS, run_shape, run_shapes
+from runsadmin.api.shapes import run_shape, run_shapes, shapeable
 from runsadmin.api.views.base import View
 from runsadmin.errors import NotFound, StaleVersion
 from runsadmin.metadata import Metadata, MetadataPatch
@@ -34,7 +34,7 @@ class Runs(View):
     @extend_schema(operation_id="list_runs", responses=RunPage)
     def get(self, request: Request) -> Response:
         """The mirrored runs, newest first."""
-        rows = _filtered(Run.objects.select_related("thread").only(*COLUMNS), self.query)
+        rows = shapeable(_filtered(Run.objects.all(), self.query))
         page = page_of(rows, order=BY_TIME, query=self.query, request=request)
         return Response(page.answer(run_shapes(page.rows, Addresses(request))))
 
@@ -67,7 +67,7 @@ class OneRun(View):
     )
     def get(self, request: Request, run_id: str) -> Response:
         """One run, by the id that upstream gave it. The `ETag` changes only when the mirror's row is written."""
-        run = find_run(run_id, self.query)
+        run = find(shapeable(Run.objects.all()), run_id, self.query)
         known = [etag.removeprefix("W/") for etag in parse_etags(request.headers.get("If-None-Match", ""))]
         if run.etag in known or known == ["*"]:
             return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": run.etag})
@@ -86,7 +86,7 @@ class OneRun(View):
         answer shows. 202: it goes on in the background, and `Location` is the edit to ask about.
         """
         change = self.body(RunChange)
-        run = find_run(run_id, self.query)
+        run = find(Run.objects.select_related("thread"), run_id, self.query)
         is_new = False
 
         def record() -> Edit:
@@ -110,11 +110,11 @@ class OneRun(View):
         if is_new:  # The same request again only asks what became of the first.
             edit = edits.push_within(edit)
         done = is_done(edit, request)
-        run = Run.objects.select_related("thread").get(pk=run.pk)
+        now = shapeable(Run.objects.filter(pk=run.pk)).get()
         if done:
-            return told(run, request, edit)
+            return told(now, request, edit)
         return told(
-            run, request, edit, status=status.HTTP_202_ACCEPTED, headers={"Location": Addresses(request).edit(edit)}
+            now, request, edit, status=status.HTTP_202_ACCEPTED, headers={"Location": Addresses(request).edit(edit.pk)}
         )
 
 
@@ -131,9 +131,9 @@ class RefreshRun(View):
     def post(self, request: Request, run_id: str) -> Response:
         """Reads one run anew from upstream."""
         self.body(NoBody)
-        run = find_run(run_id, self.query)
+        run = find(Run.objects.select_related("thread"), run_id, self.query)
         try:
-            run = runs.refresh(run=run, actor=self.user)
+            runs.refresh(run=run, actor=self.user)
         except NotFound as error:
             run.refresh_from_db()
             if run.missing_since is None:  # It is not this run: everything answers 404.
@@ -141,15 +141,11 @@ class RefreshRun(View):
             raise Refused(
                 ProblemType.RUN_GONE, f"The mirror keeps what it knows of it. Upstream said: {error}"
             ) from error
-        return told(run, request)
-
-
-def find_run(run_id: str, query: dict[str, Any]) -> Run:
-    return find(Run.objects.select_related("thread"), run_id, query)
+        return told(shapeable(Run.objects.filter(pk=run.pk)).get(), request)
 
 
 def told(run: Run, request: Request, edit: Edit | None = None, **options: Any) -> Response:
-    """The run as it is here, with this edit beside it, or else its latest one."""
+    """A `shapeable` run as it is here, with this edit beside it, or else its latest one."""
     addresses = Addresses(request)
     shape = run_shapes([run], addresses)[0] if edit is None else run_shape(run, edit, addresses)
     response = Response(shape, **options)

@@ -52,7 +52,7 @@ class Syncs(View):
         return Response(
             SyncDetailSerializer(sync, context={"request": request}).data,
             status=status.HTTP_202_ACCEPTED,
-            headers={"Location": Addresses(request).sync(sync)},
+            headers={"Location": Addresses(request).sync(sync.pk)},
         )
 
 

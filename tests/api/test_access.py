@@ -1,0 +1,164 @@
+"""Who gets in, and what they may do: asked for every call that there is."""
+
+import datetime as dt
+from collections.abc import Callable
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runsadmin.models import Edit, Run, Sync, Thread
+from runsadmin.services import edits, tokens
+from runsadmin.services.edits import MetadataPatch
+from tests.api.conftest import JSON, Api, ApiOf, problem
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+READS = ["runs/", "runs/run_a/", "edits/", "edits/1/", "threads/", "threads/thread_a/", "syncs/", "syncs/1/", "schema/"]
+WRITES: list[tuple[str, str, object]] = [
+    ("PATCH", "runs/run_a/", {"metadata": {"team": "red"}}),
+    ("POST", "runs/run_a/refresh/", None),
+    ("POST", "edits/{applied}/undo/", None),
+    ("POST", "edits/{pending}/cancel/", None),
+    ("POST", "edits/{failed}/retry/", None),
+    ("POST", "edits/{conflict}/resolve/", {"metadata": {"team": "red"}}),
+    ("POST", "threads/", {"thread_id": "thread_new"}),
+    ("DELETE", "threads/thread_a/", None),
+    ("POST", "syncs/", {}),
+]
+
+
+@pytest.fixture
+def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
+    """Edits of a run in four states, by the state."""
+    run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
+
+    def edit(status: Edit.Status, **fields: object) -> int:
+        made = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.ADMIN)
+        Edit.objects.filter(pk=made.pk).update(status=status, **fields)
+        return made.pk
+
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "applied": edit(Edit.Status.APPLIED, finished_at=now, before={}, after={"team": "red"}),
+        "failed": edit(Edit.Status.FAILED, finished_at=now),
+        "conflict": edit(Edit.Status.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
+        "pending": edit(Edit.Status.PENDING),
+    }
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_who_may_only_look_changes_nothing_through_any_door(
+    method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, carol: User
+) -> None:
+    before = list(Edit.objects.order_by("pk").values())
+    sandbox.clear_log()
+
+    told = problem(api(carol).call(method, path.format(**edits_of), body), 403, "not-allowed")
+
+    assert "The account 'carol' may not" in told["detail"]
+    assert list(Edit.objects.order_by("pk").values()) == before
+    assert (Thread.objects.get().tracked, Sync.objects.count()) == (True, 0)
+    assert sandbox.log() == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_who_may_edit_needs_not_be_a_superuser(
+    method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, alice: User
+) -> None:
+    answer = api(alice).call(method, path.format(**edits_of), body)
+    assert answer.status_code in (200, 201, 202, 204, 409), answer.json()
+
+
+def test_who_may_nothing_sees_nothing(api: ApiOf, make_user: Callable[..., User]) -> None:
+    client = api(make_user())
+    for path in READS:
+        if path != "schema/":
+            problem(client.get(path), 403, "not-allowed")
+
+
+def doors(client: Api) -> None:
+    """Every call is refused to somebody who is nobody, and says how to be somebody."""
+    for method, path, body in [*(("GET", path, None) for path in READS), *WRITES, ("GET", "nothing/here/", None)]:
+        answer = client.call(method, path.format(applied=1, pending=1, failed=1, conflict=1), body)
+        assert "create_token" in problem(answer, 401, "not-authenticated")["detail"]
+        assert answer["WWW-Authenticate"] == "Token"
+
+
+def test_nobody_gets_in_without_a_token(api: ApiOf) -> None:
+    doors(api())
+
+
+def test_an_expired_token_is_refused(alice: User) -> None:
+    client = Api(tokens.create(user=alice, expires_in=dt.timedelta(minutes=1)))
+    assert client.get("runs/").status_code == 200
+    with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1, seconds=1)):
+        doors(client)
+
+
+def test_a_revoked_token_is_refused(alice: User) -> None:
+    client = Api(tokens.create(user=alice, expires_in=None))
+    assert client.get("runs/").status_code == 200
+    tokens.revoke_all(user=alice)
+    doors(client)
+
+
+def test_the_token_of_an_account_that_is_switched_off_is_refused(alice: User) -> None:
+    client = Api(tokens.create(user=alice, expires_in=None))
+    alice.is_active = False
+    alice.save()
+    doors(client)
+
+
+@pytest.mark.parametrize(
+    "garble",
+    [
+        lambda token: token[:-1],
+        lambda token: token + "0",
+        lambda token: token[:20] + "x" + token[21:],
+        lambda token: token.upper(),
+        lambda token: token[:32] + " " + token[32:],
+        lambda token: token[:15] + "\xff" * 49,
+        lambda token: token[:15] + "\0" * 49,
+        lambda token: "",
+        lambda token: "0" * 100_000,
+    ],
+)
+def test_a_garbled_token_is_refused(garble: Callable[[str], str], alice: User) -> None:
+    token = tokens.create(user=alice, expires_in=None)
+    answer = Client(raise_request_exception=False).get("/api/v1/runs/", HTTP_AUTHORIZATION=f"Token {garble(token)}")
+    problem(answer, 401, "not-authenticated")
+
+
+def test_tokens_are_stored_hashed(alice: User) -> None:
+    token = tokens.create(user=alice, expires_in=None)
+    stored = str(alice.auth_token_set.values().get())  # type: ignore[attr-defined]
+    assert token not in stored
+
+
+def test_another_scheme_than_token_is_no_sign_in(alice: User) -> None:
+    token = tokens.create(user=alice, expires_in=None)
+    answer = Client().get("/api/v1/runs/", headers={"Authorization": f"Bearer {token}"})
+    problem(answer, 401, "not-authenticated")
+
+
+def test_a_session_reads_and_needs_a_csrf_token_to_write(
+    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
+) -> None:
+    mirrored(id="run_a")
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(alice)
+    assert browser.get("/api/v1/runs/").status_code == 200
+
+    change = b'{"metadata": {"team": "red"}}'
+    answer = browser.patch("/api/v1/runs/run_a/", change, JSON)
+    assert "CSRF" in problem(answer, 403, "not-allowed")["detail"]
+    assert not Edit.objects.exists()
+
+    browser.get("/api/v1/docs/")
+    script = browser.get("/api/v1/docs/?script=").content.decode()
+    csrf = script.split('headers["X-CSRFTOKEN"] = "')[1].split('"')[0]
+    answer = browser.patch("/api/v1/runs/run_a/", change, JSON, headers={"X-CSRFToken": csrf})
+    assert answer.status_code == 200

@@ -1,0 +1,177 @@
+"""The log of edits, and what people do with one of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.models import Edit, Run
+from tests.api.conftest import Api, ApiOf, problem
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+type Mirrored = Callable[..., Run]
+
+
+def change(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> Any:
+    return client.patch(f"runs/{run_id}/", {"metadata": metadata, **more})
+
+
+def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, Any]:
+    """The edit that wanted team=green where somebody made red of blue."""
+    sandbox.set_metadata(run_id, {"team": "red"})
+    edit: dict[str, Any] = change(client, run_id, {"team": "green"}, base={"team": "blue"}).json()["edit"]
+    return edit
+
+
+def test_the_log_tells_who_when_why_before_and_after(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
+) -> None:
+    mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
+    change(api(alice), "run_a", {"team": "red", "old": None}, base={"team": "blue", "old": "x"}, reason="moved")
+
+    (told,) = api(carol).get("edits/").json()["results"]
+
+    assert told == api(carol).get(told["url"]).json()
+    for name in ("created_at", "sent_at", "finished_at"):
+        assert told.pop(name).endswith("Z")
+    assert told == {
+        "id": Edit.objects.get().pk,
+        "url": f"http://testserver/api/v1/edits/{Edit.objects.get().pk}/",
+        "connection": "default",
+        "run": "run_a",
+        "actor": "alice",
+        "door": "api",
+        "reason": "moved",
+        "status": "applied",
+        "waiting": "",
+        "detail": "",
+        "base": {"team": "blue", "old": "x"},
+        "patch": {"team": "red", "old": None},
+        "before": {"team": "blue", "old": "x"},
+        "intended": {"team": "red"},
+        "after": {"team": "red"},
+        "conflicts": [],
+        "upstream_request_id": sandbox.posts()[0]["request_id"],
+        "http_status": 200,
+        "request_id": "",
+        "attempts": 0,
+        "next_attempt_at": None,
+        "undoes": None,
+        "resolves": None,
+    }
+
+
+def test_the_log_is_found_by_run_actor_status_and_connection(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
+) -> None:
+    for run_id in ("run_a", "run_b"):
+        mirrored(id=run_id, metadata={"team": "blue"})
+    change(api(alice), "run_a", {"team": "red"})
+    change(api(bob), "run_a", {"team": "x"}, base={"team": "blue"})
+    change(api(bob), "run_b", {"team": "red"})
+
+    def found(query: str) -> list[tuple[str, str, str]]:
+        results = api(alice).get(f"edits/?{query}").json()["results"]
+        return [(edit["run"], edit["actor"], edit["status"]) for edit in results]
+
+    everything = [("run_b", "bob", "applied"), ("run_a", "bob", "conflict"), ("run_a", "alice", "applied")]
+    assert found("") == found("connection=default") == everything
+    assert found("run=run_a") == everything[1:]
+    assert found("actor=bob&status=applied") == everything[:1]
+    assert found("status=conflict") == everything[1:2]
+    assert found("run=run_x") == found("actor=mallory") == []
+    problem(api(alice).get("edits/?status=odd"), 400, "invalid-request")
+
+
+def test_an_undo_puts_back_what_the_edit_changed(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
+) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    edit = change(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
+
+    answer = api(bob).post(f"{edit['url']}undo/", {"reason": "a slip"})
+
+    assert answer.status_code == 201
+    told = answer.json()
+    assert answer["Location"] == told["url"]
+    assert (told["undoes"], told["actor"], told["reason"], told["status"]) == (edit["id"], "bob", "a slip", "applied")
+    assert sandbox.metadata("run_a") == {"team": "blue"}
+
+
+def test_an_undo_leaves_what_was_changed_since_and_tells(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
+) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
+    change(api(bob), "run_a", {"team": "green"})
+
+    answer = api(alice).post(f"{edit['url']}undo/")
+
+    assert (answer.status_code, answer.json()["status"]) == (201, "skipped")
+    assert "team" in answer.json()["detail"]
+    assert sandbox.metadata("run_a") == {"team": "green"}
+
+
+def test_only_what_was_applied_can_be_undone(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    edit = conflict(sandbox, api(alice))
+    problem(api(alice).post(f"{edit['url']}undo/"), 409, "illegal-change")
+
+
+def test_a_conflict_is_resolved_by_who_saw_theirs(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    edit = conflict(sandbox, api(alice))
+
+    answer = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}, "reason": "agreed"})
+
+    assert answer.status_code == 201
+    assert (answer.json()["resolves"], answer.json()["status"]) == (edit["id"], "applied")
+    assert sandbox.metadata("run_a") == {"team": "green"}
+
+
+def test_a_resolution_may_be_in_conflict_again(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    edit = conflict(sandbox, api(alice))
+    sandbox.set_metadata("run_a", {"team": "violet"})
+
+    told = problem(api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}}), 409, "edit-conflict")
+
+    assert told["conflicts"] == [{"key": "team", "base": "red", "theirs": "violet", "ours": "green"}]
+    assert told["edit"]["resolves"] == edit["id"]
+
+
+def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+    mirrored(id="run_a")
+    edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
+    answer = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}})
+    problem(answer, 409, "illegal-change")
+    answer = api(alice).post(f"{edit['url']}resolve/", {"metadata": None})
+    problem(answer, 400, "invalid-request")
+
+
+def test_an_edit_that_waits_is_taken_back_and_then_cannot_be_again(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a", status="queued")
+    address = change(api(alice), "run_a", {"team": "red"})["Location"]
+
+    answer = api(alice).post(f"{address}cancel/")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    problem(api(alice).post(f"{address}cancel/"), 409, "illegal-change")
+    problem(api(alice).post(f"{address}retry/"), 409, "illegal-change")
+
+
+def test_acting_on_an_edit_takes_no_fields_of_its_own(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a", status="queued")
+    address = change(api(alice), "run_a", {"team": "red"})["Location"]
+    told = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")
+    assert told["detail"] == "force: There is no such field. None is known here."
+    assert Edit.objects.get().status == "pending"

@@ -1,0 +1,77 @@
+"""Whatever goes wrong has one shape, and its `type` is in the documentation."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import Settings
+
+from runsadmin.api.problems import ProblemType
+from runsadmin.models import Run
+from runsadmin.services import edits
+from tests.api.conftest import ApiOf, problem
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "rest-api.md"
+
+
+def test_every_type_of_problem_is_documented_with_its_status_and_no_other() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| `([a-z-]+)` \|", DOCUMENTATION.read_text(), re.MULTILINE)
+    assert {(int(status), name) for status, name in rows} == {
+        (known.status, known.uri.rpartition(":")[2]) for known in ProblemType
+    }
+
+
+@pytest.mark.parametrize("path", ["", "nothing/", "runs", "edits/x/", "edits/1/steal/", "runs/a%0Ab/", "RUNS/"])
+def test_an_address_that_is_not_there_is_a_problem_that_tells_where_to_look(path: str, api: ApiOf, alice: User) -> None:
+    told = problem(api(alice).get(path), 404, "not-found")
+    assert "/api/v1/schema/" in told["detail"] or "mirrored here" in told["detail"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "runs/"), ("PUT", "runs/a/"), ("OPTIONS", "runs/")])
+def test_a_method_that_is_not_there_is_a_problem(method: str, path: str, api: ApiOf, alice: User) -> None:
+    answer = api(alice).call(method, path)
+    problem(answer, 405, "method-not-allowed")
+    assert "GET" in answer["Allow"]
+    assert "OPTIONS" not in answer["Allow"]
+
+
+def test_another_kind_of_answer_is_not_to_be_had(api: ApiOf, alice: User) -> None:
+    problem(api(alice).get("runs/", Accept="text/html"), 406, "not-acceptable")
+    assert api(alice).get("runs/", Accept="application/*, text/html;q=0.5").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_another_kind_of_body_is_not_read(kind: str, api: ApiOf, alice: User) -> None:
+    problem(api(alice).call("POST", "threads/", b"thread_id=a", kind), 415, "unsupported-media-type")
+
+
+def test_a_body_that_is_too_large_is_not_read(api: ApiOf, alice: User, settings: Settings) -> None:
+    body = b'{"thread_id": "' + b"a" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
+    problem(api(alice).call("POST", "threads/", body), 413, "body-too-large")
+
+
+def test_a_host_that_is_not_ours_is_a_problem(api: ApiOf, alice: User) -> None:
+    problem(api(alice).get("runs/", Host="elsewhere.example"), 400, "bad-request")
+
+
+def test_a_fault_of_our_own_is_a_problem_without_a_word_about_its_inside(
+    mirrored: Callable[..., Run], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored(id="run_a")
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(edits, "record", fail)
+    answer = api(alice).patch("runs/run_a/", {"metadata": {"a": "b"}})
+    problem(answer, 500, "internal-error")
+    assert b"secret" not in answer.content
+
+
+def test_errors_of_the_admin_stay_pages(api: ApiOf, alice: User) -> None:
+    assert api(alice).get("/admin/nothing/")["Content-Type"].startswith("text/html")
