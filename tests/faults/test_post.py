@@ -1,5 +1,6 @@
 """The other half of the table: a fault of the POST. What may have been kept is looked after, then sent again."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_429_is_waited_for_as_long_as_it_says_and_at_most_five_minutes(
 
 
 def test_a_429_with_a_date_is_waited_for(scene: Scene) -> None:
-    date = (timezone.now() + timezone.timedelta(seconds=40)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    date = (timezone.now() + dt.timedelta(seconds=40)).strftime("%a, %d %b %Y %H:%M:%S GMT")
     scene.sandbox.fault("status", method="POST", status=429, headers={"Retry-After": date})
     assert 30 <= in_seconds(scene.push()) <= 41
 
