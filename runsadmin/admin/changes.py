@@ -15,6 +15,7 @@ class Change:
     new: object
     asked: object = None
     differs: bool = False
+    is_seen: bool = True  # Whether anybody has looked what was there before.
 
 
 def of(edit: Edit) -> list[Change]:
@@ -26,7 +27,10 @@ def of(edit: Edit) -> list[Change]:
     after: Mapping[str, object] = edit.after if known and edit.after is not None else intended
     keys = [*start, *(key for key in (*intended, *after) if key not in start)]
     return [
-        Change(key, start.get(key), after.get(key), intended.get(key), intended.get(key) != after.get(key))
+        Change(
+            key, start.get(key), after.get(key), intended.get(key),
+            differs=intended.get(key) != after.get(key), is_seen=before is not None,
+        )  # fmt: skip
         for key in dict.fromkeys(keys)
         if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
     ]

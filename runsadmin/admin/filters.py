@@ -49,7 +49,7 @@ class ConnectionFilter(SimpleListFilter):
 
 
 class CreatedFilter(SimpleListFilter):
-    title = "created"
+    title = "time"
     parameter_name = "created"
     windows: ClassVar[dict[str, tuple[str, dt.timedelta]]] = {
         "hour": ("Last hour", dt.timedelta(hours=1)),
@@ -68,14 +68,19 @@ class CreatedFilter(SimpleListFilter):
 
 
 class MissingFilter(SimpleListFilter):
-    title = "upstream"
+    title = "state"
     parameter_name = "missing"
+    MOST = 10_000
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return [("yes", "Missing upstream")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(missing_since__isnull=False) if self.value() == "yes" else queryset
+        if self.value() != "yes":
+            return queryset
+        # Through the small index of what is missing: sorted by time of creation, a database would read all that is not.
+        missing = queryset.model._default_manager.filter(missing_since__isnull=False).order_by("-missing_since")
+        return queryset.filter(pk__in=missing.values("pk")[: self.MOST])
 
 
 class _Exact(SimpleListFilter):

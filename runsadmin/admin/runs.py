@@ -29,7 +29,7 @@ class RunAdmin(ReadOnlyAdmin):
     buttons = ("refresh",)
 
     keyset = ("created_at", "pk")
-    list_display = ("run", "status_", "created", "took", "tokens", "used_model", "metadata_", "thread_")
+    list_display = ("run", "status_", "created", "took", "tokens", "used_model", "metadata_")
     list_display_links = None
     list_select_related = ("thread",)
     list_filter = (
@@ -60,8 +60,9 @@ class RunAdmin(ReadOnlyAdmin):
         missing = SafeString('<span class="ra-badge ra-warn">missing</span>') if run.missing_since else ""
         several = format_html('<span class="ra-note">{}</span>', run.connection) if len(conf.connections()) > 1 else ""
         return format_html(
-            '<a class="ra-id" href="{}">{}</a>{}{}', links.page_of(run), run.upstream_id, several, missing
-        )
+            '<a class="ra-id" href="{}">{}</a> {}{}<a class="ra-id ra-under" href="{}?thread={}" title="All runs of {}">{}</a>',
+            links.page_of(run), run, several, missing, links.list_of(Run), run.thread_id, run.thread, run.thread,
+        )  # fmt: skip
 
     @admin.display(description="status")
     def status_(self, run: Run) -> SafeString:
@@ -88,20 +89,15 @@ class RunAdmin(ReadOnlyAdmin):
         stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
         return show.chips([(pair.key, pair.value) for pair in stored]) if stored else show.CALM
 
-    @admin.display(description="thread")
-    def thread_(self, run: Run) -> SafeString:
-        url = f"{links.list_of(Run)}?thread={run.thread_id}"
-        return format_html(
-            '<a class="ra-id ra-thread" href="{}" title="All runs of {}">{}</a>', url, run.thread, run.thread
-        )
-
     # --- the page of one run
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
         may_see_edits = may(request, Action.VIEW_EDITS)
         latest = run.edits.select_related("actor").order_by("-id")[: EDITS_SHOWN + 1] if may_see_edits else []
+        # A pass over its whole thread that found it unchanged wrote nothing to its row.
+        as_of = max(run.answered_at, run.thread.fully_checked_at or run.answered_at)
         return self.render(
-            request, "runsadmin/run.html", str(run),
+            request, "runsadmin/run.html", str(run), as_of=run.answered_at if run.missing_since else as_of,
             run=run, original=run, sections=layout.sections(run), other=layout.other_fields(run),
             edits=[(edit, changes.of(edit)) for edit in latest[:EDITS_SHOWN]], more_edits=len(latest) > EDITS_SHOWN,
             may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_of(Run),

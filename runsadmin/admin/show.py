@@ -158,10 +158,13 @@ def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
         "",
         '<span class="ra-chip" title="{}: {} → {}"><b dir="auto">{}</b>{}<span class="ra-arrow">→</span>{}</span>',
         (
-            (text(c.key), _told(c.old), _told(c.new), _cut(c.key, 24), _side(c.old, "ra-old"), _side(c.new, "ra-new"))
+            (
+                text(c.key), _told(c.old) if c.is_seen else "?", _told(c.new),
+                _cut(c.key, 24), _side(c.old, "ra-old") if c.is_seen else "?", _side(c.new, "ra-new"),
+            )
             for c in changes[:most]
         ),
-    )
+    )  # fmt: skip
     more = format_html('<span class="ra-more">+{}</span>', len(changes) - most) if len(changes) > most else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, more)
 

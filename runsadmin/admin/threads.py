@@ -31,7 +31,7 @@ class ThreadAdmin(ReadOnlyAdmin):
     list_display = ("thread", "tracked_", "checked", "fully_checked", "added", "runs_")
     list_display_links = None
     list_filter = (
-        filters.choice("tracked", [("True", "Tracked"), ("False", "Not tracked")]),
+        filters.choice("tracked", [("True", "Tracked"), ("False", "Not tracked")], title="tracking"),
         filters.ConnectionFilter,
         filters.MissingFilter,
     )

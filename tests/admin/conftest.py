@@ -1,0 +1,52 @@
+"""The admin as people use it without a browser: signed in, with the pages read as text."""
+
+import html
+import re
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runsadmin.admin.pairs import SALT
+from runsadmin.models import Run
+
+
+@pytest.fixture
+def signed_in() -> Callable[[User], Client]:
+    def signed_in(user: User) -> Client:
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return signed_in
+
+
+@pytest.fixture
+def as_alice(signed_in: Callable[[User], Client], alice: User) -> Client:
+    return signed_in(alice)
+
+
+@pytest.fixture
+def as_bob(signed_in: Callable[[User], Client], bob: User) -> Client:
+    return signed_in(bob)
+
+
+@pytest.fixture
+def as_carol(signed_in: Callable[[User], Client], carol: User) -> Client:
+    return signed_in(carol)
+
+
+def page(run: Run, name: str = "change") -> str:
+    return f"/admin/runsadmin/run/{run.pk}/{name}/"
+
+
+def base_seen(client: Client, run: Run) -> str:
+    """What the form carries of the metadata that this person sees now."""
+    found = re.search(r'name="base" value="([^"]+)"', client.get(page(run, "metadata")).text)
+    assert found, SALT
+    return html.unescape(found[1])
+
+
+def typed(*pairs: tuple[str, str], base: str, **more: str) -> dict[str, object]:
+    return {"base": base, "key": [key for key, _ in pairs], "value": [value for _, value in pairs], **more}

@@ -1,0 +1,222 @@
+"""The page of an edit says what really happened, and lets people decide, undo, retry and take back."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import Edit, EditStatus, Run
+from runsadmin.services import connections, edits
+from runsadmin.services.permissions import Action
+from tests.admin.conftest import base_seen, page, typed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def page_of(edit, name="change"):
+    return f"/admin/runsadmin/edit/{edit.pk}/{name}/"
+
+
+def recorded(run, actor, base=None, **pairs):
+    return edits.record(
+        run=run, patch=MetadataPatch.parse(pairs), actor=actor, door=Edit.Door.ADMIN, base=Metadata(base) if base else None
+    )
+
+
+def test_a_server_that_keeps_removed_keys_is_told_as_such(sandbox, mirrored, as_alice):
+    sandbox.settings(modify="merge")
+    run = mirrored(metadata={"team": "blue", "old": "x"})
+
+    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, run)), follow=True)
+
+    assert Edit.objects.get().status == EditStatus.DIFFERS
+    assert "Upstream made something else of it" in answer.text
+    assert "asked for:" in answer.text
+
+
+def test_the_servers_refusal_is_told_in_its_own_words(sandbox, mirrored, as_alice):
+    run = mirrored(metadata={"team": "blue"})
+    error = {"error": {"message": "Not on a Sunday.", "type": "invalid_request_error", "param": None, "code": None}}
+    sandbox.fault("status", method="POST", status=400, body=error)
+
+    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, run)), follow=True)
+
+    assert "Rejected: nothing was changed" in answer.text
+    assert "Not on a Sunday." in answer.text
+
+
+def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, as_alice):
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("lose", method="POST")
+
+    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, run)), follow=True)
+
+    assert "Nobody knows yet" in answer.text
+    assert 'hx-trigger="every 2s"' in answer.text
+    assert "Applied" not in answer.text
+
+    edit = edits.reconcile(Edit.objects.get())
+    answer = as_alice.get(page_of(edit))
+    assert "Applied" in answer.text
+    assert 'hx-trigger="every' not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("waiting", "told"),
+    [("", "waits for its turn"), ("retry", "did not get through"), ("active_run", "active"), ("held", "is held")],
+)
+def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, waiting, told):
+    edit = recorded(mirrored(), alice, team="red")
+    Edit.objects.filter(pk=edit.pk).update(waiting=waiting)
+
+    shown = as_alice.get(page_of(edit)).text
+
+    assert told in shown
+    assert "Nothing has changed upstream so far" in shown
+
+
+class TestAConflict:
+    @pytest.fixture
+    def conflict(self, sandbox, mirrored, as_alice):
+        run = mirrored(metadata={"team": "blue", "env": "dev"})
+        base = base_seen(as_alice, run)
+        sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev", "new": "1"})
+        as_alice.post(page(run, "metadata"), typed(("team", "red"), ("env", "prod"), base=base, reason="why not"))
+        edit = Edit.objects.get()
+        assert edit.status == EditStatus.CONFLICT
+        return edit
+
+    def test_shows_base_theirs_and_ours(self, conflict, as_alice):
+        shown = as_alice.get(page_of(conflict)).text
+
+        for value in ("When you looked", "blue", "green", "red", "Theirs", "Mine", "why not"):
+            assert value in shown
+
+    @pytest.mark.parametrize(
+        ("answer", "team"),
+        [({"take-0": "mine"}, "red"), ({"take-0": "other", "other-0": "gold"}, "gold"), ({"take-0": "theirs"}, "green")],
+    )
+    def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, answer, team):
+        told = as_alice.post(page_of(conflict, "resolve"), answer, follow=True)
+
+        new = Edit.objects.get(resolves=conflict)
+        assert told.redirect_chain == [(page_of(new), 302)]
+        assert new.status == EditStatus.APPLIED
+        assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
+        shown = as_alice.get(page_of(conflict)).text
+        assert "decided in" in shown
+        assert "Decide what stays" not in shown
+
+    def test_keeps_what_was_typed_beside_a_mistake(self, conflict, as_alice):
+        form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
+
+        told = as_alice.post(page_of(conflict, "resolve"), form)
+
+        assert told.status_code == 422
+        assert "at most 512" in told.text
+        assert "x" * 513 in told.text
+        assert not Edit.objects.filter(resolves=conflict).exists()
+
+    def test_wants_a_choice_for_every_key(self, conflict, as_alice):
+        told = as_alice.post(page_of(conflict, "resolve"), {})
+
+        assert told.status_code == 422
+        assert "Choose one of them" in told.text
+
+    def test_is_shown_but_not_decided_by_who_may_only_look(self, conflict, as_carol):
+        assert "Decide what stays" not in as_carol.get(page_of(conflict)).text
+        assert as_carol.post(page_of(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
+
+
+def test_undo_shows_what_it_would_do_and_puts_it_back(sandbox, mirrored, alice, as_alice):
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.push(recorded(run, alice, team="red", ticket="1"))
+
+    shown = as_alice.get(page_of(edit)).text
+    assert "After undoing" in shown
+
+    answer = as_alice.post(page_of(edit, "undo"), {"reason": "a mistake"}, follow=True)
+    assert "Applied" in answer.text
+    assert sandbox.metadata(run.upstream_id) == {"team": "blue"}
+    assert Edit.objects.get(undoes=edit).reason == "a mistake"
+    assert "undone by" in as_alice.get(page_of(edit)).text
+
+
+def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_alice):
+    edit = recorded(mirrored(), alice, team="red")
+    Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
+
+    answer = as_alice.post(page_of(edit, "retry"), follow=True)
+
+    assert "Applied" in answer.text
+
+
+def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
+    edit = recorded(mirrored(), alice, team="red")
+
+    answer = as_alice.post(page_of(edit, "cancel"), follow=True)
+
+    assert "It was taken back before it was sent" in answer.text
+
+
+def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice, as_alice):
+    edit = edits.push(recorded(mirrored(), alice, team="red"))
+
+    for name in ("retry", "cancel", "resolve"):
+        answer = as_alice.post(page_of(edit, name), {"take-0": "mine"}, follow=True)
+        assert "Only" in answer.text
+    assert Edit.objects.count() == 1
+
+
+@pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "change"])
+def test_who_may_only_look_gets_403_for_every_button(mirrored, alice, as_carol, name):
+    edit = edits.push(recorded(mirrored(), alice, team="red"))
+
+    assert as_carol.post(page_of(edit, name)).status_code == 403
+    shown = as_carol.get(page_of(edit))
+    assert shown.status_code == 200
+    assert "Undo" not in shown.text
+    assert Edit.objects.count() == 1
+
+
+def test_the_log_lists_edits_with_who_why_and_what(mirrored, alice, as_carol):
+    run = mirrored(metadata={"team": "blue"})
+    edit = recorded(run, alice, {"team": "blue"}, team="red")
+    Edit.objects.filter(pk=edit.pk).update(reason="moved", created_at=timezone.now() - dt.timedelta(hours=2))
+
+    shown = as_carol.get("/admin/runsadmin/edit/").text
+
+    for value in ("alice", "moved", "Pending", run.upstream_id, "2 h ago", "blue", "red"):
+        assert value in shown
+
+
+def test_the_log_is_filtered_by_status_person_and_run(mirrored, alice, bob, as_alice):
+    runs = [mirrored(), mirrored()]
+    mine, theirs = recorded(runs[0], alice, team="red"), edits.push(recorded(runs[1], bob, team="red"))
+
+    def listed(query):
+        shown = as_alice.get(f"/admin/runsadmin/edit/?{query}").text
+        return {edit.pk for edit in (mine, theirs) if page_of(edit) in shown}
+
+    assert listed("") == {mine.pk, theirs.pk}
+    assert listed("by=me") == {mine.pk}
+    assert listed("status=applied") == {theirs.pk}
+    assert listed(f"run={runs[0].pk}") == {mine.pk}
+    assert listed(f"q={runs[1].upstream_id}") == {theirs.pk}
+
+
+def test_a_held_connection_is_told_on_every_page_and_released_by_who_may(mirrored, alice, as_alice, signed_in, make_user):
+    run = mirrored()
+    connections.hold("default", connections.Hold.CREDENTIALS, "The server answered 401.")
+    operator = signed_in(make_user(Action.HOLD, Action.VIEW_SYNCS))
+
+    for url in ("/admin/", "/admin/runsadmin/run/", page(run), page(run, "metadata"), "/admin/runsadmin/edit/"):
+        assert "The server answered 401." in as_alice.get(url).text
+    switch = "/admin/runsadmin/connectionstate/default/switch/"
+    assert as_alice.post(switch, {"on": "0"}).status_code == 403
+    assert connections.is_held("default")
+    assert "is released" in operator.post(switch, {"on": "0"}, follow=True).text
+    assert not connections.is_held("default")
+    assert "is held: nothing is sent" in operator.post(switch, {"on": "1"}, follow=True).text
+    assert Run.objects.get().metadata == {}

@@ -1,0 +1,199 @@
+"""The list of runs: what it shows and finds, and that its size does not matter."""
+
+import datetime as dt
+import html
+import re
+import time
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from runsadmin.models import Run
+from tests.sandbox_client import make_run
+
+LIST = "/admin/runsadmin/run/"
+
+
+def listed(client, query=""):
+    """The ids of the runs on a page, in its order."""
+    return re.findall(r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(LIST + query).text)
+
+
+def beside(client, query, word):
+    found = re.search(rf'href="(\?[^"]*)">[^<]*{word}', client.get(LIST + query).text)
+    return html.unescape(found[1]) if found else None
+
+
+def ids(count):
+    return [f"run_{number:03d}" for number in range(count)]
+
+
+@pytest.fixture
+def runs(mirrored):
+    """Makes this many runs of one and the same time, then spreads their times: one hour between each two."""
+
+    def runs(count, **fields):
+        first = mirrored(id="run_000", **fields)
+        copies = [_copy(first, upstream_id=run_id) for run_id in ids(count)[1:]]
+        Run.objects.bulk_create(copies)
+        for number, run_id in enumerate(ids(count)):
+            created = timezone.now() - dt.timedelta(hours=number)
+            Run.objects.filter(upstream_id=run_id).update(created_at=created)
+        return first
+
+    return runs
+
+
+def _copy(run, **values):
+    fields = {field.attname: getattr(run, field.attname) for field in Run._meta.concrete_fields if field.name != "id"}
+    return Run(**fields | values)
+
+
+@pytest.mark.django_db
+def test_pages_lead_through_all_runs_newest_first_and_back(runs, as_carol):
+    runs(120)
+    Run.objects.update(created_at=timezone.now())  # All of one moment: the key decides.
+    pages, query = [], ""
+    while query is not None:
+        pages.append(listed(as_carol, query))
+        query = beside(as_carol, query, "Older")
+
+    assert [len(page) for page in pages] == [50, 50, 20]
+    assert sum(pages, []) == sorted(ids(120), key=lambda run_id: -Run.objects.get(upstream_id=run_id).pk)
+
+    second = beside(as_carol, beside(as_carol, "", "Older"), "Older")
+    back = beside(as_carol, second, "Newer")
+    assert listed(as_carol, back) == pages[1]
+    assert listed(as_carol, beside(as_carol, back, "Newer")) == pages[0]
+    assert beside(as_carol, beside(as_carol, back, "Newer"), "Newer") is None
+
+
+@pytest.mark.django_db
+def test_paging_keeps_the_filters(runs, as_carol):
+    runs(60, status="failed")
+
+    older = beside(as_carol, "?status=failed", "Older")
+
+    assert "status=failed" in older
+    assert len(listed(as_carol, older)) == 10
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "query", ["?older=nonsense", "?newer=1", "?older=2026-01-01,1", "?older=0001-01-01T00:00:00%2B14:00,1", "?o=3.-1",
+              "?older=2026-01-01T00:00:00%2B00:00,99999999999999999999", "?thread=x", "?model=%00", "?q=%00", "?nosuch=1"]
+)  # fmt: skip
+def test_an_address_that_nobody_made_breaks_nothing(mirrored, as_carol, query):
+    mirrored()
+
+    assert as_carol.get(LIST + query, follow=True).status_code == 200
+
+
+@pytest.mark.django_db
+def test_filters_narrow_by_status_time_connection_and_what_is_missing(runs, as_carol):
+    runs(200)
+    Run.objects.filter(upstream_id="run_003").update(status="failed")
+    Run.objects.filter(upstream_id="run_004").update(missing_since=timezone.now())
+
+    assert listed(as_carol, "?status=failed") == ["run_003"]
+    assert listed(as_carol, "?status=failed&created=hour") == []
+    assert listed(as_carol, "?created=hour") == ["run_000"]
+    assert len(listed(as_carol, "?created=day")) == 24
+    assert listed(as_carol, "?missing=yes") == ["run_004"]
+    assert listed(as_carol, "?connection=elsewhere") == []
+
+
+@pytest.mark.django_db
+def test_the_search_finds_runs_by_their_own_their_threads_and_their_assistants_ids(mirrored, as_carol):
+    mirrored(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
+    mirrored(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)
+    mirrored(id="5f3c", thread_id="thread_y", assistant_id="asst_2", created_at=1)
+
+    assert listed(as_carol, "?q=run_abc1") == ["run_abc1"]
+    assert listed(as_carol, "?q=run_ab") == ["run_abc1", "run_abd2"]
+    assert listed(as_carol, "?q=thread_x") == ["run_abc1", "run_abd2"]
+    assert listed(as_carol, "?q=asst_2") == ["run_abd2", "5f3c"]
+    assert listed(as_carol, "?q=%205f%20") == ["5f3c"]
+    assert listed(as_carol, "?q=RUN_ABC1") == []
+
+
+@pytest.mark.django_db
+def test_hostile_metadata_is_shown_as_text(mirrored, as_carol):
+    mirrored(metadata={"<script>alert(1)</script>": "<img src=x onerror=alert(2)>", "rtl": "‮evil", "long": "x" * 512})
+
+    shown = as_carol.get(LIST).text
+
+    assert "<script>alert" not in shown
+    assert "<img src=x" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+# --- its size does not matter
+
+QUERIES = ("", "?status=failed", "?status=completed&created=week", "?created=day", "?q=run_000000000000000000001",
+           "?q=thread_000000000000000000000001", "?connection=default", "?model=gpt-4o", "?assistant_id=asst_none", "?missing=yes")  # fmt: skip
+
+
+def fill(mirrored, count):
+    """About this many runs: copies of 2,000, made by the database itself."""
+    first = mirrored(metadata={"team": "blue"})
+    start = timezone.now()
+    Run.objects.bulk_create(
+        _copy(
+            first,
+            upstream_id=make_run()["id"],
+            created_at=start - dt.timedelta(minutes=number),
+            status="failed" if number % 10 == 0 else "completed",
+        )
+        for number in range(1999)
+    )
+    columns = [field.column for field in Run._meta.concrete_fields if field.name not in ("id", "upstream_id")]
+    named = ", ".join(f'"{column}"' for column in columns)
+    with connection.cursor() as cursor:
+        while (existing := Run.objects.count()) < count:
+            cursor.execute(
+                f"INSERT INTO runsadmin_run (upstream_id, {named})"  # noqa: S608
+                f" SELECT upstream_id || '-{existing}', {named} FROM runsadmin_run"
+            )
+        cursor.execute("ANALYZE")
+
+
+@pytest.mark.django_db
+def test_a_hundred_times_as_many_runs_take_the_same_queries_and_about_the_same_time(mirrored, as_carol):
+    seen = {}
+    for count in (2_000, 200_000):
+        fill(mirrored, count)
+        as_carol.get(LIST)  # Warms up.
+        for query in QUERIES:
+            with CaptureQueriesContext(connection) as captured:
+                times = []
+                for _ in range(3):
+                    began = time.perf_counter()
+                    assert as_carol.get(LIST + query).status_code == 200
+                    times.append(time.perf_counter() - began)
+            seen[count, query] = len(captured), min(times)
+            if count == 200_000:
+                for each in captured.captured_queries:
+                    assert_reads_no_whole_table(each["sql"])
+
+    for query in QUERIES:
+        few, many = seen[2_000, query], seen[200_000, query]
+        assert few[0] == many[0], query
+        assert many[1] < few[1] * 3 + 0.05, (query, few, many)
+
+
+def assert_reads_no_whole_table(sql):
+    assert "OFFSET" not in sql
+    assert "COUNT(" not in sql
+    if '"runsadmin_run"' not in sql or not sql.startswith("SELECT"):
+        return
+    prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
+    with connection.cursor() as cursor:
+        cursor.execute(prefix + sql)
+        plan = [str(line[-1]) for line in cursor.fetchall()]
+    for line in plan:
+        assert not line.strip().startswith("SCAN runsadmin_run") or "INDEX" in line, (sql, plan)
+        assert "Seq Scan on runsadmin_run" not in line, (sql, plan)
+        assert "TEMP B-TREE FOR ORDER BY" not in line or "pk__in" in sql or " IN (" in sql, (sql, plan)
