@@ -1,10 +1,11 @@
 # make run    everything on this machine: http://127.0.0.1:8000 (PORT and SANDBOX_PORT move it)
 # make test   make check, then all tests on SQLite and on PostgreSQL
 # make check  what needs no test to be found: style, types, layers, migrations, settings
+# make sabotage   takes the guards of the edits away one by one, and shows which test notices
 # make lock   remakes the lock files; UPGRADE=--upgrade takes newer versions
 
 .DELETE_ON_ERROR:
-.PHONY: run test check lock
+.PHONY: run test check lock sabotage
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -47,6 +48,9 @@ check: .venv/dev.stamp
 	$(PRODUCTION) python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) python manage.py check --deploy --fail-level WARNING
 	! grep -rn SILENCED_SYSTEM_CHECKS --include='*.py' .  --exclude-dir=.venv
+
+sabotage: .venv/dev.stamp
+	python scripts/sabotage.py
 
 UV := uv pip
 COMPILE := $(UV) compile --quiet --python .venv/bin/python --universal --generate-hashes \

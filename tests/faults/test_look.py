@@ -1,5 +1,7 @@
 """The first half of the table: a fault of the look. Nothing was sent."""
 
+import datetime as dt
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +11,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections
+from runsadmin.services import connections, edits
 from tests.conftest import Connect
-from tests.faults.conftest import Scene
+from tests.faults.conftest import Scene, at_step
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -145,3 +147,18 @@ def test_another_4xx_is_rejected_with_the_servers_words(scene: Scene) -> None:
     edit = scene.push()
     assert (edit.status, edit.detail) == (S.REJECTED, "Not a run id.")
     scene.check(posts=0, team="blue")
+
+
+def test_a_look_that_is_too_old_is_repeated_before_anything_is_sent(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "LOOK_LASTS", dt.timedelta(seconds=0.2))
+    with at_step("intended", lambda: time.sleep(0.3)):
+        edit = scene.push()
+    assert (edit.status, edit.attempts, edit.intended) == (S.PENDING, 0, None)
+    assert scene.sandbox.posts() == []
+    edit = scene.settle(edit)
+    assert edit.status == S.APPLIED
+    assert edit.gap is not None
+    assert edit.gap < dt.timedelta(seconds=0.2)
+    scene.check(posts=1)

@@ -1,0 +1,209 @@
+"""`make sabotage`: takes one guard away at a time, and shows which test notices.
+
+Each guard is a piece of the code and what stands there instead. The tree is copied, the guard taken away in the copy,
+and the tests run there that ought to notice. A guard whose loss no test notices is a failure of this command.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EDITS, RUNS = "runsadmin/services/edits.py", "runsadmin/services/runs.py"
+METADATA, CONNECTIONS = "runsadmin/metadata.py", "runsadmin/services/connections.py"
+
+
+@dataclass(frozen=True)
+class Guard:
+    name: str
+    file: str
+    code: str
+    instead: str
+    tests: tuple[str, ...] = ("tests/services/test_edits.py",)
+
+
+GUARDS = (
+    Guard(
+        "the claim's condition: only a pending edit whose turn it is",
+        EDITS,
+        "free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)",
+        "free = Edit.objects.filter(pk=edit.pk)",
+    ),
+    Guard(
+        "the claim's token: who lost the claim changes nothing",
+        EDITS,
+        "return Edit.objects.filter(pk=self.edit.pk, claim_token=self.token)",
+        "return Edit.objects.filter(pk=self.edit.pk)",
+    ),
+    Guard(
+        "no POST when the claim has less left than the timeouts",
+        EDITS,
+        "status=EditStatus.SENDING, claimed_until__gte=began + dt.timedelta(seconds=_timeout(edit))",
+        "status=EditStatus.SENDING",
+    ),
+    Guard(
+        "the commit of `before` ahead of the POST",
+        EDITS,
+        ".update(before=now.metadata, intended=merge.result, sent_at=began)",
+        ".update(claimed_until=began + dt.timedelta(minutes=1))",
+    ),
+    Guard(
+        "the look before the POST is a fresh one",
+        EDITS,
+        "if gap > LOOK_LASTS:",
+        "if gap > LOOK_LASTS * 1000:",
+        ("tests/faults/test_look.py",),
+    ),
+    Guard(
+        "the order of truths: a slow answer never replaces a newer one",
+        RUNS,
+        "is_newer = asked_at > row.answered_at",
+        "is_newer = True",
+        ("tests/services/test_runs.py",),
+    ),
+    Guard(
+        "the order of truths: answers that overlap are read again",
+        RUNS,
+        "elif answered_at >= row.asked_at:",
+        "elif False:",
+        ("tests/services/test_runs.py",),
+    ),
+    Guard(
+        "the merge: keys that the patch does not touch stay as the look found them",
+        METADATA,
+        "result=patch.apply(theirs),",
+        "result=ours,",
+        ("tests/test_metadata.py", "tests/services/test_edits.py"),
+    ),
+    Guard(
+        "the merge: a key that somebody else changed is a conflict",
+        METADATA,
+        "if theirs.get(key) != base.get(key) and theirs.get(key) != ours.get(key)",
+        "if False",
+        ("tests/test_metadata.py", "tests/services/test_edits.py"),
+    ),
+    Guard(
+        "the limit of 16 pairs",
+        METADATA,
+        "if count > MAX_PAIRS and count > len(metadata):",
+        "if False:",
+        ("tests/test_metadata.py", "tests/services/test_edits.py"),
+    ),
+    Guard(
+        "the limits of 64 and 512 characters",
+        METADATA,
+        "elif len(value) > MAX_VALUE_LENGTH:",
+        "elif False:",
+        ("tests/test_metadata.py",),
+    ),
+    Guard(
+        "the permission, when an edit is recorded",
+        EDITS,
+        "permissions.require(actor, permissions.Action.EDIT_METADATA)\n    conf.connection(run.connection)",
+        "conf.connection(run.connection)",
+    ),
+    Guard(
+        "the permission, when an edit is claimed",
+        EDITS,
+        "if not permissions.may(edit.actor, permissions.Action.EDIT_METADATA):",
+        "if False:",
+    ),
+    Guard(
+        "the settling time before anything is sent again",
+        EDITS,
+        "elif seen.asked_at < (",
+        "elif dt.timedelta() > seen.asked_at - (",
+        ("tests/faults/test_post.py",),
+    ),
+    Guard(
+        "a lost answer is unknown, not pending",
+        "runsadmin/upstream/faults.py",
+        "        case NoAnswer():\n            return OutcomeUnknown",
+        "        case NoAnswer():\n            return NotSent",
+        ("tests/faults/test_post.py",),
+    ),
+    Guard(
+        "one edit of a run in flight",
+        "runsadmin/migrations/0001_initial.py",
+        'fields=("run",),\n                name="edit_one_in_flight_per_run",',
+        'fields=("id",),\n                name="edit_one_in_flight_per_run",',
+        ("tests/models",),
+    ),
+    Guard(
+        "the hold: nothing is sent on a held connection",
+        CONNECTIONS,
+        "return conf.hold() or ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).exists()",
+        "return False",
+    ),
+    Guard(
+        "the hold: refused credentials reject nothing",
+        "runsadmin/upstream/faults.py",
+        "            return NotSent\n        case 401 | 403:\n            return Held",
+        "            return NotSent\n        case 401 | 403:\n            return Rejected",
+        ("tests/faults/test_look.py",),
+    ),
+)
+
+
+def main() -> int:
+    every_test = dict.fromkeys(test for guard in GUARDS for test in guard.tests)
+    with copy_of_the_tree() as copy:
+        whole = run(copy, *every_test)
+        if whole.returncode:
+            raise SystemExit(f"The tests fail with every guard in place:\n{whole.stdout}{whole.stderr}")
+    unnoticed = 0
+    print("| guard | noticed by |\n| --- | --- |", flush=True)
+    for guard in GUARDS:
+        notices = without(guard)
+        unnoticed += not notices
+        print(f"| {guard.name} | {notices or '**nothing**'} |", flush=True)
+    print(f"\n{len(GUARDS) - unnoticed} of {len(GUARDS)} guards are watched.")
+    return 1 if unnoticed else 0
+
+
+def without(guard: Guard) -> str:
+    """The test that fails when the guard is taken away, "" when none does."""
+    with copy_of_the_tree() as copy:
+        file = copy / guard.file
+        text = file.read_text()
+        if text.count(guard.code) != 1:
+            raise SystemExit(f"The guard {guard.name!r} is not where it was in {guard.file}. Look where it went.")
+        file.write_text(text.replace(guard.code, guard.instead))
+        tested = run(copy, *guard.tests)
+    if not tested.returncode:
+        return ""
+    failed = re.search(r"^FAILED (\S+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
+    if not failed:
+        raise SystemExit(f"Without {guard.name!r} the tests could not even run:\n{tested.stdout}{tested.stderr}")
+    return f"`{failed[1]}`"
+
+
+@contextmanager
+def copy_of_the_tree() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="runsadmin-sabotage-") as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "var", ".*_cache", "__pycache__"))
+        (copy / "var").mkdir()
+        yield copy
+
+
+def run(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests],
+        cwd=copy,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
