@@ -34,10 +34,10 @@ class Entry:
     def due(self) -> QuerySet[Schedule]:
         """The entry's row if it is to be enqueued now, nothing otherwise."""
         unfinished = DBTaskResult.objects.filter(status__in=(TaskResultStatus.READY, TaskResultStatus.RUNNING))
-        # Further away than one period: the period was shortened, or a clock was put back. Neither shall wait for it.
-        now_or_never = Q(due_at__lte=Now()) | Q(due_at__gt=Now() + self.period)
+        # Further away than two periods: the period was shortened, or a clock was put back. Neither shall wait for it.
+        due = Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.period)
         # No second one beside a task that still waits or runs: it stays due, and follows when that one has ended.
-        return Schedule.objects.filter(now_or_never, pk=self.name).exclude(last_task_id__in=unfinished.values("pk"))
+        return Schedule.objects.filter(due, pk=self.name).exclude(last_task_id__in=unfinished.values("pk"))
 
 
 def enqueue_due(entries: Iterable[Entry]) -> list[str]:
@@ -47,18 +47,19 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
     Schedule.objects.bulk_create(
         [Schedule(name=entry.name) for entry in entries if entry.name not in known], ignore_conflicts=True
     )
-    # A look first: the claim below takes SQLite's only write lock, which an idle worker has no business with.
-    return [entry.name for entry in entries if entry.due().exists() and _claim_and_enqueue(entry)]
+    return [entry.name for entry in entries if (row := entry.due().first()) and _claim_and_enqueue(entry, row)]
 
 
-def _claim_and_enqueue(entry: Entry) -> bool:
+def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     with transaction.atomic():
-        # Two workers may have seen it due. The second UPDATE waits for the first and then finds no row.
-        # From now on, not from the old due time: after a night without workers it runs once, not a hundred times.
-        if not entry.due().update(due_at=Now() + entry.period):
+        # Two workers may have seen it due. The second UPDATE waits for the first, and then its condition is false:
+        # each turn changes the last task. (Asking for the time again is not enough: the second statement may be the
+        # older one.) The next turn counts from now: after a night without workers it comes once, not a hundred times.
+        claim = Schedule.objects.filter(pk=seen.pk, last_task_id=seen.last_task_id)
+        if not claim.update(due_at=Now() + entry.period):
             return False
         result = entry.task.enqueue()
-        Schedule.objects.filter(pk=entry.name).update(last_task_id=result.id)
+        Schedule.objects.filter(pk=seen.pk).update(last_task_id=result.id)
     return True
 
 

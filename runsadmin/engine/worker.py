@@ -126,6 +126,7 @@ class WorkerProcess:
             signal.signal(number, self.stop)
         # Before any claim: a task whose worker has no row is requeued.
         heartbeat.beat(self.id, dead_after=self.dead_after)
+        connections.close_all()  # This thread needs none while it waits, and by the end it would be an old one.
         logger.info("Worker %s started", self.id)
         heart = threading.Thread(target=self.live, name="heart", daemon=True)
         threads = [threading.Thread(target=lane.run, name=lane.worker_id, daemon=True) for lane in self.lanes]
@@ -136,7 +137,6 @@ class WorkerProcess:
                 thread.join(0.2)  # Never for ever: this is the thread in which Python runs the signal handler.
         self.idle.set()
         heart.join()
-        Worker.objects.filter(pk=self.id).delete()
         logger.info("Worker %s ended", self.id)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -151,6 +151,8 @@ class WorkerProcess:
                 if heartbeat.beat(self.id, dead_after=self.dead_after):
                     heartbeat.bury(dead_after=self.dead_after)
                 enqueue_due(self.entries)
+        with _going_on_after_errors():
+            Worker.objects.filter(pk=self.id).delete()
         connections.close_all()
 
 
@@ -161,6 +163,6 @@ def _going_on_after_errors() -> Iterator[None]:
         close_old_connections()
         yield
     except AnyDatabaseError as error:
-        logger.error("The database failed, trying again: %s", error)
+        logger.error("The database failed: %s", error)
     except Exception:
-        logger.exception("Trying again")
+        logger.exception("Between two tasks")

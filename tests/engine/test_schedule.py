@@ -1,0 +1,136 @@
+"""What recurs: due once, enqueued once, never piled up."""
+
+import threading
+import time
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from django.db import connections
+from django.tasks import TaskResultStatus
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
+
+from runsadmin.engine.schedule import Entry, enqueue_due, prune
+from runsadmin.models.worker import Schedule
+from tests.engine import jobs
+from tests.engine.conftest import Diary, StartWorker
+
+HOURLY = Entry("hourly", jobs.tick, every=timedelta(hours=1))
+
+
+def finish(status: TaskResultStatus = TaskResultStatus.SUCCESSFUL, **ago: float) -> None:
+    """Ends all tasks, that long ago."""
+    DBTaskResult.objects.update(status=status, finished_at=timezone.now() - timedelta(**ago))
+
+
+def make_due() -> None:
+    Schedule.objects.update(due_at=timezone.now() - timedelta(minutes=1))
+
+
+def test_two_workers_with_the_schedule_run_each_due_task_once(start_worker: StartWorker, diary: Diary) -> None:
+    for _ in range(2):
+        start_worker("--beat-every", "0.1", schedule="SCHEDULE")
+    time.sleep(4)
+    assert diary.lines.count("rare tick") == 1
+    ticks = DBTaskResult.objects.filter(task_path="tests.engine.jobs.tick").order_by("enqueued_at")
+    times = [tick.enqueued_at for tick in ticks]
+    assert len(times) >= 3
+    assert all(later - earlier > timedelta(seconds=0.9) for earlier, later in pairwise(times))
+    # Due every 0.3 s, it takes 1 s: none is enqueued beside one that waits or runs.
+    slow = [line for line in diary.lines if line.startswith("slow")]
+    assert len(slow) >= 3
+    assert all(line == ("slow end" if number % 2 else "slow start") for number, line in enumerate(slow))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_that_look_at_the_same_moment_enqueue_a_due_entry_once() -> None:
+    together = threading.Barrier(8)
+
+    def look() -> None:
+        try:
+            together.wait()
+            enqueue_due([HOURLY])
+        finally:
+            connections.close_all()
+
+    for expected in (1, 2, 3):
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert DBTaskResult.objects.count() == expected
+        finish()
+        make_due()
+
+
+@pytest.mark.django_db
+def test_an_entry_is_due_at_first_sight_and_then_once_a_period() -> None:
+    assert enqueue_due([HOURLY]) == ["hourly"]
+    finish()
+    assert enqueue_due([HOURLY]) == []
+    make_due()
+    assert enqueue_due([HOURLY]) == ["hourly"]
+    assert DBTaskResult.objects.count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", [TaskResultStatus.READY, TaskResultStatus.RUNNING])
+def test_an_entry_whose_last_task_waits_or_runs_follows_when_that_one_has_ended(status: TaskResultStatus) -> None:
+    enqueue_due([HOURLY])
+    DBTaskResult.objects.update(status=status)
+    make_due()
+    assert enqueue_due([HOURLY]) == []
+    finish(TaskResultStatus.FAILED)
+    assert enqueue_due([HOURLY]) == ["hourly"]
+
+
+@pytest.mark.django_db
+def test_an_entry_whose_last_task_was_pruned_goes_on() -> None:
+    enqueue_due([HOURLY])
+    DBTaskResult.objects.all().delete()
+    make_due()
+    assert enqueue_due([HOURLY]) == ["hourly"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_entry_that_could_not_be_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(DBTaskResult.objects, "create", fail)
+        with pytest.raises(OSError, match="disk"):
+            enqueue_due([HOURLY])
+    assert enqueue_due([HOURLY]) == ["hourly"]
+
+
+@pytest.mark.django_db
+def test_a_shorter_period_does_not_wait_for_the_old_one() -> None:
+    enqueue_due([HOURLY])
+    finish()
+    assert enqueue_due([Entry("hourly", jobs.tick, every=lambda: 60)]) == ["hourly"]
+
+
+@pytest.mark.django_db
+def test_a_period_of_zero_means_never() -> None:
+    assert enqueue_due([Entry("off", jobs.tick, every=lambda: 0)]) == []
+
+
+@pytest.mark.django_db
+def test_tasks_that_ended_well_are_kept_an_hour_and_failed_ones_a_week() -> None:
+    kept = []
+    for status, ago, keep in (
+        (TaskResultStatus.SUCCESSFUL, timedelta(minutes=59), True),
+        (TaskResultStatus.SUCCESSFUL, timedelta(minutes=61), False),
+        (TaskResultStatus.FAILED, timedelta(days=6), True),
+        (TaskResultStatus.FAILED, timedelta(days=8), False),
+        (TaskResultStatus.RUNNING, timedelta(days=30), True),
+        (TaskResultStatus.READY, timedelta(days=30), True),
+    ):
+        task = jobs.tick.enqueue()
+        DBTaskResult.objects.filter(pk=task.id).update(status=status, finished_at=timezone.now() - ago)
+        kept += [task.id] if keep else []
+    assert prune.func() == 2
+    assert sorted(str(task.pk) for task in DBTaskResult.objects.all()) == sorted(kept)

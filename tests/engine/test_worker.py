@@ -1,0 +1,221 @@
+"""Real worker processes: what they run, how they end, and what becomes of their tasks when they die."""
+
+import signal
+import statistics
+import threading
+import time
+
+import pytest
+from django.db import OperationalError, connections, transaction
+from django.tasks import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
+
+from runsadmin.engine import worker as engine_worker
+from runsadmin.engine.heartbeat import beat_age
+from runsadmin.engine.worker import Lane
+from runsadmin.models.worker import Worker
+from tests.engine import jobs
+from tests.engine.conftest import Diary, StartWorker, until
+
+# A death is found out soon, for tests in which somebody dies.
+SOON = ("--beat-every", "0.2", "--dead-after", "1")
+
+
+def test_a_task_enqueued_in_a_transaction_that_rolls_back_never_runs(start_worker: StartWorker, diary: Diary) -> None:
+    start_worker()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        jobs.note.enqueue(diary.path, "rolled back")
+        1 / 0  # noqa: B018
+    with transaction.atomic():
+        jobs.note.enqueue(diary.path, "committed")
+        time.sleep(0.6)
+        assert diary.lines == []  # Nor does one run before its transaction is committed.
+    until(lambda: diary.lines)
+    time.sleep(0.6)
+    assert diary.lines == ["committed"]
+
+
+def test_an_idle_worker_starts_a_task_within_half_a_second(start_worker: StartWorker, diary: Diary) -> None:
+    start_worker()
+    delays = []
+    for _ in range(5):
+        row = DBTaskResult.objects.get(pk=jobs.note.enqueue(diary.path, "now").id)
+        until(lambda row=row: row.refresh_from_db() or row.finished_at)  # type: ignore[misc]
+        assert row.started_at is not None
+        delays.append((row.started_at - row.enqueued_at).total_seconds())
+    assert statistics.median(delays) < 0.5
+
+
+def test_a_worker_counts_as_alive_before_it_takes_its_first_task(start_worker: StartWorker) -> None:
+    start_worker("--beat-every", "60", "--dead-after", "180")
+    assert Worker.objects.count() == 1
+
+
+def test_two_workers_run_each_task_once_beside_a_busy_writer(start_worker: StartWorker, diary: Diary) -> None:
+    workers = [start_worker(), start_worker()]
+    for number in range(60):
+        jobs.note.enqueue(diary.path, str(number))
+        jobs.work.enqueue(diary.path, 0.01)
+    until(lambda: not DBTaskResult.objects.exclude(status=TaskResultStatus.SUCCESSFUL).exists())
+    assert sorted(line for line in diary.lines if line.isdigit()) == sorted(str(number) for number in range(60))
+    assert {line for line in diary.lines if line.startswith("start")} == {f"start {worker.pid}" for worker in workers}
+    assert len([line for line in diary.lines if line.startswith("start")]) == 60
+    for worker in workers:
+        assert not worker.says("locked")
+
+
+def test_small_tasks_do_not_wait_behind_a_long_one(start_worker: StartWorker, diary: Diary) -> None:
+    start_worker()
+    for _ in range(3):
+        jobs.work_until_stopped.enqueue(diary.path)
+    until(lambda: "long start" in diary.lines)
+    jobs.note.enqueue(diary.path, "small")
+    until(lambda: "small" in diary.lines, seconds=5)
+    assert diary.lines == ["long start", "small"]
+
+
+def test_a_lane_can_take_several_queues(start_worker: StartWorker, diary: Diary) -> None:
+    start_worker("--lane", "default,long")
+    jobs.work_until_stopped.enqueue(diary.path)
+    until(lambda: diary.lines)
+    jobs.note.enqueue(diary.path, "small")
+    time.sleep(0.6)
+    assert diary.lines == ["long start"]  # One lane is one task at a time.
+
+
+def test_a_task_that_raises_is_logged_with_its_id_and_kept_as_failed(start_worker: StartWorker, diary: Diary) -> None:
+    worker = start_worker()
+    failed = jobs.fail.enqueue(diary.path)
+    jobs.note.enqueue(diary.path, "the worker goes on")
+    until(lambda: "the worker goes on" in diary.lines)
+    row = DBTaskResult.objects.get(pk=failed.id)
+    assert row.status == TaskResultStatus.FAILED
+    assert "RuntimeError: the words of the failure" in row.traceback
+    assert worker.says(f"Task id={failed.id}")
+    assert worker.says("RuntimeError: the words of the failure")
+
+
+def test_a_task_whose_code_is_gone_fails_and_the_worker_goes_on(start_worker: StartWorker, diary: Diary) -> None:
+    worker = start_worker()
+    with transaction.atomic():
+        gone = jobs.note.enqueue(diary.path, "never")
+        DBTaskResult.objects.filter(pk=gone.id).update(task_path="tests.engine.jobs.of_last_year")
+    jobs.note.enqueue(diary.path, "the worker goes on")
+    until(lambda: diary.lines)
+    assert diary.lines == ["the worker goes on"]
+    assert DBTaskResult.objects.get(pk=gone.id).status == TaskResultStatus.FAILED
+    assert worker.says(gone.id)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_worker_finish_its_task_and_start_no_other(
+    start_worker: StartWorker, diary: Diary, number: signal.Signals
+) -> None:
+    worker = start_worker()
+    running, waiting = jobs.work.enqueue(diary.path, 0.5), jobs.work.enqueue(diary.path, 0.5)
+    until(lambda: diary.lines)
+    worker.send(number)
+    until(worker.ended)
+    assert worker.process.returncode == 0
+    assert diary.lines == [f"start {worker.pid}", f"end {worker.pid}"]
+    assert DBTaskResult.objects.get(pk=running.id).status == TaskResultStatus.SUCCESSFUL
+    assert DBTaskResult.objects.get(pk=waiting.id).status == TaskResultStatus.READY
+    assert not Worker.objects.exists()
+
+
+def test_a_long_task_is_told_that_its_process_is_to_end(start_worker: StartWorker, diary: Diary) -> None:
+    worker = start_worker()
+    jobs.work_until_stopped.enqueue(diary.path)
+    until(lambda: diary.lines)
+    worker.send(signal.SIGTERM)
+    until(worker.ended, seconds=5)
+    assert diary.lines == ["long start", "long end"]
+
+
+def test_a_second_signal_ends_at_once_and_another_worker_takes_the_task_over(
+    start_worker: StartWorker, diary: Diary
+) -> None:
+    worker = start_worker()
+    task = jobs.hang_the_first_time.enqueue(diary.path)
+    until(lambda: diary.lines)
+    worker.send(signal.SIGTERM)
+    time.sleep(0.5)
+    assert not worker.ended()
+    worker.send(signal.SIGTERM)
+    until(worker.ended, seconds=2)
+    assert worker.process.returncode == 1
+
+    other = start_worker(*SOON)
+    until(lambda: f"end {other.pid}" in diary.lines)
+    until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
+
+
+def test_after_kill_9_the_work_goes_on_within_15_seconds(start_worker: StartWorker, diary: Diary) -> None:
+    worker = start_worker()
+    task = jobs.hang_the_first_time.enqueue(diary.path)
+    until(lambda: diary.lines)
+    worker.send(signal.SIGKILL)
+    killed = time.monotonic()
+    other = start_worker()  # With the timings that are shipped.
+    until(lambda: f"end {other.pid}" in diary.lines)
+    assert time.monotonic() - killed < 15
+    assert other.says(f"Task id={task.id} was left running by worker")
+
+
+def test_the_heart_beats_while_a_task_runs_so_that_nobody_takes_it_over(
+    start_worker: StartWorker, diary: Diary
+) -> None:
+    for _ in range(2):
+        start_worker("--beat-every", "0.2", "--dead-after", "1.5")
+    jobs.work.enqueue(diary.path, 2.5)
+    until(lambda: len(diary.lines) == 2)
+    time.sleep(0.5)
+    assert len(diary.lines) == 2
+    assert Worker.objects.count() == 2
+
+
+def test_a_worker_that_stood_still_does_not_overwrite_the_task_that_another_took_over(
+    start_worker: StartWorker, diary: Diary
+) -> None:
+    stalled = start_worker(*SOON)
+    task = jobs.work.enqueue(diary.path, 2)
+    until(lambda: f"start {stalled.pid}" in diary.lines)
+    stalled.send(signal.SIGSTOP)
+    other = start_worker(*SOON)
+    until(lambda: f"start {other.pid}" in diary.lines)
+    stalled.send(signal.SIGCONT)
+    until(lambda: stalled.says("taken over by another worker"))
+
+    until(lambda: f"end {other.pid}" in diary.lines)
+    until(lambda: DBTaskResult.objects.get(pk=task.id).status != TaskResultStatus.RUNNING)
+    row = DBTaskResult.objects.get(pk=task.id)
+    assert (row.status, row.return_value) == (TaskResultStatus.SUCCESSFUL, other.pid)
+    assert len(row.worker_ids) == 2
+    until(lambda: Worker.objects.count() == 2)  # It is alive again, and works.
+    age = beat_age()
+    assert age is not None
+    assert age < 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_result_that_could_not_be_written_is_worked_out_again(monkeypatch: pytest.MonkeyPatch, diary: Diary) -> None:
+    stopping = threading.Event()
+    monkeypatch.setattr(engine_worker, "stopping", stopping)
+    save, failures = engine_worker._save_if_claimed, iter(range(6))  # The library tries three times, in two places.
+
+    def save_when_the_database_is_back(*args: object, **kwargs: object) -> None:
+        if next(failures, None) is not None:
+            raise OperationalError("the database is away")
+        save(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_worker, "_save_if_claimed", save_when_the_database_is_back)
+    task = jobs.note.enqueue(diary.path, "done")
+    lane = threading.Thread(target=Lane(worker_id="worker/0", queue_names=["default"], poll_every=0.05).run)
+    lane.start()
+    try:
+        until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
+    finally:
+        stopping.set()
+        lane.join()
+    assert diary.lines == ["done", "done"]
+    connections.close_all()
