@@ -3,6 +3,7 @@
 from typing import Any
 
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
+from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema as BaseAutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
@@ -38,7 +39,7 @@ IF_MATCH = OpenApiParameter(
 )
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 200},
+    {"type": "string", "pattern": "^[ -~]{1,200}$"},
     OpenApiParameter.HEADER,
     description="Makes it safe to send the same request again: it is recorded once. Kept for a day.",
 )
@@ -78,3 +79,15 @@ class AutoSchema(BaseAutoSchema):
 class TokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]
     target_class = "runsadmin.api.access.TokenAuthentication"
     name = "token"
+
+
+class StrictBody(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Bodies that refuse unknown fields say so."""
+
+    target_class = "runsadmin.api.serializers.Strict"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> Any:
+        return auto_schema._map_serializer(self.target, direction, bypass_extensions=True) | {
+            "additionalProperties": False
+        }

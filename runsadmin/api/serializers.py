@@ -15,6 +15,8 @@ from runsadmin.services import edits
 
 MAX_THREADS_AT_ONCE = 10_000
 
+STORABLE = r"^[^\u0000]*$"
+
 # --- Fields
 
 
@@ -39,9 +41,10 @@ class ConnectionField(Text):
 
 @extend_schema_field(
     {
-        "type": ["object", "null"],
-        "additionalProperties": {"type": ["string", "null"], "maxLength": MAX_VALUE_LENGTH},
-        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_LENGTH},
+        "type": "object",
+        "additionalProperties": {"type": ["string", "null"], "maxLength": MAX_VALUE_LENGTH, "pattern": STORABLE},
+        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": STORABLE},
+        "minProperties": 1,
         "examples": [{"team": "search", "old": None}],
     }
 )
@@ -52,7 +55,7 @@ class MetadataPatchField(serializers.Field[MetadataPatch, Any, Any, Any]):
         return MetadataPatch.parse(data)
 
 
-@extend_schema_field({"type": ["object", "null"], "additionalProperties": True, "examples": [{"team": "ads"}]})
+@extend_schema_field({"type": "object", "additionalProperties": True, "examples": [{"team": "ads"}]})
 class BaseField(serializers.Field[Metadata, Any, Any, Any]):
     """The metadata that somebody saw, as a Run showed it. Null and an empty map are the same."""
 
@@ -187,47 +190,46 @@ class MirrorSerializer(serializers.Serializer[Any]):
     edit = EditBriefSerializer(allow_null=True, help_text="The latest edit; after a PATCH, the one that it made.")
 
 
-def _upstream(**options: Any) -> serializers.JSONField:
-    return serializers.JSONField(allow_null=True, **options)
+def _upstream(what: str) -> serializers.JSONField:
+    """A field that is passed on as it came: `what` is documented by the API, and not every server keeps to it."""
+    return serializers.JSONField(help_text=what)
 
 
 def _time() -> serializers.IntegerField:
-    return serializers.IntegerField(allow_null=True, help_text="Unix seconds.")
+    return serializers.IntegerField(allow_null=True, help_text="Unix seconds, whatever the server sends.")
 
 
 class RunSerializer(serializers.Serializer[Any]):
-    """The Run in the API's own shape: whatever else the server sends is there as well.
+    """The Run in the API's own shape: whatever else the server sends is there as well."""
 
-    Only for the schema: runs are made from the stored answer itself (see shapes.py).
-    """
-
+    # Only for the schema: runs are made from the stored answer itself (see shapes.py).
     id = serializers.CharField()
-    object = _upstream(help_text="`thread.run`")
-    created_at = serializers.IntegerField(help_text="Unix seconds.")
-    thread_id = _upstream()
-    assistant_id = _upstream()
-    status = _upstream()
-    required_action = _upstream()
-    last_error = _upstream()
+    object = _upstream("`thread.run`.")
+    created_at = serializers.IntegerField(help_text="Unix seconds, whatever the server sends.")
+    thread_id = _upstream("String.")
+    assistant_id = _upstream("String.")
+    status = _upstream("String, one of `queued`, `in_progress`, `completed` and others: the list is not closed.")
+    required_action = _upstream("Object or null.")
+    last_error = _upstream("Object `{code, message}` or null.")
     expires_at = _time()
     started_at = _time()
     cancelled_at = _time()
     failed_at = _time()
     completed_at = _time()
-    incomplete_details = _upstream()
-    model = _upstream()
-    instructions = _upstream()
-    tools = _upstream()
-    metadata = _upstream(help_text="At most 16 pairs of strings; some servers keep other things.")
-    usage = _upstream()
-    temperature = _upstream()
-    top_p = _upstream()
-    max_prompt_tokens = _upstream()
-    max_completion_tokens = _upstream()
-    truncation_strategy = _upstream()
-    tool_choice = _upstream()
-    parallel_tool_calls = _upstream()
-    response_format = _upstream()
+    incomplete_details = _upstream("Object `{reason}` or null.")
+    model = _upstream("String.")
+    instructions = _upstream("String or null.")
+    tools = _upstream("List of objects.")
+    metadata = _upstream("Object of at most 16 strings, or null.")
+    usage = _upstream("Object `{prompt_tokens, completion_tokens, total_tokens}`; null until the run has ended.")
+    temperature = _upstream("Number or null.")
+    top_p = _upstream("Number or null.")
+    max_prompt_tokens = _upstream("Number or null.")
+    max_completion_tokens = _upstream("Number or null.")
+    truncation_strategy = _upstream("Object `{type, last_messages}` or null.")
+    tool_choice = _upstream("String, object or null.")
+    parallel_tool_calls = _upstream("Boolean.")
+    response_format = _upstream("String, object or null.")
     mirror = MirrorSerializer()
 
 
@@ -248,9 +250,9 @@ class ConflictSerializer(serializers.Serializer[Any]):
     """One key in conflict. Null means that the key is absent."""
 
     key = serializers.CharField()
-    base = serializers.JSONField(allow_null=True, help_text="What it was when you looked.")
-    theirs = serializers.JSONField(allow_null=True, help_text="What somebody else made of it.")
-    ours = serializers.JSONField(allow_null=True, help_text="What you want.")
+    base = serializers.JSONField(help_text="What it was when you looked.")
+    theirs = serializers.JSONField(help_text="What somebody else made of it.")
+    ours = serializers.JSONField(help_text="What you want.")
 
 
 class EditSerializer(serializers.ModelSerializer[Edit]):

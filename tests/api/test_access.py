@@ -8,9 +8,9 @@ import time_machine
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin.models import Edit, Run, Sync, Thread
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
-from runsadmin.services.edits import MetadataPatch
 from tests.api.conftest import JSON, Api, ApiOf, problem
 from tests.sandbox_client import Sandbox
 
@@ -35,17 +35,17 @@ def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
     """Edits of a run in four states, by the state."""
     run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
 
-    def edit(status: Edit.Status, **fields: object) -> int:
+    def edit(status: EditStatus, **fields: object) -> int:
         made = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.ADMIN)
         Edit.objects.filter(pk=made.pk).update(status=status, **fields)
         return made.pk
 
     now = dt.datetime.now(dt.UTC)
     return {
-        "applied": edit(Edit.Status.APPLIED, finished_at=now, before={}, after={"team": "red"}),
-        "failed": edit(Edit.Status.FAILED, finished_at=now),
-        "conflict": edit(Edit.Status.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
-        "pending": edit(Edit.Status.PENDING),
+        "applied": edit(EditStatus.APPLIED, finished_at=now, before={}, after={"team": "red"}),
+        "failed": edit(EditStatus.FAILED, finished_at=now),
+        "conflict": edit(EditStatus.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
+        "pending": edit(EditStatus.PENDING),
     }
 
 

@@ -69,7 +69,8 @@ def test_null_clears_what_is_seen_and_a_key_that_is_unknown_here_survives(
 
 def test_a_patch_that_changes_nothing_is_told(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={})
-    for metadata in ({}, None):
+    nothing: list[Any] = [{}, None]
+    for metadata in nothing:
         told = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
         assert told["errors"][0]["code"] == "nothing_to_change"
     assert not Edit.objects.exists()

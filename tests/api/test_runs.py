@@ -9,10 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runsadmin.api.serializers import RunSerializer
+from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Thread
 from runsadmin.models.run import FIELDS
 from runsadmin.services import clock, edits, runs
-from runsadmin.services.edits import MetadataPatch
 from runsadmin.upstream.records import RunRecord
 from tests.api.conftest import Api, ApiOf, problem
 from tests.sandbox_client import Sandbox, make_run

@@ -23,11 +23,11 @@ class Schema(View):
     @extend_schema(operation_id="retrieve_schema", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """This document, OpenAPI 3.1: JSON, or YAML with `Accept: application/vnd.oai.openapi`."""
-        return Response(_document())
+        return Response(document())
 
 
 @cache
-def _document() -> Any:
+def document() -> Any:
     return SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
 
 

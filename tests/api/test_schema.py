@@ -1,0 +1,160 @@
+"""The OpenAPI document is valid, and everything that the API answers stands in it."""
+
+import datetime as dt
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from django.contrib.auth.models import User
+from drf_spectacular.validation import validate_schema
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation.case import Case
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from project.wsgi import application
+from runsadmin.api.views.documents import document
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, EditStatus, Run, Sync, Thread
+from runsadmin.services import edits, tokens
+from tests.api.conftest import ApiOf
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EXAMPLES = 100
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+schema = schemathesis.openapi.from_dict(document())
+schema.app = application
+OPERATIONS: dict[str, APIOperation[Any, Any, Any, Any]] = {
+    found.definition.raw["operationId"]: found
+    for found in (each.ok() for each in schema.get_all_operations())  # type: ignore[union-attr]
+}
+
+
+def test_the_document_is_valid_openapi_3_1_and_so_is_every_schema_in_it(api: ApiOf, carol: User) -> None:
+    told = api(carol).get("schema/").json()
+    assert told["openapi"] == "3.1.0"
+    validate_schema(told)  # type: ignore[no-untyped-call]
+    for component in told["components"]["schemas"].values():
+        Draft202012Validator.check_schema(component)
+
+
+def test_every_operation_tells_its_errors_as_problems() -> None:
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            assert {"400", "401", "403", "406"} <= operation["responses"].keys()
+            if "{" in path:
+                assert "404" in operation["responses"], (method, path)
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
+
+
+def test_the_page_that_shows_it_has_no_inline_script_and_nothing_from_elsewhere(api: ApiOf, carol: User) -> None:
+    page = api(carol).get("docs/").content.decode()
+    assert re.findall(r"<script(?! src=)", page) == []
+    assert re.findall(r'(?:src|href)="(?!/)', page) == []
+
+
+def test_who_is_not_signed_in_is_sent_from_the_page_to_the_sign_in(api: ApiOf) -> None:
+    answer = api().get("docs/")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/api/v1/docs/")
+
+
+type World = Callable[[], dict[str, list[Any]]]
+
+
+@pytest.fixture
+def world(mirrored: Callable[..., Run], alice: User) -> World:
+    """Puts everything back to where each operation has something to do; returns the ids by parameter."""
+    run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
+    queued = mirrored(id="run_b", thread_id="thread_b", status="queued")
+    now = dt.datetime.now(dt.UTC)
+    states: dict[EditStatus, dict[str, Any]] = {
+        EditStatus.APPLIED: {"finished_at": now, "before": {}, "after": {"team": "blue"}},
+        EditStatus.FAILED: {"finished_at": now},
+        EditStatus.CONFLICT: {"finished_at": now, "base": {}, "before": {"team": "blue"}},
+        EditStatus.PENDING: {"finished_at": None},
+    }
+    patch = MetadataPatch({"team": "red"})
+    made = {
+        status: edits.record(
+            run=queued if status == EditStatus.PENDING else run, patch=patch, actor=alice, door=Edit.Door.ADMIN
+        ).pk
+        for status in states
+    }
+    sync = Sync.objects.create(connection="default", kind="full", actor=alice)
+
+    def world() -> dict[str, list[Any]]:
+        Edit.objects.exclude(pk__in=made.values()).delete()
+        for status, values in states.items():
+            Edit.objects.filter(pk=made[status]).update(status=status, claim_token=None, **values)
+        Thread.objects.update(tracked=True)
+        return {"run_id": ["run_a", "run_b"], "thread_id": ["thread_a"], "edit": [*made.values()], "sync": [sync.pk]}
+
+    return world
+
+
+def made_real(case: Case[Any]) -> Case[Any]:
+    """Names what there is, where something was made up: otherwise nearly every example would be refused for it."""
+    query, body = case.query or {}, case.body if isinstance(case.body, dict) else {}
+    for part in (query, body):
+        if "connection" in part:
+            part["connection"] = "default"
+    query.pop("cursor", None)
+    case.headers.pop("If-Match", None)
+    if "thread_ids" in body:
+        body["thread_ids"] = ["thread_a", "thread_c"]
+        body.pop("thread_id", None)
+    if "thread_id" in body:
+        body["thread_id"] = "thread_a"
+    return case
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nothing_is_answered_that_is_not_documented(name: str, world: World, alice: User) -> None:
+    operation = OPERATIONS[name]
+    ids = world()
+    ids["id"] = ids["sync" if "sync" in name else "edit"]
+    parameters = re.findall(r"{(\w+)}", operation.path)
+    known: list[dict[str, Any]] = [{parameter: value} for parameter in parameters for value in ids[parameter]] or [{}]
+    valid = [operation.as_strategy(path_parameters=real) for real in known]
+    cases = [case.map(made_real) for case in valid] + valid
+    cases += [operation.as_strategy(), operation.as_strategy(GenerationMode.NEGATIVE)]
+    token = tokens.create(user=alice, expires_in=None)
+    seen: Counter[int] = Counter()
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=st.one_of(cases))
+    def holds(case: Case[Any]) -> None:
+        world()
+        answer = case.call(headers={"Authorization": f"Token {token}", "Accept-Encoding": "identity"})
+        seen[answer.status_code] += 1
+        case.validate_response(answer, checks=CHECKS)
+
+    holds()
+    assert seen.total() >= EXAMPLES
+    assert any(200 <= status < 300 for status in seen), seen
