@@ -179,7 +179,7 @@ def without(guard: Guard) -> str:
         tested = run(copy, *guard.tests)
     if not tested.returncode:
         return ""
-    failed = re.search(r"^FAILED (\S+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED (.+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
     if not failed:
         raise SystemExit(f"Without {guard.name!r} the tests could not even run:\n{tested.stdout}{tested.stderr}")
     return f"`{failed[1]}`"
