@@ -10,7 +10,7 @@ from runsadmin.admin.base import ThemedAdmin
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ThemedAdmin):  # type: ignore[misc, type-arg]
+class UserAdmin(DjangoUserAdmin, ThemedAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -18,5 +18,5 @@ class UserAdmin(DjangoUserAdmin, ThemedAdmin):  # type: ignore[misc, type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ThemedAdmin):  # type: ignore[misc]
+class GroupAdmin(DjangoGroupAdmin, ThemedAdmin):
     pass

@@ -6,10 +6,12 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from django.contrib import messages
+from django.contrib.admin.options import ActionLocation
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import models
+from django.db.models.fields import BLANK_CHOICE_DASH
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -56,13 +58,19 @@ class telling:  # noqa: N801 - reads as a verb: `with telling(request): …`
 class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
     """The theme's admin, and pages of our own in its frame."""
 
-    def get_action_choices(  # Django 6.1 gives an argument more, which the theme does not pass on.
-        self, request: HttpRequest, *args: Any, **options: Any
+    def get_action_choices(
+        self,
+        request: HttpRequest,
+        default_choices: Any = BLANK_CHOICE_DASH,
+        action_location: ActionLocation = ActionLocation.CHANGE_LIST,  # New in Django 6.1; the theme lacks it.
     ) -> list[tuple[str, str]]:
-        return super(ThemeAdmin, self).get_action_choices(request, *args, **options)  # type: ignore[no-any-return]
+        choices: list[tuple[str, str]] = super(ThemeAdmin, self).get_action_choices(
+            request, default_choices, action_location
+        )
+        return choices
 
     def render(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         shared = self.admin_site.each_context(request)
         return TemplateResponse(request, template, {**shared, "opts": self.opts, "title": title, **context})
 

@@ -25,14 +25,21 @@ def of(edit: Edit) -> list[Change]:
     intended: Mapping[str, object] = edit.patch.apply(start) if edit.intended is None else edit.intended
     known = edit.after is not None and edit.status != EditStatus.CONFLICT
     after: Mapping[str, object] = edit.after if known and edit.after is not None else intended
-    keys = [*start, *(key for key in (*intended, *after) if key not in start)]
+    shown = [
+        key
+        for key in dict.fromkeys([*start, *intended, *after])
+        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
+    ]
     return [
         Change(
-            key, start.get(key), after.get(key), intended.get(key),
-            differs=intended.get(key) != after.get(key), is_seen=before is not None,
-        )  # fmt: skip
-        for key in dict.fromkeys(keys)
-        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
+            key=key,
+            old=start.get(key),
+            new=after.get(key),
+            asked=intended.get(key),
+            differs=intended.get(key) != after.get(key),
+            is_seen=before is not None,
+        )
+        for key in shown
     ]
 
 

@@ -20,9 +20,7 @@ LATEST = 6
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context |= {"title": "Dashboard", "cap": CAP, "start": start_form(request), "links": _links()}
     if may(request, Action.VIEW_RUNS):
-        context["counts"] = [
-            (status, status.label, _capped(Run.objects.filter(status=status))) for status in RunStatus
-        ]
+        context["counts"] = [(status, status.label, _capped(Run.objects.filter(status=status))) for status in RunStatus]
         context["all_runs"] = _capped(Run.objects.all())
         failed = Run.objects.defer("raw").filter(status=RunStatus.FAILED)
         context["failed_runs"] = failed.order_by("-created_at", "-pk")[:LATEST]

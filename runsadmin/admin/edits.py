@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin.admin import changes, filters, links, outcomes, show
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may
 from runsadmin.admin.find import beginning
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import Conflict, MetadataPatch
@@ -149,7 +149,7 @@ class Decision:
         return decision
 
     def patch(self) -> MetadataPatch:
-        """What is to be sent: what was decided, and what the edit wanted beside the conflict. Raises InvalidMetadata."""
+        """What is to be sent: what was decided, and what the edit wanted beside it. Raises InvalidMetadata."""
         patch = self.edit.patch
         wanted = patch.only(patch.keys - {choice.conflict.key for choice in self.choices}).as_merge_patch()
         for choice in self.choices:

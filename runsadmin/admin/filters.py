@@ -91,7 +91,7 @@ class _Exact(SimpleListFilter):
         return [(value, value)] if value else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{self.parameter_name: self.value()})
+        return queryset.filter(**{str(self.parameter_name): self.value()})
 
 
 class ModelFilter(_Exact):

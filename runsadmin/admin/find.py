@@ -9,7 +9,7 @@ MOST = 500
 
 
 def find_runs(queryset: QuerySet[Run], term: str) -> QuerySet[Run]:
-    """Narrows to the runs whose id, whose thread's id or whose assistant's id this is, or the beginning of the first two.
+    """Narrows to the runs with this id, thread or assistant; of the first two, the beginning is enough.
 
     Of a beginning that very many ids share, the first 500 in the order of ids are taken.
     """

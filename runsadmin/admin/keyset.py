@@ -25,7 +25,8 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
         if any("\0" in value for values in request.GET.lists() for value in values[1]):
             raise IncorrectLookupParameters  # PostgreSQL cannot even look for it.
-        return super().get_queryset(request, *args, **options)
+        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
+        return rows
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
         return list(self.model_admin.get_ordering(request))

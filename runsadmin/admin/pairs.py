@@ -74,7 +74,7 @@ class PairForm:
         ]
         typed = zip(data.getlist("key"), data.getlist("value"), strict=False)
         rows += [Row(key, _as_typed(value)) for key, value in typed]
-        form = cls(base, data["base"], [row for row in rows if not row.is_blank], data.get("reason", "").strip())
+        form = cls(base, str(data["base"]), [row for row in rows if not row.is_blank], data.get("reason", "").strip())
         form._judge_rows()
         return form
 
@@ -128,7 +128,9 @@ class PairForm:
 
 def _can_be_typed(key: str, value: object) -> bool:
     """Whether a browser gives back exactly what it was given: it rewrites line ends, and knows no lone surrogates."""
-    return isinstance(value, str) and is_text(key) and is_text(value) and not {"\r", "\n"} & set(key) and "\r" not in value
+    return (
+        isinstance(value, str) and is_text(key) and is_text(value) and not {"\r", "\n"} & set(key) and "\r" not in value
+    )
 
 
 def _as_typed(value: str) -> str:

@@ -1,7 +1,5 @@
 """Runs: the list, a page for each, and the page on which their metadata is edited."""
 
-
-
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -60,7 +58,8 @@ class RunAdmin(ReadOnlyAdmin):
         missing = SafeString('<span class="ra-badge ra-warn">missing</span>') if run.missing_since else ""
         several = format_html('<span class="ra-note">{}</span>', run.connection) if len(conf.connections()) > 1 else ""
         return format_html(
-            '<a class="ra-id" href="{}">{}</a> {}{}<a class="ra-id ra-under" href="{}?thread={}" title="All runs of {}">{}</a>',
+            '<a class="ra-id" href="{}">{}</a> {}{}'
+            '<a class="ra-id ra-under" href="{}?thread={}" title="All runs of {}">{}</a>',
             links.page_of(run), run, several, missing, links.list_of(Run), run.thread_id, run.thread, run.thread,
         )  # fmt: skip
 
@@ -93,7 +92,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
         may_see_edits = may(request, Action.VIEW_EDITS)
-        latest = run.edits.select_related("actor").order_by("-id")[: EDITS_SHOWN + 1] if may_see_edits else []
+        latest = list(run.edits.select_related("actor").order_by("-id")[: EDITS_SHOWN + 1]) if may_see_edits else []
         # A pass over its whole thread that found it unchanged wrote nothing to its row.
         as_of = max(run.answered_at, run.thread.fully_checked_at or run.answered_at)
         return self.render(
@@ -140,5 +139,3 @@ class RunAdmin(ReadOnlyAdmin):
                 reason=form.reason, request_id=request.headers.get("X-Request-Id", "")[:128],
             )  # fmt: skip
         return None
-
-

@@ -23,7 +23,9 @@ TONES = {
     **dict.fromkeys(
         ("expired", "incomplete", "differs", "conflict", "unknown", "completed_with_errors", "paused"), "warn"
     ),
-    **dict.fromkeys(("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "running"), "busy"),
+    **dict.fromkeys(
+        ("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "running"), "busy"
+    ),
 }
 CALM = SafeString('<span class="ra-none">–</span>')
 MINUTE, HOUR, DAY = 60, 3600, 86400

@@ -51,7 +51,10 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             user.has_perm("knox.view_authtoken") or user.has_perm("knox.add_authtoken"),
         ),
     ]
-    groups = [{"items": _items(items)}, {"title": "Access", "separator": True, "items": _items(accounts)}]
+    groups: list[dict[str, Any]] = [
+        {"items": _items(items)},
+        {"title": "Access", "separator": True, "items": _items(accounts)},
+    ]
     return [group for group in groups if group["items"]]
 
 
@@ -60,7 +63,7 @@ def _items(items: list[tuple[str, str, str, bool]]) -> list[dict[str, Any]]:
 
 
 def search(request: HttpRequest, term: str) -> list[Any]:
-    """For the search over everything (Ctrl+K): a few runs and threads by their ids. The theme gives it in lower case."""
+    """For the search over everything (Ctrl+K): a few runs and threads by ids, which the theme gives in lower case."""
     term = request.GET.get("s", term).strip().replace("\0", "")
     return [SearchResult(title=str(row), description=what, link=links.page_of(row), icon=icon)
             for row, what, icon in _found(request, term)]  # fmt: skip

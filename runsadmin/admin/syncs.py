@@ -83,9 +83,10 @@ class SyncAdmin(ReadOnlyAdmin):
 
     def page(self, request: HttpRequest, sync: Sync) -> HttpResponse:
         may_sync = may(request, Action.SYNC)
+        errors = sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN]
         return self.render(
             request, "runsadmin/sync.html", str(sync), sync=sync, original=sync,
-            is_live=sync.status in UNFINISHED, errors=sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN],
+            is_live=sync.status in UNFINISHED, errors=errors,
             may_pause=may_sync and sync.status == SyncStatus.RUNNING,
             may_resume=may_sync and sync.status == SyncStatus.PAUSED,
             may_cancel=may_sync and sync.status in UNFINISHED,

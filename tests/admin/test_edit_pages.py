@@ -20,7 +20,11 @@ def page_of(edit, name="change"):
 
 def recorded(run, actor, base=None, **pairs):
     return edits.record(
-        run=run, patch=MetadataPatch.parse(pairs), actor=actor, door=Edit.Door.ADMIN, base=Metadata(base) if base else None
+        run=run,
+        patch=MetadataPatch.parse(pairs),
+        actor=actor,
+        door=Edit.Door.ADMIN,
+        base=Metadata(base) if base else None,
     )
 
 
@@ -95,7 +99,11 @@ class TestAConflict:
 
     @pytest.mark.parametrize(
         ("answer", "team"),
-        [({"take-0": "mine"}, "red"), ({"take-0": "other", "other-0": "gold"}, "gold"), ({"take-0": "theirs"}, "green")],
+        [
+            ({"take-0": "mine"}, "red"),
+            ({"take-0": "other", "other-0": "gold"}, "gold"),
+            ({"take-0": "theirs"}, "green"),
+        ],
     )
     def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, answer, team):
         told = as_alice.post(page_of(conflict, "resolve"), answer, follow=True)
@@ -206,7 +214,9 @@ def test_the_log_is_filtered_by_status_person_and_run(mirrored, alice, bob, as_a
     assert listed(f"q={runs[1].upstream_id}") == {theirs.pk}
 
 
-def test_a_held_connection_is_told_on_every_page_and_released_by_who_may(mirrored, alice, as_alice, signed_in, make_user):
+def test_a_held_connection_is_told_on_every_page_and_released_by_who_may(
+    mirrored, alice, as_alice, signed_in, make_user
+):
     run = mirrored()
     connections.hold("default", connections.Hold.CREDENTIALS, "The server answered 401.")
     operator = signed_in(make_user(Action.HOLD, Action.VIEW_SYNCS))

@@ -1,0 +1,133 @@
+"""The page of one run: every field laid out for reading, and nothing but the metadata can be changed."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+
+from runsadmin import jsontext
+from runsadmin.admin.layout import SECTIONS
+from runsadmin.models import Edit, Run
+from runsadmin.models.run import FIELDS
+from tests.admin.conftest import page
+
+pytestmark = pytest.mark.django_db
+
+
+def test_every_documented_field_has_one_place():
+    placed = [name for _, names in SECTIONS for name in names]
+
+    assert sorted([*placed, "metadata"]) == sorted(FIELDS)
+
+
+def test_the_example_of_the_documentation_is_all_there(mirrored, as_carol):
+    run = mirrored(
+        instructions="You are a tutor.\nBe kind.", tools=[{"type": "code_interpreter"}], temperature=0.7,
+        tool_resources={"code_interpreter": {"file_ids": ["file-a1", "file-b2"]}}, metadata={"user_id": "u-17"},
+        last_error={"code": "rate_limit_exceeded", "message": "Slower, please."}, status="failed",
+        truncation_strategy={"type": "last_messages", "last_messages": 7}, max_prompt_tokens=4711,
+    )  # fmt: skip
+
+    shown = as_carol.get(page(run)).text
+
+    for value in (
+        "You are a tutor.\nBe kind.", "code_interpreter", "0.7", "file-a1", "file-b2", "tool_resources",
+        "user_id", "u-17", "Slower, please.", "last_messages", "4711", "120", "8 s", "UTC", run.upstream_id,
+        str(run.thread), "as of",
+    ):  # fmt: skip
+        assert value in shown, value
+
+
+def test_what_no_encoding_can_hold_breaks_no_page(mirrored, as_alice):
+    run = mirrored()
+    odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
+    Run.objects.update(raw=jsontext.dumps(run.answer | odd))
+
+    for url in (page(run), page(run, "metadata"), "/admin/runsadmin/run/"):
+        assert as_alice.get(url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": None},
+        {"metadata": "text"},
+        {"usage": [1]},
+        {"usage": {"prompt_tokens": {"deep": 1}}},
+        {"tools": None},
+        {"tools": ["x", 5]},
+        {"instructions": {"a": 1}},
+        {"model": 5},
+        {"status": "brand_new"},
+        {"created_at": "never"},
+    ],
+)
+def test_other_shapes_than_the_documented_break_no_page(mirrored, as_alice, fields):
+    run = mirrored(**fields)
+
+    assert as_alice.get(page(run)).status_code == 200
+    assert as_alice.get(page(run, "metadata")).status_code == 200
+
+
+def test_tells_what_is_missing_and_what_is_to_be_read_again(mirrored, as_carol):
+    run = mirrored()
+    Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), refresh_at=timezone.now())
+
+    shown = as_carol.get(page(run)).text
+
+    assert "Upstream no longer has this run" in shown
+    assert "3 days ago" in shown
+    assert "marked to be read again" in shown
+
+
+@pytest.mark.django_db(transaction=True)
+def test_refresh_reads_it_anew(sandbox, mirrored, as_alice):
+    run = mirrored(metadata={"team": "blue"})
+    assert "nothing has changed" in as_alice.post(page(run, "refresh"), follow=True).text
+    sandbox.set_metadata(run.upstream_id, {"team": "green"})
+
+    assert "green" in as_alice.post(page(run, "refresh"), follow=True).text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_refresh_tells_what_the_server_said(sandbox, mirrored, as_alice):
+    run = mirrored()
+    mirrored(thread_id="thread_other")
+    sandbox.fault("status", status=503, body={"error": {"message": "We are resting."}}, times=None)
+    assert "We are resting." in as_alice.post(page(run, "refresh"), follow=True).text
+
+    sandbox.clear_faults()
+    sandbox.delete_run(run.upstream_id)
+    shown = as_alice.post(page(run, "refresh"), follow=True).text
+    assert "Upstream no longer has this run" in shown
+
+
+def test_nothing_is_added_saved_or_deleted_here(mirrored, as_alice):
+    run = mirrored()
+
+    for url in (page(run), page(run, "delete"), "/admin/runsadmin/run/add/"):
+        assert as_alice.post(url, {"status": "failed"}).status_code == 403
+    assert "Save" not in as_alice.get(page(run)).text
+    assert Run.objects.get().status == "completed"
+    assert as_alice.get("/admin/runsadmin/run/999/change/").status_code == 404
+    assert as_alice.get("/admin/runsadmin/run/nonsense/change/").status_code == 404
+
+
+def test_every_post_needs_its_permission(mirrored, as_carol, signed_in, make_user):
+    run = mirrored()
+    thread, nobody = run.thread, signed_in(make_user())
+    posts = [
+        page(run, "refresh"), page(run, "metadata"), "/admin/runsadmin/thread/add/",
+        f"/admin/runsadmin/thread/{thread.pk}/untrack/", f"/admin/runsadmin/thread/{thread.pk}/track/",
+        "/admin/runsadmin/connectionstate/default/switch/", "/admin/knox/authtoken/add/",
+    ]  # fmt: skip
+    start = {"kind": "full", "connection": "default", "thread_ids": "thread_z", "on": "1"}
+
+    for client in (as_carol, nobody):
+        for url in posts:
+            assert client.post(url, start).status_code == 403, url
+        assert client.post("/admin/runsadmin/sync/start/", start).status_code == 403
+    assert not Edit.objects.exists()
+    for url in (page(run), "/admin/runsadmin/run/", "/admin/runsadmin/edit/", "/admin/runsadmin/sync/"):
+        assert nobody.get(url).status_code == 403
+        assert as_carol.get(url).status_code == 200

@@ -1,0 +1,140 @@
+"""What is on every page, the first page, accounts and tokens."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit
+from runsadmin.services import edits, tokens
+from tests.admin.conftest import page
+
+pytestmark = pytest.mark.django_db
+
+
+def grant(user: User, *codenames: str) -> User:
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+    return User.objects.get(pk=user.pk)
+
+
+@pytest.fixture
+def admin(make_user):
+    return User.objects.create_superuser("admin", password="admin")
+
+
+def test_the_first_page_shows_what_the_account_may_see(mirrored, alice, as_carol, signed_in, make_user):
+    run = mirrored(status="failed")
+    edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, door=Edit.Door.ADMIN)
+
+    shown = as_carol.get("/admin/").text
+    for value in ("Recent edits", "1</b> not settled yet", "Runs that failed last", run.upstream_id, "Last syncs"):
+        assert value in shown
+    assert "Sync all threads" not in shown
+
+    shown = signed_in(make_user()).get("/admin/").text
+    assert run.upstream_id not in shown
+    assert "Recent edits" not in shown
+
+
+def test_signing_in_leads_to_the_first_page_and_never_outside(make_user):
+    make_user(username="dora")
+    form = {"username": "dora", "password": "dora"}
+
+    assert Client().post("/admin/login/", form).headers["Location"] == "/admin/"
+    for outside in ("https://evil.example/", "//evil.example", "/\\evil.example"):
+        answer = Client().post("/admin/login/", {**form, "next": outside})
+        assert answer.headers["Location"] == "/admin/"
+
+
+def test_buttons_lead_nowhere_outside(mirrored, as_alice):
+    run = mirrored()
+
+    for extra in ("?next=https://evil.example/", "?_to=//evil.example"):
+        answer = as_alice.post(page(run, "refresh") + extra, {"next": "https://evil.example/"})
+        assert answer.headers["Location"] == page(run)
+
+
+def test_nothing_is_shown_to_who_is_not_signed_in(mirrored, client):
+    run = mirrored()
+
+    for url in ("/admin/", page(run), page(run, "metadata"), "/admin/search/?s=run", "/admin/knox/authtoken/"):
+        assert client.get(url).headers["Location"].startswith("/admin/login/")
+
+
+def test_the_search_over_everything_finds_by_ids_in_their_own_case(mirrored, as_carol, signed_in, make_user):
+    run = mirrored(id="run_AbC", thread_id="thread_XyZ")
+
+    assert page(run) in as_carol.get("/admin/search/?s=run_Ab").text
+    assert f"/admin/runsadmin/thread/{run.thread_id}/change/" in as_carol.get("/admin/search/?s=thread_X").text
+    assert page(run) not in signed_in(make_user()).get("/admin/search/?s=run_AbC").text
+
+
+def test_accounts_and_groups_are_managed_in_the_same_clothes(admin, signed_in, as_carol):
+    client = signed_in(admin)
+
+    for url in ("user/", "user/add/", f"user/{admin.pk}/change/", f"user/{admin.pk}/password/", "group/", "group/add/"):
+        assert client.get(f"/admin/auth/{url}").status_code == 200
+        assert as_carol.get(f"/admin/auth/{url}").status_code == 403
+    made = {
+        "username": "erin",
+        "password1": "a-long-passw0rd",
+        "password2": "a-long-passw0rd",
+        "usable_password": "true",
+    }
+    client.post("/admin/auth/user/add/", made)
+    assert User.objects.filter(username="erin").exists()
+
+
+class TestTokens:
+    URL = "/admin/knox/authtoken/"
+
+    def test_are_shown_once_and_belong_to_who_made_them(self, make_user, signed_in):
+        client = signed_in(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
+
+        answer = client.post(f"{self.URL}add/", {"days": "30", "username": "somebody"})
+
+        assert "no-store" in answer.headers["Cache-Control"]
+        found = re.search(r"data-token>([^<]+)<", answer.text)
+        assert found
+        dora = User.objects.get(username="dora")
+        assert dora.auth_token_set.count() == 1
+        assert found[1] not in client.get(self.URL).text
+
+        client.post(f"{self.URL}{dora.auth_token_set.get().pk}/delete/")
+        assert dora.auth_token_set.count() == 0
+
+    def test_of_others_are_neither_seen_nor_revoked(self, alice, make_user, signed_in):
+        tokens.create(user=alice, expires_in=None)
+        others = alice.auth_token_set.get()
+        client = signed_in(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
+
+        assert "alice" not in client.get(self.URL).text
+        assert client.post(f"{self.URL}{others.pk}/delete/").status_code == 403
+        assert alice.auth_token_set.exists()
+
+    def test_for_others_are_made_by_superusers_only(self, admin, alice, signed_in):
+        client = signed_in(admin)
+
+        client.post(f"{self.URL}add/", {"days": "7", "username": "alice"})
+        assert alice.auth_token_set.count() == 1
+        assert "no active account" in client.post(f"{self.URL}add/", {"days": "7", "username": "x"}, follow=True).text
+        assert "how long" in client.post(f"{self.URL}add/", {"days": "0"}, follow=True).text
+
+    def test_need_their_permission(self, as_carol):
+        assert as_carol.get(self.URL).status_code == 403
+        assert as_carol.post(f"{self.URL}add/", {"days": "7"}).status_code == 403
+
+
+def test_the_setting_that_stops_all_sending_is_told(settings, as_carol):
+    settings.RUNSADMIN_HOLD = True
+
+    assert "RUNSADMIN_HOLD" in as_carol.get("/admin/").text
+
+
+def test_the_connection_page_shows_no_secret(admin, signed_in, sandbox):
+    shown = signed_in(admin).get("/admin/runsadmin/connectionstate/").text
+
+    assert sandbox.url in shown
+    assert sandbox.key not in shown

@@ -1,0 +1,122 @@
+"""Threads are tracked, synced and let go; syncs show how far they have come."""
+
+import time
+
+import pytest
+
+from runsadmin.models import Run, Sync, SyncStatus, Thread
+from runsadmin.services import syncs
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+THREADS, SYNCS = "/admin/runsadmin/thread/", "/admin/runsadmin/sync/"
+
+
+def thread_page(thread, name="change"):
+    return f"{THREADS}{thread.pk}/{name}/"
+
+
+def sync_page(sync, name="change"):
+    return f"{SYNCS}{sync.pk}/{name}/"
+
+
+def test_pasting_many_ids_tells_what_became_of_each(mirrored, as_alice):
+    mirrored(thread_id="thread_old")
+    pasted = "thread_new1, thread_new2\r\n thread_old ../../etc;thread_new1"
+
+    shown = as_alice.post(f"{THREADS}add/", {"connection": "default", "thread_ids": pasted}).text
+
+    assert {thread.upstream_id for thread in Thread.objects.all()} == {"thread_new1", "thread_new2", "thread_old"}
+    rows = shown[shown.index('id="tracked"') :]
+    assert rows.index("added") < rows.index("thread_new1") < rows.index("thread_new2") < rows.index("already tracked")
+    assert rows.index("already tracked") < rows.index("thread_old") < rows.index("invalid") < rows.index("../../etc")
+
+
+def test_nothing_pasted_and_an_unknown_connection_are_told(sandbox, as_alice):
+    assert "at least one" in as_alice.post(f"{THREADS}add/", {"connection": "default", "thread_ids": " "}).text
+    shown = as_alice.post(f"{THREADS}add/", {"connection": "nowhere", "thread_ids": "thread_a"}).text
+    assert "no connection" in shown
+    assert "thread_a" in shown
+    assert not Thread.objects.exists()
+
+
+def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(mirrored, as_alice):
+    thread = mirrored().thread
+
+    assert "Its runs stay" in as_alice.post(thread_page(thread, "untrack"), follow=True).text
+    thread.refresh_from_db()
+    assert not thread.tracked
+    assert Run.objects.count() == 1
+
+    as_alice.post(thread_page(thread, "track"))
+    thread.refresh_from_db()
+    assert thread.tracked
+
+
+@pytest.mark.parametrize("kind", ["incremental", "full"])
+def test_sync_now_reads_one_thread_or_all(sandbox, mirrored, as_alice, kind):
+    thread = mirrored().thread
+    sandbox.put_runs([make_run(thread_id=thread.upstream_id, id="run_new")])
+
+    answer = as_alice.post(f"{SYNCS}start/", {"kind": kind, "thread": thread.pk})
+    one = Sync.objects.get(thread=thread)
+    assert answer.headers["Location"] == sync_page(one)
+    assert (one.kind, one.actor.username) == (kind, "alice")
+    assert syncs.run(one, until=time.monotonic() + 30).status == SyncStatus.COMPLETED
+    assert Run.objects.filter(upstream_id="run_new").exists()
+
+    as_alice.post(f"{SYNCS}start/", {"kind": kind, "connection": "default"})
+    assert Sync.objects.filter(thread=None, kind=kind, status="queued").count() == 1
+
+
+@pytest.mark.parametrize(
+    "form", [{"kind": "other"}, {"kind": "full", "thread": "99"}, {"kind": "full", "connection": "x"}]
+)
+def test_a_sync_of_nothing_that_is_there_is_refused_in_words(sandbox, as_alice, form):
+    shown = as_alice.post(f"{SYNCS}start/", form, follow=True).text
+
+    assert "There is no" in shown
+    assert not Sync.objects.exists()
+
+
+def test_the_page_of_a_sync_moves_while_it_runs_and_rests_when_it_has_ended(mirrored, as_alice):
+    mirrored()
+    as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
+    sync = Sync.objects.get()
+    assert 'hx-trigger="every' in as_alice.get(sync_page(sync)).text
+    assert 'hx-trigger="every' in as_alice.get(SYNCS).text
+
+    syncs.run(sync, until=time.monotonic() + 30)
+    shown = as_alice.get(sync_page(sync)).text
+    assert "Completed" in shown
+    assert 'hx-trigger="every' not in shown
+    assert 'hx-trigger="every' not in as_alice.get(SYNCS).text
+
+
+def test_what_a_sync_could_not_read_is_told(sandbox, mirrored, as_alice):
+    run = mirrored(thread_id="thread_gone")
+    mirrored(thread_id="thread_there")
+    sandbox.delete_thread(run.thread.upstream_id)
+    as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
+    sync = syncs.run(Sync.objects.get(), until=time.monotonic() + 30)
+
+    shown = as_alice.get(sync_page(sync)).text
+
+    assert sync.status == SyncStatus.COMPLETED_WITH_ERRORS
+    assert "Completed with errors" in shown
+    assert "thread_gone" in shown
+    assert "no longer has this thread" in shown
+
+
+def test_a_sync_is_paused_goes_on_and_is_stopped_by_a_press(mirrored, as_alice, as_carol):
+    mirrored()
+    as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
+    sync = Sync.objects.get()
+    assert "cannot be done now" in as_alice.post(sync_page(sync, "pause"), follow=True).text
+    Sync.objects.update(status="running")
+
+    for press, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        assert as_carol.post(sync_page(sync, press)).status_code == 403
+        as_alice.post(sync_page(sync, press))
+        assert Sync.objects.get().status == status

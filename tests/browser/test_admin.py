@@ -1,0 +1,212 @@
+"""The admin in a real browser. What its console complains of fails the test: see conftest.py."""
+
+import re
+import time
+
+import pytest
+from django.contrib.auth.models import User
+from playwright.sync_api import Page, expect
+
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import Edit, Run, Sync
+from runsadmin.services import connections, edits, syncs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOSTILE = {
+    "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
+    "quote\"'": "</textarea><script>alert(3)</script>",
+    "rtl": "\u202eevil \u05e9\u05dc\u05d5\u05dd",
+    "emoji": "👩‍👩‍👧‍👦" * 20,
+    "long": "x" * 512,
+    "brackets": "{{ 7*7 }} {% now %} ${7*7}",
+    "x-data": "{ a: alert(4) }",
+}
+
+
+def address(run: Run, name: str = "change") -> str:
+    return f"/admin/runsadmin/run/{run.pk}/{name}/"
+
+
+@pytest.fixture
+def run(mirrored):
+    return mirrored(metadata={"team": "blue", "env": "dev"})
+
+
+def row(page: Page, key: str):
+    return page.locator(f'[data-row]:has(input[name=key][value="{key}"])')
+
+
+def change(page: Page, key: str, value: str) -> None:
+    row(page, key).locator("[name=value]").fill(value)
+
+
+def test_somebody_signs_in_edits_a_run_and_sees_what_happened(page, sandbox, run, alice):
+    page.goto("/admin/")
+    page.fill("[name=username]", "alice")
+    page.fill("[name=password]", "alice")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("link", name="Runs", exact=True).first.click()
+    page.get_by_role("link", name=run.upstream_id).click()
+    page.get_by_role("link", name="Edit metadata").click()
+    change(page, "team", "red")
+    page.get_by_label("Reason").fill("moved")
+    page.get_by_role("button", name="Send to upstream").click()
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
+    expect(page.locator(".ra-diff").last).to_contain_text("blue")
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "dev"}
+    assert Run.objects.get().metadata == {"team": "red", "env": "dev"}
+    expect(page.get_by_text(Edit.objects.get().upstream_request_id)).to_be_visible()
+
+
+def test_the_pair_editor_is_worked_from_the_keyboard(page, sandbox, run, alice, sign_in):
+    sign_in(alice)
+    page.goto(address(run, "metadata"))
+    row(page, "env").locator("[name=value]").press("Enter")
+    page.keyboard.type("ticket")
+    page.keyboard.press("Enter")
+    page.keyboard.type("OPS-1")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("second line")
+    row(page, "team").get_by_role("button", name="Remove").click()
+    page.keyboard.press("Control+Enter")
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
+    assert sandbox.metadata(run.upstream_id) == {"env": "dev", "ticket": "OPS-1\nsecond line"}
+
+
+def test_the_counters_count_characters_and_tell_what_is_too_much(page, run, alice, sign_in):
+    sign_in(alice)
+    page.goto(address(run, "metadata"))
+    counter = row(page, "team").locator("[data-count]")
+    change(page, "team", "😀" * 512)
+    expect(counter).to_have_text("4/64 · 512/512")
+    expect(counter).not_to_have_class(re.compile("ra-over"))
+    change(page, "team", "😀" * 513)
+    expect(counter).to_have_class(re.compile("ra-over"))
+    expect(page.locator("[data-pair-count]")).to_have_text("2 of 16 pairs")
+
+    page.get_by_role("button", name="Send to upstream").click()
+    expect(page.get_by_role("alert")).to_contain_text("at most 512")
+    expect(row(page, "team").locator("[name=value]")).to_have_value("😀" * 513)
+    assert not Edit.objects.exists()
+
+
+def test_the_pair_editor_works_without_scripts(page, browser, live_server, sandbox, run, alice, sign_in):
+    sign_in(alice)
+    context = browser.new_context(java_script_enabled=False, base_url=live_server.url)
+    context.add_cookies(page.context.cookies())
+    page = context.new_page()
+    page.goto(address(run, "metadata"))
+    keys, values = page.locator("[name=key]"), page.locator("[name=value]")
+    values.nth(0).fill("red")
+    keys.nth(1).fill("")
+    values.nth(1).fill("")
+    keys.nth(2).fill("new")
+    values.nth(2).fill("1")
+    page.get_by_role("button", name="Send to upstream").click()
+
+    expect(page.locator("h2")).to_contain_text("Applied")
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "new": "1"}
+    context.close()
+
+
+def test_a_conflict_lets_the_person_decide_and_keeps_what_was_typed(page, sandbox, run, alice, sign_in):
+    sign_in(alice)
+    page.goto(address(run, "metadata"))
+    sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev"})
+    change(page, "team", "red")
+    change(page, "env", "prod")
+    page.get_by_role("button", name="Send to upstream").click()
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Conflict: nothing was sent")
+    decide = page.locator("#decide")
+    for value in ("blue", "green", "red"):
+        expect(decide).to_contain_text(value)
+    decide.get_by_label("Mine").check()
+    page.get_by_role("button", name="Send what I decided").click()
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"}
+
+
+def test_the_page_of_an_edit_follows_it_until_it_is_settled(page, sandbox, run, alice, sign_in):
+    sandbox.fault("lose", method="POST")
+    sign_in(alice)
+    page.goto(address(run, "metadata"))
+    change(page, "team", "red")
+    page.get_by_role("button", name="Send to upstream").click()
+    expect(page.locator(".ra-head h2")).to_contain_text("Nobody knows yet")
+
+    edits.reconcile(Edit.objects.get())
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
+
+
+def test_the_progress_of_a_sync_moves_without_a_reload(page, run, alice, sign_in):
+    sign_in(alice)
+    page.goto(f"/admin/runsadmin/thread/{run.thread_id}/change/")
+    page.get_by_role("button", name="Everything").click()
+    expect(page.locator(".ra-head h2")).to_contain_text("Queued")
+
+    syncs.run(Sync.objects.get(), until=time.monotonic() + 10)
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Completed")
+    expect(page.locator(".ra-tiles")).to_contain_text("1 runs seen")
+
+
+def test_choosing_a_filter_shows_it_at_once(page, run, mirrored, alice, sign_in):
+    failed = mirrored(status="failed")
+    sign_in(alice)
+    page.goto("/admin/runsadmin/run/")
+    page.locator("select[name=status]").select_option("failed")
+
+    expect(page.get_by_role("link", name=failed.upstream_id)).to_be_visible()
+    expect(page.get_by_role("link", name=run.upstream_id)).to_have_count(0)
+    assert page.url.endswith("?status=failed")
+
+
+def test_the_search_over_everything_opens_with_the_keyboard(page, run, alice, sign_in):
+    sign_in(alice)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto("/admin/")
+    page.get_by_role("button", name="Find a run or thread").click()
+    page.keyboard.type(run.upstream_id)
+    page.locator("#command-results").get_by_text(run.upstream_id).click()
+
+    page.wait_for_url(f"**{address(run)}")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, width, scheme):
+    run = mirrored(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
+    admin = User.objects.create_superuser("admin", password="admin")
+    alert = []
+    page.on("dialog", lambda dialog: (alert.append(dialog.message), dialog.dismiss()))
+    sign_in(admin)
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    edit = edits.push(_edit(run, admin))
+    sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=admin)
+    syncs.run(sync, until=time.monotonic() + 10)
+    connections.hold("default", connections.Hold.CREDENTIALS, "<b>401</b>")
+
+    for url in (
+        "/admin/", "/admin/runsadmin/run/", address(run), address(run, "metadata"), "/admin/runsadmin/edit/",
+        f"/admin/runsadmin/edit/{edit.pk}/change/", "/admin/runsadmin/thread/", "/admin/runsadmin/thread/add/",
+        f"/admin/runsadmin/thread/{run.thread_id}/change/", "/admin/runsadmin/sync/",
+        f"/admin/runsadmin/sync/{sync.pk}/change/", "/admin/runsadmin/connectionstate/", "/admin/auth/user/",
+        f"/admin/auth/user/{admin.pk}/change/", "/admin/auth/user/add/", "/admin/auth/group/", "/admin/auth/group/add/",
+        "/admin/knox/authtoken/", "/admin/password_change/", "/admin/runsadmin/",
+    ):  # fmt: skip
+        answer = page.goto(url)
+        assert answer, url
+        assert answer.status == 200, url
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{url} is wider than the window"
+    assert alert == []
+
+
+def _edit(run: Run, actor: User) -> Edit:
+    patch = MetadataPatch.parse({"long": "y" * 512, "<b>": "</td><script>alert(6)</script>"})
+    return edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.ADMIN, base=Metadata(HOSTILE), reason="<i>")
