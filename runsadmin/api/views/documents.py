@@ -35,6 +35,7 @@ class Docs(SpectacularSwaggerSplitView):
     """Swagger's page. It is for people with a browser: they are sent to sign in."""
 
     url_name = "api:schema"
+    template_name = "api/docs.html"
 
     def handle_exception(self, error: Exception) -> Any:
         if isinstance(error, NotAuthenticated):
