@@ -17,6 +17,10 @@ class Change:
     differs: bool = False
     is_seen: bool = True  # Whether anybody has looked what was there before.
 
+    @property
+    def is_same(self) -> bool:
+        return self.is_seen and self.old == self.new
+
 
 def of(edit: Edit) -> list[Change]:
     """What came of an edit where that is known; what it intends otherwise."""

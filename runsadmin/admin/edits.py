@@ -67,8 +67,10 @@ class EditAdmin(ReadOnlyAdmin):
         return edit.get_door_display()
 
     @admin.display(description="reason")
-    def reason_(self, edit: Edit) -> str | SafeString:
-        return format_html('<span class="ra-reason" title="{}">{}</span>', edit.reason, edit.reason) or show.CALM
+    def reason_(self, edit: Edit) -> SafeString:
+        if not edit.reason:
+            return show.CALM
+        return format_html('<span class="ra-reason" title="{}"><bdi>{}</bdi></span>', edit.reason, edit.reason)
 
     # --- the page of one edit
 

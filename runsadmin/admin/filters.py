@@ -136,11 +136,11 @@ def _key(value: str) -> int:
 
 
 class MineFilter(SimpleListFilter):
-    title = "by"
+    title = "account"
     parameter_name = "by"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        return [("me", "Me")]
+        return [("me", "Mine")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(actor=request.user) if self.value() == "me" else queryset

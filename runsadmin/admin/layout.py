@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from runsadmin.models import Run
 from runsadmin.models.run import FIELDS, TIMES
 
-# The metadata has a place of its own.
-SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+type Sections = tuple[tuple[str, tuple[str, ...]], ...]
+
+# Below the metadata, which has a place of its own: what the run was told to do.
+TASK: Sections = (
+    ("Instructions", ("instructions",)),
+    ("Tools", ("tools", "tool_choice", "parallel_tool_calls")),
+)
+# Beside it: what became of the run.
+COURSE: Sections = (
     ("Run", ("id", "object", "status", "model", "assistant_id", "thread_id")),
     ("Times", TIMES),
     ("Usage", ("usage",)),
     ("How it ended", ("last_error", "incomplete_details", "required_action")),
-    ("Instructions", ("instructions",)),
-    ("Tools", ("tools", "tool_choice", "parallel_tool_calls")),
     (
         "Settings",
         (
@@ -35,15 +40,18 @@ class Field:
 
     @property
     def words(self) -> str:
-        return WORDS.get(self.name, self.name.removesuffix("_at").replace("_", " "))
+        """The name of a documented field as people say it; another one stands as it came."""
+        return (
+            WORDS.get(self.name, self.name.removesuffix("_at").replace("_", " ")) if self.name in FIELDS else self.name
+        )
 
     @property
     def is_wide(self) -> bool:
         return self.kind in ("long", "json", "tools")
 
 
-def sections(run: Run) -> list[tuple[str, list[Field]]]:
-    return [(title, [_field(run, name) for name in names]) for title, names in SECTIONS]
+def laid_out(run: Run, sections: Sections) -> list[tuple[str, list[Field]]]:
+    return [(title, [_field(run, name) for name in names]) for title, names in sections]
 
 
 def other_fields(run: Run) -> list[Field]:

@@ -97,7 +97,9 @@ class RunAdmin(ReadOnlyAdmin):
         as_of = max(run.answered_at, run.thread.fully_checked_at or run.answered_at)
         return self.render(
             request, "runsadmin/run.html", str(run), as_of=run.answered_at if run.missing_since else as_of,
-            run=run, original=run, sections=layout.sections(run), other=layout.other_fields(run),
+            run=run, original=run,
+            task=layout.laid_out(run, layout.TASK), course=layout.laid_out(run, layout.COURSE),
+            other=layout.other_fields(run),
             edits=[(edit, changes.of(edit)) for edit in latest[:EDITS_SHOWN]], more_edits=len(latest) > EDITS_SHOWN,
             may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_of(Run),
             edits_url=f"{links.list_of(Edit)}?run={run.pk}",

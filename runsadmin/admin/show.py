@@ -160,19 +160,22 @@ def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
         "",
         '<span class="ra-chip" title="{}: {} → {}"><b dir="auto">{}</b>{}<span class="ra-arrow">→</span>{}</span>',
         (
-            (
-                text(c.key), _told(c.old) if c.is_seen else "?", _told(c.new),
-                _cut(c.key, 24), _side(c.old, "ra-old") if c.is_seen else "?", _side(c.new, "ra-new"),
-            )
+            (text(c.key), _told(c.old) if c.is_seen else "?", _told(c.new), _cut(c.key, 24), *_sides(c))
             for c in changes[:most]
         ),
-    )  # fmt: skip
+    )
     more = format_html('<span class="ra-more">+{}</span>', len(changes) - most) if len(changes) > most else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, more)
 
 
 def _told(value: object) -> str:
     return "nothing" if value is None else text(value)
+
+
+def _sides(change: Any) -> tuple[str, str]:
+    if change.is_same:
+        return _side(change.old, ""), _side(change.new, "")
+    return _side(change.old, "ra-old") if change.is_seen else "?", _side(change.new, "ra-new")
 
 
 def _side(value: object, css: str) -> SafeString:

@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from runsadmin.metadata import Metadata, MetadataPatch
@@ -14,11 +15,11 @@ from tests.admin.conftest import base_seen, page, typed
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def page_of(edit, name="change"):
+def page_of(edit: Edit, name: str = "change") -> str:
     return f"/admin/runsadmin/edit/{edit.pk}/{name}/"
 
 
-def recorded(run, actor, base=None, **pairs):
+def recorded(run: Run, actor: User, base: dict[str, object] | None = None, **pairs: str | None) -> Edit:
     return edits.record(
         run=run,
         patch=MetadataPatch.parse(pairs),
@@ -203,7 +204,7 @@ def test_the_log_is_filtered_by_status_person_and_run(mirrored, alice, bob, as_a
     runs = [mirrored(), mirrored()]
     mine, theirs = recorded(runs[0], alice, team="red"), edits.push(recorded(runs[1], bob, team="red"))
 
-    def listed(query):
+    def listed(query: str) -> set[int]:
         shown = as_alice.get(f"/admin/runsadmin/edit/?{query}").text
         return {edit.pk for edit in (mine, theirs) if page_of(edit) in shown}
 

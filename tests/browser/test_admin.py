@@ -5,7 +5,7 @@ import time
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Locator, Page, expect
 
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, Run, Sync
@@ -33,7 +33,7 @@ def run(mirrored):
     return mirrored(metadata={"team": "blue", "env": "dev"})
 
 
-def row(page: Page, key: str):
+def row(page: Page, key: str) -> Locator:
     return page.locator(f'[data-row]:has(input[name=key][value="{key}"])')
 
 
@@ -107,7 +107,7 @@ def test_the_pair_editor_works_without_scripts(page, browser, live_server, sandb
     values.nth(2).fill("1")
     page.get_by_role("button", name="Send to upstream").click()
 
-    expect(page.locator("h2")).to_contain_text("Applied")
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "new": "1"}
     context.close()
 
@@ -182,8 +182,8 @@ def test_the_search_over_everything_opens_with_the_keyboard(page, run, alice, si
 def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, width, scheme):
     run = mirrored(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
     admin = User.objects.create_superuser("admin", password="admin")
-    alert = []
-    page.on("dialog", lambda dialog: (alert.append(dialog.message), dialog.dismiss()))
+    alerts: list[Dialog] = []
+    page.on("dialog", alerts.append)
     sign_in(admin)
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
@@ -204,7 +204,7 @@ def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, wid
         assert answer, url
         assert answer.status == 200, url
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{url} is wider than the window"
-    assert alert == []
+    assert alerts == []
 
 
 def _edit(run: Run, actor: User) -> Edit:
