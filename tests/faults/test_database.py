@@ -1,0 +1,144 @@
+"""The database in trouble while an edit is under way: a clear error, nothing half written, and it goes on."""
+
+import datetime as dt
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit
+from runsadmin.services import edits
+from tests.faults.conftest import Scene, at_step
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S = Edit.Status
+# Long enough to need room that a full disk does not have.
+LONG = MetadataPatch({"team": "red", **{f"k{number}": "x" * 512 for number in range(12)}})
+
+
+class Trouble:
+    """Begins in the middle of something, and ends when the block does."""
+
+    def begin(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        pass
+
+
+class FullDisk(Trouble):
+    """SQLite may not grow by a page: the same error as on a full disk."""
+
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")  # No page is free.
+            cursor.execute("PRAGMA page_count")
+            (pages,) = cursor.fetchone()
+            cursor.execute(f"PRAGMA max_page_count={pages}")
+
+    def end(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA max_page_count=1000000")
+
+
+class LockedFile(Trouble):
+    """Another program holds SQLite's write lock for longer than we wait."""
+
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout=100")
+        self.other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        self.other.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        self.other.close()
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout=20000")
+
+
+class CutConnection(Trouble):
+    """PostgreSQL ends our session, as a restart does."""
+
+    def begin(self) -> None:
+        pid = connection.connection.info.backend_pid
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        other.close()
+
+    def end(self) -> None:
+        connection.close()
+
+
+TROUBLES: dict[str, list[type[Trouble]]] = {"sqlite": [FullDisk, LockedFile], "postgresql": [CutConnection]}
+
+
+@pytest.fixture(params=TROUBLES[connection.vendor])
+def trouble(request: pytest.FixtureRequest) -> Trouble:
+    kind: type[Trouble] = request.param
+    return kind()
+
+
+@contextmanager
+def told(trouble: Trouble) -> Iterator[None]:
+    """The error is the database's own, not another one that came of it."""
+    try:
+        with pytest.raises(OperationalError):
+            yield
+    finally:
+        trouble.end()
+
+
+def bury_the_claim() -> None:
+    """As if its time had run out."""
+    Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
+
+
+def test_an_edit_that_cannot_be_written_down_is_not_sent(scene: Scene, trouble: Trouble) -> None:
+    with told(trouble):
+        trouble.begin()
+        scene.record(LONG)
+    assert not Edit.objects.exists()
+    assert scene.push(LONG).status == S.APPLIED
+    scene.check(posts=1)
+
+
+@pytest.mark.parametrize(("step", "posts"), [("claimed", 1), ("looked", 1), ("answered", 1)])
+def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(
+    scene: Scene, trouble: Trouble, step: str, posts: int
+) -> None:
+    edit = scene.record(LONG)
+    with told(trouble), at_step(step, trouble.begin):
+        edits.push(edit)
+    edit.refresh_from_db()
+    assert edit.status in (S.SENDING, S.PENDING, S.UNKNOWN)
+    bury_the_claim()
+    assert scene.settle(edit).status == S.APPLIED
+    scene.check(posts=posts)
+
+
+def test_one_edit_in_trouble_does_not_keep_the_others(
+    scene: Scene, make_second: Callable[[], Edit], trouble: Trouble
+) -> None:
+    first, second = scene.record(LONG), make_second()
+    Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
+    with at_step("answered", trouble.begin):
+        edits.settle(until=float("inf"))
+    trouble.end()
+    bury_the_claim()
+    assert scene.settle(first).status == S.APPLIED
+    assert scene.settle(second).status == S.APPLIED
+
+
+@pytest.fixture
+def make_second(scene: Scene) -> Callable[[], Edit]:
+    def make_second() -> Edit:
+        other = type(scene.run).objects.get(upstream_id="run_other")
+        return edits.record(run=other, patch=LONG, actor=scene.alice, door=Edit.Door.API)
+
+    return make_second
