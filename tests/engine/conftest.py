@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 
-def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
     """Waits for what has to become true; the test fails when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -82,7 +82,7 @@ def start_worker(transactional_db: None, tmp_path: Path, diary: Diary) -> Iterat
         path = tmp_path / f"worker-{len(workers)}"
         worker = WorkerUnderTest("--schedule", f"tests.engine.jobs.{schedule}", *options, log=path, diary=diary)
         workers.append(worker)
-        until(lambda: worker.says("started") or worker.ended())
+        until(lambda: worker.says("started") or worker.ended(), seconds=60)
         assert not worker.ended(), path.read_text()
         return worker
 
