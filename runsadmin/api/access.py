@@ -7,6 +7,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
+from runsadmin import tracing
 from runsadmin.services import permissions
 
 if TYPE_CHECKING:  # The framework's views import this module, by the settings.
@@ -20,12 +21,14 @@ class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
         try:
             if not token.isalnum():  # Tokens are hexadecimal; knox stumbles over some of the rest.
                 raise AuthenticationFailed
-            return super().authenticate_credentials(token)
+            user, found = super().authenticate_credentials(token)
         except AuthenticationFailed:
             raise AuthenticationFailed(
                 "This token does not work: it is unknown, has expired or was revoked, or its account is switched off. "
                 "`manage.py create_token USER` makes a new one."
             ) from None
+        tracing.is_by(user.get_username())
+        return user, found
 
 
 class Allowed(IsAuthenticated):

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.shortcuts import render
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -45,6 +46,7 @@ class ProblemType(Enum):
     EDIT_REJECTED = 422, "Upstream refuses the edit"
     UPSTREAM_FAULT = 424, "The upstream did not answer as it should"
     EDIT_FAILED = 424, "The edit could not be sent"
+    TOO_MANY_REQUESTS = 429, "The account asks too often"
     INTERNAL_ERROR = 500, "Something went wrong here"
 
     @property
@@ -91,6 +93,7 @@ _TYPES: tuple[tuple[type[Exception], ProblemType], ...] = (
     (exceptions.NotFound, ProblemType.NOT_FOUND),
     (exceptions.MethodNotAllowed, ProblemType.METHOD_NOT_ALLOWED),
     (exceptions.NotAcceptable, ProblemType.NOT_ACCEPTABLE),
+    (exceptions.Throttled, ProblemType.TOO_MANY_REQUESTS),
     (exceptions.UnsupportedMediaType, ProblemType.UNSUPPORTED_MEDIA_TYPE),
     (Http404, ProblemType.NOT_FOUND),
     (PermissionDenied, ProblemType.NOT_ALLOWED),
@@ -177,6 +180,8 @@ def _sentence(path: tuple[str, ...], one: Mapping[str, Any]) -> str:
 
 
 def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, exceptions.Throttled):
+        return {"Retry-After": str(error.wait)}  # type: ignore[attr-defined] # The stubs lack it.
     challenge = getattr(error, "auth_header", None)  # Set by the framework where there is somebody to ask.
     return {"WWW-Authenticate": challenge} if challenge else {}
 
@@ -185,8 +190,11 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    too_large = isinstance(exception, RequestDataTooBig)
     if not _is_ours(request):
-        return defaults.bad_request(request, exception)
+        return render(request, "413.html", status=413) if too_large else defaults.bad_request(request, exception)
+    if too_large:
+        return _plain(ProblemType.BODY_TOO_LARGE, _DETAILS[ProblemType.BODY_TOO_LARGE])
     return _plain(ProblemType.BAD_REQUEST, "The request could not be understood: its host or its headers are wrong.")
 
 

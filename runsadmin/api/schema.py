@@ -12,7 +12,7 @@ from runsadmin.api.problems import CONTENT_TYPE
 from runsadmin.api.serializers import ProblemSerializer
 
 # Every call may end in these; those with a body in these, too.
-EVERYWHERE = (400, 401, 403, 406)
+EVERYWHERE = (400, 401, 403, 406, 429)
 WITH_BODY = (413, 415)
 
 WORDS = {
@@ -28,6 +28,7 @@ WORDS = {
     415: "The body is of an unknown kind.",
     422: "It is refused for good.",
     424: "The upstream did not answer as it should.",
+    429: "The account asked too often: `Retry-After` says how many seconds to wait.",
 }
 
 IF_NONE_MATCH = OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="An `ETag` that you have.")
@@ -50,6 +51,9 @@ LOCATION = OpenApiParameter(
     "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, description="Where to ask.", required=True,
     response=[201, 202],
 )  # fmt: skip
+RETRY_AFTER = OpenApiParameter(
+    "Retry-After", int, OpenApiParameter.HEADER, description="Seconds to wait.", required=True, response=[429]
+)
 NOT_MODIFIED = OpenApiResponse(description="It is the version that you have.")
 
 
@@ -62,7 +66,7 @@ class AutoSchema(BaseAutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         query = getattr(self.view, "queries", {}).get(self.method)
-        return [query] if query is not None else []
+        return [RETRY_AFTER] if query is None else [RETRY_AFTER, query]
 
     def get_tags(self) -> list[str]:
         return [self.path.removeprefix("/api/v1/").split("/")[0]]

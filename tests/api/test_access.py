@@ -14,7 +14,7 @@ from runsadmin.services import edits, tokens
 from tests.api.conftest import JSON, Api, ApiOf, problem
 from tests.sandbox_client import Sandbox
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 READS = ["runs/", "runs/run_a/", "edits/", "edits/1/", "threads/", "threads/thread_a/", "syncs/", "syncs/1/", "schema/"]
 WRITES: list[tuple[str, str, object]] = [
@@ -64,6 +64,7 @@ def test_who_may_only_look_changes_nothing_through_any_door(
     assert sandbox.log() == []
 
 
+@pytest.mark.django_db(transaction=True)  # What it records is pushed by another thread.
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_who_may_edit_needs_not_be_a_superuser(
     method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, alice: User
@@ -144,6 +145,7 @@ def test_another_scheme_than_token_is_no_sign_in(alice: User) -> None:
     problem(answer, 401, "not-authenticated")
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_session_reads_and_needs_a_csrf_token_to_write(
     sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
 ) -> None:

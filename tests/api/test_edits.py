@@ -30,7 +30,8 @@ def test_the_log_tells_who_when_why_before_and_after(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
-    change(api(alice), "run_a", {"team": "red", "old": None}, base={"team": "blue", "old": "x"}, reason="moved")
+    body = {"metadata": {"team": "red", "old": None}, "base": {"team": "blue", "old": "x"}, "reason": "moved"}
+    api(alice).patch("runs/run_a/", body, X_Request_ID="job-7")
 
     (told,) = api(carol).get("edits/").json()["results"]
 
@@ -56,7 +57,7 @@ def test_the_log_tells_who_when_why_before_and_after(
         "conflicts": [],
         "upstream_request_id": sandbox.posts()[0]["request_id"],
         "http_status": 200,
-        "request_id": "",
+        "request_id": "job-7",
         "attempts": 0,
         "next_attempt_at": None,
         "undoes": None,

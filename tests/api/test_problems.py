@@ -14,7 +14,7 @@ from runsadmin.models import Run
 from runsadmin.services import edits
 from tests.api.conftest import ApiOf, problem
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "rest-api.md"
 

@@ -17,7 +17,7 @@ from runsadmin.upstream.records import RunRecord
 from tests.api.conftest import Api, ApiOf, problem
 from tests.sandbox_client import Sandbox, make_run
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 # "Modify run" in the vendor's public description of its API, word for word.
 THE_DOCUMENTED_RUN = {

@@ -11,7 +11,7 @@ from runsadmin.services import syncs
 from tests.api.conftest import Api, ApiOf, problem
 from tests.sandbox_client import Sandbox
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def tracked(client: Api, query: str = "") -> list[str]:

@@ -11,7 +11,7 @@ from tests.sandbox_client import Sandbox
 
 UNSTORABLE = "holds a character that cannot be stored (U+0000 or a lone surrogate)."
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_named_runs_are_edited_upstream_in_the_mirror_and_in_the_log(

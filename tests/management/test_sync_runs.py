@@ -7,7 +7,7 @@ from runsadmin.models import Run, Sync, Thread
 from tests.management.conftest import Manage
 from tests.sandbox_client import Sandbox, make_run
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

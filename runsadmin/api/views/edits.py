@@ -63,8 +63,14 @@ class Undo(_Act):
 
         A key that was changed since is left as it is, and told; with nothing left to put back, the new edit is skipped.
         """
-        reason = self.body(Reason).get("reason", "")
-        return pushed(edits.undo(edit=find_edit(pk), actor=self.user, door=Edit.Door.API, reason=reason), request)
+        edit = edits.undo(
+            edit=find_edit(pk),
+            actor=self.user,
+            door=Edit.Door.API,
+            reason=self.body(Reason).get("reason", ""),
+            request_id=self.request_id,
+        )
+        return pushed(edit, request)
 
 
 class Resolve(_Act):
@@ -83,6 +89,7 @@ class Resolve(_Act):
             actor=self.user,
             door=Edit.Door.API,
             reason=body.get("reason", ""),
+            request_id=self.request_id,
         )
         return pushed(edit, request)
 

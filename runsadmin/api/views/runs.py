@@ -87,27 +87,19 @@ class OneRun(View):
         """
         change = self.body(RunChange)
         run = find(Run.objects.select_related("thread"), run_id, self.query)
-        is_new = False
+        recorded: Edit | None = None
 
         def record() -> Edit:
-            nonlocal is_new
-            base = _base(run, change, request.headers.get("If-Match"))
-            patch = change["metadata"]
-            if patch is None:  # Cleared is what is seen: a key that nobody here has seen survives.
-                base = run.metadata if base is None else base
-                patch = MetadataPatch(remove=frozenset(base))
-            edit = edits.record(
-                run=run, patch=patch, actor=self.user, door=Edit.Door.API, base=base, reason=change.get("reason", "")
-            )
-            is_new = True
-            return edit
+            nonlocal recorded
+            recorded = self._record(run, change)
+            return recorded
 
         key = _idempotency_key(request)
         if key is None:
             edit = record()
         else:
             edit = idempotency.once(user=self.user, endpoint=f"run {run.pk}", key=key, body=request.body, record=record)
-        if is_new:  # The same request again only asks what became of the first.
+        if edit is recorded:  # The same request again only asks what became of the first.
             edit = edits.push_within(edit)
         done = is_done(edit, request)
         now = shapeable(Run.objects.filter(pk=run.pk)).get()
@@ -115,6 +107,22 @@ class OneRun(View):
             return told(now, request, edit)
         return told(
             now, request, edit, status=status.HTTP_202_ACCEPTED, headers={"Location": Addresses(request).edit(edit.pk)}
+        )
+
+    def _record(self, run: Run, change: dict[str, Any]) -> Edit:
+        base = _base(run, change, self.request.headers.get("If-Match"))
+        patch = change["metadata"]
+        if patch is None:  # Cleared is what is seen: a key that nobody here has seen survives.
+            base = run.metadata if base is None else base
+            patch = MetadataPatch(remove=frozenset(base))
+        return edits.record(
+            run=run,
+            patch=patch,
+            actor=self.user,
+            door=Edit.Door.API,
+            base=base,
+            reason=change.get("reason", ""),
+            request_id=self.request_id,
         )
 
 

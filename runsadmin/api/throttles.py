@@ -1,0 +1,26 @@
+"""No account can keep all the others waiting."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import User
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from runsadmin.services import quotas
+
+if TYPE_CHECKING:  # The framework's views import this module, by the settings.
+    from rest_framework.views import APIView
+
+
+class AccountThrottle(BaseThrottle):
+    """Who is nobody is refused before anything is counted."""
+
+    seconds = 0.0
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        assert isinstance(request.user, User)
+        self.seconds = quotas.use_one(request.user)
+        return not self.seconds
+
+    def wait(self) -> float:
+        return self.seconds
