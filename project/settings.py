@@ -9,6 +9,7 @@ from django.templatetags.static import static
 from django.utils.csp import CSP
 from whitenoise.compress import Compressor
 
+from project import logs
 from project.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -27,13 +28,17 @@ HTTPS = env.switch("HTTPS", default=False)
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz)$"]  # Probes come from inside, over plain HTTP.
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
+# How many proxies stand in front, each of which adds to X-Forwarded-For whom it was asked by.
+PROXIES = env.integer("PROXIES", 1 if HTTPS else 0)
+
+# A larger body is refused unread, files included (project.middleware.BoundedBodyMiddleware).
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
 
 # The two exceptions are the admin theme's: Alpine evaluates attributes, and it sets styles on elements.
 SECURE_CSP = {
@@ -42,6 +47,19 @@ SECURE_CSP = {
     "style-src": [CSP.SELF, CSP.UNSAFE_INLINE],
     "frame-ancestors": [CSP.NONE],
 }
+
+# Signing in: a password can be guessed only slowly (project.sign_in).
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_HANDLER = "project.sign_in.FailedSignIns"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
+AXES_FAILURE_LIMIT = 5  # For one name from one address; for all names together ten times as many.
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "project.sign_in.client_address"
+AXES_LOCKOUT_CALLABLE = "project.sign_in.refuse"
+AXES_SENSITIVE_PARAMETERS = ["username"]  # Not in logs either: people type their password there.
+AXES_DISABLE_ACCESS_LOG = True  # Django's last_login says it.
+AXES_ENABLE_ADMIN = False
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -66,6 +84,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "django_tasks_db",
     "rest_framework",
     "knox",
@@ -75,8 +94,11 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "project.middleware.TracingMiddleware",
+    "project.middleware.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "project.middleware.BoundedBodyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "project.middleware.CompressionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -85,6 +107,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "project.urls"
@@ -169,7 +192,9 @@ if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        # FULL: what was committed survives a power cut. With NORMAL the last edits could be gone, and some of them
+        # had been sent already: a write upstream that no row tells of.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
 DATABASES = {"default": DATABASE}
 
@@ -186,6 +211,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["runsadmin.api.access.Allowed"],
+    "DEFAULT_THROTTLE_CLASSES": ["runsadmin.api.throttles.AccountThrottle"],
     "DEFAULT_PARSER_CLASSES": ["runsadmin.api.bodies.JSONParser", "runsadmin.api.bodies.MergePatchParser"],
     "DEFAULT_RENDERER_CLASSES": ["runsadmin.api.bodies.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "runsadmin.api.schema.AutoSchema",
@@ -213,8 +239,9 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"chosen": logs.formatter(env.choice("LOG_FORMAT", ("line", "json"), "line"))},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "filters": ["calm"]}},
+    "filters": {"calm": {"()": lambda: logs.calm}},
     "root": {
         "handlers": ["stderr"],
         "level": env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
@@ -223,6 +250,7 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
+        "axes": {"level": "WARNING"},
     },
 }
 
@@ -260,6 +288,7 @@ RUNSADMIN_MAX_ATTEMPTS = env.integer("RUNSADMIN_MAX_ATTEMPTS", 8, least=1)
 RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
 RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
 RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
+RUNSADMIN_API_REQUESTS_PER_MINUTE = env.integer("RUNSADMIN_API_REQUESTS_PER_MINUTE", 1200)
 RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, least=1024)
 
 # What `make run` signs in with, and where its sandbox listens.

@@ -73,5 +73,10 @@ def full_sync_every() -> timedelta:
     return timedelta(seconds=settings.RUNSADMIN_FULL_SYNC_EVERY)
 
 
+def api_requests_per_minute() -> int:
+    """Of one account, in the REST API. 0: no limit."""
+    return int(settings.RUNSADMIN_API_REQUESTS_PER_MINUTE)
+
+
 def max_response_bytes() -> int:
     return int(settings.RUNSADMIN_MAX_RESPONSE_BYTES)

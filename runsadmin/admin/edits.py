@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from runsadmin import tracing
 from runsadmin.admin import changes, filters, links, outcomes, show
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may
 from runsadmin.admin.find import beginning
@@ -91,7 +92,10 @@ class EditAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     def undo(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        new = edits.undo(edit=edit, actor=actor(request), reason=request.POST.get("reason", "").strip())
+        new = edits.undo(
+            edit=edit, actor=actor(request), reason=request.POST.get("reason", "").strip(),
+            request_id=tracing.request_id(),
+        )  # fmt: skip
         return redirect(links.page_of(edits.push_within(new)))
 
     def retry(self, request: HttpRequest, edit: Edit) -> HttpResponse:
@@ -108,8 +112,9 @@ class EditAdmin(ReadOnlyAdmin):
                 messages.info(request, "There is nothing to send: what they wrote stays.")
                 return redirect(links.page_of(edit))
             new = edits.resolve(
-                edit=edit, patch=patch, actor=actor(request), door=Edit.Door.ADMIN, reason=decision.reason
-            )
+                edit=edit, patch=patch, actor=actor(request), door=Edit.Door.ADMIN, reason=decision.reason,
+                request_id=tracing.request_id(),
+            )  # fmt: skip
         except InvalidMetadata as error:
             decision.tell(error)
             response = self.page(request, edit, decision)

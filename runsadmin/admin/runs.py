@@ -9,7 +9,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import conf
+from runsadmin import conf, tracing
 from runsadmin.admin import changes, filters, layout, links, pairs, show
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.admin.find import find_runs
@@ -138,6 +138,6 @@ class RunAdmin(ReadOnlyAdmin):
         with telling(request), form.judging():
             return edits.record(
                 run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), door=Edit.Door.ADMIN,
-                reason=form.reason, request_id=request.headers.get("X-Request-Id", "")[:128],
+                reason=form.reason, request_id=tracing.request_id(),
             )  # fmt: skip
         return None

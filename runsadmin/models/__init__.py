@@ -1,6 +1,7 @@
 from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
+from runsadmin.models.quota import Quota
 from runsadmin.models.run import Pair, Run, RunStatus
 from runsadmin.models.sync import Sync, SyncError, SyncStatus
 from runsadmin.models.thread import Thread
@@ -12,6 +13,7 @@ __all__ = [
     "EditStatus",
     "IdempotencyKey",
     "Pair",
+    "Quota",
     "Run",
     "RunStatus",
     "Schedule",

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event
 
@@ -18,7 +19,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from runsadmin import conf
+from runsadmin import conf, tracing
 from runsadmin.errors import (
     Busy,
     Held,
@@ -138,14 +139,15 @@ def push(edit: Edit, *, person: bool = False, due: bool = False) -> Edit:
     claim = _claim(edit, due=due)
     if claim is None:
         return _reload(edit)
-    _step(claim, "claimed")
-    try:
-        _push(claim, person=person)
-    except Exception:
-        # Whatever it was: the row tells. Nothing of it is left to chance.
-        logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
-        _release(claim)
-        raise
+    with _tracing(claim.edit):
+        _step(claim, "claimed")
+        try:
+            _push(claim, person=person)
+        except Exception:
+            # Whatever it was: the row tells. Nothing of it is left to chance.
+            logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
+            _release(claim)
+            raise
     return _reload(edit)
 
 
@@ -393,6 +395,10 @@ def _step(claim: _Claim, step: str) -> None:
     logger.debug("Edit %s: %s.", claim.edit.pk, step, extra={"edit": claim.edit.pk, "step": step})
 
 
+def _tracing(edit: Edit) -> AbstractContextManager[None]:
+    return tracing.about_edit(edit.pk, request_id=edit.request_id, username=edit.actor.get_username())
+
+
 def _told_by(seen: Seen[RunRecord] | None, error: UpstreamError | None) -> dict[str, object]:
     if seen is not None:
         return {"http_status": seen.answer.http_status, "upstream_request_id": seen.answer.request_id}
@@ -423,13 +429,14 @@ def reconcile(edit: Edit) -> Edit:
     free = Edit.objects.filter(Q(claimed_until=None) | Q(claimed_until__lt=now), pk=edit.pk, status=EditStatus.UNKNOWN)
     if free.update(claim_token=token, claimed_until=until):
         claim = _Claim(_reload(edit), token)
-        _step(claim, "reconciling")
-        try:
-            _reconcile(claim)
-        except Exception:
-            logger.exception("Reconciling edit %s ended in an error of our own.", edit.pk)
-            _release(claim)
-            raise
+        with _tracing(claim.edit):
+            _step(claim, "reconciling")
+            try:
+                _reconcile(claim)
+            except Exception:
+                logger.exception("Reconciling edit %s ended in an error of our own.", edit.pk)
+                _release(claim)
+                raise
     return _reload(edit)
 
 

@@ -1,0 +1,52 @@
+"""Log lines, for people (`line`) or for machines (`json`). Each says by itself whose request or edit it is about."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from structlog import contextvars, processors, stdlib
+from structlog.typing import EventDict, WrappedLogger
+
+# What a call may tell beside its message. Nothing else: Django hands over whole requests.
+EXTRAS = {"edit", "step", "status_code", "took_ms"}
+
+
+def formatter(name: str) -> dict[str, Any]:
+    """The formatter of this name (`line` or `json`), as `logging.config.dictConfig` wants it."""
+    renderers: dict[str, Callable[..., Any]] = {"line": line, "json": processors.JSONRenderer(default=str)}
+    return {
+        "()": stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [
+            contextvars.merge_contextvars,
+            stdlib.ExtraAdder(allow=EXTRAS),
+            stdlib.add_logger_name,
+            stdlib.add_log_level,
+            processors.TimeStamper(fmt="iso"),
+        ],
+        "processors": [
+            stdlib.ProcessorFormatter.remove_processors_meta,
+            # Plain tracebacks: those with the values of variables would show keys.
+            processors.format_exc_info,
+            renderers[name],
+        ],
+    }
+
+
+def calm(record: logging.LogRecord) -> bool:
+    """What Django refuses by itself (a strange host, a body that is too large) takes a line, not a traceback each."""
+    if record.name.startswith("django.security"):
+        record.exc_info = None
+    return True
+
+
+def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
+    """Words of upstreams and of strangers stand in messages: none of them can begin a line that looks like ours."""
+    head = f"{event.pop('timestamp')} {event.pop('level').upper()} {event.pop('logger')}: {event.pop('event')}"
+    traceback = str(event.pop("exception", "") or "")
+    rest = " ".join(f"{key}={value}" for key, value in event.items())
+    text = _printable(f"{head} [{rest}]" if rest else head)
+    return "\n    ".join([text, *map(_printable, traceback.splitlines())])
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
