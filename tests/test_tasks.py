@@ -1,0 +1,82 @@
+"""A real worker with the real schedule, at work on what is only written down."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, Run, Sync, Thread
+from runsadmin.services import edits, syncs
+from tests.engine.conftest import until, url_of_the_test_database
+from tests.sandbox_client import Sandbox, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def worker(sandbox: Sandbox, transactional_db: None, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "ENV_FILE": os.devnull,
+        "SECRET_KEY": settings.SECRET_KEY,
+        "DATABASE_URL": url_of_the_test_database(),
+        "RUNSADMIN_UPSTREAM_URL": sandbox.url,
+        "RUNSADMIN_UPSTREAM_API_KEY": sandbox.key,
+    }
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "worker"], cwd=settings.BASE_DIR, env=os.environ | environment, stderr=log
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_worker_finds_by_itself_what_is_to_be_sent_read_and_read_again(
+    worker: subprocess.Popen[bytes], sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
+) -> None:
+    run = mirrored(metadata={"team": "blue"}, thread_id="thread_a")
+    edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.API)
+    Edit.objects.update(next_attempt_at=edit.created_at)  # Whoever recorded it is gone.
+    sandbox.put_runs([make_run(thread_id="thread_a", id="run_new")])
+    sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
+
+    until(lambda: Edit.objects.get(pk=edit.pk).status == Edit.Status.APPLIED)
+    until(lambda: Sync.objects.get(pk=sync.pk).status == Sync.Status.COMPLETED)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+    assert Run.objects.filter(upstream_id="run_new").exists()
+
+    sandbox.set_metadata("run_new", {"team": "green"})
+    Run.objects.filter(upstream_id="run_new").update(refresh_at=edit.created_at)
+    until(lambda: Run.objects.get(upstream_id="run_new").metadata == {"team": "green"})
+
+
+def test_the_schedule_syncs_a_thread_that_was_just_tracked(
+    worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User
+) -> None:
+    sandbox.put_runs([make_run(thread_id="thread_a")])
+    Thread.objects.create(connection="default", upstream_id="thread_a")
+    until(lambda: Run.objects.exists(), seconds=60)
+    assert Sync.objects.get().actor is None
+
+
+def test_a_worker_that_is_asked_to_stop_in_a_share_ends_within_seconds(
+    worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User
+) -> None:
+    names = [f"thread_{number}" for number in range(100)]
+    sandbox.put_runs([make_run(thread_id=name) for name in names])
+    sandbox.settings(latency_ms=200)
+    Thread.objects.bulk_create([Thread(connection="default", upstream_id=name) for name in names])
+    sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
+    until(lambda: Sync.objects.get(pk=sync.pk).threads_done > 1)
+    worker.terminate()
+    assert worker.wait(10) == 0
+    stopped = Sync.objects.get(pk=sync.pk)
+    assert (stopped.status, stopped.claim_token) == (Sync.Status.RUNNING, None)
+    assert stopped.threads_done < 100
