@@ -115,6 +115,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
 
     Call it after the commit of the edit. Returns the edit as it is then.
     """
+    _step(edit, "recorded")
     pushed = _pushers.submit(_push_and_close, edit)
     wait([pushed], conf.push_wait() if seconds is None else seconds)
     return _reload(edit)  # Whatever happened there, the row tells.
@@ -140,7 +141,7 @@ def push(edit: Edit, *, person: bool = False, due: bool = False) -> Edit:
     if claim is None:
         return _reload(edit)
     with _tracing(claim.edit):
-        _step(claim, "claimed")
+        _step(claim.edit, "claimed")
         try:
             _push(claim, person=person)
         except Exception:
@@ -198,7 +199,7 @@ def _push(claim: _Claim, *, person: bool) -> None:
     except UpstreamError as error:
         return _look_failed(claim, error)
     looked = time.monotonic()
-    _step(claim, "looked")
+    _step(claim.edit, "looked")
 
     now = seen.answer.value
     if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
@@ -225,7 +226,7 @@ def _push(claim: _Claim, *, person: bool) -> None:
     ).update(before=now.metadata, intended=merge.result, sent_at=began)
     if not may_post:
         return _release(claim)
-    _step(claim, "intended")
+    _step(claim.edit, "intended")
     _post(claim, merge.result, looked)
 
 
@@ -235,13 +236,15 @@ def _post(claim: _Claim, intended: Metadata, looked: float) -> None:
     gap = dt.timedelta(seconds=time.monotonic() - looked)
     if gap > LOOK_LASTS:
         return _wait(claim, Edit.Waiting.RETRY, "The look was too old to be relied on.", dt.timedelta())
+    # From here on this process may stand still, or be slow to connect. The claim was asked to last for the timeouts.
+    send_by = looked + min(LOOK_LASTS.total_seconds(), _timeout(claim.edit))
     try:
-        seen = runs.see(lambda: client.modify_run(run.thread.upstream_id, run.upstream_id, intended))
+        seen = runs.see(lambda: client.modify_run(run.thread.upstream_id, run.upstream_id, intended, send_by=send_by))
     except UpstreamError as error:
-        _step(claim, "answered")
+        _step(claim.edit, "answered")
         connections.judge(run.connection, error)
         return _post_failed(claim, error)
-    _step(claim, "answered")
+    _step(claim.edit, "answered")
     after = seen.answer.value.metadata
     if after == intended:
         _end(claim, EditStatus.APPLIED, "", seen, after=after, gap=gap)
@@ -326,7 +329,7 @@ def _end(
         )
         if seen is not None:  # True whoever holds the claim.
             runs.store_one(claim.edit.run, seen)
-    _step(claim, "stored")
+    _step(claim.edit, "stored")
     if not ended:
         logger.warning("Edit %s was claimed by somebody else before its outcome was stored.", claim.edit.pk)
 
@@ -391,8 +394,8 @@ def _give_back(rows: QuerySet[Edit]) -> None:
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 
 
-def _step(claim: _Claim, step: str) -> None:
-    logger.debug("Edit %s: %s.", claim.edit.pk, step, extra={"edit": claim.edit.pk, "step": step})
+def _step(edit: Edit, step: str) -> None:
+    logger.debug("Edit %s: %s.", edit.pk, step, extra={"edit": edit.pk, "step": step})
 
 
 def _tracing(edit: Edit) -> AbstractContextManager[None]:
@@ -430,7 +433,7 @@ def reconcile(edit: Edit) -> Edit:
     if free.update(claim_token=token, claimed_until=until):
         claim = _Claim(_reload(edit), token)
         with _tracing(claim.edit):
-            _step(claim, "reconciling")
+            _step(claim.edit, "reconciling")
             try:
                 _reconcile(claim)
             except Exception:
@@ -457,6 +460,7 @@ def _reconcile(claim: _Claim) -> None:
     except UpstreamError as error:
         return _look_again(claim, str(error))
 
+    _step(claim.edit, "looked again")
     assert edit.before is not None
     assert edit.intended is not None
     assert edit.sent_at is not None

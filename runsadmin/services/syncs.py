@@ -241,7 +241,9 @@ def _read_pages(share: _Share, thread: Thread, progress: _Progress, *, after: st
         seen = _with_patience(thread.connection, partial(client.list_runs, thread.upstream_id, after=after))
         page = seen.answer.value
         new = [run_id for run_id in page.ids if run_id not in progress.ids]
+        _step(share, "page answered")
         stored = runs.store(thread, page.records, asked_at=seen.asked_at, answered_at=seen.answered_at)
+        _step(share, "page stored")
         progress.ids.update(new)
         progress.first = progress.first or next(iter(new), "")
         after = new[-1] if new else after
@@ -260,6 +262,10 @@ def _read_pages(share: _Share, thread: Thread, progress: _Progress, *, after: st
             return
         if _is_last(page, new):
             return
+
+
+def _step(share: _Share, step: str) -> None:
+    logger.debug("Sync %s: %s.", share.sync.pk, step, extra={"sync": share.sync.pk, "step": step})
 
 
 def _is_last(page: Page, new: list[str]) -> bool:

@@ -58,11 +58,16 @@ class Client:
         path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
         return self._call("GET", path, read=lambda body: _run(body, thread_id, run_id))
 
-    def modify_run(self, thread_id: str, run_id: str, metadata: Mapping[str, object]) -> Answer[RunRecord]:
-        """Sends the whole intended map: servers differ in whether they replace or merge."""
+    def modify_run(
+        self, thread_id: str, run_id: str, metadata: Mapping[str, object], *, send_by: float = float("inf")
+    ) -> Answer[RunRecord]:
+        """Sends the whole intended map: servers differ in whether they replace or merge.
+
+        From `send_by` (in time.monotonic()) on nothing leaves this machine any more: then it raises NotSent.
+        """
         path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
         body = {"metadata": dict(metadata)}
-        return self._call("POST", path, body=body, read=lambda body: _run(body, thread_id, run_id))
+        return self._call("POST", path, body=body, read=lambda body: _run(body, thread_id, run_id), send_by=send_by)
 
     def list_runs(self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE) -> Answer[Page]:
         """Newest first. Only the caller can know where the list ends: `has_more` lies both ways on some servers."""
@@ -87,7 +92,9 @@ class Client:
         read: Callable[[object], T],
         params: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
+        send_by: float = float("inf"),
     ) -> Answer[T]:
+        transport.send_by.set(send_by)
         transport.deadline.set(time.monotonic() + self.connection.timeout)
         try:
             with _session(self.connection).request(
@@ -101,6 +108,8 @@ class Client:
                 stream=True,
             ) as response:
                 content = _bounded(response)
+        except transport.TooLate:
+            raise _fault(method, NoAnswer.TOO_LATE) from None
         except (requests.ConnectTimeout, requests.exceptions.SSLError):
             raise _fault(method, NoAnswer.NO_CONNECTION) from None
         except requests.Timeout:

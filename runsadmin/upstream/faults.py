@@ -18,6 +18,7 @@ class NoAnswer(StrEnum):
     """Why there is no answer to judge."""
 
     NO_CONNECTION = "The server could not be reached."
+    TOO_LATE = "It took too long until the request could be sent, so it was not."
     CUT = "The connection was cut before the answer was whole."
     TIMEOUT = "The server took too long to answer."
     TOO_LARGE = "The answer was larger than allowed."
@@ -44,7 +45,7 @@ def of_read(what: NoAnswer | int) -> type[UpstreamError]:
 def of_write(what: NoAnswer | int, *, run_is_active: bool = False) -> type[UpstreamError]:
     """What to make of a write that ended without an answer, or with this HTTP status."""
     match what:
-        case NoAnswer.NO_CONNECTION:
+        case NoAnswer.NO_CONNECTION | NoAnswer.TOO_LATE:
             return NotSent
         case NoAnswer():
             return OutcomeUnknown

@@ -1,7 +1,11 @@
-"""HTTP with a bound on the whole answer.
+"""HTTP with a bound on the whole answer, and on when a request leaves.
 
 The read timeout of `requests` starts anew with every byte: a server that drips could hold us for ever. Here one
 deadline covers the answer from its first byte to its last, head included.
+
+Its connect timeout does not cover all that may come before the first byte of a request: names are looked up and several
+addresses tried one after the other, and the whole process may be stopped. What must not be sent late is held back here,
+at the last moment before it goes to the system.
 """
 
 import http.client
@@ -17,6 +21,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 # time.monotonic() at which the answer under way must be whole.
 deadline: ContextVar[float] = ContextVar("deadline")
+# time.monotonic() from which on the request under way must not be sent any more.
+send_by: ContextVar[float] = ContextVar("send_by", default=float("inf"))
+
+
+class TooLate(Exception):
+    """Nothing was sent, or no more than the head without the body."""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -49,11 +59,20 @@ class _BoundedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_BoundedReader(sock))
 
 
-class _Connection(HTTPConnection):
+class _Punctual(http.client.HTTPConnection):
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        if time.monotonic() >= send_by.get():
+            raise TooLate
+        super().send(data)
+
+
+class _Connection(_Punctual, HTTPConnection):
     response_class = _BoundedResponse
 
 
-class _SecureConnection(HTTPSConnection):
+class _SecureConnection(_Punctual, HTTPSConnection):
     response_class = _BoundedResponse
 
 

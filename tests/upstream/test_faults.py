@@ -37,6 +37,7 @@ def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[U
     ("what", "meaning"),
     [
         (NoAnswer.NO_CONNECTION, NotSent),
+        (NoAnswer.TOO_LATE, NotSent),
         (NoAnswer.CUT, OutcomeUnknown),
         (NoAnswer.TIMEOUT, OutcomeUnknown),
         (NoAnswer.TOO_LARGE, OutcomeUnknown),

@@ -1,0 +1,50 @@
+"""What must not be sent late is not: the last look at the clock is the last thing before a request leaves."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from runsadmin import conf
+from runsadmin.errors import NotSent
+from runsadmin.models import Edit, Run
+from runsadmin.upstream import client, transport
+from runsadmin.upstream.client import Client
+from tests.faults.conftest import Scene, at_step, impatient, scene  # noqa: F401 - fixtures
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_write_that_is_too_late_does_not_leave(sandbox: Sandbox, mirrored: Callable[..., Run]) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    caller = Client(conf.connection("default"))
+    with pytest.raises(NotSent, match="too long until"):
+        caller.modify_run(run.thread.upstream_id, run.upstream_id, {"team": "red"}, send_by=time.monotonic())
+    assert sandbox.posts() == []
+    caller.modify_run(run.thread.upstream_id, run.upstream_id, {"team": "red"}, send_by=time.monotonic() + 5)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+
+def test_the_time_until_a_connection_stands_counts(
+    scene: Scene,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connect timeout does not bound it: a slow name server alone may take longer, before any address is tried."""
+    connect = transport._Connection.connect
+
+    def connect_slowly(self: transport._Connection) -> None:
+        time.sleep(0.7)  # Longer than the look lasts, which is no longer than the timeouts.
+        connect(self)
+
+    def lose_the_connection() -> None:
+        client._session(conf.connection("default")).close()
+        monkeypatch.setattr(transport._Connection, "connect", connect_slowly)
+
+    with at_step("intended", lose_the_connection):
+        edit = scene.push()
+    monkeypatch.undo()
+    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.RETRY, 1)
+    assert scene.sandbox.posts() == []
+    assert scene.settle(edit).status == Edit.Status.APPLIED
+    scene.check(posts=1)
