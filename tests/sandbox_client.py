@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 class Sandbox:
     """A sandbox process of our own. `url` is the base URL of its API, `key` what it wants to be shown."""
 
+    module = "runsadmin.sandbox"
+
     def __init__(self, port: int, state: Path | None, key: str, options: tuple[str, ...]) -> None:
         self.key = key
         self._port = port
@@ -41,7 +43,7 @@ class Sandbox:
 
     def _launch(self) -> None:
         where = ["--memory"] if self._state is None else ["--state", str(self._state)]
-        command = [sys.executable, "-m", "runsadmin.sandbox", "--port", str(self._port), "--key", self.key, *where]
+        command = [sys.executable, "-m", self.module, "--port", str(self._port), "--key", self.key, *where]
         command += ["--no-advance-runs", *self._options]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None

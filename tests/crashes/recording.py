@@ -1,0 +1,56 @@
+"""The sandbox with a memory that outlives it: `python -m tests.crashes.recording --state FOLDER/state …`.
+
+It keeps a file `record` in FOLDER. Before it handles a call that reads or changes one run, it writes down what that run
+had and what the call asks for. The sandbox does one thing at a time, so the lines are in the very order of events: who
+reads them needs no clock.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from runsadmin.sandbox import api, control
+from runsadmin.sandbox.command_line import main
+from runsadmin.sandbox.messages import Answer, Request
+from runsadmin.sandbox.sandbox import Sandbox
+
+
+def recorded(handle: Callable[..., Answer], file: int, what: Callable[[Request], str | None]) -> Callable[..., Answer]:
+    def handle_recorded(sandbox: Sandbox, request: Request, *more: Any) -> Answer:
+        kind = what(request)
+        run_id = next((part for part in request.parts if part in sandbox.store.runs), None)
+        if kind is not None and run_id is not None:
+            event = {
+                "what": kind,
+                "run": run_id,
+                "at": time.time(),
+                "had": sandbox.store.runs[run_id].load().get("metadata"),
+                "asks": orjson.loads(request.body or b"null"),
+            }
+            os.write(
+                file, orjson.dumps(event) + b"\n"
+            )  # One write to a file opened for appending: whole, or not there.
+        return handle(sandbox, request, *more)
+
+    return handle_recorded
+
+
+def call_of_ours(request: Request) -> str | None:
+    return {"GET": "look", "POST": "write"}.get(request.method)
+
+
+def somebody_elses(request: Request) -> str | None:
+    return "other" if request.method == "PATCH" and request.parts[-1] == "metadata" else None
+
+
+if __name__ == "__main__":
+    record = Path(sys.argv[sys.argv.index("--state") + 1]).with_name("record")
+    appending = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    api.handle = recorded(api.handle, appending, call_of_ours)
+    control.answer = recorded(control.answer, appending, somebody_elses)
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""What is there when something dies: a database, a sandbox that keeps its state, runs, people, and little patience."""
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from django.contrib.auth.models import User
+from django.db import connection
+from django.utils import timezone
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, Run, Sync
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.models.sync import UNFINISHED
+from runsadmin.services import edits, syncs, threads, tokens
+from tests.crashes import judge
+from tests.crashes.processes import Process, RecordedSandbox, Web, Worker, free_port, until
+from tests.crashes.seam import Crash
+from tests.faults.writer import KEY, Writer
+from tests.sandbox_client import make_run
+
+IMPATIENT = {
+    "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.5",
+    "RUNSADMIN_UPSTREAM_READ_TIMEOUT": "1",
+    "RUNSADMIN_SETTLING_TIME": "1",
+    "RUNSADMIN_PUSH_WAIT": "1",
+}
+
+
+def impatient() -> dict[str, float]:
+    """The same timeouts as options of a connection of this process."""
+    prefix = "RUNSADMIN_UPSTREAM_"
+    return {name.removeprefix(prefix): float(value) for name, value in IMPATIENT.items() if name.startswith(prefix)}
+
+
+@dataclass
+class Scene:
+    database_url: str
+    sandbox: RecordedSandbox
+    folder: Path
+    alice: User
+    processes: list[Process] = field(default_factory=list)
+    _names: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **IMPATIENT,
+            "DJANGO_SETTINGS_MODULE": "tests.crashes.settings",
+            "DATABASE_URL": self.database_url,
+            "RUNSADMIN_UPSTREAM_URL": self.sandbox.url,
+            "RUNSADMIN_UPSTREAM_API_KEY": self.sandbox.key,
+            "LOG_LEVEL": "INFO",
+        }
+
+    # --- the processes
+
+    def worker(self, crash: Crash | None = None, *, lanes: int = 1) -> Worker:
+        return self._started(Worker(environment=self.environment, log=self._log("worker"), crash=crash, lanes=lanes))
+
+    def web(self, crash: Crash | None = None, *, port: int = 0) -> Web:
+        """Returns when it answers."""
+        web = self._started(
+            Web(environment=self.environment, log=self._log("web"), crash=crash, port=port or free_port())
+        )
+        until(web.answers)
+        return web
+
+    def _started[P: Process](self, process: P) -> P:
+        self.processes.append(process)
+        return process
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}-{next(self._names)}.log"
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+    # --- the data
+
+    def make_runs(self, count: int) -> list[Run]:
+        """Upstream, ten to a thread, and in the mirror."""
+        upstream = [
+            make_run(
+                id=f"run_{number:05d}", thread_id=f"thread_{number // 10:04d}",
+                metadata={"team": "blue", "ticket": f"OPS-{number}", KEY: "0"},
+            )
+            for number in range(count)
+        ]  # fmt: skip
+        self.sandbox.put_runs(upstream)
+        threads.track(connection="default", thread_ids={run["thread_id"] for run in upstream}, actor=self.alice)
+        syncs.run(self.begin_reading_all(), until=time.monotonic() + 60)
+        return list(Run.objects.select_related("thread").order_by("upstream_id"))
+
+    def begin_reading_all(self) -> Sync:
+        """A full pass over all threads, for the worker."""
+        return syncs.start(connection="default", kind=Sync.Kind.FULL, actor=self.alice)
+
+    def wait_for(self, sync: Sync) -> None:
+        until(lambda: not Sync.objects.filter(pk=sync.pk, status__in=UNFINISHED).exists(), seconds=60)
+
+    def record(self, run: Run, value: str, *, key: str = "team") -> Edit:
+        """An edit that is due: whoever recorded it is thought to be gone."""
+        edit = edits.record(
+            run=run, patch=MetadataPatch({key: value}), actor=self.alice, door=Edit.Door.COMMAND, reason="a crash"
+        )
+        Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now())
+        return edit
+
+    def token(self) -> str:
+        return tokens.create(user=self.alice, expires_in=None)
+
+    # --- the way to the end
+
+    def let_claims_run_out(self) -> None:
+        """The time of those who died is over. (Waiting for it takes seconds; the storm does.)"""
+        Edit.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
+        Sync.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
+
+    def wait_for_outcomes(self, *, seconds: float = 30) -> None:
+        until(lambda: not Edit.objects.filter(status__in=UNSETTLED).exists(), seconds=seconds)
+        until(lambda: not Run.objects.filter(refresh_at__isnull=False).exists(), seconds=seconds)
+
+    # --- the judgement
+
+    @property
+    def events(self) -> list[judge.Event]:
+        return judge.read(self.sandbox.record)
+
+    def differing(self, *, apart_from: str | None = None) -> list[str]:
+        """The runs whose metadata is not the same here and upstream, but for one key."""
+        upstream = self.sandbox.runs()
+        return [
+            run.upstream_id
+            for run in Run.objects.all()
+            if _without(run.metadata, apart_from) != _without(upstream[run.upstream_id]["metadata"], apart_from)
+        ]
+
+    def misplaced(self) -> list[str]:
+        """The runs upstream whose `team` is not that of the last edit which says that it was applied."""
+        upstream = self.sandbox.runs()
+        last = {
+            edit.run.upstream_id: edit.patch.set["team"]
+            for edit in Edit.objects.filter(status=Edit.Status.APPLIED).select_related("run").order_by("pk")
+        }
+        return [run_id for run_id, team in last.items() if upstream[run_id]["metadata"]["team"] != team]
+
+
+def _without(metadata: Mapping[str, object], key: str | None) -> dict[str, object]:
+    return {name: value for name, value in metadata.items() if name != key}
+
+
+def url_of_the_database() -> str:
+    """The database of this process, for another one."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    query = urlencode(connection.settings_dict["OPTIONS"])
+    return f"postgresql://{connection.settings_dict['USER']}@/{quote(name)}?{query}"
+
+
+@contextmanager
+def writing(sandbox: RecordedSandbox, run_ids: list[str], *, pause: float = 0.01) -> Iterator[Writer]:
+    writer = Writer(sandbox, run_ids, pause)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.stop()

@@ -1,0 +1,12 @@
+"""The schedule of the project, only in a hurry: a crash is to be survived in seconds here, and several at a time."""
+
+from datetime import timedelta
+
+from runsadmin import tasks
+from runsadmin.engine.schedule import Entry
+
+OFTEN = (
+    *(Entry(f"settle_edits_{number}", tasks.settle_edits, timedelta(seconds=0.2)) for number in range(6)),
+    Entry("refresh_marked_runs", tasks.refresh_marked_runs, timedelta(seconds=0.5)),
+    Entry("find_syncs", tasks.find_syncs, timedelta(seconds=0.5)),
+)

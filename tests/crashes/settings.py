@@ -1,0 +1,11 @@
+"""The project's own settings, from the environment, and a seam: the steps of a push go to a handler that may kill."""
+
+from typing import Any, cast
+
+from project.settings import *  # noqa: F403
+from project.settings import LOGGING
+
+_logging = cast("dict[str, Any]", LOGGING)
+_logging["handlers"]["seam"] = {"class": "tests.crashes.seam.Seam"}
+for _name in ("runsadmin.services.edits", "runsadmin.services.syncs"):
+    _logging["loggers"][_name] = {"level": "DEBUG", "handlers": ["seam"]}
