@@ -32,12 +32,6 @@ class View(APIView):
         assert isinstance(self.request.user, User)  # Allowed has seen to it.
         return self.request.user
 
-    @property
-    def request_id(self) -> str:
-        """What the client calls its request: it stands in the log. "" when it does not say, or says nonsense."""
-        name = self.request.headers.get("X-Request-ID", "")
-        return name if len(name) <= 128 and name.isascii() and name.isprintable() else ""
-
     def body[S: Strict](self, serializer: type[S]) -> dict[str, Any]:
         return _validated(serializer(data=self.request.data))
 

@@ -8,6 +8,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runsadmin import tracing
 from runsadmin.api import schema
 from runsadmin.api.addresses import Addresses
 from runsadmin.api.outcomes import is_done
@@ -68,7 +69,7 @@ class Undo(_Act):
             actor=self.user,
             door=Edit.Door.API,
             reason=self.body(Reason).get("reason", ""),
-            request_id=self.request_id,
+            request_id=tracing.request_id(),
         )
         return pushed(edit, request)
 
@@ -89,7 +90,7 @@ class Resolve(_Act):
             actor=self.user,
             door=Edit.Door.API,
             reason=body.get("reason", ""),
-            request_id=self.request_id,
+            request_id=tracing.request_id(),
         )
         return pushed(edit, request)
 

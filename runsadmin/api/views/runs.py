@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runsadmin import conf
+from runsadmin import conf, tracing
 from runsadmin.api import schema
 from runsadmin.api.addresses import Addresses
 from runsadmin.api.lookup import find
@@ -122,7 +122,7 @@ class OneRun(View):
             door=Edit.Door.API,
             base=base,
             reason=change.get("reason", ""),
-            request_id=self.request_id,
+            request_id=tracing.request_id(),
         )
 
 
