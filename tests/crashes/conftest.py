@@ -12,7 +12,7 @@ from runsadmin.models import Edit, Run
 from tests.conftest import Connect
 from tests.crashes import judge
 from tests.crashes.processes import RecordedSandbox
-from tests.crashes.scene import IMPATIENT, Scene, impatient, url_of_the_database, writing
+from tests.crashes.scene import IMPATIENT, Scene, timeouts, url_of_the_database, writing
 from tests.faults.writer import KEY
 
 # A SQLite file has no process that could die.
@@ -30,7 +30,7 @@ def recorded_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recor
 def impatient_here(settings: Settings, connect: Connect, recorded_sandbox: RecordedSandbox) -> None:
     """What the processes are told, for this one."""
     settings.RUNSADMIN_SETTLING_TIME = float(IMPATIENT["RUNSADMIN_SETTLING_TIME"])
-    connect(URL=recorded_sandbox.url, API_KEY=recorded_sandbox.key, **impatient())
+    connect(URL=recorded_sandbox.url, API_KEY=recorded_sandbox.key, **timeouts())
 
 
 @pytest.fixture

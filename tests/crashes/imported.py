@@ -7,5 +7,12 @@ import django
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.crashes.settings"
 django.setup()
-for name in ("granian.cli", "granian.server", "project.urls", "runsadmin.management.commands.worker"):
+for name in (
+    "granian.cli",
+    "granian.server",
+    "project.urls",
+    "runsadmin.management.commands.worker",
+    "tests.crashes.scene",
+    "tests.races.hands",
+):
     import_module(name)

@@ -31,10 +31,10 @@ IMPATIENT = {
 }
 
 
-def impatient() -> dict[str, float]:
-    """The same timeouts as options of a connection of this process."""
+def timeouts(patience: Mapping[str, str] = IMPATIENT) -> dict[str, float]:
+    """The same as options of a connection of this process."""
     prefix = "RUNSADMIN_UPSTREAM_"
-    return {name.removeprefix(prefix): float(value) for name, value in IMPATIENT.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): float(value) for name, value in patience.items() if name.startswith(prefix)}
 
 
 @dataclass
@@ -43,13 +43,14 @@ class Scene:
     sandbox: RecordedSandbox
     folder: Path
     alice: User
+    patience: Mapping[str, str] = field(default_factory=lambda: IMPATIENT)
     processes: list[Process] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            **IMPATIENT,
+            **self.patience,
             "DJANGO_SETTINGS_MODULE": "tests.crashes.settings",
             "DATABASE_URL": self.database_url,
             "RUNSADMIN_UPSTREAM_URL": self.sandbox.url,
@@ -60,12 +61,12 @@ class Scene:
     # --- the processes
 
     def worker(self, crash: Crash | None = None, *, lanes: int = 1) -> Worker:
-        return self._started(Worker(environment=self.environment, log=self._log("worker"), crash=crash, lanes=lanes))
+        return self._started(Worker(environment=self.environment, log=self.log("worker"), crash=crash, lanes=lanes))
 
     def web(self, crash: Crash | None = None, *, port: int = 0) -> Web:
         """Returns when it answers."""
         web = self._started(
-            Web(environment=self.environment, log=self._log("web"), crash=crash, port=port or free_port())
+            Web(environment=self.environment, log=self.log("web"), crash=crash, port=port or free_port())
         )
         until(web.answers)
         return web
@@ -74,7 +75,7 @@ class Scene:
         self.processes.append(process)
         return process
 
-    def _log(self, name: str) -> Path:
+    def log(self, name: str) -> Path:
         return self.folder / f"{name}-{next(self._names)}.log"
 
     def end(self) -> None:

@@ -55,13 +55,13 @@ def prepared(url: str, folder: Path) -> Iterator["Scene"]:
     from django.core.management import call_command
 
     from tests.crashes.processes import RecordedSandbox
-    from tests.crashes.scene import Scene, impatient
+    from tests.crashes.scene import Scene, timeouts
 
     call_command("migrate", verbosity=0)
     alice = User.objects.create_superuser("alice")
     sandbox = RecordedSandbox.in_folder(folder / "sandbox")
     options = settings.RUNSADMIN_CONNECTIONS["default"]
-    options |= impatient() | {"URL": sandbox.url, "API_KEY": sandbox.key}
+    options |= timeouts() | {"URL": sandbox.url, "API_KEY": sandbox.key}
     scene = Scene(url, sandbox, folder, alice)
     try:
         yield scene

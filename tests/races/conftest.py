@@ -1,0 +1,129 @@
+"""What a race needs: two processes that do as they are told, a run, somebody else who writes, and the judgement."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from pytest_django import DjangoDbBlocker, Settings
+
+from runsadmin.models import Edit, Run, Sync
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services import edits, runs
+from tests.conftest import Connect
+from tests.crashes import judge
+from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
+from tests.crashes.processes import RecordedSandbox, until
+from tests.crashes.scene import Scene, timeouts, url_of_the_database, writing
+from tests.faults.writer import KEY
+from tests.races.hands import Hand
+
+PATIENCE = {
+    "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.4",
+    "RUNSADMIN_UPSTREAM_READ_TIMEOUT": "0.4",
+    "RUNSADMIN_SETTLING_TIME": "0.6",
+}
+# How often each race is run, whatever its orders are. `python -m tests.races.hundred` runs each a hundred times.
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    orders = math.prod(len(mark.args[1]) for mark in metafunc.definition.iter_markers("parametrize"))
+    metafunc.fixturenames.append("round_number")
+    metafunc.parametrize("round_number", range(math.ceil(ROUNDS / orders)), ids="round-{}".format)
+
+
+@dataclass
+class Race:
+    scene: Scene
+    one: Hand
+    other: Hand
+    runs: list[Run]
+
+    @property
+    def run(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def mirror(self) -> Run:
+        return Run.objects.get(pk=self.run.pk)
+
+    def record(self, value: str, run: Run | None = None) -> Edit:
+        return self.scene.record(run or self.run, value)
+
+    def sync(self) -> Sync:
+        return self.scene.begin_reading_all()
+
+    def settle(self) -> None:
+        """What the background does until everything has its outcome. Pauses between attempts are not waited for."""
+
+        def is_settled() -> bool:
+            unsettled = Edit.objects.filter(status__in=UNSETTLED)
+            unsettled.update(next_attempt_at=timezone.now())
+            edits.settle(until=time.monotonic() + 5)
+            runs.refresh_marked()
+            return not unsettled.exists() and not Run.objects.filter(refresh_at__isnull=False).exists()
+
+        until(is_settled)
+
+    def wait_for_posts(self, count: int) -> None:
+        until(lambda: len(judge.writes(self.scene.events)) >= count)
+
+    def posts(self, value: str) -> int:
+        """How often a map with this `team` was sent."""
+        return sum(write.asked.get("team") == value for write in judge.writes(self.scene.events))
+
+    def outcomes(self) -> list[str]:
+        return list(Edit.objects.order_by("pk").values_list("status", flat=True))
+
+
+@dataclass
+class Stage:
+    """Stands for all rounds: a race begins with what a process costs only when the one before it has gone wrong."""
+
+    scene: Scene
+    hands: list[Hand] = field(default_factory=list)
+
+    def two_hands(self) -> tuple[Hand, Hand]:
+        for hand in self.hands:
+            if hand.is_busy:
+                hand.kill()
+        self.hands = [hand for hand in self.hands if not hand.is_busy]
+        self.hands += [Hand(self.scene) for _ in range(2 - len(self.hands))]
+        return self.hands[0], self.hands[1]
+
+
+@pytest.fixture(scope="session")
+def stage(
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    recorded_sandbox: RecordedSandbox,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stage]:
+    with django_db_blocker.unblock():
+        url = url_of_the_database()
+    stage = Stage(Scene(url, recorded_sandbox, tmp_path_factory.mktemp("races"), User(), PATIENCE))
+    yield stage
+    stage.scene.end()
+
+
+@pytest.fixture
+def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, connect: Connect) -> Iterator[Race]:
+    """When a test is over, everything is settled, and nobody's pair may be lost."""
+    scene, sandbox = stage.scene, stage.scene.sandbox
+    sandbox.reset()
+    settings.RUNSADMIN_SETTLING_TIME = float(PATIENCE["RUNSADMIN_SETTLING_TIME"])
+    connect(URL=sandbox.url, API_KEY=sandbox.key, **timeouts(PATIENCE))
+    scene.alice = alice
+    race = Race(scene, *stage.two_hands(), scene.make_runs(3))
+    with writing(sandbox, [run.upstream_id for run in race.runs], pause=0.03):
+        yield race
+        race.settle()
+    assert judge.repeated(scene.events) == []
+    assert judge.lost(scene.events) == []
+    assert scene.misplaced() == []
+    assert scene.differing(apart_from=KEY) == []

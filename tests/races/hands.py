@@ -1,0 +1,156 @@
+"""A process that does what it is told, and stands still where it is told to: so that a test decides the order."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from threading import Barrier
+from time import monotonic
+from typing import Any
+
+from django.db import connection
+
+from runsadmin.errors import IllegalChange
+from runsadmin.models import Edit, Sync
+from runsadmin.models.edit import EditStatus
+from runsadmin.services import edits, syncs
+from tests.crashes.processes import Process, forking
+from tests.crashes.scene import Scene
+
+
+class Hand(Process):
+    def __init__(self, scene: Scene) -> None:
+        self._line, far_end = forking.Pipe()
+        super().__init__(_obey, far_end, environment=scene.environment, log=scene.log("hand"))
+        far_end.close()
+        scene.processes.append(self)
+        self.is_busy = False
+
+    # --- Orders. Each returns at once, or when the step is reached.
+
+    def push(self, edit: Edit, *, until: str | None = None) -> None:
+        self._begin("push", edit.pk, until)
+
+    def hammer(self, *edits: Edit) -> None:
+        """Many threads push all of them at the same time."""
+        self._begin("hammer", [edit.pk for edit in edits], None)
+
+    def reconcile(self, edit: Edit, *, until: str | None = None) -> None:
+        self._begin("reconcile", edit.pk, until)
+
+    def cancel(self, edit: Edit) -> None:
+        self._begin("cancel", edit.pk, None)
+
+    def sync(self, sync: Sync, *, until: str | None = None) -> None:
+        self._begin("sync", sync.pk, until)
+
+    def _begin(self, what: str, whom: object, until: str | None) -> None:
+        self.is_busy = True
+        self._line.send((what, whom, until))
+        if until is not None:
+            assert self._hear() == f"at {until}"
+
+    # ---
+
+    def go_on(self) -> None:
+        """From the step at which it stands."""
+        self._line.send("go on")
+
+    def wait_until_done(self) -> str:
+        """What became of the order."""
+        said = self._hear()
+        assert said.startswith("done"), said
+        self.is_busy = False
+        return said
+
+    def end(self) -> str:
+        self.go_on()
+        return self.wait_until_done()
+
+    def _hear(self) -> str:
+        if not self._line.poll(20):
+            raise TimeoutError("It does not say anything.")
+        return str(self._line.recv())
+
+    def stop(self) -> None:
+        """Takes all time away from the process, as a full machine or a closed lid would."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+class _Steps(logging.Handler):
+    """Says that a step was reached, and waits until it may go on."""
+
+    def __init__(self, line: Connection) -> None:
+        super().__init__(logging.DEBUG)
+        self.line = line
+        self.stand_at: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stand_at is not None and getattr(record, "step", None) == self.stand_at:
+            self.line.send(f"at {self.stand_at}")
+            self.stand_at = None
+            self.line.recv()
+
+
+def _obey(line: Connection) -> None:
+    steps = _Steps(line)
+    logging.getLogger("runsadmin.services").addHandler(steps)
+    while True:
+        try:
+            what, whom, steps.stand_at = line.recv()
+        except EOFError:
+            return
+        try:
+            line.send(f"done {_ORDERS[what](whom)}")
+        except Exception as error:
+            logging.getLogger(__name__).exception("It failed.")
+            line.send(f"failed {error!r}")
+
+
+def _push(pk: int) -> EditStatus:
+    return EditStatus(edits.push(Edit.objects.get(pk=pk)).status)
+
+
+def _hammer(pks: list[int], threads: int = 8) -> None:
+    together = Barrier(threads)
+
+    def push_all(number: int) -> None:
+        together.wait()
+        try:
+            for pk in pks if number % 2 else reversed(pks):
+                _push(pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(push_all, range(threads)))
+
+
+def _reconcile(pk: int) -> EditStatus:
+    return EditStatus(edits.reconcile(Edit.objects.get(pk=pk)).status)
+
+
+def _cancel(pk: int) -> str:
+    edit = Edit.objects.select_related("actor").get(pk=pk)
+    try:
+        return str(edits.cancel(edit=edit, actor=edit.actor).status)
+    except IllegalChange:
+        return "illegal"
+
+
+def _sync(pk: int) -> str:
+    return str(syncs.run(Sync.objects.get(pk=pk), until=monotonic() + 30).status)
+
+
+_ORDERS: dict[str, Callable[[Any], object]] = {
+    "push": _push,
+    "hammer": _hammer,
+    "reconcile": _reconcile,
+    "cancel": _cancel,
+    "sync": _sync,
+}

@@ -1,0 +1,55 @@
+"""A sync reads the runs of a thread while one of them is edited, in every order."""
+
+import pytest
+
+from tests.crashes import judge
+from tests.crashes.processes import until
+from tests.crashes.seam import PUSHING, SYNCING
+from tests.races.conftest import Race
+
+
+@pytest.mark.parametrize("sync_step", SYNCING)
+@pytest.mark.parametrize("push_step", PUSHING)
+@pytest.mark.parametrize("first", ["push", "sync"])
+@pytest.mark.parametrize("ends", ["push", "sync"])
+def test_a_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_step: str, ends: str) -> None:
+    """Both come to a step, one after the other, and go on to their ends from there, one after the other."""
+    edit, sync = race.record("red"), race.sync()
+    if first == "push":
+        race.one.push(edit, until=push_step)
+        race.other.sync(sync, until=sync_step)
+    else:
+        race.other.sync(sync, until=sync_step)
+        race.one.push(edit, until=push_step)
+    for hand in (race.one, race.other) if ends == "push" else (race.other, race.one):
+        hand.end()
+    race.settle()
+    assert race.outcomes() == ["applied"]
+    assert race.mirror.metadata["team"] == "red"
+
+
+@pytest.mark.parametrize("fault", ["delay", "slow_answer"])
+@pytest.mark.parametrize("push_step", PUSHING)
+def test_a_page_that_is_slow_overtakes_no_edit(race: Race, fault: str, push_step: str) -> None:
+    """The server holds the page: read before the edit and answered after it, or asked before and read after it."""
+    edit, sync = race.record("red"), race.sync()
+    race.scene.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
+    race.one.push(edit, until=push_step)
+    race.other.sync(sync)
+    until(lambda: any(call["path"].endswith("/runs") for call in race.scene.sandbox.log()))
+    race.one.end()
+    race.other.wait_until_done()
+    race.settle()
+    assert race.outcomes() == ["applied"]
+    assert race.mirror.metadata["team"] == "red"
+
+
+def test_a_page_that_was_read_before_an_edit_and_arrives_after_it_changes_nothing(race: Race) -> None:
+    edit, sync = race.record("red"), race.sync()
+    race.other.sync(sync, until="page answered")
+    race.one.push(edit)
+    assert race.one.wait_until_done() == "done applied"
+    assert race.mirror.metadata["team"] == "red"
+    race.other.end()
+    assert race.mirror.metadata["team"] == "red"
+    assert len(judge.writes(race.scene.events)) == 1
