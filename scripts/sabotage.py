@@ -132,8 +132,8 @@ GUARDS = (
     Guard(
         "one edit of a run in flight",
         "runsadmin/migrations/0001_initial.py",
-        'fields=("run",),\n                name="edit_one_in_flight_per_run",',
-        'fields=("id",),\n                name="edit_one_in_flight_per_run",',
+        "fields=('run',), name='edit_one_in_flight_per_run'",
+        "fields=('id',), name='edit_one_in_flight_per_run'",
         ("tests/models",),
     ),
     Guard(

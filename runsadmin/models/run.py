@@ -95,7 +95,7 @@ class Run(models.Model):
             models.Index(fields=["refresh_at"], condition=models.Q(refresh_at__isnull=False), name="run_to_refresh"),
             models.Index(fields=["thread"], condition=models.Q(status__in=ACTIVE), name="run_still_active"),
             models.Index(
-                fields=["-missing_since"], condition=models.Q(missing_since__isnull=False), name="run_missing"
+                fields=["-created_at", "-id"], condition=models.Q(missing_since__isnull=False), name="run_missing"
             ),
         ]
 

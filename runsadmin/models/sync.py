@@ -102,6 +102,9 @@ class Sync(models.Model):
                 condition=Q(status__in=UNFINISHED, thread__isnull=True),
                 name="sync_one_of_a_kind_at_a_time",
             ),
+            models.UniqueConstraint(
+                fields=["thread", "kind"], condition=Q(status__in=UNFINISHED), name="sync_one_of_a_thread_at_a_time"
+            ),
         ]
         indexes = [models.Index(fields=["status", "id"], condition=Q(status__in=UNFINISHED), name="sync_unfinished")]
 

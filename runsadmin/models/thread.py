@@ -32,6 +32,7 @@ class Thread(models.Model):
                 fields=["connection", "fully_checked_at"], condition=models.Q(tracked=True), name="thread_oldest_check"
             ),
             models.Index(fields=["-created_at", "-id"], name="thread_newest"),
+            models.Index(fields=["upstream_id"], name="thread_by_upstream_id"),
         ]
 
     def __str__(self) -> str:

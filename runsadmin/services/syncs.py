@@ -52,7 +52,7 @@ def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Threa
                 connection=connection, kind=kind, actor=actor, thread=thread, threads_total=len(threads)
             )
     except IntegrityError:
-        return Sync.objects.get(connection=connection, kind=kind, thread=None, status__in=UNFINISHED)
+        return Sync.objects.get(connection=connection, kind=kind, thread=thread, status__in=UNFINISHED)
 
 
 def start_due() -> list[Sync]:
@@ -126,7 +126,7 @@ def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
         Sync.objects.filter(pk=sync.pk, status=SyncStatus.QUEUED).filter(free).change_to(
             SyncStatus.RUNNING, started_at=now
         )
-        claimed = row.update(claim_token=token, claimed_until=now + CLAIM)
+        claimed = row.update(claim_token=token, claimed_until=now + CLAIM, detail="")
     if claimed:
         share = _Share(Sync.objects.select_related("thread").get(pk=sync.pk), token)
         try:

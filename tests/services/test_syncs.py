@@ -215,6 +215,10 @@ def test_two_processes_never_read_for_one_pass(sandbox: Sandbox, alice: User) ->
 def test_one_pass_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
     one = syncs.start(connection="default", kind=FULL, actor=alice)
     assert syncs.start(connection="default", kind=FULL, actor=alice) == one
+    thread = Thread.objects.create(connection="default", upstream_id="thread_a")
+    of_thread = syncs.start(connection="default", kind=FULL, actor=alice, thread=thread)
+    assert of_thread != one
+    assert syncs.start(connection="default", kind=FULL, actor=alice, thread=thread) == of_thread
 
 
 def test_a_pass_can_be_paused_resumed_and_stopped(sandbox: Sandbox, alice: User) -> None:
