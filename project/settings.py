@@ -88,7 +88,6 @@ INSTALLED_APPS = [
     "django_tasks_db",
     "rest_framework",
     "knox",
-    "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
 ]
