@@ -24,9 +24,10 @@ def client_address(request: HttpRequest) -> str | None:
 
     Who has an IPv6 address has a network of them: the network counts.
     """
-    hops = [*request.META.get("HTTP_X_FORWARDED_FOR", "").split(","), request.META.get("REMOTE_ADDR", "")]
+    forwarded = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
+    hops = [*forwarded, request.META.get("REMOTE_ADDR", "")]
     try:
-        address = ip_address(hops[-1 - min(settings.PROXIES, len(hops) - 1)].strip())
+        address = ip_address(hops[-1 - min(settings.PROXIES, len(forwarded))])
     except ValueError:
         return None
     if address.version == 4:

@@ -16,6 +16,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
     So it is read here: no more of it than what is refused (project.middleware.BoundedBodyMiddleware).
     """
+    environ.pop("DATABASE_URL", None)  # Granian hands over its own environment, and debug pages show it.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):
         body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
         environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}

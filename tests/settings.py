@@ -31,4 +31,5 @@ WHITENOISE_USE_FINDERS = True
 
 if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     # A file, since the threads and processes of a test have to see the same data; each process of pytest has its own.
+    DATABASE["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF"  # No power cuts here.
     DATABASE["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}

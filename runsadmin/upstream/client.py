@@ -124,7 +124,7 @@ class Client:
         if content is None:
             raise _fault(method, NoAnswer.TOO_LARGE, response)
         if not 200 <= response.status_code < 300:
-            raise _refusal(method, response, content)
+            raise _refusal(method, response, content, self.connection.api_key)
         try:
             value = read(jsontext.loads(content))
         except ValueError:
@@ -193,11 +193,13 @@ def _fault(method: str, why: NoAnswer, response: requests.Response | None = None
     return kind(why.value, http_status=response.status_code, request_id=_request_id(response))
 
 
-def _refusal(method: str, response: requests.Response, content: bytes) -> UpstreamError:
+def _refusal(method: str, response: requests.Response, content: bytes, key: str) -> UpstreamError:
     try:
         message = faults.message_of(jsontext.loads(content))
     except ValueError:
         message = ""
+    if key:  # Some servers name the key that they refuse; what they say is kept and shown.
+        message = message.replace(key, "[our key]")
     status = response.status_code
     if method == "GET":
         kind = faults.of_read(status)

@@ -1,0 +1,155 @@
+"""The site as real processes on the test's own database, and a browser without scripts to ask it with."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runsadmin.services import quotas
+from tests.engine.conftest import until, url_of_the_test_database
+from tests.sandbox_client import Sandbox
+
+
+class Browser(requests.Session):
+    """Keeps cookies, and sends forms with their token, as a person's browser does."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__()
+        self.origin = origin
+        self.trust_env = False
+
+    def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
+        address = url if "://" in url else f"{self.origin}{url}"
+        return super().request(method, address, *args, **{"timeout": 30} | options)
+
+    def submit(self, page: str, fields: dict[str, str], **options: Any) -> requests.Response:
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(page).text)
+        assert token is not None
+        return self.post(page, {"csrfmiddlewaretoken": token[1], **fields}, **options)
+
+    def sign_in(self, username: str, password: str, **options: Any) -> requests.Response:
+        return self.submit("/admin/login/?next=/admin/", {"username": username, "password": password}, **options)
+
+
+class Site:
+    """One web server (granian, as in the Procfile) and as many workers as are asked for."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = os.environ | environment
+        self.processes: list[subprocess.Popen[bytes]] = []
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.origin = f"http://127.0.0.1:{self.port}"
+
+    def start_web(self) -> None:
+        options = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+            "--blocking-threads",
+            "4",
+            "--no-ws",
+        ]
+        self._start("web", ["granian", "--interface", "wsgi", *options, "project.wsgi:application"])
+        until(self._answers, seconds=60)
+
+    def start_worker(self) -> None:
+        self._start("worker", ["manage.py", "worker", "--skip-checks"])
+        until(lambda: "started" in self.log("worker"), seconds=60)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def browser(self) -> Browser:
+        return Browser(self.origin)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            process.wait(20)
+
+    def _start(self, name: str, command: list[str]) -> None:
+        program = [sys.executable] if command[0] == "manage.py" else [sys.executable, "-m"]
+        with (self.folder / f"{name}.log").open("a") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    [*program, *command], cwd=settings.BASE_DIR, env=self.environment, stdout=log, stderr=log
+                )
+            )
+
+    def _answers(self) -> bool:
+        assert self.processes[-1].poll() is None, self.log("web")
+        try:
+            return self.browser().get("/livez").ok
+        except requests.ConnectionError:
+            return False
+
+
+def shipped(sandbox: Sandbox) -> dict[str, str]:
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.security.live_settings",
+        "DATABASE_URL": url_of_the_test_database(),
+        "RUNSADMIN_UPSTREAM_URL": sandbox.url,
+        "RUNSADMIN_UPSTREAM_API_KEY": sandbox.key,
+    }
+
+
+@pytest.fixture(scope="session")
+def web(django_db_setup: None, sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("web"), shipped(sandbox_process))
+    site.start_web()
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def site(web: Site, transactional_db: None, sandbox: Sandbox) -> Site:
+    """A web server as it is shipped. It is the same one for all tests: starting takes seconds."""
+    return web
+
+
+@pytest.fixture
+def site_of(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Makes a site that has not started yet, with other settings. It ends with the test."""
+    sites: list[Site] = []
+
+    def site_of(**environment: str) -> Site:
+        sites.append(Site(tmp_path, shipped(sandbox) | environment))
+        return sites[-1]
+
+    yield site_of
+    for site in sites:
+        site.stop()
+
+
+@pytest.fixture
+def strict() -> Client:
+    """A client that is asked for tokens against forged requests, as every browser is."""
+    return Client(enforce_csrf_checks=True)
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    """Somebody who may do all, so that nothing is refused for another reason than the one that is tested."""
+    return User.objects.create_superuser("root", password="root")
+
+
+@pytest.fixture(autouse=True)
+def nothing_taken() -> None:
+    quotas._taken.clear()

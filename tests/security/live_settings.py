@@ -1,0 +1,6 @@
+"""The settings as they are shipped, for real processes; only static files need no collecting."""
+
+from project.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # As the accounts of the tests are made.
+STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}

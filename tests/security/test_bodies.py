@@ -1,0 +1,133 @@
+"""What is too large is refused, and takes no memory: from people and from upstreams."""
+
+import http.client
+import socket
+import time
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from runsadmin.models import Run
+from runsadmin.services import tokens
+from tests.security.conftest import Site
+
+MEGABYTE = 1_000_000
+TEN = 10 * MEGABYTE
+
+
+def children(pid: int) -> list[int]:
+    """The process and all that it has started."""
+    below = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [pid, *(found for child in below for found in children(child))]
+
+
+def memory(site: Site) -> int:
+    """Bytes in use by the web server, its processes together."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in children(site.processes[0].pid))
+    return pages * 4096
+
+
+def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: str) -> tuple[int, bytes]:
+    """POSTs that many bytes, or as many as are taken; returns the answer, which may come before the end."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+    connection.putrequest("POST", path)
+    length = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
+    for name, value in [length, ("Content-Type", "application/json"), *headers.items()]:
+        connection.putheader(name, value)
+    connection.endheaders()
+    block = b"a" * 50_000
+    try:
+        for _ in range(size // len(block)):
+            connection.send(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
+        connection.send(b"0\r\n\r\n" if chunked else b"")
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # It does not want to hear the rest.
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_bodies_of_ten_megabytes_are_refused_without_memory_growing(site: Site, alice: User) -> None:
+    token = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("/api/v1/threads/", token),
+        ("/api/v1/threads/", {"chunked": True, **token}),
+        ("/admin/login/", {}),
+        ("/admin/runsadmin/thread/add/", {"chunked": True}),
+    ]
+    for path, options in ways:
+        status, content = send(site, path, TEN, **options)
+        assert status == 413
+        assert (b"urn:runsadmin:problem:body-too-large" in content) == path.startswith("/api/")
+
+    def burst() -> int:
+        """400 MB at once; returns the most memory that was used meanwhile."""
+        threads = [Thread(target=send, args=(site, path, TEN), kwargs=options) for path, options in ways * 10]
+        for thread in threads:
+            thread.start()
+        most = 0
+        while any(thread.is_alive() for thread in threads):
+            most = max(most, memory(site))
+            time.sleep(0.01)
+        return most
+
+    # The first makes room for what may be under way: a body of unknown length is read, up to the bound, by each thread.
+    before, first, second = memory(site), burst(), burst()
+    assert first - before < 100 * MEGABYTE
+    assert second - first < 10 * MEGABYTE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_small_body_may_come_in_chunks(site: Site, alice: User) -> None:
+    token = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
+    chunks = iter([b'{"thread_id": ', b'"thread_a"}'])
+    answer = site.browser().post("/api/v1/threads/", chunks, headers=token | {"Content-Type": "application/json"})
+    assert answer.status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("length", ["-1", "ten", "99999999999999999999", "1e3", "٣"])
+def test_a_length_that_is_none_is_refused(site: Site, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", site.port)) as connection:
+        head = (
+            f"POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        assert connection.recv(100).split()[1] in (b"400", b"413")
+
+
+@pytest.mark.django_db
+def test_an_upload_counts_like_any_other_body(root: User, client: Client) -> None:
+    client.force_login(root)
+    file = SimpleUploadedFile("threads.csv", b"a" * 3 * MEGABYTE)
+    refused = client.post("/admin/runsadmin/thread/add/", {"file": file})
+    assert refused.status_code == 413
+    assert "larger than is read here" in refused.content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_upstream_answer_of_ten_megabytes_is_refused_without_memory_growing(
+    site: Site, sandbox: Any, mirrored: Any, alice: User
+) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    ask: dict[str, Any] = {
+        "headers": {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"},
+        "json": {},
+    }
+    sandbox.fault("huge", bytes=TEN, method="GET", times=None)
+    refresh = "/api/v1/runs/run_a/refresh/"
+    answers = [site.browser().post(refresh, **ask) for _ in range(3)]
+    before = memory(site)
+
+    answers += [site.browser().post(refresh, **ask) for _ in range(20)]
+
+    assert {answer.status_code for answer in answers} == {424}
+    assert memory(site) - before < 2 * TEN
+    assert Run.objects.get().metadata == {"team": "blue"}

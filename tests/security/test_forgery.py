@@ -1,0 +1,183 @@
+"""Nobody acts in the name of somebody who is signed in: sessions, cookies, forged requests, turned redirects, hosts."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls.resolvers import RoutePattern
+
+from runsadmin.models import Edit, Sync, Thread
+from runsadmin.services import tokens
+from tests.api.conftest import problem
+from tests.security.conftest import Site
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = [
+    "//evil.example", "///evil.example", "/\\evil.example", "\\\\evil.example", "https://evil.example",
+    "https:evil.example", "javascript:alert(1)", "data:text/html,x", "/\t/evil.example", "//evil.example@testserver/",
+    "http://testserver@evil.example/", "\x00//evil.example",
+]  # fmt: skip
+PRODUCTION = {
+    "ENV_FILE": os.devnull,
+    "HTTPS": "on",
+    "ALLOWED_HOSTS": "runs.example.org",
+    "SECRET_KEY": "only-for-tests-" + "x" * 50,
+    "RUNSADMIN_UPSTREAM_URL": "https://upstream.example/v1",
+    "RUNSADMIN_UPSTREAM_API_KEY": "key-of-the-tests",
+    "DJANGO_SETTINGS_MODULE": "project.settings",
+}
+
+
+def addresses(patterns: list[Any], before: str = "/") -> Iterator[str]:
+    """Every address there is, with 1 for whatever it takes."""
+    for pattern in patterns:
+        if isinstance(pattern.pattern, RoutePattern):
+            own = re.sub(r"<[^>]*>", "1", str(pattern.pattern))
+        else:
+            own = re.sub(r"\([^()]*\)|[\^$?]", "", str(pattern.pattern))
+        if isinstance(pattern, URLResolver):
+            yield from addresses(pattern.url_patterns, before + own)
+        elif isinstance(pattern, URLPattern):
+            yield before + own
+
+
+ADDRESSES = sorted(set(addresses(get_resolver().url_patterns)))
+
+
+def test_no_page_of_the_admin_takes_a_post_without_its_token(strict: Client, root: User) -> None:
+    strict.force_login(root)
+    pages = [address for address in ADDRESSES if address.startswith("/admin/")]
+    assert len(pages) > 40
+    answers = {address: strict.post(address, {"on": "1"}).status_code for address in pages}
+    assert set(answers.values()) == {403}, answers
+
+
+@pytest.mark.parametrize("method", ["post", "patch", "delete", "put"])
+def test_no_call_of_the_api_takes_a_session_without_its_token(strict: Client, root: User, method: str) -> None:
+    strict.force_login(root)
+    calls = [address for address in ADDRESSES if address.startswith("/api/")]
+    assert len(calls) > 14
+    for address in calls:
+        refused = getattr(strict, method)(address, {}, content_type="application/json")
+        assert refused.status_code == 403, address
+        if not address.endswith("/docs/"):  # A page, for people.
+            assert "CSRF" in problem(refused, 403, "not-allowed")["detail"]
+
+
+def test_a_token_needs_no_token_against_forgery(strict: Client, alice: User) -> None:
+    token = tokens.create(user=alice, expires_in=None)
+    body = {"thread_id": "thread_a"}
+    headers = {"Authorization": f"Token {token}"}
+    assert strict.post("/api/v1/threads/", body, "application/json", headers=headers).status_code == 201
+
+
+def test_signing_out_takes_a_post(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    assert client.get("/admin/logout/").status_code == 405
+    assert client.get("/admin/").status_code == 200
+    client.post("/admin/logout/")
+    assert client.get("/admin/").status_code == 302
+
+
+def test_signing_in_takes_a_new_session(client: Client, alice: User) -> None:
+    client.get("/admin/login/")
+    client.cookies["sessionid"] = "chosen-by-somebody-else-0123456789"
+    client.post("/admin/login/", {"username": "alice", "password": "alice"})
+    assert client.cookies["sessionid"].value != "chosen-by-somebody-else-0123456789"
+
+
+def test_a_new_password_ends_all_other_sessions(alice: User) -> None:
+    elsewhere = Client()
+    elsewhere.force_login(alice)
+    alice.set_password("something else")
+    alice.save()
+    assert elsewhere.get("/admin/").status_code == 302
+
+
+def test_cookies_are_kept_from_scripts_and_from_other_sites(client: Client, alice: User) -> None:
+    client.get("/admin/login/")
+    client.post("/admin/login/", {"username": "alice", "password": "alice"})
+    session, token = client.cookies["sessionid"], client.cookies["csrftoken"]
+    assert (session["httponly"], session["samesite"], token["samesite"]) == (True, "Lax", "Lax")
+
+
+def test_behind_https_cookies_are_secure_and_plain_requests_are_sent_there_but_for_probes() -> None:
+    code = (
+        "import django; django.setup()\n"
+        "from django.conf import settings as s; from django.test import Client\n"
+        "plain = Client(headers={'Host': 'runs.example.org'})\n"
+        "print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, plain.get('/admin/')['Location'])\n"
+        "print(plain.get('/livez').status_code, Client(headers={'Host': '10.0.0.7'}).get('/livez').status_code)\n"
+        "login = plain.get('/api/v1/runs/', headers={'X-Forwarded-Proto': 'https'})\n"
+        "print(login.status_code, login['Strict-Transport-Security'])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=settings.BASE_DIR, env=os.environ | PRODUCTION, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert told.splitlines() == [
+        "True True https://runs.example.org/admin/",
+        "200 200",
+        "401 max-age=31536000; includeSubDomains; preload",
+    ]
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_signing_in_leads_to_no_other_site(client: Client, alice: User, target: str) -> None:
+    client.post("/admin/login/", {"username": "bob", "password": "wrong", "next": target})
+    answer = client.post("/admin/login/", {"username": "alice", "password": "alice", "next": target})
+    assert answer.status_code == 302
+    assert answer["Location"] == "/admin/"
+    again = client.get("/admin/login/", {"next": target})
+    assert "evil" not in again.get("Location", "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_address_is_turned_into_a_link_to_another_site(site: Site, alice: User, mirrored: Any) -> None:
+    mirrored(id="run_a")
+    browser = site.browser()
+    assert browser.sign_in("alice", "alice").ok
+    paths = [
+        "//evil.example/admin", "//evil.example/%2e%2e", "/%5cevil.example/", "/static//evil.example/..",
+        "/admin//evil.example", "/admin/%5c%5cevil.example", "/admin/r/1//evil.example/", "/admin/jsi18n//evil.example",
+        "/admin/r/1/1/?next=//evil.example", "/admin/logout/?next=//evil.example",
+        "/admin/password_change/?next=//evil.example", "/admin/runsadmin/run/?next=//evil.example",
+        "/admin/runsadmin/run/1/refresh/?next=//evil.example", "/api/v1//evil.example",
+        "/%0d%0aSet-Cookie:a=b", "/admin/%0d%0aSet-Cookie:a=b", "/admin/login/?next=/admin/%0d%0aSet-Cookie:a=b",
+    ]  # fmt: skip
+    for path in paths:
+        answer = browser.get(site.origin + path, allow_redirects=False)
+        assert answer.status_code < 500, path
+        assert re.match(r"(?!//)/|$", answer.headers.get("Location", "").replace(site.origin, "")), path
+        assert "a=b" not in answer.headers.get("Set-Cookie", "")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "localhost:80@evil.example", "evil.example:8000", "a b"]
+)
+def test_another_host_is_refused_whatever_else_is_said(client: Client, alice: User, host: str) -> None:
+    client.force_login(alice)
+    for path in ("/", "/admin/", "/admin/login/", "/api/v1/runs/"):
+        assert client.get(path, headers={"Host": host}).status_code == 400
+    forwarded = client.get("/api/v1/syncs/", headers={"X-Forwarded-Host": host})
+    assert "evil" not in str(forwarded.content) + str(forwarded.headers)
+
+
+def test_nothing_was_done_by_those_who_were_refused(strict: Client, root: User) -> None:
+    strict.force_login(root)
+    thread = Thread.objects.create(connection="default", upstream_id="thread_a")
+    strict.post(f"/admin/runsadmin/thread/{thread.pk}/untrack/")
+    strict.post("/api/v1/syncs/", {}, "application/json")
+    thread.refresh_from_db()
+    assert thread.tracked
+    assert not Sync.objects.exists()
+    assert not Edit.objects.exists()

@@ -1,0 +1,113 @@
+"""What strangers write upstream breaks no page and reaches no header."""
+
+import re
+from typing import Any
+
+import pytest
+import requests
+from django.contrib.auth.models import User
+
+from runsadmin.models import Edit, Run
+from runsadmin.services import tokens
+from tests.security.conftest import Site
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOSTILE = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'onmouseover='alert(1)",
+    "</textarea><svg onload=alert(1)>", "javascript:alert(1)", "{{ 7|add:7 }}", "{% now %}",
+    "a\r\nSet-Cookie: stolen=1", "\u202egnp.exe", "\u2028", "\ufeff", "%00%0d%0a",
+    "\x01\x1b[2J", "${jndi:ldap://evil}", "=HYPERLINK(1)", "x" * 512,
+]  # fmt: skip
+METADATA = {f"{n}{value}"[:64]: value for n, value in enumerate(HOSTILE[:16])}
+
+
+def is_clean(answer: requests.Response) -> bool:
+    """No tag, attribute or header of somebody else's."""
+    headers = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+    raw = answer.text if "html" in answer.headers.get("Content-Type", "") else ""
+    return not (
+        re.search(r"<script>alert|<img src=x|<svg onload|'onmouseover='|href=.javascript", raw)
+        or "stolen" in headers
+        or answer.cookies.get("stolen")
+    )
+
+
+def test_hostile_metadata_is_shown_as_text_on_every_page_and_in_no_header(
+    site: Site, mirrored: Any, root: User, sandbox: Any
+) -> None:
+    run = mirrored(id="run_a", metadata=METADATA, model=HOSTILE[0], instructions=HOSTILE[1], status="failed",
+                   last_error={"code": HOSTILE[1], "message": HOSTILE[7]})  # fmt: skip
+    browser = site.browser()
+    assert browser.sign_in("root", "root").ok
+    api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
+    # An edit with a hostile reason that conflicts over a hostile key, and an error in words of the upstream's.
+    key = next(iter(METADATA))
+    sandbox.set_metadata("run_a", METADATA | {key: "somebody else"})
+    change = {"metadata": {key: HOSTILE[1]}, "base": METADATA, "reason": HOSTILE[7]}
+    conflict = browser.patch("/api/v1/runs/run_a/", json=change, headers=api)
+    assert conflict.status_code == 409
+    sandbox.fault("status", status=400, method="POST", body={"error": {"message": HOSTILE[0] + HOSTILE[7]}})
+    rejected = browser.patch("/api/v1/runs/run_a/", json={"metadata": {key: None}}, headers=api)
+    assert rejected.status_code == 422
+
+    searches = [
+        f"{where}<script>alert(1)</script>" for where in ("runsadmin/run/?q=", "runsadmin/run/?model=", "search/?s=")
+    ]
+    pages = [
+        "", "runsadmin/run/", f"runsadmin/run/{run.pk}/change/", f"runsadmin/run/{run.pk}/metadata/", "runsadmin/edit/",
+        *(f"runsadmin/edit/{edit.pk}/change/" for edit in Edit.objects.all()),
+        "runsadmin/thread/", f"runsadmin/thread/{run.thread_id}/change/", *searches,
+    ]  # fmt: skip
+    answers = [browser.get(f"/admin/{page}") for page in pages]
+    assert {answer.status_code for answer in answers} == {200}
+    answers += [browser.get(f"/api/v1/{path}", headers=api) for path in ("runs/", "runs/run_a/", "edits/", "threads/")]
+    answers += [conflict, rejected]
+    for answer in answers:
+        assert is_clean(answer), answer.url
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "&lt;script&gt;alert" in answers[2].text
+
+
+def test_ids_that_hold_line_breaks_and_slashes_reach_no_header(site: Site, mirrored: Any, root: User) -> None:
+    run = mirrored(id="run_a")
+    for n, upstream_id in enumerate(
+        ["run\r\nSet-Cookie: stolen=1", "//evil.example", "..", 'x"><img src=x onerror=alert(1)>']
+    ):
+        Run.objects.filter(pk=run.pk).update(upstream_id=upstream_id)
+        browser = site.browser()
+        api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
+        (shown,) = browser.get("/api/v1/runs/", headers=api).json()["results"]
+        address = shown["mirror"]["url"]
+        assert address.startswith(f"{site.origin}/api/v1/runs/")
+        refused = browser.patch(address, json={"metadata": {"a": "b"}}, headers=api, allow_redirects=False)
+        assert refused.status_code in (404, 422), n
+        if n == 0:
+            browser.sign_in("root", "root")
+            session = browser.cookies
+        browser.cookies.update(session)
+        page = browser.get(f"/admin/runsadmin/run/{run.pk}/change/")
+        assert page.ok
+        assert is_clean(page)
+        assert is_clean(refused)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_taken"),
+    [
+        ("job-7", True),
+        ("A1._:/=+-z", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("<script>", False),
+        ("a b", False),
+        ("a\tb", False),
+        ("ä", False),
+        ("%0d%0aSet-Cookie: stolen=1", False),
+        ("", False),
+    ],
+)
+def test_a_request_id_is_taken_only_when_it_is_a_sane_one(site: Site, given: str, is_taken: bool) -> None:
+    answer = site.browser().get("/admin/login/", headers={"X-Request-ID": given.encode()})
+    assert (answer.headers["X-Request-ID"] == given) == is_taken
+    assert re.fullmatch(r"[A-Za-z0-9._:/=+-]{1,128}", answer.headers["X-Request-ID"])

@@ -1,0 +1,137 @@
+"""No account can keep the REST API from the others."""
+
+import datetime as dt
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.models import Quota
+from runsadmin.services import clock, quotas, tokens
+from tests.api.conftest import Api, problem
+from tests.security.conftest import Site
+
+pytestmark = pytest.mark.django_db
+
+
+def api_of(user: User) -> Api:
+    return Api(tokens.create(user=user, expires_in=None))
+
+
+def statuses(client: Api, count: int) -> list[int]:
+    return [client.get("threads/").status_code for _ in range(count)]
+
+
+@pytest.fixture
+def limit(settings: Settings) -> Callable[[int], None]:
+    def limit(requests: int) -> None:
+        settings.RUNSADMIN_API_REQUESTS_PER_MINUTE = requests
+
+    return limit
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Stops the clock, and moves it on by some seconds."""
+    now = timezone.now()
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += dt.timedelta(seconds=seconds)
+
+    monkeypatch.setattr(clock, "now", lambda: now)
+    return wait
+
+
+def test_an_account_that_asks_too_often_is_told_how_long_to_wait(limit: Any, wait: Any, alice: User) -> None:
+    limit(7)
+    client = api_of(alice)
+    assert statuses(client, 7) == [200] * 7
+    refused = client.get("threads/")
+    assert "seconds" in problem(refused, 429, "too-many-requests")["detail"]
+    assert refused["Retry-After"] == "9"
+    wait(9)
+    assert statuses(client, 2) == [200, 429]
+    wait(3600)
+    assert statuses(client, 8) == [200] * 7 + [429]
+
+
+def test_an_account_has_one_pace_for_all_its_tokens_and_others_have_their_own(
+    limit: Any, alice: User, bob: User
+) -> None:
+    limit(3)
+    assert statuses(api_of(alice), 3) == [200] * 3
+    assert statuses(api_of(alice), 1) == [429]
+    assert statuses(api_of(bob), 3) == [200] * 3
+
+
+def test_a_refused_edit_is_not_recorded(limit: Any, alice: User, mirrored: Any) -> None:
+    mirrored(id="run_a", metadata={})
+    limit(1)
+    client = api_of(alice)
+    client.get("threads/")
+    problem(client.patch("runs/run_a/", {"metadata": {"team": "red"}}), 429, "too-many-requests")
+    assert client.get("edits/").status_code == 429
+    limit(0)
+    assert client.get("edits/").json()["results"] == []
+
+
+def test_zero_is_no_limit(limit: Any, alice: User) -> None:
+    limit(0)
+    assert statuses(api_of(alice), 30) == [200] * 30
+    assert not Quota.objects.exists()
+
+
+def test_most_requests_are_counted_without_a_query(limit: Any, alice: User) -> None:
+    limit(1200)
+    quotas.use_one(alice)
+    with CaptureQueriesContext(connection) as queries:
+        assert [quotas.use_one(alice) for _ in range(19)] == [0] * 19
+    assert not queries
+    assert Quota.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_that_ask_at_once_get_no_more_than_there_is(limit: Any, wait: Any, alice: User) -> None:
+    limit(300)
+
+    def ask(_: int) -> float:
+        try:
+            return quotas.use_one(alice)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(not seconds for seconds in pool.map(ask, range(330))) == 300
+
+
+@pytest.mark.django_db(transaction=True)
+def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, alice: User) -> None:
+    limit(10)
+    site = site_of(RUNSADMIN_API_REQUESTS_PER_MINUTE="10")
+    site.start_web()
+    token = tokens.create(user=alice, expires_in=None)
+    there = {"Authorization": f"Token {token}"}
+
+    answers = [
+        status
+        for _ in range(6)
+        for status in (
+            Api(token).get("threads/").status_code,
+            site.browser().get("/api/v1/threads/", headers=there).status_code,
+        )
+    ]
+
+    assert answers.count(200) in (10, 11)  # One comes back every six seconds.
+    assert 429 in answers
+
+
+def test_probes_are_not_counted(limit: Any, client: Any) -> None:
+    limit(1)
+    assert [client.get("/livez").status_code for _ in range(5)] == [200] * 5

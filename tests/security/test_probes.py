@@ -1,0 +1,82 @@
+"""/livez and /readyz: for whoever starts, stops and balances, without signing in, and without a word too many."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from runsadmin import health
+from runsadmin.models import Worker
+
+pytestmark = pytest.mark.django_db
+
+
+def told(client: Client, path: str = "/readyz") -> tuple[int, str]:
+    answer = client.get(path)
+    assert answer["Cache-Control"] == "no-store"
+    return answer.status_code, answer.content.decode().strip()
+
+
+@pytest.fixture
+def worker(db: None) -> Worker:
+    return Worker.objects.create(pk="somewhere-1-abcdefgh", seen_at=Now())
+
+
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OperationalError("could not connect to secret-host.internal")
+
+    with monkeypatch.context() as context:
+        context.setattr(type(connections["default"]), "cursor", fail)
+        context.setattr(type(connections["default"]), "ensure_connection", fail)
+        yield
+
+
+def test_it_is_ready_while_database_migrations_and_a_worker_are_there(client: Client, worker: Worker) -> None:
+    assert told(client) == (200, "ok")
+
+
+def test_without_a_worker_it_is_not_ready(client: Client) -> None:
+    assert told(client) == (503, "worker")
+
+
+def test_a_worker_that_fell_silent_is_none(client: Client, worker: Worker) -> None:
+    seconds = "datetime('now', '-11 seconds')" if connection.vendor == "sqlite" else "now() - interval '11 seconds'"
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE runsadmin_worker SET seen_at = {seconds}")
+    assert told(client) == (503, "worker")
+
+
+def test_with_a_migration_that_was_not_applied_it_is_not_ready(client: Client, worker: Worker) -> None:
+    MigrationRecorder(connection).migration_qs.filter(app="runsadmin").delete()
+    assert told(client) == (503, "migrations")
+
+
+def test_without_the_database_it_lives_and_is_not_ready_and_tells_no_names(client: Client, no_database: None) -> None:
+    assert told(client) == (503, "database")
+    assert told(client, "/livez") == (200, "ok")
+
+
+def test_living_takes_no_query_and_being_ready_few(client: Client, worker: Worker) -> None:
+    health.lacking()
+    with CaptureQueriesContext(connection) as queries:
+        client.get("/livez")
+    assert len(queries) == 0
+    with CaptureQueriesContext(connection) as queries:
+        client.get("/readyz")
+    assert len(queries) <= 3
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_probes_may_ask_for_any_host_set_no_cookie_and_take_only_reading(client: Client, path: str) -> None:
+    answer = client.get(path, headers={"Host": "10.0.0.7:8000"})
+    assert answer.status_code in (200, 503)
+    assert not answer.cookies
+    assert client.head(path).content == b""
+    assert client.post(path).status_code == 405

@@ -1,0 +1,179 @@
+"""Canaries: secrets of a shape that is found nowhere else are used everywhere, and then searched for everywhere."""
+
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.contrib.auth.models import User
+from django.db import connection
+
+from runsadmin.models import Edit, Sync, Thread
+from runsadmin.services import syncs, tokens
+from tests.engine.conftest import until, url_of_the_test_database
+from tests.sandbox_client import Sandbox, make_run
+from tests.security.conftest import Site
+from tests.security.test_bodies import children
+
+KEY = "canary-upstream-key-4c9f1e"
+SECRET_KEY = "canary-secret-key-77aa20-" + "x" * 40
+PASSWORD = "canary-password-b00b1e"
+WRONG = "canary-wrong-password-5ee9"
+DATABASE_PASSWORD = "canary-database-password-91d3"
+
+FAULTS: list[dict[str, Any]] = [
+    {"kind": "status", "status": 401, "method": "GET", "body": {"error": {"message": f"Incorrect API key: {KEY}"}}},
+    {"kind": "status", "status": 400, "method": "POST", "body": {"error": {"message": f"Not with {KEY}!"}}},
+    {"kind": "status", "status": 500, "method": "POST", "body": f"headers={{'Authorization': 'Bearer {KEY}'}}"},
+    {"kind": "status", "status": 503, "method": "GET", "body": KEY},
+    {"kind": "hang", "method": "GET"},
+    {"kind": "garbage", "method": "POST"},
+    {"kind": "cut_while", "method": "POST"},
+    {"kind": "redirect", "method": "GET", "to": "http://127.0.0.1:9/elsewhere"},
+]  # fmt: skip
+
+
+class Broken:
+    """A table that is away for a while: whoever needs it ends in a traceback."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+
+    def __enter__(self) -> None:
+        self._rename(self.table, f"{self.table}_away")
+
+    def __exit__(self, *_: object) -> None:
+        self._rename(f"{self.table}_away", self.table)
+
+    def _rename(self, old: str, new: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+def dump() -> Iterator[str]:
+    """Every row of every table; on SQLite the bytes of the files as well, with what was deleted."""
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            yield repr((table, cursor.fetchall()))
+    if connection.vendor == "sqlite":
+        for path in Path(connection.settings_dict["NAME"]).parent.glob(
+            Path(connection.settings_dict["NAME"]).name + "*"
+        ):
+            yield path.read_bytes().decode("latin-1")
+
+
+def everything_in(answer: requests.Response) -> str:
+    return "\n".join([answer.url, repr(answer.headers), answer.text, *map(repr, answer.history)])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
+    site_of: Callable[..., Site], sandbox: Sandbox
+) -> None:
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    token = tokens.create(user=root, expires_in=None)
+    sandbox.settings(api_key=KEY)
+    sandbox.put_runs(
+        [make_run(id=f"run_{n}", thread_id="thread_a", metadata={"team": "blue"}) for n in range(len(FAULTS) + 2)]
+    )
+    Thread.objects.create(connection="default", upstream_id="thread_a")
+    site = site_of(
+        SECRET_KEY=SECRET_KEY, DATABASE_URL=database_url(), RUNSADMIN_UPSTREAM_API_KEY=KEY, LOG_LEVEL="DEBUG",
+        RUNSADMIN_UPSTREAM_READ_TIMEOUT="0.5", RUNSADMIN_PUSH_WAIT="3",
+        RUNSADMIN_DEMO_TOKEN=token, RUNSADMIN_DEMO_PASSWORD=PASSWORD,
+    )  # fmt: skip
+    site.start_web()
+    site.start_worker()
+    seen: list[requests.Response] = []
+    browser = site.browser()
+    browser.hooks["response"].append(lambda answer, **_: seen.append(answer))
+    api = {"Authorization": f"Token {token}"}
+
+    # People: wrong and right passwords, forgotten tokens, tokens in the wrong place.
+    browser.sign_in("root", WRONG)
+    browser.sign_in("root", PASSWORD)
+    for headers in ({"Authorization": f"Token {token}0"}, {"Authorization": f"Bearer {token}"}, {"X-Api-Key": token}):
+        requests.get(f"{site.origin}/api/v1/runs/", headers=headers, hooks={"response": lambda a, **_: seen.append(a)})
+    browser.get("/api/v1/runs/", headers=api, params={"token": token})
+    browser.post("/api/v1/threads/", data=f'{{"thread_id": 1, "{token[:8]}": [', headers=api)
+
+    # Work, and every kind of trouble with the upstream.
+    syncs.start(connection="default", kind=Sync.Kind.FULL, actor=root)
+    until(lambda: Sync.objects.filter(status="completed").exists())
+    for n, fault in enumerate(FAULTS):
+        sandbox.fault(times=1, **fault)
+        browser.patch(f"/api/v1/runs/run_{n}/", json={"metadata": {"team": "red"}}, headers=api)
+        browser.post("/admin/runsadmin/connectionstate/default/switch/", {"on": "0", **forgery_token(browser)})
+    with Broken("runsadmin_pair"):  # A traceback in the thread that pushes, in the view and in the worker.
+        browser.patch("/api/v1/runs/run_8/", json={"metadata": {"team": "red"}}, headers=api)
+        browser.post("/api/v1/runs/run_9/refresh/", json={}, headers=api)
+        syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=root)
+        sandbox.change_run("run_9", metadata={"team": "changed"})
+        browser.get("/admin/login/?next=/admin/")
+    with Broken("runsadmin_syncerror"):
+        first = Sync.objects.earliest("pk").pk
+        assert browser.get(f"/api/v1/syncs/{first}/", headers=api).status_code == 500
+        assert browser.get(f"/admin/runsadmin/sync/{first}/change/").status_code == 500
+    until(lambda: not Edit.objects.filter(status="sending").exists())
+
+    # Every page.
+    rows = [
+        f"{type(row)._meta.model_name}/{row.pk}/change"
+        for row in (*Edit.objects.all(), *Sync.objects.all(), *Thread.objects.all())
+    ]
+    lists = ["run", "edit", "thread", "sync", "connectionstate", "run/1/change", "run/1/metadata", "thread/add"]
+    for page in ["", "auth/user/", f"auth/user/{root.pk}/change/", f"auth/user/{root.pk}/password/", "knox/authtoken/",
+                 "no/such/page", "password_change/", *(f"runsadmin/{page}/" for page in (*lists, *rows))]:  # fmt: skip
+        browser.get(f"/admin/{page}")
+    for path in ("runs", "runs/run_0", "edits", "threads", "syncs", "schema", "docs"):
+        browser.get(f"/api/v1/{path}/", headers=api | {"Accept": "*/*"})
+    browser.get("/readyz")
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for process in site.processes for pid in children(process.pid)]
+    site.stop()
+
+    assert len(seen) > 60
+    assert Edit.objects.exclude(detail="").count() >= 5
+    assert "Traceback" in site.log("web")
+    places = {
+        "page": "\n".join(map(everything_in, seen)),
+        "web log": site.log("web"),
+        "worker log": site.log("worker"),
+        "process list": "\n".join(commands),
+        "database": "\n".join(dump()),
+    }
+    found = [
+        (name, secret[:24])
+        for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG, token)
+        for name, text in places.items()
+        for shape in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
+        # What a person sent is echoed to nobody but in the address that they asked for themselves.
+        if shape in text.replace(f"?token={token}", "")
+    ]
+    assert found == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_for_debugging_tells_no_secret_either(site_of: Callable[..., Site]) -> None:
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    token = tokens.create(user=root, expires_in=None)
+    site = site_of(
+        SECRET_KEY=SECRET_KEY, DATABASE_URL=database_url(), RUNSADMIN_UPSTREAM_API_KEY=KEY, DEBUG="on",
+        RUNSADMIN_DEMO_TOKEN=token, RUNSADMIN_DEMO_PASSWORD=PASSWORD,
+    )  # fmt: skip
+    site.start_web()
+    with Broken("runsadmin_thread"):
+        page = site.browser().get("/api/v1/threads/", headers={"Authorization": f"Token {token}"})
+    assert "RUNSADMIN_CONNECTIONS" in page.text
+    assert not [secret for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, token) if secret in page.text]
+
+
+def database_url() -> str:
+    """On PostgreSQL with a password, which this server does not ask for."""
+    return url_of_the_test_database().replace("tests@", f"tests:{DATABASE_PASSWORD}@")
+
+
+def forgery_token(browser: Any) -> dict[str, str]:
+    return {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}

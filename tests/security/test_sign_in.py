@@ -1,0 +1,122 @@
+"""Guessing passwords is slow, is told, and locks nobody else out."""
+
+import datetime as dt
+import time
+from typing import Any
+
+import pytest
+import time_machine
+from axes.models import AccessAttempt
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from pytest_django import Settings
+
+from project.sign_in import client_address
+from tests.security.conftest import Site
+
+pytestmark = pytest.mark.django_db
+
+
+def sign_in(username: str, password: str, address: str = "192.0.2.1", **headers: str) -> Any:
+    client = Client(REMOTE_ADDR=address, headers=headers)
+    return client.post("/admin/login/?next=/admin/", {"username": username, "password": password})
+
+
+def is_let_in(answer: Any) -> bool:
+    return bool(answer.status_code == 302 and answer["Location"] == "/admin/")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thousand_wrong_passwords_over_http_are_slowed_and_told(site: Site, alice: User) -> None:
+    guesser = site.browser()
+    began = time.monotonic()
+    answers = [guesser.sign_in("alice", "wrong")]
+    form = {"csrfmiddlewaretoken": guesser.cookies["csrftoken"], "username": "alice"}
+    answers += [guesser.post("/admin/login/", form | {"password": f"guess {n}"}) for n in range(998)]
+    answers.append(guesser.post("/admin/login/", form | {"password": "alice"}))  # The right one, by then.
+
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 996
+    assert "has to wait 15 minutes" in answers[4].text
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 900
+    assert sum(AccessAttempt.objects.values_list("failures_since_start", flat=True)) == 5
+    assert time.monotonic() - began < 60  # Refusing costs next to nothing: no password is hashed.
+    assert "Locking out" in site.log("web")
+    assert "alice" not in "".join(line for line in site.log("web").splitlines() if "axes" in line)
+
+
+def test_the_wait_ends_by_itself_and_trying_meanwhile_does_not_make_it_longer(alice: User) -> None:
+    now = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
+    with time_machine.travel(now, tick=False) as clock:
+        for _ in range(5):
+            refused = sign_in("alice", "wrong")
+        assert refused.status_code == 429
+        clock.move_to(now + dt.timedelta(minutes=14))
+        refused = sign_in("alice", "alice")
+        assert refused.status_code == 429
+        assert "has to wait 1 minute;" in refused.content.decode()
+        assert refused["Retry-After"] == "60"
+        clock.move_to(now + dt.timedelta(minutes=15, seconds=1))
+        assert is_let_in(sign_in("alice", "alice"))
+
+
+def test_nobody_can_lock_somebody_else_out_from_another_address(alice: User) -> None:
+    for _ in range(10):
+        refused = sign_in("alice", "wrong", address="203.0.113.66")
+    assert refused.status_code == 429
+    assert is_let_in(sign_in("alice", "alice", address="192.0.2.1"))
+
+
+def test_others_at_the_same_address_can_sign_in(alice: User, bob: User) -> None:
+    for _ in range(10):
+        sign_in("alice", "wrong")
+    assert is_let_in(sign_in("bob", "bob"))
+
+
+def test_one_address_cannot_try_one_password_with_many_names(alice: User, bob: User) -> None:
+    answers = [sign_in(f"name{n}", "Spring2026").status_code for n in range(60)]
+    assert answers == [200] * 49 + [429] * 11
+    assert sign_in("alice", "alice").status_code == 429
+    assert is_let_in(sign_in("bob", "bob", address="192.0.2.2"))
+
+
+def test_the_same_is_said_of_names_that_exist_and_of_others(alice: User) -> None:
+    told: list[tuple[int, bytes]] = []
+    for name in ("alice", "nobody"):
+        for _ in range(5):
+            answer = sign_in(name, "wrong", address=f"192.0.2.{len(told)}")
+        told.append((answer.status_code, answer.content))
+    assert told[0] == told[1]
+
+
+def test_another_browser_or_a_header_of_ones_own_is_no_new_beginning(alice: User) -> None:
+    for n in range(10):
+        refused = sign_in("alice", "wrong", **{"User-Agent": f"browser {n}", "X-Forwarded-For": f"198.51.100.{n}"})
+    assert refused.status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "remote", "address"),
+    [
+        (0, "198.51.100.1", "192.0.2.1", "192.0.2.1"),
+        (1, "", "192.0.2.1", "192.0.2.1"),
+        (1, "198.51.100.1", "10.0.0.1", "198.51.100.1"),
+        (1, "made up, 198.51.100.1", "10.0.0.1", "198.51.100.1"),
+        (2, "made up, 198.51.100.1, 10.0.0.2", "10.0.0.1", "198.51.100.1"),
+        (0, "", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        (0, "", "::ffff:192.0.2.1", "192.0.2.1"),
+        (1, "nonsense", "10.0.0.1", None),
+        (0, "", "", None),
+    ],
+)
+def test_the_address_is_the_one_that_our_own_proxies_saw(
+    settings: Settings, proxies: int, forwarded: str, remote: str, address: str | None
+) -> None:
+    settings.PROXIES = proxies
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    assert client_address(RequestFactory().get("/", REMOTE_ADDR=remote, headers=headers)) == address
+
+
+def test_no_password_is_kept_of_a_sign_in_that_failed(alice: User) -> None:
+    sign_in("alice", "almost right")
+    kept = AccessAttempt.objects.values().get()
+    assert "almost right" not in repr(kept)
