@@ -14,7 +14,7 @@ from runsadmin import conf, jsontext
 from runsadmin.errors import InvalidId, UpstreamError
 from runsadmin.upstream import auth, faults, transport
 from runsadmin.upstream.faults import NoAnswer
-from runsadmin.upstream.records import RunRecord, Unreadable
+from runsadmin.upstream.records import RunRecord, Unreadable, is_storable_id
 
 PAGE_SIZE = 100
 
@@ -214,7 +214,7 @@ def _refusal(method: str, response: requests.Response, content: bytes, key: str)
 
 
 def _request_id(response: requests.Response) -> str:
-    return response.headers.get("x-request-id", "")[:256]
+    return response.headers.get("x-request-id", "")[:256].replace("\0", "\ufffd")
 
 
 def _run(body: object, thread_id: str, run_id: str) -> RunRecord:
@@ -248,7 +248,8 @@ def _page(body: object, thread_id: str) -> Page:
             unreadable.append(str(error))
         else:
             records.append(record)
-        if isinstance(item, Mapping) and isinstance(item.get("id"), str):
-            ids.append(item["id"])
+        run_id = item.get("id") if isinstance(item, Mapping) else None
+        if is_storable_id(run_id):
+            ids.append(run_id)
     has_more = isinstance(body, Mapping) and body.get("has_more") is True
     return Page(tuple(records), tuple(ids), tuple(unreadable), has_more)

@@ -69,13 +69,13 @@ def says_run_is_active(status: int, message: str) -> bool:
 
 
 def message_of(body: object) -> str:
-    """The server's own words out of an error body, "" where there are none."""
+    """The server's own words out of an error body, "" where there are none. U+0000 becomes U+FFFD."""
     if isinstance(body, Mapping):
         error = body.get("error", body.get("detail", ""))
         if isinstance(error, Mapping):
             error = error.get("message", "")
         if isinstance(error, str):
-            return error[:1000]
+            return error[:1000].replace("\0", "\ufffd")
     return ""
 
 

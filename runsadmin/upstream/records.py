@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from runsadmin import jsontext
 from runsadmin.metadata import Metadata
@@ -48,8 +48,8 @@ class RunRecord:
         upstream_id = answer.get("id")
         if not isinstance(upstream_id, str) or not upstream_id:
             raise Unreadable("This Run has no id.")
-        if len(upstream_id) > 128 or len(thread_id) > 128:
-            raise Unreadable("The id of this Run is longer than 128 characters.")
+        if not is_storable_id(upstream_id) or not is_storable_id(thread_id):
+            raise Unreadable("The id of this Run is longer than 128 characters, or has U+0000 in it.")
         if answer.get("thread_id", thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
         usage = _mapping(answer.get("usage"))
@@ -81,6 +81,10 @@ class RunRecord:
         if self.started_at is None or ended_at is None or ended_at < self.started_at:
             return None
         return ended_at - self.started_at
+
+
+def is_storable_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= 128 and "\0" not in value
 
 
 def indexed_text(value: object, length: int) -> str:

@@ -1,0 +1,45 @@
+"""Answers that a database could refuse: they are told like any other, and nothing is tried for ever."""
+
+import time
+
+import pytest
+
+from runsadmin.models import Edit, Sync
+from runsadmin.services import syncs
+from tests.faults.conftest import Scene, impatient, scene  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S = Edit.Status
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(422, S.REJECTED), (404, S.REJECTED), (401, S.PENDING), (429, S.PENDING)],
+)
+def test_u0000_in_the_servers_words_is_shown_as_a_sign(
+    scene: Scene,  # noqa: F811
+    method: str,
+    status: int,
+    outcome: str,
+) -> None:
+    words = {"error": {"message": "No\0pe"}}
+    scene.sandbox.fault("status", status=status, body=words, method=method, path=scene.run.upstream_id)
+    edit = scene.push()
+    assert edit.status == outcome
+    assert "No\ufffdpe" in edit.detail
+
+
+@pytest.mark.parametrize("strange", ["run_\0", "r" * 500], ids=["U+0000", "too long"])
+def test_an_id_that_cannot_be_stored_is_told_and_does_not_stop_a_pass(
+    scene: Scene,  # noqa: F811
+    strange: str,
+) -> None:
+    run = scene.sandbox.run(scene.run.upstream_id)
+    page = {"object": "list", "data": [run, {**run, "id": strange}], "has_more": False}
+    scene.sandbox.fault("status", status=200, body=page, method="GET", path="/runs$")
+    sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=scene.alice, thread=scene.run.thread)
+    sync = syncs.run(sync, until=time.monotonic() + 30)
+    assert (sync.status, sync.runs_seen) == (Sync.Status.COMPLETED_WITH_ERRORS, 1)
+    assert "U+0000" in sync.errors.get().message
