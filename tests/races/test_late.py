@@ -3,6 +3,7 @@
 import pytest
 
 from runsadmin.models import Edit
+from runsadmin.services import edits
 from tests.crashes.seam import PUSHING, RECONCILING
 from tests.races.conftest import Race
 
@@ -68,4 +69,17 @@ def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None
     assert race.one.wait_until_done() == "done unknown"
     race.settle()
     assert race.outcomes() == [S.APPLIED]
+    assert race.posts("red") == 1
+
+
+@pytest.mark.parametrize("step", ["claimed", "looked"])
+def test_a_worker_that_lost_its_claim_does_not_send_beside_the_one_that_has_it(race: Race, step: str) -> None:
+    edit = race.record("red")
+    race.one.push(edit, until=step)
+    race.scene.let_claims_run_out()
+    edits.settle(until=0)  # No more than the claims that ran out.
+    race.other.push(edit, until="intended")
+    assert race.one.end() == "done sending"
+    assert race.posts("red") == 0
+    assert race.other.end() == "done applied"
     assert race.posts("red") == 1
