@@ -30,10 +30,14 @@ var/static/staticfiles.json: .venv/base.stamp $(shell find static runsadmin/stat
 test: check
 	@echo; echo "== The tests, on SQLite, the browser's among them"
 	python -m tests.chromium
-	pytest -n 2
-	@echo; echo "== The tests again, on PostgreSQL: all but those of the browser and of the sandbox, which use no database"
-	python -m tests.postgres pytest -n 2 $(filter-out tests/browser/ tests/sandbox/ tests/__pycache__/, \
-		$(wildcard tests/*/ tests/test_*.py))
+	pytest -n 3
+	@echo; echo "== The tests again, on PostgreSQL: those that a database has a say in"
+	python -m tests.postgres pytest -n 3 $(filter-out $(NO_DATABASE), $(wildcard tests/*/test_*.py tests/test_*.py))
+
+# Most tests wait more than they compute, so that there may be more of them than cores. Not asked of PostgreSQL again:
+# the browser, what needs no database, and three that take long and ask it nothing new.
+NO_DATABASE := tests/browser/% tests/sandbox/% tests/upstream/% tests/test_metadata.py tests/test_setup.py \
+	tests/api/test_schema.py tests/security/test_secrets.py tests/security/test_bodies.py
 
 # As in production: whatever the machine's own settings are.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \
