@@ -147,7 +147,7 @@ def push(edit: Edit, *, person: bool = False, due: bool = False) -> Edit:
         except Exception:
             # Whatever it was: the row tells. Nothing of it is left to chance.
             logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
-            _release(claim)
+            _broke(claim)
             raise
     return _reload(edit)
 
@@ -225,7 +225,7 @@ def _push(claim: _Claim, *, person: bool) -> None:
         status=EditStatus.SENDING, claimed_until__gte=began + dt.timedelta(seconds=_timeout(edit))
     ).update(before=now.metadata, intended=merge.result, sent_at=began)
     if not may_post:
-        return _release(claim)
+        return _give_back(claim.row)
     _step(claim.edit, "intended")
     _post(claim, merge.result, looked)
 
@@ -378,14 +378,27 @@ def _lost(claim: _Claim, error: OutcomeUnknown) -> None:
     )
 
 
-def _release(claim: _Claim) -> None:
-    """Gives a claim back after an error of our own: what may have been sent is unknown, the rest is pending."""
-    _give_back(claim.row)
+def _broke(claim: _Claim) -> None:
+    """Gives a claim back after an error of our own, which counts as an attempt: it must not come back for ever."""
+    attempts = claim.edit.attempts + 1
+    claim.row.update(attempts=attempts)
+    if attempts >= conf.max_attempts():
+        unsent = claim.row.filter(intended__isnull=True)
+        unsent.change_to(
+            EditStatus.FAILED,
+            detail=f"Tried {attempts} times. It ended in an error of our own, which the log tells.",
+            finished_at=clock.now(),
+            claim_token=None,
+            claimed_until=None,
+            next_attempt_at=None,
+            waiting="",
+        )
+    _give_back(claim.row, dt.timedelta(seconds=_backoff(attempts)))
 
 
-def _give_back(rows: QuerySet[Edit]) -> None:
-    now = clock.now()
-    free = {"claim_token": None, "claimed_until": None, "next_attempt_at": now + dt.timedelta(seconds=FIRST_RECONCILE)}
+def _give_back(rows: QuerySet[Edit], pause: dt.timedelta = dt.timedelta(seconds=FIRST_RECONCILE)) -> None:
+    """Frees claims that brought no outcome: what may have been sent is unknown, the rest is pending."""
+    free = {"claim_token": None, "claimed_until": None, "next_attempt_at": clock.now() + pause}
     sending = rows.filter(status=EditStatus.SENDING)
     sending.filter(intended__isnull=True).update(status=EditStatus.PENDING, **free)
     sending.filter(intended__isnull=False).update(
@@ -438,7 +451,7 @@ def reconcile(edit: Edit) -> Edit:
                 _reconcile(claim)
             except Exception:
                 logger.exception("Reconciling edit %s ended in an error of our own.", edit.pk)
-                _release(claim)
+                _broke(claim)
                 raise
     return _reload(edit)
 

@@ -301,6 +301,31 @@ def test_an_edit_that_cannot_be_sent_fails_after_the_configured_attempts_and_a_p
     assert edit.status == Edit.Status.APPLIED
 
 
+def test_an_error_of_our_own_counts_as_an_attempt_and_comes_to_an_end(
+    sandbox: Sandbox,
+    mirrored: MakeRun,
+    alice: User,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(**_: object) -> None:
+        raise ZeroDivisionError
+
+    settings.RUNSADMIN_MAX_ATTEMPTS = 2
+    edit = record(mirrored(), alice)
+    monkeypatch.setattr(edits, "merge3", breaks)
+    with pytest.raises(ZeroDivisionError):
+        edits.push(edit)
+    edit.refresh_from_db()
+    assert (edit.status, edit.attempts, edit.claim_token) == (Edit.Status.PENDING, 1, None)
+    make_due(edit)
+    assert settle() == 1
+    edit.refresh_from_db()
+    assert (edit.status, edit.attempts) == (Edit.Status.FAILED, 2)
+    assert "an error of our own" in edit.detail
+    assert sandbox.posts() == []
+
+
 def test_a_429_waits_as_long_as_the_server_says_and_slows_the_connection(
     sandbox: Sandbox, mirrored: MakeRun, alice: User
 ) -> None:
