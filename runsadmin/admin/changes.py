@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runsadmin.models import Edit, EditStatus
+from runsadmin.services import edits
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,5 @@ class PutBack:
 
 def undoing(edit: Edit) -> list[PutBack]:
     """What undoing an edit would do, as far as the mirror knows. The service decides when it is done."""
-    before, after, now = edit.before or {}, edit.after or {}, edit.run.metadata
-    return [
-        PutBack(key, now.get(key), before.get(key), is_left=now.get(key) != after.get(key))
-        for key in sorted(edit.patch.keys)
-        if before.get(key) != after.get(key)
-    ]
+    way_back, before, now = edits.undoing(edit), edit.before or {}, edit.run.metadata
+    return [PutBack(key, now.get(key), before.get(key), key in way_back.left) for key in sorted(way_back.whole.keys)]

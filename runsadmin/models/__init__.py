@@ -1,3 +1,4 @@
+from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, Selection
 from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
@@ -8,6 +9,8 @@ from runsadmin.models.thread import Thread
 from runsadmin.models.worker import Schedule, Worker
 
 __all__ = [
+    "BulkEdit",
+    "BulkEditStatus",
     "ConnectionState",
     "Edit",
     "EditStatus",
@@ -17,6 +20,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "Schedule",
+    "Selection",
     "Sync",
     "SyncError",
     "SyncStatus",

@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from runsadmin.models.bulk_edit import BulkEdit
 from runsadmin.models.fields import MetadataField, MetadataPatchField
 from runsadmin.models.run import Run
 
@@ -44,6 +45,7 @@ CHANGES: dict[EditStatus, dict[EditStatus, str]] = {
         S.FAILED: "nothing was sent, and it was tried as often as it may be",
     },
     S.UNKNOWN: {
+        S.UNKNOWN: "a look could not tell yet",
         S.APPLIED: "a look found all of it there",
         S.DIFFERS: "a late answer showed something else",
         S.CONFLICT: "a look found neither what was there before nor what we intended",
@@ -65,11 +67,15 @@ UNSETTLED = (S.PENDING, S.SENDING, S.UNKNOWN)
 ENDED = (S.APPLIED, S.DIFFERS, S.CONFLICT, S.REJECTED, S.FAILED, S.SKIPPED, S.CANCELLED)
 
 
+def sources(status: EditStatus) -> list[str]:
+    """From where an edit may legally change to `status`."""
+    return [source.value for source, targets in CHANGES.items() if status in targets]
+
+
 class EditQuerySet(models.QuerySet["Edit"]):
     def change_to(self, status: EditStatus, **values: object) -> int:
         """Moves those of these edits that may legally change to `status`. Returns how many did: look at it."""
-        sources = [source for source, targets in CHANGES.items() if status in targets]
-        return self.filter(status__in=sources).update(status=status, **values)
+        return self.filter(status__in=sources(status)).update(status=status, **values)
 
 
 class Edit(models.Model):
@@ -95,7 +101,21 @@ class Edit(models.Model):
         ACTIVE_RUN = "active_run", "The run to end"
         HELD = "held", "The connection"
 
+    class Finding(models.TextChoices):
+        """What a plan found for a run. Everything but a change is left out, and told."""
+
+        CHANGE = "change", "Change"
+        NOTHING = "nothing", "Nothing to do"
+        TOO_MANY_PAIRS = "too_many_pairs", "Over 16 pairs"
+        TOO_LONG = "too_long", "Too long"
+        TAKEN = "taken", "The new name is taken"
+        ACTIVE = "active", "Active"
+        NOT_ALLOWED = "not_allowed", "Not allowed"
+        CHANGED_SINCE = "changed_since", "Changed since"
+
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="edits")
+    bulk_edit = models.ForeignKey(BulkEdit, on_delete=models.PROTECT, null=True, db_index=False, related_name="edits")
+    finding = models.CharField(max_length=16, choices=Finding.choices, blank=True)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     door = models.CharField(max_length=16, choices=Door.choices)
     reason = models.CharField(max_length=500, blank=True)
@@ -152,7 +172,12 @@ class Edit(models.Model):
             models.Index(fields=["run", "-id"], name="edit_by_run"),
             models.Index(fields=["actor", "-id"], name="edit_by_actor"),
             models.Index(fields=["status", "-id"], name="edit_by_status"),
-            models.Index(fields=["next_attempt_at", "id"], condition=Q(status__in=UNSETTLED), name="edit_unsettled"),
+            models.Index(fields=["bulk_edit", "id"], name="edit_by_bulk_edit"),
+            models.Index(fields=["bulk_edit", "status", "id"], name="edit_by_bulk_status"),
+            models.Index(fields=["bulk_edit", "finding", "id"], name="edit_by_bulk_finding"),
+            # Not partial: SQLite uses a partial index only where the query spells its condition out.
+            models.Index(fields=["bulk_edit", "next_attempt_at", "id"], name="edit_due"),
+            models.Index(fields=["claimed_until"], name="edit_claimed"),
         ]
 
     def __str__(self) -> str:

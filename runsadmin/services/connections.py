@@ -58,17 +58,17 @@ def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
 
     Raises Busy when that is too far away to be waited for: nothing was taken then.
     """
-    connection = conf.connection(alias)
     while True:
-        at = _take_places(connection, places, person=person)
+        at = take_places(alias, places, person=person)
         if (seconds := (at - clock.now()).total_seconds()) > 0:
             time.sleep(seconds)
         if at >= (not_before(alias) or at):  # Nobody was told to slow down in the meantime.
             return
 
 
-def _take_places(connection: conf.Connection, places: int, *, person: bool) -> dt.datetime:
-    now = clock.now()
+def take_places(alias: str, places: int, *, person: bool = False) -> dt.datetime:
+    """Takes neighbouring places for so many requests, and returns when the first may be sent. Raises Busy."""
+    connection, now = conf.connection(alias), clock.now()
     if not connection.requests_per_minute:
         return _soon(max(not_before(connection.alias) or now, now), now)
     state(connection.alias)
@@ -86,6 +86,12 @@ def _take_places(connection: conf.Connection, places: int, *, person: bool) -> d
         row.people_free_at, row.work_free_at = lanes.people, lanes.work
         row.save(update_fields=["people_free_at", "work_free_at"])
     return at
+
+
+def work_per_second(alias: str) -> float | None:
+    """How many requests a second all processes together may make for bulk edits and syncs. None: no limit."""
+    requests_per_minute = conf.connection(alias).requests_per_minute
+    return limiter.work_per_second(requests_per_minute) if requests_per_minute else None
 
 
 def _soon(at: dt.datetime, now: dt.datetime) -> dt.datetime:

@@ -11,6 +11,7 @@ from django.db.models import F
 from runsadmin.errors import NotFound, UpstreamError
 from runsadmin.models import Pair, Run, Thread
 from runsadmin.services import clock, connections, permissions
+from runsadmin.services.clock import Watch
 from runsadmin.upstream.client import Answer
 from runsadmin.upstream.records import RunRecord, indexed_text
 
@@ -36,11 +37,11 @@ class Stored:
     updated: int
 
 
-def see[T](call: Callable[[], Answer[T]]) -> Seen[T]:
+def see[T](call: Callable[[], Answer[T]], watch: Watch | None = None) -> Seen[T]:
     """Makes a call between two looks at the clock: it was asked no earlier and answered no later than they say."""
-    asked_at = clock.now()
+    asked_at = watch.earliest() if watch else clock.now()
     answer = call()
-    return Seen(answer, asked_at, clock.now())
+    return Seen(answer, asked_at, watch.latest() if watch else clock.now())
 
 
 def retrieve(run: Run) -> Answer[RunRecord]:
@@ -56,59 +57,82 @@ def look(run: Run) -> Seen[RunRecord]:
         raise
 
 
+@dataclass(frozen=True)
+class _Sighting:
+    """What one answer says of one run."""
+
+    thread: Thread
+    record: RunRecord
+    asked_at: dt.datetime
+    answered_at: dt.datetime
+
+
 def store_one(run: Run, seen: Seen[RunRecord]) -> Stored:
-    return store(run.thread, [seen.answer.value], asked_at=seen.asked_at, answered_at=seen.answered_at)
+    return store_seen([(run.thread, seen)])
+
+
+def store_seen(seen: Iterable[tuple[Thread, Seen[RunRecord]]]) -> Stored:
+    """Writes what several answers say, each of one run, where it is newer than what is known."""
+    return _store([_Sighting(thread, one.answer.value, one.asked_at, one.answered_at) for thread, one in seen])
 
 
 def store(thread: Thread, records: Sequence[RunRecord], *, asked_at: dt.datetime, answered_at: dt.datetime) -> Stored:
-    """Writes what one answer says of a thread's runs, where it is newer than what is known.
+    """Writes what one answer says of a thread's runs, where it is newer than what is known."""
+    return _store([_Sighting(thread, record, asked_at, answered_at) for record in records])
 
-    An answer replaces a row only if it was asked for after the row's own answer came. Where the two overlap nobody
-    knows their order: the row stays and is marked to be read again. An unchanged run costs no write.
+
+def _store(sightings: Sequence[_Sighting]) -> Stored:
+    """An answer replaces a row only if it was asked for after the row's own answer came.
+
+    Where the two overlap nobody knows their order: the row stays and is marked to be read again. An unchanged run
+    costs no write.
     """
-    by_id = {record.upstream_id: record for record in records}
-    try:
-        with transaction.atomic():
-            return _store(thread, by_id, asked_at, answered_at)
-    except IntegrityError:  # Another process was the first to store one of the new runs: now it is a known one.
-        with transaction.atomic():
-            return _store(thread, by_id, asked_at, answered_at)
+    stored = Stored(0, 0)
+    for alias in {sighting.thread.connection for sighting in sightings}:
+        by_id = {sighting.record.upstream_id: sighting for sighting in sightings if sighting.thread.connection == alias}
+        try:
+            with transaction.atomic():
+                some = _store_on(alias, by_id)
+        except IntegrityError:  # Another process was the first to store one of the new runs: now it is a known one.
+            with transaction.atomic():
+                some = _store_on(alias, by_id)
+        stored = Stored(stored.created + some.created, stored.updated + some.updated)
+    return stored
 
 
-def _store(thread: Thread, records: dict[str, RunRecord], asked_at: dt.datetime, answered_at: dt.datetime) -> Stored:
+def _store_on(alias: str, sightings: dict[str, _Sighting]) -> Stored:
     known = {
         row.upstream_id: row
         for row in Run.objects.select_for_update()
-        .filter(connection=thread.connection, upstream_id__in=records)
+        .filter(connection=alias, upstream_id__in=sightings)
         .order_by("id")
         .only("upstream_id", "digest", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
     }
     # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
-    confirmed_at = Thread.objects.values_list("fully_checked_at", flat=True).get(pk=thread.pk)
+    threads = {sighting.thread.pk for sighting in sightings.values()}
+    confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
     changed: list[Run] = []
     overlapping: list[int] = []
     settled: list[int] = []
     for upstream_id, row in known.items():
-        is_newer = asked_at > row.answered_at
-        if row.digest == records[upstream_id].digest:
+        sighting = sightings[upstream_id]
+        is_newer = sighting.asked_at > row.answered_at
+        confirmed = confirmed_at[sighting.thread.pk]
+        if row.digest == sighting.record.digest:
             if is_newer and (row.refresh_at or row.missing_since):
                 settled.append(row.pk)
-        elif is_newer and (confirmed_at is None or asked_at > confirmed_at):
+        elif is_newer and (confirmed is None or sighting.asked_at > confirmed):
             changed.append(row)
-        elif answered_at >= row.asked_at:
+        elif sighting.answered_at >= row.asked_at:
             overlapping.append(row.pk)
 
-    new = [
-        Run(connection=thread.connection, upstream_id=upstream_id)
-        for upstream_id in records
-        if upstream_id not in known
-    ]
+    new = [Run(connection=alias, upstream_id=upstream_id) for upstream_id in sightings if upstream_id not in known]
     for row in (*new, *changed):
-        record = records[row.upstream_id]
+        sighting = sightings[row.upstream_id]
         for column in COLUMNS:
-            setattr(row, column, getattr(record, column))
-        row.connection, row.thread_id = thread.connection, thread.pk
-        row.asked_at, row.answered_at = asked_at, answered_at
+            setattr(row, column, getattr(sighting.record, column))
+        row.connection, row.thread_id = alias, sighting.thread.pk
+        row.asked_at, row.answered_at = sighting.asked_at, sighting.answered_at
         row.refresh_at = row.missing_since = None
     for row in changed:
         row.version += 1
@@ -117,9 +141,11 @@ def _store(thread: Thread, records: dict[str, RunRecord], asked_at: dt.datetime,
         # An upsert of rows that are locked and there: far quicker than bulk_update's CASE per column.
         Run.objects.bulk_create(changed, update_conflicts=True, unique_fields=["id"], update_fields=WRITTEN)
         Pair.objects.filter(run__in=changed).delete()
-    Pair.objects.bulk_create(pair for row in (*new, *changed) for pair in _pairs(row, records[row.upstream_id]))
+    Pair.objects.bulk_create(
+        pair for row in (*new, *changed) for pair in _pairs(row, sightings[row.upstream_id].record)
+    )
     Run.objects.filter(pk__in=settled).update(refresh_at=None, missing_since=None, version=F("version") + 1)
-    Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=answered_at)
+    Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
     return Stored(len(new), len(changed))
 
 

@@ -23,9 +23,12 @@ def take(
     A person's edit takes whichever lane is free sooner; work keeps to its own.
     """
     people, work = max(lanes.people or now, now), max(lanes.work or now, now)
-    per_second = requests_per_minute / 60
     if person and people <= work:
-        step = dt.timedelta(seconds=places / (per_second * PEOPLE_SHARE))
+        step = dt.timedelta(seconds=places / (requests_per_minute / 60 * PEOPLE_SHARE))
         return people, Lanes(people + step, work)
-    step = dt.timedelta(seconds=places / (per_second * (1 - PEOPLE_SHARE)))
+    step = dt.timedelta(seconds=places / work_per_second(requests_per_minute))
     return work, Lanes(people, work + step)
+
+
+def work_per_second(requests_per_minute: int) -> float:
+    return requests_per_minute / 60 * (1 - PEOPLE_SHARE)

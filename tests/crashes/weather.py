@@ -17,7 +17,7 @@ from typing import Any
 from runsadmin import conf
 from runsadmin.models import Edit
 from runsadmin.models.edit import ENDED
-from runsadmin.services import edits as services
+from runsadmin.services.edits import claims
 from tests.crashes import judge
 from tests.crashes.processes import Worker, free_port
 from tests.crashes.scene import Scene, writing
@@ -151,7 +151,7 @@ class Storm:
 
     @property
     def longest_claim(self) -> float:
-        return 2 * conf.connection("default").timeout + services.CLAIM_SLACK.total_seconds()
+        return 2 * conf.connection("default").timeout + claims.SLACK.total_seconds()
 
     def _kill_worker(self) -> None:
         place = self.random.randrange(len(self.workers))

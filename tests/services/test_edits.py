@@ -14,6 +14,7 @@ from runsadmin.errors import IllegalChange, InvalidMetadata, NotAllowed, Unknown
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, edits, runs
+from runsadmin.services.edits import claims, outcomes, pushing
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 
@@ -313,7 +314,7 @@ def test_an_error_of_our_own_counts_as_an_attempt_and_comes_to_an_end(
 
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     edit = record(mirrored(), alice)
-    monkeypatch.setattr(edits, "merge3", breaks)
+    monkeypatch.setattr(pushing, "merge3", breaks)
     with pytest.raises(ZeroDivisionError):
         edits.push(edit)
     edit.refresh_from_db()
@@ -435,10 +436,12 @@ def test_the_rows_of_a_process_that_died_are_found(sandbox: Sandbox, mirrored: M
 
 def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
-    claim = edits._claim(record(run, alice), due=False)
+    claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
-    edits._push(claim, person=False)
+    outcome = pushing._push(claim, person=False)
+    assert outcome is None  # Its claim is no longer there to commit what is intended.
+    outcomes.keep([outcomes.end(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.SENDING
 
@@ -447,10 +450,10 @@ def test_no_post_starts_when_the_claim_has_less_left_than_the_timeouts(
     sandbox: Sandbox, mirrored: MakeRun, alice: User
 ) -> None:
     run = mirrored(metadata={"team": "blue"})
-    claim = edits._claim(record(run, alice), due=False)
+    claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))
-    edits._push(claim, person=False)
+    assert pushing._push(claim, person=False) is None
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.PENDING
 

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils import timezone
 from tqdm import tqdm
 
 from runsadmin import conf
@@ -14,9 +13,6 @@ from runsadmin.management import pairs
 from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import edits, permissions
-
-# Seconds between two looks at an edit that waits for its turn.
-SHORTEST = 0.1
 
 
 class Command(SpeakingCommand):
@@ -53,7 +49,7 @@ class Command(SpeakingCommand):
             except (InvalidMetadata, InvalidId, IllegalChange, UnknownConnection) as error:
                 self._refuse(run.upstream_id, str(error))
             else:
-                self._tell(run, _settled(edit, time.monotonic() + options["wait"]))
+                self._tell(run, edits.bring_to_an_end(edit, until=time.monotonic() + options["wait"]))
 
     def _find(self, run_id: str, alias: str | None) -> Run | None:
         runs = Run.objects.select_related("thread").filter(upstream_id=run_id)
@@ -83,14 +79,3 @@ class Command(SpeakingCommand):
             detail=edit.detail,
             upstream_request_id=edit.upstream_request_id,
         )
-
-
-def _settled(edit: Edit, until: float) -> Edit:
-    """Pushes until the edit has ended or the time is over: there may be no worker that would."""
-    edit = edits.push(edit, person=True)
-    while not edit.has_ended and (left := until - time.monotonic()) > 0:
-        due = 0.0 if edit.next_attempt_at is None else (edit.next_attempt_at - timezone.now()).total_seconds()
-        time.sleep(min(max(due, SHORTEST), left))
-        is_lost = edit.status == EditStatus.UNKNOWN
-        edit = edits.reconcile(edit) if is_lost else edits.push(edit, person=True, due=True)
-    return edit

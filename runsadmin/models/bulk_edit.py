@@ -1,0 +1,148 @@
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+
+class BulkEditStatus(models.TextChoices):
+    PLANNING = "planning", "Planning"
+    PLANNED = "planned", "Planned"
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    COMPLETED = "completed", "Completed"
+    CANCELLED = "cancelled", "Cancelled"
+    FAILED = "failed", "Failed"
+    EXPIRED = "expired", "Expired"
+
+
+S = BulkEditStatus
+
+# Every legal change of a bulk edit's status, and why it happens.
+CHANGES: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
+    S.PLANNING: {
+        S.PLANNED: "every selected run is an edit of the plan",
+        S.FAILED: "planning broke",
+        S.CANCELLED: "somebody gave it up",
+    },
+    S.PLANNED: {
+        S.QUEUED: "somebody applied the plan",
+        S.EXPIRED: "nobody applied it in time",
+        S.CANCELLED: "somebody gave it up",
+    },
+    S.QUEUED: {
+        S.RUNNING: "a worker took up the first of its edits",
+        S.PAUSED: "somebody stopped it",
+        S.COMPLETED: "every edit has ended",
+        S.CANCELLED: "somebody ended it",
+    },
+    S.RUNNING: {
+        S.PAUSED: "somebody stopped it, or its canary has ended",
+        S.COMPLETED: "every edit has ended",
+        S.CANCELLED: "somebody ended it",
+    },
+    S.PAUSED: {
+        S.QUEUED: "somebody has it go on",
+        S.CANCELLED: "somebody ended it",
+    },
+    S.COMPLETED: {S.QUEUED: "somebody has the failed edits tried again"},
+    S.CANCELLED: {},
+    S.FAILED: {},
+    S.EXPIRED: {},
+}
+
+# Its pending edits may be sent.
+GOING_ON = (S.QUEUED, S.RUNNING)
+ENDED = (S.COMPLETED, S.CANCELLED, S.FAILED, S.EXPIRED)
+
+
+class BulkEditQuerySet(models.QuerySet["BulkEdit"]):
+    def change_to(self, status: BulkEditStatus, **values: object) -> int:
+        """Moves those that may legally change to `status`. Returns how many did: look at it."""
+        sources = [source for source, targets in CHANGES.items() if status in targets]
+        return self.filter(status__in=sources).update(status=status, **values)
+
+
+class BulkEdit(models.Model):
+    """One change to the metadata of many runs: planned as one edit for each, shown, then applied.
+
+    The runs were chosen once and are frozen. Applying touches the edits of the plan and nothing else.
+    """
+
+    Status = BulkEditStatus
+
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    applied_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    reason = models.CharField(max_length=500)
+    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
+
+    connection = models.CharField(max_length=64, help_text="All of its runs are of this one.")
+    query = models.TextField(blank=True, help_text="The search that chose the runs. Empty: they were named.")
+    selected = models.PositiveIntegerField(default=0, help_text="How many runs were chosen.")
+    not_selected = models.JSONField(default=list, help_text="The ids that were named and could not be chosen, and why.")
+    set = models.JSONField(default=dict, help_text="Keys, and templates of their values.")
+    remove = models.JSONField(default=list, help_text="Keys.")
+    rename = models.JSONField(default=dict, help_text="Keys, and what they are to be called.")
+    undoes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="undone_by")
+
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.PLANNING)
+    detail = models.TextField(blank=True, help_text="The last thing that happened, in words.")
+    planned = models.PositiveIntegerField(default=0, help_text="How many of the chosen runs the plan has reached.")
+    wait_for_active = models.DurationField(
+        null=True, help_text="How long active runs are waited for, from applying on. Empty: they are left out."
+    )
+    active_until = models.DateTimeField(null=True)
+    canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses by itself.")
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    planned_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True, help_text="Until when the plan may be applied.")
+    applied_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    # Where the pace is counted from: it was applied or resumed at this time, with so many edits ended.
+    going_since = models.DateTimeField(null=True)
+    ended_before = models.PositiveIntegerField(default=0)
+
+    # Of the process that plans it.
+    claim_token = models.UUIDField(null=True)
+    claimed_until = models.DateTimeField(null=True)
+
+    objects = BulkEditQuerySet.as_manager()
+
+    class Meta:
+        permissions = [("apply_bulkedit", "Can apply bulk edit")]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=BulkEditStatus.values), name="bulk_edit_status_is_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=ENDED, finished_at__isnull=False)
+                | Q(~Q(status__in=ENDED), finished_at__isnull=True),
+                name="bulk_edit_ended_has_a_time",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["status", "-id"], name="bulk_edit_by_status"),
+            models.Index(fields=["actor", "-id"], name="bulk_edit_by_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"bulk edit {self.pk}"
+
+    @property
+    def is_going_on(self) -> bool:
+        return self.status in GOING_ON
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+
+class Selection(models.Model):
+    """The keys of the chosen runs, frozen, in the order in which they are planned. Deleted when the plan is made.
+
+    `runs` holds them as 64-bit integers, eight bytes each.
+    """
+
+    bulk_edit = models.OneToOneField(BulkEdit, on_delete=models.CASCADE, primary_key=True)
+    runs = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"the runs of {self.bulk_edit}"

@@ -1,0 +1,31 @@
+"""Edits: recorded, pushed, reconciled, retried, taken back, undone.
+
+An edit is a row before it is a request. No transaction is open while the network is waited for, and every change of
+an edit's status is a conditional UPDATE that needs the claim's token: whoever lost the claim changes nothing.
+
+`recording` writes the intent down. `claims` gives one process the right to bring it on. `pushing` looks, merges and
+sends; `reconciling` finds out what became of a write whose answer was lost; each ends in one of the `outcomes`.
+`many` does both for many edits at once, and `settling` for all whose time has come. `decisions` is what people do with
+an edit afterwards.
+"""
+
+from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, undo, undoing
+from runsadmin.services.edits.pushing import push, push_within
+from runsadmin.services.edits.reconciling import reconcile
+from runsadmin.services.edits.recording import record
+from runsadmin.services.edits.settling import bring_to_an_end, settle
+
+__all__ = [
+    "bring_to_an_end",
+    "cancel",
+    "conflicts",
+    "push",
+    "push_within",
+    "reconcile",
+    "record",
+    "resolve",
+    "retry",
+    "settle",
+    "undo",
+    "undoing",
+]

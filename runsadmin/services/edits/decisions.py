@@ -1,0 +1,138 @@
+"""What people do with an edit afterwards: retry it, take it back, undo it, settle its conflict."""
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from runsadmin.errors import IllegalChange
+from runsadmin.metadata import Conflict, Metadata, MetadataPatch, merge3
+from runsadmin.models import Edit, EditStatus
+from runsadmin.services import clock, permissions
+from runsadmin.services.edits.claims import reload
+from runsadmin.services.edits.recording import record
+
+
+def retry(*, edit: Edit, actor: User) -> Edit:
+    """Has a failed edit tried again. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    moved = Edit.objects.filter(pk=edit.pk, status=EditStatus.FAILED).change_to(
+        EditStatus.PENDING,
+        detail=f"{actor.get_username()} has it tried again.",
+        attempts=0,
+        next_attempt_at=clock.now(),
+        finished_at=None,
+        before=None,
+        intended=None,
+        sent_at=None,
+    )
+    return _moved(edit, moved, "Only a failed edit can be tried again")
+
+
+def cancel(*, edit: Edit, actor: User) -> Edit:
+    """Takes an edit back that was not sent yet. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    moved = Edit.objects.filter(pk=edit.pk).change_to(
+        EditStatus.CANCELLED,
+        detail=f"{actor.get_username()} took it back before it was sent.",
+        finished_at=clock.now(),
+        next_attempt_at=None,
+        waiting="",
+    )
+    return _moved(edit, moved, "Only an edit that was not sent yet can be taken back")
+
+
+def _moved(edit: Edit, moved: int, otherwise: str) -> Edit:
+    edit = reload(edit)
+    if not moved:
+        raise IllegalChange(f"{otherwise}; this one is {edit.get_status_display().lower()}.")
+    return edit
+
+
+def undo(*, edit: Edit, actor: User, door: Edit.Door = Edit.Door.UNDO, reason: str = "", request_id: str = "") -> Edit:
+    """Records the edit that puts back, key by key, what this one changed.
+
+    A key that was changed since is left as it is, and told. With nothing left to put back the new edit is skipped.
+    Raises NotAllowed, IllegalChange, and what `record` raises.
+    """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    edit = reload(edit)
+    if not edit.may_be_undone or edit.before is None or edit.after is None:
+        raise IllegalChange(
+            f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
+        )
+    way_back = undoing(edit)
+    patch, detail = way_back.patch, way_back.detail
+    with transaction.atomic():
+        if patch:
+            new = record(
+                run=edit.run, patch=patch, actor=actor, door=door, base=edit.after,
+                reason=reason, request_id=request_id, undoes=edit,
+            )  # fmt: skip
+            Edit.objects.filter(pk=new.pk).update(detail=detail)
+        else:
+            new = Edit.objects.create(
+                run=edit.run, patch=way_back.whole, actor=actor, door=door, base=edit.after, reason=reason,
+                request_id=request_id, undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(),
+                detail=detail or "There is nothing to undo.",
+            )  # fmt: skip
+    return reload(new)
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How to undo an edit: `patch` without the keys that were changed since, which are `left`."""
+
+    whole: MetadataPatch
+    left: frozenset[str]
+
+    @property
+    def patch(self) -> MetadataPatch:
+        return self.whole.only(self.whole.keys - self.left)
+
+    @property
+    def detail(self) -> str:
+        left = ", ".join(sorted(self.left))
+        return f"Left as they are, since they were changed after the edit: {left}." if left else ""
+
+
+def undoing(edit: Edit) -> WayBack:
+    """What undoing an edit would do, as far as the mirror knows. The edit was applied, or differs."""
+    assert edit.before is not None
+    assert edit.after is not None
+    whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
+    now, after = edit.run.metadata, edit.after
+    return WayBack(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
+
+
+def conflicts(edit: Edit) -> tuple[Conflict, ...]:
+    """What was in conflict, per key: base, theirs and ours. Empty for an edit that is not in conflict."""
+    if edit.status != EditStatus.CONFLICT:
+        return ()
+    base, theirs = _conflicting(edit)
+    return merge3(base=base, theirs=theirs, patch=edit.patch).conflicts
+
+
+def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
+    """The maps that a conflict is between: what we started from, and what somebody else made of it."""
+    if edit.after is not None:  # Found after a lost answer: our own look before the POST is the base.
+        return edit.before or Metadata(), edit.after
+    return edit.base or Metadata(), edit.before or Metadata()
+
+
+def resolve(
+    *, edit: Edit, patch: MetadataPatch, actor: User, door: Edit.Door, reason: str = "", request_id: str = ""
+) -> Edit:
+    """Records a new edit that settles a conflict, by somebody who saw theirs.
+
+    Raises IllegalChange, and what `record` raises.
+    """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    edit = reload(edit)
+    if edit.status != EditStatus.CONFLICT:
+        raise IllegalChange(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")
+    _, theirs = _conflicting(edit)
+    return record(
+        run=edit.run, patch=patch, actor=actor, door=door, base=theirs,
+        reason=reason or edit.reason, request_id=request_id, resolves=edit,
+    )  # fmt: skip

@@ -1,0 +1,434 @@
+"""Many edits of one connection at once: one thread keeps the books, a pool of threads calls upstream.
+
+The books are kept in blocks. Each turn stores the outcomes that came, commits what the looks led to, and takes up new
+edits, all in a few statements; in the meantime the pool never runs dry. One call upstream is one job of the pool, and
+no job knows the database.
+"""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import partial
+from itertools import count, groupby
+from queue import Empty, PriorityQueue, SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Self
+
+from django.db import DatabaseError
+
+from runsadmin import conf
+from runsadmin.errors import Busy, Held, NotFound, Rejected, UpstreamError
+from runsadmin.models import BulkEdit, Edit
+from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.services import clock, connections, permissions, runs
+from runsadmin.services.clock import Watch
+from runsadmin.services.edits import claims, outcomes, pushing, reconciling
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.edits.pushing import Intent
+from runsadmin.services.runs import Seen
+from runsadmin.upstream.client import Answer
+from runsadmin.upstream.records import RunRecord
+
+logger = logging.getLogger("runsadmin.services.edits")
+
+# How long the books wait for more outcomes before they store those that came, in seconds.
+TURN = 0.05
+# How far ahead edits are taken up, in seconds of work: longer, and the looks grow too old.
+AHEAD = 0.4
+MOST_IN_HAND = 500
+# How long a share waits for a server that wants to be left alone, rather than end, in seconds.
+LONGEST_REST = 5.0
+# How often the switches are looked at: holds, pauses, cancels, the server's wish for fewer calls.
+SWITCHES = 0.5
+
+
+def bring_on(alias: str, *, until: float, stopping: Event | None = None) -> int:
+    """Pushes and reconciles what is due on a connection, until nothing is or `time.monotonic()` reaches `until`.
+
+    Returns how many edits it took up.
+    """
+
+    def may_go_on() -> bool:
+        return time.monotonic() < until and not (stopping is not None and stopping.is_set())
+
+    with _Pool(conf.connection(alias).concurrency) as pool:
+        books = _Books(alias, pool)
+        books.keep(may_go_on)
+    return books.taken_up
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A job: one call that looks at the runs of these claims, all of one thread."""
+
+    claims: list[Claim]
+    after: str = ""
+
+    @property
+    def is_lone(self) -> bool:
+        return len(self.claims) == 1
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What a look brought: the runs that it found, by their upstream ids, or an error."""
+
+    look: _Look
+    found: dict[str, Seen[RunRecord]]
+    at: float  # In time.monotonic().
+    last: str = ""
+    error: UpstreamError | None = None
+
+
+@dataclass(frozen=True)
+class _Posted:
+    intent: Intent
+    answer: Seen[RunRecord] | UpstreamError
+    gap: dt.timedelta
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """An error of our own."""
+
+    claims: list[Claim]
+    error: Exception
+
+
+type _Result = _Looked | _Posted | Outcome | _Broken
+
+
+class _Books:
+    def __init__(self, alias: str, pool: "_Pool") -> None:
+        self.alias = alias
+        self.pool = pool
+        self.brakes = _Brakes(alias)
+        self.pace = _Pace()
+        self.watch = Watch()
+        self.done: SimpleQueue[_Result] = SimpleQueue()
+        self.in_hand: set[int] = set()
+        self.taken_up = 0
+        self.per_second = 0.0
+        self.idle_until = 0.0
+
+    def keep(self, may_go_on: Callable[[], bool]) -> None:
+        while True:
+            self.brakes.look()
+            goes_on = may_go_on() and not self.brakes.shut
+            if goes_on and not self.brakes.seconds:
+                self._take_up()
+            if self.in_hand:
+                self._turn()
+            elif goes_on and 0 < self.brakes.seconds <= LONGEST_REST:
+                time.sleep(min(self.brakes.seconds, SWITCHES))
+            else:
+                return
+
+    # --- Taking up
+
+    def _take_up(self) -> None:
+        most = self._most_in_hand()
+        room = most - len(self.in_hand)
+        if room < max(1, most // 4) or time.monotonic() < self.idle_until:  # In blocks, not one by one.
+            return
+        self.watch = Watch()
+        taken = claims.claim_due(self.alias, room)
+        if not taken:
+            self.idle_until = time.monotonic() + SWITCHES
+        self.taken_up += len(taken)
+        self.in_hand.update(claim.edit.pk for claim in taken)
+        for claim in taken:
+            claim.step("reconciling" if claim.is_unknown else "claimed")
+        actors = {claim.edit.actor_id: claim.edit.actor for claim in taken}
+        allowed = {pk for pk, actor in actors.items() if permissions.may(actor, permissions.Action.EDIT_METADATA)}
+        # Only sending needs the right: what may have been sent is looked after in any case.
+        barred = [claim for claim in taken if claim.edit.actor_id not in allowed and not claim.is_unknown]
+        self._store([pushing.refuse(claim) for claim in barred])
+        others = sorted((claim for claim in taken if claim.edit.pk in self.in_hand), key=_as_upstream_lists)
+        for _, of_thread in groupby(others, key=lambda claim: claim.edit.run.thread_id):
+            self._begin(_Look(list(of_thread)))
+
+    def _most_in_hand(self) -> int:
+        if (allowed := connections.work_per_second(self.alias)) is not None:
+            return max(1, min(MOST_IN_HAND, int(allowed * AHEAD)))
+        return max(2 * conf.connection(self.alias).concurrency, min(MOST_IN_HAND, int(self.per_second * AHEAD)))
+
+    def _begin(self, look: _Look) -> None:
+        """Takes the places of a look and of the writes that follow it."""
+        if per_second := connections.work_per_second(self.alias):
+            try:
+                at = connections.take_places(self.alias, 1 + len(look.claims))
+            except Busy as error:
+                self._store([_of_failed_look(error, claim) for claim in look.claims])
+                return
+            self.pace.goes_on(after=(at - self.watch.latest()).total_seconds(), per_second=per_second)
+        self.pool.submit(Urgency.LOOK, self._job(look.claims, partial(self._look, look)))
+
+    # --- One turn of the books
+
+    def _turn(self) -> None:
+        began = time.monotonic()
+        results = self._results(began)
+        judged: list[Outcome | Intent] = []
+        for result in results:
+            match result:
+                case _Posted():
+                    if isinstance(result.answer, UpstreamError):
+                        connections.judge(self.alias, result.answer)
+                    judged += self._each([result.intent.claim], partial(_of_post, result))
+                case Outcome():
+                    judged.append(result)
+                case _Looked():
+                    judged += self._judge(result)
+                case _Broken(broken, error):
+                    self._give_up(broken, error)
+        self._store([step for step in judged if isinstance(step, Outcome)])
+        self._send([step for step in judged if isinstance(step, Intent)])
+        pace = sum(isinstance(result, _Posted) for result in results) / (time.monotonic() - began)
+        self.per_second += (pace - self.per_second) / 4
+
+    def _results(self, began: float) -> list[_Result]:
+        """Those that come within a turn; the first is waited for longer."""
+        results: list[_Result] = []
+        with suppress(Empty):
+            results.append(self.done.get(timeout=SWITCHES))
+            while len(results) < len(self.in_hand):
+                results.append(self.done.get(timeout=max(0.0, began + TURN - time.monotonic())))
+        return results
+
+    def _judge(self, looked: _Looked) -> list[Outcome | Intent]:
+        look = looked.look
+        if looked.error is not None:
+            connections.judge(self.alias, looked.error)
+            return self._each(look.claims, partial(_of_failed_look, looked.error))
+        served = [claim for claim in look.claims if claim.edit.run.upstream_id in looked.found]
+        unserved = [claim for claim in look.claims if claim.edit.run.upstream_id not in looked.found]
+        if len(served) > 1 and looked.last and unserved:  # The list was worth it: on with its next page.
+            self._begin(_Look(unserved, after=looked.last))
+        else:
+            for claim in unserved:
+                self._begin(_Look([claim]))
+        return self._each(served, partial(_of_look, looked))
+
+    def _each[T](self, of: list[Claim], judge: Callable[[Claim], T]) -> list[T]:
+        """An error of our own in one of them leaves the others alone."""
+        judged: list[T] = []
+        for claim in of:
+            try:
+                judged.append(judge(claim))
+            except DatabaseError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is told, and counted.
+                self._give_up([claim], error)
+        return judged
+
+    def _store(self, ended: list[Outcome]) -> None:
+        if ended:
+            outcomes.keep(ended)
+            self.in_hand.difference_update(outcome.claim.edit.pk for outcome in ended)
+
+    def _send(self, intents: list[Intent]) -> None:
+        if not intents:
+            return
+        ready = {intent.claim.edit.pk for intent in pushing.intend(intents)}
+        late = [intent.claim for intent in intents if intent.claim.edit.pk not in ready]
+        claims.give_back(claims.of(late))
+        self.in_hand.difference_update(claim.edit.pk for claim in late)
+        for intent in intents:
+            if intent.claim.edit.pk in ready:
+                self.pool.submit(Urgency.POST, self._job([intent.claim], partial(self._post, intent)))
+
+    def _give_up(self, broken: list[Claim], error: Exception) -> None:
+        logger.error("An error of our own: %s", [claim.edit.pk for claim in broken], exc_info=error)
+        for claim in broken:
+            outcomes.broken(claim)
+            self.in_hand.discard(claim.edit.pk)
+
+    # --- The jobs, in the threads of the pool
+
+    def _job(self, of: list[Claim], work: Callable[[], _Result]) -> Callable[[], None]:
+        def job() -> None:
+            try:
+                self.done.put(work())
+            except Exception as error:  # noqa: BLE001 - told by the thread that keeps the books.
+                self.done.put(_Broken(of, error))
+
+        return job
+
+    def _look(self, look: _Look) -> _Looked:
+        # A lone look waits for the place of its write, too, which then follows at once.
+        self.pace.wait(2 if look.is_lone else 1)
+        try:
+            if look.is_lone:
+                return self._look_at(look)
+            return self._look_at_list(look)
+        except UpstreamError as error:
+            if isinstance(error, NotFound | Rejected) and not look.is_lone:
+                return _Looked(look, {}, time.monotonic())  # Each is asked for by itself: then its own answer tells.
+            self.brakes.told(error)
+            return _Looked(look, {}, time.monotonic(), error=error)
+
+    def _look_at(self, look: _Look) -> _Looked:
+        (claim,) = look.claims
+        with claim.tracing():
+            seen = runs.see(lambda: runs.retrieve(claim.edit.run), self.watch)
+        return _Looked(look, {claim.edit.run.upstream_id: seen}, time.monotonic())
+
+    def _look_at_list(self, look: _Look) -> _Looked:
+        thread_id = look.claims[0].edit.run.thread.upstream_id
+        client = connections.client(self.alias)
+        seen = runs.see(lambda: client.list_runs(thread_id, after=look.after), self.watch)
+        at, answer, page = time.monotonic(), seen.answer, seen.answer.value
+        wanted = {claim.edit.run.upstream_id for claim in look.claims}
+        found = {
+            record.upstream_id: Seen(
+                Answer(record, answer.http_status, answer.request_id), seen.asked_at, seen.answered_at
+            )
+            for record in page.records
+            if record.upstream_id in wanted
+        }
+        return _Looked(look, found, at, last=page.ids[-1] if page.ids else "")
+
+    def _post(self, intent: Intent) -> _Posted | Outcome:
+        if not intent.has_place:
+            self.pace.wait(1)
+        if stopped := self.brakes.stop(intent.claim) or pushing.too_old(intent):
+            return stopped
+        gap = pushing.gap(intent)
+        with intent.claim.tracing():
+            answer = pushing.post(intent, self.watch)
+        if isinstance(answer, UpstreamError):
+            self.brakes.told(answer)
+        return _Posted(intent, answer, gap)
+
+
+def _of_look(looked: _Looked, claim: Claim) -> Outcome | Intent:
+    seen = looked.found[claim.edit.run.upstream_id]
+    if claim.is_unknown:
+        return reconciling.judge(claim, seen)
+    claim.step("looked")
+    step = pushing.decide(claim, seen, looked=looked.at)
+    return step if isinstance(step, Outcome) else replace(step, has_place=looked.look.is_lone)
+
+
+def _of_failed_look(error: UpstreamError, claim: Claim) -> Outcome:
+    return (reconciling.look_failed if claim.is_unknown else pushing.look_failed)(claim, error)
+
+
+def _of_post(posted: _Posted, claim: Claim) -> Outcome:
+    return pushing.judge(posted.intent, posted.answer, posted.gap)
+
+
+def _as_upstream_lists(claim: Claim) -> tuple[int, float, int]:
+    """By thread, newest first."""
+    run = claim.edit.run
+    return (run.thread_id, -run.created_at.timestamp(), -run.pk)
+
+
+class _Brakes:
+    """What keeps edits that were taken up from being sent: a hold, a pause, a server that wants fewer calls."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.shut = ""
+        self._rests_until = 0.0
+        self._going_on: set[int | None] = {None}
+        self._looked = -SWITCHES
+
+    @property
+    def seconds(self) -> float:
+        """How long the server is to be left alone."""
+        return max(0.0, self._rests_until - time.monotonic())
+
+    def look(self) -> None:
+        """Reads the switches again, if it is time."""
+        if time.monotonic() - self._looked < SWITCHES:
+            return
+        going_on = BulkEdit.objects.filter(connection=self.alias, status__in=GOING_ON)
+        self._going_on = {None, *going_on.values_list("pk", flat=True)}
+        self.shut = "The connection is held." if connections.is_held(self.alias) else ""
+        if not_before := connections.not_before(self.alias):
+            self._rest((not_before - clock.now()).total_seconds())
+        self._looked = time.monotonic()
+
+    def told(self, error: UpstreamError) -> None:
+        """By a job: what one request is told is meant for all, at once."""
+        if error.slow_down:
+            self._rest(1.0 if error.retry_after is None else error.retry_after)
+        if isinstance(error, Held):
+            self.shut = "The credentials are refused."
+
+    def _rest(self, seconds: float) -> None:
+        self._rests_until = max(self._rests_until, time.monotonic() + seconds)
+
+    def stop(self, claim: Claim) -> Outcome | None:
+        """What becomes of an edit that cannot be sent now. None: it can."""
+        if self.shut:
+            return outcomes.hold(claim, self.shut)
+        if seconds := self.seconds:
+            rest = dt.timedelta(seconds=seconds)
+            return outcomes.wait(claim, Edit.Waiting.RETRY, "The server wants fewer calls.", rest)
+        if claim.edit.bulk_edit_id not in self._going_on:
+            return outcomes.wait(claim, Edit.Waiting.TURN, "The bulk edit was stopped.", dt.timedelta())
+        return None
+
+
+class _Pace:
+    """Spaces the calls of one process, so that a block of places is used one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._next = 0.0
+        self._step = 0.0
+
+    def goes_on(self, *, after: float, per_second: float) -> None:
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + after)
+            self._step = 1 / per_second
+
+    def wait(self, places: int) -> None:
+        if not self._step:
+            return
+        with self._lock:
+            at = max(self._next, time.monotonic())
+            self._next = at + places * self._step
+        time.sleep(max(0.0, at - time.monotonic()))
+
+
+class Urgency(IntEnum):
+    """What threads take first: a look that waits behind a hundred writes would leave them idle afterwards."""
+
+    END = 0
+    LOOK = 1
+    POST = 2
+
+
+class _Pool:
+    def __init__(self, size: int) -> None:
+        self._jobs: PriorityQueue[tuple[Urgency, int, Callable[[], None] | None]] = PriorityQueue()
+        self._numbers = count()
+        self._threads = [Thread(target=self._work, name=f"upstream-{number}") for number in range(size)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What is queued is left; what is under way is waited for."""
+        for _thread in self._threads:
+            self._jobs.put((Urgency.END, next(self._numbers), None))
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, urgency: Urgency, job: Callable[[], None]) -> None:
+        self._jobs.put((urgency, next(self._numbers), job))
+
+    def _work(self) -> None:
+        while job := self._jobs.get()[2]:
+            job()

@@ -1,0 +1,171 @@
+"""What becomes of an edit, as values, and how they are kept: together with the Run that told it, if we still may."""
+
+import datetime as dt
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.db import transaction
+
+from runsadmin import conf
+from runsadmin.errors import NotFound, OutcomeUnknown, UpstreamError
+from runsadmin.models import Edit, EditStatus
+from runsadmin.models.edit import ENDED, sources
+from runsadmin.services import clock, connections, runs
+from runsadmin.services.edits.claims import Claim, give_back, write
+from runsadmin.services.runs import Seen
+from runsadmin.upstream.records import RunRecord
+
+logger = logging.getLogger("runsadmin.services.edits")
+
+FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
+# How often a locked run or a held connection is looked at again.
+WAIT_FOR_RUN = dt.timedelta(seconds=5)
+WAIT_FOR_CONNECTION = dt.timedelta(seconds=10)
+# The first look after a lost answer, and the longest pause between two.
+FIRST_RECONCILE, LAST_RECONCILE = 1.0, 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the row of a claim is to become. It gives the claim back. `seen` is the Run that told it."""
+
+    claim: Claim
+    status: EditStatus
+    detail: str
+    seen: Seen[RunRecord] | None = None
+    # When the next attempt is due, from now on. None: never, it has ended.
+    pause: dt.timedelta | None = None
+    values: dict[str, object] = field(default_factory=dict)
+
+
+def end(
+    claim: Claim,
+    status: EditStatus,
+    detail: str,
+    seen: Seen[RunRecord] | None = None,
+    *,
+    error: UpstreamError | None = None,
+    **values: object,
+) -> Outcome:
+    return Outcome(claim, status, detail, seen, None, {"waiting": "", **_told_by(seen, error), **values})
+
+
+def wait(
+    claim: Claim,
+    waiting: Edit.Waiting,
+    detail: str,
+    pause: dt.timedelta,
+    seen: Seen[RunRecord] | None = None,
+    *,
+    error: UpstreamError | None = None,
+    **values: object,
+) -> Outcome:
+    """Nothing was sent: back to pending."""
+    nothing_sent = {"before": None, "intended": None, "sent_at": None}
+    values = {"waiting": waiting, **nothing_sent, **_told_by(seen, error), **values}
+    return Outcome(claim, EditStatus.PENDING, detail, seen, pause, values)
+
+
+def hold(claim: Claim, detail: str, error: UpstreamError | None = None) -> Outcome:
+    return wait(claim, Edit.Waiting.HELD, detail, WAIT_FOR_CONNECTION, error=error)
+
+
+def try_later(claim: Claim, error: UpstreamError) -> Outcome:
+    attempts = claim.edit.attempts + 1
+    if attempts >= conf.max_attempts():
+        return end(claim, EditStatus.FAILED, f"Tried {attempts} times. {error}", error=error, attempts=attempts)
+    pause = dt.timedelta(seconds=backoff(attempts) if error.retry_after is None else error.retry_after)
+    return wait(claim, Edit.Waiting.RETRY, str(error), pause, error=error, attempts=attempts)
+
+
+def lose(claim: Claim, error: OutcomeUnknown) -> Outcome:
+    detail = f"The answer was lost, so it may have been kept. {error}"
+    pause = dt.timedelta(seconds=FIRST_RECONCILE)
+    return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause, {"waiting": "", **_told_by(None, error)})
+
+
+def look_again(claim: Claim, detail: str, longest: dt.timedelta = dt.timedelta(seconds=LAST_RECONCILE)) -> Outcome:
+    """Still unknown. The pauses grow with the time since it was sent."""
+    since = (clock.now() - claim.edit.sent_at).total_seconds() if claim.edit.sent_at else 0
+    pause = min(dt.timedelta(seconds=max(FIRST_RECONCILE, since / 2)), longest)
+    return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause)
+
+
+def not_found(claim: Claim, error: NotFound) -> Outcome:
+    """Asks whether it is the run that is gone, or everything."""
+    if connections.is_held(claim.alias):  # It is known already.
+        return hold(claim, str(error))
+    try:
+        is_missing = runs.tell_missing(claim.edit.run, error)
+    except UpstreamError as probe_error:
+        return try_later(claim, probe_error)
+    if is_missing:
+        return end(claim, EditStatus.REJECTED, f"Upstream no longer has this run: {error}", error=error)
+    return hold(claim, f"Everything answers 404: {error}")
+
+
+def backoff(attempts: int) -> float:
+    return float(min(FIRST_BACKOFF * 2 ** (attempts - 1), LAST_BACKOFF)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def _told_by(seen: Seen[RunRecord] | None, error: UpstreamError | None) -> dict[str, object]:
+    if seen is not None:
+        return {"http_status": seen.answer.http_status, "upstream_request_id": seen.answer.request_id}
+    if error is not None:
+        return {"http_status": error.http_status, "upstream_request_id": error.request_id}
+    return {}
+
+
+# --- Keeping them
+
+
+def keep(outcomes: Sequence[Outcome]) -> None:
+    """Stores outcomes and the Runs that told them in one transaction. A claim that was lost stores no outcome."""
+    now = clock.now()
+    told = [outcome for outcome in outcomes if outcome.seen is not None]
+    with transaction.atomic(durable=True):
+        kept = _write(outcomes, now)
+        # True whoever holds the claim.
+        runs.store_seen([(outcome.claim.edit.run.thread, outcome.seen) for outcome in told if outcome.seen])
+    for outcome in outcomes:
+        if outcome.status in ENDED:
+            outcome.claim.step("stored")
+    if kept < len(outcomes):
+        logger.warning("%s of these edits were claimed by somebody else before their outcomes were stored: %s",
+            len(outcomes) - kept, [outcome.claim.edit.pk for outcome in outcomes])  # fmt: skip
+
+
+def _write(outcomes: Sequence[Outcome], now: dt.datetime) -> int:
+    alike: dict[tuple[EditStatus, tuple[str, ...]], list[tuple[Claim, dict[str, object]]]] = defaultdict(list)
+    for outcome in outcomes:
+        values = {
+            "status": outcome.status,
+            "detail": outcome.detail,
+            "next_attempt_at": None if outcome.pause is None else now + outcome.pause,
+            "finished_at": now if outcome.status in ENDED else None,
+            "claim_token": None,
+            "claimed_until": None,
+            **outcome.values,
+        }
+        alike[outcome.status, tuple(values)].append((outcome.claim, values))
+    return sum(write(rows, sources=sources(status)) for (status, _), rows in alike.items())
+
+
+def broken(claim: Claim) -> None:
+    """Gives a claim back after an error of our own, which counts as an attempt: it must not come back for ever."""
+    attempts = claim.edit.attempts + 1
+    claim.row.update(attempts=attempts)
+    if attempts >= conf.max_attempts() and claim.edit.status != EditStatus.UNKNOWN:
+        claim.row.filter(intended__isnull=True).change_to(
+            EditStatus.FAILED,
+            detail=f"Tried {attempts} times. It ended in an error of our own, which the log tells.",
+            finished_at=clock.now(),
+            claim_token=None,
+            claimed_until=None,
+            next_attempt_at=None,
+            waiting="",
+        )
+    give_back(claim.row, dt.timedelta(seconds=backoff(attempts)))

@@ -1,0 +1,259 @@
+"""One edit on its way: look, merge, commit what is intended, send."""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from django.db import connection
+
+from runsadmin import conf
+from runsadmin.errors import (
+    Busy,
+    Held,
+    InvalidMetadata,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RunActive,
+    UpstreamError,
+)
+from runsadmin.metadata import Metadata, merge3
+from runsadmin.models import Edit, EditStatus
+from runsadmin.models.run import LOCKED
+from runsadmin.services import clock, connections, permissions, runs
+from runsadmin.services.clock import Watch
+from runsadmin.services.edits import claims, outcomes
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.runs import Seen
+from runsadmin.upstream.records import RunRecord
+
+logger = logging.getLogger("runsadmin.services.edits")
+
+# A look older than this is repeated before the POST: it bounds the gap in which somebody else's write can be lost.
+LOOK_LASTS = dt.timedelta(seconds=2)
+
+
+# --- One edit, from its claim to its outcome
+
+
+def push_within(edit: Edit, seconds: float | None = None) -> Edit:
+    """Pushes for somebody who waits, at most `seconds`. What is not settled by then goes on in the background.
+
+    Call it after the commit of the edit. Returns the edit as it is then.
+    """
+    logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
+    pushed = _pushers.submit(_push_and_close, edit)
+    wait([pushed], conf.push_wait() if seconds is None else seconds)
+    return claims.reload(edit)  # Whatever happened there, the row tells.
+
+
+_pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
+
+
+def _push_and_close(edit: Edit) -> None:
+    try:
+        push(edit, person=True)
+    finally:
+        connection.close()
+
+
+def push(edit: Edit, *, person: bool = False) -> Edit:
+    """Claims the edit, looks, merges, sends, and stores what became of it. Returns the edit as it is then.
+
+    An edit that cannot be claimed now is left as it is: others of its run come first, or somebody else is at it.
+    """
+    if claim := claims.claim(edit):
+        with claim.tracing():
+            claim.step("claimed")
+            try:
+                if outcome := _push(claim, person=person):
+                    outcomes.keep([outcome])
+            except Exception:
+                # Whatever it was: the row tells. Nothing of it is left to chance.
+                logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
+                outcomes.broken(claim)
+                raise
+    return claims.reload(edit)
+
+
+def _push(claim: Claim, *, person: bool) -> Outcome | None:
+    if not permissions.may(claim.edit.actor, permissions.Action.EDIT_METADATA):
+        return refuse(claim)
+    if connections.is_held(claim.alias):
+        return outcomes.hold(claim, "The connection is held.")
+    try:
+        # Both places at once: the POST has to follow the look at once.
+        connections.wait_for_places(claim.alias, 2, person=person)
+        seen = runs.look(claim.edit.run)
+    except UpstreamError as error:
+        return look_failed(claim, error)
+    claim.step("looked")
+    step = decide(claim, seen, looked=time.monotonic())
+    if isinstance(step, Outcome):
+        return step
+    if not intend([step]):
+        claims.give_back(claim.row)
+        return None
+    if stopped := too_old(step):
+        return stopped
+    length = gap(step)
+    answer = post(step)
+    if isinstance(answer, UpstreamError):
+        connections.judge(claim.alias, answer)
+    return judge(step, answer, length)
+
+
+# --- The steps, each of which many edits may take at once
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a look led to: the map that upstream had, and the one that it is to have."""
+
+    claim: Claim
+    before: Metadata
+    intended: Metadata
+    looked: float  # In time.monotonic().
+    detail: str = ""  # What is to be told of it once it is applied.
+    has_place: bool = True  # Whether the limiter has let it pass together with its look.
+
+
+def refuse(claim: Claim) -> Outcome:
+    refusal = f"The account {claim.edit.actor.get_username()!r} may no longer edit metadata."
+    return outcomes.end(claim, EditStatus.REJECTED, refusal)
+
+
+def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | Intent:
+    """From what the look found to what is to be sent, if anything."""
+    edit, now = claim.edit, seen.answer.value
+    if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
+        return _wait_for_run(claim, f"The run is still {now.status}.", seen)
+    patch, left = edit.patch, ""
+    merge = merge3(base=now.metadata if edit.base is None else edit.base, theirs=now.metadata, patch=patch)
+    if merge.conflicts:
+        keys = ", ".join(conflict.key for conflict in merge.conflicts)
+        # Undoing leaves what somebody else changed since, and puts back the rest.
+        if edit.undoes_id is not None:
+            patch = patch.only(patch.keys - {conflict.key for conflict in merge.conflicts})
+            left = f"Left as they are, since they were changed after the edit: {keys}."
+        if not patch or not left:
+            told = f"Somebody else changed since: {keys}."
+            return outcomes.end(claim, EditStatus.CONFLICT, told, seen, before=now.metadata)
+    try:
+        patch.check(now.metadata)
+    except InvalidMetadata as error:
+        return outcomes.end(claim, EditStatus.REJECTED, str(error), seen, before=now.metadata)
+    intended = patch.apply(now.metadata)
+    if intended == now.metadata:
+        return outcomes.end(
+            claim, EditStatus.APPLIED, left or "Upstream had it already.", seen,
+            before=now.metadata, intended=intended, after=now.metadata,
+        )  # fmt: skip
+    return Intent(claim, now.metadata, intended, looked, left)
+
+
+def intend(intents: Sequence[Intent]) -> list[Intent]:
+    """Commits what is to be sent ahead of sending it: whatever happens from then on, a later look can tell.
+
+    Returns those that may be sent. A claim that has less left than a request may take is none any more.
+    """
+    began = clock.now()
+    rows = [
+        (intent.claim, {"before": intent.before, "intended": intent.intended, "sent_at": began}) for intent in intents
+    ]
+    lasting = began + intents[0].claim.timeout
+    ready = list(intents)
+    if claims.write(rows, lasting_until=lasting) < len(intents):
+        written = claims.of(intent.claim for intent in intents).filter(sent_at=began)
+        pks = set(written.values_list("pk", flat=True))
+        ready = [intent for intent in intents if intent.claim.edit.pk in pks]
+    for intent in ready:
+        intent.claim.step("intended")
+    return ready
+
+
+def gap(intent: Intent) -> dt.timedelta:
+    return dt.timedelta(seconds=time.monotonic() - intent.looked)
+
+
+def too_old(intent: Intent) -> Outcome | None:
+    if gap(intent) <= LOOK_LASTS:
+        return None
+    return outcomes.wait(intent.claim, Edit.Waiting.RETRY, "The look was too old to be relied on.", dt.timedelta())
+
+
+def post(intent: Intent, watch: Watch | None = None) -> Seen[RunRecord] | UpstreamError:
+    """Sends it, unless the look has grown too old by the time that the bytes are to leave. Knows no database."""
+    claim, run = intent.claim, intent.claim.edit.run
+    # From here on this process may stand still, or be slow to connect. The claim was asked to last for the timeouts.
+    send_by = intent.looked + min(LOOK_LASTS, claim.timeout).total_seconds()
+    client = connections.client(claim.alias)
+    try:
+        return runs.see(
+            lambda: client.modify_run(run.thread.upstream_id, run.upstream_id, intent.intended, send_by=send_by),
+            watch,
+        )
+    except UpstreamError as error:
+        return error
+
+
+def judge(intent: Intent, answer: Seen[RunRecord] | UpstreamError, length: dt.timedelta) -> Outcome:
+    """What the answer to a POST means, with the length of the gap before it."""
+    intent.claim.step("answered")
+    if isinstance(answer, UpstreamError):
+        return _post_failed(intent.claim, answer)
+    after = answer.answer.value.metadata
+    if after == intent.intended:
+        return outcomes.end(intent.claim, EditStatus.APPLIED, intent.detail, answer, after=after, gap=length)
+    told = f"Upstream answered with other metadata than was sent. {intent.detail}".rstrip()
+    return outcomes.end(intent.claim, EditStatus.DIFFERS, told, answer, after=after, gap=length)
+
+
+# --- What a fault means for the edit
+
+
+def look_failed(claim: Claim, error: UpstreamError) -> Outcome:
+    """Nothing was sent."""
+    match error:
+        case NotFound():
+            return outcomes.not_found(claim, error)
+        case Held():
+            return outcomes.hold(claim, f"The credentials are refused: {error}", error)
+        case Rejected():
+            return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
+        case Busy():
+            pause = dt.timedelta(seconds=error.retry_after or 0)
+            return outcomes.wait(claim, Edit.Waiting.RETRY, str(error), pause)
+        case _:
+            return outcomes.try_later(claim, error)
+
+
+def _post_failed(claim: Claim, error: UpstreamError) -> Outcome:
+    match error:
+        case NotFound():
+            return outcomes.not_found(claim, error)
+        case Held():
+            return outcomes.hold(claim, f"The credentials are refused: {error}", error)
+        case RunActive():
+            return _wait_for_run(claim, str(error), error=error)
+        case NotSent():
+            return outcomes.try_later(claim, error)
+        case OutcomeUnknown():
+            return outcomes.lose(claim, error)
+        case _:
+            return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
+
+
+def _wait_for_run(
+    claim: Claim, detail: str, seen: Seen[RunRecord] | None = None, *, error: UpstreamError | None = None
+) -> Outcome:
+    """A single edit waits until the run has ended; one of a bulk edit as long as that was told to."""
+    bulk_edit = claim.edit.bulk_edit
+    if bulk_edit is not None and (bulk_edit.active_until is None or bulk_edit.active_until <= clock.now()):
+        return outcomes.end(claim, EditStatus.FAILED, f"The run is active. {detail}", seen, error=error)
+    return outcomes.wait(claim, Edit.Waiting.ACTIVE_RUN, detail, outcomes.WAIT_FOR_RUN, seen, error=error)

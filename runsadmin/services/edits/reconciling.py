@@ -1,0 +1,75 @@
+"""Finding out what became of a write whose answer was lost. Never sends."""
+
+import logging
+from collections.abc import Mapping
+
+from runsadmin import conf
+from runsadmin.errors import NotFound, OutcomeUnknown, UpstreamError
+from runsadmin.models import Edit, EditStatus
+from runsadmin.services import connections, runs
+from runsadmin.services.edits import claims, outcomes
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.runs import Seen
+from runsadmin.upstream.records import RunRecord
+
+logger = logging.getLogger("runsadmin.services.edits")
+
+
+def reconcile(edit: Edit) -> Edit:
+    """Looks what became of a write whose answer was lost. Never sends. Returns the edit as it is then."""
+    if claim := claims.claim_unknown(edit):
+        with claim.tracing():
+            claim.step("reconciling")
+            try:
+                outcomes.keep([_reconcile(claim)])
+            except Exception:
+                logger.exception("Reconciling edit %s ended in an error of our own.", edit.pk)
+                outcomes.broken(claim)
+                raise
+    return claims.reload(edit)
+
+
+def _reconcile(claim: Claim) -> Outcome:
+    if connections.is_held(claim.alias):
+        return outcomes.look_again(claim, "The connection is held.", outcomes.WAIT_FOR_CONNECTION)
+    try:
+        connections.wait_for_places(claim.alias, 1)
+        seen = runs.look(claim.edit.run)
+    except UpstreamError as error:
+        return look_failed(claim, error)
+    return judge(claim, seen)
+
+
+def look_failed(claim: Claim, error: UpstreamError) -> Outcome:
+    """It stays unknown, unless the run is gone."""
+    if isinstance(error, NotFound):
+        outcome = outcomes.not_found(claim, error)
+        if outcome.status == EditStatus.REJECTED:
+            return outcome
+    return outcomes.look_again(claim, str(error))
+
+
+def judge(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
+    """Compares what was there before, what was intended and what is there now, on the keys that the patch touches."""
+    edit = claim.edit
+    claim.step("looked again")
+    assert edit.before is not None
+    assert edit.intended is not None
+    assert edit.sent_at is not None
+    before, intended, now = edit.before, edit.intended, seen.answer.value.metadata
+    if _agree(now, intended, edit.patch.keys):
+        found = "The answer was lost; a later look found it applied."
+        return outcomes.end(claim, EditStatus.APPLIED, found, seen, after=now)
+    if not _agree(now, before, edit.patch.keys):
+        found = "The answer was lost; a later look found something else."
+        return outcomes.end(claim, EditStatus.CONFLICT, found, seen, after=now)
+    if seen.asked_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):
+        return outcomes.look_again(claim, "The answer was lost, and it may still land.", settled_at - seen.asked_at)
+    return outcomes.try_later(
+        claim, OutcomeUnknown("The answer was lost; a later look found that nothing of it was kept.")
+    )
+
+
+def _agree(one: Mapping[str, object], other: Mapping[str, object], keys: frozenset[str]) -> bool:
+    return all(one.get(key) == other.get(key) for key in keys)

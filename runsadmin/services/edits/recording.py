@@ -1,0 +1,68 @@
+"""Writing an intent down."""
+
+import datetime as dt
+
+from django.contrib.auth.models import User
+
+from runsadmin import conf
+from runsadmin.errors import IllegalChange, InvalidMetadata, Problem
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import Edit, Run
+from runsadmin.services import clock, connections, permissions
+from runsadmin.upstream.client import check_id
+
+
+def record(
+    *,
+    run: Run,
+    patch: MetadataPatch,
+    actor: User,
+    door: Edit.Door,
+    base: Metadata | None = None,
+    reason: str = "",
+    request_id: str = "",
+    undoes: Edit | None = None,
+    resolves: Edit | None = None,
+) -> Edit:
+    """Writes the intent down. Nothing is sent yet.
+
+    `base` is what the actor saw: with it, a key changed since by somebody else is a conflict.
+    Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, IllegalChange: then there is no row.
+    """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    conf.connection(run.connection)
+    check_id(run.upstream_id)
+    check_id(run.thread.upstream_id)
+    if not patch:
+        nothing = Problem(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
+        raise InvalidMetadata([nothing])
+    check_reason(reason)
+    patch.check(run.metadata if base is None else base)
+    check_not_retired(run.connection)
+    return Edit.objects.create(
+        run=run,
+        patch=patch,
+        actor=actor,
+        door=door,
+        base=base,
+        reason=reason,
+        request_id=request_id,
+        undoes=undoes,
+        resolves=resolves,
+        # Whoever recorded it pushes it first. Should that process die, the background takes over then.
+        next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()),
+    )
+
+
+def check_reason(reason: str) -> None:
+    """Raises InvalidMetadata."""
+    if len(reason) > 500 or "\0" in reason:
+        raise InvalidMetadata([Problem(None, "invalid_reason", "A reason has at most 500 characters, and no U+0000.")])
+
+
+def check_not_retired(alias: str) -> None:
+    """Raises IllegalChange."""
+    if connections.state(alias).hold == connections.Hold.RETIRED:
+        raise IllegalChange(
+            f"The service behind the connection {alias!r} is gone: its runs can be read but no longer edited."
+        )

@@ -1,0 +1,52 @@
+"""All edits whose time has come, in the background."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+from django.db import connection
+
+from runsadmin.models import Edit, EditStatus
+from runsadmin.services import clock, connections
+from runsadmin.services.edits import claims, many
+from runsadmin.services.edits.pushing import push
+from runsadmin.services.edits.reconciling import reconcile
+
+# The shortest pause between two looks at a row, in seconds.
+SHORTEST = 0.1
+
+
+def settle(*, until: float, stopping: Event | None = None) -> int:
+    """Brings on every edit whose time has come, until `time.monotonic()` reaches `until`, or until `stopping` is set.
+
+    Returns how many it took up.
+
+    Finds the claims of processes that died, looks after lost answers, and pushes what is due. The rows are the truth:
+    calling it twice, late or in two processes at once changes nothing but the time it takes.
+    """
+    claims.give_back_expired()
+    aliases = connections.open_aliases()
+    if len(aliases) == 1:
+        return many.bring_on(aliases[0], until=until, stopping=stopping)
+
+    def bring_on(alias: str) -> int:
+        try:
+            return many.bring_on(alias, until=until, stopping=stopping)
+        finally:
+            connection.close()
+
+    # Side by side, so that no connection waits for another that is slow.
+    with ThreadPoolExecutor(max(1, len(aliases))) as pool:
+        return sum(pool.map(bring_on, aliases))
+
+
+def bring_to_an_end(edit: Edit, *, until: float) -> Edit:
+    """Pushes one edit until it has ended or `time.monotonic()` reaches `until`: there may be no worker that would."""
+    edit = push(edit, person=True)
+    while not edit.has_ended and (left := until - time.monotonic()) > 0:
+        due = 0.0 if edit.next_attempt_at is None else (edit.next_attempt_at - clock.now()).total_seconds()
+        time.sleep(min(max(due, SHORTEST), left))
+        edit = claims.reload(edit)
+        if edit.next_attempt_at is not None and edit.next_attempt_at <= clock.now():
+            edit = reconcile(edit) if edit.status == EditStatus.UNKNOWN else push(edit, person=True)
+    return edit
