@@ -67,6 +67,14 @@ def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
             return
 
 
+def wait_for_a_probe(alias: str) -> None:
+    """One place for a look that tells what a 404 means. Whoever needs to know holds a claim: it overtakes the work.
+
+    Raises Busy.
+    """
+    wait_for_places(alias, 1, person=True)
+
+
 def _take_places(connection: conf.Connection, places: int, *, person: bool) -> dt.datetime:
     now = clock.now()
     if not connection.requests_per_minute:
@@ -167,7 +175,7 @@ def answers_for_a_known_run(alias: str, *, apart_from: Run | None = None) -> boo
     """Whether the server still knows anything that it knew before: asked when something answers 404.
 
     Looks at a few runs of other threads. With nothing else to ask for, nothing is known, which counts as no.
-    Raises UpstreamError when there was neither an answer nor a 404.
+    Raises UpstreamError when there was neither an answer nor a 404; Busy when there is no place to ask.
     """
     known = Run.objects.filter(connection=alias, missing_since=None)
     threads = Thread.objects.filter(connection=alias, missing_since=None).order_by("-checked_at", "-id")
@@ -175,6 +183,7 @@ def answers_for_a_known_run(alias: str, *, apart_from: Run | None = None) -> boo
         threads = threads.exclude(pk=apart_from.thread_id)
     asked = client(alias)
     for thread in threads[:PROBES]:
+        wait_for_a_probe(alias)
         run = known.filter(thread=thread).order_by("-created_at").first()
         try:
             if run is None:
