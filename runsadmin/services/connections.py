@@ -22,6 +22,9 @@ PROBES = 3
 # Whoever waits for a place holds a claim: longer than this is not waited but come back for.
 LONGEST_WAIT = dt.timedelta(seconds=5)
 
+# Seconds. After a stall (of the database, say) all who waited would call at once: who is later takes another place.
+PLACE_LASTS = 1.0
+
 Hold = ConnectionState.Hold
 
 
@@ -61,9 +64,10 @@ def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
     connection = conf.connection(alias)
     while True:
         at = _take_places(connection, places, person=person)
-        if (seconds := (at - clock.now()).total_seconds()) > 0:
-            time.sleep(seconds)
-        if at >= (not_before(alias) or at):  # Nobody was told to slow down in the meantime.
+        due = time.monotonic() + (at - clock.now()).total_seconds()
+        time.sleep(max(0.0, due - time.monotonic()))
+        was_told_to_wait = at < (not_before(alias) or at)  # Somebody was told to slow down in the meantime.
+        if not was_told_to_wait and time.monotonic() - due <= PLACE_LASTS:
             return
 
 
@@ -76,12 +80,13 @@ def wait_for_a_probe(alias: str) -> None:
 
 
 def _take_places(connection: conf.Connection, places: int, *, person: bool) -> dt.datetime:
-    now = clock.now()
     if not connection.requests_per_minute:
+        now = clock.now()
         return _soon(max(not_before(connection.alias) or now, now), now)
     state(connection.alias)
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
+        now = clock.now()  # Only now: who waited for the row would get a place in the past.
         lanes = limiter.Lanes(row.people_free_at, row.work_free_at)
         at, lanes = limiter.take(
             lanes,
