@@ -22,6 +22,9 @@ PROBES = 3
 # Whoever waits for a place holds a claim: longer than this is not waited but come back for.
 LONGEST_WAIT = dt.timedelta(seconds=5)
 
+# Seconds. After a stall (of the database, say) all who waited would call at once: who is later takes another place.
+PLACE_LASTS = 1.0
+
 Hold = ConnectionState.Hold
 
 
@@ -60,20 +63,31 @@ def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
     """
     while True:
         at = take_places(alias, places, person=person)
-        if (seconds := (at - clock.now()).total_seconds()) > 0:
-            time.sleep(seconds)
-        if at >= (not_before(alias) or at):  # Nobody was told to slow down in the meantime.
+        due = time.monotonic() + (at - clock.now()).total_seconds()
+        time.sleep(max(0.0, due - time.monotonic()))
+        was_told_to_wait = at < (not_before(alias) or at)  # Somebody was told to slow down in the meantime.
+        if not was_told_to_wait and time.monotonic() - due <= PLACE_LASTS:
             return
+
+
+def wait_for_a_probe(alias: str) -> None:
+    """One place for a look that tells what a 404 means. Whoever needs to know holds a claim: it overtakes the work.
+
+    Raises Busy.
+    """
+    wait_for_places(alias, 1, person=True)
 
 
 def take_places(alias: str, places: int, *, person: bool = False) -> dt.datetime:
     """Takes neighbouring places for so many requests, and returns when the first may be sent. Raises Busy."""
-    connection, now = conf.connection(alias), clock.now()
+    connection = conf.connection(alias)
     if not connection.requests_per_minute:
+        now = clock.now()
         return _soon(max(not_before(connection.alias) or now, now), now)
     state(connection.alias)
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
+        now = clock.now()  # Only now: who waited for the row would get a place in the past.
         lanes = limiter.Lanes(row.people_free_at, row.work_free_at)
         at, lanes = limiter.take(
             lanes,
@@ -173,7 +187,7 @@ def answers_for_a_known_run(alias: str, *, apart_from: Run | None = None) -> boo
     """Whether the server still knows anything that it knew before: asked when something answers 404.
 
     Looks at a few runs of other threads. With nothing else to ask for, nothing is known, which counts as no.
-    Raises UpstreamError when there was neither an answer nor a 404.
+    Raises UpstreamError when there was neither an answer nor a 404; Busy when there is no place to ask.
     """
     known = Run.objects.filter(connection=alias, missing_since=None)
     threads = Thread.objects.filter(connection=alias, missing_since=None).order_by("-checked_at", "-id")
@@ -181,6 +195,7 @@ def answers_for_a_known_run(alias: str, *, apart_from: Run | None = None) -> boo
         threads = threads.exclude(pk=apart_from.thread_id)
     asked = client(alias)
     for thread in threads[:PROBES]:
+        wait_for_a_probe(alias)
         run = known.filter(thread=thread).order_by("-created_at").first()
         try:
             if run is None:

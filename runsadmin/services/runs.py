@@ -176,7 +176,8 @@ def tell_missing(run: Run, error: NotFound) -> bool:
     Raises UpstreamError when that could not be found out.
     """
     if _is_alone(run):
-        Run.objects.filter(pk=run.pk, missing_since=None).update(missing_since=clock.now(), version=F("version") + 1)
+        gone = {"missing_since": clock.now(), "refresh_at": None}
+        Run.objects.filter(pk=run.pk, missing_since=None).update(**gone, version=F("version") + 1)
         return True
     connections.hold(
         run.connection,
@@ -188,6 +189,7 @@ def tell_missing(run: Run, error: NotFound) -> bool:
 
 def _is_alone(run: Run) -> bool:
     """Whether its thread, or another known run, still answers."""
+    connections.wait_for_a_probe(run.connection)
     try:
         connections.client(run.connection).retrieve_thread(run.thread.upstream_id)
     except NotFound:
@@ -202,9 +204,10 @@ def refresh_marked(limit: int = 100) -> int:
     for run in marked.select_related("thread").order_by("refresh_at")[:limit]:
         try:
             connections.wait_for_places(run.connection, 1)
-            store_one(run, look(run))
-        except NotFound as error:
-            tell_missing(run, error)
+            try:
+                store_one(run, look(run))
+            except NotFound as error:
+                tell_missing(run, error)
         except UpstreamError:
             continue
         count += 1

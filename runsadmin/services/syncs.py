@@ -221,18 +221,24 @@ def _read_thread(share: _Share, thread: Thread) -> None:
     sync = Sync.objects.get(pk=share.sync.pk)
     progress = _Progress(began_at=clock.now(), from_the_start=not sync.after, first=sync.after_first)
     try:
-        _read_pages(share, thread, progress, after=sync.after)
-        _read_the_rest(share, thread, progress)
+        try:
+            _read_pages(share, thread, progress, after=sync.after)
+            _read_the_rest(share, thread, progress)
+        except NotFound as error:
+            _tell_missing(share, thread, error)
     except (Held, Busy):
         raise
-    except NotFound as error:
-        if connections.answers_for_a_known_run(thread.connection, apart_from=Run(thread=thread)):
-            Thread.objects.filter(pk=thread.pk, missing_since=None).update(missing_since=clock.now())
-            share.tell(f"Upstream no longer has this thread: {error}", thread=thread)
-        else:
-            share.tell(f"The server answers 404, and no other thread is known to tell why: {error}", thread=thread)
     except UpstreamError as error:
         share.tell(f"Not all of this thread was read: {error}", thread=thread)
+
+
+def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
+    """Raises UpstreamError when it could not be found out what the 404 means."""
+    if connections.answers_for_a_known_run(thread.connection, apart_from=Run(thread=thread)):
+        Thread.objects.filter(pk=thread.pk, missing_since=None).update(missing_since=clock.now())
+        share.tell(f"Upstream no longer has this thread: {error}", thread=thread)
+    else:
+        share.tell(f"The server answers 404, and no other thread is known to tell why: {error}", thread=thread)
 
 
 def _read_pages(share: _Share, thread: Thread, progress: _Progress, *, after: str) -> None:

@@ -193,7 +193,7 @@ class RecordedSandbox(Sandbox):
 class Postgres:
     """A server that may be killed: unlike that of the other tests it has written a commit down before it says so."""
 
-    OPTIONS = ("listen_addresses=", "max_connections=50", "fsync=off", "synchronous_commit=on")
+    OPTIONS = ("listen_addresses=", "max_connections=100", "fsync=off", "synchronous_commit=on")
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tests.postgres import server
 
 if TYPE_CHECKING:
+    from tests.crashes.report import Report
     from tests.crashes.scene import Scene
 
 
@@ -33,12 +34,8 @@ def main() -> int:
         from tests.crashes.weather import Storm
 
         report = Storm(scene, edits=options.edits, kills=options.kills, seed=options.seed).blow()
-    print(f"{'database':44} {options.database}\n{report}")
-    if report.is_clean:
-        shutil.rmtree(folder)
-        return 0
-    print(f"What was written down on the way is in {folder}.")
-    return 1
+    print(f"{'database':44} {options.database}")
+    return told(report, folder)
 
 
 @contextmanager
@@ -68,6 +65,16 @@ def prepared(url: str, folder: Path) -> Iterator["Scene"]:
     finally:
         scene.end()
         sandbox.kill()
+
+
+def told(report: "Report", folder: Path) -> int:
+    """Prints it. Returns the exit code."""
+    print(report)
+    if report.is_clean:
+        shutil.rmtree(folder)
+        return 0
+    print(f"What was written down on the way is in {folder}.")
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""PostgreSQL is killed at every step, and started again. The tests here have a server of their own for that."""
+"""PostgreSQL is killed at every step, and started again. The tests here have a server of their own for that.
+
+The small rush at the end has a large sister: `python -m tests.crashes.pace`.
+"""
 
 from collections.abc import Iterator
 
@@ -11,6 +14,7 @@ from pytest_django import DjangoDbBlocker
 from runsadmin.models import Edit
 from tests.crashes.conftest import survived
 from tests.crashes.processes import Postgres, until
+from tests.crashes.rush import Rush
 from tests.crashes.scene import Scene
 from tests.crashes.seam import PUSHING, RECONCILING, STEPS, Crash
 
@@ -65,3 +69,10 @@ def test_a_database_that_dies_under_a_patch_leaves_nothing_undone(scene: Scene, 
         come_back(postgres)
         assert Edit.objects.count() == 1
         assert web.answers()
+
+
+def test_the_pace_is_kept_when_a_worker_is_killed_and_the_database_restarted(scene: Scene, postgres: Postgres) -> None:
+    report = Rush(scene, postgres, edits=100, requests_per_minute=600, troubles=2).hurry()
+    assert report.is_clean, f"\n{report}"
+    assert report.busiest_ten_seconds is not None
+    assert (report.restarts, report.restarts_of_the_database) == (1, 1)

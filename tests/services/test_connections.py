@@ -3,9 +3,11 @@
 import datetime as dt
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 from django.utils import timezone
 
 from runsadmin.errors import Busy, NotAllowed, UnknownConnection
@@ -62,6 +64,41 @@ def test_what_is_too_far_away_is_not_waited_for_and_takes_no_place(connect: Conn
     state = connections.state("default")
     assert state.work_free_at is not None
     assert state.work_free_at < timezone.now() + dt.timedelta(seconds=7)
+
+
+def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -> None:
+    connect(REQUESTS_PER_MINUTE=600)
+    connections.state("default")
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            ConnectionState.objects.select_for_update().get()
+            waiting = threads.submit(_wait_for_a_place)
+            time.sleep(0.5)
+            released = timezone.now()
+        waiting.result()
+    assert (connections.state("default").work_free_at or NOW) > released
+
+
+def test_a_place_that_was_slept_through_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(REQUESTS_PER_MINUTE=600)
+    stalls = iter([2 * connections.PLACE_LASTS])
+    asked = connections.not_before
+
+    def stalled(alias: str) -> dt.datetime | None:
+        time.sleep(next(stalls, 0))
+        return asked(alias)
+
+    monkeypatch.setattr(connections, "not_before", stalled)
+    woken = timezone.now() + dt.timedelta(seconds=2 * connections.PLACE_LASTS)
+    connections.wait_for_places("default", 1)
+    assert (connections.state("default").work_free_at or NOW) > woken
+
+
+def _wait_for_a_place() -> None:
+    try:
+        connections.wait_for_places("default", 1)
+    finally:
+        connection.close()
 
 
 def test_an_operator_holds_and_releases_a_connection(make_user: Callable[..., User], alice: User) -> None:

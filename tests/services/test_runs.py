@@ -9,12 +9,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runsadmin.errors import NotAllowed, NotFound
-from runsadmin.models import Run, Thread
+from runsadmin.errors import Busy, NotAllowed, NotFound
+from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.models.run import FIELDS
-from runsadmin.services import runs
+from runsadmin.services import connections, runs
 from runsadmin.services.runs import Stored
 from runsadmin.upstream.records import RunRecord
+from tests.conftest import Connect
 from tests.sandbox_client import Json, Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -197,3 +198,44 @@ def test_runs_whose_answers_overlapped_are_read_again_in_the_background(
     run = Run.objects.get(pk=run.pk)
     assert run.metadata == {"team": "b"}
     assert run.refresh_at is None
+
+
+@pytest.fixture
+def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Run:
+    """A run that upstream no longer has. Its connection has one free place in each lane, and the next is far away."""
+    run = mirrored()
+    sandbox.delete_run(run.upstream_id)
+    sandbox.clear_log()
+    connect(REQUESTS_PER_MINUTE=1)
+    return run
+
+
+def take_the_peoples_lane() -> None:
+    connections.wait_for_places("default", 1, person=True)
+
+
+def test_asking_what_a_404_means_takes_a_place_like_any_other_call(sandbox: Sandbox, gone: Run, alice: User) -> None:
+    with pytest.raises(NotFound):
+        runs.refresh(run=gone, actor=alice)
+    assert len(sandbox.gets()) == 2
+    state = ConnectionState.objects.get()
+    assert min(state.people_free_at or T0, state.work_free_at or T0) > timezone.now() + dt.timedelta(seconds=60)
+
+
+def test_without_a_place_to_ask_what_a_404_means_nothing_is_concluded(sandbox: Sandbox, gone: Run, alice: User) -> None:
+    take_the_peoples_lane()
+    with pytest.raises(Busy):
+        runs.refresh(run=gone, actor=alice)
+    assert len(sandbox.gets()) == 1
+    assert not Run.objects.filter(missing_since__isnull=False).exists()
+    assert not connections.is_held("default")
+
+
+def test_a_404_that_cannot_be_explained_yet_leaves_the_run_to_be_read_again(sandbox: Sandbox, gone: Run) -> None:
+    Run.objects.update(refresh_at=timezone.now())
+    take_the_peoples_lane()
+    assert runs.refresh_marked() == 0
+    assert Run.objects.filter(refresh_at__isnull=False, missing_since=None).exists()
+    ConnectionState.objects.update(people_free_at=None, work_free_at=None)
+    assert runs.refresh_marked() == 1
+    assert Run.objects.filter(refresh_at=None, missing_since__isnull=False).exists()

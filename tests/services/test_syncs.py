@@ -113,6 +113,18 @@ def test_a_thread_that_is_gone_is_told_and_stops_nothing(sandbox: Sandbox, alice
     assert second.runs_seen == 3
 
 
+def test_a_thread_whose_404_nobody_can_explain_is_told_and_not_marked(sandbox: Sandbox, alice: User) -> None:
+    make_thread(sandbox, 3, "thread_a")
+    make_thread(sandbox, 3, "thread_b")
+    track(["thread_a", "thread_b"], alice)
+    sync()
+    sandbox.delete_thread("thread_a")
+    sandbox.fault("status", method="GET", path="/threads/thread_b/runs/", status=500)
+    second = sync()
+    assert second.status == Sync.Status.COMPLETED_WITH_ERRORS
+    assert not Thread.objects.filter(missing_since__isnull=False).exists()
+
+
 def test_a_pass_that_could_read_nothing_has_failed(sandbox: Sandbox, alice: User) -> None:
     track(["thread_unknown"], alice)
     assert sync().status == Sync.Status.FAILED
