@@ -1,7 +1,8 @@
 """`make sabotage`: takes one guard away at a time, and shows which test notices.
 
 Each guard is a piece of the code and what stands there instead. The tree is copied, the guard taken away in the copy,
-and the tests run there that ought to notice. A guard whose loss no test notices is a failure of this command.
+and the tests run there that ought to notice. A guard whose loss no test notices is a failure of this command; where the
+races ought to notice too, they have to.
 """
 
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EDITS, RUNS = "runsadmin/services/edits.py", "runsadmin/services/runs.py"
 METADATA, CONNECTIONS = "runsadmin/metadata.py", "runsadmin/services/connections.py"
+RACES = ("tests/races/test_late.py", "tests/races/test_two_at_once.py")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Guard:
     code: str
     instead: str
     tests: tuple[str, ...] = ("tests/services/test_edits.py",)
+    races: tuple[str, ...] = ()
 
 
 GUARDS = (
@@ -35,18 +38,27 @@ GUARDS = (
         EDITS,
         "free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)",
         "free = Edit.objects.filter(pk=edit.pk)",
+        races=RACES,
     ),
     Guard(
         "the claim's token: who lost the claim changes nothing",
         EDITS,
         "return Edit.objects.filter(pk=self.edit.pk, claim_token=self.token)",
         "return Edit.objects.filter(pk=self.edit.pk)",
+        races=RACES,
     ),
     Guard(
         "no POST when the claim has less left than the timeouts",
         EDITS,
         "status=EditStatus.SENDING, claimed_until__gte=began + dt.timedelta(seconds=_timeout(edit))",
         "status=EditStatus.SENDING",
+    ),
+    Guard(
+        "no POST when it would leave too late: the last look at the clock",
+        "runsadmin/upstream/transport.py",
+        "if time.monotonic() >= send_by.get():",
+        "if False:",
+        ("tests/upstream/test_send_by.py",),
     ),
     Guard(
         "the commit of `before` ahead of the POST",
@@ -123,6 +135,12 @@ GUARDS = (
         ("tests/faults/test_post.py",),
     ),
     Guard(
+        "an error of our own counts as an attempt",
+        EDITS,
+        "attempts = claim.edit.attempts + 1\n    claim.row.update(attempts=attempts)",
+        "attempts = claim.edit.attempts\n    claim.row.update(attempts=attempts)",
+    ),
+    Guard(
         "a lost answer is unknown, not pending",
         "runsadmin/upstream/faults.py",
         "        case NoAnswer():\n            return OutcomeUnknown",
@@ -153,7 +171,7 @@ GUARDS = (
 
 
 def main() -> int:
-    every_test = dict.fromkeys(test for guard in GUARDS for test in guard.tests)
+    every_test = dict.fromkeys(test for guard in GUARDS for test in (*guard.tests, *guard.races))
     with copy_of_the_tree() as copy:
         whole = run(copy, *every_test)
         if whole.returncode:
@@ -162,24 +180,28 @@ def main() -> int:
     print("| guard | noticed by |\n| --- | --- |", flush=True)
     for guard in GUARDS:
         notices = without(guard)
-        unnoticed += not notices
-        print(f"| {guard.name} | {notices or '**nothing**'} |", flush=True)
+        unnoticed += not all(notices)
+        print(f"| {guard.name} | {', '.join(notice or '**nothing**' for notice in notices)} |", flush=True)
     print(f"\n{len(GUARDS) - unnoticed} of {len(GUARDS)} guards are watched.")
     return 1 if unnoticed else 0
 
 
-def without(guard: Guard) -> str:
-    """The test that fails when the guard is taken away, "" when none does."""
+def without(guard: Guard) -> list[str]:
+    """With the guard taken away: the test that fails, and the race where races are asked; "" where none does."""
     with copy_of_the_tree() as copy:
         file = copy / guard.file
         text = file.read_text()
         if text.count(guard.code) != 1:
             raise SystemExit(f"The guard {guard.name!r} is not where it was in {guard.file}. Look where it went.")
         file.write_text(text.replace(guard.code, guard.instead))
-        tested = run(copy, *guard.tests)
+        return [first_to_fail(copy, guard, tests) for tests in (guard.tests, guard.races) if tests]
+
+
+def first_to_fail(copy: Path, guard: Guard, tests: tuple[str, ...]) -> str:
+    tested = run(copy, *tests)
     if not tested.returncode:
         return ""
-    failed = re.search(r"^FAILED (.+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
     if not failed:
         raise SystemExit(f"Without {guard.name!r} the tests could not even run:\n{tested.stdout}{tested.stderr}")
     return f"`{failed[1]}`"
