@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
-from runsadmin import health, tracing
+from runsadmin import database, health, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,17 @@ class ProbesMiddleware:
             content_type="text/plain",
             headers={"Cache-Control": "no-store"},
         )
+
+
+class WatchingMiddleware:
+    """Lets the answer say whether anything may have been saved, should the database be in trouble."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with database.watching():
+            return self.get_response(request)
 
 
 class BoundedBodyMiddleware:

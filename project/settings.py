@@ -95,6 +95,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "project.middleware.TracingMiddleware",
     "project.middleware.ProbesMiddleware",
+    "project.middleware.WatchingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "project.middleware.BoundedBodyMiddleware",

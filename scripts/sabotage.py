@@ -1,7 +1,8 @@
 """`make sabotage`: takes one guard away at a time, and shows which test notices.
 
 Each guard is a piece of the code and what stands there instead. The tree is copied, the guard taken away in the copy,
-and the tests run there that ought to notice. A guard whose loss no test notices is a failure of this command.
+and the tests run there that ought to notice. A guard whose loss no test notices is a failure of this command; where the
+races ought to notice too, they have to.
 """
 
 import os
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EDITS, RUNS = "runsadmin/services/edits.py", "runsadmin/services/runs.py"
-METADATA, CONNECTIONS = "runsadmin/metadata.py", "runsadmin/services/connections.py"
+CLAIMS, PUSHING = "runsadmin/services/edits/claims.py", "runsadmin/services/edits/pushing.py"
+RUNS, METADATA, CONNECTIONS = "runsadmin/services/runs.py", "runsadmin/metadata.py", "runsadmin/services/connections.py"
+RACES = ("tests/races/test_late.py", "tests/races/test_two_at_once.py")
 
 
 @dataclass(frozen=True)
@@ -27,51 +29,61 @@ class Guard:
     code: str
     instead: str
     tests: tuple[str, ...] = ("tests/services/test_edits.py",)
+    races: tuple[str, ...] = ()
 
 
 GUARDS = (
     Guard(
         "the claim's condition: only a pending edit whose turn it is",
-        EDITS,
+        CLAIMS,
         "free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)",
         "free = Edit.objects.filter(pk=edit.pk)",
+        races=RACES,
     ),
     Guard(
         "the claim's token: who lost the claim changes nothing",
-        EDITS,
-        "return Edit.objects.filter(pk=self.edit.pk, claim_token=self.token)",
-        "return Edit.objects.filter(pk=self.edit.pk)",
+        CLAIMS,
+        "WHERE id = %s AND claim_token = %s ",
+        "WHERE id = %s AND (claim_token = %s OR TRUE) ",
+        races=RACES,
     ),
     Guard(
         "no POST when the claim has less left than the timeouts",
-        EDITS,
-        "status=EditStatus.SENDING, claimed_until__gte=began + dt.timedelta(seconds=_timeout(edit))",
-        "status=EditStatus.SENDING",
+        CLAIMS,
+        '" AND claimed_until >= %s"',
+        '" AND (claimed_until >= %s OR TRUE)"',
+    ),
+    Guard(
+        "no POST when it would leave too late: the last look at the clock",
+        "runsadmin/upstream/transport.py",
+        "if time.monotonic() >= send_by.get():",
+        "if False:",
+        ("tests/upstream/test_send_by.py",),
     ),
     Guard(
         "the commit of `before` ahead of the POST",
-        EDITS,
-        ".update(before=now.metadata, intended=merge.result, sent_at=began)",
-        ".update(claimed_until=began + dt.timedelta(minutes=1))",
+        PUSHING,
+        '{"before": intent.before, "intended": intent.intended, "sent_at": began}',
+        '{"claimed_until": began + dt.timedelta(minutes=1)}',
     ),
     Guard(
         "the look before the POST is a fresh one",
-        EDITS,
-        "if gap > LOOK_LASTS:",
-        "if gap > LOOK_LASTS * 1000:",
+        PUSHING,
+        "if gap(intent) <= LOOK_LASTS:",
+        "if gap(intent) <= LOOK_LASTS * 1000:",
         ("tests/faults/test_look.py",),
     ),
     Guard(
         "the order of truths: a slow answer never replaces a newer one",
         RUNS,
-        "is_newer = asked_at > row.answered_at",
+        "is_newer = sighting.asked_at > row.answered_at",
         "is_newer = True",
         ("tests/services/test_runs.py",),
     ),
     Guard(
         "the order of truths: answers that overlap are read again",
         RUNS,
-        "elif answered_at >= row.asked_at:",
+        "elif sighting.answered_at >= row.asked_at:",
         "elif False:",
         ("tests/services/test_runs.py",),
     ),
@@ -105,22 +117,28 @@ GUARDS = (
     ),
     Guard(
         "the permission, when an edit is recorded",
-        EDITS,
+        "runsadmin/services/edits/recording.py",
         "permissions.require(actor, permissions.Action.EDIT_METADATA)\n    conf.connection(run.connection)",
         "conf.connection(run.connection)",
     ),
     Guard(
         "the permission, when an edit is claimed",
-        EDITS,
-        "if not permissions.may(edit.actor, permissions.Action.EDIT_METADATA):",
+        PUSHING,
+        "if not permissions.may(claim.edit.actor, permissions.Action.EDIT_METADATA):",
         "if False:",
     ),
     Guard(
         "the settling time before anything is sent again",
-        EDITS,
-        "elif seen.asked_at < (",
-        "elif dt.timedelta() > seen.asked_at - (",
+        "runsadmin/services/edits/reconciling.py",
+        "if seen.asked_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):",
+        "if (settled_at := seen.asked_at) < edit.sent_at:",
         ("tests/faults/test_post.py",),
+    ),
+    Guard(
+        "an error of our own counts as an attempt",
+        "runsadmin/services/edits/outcomes.py",
+        "attempts = claim.edit.attempts + 1\n    claim.row.update(attempts=attempts)",
+        "attempts = claim.edit.attempts\n    claim.row.update(attempts=attempts)",
     ),
     Guard(
         "a lost answer is unknown, not pending",
@@ -153,7 +171,7 @@ GUARDS = (
 
 
 def main() -> int:
-    every_test = dict.fromkeys(test for guard in GUARDS for test in guard.tests)
+    every_test = dict.fromkeys(test for guard in GUARDS for test in (*guard.tests, *guard.races))
     with copy_of_the_tree() as copy:
         whole = run(copy, *every_test)
         if whole.returncode:
@@ -162,24 +180,28 @@ def main() -> int:
     print("| guard | noticed by |\n| --- | --- |", flush=True)
     for guard in GUARDS:
         notices = without(guard)
-        unnoticed += not notices
-        print(f"| {guard.name} | {notices or '**nothing**'} |", flush=True)
+        unnoticed += not all(notices)
+        print(f"| {guard.name} | {', '.join(notice or '**nothing**' for notice in notices)} |", flush=True)
     print(f"\n{len(GUARDS) - unnoticed} of {len(GUARDS)} guards are watched.")
     return 1 if unnoticed else 0
 
 
-def without(guard: Guard) -> str:
-    """The test that fails when the guard is taken away, "" when none does."""
+def without(guard: Guard) -> list[str]:
+    """With the guard taken away: the test that fails, and the race where races are asked; "" where none does."""
     with copy_of_the_tree() as copy:
         file = copy / guard.file
         text = file.read_text()
         if text.count(guard.code) != 1:
             raise SystemExit(f"The guard {guard.name!r} is not where it was in {guard.file}. Look where it went.")
         file.write_text(text.replace(guard.code, guard.instead))
-        tested = run(copy, *guard.tests)
+        return [first_to_fail(copy, guard, tests) for tests in (guard.tests, guard.races) if tests]
+
+
+def first_to_fail(copy: Path, guard: Guard, tests: tuple[str, ...]) -> str:
+    tested = run(copy, *tests)
     if not tested.returncode:
         return ""
-    failed = re.search(r"^FAILED (.+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
     if not failed:
         raise SystemExit(f"Without {guard.name!r} the tests could not even run:\n{tested.stdout}{tested.stderr}")
     return f"`{failed[1]}`"

@@ -3,6 +3,7 @@
 The types are listed in docs/rest-api.md.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from runsadmin import errors, jsontext
+from runsadmin import database, errors, jsontext, tracing
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -48,6 +50,7 @@ class ProblemType(Enum):
     EDIT_FAILED = 424, "The edit could not be sent"
     TOO_MANY_REQUESTS = 429, "The account asks too often"
     INTERNAL_ERROR = 500, "Something went wrong here"
+    DATABASE_UNAVAILABLE = 503, "The database is not available"
 
     @property
     def status(self) -> int:
@@ -190,6 +193,8 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if database.is_in_trouble(exception):  # Django takes a session that could not be saved for one that was deleted.
+        return _database_unavailable(request)
     too_large = isinstance(exception, RequestDataTooBig)
     if not _is_ours(request):
         return render(request, "413.html", status=413) if too_large else defaults.bad_request(request, exception)
@@ -199,14 +204,35 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Called while the error is being handled, wherever it came from: middleware, a view or a template."""
+    if database.is_in_trouble(sys.exception()):
+        return _database_unavailable(request)
     if not _is_ours(request):
         return defaults.server_error(request)
     return _plain(ProblemType.INTERNAL_ERROR, "This is a fault of this service. It was logged; try again later.")
+
+
+def _database_unavailable(request: HttpRequest) -> HttpResponse:
+    may_have_saved = request.method not in ("GET", "HEAD") and database.may_have_saved()
+    headers = {"Retry-After": "5", "Cache-Control": "no-store"}
+    if _is_ours(request):
+        return _plain(ProblemType.DATABASE_UNAVAILABLE, _UNKNOWN if may_have_saved else _NOTHING_SAVED, headers)
+    # Without the request: a page that knows it asks the database who is signed in.
+    told = {"may_have_saved": may_have_saved, "request_id": tracing.request_id()}
+    return HttpResponse(render_to_string("503.html", told), status=503, headers=headers)
+
+
+_NOTHING_SAVED = "It cannot be reached, or it is locked or full. Nothing was saved: send it again in a few seconds."
+_UNKNOWN = (
+    "It is not known whether this was saved. Look before you send it again; with the same Idempotency-Key "
+    "an edit can be sent again without looking."
+)
 
 
 def _is_ours(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
 
-def _plain(problem: ProblemType, detail: str) -> HttpResponse:
-    return HttpResponse(jsontext.dumps(details(problem, detail)), status=problem.status, content_type=CONTENT_TYPE)
+def _plain(problem: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    body = jsontext.dumps(details(problem, detail))
+    return HttpResponse(body, status=problem.status, headers=headers, content_type=CONTENT_TYPE)

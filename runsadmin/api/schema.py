@@ -12,7 +12,7 @@ from runsadmin.api.problems import CONTENT_TYPE
 from runsadmin.api.serializers import ProblemSerializer
 
 # Every call may end in these; those with a body in these, too.
-EVERYWHERE = (400, 401, 403, 406, 429)
+EVERYWHERE = (400, 401, 403, 406, 429, 503)
 WITH_BODY = (413, 415)
 
 WORDS = {
@@ -29,6 +29,7 @@ WORDS = {
     422: "It is refused for good.",
     424: "The upstream did not answer as it should.",
     429: "The account asked too often: `Retry-After` says how many seconds to wait.",
+    503: "The database is not available: `detail` tells whether anything may have been saved.",
 }
 
 IF_NONE_MATCH = OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="An `ETag` that you have.")
@@ -52,7 +53,7 @@ LOCATION = OpenApiParameter(
     response=[201, 202],
 )  # fmt: skip
 RETRY_AFTER = OpenApiParameter(
-    "Retry-After", int, OpenApiParameter.HEADER, description="Seconds to wait.", required=True, response=[429]
+    "Retry-After", int, OpenApiParameter.HEADER, description="Seconds to wait.", required=True, response=[429, 503]
 )
 NOT_MODIFIED = OpenApiResponse(description="It is the version that you have.")
 

@@ -1,7 +1,6 @@
 """The database in trouble while an edit is under way: a clear error, nothing half written, and it goes on."""
 
 import datetime as dt
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,66 +12,13 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit
 from runsadmin.services import edits
 from tests.faults.conftest import Scene, at_step
+from tests.faults.trouble import CutConnection, FullDisk, LockedFile, Trouble
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 S = Edit.Status
 # Long enough to need room that a full disk does not have.
 LONG = MetadataPatch({"team": "red", **{f"k{number}": "x" * 512 for number in range(12)}})
-
-
-class Trouble:
-    """Begins in the middle of something, and ends when the block does."""
-
-    def begin(self) -> None:
-        raise NotImplementedError
-
-    def end(self) -> None:
-        pass
-
-
-class FullDisk(Trouble):
-    """SQLite may not grow by a page: the same error as on a full disk."""
-
-    def begin(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM")  # No page is free.
-            cursor.execute("PRAGMA page_count")
-            (pages,) = cursor.fetchone()
-            cursor.execute(f"PRAGMA max_page_count={pages}")
-
-    def end(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA max_page_count=1000000")
-
-
-class LockedFile(Trouble):
-    """Another program holds SQLite's write lock for longer than we wait."""
-
-    def begin(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA busy_timeout=100")
-        self.other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-        self.other.execute("BEGIN IMMEDIATE")
-
-    def end(self) -> None:
-        self.other.close()
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA busy_timeout=20000")
-
-
-class CutConnection(Trouble):
-    """PostgreSQL ends our session, as a restart does."""
-
-    def begin(self) -> None:
-        pid = connection.connection.info.backend_pid
-        other = connection.copy()
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
-        other.close()
-
-    def end(self) -> None:
-        connection.close()
 
 
 TROUBLES: dict[str, list[type[Trouble]]] = {"sqlite": [FullDisk, LockedFile], "postgresql": [CutConnection]}

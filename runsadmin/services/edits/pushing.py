@@ -133,28 +133,28 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
     edit, now = claim.edit, seen.answer.value
     if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
         return _wait_for_run(claim, f"The run is still {now.status}.", seen)
-    patch, left = edit.patch, ""
-    merge = merge3(base=now.metadata if edit.base is None else edit.base, theirs=now.metadata, patch=patch)
+    base = now.metadata if edit.base is None else edit.base
+    patch, told = edit.patch, ""
+    merge = merge3(base=base, theirs=now.metadata, patch=patch)
     if merge.conflicts:
-        keys = ", ".join(conflict.key for conflict in merge.conflicts)
-        # Undoing leaves what somebody else changed since, and puts back the rest.
-        if edit.undoes_id is not None:
-            patch = patch.only(patch.keys - {conflict.key for conflict in merge.conflicts})
-            left = f"Left as they are, since they were changed after the edit: {keys}."
-        if not patch or not left:
-            told = f"Somebody else changed since: {keys}."
+        keys = [conflict.key for conflict in merge.conflicts]
+        if edit.undoes_id is None or patch.keys <= set(keys):
+            told = f"Somebody else changed since: {', '.join(keys)}."
             return outcomes.end(claim, EditStatus.CONFLICT, told, seen, before=now.metadata)
+        # Undoing leaves what somebody else changed since, and puts back the rest.
+        patch = patch.only(patch.keys - set(keys))
+        told = f"Left as they are, since they were changed after the edit: {', '.join(keys)}."
+        merge = merge3(base=base, theirs=now.metadata, patch=patch)
     try:
         patch.check(now.metadata)
     except InvalidMetadata as error:
         return outcomes.end(claim, EditStatus.REJECTED, str(error), seen, before=now.metadata)
-    intended = patch.apply(now.metadata)
-    if intended == now.metadata:
+    if merge.result == now.metadata:
         return outcomes.end(
-            claim, EditStatus.APPLIED, left or "Upstream had it already.", seen,
-            before=now.metadata, intended=intended, after=now.metadata,
+            claim, EditStatus.APPLIED, told or "Upstream had it already.", seen,
+            before=now.metadata, intended=merge.result, after=now.metadata,
         )  # fmt: skip
-    return Intent(claim, now.metadata, intended, looked, left)
+    return Intent(claim, now.metadata, merge.result, looked, told)
 
 
 def intend(intents: Sequence[Intent]) -> list[Intent]:

@@ -1,0 +1,61 @@
+"""The database in trouble: away, locked, full or read-only. It is no mistake of a request, and it passes.
+
+What can be said then depends on what the request has done before: `watching` looks at its statements.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from sqlite3 import SQLITE_ERROR
+from typing import Any
+
+from django.db import Error, InterfaceError, OperationalError, connection
+
+# What a server says that takes no writes, such as a standby after a failover.
+_READ_ONLY = "25006"
+
+_may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
+
+
+def is_in_trouble(error: BaseException | None) -> bool:
+    """Whether the error comes of this, whatever else was raised on the way."""
+    while error is not None:
+        # With SQLITE_ERROR it is a mistake in the statement, or a table that is not there.
+        if isinstance(error, OperationalError | InterfaceError) and _code(error) != SQLITE_ERROR:
+            return True
+        if isinstance(error, Error) and _code(error) == _READ_ONLY:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def may_have_saved() -> bool:
+    """Whether something was written since `watching` began, or perhaps was: the answer was lost."""
+    return _may_have_saved.get()
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    _may_have_saved.set(False)
+    with connection.execute_wrapper(_watch):
+        yield
+
+
+def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    if sql.startswith(("SELECT", "BEGIN")):
+        return execute(sql, params, many, context)
+    try:
+        result = execute(sql, params, many, context)
+    except Error as error:
+        # With a code it is the database that says no: what it refuses it has not done.
+        if _code(error) is None:
+            _may_have_saved.set(True)
+        raise
+    _may_have_saved.set(True)  # Even in a transaction that is rolled back: the answer to its end may be lost as well.
+    return result
+
+
+def _code(error: Error) -> object:
+    """What PostgreSQL or SQLite said, None when nobody said anything."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)

@@ -1,0 +1,192 @@
+"""The database in trouble while somebody asks the web: what is answered is true, and it can be sent again."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import OperationalError, connection
+from django.test import Client
+
+from runsadmin import database
+from runsadmin.models import Edit, Thread
+from runsadmin.services import connections, edits, tokens
+from tests.admin.conftest import base_seen, page, typed
+from tests.faults.conftest import Scene
+from tests.faults.trouble import CutConnection, FullDisk, LockedFile, ReadOnly, Trouble
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TROUBLES: dict[str, list[type[Trouble]]] = {"sqlite": [LockedFile, ReadOnly], "postgresql": [CutConnection, ReadOnly]}
+# A disk that is full may still have room for something small.
+FOR_LONG = [*TROUBLES[connection.vendor], *([FullDisk] if connection.vendor == "sqlite" else [])]
+LONG = {f"k{number}": "x" * 512 for number in range(12)}
+
+
+@pytest.fixture(params=TROUBLES[connection.vendor])
+def trouble(request: pytest.FixtureRequest) -> Iterator[Trouble]:
+    kind: type[Trouble] = request.param
+    trouble = kind()
+    yield trouble
+    trouble.end()
+
+
+@pytest.fixture(autouse=True)
+def known_connection(db: None) -> None:
+    """Its row is there, as everywhere but in the first minute."""
+    connections.state("default")
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(raise_request_exception=False)
+
+
+def patch(client: Client, scene: Scene, token: str, **headers: str) -> Any:
+    return client.patch(
+        f"/api/v1/runs/{scene.run.upstream_id}/", {"metadata": {**LONG, "team": "red"}}, "application/json",
+        headers={"Authorization": f"Token {token}", **headers},
+    )  # fmt: skip
+
+
+def told_as_a_problem(answer: Any) -> str:
+    assert answer.status_code == 503
+    assert answer["Content-Type"] == "application/problem+json"
+    assert int(answer["Retry-After"]) > 0
+    assert answer.json()["type"] == "urn:runsadmin:problem:database-unavailable"
+    return str(answer.json()["detail"])
+
+
+def told_on_a_page(answer: Any) -> str:
+    assert answer.status_code == 503
+    assert answer["Content-Type"].startswith("text/html")
+    assert int(answer["Retry-After"]) > 0
+    assert "default-src 'self'" in answer["Content-Security-Policy"]
+    text: str = answer.content.decode()
+    assert f"Request {answer['X-Request-ID']}" in text
+    assert answer["X-Request-ID"]
+    return text
+
+
+@pytest.mark.parametrize("trouble", FOR_LONG, indirect=True)
+def test_a_patch_is_told_that_nothing_was_saved_and_can_be_sent_again(
+    scene: Scene, client: Client, trouble: Trouble
+) -> None:
+    token = tokens.create(user=scene.alice, expires_in=None)
+    trouble.begin()
+    assert "Nothing was saved" in told_as_a_problem(patch(client, scene, token))
+    trouble.end()
+    assert not Edit.objects.exists()
+    assert patch(client, scene, token).status_code == 200
+    scene.check(posts=1)
+
+
+@pytest.mark.parametrize("trouble", FOR_LONG, indirect=True)
+def test_a_form_is_told_that_nothing_was_saved_and_can_be_sent_again(
+    scene: Scene, client: Client, trouble: Trouble
+) -> None:
+    client.force_login(scene.alice)
+    pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
+    form = typed(*pairs, base=base_seen(client, scene.run))
+    trouble.begin()
+    assert "Nothing was saved" in told_on_a_page(client.post(page(scene.run, "metadata"), form))
+    trouble.end()
+    assert not Edit.objects.exists()
+    assert client.post(page(scene.run, "metadata"), form).status_code == 302
+    assert Edit.objects.get().status == Edit.Status.APPLIED
+
+
+def test_signing_in_is_told_and_can_be_done_again(alice: User, client: Client, trouble: Trouble) -> None:
+    form = {"username": "alice", "password": "alice"}
+    trouble.begin()
+    answer = client.post("/admin/login/?next=/admin/", form)
+    trouble.end()
+    told_on_a_page(answer)
+    assert client.post("/admin/login/?next=/admin/", form).headers["Location"] == "/admin/"
+
+
+def test_what_only_reads_goes_on_where_it_can(scene: Scene, client: Client, trouble: Trouble) -> None:
+    client.force_login(scene.alice)
+    trouble.begin()
+    answer = client.get(page(scene.run))
+    if isinstance(trouble, CutConnection):
+        assert "Nothing was saved" in told_on_a_page(answer)
+    else:
+        assert answer.status_code == 200
+    trouble.end()
+    assert client.get(page(scene.run)).status_code == 200
+
+
+def test_it_is_logged_once_with_the_id_of_the_request(
+    scene: Scene, client: Client, trouble: Trouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = tokens.create(user=scene.alice, expires_in=None)
+    trouble.begin()
+    answer = patch(client, scene, token, **{"X-Request-ID": "job-7"})
+    trouble.end()
+    assert answer["X-Request-ID"] == "job-7"
+    (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told.exc_info
+    assert told.getMessage() == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
+
+
+def test_what_was_perhaps_saved_is_not_called_lost(scene: Scene, client: Client, monkeypatch: Any) -> None:
+    """The answer to the commit is lost, or comes and the next question has none."""
+    token = tokens.create(user=scene.alice, expires_in=None)
+    record = edits.record
+
+    def record_and_lose_the_answer(**told: Any) -> Edit:
+        record(**told)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(edits, "record", record_and_lose_the_answer)
+    detail = told_as_a_problem(patch(client, scene, token))
+    assert "not known whether this was saved" in detail
+    client.force_login(scene.alice)
+    text = told_on_a_page(
+        client.post(page(scene.run, "metadata"), typed(("a", "b"), base=base_seen(client, scene.run)))
+    )
+    assert "not known whether what you sent was saved" in text
+    assert Edit.objects.count() == 2
+
+
+def test_a_write_whose_own_answer_is_lost_was_perhaps_saved() -> None:
+    def lose(*_: Any) -> None:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with database.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
+        Thread.objects.create(connection="default", upstream_id="thread_a")
+    assert database.may_have_saved()
+    with database.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
+        Thread.objects.get(upstream_id="thread_a")
+    assert not database.may_have_saved()
+
+
+def test_a_session_that_cannot_be_saved_was_not_deleted_by_somebody(
+    alice: User, client: Client, monkeypatch: Any
+) -> None:
+    """As Django's own session does it: it takes every error of the database for a row that is gone."""
+
+    def fail(self: SessionStore, must_create: bool = False) -> None:
+        if must_create:
+            return
+        try:
+            raise OperationalError("database is locked")
+        except OperationalError:
+            raise UpdateError  # noqa: B904
+
+    monkeypatch.setattr(SessionStore, "save", fail)
+    told_on_a_page(client.post("/admin/login/?next=/admin/", {"username": "alice", "password": "alice"}))
+
+
+def test_a_mistake_of_ours_stays_one(client: Client, scene: Scene, monkeypatch: Any) -> None:
+    def ask_for_what_is_not_there(**_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM nowhere")
+
+    monkeypatch.setattr(edits, "record", ask_for_what_is_not_there)
+    answer = patch(client, scene, tokens.create(user=scene.alice, expires_in=None))
+    assert answer.status_code == 500

@@ -1,0 +1,73 @@
+"""What can be wrong with the database of this process."""
+
+import sqlite3
+
+from django.db import connection
+
+
+class Trouble:
+    """Begins in the middle of something, and ends when the block does."""
+
+    def begin(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        pass
+
+
+class FullDisk(Trouble):
+    """SQLite may not grow by a page: the same error as on a full disk."""
+
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")  # No page is free.
+            cursor.execute("PRAGMA page_count")
+            (pages,) = cursor.fetchone()
+            cursor.execute(f"PRAGMA max_page_count={pages}")
+
+    def end(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA max_page_count=1000000")
+
+
+class LockedFile(Trouble):
+    """Another program holds SQLite's write lock for longer than we wait."""
+
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout=100")
+        self.other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        self.other.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        self.other.close()
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout=20000")
+
+
+class CutConnection(Trouble):
+    """PostgreSQL ends our session, as a restart does."""
+
+    def begin(self) -> None:
+        pid = connection.connection.info.backend_pid
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        other.close()
+
+    def end(self) -> None:
+        connection.close()
+
+
+class ReadOnly(Trouble):
+    """As a file system after a fault, or the PostgreSQL that stood by."""
+
+    def begin(self) -> None:
+        self._set("query_only=1", "default_transaction_read_only=on")
+
+    def end(self) -> None:
+        self._set("query_only=0", "default_transaction_read_only=off")
+
+    def _set(self, pragma: str, setting: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA {pragma}" if connection.vendor == "sqlite" else f"SET {setting}")
