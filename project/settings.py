@@ -201,7 +201,7 @@ DATABASES = {"default": DATABASE}
 # The background engine
 
 # What may take long waits in a queue of its own, so that a short task never waits behind it.
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "long"]}}
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "long", "push"]}}
 
 # REST
 
@@ -285,6 +285,7 @@ RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in env.aliases(
 RUNSADMIN_HOLD = env.switch("RUNSADMIN_HOLD", default=False)
 RUNSADMIN_PUSH_WAIT = env.seconds("RUNSADMIN_PUSH_WAIT", 10)
 RUNSADMIN_MAX_ATTEMPTS = env.integer("RUNSADMIN_MAX_ATTEMPTS", 8, least=1)
+RUNSADMIN_PLAN_LASTS = env.seconds("RUNSADMIN_PLAN_LASTS", 86400)
 RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
 RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
 RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)

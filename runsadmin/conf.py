@@ -65,6 +65,11 @@ def settling_time() -> timedelta:
     return timedelta(seconds=settings.RUNSADMIN_SETTLING_TIME)
 
 
+def plan_lasts() -> timedelta:
+    """How long a plan may be applied."""
+    return timedelta(seconds=settings.RUNSADMIN_PLAN_LASTS)
+
+
 def sync_every() -> timedelta:
     return timedelta(seconds=settings.RUNSADMIN_SYNC_EVERY)
 

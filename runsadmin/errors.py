@@ -2,6 +2,8 @@
 
 RunsAdminError
 ├── InvalidMetadata         the pairs break a limit: mend them and try again
+├── InvalidSearch           a search that is not understood: it says where, and what was expected
+├── InvalidSelection        the runs that were chosen cannot be edited together: it says why
 ├── InvalidId               an id that no upstream could have given: mend it
 ├── NotAllowed              the account may not do this: ask for the permission
 ├── UnknownConnection       no such connection is configured
@@ -39,6 +41,14 @@ class InvalidMetadata(RunsAdminError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(" ".join(problem.message for problem in problems))
         self.problems = tuple(problems)
+
+
+class InvalidSearch(RunsAdminError):
+    pass
+
+
+class InvalidSelection(RunsAdminError):
+    pass
 
 
 class InvalidId(RunsAdminError):

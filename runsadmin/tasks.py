@@ -6,16 +6,43 @@ from datetime import timedelta
 from django.tasks import task
 
 from runsadmin.engine import stopping
-from runsadmin.engine.schedule import Entry
-from runsadmin.models import Sync
-from runsadmin.services import connections, edits, idempotency, runs, syncs
+from runsadmin.engine.schedule import Entry, enqueue_unless_waiting
+from runsadmin.models import BulkEdit, Sync
+from runsadmin.services import bulk_edits, connections, edits, idempotency, runs, syncs
 
 SHARE = 30.0
 
 
+@task(queue_name="push")
+def push_edits() -> int:
+    """A share of about half a minute. While there is more than one worker needs to do, another is asked for help."""
+    if edits.are_many_due():
+        enqueue_unless_waiting(push_edits)
+    count = edits.settle(until=time.monotonic() + SHARE, stopping=stopping)
+    bulk_edits.look_after()
+    return count
+
+
 @task
-def settle_edits() -> int:
-    return edits.settle(until=time.monotonic() + SHARE, stopping=stopping)
+def look_after_bulk_edits() -> None:
+    """The claims of processes that died, and the bulk edits whose last edit has ended."""
+    edits.give_back_expired()
+    bulk_edits.look_after()
+
+
+@task
+def find_plans() -> int:
+    waiting = bulk_edits.find_waiting()
+    for pk in waiting:
+        plan_bulk_edit.enqueue(pk)
+    return len(waiting)
+
+
+@task(queue_name="long")
+def plan_bulk_edit(pk: int) -> str:
+    """A share, as of a sync. `find_plans` goes on."""
+    planned = bulk_edits.go_on_planning(BulkEdit.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping)
+    return str(planned.status)
 
 
 @task
@@ -54,7 +81,9 @@ def forget_old_keys() -> int:
 
 
 SCHEDULE = (
-    Entry("settle_edits", settle_edits, timedelta(seconds=2)),
+    Entry("push_edits", push_edits, timedelta(seconds=2)),
+    Entry("look_after_bulk_edits", look_after_bulk_edits, timedelta(seconds=2)),
+    Entry("find_plans", find_plans, timedelta(seconds=2)),
     Entry("find_syncs", find_syncs, timedelta(seconds=2)),
     Entry("refresh_marked_runs", refresh_marked_runs, timedelta(seconds=5)),
     Entry("probe_held_connections", probe_held_connections, timedelta(seconds=10)),

@@ -63,6 +63,15 @@ def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     return True
 
 
+def enqueue_unless_waiting(wanted: "Task[[], Any]") -> bool:
+    """Enqueues a task of which none waits for a worker yet. Returns whether it did."""
+    waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
+    if waiting.exists():
+        return False
+    wanted.enqueue()
+    return True
+
+
 @task
 def prune() -> int:
     """Deletes tasks that ended well more than an hour ago, and failed ones after a week. Returns how many."""

@@ -1,3 +1,6 @@
+from array import array
+from collections.abc import Iterable, Sequence
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -136,13 +139,22 @@ class BulkEdit(models.Model):
 
 
 class Selection(models.Model):
-    """The keys of the chosen runs, frozen, in the order in which they are planned. Deleted when the plan is made.
+    """What was chosen, frozen, in the order in which it is planned. Deleted when the plan is made.
 
-    `runs` holds them as 64-bit integers, eight bytes each.
+    These are the keys of runs, and for an undo those of the edits to be undone.
     """
 
-    bulk_edit = models.OneToOneField(BulkEdit, on_delete=models.CASCADE, primary_key=True)
-    runs = models.BinaryField()
+    bulk_edit = models.OneToOneField(BulkEdit, on_delete=models.CASCADE, primary_key=True, related_name="selection")
+    packed = models.BinaryField(help_text="64-bit integers, eight bytes each.")
 
     def __str__(self) -> str:
-        return f"the runs of {self.bulk_edit}"
+        return f"the selection of {self.bulk_edit_id}"
+
+    @staticmethod
+    def pack(keys: Iterable[int]) -> bytes:
+        return array("q", keys).tobytes()
+
+    def keys(self) -> Sequence[int]:
+        unpacked = array("q")
+        unpacked.frombytes(bytes(self.packed))
+        return unpacked

@@ -110,6 +110,8 @@ class Edit(models.Model):
         TOO_LONG = "too_long", "Too long"
         TAKEN = "taken", "The new name is taken"
         ACTIVE = "active", "Active"
+        NO_VALUE = "no_value", "A field has no value"
+        MISSING = "missing", "Missing upstream"
         NOT_ALLOWED = "not_allowed", "Not allowed"
         CHANGED_SINCE = "changed_since", "Changed since"
 

@@ -18,6 +18,9 @@ class Action(StrEnum):
     UNTRACK_THREADS = "runsadmin.delete_thread"
     VIEW_SYNCS = "runsadmin.view_sync"
     SYNC = "runsadmin.add_sync"
+    VIEW_BULK_EDITS = "runsadmin.view_bulkedit"
+    PLAN_BULK_EDITS = "runsadmin.add_bulkedit"
+    APPLY_BULK_EDITS = "runsadmin.apply_bulkedit"  # Also to pause, resume, cancel and retry one.
     HOLD = "runsadmin.change_connectionstate"
 
 
@@ -30,6 +33,9 @@ _WORDS = {
     Action.UNTRACK_THREADS: "stop tracking threads",
     Action.VIEW_SYNCS: "look at syncs",
     Action.SYNC: "start a sync",
+    Action.VIEW_BULK_EDITS: "look at bulk edits",
+    Action.PLAN_BULK_EDITS: "plan bulk edits",
+    Action.APPLY_BULK_EDITS: "apply bulk edits",
     Action.HOLD: "hold or release a connection",
 }
 

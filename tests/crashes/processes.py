@@ -106,9 +106,10 @@ class Worker(Process):
     ) -> None:
         hurry = ["--schedule", "tests.crashes.schedule.OFTEN", "--poll-every", "0.05"]
         heart = ["--beat-every", "0.2", "--dead-after", "1"]
-        several = [option for _ in range(lanes) for option in ("--lane", "default")]
+        queues = [*["push"] * lanes, "default", "long"]
+        lanes_of = [option for queue in queues for option in ("--lane", queue)]
         super().__init__(
-            _command, "manage.py", "worker", "--skip-checks", *hurry, *heart, *several, "--lane", "long",
+            _command, "manage.py", "worker", "--skip-checks", *hurry, *heart, *lanes_of,
             environment=environment, log=log, crash=crash,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ from runsadmin import tasks
 from runsadmin.engine.schedule import Entry
 
 OFTEN = (
-    *(Entry(f"settle_edits_{number}", tasks.settle_edits, timedelta(seconds=0.2)) for number in range(6)),
+    *(Entry(f"push_edits_{number}", tasks.push_edits, timedelta(seconds=0.2)) for number in range(6)),
     Entry("refresh_marked_runs", tasks.refresh_marked_runs, timedelta(seconds=0.5)),
     Entry("find_syncs", tasks.find_syncs, timedelta(seconds=0.5)),
 )

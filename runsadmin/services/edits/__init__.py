@@ -9,16 +9,19 @@ sends; `reconciling` finds out what became of a write whose answer was lost; eac
 an edit afterwards.
 """
 
+from runsadmin.services.edits.claims import give_back_expired
 from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, undo, undoing
 from runsadmin.services.edits.pushing import push, push_within
 from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
-from runsadmin.services.edits.settling import bring_to_an_end, settle
+from runsadmin.services.edits.settling import are_many_due, bring_to_an_end, settle
 
 __all__ = [
+    "are_many_due",
     "bring_to_an_end",
     "cancel",
     "conflicts",
+    "give_back_expired",
     "push",
     "push_within",
     "reconcile",

@@ -115,10 +115,15 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
     return [Claim(edit, token) for edit in claimed.select_related("run__thread", "actor", "bulk_edit").order_by("pk")]
 
 
-def is_any_due(alias: str) -> bool:
-    now = clock.now()
-    of = _of_single(alias) | _of_bulk(alias)
-    return any(_due(now, status=status, of=of).exists() for status in (EditStatus.PENDING, EditStatus.UNKNOWN))
+def are_many_due(alias: str) -> bool:
+    """More than one process has in its hands at a time."""
+    most = 2 * conf.connection(alias).concurrency
+    waiting = Edit.objects.filter(
+        Q(bulk_edit=None, run__connection=alias) | Q(bulk_edit__connection=alias, bulk_edit__status__in=GOING_ON),
+        status=EditStatus.PENDING,
+        next_attempt_at__lte=clock.now(),
+    )
+    return len(waiting.values_list("pk")[: most + 1]) > most
 
 
 def _some_pending(alias: str, now: dt.datetime, limit: int) -> list[int]:

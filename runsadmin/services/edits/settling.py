@@ -50,3 +50,8 @@ def bring_to_an_end(edit: Edit, *, until: float) -> Edit:
         if edit.next_attempt_at is not None and edit.next_attempt_at <= clock.now():
             edit = reconcile(edit) if edit.status == EditStatus.UNKNOWN else push(edit, person=True)
     return edit
+
+
+def are_many_due() -> bool:
+    """Whether there is so much to push that a second process would be of use."""
+    return any(claims.are_many_due(alias) for alias in connections.open_aliases())

@@ -1,0 +1,101 @@
+"""The search language: text to conditions on runs. Words are ANDed; each is `field:value`.
+
+    status:failed model:gpt-4o created:>=2026-01-01 metadata.team:search metadata."cost center":"R&D"
+
+A mistake is an error that names its place and what was expected; nothing is ignored.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Callable
+
+from django.db.models import Q
+from django.utils.dateparse import parse_date, parse_datetime
+
+from runsadmin.errors import InvalidSearch
+
+_VALUE = r'"(?P<{0}q>(?:[^"\\]|\\.)*)"|(?P<{0}>[^\s":]+)'
+_KEY = rf"metadata\.(?:{_VALUE.format('key')})"
+_TERM = re.compile(rf"(?:{_KEY}|(?P<field>[a-z_]+)):(?:{_VALUE.format('value')}|(?P<rest>\S+))")
+_COMPARED = re.compile(r"(>=|<=|>|<)?(.*)", re.DOTALL)
+_LOOKUPS = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
+_DAY = dt.timedelta(days=1)
+
+
+def conditions(text: str) -> list[Q]:
+    """One condition for each word, to be applied one after the other. Raises InvalidSearch."""
+    if "\0" in text:
+        raise InvalidSearch("No run holds U+0000 in what can be searched.")
+    found: list[Q] = []
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        term = _TERM.match(text, at)
+        if term is None:
+            raise InvalidSearch(
+                f"At character {at + 1}: {text[at : at + 20]!r} is not understood; expected {_EXPECTED}."
+            )
+        found.append(_condition(term, at))
+        at = term.end()
+        if at < len(text) and not text[at].isspace():
+            raise InvalidSearch(f"At character {at + 1}: expected a space between two words.")
+    return found
+
+
+def _condition(term: re.Match[str], at: int) -> Q:
+    value = _unquoted(term, "value") if term["rest"] is None else term["rest"]
+    if (field := term["field"]) is None:
+        return Q(pairs__key=_unquoted(term, "key"), pairs__value=value)
+    if field not in _FIELDS:
+        raise InvalidSearch(f"At character {at + 1}: there is no field {field!r}; expected {_EXPECTED}.")
+    try:
+        return _FIELDS[field](value)
+    except ValueError as error:
+        raise InvalidSearch(f"At character {term.end('field') + 2}: {error}") from None
+
+
+def _unquoted(term: re.Match[str], name: str) -> str:
+    quoted = term[f"{name}q"]
+    return term[name] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+
+
+def _equal(lookup: str) -> Callable[[str], Q]:
+    return lambda value: Q(**{lookup: value})
+
+
+def _created(value: str) -> Q:
+    sign, text = _COMPARED.fullmatch(value).groups()  # type: ignore[union-attr] # It matches everything.
+    day = parse_date(text)
+    if day is None or "T" in text:
+        moment = parse_datetime(text)
+        if moment is None or sign is None:
+            raise ValueError(f"{value!r} is no time; expected >=, >, <= or < and a day or an ISO time, in UTC.")
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return Q(**{f"created_at__{_LOOKUPS[sign]}": moment})
+    begins = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+    match sign:
+        case ">=":
+            return Q(created_at__gte=begins)
+        case ">":
+            return Q(created_at__gte=begins + _DAY)
+        case "<":
+            return Q(created_at__lt=begins)
+        case "<=":
+            return Q(created_at__lt=begins + _DAY)
+        case _:
+            return Q(created_at__gte=begins, created_at__lt=begins + _DAY)
+
+
+_FIELDS: dict[str, Callable[[str], Q]] = {
+    "assistant": _equal("assistant_id"),
+    "connection": _equal("connection"),
+    "created": _created,
+    "error": _equal("error_code"),
+    "id": _equal("upstream_id"),
+    "model": _equal("model"),
+    "status": _equal("status"),
+    "thread": _equal("thread__upstream_id"),
+}
+_EXPECTED = f"{', '.join(f'{field}:…' for field in _FIELDS)} or metadata.KEY:…"

@@ -1,0 +1,29 @@
+"""Bulk edits: planned as one edit for each run, shown, applied, followed, undone.
+
+`selecting` chooses the runs and freezes them. `planning` makes an edit of each, in the background. `applying` is what
+people do with a plan, and what brings a bulk edit from one status to the next. `progress` counts.
+"""
+
+from runsadmin.services.bulk_edits.applying import apply, cancel, look_after, pause, resume, retry
+from runsadmin.services.bulk_edits.planning import find_waiting, go_on_planning, plan, plan_undo
+from runsadmin.services.bulk_edits.progress import Progress, progress
+from runsadmin.services.bulk_edits.selecting import Chosen, by_ids, by_search, matching
+
+__all__ = [
+    "Chosen",
+    "Progress",
+    "apply",
+    "by_ids",
+    "by_search",
+    "cancel",
+    "find_waiting",
+    "go_on_planning",
+    "look_after",
+    "matching",
+    "pause",
+    "plan",
+    "plan_undo",
+    "progress",
+    "resume",
+    "retry",
+]

@@ -1,0 +1,170 @@
+"""What people do with a plan, and what brings a bulk edit from one status to the next.
+
+The edits themselves are pushed like all others (services/edits): those of a bulk edit that goes on are due, and those
+of one that is paused or ended are left alone.
+"""
+
+import datetime as dt
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from runsadmin.errors import IllegalChange
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
+from runsadmin.models.bulk_edit import GOING_ON, BulkEditQuerySet
+from runsadmin.models.edit import ENDED, UNSETTLED
+from runsadmin.services import clock, permissions
+from runsadmin.services.permissions import Action
+
+S = BulkEditStatus
+
+
+def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    """Has the edits of a plan sent: those, and nothing else. With a canary the first few, and then it pauses.
+
+    Raises NotAllowed, IllegalChange.
+    """
+    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    permissions.require(actor, Action.EDIT_METADATA)
+    now = clock.now()
+    with transaction.atomic():
+        bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
+        if bulk_edit.expires_at is not None and bulk_edit.expires_at <= now:
+            _expire(BulkEdit.objects.filter(pk=bulk_edit.pk))
+        moved = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PLANNED).change_to(
+            S.QUEUED,
+            applied_by=actor,
+            applied_at=now,
+            going_since=now,
+            ended_before=_ended(bulk_edit),
+            active_until=None if bulk_edit.wait_for_active is None else now + bulk_edit.wait_for_active,
+        )
+        if moved:
+            bulk_edit.edits.filter(status=EditStatus.PLANNED).update(actor=actor)
+            _release(bulk_edit, now, limit=bulk_edit.canary)
+    return _moved(bulk_edit, moved, "Only a plan that is whole and has not expired can be applied")
+
+
+def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    """What is under way ends; nothing more is sent until it is resumed. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    moved = BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(S.PAUSED, detail=f"{actor.get_username()} paused it.")
+    return _moved(bulk_edit, moved, "Only a bulk edit that goes on can be paused")
+
+
+def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    """Goes on with all that is left. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    now = clock.now()
+    with transaction.atomic():
+        paused = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PAUSED)
+        moved = paused.change_to(S.QUEUED, detail="", going_since=now, ended_before=_ended(bulk_edit))
+        if moved:
+            _release(bulk_edit, now)
+    return _moved(bulk_edit, moved, "Only a bulk edit that is paused can be resumed")
+
+
+def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    """Takes back all that was not sent yet. What is under way ends, and tells how. Raises NotAllowed, IllegalChange."""
+    bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
+    is_only_planned = bulk_edit.status in (S.PLANNING, S.PLANNED)
+    permissions.require(actor, Action.PLAN_BULK_EDITS if is_only_planned else Action.APPLY_BULK_EDITS)
+    with transaction.atomic():
+        moved = BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(
+            S.CANCELLED, detail=f"{actor.get_username()} cancelled it.", finished_at=clock.now()
+        )
+        if moved:
+            _take_back(bulk_edit)
+    return _moved(bulk_edit, moved, "Only a bulk edit that has not ended can be cancelled")
+
+
+def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    """Has the failed edits of one that was completed tried again. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    now = clock.now()
+    with transaction.atomic():
+        bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
+        failed = bulk_edit.edits.filter(status=EditStatus.FAILED)
+        moved = 0
+        if bulk_edit.status == S.COMPLETED and failed.exists():
+            ended = _ended(bulk_edit) - failed.count()
+            waits = bulk_edit.wait_for_active
+            moved = BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(
+                S.QUEUED,
+                detail="",
+                finished_at=None,
+                going_since=now,
+                ended_before=ended,
+                active_until=None if waits is None else now + waits,
+            )
+            Edit.objects.filter(pk__in=failed.values("pk")).change_to(
+                EditStatus.PENDING,
+                detail=f"{actor.get_username()} has it tried again.",
+                actor=actor,
+                attempts=0,
+                next_attempt_at=now,
+                finished_at=None,
+                before=None,
+                intended=None,
+                sent_at=None,
+            )
+    return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be tried again")
+
+
+def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None) -> None:
+    planned = bulk_edit.edits.filter(status=EditStatus.PLANNED)
+    if limit is not None:
+        last = planned.order_by("pk").values_list("pk", flat=True)[limit - 1 : limit].first()
+        planned = planned if last is None else planned.filter(pk__lte=last)
+    Edit.objects.filter(pk__in=planned.values("pk")).change_to(EditStatus.PENDING, next_attempt_at=now)
+
+
+def _take_back(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
+    waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
+    waiting.change_to(EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, waiting="")
+
+
+def _ended(bulk_edit: BulkEdit) -> int:
+    return bulk_edit.edits.filter(status__in=ENDED).count()
+
+
+def _moved(bulk_edit: BulkEdit, moved: int, otherwise: str) -> BulkEdit:
+    bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
+    if not moved:
+        raise IllegalChange(f"{otherwise}; this one is {bulk_edit.get_status_display().lower()}.")
+    return bulk_edit
+
+
+# --- In the background
+
+
+def look_after() -> None:
+    """Ends what has come to its end, and pauses what has sent its canary. Calling it twice does no harm."""
+    _expire(BulkEdit.objects.filter(expires_at__lte=clock.now()))
+    for bulk_edit in BulkEdit.objects.filter(status__in=GOING_ON):
+        _conclude(bulk_edit)
+    # What was under way when its bulk edit was cancelled, and came back unsent.
+    came_back = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
+    for bulk_edit in BulkEdit.objects.filter(pk__in=came_back.values("bulk_edit")):
+        _take_back(bulk_edit)
+
+
+def _conclude(bulk_edit: BulkEdit) -> None:
+    some = Edit.objects.filter(bulk_edit=OuterRef("pk"))
+    # In one statement: somebody may resume or retry it just now.
+    through = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
+    with_more = through.filter(Exists(some.filter(status=EditStatus.PLANNED)), status__in=GOING_ON)
+    paused = with_more.change_to(
+        S.PAUSED, detail=f"The first {bulk_edit.canary} were sent. Look at them, then resume or cancel."
+    )
+    if not paused:
+        through.filter(status__in=GOING_ON).change_to(S.COMPLETED, finished_at=clock.now(), detail="")
+
+
+def _expire(plans: BulkEditQuerySet) -> None:
+    for plan in plans.filter(status=S.PLANNED):
+        with transaction.atomic():
+            told = "Nobody applied the plan in time. Plan it again."
+            if BulkEdit.objects.filter(pk=plan.pk).change_to(S.EXPIRED, detail=told, finished_at=clock.now()):
+                _take_back(plan, "The plan expired.")

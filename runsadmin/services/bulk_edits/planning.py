@@ -1,0 +1,248 @@
+"""Making the plan: an edit for every chosen run, each with what it would change, or why it is left out.
+
+It is made in the background and in blocks. What a block has reached is committed with the block, so that a plan goes
+on where it was after a crash, and no run is planned twice.
+"""
+
+import datetime as dt
+import logging
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from threading import Event
+
+from django.contrib.auth.models import User
+from django.db import DatabaseError, transaction
+from django.db.models import Q
+
+from runsadmin import conf
+from runsadmin.bulk_patch import BulkPatch, LeftOut
+from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, Problem
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Selection
+from runsadmin.models.bulk_edit import BulkEditQuerySet
+from runsadmin.services import clock, edits, permissions
+from runsadmin.services.bulk_edits.selecting import Chosen
+from runsadmin.services.edits.recording import check_not_retired, check_reason
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 500
+CLAIM = dt.timedelta(seconds=10)
+
+Finding = Edit.Finding
+_LEFT_OUT = {"taken": Finding.TAKEN, "no_value": Finding.NO_VALUE}
+
+
+def plan(
+    *,
+    chosen: Chosen,
+    patch: BulkPatch,
+    actor: User,
+    reason: str,
+    wait_for_active: dt.timedelta | None = None,
+    canary: int | None = None,
+    request_id: str = "",
+) -> BulkEdit:
+    """Writes down what is to be planned. `go_on_planning` then makes the plan; nothing is sent before it is applied.
+
+    Raises NotAllowed, InvalidMetadata, InvalidSelection, IllegalChange: then there is no bulk edit.
+    """
+    permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
+    patch.check()
+    _check_reason(reason)
+    if canary is not None and canary < 1:
+        raise InvalidSelection("A canary has at least one run.")
+    return _record(
+        chosen.keys,
+        connection=chosen.connection,
+        query=chosen.query,
+        not_selected=[{"id": id, "why": why} for id, why in chosen.left_out],
+        set=dict(patch.set),
+        remove=list(patch.remove),
+        rename=dict(patch.renames),
+        actor=actor,
+        reason=reason,
+        wait_for_active=wait_for_active,
+        canary=canary,
+        request_id=request_id,
+    )
+
+
+def plan_undo(*, bulk_edit: BulkEdit, actor: User, reason: str, request_id: str = "") -> BulkEdit:
+    """Writes down that all that a bulk edit changed is to be put back: a bulk edit with a plan of its own.
+
+    Raises NotAllowed, InvalidMetadata, IllegalChange.
+    """
+    permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
+    _check_reason(reason)
+    bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
+    done = bulk_edit.edits.filter(status__in=(EditStatus.APPLIED, EditStatus.DIFFERS)).order_by("pk")
+    keys = list(done.values_list("pk", flat=True))
+    if bulk_edit.is_going_on or not keys:
+        state = bulk_edit.get_status_display().lower()
+        raise IllegalChange(
+            f"There is nothing to undo now: the bulk edit is {state}, and {len(keys)} runs were changed."
+        )
+    return _record(
+        keys,
+        connection=bulk_edit.connection,
+        undoes=bulk_edit,
+        actor=actor,
+        reason=reason,
+        wait_for_active=bulk_edit.wait_for_active,
+        request_id=request_id,
+    )
+
+
+def _record(keys: Sequence[int], **values: object) -> BulkEdit:
+    connection = conf.connection(str(values["connection"]))
+    check_not_retired(connection.alias)
+    with transaction.atomic():
+        bulk_edit = BulkEdit.objects.create(selected=len(keys), **values)
+        Selection.objects.create(bulk_edit=bulk_edit, packed=Selection.pack(keys))
+    return bulk_edit
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidMetadata([Problem(None, "reason_required", "Say why: a bulk edit needs a reason.")])
+    check_reason(reason)
+
+
+# --- In the background
+
+
+def find_waiting() -> list[int]:
+    """The plans that nobody is making just now."""
+    now = clock.now()
+    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
+    waiting = BulkEdit.objects.filter(free, status=BulkEditStatus.PLANNING).order_by("pk")
+    return list(waiting.values_list("pk", flat=True))
+
+
+def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
+    """Plans block by block until the plan is whole, or until `time.monotonic()` reaches `until`.
+
+    Does nothing when somebody else is at it.
+    """
+    token, now = uuid.uuid4(), clock.now()
+    free = BulkEdit.objects.filter(Q(claimed_until=None) | Q(claimed_until__lt=now), pk=bulk_edit.pk)
+    if free.filter(status=BulkEditStatus.PLANNING).update(claim_token=token, claimed_until=now + CLAIM):
+        claimed = BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token, status=BulkEditStatus.PLANNING)
+        try:
+            while _plan_block(claimed) and time.monotonic() < until and not (stopping and stopping.is_set()):
+                pass
+        except DatabaseError:
+            raise  # Another turn goes on from the last block.
+        except Exception:
+            logger.exception("Planning %s ended in an error of our own.", bulk_edit)
+            told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
+            claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now())
+            raise
+        finally:
+            BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)
+    return BulkEdit.objects.get(pk=bulk_edit.pk)
+
+
+def _plan_block(claimed: BulkEditQuerySet) -> bool:
+    """Returns whether there is more to plan."""
+    bulk_edit = claimed.select_related("selection", "actor").first()
+    if bulk_edit is None:  # Cancelled, or claimed by somebody else.
+        return False
+    keys = bulk_edit.selection.keys()[bulk_edit.planned : bulk_edit.planned + BLOCK]
+    planned = bulk_edit.planned + len(keys)
+    rows = list((_undoing if bulk_edit.undoes_id else _changing)(bulk_edit, keys))
+    now = clock.now()
+    for row in rows:
+        row.bulk_edit = bulk_edit
+        row.actor = bulk_edit.actor
+        row.reason = bulk_edit.reason
+        row.request_id = bulk_edit.request_id
+        if row.finding == Finding.CHANGE:
+            row.status = EditStatus.PLANNED
+        else:
+            row.status, row.finished_at = EditStatus.SKIPPED, now
+    with transaction.atomic(durable=True):
+        if not claimed.filter(planned=bulk_edit.planned).update(planned=planned, claimed_until=now + CLAIM):
+            return False
+        Edit.objects.bulk_create(rows)
+        if planned < bulk_edit.selected:
+            return True
+        claimed.change_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lasts())
+        Selection.objects.filter(bulk_edit=bulk_edit).delete()
+    return False
+
+
+def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
+    patch = BulkPatch(bulk_edit.set, bulk_edit.remove, bulk_edit.rename)
+    runs = Run.objects.select_related("thread").in_bulk(keys)
+    for key in keys:
+        if run := runs.get(key):  # Or it was purged since.
+            yield _change(run, patch, waits_for_active=bulk_edit.wait_for_active is not None)
+
+
+def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
+    edit = Edit(run=run, base=run.metadata, patch=MetadataPatch(), door=Edit.Door.BULK, finding=Finding.CHANGE)
+    if run.missing_since is not None:
+        return _left_out(edit, Finding.MISSING, "Upstream no longer has this run.")
+    try:
+        edit.patch = patch.resolve(_fields(run), run.metadata)
+        if not edit.patch:
+            return _left_out(edit, Finding.NOTHING, "It is so already.")
+        edit.patch.check(run.metadata)
+    except LeftOut as error:
+        return _left_out(edit, _LEFT_OUT[error.why], str(error))
+    except InvalidMetadata as error:
+        too_many = any(problem.code == "too_many_pairs" for problem in error.problems)
+        return _left_out(edit, Finding.TOO_MANY_PAIRS if too_many else Finding.TOO_LONG, str(error))
+    return _unless_active(edit, waits_for_active=waits_for_active)
+
+
+def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
+    done = Edit.objects.select_related("run__thread").in_bulk(keys)
+    for key in keys:
+        undone = done[key]
+        way_back = edits.undoing(undone)
+        edit = Edit(
+            run=undone.run, undoes=undone, base=undone.after, patch=way_back.patch, door=Edit.Door.UNDO,
+            finding=Finding.CHANGE, detail=way_back.detail,
+        )  # fmt: skip
+        if undone.run.missing_since is not None:
+            yield _left_out(edit, Finding.MISSING, "Upstream no longer has this run.")
+        elif not way_back.patch:
+            finding = Finding.CHANGED_SINCE if way_back.left else Finding.NOTHING
+            edit.patch = way_back.whole
+            yield _left_out(edit, finding, way_back.detail or "There is nothing to undo.")
+        else:
+            yield _unless_active(edit, waits_for_active=bulk_edit.wait_for_active is not None)
+
+
+def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
+    if edit.run.is_locked and not waits_for_active:
+        return _left_out(edit, Finding.ACTIVE, f"The run is {edit.run.status}: upstream refuses to change it now.")
+    return edit
+
+
+def _left_out(edit: Edit, finding: Edit.Finding, detail: str) -> Edit:
+    edit.finding, edit.detail = finding, detail
+    return edit
+
+
+def _fields(run: Run) -> Mapping[str, object]:
+    """What templates may name."""
+    return {
+        "id": run.upstream_id,
+        "thread": run.thread.upstream_id,
+        "assistant": run.assistant_id,
+        "model": run.model,
+        "status": run.status,
+        "connection": run.connection,
+        "error": run.error_code,
+        "created": run.created_at,
+        "started": run.started_at,
+        "completed": run.completed_at,
+        "failed": run.failed_at,
+        "cancelled": run.cancelled_at,
+        "expires": run.expires_at,
+    }

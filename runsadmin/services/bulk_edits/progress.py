@@ -1,0 +1,60 @@
+"""How far a bulk edit has come, counted from its edits: nothing that could disagree with them is kept."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+from django.db.models import Count
+
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
+from runsadmin.models.edit import ENDED
+from runsadmin.services import clock
+
+# Before so much time has passed, a pace would be a guess.
+_LEAST = dt.timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Progress:
+    statuses: dict[str, int]
+    findings: dict[str, int]
+    per_second: float | None
+    seconds_left: float | None
+
+    @property
+    def total(self) -> int:
+        """The edits that are to be sent, or were."""
+        return sum(self.statuses.values()) - self.statuses.get(EditStatus.SKIPPED, 0)
+
+    @property
+    def ended(self) -> int:
+        return sum(self.statuses.get(status, 0) for status in ENDED if status != EditStatus.SKIPPED)
+
+    @property
+    def share(self) -> float:
+        return self.ended / self.total if self.total else 1.0
+
+
+def progress(bulk_edit: BulkEdit) -> Progress:
+    statuses = _counted(bulk_edit, "status")
+    findings = _counted(bulk_edit, "finding")
+    ended = sum(statuses.get(status, 0) for status in ENDED)
+    per_second = left = None
+    if bulk_edit.is_going_on and bulk_edit.going_since is not None:
+        going_for = clock.now() - bulk_edit.going_since
+        if going_for >= _LEAST and ended > bulk_edit.ended_before:
+            per_second = (ended - bulk_edit.ended_before) / going_for.total_seconds()
+            left = (sum(statuses.values()) - ended) / per_second
+    return Progress(statuses, findings, per_second, left)
+
+
+def changed_since(bulk_edit: BulkEdit) -> int:
+    """How many runs of a plan the mirror has seen changed since it was made."""
+    if bulk_edit.status != BulkEditStatus.PLANNED:
+        return 0
+    planned = Edit.objects.filter(bulk_edit=bulk_edit, status=EditStatus.PLANNED)
+    return planned.filter(run__asked_at__gt=bulk_edit.planned_at).count()
+
+
+def _counted(bulk_edit: BulkEdit, column: str) -> dict[str, int]:
+    rows = Edit.objects.filter(bulk_edit=bulk_edit).order_by().values_list(column).annotate(Count("pk"))
+    return dict(rows)

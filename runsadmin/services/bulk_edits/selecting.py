@@ -1,0 +1,90 @@
+"""Choosing the runs of a bulk edit. What is chosen is frozen: later changes of the table choose nothing else."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import batched
+
+from django.db.models import QuerySet
+
+from runsadmin import conf, search
+from runsadmin.errors import InvalidSelection
+from runsadmin.models import Run
+
+# As upstream lists them: then one page of a thread's list serves many of its runs.
+_ORDER = ("thread_id", "-created_at", "-pk")
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The keys of the runs, all of one connection, and what was named and could not be chosen: id and why."""
+
+    connection: str
+    keys: Sequence[int]
+    query: str = ""
+    left_out: Sequence[tuple[str, str]] = ()
+
+
+def matching(query: str) -> QuerySet[Run]:
+    """The runs that a search finds. Raises InvalidSearch."""
+    runs = Run.objects.all()
+    for condition in search.conditions(query):
+        runs = runs.filter(condition)  # One after the other: each pair may be another row.
+    return runs
+
+
+def by_search(query: str, *, connection: str | None = None) -> Chosen:
+    """All runs that match now. Raises InvalidSearch, InvalidSelection, UnknownConnection."""
+    return every(matching(query), query=query, connection=connection)
+
+
+def every(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Chosen:
+    """All of these runs, now; `query` says in words which they are. Raises InvalidSelection, UnknownConnection."""
+    runs = runs.order_by()
+    if connection is not None:
+        runs = runs.filter(connection=conf.connection(connection).alias)
+    alias = _one_connection(runs.values_list("connection", flat=True).distinct())
+    return Chosen(alias, list(runs.order_by(*_ORDER).values_list("pk", flat=True)), query)
+
+
+def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Chosen:
+    """The runs with these upstream ids, each once. The others are told one by one.
+
+    Raises InvalidSelection when no run is left or they are of several connections; UnknownConnection.
+    """
+    ids = list(dict.fromkeys(ids))
+    rows = Run.objects.filter(connection__in=conf.connections())
+    if connection is not None:
+        rows = rows.filter(connection=conf.connection(connection).alias)
+    found: dict[str, list[tuple[str, tuple[int, float, int]]]] = {}
+    for some in batched(ids, _BATCH, strict=False):
+        named = rows.filter(upstream_id__in=[id for id in some if "\0" not in id])
+        for id, alias, thread, created_at, pk in named.values_list(
+            "upstream_id", "connection", "thread_id", "created_at", "pk"
+        ):
+            found.setdefault(id, []).append((alias, (thread, -created_at.timestamp(), -pk)))
+    left_out = [(id, "unknown") for id in ids if id not in found]
+    left_out += [(id, "ambiguous") for id, several in found.items() if len(several) > 1]
+    sure = [several[0] for several in found.values() if len(several) == 1]
+    if not sure:
+        raise InvalidSelection(_nothing(left_out))
+    alias = _one_connection(sorted({alias for alias, _ in sure}))
+    return Chosen(alias, [-key[2] for _, key in sorted(sure, key=lambda run: run[1])], left_out=left_out)
+
+
+def _one_connection(aliases: Iterable[str]) -> str:
+    match list(aliases):
+        case [alias]:
+            return conf.connection(alias).alias
+        case []:
+            raise InvalidSelection("No run matches, so there is nothing to plan.")
+        case several:
+            names = ", ".join(sorted(several))
+            raise InvalidSelection(f"These runs are of several connections ({names}). Choose those of one of them.")
+
+
+def _nothing(left_out: Sequence[tuple[str, str]]) -> str:
+    if not left_out:
+        return "No run was named, so there is nothing to plan."
+    shown = ", ".join(id[:60] for id, _ in left_out[:5])
+    return f"None of the runs that were named can be chosen ({shown}{', …' if len(left_out) > 5 else ''})."
