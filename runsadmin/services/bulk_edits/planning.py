@@ -22,6 +22,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Selection
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import clock, edits, permissions
+from runsadmin.services.bulk_edits.applying import take_back
 from runsadmin.services.bulk_edits.selecting import Chosen
 from runsadmin.services.edits.recording import check_not_retired, check_reason
 
@@ -138,7 +139,9 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
         except Exception:
             logger.exception("Planning %s ended in an error of our own.", bulk_edit)
             told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
-            claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now())
+            with transaction.atomic():
+                if claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
+                    take_back(bulk_edit, "Planning ended in an error of our own.")
             raise
         finally:
             BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)

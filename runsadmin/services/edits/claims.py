@@ -23,6 +23,8 @@ logger = logging.getLogger("runsadmin.services.edits")
 SLACK = dt.timedelta(seconds=4)
 # After an interruption, how long it takes until somebody looks.
 SOON = dt.timedelta(seconds=1)
+# What is asked of an edit on its way.
+_WITH = ("run__thread", "actor", "bulk_edit", "undoes")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Claim:
 
 
 def reload(edit: Edit) -> Edit:
-    return Edit.objects.select_related("run__thread", "actor", "bulk_edit").get(pk=edit.pk)
+    return Edit.objects.select_related(*_WITH).get(pk=edit.pk)
 
 
 # --- One edit
@@ -111,8 +113,17 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
         except IntegrityError:  # Another process claimed another edit of one of these runs. The next round knows.
             pending = []
         Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(claim_token=token, claimed_until=until)
-    claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token)
-    return [Claim(edit, token) for edit in claimed.select_related("run__thread", "actor", "bulk_edit").order_by("pk")]
+        claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token)
+        claims = [Claim(edit, token) for edit in claimed.select_related(*_WITH).order_by("pk")]
+        if begun := _queued(claims):
+            BulkEdit.objects.filter(pk__in=begun).change_to(BulkEdit.Status.RUNNING)
+    return claims
+
+
+def _queued(claims: Iterable[Claim]) -> set[int]:
+    """The bulk edits of which these are the first edits."""
+    of = [claim.edit.bulk_edit for claim in claims]
+    return {bulk_edit.pk for bulk_edit in of if bulk_edit is not None and bulk_edit.status == BulkEdit.Status.QUEUED}
 
 
 def are_many_due(alias: str) -> bool:
@@ -129,11 +140,12 @@ def are_many_due(alias: str) -> bool:
 def _some_pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
     pending = EditStatus.PENDING
     found = _some(_due(now, status=pending, of=_of_single(alias)).filter(~Exists(_earlier(single=True))), limit)
+    runs = list(Edit.objects.filter(pk__in=found).values_list("run", flat=True))  # Where a single edit overtakes.
     bulk_edits = list(BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).order_by("pk"))
     while bulk_edits and len(found) < limit:
         share = -(-(limit - len(found)) // len(bulk_edits))
-        due = _due(now, status=pending, of=Q(bulk_edit=bulk_edits.pop()))
-        found += _some(due.filter(~Exists(_earlier(single=False))), share)
+        due = _due(now, status=pending, of=Q(bulk_edit=bulk_edits.pop())).filter(~Exists(_earlier(single=False)))
+        found += _some(due.exclude(run__in=runs), share)
     return found
 
 

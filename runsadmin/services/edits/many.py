@@ -205,7 +205,7 @@ class _Books:
         look = looked.look
         if looked.error is not None:
             connections.judge(self.alias, looked.error)
-            return self._each(look.claims, partial(_of_failed_look, looked.error))
+            return [*_together(self._each(look.claims, partial(_of_failed_look, looked.error)))]
         served = [claim for claim in look.claims if claim.edit.run.upstream_id in looked.found]
         unserved = [claim for claim in look.claims if claim.edit.run.upstream_id not in looked.found]
         if len(served) > 1 and looked.last and unserved:  # The list was worth it: on with its next page.
@@ -314,6 +314,12 @@ def _of_look(looked: _Looked, claim: Claim) -> Outcome | Intent:
     claim.step("looked")
     step = pushing.decide(claim, seen, looked=looked.at)
     return step if isinstance(step, Outcome) else replace(step, has_place=looked.look.is_lone)
+
+
+def _together(ended: list[Outcome]) -> list[Outcome]:
+    """Those that shared a look come back at the same time, so that they share the next one."""
+    longest = max((outcome.pause for outcome in ended if outcome.pause is not None), default=None)
+    return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in ended]
 
 
 def _of_failed_look(error: UpstreamError, claim: Claim) -> Outcome:
