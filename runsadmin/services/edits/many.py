@@ -115,6 +115,7 @@ class _Books:
         self.taken_up = 0
         self.per_second = 0.0
         self.idle_until = 0.0
+        self.block = 2 * conf.connection(alias).concurrency
 
     def keep(self, may_go_on: Callable[[], bool]) -> None:
         while True:
@@ -155,8 +156,8 @@ class _Books:
 
     def _most_in_hand(self) -> int:
         if (allowed := connections.work_per_second(self.alias)) is not None:
-            return max(1, min(MOST_IN_HAND, int(allowed * AHEAD)))
-        return max(2 * conf.connection(self.alias).concurrency, min(MOST_IN_HAND, int(self.per_second * AHEAD)))
+            return max(1, min(MOST_IN_HAND, int(allowed * AHEAD / 2)))
+        return max(2 * self.block, min(MOST_IN_HAND, int(self.per_second * AHEAD)))
 
     def _begin(self, look: _Look) -> None:
         """Takes the places of a look and of the writes that follow it."""
@@ -193,12 +194,14 @@ class _Books:
         self.per_second += (pace - self.per_second) / 4
 
     def _results(self, began: float) -> list[_Result]:
-        """Those that come within a turn; the first is waited for longer."""
+        """Those that came. The first is waited for, and more of them until they are worth a turn."""
         results: list[_Result] = []
         with suppress(Empty):
             results.append(self.done.get(timeout=SWITCHES))
-            while len(results) < len(self.in_hand):
+            while len(results) < min(len(self.in_hand), self.block):
                 results.append(self.done.get(timeout=max(0.0, began + TURN - time.monotonic())))
+            while True:
+                results.append(self.done.get_nowait())
         return results
 
     def _judge(self, looked: _Looked) -> list[Outcome | Intent]:
@@ -264,6 +267,7 @@ class _Books:
         # A lone look waits for the place of its write, too, which then follows at once.
         self.pace.wait(2 if look.is_lone else 1)
         try:
+            self.brakes.rest()
             if look.is_lone:
                 return self._look_at(look)
             return self._look_at_list(look)
@@ -297,6 +301,8 @@ class _Books:
     def _post(self, intent: Intent) -> _Posted | Outcome:
         if not intent.has_place:
             self.pace.wait(1)
+        with suppress(Busy):  # Then it is looked at again.
+            self.brakes.rest(longest=(pushing.LOOK_LASTS - pushing.gap(intent)).total_seconds())
         if stopped := self.brakes.stop(intent.claim) or pushing.too_old(intent):
             return stopped
         gap = pushing.gap(intent)
@@ -372,12 +378,20 @@ class _Brakes:
     def _rest(self, seconds: float) -> None:
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)
 
+    def rest(self, longest: float = LONGEST_REST) -> None:
+        """Returns when the server may be called again. Raises Busy when that is further away than this."""
+        while seconds := self.seconds:
+            if seconds > longest:
+                raise Busy("The server wants fewer calls.", retry_after=seconds)
+            time.sleep(seconds)
+
     def stop(self, claim: Claim) -> Outcome | None:
         """What becomes of an edit that cannot be sent now. None: it can."""
         if self.shut:
             return outcomes.hold(claim, self.shut)
         if seconds := self.seconds:
-            rest = dt.timedelta(seconds=seconds)
+            # A short rest is waited for by this share: then they are to be found due.
+            rest = dt.timedelta(seconds=seconds if seconds > LONGEST_REST else 0)
             return outcomes.wait(claim, Edit.Waiting.RETRY, "The server wants fewer calls.", rest)
         if claim.edit.bulk_edit_id not in self._going_on:
             return outcomes.wait(claim, Edit.Waiting.TURN, "The bulk edit was stopped.", dt.timedelta())
