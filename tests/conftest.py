@@ -18,7 +18,7 @@ from runsadmin.services import connections, runs
 from runsadmin.services.permissions import Action
 from tests.sandbox_client import Sandbox, make_run
 
-VIEWER = frozenset({Action.VIEW_RUNS, Action.VIEW_EDITS, Action.VIEW_THREADS, Action.VIEW_SYNCS})
+VIEWER = frozenset(action for action in Action if action.value.startswith("runsadmin.view_"))
 EDITOR = frozenset(Action) - {Action.HOLD}
 
 
