@@ -222,7 +222,7 @@ def _database_unavailable(request: HttpRequest) -> HttpResponse:
     return HttpResponse(render_to_string("503.html", told), status=503, headers=headers)
 
 
-_NOTHING_SAVED = "It cannot be reached, or it is locked or full. Nothing was saved: send it again in a few seconds."
+_NOTHING_SAVED = "It cannot be reached or written to just now. Nothing was saved: send it again in a few seconds."
 _UNKNOWN = (
     "It is not known whether this was saved. Look before you send it again; with the same Idempotency-Key "
     "an edit can be sent again without looking."

@@ -1,8 +1,10 @@
 """The mirror: what upstream says of a run, stored in the order of truths."""
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
@@ -10,16 +12,18 @@ from django.db.models import F
 
 from runsadmin.errors import NotFound, UpstreamError
 from runsadmin.models import Pair, Run, Thread
+from runsadmin.models.statements import update_each
 from runsadmin.services import clock, connections, permissions
 from runsadmin.services.clock import Watch
 from runsadmin.upstream.client import Answer
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-COLUMNS = (
+# What lists are filtered and sorted by: it has indexes, which are left alone where it stays the same.
+TYPED = (
     "status", "model", "assistant_id", "error_code", "created_at", "started_at", "expires_at", "cancelled_at",
-    "failed_at", "completed_at", "duration", "prompt_tokens", "completion_tokens", "total_tokens", "raw", "digest",
+    "failed_at", "completed_at", "duration", "prompt_tokens", "completion_tokens", "total_tokens",
 )  # fmt: skip
-WRITTEN = (*COLUMNS, "thread", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
+KNOWN = ("pk", "thread_id", "digest", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
 
 
 @dataclass(frozen=True)
@@ -101,61 +105,98 @@ def _store(sightings: Sequence[_Sighting]) -> Stored:
 
 
 def _store_on(alias: str, sightings: dict[str, _Sighting]) -> Stored:
-    known = {
-        row.upstream_id: row
-        for row in Run.objects.select_for_update()
-        .filter(connection=alias, upstream_id__in=sightings)
-        .order_by("id")
-        .only("upstream_id", "digest", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
-    }
+    rows = Run.objects.select_for_update().filter(connection=alias, upstream_id__in=sightings).order_by("id")
+    known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN, *TYPED)}
     # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
     threads = {sighting.thread.pk for sighting in sightings.values()}
     confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
-    changed: list[Run] = []
+    changed: list[dict[str, Any]] = []
     overlapping: list[int] = []
     settled: list[int] = []
     for upstream_id, row in known.items():
         sighting = sightings[upstream_id]
-        is_newer = sighting.asked_at > row.answered_at
+        is_newer = sighting.asked_at > row["answered_at"]
         confirmed = confirmed_at[sighting.thread.pk]
-        if row.digest == sighting.record.digest:
-            if is_newer and (row.refresh_at or row.missing_since):
-                settled.append(row.pk)
+        if row["digest"] == sighting.record.digest:
+            if is_newer and (row["refresh_at"] or row["missing_since"]):
+                settled.append(row["pk"])
         elif is_newer and (confirmed is None or sighting.asked_at > confirmed):
             changed.append(row)
-        elif sighting.answered_at >= row.asked_at:
-            overlapping.append(row.pk)
+        elif sighting.answered_at >= row["asked_at"]:
+            overlapping.append(row["pk"])
 
-    new = [Run(connection=alias, upstream_id=upstream_id) for upstream_id in sightings if upstream_id not in known]
-    for row in (*new, *changed):
-        sighting = sightings[row.upstream_id]
-        for column in COLUMNS:
-            setattr(row, column, getattr(sighting.record, column))
-        row.connection, row.thread_id = alias, sighting.thread.pk
-        row.asked_at, row.answered_at = sighting.asked_at, sighting.answered_at
-        row.refresh_at = row.missing_since = None
-    for row in changed:
-        row.version += 1
+    new = [_new_run(sighting) for upstream_id, sighting in sightings.items() if upstream_id not in known]
     Run.objects.bulk_create(new)
+    Pair.objects.bulk_create(pair for run in new for pair in _pairs(run.pk, sightings[run.upstream_id]))
     if changed:
-        # An upsert of rows that are locked and there: far quicker than bulk_update's CASE per column.
-        Run.objects.bulk_create(changed, update_conflicts=True, unique_fields=["id"], update_fields=WRITTEN)
-        Pair.objects.filter(run__in=changed).delete()
-    Pair.objects.bulk_create(
-        pair for row in (*new, *changed) for pair in _pairs(row, sightings[row.upstream_id].record)
-    )
+        _rewrite([(row, sightings[row["upstream_id"]]) for row in changed])
     Run.objects.filter(pk__in=settled).update(refresh_at=None, missing_since=None, version=F("version") + 1)
     Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
     return Stored(len(new), len(changed))
 
 
-def _pairs(run: Run, record: RunRecord) -> Iterable[Pair]:
+def _new_run(sighting: _Sighting) -> Run:
+    return Run(
+        connection=sighting.thread.connection,
+        upstream_id=sighting.record.upstream_id,
+        thread_id=sighting.thread.pk,
+        raw=sighting.record.raw,
+        digest=sighting.record.digest,
+        asked_at=sighting.asked_at,
+        answered_at=sighting.answered_at,
+        **{column: getattr(sighting.record, column) for column in TYPED},
+    )
+
+
+def _rewrite(rows: Sequence[tuple[dict[str, Any], _Sighting]]) -> None:
+    """Writes the columns that are no longer what they were."""
+    alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
+    for row, sighting in rows:
+        record = sighting.record
+        typed = {column: getattr(record, column) for column in TYPED}
+        now = {**typed, "thread_id": sighting.thread.pk, "refresh_at": None, "missing_since": None}
+        values: dict[str, object] = {
+            "raw": record.raw,
+            "digest": record.digest,
+            "asked_at": sighting.asked_at,
+            "answered_at": sighting.answered_at,
+            "version": row["version"] + 1,
+            **{column: value for column, value in now.items() if value != row[column]},
+        }
+        alike[tuple(values)].append((values, {"id": row["pk"]}))
+    for some in alike.values():
+        update_each(Run, some)
+    _rewrite_pairs({row["pk"]: sighting for row, sighting in rows})
+
+
+def _rewrite_pairs(sightings: dict[int, _Sighting]) -> None:
+    kept = Pair.objects.filter(run__in=sightings).values_list("pk", "run_id", "key", "value", "created_at")
+    known = {(run, key, created_at): (pk, value) for pk, run, key, value, created_at in kept}
+    new: list[Pair] = []
+    changed: list[tuple[dict[str, object], dict[str, object]]] = []
+    for run, sighting in sightings.items():
+        for pair in _pairs(run, sighting):
+            pk, value = known.pop((run, pair.key, pair.created_at), (None, None))
+            if pk is None:
+                new.append(pair)
+            elif value != pair.value:
+                changed.append(({"value": pair.value}, {"id": pk}))
+    Pair.objects.filter(pk__in=[pk for pk, _ in known.values()]).delete()
+    if changed:
+        update_each(Pair, changed)
+    Pair.objects.bulk_create(new)
+
+
+def _pairs(run: int, sighting: _Sighting) -> Iterable[Pair]:
+    record = sighting.record
     pairs = {
         indexed_text(key, Pair.INDEXED_LENGTH): indexed_text(value, Pair.INDEXED_LENGTH)
         for key, value in record.metadata.items()
     }
     for key, value in pairs.items():
-        yield Pair(run=run, connection=run.connection, key=key, value=value, created_at=run.created_at)
+        yield Pair(
+            run_id=run, connection=sighting.thread.connection, key=key, value=value, created_at=record.created_at
+        )
 
 
 def refresh(*, run: Run, actor: User) -> Run:

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
 
 import requests
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
@@ -97,16 +99,7 @@ class Client:
         transport.send_by.set(send_by)
         transport.deadline.set(time.monotonic() + self.connection.timeout)
         try:
-            with _session(self.connection).request(
-                method,
-                self.connection.url.rstrip("/") + path,
-                params=dict(params or {}) | _extra_query(self.connection),
-                data=None if body is None else _encode(body),
-                headers={"Content-Type": "application/json"} if body is not None else None,
-                timeout=(self.connection.connect_timeout, self.connection.read_timeout),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with _line(self.connection).send(method, path, params, None if body is None else _encode(body)) as response:
                 content = _bounded(response)
         except transport.TooLate:
             raise _fault(method, NoAnswer.TOO_LATE) from None
@@ -132,28 +125,59 @@ class Client:
         return Answer(value, response.status_code, _request_id(response))
 
 
-_sessions = threading.local()
+class _Line:
+    """One thread's line to a connection. What is the same for every request is worked out once, not for each."""
 
-
-def _session(connection: conf.Connection) -> requests.Session:
-    """This thread's session. One for each configuration, so that a mended key is used at once."""
-    sessions: dict[conf.Connection, requests.Session] = _sessions.__dict__.setdefault("by_connection", {})
-    if connection not in sessions:
-        for stale in [known for known in sessions if known.alias == connection.alias]:
-            sessions.pop(stale).close()
-        session = requests.Session()
-        session.mount("http://", transport.BoundedAdapter())
-        session.mount("https://", transport.BoundedAdapter())
-        session.auth = auth.of(connection)
-        session.headers.update(
+    def __init__(self, connection: conf.Connection) -> None:
+        self._connection = connection
+        self._url = connection.url.rstrip("/")
+        self._auth = auth.of(connection)
+        self._session = requests.Session()
+        self._session.auth = self._auth  # Or a netrc file would have a say.
+        self._session.mount("http://", transport.BoundedAdapter())
+        self._session.mount("https://", transport.BoundedAdapter())
+        self._session.headers.update(
             {"User-Agent": "runsadmin", "Accept": "application/json", "OpenAI-Beta": "assistants=v2"}
         )
         if connection.organization:
-            session.headers["OpenAI-Organization"] = connection.organization
+            self._session.headers["OpenAI-Organization"] = connection.organization
         if connection.project:
-            session.headers["OpenAI-Project"] = connection.project
-        sessions[connection] = session
-    return sessions[connection]
+            self._session.headers["OpenAI-Project"] = connection.project
+        self._like = self._session.prepare_request(requests.Request("GET", self._url))
+        # Proxies and certificates of the environment.
+        self._options: Any = self._session.merge_environment_settings(self._url, {}, True, None, None)
+        self._adapter = self._session.get_adapter(self._url)
+
+    def send(self, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None) -> requests.Response:
+        """The answer, of which only the head has been read. Follows no redirect."""
+        request = requests.PreparedRequest()
+        request.method = method
+        query = dict(params or {}) | _extra_query(self._connection)
+        request.url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
+        request.headers = self._like.headers.copy()
+        request.hooks = self._like.hooks
+        if body is not None:
+            request.body = body
+            request.headers["Content-Type"] = "application/json"
+            request.headers["Content-Length"] = str(len(body))
+        timeout = (self._connection.connect_timeout, self._connection.read_timeout)
+        return self._adapter.send(self._auth(request), timeout=timeout, **self._options)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+_lines = threading.local()
+
+
+def _line(connection: conf.Connection) -> _Line:
+    """This thread's line. One for each configuration, so that a mended key is used at once."""
+    lines: dict[conf.Connection, _Line] = _lines.__dict__.setdefault("by_connection", {})
+    if connection not in lines:
+        for stale in [known for known in lines if known.alias == connection.alias]:
+            lines.pop(stale).close()
+        lines[connection] = _Line(connection)
+    return lines[connection]
 
 
 def _encode(body: Mapping[str, object]) -> bytes:

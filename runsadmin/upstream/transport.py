@@ -26,7 +26,7 @@ send_by: ContextVar[float] = ContextVar("send_by", default=float("inf"))
 
 
 class TooLate(Exception):
-    """Nothing was sent, or no more than the head without the body."""
+    """Nothing was sent."""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -60,12 +60,30 @@ class _BoundedResponse(http.client.HTTPResponse):
 
 
 class _Punctual(http.client.HTTPConnection):
+    """Sends head and body in one piece, and looks at the clock right before."""
+
+    _head: bytes | None = None
+    _has_body = False
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        self._head, self._has_body = None, False
+        super().putrequest(*args, **kwargs)
+
+    def putheader(self, header: Any, *values: Any) -> None:
+        self._has_body = self._has_body or (str(header).lower() == "content-length" and values != ("0",))
+        super().putheader(header, *values)
+
     def send(self, data: Any) -> None:
+        if self._has_body and self._head is None:
+            self._head = data
+            return
+        whole = data if self._head is None else self._head + data
+        self._head, self._has_body = None, False
         if self.sock is None:
             self.connect()
         if time.monotonic() >= send_by.get():
             raise TooLate
-        super().send(data)
+        super().send(whole)
 
 
 class _Connection(_Punctual, HTTPConnection):
@@ -90,3 +108,10 @@ class BoundedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self._pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """All requests of an adapter go to the same server in the same way: it need not be found out each time."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool

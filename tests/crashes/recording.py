@@ -1,8 +1,8 @@
 """The sandbox with a memory that outlives it: `python -m tests.crashes.recording --state FOLDER/state …`.
 
 It keeps a file `record` in FOLDER. Before it handles a call that reads or changes one run, it writes down what that run
-had and what the call asks for. The sandbox does one thing at a time, so the lines are in the very order of events: who
-reads them needs no clock.
+had and what the call asks for; of a list, what it showed of each run. The sandbox does one thing at a time, so the
+lines are in the very order of events: who reads them needs no clock.
 """
 
 import os
@@ -25,17 +25,21 @@ def recorded(handle: Callable[..., Answer], file: int, what: Callable[[Request],
         kind = what(request)
         run_id = next((part for part in request.parts if part in sandbox.store.runs), None)
         if kind is not None and run_id is not None:
-            event = {
-                "what": kind,
-                "run": run_id,
-                "at": time.time(),
-                "had": sandbox.store.runs[run_id].load().get("metadata"),
-                "asks": orjson.loads(request.body or b"null"),
-            }
-            os.write(
-                file, orjson.dumps(event) + b"\n"
-            )  # One write to a file opened for appending: whole, or not there.
-        return handle(sandbox, request, *more)
+            asks = orjson.loads(request.body or b"null")
+            write_down(kind, {run_id: sandbox.store.runs[run_id].load().get("metadata")}, asks)
+        answer = handle(sandbox, request, *more)
+        if kind == "look" and run_id is None and answer.status == 200:  # A list: a look at each run that it shows.
+            shown = [item for item in orjson.loads(answer.body).get("data", ()) if item["id"] in sandbox.store.runs]
+            write_down(kind, {run["id"]: run.get("metadata") for run in shown})
+        return answer
+
+    def write_down(kind: str, had: dict[str, Any], asks: Any = None) -> None:
+        events = [
+            {"what": kind, "run": run_id, "at": time.time(), "had": metadata, "asks": asks}
+            for run_id, metadata in had.items()
+        ]
+        # One write to a file opened for appending: whole, or not there.
+        os.write(file, b"".join(orjson.dumps(event) + b"\n" for event in events))
 
     return handle_recorded
 

@@ -15,7 +15,7 @@ from math import ceil
 from django.db import connection
 
 from runsadmin.models import Edit
-from runsadmin.models.edit import UNSETTLED
+from runsadmin.models.edit import ENDED, UNSETTLED
 from tests.crashes.people import patching
 from tests.crashes.processes import Postgres, Worker
 from tests.crashes.report import Report
@@ -23,7 +23,7 @@ from tests.crashes.scene import Scene, writing
 
 WEBS, WORKERS, LANES, PEOPLE = 2, 4, 3, 6
 RUNS = 80
-BACKLOG = 60  # Edits that wait at any time: more than all processes have in their hands.
+BACKLOG = 40  # Edits that wait at any time: more than all processes have in their hands.
 
 MINUTE, SHORT = 60.0, 10.0
 TOLERATED = 0.02
@@ -114,10 +114,11 @@ class Rush:
         self.scene.sandbox.clear_log()
         with writing(self.scene.sandbox, [run.upstream_id for run in self.runs], pause=0.5):
             with patching(self.webs, self.runs, self.scene.token(), people=PEOPLE, pause=1):
+                # All trouble is in the first half: what dies takes its places with it, and the second shows the pace.
                 for number, trouble in enumerate(self.troubles, start=1):
-                    self._record_until(self.edits * number // (len(self.troubles) + 1))
+                    self._go_on_until(self.edits * number // (2 * len(self.troubles)))
                     trouble()
-                self._record_until(self.edits)
+                self._go_on_until(self.edits)
             load_ended = time.time()
             self.scene.wait_for_outcomes(seconds=180)
         self._measure(load_ended)
@@ -125,9 +126,9 @@ class Rush:
         self.report.seconds = time.monotonic() - began
         return self.report
 
-    def _record_until(self, count: int) -> None:
-        """There is always more to send."""
-        while Edit.objects.count() < count:
+    def _go_on_until(self, ended: int) -> None:
+        """There is always more to send than has ended."""
+        while Edit.objects.filter(status__in=ENDED).count() < ended:
             for _ in range(BACKLOG - Edit.objects.filter(status__in=UNSETTLED).count()):
                 self.scene.record(self.random.choice(self.runs), f"rush-{next(self.values)}")
             time.sleep(0.1)

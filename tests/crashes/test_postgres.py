@@ -79,7 +79,7 @@ def test_a_database_that_dies_under_a_patch_leaves_nothing_undone(scene: Scene, 
 
 
 def test_the_pace_is_kept_when_a_worker_is_killed_and_the_database_restarted(scene: Scene, postgres: Postgres) -> None:
-    report = Rush(scene, postgres, edits=100, requests_per_minute=600, troubles=2).hurry()
+    report = Rush(scene, postgres, edits=130, requests_per_minute=900, troubles=2).hurry()
     assert report.is_clean, f"\n{report}"
     assert report.busiest_ten_seconds is not None
     assert (report.restarts, report.restarts_of_the_database) == (1, 1)

@@ -38,7 +38,7 @@ def test_the_time_until_a_connection_stands_counts(
         connect(self)
 
     def lose_the_connection() -> None:
-        client._session(conf.connection("default")).close()
+        client._lines.__dict__.clear()
         monkeypatch.setattr(transport._Connection, "connect", connect_slowly)
 
     with at_step("intended", lose_the_connection):

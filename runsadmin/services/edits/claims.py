@@ -6,15 +6,15 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, cast
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, Field, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from runsadmin import conf, tracing
 from runsadmin.models import BulkEdit, Edit, EditStatus
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
+from runsadmin.models.statements import update_each
 from runsadmin.services import clock
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -52,7 +52,9 @@ class Claim:
 
     def step(self, step: str) -> None:
         """Tells the log how far it has come."""
-        logger.debug("Edit %s: %s.", self.edit.pk, step, extra={"edit": self.edit.pk, "step": step})
+        if logger.isEnabledFor(logging.DEBUG):
+            with self.tracing():
+                logger.debug("Edit %s: %s.", self.edit.pk, step, extra={"edit": self.edit.pk, "step": step})
 
     def tracing(self) -> AbstractContextManager[None]:
         edit = self.edit
@@ -111,8 +113,10 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
         except IntegrityError:  # Another process claimed another edit of one of these runs. The next round knows.
             pending = []
         Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(claim_token=token, claimed_until=until)
-    claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token)
-    return [Claim(edit, token) for edit in claimed.select_related("run__thread", "actor", "bulk_edit").order_by("pk")]
+    claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
+    # Many edits share a few threads, accounts and bulk edits. What the mirror holds of a run is not asked for here.
+    shared = claimed.select_related("run").defer("run__raw").prefetch_related("run__thread", "actor", "bulk_edit")
+    return [Claim(edit, token) for edit in shared]
 
 
 def are_many_due(alias: str) -> bool:
@@ -171,35 +175,19 @@ def write(
     """Sets the same columns of many claimed rows, each to its own values, in one go.
 
     Leaves those alone that are not in one of these statuses, or whose claim was lost or ends too soon. Returns how
-    many it wrote. The ORM would take a statement of its own to be made up for each.
+    many it wrote.
     """
-    columns = list(rows[0][1])
-    fields: list[Field[Any, Any]] = [_field(column) for column in columns]
-    set_all = ", ".join(f"{field.column} = %s" for field in fields)
-    lasting = "" if lasting_until is None else " AND claimed_until >= %s"
-    sql = (
-        f"UPDATE {Edit._meta.db_table} SET {set_all} WHERE id = %s AND claim_token = %s "  # noqa: S608 - our own names
-        f"AND status IN ({', '.join(['%s'] * len(sources))}){lasting}"
-    )
-    condition = [*sources]
+    also = f" AND status IN ({', '.join(['%s'] * len(sources))})"
+    parameters: list[object] = [*sources]
     if lasting_until is not None:
-        condition.append(_field("claimed_until").get_db_prep_value(lasting_until, connection))
-    parameters = [
-        (
-            *(field.get_db_prep_save(values[field.name], connection) for field in fields),
-            claim.edit.pk,
-            _field("claim_token").get_db_prep_value(claim.token, connection),
-            *condition,
-        )
-        for claim, values in rows
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, parameters)
-        return int(cursor.rowcount)
-
-
-def _field(column: str) -> "Field[Any, Any]":
-    return cast("Field[Any, Any]", Edit._meta.get_field(column))
+        also += " AND claimed_until >= %s"
+        parameters.append(connection.ops.adapt_datetimefield_value(lasting_until))
+    return update_each(
+        Edit,
+        [(values, {"id": claim.edit.pk, "claim_token": claim.token}) for claim, values in rows],
+        also=also,
+        parameters=parameters,
+    )
 
 
 # --- What runs out, and what is given back

@@ -115,6 +115,7 @@ class _Books:
         self.taken_up = 0
         self.per_second = 0.0
         self.idle_until = 0.0
+        self.block = 2 * conf.connection(alias).concurrency
 
     def keep(self, may_go_on: Callable[[], bool]) -> None:
         while True:
@@ -155,8 +156,8 @@ class _Books:
 
     def _most_in_hand(self) -> int:
         if (allowed := connections.work_per_second(self.alias)) is not None:
-            return max(1, min(MOST_IN_HAND, int(allowed * AHEAD)))
-        return max(2 * conf.connection(self.alias).concurrency, min(MOST_IN_HAND, int(self.per_second * AHEAD)))
+            return max(1, min(MOST_IN_HAND, int(allowed * AHEAD / 2)))
+        return max(2 * self.block, min(MOST_IN_HAND, int(self.per_second * AHEAD)))
 
     def _begin(self, look: _Look) -> None:
         """Takes the places of a look and of the writes that follow it."""
@@ -193,12 +194,14 @@ class _Books:
         self.per_second += (pace - self.per_second) / 4
 
     def _results(self, began: float) -> list[_Result]:
-        """Those that come within a turn; the first is waited for longer."""
+        """Those that came. The first is waited for, and more of them until they are worth a turn."""
         results: list[_Result] = []
         with suppress(Empty):
             results.append(self.done.get(timeout=SWITCHES))
-            while len(results) < len(self.in_hand):
+            while len(results) < min(len(self.in_hand), self.block):
                 results.append(self.done.get(timeout=max(0.0, began + TURN - time.monotonic())))
+            while True:
+                results.append(self.done.get_nowait())
         return results
 
     def _judge(self, looked: _Looked) -> list[Outcome | Intent]:

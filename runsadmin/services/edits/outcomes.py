@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from django.db import transaction
 
 from runsadmin import conf
-from runsadmin.errors import NotFound, OutcomeUnknown, UpstreamError
+from runsadmin.errors import Busy, NotFound, OutcomeUnknown, UpstreamError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.edit import ENDED, sources
 from runsadmin.services import clock, connections, runs
@@ -100,6 +100,8 @@ def not_found(claim: Claim, error: NotFound) -> Outcome:
         return hold(claim, str(error))
     try:
         is_missing = runs.tell_missing(claim.edit.run, error)
+    except Busy as busy:
+        return wait(claim, Edit.Waiting.RETRY, str(busy), dt.timedelta(seconds=busy.retry_after or 0))
     except UpstreamError as probe_error:
         return try_later(claim, probe_error)
     if is_missing:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from django.db import connection
+from django.db import connection, transaction
 
 from runsadmin import conf
 from runsadmin.errors import (
@@ -168,9 +168,11 @@ def intend(intents: Sequence[Intent]) -> list[Intent]:
     ]
     lasting = began + intents[0].claim.timeout
     ready = list(intents)
-    if claims.write(rows, lasting_until=lasting) < len(intents):
-        written = claims.of(intent.claim for intent in intents).filter(sent_at=began)
-        pks = set(written.values_list("pk", flat=True))
+    with transaction.atomic(durable=True):
+        written = claims.write(rows, lasting_until=lasting)
+    if written < len(intents):
+        theirs = claims.of(intent.claim for intent in intents).filter(sent_at=began)
+        pks = set(theirs.values_list("pk", flat=True))
         ready = [intent for intent in intents if intent.claim.edit.pk in pks]
     for intent in ready:
         intent.claim.step("intended")
