@@ -58,7 +58,7 @@ def pushing_alone(base_url: str, pairs: Pairs, in_flight: int) -> float:
     client = Client(Connection("default", base_url, "bench", "bearer", "", "", "", 3, 10, in_flight, 0))
     began = time.monotonic()
     with ThreadPoolExecutor(in_flight) as pool:
-        for _ in pool.map(lambda pair: client.modify_run(*pair, METADATA), pairs):
+        for _ in pool.map(lambda pair: client.modify_run(pair[0], pair[1], METADATA), pairs):
             pass
     return time.monotonic() - began
 
