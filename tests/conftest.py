@@ -18,7 +18,9 @@ from runsadmin.services import connections, runs
 from runsadmin.services.permissions import Action
 from tests.sandbox_client import Sandbox, make_run
 
-VIEWER = frozenset({Action.VIEW_RUNS, Action.VIEW_EDITS, Action.VIEW_THREADS, Action.VIEW_SYNCS})
+VIEWER = frozenset(
+    {Action.VIEW_RUNS, Action.VIEW_EDITS, Action.VIEW_BULK_EDITS, Action.VIEW_THREADS, Action.VIEW_SYNCS}
+)
 EDITOR = frozenset(Action) - {Action.HOLD}
 
 

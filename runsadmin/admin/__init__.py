@@ -9,6 +9,7 @@ for model in list(admin.site._registry):
 
 from runsadmin.admin import (  # noqa: E402
     accounts,
+    bulk_edits,
     connections,
     edits,
     runs,
@@ -17,4 +18,4 @@ from runsadmin.admin import (  # noqa: E402
     tokens,
 )
 
-__all__ = ["accounts", "connections", "edits", "runs", "syncs", "threads", "tokens"]
+__all__ = ["accounts", "bulk_edits", "connections", "edits", "runs", "syncs", "threads", "tokens"]

@@ -13,6 +13,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models.fields import BLANK_CHOICE_DASH
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -74,7 +75,7 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
         shared = self.admin_site.each_context(request)
         return TemplateResponse(request, template, {**shared, "opts": self.opts, "title": title, **context})
 
-    def view(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    def view(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponse]:
         """A view of this admin: signed in, protected against forged requests, never cached."""
         return self.admin_site.admin_view(view)  # type: ignore[no-any-return]
 

@@ -9,11 +9,13 @@ from runsadmin.admin import changes, links
 from runsadmin.admin.base import may
 from runsadmin.admin.connections import states
 from runsadmin.admin.syncs import start_form
-from runsadmin.models import Edit, EditStatus, Run, RunStatus, Sync, Thread
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, RunStatus, Sync, Thread
+from runsadmin.models.bulk_edit import ENDED
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services.permissions import Action
 
 CAP = 10_000
+NOT_ENDED = [status for status in BulkEditStatus if status not in ENDED]
 LATEST = 6
 
 
@@ -29,6 +31,14 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         context["unsettled"] = _capped(Edit.objects.filter(status__in=UNSETTLED))
         context["recent_edits"] = [(edit, changes.of(edit)) for edit in edits[:LATEST]]
         context["open_conflicts"] = _capped(Edit.objects.filter(status=EditStatus.CONFLICT, resolved_by=None))
+    if may(request, Action.VIEW_BULK_EDITS):
+        bulk_edits = BulkEdit.objects.select_related("actor", "undoes").order_by("-pk")
+        context["recent_bulk_edits"] = bulk_edits[:LATEST]
+        context["open_bulk_edits"] = [
+            (status, status.label.lower(), count)
+            for status in NOT_ENDED
+            if (count := _capped(BulkEdit.objects.filter(status=status)))
+        ]
     if may(request, Action.VIEW_SYNCS):
         context["recent_syncs"] = Sync.objects.select_related("thread").order_by("-pk")[:LATEST]
         context["connections"] = states()
@@ -41,4 +51,4 @@ def _capped(rows: QuerySet[Any]) -> int:
 
 
 def _links() -> dict[str, str]:
-    return {model._meta.model_name or "": links.list_of(model) for model in (Run, Edit, Sync, Thread)}
+    return {model._meta.model_name or "": links.list_of(model) for model in (Run, Edit, BulkEdit, Sync, Thread)}

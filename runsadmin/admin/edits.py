@@ -35,7 +35,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Edit]:
         queryset: QuerySet[Edit] = super().get_queryset(request)
-        return queryset.select_related("run__thread", "actor", "undoes", "resolves").defer("run__raw")
+        return queryset.select_related("run__thread", "actor", "undoes", "resolves", "bulk_edit").defer("run__raw")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Edit], search_term: str
@@ -69,9 +69,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="reason")
     def reason_(self, edit: Edit) -> SafeString:
-        if not edit.reason:
-            return show.CALM
-        return format_html('<span class="ra-reason" title="{}"><bdi>{}</bdi></span>', edit.reason, edit.reason)
+        return show.reason(edit.reason)
 
     # --- the page of one edit
 

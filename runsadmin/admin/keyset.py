@@ -1,6 +1,8 @@
 """Lists that page by key: no count, no page numbers, never an OFFSET, whatever the size of the table."""
 
 import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -57,6 +59,43 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     def _beside(self, direction: str, key: str) -> str:
         return str(self.get_query_string({direction: key}, remove=[OLDER, NEWER]))
+
+
+@dataclass(frozen=True)
+class Slice[M: Model]:
+    """A part of the rows in the order of their keys, and the keys from which the parts beside it start."""
+
+    rows: list[M]
+    before: int | None
+    after: int | None
+
+
+def in_order[M: Model](rows: QuerySet[M], at: Mapping[str, str], size: int) -> Slice[M]:
+    """The part `after=` or `before=` a key, else the first. What is no key is taken for none."""
+    after, before = (_whole_number(at.get(side, "")) for side in ("after", "before"))
+    if before is not None:
+        found = list(rows.filter(pk__lt=before).order_by("-pk")[: size + 1])
+        page = found[:size][::-1]
+        has_earlier, has_later = len(found) > size, True
+    else:
+        found = list((rows if after is None else rows.filter(pk__gt=after)).order_by("pk")[: size + 1])
+        page = found[:size]
+        has_earlier, has_later = after is not None, len(found) > size
+    if not page:
+        return Slice([], None, None)
+    return Slice(page, page[0].pk if has_earlier else None, page[-1].pk if has_later else None)
+
+
+def chunks[M: Model](rows: QuerySet[M], size: int) -> Iterator[list[M]]:
+    """All of them in the order of their keys, with no query open in between."""
+    chunk = list(rows.order_by("pk")[:size])
+    while chunk:
+        yield chunk
+        chunk = list(rows.filter(pk__gt=chunk[-1].pk).order_by("pk")[:size]) if len(chunk) == size else []
+
+
+def _whole_number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def _key(keyset: tuple[str, ...], row: Model) -> str:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from runsadmin.models import Edit, EditStatus
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services.bulk_edits import Progress
 
-S, W = EditStatus, Edit.Waiting
+S, W, B = EditStatus, Edit.Waiting, BulkEditStatus
 
 WORDS: dict[EditStatus, tuple[str, str]] = {
     S.PLANNED: ("Planned", "Part of a plan that nobody has applied yet."),
@@ -19,7 +21,7 @@ WORDS: dict[EditStatus, tuple[str, str]] = {
     S.CONFLICT: ("Conflict: nothing was sent", "Somebody else changed the same keys after you looked."),
     S.REJECTED: ("Rejected: nothing was changed", "It will not be tried again."),
     S.FAILED: ("Failed: nothing was changed", "It was tried as often as it may be. You can have it tried again."),
-    S.SKIPPED: ("Skipped", "There was nothing to do."),
+    S.SKIPPED: ("Skipped: nothing was sent", "There was nothing to do, or its plan left it out."),
     S.CANCELLED: ("Cancelled", "It was taken back before it was sent."),
 }
 
@@ -43,5 +45,43 @@ def of(edit: Edit) -> Outcome:
         title = "Conflict: what is there now is neither"
         explanation = "The answer was lost, and a later look found something else than before or than you asked for."
     if edit.status == S.PENDING:
-        explanation = f"{WAITS[edit.waiting]} Nothing has changed upstream so far."
+        waits = WAITS[edit.waiting]
+        if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
+            waits = "Its bulk edit is paused. It is sent when that is resumed."
+        explanation = f"{waits} Nothing has changed upstream so far."
     return Outcome(title, explanation)
+
+
+BULK_WORDS: dict[BulkEditStatus, tuple[str, str]] = {
+    B.PLANNING: ("The plan is being made", "Every run that was chosen is looked at here; nothing is sent."),
+    B.PLANNED: ("A plan: nothing has been sent", "It changes the runs below and no others, when somebody applies it."),
+    B.QUEUED: ("Waiting for a worker", "A worker takes it up within seconds, when one is running."),
+    B.RUNNING: ("Being sent", "Each run is looked at, changed, and its answer is compared."),
+    B.PAUSED: ("Paused", "Nothing more is sent until somebody resumes it."),
+    B.COMPLETED: ("Every edit has its outcome", ""),
+    B.CANCELLED: ("Cancelled", "What was not sent by then never will be."),
+    B.FAILED: ("The plan could not be made", "Nothing has been sent."),
+    B.EXPIRED: ("The plan has expired", "Nothing has been sent, and it can no longer be applied."),
+}
+
+_CHANGED = (S.APPLIED, S.DIFFERS)
+_NOT_CHANGED = (S.CONFLICT, S.REJECTED, S.FAILED, S.CANCELLED)
+
+
+@dataclass(frozen=True)
+class BulkOutcome(Outcome):
+    """How many runs were changed, how many were not, and of how many that is still open, each in words."""
+
+    changed: str
+    not_changed: str
+    still_open: str
+
+
+def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
+    def told(statuses: tuple[EditStatus, ...]) -> str:
+        counts = [(progress.statuses.get(status, 0), status.label.lower()) for status in statuses]
+        return ", ".join(f"{count:,} {word}" for count, word in counts if count)
+
+    return BulkOutcome(
+        *BULK_WORDS[BulkEditStatus(bulk_edit.status)], told(_CHANGED), told(_NOT_CHANGED), told((S.PLANNED, *UNSETTLED))
+    )

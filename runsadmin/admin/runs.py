@@ -1,20 +1,26 @@
 """Runs: the list, a page for each, and the page on which their metadata is edited."""
 
+from typing import Any
+
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import URLPattern, path
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import conf, tracing
-from runsadmin.admin import changes, filters, layout, links, pairs, show
+from runsadmin.admin import changes, choosing, filters, layout, links, pairs, show
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.admin.find import find_runs
+from runsadmin.admin.keyset import NEWER, OLDER
+from runsadmin.errors import InvalidSelection
 from runsadmin.metadata import Metadata
-from runsadmin.models import Edit, Run, RunStatus
+from runsadmin.models import BulkEdit, Edit, Run, RunStatus
 from runsadmin.services import edits, runs
 from runsadmin.services.permissions import Action
 
@@ -25,6 +31,7 @@ EDITS_SHOWN = 20
 class RunAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_RUNS
     buttons = ("refresh",)
+    list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
     list_display = ("run", "status_", "created", "took", "tokens", "used_model", "metadata_")
@@ -52,6 +59,16 @@ class RunAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
     ) -> tuple[QuerySet[Run], bool]:
         return find_runs(queryset, search_term), False
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("tick", *self.list_display) if may(request, Action.PLAN_BULK_EDITS) else self.list_display
+
+    @admin.display(description=SafeString('<span class="ra-hidden">Ticked</span>'))
+    def tick(self, run: Run) -> SafeString:
+        return format_html(
+            '<label class="ra-tick"><input type="checkbox" name="run" value="{}" data-tick aria-label="Tick {}">'
+            "</label>", run.pk, run,
+        )  # fmt: skip
 
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
@@ -88,11 +105,38 @@ class RunAdmin(ReadOnlyAdmin):
         stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
         return show.chips([(pair.key, pair.value) for pair in stored]) if stored else show.CALM
 
+    # --- choosing runs for a bulk edit
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None)
+        if context and may(request, Action.PLAN_BULK_EDITS) and context["cl"].result_list:
+            here = {OLDER, NEWER, ERROR_FLAG}
+            query = context["cl"].get_query_string(remove=list(here)).removeprefix("?")
+            context["choosing"] = {
+                "plan_url": links.list_of(BulkEdit, "add"), "count_url": links.list_of(Run, "matching"),
+                "carried": urlencode({"matching": query}), "most": choosing.MOST_TICKED, "query": query,
+            }  # fmt: skip
+        return response
+
+    def matching_view(self, request: HttpRequest) -> HttpResponse:
+        """The link that leads on with all that match: a part of the list that is fetched, since counting takes time."""
+        if not (self.has_view_permission(request) and may(request, Action.PLAN_BULK_EDITS)):
+            raise PermissionDenied
+        choice = why_not = None
+        try:
+            choice = choosing.matching(self, request, request.GET.get("matching", ""))
+        except InvalidSelection as error:
+            why_not = str(error)
+        context = {"choice": choice, "why_not": why_not, "counted": choosing.COUNTED}
+        return render(request, "runsadmin/parts/matching.html", context)
+
     # --- the page of one run
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
         may_see_edits = may(request, Action.VIEW_EDITS)
-        latest = list(run.edits.select_related("actor").order_by("-id")[: EDITS_SHOWN + 1]) if may_see_edits else []
+        edits_of_it = run.edits.select_related("actor", "bulk_edit").order_by("-id")
+        latest = list(edits_of_it[: EDITS_SHOWN + 1]) if may_see_edits else []
         # A pass over its whole thread that found it unchanged wrote nothing to its row.
         as_of = max(run.answered_at, run.thread.fully_checked_at or run.answered_at)
         return self.render(
@@ -115,7 +159,8 @@ class RunAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         metadata = path("<path:object_id>/metadata/", self.view(self.metadata_view), name=self.url_name("metadata"))
-        return [metadata, *super().get_urls()]
+        matching = path("matching/", self.view(self.matching_view), name=self.url_name("matching"))
+        return [matching, metadata, *super().get_urls()]
 
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)

@@ -24,7 +24,7 @@ TONES = {
         ("expired", "incomplete", "differs", "conflict", "unknown", "completed_with_errors", "paused"), "warn"
     ),
     **dict.fromkeys(
-        ("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "running"), "busy"
+        ("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "planning", "running"), "busy"
     ),
 }
 CALM = SafeString('<span class="ra-none">–</span>')
@@ -182,3 +182,41 @@ def _side(value: object, css: str) -> SafeString:
     if value is None:
         return SafeString('<span class="ra-none">∅</span>')
     return format_html('<bdi class="{}">{}</bdi>', css, _cut(value, 24))
+
+
+def reason(words: str) -> SafeString:
+    """The reason of an edit, for lists."""
+    if not words:
+        return CALM
+    return format_html('<span class="ra-reason" title="{}"><bdi>{}</bdi></span>', words, words)
+
+
+@register.filter
+def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
+    """What a bulk edit does to keys, as compact as it gets."""
+    if bulk_edit.undoes is not None:
+        return format_html('<span class="ra-chip">undoes bulk edit {}</span>', bulk_edit.undoes.pk)
+    said = [
+        *((key, format_html('<bdi class="ra-new">{}</bdi>', _cut(value, 32)) if value else _EMPTY)
+          for key, value in bulk_edit.set.items()),
+        *((key, _REMOVED) for key in bulk_edit.remove),
+        *((old, format_html('<span class="ra-arrow">is called</span><bdi>{}</bdi>', _cut(new, 24)))
+          for old, new in bulk_edit.rename.items()),
+    ]  # fmt: skip
+    shown = format_html_join(
+        "",
+        '<span class="ra-chip"><b dir="auto">{}</b>{}</span>',
+        ((_cut(key, 24), after) for key, after in said[:most]),
+    )
+    more = format_html('<span class="ra-more">+{}</span>', len(said) - most) if len(said) > most else ""
+    return format_html('<span class="ra-chips">{}{}</span>', shown, more)
+
+
+_EMPTY = SafeString('<span class="ra-empty ra-new">empty text</span>')
+_REMOVED = SafeString('<span class="ra-gone">removed</span>')
+
+
+@register.filter
+def left(seconds: float | None) -> str | SafeString:
+    """How long something still takes: `2 min 3 s`."""
+    return "" if seconds is None else duration(dt.timedelta(seconds=max(seconds, 1)))

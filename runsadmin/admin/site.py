@@ -12,7 +12,7 @@ from runsadmin import conf
 from runsadmin.admin import links
 from runsadmin.admin.base import actor, may
 from runsadmin.admin.find import beginning, find_runs
-from runsadmin.models import ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
 
@@ -36,6 +36,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ("Dashboard", "space_dashboard", reverse("admin:index"), True),
         ("Runs", "play_circle", links.list_of(Run), may(request, Action.VIEW_RUNS)),
         ("Edits", "edit_note", links.list_of(Edit), may(request, Action.VIEW_EDITS)),
+        ("Bulk edits", "dynamic_feed", links.list_of(BulkEdit), may(request, Action.VIEW_BULK_EDITS)),
         ("Threads", "forum", links.list_of(Thread), may(request, Action.VIEW_THREADS)),
         ("Syncs", "sync", links.list_of(Sync), may(request, Action.VIEW_SYNCS)),
         ("Connections", "cloud", links.list_of(ConnectionState), may(request, Action.VIEW_SYNCS)),

@@ -1,17 +1,19 @@
-// The pair editor, for browsers that run scripts: add and remove rows, count characters, work from the keyboard.
+// The pair editor, of one run and of many, for browsers that run scripts: add and remove rows, count characters, work
+// from the keyboard.
 // Without it the form has some blank rows, and does the same.
 
 const form = document.querySelector("[data-pairs]");
 const rows = form.querySelector("[data-rows]");
 const blank = form.querySelector("[data-blank]");
-const limits = { pairs: +form.dataset.maxPairs, key: +form.dataset.maxKey, value: +form.dataset.maxValue };
+const limits = { pairs: +(form.dataset.maxPairs ?? 0), key: +form.dataset.maxKey, value: +form.dataset.maxValue };
 
 // As the API counts: code points, so that an emoji is one.
 const length = (text) => [...text].length;
 const keyOf = (row) => row.querySelector("[name=key]");
 const valueOf = (row) => row.querySelector("[name=value]");
 const allRows = () => [...rows.querySelectorAll("[data-row]")];
-const isBlank = (row) => !keyOf(row).value && !valueOf(row).value;
+const whatOf = (row) => row.querySelector("[name=what]")?.value ?? "set"; // Of many runs: what becomes of the key.
+const isBlank = (row) => !keyOf(row).value && !valueOf(row).value && whatOf(row) === "set";
 
 function prepare(row) {
   row.querySelector("[data-remove]").hidden = false;
@@ -30,10 +32,17 @@ function count() {
   for (const row of allRows()) {
     const key = length(keyOf(row).value);
     const value = length(valueOf(row).value);
+    const mostOfValue = whatOf(row) === "rename" ? limits.key : limits.value;
+    const takesText = ["set", "rename"].includes(whatOf(row));
     const shown = row.querySelector("[data-count]");
-    shown.textContent = isBlank(row) ? "" : `${key}/${limits.key} · ${value}/${limits.value}`;
-    shown.classList.toggle("ra-over", key > limits.key || value > limits.value);
+    const counted = takesText ? ` · ${value}/${mostOfValue}` : "";
+    shown.textContent = isBlank(row) ? "" : `${key}/${limits.key}${counted}`;
+    shown.classList.toggle("ra-over", key > limits.key || (takesText && value > mostOfValue));
+    row.dataset.what = whatOf(row);
+    valueOf(row).placeholder = whatOf(row) === "rename" ? "new name" : "value";
+    valueOf(row).hidden = !takesText && !value; // What was typed stays to be seen: nothing is dropped silently.
   }
+  if (!limits.pairs) return;
   const kept = form.querySelectorAll("[data-kept] input:checked").length;
   const pairs = allRows().filter((row) => !isBlank(row)).length + kept;
   const shown = form.querySelector("[data-pair-count]");
@@ -65,7 +74,7 @@ form.addEventListener("keydown", (event) => {
   const row = event.target.closest("[data-row]");
   if (!row || event.shiftKey || event.target.tagName === "BUTTON") return;
   event.preventDefault();
-  if (event.target === keyOf(row)) valueOf(row).focus();
+  if (event.target === keyOf(row) && !valueOf(row).hidden) valueOf(row).focus();
   else if (row.nextElementSibling && isBlank(row.nextElementSibling)) keyOf(row.nextElementSibling).focus();
   else addRow(row);
 });
@@ -74,10 +83,15 @@ form.addEventListener("keydown", (event) => {
 form.addEventListener("submit", () => {
   const send = form.querySelector("[data-send]");
   send.disabled = true;
-  send.textContent = "Sending…";
+  send.dataset.word = send.textContent;
+  send.textContent = send.dataset.send || "Sending…";
 });
 window.addEventListener("pageshow", (event) => {
-  if (event.persisted) window.location.reload(); // Back from the next page: what stood here may be out of date.
+  if (!event.persisted) return; // Back from the next page …
+  if (form.querySelector("[name=base]")) window.location.reload(); // … where what stood here may be out of date …
+  const send = form.querySelector("[data-send]");
+  send.disabled = false; // … or may be wanted once more.
+  send.textContent = send.dataset.word;
 });
 
 allRows().forEach(prepare);

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef
 from runsadmin.errors import IllegalChange
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import GOING_ON, BulkEditQuerySet
-from runsadmin.models.edit import ENDED, UNSETTLED
+from runsadmin.models.edit import ENDED, IN_FLIGHT, UNSETTLED
 from runsadmin.services import clock, permissions
 from runsadmin.services.permissions import Action
 
@@ -25,8 +25,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
     Raises NotAllowed, IllegalChange.
     """
-    permissions.require(actor, Action.APPLY_BULK_EDITS)
-    permissions.require(actor, Action.EDIT_METADATA)
+    check_may_apply(actor)
     now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
@@ -44,6 +43,12 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
             bulk_edit.edits.filter(status=EditStatus.PLANNED).update(actor=actor)
             _release(bulk_edit, now, limit=bulk_edit.canary)
     return _moved(bulk_edit, moved, "Only a plan that is whole and has not expired can be applied")
+
+
+def check_may_apply(actor: User) -> None:
+    """Raises NotAllowed."""
+    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    permissions.require(actor, Action.EDIT_METADATA)
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
@@ -141,8 +146,13 @@ def _moved(bulk_edit: BulkEdit, moved: int, otherwise: str) -> BulkEdit:
 
 
 def look_after() -> None:
-    """Ends what has come to its end, and pauses what has sent its canary. Calling it twice does no harm."""
+    """Tells what has begun, ends what has come to its end, and pauses what has sent its canary.
+
+    Calling it twice does no harm.
+    """
     _expire(BulkEdit.objects.filter(expires_at__lte=clock.now()))
+    taken_up = Edit.objects.filter(bulk_edit=OuterRef("pk"), status__in=IN_FLIGHT)
+    BulkEdit.objects.filter(Exists(taken_up), status=S.QUEUED).change_to(S.RUNNING)
     for bulk_edit in BulkEdit.objects.filter(status__in=GOING_ON):
         _conclude(bulk_edit)
     # What was under way when its bulk edit was cancelled, and came back unsent.

@@ -1,0 +1,276 @@
+"""Bulk edits: the form in which one is planned, their list, and a page for each: its plan, and what becomes of it."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runsadmin import conf, tasks, tracing
+from runsadmin.admin import changes, choosing, filters, find, keyset, links, outcomes, show, spreadsheets
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin.patches import PatchForm
+from runsadmin.errors import InvalidSelection
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
+from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
+from runsadmin.services import bulk_edits, connections
+from runsadmin.services.bulk_edits.progress import changed_since
+from runsadmin.services.permissions import Action
+
+S = BulkEditStatus
+EDITS_SHOWN = 50
+NOT_SELECTED_SHOWN = 200
+# How long a person waits for a plan to be made; a larger one is gone on with in the background.
+PLANNING_SECONDS = 1.0
+
+
+@admin.register(BulkEdit)
+class BulkEditAdmin(ReadOnlyAdmin):
+    view_action = Action.VIEW_BULK_EDITS
+    buttons = ("apply", "pause", "resume", "cancel", "retry", "undo")
+    list_template = "runsadmin/bulk_edits.html"
+
+    list_display = ("bulk_edit", "status_", "what", "runs_", "who", "reason_")
+    list_display_links = None
+    list_select_related = ("actor", "undoes")
+    list_filter = (
+        filters.choice("status", list(BulkEditStatus.choices)),
+        filters.MineFilter,
+        filters.ConnectionFilter,
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BulkEdit]:
+        queryset: QuerySet[BulkEdit] = super().get_queryset(request)
+        return queryset.select_related("actor", "applied_by", "undoes")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: HttpResponse = super().changelist_view(request, {"runs_url": links.list_of(Run)})
+        if context := getattr(response, "context_data", None):
+            shown = context["cl"].result_list
+            context["is_live"] = any(row.status == S.PLANNING or row.is_going_on for row in shown)
+            context["may_plan"] = may(request, Action.PLAN_BULK_EDITS)
+        return response
+
+    @admin.display(description="when")
+    def bulk_edit(self, bulk_edit: BulkEdit) -> SafeString:
+        return format_html('<a href="{}">{}</a>', links.page_of(bulk_edit), show.short_moment(bulk_edit.created_at))
+
+    @admin.display(description="status")
+    def status_(self, bulk_edit: BulkEdit) -> SafeString:
+        return show.badge(bulk_edit.status, bulk_edit.get_status_display())
+
+    @admin.display(description="what")
+    def what(self, bulk_edit: BulkEdit) -> SafeString:
+        return show.patch_chips(bulk_edit)
+
+    @admin.display(description="runs")
+    def runs_(self, bulk_edit: BulkEdit) -> str:
+        return f"{bulk_edit.selected:,}"
+
+    @admin.display(description="who")
+    def who(self, bulk_edit: BulkEdit) -> str:
+        return bulk_edit.actor.get_username()
+
+    @admin.display(description="reason")
+    def reason_(self, bulk_edit: BulkEdit) -> SafeString:
+        return show.reason(bulk_edit.reason)
+
+    # --- planning one
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not may(request, Action.PLAN_BULK_EDITS):
+            raise PermissionDenied("Planning bulk edits needs the permission runsadmin.add_bulkedit.")
+        if not may(request, Action.VIEW_RUNS):
+            raise PermissionDenied("Choosing runs needs the permission runsadmin.view_run.")
+        try:
+            choice = choosing.read(self.admin_site.get_model_admin(Run), request)
+            if choice is None or not choice.count:
+                raise InvalidSelection("No run was chosen: tick some in the list, or choose all that match.")
+        except InvalidSelection as error:
+            messages.error(request, str(error))
+            return redirect(links.list_of(Run))
+        form = PatchForm.read(request.POST) if "plan" in request.POST else PatchForm()
+        if "plan" in request.POST and (bulk_edit := self._plan(request, choice, form)) is not None:
+            return redirect(links.page_of(bulk_edit))
+        response = self.render(
+            request, "runsadmin/patch.html", "Edit the metadata of many runs", choice=choice, form=form,
+            counted=choosing.COUNTED, observed_keys=find.observed_keys(), runs_url=links.list_of(Run),
+        )  # fmt: skip
+        response.status_code = 422 if form.has_errors else 200
+        return response
+
+    def _plan(self, request: HttpRequest, choice: choosing.Choice, form: PatchForm) -> BulkEdit | None:
+        """The plan that was asked for, or None: then the form or a message tells what is wrong."""
+        if form.has_errors:
+            return None
+        with telling(request), form.judging():
+            bulk_edit = bulk_edits.plan(
+                chosen=choice.freeze(), patch=form.patch, actor=actor(request), reason=form.reason, canary=form.first,
+                wait_for_active=form.wait_for_active, request_id=tracing.request_id(),
+            )  # fmt: skip
+            return self._made(bulk_edit)
+        return None
+
+    def _made(self, bulk_edit: BulkEdit) -> BulkEdit:
+        return bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
+
+    # --- the page of one
+
+    def page(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        progress = bulk_edits.progress(bulk_edit)
+        shown = Narrowed.read(request)
+        url = links.page_of(bulk_edit)
+        edits = keyset.in_order(
+            shown.of(bulk_edit).select_related("run").defer("run__raw"), request.GET, EDITS_SHOWN
+        )  # fmt: skip
+        in_flight = sum(progress.statuses.get(status, 0) for status in IN_FLIGHT)
+        return self.render(
+            request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
+            progress=progress, outcome=outcomes.of_bulk(bulk_edit, progress), in_flight=in_flight,
+            is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_going_on or in_flight > 0,
+            left_out=progress.statuses.get(EditStatus.SKIPPED, 0), changed_since=changed_since(bulk_edit),
+            findings=shown.tiles("finding", Edit.Finding, progress.findings),
+            statuses=shown.tiles("status", EditStatus, progress.statuses) if bulk_edit.applied_at else (),
+            shown=shown, url=url, edits=[(edit, _changes(edit)) for edit in edits.rows],
+            earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
+            csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
+            not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
+            waits_for_connection=bulk_edit.is_going_on and _is_held(bulk_edit.connection),
+            undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
+            **_buttons(request, bulk_edit, progress),
+        )  # fmt: skip
+
+    def apply(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        with transaction.atomic():
+            bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request))
+            tasks.push_edits.enqueue()
+        return redirect(links.page_of(bulk_edit))
+
+    def pause(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        return redirect(links.page_of(bulk_edits.pause(bulk_edit=bulk_edit, actor=actor(request))))
+
+    def resume(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        with transaction.atomic():
+            bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request))
+            tasks.push_edits.enqueue()
+        return redirect(links.page_of(bulk_edit))
+
+    def cancel(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        return redirect(links.page_of(bulk_edits.cancel(bulk_edit=bulk_edit, actor=actor(request))))
+
+    def retry(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        with transaction.atomic():
+            bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request))
+            tasks.push_edits.enqueue()
+        return redirect(links.page_of(bulk_edit))
+
+    def undo(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
+        undoing = bulk_edits.plan_undo(
+            bulk_edit=bulk_edit, actor=actor(request), reason=request.POST.get("reason", "").strip(),
+            request_id=tracing.request_id(),
+        )  # fmt: skip
+        return redirect(links.page_of(self._made(undoing)))
+
+    # --- as CSV
+
+    def get_urls(self) -> list[URLPattern]:
+        csv = path("<path:object_id>/csv/", self.view(self.csv_view), name=self.url_name("csv"))
+        return [csv, *super().get_urls()]
+
+    def csv_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
+        bulk_edit = self.row(request, object_id)
+        edits = Narrowed.read(request).of(bulk_edit)
+        return StreamingHttpResponse(
+            spreadsheets.lines(edits),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="bulk-edit-{bulk_edit.pk}.csv"'},
+        )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A count that is a link to what it counts."""
+
+    value: str
+    word: str
+    count: int
+    url: str
+    is_shown: bool
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """Which edits of a bulk edit are shown: all, those of one status, or those with one finding."""
+
+    name: str = ""
+    value: str = ""
+    word: str = ""
+
+    @classmethod
+    def read(cls, request: HttpRequest) -> "Narrowed":
+        """What the address asks for; what it asks for in vain is taken for all."""
+        choices = {"status": EditStatus, "finding": Edit.Finding}
+        for name, known in choices.items():
+            if (value := request.GET.get(name)) in known.values:
+                return cls(name, str(value), str(known(value).label).lower())
+        return cls()
+
+    def of(self, bulk_edit: BulkEdit) -> EditQuerySet:
+        edits: EditQuerySet = bulk_edit.edits.all()
+        return edits.filter(**{self.name: self.value}) if self.name else edits
+
+    def tiles(self, name: str, known: Any, counts: dict[str, int]) -> list[Tile]:
+        return [
+            Tile(value, label, counts[value], f"?{name}={value}#edits", (name, value) == (self.name, self.value))
+            for value, label in known.choices
+            if counts.get(value)
+        ]
+
+    def url(self, **at: int | None) -> str | None:
+        """The same edits, from another place on. None where there is none."""
+        if None in at.values():
+            return None
+        parts = [(self.name, self.value)] if self.name else []
+        query = "&".join(f"{name}={value}" for name, value in [*parts, *at.items()])
+        return f"?{query}" if query else ""
+
+
+def _changes(edit: Edit) -> list[changes.Change]:
+    """Of a run that is left out, nothing changes: its detail tells why."""
+    return [] if edit.status == EditStatus.SKIPPED else changes.of(edit)
+
+
+def _is_held(alias: str) -> bool:
+    return conf.hold() or connections.held().filter(alias=alias).exists()
+
+
+def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, bool]:
+    """What there is to press, and why there is nothing to press."""
+    may_apply = may(request, Action.APPLY_BULK_EDITS) and may(request, Action.EDIT_METADATA)
+    may_plan, is_planned = may(request, Action.PLAN_BULK_EDITS), bulk_edit.status == S.PLANNED
+    may_still = bulk_edit.expires_at is None or bulk_edit.expires_at > timezone.now()
+    changed = progress.statuses.get(EditStatus.APPLIED, 0) + progress.statuses.get(EditStatus.DIFFERS, 0)
+    to_apply = is_planned and may_still and progress.total > 0
+    return {
+        "is_over": is_planned and not may_still,
+        "may_apply": to_apply and may_apply,
+        "lacks_permission": to_apply and not may_apply,
+        "may_pause": may_apply and bulk_edit.status in GOING_ON,
+        "may_resume": may_apply and bulk_edit.status == S.PAUSED,
+        "may_give_up": may_plan and bulk_edit.status in (S.PLANNING, S.PLANNED),
+        "may_cancel": may_apply and (bulk_edit.status in GOING_ON or bulk_edit.status == S.PAUSED),
+        "may_retry": may_apply and bulk_edit.status == S.COMPLETED and progress.statuses.get(EditStatus.FAILED, 0) > 0,
+        "may_undo": may_plan and not bulk_edit.is_going_on and changed > 0,
+    }

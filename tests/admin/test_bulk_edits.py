@@ -1,0 +1,685 @@
+"""Bulk edits in the admin: runs are chosen, a plan is made and read, applied, followed, and undone."""
+
+import csv
+import html
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from django.utils.http import urlencode
+
+from runsadmin.admin import choosing, find
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
+from runsadmin.services import bulk_edits, connections, edits
+from runsadmin.services.edits.claims import claim_due
+from runsadmin.services.permissions import Action
+from tests.admin.conftest import page
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/runsadmin/run/"
+ADD = "/admin/runsadmin/bulkedit/add/"
+S, E = BulkEditStatus, EditStatus
+
+
+def url(bulk_edit: BulkEdit, name: str = "change") -> str:
+    return f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/{name}/"
+
+
+def typed(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
+    """The form as a browser posts it: for each row its key, what becomes of it, and its value."""
+    keys, whats, values = ([row[part] for row in rows] for part in range(3))
+    return {"plan": "1", "key": keys, "what": whats, "value": values, "reason": reason, **more}
+
+
+RED = typed(("team", "set", "red"))
+
+
+def planned(client: Client, form: dict[str, object] = RED, query: str = "", **more: Any) -> BulkEdit:
+    answer = client.post(ADD, {"matching": query, **form, **more})
+    assert answer.status_code == 302, re.findall(r'role="alert">([^<]+)', answer.text)
+    bulk_edit = BulkEdit.objects.latest("pk")
+    assert answer.headers["Location"] == url(bulk_edit)
+    return bulk_edit
+
+
+def settle(bulk_edit: BulkEdit) -> BulkEdit:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        edits.settle(until=deadline)
+        bulk_edits.look_after()
+        bulk_edit.refresh_from_db()
+        if not bulk_edit.is_going_on:
+            return bulk_edit
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def told(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
+    """What the page says, as text."""
+    shown = client.get(url(bulk_edit) + query)
+    assert shown.status_code == 200
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown.text)).split())
+
+
+def runs_shown(client: Client, address: str) -> list[str]:
+    return re.findall(r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(address).text)
+
+
+@pytest.fixture
+def team(mirrored: Callable[..., Run]) -> list[Run]:
+    """Six runs of two threads; the last is active, and the one before it failed."""
+    status = {4: "failed", 5: "in_progress"}
+    return [
+        mirrored(
+            id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)},
+            status=status.get(n, "completed"), created_at=1_700_000_000 + n,
+        )
+        for n in range(6)
+    ]  # fmt: skip
+
+
+class TestChoosing:
+    def test_the_list_offers_ticks_and_all_that_match_to_who_may_plan(self, team, as_alice, as_carol):
+        shown = as_alice.get(LIST + "?status=completed").text
+
+        assert shown.count("data-tick ") == 4
+        assert f'formaction="{ADD}"' in shown
+        assert f"{ADD}?matching=status%3Dcompleted" in shown
+        for word in ("data-tick", "bulkedit/add"):
+            assert word not in as_carol.get(LIST).text
+
+    def test_all_that_match_are_counted_on_the_server_and_never_posted_as_keys(self, team, as_alice):
+        counted = as_alice.get(f"{LIST}matching/?" + urlencode({"matching": "status=completed"})).text
+        assert "Edit all 4 that match" in counted
+
+        form = as_alice.get(f"{ADD}?" + urlencode({"matching": "status=completed"})).text
+        assert "Edit the metadata of 4 runs" in form
+        assert "status Completed" in form
+        assert 'name="matching" value="status=completed"' in form
+        assert 'name="run"' not in form
+
+    def test_a_count_beyond_the_bound_says_more_than(self, team, as_alice, monkeypatch):
+        monkeypatch.setattr(choosing, "COUNTED", 3)
+
+        assert "Edit all more than 3 runs" in as_alice.get(f"{LIST}matching/?matching=").text
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "",
+            "status=failed",
+            "q=run_3",
+            "q=thread_1",
+            "thread={thread}",
+            "status=completed&q=thread_0",
+            "created=hour",
+        ],
+    )
+    def test_what_is_planned_is_what_the_list_shows(self, team, as_alice, query):
+        query = query.format(thread=team[0].thread_id)
+        shown = runs_shown(as_alice, f"{LIST}?{query}")
+
+        if not shown:
+            assert "No run was chosen" in as_alice.post(ADD, {"matching": query, **RED}, follow=True).text
+            return
+        bulk_edit = planned(as_alice, query=query)
+        assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == sorted(shown)
+
+    def test_pages_of_the_list_are_no_part_of_what_matches(self, team, as_alice):
+        older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
+        shown = as_alice.get(f"{LIST}?" + urlencode({"status": "completed", "older": older})).text
+
+        assert f"{ADD}?matching=status%3Dcompleted" in shown
+        assert planned(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
+
+    def test_a_beginning_that_too_many_ids_share_is_told_and_not_offered(self, team, as_alice, monkeypatch):
+        for module in (find, choosing):
+            monkeypatch.setattr(module, "MOST", 5)
+
+        for said in (
+            as_alice.get(f"{LIST}matching/?matching=q%3Drun_").text,
+            as_alice.post(ADD, {"matching": "q=run_", **RED}, follow=True).text,
+        ):
+            assert "More than 5 ids begin with" in said
+            assert f'href="{ADD}?matching=q%3Drun_"' not in said.split("More than 5")[0][-200:]
+        assert not BulkEdit.objects.exists()
+        assert "Edit all 1 that match" in as_alice.get(f"{LIST}matching/?matching=q%3Drun_1").text
+
+    def test_ticked_runs_are_planned_and_those_that_went_are_told(self, team, as_alice):
+        keys = f"{team[0].pk},{team[3].pk},987654"
+        assert "Edit the metadata of 2 runs" in as_alice.post(ADD, {"run": keys}).text
+
+        answer = as_alice.post(ADD, {"run": keys, **RED}, follow=True)
+
+        bulk_edit = BulkEdit.objects.get()
+        assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == ["run_0", "run_3"]
+        assert bulk_edit.query == ""
+        assert "987654" in answer.text
+        assert "Named, and not chosen" in answer.text
+
+    def test_without_scripts_the_boxes_themselves_are_posted(self, team, as_alice):
+        assert "Edit the metadata of 2 runs" in as_alice.post(ADD, {"run": [team[0].pk, team[1].pk]}).text
+
+    @pytest.mark.parametrize("keys", ["1,x", "-1", "9" * 30, ",".join(map(str, range(1, 1002)))])
+    def test_what_cannot_have_been_ticked_is_refused(self, team, as_alice, keys):
+        answer = as_alice.post(ADD, {"run": keys, **RED})
+
+        assert answer.headers["Location"] == LIST
+        assert not BulkEdit.objects.exists()
+
+    @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00"])
+    def test_a_filter_that_nobody_could_have_chosen_is_refused(self, team, as_alice, query):
+        assert as_alice.post(ADD, {"matching": query, **RED}).headers["Location"] == LIST
+        assert "does not understand" in as_alice.get(f"{LIST}matching/?" + urlencode({"matching": query})).text
+        assert not BulkEdit.objects.exists()
+
+    def test_nothing_chosen_leads_to_the_list(self, team, as_alice):
+        assert as_alice.get(ADD).headers["Location"] == LIST
+        assert as_alice.post(ADD, RED).headers["Location"] == LIST
+
+    def test_runs_of_several_connections_are_told_and_nothing_typed_is_lost(self, team, as_alice, connect):
+        connect("eu")
+        Run.objects.filter(upstream_id="run_0").update(connection="eu")
+
+        answer = as_alice.post(ADD, {"matching": "", **RED})
+
+        assert "several connections" in answer.text
+        assert ">\nred<" in answer.text
+        assert not BulkEdit.objects.exists()
+
+    def test_planning_needs_its_permission(self, team, as_carol, make_user, signed_in):
+        assert as_carol.get(f"{ADD}?matching=").status_code == 403
+        assert as_carol.post(ADD, {"matching": "", **RED}).status_code == 403
+        assert as_carol.get(f"{LIST}matching/?matching=").status_code == 403
+        only_plans = signed_in(make_user(Action.PLAN_BULK_EDITS))
+        assert only_plans.get(f"{ADD}?matching=").status_code == 403
+
+
+class TestThePatch:
+    def test_sets_empties_removes_and_renames_and_leaves_the_rest(self, team, as_alice):
+        form = typed(
+            ("team", "set", "{model}, {created:%Y}"), ("note", "empty", ""), ("n", "rename", "number"),
+            ("gone", "remove", ""), ("", "set", ""),
+        )  # fmt: skip
+        bulk_edit = planned(as_alice, form, query="q=run_1")
+
+        assert bulk_edit.set == {"team": "{model}, {created:%Y}", "note": ""}
+        assert (bulk_edit.remove, bulk_edit.rename) == (["gone"], {"n": "number"})
+        assert bulk_edit.edits.get().patch.as_merge_patch() == {
+            "team": "gpt-4o, 2023", "note": "", "n": None, "number": "1",
+        }  # fmt: skip
+        shown = told(as_alice, bulk_edit)
+        assert "team blue → gpt-4o, 2023" in shown
+        assert "note not there → empty text" in shown
+        assert "n 1 → removed" in shown
+
+    @pytest.mark.parametrize(
+        ("row", "said"),
+        [
+            (("team", "set", ""), "choose “set to empty text” or “remove the pair”"),
+            (("team", "remove", "red"), "uses no value"),
+            (("team", "empty", "red"), "uses no value"),
+            (("", "remove", ""), "Name the key"),
+            (("", "set", "red"), "Name the key"),
+            (("team", "rename", ""), "Type the new name"),
+            (("team", "nonsense", "red"), "Choose what becomes of the key"),
+            (("team", "set", "{nosuch}"), "is no field of a run"),
+            (("team", "set", "{"), "Single '{'"),
+            (("k" * 65, "set", "red"), "at most 64"),
+            (("team", "set", "x" * 513), "at most 512"),
+            (("n", "rename", "x" * 65), "at most 64"),
+        ],
+    )
+    def test_mistakes_stand_beside_their_row_and_nothing_typed_is_lost(self, team, as_alice, row, said):
+        other = ("other", "set", "<kept> & safe")
+        answer = as_alice.post(ADD, {"matching": "status=completed", **typed(other, row, canary="3", wait="1.5")})
+
+        assert answer.status_code == 422
+        rows = html.unescape(answer.text).split("data-row>")[1:3]
+        assert said in rows[1]
+        assert 'role="alert"' not in rows[0]
+        assert f'value="{row[0]}"' in rows[1]
+        assert f">\n{row[2]}<" in rows[1]
+        assert ">\n<kept> & safe<" in rows[0]
+        for kept in ('value="moved"', 'value="3"', 'value="1.5"', 'value="status=completed"'):
+            assert kept in answer.text
+        assert not BulkEdit.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ({"reason": " "}, "needs a reason"),
+            ({"reason": "x" * 501}, "at most 500"),
+            ({"canary": "0"}, "Give a number of runs"),
+            ({"canary": "many"}, "Give a number of runs"),
+            ({"canary": "9" * 20}, "Give a number of runs"),
+            ({"wait": "-1"}, "Give a number of hours"),
+            ({"wait": "nan"}, "Give a number of hours"),
+            ({"wait": "721"}, "Give a number of hours"),
+        ],
+    )
+    def test_mistakes_in_other_fields_stand_beside_them(self, team, as_alice, more, said):
+        answer = as_alice.post(ADD, {"matching": "", **RED, **more})
+
+        assert answer.status_code == 422
+        assert said in answer.text
+        assert ">\nred<" in answer.text
+        assert not BulkEdit.objects.exists()
+
+    def test_a_key_named_twice_or_no_row_at_all_is_told(self, team, as_alice):
+        twice = typed(("team", "set", "red"), ("team", "set", "green"))
+        assert "named more than once" in as_alice.post(ADD, {"matching": "", **twice}).text
+        both = typed(("team", "set", "red"), ("team", "remove", ""))
+        assert "named more than once" in as_alice.post(ADD, {"matching": "", **both}).text
+        assert "This changes nothing" in as_alice.post(ADD, {"matching": "", **typed()}).text
+        assert not BulkEdit.objects.exists()
+
+    def test_keys_that_are_in_use_are_offered(self, team, mirrored, as_alice):
+        mirrored(id="run_x", metadata={"<b>": "1", "zone": "2"})
+
+        offered = re.findall(r'<option value="([^"]*)"></option>', as_alice.get(f"{ADD}?matching=").text)
+
+        assert offered == ["&lt;b&gt;", "n", "team", "zone"]
+
+
+class TestThePlan:
+    def test_tells_what_changes_what_is_left_out_and_sends_nothing(self, sandbox, team, as_alice):
+        Run.objects.filter(upstream_id="run_4").update(missing_since=timezone.now())
+        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+
+        shown = told(as_alice, bulk_edit)
+
+        for said in (
+            "A plan: nothing has been sent", "4 Change", "1 Active", "1 Missing upstream", "team blue → red",
+            "2 are left out",
+            "The first 2 of 4 runs are changed, and then it pauses", "Change the first 2 runs", "It expires", "moved",
+            "No run of it was seen changing", "6: all that matched all runs",
+        ):  # fmt: skip
+            assert said in shown, said
+        assert sandbox.posts() == []
+
+    def test_a_large_plan_moves_without_a_reload_until_it_is_whole(self, team, alice, as_alice):
+        chosen = bulk_edits.by_search("metadata.team:blue")
+        bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=alice, reason="moved")
+
+        assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
+        shown = told(as_alice, bulk_edit)
+        assert "The plan is being made" in shown
+        assert "0 of 6 runs" in shown
+        assert "Change 6 runs" not in shown
+
+        bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + 10)
+        assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
+        assert "Change 5 runs" in told(as_alice, bulk_edit)
+
+    def test_its_counts_are_links_that_narrow_the_list(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+
+        assert "?finding=active#edits" in as_alice.get(url(bulk_edit)).text
+        assert runs_shown(as_alice, url(bulk_edit) + "?finding=active") == ["run_5"]
+        assert len(runs_shown(as_alice, url(bulk_edit) + "?finding=change")) == 5
+        assert "The run is in_progress" in told(as_alice, bulk_edit, "?finding=active")
+        assert len(runs_shown(as_alice, url(bulk_edit) + "?finding=nonsense&after=x")) == 6
+
+    def test_its_edits_are_paged_through_and_back(self, team, as_alice, monkeypatch):
+        monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
+        bulk_edit = planned(as_alice)
+        everything = list(
+            bulk_edit.edits.filter(finding="change").order_by("pk").values_list("run__upstream_id", flat=True)
+        )
+
+        def beside(query: str, word: str) -> str | None:
+            found = re.search(rf'href="(\?[^"#]*)#edits">[^<]*{word}', as_alice.get(url(bulk_edit) + query).text)
+            return html.unescape(found[1]) if found else None
+
+        queries = ["?finding=change"]
+        while (query := beside(queries[-1], "After")) is not None:
+            queries.append(query)
+        pages = [runs_shown(as_alice, url(bulk_edit) + query) for query in queries]
+        assert pages == [everything[:2], everything[2:4], everything[4:]]
+        back = beside(queries[2], "Before") or ""
+        assert runs_shown(as_alice, url(bulk_edit) + back) == everything[2:4]
+        first = beside(back, "Before") or ""
+        assert runs_shown(as_alice, url(bulk_edit) + first) == everything[:2]
+        assert beside(first, "Before") is None
+        assert beside(first, "After") is not None
+
+    def test_runs_that_changed_since_are_told(self, sandbox, team, as_alice, alice):
+        bulk_edit = planned(as_alice)
+        edits.push(edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, door=Edit.Door.ADMIN))
+
+        assert "1 run has changed since the plan was made" in told(as_alice, bulk_edit)
+
+    def test_is_applied_by_a_colleague_who_may_and_says_what_others_lack(self, team, as_alice, make_user, signed_in):
+        bulk_edit = planned(as_alice)
+        looker = signed_in(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
+        applier = signed_in(
+            make_user(Action.VIEW_BULK_EDITS, Action.APPLY_BULK_EDITS, Action.EDIT_METADATA, username="dora")
+        )
+
+        assert "runsadmin.apply_bulkedit" in told(looker, bulk_edit)
+        assert "Change 5 runs" not in told(looker, bulk_edit)
+        assert looker.post(url(bulk_edit, "apply")).status_code == 403
+        assert "Change 5 runs" in told(applier, bulk_edit)
+        assert applier.post(url(bulk_edit, "apply")).status_code == 302
+        bulk_edit.refresh_from_db()
+        assert bulk_edit.applied_by is not None
+        assert bulk_edit.applied_by.get_username() == "dora"
+
+    @pytest.mark.parametrize("name", ["apply", "pause", "resume", "cancel", "retry", "undo"])
+    def test_who_may_only_look_reads_it_and_presses_nothing(self, team, as_alice, as_carol, name):
+        bulk_edit = planned(as_alice)
+
+        assert "team blue → red" in told(as_carol, bulk_edit)
+        assert as_carol.post(url(bulk_edit, name), {"reason": "x"}).status_code == 403
+        bulk_edit.refresh_from_db()
+        assert bulk_edit.status == S.PLANNED
+
+    def test_that_has_expired_says_so_and_cannot_be_applied(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+        BulkEdit.objects.update(expires_at=timezone.now())
+
+        shown = told(as_alice, bulk_edit)
+        assert "The plan has expired" in shown
+        assert "Change 5 runs" not in shown
+        assert "Only a plan that is whole" in as_alice.post(url(bulk_edit, "apply"), follow=True).text
+        assert "can no longer be applied" in told(as_alice, bulk_edit)
+
+    def test_with_nothing_to_change_has_nothing_to_apply(self, team, as_alice):
+        bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
+
+        shown = told(as_alice, bulk_edit)
+        assert "There is nothing to apply" in shown
+        assert "6 Nothing to do" in shown
+
+    def test_is_given_up_by_a_press(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+
+        answer = as_alice.post(url(bulk_edit, "cancel"), follow=True)
+
+        assert "Give the plan up" not in answer.text
+        assert "alice cancelled it" in answer.text
+        assert not bulk_edit.edits.filter(status=E.PLANNED).exists()
+
+
+class TestFollowing:
+    def test_nothing_is_called_done_before_it_is(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice)
+        as_alice.post(url(bulk_edit, "apply"))
+
+        shown = told(as_alice, bulk_edit)
+        assert "Waiting for a worker" in shown
+        assert "0 of 5 runs have their outcome" in shown
+        assert "still open 5 pending" in shown
+        for early in ("applied ", "Every edit has its outcome"):
+            assert early not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
+        assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
+
+        settle(bulk_edit)
+        shown = told(as_alice, bulk_edit)
+        assert "Every edit has its outcome" in shown
+        assert "changed 5 applied" in shown
+        assert runs_shown(as_alice, url(bulk_edit) + "?status=skipped") == ["run_5"]
+        assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
+        for run in team[:5]:
+            assert sandbox.metadata(run.upstream_id) == Run.objects.get(pk=run.pk).metadata
+            assert sandbox.metadata(run.upstream_id)["team"] == "red"
+
+    def test_what_a_worker_has_taken_up_is_being_sent(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+        as_alice.post(url(bulk_edit, "apply"))
+        bulk_edits.look_after()
+        assert "Waiting for a worker" in told(as_alice, bulk_edit)
+
+        claim_due("default", 2)
+        bulk_edits.look_after()
+
+        shown = told(as_alice, bulk_edit)
+        assert "Running Being sent" in shown
+        assert "still open 3 pending, 2 sending" in shown
+
+    def test_what_is_under_way_when_it_is_paused_is_told(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+        as_alice.post(url(bulk_edit, "apply"))
+        claim_due("default", 2)
+        as_alice.post(url(bulk_edit, "pause"))
+
+        assert "2 were under way already" in told(as_alice, bulk_edit)
+        assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
+
+    def test_pause_and_resume(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice)
+        as_alice.post(url(bulk_edit, "apply"))
+        as_alice.post(url(bulk_edit, "pause"))
+        assert "Nothing more is sent until somebody resumes it" in told(as_alice, bulk_edit)
+        edit = bulk_edit.edits.filter(status=E.PENDING)[0]
+        assert "Its bulk edit is paused" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
+        edits.settle(until=time.monotonic() + 1)
+        assert sandbox.posts() == []
+
+        as_alice.post(url(bulk_edit, "resume"))
+        assert settle(bulk_edit).status == S.COMPLETED
+        assert len(sandbox.posts()) == 5
+
+    def test_a_canary_pauses_and_says_why(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+        as_alice.post(url(bulk_edit, "apply"))
+        settle(bulk_edit)
+
+        shown = told(as_alice, bulk_edit)
+        assert "The first 2 were sent. Look at them, then resume or cancel." in shown
+        assert "2 of 5 runs have their outcome" in shown
+        assert len(sandbox.posts()) == 2
+
+    def test_cancel_says_exactly_what_was_and_was_not_done(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+        as_alice.post(url(bulk_edit, "apply"))
+        settle(bulk_edit)
+        as_alice.post(url(bulk_edit, "cancel"))
+
+        shown = told(as_alice, bulk_edit)
+        assert "changed 2 applied" in shown
+        assert "not changed 3 cancelled" in shown
+        assert "still open" not in shown
+        assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
+
+    def test_the_failed_are_tried_again(self, sandbox, team, as_alice, settings):
+        settings.RUNSADMIN_MAX_ATTEMPTS = 1
+        sandbox.fault("status", status=409, times=1, method="POST")
+        bulk_edit = planned(as_alice)
+        assert "Try the failed again" not in told(as_alice, bulk_edit)
+        as_alice.post(url(bulk_edit, "apply"))
+        settle(bulk_edit)
+        assert "1 failed" in told(as_alice, bulk_edit)
+
+        as_alice.post(url(bulk_edit, "retry"))
+        settle(bulk_edit)
+        assert "changed 5 applied" in told(as_alice, bulk_edit)
+
+    def test_undo_asks_a_reason_and_leads_to_a_plan_of_its_own(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice)
+        as_alice.post(url(bulk_edit, "apply"))
+        settle(bulk_edit)
+        assert "needs a reason" in as_alice.post(url(bulk_edit, "undo"), follow=True).text
+
+        answer = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"})
+        undo = BulkEdit.objects.latest("pk")
+        assert answer.headers["Location"] == url(undo)
+        shown = told(as_alice, undo)
+        for said in ("It undoes bulk edit", "team red → blue", "Change 5 runs", "a mistake"):
+            assert said in shown
+        assert "undone by" in told(as_alice, bulk_edit)
+        as_alice.post(url(undo, "apply"))
+        settle(undo)
+        assert all(sandbox.metadata(run.upstream_id)["team"] == "blue" for run in team)
+        assert "Undo…" in told(as_alice, undo)
+
+    def test_a_held_connection_is_told(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+        as_alice.post(url(bulk_edit, "apply"))
+        connections.hold("default", connections.Hold.CREDENTIALS, "401")
+
+        assert "The connection default is held, so nothing is sent" in told(as_alice, bulk_edit)
+
+    def test_what_can_no_longer_be_done_is_told_and_changes_nothing(self, team, as_alice):
+        bulk_edit = planned(as_alice)
+        for name in ("pause", "resume", "retry", "undo"):
+            assert re.search(
+                "Only a|nothing to undo", as_alice.post(url(bulk_edit, name), {"reason": "x"}, follow=True).text
+            )
+        bulk_edit.refresh_from_db()
+        assert bulk_edit.status == S.PLANNED
+
+    def test_applying_enqueues_the_push_with_it(self, team, as_alice):
+        from django.apps import apps
+
+        as_alice.post(url(planned(as_alice), "apply"))
+
+        assert (
+            apps.get_model("django_tasks_database", "DBTaskResult")
+            ._default_manager.filter(task_path__endswith="push_edits")
+            .exists()
+        )
+
+
+class TestTheCsv:
+    def rows(self, client: Client, bulk_edit: BulkEdit, query: str = "") -> list[dict[str, str]]:
+        answer = client.get(url(bulk_edit, "csv") + query)
+        assert answer.streaming
+        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+        return list(csv.DictReader(answer.getvalue().decode().splitlines(keepends=True)))
+
+    def test_has_a_line_for_each_key_that_changes_and_for_each_run_that_is_left_out(self, team, as_alice, as_carol):
+        form = typed(("team", "remove", ""), ("note", "empty", ""), ("n", "set", "7"))
+        bulk_edit = planned(as_alice, form)
+
+        rows = self.rows(as_carol, bulk_edit)
+        of = [row for row in rows if row["run"] == "run_1"]
+        assert [(row["key"], row["change"], row["before"], row["after"]) for row in of] == [
+            ("team", "removed", "blue", ""), ("n", "changed", "1", "7"), ("note", "added", "", ""),
+        ]  # fmt: skip
+        assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active"]
+        assert {row["run"] for row in self.rows(as_carol, bulk_edit, "?finding=active")} == {"run_5"}
+
+    @pytest.mark.parametrize("begin", ["=1+1", "+1", "-1", "@SUM(1)", "\tx"])
+    def test_no_value_is_a_formula(self, mirrored, as_alice, begin):
+        mirrored(id="run_a", metadata={begin: begin})
+        bulk_edit = planned(as_alice, typed((begin, "set", f"{begin}!")))
+
+        [row] = self.rows(as_alice, bulk_edit)
+        assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
+
+    def test_holds_all_of_a_plan_of_several_chunks(self, team, as_alice, monkeypatch):
+        monkeypatch.setattr("runsadmin.admin.spreadsheets.CHUNK", 2)
+
+        assert len({row["run"] for row in self.rows(as_alice, planned(as_alice))}) == 6
+
+    def test_is_for_those_who_may_look(self, team, as_alice, make_user, signed_in):
+        assert signed_in(make_user()).get(url(planned(as_alice), "csv")).status_code == 403
+
+
+class TestElsewhere:
+    def test_the_list_of_bulk_edits_tells_who_what_and_why(self, team, as_alice, as_carol):
+        form = typed(("team", "set", "<i>red"), ("note", "empty", ""), ("n", "rename", "m"), ("old", "remove", ""))
+        planned(as_alice, form, reason="moved <b>")
+
+        shown = as_carol.get("/admin/runsadmin/bulkedit/").text
+
+        for said in ("Planned", "alice", "&lt;i&gt;red", "empty text", "is called", "removed", "moved &lt;b&gt;"):
+            assert said in shown, said
+        assert "Choose runs" not in shown
+        assert "alice" not in as_carol.get("/admin/runsadmin/bulkedit/?status=paused").text
+
+    def test_the_menu_the_dashboard_the_edit_and_the_run_lead_to_it(self, team, as_alice, signed_in, make_user):
+        bulk_edit = planned(as_alice)
+        edit = bulk_edit.edits.filter(finding="change")[0]
+
+        for where in ("/admin/", f"/admin/runsadmin/edit/{edit.pk}/change/", page(edit.run)):
+            shown = as_alice.get(where).text
+            assert f'href="{url(bulk_edit)}"' in shown, where
+            assert 'href="/admin/runsadmin/bulkedit/"' in shown
+        assert "<b>1</b> planned" in as_alice.get("/admin/").text
+        nobody = signed_in(make_user()).get("/admin/").text
+        assert "bulkedit" not in nobody
+
+    def test_hostile_metadata_is_shown_as_text(self, mirrored, as_alice):
+        hostile = {
+            "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
+            "odd": {"a": None},
+        }
+        mirrored(metadata=hostile)
+        bulk_edit = planned(as_alice, typed(("<script>alert(1)</script>", "set", "</bdi><script>alert(3)</script>")))
+
+        for shown in (as_alice.get(url(bulk_edit)).text, as_alice.get("/admin/runsadmin/bulkedit/").text):
+            assert "<script>alert" not in shown
+            assert "<img src=x" not in shown
+            assert "&lt;script&gt;alert(3)" in shown
+
+
+# --- its size does not matter
+
+
+def fill(run: Run, actor: User, count: int) -> BulkEdit:
+    """A bulk edit that goes on, of this many runs: most are to be sent, some were, some are left out."""
+    now = timezone.now()
+    columns = {f.attname: getattr(run, f.attname) for f in Run._meta.concrete_fields if f.name not in ("id", "raw")}
+    runs = Run.objects.bulk_create(
+        (Run(**columns | {"upstream_id": f"run_{count}_{n:06d}"}, raw=run.raw) for n in range(count)), batch_size=1000
+    )
+    bulk_edit = BulkEdit.objects.create(
+        actor=actor, reason="moved", connection="default", query="all runs", selected=count, planned=count,
+        set={"team": "red"}, planned_at=now, expires_at=now, status=S.RUNNING, applied_at=now, going_since=now,
+    )  # fmt: skip
+    base, patch = Metadata({"team": "blue", "n": "1"}), MetadataPatch.parse({"team": "red"})
+    kinds = [(E.PENDING, "change"), (E.PENDING, "change"), (E.APPLIED, "change"), (E.SKIPPED, "active")]
+    Edit.objects.bulk_create(
+        (
+            Edit(
+                run=each, bulk_edit=bulk_edit, actor=actor, door=Edit.Door.BULK, base=base, patch=patch, status=status,
+                finding=finding, finished_at=now if status in (E.APPLIED, E.SKIPPED) else None,
+            )
+            for n, each in enumerate(runs)
+            for status, finding in [kinds[n % 4]]
+        ),
+        batch_size=1000,
+    )  # fmt: skip
+    return bulk_edit
+
+
+@pytest.mark.django_db
+def test_a_hundred_times_as_many_edits_take_the_same_queries_and_not_much_longer(mirrored, alice, as_carol):
+    run = mirrored(metadata={"team": "blue", "n": "1"})
+    few, many = fill(run, alice, 500), fill(run, alice, 50_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    middle = {each.pk: each.edits.order_by("pk")[each.selected // 2].pk for each in (few, many)}
+    seen = {}
+    for status in (S.PLANNED, S.RUNNING):
+        BulkEdit.objects.update(status=status)
+        for each in (few, many):
+            address = url(each)
+            for query in ("", "?finding=active", "?status=pending", f"?after={middle[each.pk]}",
+                          f"?status=applied&before={middle[each.pk]}"):  # fmt: skip
+                times = []
+                for _ in range(3):
+                    began = time.perf_counter()
+                    with CaptureQueriesContext(connection) as captured:
+                        assert as_carol.get(address + query).status_code == 200
+                    times.append(time.perf_counter() - began)
+                    assert not any("OFFSET" in query["sql"] for query in captured.captured_queries)
+                seen[each.pk, status, query.split("=")[0]] = len(captured), min(times)
+    for (pk, status, query), (queries, took) in seen.items():
+        if pk == many.pk:
+            queries_of_few, took_of_few = seen[few.pk, status, query]
+            assert queries == queries_of_few, (status, query)
+            assert took < took_of_few * 3 + 0.05, (status, query, took_of_few, took)
