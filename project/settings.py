@@ -37,8 +37,9 @@ X_FRAME_OPTIONS = "DENY"
 # How many proxies stand in front, each of which adds to X-Forwarded-For whom it was asked by.
 PROXIES = env.integer("PROXIES", 1 if HTTPS else 0)
 
-# A larger body is refused unread, files included (project.middleware.BoundedBodyMiddleware).
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+# A larger body is refused unread, files included (project.middleware.BoundedBodyMiddleware). Of ids of runs a hundred
+# thousand fit in.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5_242_880
 
 # The two exceptions are the admin theme's: Alpine evaluates attributes, and it sets styles on elements.
 SECURE_CSP = {

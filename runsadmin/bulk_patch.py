@@ -5,6 +5,7 @@ follows their colon is a format of strftime. A brace that is meant is doubled: `
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
@@ -90,7 +91,7 @@ class BulkPatch:
 
     def _problems_of_keys(self) -> Iterator[Problem]:
         named = [*self.set, *self.remove, *self.renames, *self.renames.values()]
-        for key in sorted({key for key in named if named.count(key) > 1}):
+        for key in sorted(key for key, times in Counter(named).items() if times > 1):
             yield Problem(key, "named_twice", f"{key!r} is named more than once: say one thing about each key.")
         try:
             MetadataPatch.parse(dict.fromkeys([*self.set, *self.renames.values()], ""))

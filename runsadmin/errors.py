@@ -10,6 +10,7 @@ RunsAdminError
 ├── IllegalChange           the row is no longer in a state that allows this
 ├── StaleVersion            the run was written since it was read: read it again
 ├── KeyReused               an Idempotency-Key that was used for another request
+├── KeyInUse                the same request is being recorded just now: ask again
 └── UpstreamError           what one call to an upstream meant (see upstream/faults.py)
     ├── NotSent             nothing was changed upstream: try again later
     │   ├── RunActive       … once the run has ended
@@ -48,7 +49,11 @@ class InvalidSearch(RunsAdminError):
 
 
 class InvalidSelection(RunsAdminError):
-    pass
+    """`left_out` are the ids that were named and cannot be chosen, each with why."""
+
+    def __init__(self, message: str, left_out: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.left_out = tuple(left_out)
 
 
 class InvalidId(RunsAdminError):
@@ -72,6 +77,10 @@ class StaleVersion(RunsAdminError):
 
 
 class KeyReused(RunsAdminError):
+    pass
+
+
+class KeyInUse(RunsAdminError):
     pass
 
 

@@ -14,12 +14,14 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from runsadmin.errors import InvalidSearch
 
-_VALUE = r'"(?P<{0}q>(?:[^"\\]|\\.)*)"|(?P<{0}>[^\s":]+)'
-_KEY = rf"metadata\.(?:{_VALUE.format('key')})"
-_TERM = re.compile(rf"(?:{_KEY}|(?P<field>[a-z_]+)):(?:{_VALUE.format('value')}|(?P<rest>\S+))")
+_QUOTED = r'"(?P<{0}q>(?:[^"\\]|\\.)*)"'
+_KEY = rf'metadata\.(?:{_QUOTED.format("key")}|(?P<key>[^\s":]+))'
+_TERM = re.compile(rf'(?:{_KEY}|(?P<field>[a-z_]+)):(?:{_QUOTED.format("value")}|(?P<value>[^\s"]+))')
 _COMPARED = re.compile(r"(>=|<=|>|<)?(.*)", re.DOTALL)
 _LOOKUPS = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
 _DAY = dt.timedelta(days=1)
+# Each pair is a join, of which databases do not do many at once.
+MOST_WORDS = 30
 
 
 def conditions(text: str) -> list[Q]:
@@ -37,6 +39,8 @@ def conditions(text: str) -> list[Q]:
             raise InvalidSearch(
                 f"At character {at + 1}: {text[at : at + 20]!r} is not understood; expected {_EXPECTED}."
             )
+        if len(found) == MOST_WORDS:
+            raise InvalidSearch(f"At character {at + 1}: a search has at most {MOST_WORDS} words.")
         found.append(_condition(term, at))
         at = term.end()
         if at < len(text) and not text[at].isspace():
@@ -45,14 +49,14 @@ def conditions(text: str) -> list[Q]:
 
 
 def _condition(term: re.Match[str], at: int) -> Q:
-    value = _unquoted(term, "value") if term["rest"] is None else term["rest"]
+    value = _unquoted(term, "value")
     if (field := term["field"]) is None:
         return Q(pairs__key=_unquoted(term, "key"), pairs__value=value)
     if field not in _FIELDS:
         raise InvalidSearch(f"At character {at + 1}: there is no field {field!r}; expected {_EXPECTED}.")
     try:
         return _FIELDS[field](value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # A date has a last day: the year 9999 has an end.
         raise InvalidSearch(f"At character {term.end('field') + 2}: {error}") from None
 
 
@@ -72,7 +76,7 @@ def _created(value: str) -> Q:
         moment = parse_datetime(text)
         if moment is None or sign is None:
             raise ValueError(f"{value!r} is no time; expected >=, >, <= or < and a day or an ISO time, in UTC.")
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
         return Q(**{f"created_at__{_LOOKUPS[sign]}": moment})
     begins = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
     match sign:

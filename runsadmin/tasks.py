@@ -42,6 +42,8 @@ def find_plans() -> int:
 def plan_bulk_edit(pk: int) -> str:
     """A share, as of a sync. `find_plans` goes on."""
     planned = bulk_edits.go_on_planning(BulkEdit.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping)
+    if planned.is_going_on:  # It was to be applied as soon as its plan was whole.
+        enqueue_unless_waiting(push_edits)
     return str(planned.status)
 
 

@@ -16,6 +16,7 @@ class Addresses:
         self._runs = request.build_absolute_uri(reverse("api:runs"))
         self._threads = request.build_absolute_uri(reverse("api:threads"))
         self._edits = request.build_absolute_uri(reverse("api:edits"))
+        self._bulk_edits = request.build_absolute_uri(reverse("api:bulk-edits"))
         self._syncs = request.build_absolute_uri(reverse("api:syncs"))
         self._is_plain = len(conf.connections()) == 1
 
@@ -27,6 +28,9 @@ class Addresses:
 
     def edit(self, pk: int) -> str:
         return f"{self._edits}{pk}/"
+
+    def bulk_edit(self, pk: int) -> str:
+        return f"{self._bulk_edits}{pk}/"
 
     def sync(self, pk: int) -> str:
         return f"{self._syncs}{pk}/"

@@ -28,6 +28,8 @@ class ProblemType(Enum):
     MALFORMED_BODY = 400, "The body cannot be read"
     INVALID_REQUEST = 400, "The request is not valid"
     INVALID_METADATA = 400, "The metadata is not valid"
+    INVALID_SEARCH = 400, "The search is not understood"
+    INVALID_SELECTION = 400, "These runs cannot be edited together"
     UNKNOWN_CONNECTION = 400, "No such connection is configured"
     BAD_REQUEST = 400, "The request cannot be understood"
     NOT_AUTHENTICATED = 401, "Nobody is signed in"
@@ -39,6 +41,7 @@ class ProblemType(Enum):
     EDIT_CONFLICT = 409, "Somebody else changed the same keys"
     EDIT_CANCELLED = 409, "The edit was taken back"
     ILLEGAL_CHANGE = 409, "This cannot be done now"
+    KEY_IN_USE = 409, "The same request is under way"
     RUN_GONE = 410, "Upstream no longer has this run"
     STALE_VERSION = 412, "The run was written since it was read"
     BODY_TOO_LARGE = 413, "The body is too large"
@@ -81,12 +84,15 @@ def details(problem: ProblemType, detail: str, **members: Any) -> dict[str, Any]
 # The first that fits counts.
 _TYPES: tuple[tuple[type[Exception], ProblemType], ...] = (
     (errors.InvalidMetadata, ProblemType.INVALID_METADATA),
+    (errors.InvalidSearch, ProblemType.INVALID_SEARCH),
+    (errors.InvalidSelection, ProblemType.INVALID_SELECTION),
     (errors.InvalidId, ProblemType.INVALID_ID),
     (errors.NotAllowed, ProblemType.NOT_ALLOWED),
     (errors.UnknownConnection, ProblemType.UNKNOWN_CONNECTION),
     (errors.IllegalChange, ProblemType.ILLEGAL_CHANGE),
     (errors.StaleVersion, ProblemType.STALE_VERSION),
     (errors.KeyReused, ProblemType.KEY_REUSED),
+    (errors.KeyInUse, ProblemType.KEY_IN_USE),
     (errors.UpstreamError, ProblemType.UPSTREAM_FAULT),
     (exceptions.ValidationError, ProblemType.INVALID_REQUEST),
     (exceptions.ParseError, ProblemType.MALFORMED_BODY),
@@ -149,6 +155,10 @@ def _members(error: Exception) -> dict[str, Any]:
                 for problem in error.problems
             ]
         }
+    if isinstance(error, errors.InvalidSearch):
+        return {"errors": [{"field": "q", "key": None, "code": "invalid_search", "message": str(error)}]}
+    if isinstance(error, errors.InvalidSelection) and error.left_out:
+        return {"not_selected": [{"id": id, "why": why} for id, why in error.left_out]}
     if isinstance(error, exceptions.ValidationError):
         return {"errors": _errors(error)}
     return {}
@@ -225,7 +235,7 @@ def _database_unavailable(request: HttpRequest) -> HttpResponse:
 _NOTHING_SAVED = "It cannot be reached or written to just now. Nothing was saved: send it again in a few seconds."
 _UNKNOWN = (
     "It is not known whether this was saved. Look before you send it again; with the same Idempotency-Key "
-    "an edit can be sent again without looking."
+    "an edit or a bulk edit can be sent again without looking."
 )
 
 

@@ -1,6 +1,6 @@
 """What the API takes and gives. Input is strict: an unknown name or another type is an error, never ignored."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -10,10 +10,13 @@ from runsadmin import conf
 from runsadmin.api.addresses import Addresses
 from runsadmin.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, MetadataPatch
-from runsadmin.models import Edit, Sync, SyncError, Thread
-from runsadmin.services import edits
+from runsadmin.models import BulkEdit, Edit, Sync, SyncError, Thread
+from runsadmin.services import bulk_edits, edits
 
 MAX_THREADS_AT_ONCE = 10_000
+MAX_RUNS_AT_ONCE = 100_000
+MAX_SEARCH_LENGTH = 4_000
+LONGEST_WAIT = 30 * 24 * 60 * 60
 
 STORABLE = r"^[^\u0000]*$"
 
@@ -30,6 +33,24 @@ class Text(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class Integer(serializers.IntegerField):
+    """A number in JSON, and not one written as a string."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) not in (int, float):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Boolean(serializers.BooleanField):
+    """true or false, and nothing that could be taken for them."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if type(data) is not bool:
+            self.fail("invalid", input=data)
+        return data
 
 
 class ConnectionField(Text):
@@ -63,6 +84,84 @@ class BaseField(serializers.Field[Metadata, Any, Any, Any]):
         if not isinstance(data, Mapping):
             raise serializers.ValidationError("This is the map of metadata that you saw: an object.", code="invalid")
         return Metadata(data)
+
+
+_KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": STORABLE}
+
+
+def _only_text(named: Iterable[tuple[Any, Any]]) -> None:
+    """Raises ValidationError, by the name or the index of what is none."""
+    if wrong := {name: ["This is no string."] for name, value in named if not isinstance(value, str)}:
+        raise serializers.ValidationError(wrong, code="invalid")
+
+
+class _Texts(serializers.Field[dict[str, str], Any, Any, Any]):
+    """A map of strings. What its keys and values may be, `BulkPatch` judges, for all fields together."""
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError("This is a map: an object of strings.", code="invalid")
+        _only_text(data.items())
+        return dict(data)
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": {"type": "string", "pattern": STORABLE},
+        "propertyNames": _KEY,
+        "examples": [{"team": "search", "batch": "{model} of {created:%Y-%m}"}],
+    }
+)
+class PairsToSet(_Texts):
+    pass
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": _KEY,
+        "propertyNames": _KEY,
+        "examples": [{"owner": "team"}],
+    }
+)
+class KeysToRename(_Texts):
+    pass
+
+
+class _ListOfTexts(serializers.Field[list[str], Any, Any, Any]):
+    """As ListField(child=Text()), which takes seconds for a hundred thousand of them."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list):
+            raise serializers.ValidationError("This is a list of strings.", code="invalid")
+        _only_text(enumerate(data))
+        return data
+
+
+@extend_schema_field({"type": "array", "items": _KEY, "uniqueItems": True, "examples": [["old"]]})
+class KeysToRemove(_ListOfTexts):
+    pass
+
+
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "maxItems": MAX_RUNS_AT_ONCE,
+        "examples": [["run_abc123", "run_abc456"]],
+    }
+)
+class RunIds(_ListOfTexts):
+    def to_internal_value(self, data: Any) -> list[str]:
+        ids = super().to_internal_value(data)
+        if not 1 <= len(ids) <= MAX_RUNS_AT_ONCE:
+            raise serializers.ValidationError(
+                f"Name 1 to {MAX_RUNS_AT_ONCE:,} runs at a time; these are {len(ids):,}. A search (`q`) has no limit.",
+                code="invalid",
+            )
+        return ids
 
 
 # --- Requests
@@ -99,6 +198,7 @@ class ConnectionQuery(Query):
 
 
 class RunsQuery(PageQuery):
+    q = Text(required=False, max_length=MAX_SEARCH_LENGTH, allow_blank=True, help_text="A search: status:failed …")
     connection = ConnectionField(required=False)
     status = Text(required=False, max_length=64, help_text="As upstream gives it: no list of statuses is closed.")
     model = Text(required=False, max_length=256)
@@ -112,7 +212,19 @@ class EditsQuery(PageQuery):
     connection = ConnectionField(required=False)
     run = Text(required=False, max_length=128, help_text="The id of a run.")
     actor = Text(required=False, max_length=150, help_text="The name of an account.")
+    bulk_edit = serializers.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     status = serializers.ChoiceField(Edit.Status.choices, required=False)
+
+
+class BulkEditsQuery(PageQuery):
+    connection = ConnectionField(required=False)
+    actor = Text(required=False, max_length=150, help_text="The name of an account.")
+    status = serializers.ChoiceField(BulkEdit.Status.choices, required=False)
+
+
+class EditsOfBulkEditQuery(PageQuery):
+    status = serializers.ChoiceField(Edit.Status.choices, required=False)
+    finding = serializers.ChoiceField(Edit.Finding.choices, required=False)
 
 
 class ThreadsQuery(PageQuery):
@@ -149,6 +261,60 @@ class Reason(Strict):
 class Resolution(Strict):
     metadata = MetadataPatchField(help_text="What is to be, now that theirs is known: null removes a key.")
     reason = Text(required=False, allow_blank=True, max_length=500)
+
+
+class BulkReason(Strict):
+    reason = Text(max_length=500, help_text="A bulk edit needs one.")
+
+    def validate_reason(self, reason: str) -> str:
+        if not reason.strip():
+            raise serializers.ValidationError("Say why: a bulk edit needs a reason.", code="blank")
+        return reason
+
+
+class NewBulkEdit(BulkReason):
+    q = Text(
+        required=False,
+        max_length=MAX_SEARCH_LENGTH,
+        help_text="A search: all runs that it finds now. For every run of a connection say `connection:ALIAS`.",
+    )
+    run_ids = RunIds(required=False, help_text="The ids that upstream gave. Those that are unknown are told.")
+    connection = ConnectionField(required=False, help_text="Only runs of this one.")
+    set = PairsToSet(
+        default=dict,
+        help_text="Pairs to set. A value may name fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`.",
+    )
+    remove = KeysToRemove(default=list, help_text="Keys to remove.")
+    rename = KeysToRename(default=dict, help_text="Keys, and what they are to be called.")
+    wait_for_active = Integer(
+        default=None,
+        allow_null=True,
+        min_value=1,
+        max_value=LONGEST_WAIT,
+        help_text="Seconds from applying on, in which runs that are active now may end. Null: they are left out.",
+    )
+    canary = Integer(
+        default=None,
+        allow_null=True,
+        min_value=1,
+        max_value=2**31 - 1,
+        help_text="How many edits are sent before it pauses by itself.",
+    )
+    apply = Boolean(
+        default=False, help_text="Apply the plan as soon as it is whole, unseen. It takes the permission to apply."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("q" in attrs) == ("run_ids" in attrs):
+            raise serializers.ValidationError("Give either `q` or `run_ids`.", code="required")
+        return attrs
+
+    def validate_q(self, query: str) -> str:
+        if not query.strip():
+            raise serializers.ValidationError(
+                "This would choose every run: say `connection:ALIAS` where that is meant.", code="blank"
+            )
+        return query
 
 
 class NewThreads(Strict):
@@ -258,6 +424,9 @@ class ConflictSerializer(serializers.Serializer[Any]):
 class EditSerializer(serializers.ModelSerializer[Edit]):
     run = serializers.CharField(source="run.upstream_id")
     connection = serializers.CharField(source="run.connection")
+    finding = serializers.ChoiceField(
+        Edit.Finding.choices, allow_blank=True, help_text="What the plan of its bulk edit found."
+    )
     actor = serializers.CharField(source="actor.username")
     base = _Map(allow_null=True)
     patch = _PatchMap(help_text="What was asked for, as a merge patch.")
@@ -271,7 +440,8 @@ class EditSerializer(serializers.ModelSerializer[Edit]):
     class Meta:
         model = Edit
         fields = [
-            "id", "url", "connection", "run", "actor", "door", "reason", "status", "waiting", "detail", "base", "patch",
+            "id", "url", "connection", "run", "bulk_edit", "finding", "actor", "door", "reason", "status", "waiting",
+            "detail", "base", "patch",
             "before", "intended", "after", "conflicts", "upstream_request_id", "http_status", "request_id", "attempts",
             "next_attempt_at", "undoes", "resolves", "created_at", "sent_at", "finished_at",
         ]  # fmt: skip
@@ -280,6 +450,92 @@ class EditSerializer(serializers.ModelSerializer[Edit]):
     @extend_schema_field(ConflictSerializer(many=True))
     def get_conflicts(self, edit: Edit) -> list[dict[str, Any]]:
         return [vars(conflict) for conflict in edits.conflicts(edit)]
+
+
+class EditOfBulkEditSerializer(EditSerializer):
+    """An edit of a bulk edit. Until it is sent, `before` and `after` are what was planned."""
+
+    before = serializers.SerializerMethodField(  # type: ignore[assignment]
+        help_text="What the look found; until then, what the plan started from."
+    )
+    after = serializers.SerializerMethodField(  # type: ignore[assignment]
+        help_text="What came back; until then, what it is to become. Null where nothing is changed."
+    )
+
+    @extend_schema_field({"type": ["object", "null"], "additionalProperties": True})
+    def get_before(self, edit: Edit) -> dict[Any, Any] | None:
+        return _as_map(edit.base if edit.before is None else edit.before)
+
+    @extend_schema_field({"type": ["object", "null"], "additionalProperties": True})
+    def get_after(self, edit: Edit) -> dict[Any, Any] | None:
+        if edit.after is not None or edit.has_ended:
+            return _as_map(edit.after)
+        return _as_map(edit.patch.apply(edit.base or Metadata()) if edit.intended is None else edit.intended)
+
+
+def _as_map(metadata: Metadata | None) -> dict[Any, Any] | None:
+    return None if metadata is None else dict(metadata)
+
+
+class NotSelectedSerializer(serializers.Serializer[Any]):
+    """A run that was named and could not be chosen."""
+
+    id = serializers.CharField()
+    why = serializers.ChoiceField(["unknown", "ambiguous"])
+
+
+class BulkEditSerializer(serializers.ModelSerializer[BulkEdit]):
+    actor = serializers.CharField(source="actor.username")
+    applied_by = serializers.CharField(source="applied_by.username", default=None, allow_null=True)
+    q = serializers.CharField(source="query", help_text="The search that chose the runs. Empty: they were named.")
+    set = serializers.DictField(child=serializers.CharField())
+    remove = serializers.ListField(child=serializers.CharField())
+    rename = serializers.DictField(child=serializers.CharField())
+    wait_for_active = serializers.SerializerMethodField(help_text="Seconds.")
+    url = serializers.HyperlinkedIdentityField("api:bulk-edit")
+
+    class Meta:
+        model = BulkEdit
+        fields = [
+            "id", "url", "connection", "q", "selected", "planned", "set", "remove", "rename", "undoes", "reason",
+            "wait_for_active", "canary", "apply_when_planned", "status", "detail", "actor", "applied_by", "request_id",
+            "created_at", "planned_at", "expires_at", "applied_at", "active_until", "finished_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_wait_for_active(self, bulk_edit: BulkEdit) -> int | None:
+        wait = bulk_edit.wait_for_active
+        return None if wait is None else int(wait.total_seconds())
+
+
+class ProgressSerializer(serializers.Serializer[Any]):
+    total = serializers.IntegerField(help_text="The edits that are to be sent, or were.")
+    ended = serializers.IntegerField(help_text="Those of them that have their outcome.")
+    statuses = serializers.DictField(child=serializers.IntegerField(), help_text="How many edits have which status.")
+    findings = serializers.DictField(child=serializers.IntegerField(), help_text="What the plan found, for how many.")
+    per_second = serializers.FloatField(allow_null=True, help_text="The pace since it was applied or resumed.")
+    seconds_left = serializers.FloatField(allow_null=True, help_text="By this pace. Null while there is none.")
+
+
+class BulkEditDetailSerializer(BulkEditSerializer):
+    """A bulk edit, and how far it is."""
+
+    progress = serializers.SerializerMethodField()
+    changed_since = serializers.SerializerMethodField(
+        help_text="How many of the runs the mirror has seen changed since the plan was made, while it is not applied."
+    )
+    not_selected = NotSelectedSerializer(many=True, read_only=True)
+
+    class Meta(BulkEditSerializer.Meta):
+        fields = [*BulkEditSerializer.Meta.fields, "progress", "changed_since", "not_selected"]
+        read_only_fields = fields
+
+    @extend_schema_field(ProgressSerializer)
+    def get_progress(self, bulk_edit: BulkEdit) -> Any:
+        return ProgressSerializer(bulk_edits.progress(bulk_edit)).data
+
+    def get_changed_since(self, bulk_edit: BulkEdit) -> int:
+        return bulk_edits.changed_since(bulk_edit)
 
 
 class ThreadSerializer(serializers.ModelSerializer[Thread]):
@@ -366,6 +622,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     errors = ErrorSerializer(many=True, required=False)  # type: ignore[assignment]
     conflicts = ConflictSerializer(many=True, required=False)
     edit = EditSerializer(required=False)
+    not_selected = NotSelectedSerializer(many=True, required=False)
 
 
 def page_shape(of: type[serializers.BaseSerializer[Any]], name: str) -> type[serializers.Serializer[Any]]:
@@ -380,5 +637,7 @@ def page_shape(of: type[serializers.BaseSerializer[Any]], name: str) -> type[ser
 
 RunPage = page_shape(RunSerializer, "RunPage")
 EditPage = page_shape(EditSerializer, "EditPage")
+BulkEditPage = page_shape(BulkEditSerializer, "BulkEditPage")
+EditOfBulkEditPage = page_shape(EditOfBulkEditSerializer, "EditOfBulkEditPage")
 ThreadPage = page_shape(ThreadSerializer, "ThreadPage")
 SyncPage = page_shape(SyncSerializer, "SyncPage")

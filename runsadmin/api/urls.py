@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from runsadmin.api.views import documents, edits, runs, syncs, threads
+from runsadmin.api.views import bulk_edits, documents, edits, runs, syncs, threads
 
 app_name = "api"
 urlpatterns = [
@@ -13,6 +13,15 @@ urlpatterns = [
     path("edits/<int:pk>/retry/", edits.Retry.as_view(), name="retry-edit"),
     path("edits/<int:pk>/cancel/", edits.Cancel.as_view(), name="cancel-edit"),
     path("edits/<int:pk>/resolve/", edits.Resolve.as_view(), name="resolve-edit"),
+    path("bulk-edits/", bulk_edits.BulkEdits.as_view(), name="bulk-edits"),
+    path("bulk-edits/<int:pk>/", bulk_edits.OneBulkEdit.as_view(), name="bulk-edit"),
+    path("bulk-edits/<int:pk>/edits/", bulk_edits.EditsOfOne.as_view(), name="edits-of-bulk-edit"),
+    path("bulk-edits/<int:pk>/apply/", bulk_edits.Apply.as_view(), name="apply-bulk-edit"),
+    path("bulk-edits/<int:pk>/pause/", bulk_edits.Pause.as_view(), name="pause-bulk-edit"),
+    path("bulk-edits/<int:pk>/resume/", bulk_edits.Resume.as_view(), name="resume-bulk-edit"),
+    path("bulk-edits/<int:pk>/cancel/", bulk_edits.Cancel.as_view(), name="cancel-bulk-edit"),
+    path("bulk-edits/<int:pk>/retry/", bulk_edits.Retry.as_view(), name="retry-bulk-edit"),
+    path("bulk-edits/<int:pk>/undo/", bulk_edits.Undo.as_view(), name="undo-bulk-edit"),
     path("threads/", threads.Threads.as_view(), name="threads"),
     path("threads/<path:thread_id>/", threads.OneThread.as_view(), name="thread"),
     path("syncs/", syncs.Syncs.as_view(), name="syncs"),

@@ -94,6 +94,7 @@ class BulkEdit(models.Model):
         null=True, help_text="How long active runs are waited for, from applying on. Empty: they are left out."
     )
     active_until = models.DateTimeField(null=True)
+    apply_when_planned = models.BooleanField(default=False, help_text="As soon as the plan is whole, unseen.")
     canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses by itself.")
 
     created_at = models.DateTimeField(auto_now_add=True)

@@ -1,52 +1,76 @@
-"""One request, one edit, however often a client sends it."""
+"""One request, one edit or bulk edit, however often a client sends it."""
 
 import datetime as dt
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
-from runsadmin.errors import KeyReused
-from runsadmin.models import Edit, IdempotencyKey
+from runsadmin.errors import KeyInUse, KeyReused
+from runsadmin.models import BulkEdit, Edit, IdempotencyKey
 from runsadmin.services import clock
 
 KEPT_FOR = dt.timedelta(hours=24)
 
-
-def once(*, user: User, endpoint: str, key: str, body: bytes, record: Callable[[], Edit]) -> Edit:
-    """The edit that this key already stands for, or else the one that `record` writes, in one transaction with the key.
-
-    Keys belong to a user and an endpoint and are kept for a day. Raises KeyReused when the key came with another body,
-    and whatever `record` raises.
-    """
-    digest = hashlib.sha256(body).hexdigest()
-    try:
-        with transaction.atomic():
-            if (known := _known(user, endpoint, key, digest)) is not None:
-                return known
-            IdempotencyKey.objects.filter(user=user, endpoint=endpoint, key=key).delete()  # One that is out of date.
-            edit = record()
-            IdempotencyKey.objects.create(user=user, endpoint=endpoint, key=key, body_digest=digest, edit=edit)
-            return edit
-    except IntegrityError:  # The same request, at the same time, was first; ours was rolled back with its edit.
-        if (known := _known(user, endpoint, key, digest)) is None:
-            raise
-        return known
+_COLUMNS: dict[type[Edit | BulkEdit], str] = {Edit: "edit", BulkEdit: "bulk_edit"}
 
 
-def _known(user: User, endpoint: str, key: str, digest: str) -> Edit | None:
-    since = clock.now() - KEPT_FOR
-    row = (
-        IdempotencyKey.objects.filter(user=user, endpoint=endpoint, key=key, created_at__gte=since)
-        .select_related("edit__run__thread", "edit__actor")
-        .first()
-    )
-    if row is None:
-        return None
-    if row.body_digest != digest:
-        raise KeyReused("This Idempotency-Key was used with another body. Take a new key for a new request.")
-    return row.edit
+@dataclass(frozen=True)
+class Asked[M: (Edit, BulkEdit)]:
+    """A request with an Idempotency-Key, that makes a row of `kind`. Keys belong to a user and an endpoint."""
+
+    kind: type[M]
+    user: User
+    endpoint: str
+    key: str
+    body: bytes
+
+    def known(self) -> M | None:
+        """What this request was recorded as before. Raises KeyReused when the key came with another body."""
+        row = self._rows.filter(created_at__gte=clock.now() - KEPT_FOR).first()
+        if row is None:
+            return None
+        if row.body_digest != self._digest:
+            raise KeyReused("This Idempotency-Key was used with another body. Take a new key for a new request.")
+        return self.kind.objects.get(pk=getattr(row, f"{self._column}_id"))
+
+    def once(self, record: Callable[[], M]) -> M:
+        """What `record` writes, in one transaction with the key: to be called when nothing is `known`.
+
+        Raises KeyInUse when the same request came meanwhile and was recorded first, and whatever `record` raises.
+        """
+        try:
+            with transaction.atomic():
+                if self.known() is None:
+                    self._rows.delete()  # One that is out of date.
+                    recorded = record()
+                    self._rows.create(
+                        user=self.user,
+                        endpoint=self.endpoint,
+                        key=self.key,
+                        body_digest=self._digest,
+                        **{self._column: recorded},
+                    )
+                    return recorded
+        except IntegrityError:  # Ours was rolled back, with what it recorded.
+            if self.known() is None:
+                raise
+        raise KeyInUse("The same request is under way just now, and recorded once. Ask again for what it became.")
+
+    @property
+    def _rows(self) -> QuerySet[IdempotencyKey]:
+        return IdempotencyKey.objects.filter(user=self.user, endpoint=self.endpoint, key=self.key)
+
+    @property
+    def _column(self) -> str:
+        return _COLUMNS[self.kind]
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
 
 
 def forget_old() -> int:

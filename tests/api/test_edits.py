@@ -43,6 +43,8 @@ def test_the_log_tells_who_when_why_before_and_after(
         "url": f"http://testserver/api/v1/edits/{Edit.objects.get().pk}/",
         "connection": "default",
         "run": "run_a",
+        "bulk_edit": None,
+        "finding": "",
         "actor": "alice",
         "door": "api",
         "reason": "moved",

@@ -29,9 +29,10 @@ from schemathesis.specs.openapi.checks import (
 from project.wsgi import application
 from runsadmin.api.views.documents import document
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, EditStatus, Run, Sync, Thread
+from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
 from tests.api.conftest import ApiOf
+from tests.api.test_access import bulk_edit_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -109,13 +110,26 @@ def world(mirrored: Callable[..., Run], alice: User) -> World:
         for status in states
     }
     sync = Sync.objects.create(connection="default", kind="full", actor=alice)
+    for status, values in states.items():
+        Edit.objects.filter(pk=made[status]).update(status=status, **values)
+    mirrored(id="run_z", thread_id="thread_b", metadata={"team": "blue"})
+    bulk = [bulk_edit_in(status, alice).pk for status in ("planned", "queued", "paused", "completed")]
+    all_edits, all_bulk_edits = list(Edit.objects.all()), list(BulkEdit.objects.all())
 
     def world() -> dict[str, list[Any]]:
-        Edit.objects.exclude(pk__in=made.values()).delete()
-        for status, values in states.items():
-            Edit.objects.filter(pk=made[status]).update(status=status, claim_token=None, **values)
+        Edit.objects.exclude(pk__in=[edit.pk for edit in all_edits]).delete()
+        BulkEdit.objects.filter(undoes__isnull=False).delete()
+        BulkEdit.objects.exclude(pk__in=bulk).delete()
+        for row in (*all_bulk_edits, *all_edits):
+            row.save()
         Thread.objects.update(tracked=True)
-        return {"run_id": ["run_a", "run_b"], "thread_id": ["thread_a"], "edit": [*made.values()], "sync": [sync.pk]}
+        return {
+            "run_id": ["run_a", "run_b"],
+            "thread_id": ["thread_a"],
+            "edit": [*made.values()],
+            "bulk_edit": bulk,
+            "sync": [sync.pk],
+        }
 
     return world
 
@@ -128,6 +142,11 @@ def made_real(case: Case[Any]) -> Case[Any]:
             part["connection"] = "default"
     query.pop("cursor", None)
     case.headers.pop("If-Match", None)
+    if "run_ids" in body:
+        body["run_ids"] = ["run_a", "run_z", "run_x"]
+        body.pop("q", None)
+    if "q" in query or "q" in body:
+        (query if "q" in query else body)["q"] = "status:completed"
     if "thread_ids" in body:
         body["thread_ids"] = ["thread_a", "thread_c"]
         body.pop("thread_id", None)
@@ -140,7 +159,7 @@ def made_real(case: Case[Any]) -> Case[Any]:
 def test_nothing_is_answered_that_is_not_documented(name: str, world: World, alice: User) -> None:
     operation = OPERATIONS[name]
     ids = world()
-    ids["id"] = ids["sync" if "sync" in name else "edit"]
+    ids["id"] = ids[next(kind for kind in ("sync", "bulk_edit", "edit", "") if kind in name) or "edit"]
     parameters = re.findall(r"{(\w+)}", operation.path)
     known: list[dict[str, Any]] = [{parameter: value} for parameter in parameters for value in ids[parameter]] or [{}]
     valid = [operation.as_strategy(path_parameters=real) for real in known]

@@ -10,6 +10,8 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from runsadmin.api.serializers import Query, Strict
+from runsadmin.models import BulkEdit, Edit
+from runsadmin.services.idempotency import Asked
 from runsadmin.services.permissions import Action
 
 
@@ -31,6 +33,18 @@ class View(APIView):
     def user(self) -> User:
         assert isinstance(self.request.user, User)  # Allowed has seen to it.
         return self.request.user
+
+    def asked[M: (Edit, BulkEdit)](self, kind: type[M], endpoint: str) -> Asked[M] | None:
+        """The request as its `Idempotency-Key` tells it from others; None where it has none."""
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None:
+            return None
+        if not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
+            raise ValidationError(
+                {"Idempotency-Key": "A key has 1 to 200 printable ASCII characters; a UUID is a good one."},
+                code="invalid",
+            )
+        return Asked(kind=kind, user=self.user, endpoint=endpoint, key=key, body=self.request.body)
 
     def body[S: Strict](self, serializer: type[S]) -> dict[str, Any]:
         return _validated(serializer(data=self.request.data))

@@ -32,7 +32,8 @@ class Edits(View):
         conditions: dict[str, Any] = {}
         if "run" in self.query:
             conditions["run__in"] = list(Run.objects.filter(upstream_id=self.query["run"]).values_list("pk", flat=True))
-        for name, lookup in {"connection": "run__connection", "actor": "actor__username", "status": "status"}.items():
+        lookups = {"bulk_edit": "bulk_edit", "connection": "run__connection", "actor": "actor__username"}
+        for name, lookup in (lookups | {"status": "status"}).items():
             if name in self.query:
                 conditions[lookup] = self.query[name]
         page = page_of(ROWS.filter(**conditions), order=BY_ID, query=self.query, request=request)

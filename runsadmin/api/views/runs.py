@@ -6,7 +6,6 @@ from django.db.models import QuerySet
 from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -23,7 +22,7 @@ from runsadmin.api.views.base import View
 from runsadmin.errors import NotFound, StaleVersion
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, Run, Thread
-from runsadmin.services import edits, idempotency, runs
+from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
 
 
@@ -34,7 +33,7 @@ class Runs(View):
     @extend_schema(operation_id="list_runs", responses=RunPage)
     def get(self, request: Request) -> Response:
         """The mirrored runs, newest first."""
-        rows = shapeable(_filtered(Run.objects.all(), self.query))
+        rows = shapeable(_filtered(bulk_edits.matching(self.query.get("q", "")), self.query))
         page = page_of(rows, order=BY_TIME, query=self.query, request=request)
         return Response(page.answer(run_shapes(page.rows, Addresses(request))))
 
@@ -94,11 +93,8 @@ class OneRun(View):
             recorded = self._record(run, change)
             return recorded
 
-        key = _idempotency_key(request)
-        if key is None:
-            edit = record()
-        else:
-            edit = idempotency.once(user=self.user, endpoint=f"run {run.pk}", key=key, body=request.body, record=record)
+        asked = self.asked(Edit, f"run {run.pk}")
+        edit = record() if asked is None else asked.known() or asked.once(record)
         if edit is recorded:  # The same request again only asks what became of the first.
             edit = edits.push_within(edit)
         done = is_done(edit, request)
@@ -178,12 +174,3 @@ def _base(run: Run, change: dict[str, Any], if_match: str | None) -> Metadata | 
     if "base" in change:
         return Metadata() if change["base"] is None else change["base"]
     return version
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
-        raise ValidationError(
-            {"Idempotency-Key": "A key has 1 to 200 printable ASCII characters; a UUID is a good one."}, code="invalid"
-        )
-    return key

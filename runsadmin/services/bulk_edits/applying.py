@@ -25,8 +25,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
     Raises NotAllowed, IllegalChange.
     """
-    permissions.require(actor, Action.APPLY_BULK_EDITS)
-    permissions.require(actor, Action.EDIT_METADATA)
+    check_may_apply(actor)
     now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
@@ -44,6 +43,12 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
             bulk_edit.edits.filter(status=EditStatus.PLANNED).update(actor=actor)
             _release(bulk_edit, now, limit=bulk_edit.canary)
     return _moved(bulk_edit, moved, "Only a plan that is whole and has not expired can be applied")
+
+
+def check_may_apply(actor: User) -> None:
+    """Raises NotAllowed."""
+    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    permissions.require(actor, Action.EDIT_METADATA)
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:

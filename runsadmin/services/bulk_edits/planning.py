@@ -17,11 +17,12 @@ from django.db.models import Q
 
 from runsadmin import conf
 from runsadmin.bulk_patch import BulkPatch, LeftOut
-from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, Problem
+from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, NotAllowed, Problem
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Selection
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import clock, edits, permissions
+from runsadmin.services.bulk_edits import applying
 from runsadmin.services.bulk_edits.selecting import Chosen
 from runsadmin.services.edits.recording import check_not_retired, check_reason
 
@@ -42,13 +43,17 @@ def plan(
     reason: str,
     wait_for_active: dt.timedelta | None = None,
     canary: int | None = None,
+    apply_when_planned: bool = False,
     request_id: str = "",
 ) -> BulkEdit:
     """Writes down what is to be planned. `go_on_planning` then makes the plan; nothing is sent before it is applied.
 
+    With `apply_when_planned` whoever completes the plan applies it in the same breath, by the rights of the actor then.
     Raises NotAllowed, InvalidMetadata, InvalidSelection, IllegalChange: then there is no bulk edit.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
+    if apply_when_planned:
+        applying.check_may_apply(actor)
     patch.check()
     _check_reason(reason)
     if canary is not None and canary < 1:
@@ -65,6 +70,7 @@ def plan(
         reason=reason,
         wait_for_active=wait_for_active,
         canary=canary,
+        apply_when_planned=apply_when_planned,
         request_id=request_id,
     )
 
@@ -171,7 +177,17 @@ def _plan_block(claimed: BulkEditQuerySet) -> bool:
             return True
         claimed.change_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lasts())
         Selection.objects.filter(bulk_edit=bulk_edit).delete()
+        if bulk_edit.apply_when_planned:
+            _apply(bulk_edit)
     return False
+
+
+def _apply(bulk_edit: BulkEdit) -> None:
+    """As the actor asked for. What stands against it is told, and the plan waits for somebody who may."""
+    try:
+        applying.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
+    except (NotAllowed, IllegalChange) as error:
+        BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"It was not applied: {error}")
 
 
 def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:

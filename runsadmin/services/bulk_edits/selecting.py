@@ -8,7 +8,9 @@ from django.db.models import QuerySet
 
 from runsadmin import conf, search
 from runsadmin.errors import InvalidSelection
+from runsadmin.metadata import is_text
 from runsadmin.models import Run
+from runsadmin.upstream.records import indexed_text
 
 # As upstream lists them: then one page of a thread's list serves many of its runs.
 _ORDER = ("thread_id", "-created_at", "-pk")
@@ -58,16 +60,16 @@ def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Chosen:
         rows = rows.filter(connection=conf.connection(connection).alias)
     found: dict[str, list[tuple[str, tuple[int, float, int]]]] = {}
     for some in batched(ids, _BATCH, strict=False):
-        named = rows.filter(upstream_id__in=[id for id in some if "\0" not in id])
+        named = rows.filter(upstream_id__in=[id for id in some if is_text(id)])
         for id, alias, thread, created_at, pk in named.values_list(
             "upstream_id", "connection", "thread_id", "created_at", "pk"
         ):
             found.setdefault(id, []).append((alias, (thread, -created_at.timestamp(), -pk)))
-    left_out = [(id, "unknown") for id in ids if id not in found]
+    left_out = [(indexed_text(id, len(id)), "unknown") for id in ids if id not in found]
     left_out += [(id, "ambiguous") for id, several in found.items() if len(several) > 1]
     sure = [several[0] for several in found.values() if len(several) == 1]
     if not sure:
-        raise InvalidSelection(_nothing(left_out))
+        raise InvalidSelection(_nothing(left_out), left_out)
     alias = _one_connection(sorted({alias for alias, _ in sure}))
     return Chosen(alias, [-key[2] for _, key in sorted(sure, key=lambda run: run[1])], left_out=left_out)
 

@@ -1,0 +1,506 @@
+"""A bulk edit through REST: planned, looked at, applied, followed, stopped, undone."""
+
+import datetime as dt
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+import time_machine
+from django.contrib.auth.models import Permission, User
+from django.db import connections as databases
+from django_tasks_db.models import DBTaskResult
+from pytest_django import Settings
+
+from runsadmin import tasks
+from runsadmin.api.views import bulk_edits as views
+from runsadmin.errors import KeyInUse
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, Edit, IdempotencyKey, Run
+from runsadmin.services import bulk_edits, edits, runs
+from runsadmin.services.idempotency import Asked
+from tests.api.conftest import Api, ApiOf, problem
+from tests.bulk import bring_to_an_end
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+type Mirrored = Callable[..., Run]
+
+RED: dict[str, Any] = {"set": {"team": "red"}, "reason": "moved"}
+
+
+@pytest.fixture
+def team(mirrored: Mirrored) -> list[str]:
+    """Six runs of two threads."""
+    return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)]
+
+
+def plan(client: Api, **body: Any) -> Any:
+    answer = client.post("bulk-edits/", RED | body)
+    assert answer.status_code == 202, answer.json()
+    return answer.json()
+
+
+def finish(client: Api, address: str) -> Any:
+    """Lets workers work; returns the bulk edit when it no longer goes on."""
+    bring_to_an_end(BulkEdit.objects.get(pk=client.get(address).json()["id"]))
+    return client.get(address).json()
+
+
+def act(client: Api, address: str, verb: str, status: int = 202, body: Any = None) -> Any:
+    answer = client.post(f"{address}{verb}/", body)
+    assert answer.status_code == status, answer.json()
+    return answer.json()
+
+
+def touched(sandbox: Sandbox) -> list[str]:
+    """The runs that were written, once for each time."""
+    return sorted(post["path"].rsplit("/", 1)[1] for post in sandbox.posts())
+
+
+# --- From the plan to the undo
+
+
+def test_a_bulk_edit_is_planned_looked_at_applied_followed_and_undone(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
+    client = api(alice)
+    answer = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED}, X_Request_ID="job-7")
+
+    told = answer.json()
+    assert (answer.status_code, answer["Location"]) == (202, told["url"])
+    assert told["url"] == f"http://testserver/api/v1/bulk-edits/{BulkEdit.objects.get().pk}/"
+    shown = ("status", "selected", "planned", "q", "set", "reason", "actor", "applied_by", "request_id", "connection")
+    assert [told[name] for name in shown] == [
+        "planned", 6, 6, "metadata.team:blue", {"team": "red"}, "moved", "alice", None, "job-7", "default",
+    ]  # fmt: skip
+    assert told["expires_at"] > told["planned_at"]
+    assert told["progress"] == {
+        "total": 6, "ended": 0, "statuses": {"planned": 6}, "findings": {"change": 6}, "per_second": None,
+        "seconds_left": None,
+    }  # fmt: skip
+    assert sandbox.posts() == []
+
+    told = act(client, told["url"], "apply")
+    assert (told["status"], told["progress"]["statuses"], told["applied_by"]) == ("queued", {"pending": 6}, "alice")
+    told = finish(client, told["url"])
+
+    assert (told["status"], told["progress"]["statuses"]) == ("completed", {"applied": 6})
+    assert [sandbox.metadata(id) for id in team] == [{"team": "red", "n": str(n)} for n in range(6)]
+    assert client.get("bulk-edits/?status=completed&actor=alice&connection=default").json()["results"] == [
+        {name: value for name, value in told.items() if name not in ("progress", "changed_since", "not_selected")}
+    ]
+    assert client.get("bulk-edits/?status=planned").json()["results"] == []
+
+    undo = client.post(f"{told['url']}undo/", {"reason": "a slip"})
+    assert (undo.status_code, undo["Location"]) == (202, undo.json()["url"])
+    assert (undo.json()["undoes"], undo.json()["status"], undo.json()["reason"]) == (told["id"], "planned", "a slip")
+    act(client, undo["Location"], "apply")
+    assert finish(client, undo["Location"])["progress"]["statuses"] == {"applied": 6}
+    assert [sandbox.metadata(id) for id in team] == [{"team": "blue", "n": str(n)} for n in range(6)]
+
+
+def test_each_edit_of_the_plan_is_shown_with_before_and_after_and_can_be_found_by_status_and_finding(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
+) -> None:
+    for id, metadata in {"run_a": {"team": "blue"}, "run_b": {"team": "red"}, "run_c": {"team": "blue"}}.items():
+        mirrored(id=id, metadata=metadata)
+    mirrored(id="run_active", status="in_progress", metadata={"team": "blue"})
+    client = api(alice)
+    told = plan(client, run_ids=["run_a", "run_b", "run_c", "run_active"], rename={"team": "old"}, set={})
+
+    def found(query: str = "") -> dict[str, tuple[Any, Any]]:
+        results = api(carol).get(f"{told['url']}edits/?{query}").json()["results"]
+        assert all(edit["bulk_edit"] == told["id"] for edit in results)
+        return {edit["run"]: (edit["before"], edit["after"]) for edit in results}
+
+    changes = {
+        "run_a": ({"team": "blue"}, {"old": "blue"}),
+        "run_b": ({"team": "red"}, {"old": "red"}),
+        "run_c": ({"team": "blue"}, {"old": "blue"}),
+    }
+    assert found() == changes | {"run_active": ({"team": "blue"}, None)}
+    assert found("finding=change") == found("status=planned") == changes
+    assert found("finding=active").keys() == found("status=skipped").keys() == {"run_active"}
+    first = client.get(f"{told['url']}edits/?page_size=3").json()
+    assert [len(first["results"]), len(client.get(first["next"]).json()["results"])] == [3, 1]
+    assert len(client.get(f"edits/?bulk_edit={told['id']}&status=planned").json()["results"]) == 3
+    problem(client.get(f"{told['url']}edits/?finding=odd"), 400, "invalid-request")
+
+    sandbox.set_metadata("run_a", {"team": "blue", "later": "x"})
+    act(client, told["url"], "apply")
+    finish(client, told["url"])
+    assert found("status=applied&finding=change")["run_a"] == (
+        {"team": "blue", "later": "x"},
+        {"old": "blue", "later": "x"},
+    )
+
+
+@pytest.mark.parametrize("by", ["ids", "search"])
+def test_the_runs_that_are_touched_are_those_of_the_plan_whatever_matches_later(
+    by: str, sandbox: Sandbox, team: list[str], mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    client = api(alice)
+    mirrored(id="run_other", metadata={"team": "green"})
+    chosen = {"run_ids": team} if by == "ids" else {"q": "metadata.team:blue"}
+    told = plan(client, **chosen, set={"owner": "alice"})
+    planned = {edit["run"] for edit in client.get(f"{told['url']}edits/").json()["results"]}
+    assert planned == set(team)
+
+    # One leaves the filter, one comes in, one is new, one changes, one is changed where the patch touches it.
+    for id, metadata in {team[0]: {"team": "green"}, "run_other": {"team": "blue"}}.items():
+        sandbox.set_metadata(id, metadata)
+        runs.refresh(run=Run.objects.get(upstream_id=id), actor=alice)
+    mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})
+    sandbox.add_pairs(team[1], {"added": "upstream"})
+    sandbox.add_pairs(team[2], {"owner": "bob"})
+    assert client.get(told["url"]).json()["changed_since"] == 1
+    sandbox.clear_log()
+    act(client, told["url"], "apply")
+    told = finish(client, told["url"])
+
+    assert {edit["run"] for edit in client.get(f"{told['url']}edits/").json()["results"]} == planned
+    assert told["progress"]["statuses"] == {"applied": 5, "conflict": 1}
+    assert touched(sandbox) == sorted(planned - {team[2]})
+    assert sandbox.metadata(team[0]) == {"team": "green", "owner": "alice"}
+    assert sandbox.metadata(team[1]) == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
+    assert sandbox.metadata(team[2]) == {"team": "blue", "n": "2", "owner": "bob"}
+    assert sandbox.metadata("run_other") == sandbox.metadata("run_new") == {"team": "blue"}
+
+
+def test_a_colleague_applies_the_plan_by_its_address(
+    sandbox: Sandbox, team: list[str], make_user: Callable[..., User], api: ApiOf, alice: User, bob: User
+) -> None:
+    bob.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
+    address = plan(api(bob), q="metadata.team:blue")["url"]
+    told = problem(api(bob).post(f"{address}apply/"), 403, "not-allowed")
+    assert "runsadmin.apply_bulkedit" in told["detail"]
+    assert act(api(alice), address, "apply")["applied_by"] == "alice"
+    assert finish(api(alice), address)["progress"]["statuses"] == {"applied": 6}
+
+
+def test_it_is_paused_resumed_and_cancelled_and_tells_what_was_not_done(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
+    client = api(alice)
+    address = plan(client, q="metadata.team:blue", canary=2)["url"]
+    act(client, address, "apply")
+    told = finish(client, address)
+    assert (told["status"], told["canary"], told["progress"]["statuses"]) == ("paused", 2, {"applied": 2, "planned": 4})
+    problem(client.post(f"{address}pause/"), 409, "illegal-change")
+
+    assert act(client, address, "resume")["status"] == "queued"
+    assert act(client, address, "pause", 200)["status"] == "paused"
+    edits.settle(until=float("inf"))
+    assert len(sandbox.posts()) == 2
+    told = act(client, address, "cancel", 200)
+    assert (told["status"], told["progress"]["statuses"]) == ("cancelled", {"applied": 2, "cancelled": 4})
+    problem(client.post(f"{address}resume/"), 409, "illegal-change")
+
+
+def test_the_failed_ones_are_tried_again(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, settings: Settings
+) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 1
+    client = api(alice)
+    sandbox.fault("status", status=500, method="GET", times=None)
+    address = plan(client, run_ids=team, apply=True)["url"]
+    assert finish(client, address)["progress"]["statuses"] == {"failed": 6}
+    sandbox.clear_faults()
+    assert act(client, address, "retry")["status"] == "queued"
+    assert finish(client, address)["progress"]["statuses"] == {"applied": 6}
+    problem(client.post(f"{address}retry/"), 409, "illegal-change")
+
+
+def test_active_runs_are_waited_for_as_long_as_is_said(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a", status="in_progress")
+    told = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
+    assert (told["wait_for_active"], told["progress"]["findings"]) == (60, {"change": 1})
+    told = act(api(alice), told["url"], "apply")
+    waited = dt.datetime.fromisoformat(told["active_until"]) - dt.datetime.fromisoformat(told["applied_at"])
+    assert waited == dt.timedelta(minutes=1)
+
+
+def test_a_plan_that_is_too_old_is_not_applied(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+    client = api(alice)
+    told = plan(client, run_ids=team)
+    with time_machine.travel(dt.datetime.fromisoformat(told["expires_at"])):
+        BulkEdit.objects.update(expires_at=dt.datetime.now(dt.UTC) - dt.timedelta(days=2))  # By any clock.
+    problem(client.post(f"{told['url']}apply/"), 409, "illegal-change")
+    bulk_edits.look_after()
+    assert client.get(told["url"]).json()["status"] == "expired"
+
+
+# --- Planned and applied in one request
+
+
+def test_a_small_plan_is_applied_in_the_same_request_and_workers_are_told(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
+    told = plan(api(alice), q="metadata.team:blue", apply=True)
+    assert (told["status"], told["applied_by"], told["progress"]["statuses"]) == ("queued", "alice", {"pending": 6})
+    assert DBTaskResult.objects.get().task_path == tasks.push_edits.module_path
+    assert finish(api(alice), told["url"])["progress"]["statuses"] == {"applied": 6}
+
+
+def test_a_plan_that_takes_longer_than_the_request_is_applied_by_whoever_completes_it(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
+    monkeypatch.setattr(views, "PLANNING", 0.0)
+    told = plan(api(alice), q="metadata.team:blue", apply=True)
+    assert (told["status"], told["planned"], told["apply_when_planned"]) == ("planning", 2, True)
+    assert tasks.plan_bulk_edit.func(told["id"]) == "queued"
+    assert DBTaskResult.objects.filter(task_path=tasks.push_edits.module_path).exists()
+    assert finish(api(alice), told["url"])["progress"]["statuses"] == {"applied": 6}
+
+
+def test_who_may_plan_and_not_apply_cannot_have_it_applied(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
+    alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
+    problem(api(alice).post("bulk-edits/", RED | {"run_ids": team, "apply": True}), 403, "not-allowed")
+    assert not BulkEdit.objects.exists()
+    assert plan(api(alice), run_ids=team)["status"] == "planned"
+
+
+def test_who_lost_the_permission_while_it_was_planned_leaves_a_plan_that_tells(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
+    monkeypatch.setattr(views, "PLANNING", 0.0)
+    told = plan(api(alice), q="metadata.team:blue", apply=True)
+    alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
+    tasks.plan_bulk_edit.func(told["id"])
+    told = api(alice).get(told["url"]).json()
+    assert told["status"] == "planned"
+    assert told["detail"].startswith("It was not applied: The account 'alice' may not apply bulk edits")
+    assert edits.settle(until=float("inf")) == 0
+    assert sandbox.posts() == []
+
+
+# --- What is named and cannot be chosen
+
+
+def test_ids_that_are_unknown_or_ambiguous_are_told_one_by_one(
+    sandbox: Sandbox, mirrored: Mirrored, connect: Callable[..., None], api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a")
+    twice = mirrored(id="run_b")
+    connect("eu")
+    thread = twice.thread
+    thread.pk, thread.connection = None, "eu"
+    thread.save()
+    twice.pk, twice.connection, twice.thread = None, "eu", thread
+    twice.save()
+    client = api(alice)
+
+    told = plan(client, run_ids=["run_x", "run_a", "run_b", "\0", "run_\ud800"])
+    left_out = [{"id": id, "why": "unknown"} for id in ("run_x", "\ufffd", "run_\ufffd")]
+    assert told["not_selected"] == [*left_out, {"id": "run_b", "why": "ambiguous"}]
+    assert client.get(told["url"]).json()["not_selected"] == told["not_selected"]
+    assert told["selected"] == 1
+
+    named = plan(client, run_ids=["run_x", "run_b"], connection="eu")
+    assert (named["connection"], named["not_selected"]) == ("eu", left_out[:1])
+    problem(client.post("bulk-edits/", RED | {"run_ids": ["run_a"], "connection": "us"}), 400, "unknown-connection")
+
+    refused = problem(client.post("bulk-edits/", RED | {"run_ids": ["run_x", "run_b"]}), 400, "invalid-selection")
+    assert refused["not_selected"] == [{"id": "run_x", "why": "unknown"}, {"id": "run_b", "why": "ambiguous"}]
+    two = problem(client.post("bulk-edits/", RED | {"q": "model:gpt-4o"}), 400, "invalid-selection")
+    assert "default, eu" in two["detail"]
+
+
+def test_a_hundred_thousand_ids_are_taken_and_one_more_is_not(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a")
+    many = [f"run_{n:024d}" for n in range(99_999)]
+    told = plan(api(alice), run_ids=["run_a", *many])
+    assert (told["selected"], len(told["not_selected"])) == (1, 99_999)
+    refused = problem(
+        api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a", "run_b", *many]}), 400, "invalid-request"
+    )
+    assert "100,000" in refused["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, None),
+        ({"q": "status:failed", "run_ids": ["run_a"]}, None),
+        ({"q": " "}, "q"),
+        ({"q": 7}, "q"),
+        ({"run_ids": []}, "run_ids"),
+        ({"run_ids": "run_a"}, "run_ids"),
+        ({"run_ids": ["run_a", 7]}, "run_ids.1"),
+        ({"run_ids": ["run_a"], "reason": None}, "reason"),
+        ({"run_ids": ["run_a"], "reason": " "}, "reason"),
+        ({"run_ids": ["run_a"], "set": []}, "set"),
+        ({"run_ids": ["run_a"], "set": {"team": None}}, "set.team"),
+        ({"run_ids": ["run_a"], "remove": "team"}, "remove"),
+        ({"run_ids": ["run_a"], "rename": {"a": 1}}, "rename.a"),
+        ({"run_ids": ["run_a"], "canary": 0}, "canary"),
+        ({"run_ids": ["run_a"], "canary": "5"}, "canary"),
+        ({"run_ids": ["run_a"], "canary": True}, "canary"),
+        ({"run_ids": ["run_a"], "wait_for_active": 2_592_001}, "wait_for_active"),
+        ({"run_ids": ["run_a"], "apply": "yes"}, "apply"),
+        ({"run_ids": ["run_a"], "where": "x"}, "where"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    body: Any, field: str | None, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a")
+    told = problem(api(alice).post("bulk-edits/", RED | body), 400, "invalid-request")
+    assert [error["field"] for error in told["errors"]] == [field]
+    assert not BulkEdit.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ({"set": {}}, [(None, None, "nothing_to_change")]),
+        ({"set": {"k" * 65: "v"}}, [("set", "k" * 65, "key_too_long")]),
+        ({"set": {"team": "{nothing}"}}, [("set", "team", "invalid_template")]),
+        ({"remove": ["team"]}, [("set", "team", "named_twice")]),
+        ({"set": {}, "rename": {"a": ""}}, [("rename", "", "empty_key")]),
+        (
+            {"set": {"team": "a\0b"}, "remove": [""]},
+            [("remove", "", "empty_key"), ("set", "team", "invalid_character")],
+        ),
+    ],
+)
+def test_a_patch_that_can_never_be_is_told_with_its_fields_and_keys(
+    body: Any, wrong: list[Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a")
+    told = problem(api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
+    assert [(error["field"], error["key"], error["code"]) for error in told["errors"]] == wrong
+    assert not BulkEdit.objects.exists()
+
+
+def test_a_patch_of_very_many_keys_is_judged_at_once(
+    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_a")
+    body = RED | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
+    problem(api(alice).post("bulk-edits/", body), 400, "invalid-metadata")
+
+
+# --- The search
+
+
+def test_runs_are_found_by_the_search_that_chooses_them(
+    team: list[str], mirrored: Mirrored, api: ApiOf, alice: User
+) -> None:
+    mirrored(id="run_f", status="failed", metadata={"team": "blue"})
+
+    def found(query: str) -> set[str]:
+        return {run["id"] for run in api(alice).get(f"runs/?{query}").json()["results"]}
+
+    assert found("q=metadata.team:blue") == {*team, "run_f"}
+    assert found("q=metadata.team:blue+status:failed") == found("q=metadata.team:blue&status=failed") == {"run_f"}
+    assert found("q=") == {*team, "run_f"}
+    assert found("q=created:%3E=2020-01-01T00:00:00%2B14:00+status:failed") == {"run_f"}
+    assert plan(api(alice), q="metadata.team:blue status:failed")["selected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("status:failed colour:red", 15),
+        ("status:failed  what", 16),
+        ("created:2026-13-01", 9),
+        ("created:9999-12-31", 9),
+        ("created:>=0001-01-01T00:00:00+14:00", 9),
+        (" ".join(["metadata.a:b"] * 31), 391),
+    ],
+)
+def test_a_search_that_is_not_understood_names_the_place(query: str, place: int, api: ApiOf, alice: User) -> None:
+    client = api(alice)
+    for answer in (
+        client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
+        client.post("bulk-edits/", RED | {"q": query}),
+    ):
+        told = problem(answer, 400, "invalid-search")
+        assert told["errors"][0]["field"] == "q"
+        assert told["detail"].startswith(f"At character {place}: ")
+
+
+# --- Idempotency-Key
+
+
+def test_the_same_request_again_is_the_same_bulk_edit_also_when_nothing_matches_any_more(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
+    client, body = api(alice), RED | {"q": "metadata.team:blue", "apply": True}
+    first = client.post("bulk-edits/", body, Idempotency_Key="k1")
+    finish(client, first["Location"])
+    again = client.post("bulk-edits/", body, Idempotency_Key="k1")
+    assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
+    assert again.json()["status"] == "completed"
+    assert BulkEdit.objects.count() == 1
+    assert len(sandbox.posts()) == 6
+
+
+def test_the_same_key_with_another_body_is_refused(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User
+) -> None:
+    body = RED | {"run_ids": team}
+    assert api(alice).post("bulk-edits/", body, Idempotency_Key="k1").status_code == 202
+    problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
+    assert BulkEdit.objects.count() == 1
+    assert api(bob).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1").status_code == 202
+
+
+def test_a_request_that_failed_leaves_its_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+    body = RED | {"run_ids": ["run_x"]}
+    problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
+    assert not IdempotencyKey.objects.exists()
+    assert api(alice).post("bulk-edits/", RED | {"run_ids": team}, Idempotency_Key="k1").status_code == 202
+
+
+def test_of_two_requests_with_one_key_at_the_same_time_one_is_recorded_and_the_other_a_409(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, by_ids, client = Barrier(2), bulk_edits.by_ids, api(alice)
+
+    def choose_together(*args: Any, **options: Any) -> Any:
+        both.wait(10)
+        return by_ids(*args, **options)
+
+    def post(_: int) -> Any:
+        try:
+            return Api.post(client, "bulk-edits/", RED | {"run_ids": team}, Idempotency_Key="k1")
+        finally:
+            databases.close_all()
+
+    monkeypatch.setattr(bulk_edits, "by_ids", choose_together)
+    with ThreadPoolExecutor(2) as pool:
+        recorded, refused = sorted(pool.map(post, range(2)), key=lambda answer: answer.status_code)
+
+    assert recorded.status_code == 202
+    assert "Ask again" in problem(refused, 409, "key-in-use")["detail"]
+    assert (BulkEdit.objects.count(), IdempotencyKey.objects.count()) == (1, 1)
+    assert post(0)["Location"] == recorded["Location"]
+
+
+def test_an_edit_that_was_asked_for_twice_at_the_same_time_is_recorded_once(
+    sandbox: Sandbox, mirrored: Mirrored, alice: User
+) -> None:
+    run = mirrored(id="run_a")
+
+    def record() -> Edit:
+        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, door=Edit.Door.API)
+
+    one, other = (Asked(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    assert one.known() is other.known() is None
+    edit = one.once(record)
+    with pytest.raises(KeyInUse):
+        other.once(record)
+    assert Edit.objects.get() == edit == other.known()
