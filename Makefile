@@ -2,10 +2,11 @@
 # make test   make check, then all tests on SQLite and on PostgreSQL
 # make check  what needs no test to be found: style, types, layers, migrations, settings
 # make sabotage   takes the guards of the edits away one by one, and shows which test notices
+# make bench  how quickly edits reach upstream, beside what one would use instead; writes var/bench/push.json
 # make lock   remakes the lock files; UPGRADE=--upgrade takes newer versions
 
 .DELETE_ON_ERROR:
-.PHONY: run test check lock sabotage
+.PHONY: run test check bench lock sabotage
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -57,6 +58,9 @@ check: .venv/dev.stamp
 sabotage: .venv/dev.stamp
 	python scripts/sabotage.py
 
+bench: .venv/bench.stamp
+	python -m bench $(BENCH)
+
 UV := uv pip
 COMPILE := $(UV) compile --quiet --python .venv/bin/python --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
@@ -65,6 +69,7 @@ lock: .venv/uv.stamp
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) requirements/base.in -o requirements/base.txt
 	$(COMPILE) requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	! grep -n '://' requirements/*.txt
 
 # Stamps: a lock file that is newer than its stamp is installed again.
@@ -81,3 +86,7 @@ lock: .venv/uv.stamp
 .venv/dev.stamp: requirements/dev.txt .venv/uv.stamp
 	$(UV) sync --quiet --python .venv/bin/python --require-hashes requirements/dev.txt
 	touch $@ .venv/base.stamp
+
+.venv/bench.stamp: requirements/bench.txt .venv/dev.stamp
+	$(UV) install --quiet --python .venv/bin/python --require-hashes -r requirements/bench.txt
+	touch $@

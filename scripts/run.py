@@ -32,7 +32,9 @@ def main() -> None:
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
     if "demo" not in lines:
         print(f"The dashboard: http://127.0.0.1:{web_port}/ (an account: .venv/bin/python manage.py createsuperuser)")
-    os.execvp("honcho", ["honcho", "--env", os.devnull, "--no-prefix", "start", *lines])  # noqa: S606
+    # Two workers, each with RUNSADMIN_UPSTREAM_CONCURRENCY requests in flight: one for each of two cores.
+    start = ["start", "--concurrency", "worker=2"]
+    os.execvp("honcho", ["honcho", "--env", os.devnull, "--no-prefix", *start, *lines])  # noqa: S606
 
 
 def assert_free(name: str, port: str) -> None:

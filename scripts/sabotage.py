@@ -43,8 +43,8 @@ GUARDS = (
     Guard(
         "the claim's token: who lost the claim changes nothing",
         CLAIMS,
-        "WHERE id = %s AND claim_token = %s ",
-        "WHERE id = %s AND (claim_token = %s OR TRUE) ",
+        '{"id": claim.edit.pk, "claim_token": claim.token}',
+        '{"id": claim.edit.pk}',
         races=RACES,
     ),
     Guard(

@@ -135,6 +135,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         edits = keyset.in_order(
             shown.of(bulk_edit).select_related("run").defer("run__raw"), request.GET, EDITS_SHOWN
         )  # fmt: skip
+        sent = {status: count for status, count in progress.statuses.items() if status != EditStatus.SKIPPED}
         in_flight = sum(progress.statuses.get(status, 0) for status in IN_FLIGHT)
         return self.render(
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
@@ -142,7 +143,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_going_on or in_flight > 0,
             left_out=progress.statuses.get(EditStatus.SKIPPED, 0), changed_since=changed_since(bulk_edit),
             findings=shown.tiles("finding", Edit.Finding, progress.findings),
-            statuses=shown.tiles("status", EditStatus, progress.statuses) if bulk_edit.applied_at else (),
+            statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
             shown=shown, url=url, edits=[(edit, _changes(edit)) for edit in edits.rows],
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",

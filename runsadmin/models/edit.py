@@ -177,9 +177,6 @@ class Edit(models.Model):
             models.Index(fields=["bulk_edit", "id"], name="edit_by_bulk_edit"),
             models.Index(fields=["bulk_edit", "status", "id"], name="edit_by_bulk_status"),
             models.Index(fields=["bulk_edit", "finding", "id"], name="edit_by_bulk_finding"),
-            # Not partial: SQLite uses a partial index only where the query spells its condition out.
-            models.Index(fields=["bulk_edit", "next_attempt_at", "id"], name="edit_due"),
-            models.Index(fields=["claimed_until"], name="edit_claimed"),
         ]
 
     def __str__(self) -> str:

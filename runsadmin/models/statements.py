@@ -20,21 +20,33 @@ def update_each(
     were changed. Quicker than `bulk_update`, whose CASE grows with the square of the rows, and it can ask for a token.
     """
     values, has = rows[0]
-    set_all = ", ".join(f"{_field(model, name).column} = %s" for name in values)
-    where = " AND ".join(f"{_field(model, name).column} = %s" for name in has)
-    sql = f"UPDATE {model._meta.db_table} SET {set_all} WHERE {where}{also}"  # noqa: S608 - names of our own.
-    fields = [(name, _field(model, name)) for name in values]
-    keys = [(name, _field(model, name)) for name in has]
-    bound: list[tuple[Any, ...]] = [
-        (
-            *(field.get_db_prep_save(values[name], connection) for name, field in fields),
-            *(field.get_db_prep_value(has[name], connection) for name, field in keys),
-            *parameters,
-        )
+    names = [*values, *has]
+    fields = [_field(model, name) for name in names]
+    # Both databases name the columns of VALUES so. PostgreSQL wants to be told their types.
+    given = [
+        f"CAST(v.column{number} AS {field.db_type(connection)})" if connection.vendor == "postgresql"
+        else f"v.column{number}"
+        for number, field in enumerate(fields, start=1)
+    ]  # fmt: skip
+    columns = [field.column for field in fields]
+    table = model._meta.db_table
+    set_all = ", ".join(f"{column} = {value}" for column, value in zip(columns[: len(values)], given, strict=False))
+    where = " AND ".join(
+        f"{table}.{column} = {value}"
+        for column, value in zip(columns[len(values) :], given[len(values) :], strict=True)
+    )
+    row = f"({', '.join(['%s'] * len(names))})"
+    sql = (
+        f"UPDATE {table} SET {set_all} FROM (VALUES {', '.join([row] * len(rows))}) AS v "  # noqa: S608 - own names.
+        f"WHERE {where}{also}"
+    )
+    bound: list[Any] = [
+        field.get_db_prep_save(value, connection)
         for values, has in rows
+        for field, value in zip(fields, (*values.values(), *has.values()), strict=True)
     ]
     with connection.cursor() as cursor:
-        cursor.executemany(sql, bound)
+        cursor.execute(sql, bound + list(parameters))
         return int(cursor.rowcount)
 
 

@@ -101,6 +101,7 @@ class TestChoosing:
     def test_all_that_match_are_counted_on_the_server_and_never_posted_as_keys(self, team, as_alice):
         counted = as_alice.get(f"{LIST}matching/?" + urlencode({"matching": "status=completed"})).text
         assert "Edit all 4 that match" in counted
+        assert f'href="{ADD}?matching=status%3Dcompleted"' in counted
 
         form = as_alice.get(f"{ADD}?" + urlencode({"matching": "status=completed"})).text
         assert "Edit the metadata of 4 runs" in form

@@ -7,9 +7,10 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Dialog, Locator, Page, expect
 
+from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import Metadata, MetadataPatch
-from runsadmin.models import Edit, Run, Sync
-from runsadmin.services import connections, edits, syncs
+from runsadmin.models import BulkEdit, Edit, Run, Sync
+from runsadmin.services import bulk_edits, connections, edits, syncs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -197,11 +198,15 @@ def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, wid
     edit = edits.push(_edit(run, admin))
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=admin)
     syncs.run(sync, until=time.monotonic() + 10)
+    bulk_edit, undo = _bulk_edit(run, admin)
     connections.hold("default", connections.Hold.CREDENTIALS, "<b>401</b>")
 
     for url in (
         "/admin/", "/admin/runsadmin/run/", address(run), address(run, "metadata"), "/admin/runsadmin/edit/",
-        f"/admin/runsadmin/edit/{edit.pk}/change/", "/admin/runsadmin/thread/", "/admin/runsadmin/thread/add/",
+        f"/admin/runsadmin/edit/{edit.pk}/change/", "/admin/runsadmin/bulkedit/",
+        "/admin/runsadmin/bulkedit/add/?matching=q%3D" + run.upstream_id,
+        f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/", f"/admin/runsadmin/bulkedit/{undo.pk}/change/",
+        "/admin/runsadmin/thread/", "/admin/runsadmin/thread/add/",
         f"/admin/runsadmin/thread/{run.thread_id}/change/", "/admin/runsadmin/sync/",
         f"/admin/runsadmin/sync/{sync.pk}/change/", "/admin/runsadmin/connectionstate/", "/admin/auth/user/",
         f"/admin/auth/user/{admin.pk}/change/", "/admin/auth/user/add/", "/admin/auth/group/", "/admin/auth/group/add/",
@@ -212,6 +217,25 @@ def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, wid
         assert answer.status == 200, url
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{url} is wider than the window"
     assert alerts == []
+
+
+def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
+    """One that has ended, and the plan of its undo."""
+    patch = BulkPatch(
+        {"long": "{model}" * 70, "<script>alert(7)</script>": "</bdi><script>alert(8)</script>"},
+        ["rtl"], {"emoji": "<img src=x onerror=alert(9)>"},
+    )  # fmt: skip
+    ids = [run.upstream_id, "<script>alert(10)</script>", "x" * 400]
+    bulk_edit = bulk_edits.plan(chosen=bulk_edits.by_ids(ids), patch=patch, actor=actor, reason="<i>" * 100)
+    bulk_edits.apply(bulk_edit=_whole(bulk_edit), actor=actor)
+    edits.settle(until=time.monotonic() + 10)
+    bulk_edits.look_after()
+    assert bulk_edit.edits.get().status == Edit.Status.APPLIED
+    return bulk_edit, _whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="<i>"))
+
+
+def _whole(bulk_edit: BulkEdit) -> BulkEdit:
+    return bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + 10)
 
 
 def _edit(run: Run, actor: User) -> Edit:

@@ -33,7 +33,7 @@ class Browser(requests.Session):
         address = url if "://" in url else f"{self.origin}{url}"
         return super().request(method, address, *args, **{"timeout": 30} | options)
 
-    def submit(self, page: str, fields: dict[str, str], **options: Any) -> requests.Response:
+    def submit(self, page: str, fields: dict[str, Any], **options: Any) -> requests.Response:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(page).text)
         assert token is not None
         return self.post(page, {"csrfmiddlewaretoken": token[1], **fields}, **options)

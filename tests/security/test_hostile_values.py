@@ -2,12 +2,13 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
 from django.contrib.auth.models import User
 
-from runsadmin.models import Edit, Run
+from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import tokens
 from tests.security.conftest import Site
 
@@ -51,18 +52,32 @@ def test_hostile_metadata_is_shown_as_text_on_every_page_and_in_no_header(
     rejected = browser.patch("/api/v1/runs/run_a/", json={"metadata": {key: None}}, headers=api)
     assert rejected.status_code == 422
 
+    # A plan of a patch that is as hostile, which names runs that nobody has.
+    run.refresh_from_db()
+    key = next(iter(METADATA))
+    form = {"plan": "1", "run": f"{run.pk},987654", "what": ["set", "remove"], "key": [key, HOSTILE[1]],
+            "value": [HOSTILE[3], ""], "reason": HOSTILE[0]}  # fmt: skip
+    planned = browser.submit("/admin/runsadmin/bulkedit/add/", form)
+    bulk_edit = BulkEdit.objects.get()
+    assert planned.url.endswith(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
+    refused = browser.submit("/admin/runsadmin/bulkedit/add/", {**form, "reason": "", "canary": HOSTILE[1]})
+    assert refused.status_code == 422
+    listed = f"?matching=model%3D{quote(HOSTILE[0])}"
+
     searches = [
         f"{where}<script>alert(1)</script>" for where in ("runsadmin/run/?q=", "runsadmin/run/?model=", "search/?s=")
     ]
     pages = [
         "", "runsadmin/run/", f"runsadmin/run/{run.pk}/change/", f"runsadmin/run/{run.pk}/metadata/", "runsadmin/edit/",
         *(f"runsadmin/edit/{edit.pk}/change/" for edit in Edit.objects.all()),
+        "runsadmin/bulkedit/", f"runsadmin/bulkedit/{bulk_edit.pk}/change/", f"runsadmin/bulkedit/{bulk_edit.pk}/csv/",
+        f"runsadmin/bulkedit/add/{listed}", f"runsadmin/run/matching/{listed}",
         "runsadmin/thread/", f"runsadmin/thread/{run.thread_id}/change/", *searches,
     ]  # fmt: skip
     answers = [browser.get(f"/admin/{page}") for page in pages]
     assert {answer.status_code for answer in answers} == {200}
     answers += [browser.get(f"/api/v1/{path}", headers=api) for path in ("runs/", "runs/run_a/", "edits/", "threads/")]
-    answers += [conflict, rejected]
+    answers += [conflict, rejected, planned, refused]
     for answer in answers:
         assert is_clean(answer), answer.url
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

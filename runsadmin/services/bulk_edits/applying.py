@@ -8,7 +8,7 @@ import datetime as dt
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from runsadmin.errors import IllegalChange
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
@@ -150,8 +150,9 @@ def look_after() -> None:
     Calling it twice does no harm.
     """
     _expire(BulkEdit.objects.filter(expires_at__lte=clock.now()))
-    taken_up = Edit.objects.filter(bulk_edit=OuterRef("pk"), status__in=IN_FLIGHT)
-    BulkEdit.objects.filter(Exists(taken_up), status=S.QUEUED).change_to(S.RUNNING)
+    taken_up = Q(status__in=IN_FLIGHT) | Q(finished_at__gt=OuterRef("going_since"))
+    some = Edit.objects.filter(taken_up, bulk_edit=OuterRef("pk"))
+    BulkEdit.objects.filter(Exists(some), status=S.QUEUED).change_to(S.RUNNING)
     for bulk_edit in BulkEdit.objects.filter(status__in=GOING_ON):
         _conclude(bulk_edit)
     # What was under way when its bulk edit was cancelled, and came back unsent.

@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from runsadmin import conf, tracing
-from runsadmin.models import BulkEdit, Edit, EditStatus
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.models.statements import update_each
@@ -103,8 +103,8 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
     token, now = uuid.uuid4(), clock.now()
     until = now + _for_two_requests(alias)
     with transaction.atomic(durable=True):
-        unknown = _some(_due(now, status=EditStatus.UNKNOWN, of=_of_single(alias) | _of_bulk(alias)), limit)
-        pending = _some_pending(alias, now, limit - len(unknown))
+        unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, of=_of(alias)), limit)]
+        pending, begun = _pending(alias, now, limit - len(unknown))
         try:
             with transaction.atomic():
                 Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING).update(
@@ -113,54 +113,93 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
         except IntegrityError:  # Another process claimed another edit of one of these runs. The next round knows.
             pending = []
         Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(claim_token=token, claimed_until=until)
+        BulkEdit.objects.filter(pk__in=begun, status=BulkEditStatus.QUEUED).change_to(BulkEditStatus.RUNNING)
     claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
-    # Many edits share a few threads, accounts and bulk edits. What the mirror holds of a run is not asked for here.
-    shared = claimed.select_related("run").defer("run__raw").prefetch_related("run__thread", "actor", "bulk_edit")
-    return [Claim(edit, token) for edit in shared]
+    # Many edits share a few threads, accounts and bulk edits. What else the mirror holds of a run is not asked for.
+    slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit")
+    return [Claim(edit, token) for edit in slim]
+
+
+_NEEDED = (
+    "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "actor_id", "bulk_edit_id",
+    "request_id", "base", "patch", "before", "intended", "status", "waiting", "attempts", "sent_at", "undoes_id",
+)  # fmt: skip
 
 
 def are_many_due(alias: str) -> bool:
     """More than one process has in its hands at a time."""
-    most = 2 * conf.connection(alias).concurrency
-    waiting = Edit.objects.filter(
-        Q(bulk_edit=None, run__connection=alias) | Q(bulk_edit__connection=alias, bulk_edit__status__in=GOING_ON),
-        status=EditStatus.PENDING,
-        next_attempt_at__lte=clock.now(),
-    )
-    return len(waiting.values_list("pk")[: most + 1]) > most
+    most = 4 * conf.connection(alias).concurrency
+    going_on = BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).values_list("pk", flat=True)
+    now, count = clock.now(), 0
+    for of in (_of_single(alias), *(Q(bulk_edit=pk) for pk in going_on)):
+        count += len(_due(now, EditStatus.PENDING, of=of).values_list("pk")[: most + 1 - count])
+    return count > most
 
 
-def _some_pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
-    pending = EditStatus.PENDING
-    found = _some(_due(now, status=pending, of=_of_single(alias)).filter(~Exists(_earlier(single=True))), limit)
-    bulk_edits = list(BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).order_by("pk"))
-    while bulk_edits and len(found) < limit:
-        share = -(-(limit - len(found)) // len(bulk_edits))
-        due = _due(now, status=pending, of=Q(bulk_edit=bulk_edits.pop()))
-        found += _some(due.filter(~Exists(_earlier(single=False))), share)
+def _pending(alias: str, now: dt.datetime, limit: int) -> tuple[list[int], list[int]]:
+    """Those to be pushed, and the bulk edits that they are of."""
+    found = _next(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
+    going_on = BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).order_by("pk")
+    waiting = list(going_on.values_list("pk", flat=True))
+    waits_for = [None, *waiting]
+    begun: list[int] = []
+    while waiting and len(found) < limit:
+        share = -(-(limit - len(found)) // len(waiting))
+        bulk_edit = waiting.pop()
+        some = _next(_due(now, EditStatus.PENDING, of=Q(bulk_edit=bulk_edit)), share, waits_for=waits_for)
+        begun += [bulk_edit] if some else []
+        found += some
+    return found, begun
+
+
+def _next(due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None]) -> list[int]:
+    """Those whose turn it is. Looks past the ones whose turn it is not, but not for ever.
+
+    Who comes before whom is asked by run, and judged here: planners that know a column's statistics of a minute ago
+    make a join of the whole table of it.
+    """
+    found: list[int] = []
+    after = 0
+    for _ in range(_MOST_LOOKS):
+        some = _lock(due.filter(pk__gt=after), limit - len(found))
+        if not some:
+            break
+        after = some[-1][0]
+        rivals = Edit.objects.filter(run__in=[run for _, run in some])
+        first: dict[int, int] = {}
+        for pk, run, status, bulk_edit in rivals.values_list("pk", "run_id", "status", "bulk_edit_id"):
+            if status in IN_FLIGHT:
+                first[run] = 0
+            elif status == EditStatus.PENDING and bulk_edit in waits_for:
+                first[run] = min(pk, first.get(run, pk))
+        found += [pk for pk, run in some if first.get(run, pk) == pk]
     return found
 
 
-def _due(now: dt.datetime, *, status: EditStatus, of: Q) -> QuerySet[Edit]:
+_MOST_LOOKS = 10
+
+
+def _due(now: dt.datetime, status: EditStatus, *, of: Q) -> QuerySet[Edit]:
     free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    return Edit.objects.filter(of, free, status=status, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
+    return Edit.objects.filter(of, free, status=status, next_attempt_at__lte=now).order_by("pk")
 
 
-def _some(edits: QuerySet[Edit], limit: int) -> list[int]:
+def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:
+    """The keys of edits and of their runs."""
     if limit <= 0:
         return []
     if connection.features.has_select_for_update_skip_locked:
         edits = edits.select_for_update(of=("self",), skip_locked=True)
-    return list(edits.values_list("pk", flat=True)[:limit])
+    return list(edits.values_list("pk", "run_id")[:limit])
 
 
 def _of_single(alias: str) -> Q:
     return Q(bulk_edit=None, run__connection=alias)
 
 
-def _of_bulk(alias: str) -> Q:
-    """Also of those that are paused or ended: what may have been sent is looked after in any case."""
-    return Q(bulk_edit__connection=alias)
+def _of(alias: str) -> Q:
+    """Also of bulk edits that are paused or ended: what may have been sent is looked after in any case."""
+    return _of_single(alias) | Q(bulk_edit__connection=alias)
 
 
 # --- Writing to many at once
@@ -209,7 +248,7 @@ def give_back_expired() -> None:
     give_back(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
 
 
-def of(claims: Iterable[Claim]) -> EditQuerySet:
+def rows(claims: Iterable[Claim]) -> EditQuerySet:
     """The rows of these claims, as far as they still stand."""
     claims = list(claims)
     tokens = {claim.token for claim in claims}

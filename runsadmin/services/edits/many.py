@@ -240,7 +240,7 @@ class _Books:
             return
         ready = {intent.claim.edit.pk for intent in pushing.intend(intents)}
         late = [intent.claim for intent in intents if intent.claim.edit.pk not in ready]
-        claims.give_back(claims.of(late))
+        claims.give_back(claims.rows(late))
         self.in_hand.difference_update(claim.edit.pk for claim in late)
         for intent in intents:
             if intent.claim.edit.pk in ready:

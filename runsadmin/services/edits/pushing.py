@@ -171,7 +171,7 @@ def intend(intents: Sequence[Intent]) -> list[Intent]:
     with transaction.atomic(durable=True):
         written = claims.write(rows, lasting_until=lasting)
     if written < len(intents):
-        theirs = claims.of(intent.claim for intent in intents).filter(sent_at=began)
+        theirs = claims.rows(intent.claim for intent in intents).filter(sent_at=began)
         pks = set(theirs.values_list("pk", flat=True))
         ready = [intent for intent in intents if intent.claim.edit.pk in pks]
     for intent in ready:

@@ -1,0 +1,84 @@
+"""What a user would write instead of a bulk edit: the vendor's SDK, which stores nothing and looks at nothing.
+
+Each is a process of its own and prints the seconds that its calls took: `python -m bench.peers WAY PORT FROM TO PER N`.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+type Pairs = Sequence[tuple[str, str]]
+
+METADATA = {"team": "red", "env": "prod", "ticket": "x"}
+
+
+def sdk_loop(base_url: str, pairs: Pairs, in_flight: int) -> float:
+    """One call after the other, however many may be in flight."""
+    from openai import OpenAI
+
+    client = OpenAI(api_key="bench", base_url=base_url, max_retries=0)
+    update = client.beta.threads.runs.update
+    update(pairs[0][1], thread_id=pairs[0][0], metadata=METADATA)  # The connection stands before the clock runs.
+    began = time.monotonic()
+    for thread, run in pairs:
+        update(run, thread_id=thread, metadata=METADATA)
+    return time.monotonic() - began
+
+
+def sdk_async(base_url: str, pairs: Pairs, in_flight: int) -> float:
+    """The asynchronous client, with a semaphore."""
+    return asyncio.run(_sdk_async(base_url, pairs, in_flight))
+
+
+async def _sdk_async(base_url: str, pairs: Pairs, in_flight: int) -> float:
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(api_key="bench", base_url=base_url, max_retries=0)
+    places = asyncio.Semaphore(in_flight)
+
+    async def update(thread: str, run: str) -> None:
+        async with places:
+            await client.beta.threads.runs.update(run, thread_id=thread, metadata=METADATA)
+
+    await update(*pairs[0])
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        for thread, run in pairs:
+            tasks.create_task(update(thread, run))
+    return time.monotonic() - began
+
+
+def pushing_alone(base_url: str, pairs: Pairs, in_flight: int) -> float:
+    """Our own client with nothing around it: no row, no look, no limiter."""
+    from runsadmin.conf import Connection
+    from runsadmin.upstream.client import Client
+
+    client = Client(Connection("default", base_url, "bench", "bearer", "", "", "", 3, 10, in_flight, 0))
+    began = time.monotonic()
+    with ThreadPoolExecutor(in_flight) as pool:
+        for _ in pool.map(lambda pair: client.modify_run(pair[0], pair[1], METADATA), pairs):
+            pass
+    return time.monotonic() - began
+
+
+WAYS: dict[str, Callable[[str, Pairs, int], float]] = {
+    "sdk_loop": sdk_loop,
+    "sdk_async": sdk_async,
+    "pushing_alone": pushing_alone,
+}
+
+
+def main(way: str, port: str, first: str, last: str, runs_per_thread: str, in_flight: str) -> None:
+    if way == "pushing_alone":
+        import django
+
+        django.setup()
+    per = int(runs_per_thread)
+    pairs = [(f"thread_{n // per:06}", f"run_{n // per:06}_{n % per:04}") for n in range(int(first), int(last))]
+    print(WAYS[way](f"http://127.0.0.1:{port}/v1", pairs, int(in_flight)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

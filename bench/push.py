@@ -1,0 +1,236 @@
+"""How quickly edits reach upstream: a whole bulk edit with shipped settings, beside what a user would pick instead.
+
+All ways call the same quick upstream, one after the other, in every round in another order. The bound is what nobody
+can beat: edits × latency ÷ requests in flight.
+"""
+
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import requests
+
+PROCESSES = 2  # The default number of workers, each with CONCURRENCY = 16 requests in flight.
+IN_FLIGHT = 32
+PORT = 18111
+
+
+@dataclass
+class Measured:
+    """One way at one latency: what each repeat took, in edits a second, and the CPU of its processes per edit."""
+
+    per_second: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.per_second)
+
+
+class Upstream:
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", "bench.upstream", "--port", str(PORT)])
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(100):
+            try:
+                self.control("counts")
+            except requests.ConnectionError:
+                time.sleep(0.05)
+            else:
+                return
+        raise TimeoutError("The upstream did not start.")
+
+    def control(self, what: str) -> Any:
+        return self._session.get(f"http://127.0.0.1:{PORT}/v1/_control/{what}", timeout=60).json()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+# --- The ways
+
+
+def processes(*commands: Sequence[str]) -> tuple[float, float]:
+    """Runs commands side by side, each of which prints its seconds. Returns the longest, and their CPU in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = [
+        subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True) for words in commands
+    ]
+    seconds = [float(process.communicate()[0]) for process in started]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return max(seconds), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def peer(way: str, edits: int, per: int, *, of: int = 1) -> tuple[float, float]:
+    """CPU without that of starting Python is not told apart: it is that of the whole process."""
+    bounds = [edits * number // of for number in range(of + 1)]
+    return processes(
+        *(
+            ["bench.peers", way, str(PORT), str(first), str(last), str(per), str(IN_FLIGHT // of)]
+            for first, last in pairwise(bounds)
+        )
+    )
+
+
+def load(edits: int, per: int) -> tuple[float, float]:
+    return processes(["bench.load", str(PORT), str(-(-edits // per)), str(per), str(IN_FLIGHT), str(edits)])
+
+
+def whole_bulk_edit(edits: int, per: int) -> tuple[float, float]:
+    """From applying to its end, with workers that were idle before. The process that follows it is not counted."""
+    from django.db import transaction
+
+    from bench import mirror
+    from runsadmin import tasks
+    from runsadmin.services import bulk_edits
+
+    bulk_edit = mirror.planned(threads=-(-edits // per), runs_per_thread=per)
+    with mirror.workers(PROCESSES) as workers:
+        before = sum(map(_cpu, workers))
+        began = time.monotonic()
+        with transaction.atomic():
+            bulk_edits.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
+            tasks.push_edits.enqueue()
+        while True:
+            time.sleep(0.1)
+            bulk_edit.refresh_from_db()
+            if not bulk_edit.is_going_on:
+                break
+        seconds = time.monotonic() - began
+        cpu = sum(map(_cpu, workers)) - before
+    outcomes = bulk_edits.progress(bulk_edit).statuses
+    if outcomes != {"applied": edits}:
+        raise SystemExit(f"Not every edit was applied: {outcomes}")
+    return seconds, cpu
+
+
+def _cpu(process: subprocess.Popen[bytes]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# --- Measuring
+
+
+def measure(
+    *, latencies: Sequence[int], edits: int, per: int, repeats: int, databases: Sequence[str]
+) -> dict[str, Any]:
+    """Edits a second of every way at every latency. `per` is the number of runs in each thread."""
+    found: dict[int, dict[str, Measured]] = {}
+    upstream = Upstream()
+    try:
+        for latency in latencies:
+            ways = [*(f"whole bulk edit, {database}" for database in databases), *_PEERS]
+            if not latency:
+                ways = [way for way in ways if way != "SDK, in a loop"] + ["SDK, in a loop"]
+            found[latency] = {way: Measured() for way in ways}
+            for _ in range(repeats):
+                for way in random.sample(ways, len(ways)):
+                    number = min(edits, 400) if way == "SDK, in a loop" else edits
+                    upstream.control(f"latency/{latency}")
+                    upstream.control(f"seed/{-(-number // per)}/{per}")
+                    seconds, cpu = _take(way, number, per)
+                    measured = found[latency][way]
+                    measured.per_second.append(number / seconds)
+                    measured.cpu_ms.append(1000 * cpu / number)
+                    measured.counts = upstream.control("counts")
+                    print(f"  {latency:3} ms  {way:32} {number / seconds:8.0f} edits/s", file=sys.stderr, flush=True)
+    finally:
+        upstream.stop()
+    return {
+        str(latency): {
+            way: {
+                "edits_per_second": measured.median,
+                "repeats": measured.per_second,
+                "cpu_ms_per_edit": statistics.median(measured.cpu_ms),
+                "share_of_the_bound": measured.median * latency / 1000 / IN_FLIGHT if latency else None,
+                "times_the_async_sdk": measured.median / of_latency["SDK, async, one process"].median,
+                "counts": measured.counts,
+            }
+            for way, measured in of_latency.items()
+        }
+        for latency, of_latency in found.items()
+    }
+
+
+_PEERS = (
+    "pushing alone",
+    "SDK, in a loop",
+    "SDK, async, one process",
+    "SDK, async, two processes",
+    "load generator",
+)
+
+
+def _take(way: str, edits: int, per: int) -> tuple[float, float]:
+    match way:
+        case "pushing alone":
+            return peer("pushing_alone", edits, per, of=PROCESSES)
+        case "SDK, in a loop":
+            return peer("sdk_loop", edits, per)
+        case "SDK, async, one process":
+            return peer("sdk_async", edits, per)
+        case "SDK, async, two processes":
+            return peer("sdk_async", edits, per, of=2)
+        case "load generator":
+            return load(edits, per)
+        case _:
+            return _in_a_process_of_its_own(way.rpartition(" ")[2], edits, per)
+
+
+def _in_a_process_of_its_own(database: str, edits: int, per: int) -> tuple[float, float]:
+    """Django is set up once for each database."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runsadmin-bench-")))
+        url = f"sqlite:///{folder}/db.sqlite3"
+        if database == "PostgreSQL":
+            from tests.postgres import server
+
+            url = stack.enter_context(server())
+        told = subprocess.run(
+            [sys.executable, "-m", "bench.whole", str(edits), str(per)],
+            env=os.environ | environment(url), stdout=subprocess.PIPE, text=True, check=True,
+        ).stdout  # fmt: skip
+        seconds, cpu = map(float, told.split())
+        return seconds, cpu
+
+
+def environment(database_url: str) -> dict[str, str]:
+    """Shipped settings, with this upstream."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "ENV_FILE": os.devnull,
+        "SECRET_KEY": "no-secret-only-long-enough-that-the-check-says-nothing",
+        "DATABASE_URL": database_url,
+        "RUNSADMIN_UPSTREAM_URL": f"http://127.0.0.1:{PORT}/v1",
+        "RUNSADMIN_UPSTREAM_API_KEY": "bench",
+    }
+
+
+@contextmanager
+def stopping(started: list[subprocess.Popen[bytes]]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            process.wait()

@@ -1,0 +1,256 @@
+"""Bulk edits in a real browser. What its console complains of fails the test: see conftest.py."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+from playwright.sync_api import Dialog, Page, expect
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.models import BulkEdit, Run
+from runsadmin.services import bulk_edits, edits
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+expect.set_options(timeout=20_000)  # A busy machine is slow, and no fault of a page.
+
+LIST = "/admin/runsadmin/run/"
+
+
+@pytest.fixture
+def worker() -> Iterator[None]:
+    """What a worker does for bulk edits, again and again, beside the test."""
+    stopping = threading.Event()
+
+    def work(share: Callable[[], object]) -> None:
+        try:
+            while not stopping.wait(0.2):
+                share()
+        finally:
+            connection.close()
+
+    def push() -> None:
+        edits.settle(until=time.monotonic() + 5, stopping=stopping)
+
+    threads = [threading.Thread(target=work, args=[share]) for share in (push, bulk_edits.look_after)]
+    for thread in threads:
+        thread.start()
+    yield
+    stopping.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def team(mirrored: Callable[..., Run]) -> list[Run]:
+    """Sixty runs that are completed, and two that failed."""
+    return [
+        mirrored(
+            id=f"run_{n:02d}", metadata={"team": "blue", "n": str(n)}, created_at=1_700_000_000 + n,
+            status="completed" if n < 60 else "failed",
+        )
+        for n in range(62)
+    ]  # fmt: skip
+
+
+def teams(sandbox: Sandbox, team: list[Run]) -> list[str]:
+    """The team of each run. The sandbox and the mirror agree about all of their metadata."""
+    upstream = sandbox.runs()
+    mirrored = {run.upstream_id: dict(run.metadata) for run in Run.objects.all()}
+    assert mirrored == {run_id: run["metadata"] for run_id, run in upstream.items()}
+    assert all(upstream[run.upstream_id]["metadata"]["n"] == str(n) for n, run in enumerate(team))
+    return [upstream[run.upstream_id]["metadata"]["team"] for run in team]
+
+
+def is_settled(page: Page) -> None:
+    """What was under way has come to its end, and the page says so."""
+    expect(page.locator("#live")).not_to_have_attribute("hx-get", re.compile("."))
+
+
+def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, alice, sign_in, worker, connect):
+    dialogs: list[str] = []
+
+    def note(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", note)
+    connect(CONCURRENCY=2)
+    sandbox.settings(latency_ms=250)
+    blue, red = ["blue"] * 62, ["red"] * 60 + ["blue"] * 2
+    sign_in(alice)
+    head = page.locator(".ra-head h2")
+
+    # Filter, and choose all that match, on both pages of the list.
+    page.goto(LIST)
+    page.locator("select[name=status]").select_option("completed")
+    page.get_by_role("link", name="Edit all 60 that match").click()
+    expect(head).to_have_text("Edit the metadata of 60 runs")
+    page.get_by_label("Key", exact=True).fill("team")
+    page.get_by_label("Value", exact=True).fill("red")
+    page.get_by_label("Reason").fill("moved")
+    page.get_by_role("button", name="Make the plan").click()
+
+    # The plan, with what changes.
+    expect(head).to_contain_text("A plan: nothing has been sent")
+    expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*blue\s*→\s*red"))
+    page.get_by_role("link", name="After →").click()
+    expect(page.locator(".ra-edits > li")).to_have_count(10)
+    assert teams(sandbox, team) == blue
+    assert sandbox.posts() == []
+
+    # Applied, it moves by itself.
+    page.get_by_role("button", name="Change 60 runs").click()
+    expect(page.get_by_text("of 60 runs have their outcome")).to_be_visible()
+    moves = page.locator("progress")
+    expect(moves).not_to_have_attribute("value", "0")
+    before = moves.get_attribute("value") or ""
+    expect(moves).not_to_have_attribute("value", before)
+    expect(head).to_contain_text("Being sent")
+    expect(page.get_by_text("per second, about")).to_be_visible()
+    page.locator("summary", has_text="Cancel…").click()
+    before = moves.get_attribute("value") or ""
+    expect(moves).not_to_have_attribute("value", before)
+    expect(page.get_by_role("button", name="Cancel the rest")).to_be_visible()  # What is open stays open.
+
+    # Paused, it sends no more.
+    page.get_by_role("button", name="Pause").click()
+    expect(head).to_contain_text("Paused")
+    is_settled(page)
+    sent = len(sandbox.posts())
+    assert 0 < sent < 60
+    shown = page.get_by_text(f"{sent} of 60 runs have their outcome")
+    expect(shown).to_be_visible()
+    assert sorted(teams(sandbox, team)) == ["blue"] * (62 - sent) + ["red"] * sent
+    time.sleep(1)
+    assert len(sandbox.posts()) == sent
+
+    # Resumed, it comes to its end.
+    sandbox.settings(latency_ms=20)
+    page.get_by_role("button", name="Resume").click()
+    expect(head).to_contain_text("Every edit has its outcome")
+    assert BulkEdit.objects.get().status == BulkEdit.Status.COMPLETED
+    assert teams(sandbox, team) == red
+    assert len(sandbox.posts()) == 60
+    page.get_by_role("link", name="60 Applied").click()
+    expect(page.locator("#edits h3")).to_contain_text("applied")
+
+    # Undone, by a plan of its own.
+    page.locator("summary", has_text="Undo…").click()
+    page.locator("#undo").get_by_label("Reason").fill("a mistake")
+    page.get_by_role("button", name="Plan the undo").click()
+    expect(head).to_contain_text("A plan: nothing has been sent")
+    expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*red\s*→\s*blue"))
+    assert teams(sandbox, team) == red
+    page.get_by_role("button", name="Change 60 runs").click()
+    expect(head).to_contain_text("Every edit has its outcome")
+    assert teams(sandbox, team) == blue
+    assert dialogs == []
+
+
+def test_ticks_are_kept_from_page_to_page_of_one_filter(page, team, alice, sign_in):
+    sign_in(alice)
+    page.goto(f"{LIST}?status=completed")
+    button = page.locator("[data-ticked]")
+    expect(button).to_be_disabled()
+    page.get_by_label("Tick run_59").press("Space")
+    page.get_by_label("Tick run_58").check()
+    page.get_by_role("link", name="Older →").click()
+    expect(button).to_have_text("Edit metadata of 2 ticked runs")
+    page.get_by_label("Tick run_00").check()
+    page.get_by_role("link", name="← Newer").click()
+    expect(page.get_by_label("Tick run_59")).to_be_checked()
+    page.get_by_label("Tick run_58").uncheck()
+
+    page.goto(LIST)  # Another filter: other ticks.
+    expect(button).to_be_disabled()
+    page.goto(f"{LIST}?status=completed")
+    expect(button).to_have_text("Edit metadata of 2 ticked runs")
+    button.click()
+    expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
+    page.get_by_label("Key", exact=True).fill("team")
+    page.get_by_label("Value", exact=True).fill("red")
+    page.get_by_label("Reason").fill("moved")
+    page.get_by_role("button", name="Make the plan").click()
+    expect(page.get_by_role("link", name="run_59")).to_be_visible()
+    expect(page.get_by_role("link", name="run_00")).to_be_visible()
+    expect(page.locator(".ra-edits > li")).to_have_count(2)
+
+    page.goto(f"{LIST}?status=completed")
+    page.get_by_role("button", name="Tick this page").click()
+    expect(button).to_have_text("Edit metadata of 51 ticked runs")
+    page.get_by_role("button", name="Untick all").click()
+    expect(button).to_be_disabled()
+
+
+def test_the_patch_is_typed_from_the_keyboard_and_tells_apart_what_looks_alike(page, team, alice, sign_in):
+    sign_in(alice)
+    page.goto("/admin/runsadmin/bulkedit/add/?matching=q%3Drun_0")
+    row = page.locator("[data-row]")
+    page.get_by_label("Key", exact=True).focus()
+    page.keyboard.type("team")
+    page.keyboard.press("Enter")
+    page.keyboard.type("😀" * 513)
+    expect(row.first.locator("[data-count]")).to_have_text("4/64 · 513/512")
+    expect(row.first.locator("[data-count]")).to_have_class(re.compile("ra-over"))
+    page.keyboard.press("Enter")
+    page.keyboard.type("n")
+    row.nth(1).locator("select").select_option("remove")
+    expect(row.nth(1).locator("textarea")).to_be_hidden()
+    page.get_by_role("button", name="Add a row").click()
+    page.keyboard.type("note")
+    row.nth(2).locator("select").select_option("empty")
+    page.keyboard.press("Control+Enter")
+
+    expect(page.get_by_role("alert")).to_have_count(2)
+    expect(row.first).to_contain_text("at most 512")
+    expect(page.get_by_text("a bulk edit needs a reason")).to_be_visible()
+    expect(row.first.locator("textarea")).to_have_value("😀" * 513)
+    expect(row.nth(1).locator("select")).to_have_value("remove")
+    row.first.locator("textarea").fill("{status}")
+    page.get_by_label("Reason").fill("moved")
+    page.keyboard.press("Control+Enter")
+
+    expect(page.locator(".ra-head h2")).to_contain_text("A plan")
+    changes = page.locator(".ra-changes").first.locator("dd")
+    expect(changes).to_have_text(["blue → completed", "9 → removed", "not there → empty text"])
+
+
+def test_all_of_it_works_without_scripts(page, browser, live_server, sandbox, team, alice, sign_in, worker):
+    sign_in(alice)
+    context = browser.new_context(java_script_enabled=False, base_url=live_server.url)
+    context.add_cookies(page.context.cookies())
+    page = context.new_page()
+    page.goto(LIST)
+    page.get_by_label("Tick run_61").check()
+    page.get_by_label("Tick run_59").check()
+    page.get_by_role("button", name="Edit metadata of ticked runs").click()
+    page.locator("[name=key]").nth(1).fill("team")
+    page.locator("[name=value]").nth(1).fill("red")
+    page.get_by_label("Reason").fill("moved")
+    page.get_by_role("button", name="Make the plan").click()
+    page.get_by_role("button", name="Change 2 runs").click()
+
+    expect(page.locator(".ra-head h2")).to_contain_text("Every edit has its outcome")
+    assert [n for n, color in enumerate(teams(sandbox, team)) if color == "red"] == [59, 61]
+    page.goto(f"{LIST}?status=failed")
+    page.get_by_role("link", name="Edit all that match").click()
+    expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
+    context.close()
+
+
+def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sign_in):
+    chosen = bulk_edits.by_search("status:completed")
+    patch = BulkPatch({"team": "red"})
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="moved")
+    sign_in(alice)
+    page.goto(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
+    expect(page.get_by_text("0 of 60 runs")).to_be_visible()
+
+    bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + 10)
+
+    expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
