@@ -145,7 +145,9 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
         except Exception:
             logger.exception("Planning %s ended in an error of our own.", bulk_edit)
             told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
-            claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now())
+            with transaction.atomic():
+                if claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
+                    applying.take_back(bulk_edit, "Planning ended in an error of our own.")
             raise
         finally:
             BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)
