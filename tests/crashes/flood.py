@@ -98,7 +98,9 @@ class Flood:
         return planned
 
     def _wait_until(self, bulk_edit: BulkEdit, status: BulkEditStatus) -> None:
-        until(lambda: BulkEdit.objects.filter(pk=bulk_edit.pk, status=status).exists(), seconds=60 + len(self.ids) / 10)
+        until(
+            lambda: BulkEdit.objects.filter(pk=bulk_edit.pk, status=status).exists(), seconds=600 + len(self.ids) / 10
+        )
 
     def _apply(self, bulk_edit: BulkEdit) -> float:
         bulk_edits.apply(bulk_edit=bulk_edit, actor=self.scene.alice)
@@ -130,7 +132,7 @@ class Flood:
         return report
 
     def _wait_for_share(self, bulk_edit: BulkEdit, share: float) -> None:
-        until(lambda: ended(bulk_edit) >= share * len(self.ids), seconds=60 + len(self.ids) / 10)
+        until(lambda: ended(bulk_edit) >= share * len(self.ids), seconds=600 + len(self.ids) / 10)
         time.sleep(self.random.uniform(0, 0.3))
 
     def _kill(self, bulk_edit: BulkEdit, report: KillsReport) -> set[int]:
