@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils.dateparse import parse_date, parse_datetime
 
 from runsadmin.errors import InvalidSearch
+from runsadmin.metadata import is_text
 
 _QUOTED = r'"(?P<{0}q>(?:[^"\\]|\\.)*)"'
 _KEY = rf'metadata\.(?:{_QUOTED.format("key")}|(?P<key>[^\s":]+))'
@@ -26,8 +27,8 @@ MOST_WORDS = 30
 
 def conditions(text: str) -> list[Q]:
     """One condition for each word, to be applied one after the other. Raises InvalidSearch."""
-    if "\0" in text:
-        raise InvalidSearch("No run holds U+0000 in what can be searched.")
+    if not is_text(text):
+        raise InvalidSearch("No run holds U+0000 or a lone surrogate in what can be searched.")
     found: list[Q] = []
     at = 0
     while at < len(text):

@@ -1,23 +1,18 @@
-"""Pairs on a command line: `--set team=search --remove old`."""
+"""Pairs on a command line: `--set team=search --remove old --rename owner=lead`."""
 
 from collections.abc import Iterable
 
+from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidMetadata, Problem
 from runsadmin.metadata import MetadataPatch
+
+_DONE = {"set": "set", "rename": "renamed"}
 
 
 def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
     """The first `=` splits, so that a value may hold more of them. Raises InvalidMetadata that tells every mistake."""
-    wanted: dict[str, str | None] = {}
     problems: list[Problem] = []
-    for text in to_set:
-        key, sign, value = text.partition("=")
-        if not sign:
-            problems.append(Problem(text, "no_equals_sign", f"{text!r} is no pair: write --set KEY=VALUE."))
-        elif key in wanted:
-            problems.append(Problem(key, "set_twice", f"The key {key!r} is set twice."))
-        else:
-            wanted[key] = value
+    wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", problems)}
     for key in dict.fromkeys(to_remove):
         if key in wanted:
             problems.append(Problem(key, "set_and_removed", f"The key {key!r} is both set and removed."))
@@ -30,3 +25,30 @@ def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
     if problems:
         raise InvalidMetadata(problems)
     return patch
+
+
+def parse_bulk(to_set: Iterable[str], to_remove: Iterable[str], to_rename: Iterable[str]) -> BulkPatch:
+    """For many runs: values may be templates. Raises InvalidMetadata that tells every mistake."""
+    problems: list[Problem] = []
+    patch = BulkPatch(
+        _split(to_set, "set", "KEY=VALUE", problems),
+        list(dict.fromkeys(to_remove)),
+        _split(to_rename, "rename", "OLD=NEW", problems),
+    )
+    if problems:
+        raise InvalidMetadata(problems)
+    patch.check()
+    return patch
+
+
+def _split(texts: Iterable[str], option: str, form: str, problems: list[Problem]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign:
+            problems.append(Problem(text, "no_equals_sign", f"{text!r} is no pair: write --{option} {form}."))
+        elif key in found:
+            problems.append(Problem(key, f"{option}_twice", f"The key {key!r} is {_DONE[option]} twice."))
+        else:
+            found[key] = value
+    return found

@@ -118,6 +118,12 @@ def not_before(alias: str) -> dt.datetime | None:
     return ConnectionState.objects.filter(alias=alias).values_list("not_before", flat=True).first()
 
 
+def is_resting(alias: str) -> bool:
+    """Whether the server has asked to be left alone for a while."""
+    until = not_before(alias)
+    return until is not None and until > clock.now()
+
+
 def slow_down(alias: str, error: UpstreamError) -> None:
     """429 and 503 are said to one request and meant for all: nobody calls before the server's time is over."""
     state(alias)

@@ -127,11 +127,18 @@ def _store_on(alias: str, sightings: dict[str, _Sighting]) -> Stored:
 
     new = [_new_run(sighting) for upstream_id, sighting in sightings.items() if upstream_id not in known]
     Run.objects.bulk_create(new)
-    Pair.objects.bulk_create(pair for run in new for pair in _pairs(run.pk, sightings[run.upstream_id]))
+    Pair.objects.bulk_create(
+        _pair(run.pk, sighting, key, value)
+        for run in new
+        for sighting in [sightings[run.upstream_id]]
+        for key, value in _indexed(sighting.record).items()
+    )
     if changed:
         _rewrite([(row, sightings[row["upstream_id"]]) for row in changed])
-    Run.objects.filter(pk__in=settled).update(refresh_at=None, missing_since=None, version=F("version") + 1)
-    Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
+    if settled:
+        Run.objects.filter(pk__in=settled).update(refresh_at=None, missing_since=None, version=F("version") + 1)
+    if overlapping:
+        Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
     return Stored(len(new), len(changed))
 
 
@@ -175,28 +182,29 @@ def _rewrite_pairs(sightings: dict[int, _Sighting]) -> None:
     new: list[Pair] = []
     changed: list[tuple[dict[str, object], dict[str, object]]] = []
     for run, sighting in sightings.items():
-        for pair in _pairs(run, sighting):
-            pk, value = known.pop((run, pair.key, pair.created_at), (None, None))
+        for key, value in _indexed(sighting.record).items():
+            pk, was = known.pop((run, key, sighting.record.created_at), (None, None))
             if pk is None:
-                new.append(pair)
-            elif value != pair.value:
-                changed.append(({"value": pair.value}, {"id": pk}))
-    Pair.objects.filter(pk__in=[pk for pk, _ in known.values()]).delete()
+                new.append(_pair(run, sighting, key, value))
+            elif was != value:
+                changed.append(({"value": value}, {"id": pk}))
+    if known:
+        Pair.objects.filter(pk__in=[pk for pk, _ in known.values()]).delete()
     if changed:
         update_each(Pair, changed)
     Pair.objects.bulk_create(new)
 
 
-def _pairs(run: int, sighting: _Sighting) -> Iterable[Pair]:
-    record = sighting.record
-    pairs = {
+def _indexed(record: RunRecord) -> dict[str, str]:
+    return {
         indexed_text(key, Pair.INDEXED_LENGTH): indexed_text(value, Pair.INDEXED_LENGTH)
         for key, value in record.metadata.items()
     }
-    for key, value in pairs.items():
-        yield Pair(
-            run_id=run, connection=sighting.thread.connection, key=key, value=value, created_at=record.created_at
-        )
+
+
+def _pair(run: int, sighting: _Sighting, key: str, value: str) -> Pair:
+    created_at = sighting.record.created_at
+    return Pair(run_id=run, connection=sighting.thread.connection, key=key, value=value, created_at=created_at)
 
 
 def refresh(*, run: Run, actor: User) -> Run:

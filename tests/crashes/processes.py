@@ -1,6 +1,7 @@
 """The processes under test: started as in life, and killed without warning."""
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,7 +21,7 @@ from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.db import connections
 
-from tests.crashes.seam import Crash
+from tests.crashes.seam import OBSERVED, Crash
 from tests.postgres import AS_SOMEBODY, Command, binaries
 from tests.sandbox_client import Sandbox
 
@@ -80,6 +81,9 @@ def _work(environment: Mapping[str, str], log: Path, work: Callable[..., None], 
             os.dup2(output.fileno(), descriptor)
     os.environ.update(environment)
     _read_settings_again()
+    if "CRASH_AT" not in environment:  # Telling every step costs time, and nobody listens.
+        for name in OBSERVED:
+            logging.getLogger(name).setLevel(logging.INFO)
     work(*arguments)
 
 
@@ -99,19 +103,28 @@ def _read_settings_again() -> None:
 
 
 class Worker(Process):
-    """`manage.py worker`, with a short heart so that its death is soon found out."""
+    """`manage.py worker`, unless told otherwise with a short heart so that its death is soon found out."""
 
     def __init__(
-        self, *, environment: Mapping[str, str], log: Path, crash: Crash | None = None, lanes: int = 1
+        self,
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        crash: Crash | None = None,
+        lanes: int = 1,
+        hurried: bool = True,
     ) -> None:
-        hurry = ["--schedule", "tests.crashes.schedule.OFTEN", "--poll-every", "0.05"]
-        heart = ["--beat-every", "0.2", "--dead-after", "1"]
-        queues = [*["push"] * lanes, "default", "long"]
-        lanes_of = [option for queue in queues for option in ("--lane", queue)]
+        options = _hurry(lanes) if hurried else []
         super().__init__(
-            _command, "manage.py", "worker", "--skip-checks", *hurry, *heart, *lanes_of,
-            environment=environment, log=log, crash=crash,
-        )  # fmt: skip
+            _command, "manage.py", "worker", "--skip-checks", *options, environment=environment, log=log, crash=crash
+        )
+
+
+def _hurry(lanes: int) -> list[str]:
+    schedule = ["--schedule", "tests.crashes.schedule.OFTEN", "--poll-every", "0.05"]
+    heart = ["--beat-every", "0.2", "--dead-after", "1"]
+    queues = [*["push"] * lanes, "default", "long"]
+    return [*schedule, *heart, *(option for queue in queues for option in ("--lane", queue))]
 
 
 class Web(Process):

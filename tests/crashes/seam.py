@@ -9,6 +9,8 @@ import os
 import signal
 from dataclasses import dataclass
 
+# The loggers that tell the steps.
+OBSERVED = ("runsadmin.services.edits", "runsadmin.services.syncs")
 STEPS = ("recorded", "claimed", "looked", "intended", "answered", "stored")
 PUSHING = STEPS[1:]  # What a worker comes by: it finds what others have recorded.
 RECONCILING = ("reconciling", "looked again")

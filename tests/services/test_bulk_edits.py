@@ -1,26 +1,46 @@
 """A bulk edit, from the choice of its runs to its undo, against a real upstream."""
 
+import datetime as dt
+import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError, connection
+from django.utils import timezone
+from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Edit, Run, Selection
-from runsadmin.services import bulk_edits, edits
-from tests.sandbox_client import Sandbox
+from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, NotAllowed
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Selection
+from runsadmin.services import bulk_edits, connections, edits, runs
+from runsadmin.services.bulk_edits import planning
+from runsadmin.services.bulk_edits.progress import changed_since
+from runsadmin.services.edits import outcomes
+from runsadmin.services.permissions import Action
+from tests.conftest import VIEWER, Connect
+from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MakeRun = Callable[..., Run]
-S, E = BulkEdit.Status, Edit.Status
+S, E, F = BulkEdit.Status, Edit.Status, Edit.Finding
 RED = BulkPatch({"team": "red"})
 
 
-def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: object) -> BulkEdit:
+def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     chosen = bulk_edits.by_search(query)
-    return make(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, reason="moved", **more))  # type: ignore[arg-type]
+    return make(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, **{"reason": "moved", **more}))
+
+
+def plan_for(actor: User, *chosen: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
+    by_ids = bulk_edits.by_ids([run.upstream_id for run in chosen])
+    return make(bulk_edits.plan(chosen=by_ids, patch=patch, actor=actor, reason="moved", **more))
 
 
 def make(bulk_edit: BulkEdit) -> BulkEdit:
@@ -43,14 +63,58 @@ def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     return run_to_its_end(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
 
 
+def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    return apply(make(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="a mistake")), actor)
+
+
 def statuses(bulk_edit: BulkEdit) -> dict[str, int]:
     return bulk_edits.progress(bulk_edit).statuses
+
+
+def only(bulk_edit: BulkEdit) -> Edit:
+    return bulk_edit.edits.get()
+
+
+def metadata(sandbox: Sandbox, some: list[Run]) -> list[Any]:
+    return [sandbox.metadata(run.upstream_id) for run in some]
+
+
+def make_due(bulk_edit: BulkEdit) -> None:
+    bulk_edit.edits.filter(status=E.PENDING).update(next_attempt_at=timezone.now())
+
+
+@contextmanager
+def at_work(sandbox: Sandbox) -> Iterator[None]:
+    """Meanwhile edits are sent by somebody else; leaves when nothing is due any more. Enters after the first POST."""
+
+    def settle() -> None:
+        try:
+            edits.settle(until=time.monotonic() + 30)
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=settle)
+    worker.start()
+    try:
+        deadline = time.monotonic() + 10
+        while not sandbox.posts() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield
+    finally:
+        worker.join()
 
 
 @pytest.fixture
 def team(mirrored: MakeRun) -> list[Run]:
     """Twelve runs of two threads."""
     return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}) for n in range(12)]
+
+
+@pytest.fixture
+def slow(sandbox: Sandbox, connect: Connect) -> None:
+    """Two requests at a time, each of which takes a while: there is time to stop it."""
+    connect(CONCURRENCY=2)
+    sandbox.settings(latency_ms=150)
 
 
 def test_a_plan_is_applied_and_upstream_the_mirror_and_the_log_agree(
@@ -64,6 +128,747 @@ def test_a_plan_is_applied_and_upstream_the_mirror_and_the_log_agree(
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
     for n, run in enumerate(team):
         assert Run.objects.get(pk=run.pk).metadata == sandbox.metadata(run.upstream_id) == {"team": "red", "n": str(n)}
-    gets = [call for call in sandbox.log() if call["method"] == "GET"]
-    assert len(gets) == 2, "A thread's runs share one look."
+    assert len(sandbox.gets()) == 2, "A thread's runs share one look."
     assert not Selection.objects.exists()
+
+
+# --- Who may, and what is refused before there is a row
+
+
+def test_a_reason_is_required(team: list[Run], alice: User) -> None:
+    with pytest.raises(InvalidMetadata, match="reason"):
+        plan(alice, reason="  ")
+    with pytest.raises(InvalidMetadata, match="500"):
+        plan(alice, reason="x" * 501)
+    assert not BulkEdit.objects.exists()
+    done = apply(plan(alice), alice)
+    with pytest.raises(InvalidMetadata, match="reason"):
+        bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="")
+
+
+def test_the_reason_and_the_actor_are_those_of_every_edit(team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice, reason="OPS-7", request_id="req-1")
+    told = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "door"))
+    assert told == {("OPS-7", alice.pk, "req-1", Edit.Door.BULK)}
+
+
+def test_a_patch_that_changes_nothing_or_breaks_a_limit_is_refused_with_every_mistake(
+    team: list[Run], alice: User
+) -> None:
+    with pytest.raises(InvalidMetadata) as mistakes:
+        plan(alice, patch=BulkPatch({"k" * 65: "v", "long": "v" * 513, "who": "{nobody}"}, ["long"]))
+    codes = {problem.code for problem in mistakes.value.problems}
+    assert codes == {"key_too_long", "value_too_long", "invalid_template", "named_twice"}
+    with pytest.raises(InvalidMetadata, match="changes nothing"):
+        plan(alice, patch=BulkPatch({}))
+    assert not BulkEdit.objects.exists()
+
+
+def test_who_may_only_look_neither_plans_nor_applies(team: list[Run], alice: User, carol: User) -> None:
+    with pytest.raises(NotAllowed, match=r"runsadmin\.add_bulkedit"):
+        plan(carol)
+    bulk_edit = plan(alice)
+    for verb in (bulk_edits.apply, bulk_edits.pause, bulk_edits.resume, bulk_edits.cancel, bulk_edits.retry):
+        with pytest.raises(NotAllowed):
+            verb(bulk_edit=bulk_edit, actor=carol)
+    assert statuses(bulk_edit) == {E.PLANNED: 12}
+
+
+def test_who_may_plan_but_not_apply_leaves_it_to_a_colleague_whose_edits_they_are(
+    team: list[Run], bob: User, make_user: Callable[..., User]
+) -> None:
+    dave = make_user(*VIEWER, Action.PLAN_BULK_EDITS, username="dave")
+    bulk_edit = plan(dave)
+    with pytest.raises(NotAllowed, match=r"runsadmin\.apply_bulkedit"):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=dave)
+    bulk_edit = apply(bulk_edit, bob)
+    assert (bulk_edit.actor, bulk_edit.applied_by) == (dave, bob)
+    assert statuses(bulk_edit) == {E.APPLIED: 12}
+    assert set(bulk_edit.edits.values_list("actor", flat=True)) == {bob.pk}
+
+
+def test_ids_that_cannot_be_chosen_are_told_one_by_one(team: list[Run], alice: User) -> None:
+    chosen = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
+    bulk_edit = make(bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved"))
+    assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {E.PLANNED: 1})
+    assert bulk_edit.not_selected == [{"id": "run_nobody_knows", "why": "unknown"}]
+    with pytest.raises(InvalidSelection, match="run_nobody_knows"):
+        bulk_edits.by_ids(["run_nobody_knows"])
+
+
+def test_runs_of_several_connections_are_not_one_selection(team: list[Run], connect: Connect) -> None:
+    connect("eu")
+    Run.objects.filter(pk=team[0].pk).update(connection="eu")
+    with pytest.raises(InvalidSelection, match="default, eu"):
+        bulk_edits.by_search("metadata.team:blue")
+    assert bulk_edits.by_search("metadata.team:blue", connection="eu").keys == [team[0].pk]
+
+
+# --- What the plan finds, one by one
+
+
+def test_a_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
+    edit = only(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
+    assert (edit.finding, edit.status, edit.base) == (F.CHANGE, E.PLANNED, run.metadata)
+    assert edit.base is not None
+    assert edit.patch.apply(edit.base) == {"team": "red", "new": "1", "n": "1"}
+    assert sandbox.posts() == []
+
+
+def left_out(bulk_edit: BulkEdit, finding: Edit.Finding, detail: str) -> bool:
+    """Whether its only edit is: told, ended, and not to be sent."""
+    edit = only(bulk_edit)
+    assert (edit.finding, edit.status) == (finding, E.SKIPPED)
+    assert detail in edit.detail
+    assert edit.finished_at is not None
+    assert bulk_edits.progress(bulk_edit).findings == {finding: 1}
+    return True
+
+
+def test_nothing_to_do_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "red"})
+    assert left_out(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])), F.NOTHING, "so already")
+
+
+def test_a_run_that_would_have_too_many_pairs_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={f"k{n}": "v" for n in range(16)})
+    assert left_out(plan_for(alice, run), F.TOO_MANY_PAIRS, "17 pairs")
+
+
+def test_a_value_that_becomes_too_long_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(model="m" * 100)
+    assert left_out(plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), F.TOO_LONG, "600 characters")
+
+
+def test_a_new_name_that_is_taken_is_left_out_unless_both_say_the_same(mirrored: MakeRun, alice: User) -> None:
+    rename = BulkPatch({}, rename={"old": "new"})
+    assert left_out(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.TAKEN, "'new'")
+    edit = only(plan_for(alice, mirrored(metadata={"old": "1", "new": "1"}), patch=rename))
+    assert (edit.finding, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
+
+
+def test_a_run_without_a_value_for_the_template_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    bulk_edit = plan_for(alice, mirrored(), patch=BulkPatch({"why": "{error}"}))
+    assert left_out(bulk_edit, F.NO_VALUE, "no error")
+
+
+def test_an_active_run_is_left_out_unless_it_is_waited_for(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(status="in_progress")
+    assert left_out(plan_for(alice, run), F.ACTIVE, "in_progress")
+    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).finding == F.CHANGE
+
+
+def test_a_run_that_upstream_no_longer_has_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored()
+    Run.objects.update(missing_since=timezone.now())
+    assert left_out(plan_for(alice, run), F.MISSING, "no longer")
+
+
+def test_setting_to_empty_and_removing_are_different_things(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    apply(plan(alice, patch=BulkPatch({"team": ""}, ["n"])), alice)
+    assert metadata(sandbox, team) == [{"team": ""}] * 12
+
+
+# --- Templates
+
+
+def test_templates_are_filled_for_each_run(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    january, may = (int(dt.datetime(2026, month, 5, tzinfo=dt.UTC).timestamp()) for month in (1, 5))
+    first = mirrored(model="gpt-4o", created_at=january)
+    second = mirrored(model="o3", created_at=may, status="failed", last_error={"code": "server_error", "message": ""})
+    patch = BulkPatch({"batch": "{model}-{created:%Y-%m}", "was": "{status} {{}}"})
+    apply(plan_for(alice, first, second, patch=patch), alice)
+    assert metadata(sandbox, [first, second]) == [
+        {"batch": "gpt-4o-2026-01", "was": "completed {}"},
+        {"batch": "o3-2026-05", "was": "failed {}"},
+    ]
+
+
+# --- Plans expire
+
+
+def test_a_plan_that_is_too_old_cannot_be_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    assert bulk_edit.expires_at is not None
+    BulkEdit.objects.update(expires_at=timezone.now())
+    with pytest.raises(IllegalChange, match="expired"):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
+    edits.settle(until=time.monotonic() + 5)
+    assert sandbox.posts() == []
+    assert statuses(bulk_edit) == {E.CANCELLED: 12}
+
+
+def test_a_plan_that_nobody_applies_expires_and_its_edits_are_cancelled(team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    bulk_edits.look_after()
+    assert statuses(bulk_edit) == {E.PLANNED: 12}
+    BulkEdit.objects.update(expires_at=timezone.now())
+    bulk_edits.look_after()
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.EXPIRED, {E.CANCELLED: 12})
+    assert "expired" in bulk_edit.edits.all()[0].detail
+
+
+def test_a_plan_tells_how_many_runs_were_seen_changed_since(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    assert changed_since(bulk_edit) == 0
+    for run in team[:3]:
+        sandbox.set_metadata(run.upstream_id, {"team": "green"})
+        runs.refresh(run=run, actor=alice)
+    assert changed_since(bulk_edit) == 3
+
+
+# --- The plan is made in blocks
+
+
+@pytest.fixture
+def blocks_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "BLOCK", 5)
+
+
+def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
+    return Counter(bulk_edit.edits.values_list("run", flat=True))
+
+
+def test_planning_that_was_interrupted_goes_on_where_it_was(blocks_of_five: None, team: list[Run], alice: User) -> None:
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
+    bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=0)
+    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
+    assert bulk_edits.find_waiting() == [bulk_edit.pk]
+    bulk_edit = make(bulk_edit)
+    assert (bulk_edit.status, bulk_edit.planned) == (S.PLANNED, 12)
+    assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
+
+
+def test_a_block_whose_planner_died_is_planned_once(
+    blocks_of_five: None, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
+    bulk_edits.go_on_planning(bulk_edit, until=0)
+
+    def dies(*_: object, **__: object) -> None:
+        raise OperationalError("The connection is gone.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(Edit.objects), "bulk_create", dies)
+        with pytest.raises(OperationalError):
+            make(bulk_edit)
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
+    assert planned_runs(make(bulk_edit)) == {run.pk: 1 for run in team}
+
+
+def test_a_plan_that_somebody_else_makes_is_left_alone_until_its_claim_runs_out(
+    blocks_of_five: None, team: list[Run], alice: User
+) -> None:
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
+    BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
+    assert bulk_edits.find_waiting() == []
+    assert make(bulk_edit).planned == 0
+    BulkEdit.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
+    assert bulk_edits.find_waiting() == [bulk_edit.pk]
+    assert make(bulk_edit).status == S.PLANNED
+
+
+def test_planning_that_breaks_is_told_as_failed(
+    blocks_of_five: None, sandbox: Sandbox, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
+    bulk_edits.go_on_planning(bulk_edit, until=0)
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(planning, "_fields", breaks)
+    with pytest.raises(RuntimeError):
+        make(bulk_edit)
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, bulk_edit.claim_token) == (S.FAILED, None)
+    assert "error of our own" in bulk_edit.detail
+    assert bulk_edit.finished_at is not None
+    assert statuses(bulk_edit) == {E.CANCELLED: 5}
+    with pytest.raises(IllegalChange, match="failed"):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
+
+
+def test_a_plan_given_up_while_it_is_made_is_planned_no_further(
+    blocks_of_five: None, team: list[Run], alice: User
+) -> None:
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
+    bulk_edits.go_on_planning(bulk_edit, until=0)
+    bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
+    bulk_edit = make(bulk_edit)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.CANCELLED: 5})
+
+
+# --- Applying touches what was planned
+
+
+def test_applying_touches_the_runs_of_the_plan_and_no_others(
+    sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User
+) -> None:
+    outside = mirrored(metadata={"team": "green"})
+    bulk_edit = plan(alice)
+    sandbox.set_metadata(team[0].upstream_id, {"team": "blue", "n": "changed"})
+    runs.refresh(run=team[0], actor=alice)
+    sandbox.set_metadata(team[1].upstream_id, {"team": "violet"})  # It leaves the filter,
+    runs.refresh(run=team[1], actor=alice)
+    sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # another one comes in,
+    runs.refresh(run=outside, actor=alice)
+    appeared = mirrored(thread_id="thread_0", metadata={"team": "blue"})  # and one is new.
+    sandbox.clear_log()
+    bulk_edit = apply(bulk_edit, alice)
+    assert statuses(bulk_edit) == {E.APPLIED: 11, E.CONFLICT: 1}
+    touched = {post["path"].rsplit("/")[-1] for post in sandbox.posts()}
+    assert touched == {run.upstream_id for run in team if run != team[1]}
+    assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
+    assert sandbox.metadata(team[0].upstream_id) == {"team": "red", "n": "changed"}
+    assert metadata(sandbox, [team[1], outside, appeared]) == [{"team": "violet"}, {"team": "blue"}, {"team": "blue"}]
+
+
+def test_applying_a_plan_of_named_runs_touches_those_and_no_others(
+    sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = apply(plan_for(alice, *team[:5]), alice)
+    assert statuses(bulk_edit) == {E.APPLIED: 5}
+    assert [pairs["team"] for pairs in metadata(sandbox, team)] == ["red"] * 5 + ["blue"] * 7
+
+
+def test_a_key_added_upstream_between_plan_and_apply_survives(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    for run in team:
+        sandbox.add_pairs(run.upstream_id, {"theirs": "1"})
+    apply(bulk_edit, alice)
+    assert metadata(sandbox, team) == [{"team": "red", "n": str(n), "theirs": "1"} for n in range(12)]
+
+
+def test_a_touched_key_that_was_changed_in_between_is_a_conflict_and_the_others_go_on(
+    sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = plan(alice)
+    sandbox.add_pairs(team[3].upstream_id, {"team": "violet"})
+    bulk_edit = apply(bulk_edit, alice)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.CONFLICT: 1})
+    (edit,) = bulk_edit.edits.filter(status=E.CONFLICT)
+    assert (edit.run, "team" in edit.detail) == (team[3], True)
+    assert sandbox.metadata(team[3].upstream_id)["team"] == "violet"
+
+
+def test_a_run_that_is_gone_when_it_is_applied_is_rejected_and_the_others_go_on(
+    sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = plan(alice)
+    sandbox.delete_run(team[3].upstream_id)
+    assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 11, E.REJECTED: 1}
+
+
+def test_it_is_queued_until_a_worker_takes_up_its_first_edit(
+    slow: None, sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    assert bulk_edit.status == S.QUEUED
+    with at_work(sandbox):
+        bulk_edit.refresh_from_db()
+        assert bulk_edit.status == S.RUNNING
+
+
+def test_a_plan_is_applied_once(team: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    with pytest.raises(IllegalChange, match="queued"):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
+    assert Counter(statuses(bulk_edit)) == {E.PENDING: 12}
+
+
+def test_a_plan_that_would_change_nothing_is_complete_at_once(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = apply(plan(alice, patch=BulkPatch({"team": "blue"})), alice)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.SKIPPED: 12})
+
+
+# --- Canary, pause, resume, cancel
+
+
+def test_a_canary_pauses_after_the_first_and_resume_goes_on(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = apply(plan(alice, canary=3), alice)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: 3, E.PLANNED: 9})
+    assert "first 3" in bulk_edit.detail
+    assert len(sandbox.posts()) == 3
+    bulk_edit = run_to_its_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
+    assert len(sandbox.posts()) == 12
+
+
+def test_a_canary_larger_than_the_plan_is_no_canary(team: list[Run], alice: User) -> None:
+    assert apply(plan(alice, canary=100), alice).status == S.COMPLETED
+    with pytest.raises(InvalidSelection, match="canary"):
+        plan(alice, "metadata.team:red", canary=0)
+
+
+def test_a_canary_that_is_cancelled_leaves_the_others_alone(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = apply(plan(alice, canary=3), alice)
+    bulk_edit = bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.APPLIED: 3, E.CANCELLED: 9})
+    assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": 3, "blue": 9}
+
+
+def test_a_paused_one_sends_nothing_until_it_is_resumed(
+    slow: None, sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    with at_work(sandbox):
+        bulk_edit = bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
+    sent = len(sandbox.posts())
+    assert 0 < sent < 12
+    bulk_edits.look_after()
+    edits.settle(until=time.monotonic() + 2)
+    assert len(sandbox.posts()) == sent
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: sent, E.PENDING: 12 - sent})
+    assert "alice" in bulk_edit.detail
+    bulk_edit = run_to_its_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
+    assert len(sandbox.posts()) == 12
+
+
+def test_of_a_cancelled_one_what_was_done_and_what_was_not_adds_up(
+    slow: None, sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    with at_work(sandbox):
+        bulk_edit = bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
+    bulk_edits.look_after()
+    sent = len(sandbox.posts())
+    assert 0 < sent < 12
+    assert statuses(bulk_edit) == {E.APPLIED: sent, E.CANCELLED: 12 - sent}
+    assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": sent, "blue": 12 - sent}
+    edits.settle(until=time.monotonic() + 2)
+    assert len(sandbox.posts()) == sent
+    with pytest.raises(IllegalChange, match="cancelled"):
+        bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
+
+
+def test_what_cannot_be_done_now_is_refused_in_words(team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    for verb in (bulk_edits.pause, bulk_edits.resume, bulk_edits.retry):
+        with pytest.raises(IllegalChange, match="this one is planned"):
+            verb(bulk_edit=bulk_edit, actor=alice)
+    with pytest.raises(IllegalChange, match="nothing to undo"):
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, reason="a mistake")
+
+
+# --- Active runs
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "WAIT_FOR_RUN", dt.timedelta(seconds=0.1))
+
+
+def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    active, ended = mirrored(status="in_progress"), mirrored()
+    bulk_edit = plan_for(alice, active, ended, wait_for_active=dt.timedelta(minutes=1))
+    bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
+    edits.settle(until=time.monotonic() + 0.3)
+    bulk_edits.look_after()
+    assert statuses(bulk_edit) == {E.APPLIED: 1, E.PENDING: 1}
+    assert bulk_edit.edits.get(status=E.PENDING).waiting == Edit.Waiting.ACTIVE_RUN
+    sandbox.change_run(active.upstream_id, status="completed")
+    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 2}
+
+
+def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_retried(
+    short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    active = mirrored(status="in_progress")
+    bulk_edit = apply(plan_for(alice, active, wait_for_active=dt.timedelta(seconds=0.5)), alice)
+    edit = only(bulk_edit)
+    assert (bulk_edit.status, edit.status) == (S.COMPLETED, E.FAILED)
+    assert "active" in edit.detail
+    assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only looks."
+    sandbox.change_run(active.upstream_id, status="completed")
+    bulk_edit = run_to_its_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
+    assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)
+
+
+def test_a_run_that_has_become_active_fails_at_once_when_it_is_not_to_be_waited_for(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User
+) -> None:
+    run = mirrored()
+    bulk_edit = plan_for(alice, run)
+    sandbox.change_run(run.upstream_id, status="in_progress")
+    bulk_edit = apply(bulk_edit, alice)
+    assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.FAILED)
+
+
+# --- Retry
+
+
+def test_the_failed_are_retried_and_no_others(
+    sandbox: Sandbox, team: list[Run], alice: User, settings: Settings
+) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 1
+    bulk_edit = plan(alice)
+    sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
+    sandbox.fault("status", status=409, method="POST", path=team[0].upstream_id)
+    bulk_edit = apply(bulk_edit, alice)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 10, E.FAILED: 1, E.CONFLICT: 1})
+    sandbox.clear_log()
+    bulk_edit = run_to_its_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.CONFLICT: 1})
+    assert len(sandbox.posts()) == len(sandbox.posts(team[0].upstream_id)) == 1
+    with pytest.raises(IllegalChange, match="completed"):
+        bulk_edits.retry(bulk_edit=bulk_edit, actor=alice)
+
+
+# --- Undo and redo
+
+
+def test_undo_puts_every_run_back_to_its_own_earlier_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
+    way_back = make(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    assert (way_back.undoes, way_back.status, statuses(way_back)) == (done, S.PLANNED, {E.PLANNED: 12})
+    for edit in way_back.edits.select_related("undoes"):
+        assert edit.undoes is not None
+        assert edit.base is not None
+        assert edit.patch.apply(edit.base) == edit.undoes.before
+    assert len(sandbox.posts()) == 12, "Nothing is sent before it is applied."
+    way_back = apply(way_back, alice)
+    assert (way_back.status, statuses(way_back)) == (S.COMPLETED, {E.APPLIED: 12})
+    assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
+
+
+def test_redo_is_undo_of_the_undo(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    redone = undo(undo(apply(plan(alice), alice), alice), alice)
+    assert statuses(redone) == {E.APPLIED: 12}
+    assert metadata(sandbox, team) == [{"team": "red", "n": str(n)} for n in range(12)]
+
+
+def test_undo_of_a_cancelled_one_puts_back_what_was_done(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    done = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=4), alice), actor=alice)
+    assert statuses(undo(done, alice)) == {E.APPLIED: 4}
+    assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
+
+
+def test_undo_leaves_pairs_that_the_mirror_knows_to_be_changed_and_tells_while_the_others_go_back(
+    sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
+    sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
+    sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
+    for run in team[:2]:
+        runs.refresh(run=run, actor=alice)
+    way_back = make(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    assert bulk_edits.progress(way_back).findings == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
+    way_back = apply(way_back, alice)
+    assert statuses(way_back) == {E.APPLIED: 11, E.SKIPPED: 1}
+    wholly, partly = way_back.edits.get(run=team[0]), way_back.edits.get(run=team[1])
+    assert "changed after the edit: new, team." in wholly.detail
+    assert "changed after the edit: team." in partly.detail
+    assert sandbox.metadata(team[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
+    assert sandbox.metadata(team[1].upstream_id) == {"team": "violet", "n": "1"}
+    assert metadata(sandbox, team[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
+
+
+def test_undo_leaves_pairs_changed_upstream_only_and_tells_while_the_others_go_back(
+    sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
+    sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
+    sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
+    way_back = undo(done, alice)
+    assert statuses(way_back) == {E.APPLIED: 11, E.CONFLICT: 1}
+    wholly, partly = way_back.edits.get(run=team[0]), way_back.edits.get(run=team[1])
+    assert (wholly.status, "new, team" in wholly.detail) == (E.CONFLICT, True)
+    assert (partly.status, "changed after the edit: team." in partly.detail) == (E.APPLIED, True)
+    assert sandbox.metadata(team[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
+    assert sandbox.metadata(team[1].upstream_id) == {"team": "violet", "n": "1"}
+    assert metadata(sandbox, team[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
+
+
+def test_undo_leaves_a_run_that_is_gone(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    done = apply(plan(alice), alice)
+    Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
+    way_back = make(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    assert bulk_edits.progress(way_back).findings == {F.CHANGE: 11, F.MISSING: 1}
+
+
+# --- With others at work
+
+
+def test_several_bulk_edits_at_once_share(
+    connect: Connect, sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User, bob: User
+) -> None:
+    connect(CONCURRENCY=1)
+    others = [mirrored(thread_id="thread_3", metadata={"team": "green"}) for _ in range(12)]
+    first, second = plan(alice), plan(bob, "metadata.team:green")
+    sandbox.settings(latency_ms=40)
+    for bulk_edit, actor in ((first, alice), (second, bob)):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
+    run_to_its_end(first)
+    run_to_its_end(second)
+    assert statuses(first) == statuses(second) == {E.APPLIED: 12}
+    theirs = {run.upstream_id for run in others}
+    halfway = [post["path"].rsplit("/")[-1] in theirs for post in sandbox.posts()[:12]]
+    assert 3 <= sum(halfway) <= 9, "Both have come about as far."
+
+
+def test_two_bulk_edits_of_the_same_runs_follow_each_other(
+    sandbox: Sandbox, team: list[Run], alice: User, bob: User
+) -> None:
+    first, second = plan(alice), plan(bob, patch=BulkPatch({"env": "prod"}))
+    for bulk_edit in (second, first):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=bob)
+    assert statuses(run_to_its_end(first)) == statuses(run_to_its_end(second)) == {E.APPLIED: 12}
+    assert metadata(sandbox, team) == [{"team": "red", "n": str(n), "env": "prod"} for n in range(12)]
+
+
+def record(run: Run, actor: User, **pairs: str) -> Edit:
+    edit = edits.record(run=run, patch=MetadataPatch(pairs), actor=actor, door=Edit.Door.ADMIN)
+    Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now())
+    return edit
+
+
+def test_a_single_edit_of_a_person_overtakes(
+    connect: Connect, sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User, bob: User
+) -> None:
+    connect(CONCURRENCY=1)
+    run = mirrored(thread_id="thread_9", metadata={"team": "green"})
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    record(run, bob, env="prod")
+    run_to_its_end(bulk_edit)
+    assert run.upstream_id in " ".join(post["path"] for post in sandbox.posts()[:4])
+
+
+def test_a_single_edit_of_the_same_run_overtakes_and_the_bulk_edit_goes_on(
+    sandbox: Sandbox, team: list[Run], alice: User, bob: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    single = record(team[5], bob, env="prod")
+    run_to_its_end(bulk_edit)
+    single.refresh_from_db()
+    bulk = bulk_edit.edits.get(run=team[5])
+    assert (single.status, statuses(bulk_edit)) == (E.APPLIED, {E.APPLIED: 12})
+    assert single.finished_at is not None
+    assert bulk.finished_at is not None
+    assert single.finished_at < bulk.finished_at
+    assert sandbox.metadata(team[5].upstream_id) == {"team": "red", "n": "5", "env": "prod"}
+
+
+def test_a_single_edit_of_the_same_run_does_not_wait_for_a_paused_bulk_edit(
+    sandbox: Sandbox, team: list[Run], alice: User, bob: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
+    assert edits.push(record(team[0], bob, team="violet")).status == E.APPLIED
+    single = record(team[1], bob, team="violet")
+    edits.settle(until=time.monotonic() + 5)
+    single.refresh_from_db()
+    assert single.status == E.APPLIED
+    bulk_edit = run_to_its_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    assert statuses(bulk_edit) == {E.APPLIED: 10, E.CONFLICT: 2}
+
+
+def test_a_bulk_edit_of_the_same_runs_does_not_wait_for_a_paused_one(team: list[Run], alice: User) -> None:
+    first, second = plan(alice), plan(alice, patch=BulkPatch({"env": "prod"}))
+    bulk_edits.pause(bulk_edit=bulk_edits.apply(bulk_edit=first, actor=alice), actor=alice)
+    assert statuses(apply(second, alice)) == {E.APPLIED: 12}
+
+
+def test_rights_are_judged_again_when_an_edit_is_claimed(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    alice.user_permissions.clear()
+    bulk_edit = run_to_its_end(bulk_edit)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.REJECTED: 12})
+    assert "may no longer edit metadata" in bulk_edit.edits.all()[0].detail
+    assert sandbox.posts() == []
+
+
+def test_a_held_connection_rejects_nothing_and_all_goes_on_when_it_is_mended(
+    sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    sandbox.settings(api_key="another-key")
+    edits.settle(until=time.monotonic() + 5)
+    bulk_edits.look_after()
+    assert connections.is_held("default")
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.is_going_on, statuses(bulk_edit)) == (True, {E.PENDING: 12})
+    assert sandbox.posts() == []
+    assert edits.settle(until=time.monotonic() + 1) == 0, "Nothing is even taken up."
+    sandbox.settings(api_key=sandbox.key)
+    connections.release("default")
+    make_due(bulk_edit)
+    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 12}
+
+
+def test_a_connection_that_is_held_meanwhile_sends_nothing_more(
+    slow: None, sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
+    with at_work(sandbox):
+        connections.hold("default", ConnectionState.Hold.OPERATOR, "bob stopped all sending.")
+    sent = len(sandbox.posts())
+    assert 0 < sent < 12
+    assert statuses(bulk_edit) == {E.APPLIED: sent, E.PENDING: 12 - sent}
+    connections.release("default")
+    make_due(bulk_edit)
+    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 12}
+    assert len(sandbox.posts()) == 12
+
+
+# --- One look for many runs
+
+
+def lone_gets(sandbox: Sandbox) -> int:
+    return sum("/runs/" in call["path"] for call in sandbox.gets())
+
+
+def lists(sandbox: Sandbox) -> int:
+    return sum(call["path"].endswith("/runs") for call in sandbox.gets())
+
+
+def test_a_run_that_is_not_on_the_page_is_looked_at_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    now = int(time.time())
+    new = [mirrored(thread_id="thread_long", created_at=now - n) for n in range(2)]
+    old = mirrored(thread_id="thread_long", created_at=now - 1000)
+    sandbox.put_runs([make_run(thread_id="thread_long", created_at=now - 10 - n) for n in range(110)])
+    bulk_edit = plan_for(alice, *new, old)
+    sandbox.clear_log()
+    assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 3}
+    assert (lists(sandbox), lone_gets(sandbox)) == (1, 1)
+    assert len(sandbox.gets(old.upstream_id)) == 1
+
+
+def test_a_thread_whose_runs_take_several_pages_is_paged(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    now = int(time.time())
+    new = [mirrored(thread_id="thread_long", created_at=now - n) for n in range(2)]
+    old = [mirrored(thread_id="thread_long", created_at=now - 1000 - n) for n in range(2)]
+    sandbox.put_runs([make_run(thread_id="thread_long", created_at=now - 10 - n) for n in range(110)])
+    bulk_edit = plan_for(alice, *new, *old)
+    sandbox.clear_log()
+    assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 4}
+    assert (lists(sandbox), lone_gets(sandbox)) == (2, 0)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_runs_of_a_thread_whose_list_fails_are_looked_at_one_by_one(
+    status: int, sandbox: Sandbox, team: list[Run], alice: User
+) -> None:
+    bulk_edit = plan(alice)
+    sandbox.clear_log()
+    sandbox.fault("status", status=status, method="GET", path=r"/runs$", times=None)
+    assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 12}
+    assert (lists(sandbox), lone_gets(sandbox)) == (2, 12)
+
+
+def test_a_list_that_fails_for_now_is_asked_for_again(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    sandbox.clear_log()
+    sandbox.fault("status", status=500, method="GET", path=r"thread_0/runs$")
+    assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 12}
+    assert (lists(sandbox), lone_gets(sandbox)) == (3, 0)

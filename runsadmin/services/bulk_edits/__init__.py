@@ -4,7 +4,7 @@
 people do with a plan, and what brings a bulk edit from one status to the next. `progress` counts.
 """
 
-from runsadmin.services.bulk_edits.applying import apply, cancel, look_after, pause, resume, retry
+from runsadmin.services.bulk_edits.applying import apply, cancel, check_may_apply, look_after, pause, resume, retry
 from runsadmin.services.bulk_edits.planning import find_waiting, go_on_planning, plan, plan_undo
 from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress
 from runsadmin.services.bulk_edits.selecting import Chosen, by_ids, by_search, matching
@@ -17,6 +17,7 @@ __all__ = [
     "by_search",
     "cancel",
     "changed_since",
+    "check_may_apply",
     "find_waiting",
     "go_on_planning",
     "look_after",

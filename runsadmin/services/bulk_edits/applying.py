@@ -80,7 +80,7 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
             S.CANCELLED, detail=f"{actor.get_username()} cancelled it.", finished_at=clock.now()
         )
         if moved:
-            _take_back(bulk_edit)
+            take_back(bulk_edit)
     return _moved(bulk_edit, moved, "Only a bulk edit that has not ended can be cancelled")
 
 
@@ -125,7 +125,8 @@ def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None)
     Edit.objects.filter(pk__in=planned.values("pk")).change_to(EditStatus.PENDING, next_attempt_at=now)
 
 
-def _take_back(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
+def take_back(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
+    """Ends all of its edits that were not sent."""
     waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
     waiting.change_to(EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, waiting="")
 
@@ -158,7 +159,7 @@ def look_after() -> None:
     # What was under way when its bulk edit was cancelled, and came back unsent.
     came_back = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
     for bulk_edit in BulkEdit.objects.filter(pk__in=came_back.values("bulk_edit")):
-        _take_back(bulk_edit)
+        take_back(bulk_edit)
 
 
 def _conclude(bulk_edit: BulkEdit) -> None:
@@ -178,4 +179,4 @@ def _expire(plans: BulkEditQuerySet) -> None:
         with transaction.atomic():
             told = "Nobody applied the plan in time. Plan it again."
             if BulkEdit.objects.filter(pk=plan.pk).change_to(S.EXPIRED, detail=told, finished_at=clock.now()):
-                _take_back(plan, "The plan expired.")
+                take_back(plan, "The plan expired.")

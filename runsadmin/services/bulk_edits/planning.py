@@ -29,6 +29,7 @@ from runsadmin.services.edits.recording import check_not_retired, check_reason
 logger = logging.getLogger(__name__)
 
 BLOCK = 500
+MOST_RUNS = 2**31 - 1  # As many as the column counts.
 CLAIM = dt.timedelta(seconds=10)
 
 Finding = Edit.Finding
@@ -56,8 +57,8 @@ def plan(
         applying.check_may_apply(actor)
     patch.check()
     _check_reason(reason)
-    if canary is not None and canary < 1:
-        raise InvalidSelection("A canary has at least one run.")
+    if canary is not None and not 1 <= canary <= MOST_RUNS:
+        raise InvalidSelection(f"A canary has 1 to {MOST_RUNS:,} runs.")
     return _record(
         chosen.keys,
         connection=chosen.connection,
@@ -144,7 +145,9 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
         except Exception:
             logger.exception("Planning %s ended in an error of our own.", bulk_edit)
             told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
-            claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now())
+            with transaction.atomic():
+                if claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
+                    applying.take_back(bulk_edit, "Planning ended in an error of our own.")
             raise
         finally:
             BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)

@@ -10,11 +10,12 @@ an edit afterwards.
 """
 
 from runsadmin.services.edits.claims import give_back_expired
-from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, undo, undoing
+from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, undo
 from runsadmin.services.edits.pushing import push, push_within
 from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.settling import are_many_due, bring_to_an_end, settle
+from runsadmin.services.edits.way_back import undoing
 
 __all__ = [
     "are_many_due",

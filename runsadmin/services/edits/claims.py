@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ class Claim:
 
 
 def reload(edit: Edit) -> Edit:
-    return Edit.objects.select_related("run__thread", "actor", "bulk_edit").get(pk=edit.pk)
+    return Edit.objects.select_related("run__thread", "actor", "bulk_edit", "undoes").get(pk=edit.pk)
 
 
 # --- One edit
@@ -116,7 +116,7 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
         BulkEdit.objects.filter(pk__in=begun, status=BulkEditStatus.QUEUED).change_to(BulkEditStatus.RUNNING)
     claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
     # Many edits share a few threads, accounts and bulk edits. What else the mirror holds of a run is not asked for.
-    slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit")
+    slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit", "undoes")
     return [Claim(edit, token) for edit in slim]
 
 
@@ -139,6 +139,7 @@ def are_many_due(alias: str) -> bool:
 def _pending(alias: str, now: dt.datetime, limit: int) -> tuple[list[int], list[int]]:
     """Those to be pushed, and the bulk edits that they are of."""
     found = _next(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
+    taken = set(found.values())  # A single edit overtakes: of its run nothing else can be claimed with it.
     going_on = BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).order_by("pk")
     waiting = list(going_on.values_list("pk", flat=True))
     waits_for = [None, *waiting]
@@ -146,19 +147,23 @@ def _pending(alias: str, now: dt.datetime, limit: int) -> tuple[list[int], list[
     while waiting and len(found) < limit:
         share = -(-(limit - len(found)) // len(waiting))
         bulk_edit = waiting.pop()
-        some = _next(_due(now, EditStatus.PENDING, of=Q(bulk_edit=bulk_edit)), share, waits_for=waits_for)
+        due = _due(now, EditStatus.PENDING, of=Q(bulk_edit=bulk_edit))
+        some = _next(due, share, waits_for=waits_for, apart_from=taken)
         begun += [bulk_edit] if some else []
-        found += some
-    return found, begun
+        found |= some
+    return list(found), begun
 
 
-def _next(due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None]) -> list[int]:
-    """Those whose turn it is. Looks past the ones whose turn it is not, but not for ever.
+def _next(
+    due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None], apart_from: Collection[int] = ()
+) -> dict[int, int]:
+    """Those whose turn it is, and their runs, which are none of `apart_from`.
 
+    Looks past the ones whose turn it is not, but not for ever.
     Who comes before whom is asked by run, and judged here: planners that know a column's statistics of a minute ago
     make a join of the whole table of it.
     """
-    found: list[int] = []
+    found: dict[int, int] = {}
     after = 0
     for _ in range(_MOST_LOOKS):
         some = _lock(due.filter(pk__gt=after), limit - len(found))
@@ -166,13 +171,13 @@ def _next(due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None]) -
             break
         after = some[-1][0]
         rivals = Edit.objects.filter(run__in=[run for _, run in some])
-        first: dict[int, int] = {}
+        first = dict.fromkeys(apart_from, 0)
         for pk, run, status, bulk_edit in rivals.values_list("pk", "run_id", "status", "bulk_edit_id"):
             if status in IN_FLIGHT:
                 first[run] = 0
             elif status == EditStatus.PENDING and bulk_edit in waits_for:
                 first[run] = min(pk, first.get(run, pk))
-        found += [pk for pk, run in some if first.get(run, pk) == pk]
+        found |= {pk: run for pk, run in some if first.get(run, pk) == pk}
     return found
 
 

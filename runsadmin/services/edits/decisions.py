@@ -1,7 +1,5 @@
 """What people do with an edit afterwards: retry it, take it back, undo it, settle its conflict."""
 
-from dataclasses import dataclass
-
 from django.contrib.auth.models import User
 from django.db import transaction
 
@@ -11,6 +9,7 @@ from runsadmin.models import Edit, EditStatus
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
 from runsadmin.services.edits.recording import record
+from runsadmin.services.edits.way_back import undoing
 
 
 def retry(*, edit: Edit, actor: User) -> Edit:
@@ -77,32 +76,6 @@ def undo(*, edit: Edit, actor: User, door: Edit.Door = Edit.Door.UNDO, reason: s
                 detail=detail or "There is nothing to undo.",
             )  # fmt: skip
     return reload(new)
-
-
-@dataclass(frozen=True)
-class WayBack:
-    """How to undo an edit: `patch` without the keys that were changed since, which are `left`."""
-
-    whole: MetadataPatch
-    left: frozenset[str]
-
-    @property
-    def patch(self) -> MetadataPatch:
-        return self.whole.only(self.whole.keys - self.left)
-
-    @property
-    def detail(self) -> str:
-        left = ", ".join(sorted(self.left))
-        return f"Left as they are, since they were changed after the edit: {left}." if left else ""
-
-
-def undoing(edit: Edit) -> WayBack:
-    """What undoing an edit would do, as far as the mirror knows. The edit was applied, or differs."""
-    assert edit.before is not None
-    assert edit.after is not None
-    whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
-    now, after = edit.run.metadata, edit.after
-    return WayBack(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
 
 
 def conflicts(edit: Edit) -> tuple[Conflict, ...]:

@@ -208,7 +208,7 @@ class _Books:
         look = looked.look
         if looked.error is not None:
             connections.judge(self.alias, looked.error)
-            return self._each(look.claims, partial(_of_failed_look, looked.error))
+            return [*_together(self._each(look.claims, partial(_of_failed_look, looked.error)))]
         served = [claim for claim in look.claims if claim.edit.run.upstream_id in looked.found]
         unserved = [claim for claim in look.claims if claim.edit.run.upstream_id not in looked.found]
         if len(served) > 1 and looked.last and unserved:  # The list was worth it: on with its next page.
@@ -267,6 +267,7 @@ class _Books:
         # A lone look waits for the place of its write, too, which then follows at once.
         self.pace.wait(2 if look.is_lone else 1)
         try:
+            self.brakes.rest()
             if look.is_lone:
                 return self._look_at(look)
             return self._look_at_list(look)
@@ -300,6 +301,8 @@ class _Books:
     def _post(self, intent: Intent) -> _Posted | Outcome:
         if not intent.has_place:
             self.pace.wait(1)
+        with suppress(Busy):  # Then it is looked at again.
+            self.brakes.rest(longest=(pushing.LOOK_LASTS - pushing.gap(intent)).total_seconds())
         if stopped := self.brakes.stop(intent.claim) or pushing.too_old(intent):
             return stopped
         gap = pushing.gap(intent)
@@ -317,6 +320,12 @@ def _of_look(looked: _Looked, claim: Claim) -> Outcome | Intent:
     claim.step("looked")
     step = pushing.decide(claim, seen, looked=looked.at)
     return step if isinstance(step, Outcome) else replace(step, has_place=looked.look.is_lone)
+
+
+def _together(ended: list[Outcome]) -> list[Outcome]:
+    """Those that shared a look come back at the same time, so that they share the next one."""
+    longest = max((outcome.pause for outcome in ended if outcome.pause is not None), default=None)
+    return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in ended]
 
 
 def _of_failed_look(error: UpstreamError, claim: Claim) -> Outcome:
@@ -369,12 +378,20 @@ class _Brakes:
     def _rest(self, seconds: float) -> None:
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)
 
+    def rest(self, longest: float = LONGEST_REST) -> None:
+        """Returns when the server may be called again. Raises Busy when that is further away than this."""
+        while seconds := self.seconds:
+            if seconds > longest:
+                raise Busy("The server wants fewer calls.", retry_after=seconds)
+            time.sleep(seconds)
+
     def stop(self, claim: Claim) -> Outcome | None:
         """What becomes of an edit that cannot be sent now. None: it can."""
         if self.shut:
             return outcomes.hold(claim, self.shut)
         if seconds := self.seconds:
-            rest = dt.timedelta(seconds=seconds)
+            # A short rest is waited for by this share: then they are to be found due.
+            rest = dt.timedelta(seconds=seconds if seconds > LONGEST_REST else 0)
             return outcomes.wait(claim, Edit.Waiting.RETRY, "The server wants fewer calls.", rest)
         if claim.edit.bulk_edit_id not in self._going_on:
             return outcomes.wait(claim, Edit.Waiting.TURN, "The bulk edit was stopped.", dt.timedelta())

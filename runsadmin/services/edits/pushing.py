@@ -29,6 +29,7 @@ from runsadmin.services.clock import Watch
 from runsadmin.services.edits import claims, outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.edits.way_back import told_of_left
 from runsadmin.services.runs import Seen
 from runsadmin.upstream.records import RunRecord
 
@@ -134,7 +135,7 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
     if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
         return _wait_for_run(claim, f"The run is still {now.status}.", seen)
     base = now.metadata if edit.base is None else edit.base
-    patch, told = edit.patch, ""
+    patch = edit.patch
     merge = merge3(base=base, theirs=now.metadata, patch=patch)
     if merge.conflicts:
         keys = [conflict.key for conflict in merge.conflicts]
@@ -143,8 +144,8 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
             return outcomes.end(claim, EditStatus.CONFLICT, told, seen, before=now.metadata)
         # Undoing leaves what somebody else changed since, and puts back the rest.
         patch = patch.only(patch.keys - set(keys))
-        told = f"Left as they are, since they were changed after the edit: {', '.join(keys)}."
         merge = merge3(base=base, theirs=now.metadata, patch=patch)
+    told = told_of_left(edit, merge.result)
     try:
         patch.check(now.metadata)
     except InvalidMetadata as error:

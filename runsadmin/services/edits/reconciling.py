@@ -10,6 +10,7 @@ from runsadmin.services import connections, runs
 from runsadmin.services.edits import claims, outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.edits.way_back import told_of_left
 from runsadmin.services.runs import Seen
 from runsadmin.upstream.records import RunRecord
 
@@ -59,7 +60,7 @@ def judge(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
     assert edit.sent_at is not None
     before, intended, now = edit.before, edit.intended, seen.answer.value.metadata
     if _agree(now, intended, edit.patch.keys):
-        found = "The answer was lost; a later look found it applied."
+        found = f"The answer was lost; a later look found it applied. {told_of_left(edit, intended)}".rstrip()
         return outcomes.end(claim, EditStatus.APPLIED, found, seen, after=now)
     if not _agree(now, before, edit.patch.keys):
         found = "The answer was lost; a later look found something else."

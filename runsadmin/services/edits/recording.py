@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 
 from runsadmin import conf
 from runsadmin.errors import IllegalChange, InvalidMetadata, Problem
-from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.metadata import Metadata, MetadataPatch, is_text
 from runsadmin.models import Edit, Run
 from runsadmin.services import clock, connections, permissions
 from runsadmin.upstream.client import check_id
@@ -56,8 +56,9 @@ def record(
 
 def check_reason(reason: str) -> None:
     """Raises InvalidMetadata."""
-    if len(reason) > 500 or "\0" in reason:
-        raise InvalidMetadata([Problem(None, "invalid_reason", "A reason has at most 500 characters, and no U+0000.")])
+    if len(reason) > 500 or not is_text(reason):
+        told = "A reason has at most 500 characters, and none that cannot be stored (U+0000 or a lone surrogate)."
+        raise InvalidMetadata([Problem(None, "invalid_reason", told)])
 
 
 def check_not_retired(alias: str) -> None:

@@ -54,4 +54,4 @@ def bring_to_an_end(edit: Edit, *, until: float) -> Edit:
 
 def are_many_due() -> bool:
     """Whether there is so much to push that a second process would be of use."""
-    return any(claims.are_many_due(alias) for alias in connections.open_aliases())
+    return any(claims.are_many_due(alias) for alias in connections.open_aliases() if not connections.is_resting(alias))

@@ -1,0 +1,295 @@
+"""`edit_metadata` over many runs: a bulk edit in the foreground, without a worker."""
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+
+from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.services import bulk_edits, runs
+from tests.conftest import Connect
+from tests.management.conftest import Manage, Said
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MakeRun = Callable[..., Run]
+WHY = ("--reason", "moved", "--actor", "alice")
+RED = ("--set", "team=red", *WHY)
+
+
+@pytest.fixture
+def team(mirrored: MakeRun) -> list[str]:
+    """Eight runs of two threads."""
+    return [
+        mirrored(id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id
+        for n in range(8)
+    ]
+
+
+def test_all_that_a_search_finds_is_planned_shown_and_pushed_to_its_end(
+    sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_other", metadata={"team": "green"})
+    mirrored(id="run_red", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
+
+    said = manage(
+        "edit_metadata", "--where", "metadata.team:blue", "--set", "team={model} red", "--rename", "n=number", *WHY
+    )
+
+    bulk_edit = BulkEdit.objects.get()
+    assert said.code == 0, said.err
+    first, *diffs, more, last = said.out.splitlines()
+    assert first == f"Bulk edit {bulk_edit.pk}: 9 runs of default: active 1, change 8."
+    assert len(diffs) == 5
+    assert "  run_6: n: 6 → (removed), number: (none) → 6, team: blue → gpt-4o red" in diffs
+    assert more == f"  … and 3 more: /admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
+    assert last == f"Bulk edit {bulk_edit.pk}: completed: applied 8, skipped 1."
+    assert [sandbox.metadata(id) for id in team] == [{"team": "gpt-4o red", "number": str(n)} for n in range(8)]
+    assert (bulk_edit.actor, bulk_edit.applied_by, bulk_edit.reason) == (alice, alice, "moved")
+    assert sandbox.metadata("run_other") == {"team": "green"}
+
+
+def test_a_dry_run_sends_nothing_and_says_how_to_apply_the_plan(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+) -> None:
+    said = manage("edit_metadata", *team, "--dry-run", *RED)
+
+    bulk_edit = BulkEdit.objects.get()
+    assert (said.code, bulk_edit.status) == (0, "planned")
+    *_, last = said.out.splitlines()
+    assert f"--resume {bulk_edit.pk}" in last
+    assert f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/" in last
+    assert sandbox.posts() == []
+
+    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
+    assert said.code == 0, said.err
+    assert len(sandbox.posts()) == 8
+    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
+    assert (said.code, said.err) == (1, f"Bulk edit {bulk_edit.pk} is completed: nothing was done.\n")
+
+
+@pytest.mark.parametrize("by", ["ids", "search"])
+def test_the_runs_that_are_touched_are_those_of_the_plan_and_a_key_that_was_added_since_survives(
+    by: str, sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
+) -> None:
+    chosen = team if by == "ids" else ["--where", "metadata.team:blue"]
+    assert manage("edit_metadata", *chosen, "--dry-run", "--set", "owner=alice", *WHY).code == 0
+    bulk_edit = BulkEdit.objects.get()
+    sandbox.set_metadata("run_0", {"team": "green"})  # It leaves the filter.
+    runs.refresh(run=Run.objects.get(upstream_id="run_0"), actor=alice)
+    sandbox.add_pairs("run_1", {"added": "upstream"})
+    mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It comes in.
+    sandbox.clear_log()
+
+    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
+
+    assert said.code == 0, said.err
+    assert sorted(post["path"].rsplit("/", 1)[1] for post in sandbox.posts()) == sorted(team)
+    assert sandbox.metadata("run_0") == {"team": "green", "owner": "alice"}
+    assert sandbox.metadata("run_1") == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
+    assert sandbox.metadata("run_new") == {"team": "blue"}
+
+
+@pytest.mark.parametrize("source", ["file", "standard input"])
+def test_ids_are_read_from_a_file_and_unknown_ones_are_told_one_by_one(
+    source: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    lines = "run_1\nrun_x\n\n  run_2\nrun_1\nrun_y\n"
+    ids = tmp_path / "ids.txt"
+    ids.write_text(lines)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+
+    said = manage("edit_metadata", "--ids-from", "-" if source == "standard input" else str(ids), *RED)
+
+    assert said.code == 1
+    assert said.err.splitlines()[:2] == [
+        "run_x: no such run is mirrored here, so nothing was done for it.",
+        "run_y: no such run is mirrored here, so nothing was done for it.",
+    ]
+    assert {post["path"].rsplit("/", 1)[1] for post in sandbox.posts()} == {"run_1", "run_2"}
+    assert BulkEdit.objects.get().status == "completed"
+
+
+def test_where_no_id_is_known_nothing_is_planned(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+    said = manage("edit_metadata", "run_x", "run_y", "--dry-run", *RED)
+    assert said.code == 1
+    assert [line.split(":")[0] for line in said.err.splitlines()[:2]] == ["run_x", "run_y"]
+    assert not BulkEdit.objects.exists()
+
+
+def test_what_fails_is_told_with_its_reason_and_in_the_exit_code(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+) -> None:
+    sandbox.set_metadata("run_3", {"team": "green"})
+    sandbox.fault("status", status=400, method="POST", path="run_4", body={"error": {"message": "Not today."}})
+
+    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+
+    assert said.code == 1
+    assert "run_3: conflict. Somebody else changed since: team." in said.err
+    assert "run_4: rejected. Not today." in said.err
+    assert said.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
+
+
+def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+    sandbox.set_metadata("run_0", {"team": "green"})
+    said = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *WHY, "--json")
+
+    bulk_edit = BulkEdit.objects.get()
+    page = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
+    unknown, planned, *diffs, conflict, ended = said.objects
+    assert said.code == 1
+    assert (unknown["run"], unknown["status"]) == ("run_x", None)
+    assert planned | {"expires_at": None} == {
+        "bulk_edit": bulk_edit.pk, "status": "planned", "connection": "default", "selected": 2,
+        "findings": {"change": 2}, "expires_at": None, "page": page,
+    }  # fmt: skip
+    assert {diff["run"]: (diff["before"], diff["after"]) for diff in diffs} == {
+        f"run_{n}": ({"team": "blue", "n": str(n)}, {"group": "blue", "n": str(n)}) for n in range(2)
+    }
+    assert (conflict["run"], conflict["status"]) == ("run_0", "conflict")
+    assert ended == {
+        "bulk_edit": bulk_edit.pk, "status": "completed", "statuses": {"applied": 1, "conflict": 1}, "detail": "",
+        "page": page,
+    }  # fmt: skip
+
+
+def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+) -> None:
+    said = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
+    bulk_edit = BulkEdit.objects.get()
+    assert (said.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
+    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` goes on." in said.out
+
+    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
+    assert (said.code, len(sandbox.posts())) == (1, 3)
+    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--wait")
+    assert (said.code, len(sandbox.posts())) == (0, 8)
+
+
+def test_active_runs_are_waited_for_as_long_as_is_said(
+    sandbox: Sandbox, mirrored: MakeRun, manage: Manage, alice: User
+) -> None:
+    mirrored(id="run_a", status="in_progress")
+    said = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
+    assert (said.code, BulkEdit.objects.get().is_going_on) == (1, True)
+    assert "A worker goes on with it." in said.err
+
+    sandbox.change_run("run_a", status="completed")
+    Edit.objects.update(next_attempt_at=Edit.objects.get().created_at)
+    assert manage("edit_metadata", "--resume", str(BulkEdit.objects.get().pk), "--actor", "alice").code == 0
+    assert sandbox.metadata("run_a") == {"team": "red"}
+
+
+def test_where_the_connection_is_held_it_says_so_and_does_not_wait_for_ever(
+    sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
+) -> None:
+    sandbox.settings(api_key="another")
+    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    assert said.code == 1
+    assert "The connection default is held." in said.err
+    assert sandbox.posts() == []
+    assert BulkEdit.objects.get().is_going_on
+
+
+def test_control_c_pauses_it_and_says_how_to_go_on(
+    sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
+) -> None:
+    connect(CONCURRENCY=1)
+    sandbox.settings(latency_ms=150)
+
+    def press() -> None:
+        deadline = time.monotonic() + 20
+        while not sandbox.posts() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    somebody = threading.Thread(target=press)
+    somebody.start()
+    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    somebody.join()
+
+    bulk_edit = BulkEdit.objects.get()
+    sent = len(sandbox.posts())
+    assert (said.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
+    assert 1 <= sent < 8
+    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` goes on." in said.err
+    assert not bulk_edit.edits.filter(status="sending").exists()
+    assert len(sandbox.posts()) == sent
+
+    sandbox.settings(latency_ms=0)
+    assert manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice").code == 0
+    assert len(sandbox.posts()) == 8
+
+
+def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, blocks = bulk_edits.go_on_planning, iter((True,))
+
+    def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
+        if next(blocks, False):
+            os.kill(os.getpid(), signal.SIGINT)
+        return go_on(bulk_edit, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
+    monkeypatch.setattr(bulk_edits, "go_on_planning", pressed)
+    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    bulk_edit = BulkEdit.objects.get()
+    assert (said.code, bulk_edit.status, bulk_edit.planned) == (1, "planning", 2)
+    assert said.err.startswith("Stopped; nothing was sent.")
+    assert manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice").code == 0
+    assert len(sandbox.posts()) == 8
+
+
+def test_who_may_plan_and_not_apply_can_only_try_it_out(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+) -> None:
+    alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
+    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    assert (said.code, BulkEdit.objects.count()) == (1, 0)
+    assert "may not apply bulk edits" in said.err
+    assert manage("edit_metadata", "--where", "metadata.team:blue", "--dry-run", *RED).code == 0
+    assert manage("edit_metadata", "--resume", str(BulkEdit.objects.get().pk), "--actor", "alice").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--where", " ", *RED], "This would choose every run"),
+        (["--where", "colour:red", *RED], "At character 1: there is no field 'colour'"),
+        (["--where", "model:\udcff", *RED], "lone surrogate"),
+        (["--where", "status:nothing", *RED], "No run matches"),
+        (["--where", "model:gpt-4o", "run_0", *RED], "One of them."),
+        (["--where", "model:gpt-4o", "--set", "team=red", "--actor", "alice"], "a bulk edit needs a reason"),
+        (["--where", "model:gpt-4o", "--set", "a=1", "--reason", "\udcff", "--actor", "alice"], "lone surrogate"),
+        (["--where", "model:gpt-4o", *WHY], "This changes nothing"),
+        (["--where", "model:gpt-4o", "--rename", "team", *RED], "'team' is no pair: write --rename OLD=NEW."),
+        (["run_0", "--rename", "a=b", "--rename", "a=c", *WHY], "The key 'a' is renamed twice."),
+        (["run_0", "--canary", "0", *RED], "A canary has 1 to"),
+        (["run_0", "--wait-for-active", "never", *RED], "is no number of seconds"),
+        (["--ids-from", "nowhere.txt", *RED], "nowhere.txt cannot be read"),
+        (["--resume", "7", "--actor", "alice"], "There is no bulk edit 7."),
+        (RED, "One of them."),
+    ],
+)
+def test_a_mistake_is_told_and_nothing_is_planned(
+    arguments: list[str], complaint: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+) -> None:
+    said: Said = manage("edit_metadata", *arguments)
+    assert said.code == 1
+    assert complaint in said.err
+    assert not BulkEdit.objects.exists()
+    assert not connection.in_atomic_block
+    assert sandbox.posts() == []

@@ -1,0 +1,194 @@
+"""Many edits brought on at once: what happens to one of them leaves the others alone, and a stop is a stop."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, Run
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services import edits
+from runsadmin.services.edits import pushing
+from tests.conftest import Connect
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+E = Edit.Status
+
+
+@pytest.fixture
+def due(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> list[Edit]:
+    """Twelve edits of as many runs of two threads, whose time has come."""
+    some = [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
+    patch = MetadataPatch({"team": "red"})
+    recorded = [edits.record(run=run, patch=patch, actor=alice, door=Edit.Door.COMMAND) for run in some]
+    make_due()
+    sandbox.clear_log()
+    return recorded
+
+
+def make_due() -> None:
+    Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
+
+
+def settle(seconds: float = 30) -> int:
+    return edits.settle(until=time.monotonic() + seconds)
+
+
+def counts() -> dict[str, int]:
+    statuses = list(Edit.objects.values_list("status", flat=True))
+    return {status: statuses.count(status) for status in set(statuses)}
+
+
+def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Callable[P, R]:
+    def failing(*args: P.args, **kwargs: P.kwargs) -> R:
+        if fails(*args, **kwargs):
+            raise RuntimeError("a mistake of ours")
+        return function(*args, **kwargs)
+
+    return failing
+
+
+@pytest.mark.parametrize("step", ["decide", "post", "judge"])
+def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
+    step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.RUNSADMIN_SETTLING_TIME = 0
+    unlucky = due[3]
+    broken = failing(
+        getattr(pushing, step), lambda first, *_, **__: getattr(first, "claim", first).edit.pk == unlucky.pk
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(pushing, step, broken)
+        settle()
+    assert counts()[E.APPLIED] == 11
+    unlucky.refresh_from_db()
+    assert (unlucky.attempts, unlucky.claim_token) == (1, None)
+    assert unlucky.status == (E.PENDING if step == "decide" else E.UNKNOWN), "It may have been sent."
+    deadline = time.monotonic() + 20
+    while counts() != {E.APPLIED: 12} and time.monotonic() < deadline:
+        make_due()
+        settle()
+    assert counts() == {E.APPLIED: 12}
+    assert len(sandbox.posts(unlucky.run.upstream_id)) == 1
+
+
+def test_an_error_of_our_own_that_stays_comes_to_an_end(
+    due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 2
+    unlucky = due[3]
+    monkeypatch.setattr(pushing, "decide", failing(pushing.decide, lambda claim, *_, **__: claim.edit.pk == unlucky.pk))
+    settle()
+    make_due()
+    settle()
+    assert counts() == {E.APPLIED: 11, E.FAILED: 1}
+    unlucky.refresh_from_db()
+    assert "error of our own" in unlucky.detail
+
+
+def test_a_worker_that_is_to_stop_takes_nothing_more_up_and_leaves_nothing_in_the_middle(
+    sandbox: Sandbox, due: list[Edit], connect: Connect
+) -> None:
+    connect(CONCURRENCY=1)
+    sandbox.settings(latency_ms=100)
+    stopping = threading.Event()
+
+    def work() -> None:
+        try:
+            edits.settle(until=time.monotonic() + 30, stopping=stopping)
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while not sandbox.posts():
+        time.sleep(0.01)
+    stopping.set()
+    worker.join(5)
+    assert not worker.is_alive()
+    sent = len(sandbox.posts())
+    assert 0 < sent < 12
+    assert counts() == {E.APPLIED: sent, E.PENDING: 12 - sent}
+    time.sleep(0.3)
+    assert len(sandbox.posts()) == sent
+    assert edits.settle(until=time.monotonic() + 5, stopping=stopping) == 0
+
+
+def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
+    sandbox: Sandbox, due: list[Edit], connect: Connect
+) -> None:
+    connect(CONCURRENCY=2)
+    sandbox.settings(latency_ms=30)
+    sandbox.fault("status", status=429, headers={"retry-after-ms": "700"}, method="POST")
+    settle()
+    assert counts() == {E.APPLIED: 12}
+    log = sandbox.log()
+    told = next(call["answered_at"] for call in log if call["status"] == 429)
+    assert not [call for call in log if told + 0.1 < call["at"] < told + 0.65], "All leave the server alone."
+    assert len([call for call in log if call["method"] == "POST"]) == 13
+    assert len([call for call in log if call["method"] == "GET"]) <= 6, "A look that is fresh is still good afterwards."
+    assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], "It counts for the one only."
+
+
+def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_another_share(
+    sandbox: Sandbox, due: list[Edit], connect: Connect
+) -> None:
+    connect(CONCURRENCY=1)
+    assert edits.are_many_due()
+    sandbox.fault("status", status=429, headers={"retry-after": "60"}, method="GET", path="thread_0/runs$")
+    began = time.monotonic()
+    settle()
+    assert time.monotonic() - began < 5
+    assert E.SENDING not in counts()
+    asked = len(sandbox.log())
+    make_due()
+    assert settle() == 0
+    assert len(sandbox.log()) == asked
+    assert not edits.are_many_due(), "A second worker would be of no use."
+
+
+def test_those_that_shared_a_look_that_failed_share_the_next_one(sandbox: Sandbox, due: list[Edit]) -> None:
+    sandbox.fault("status", status=500, method="GET", path="thread_0/runs$")
+    deadline = time.monotonic() + 10
+    while counts() != {E.APPLIED: 12} and time.monotonic() < deadline:
+        settle()
+        time.sleep(0.05)
+    assert [call["path"].endswith("/runs") for call in sandbox.gets()] == [True] * 3
+
+
+def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
+    sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thief = "f" * 32
+
+    def stolen(*args: object, **kwargs: object) -> object:
+        Edit.objects.filter(pk=due[3].pk).update(claim_token=thief)
+        return intend(*args, **kwargs)  # type: ignore[arg-type]
+
+    intend = pushing.intend
+    monkeypatch.setattr(pushing, "intend", stolen)
+    settle()
+    assert sandbox.posts(due[3].run.upstream_id) == []
+    assert counts() == {E.APPLIED: 11, E.SENDING: 1}
+
+
+def test_answers_that_were_lost_are_looked_after_together(
+    sandbox: Sandbox, due: list[Edit], settings: Settings
+) -> None:
+    settings.RUNSADMIN_SETTLING_TIME = 0
+    sandbox.fault("lose", method="POST", times=None)
+    settle()
+    assert counts() == {E.UNKNOWN: 12}
+    sandbox.clear_log()
+    make_due()
+    settle()
+    assert counts() == {E.APPLIED: 12}
+    assert (len(sandbox.gets()), sandbox.posts()) == (2, [])
