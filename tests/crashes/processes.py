@@ -1,7 +1,6 @@
 """The processes under test: started as in life, and killed without warning."""
 
 import importlib
-import logging
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import psycopg
 import requests
@@ -82,8 +81,9 @@ def _work(environment: Mapping[str, str], log: Path, work: Callable[..., None], 
     os.environ.update(environment)
     _read_settings_again()
     if "CRASH_AT" not in environment:  # Telling every step costs time, and nobody listens.
+        loggers = cast("dict[str, Any]", settings.LOGGING)["loggers"]
         for name in OBSERVED:
-            logging.getLogger(name).setLevel(logging.INFO)
+            loggers[name]["level"] = "INFO"
     work(*arguments)
 
 
@@ -95,9 +95,12 @@ def _command(*words: str) -> None:
         execute_from_command_line(sys.argv)
 
 
+READ_AGAIN = ("RUNSADMIN_CONNECTIONS", "RUNSADMIN_SETTLING_TIME", "RUNSADMIN_PUSH_WAIT", "RUNSADMIN_SYNC_EVERY")
+
+
 def _read_settings_again() -> None:
     fresh = importlib.reload(import_module("project.settings"))
-    for name in ("RUNSADMIN_CONNECTIONS", "RUNSADMIN_SETTLING_TIME", "RUNSADMIN_PUSH_WAIT"):
+    for name in READ_AGAIN:
         setattr(settings, name, getattr(fresh, name))
     connections.settings["default"].update(fresh.DATABASE)
 

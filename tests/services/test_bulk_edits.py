@@ -625,6 +625,21 @@ def test_the_failed_are_retried_and_no_others(
         bulk_edits.retry(bulk_edit=bulk_edit, actor=alice)
 
 
+def test_a_single_one_of_the_failed_is_retried_and_comes_to_its_end(
+    sandbox: Sandbox, team: list[Run], alice: User, settings: Settings
+) -> None:
+    settings.RUNSADMIN_MAX_ATTEMPTS = 2
+    bulk_edit = plan(alice)
+    sandbox.fault("status", status=409, method="POST", path=team[0].upstream_id, times=3)
+    bulk_edit = apply(bulk_edit, alice)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.FAILED: 1})
+    edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=E.FAILED), actor=alice))
+    assert edit.status == E.PENDING, "It is refused once more: the background has to go on."
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.is_going_on, bulk_edit.finished_at) == (True, None)
+    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 12}
+
+
 # --- Undo and redo
 
 

@@ -5,7 +5,8 @@ from django.db import transaction
 
 from runsadmin.errors import IllegalChange
 from runsadmin.metadata import Conflict, Metadata, MetadataPatch, merge3
-from runsadmin.models import Edit, EditStatus
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
+from runsadmin.models.edit import ENDED
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
 from runsadmin.services.edits.recording import record
@@ -15,16 +16,23 @@ from runsadmin.services.edits.way_back import undoing
 def retry(*, edit: Edit, actor: User) -> Edit:
     """Has a failed edit tried again. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    moved = Edit.objects.filter(pk=edit.pk, status=EditStatus.FAILED).change_to(
-        EditStatus.PENDING,
-        detail=f"{actor.get_username()} has it tried again.",
-        attempts=0,
-        next_attempt_at=clock.now(),
-        finished_at=None,
-        before=None,
-        intended=None,
-        sent_at=None,
-    )
+    now = clock.now()
+    with transaction.atomic():
+        moved = Edit.objects.filter(pk=edit.pk, status=EditStatus.FAILED).change_to(
+            EditStatus.PENDING,
+            detail=f"{actor.get_username()} has it tried again.",
+            attempts=0,
+            next_attempt_at=now,
+            finished_at=None,
+            before=None,
+            intended=None,
+            sent_at=None,
+        )
+        if moved and (bulk_edit := edit.bulk_edit):  # What was complete is not, until this one has ended again.
+            ended = bulk_edit.edits.filter(status__in=ENDED).count()
+            BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).change_to(
+                BulkEditStatus.QUEUED, detail="", finished_at=None, going_since=now, ended_before=ended
+            )
     return _moved(edit, moved, "Only a failed edit can be tried again")
 
 
