@@ -24,7 +24,6 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
-from runsadmin.services.bulk_edits.progress import changed_since
 from runsadmin.services.permissions import Action
 
 S = BulkEditStatus
@@ -141,7 +140,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
             progress=progress, outcome=outcomes.of_bulk(bulk_edit, progress), in_flight=in_flight,
             is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_going_on or in_flight > 0,
-            left_out=progress.statuses.get(EditStatus.SKIPPED, 0), changed_since=changed_since(bulk_edit),
+            left_out=progress.statuses.get(EditStatus.SKIPPED, 0), changed_since=bulk_edits.changed_since(bulk_edit),
             findings=shown.tiles("finding", Edit.Finding, progress.findings),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
             shown=shown, url=url, edits=[(edit, _changes(edit)) for edit in edits.rows],
@@ -194,7 +193,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         bulk_edit = self.row(request, object_id)
         edits = Narrowed.read(request).of(bulk_edit)
         return StreamingHttpResponse(
-            spreadsheets.lines(edits),
+            spreadsheets.written(edits),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="bulk-edit-{bulk_edit.pk}.csv"'},
         )

@@ -1,32 +1,33 @@
 """The edits of a bulk edit as CSV, a line for each key that changes; a run where nothing does has one line."""
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 
 from runsadmin.admin import changes, keyset, show
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.edit import EditQuerySet
 
 CHUNK = 500
+READ = (
+    "status", "finding", "base", "patch", "before", "intended", "after", "detail", "run__upstream_id",
+    "run__thread__upstream_id",
+)  # fmt: skip
 HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "before", "after", "detail")
 
 
-class _Line:
-    """What csv writes to: it gives each line back."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def lines(edits: EditQuerySet) -> Iterator[str]:
+def written(edits: EditQuerySet) -> Iterator[str]:
     """Chunk by chunk, so that the room it takes does not grow with the edits."""
-    writer = csv.writer(_Line())
-    yield writer.writerow(HEADER)
-    rows = edits.select_related("run__thread").defer("run__raw")
+    yield _lines([HEADER])
+    rows = edits.select_related("run__thread").only(*READ)
     for chunk in keyset.chunks(rows, CHUNK):
-        for edit in chunk:
-            for row in _rows(edit):
-                yield writer.writerow([_cell(value) for value in row])
+        yield _lines(row for edit in chunk for row in _rows(edit))
+
+
+def _lines(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
 def _rows(edit: Edit) -> Iterator[list[object]]:

@@ -71,4 +71,4 @@ def _shown(value: Any) -> str:
         return "-"
     if isinstance(value, dict):
         return f"{sum(value.values())} ({', '.join(f'{name} {count}' for name, count in sorted(value.items()))})"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

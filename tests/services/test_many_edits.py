@@ -135,7 +135,34 @@ def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
     assert not [call for call in log if told + 0.1 < call["at"] < told + 0.65], "All leave the server alone."
     assert len([call for call in log if call["method"] == "POST"]) == 13
     assert len([call for call in log if call["method"] == "GET"]) <= 6, "A look that is fresh is still good afterwards."
+    assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "It was sent again, by the same look."
+
+
+def test_one_that_is_refused_again_waits_for_its_turn_and_is_looked_at_again(
+    sandbox: Sandbox, due: list[Edit], connect: Connect
+) -> None:
+    unlucky = due[3].run.upstream_id
+    sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=unlucky, times=2)
+    settle()
+    make_due()
+    settle()
+    assert counts() == {E.APPLIED: 12}
     assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], "It counts for the one only."
+    assert (len(sandbox.posts(unlucky)), len(sandbox.gets(unlucky))) == (3, 1)
+
+
+def test_one_that_is_refused_for_longer_than_its_look_is_good_for_is_looked_at_again(
+    sandbox: Sandbox, due: list[Edit]
+) -> None:
+    sandbox.fault("status", status=429, headers={"retry-after-ms": "2500"}, method="POST")
+    settle()
+    make_due()
+    settle()
+    assert counts() == {E.APPLIED: 12}
+    log = sandbox.log()
+    told = next(call["answered_at"] for call in log if call["status"] == 429)
+    assert min(call["at"] for call in log if call["at"] > told + 0.1) >= told + 2.4
+    assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
 
 def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_another_share(

@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.edit import ENDED
@@ -11,6 +11,7 @@ from runsadmin.services import clock
 
 # Before so much time has passed, a pace would be a guess.
 _LEAST = dt.timedelta(seconds=2)
+_LEFT_OUT = [finding for finding in Edit.Finding if finding != Edit.Finding.CHANGE]
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,11 @@ class Progress:
 
 
 def progress(bulk_edit: BulkEdit) -> Progress:
-    statuses = _counted(bulk_edit, "status")
-    findings = _counted(bulk_edit, "finding")
+    statuses = _counted(bulk_edit.edits.all(), "status")
+    findings = _counted(bulk_edit.edits.filter(finding__in=_LEFT_OUT), "finding")
+    # All others are changes: most of a large plan is not counted twice.
+    if (changes := sum(statuses.values()) - sum(findings.values())) > 0:
+        findings = {Edit.Finding.CHANGE.value: changes} | findings
     ended = sum(statuses.get(status, 0) for status in ENDED)
     per_second = left = None
     if bulk_edit.is_going_on and bulk_edit.going_since is not None:
@@ -55,6 +59,5 @@ def changed_since(bulk_edit: BulkEdit) -> int:
     return planned.filter(run__asked_at__gt=bulk_edit.planned_at).count()
 
 
-def _counted(bulk_edit: BulkEdit, column: str) -> dict[str, int]:
-    rows = Edit.objects.filter(bulk_edit=bulk_edit).order_by().values_list(column).annotate(Count("pk"))
-    return dict(rows)
+def _counted(edits: QuerySet[Edit], column: str) -> dict[str, int]:
+    return dict(edits.order_by().values_list(column).annotate(Count("pk")))

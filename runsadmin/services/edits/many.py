@@ -21,7 +21,7 @@ from typing import Self
 from django.db import DatabaseError
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Held, NotFound, Rejected, UpstreamError
+from runsadmin.errors import Busy, Held, NotFound, NotSent, Rejected, UpstreamError
 from runsadmin.models import BulkEdit, Edit
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.services import clock, connections, permissions, runs
@@ -181,7 +181,10 @@ class _Books:
                 case _Posted():
                     if isinstance(result.answer, UpstreamError):
                         connections.judge(self.alias, result.answer)
-                    judged += self._each([result.intent.claim], partial(_of_post, result))
+                    if self._may_be_sent_again(result):
+                        self._submit(replace(result.intent, was_refused=True))
+                    else:
+                        judged += self._each([result.intent.claim], partial(_of_post, result))
                 case Outcome():
                     judged.append(result)
                 case _Looked():
@@ -244,7 +247,18 @@ class _Books:
         self.in_hand.difference_update(claim.edit.pk for claim in late)
         for intent in intents:
             if intent.claim.edit.pk in ready:
-                self.pool.submit(Urgency.POST, self._job([intent.claim], partial(self._post, intent)))
+                self._submit(intent)
+
+    def _submit(self, intent: Intent) -> None:
+        self.pool.submit(Urgency.POST, self._job([intent.claim], partial(self._post, intent)))
+
+    def _may_be_sent_again(self, posted: _Posted) -> bool:
+        """Whether it was refused for now, once, and the look that it is for is still a fresh one afterwards."""
+        refused = isinstance(posted.answer, NotSent) and posted.answer.slow_down
+        has_limit = connections.work_per_second(self.alias) is not None  # It would take a place that nobody gave it.
+        if not refused or posted.intent.was_refused or has_limit:
+            return False
+        return pushing.gap(posted.intent) + dt.timedelta(seconds=self.brakes.seconds) < pushing.LOOK_LASTS
 
     def _give_up(self, broken: list[Claim], error: Exception) -> None:
         logger.error("An error of our own: %s", [claim.edit.pk for claim in broken], exc_info=error)

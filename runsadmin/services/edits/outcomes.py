@@ -90,7 +90,7 @@ def lose(claim: Claim, error: OutcomeUnknown) -> Outcome:
 def look_again(claim: Claim, detail: str, longest: dt.timedelta = dt.timedelta(seconds=LAST_RECONCILE)) -> Outcome:
     """Still unknown. The pauses grow with the time since it was sent."""
     since = (clock.now() - claim.edit.sent_at).total_seconds() if claim.edit.sent_at else 0
-    pause = min(dt.timedelta(seconds=max(FIRST_RECONCILE, since / 2)), longest)
+    pause = min(dt.timedelta(seconds=max(FIRST_RECONCILE, 4 * since)), longest)
     return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause)
 
 

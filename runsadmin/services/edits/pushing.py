@@ -122,6 +122,7 @@ class Intent:
     looked: float  # In time.monotonic().
     detail: str = ""  # What is to be told of it once it is applied.
     has_place: bool = True  # Whether the limiter has let it pass together with its look.
+    was_refused: bool = False  # The server took it for one too many, and it is sent once more.
 
 
 def refuse(claim: Claim) -> Outcome:
