@@ -79,7 +79,7 @@ class BulkOutcome(Outcome):
 
 def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
     def told(statuses: tuple[EditStatus, ...]) -> str:
-        words = {status: status.label.lower() for status in statuses} | {S.CANCELLED: "taken back before it was sent"}
+        words = {status: status.label.lower() for status in statuses} | {S.CANCELLED: "taken back unsent"}
         counts = [(progress.statuses.get(status, 0), words[status]) for status in statuses]
         return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 

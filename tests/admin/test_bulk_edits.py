@@ -495,7 +495,7 @@ class TestFollowing:
 
         shown = told(as_alice, bulk_edit)
         assert "changed 2 applied" in shown
-        assert "not changed 3 taken back before it was sent" in shown
+        assert "not changed 3 taken back unsent" in shown
         assert "still open" not in shown
         assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
 
