@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
+from project import bodies
 from runsadmin import database, health, tracing
 
 logger = logging.getLogger(__name__)
@@ -85,8 +86,8 @@ class BoundedBodyMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise RequestDataTooBig("The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE.")
+        if not length.isdecimal() or int(length) > bodies.largest(request.path_info):
+            raise RequestDataTooBig("The body is larger than what is read here.")
         return self.get_response(request)
 
 

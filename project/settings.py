@@ -37,9 +37,11 @@ X_FRAME_OPTIONS = "DENY"
 # How many proxies stand in front, each of which adds to X-Forwarded-For whom it was asked by.
 PROXIES = env.integer("PROXIES", 1 if HTTPS else 0)
 
-# A larger body is refused unread, files included (project.middleware.BoundedBodyMiddleware). Of ids of runs a hundred
-# thousand fit in.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 5_242_880
+# A larger body is refused unread, files included (project.middleware.BoundedBodyMiddleware), but for those at the paths
+# of LARGER_BODIES: a hundred thousand ids of runs fit in. Django's own bound knows no paths.
+LARGEST_BODY = 2_621_440
+LARGER_BODIES = {"/api/v1/bulk-edits/": 5_242_880}
+DATA_UPLOAD_MAX_MEMORY_SIZE = max(LARGER_BODIES.values())
 
 # The two exceptions are the admin theme's: Alpine evaluates attributes, and it sets styles on elements.
 SECURE_CSP = {

@@ -3,8 +3,9 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
-from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+
+from project import bodies
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -18,6 +19,6 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     """
     environ.pop("DATABASE_URL", None)  # Granian hands over its own environment, and debug pages show it.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):
-        body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        body = environ["wsgi.input"].read(bodies.largest(environ.get("PATH_INFO", "")) + 1)
         environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
     return _django(environ, start_response)

@@ -146,6 +146,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             shown=shown, url=url, edits=[(edit, _changes(edit)) for edit in edits.rows],
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
+            may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_going_on and _is_held(bulk_edit.connection),
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
@@ -258,7 +259,8 @@ def _is_held(alias: str) -> bool:
 
 def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, bool]:
     """What there is to press, and why there is nothing to press."""
-    may_apply = may(request, Action.APPLY_BULK_EDITS) and may(request, Action.EDIT_METADATA)
+    may_steer = may(request, Action.APPLY_BULK_EDITS)
+    may_apply = may_steer and may(request, Action.EDIT_METADATA)
     may_plan, is_planned = may(request, Action.PLAN_BULK_EDITS), bulk_edit.status == S.PLANNED
     may_still = bulk_edit.expires_at is None or bulk_edit.expires_at > timezone.now()
     changed = progress.statuses.get(EditStatus.APPLIED, 0) + progress.statuses.get(EditStatus.DIFFERS, 0)
@@ -267,10 +269,10 @@ def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Pro
         "is_over": is_planned and not may_still,
         "may_apply": to_apply and may_apply,
         "lacks_permission": to_apply and not may_apply,
-        "may_pause": may_apply and bulk_edit.status in GOING_ON,
-        "may_resume": may_apply and bulk_edit.status == S.PAUSED,
+        "may_pause": may_steer and bulk_edit.status in GOING_ON,
+        "may_resume": may_steer and bulk_edit.status == S.PAUSED,
         "may_give_up": may_plan and bulk_edit.status in (S.PLANNING, S.PLANNED),
-        "may_cancel": may_apply and (bulk_edit.status in GOING_ON or bulk_edit.status == S.PAUSED),
-        "may_retry": may_apply and bulk_edit.status == S.COMPLETED and progress.statuses.get(EditStatus.FAILED, 0) > 0,
-        "may_undo": may_plan and not bulk_edit.is_going_on and changed > 0,
+        "may_cancel": may_steer and (bulk_edit.status in GOING_ON or bulk_edit.status == S.PAUSED),
+        "may_retry": may_steer and bulk_edit.status == S.COMPLETED and progress.statuses.get(EditStatus.FAILED, 0) > 0,
+        "may_undo": may_plan and bulk_edit.has_ended and changed > 0,
     }

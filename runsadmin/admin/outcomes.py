@@ -79,7 +79,8 @@ class BulkOutcome(Outcome):
 
 def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
     def told(statuses: tuple[EditStatus, ...]) -> str:
-        counts = [(progress.statuses.get(status, 0), status.label.lower()) for status in statuses]
+        words = {status: status.label.lower() for status in statuses} | {S.CANCELLED: "taken back unsent"}
+        counts = [(progress.statuses.get(status, 0), words[status]) for status in statuses]
         return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 
     return BulkOutcome(

@@ -382,6 +382,15 @@ class TestThePlan:
         bulk_edit.refresh_from_db()
         assert bulk_edit.status == S.PLANNED
 
+    def test_leads_to_no_page_that_the_account_may_not_see(self, team, as_alice, signed_in, make_user):
+        bulk_edit = planned(as_alice)
+
+        shown = signed_in(make_user(Action.VIEW_BULK_EDITS)).get(url(bulk_edit)).text
+        assert "run_0" in shown
+        for other in ("/admin/runsadmin/run/", "/admin/runsadmin/edit/"):
+            assert other in as_alice.get(url(bulk_edit)).text
+            assert other not in shown
+
     def test_that_has_expired_says_so_and_cannot_be_applied(self, team, as_alice):
         bulk_edit = planned(as_alice)
         BulkEdit.objects.update(expires_at=timezone.now())
@@ -486,7 +495,7 @@ class TestFollowing:
 
         shown = told(as_alice, bulk_edit)
         assert "changed 2 applied" in shown
-        assert "not changed 3 cancelled" in shown
+        assert "not changed 3 taken back unsent" in shown
         assert "still open" not in shown
         assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
 
