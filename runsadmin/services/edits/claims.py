@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from runsadmin import conf, tracing
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
+from runsadmin.models import BulkEdit, Edit, EditStatus
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.models.statements import update_each
@@ -104,7 +104,7 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
     until = now + _for_two_requests(alias)
     with transaction.atomic(durable=True):
         unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, of=_of(alias)), limit)]
-        pending, begun = _pending(alias, now, limit - len(unknown))
+        pending = _pending(alias, now, limit - len(unknown))
         try:
             with transaction.atomic():
                 Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING).update(
@@ -113,7 +113,6 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
         except IntegrityError:  # Another process claimed another edit of one of these runs. The next round knows.
             pending = []
         Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(claim_token=token, claimed_until=until)
-        BulkEdit.objects.filter(pk__in=begun, status=BulkEditStatus.QUEUED).change_to(BulkEditStatus.RUNNING)
     claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
     # Many edits share a few threads, accounts and bulk edits. What else the mirror holds of a run is not asked for.
     slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit", "undoes")
@@ -136,14 +135,12 @@ def are_many_due(alias: str) -> bool:
     return count > most
 
 
-def _pending(alias: str, now: dt.datetime, limit: int) -> tuple[list[int], list[int]]:
-    """Those to be pushed, and the bulk edits that they are of."""
+def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
     found = _next(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
     taken = set(found.values())  # A single edit overtakes: of its run nothing else can be claimed with it.
     going_on = BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).order_by("pk")
     waiting = list(going_on.values_list("pk", flat=True))
     waits_for = [None, *waiting]
-    begun: list[int] = []
     while waiting and len(found) < limit:
         share = -(-(limit - len(found)) // len(waiting))
         bulk_edit = waiting.pop()
