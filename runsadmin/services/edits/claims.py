@@ -143,12 +143,9 @@ def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
     waits_for = [None, *waiting]
     while waiting and len(found) < limit:
         share = -(-(limit - len(found)) // len(waiting))
-        bulk_edit = waiting.pop()
-        due = _due(now, EditStatus.PENDING, of=Q(bulk_edit=bulk_edit))
-        some = _next(due, share, waits_for=waits_for, apart_from=taken)
-        begun += [bulk_edit] if some else []
-        found |= some
-    return list(found), begun
+        due = _due(now, EditStatus.PENDING, of=Q(bulk_edit=waiting.pop()))
+        found |= _next(due, share, waits_for=waits_for, apart_from=taken)
+    return list(found)
 
 
 def _next(
