@@ -18,6 +18,7 @@ from runsadmin.models.edit import EditStatus
 from runsadmin.services import edits, syncs
 from tests.crashes.processes import Process, forking
 from tests.crashes.scene import Scene
+from tests.crashes.seam import OBSERVED
 
 
 class Hand(Process):
@@ -99,6 +100,8 @@ class _Steps(logging.Handler):
 
 def _obey(line: Connection) -> None:
     steps = _Steps(line)
+    for name in OBSERVED:
+        logging.getLogger(name).setLevel(logging.DEBUG)  # It is quiet in processes that are not to crash.
     logging.getLogger("runsadmin.services").addHandler(steps)
     while True:
         try:
