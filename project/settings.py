@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
         "EditStatus": "runsadmin.models.edit.EditStatus.choices",
+        "BulkEditStatus": "runsadmin.models.bulk_edit.BulkEditStatus.choices",
         "SyncStatus": "runsadmin.models.sync.SyncStatus.choices",
     },
 }

@@ -87,10 +87,11 @@ def lose(claim: Claim, error: OutcomeUnknown) -> Outcome:
     return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause, {"waiting": "", **_told_by(None, error)})
 
 
-def look_again(claim: Claim, detail: str, longest: dt.timedelta = dt.timedelta(seconds=LAST_RECONCILE)) -> Outcome:
-    """Still unknown. The pauses grow with the time since it was sent."""
-    since = (clock.now() - claim.edit.sent_at).total_seconds() if claim.edit.sent_at else 0
-    pause = min(dt.timedelta(seconds=max(FIRST_RECONCILE, 4 * since)), longest)
+def look_again(claim: Claim, detail: str, pause: dt.timedelta | None = None) -> Outcome:
+    """Still unknown. Unless it is told, the pause grows with the time since it was sent."""
+    if pause is None:
+        since = (clock.now() - claim.edit.sent_at).total_seconds() if claim.edit.sent_at else 0
+        pause = dt.timedelta(seconds=min(max(FIRST_RECONCILE, since / 2), LAST_RECONCILE))
     return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause)
 
 

@@ -66,6 +66,7 @@ def judge(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
         found = "The answer was lost; a later look found something else."
         return outcomes.end(claim, EditStatus.CONFLICT, found, seen, after=now)
     if seen.asked_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):
+        # To look in between would tell sooner that it has landed, and mostly tell nothing.
         return outcomes.look_again(claim, "The answer was lost, and it may still land.", settled_at - seen.asked_at)
     return outcomes.try_later(
         claim, OutcomeUnknown("The answer was lost; a later look found that nothing of it was kept.")
