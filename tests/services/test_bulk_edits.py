@@ -473,7 +473,11 @@ def test_it_is_queued_until_a_worker_takes_up_its_first_edit(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     assert bulk_edit.status == S.QUEUED
+    bulk_edits.look_after()
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.status == S.QUEUED
     with at_work(sandbox):
+        bulk_edits.look_after()
         bulk_edit.refresh_from_db()
         assert bulk_edit.status == S.RUNNING
 
