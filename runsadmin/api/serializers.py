@@ -487,7 +487,11 @@ class NotSelectedSerializer(serializers.Serializer[Any]):
 class BulkEditSerializer(serializers.ModelSerializer[BulkEdit]):
     actor = serializers.CharField(source="actor.username")
     applied_by = serializers.CharField(source="applied_by.username", default=None, allow_null=True)
-    q = serializers.CharField(source="query", help_text="The search that chose the runs. Empty: they were named.")
+    q = serializers.CharField(
+        source="query",
+        help_text="The search that chose the runs. Empty: they were named. `in words: …` is no search: it tells how "
+        "the list of runs was filtered, by what searches have no word for.",
+    )
     set = serializers.DictField(child=serializers.CharField())
     remove = serializers.ListField(child=serializers.CharField())
     rename = serializers.DictField(child=serializers.CharField())

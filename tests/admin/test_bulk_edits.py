@@ -17,6 +17,7 @@ from django.utils.http import urlencode
 
 from runsadmin.admin import choosing, find
 from runsadmin.bulk_patch import BulkPatch
+from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, connections, edits
@@ -125,6 +126,44 @@ class TestChoosing:
         bulk_edit = planned(as_alice, query=query)
         assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == sorted(shown)
 
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ("", "connection:default"),
+            ("status=failed", "status:failed"),
+            ("thread={thread}&assistant_id=asst_1", "thread:thread_0 assistant:asst_1"),
+            ("created=hour", "created:>=20"),
+            ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
+        ],
+    )
+    def test_the_filters_of_the_list_are_kept_as_the_search_that_finds_the_same(
+        self, team, mirrored, as_alice, query, said
+    ):
+        mirrored(
+            id="run_now", thread_id="thread_0", assistant_id="asst_1", model='my "own" \\model',
+            created_at=int(time.time()) - 60,
+        )  # fmt: skip
+
+        bulk_edit = planned(as_alice, query=query.format(thread=team[0].thread_id))
+
+        assert bulk_edit.query.startswith(said)
+        found = set(bulk_edits.by_search(bulk_edit.query).keys)
+        assert found == set(bulk_edit.edits.values_list("run", flat=True))
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [("q=run_&status=completed", "id run_, status Completed"), ("missing=yes", "state Missing upstream")],
+    )
+    def test_what_no_search_can_say_is_told_as_words(self, team, as_alice, query, words):
+        Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
+
+        bulk_edit = planned(as_alice, query=query)
+
+        assert bulk_edit.query == f"in words: {words}"
+        assert f"all that matched in words: {words}" in told(as_alice, bulk_edit)
+        with pytest.raises(InvalidSearch):
+            bulk_edits.matching(bulk_edit.query)
+
     def test_pages_of_the_list_are_no_part_of_what_matches(self, team, as_alice):
         older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
         shown = as_alice.get(f"{LIST}?" + urlencode({"status": "completed", "older": older})).text
@@ -167,7 +206,7 @@ class TestChoosing:
         assert answer.headers["Location"] == LIST
         assert not BulkEdit.objects.exists()
 
-    @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00"])
+    @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
     def test_a_filter_that_nobody_could_have_chosen_is_refused(self, team, as_alice, query):
         assert as_alice.post(ADD, {"matching": query, **RED}).headers["Location"] == LIST
         assert "does not understand" in as_alice.get(f"{LIST}matching/?" + urlencode({"matching": query})).text
@@ -293,7 +332,7 @@ class TestThePlan:
             "A plan: nothing has been sent", "4 Change", "1 Active", "1 Missing upstream", "team blue → red",
             "2 are left out",
             "The first 2 of 4 runs are changed, and then it pauses", "Change the first 2 runs", "It expires", "moved",
-            "No run of it was seen changing", "6: all that matched all runs",
+            "No run of it was seen changing", "6: all that matched connection:default",
         ):  # fmt: skip
             assert said in shown, said
         assert sandbox.posts() == []
