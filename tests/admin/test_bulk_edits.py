@@ -439,6 +439,8 @@ class TestThePlan:
         assert "Change 5 runs" not in shown
         assert "Only a plan that is whole" in as_alice.post(url(bulk_edit, "apply"), follow=True).text
         assert "can no longer be applied" in told(as_alice, bulk_edit)
+        bulk_edit.refresh_from_db()
+        assert bulk_edit.status == S.EXPIRED
 
     def test_with_nothing_to_change_has_nothing_to_apply(self, team, as_alice):
         bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
@@ -568,6 +570,17 @@ class TestFollowing:
         bring_to_an_end(undo)
         assert all(sandbox.metadata(run.upstream_id)["team"] == "blue" for run in team)
         assert "Undo…" in told(as_alice, undo)
+
+    def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+        as_alice.post(url(bulk_edit, "apply"))
+        bring_to_an_end(bulk_edit)
+
+        assert "Undo…" not in told(as_alice, bulk_edit)
+        refused = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"}, follow=True).text
+        assert "Only a bulk edit that has ended can be undone; this one is paused." in refused
+        as_alice.post(url(bulk_edit, "cancel"))
+        assert "Undo…" in told(as_alice, bulk_edit)
 
     def test_a_held_connection_is_told(self, team, as_alice):
         bulk_edit = planned(as_alice)
