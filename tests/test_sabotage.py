@@ -13,4 +13,4 @@ GUARDS = runpy.run_path(str(ROOT / "scripts" / "sabotage.py"))["GUARDS"]
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_the_code_of_every_guard_stands_once_in_its_file(guard: Any) -> None:
     assert (ROOT / guard.file).read_text().count(guard.code) == 1
-    assert all((ROOT / name).is_file() for name in guard.tests + guard.races)
+    assert all((ROOT / name).exists() for name in guard.tests + guard.races)
