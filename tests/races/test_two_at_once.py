@@ -33,6 +33,16 @@ def test_an_edit_waits_while_another_of_its_run_is_at_any_step(race: Race, step:
     assert race.other.wait_until_done() == "done applied"
 
 
+@pytest.mark.parametrize("step", BEFORE_THE_END)
+def test_an_edit_that_somebody_is_at_is_nobody_elses(race: Race, step: str) -> None:
+    edit = race.record("red")
+    race.one.push(edit, until=step)
+    race.other.push(edit)
+    assert race.other.wait_until_done() == "done sending"
+    assert race.one.end() == "done applied"
+    assert race.posts("red") == 1
+
+
 def test_many_threads_of_two_processes_claim_the_same_edits_and_each_is_sent_once(race: Race) -> None:
     recorded = [race.record(f"of-{run.upstream_id}", run) for run in race.runs]
     race.one.hammer(*recorded)
