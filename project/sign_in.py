@@ -10,13 +10,23 @@ from typing import Any
 
 from axes.handlers.database import AxesDatabaseHandler
 from django.conf import settings
+from django.contrib import admin
 from django.db.models import Max, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
 
 # How many times AXES_FAILURE_LIMIT one address may fail with whatever names.
 ALL_NAMES = 10
+
+
+@never_cache
+def page(request: HttpRequest) -> HttpResponse:
+    """The sign-in page, which is the admin's. A page that keeps itself up to date (htmx) is loaded anew instead."""
+    if "HX-Request" in request.headers:
+        return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+    return admin.site.login(request)
 
 
 def client_address(request: HttpRequest) -> str | None:

@@ -2,8 +2,11 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from project import sign_in
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", sign_in.page),
     path("admin/", admin.site.urls),
     path("api/v1/", include("runsadmin.api.urls")),
 ]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
+from types import MappingProxyType
 
 from runsadmin.errors import InvalidMetadata, Problem, RunsAdminError
 from runsadmin.metadata import Metadata, MetadataPatch
@@ -20,7 +21,7 @@ _SAMPLE = {**dict.fromkeys(TEXTS, "x"), **dict.fromkeys(TIMES, dt.datetime(2026,
 
 
 class LeftOut(RunsAdminError):
-    """This run cannot be changed as the patch wants. `why` is a code: taken, no_value."""
+    """This run cannot be changed as the patch wants. `why` is a code: taken, no_value (see Edit.Finding)."""
 
     def __init__(self, why: str, message: str) -> None:
         super().__init__(message)
@@ -73,16 +74,12 @@ def _shown(field: str, value: object, spec: str) -> str:
 class BulkPatch:
     set: Mapping[str, str]
     remove: Sequence[str] = ()
-    rename: Mapping[str, str] | None = None
-
-    @property
-    def renames(self) -> Mapping[str, str]:
-        return self.rename or {}
+    rename: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
         """Raises InvalidMetadata, with every mistake."""
         problems = [*self._problems_of_keys(), *self._problems_of_values()]
-        if not (self.set or self.remove or self.renames):
+        if not (self.set or self.remove or self.rename):
             problems.append(
                 Problem(None, "nothing_to_change", "This changes nothing: name a pair to set, remove or rename.")
             )
@@ -90,15 +87,15 @@ class BulkPatch:
             raise InvalidMetadata(problems)
 
     def _problems_of_keys(self) -> Iterator[Problem]:
-        named = [*self.set, *self.remove, *self.renames, *self.renames.values()]
+        named = [*self.set, *self.remove, *self.rename, *self.rename.values()]
         for key in sorted(key for key, times in Counter(named).items() if times > 1):
             yield Problem(key, "named_twice", f"{key!r} is named more than once: say one thing about each key.")
         try:
-            MetadataPatch.parse(dict.fromkeys([*self.set, *self.renames.values()], ""))
+            MetadataPatch.parse(dict.fromkeys([*self.set, *self.rename.values()], ""))
         except InvalidMetadata as error:
             yield from error.problems
         try:
-            MetadataPatch.parse(dict.fromkeys([*self.remove, *self.renames]))
+            MetadataPatch.parse(dict.fromkeys([*self.remove, *self.rename]))
         except InvalidMetadata as error:
             yield from error.problems
 
@@ -120,7 +117,7 @@ class BulkPatch:
         pairs: dict[str, object] = {key: ValueTemplate(text).fill(fields) for key, text in self.set.items()}
         MetadataPatch.parse(pairs)
         gone = set(self.remove)
-        for old, new in self.renames.items():
+        for old, new in self.rename.items():
             if old not in metadata:
                 continue
             if new in metadata and metadata[new] != metadata[old]:

@@ -49,6 +49,12 @@ def conditions(text: str) -> list[Q]:
     return found
 
 
+def word(field: str, value: str) -> str:
+    """The word that finds this value: `status:failed`, `model:"gpt 4"`."""
+    escaped = re.sub(r'(["\\])', r"\\\1", value)
+    return f"{field}:{value}" if re.fullmatch(r'[^\s"]+', value) else f'{field}:"{escaped}"'
+
+
 def _condition(term: re.Match[str], at: int) -> Q:
     value = _unquoted(term, "value")
     if (field := term["field"]) is None:

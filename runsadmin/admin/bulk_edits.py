@@ -6,19 +6,20 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from runsadmin import conf, tasks, tracing
+from runsadmin import tasks, tracing
 from runsadmin.admin import changes, choosing, filters, find, keyset, links, outcomes, show, spreadsheets
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.admin.patches import PatchForm
+from runsadmin.engine.schedule import enqueue_unless_waiting
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.models.bulk_edit import GOING_ON
@@ -41,7 +42,6 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     list_display = ("bulk_edit", "status_", "what", "runs_", "who", "reason_")
     list_display_links = None
-    list_select_related = ("actor", "undoes")
     list_filter = (
         filters.choice("status", list(BulkEditStatus.choices)),
         filters.MineFilter,
@@ -100,8 +100,8 @@ class BulkEditAdmin(ReadOnlyAdmin):
         except InvalidSelection as error:
             messages.error(request, str(error))
             return redirect(links.list_of(Run))
-        form = PatchForm.read(request.POST) if "plan" in request.POST else PatchForm()
-        if "plan" in request.POST and (bulk_edit := self._plan(request, choice, form)) is not None:
+        form = PatchForm(request.POST if "plan" in request.POST else None)
+        if form.is_bound and (bulk_edit := self._plan(request, choice, form)) is not None:
             return redirect(links.page_of(bulk_edit))
         response = self.render(
             request, "runsadmin/patch.html", "Edit the metadata of many runs", choice=choice, form=form,
@@ -116,8 +116,9 @@ class BulkEditAdmin(ReadOnlyAdmin):
             return None
         with telling(request), form.judging():
             bulk_edit = bulk_edits.plan(
-                chosen=choice.freeze(), patch=form.patch, actor=actor(request), reason=form.reason, canary=form.first,
-                wait_for_active=form.wait_for_active, request_id=tracing.request_id(),
+                chosen=choice.freeze(), patch=form.patch, actor=actor(request), reason=form.cleaned_data["reason"],
+                canary=form.cleaned_data["canary"], wait_for_active=form.wait_for_active,
+                request_id=tracing.request_id(),
             )  # fmt: skip
             return self._made(bulk_edit)
         return None
@@ -135,46 +136,41 @@ class BulkEditAdmin(ReadOnlyAdmin):
             shown.of(bulk_edit).select_related("run").defer("run__raw"), request.GET, EDITS_SHOWN
         )  # fmt: skip
         sent = {status: count for status, count in progress.statuses.items() if status != EditStatus.SKIPPED}
-        in_flight = sum(progress.statuses.get(status, 0) for status in IN_FLIGHT)
+        in_flight = progress.count(*IN_FLIGHT)
         return self.render(
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
             progress=progress, outcome=outcomes.of_bulk(bulk_edit, progress), in_flight=in_flight,
             is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_going_on or in_flight > 0,
-            left_out=progress.statuses.get(EditStatus.SKIPPED, 0), changed_since=bulk_edits.changed_since(bulk_edit),
+            left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             findings=shown.tiles("finding", Edit.Finding, progress.findings),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
-            shown=shown, url=url, edits=[(edit, _changes(edit)) for edit in edits.rows],
+            shown=shown, url=url, edits=[(edit, changes.of_planned(edit)) for edit in edits.rows],
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
             may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
-            waits_for_connection=bulk_edit.is_going_on and _is_held(bulk_edit.connection),
+            waits_for_connection=bulk_edit.is_going_on and connections.is_held(bulk_edit.connection),
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
             **_buttons(request, bulk_edit, progress),
         )  # fmt: skip
 
     def apply(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        with transaction.atomic():
-            bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request))
-            tasks.push_edits.enqueue()
-        return redirect(links.page_of(bulk_edit))
+        return self._going_on(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request)))
 
     def pause(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         return redirect(links.page_of(bulk_edits.pause(bulk_edit=bulk_edit, actor=actor(request))))
 
     def resume(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        with transaction.atomic():
-            bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request))
-            tasks.push_edits.enqueue()
-        return redirect(links.page_of(bulk_edit))
+        return self._going_on(bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request)))
 
     def cancel(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         return redirect(links.page_of(bulk_edits.cancel(bulk_edit=bulk_edit, actor=actor(request))))
 
     def retry(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        with transaction.atomic():
-            bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request))
-            tasks.push_edits.enqueue()
+        return self._going_on(bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request)))
+
+    def _going_on(self, bulk_edit: BulkEdit) -> HttpResponse:
+        enqueue_unless_waiting(tasks.push_edits)
         return redirect(links.page_of(bulk_edit))
 
     def undo(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
@@ -243,18 +239,9 @@ class Narrowed:
         """The same edits, from another place on. None where there is none."""
         if None in at.values():
             return None
-        parts = [(self.name, self.value)] if self.name else []
-        query = "&".join(f"{name}={value}" for name, value in [*parts, *at.items()])
+        narrowed = {self.name: self.value} if self.name else {}
+        query = urlencode(narrowed | {name: str(key) for name, key in at.items()})
         return f"?{query}" if query else ""
-
-
-def _changes(edit: Edit) -> list[changes.Change]:
-    """Of a run that is left out, nothing changes: its detail tells why."""
-    return [] if edit.status == EditStatus.SKIPPED else changes.of(edit)
-
-
-def _is_held(alias: str) -> bool:
-    return conf.hold() or connections.held().filter(alias=alias).exists()
 
 
 def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, bool]:
@@ -263,7 +250,7 @@ def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Pro
     may_apply = may_steer and may(request, Action.EDIT_METADATA)
     may_plan, is_planned = may(request, Action.PLAN_BULK_EDITS), bulk_edit.status == S.PLANNED
     may_still = bulk_edit.expires_at is None or bulk_edit.expires_at > timezone.now()
-    changed = progress.statuses.get(EditStatus.APPLIED, 0) + progress.statuses.get(EditStatus.DIFFERS, 0)
+    has_changed = progress.count(EditStatus.APPLIED, EditStatus.DIFFERS) > 0
     to_apply = is_planned and may_still and progress.total > 0
     return {
         "is_over": is_planned and not may_still,
@@ -273,6 +260,6 @@ def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Pro
         "may_resume": may_steer and bulk_edit.status == S.PAUSED,
         "may_give_up": may_plan and bulk_edit.status in (S.PLANNING, S.PLANNED),
         "may_cancel": may_steer and (bulk_edit.status in GOING_ON or bulk_edit.status == S.PAUSED),
-        "may_retry": may_steer and bulk_edit.status == S.COMPLETED and progress.statuses.get(EditStatus.FAILED, 0) > 0,
-        "may_undo": may_plan and bulk_edit.has_ended and changed > 0,
+        "may_retry": may_steer and bulk_edit.status == S.COMPLETED and progress.count(EditStatus.FAILED) > 0,
+        "may_undo": may_plan and bulk_edit.has_ended and has_changed and not progress.count(*IN_FLIGHT),
     }

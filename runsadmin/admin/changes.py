@@ -48,6 +48,11 @@ def of(edit: Edit) -> list[Change]:
     ]
 
 
+def of_planned(edit: Edit) -> list[Change]:
+    """As `of`; but nothing changes of a run that its bulk edit leaves out."""
+    return [] if edit.status == EditStatus.SKIPPED else of(edit)
+
+
 @dataclass(frozen=True)
 class PutBack:
     """What undoing does to one key: `now` becomes `then`, unless it was changed since the edit."""

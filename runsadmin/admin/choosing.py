@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 
+from runsadmin import search
 from runsadmin.admin.base import ReadOnlyAdmin
 from runsadmin.admin.find import MOST, leaves_some_out
 from runsadmin.errors import InvalidSelection
@@ -21,16 +23,22 @@ from runsadmin.services.bulk_edits import Chosen, selecting
 
 MOST_TICKED = 1_000
 COUNTED = 100_000
+# Begins what is no search: a list was filtered by what the search language has no word for.
+IN_WORDS = "in words: "
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Runs, in words for people (empty: they were named), and the hidden fields by which a form carries them on."""
+    """Runs, in words for people (empty: they were named), and the hidden fields by which a form carries them on.
+
+    `query` is the search that finds them, or begins with IN_WORDS; empty for all runs, and for those that were named.
+    """
 
     runs: QuerySet[Run]
     words: str
     carried: Mapping[str, str]
     keys: frozenset[int] = frozenset()
+    query: str = ""
 
     @cached_property
     def count(self) -> int:
@@ -39,7 +47,9 @@ class Choice:
 
     def freeze(self) -> Chosen:
         """Raises InvalidSelection, UnknownConnection."""
-        chosen = selecting.every(self.runs, query=self.words)
+        chosen = selecting.every(self.runs, query=self.query)
+        if not (self.keys or self.query):
+            return replace(chosen, query=search.word("connection", chosen.connection))
         gone = sorted(self.keys.difference(chosen.keys))
         return replace(chosen, left_out=[(f"the run with the key {key} here", "unknown") for key in gone])
 
@@ -72,9 +82,13 @@ def matching(run_admin: ReadOnlyAdmin, request: HttpRequest, query: str) -> Choi
             f"More than {MOST} ids begin with {shown.query!r}, and the list shows the first of them only: type more of"
             " the id, or filter by something else."
         )
-    narrowed = [f"{spec.title} {_word(spec)}" for spec in shown.filter_specs if spec.value()]
-    words = [f"id {shown.query}", *narrowed] if shown.query else narrowed
-    return Choice(shown.queryset, ", ".join(words) or "all runs", {"matching": query})
+    filters = [spec for spec in shown.filter_specs if spec.value()]
+    narrowed = [f"{spec.title} {_word(spec)}" for spec in filters]
+    words = ", ".join([f"id {shown.query}", *narrowed] if shown.query else narrowed)
+    said = [word for spec in filters if (word := _said(spec)) is not None]
+    is_search = len(said) == len(filters) and not shown.query
+    searched = " ".join(said) if is_search else IN_WORDS + words
+    return Choice(shown.queryset, words or "all runs", {"matching": query}, query=searched)
 
 
 def read(run_admin: ReadOnlyAdmin, request: HttpRequest) -> Choice | None:
@@ -86,6 +100,20 @@ def read(run_admin: ReadOnlyAdmin, request: HttpRequest) -> Choice | None:
     return ticked(keys) if any(keys) else None
 
 
-def _word(spec: object) -> str:
-    value = spec.value()  # type: ignore[attr-defined]
-    return str(dict(spec.lookup_choices).get(value, value))  # type: ignore[attr-defined]
+def _word(spec: Any) -> str:
+    value = spec.value()
+    return str(dict(spec.lookup_choices).get(value, value))
+
+
+def _said(spec: Any) -> str | None:
+    """What a filter of the list asks for, in the search language; None where that has no word for it."""
+    match spec.parameter_name:
+        case "status" | "connection" | "model" as field:
+            return search.word(field, spec.value())
+        case "assistant_id":
+            return search.word("assistant", spec.value())
+        case "thread":
+            return search.word("thread", _word(spec))
+        case "created":
+            return search.word("created", f">={spec.since.isoformat()}")
+    return None

@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from runsadmin.admin import changes, links
+from runsadmin.admin import links
 from runsadmin.admin.base import may
 from runsadmin.admin.connections import states
 from runsadmin.admin.syncs import start_form
@@ -29,10 +29,10 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if may(request, Action.VIEW_EDITS):
         edits = Edit.objects.select_related("run", "actor").defer("run__raw").order_by("-pk")
         context["unsettled"] = _capped(Edit.objects.filter(status__in=UNSETTLED))
-        context["recent_edits"] = [(edit, changes.of(edit)) for edit in edits[:LATEST]]
+        context["recent_edits"] = edits[:LATEST]
         context["open_conflicts"] = _capped(Edit.objects.filter(status=EditStatus.CONFLICT, resolved_by=None))
     if may(request, Action.VIEW_BULK_EDITS):
-        bulk_edits = BulkEdit.objects.select_related("actor", "undoes").order_by("-pk")
+        bulk_edits = BulkEdit.objects.select_related("actor").order_by("-pk")
         context["recent_bulk_edits"] = bulk_edits[:LATEST]
         context["open_bulk_edits"] = [
             (status, status.label.lower(), count)

@@ -28,7 +28,6 @@ class EditAdmin(ReadOnlyAdmin):
 
     list_display = ("edit", "status_", "run_", "change", "who", "door_", "reason_")
     list_display_links = None
-    list_select_related = ("run", "actor")
     list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
     search_fields = ("run__upstream_id",)
     search_help_text = "Run id or its beginning"

@@ -1,6 +1,7 @@
 """Filters with fixed choices: none of them asks the table what there is in it."""
 
 import datetime as dt
+from functools import cached_property
 from typing import Any, ClassVar
 
 from django.contrib.admin import SimpleListFilter
@@ -63,8 +64,18 @@ class CreatedFilter(SimpleListFilter):
         return [(name, title) for name, (title, _) in self.windows.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        window = self.windows.get(self.value() or "")
-        return queryset.filter(created_at__gte=timezone.now() - window[1]) if window else queryset
+        return queryset.filter(created_at__gte=self.since) if self.since else queryset
+
+    @cached_property
+    def since(self) -> dt.datetime | None:
+        """Kept, so that what is told of it is what was looked for."""
+        if not self.value():
+            return None
+        try:
+            _, window = self.windows[str(self.value())]
+        except KeyError:
+            raise IncorrectLookupParameters from None
+        return timezone.now() - window
 
 
 class MissingFilter(SimpleListFilter):
@@ -75,8 +86,10 @@ class MissingFilter(SimpleListFilter):
         return [("yes", "Missing upstream")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() != "yes":
+        if not self.value():
             return queryset
+        if self.value() != "yes":
+            raise IncorrectLookupParameters
         return queryset.filter(missing_since__isnull=False)
 
 

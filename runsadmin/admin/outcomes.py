@@ -1,4 +1,4 @@
-"""What became of an edit, in words for the person who made it. Nothing is called saved that is not."""
+"""What became of an edit or a bulk edit, in words for the person who made it. Nothing is called saved that is not."""
 
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ class BulkOutcome(Outcome):
 def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
     def told(statuses: tuple[EditStatus, ...]) -> str:
         words = {status: status.label.lower() for status in statuses} | {S.CANCELLED: "taken back unsent"}
-        counts = [(progress.statuses.get(status, 0), words[status]) for status in statuses]
+        counts = [(progress.count(status), words[status]) for status in statuses]
         return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 
     return BulkOutcome(

@@ -5,35 +5,28 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Self
+from typing import Any
 
+from django import forms
+from django.db.models import TextChoices
 from django.http import QueryDict
 
 from runsadmin.bulk_patch import TEXTS, TIMES, BulkPatch
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_PAIRS, MAX_VALUE_LENGTH
+from runsadmin.services.bulk_edits import LONGEST_WAIT, MOST_RUNS
 
 BLANK_ROWS = 3
-MOST_HOURS = 24 * 30
-MOST_RUNS = 2**31 - 1
+MOST_HOURS = LONGEST_WAIT // dt.timedelta(hours=1)
 
 
-class What(StrEnum):
+class What(TextChoices):
     """What becomes of a key."""
 
-    SET = "set"
-    EMPTY = "empty"
-    REMOVE = "remove"
-    RENAME = "rename"
-
-
-WORDS = (
-    (What.SET, "set to"),
-    (What.EMPTY, "set to empty text"),
-    (What.REMOVE, "remove the pair"),
-    (What.RENAME, "rename the key to"),
-)
+    SET = "set", "set to"
+    EMPTY = "empty", "set to empty text"
+    REMOVE = "remove", "remove the pair"
+    RENAME = "rename", "rename the key to"
 
 
 @dataclass
@@ -47,10 +40,15 @@ class Row:
     def is_blank(self) -> bool:
         return not self.key and not self.value and self.what == What.SET
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those that it names."""
+        return (self.key, self.value) if self.what == What.RENAME else (self.key,)
+
     def judge(self) -> None:
         """What only the form can get wrong."""
         takes_text = self.what in (What.SET, What.RENAME)
-        if self.what not in list(What):
+        if self.what not in What.values:
             self.errors.append("Choose what becomes of the key.")
         elif not self.key:
             self.errors.append("Name the key.")
@@ -62,56 +60,55 @@ class Row:
             self.errors.append(f"{self.value[:40]!r} is typed here, but this row uses no value: empty it.")
 
 
-@dataclass
-class PatchForm:
-    """All of it as it was typed. `errors` are those of no row, by the name of the field: "" is the whole form."""
+def _always(message: str) -> dict[str, str]:
+    """Whatever is wrong with a number."""
+    return dict.fromkeys(("invalid", "min_value", "max_value"), message)
 
-    rows: list[Row] = field(default_factory=list)
-    reason: str = ""
-    canary: str = ""
-    wait: str = ""
-    errors: dict[str, list[str]] = field(default_factory=dict)
+
+class PatchForm(forms.Form):
+    """All of it as it was typed. What is wrong stands beside the row or the field that it is about."""
+
+    reason = forms.CharField(
+        error_messages={"required": "Say why: a bulk edit needs a reason."},
+        widget=forms.TextInput({"maxlength": 500, "dir": "auto", "autocomplete": "off"}),
+    )
+    canary = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_RUNS,
+        error_messages=_always("Give a number of runs, or leave it empty."),
+        widget=forms.TextInput({"inputmode": "numeric", "class": "ra-short-input", "autocomplete": "off"}),
+    )
+    wait = forms.FloatField(
+        required=False,
+        min_value=1 / 3600,
+        max_value=MOST_HOURS,
+        error_messages=_always(f"Give a number of hours, at most {MOST_HOURS}, or leave it empty."),
+        widget=forms.TextInput({"inputmode": "decimal", "class": "ra-short-input", "autocomplete": "off"}),
+    )
 
     max_pairs = MAX_PAIRS
     max_key_length = MAX_KEY_LENGTH
     max_value_length = MAX_VALUE_LENGTH
-    most_hours = MOST_HOURS
-    words = WORDS
+    words = What.choices
     texts = TEXTS
     times = TIMES
 
-    @classmethod
-    def read(cls, data: QueryDict) -> Self:
-        typed = zip(data.getlist("what"), data.getlist("key"), data.getlist("value"), strict=False)
-        # Browsers send line ends as CRLF; what people type has LF.
-        rows = [Row(what, key, value.replace("\r\n", "\n")) for what, key, value in typed]
-        form = cls(
-            [row for row in rows if not row.is_blank],
-            data.get("reason", "").strip(), data.get("canary", "").strip(), data.get("wait", "").strip(),
-        )  # fmt: skip
-        form._judge()
-        return form
+    def __init__(self, data: QueryDict | None = None) -> None:
+        super().__init__(data, auto_id=False)
+        self.rows = [] if data is None else _rows(data)
 
-    def _judge(self) -> None:
+    def clean(self) -> dict[str, Any]:
         for row in self.rows:
             row.judge()
         several = {named for named, times in Counter((row.what, row.key) for row in self.rows).items() if times > 1}
         for row in self.rows:
             if row.key and (row.what, row.key) in several:
                 row.errors.append(f"{row.key!r} is named more than once: say one thing about each key.")
-        if not self.reason:
-            self._tell("reason", "Say why: a bulk edit needs a reason.")
-        if self.canary and not (self.canary.isdecimal() and 1 <= int(self.canary[:12]) <= MOST_RUNS):
-            self._tell("canary", "Give a number of runs, or leave it empty.")
-        try:
-            hours = float(self.wait or 1)
-        except ValueError:
-            hours = 0
-        if not 0 < hours <= MOST_HOURS:
-            self._tell("wait", f"Give a number of hours, at most {MOST_HOURS}, or leave it empty.")
         if not any(row.errors for row in self.rows):
             with self.judging():
                 self.patch.check()
+        return self.cleaned_data
 
     @contextmanager
     def judging(self) -> Iterator[None]:
@@ -120,22 +117,11 @@ class PatchForm:
             yield
         except InvalidMetadata as error:
             for problem in error.problems:
-                rows = [row for row in self.rows if problem.key in self._keys_of(row)]
+                rows = [row for row in self.rows if problem.key in row.keys]
                 if rows:
                     rows[0].errors.append(problem.message)
                 else:
-                    self._tell("reason" if "reason" in problem.code else "", problem.message)
-
-    @staticmethod
-    def _keys_of(row: Row) -> tuple[str, ...]:
-        return (row.key, row.value) if row.what == What.RENAME else (row.key,)
-
-    def _tell(self, name: str, message: str) -> None:
-        self.errors.setdefault(name, []).append(message)
-
-    @property
-    def whole_errors(self) -> list[str]:
-        return self.errors.get("", [])
+                    self.add_error("reason" if "reason" in problem.code else None, problem.message)
 
     @property
     def has_errors(self) -> bool:
@@ -158,10 +144,13 @@ class PatchForm:
         return [row for row in self.rows if row.what in what]
 
     @property
-    def first(self) -> int | None:
-        """How many runs are to be changed before it pauses by itself."""
-        return int(self.canary) if self.canary else None
-
-    @property
     def wait_for_active(self) -> dt.timedelta | None:
-        return dt.timedelta(hours=float(self.wait)) if self.wait else None
+        hours = self.cleaned_data["wait"]
+        return None if hours is None else dt.timedelta(hours=hours)
+
+
+def _rows(data: QueryDict) -> list[Row]:
+    typed = zip(data.getlist("what"), data.getlist("key"), data.getlist("value"), strict=False)
+    # Browsers send line ends as CRLF; what people type has LF.
+    rows = [Row(what, key, value.replace("\r\n", "\n")) for what, key, value in typed]
+    return [row for row in rows if not row.is_blank]

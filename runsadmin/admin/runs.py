@@ -111,8 +111,7 @@ class RunAdmin(ReadOnlyAdmin):
         response: HttpResponse = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None)
         if context and may(request, Action.PLAN_BULK_EDITS) and context["cl"].result_list:
-            here = {OLDER, NEWER, ERROR_FLAG}
-            query = context["cl"].get_query_string(remove=list(here)).removeprefix("?")
+            query = context["cl"].get_query_string(remove=[OLDER, NEWER, ERROR_FLAG]).removeprefix("?")
             context["choosing"] = {
                 "plan_url": links.list_of(BulkEdit, "add"), "count_url": links.list_of(Run, "matching"),
                 "carried": urlencode({"matching": query}), "most": choosing.MOST_TICKED, "query": query,

@@ -16,7 +16,7 @@ from runsadmin.admin import links
 
 register = template.Library()
 
-# The tone of a status, of a run, an edit or a sync: its colour, beside its word.
+# The tone of a status, of a run, an edit, a bulk edit or a sync: its colour, beside its word.
 TONES = {
     **dict.fromkeys(("completed", "applied"), "good"),
     **dict.fromkeys(("failed", "rejected"), "bad"),
@@ -123,11 +123,13 @@ def chips(pairs: list[tuple[str, object]], most: int = 4) -> SafeString:
         '<span class="ra-chip" title="{}: {}"><b dir="auto">{}</b><bdi>{}</bdi></span>',
         ((text(key), text(value), _cut(key, 24), _cut(value, 32)) for key, value in pairs[:most]),
     )
-    more = format_html(
-        '<span class="ra-more" title="{}">+{}</span>', "\n".join(f"{text(k)}: {text(v)}" for k, v in pairs[most:]),
-        len(pairs) - most,
-    ) if len(pairs) > most else ""  # fmt: skip
-    return format_html('<span class="ra-chips">{}{}</span>', shown, more)
+    return _chips(shown, len(pairs) - most, "\n".join(f"{text(k)}: {text(v)}" for k, v in pairs[most:]))
+
+
+def _chips(shown: SafeString, more: int, title: str = "") -> SafeString:
+    """In a line, and how many more there are."""
+    rest = format_html('<span class="ra-more" title="{}">+{}</span>', title, more) if more > 0 else ""
+    return format_html('<span class="ra-chips">{}{}</span>', shown, rest)
 
 
 def _cut(value: object, length: int) -> str:
@@ -164,8 +166,7 @@ def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
             for c in changes[:most]
         ),
     )
-    more = format_html('<span class="ra-more">+{}</span>', len(changes) - most) if len(changes) > most else ""
-    return format_html('<span class="ra-chips">{}{}</span>', shown, more)
+    return _chips(shown, len(changes) - most)
 
 
 def _told(value: object) -> str:
@@ -208,8 +209,7 @@ def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
         '<span class="ra-chip"><b dir="auto">{}</b>{}</span>',
         ((_cut(key, 24), after) for key, after in said[:most]),
     )
-    more = format_html('<span class="ra-more">+{}</span>', len(said) - most) if len(said) > most else ""
-    return format_html('<span class="ra-chips">{}{}</span>', shown, more)
+    return _chips(shown, len(said) - most)
 
 
 _EMPTY = SafeString('<span class="ra-empty ra-new">empty text</span>')
@@ -217,6 +217,6 @@ _REMOVED = SafeString('<span class="ra-gone">removed</span>')
 
 
 @register.filter
-def left(seconds: float | None) -> str | SafeString:
+def left(seconds: float) -> str | SafeString:
     """How long something still takes: `2 min 3 s`."""
-    return "" if seconds is None else duration(dt.timedelta(seconds=max(seconds, 1)))
+    return duration(dt.timedelta(seconds=max(seconds, 1)))

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from runsadmin.admin import changes, keyset, show
-from runsadmin.models import Edit, EditStatus
+from runsadmin.models import Edit
 from runsadmin.models.edit import EditQuerySet
 
 CHUNK = 500
@@ -32,7 +32,7 @@ def _lines(rows: Iterable[Iterable[object]]) -> str:
 
 def _rows(edit: Edit) -> Iterator[list[object]]:
     begin = [edit.pk, edit.run.upstream_id, edit.run.thread.upstream_id, edit.get_finding_display(), edit.status]
-    changed = [] if edit.status == EditStatus.SKIPPED else changes.of(edit)
+    changed = changes.of_planned(edit)
     for change in changed:
         yield [*begin, change.key, _kind(change), change.old, change.new, edit.detail]
     if not changed:

@@ -16,7 +16,6 @@ from runsadmin.services import bulk_edits, edits
 MAX_THREADS_AT_ONCE = 10_000
 MAX_RUNS_AT_ONCE = 100_000
 MAX_SEARCH_LENGTH = 4_000
-LONGEST_WAIT = 30 * 24 * 60 * 60
 
 STORABLE = r"^[^\u0000]*$"
 
@@ -264,12 +263,12 @@ class Resolution(Strict):
 
 
 class BulkReason(Strict):
-    reason = Text(max_length=500, help_text="A bulk edit needs one.")
-
-    def validate_reason(self, reason: str) -> str:
-        if not reason.strip():
-            raise serializers.ValidationError("Say why: a bulk edit needs a reason.", code="blank")
-        return reason
+    reason = Text(
+        max_length=500,
+        trim_whitespace=True,
+        error_messages={"blank": "Say why: a bulk edit needs a reason."},
+        help_text="A bulk edit needs one.",
+    )
 
 
 class NewBulkEdit(BulkReason):
@@ -290,14 +289,14 @@ class NewBulkEdit(BulkReason):
         default=None,
         allow_null=True,
         min_value=1,
-        max_value=LONGEST_WAIT,
+        max_value=int(bulk_edits.LONGEST_WAIT.total_seconds()),
         help_text="Seconds from applying on, in which runs that are active now may end. Null: they are left out.",
     )
     canary = Integer(
         default=None,
         allow_null=True,
         min_value=1,
-        max_value=2**31 - 1,
+        max_value=bulk_edits.MOST_RUNS,
         help_text="How many edits are sent before it pauses by itself.",
     )
     apply = Boolean(
@@ -487,7 +486,11 @@ class NotSelectedSerializer(serializers.Serializer[Any]):
 class BulkEditSerializer(serializers.ModelSerializer[BulkEdit]):
     actor = serializers.CharField(source="actor.username")
     applied_by = serializers.CharField(source="applied_by.username", default=None, allow_null=True)
-    q = serializers.CharField(source="query", help_text="The search that chose the runs. Empty: they were named.")
+    q = serializers.CharField(
+        source="query",
+        help_text="The search that chose the runs. Empty: they were named. `in words: …` is no search: it tells how "
+        "the list of runs was filtered, by what searches have no word for.",
+    )
     set = serializers.DictField(child=serializers.CharField())
     remove = serializers.ListField(child=serializers.CharField())
     rename = serializers.DictField(child=serializers.CharField())

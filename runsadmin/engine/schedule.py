@@ -63,13 +63,11 @@ def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     return True
 
 
-def enqueue_unless_waiting(wanted: "Task[[], Any]") -> bool:
-    """Enqueues a task of which none waits for a worker yet. Returns whether it did."""
+def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
+    """Enqueues a task of which none waits for a worker yet."""
     waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
-    if waiting.exists():
-        return False
-    wanted.enqueue()
-    return True
+    if not waiting.exists():
+        wanted.enqueue()
 
 
 @task

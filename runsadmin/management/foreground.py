@@ -81,7 +81,7 @@ class Foreground:
                 bar.update(bulk_edit.planned - bar.n)
                 if bulk_edit.planned == planned:  # A worker is at it.
                     self.stopping.wait(REST)
-        if self.stopping.is_set():
+        if self.stopping.is_set() and not bulk_edit.is_going_on:  # Or it was applied meanwhile, and is to be paused.
             self.command.give_up(f"Stopped; nothing was sent. {_how_to_go_on(bulk_edit)}")
         return bulk_edit
 
@@ -136,7 +136,8 @@ class Foreground:
         return bulk_edit
 
     def _tell(self, bulk_edit: BulkEdit) -> None:
-        statuses = bulk_edits.progress(bulk_edit).statuses
+        progress = bulk_edits.progress(bulk_edit)
+        statuses = progress.statuses
         wrong = bulk_edit.edits.filter(status__in=_MISTAKES).select_related("run").defer("run__raw").order_by("pk")
         shown = wrong if self.command.speaks_json else wrong[:MISTAKES_SHOWN]
         for edit in shown.iterator():
@@ -150,7 +151,7 @@ class Foreground:
                 detail=edit.detail,
                 upstream_request_id=edit.upstream_request_id,
             )
-        if (more := sum(statuses.get(status, 0) for status in _MISTAKES) - MISTAKES_SHOWN) > 0:
+        if (more := progress.count(*_MISTAKES) - MISTAKES_SHOWN) > 0 and not self.command.speaks_json:
             self.command.stderr.write(f"… and {more:,} more: {_page(bulk_edit)}")
         counts = ", ".join(f"{EditStatus(name).label.lower()} {count:,}" for name, count in sorted(statuses.items()))
         words = f"{_named(bulk_edit)}: {bulk_edit.get_status_display().lower()}: {counts}. {bulk_edit.detail}".strip()

@@ -5,6 +5,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from runsadmin.models.changes import ChangingQuerySet
+
 
 class BulkEditStatus(models.TextChoices):
     PLANNING = "planning", "Planning"
@@ -58,11 +60,8 @@ GOING_ON = (S.QUEUED, S.RUNNING)
 ENDED = (S.COMPLETED, S.CANCELLED, S.FAILED, S.EXPIRED)
 
 
-class BulkEditQuerySet(models.QuerySet["BulkEdit"]):
-    def change_to(self, status: BulkEditStatus, **values: object) -> int:
-        """Moves those that may legally change to `status`. Returns how many did: look at it."""
-        sources = [source for source, targets in CHANGES.items() if status in targets]
-        return self.filter(status__in=sources).update(status=status, **values)
+class BulkEditQuerySet(ChangingQuerySet["BulkEdit"]):
+    changes = CHANGES
 
 
 class BulkEdit(models.Model):

@@ -3,6 +3,7 @@ from django.db import models
 from django.db.models import Q
 
 from runsadmin.models.bulk_edit import BulkEdit
+from runsadmin.models.changes import ChangingQuerySet
 from runsadmin.models.fields import MetadataField, MetadataPatchField
 from runsadmin.models.run import Run
 
@@ -67,15 +68,11 @@ UNSETTLED = (S.PENDING, S.SENDING, S.UNKNOWN)
 ENDED = (S.APPLIED, S.DIFFERS, S.CONFLICT, S.REJECTED, S.FAILED, S.SKIPPED, S.CANCELLED)
 
 
-def sources(status: EditStatus) -> list[str]:
-    """From where an edit may legally change to `status`."""
-    return [source.value for source, targets in CHANGES.items() if status in targets]
+class EditQuerySet(ChangingQuerySet["Edit"]):
+    changes = CHANGES
 
 
-class EditQuerySet(models.QuerySet["Edit"]):
-    def change_to(self, status: EditStatus, **values: object) -> int:
-        """Moves those of these edits that may legally change to `status`. Returns how many did: look at it."""
-        return self.filter(status__in=sources(status)).update(status=status, **values)
+sources = EditQuerySet.sources
 
 
 class Edit(models.Model):

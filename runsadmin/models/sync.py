@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from runsadmin.models.changes import ChangingQuerySet
 from runsadmin.models.fields import ByteOrderedCharField
 from runsadmin.models.thread import Thread
 
@@ -44,11 +45,8 @@ CHANGES: dict[SyncStatus, dict[SyncStatus, str]] = {
 UNFINISHED = (S.QUEUED, S.RUNNING, S.PAUSED)
 
 
-class SyncQuerySet(models.QuerySet["Sync"]):
-    def change_to(self, status: SyncStatus, **values: object) -> int:
-        """Moves those of these syncs that may legally change to `status`. Returns how many did: look at it."""
-        sources = [source for source, targets in CHANGES.items() if status in targets]
-        return self.filter(status__in=sources).update(status=status, **values)
+class SyncQuerySet(ChangingQuerySet["Sync"]):
+    changes = CHANGES
 
 
 class Sync(models.Model):

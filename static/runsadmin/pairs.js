@@ -91,7 +91,7 @@ window.addEventListener("pageshow", (event) => {
   if (form.querySelector("[name=base]")) window.location.reload(); // … where what stood here may be out of date …
   const send = form.querySelector("[data-send]");
   send.disabled = false; // … or may be wanted once more.
-  send.textContent = send.dataset.word;
+  send.textContent = send.dataset.word ?? send.textContent;
 });
 
 allRows().forEach(prepare);

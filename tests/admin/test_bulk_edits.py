@@ -19,6 +19,7 @@ from django_tasks_db.models import DBTaskResult
 from runsadmin import tasks
 from runsadmin.admin import choosing, find
 from runsadmin.bulk_patch import BulkPatch
+from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, connections, edits
@@ -127,6 +128,44 @@ class TestChoosing:
         bulk_edit = planned(as_alice, query=query)
         assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == sorted(shown)
 
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ("", "connection:default"),
+            ("status=failed", "status:failed"),
+            ("thread={thread}&assistant_id=asst_1", "thread:thread_0 assistant:asst_1"),
+            ("created=hour", "created:>=20"),
+            ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
+        ],
+    )
+    def test_the_filters_of_the_list_are_kept_as_the_search_that_finds_the_same(
+        self, team, mirrored, as_alice, query, said
+    ):
+        mirrored(
+            id="run_now", thread_id="thread_0", assistant_id="asst_1", model='my "own" \\model',
+            created_at=int(time.time()) - 60,
+        )  # fmt: skip
+
+        bulk_edit = planned(as_alice, query=query.format(thread=team[0].thread_id))
+
+        assert bulk_edit.query.startswith(said)
+        found = set(bulk_edits.by_search(bulk_edit.query).keys)
+        assert found == set(bulk_edit.edits.values_list("run", flat=True))
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [("q=run_&status=completed", "id run_, status Completed"), ("missing=yes", "state Missing upstream")],
+    )
+    def test_what_no_search_can_say_is_told_as_words(self, team, as_alice, query, words):
+        Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
+
+        bulk_edit = planned(as_alice, query=query)
+
+        assert bulk_edit.query == f"in words: {words}"
+        assert f"all that matched in words: {words}" in told(as_alice, bulk_edit)
+        with pytest.raises(InvalidSearch):
+            bulk_edits.matching(bulk_edit.query)
+
     def test_pages_of_the_list_are_no_part_of_what_matches(self, team, as_alice):
         older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
         shown = as_alice.get(f"{LIST}?" + urlencode({"status": "completed", "older": older})).text
@@ -169,7 +208,7 @@ class TestChoosing:
         assert answer.headers["Location"] == LIST
         assert not BulkEdit.objects.exists()
 
-    @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00"])
+    @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
     def test_a_filter_that_nobody_could_have_chosen_is_refused(self, team, as_alice, query):
         assert as_alice.post(ADD, {"matching": query, **RED}).headers["Location"] == LIST
         assert "does not understand" in as_alice.get(f"{LIST}matching/?" + urlencode({"matching": query})).text
@@ -295,7 +334,7 @@ class TestThePlan:
             "A plan: nothing has been sent", "4 Change", "1 Active", "1 Missing upstream", "team blue → red",
             "2 are left out",
             "The first 2 of 4 runs are changed, and then it pauses", "Change the first 2 runs", "It expires", "moved",
-            "No run of it was seen changing", "6: all that matched all runs",
+            "No run of it was seen changing", "6: all that matched connection:default",
         ):  # fmt: skip
             assert said in shown, said
         assert sandbox.posts() == []
@@ -402,6 +441,8 @@ class TestThePlan:
         assert "Change 5 runs" not in shown
         assert "Only a plan that is whole" in as_alice.post(url(bulk_edit, "apply"), follow=True).text
         assert "can no longer be applied" in told(as_alice, bulk_edit)
+        bulk_edit.refresh_from_db()
+        assert bulk_edit.status == S.EXPIRED
 
     def test_with_nothing_to_change_has_nothing_to_apply(self, team, as_alice):
         bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
@@ -531,6 +572,17 @@ class TestFollowing:
         bring_to_an_end(undo)
         assert all(sandbox.metadata(run.upstream_id)["team"] == "blue" for run in team)
         assert "Undo…" in told(as_alice, undo)
+
+    def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(self, sandbox, team, as_alice):
+        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+        as_alice.post(url(bulk_edit, "apply"))
+        bring_to_an_end(bulk_edit)
+
+        assert "Undo…" not in told(as_alice, bulk_edit)
+        refused = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"}, follow=True).text
+        assert "Only a bulk edit that has ended can be undone; this one is paused." in refused
+        as_alice.post(url(bulk_edit, "cancel"))
+        assert "Undo…" in told(as_alice, bulk_edit)
 
     def test_a_held_connection_is_told(self, team, as_alice):
         bulk_edit = planned(as_alice)

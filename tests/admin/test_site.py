@@ -65,6 +65,13 @@ def test_nothing_is_shown_to_who_is_not_signed_in(mirrored, client):
         assert client.get(url).headers["Location"].startswith("/admin/login/")
 
 
+def test_a_page_that_keeps_itself_up_to_date_takes_no_sign_in_page_for_a_part_of_itself(mirrored, client):
+    for url in (page(mirrored()), "/admin/runsadmin/run/matching/?matching="):
+        answer = client.get(url, headers={"HX-Request": "true"}, follow=True)
+        assert (answer.status_code, answer.headers["HX-Refresh"], answer.content) == (204, "true", b"")
+        assert "password" in client.get(url, follow=True).text
+
+
 def test_the_search_over_everything_finds_by_ids_in_their_own_case(mirrored, as_carol, signed_in, make_user):
     run = mirrored(id="run_AbC", thread_id="thread_XyZ")
 

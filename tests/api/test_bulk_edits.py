@@ -230,6 +230,18 @@ def test_a_plan_that_is_too_old_is_not_applied(sandbox: Sandbox, team: list[str]
     assert client.get(told["url"]).json()["status"] == "expired"
 
 
+def test_a_plan_that_is_refused_since_it_is_too_old_has_expired(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
+    client = api(alice)
+    told = plan(client, run_ids=team)
+    BulkEdit.objects.update(expires_at=timezone.now())
+    refused = problem(client.post(f"{told['url']}apply/"), 409, "illegal-change")
+    assert refused["detail"].endswith("this one is expired.")
+    told = client.get(told["url"]).json()
+    assert (told["status"], told["progress"]["statuses"]) == ("expired", {"cancelled": 6})
+
+
 # --- Planned and applied in one request
 
 
@@ -448,6 +460,18 @@ def test_the_same_key_with_another_body_is_refused(
     problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
     assert BulkEdit.objects.count() == 1
     assert api(bob).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1").status_code == 202
+
+
+def test_the_same_undo_again_is_the_same_bulk_edit(
+    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User
+) -> None:
+    client, why = api(alice), {"reason": "a slip"}
+    done = finish(client, plan(client, run_ids=team, apply=True)["url"])
+    first, again = (client.post(f"{done['url']}undo/", why, Idempotency_Key="k1") for _ in range(2))
+    assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
+    problem(client.post(f"{done['url']}undo/", {"reason": "another"}, Idempotency_Key="k1"), 422, "key-reused")
+    assert BulkEdit.objects.filter(undoes=done["id"]).count() == 1
+    assert api(bob).post(f"{done['url']}undo/", why, Idempotency_Key="k1")["Location"] != first["Location"]
 
 
 def test_a_request_that_failed_leaves_its_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:

@@ -253,3 +253,17 @@ def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sig
     whole(bulk_edit)
 
     expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
+
+
+def test_a_page_that_is_followed_leads_to_signing_in_when_the_session_has_ended(page, team, alice, sign_in):
+    chosen = bulk_edits.by_search("status:completed")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=alice, reason="moved")
+    here = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
+    sign_in(alice)
+    page.goto(here)
+    expect(page.get_by_text("0 of 60 runs")).to_be_visible()
+
+    page.context.clear_cookies()
+
+    expect(page).to_have_url(re.compile(r"/admin/login/\?next=" + here))
+    expect(page.locator("[name=password]")).to_be_visible()

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 
+from runsadmin.management import foreground
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, runs
 from tests.conftest import Connect
@@ -164,6 +165,17 @@ def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice
     }  # fmt: skip
 
 
+def test_in_json_every_mistake_is_told_and_none_is_said_to_be_left_out(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground, "MISTAKES_SHOWN", 1)
+    for run_id in ("run_0", "run_1"):
+        sandbox.set_metadata(run_id, {"team": "green"})
+    said = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *WHY, "--json")
+    assert [told["run"] for told in said.objects if told.get("status") == "conflict"] == ["run_0", "run_1"]
+    assert "more" not in said.err
+
+
 def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User
 ) -> None:
@@ -249,6 +261,23 @@ def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
     assert said.err.startswith("Stopped; nothing was sent.")
     assert manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice").code == 0
     assert len(sandbox.posts()) == 8
+
+
+def test_control_c_while_it_is_planned_pauses_what_was_applied_meanwhile(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = bulk_edits.go_on_planning
+
+    def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
+        os.kill(os.getpid(), signal.SIGINT)
+        return bulk_edits.apply(bulk_edit=go_on(bulk_edit, until=float("inf")), actor=alice)
+
+    monkeypatch.setattr(bulk_edits, "go_on_planning", pressed)
+    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    bulk_edit = BulkEdit.objects.get()
+    assert (said.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
+    assert "nothing was sent" not in said.err
+    assert sandbox.posts() == []
 
 
 def test_who_may_plan_and_not_apply_can_only_try_it_out(

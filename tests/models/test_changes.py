@@ -3,15 +3,23 @@
 import pytest
 from django.db.models import TextChoices
 
-from runsadmin.models import edit, sync
+from runsadmin.models import bulk_edit, edit, sync
 
 ENDS = {
     "edit": {"applied", "differs", "conflict", "rejected", "skipped", "cancelled"},
     "sync": {"completed", "completed_with_errors", "failed", "cancelled"},
+    "bulk edit": {"cancelled", "failed", "expired"},
 }
 
 
-@pytest.mark.parametrize(("changes", "statuses"), [(edit.CHANGES, edit.EditStatus), (sync.CHANGES, sync.SyncStatus)])
+@pytest.mark.parametrize(
+    ("changes", "statuses"),
+    [
+        (edit.CHANGES, edit.EditStatus),
+        (sync.CHANGES, sync.SyncStatus),
+        (bulk_edit.CHANGES, bulk_edit.BulkEditStatus),
+    ],
+)
 def test_every_status_has_its_row_and_every_change_its_reason(
     changes: dict[TextChoices, dict[TextChoices, str]], statuses: type[TextChoices]
 ) -> None:
@@ -19,10 +27,12 @@ def test_every_status_has_its_row_and_every_change_its_reason(
     assert all(reason for targets in changes.values() for reason in targets.values())
 
 
-def test_an_end_leads_nowhere_but_from_failed_back_to_pending() -> None:
+def test_an_end_leads_nowhere_but_the_failed_may_be_tried_again() -> None:
     assert {status.value for status, targets in edit.CHANGES.items() if not targets} == ENDS["edit"]
     assert {status.value for status, targets in sync.CHANGES.items() if not targets} == ENDS["sync"]
+    assert {status.value for status, targets in bulk_edit.CHANGES.items() if not targets} == ENDS["bulk edit"]
     assert set(edit.CHANGES[edit.EditStatus.FAILED]) == {edit.EditStatus.PENDING}
+    assert set(bulk_edit.CHANGES[bulk_edit.BulkEditStatus.COMPLETED]) == {bulk_edit.BulkEditStatus.QUEUED}
 
 
 def test_nothing_is_sent_again_from_unknown_without_going_back_to_pending() -> None:

@@ -15,11 +15,13 @@ from pytest_django import Settings
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, NotAllowed
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Selection
+from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, Run, Selection
+from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import bulk_edits, connections, edits, runs
 from runsadmin.services.bulk_edits import planning
 from runsadmin.services.bulk_edits.progress import changed_since
 from runsadmin.services.edits import outcomes
+from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
 from tests.bulk import at_work, bring_to_an_end, whole
 from tests.conftest import VIEWER, Connect
@@ -477,6 +479,26 @@ def test_a_canary_pauses_after_the_first_and_resume_goes_on(sandbox: Sandbox, te
     assert len(sandbox.posts()) == 12
 
 
+def test_a_canary_that_ends_between_two_looks_pauses_and_leaves_nothing_behind(
+    team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
+    change_to = BulkEditQuerySet.change_to
+
+    def ends_after_the_first_look(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
+        moved = change_to(rows, status, **values)
+        if status == S.PAUSED:
+            bulk_edit.edits.filter(status=E.PENDING).update(status=E.FAILED, finished_at=timezone.now())
+        return moved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BulkEditQuerySet, "change_to", ends_after_the_first_look)
+        bulk_edits.look_after()
+    bulk_edits.look_after()
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.FAILED: 1, E.PLANNED: 11})
+
+
 def test_a_canary_larger_than_the_plan_is_no_canary(team: list[Run], alice: User) -> None:
     assert apply(plan(alice, canary=100), alice).status == S.COMPLETED
     with pytest.raises(InvalidSelection, match="canary"):
@@ -635,6 +657,26 @@ def test_undo_of_a_cancelled_one_puts_back_what_was_done(sandbox: Sandbox, team:
     done = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=4), alice), actor=alice)
     assert statuses(undo(done, alice)) == {E.APPLIED: 4}
     assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
+
+
+def test_a_paused_one_is_undone_only_when_it_was_cancelled(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    paused = apply(plan(alice, canary=3), alice)
+    with pytest.raises(IllegalChange, match="has ended can be undone; this one is paused"):
+        bulk_edits.plan_undo(bulk_edit=paused, actor=alice, reason="a mistake")
+    assert BulkEdit.objects.get() == paused
+    assert statuses(undo(bulk_edits.cancel(bulk_edit=paused, actor=alice), alice)) == {E.APPLIED: 3}
+
+
+def test_undo_waits_for_what_is_still_under_way(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.resume(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
+    assert len(claim_due("default", 2)) == 2
+    bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
+    with pytest.raises(IllegalChange, match="still under way"):
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, reason="a mistake")
+    bulk_edit.edits.filter(status=E.SENDING).update(claimed_until=timezone.now())
+    edits.give_back_expired()
+    bulk_edits.look_after()
+    assert statuses(undo(bulk_edit, alice)) == {E.APPLIED: 3}
 
 
 def test_undo_leaves_pairs_that_the_mirror_knows_to_be_changed_and_tells_while_the_others_go_back(

@@ -1,6 +1,6 @@
 """The rules that hold for every call: who may, which parameters there are, and what a body may hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import User
@@ -45,6 +45,16 @@ class View(APIView):
                 code="invalid",
             )
         return Asked(kind=kind, user=self.user, endpoint=endpoint, key=key, body=self.request.body)
+
+    def once[M: (Edit, BulkEdit)](self, kind: type[M], endpoint: str, record: Callable[[], M]) -> M:
+        """What `record` writes, or what the same request, by its `Idempotency-Key`, was recorded as before."""
+        asked = self.asked(kind, endpoint)
+        return record() if asked is None else asked.known() or asked.once(record)
+
+    def given(self, *names: str, **lookups: str) -> dict[str, Any]:
+        """The conditions of those parameters that were given: `given("status", actor="actor__username")`."""
+        wanted = dict(zip(names, names, strict=True)) | lookups
+        return {lookup: self.query[name] for name, lookup in wanted.items() if name in self.query}
 
     def body[S: Strict](self, serializer: type[S]) -> dict[str, Any]:
         return _validated(serializer(data=self.request.data))

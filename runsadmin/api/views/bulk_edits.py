@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from django.contrib.auth.models import User
-from django.db import transaction
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import NotFound
@@ -73,9 +72,8 @@ class BulkEdits(View):
     @extend_schema(operation_id="list_bulk_edits", responses=BulkEditPage)
     def get(self, request: Request) -> Response:
         """The bulk edits, newest first."""
-        lookups = {"connection": "connection", "actor": "actor__username", "status": "status"}
-        conditions = {lookup: self.query[name] for name, lookup in lookups.items() if name in self.query}
-        page = page_of(ROWS.filter(**conditions), order=BY_ID, query=self.query, request=request)
+        rows = ROWS.filter(**self.given("connection", "status", actor="actor__username"))
+        page = page_of(rows, order=BY_ID, query=self.query, request=request)
         return Response(page.answer(BulkEditSerializer(page.rows, many=True, context={"request": request}).data))
 
     @extend_schema(
@@ -99,11 +97,7 @@ class BulkEdits(View):
         def record() -> BulkEdit:
             return self._plan(chosen, wanted)
 
-        bulk_edit = record() if asked is None else asked.once(record)
-        bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + PLANNING)
-        if bulk_edit.is_going_on:
-            enqueue_unless_waiting(tasks.push_edits)
-        return told(bulk_edit, request, status=status.HTTP_202_ACCEPTED)
+        return _begun(record() if asked is None else asked.once(record), request)
 
     def _plan(self, chosen: Chosen, wanted: Mapping[str, Any]) -> BulkEdit:
         wait = wanted["wait_for_active"]
@@ -153,8 +147,7 @@ class EditsOfOne(View):
     @extend_schema(operation_id="list_edits_of_bulk_edit", responses={200: EditOfBulkEditPage, **schema.problems(404)})
     def get(self, request: Request, pk: int) -> Response:
         """Its edits, the last of the plan first: what each run has before and after."""
-        conditions = {name: self.query[name] for name in ("status", "finding") if name in self.query}
-        rows = edits.ROWS.filter(bulk_edit=find(pk), **conditions)
+        rows = edits.ROWS.filter(bulk_edit=find(pk), **self.given("status", "finding"))
         page = page_of(rows, order=BY_ID, query=self.query, request=request)
         return Response(page.answer(EditOfBulkEditSerializer(page.rows, many=True, context={"request": request}).data))
 
@@ -168,10 +161,9 @@ class _Act(View):
 
     def acted(self, act: _Acting, pk: int) -> Response:
         self.body(NoBody)
-        with transaction.atomic():
-            bulk_edit = act(bulk_edit=find(pk), actor=self.user)
-            if bulk_edit.is_going_on:
-                enqueue_unless_waiting(tasks.push_edits)
+        bulk_edit = act(bulk_edit=find(pk), actor=self.user)
+        if bulk_edit.is_going_on:
+            enqueue_unless_waiting(tasks.push_edits)
         code = status.HTTP_202_ACCEPTED if bulk_edit.is_going_on else status.HTTP_200_OK
         return told(bulk_edit, self.request, status=code)
 
@@ -227,23 +219,31 @@ class Undo(View):
 
     @extend_schema(
         operation_id="undo_bulk_edit",
-        parameters=[schema.LOCATION],
+        parameters=[schema.IDEMPOTENCY_KEY, schema.LOCATION],
         request=BulkReason,
-        responses={202: BulkEditDetailSerializer, **schema.problems(404, 409)},
+        responses={202: BulkEditDetailSerializer, **schema.problems(404, 409, 422)},
     )
     def post(self, request: Request, pk: int) -> Response:
         """Plans a bulk edit that puts back what this one changed, run by run. Apply it like any other.
 
-        A key that was changed since is left as it is, and told.
+        It must have ended. A key that was changed since is left as it is, and told.
         """
-        undo = bulk_edits.plan_undo(
-            bulk_edit=find(pk),
-            actor=self.user,
-            reason=self.body(BulkReason)["reason"],
-            request_id=tracing.request_id(),
-        )
-        undo = bulk_edits.go_on_planning(undo, until=time.monotonic() + PLANNING)
-        return told(undo, request, status=status.HTTP_202_ACCEPTED)
+        bulk_edit, reason = find(pk), self.body(BulkReason)["reason"]
+
+        def record() -> BulkEdit:
+            return bulk_edits.plan_undo(
+                bulk_edit=bulk_edit, actor=self.user, reason=reason, request_id=tracing.request_id()
+            )
+
+        return _begun(self.once(BulkEdit, f"undo bulk-edit {pk}", record), request)
+
+
+def _begun(bulk_edit: BulkEdit, request: Request) -> Response:
+    """Goes on with the plan for a moment, and tells what there is of it then."""
+    bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + PLANNING)
+    if bulk_edit.is_going_on:
+        enqueue_unless_waiting(tasks.push_edits)
+    return told(bulk_edit, request, status=status.HTTP_202_ACCEPTED)
 
 
 def find(pk: int) -> BulkEdit:

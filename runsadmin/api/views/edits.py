@@ -29,13 +29,9 @@ class Edits(View):
     @extend_schema(operation_id="list_edits", responses=EditPage)
     def get(self, request: Request) -> Response:
         """The log of edits, newest first."""
-        conditions: dict[str, Any] = {}
+        conditions = self.given("status", "bulk_edit", connection="run__connection", actor="actor__username")
         if "run" in self.query:
             conditions["run__in"] = list(Run.objects.filter(upstream_id=self.query["run"]).values_list("pk", flat=True))
-        lookups = {"bulk_edit": "bulk_edit", "connection": "run__connection", "actor": "actor__username"}
-        for name, lookup in (lookups | {"status": "status"}).items():
-            if name in self.query:
-                conditions[lookup] = self.query[name]
         page = page_of(ROWS.filter(**conditions), order=BY_ID, query=self.query, request=request)
         return Response(page.answer(EditSerializer(page.rows, many=True, context={"request": request}).data))
 

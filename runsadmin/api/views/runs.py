@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -33,26 +32,18 @@ class Runs(View):
     @extend_schema(operation_id="list_runs", responses=RunPage)
     def get(self, request: Request) -> Response:
         """The mirrored runs, newest first."""
-        rows = shapeable(_filtered(bulk_edits.matching(self.query.get("q", "")), self.query))
-        page = page_of(rows, order=BY_TIME, query=self.query, request=request)
+        rows = bulk_edits.matching(self.query.get("q", "")).filter(
+            **self.given(
+                "connection", "status", "model", "assistant_id",
+                created_after="created_at__gte", created_before="created_at__lt",
+            )
+        )  # fmt: skip
+        if "thread_id" in self.query:
+            # Its keys first: then the index on thread and time serves the page.
+            threads = Thread.objects.filter(connection__in=conf.connections(), upstream_id=self.query["thread_id"])
+            rows = rows.filter(thread__in=list(threads.values_list("pk", flat=True)))
+        page = page_of(shapeable(rows), order=BY_TIME, query=self.query, request=request)
         return Response(page.answer(run_shapes(page.rows, Addresses(request))))
-
-
-def _filtered(rows: QuerySet[Run], query: dict[str, Any]) -> QuerySet[Run]:
-    conditions = {
-        "connection": "connection",
-        "status": "status",
-        "model": "model",
-        "assistant_id": "assistant_id",
-        "created_after": "created_at__gte",
-        "created_before": "created_at__lt",
-    }
-    rows = rows.filter(**{lookup: query[name] for name, lookup in conditions.items() if name in query})
-    if "thread_id" in query:
-        # Its keys first: then the index on thread and time serves the page.
-        threads = Thread.objects.filter(connection__in=conf.connections(), upstream_id=query["thread_id"])
-        rows = rows.filter(thread__in=list(threads.values_list("pk", flat=True)))
-    return rows
 
 
 class OneRun(View):
@@ -93,8 +84,7 @@ class OneRun(View):
             recorded = self._record(run, change)
             return recorded
 
-        asked = self.asked(Edit, f"run {run.pk}")
-        edit = record() if asked is None else asked.known() or asked.once(record)
+        edit = self.once(Edit, f"run {run.pk}", record)
         if edit is recorded:  # The same request again only asks what became of the first.
             edit = edits.push_within(edit)
         done = is_done(edit, request)

@@ -26,8 +26,8 @@ class Syncs(View):
     @extend_schema(operation_id="list_syncs", responses=SyncPage)
     def get(self, request: Request) -> Response:
         """The passes, newest first."""
-        conditions = {name: self.query[name] for name in ("connection", "kind", "status") if name in self.query}
-        page = page_of(ROWS.filter(**conditions), order=BY_ID, query=self.query, request=request)
+        rows = ROWS.filter(**self.given("connection", "kind", "status"))
+        page = page_of(rows, order=BY_ID, query=self.query, request=request)
         return Response(page.answer(SyncSerializer(page.rows, many=True, context={"request": request}).data))
 
     @extend_schema(

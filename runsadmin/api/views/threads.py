@@ -31,9 +31,7 @@ class Threads(View):
     @extend_schema(operation_id="list_threads", responses=ThreadPage)
     def get(self, request: Request) -> Response:
         """The tracked threads, the newest here first."""
-        rows = Thread.objects.filter(tracked=self.query["tracked"])
-        if "connection" in self.query:
-            rows = rows.filter(connection=self.query["connection"])
+        rows = Thread.objects.filter(**self.given("tracked", "connection"))
         page = page_of(rows, order=BY_TIME, query=self.query, request=request)
         return Response(page.answer(ThreadSerializer(page.rows, many=True, context={"request": request}).data))
 

@@ -23,10 +23,9 @@ from runsadmin.management.foreground import Foreground, stopped_by_signals
 from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, permissions
-from runsadmin.services.bulk_edits import Chosen
+from runsadmin.services.bulk_edits import LONGEST_WAIT, Chosen
 
 WAIT = 60.0
-LONGEST_WAIT = dt.timedelta(days=30)
 
 # Options that only a plan knows.
 _PLANNED = ("where", "ids_from", "canary", "wait_for_active")
@@ -174,7 +173,7 @@ class Command(SpeakingCommand):
             case [run]:
                 return run
             case []:
-                self._refuse(run_id, "no such run is mirrored here, so nothing was done for it.")
+                self._refuse(run_id, _WHY["unknown"])
             case several:
                 names = ", ".join(run.connection for run in several)
                 self._refuse(run_id, f"several connections have this run: name one with --connection ({names}).")

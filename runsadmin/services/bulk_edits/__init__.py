@@ -5,11 +5,20 @@ people do with a plan, and what brings a bulk edit from one status to the next. 
 """
 
 from runsadmin.services.bulk_edits.applying import apply, cancel, check_may_apply, look_after, pause, resume, retry
-from runsadmin.services.bulk_edits.planning import find_waiting, go_on_planning, plan, plan_undo
+from runsadmin.services.bulk_edits.planning import (
+    LONGEST_WAIT,
+    MOST_RUNS,
+    find_waiting,
+    go_on_planning,
+    plan,
+    plan_undo,
+)
 from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress
 from runsadmin.services.bulk_edits.selecting import Chosen, by_ids, by_search, matching
 
 __all__ = [
+    "LONGEST_WAIT",
+    "MOST_RUNS",
     "Chosen",
     "Progress",
     "apply",

@@ -40,7 +40,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
             active_until=None if bulk_edit.wait_for_active is None else now + bulk_edit.wait_for_active,
         )
         if moved:
-            bulk_edit.edits.filter(status=EditStatus.PLANNED).update(actor=actor)
+            bulk_edit.edits.filter(status=EditStatus.PLANNED).exclude(actor=actor).update(actor=actor)
             _release(bulk_edit, now, limit=bulk_edit.canary)
     return _moved(bulk_edit, moved, "Only a plan that is whole and has not expired can be applied")
 
@@ -90,20 +90,9 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
-        failed = bulk_edit.edits.filter(status=EditStatus.FAILED)
         moved = 0
-        if bulk_edit.status == S.COMPLETED and failed.exists():
-            ended = _ended(bulk_edit) - failed.count()
-            waits = bulk_edit.wait_for_active
-            moved = BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(
-                S.QUEUED,
-                detail="",
-                finished_at=None,
-                going_since=now,
-                ended_before=ended,
-                active_until=None if waits is None else now + waits,
-            )
-            Edit.objects.filter(pk__in=failed.values("pk")).change_to(
+        if bulk_edit.status == S.COMPLETED:
+            moved = Edit.objects.filter(bulk_edit=bulk_edit, status=EditStatus.FAILED).change_to(
                 EditStatus.PENDING,
                 detail=f"{actor.get_username()} has it tried again.",
                 actor=actor,
@@ -114,15 +103,25 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
                 intended=None,
                 sent_at=None,
             )
+        if moved:
+            waits = bulk_edit.wait_for_active
+            BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(
+                S.QUEUED,
+                detail="",
+                finished_at=None,
+                going_since=now,
+                ended_before=_ended(bulk_edit),
+                active_until=None if waits is None else now + waits,
+            )
     return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be tried again")
 
 
 def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None) -> None:
-    planned = bulk_edit.edits.filter(status=EditStatus.PLANNED)
+    planned = Edit.objects.filter(bulk_edit=bulk_edit, status=EditStatus.PLANNED)
     if limit is not None:
         last = planned.order_by("pk").values_list("pk", flat=True)[limit - 1 : limit].first()
         planned = planned if last is None else planned.filter(pk__lte=last)
-    Edit.objects.filter(pk__in=planned.values("pk")).change_to(EditStatus.PENDING, next_attempt_at=now)
+    planned.change_to(EditStatus.PENDING, next_attempt_at=now)
 
 
 def take_back(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
@@ -164,14 +163,12 @@ def look_after() -> None:
 
 def _conclude(bulk_edit: BulkEdit) -> None:
     some = Edit.objects.filter(bulk_edit=OuterRef("pk"))
-    # In one statement: somebody may resume or retry it just now.
+    # Each in one statement that asks for all of it: edits end, and somebody may resume or retry it, just now.
     through = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
-    with_more = through.filter(Exists(some.filter(status=EditStatus.PLANNED)), status__in=GOING_ON)
-    paused = with_more.change_to(
-        S.PAUSED, detail=f"The first {bulk_edit.canary} were sent. Look at them, then resume or cancel."
-    )
-    if not paused:
-        through.filter(status__in=GOING_ON).change_to(S.COMPLETED, finished_at=clock.now(), detail="")
+    has_more = Exists(some.filter(status=EditStatus.PLANNED))
+    told = f"The first {bulk_edit.canary} were sent. Look at them, then resume or cancel."
+    through.filter(has_more).change_to(S.PAUSED, detail=told)
+    through.filter(~has_more).change_to(S.COMPLETED, finished_at=clock.now(), detail="")
 
 
 def _expire(plans: BulkEditQuerySet) -> None:

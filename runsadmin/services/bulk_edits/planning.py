@@ -21,6 +21,7 @@ from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, N
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Selection
 from runsadmin.models.bulk_edit import BulkEditQuerySet
+from runsadmin.models.edit import IN_FLIGHT
 from runsadmin.services import clock, edits, permissions
 from runsadmin.services.bulk_edits import applying
 from runsadmin.services.bulk_edits.selecting import Chosen
@@ -30,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 500
 MOST_RUNS = 2**31 - 1  # As many as the column counts.
+LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
 
 Finding = Edit.Finding
-_LEFT_OUT = {"taken": Finding.TAKEN, "no_value": Finding.NO_VALUE}
 
 
 def plan(
@@ -59,14 +60,13 @@ def plan(
     _check_reason(reason)
     if canary is not None and not 1 <= canary <= MOST_RUNS:
         raise InvalidSelection(f"A canary has 1 to {MOST_RUNS:,} runs.")
-    return _record(
-        chosen.keys,
+    bulk_edit = BulkEdit(
         connection=chosen.connection,
         query=chosen.query,
         not_selected=[{"id": id, "why": why} for id, why in chosen.left_out],
         set=dict(patch.set),
         remove=list(patch.remove),
-        rename=dict(patch.renames),
+        rename=dict(patch.rename),
         actor=actor,
         reason=reason,
         wait_for_active=wait_for_active,
@@ -74,11 +74,13 @@ def plan(
         apply_when_planned=apply_when_planned,
         request_id=request_id,
     )
+    return _record(bulk_edit, chosen.keys)
 
 
 def plan_undo(*, bulk_edit: BulkEdit, actor: User, reason: str, request_id: str = "") -> BulkEdit:
     """Writes down that all that a bulk edit changed is to be put back: a bulk edit with a plan of its own.
 
+    Only of one that has ended, with nothing under way any more: what it changes later would be left out.
     Raises NotAllowed, InvalidMetadata, IllegalChange.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
@@ -86,13 +88,14 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, reason: str, request_id: str 
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     done = bulk_edit.edits.filter(status__in=(EditStatus.APPLIED, EditStatus.DIFFERS)).order_by("pk")
     keys = list(done.values_list("pk", flat=True))
-    if bulk_edit.is_going_on or not keys:
-        state = bulk_edit.get_status_display().lower()
-        raise IllegalChange(
-            f"There is nothing to undo now: the bulk edit is {state}, and {len(keys)} runs were changed."
-        )
-    return _record(
-        keys,
+    state = bulk_edit.get_status_display().lower()
+    if not keys:
+        raise IllegalChange(f"There is nothing to undo: the bulk edit is {state}, and has changed no run.")
+    if not bulk_edit.has_ended:
+        raise IllegalChange(f"Only a bulk edit that has ended can be undone; this one is {state}.")
+    if bulk_edit.edits.filter(status__in=IN_FLIGHT).exists():
+        raise IllegalChange("Some of its edits are still under way: undo it when they have their outcome.")
+    undo = BulkEdit(
         connection=bulk_edit.connection,
         undoes=bulk_edit,
         actor=actor,
@@ -100,13 +103,14 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, reason: str, request_id: str 
         wait_for_active=bulk_edit.wait_for_active,
         request_id=request_id,
     )
+    return _record(undo, keys)
 
 
-def _record(keys: Sequence[int], **values: object) -> BulkEdit:
-    connection = conf.connection(str(values["connection"]))
-    check_not_retired(connection.alias)
+def _record(bulk_edit: BulkEdit, keys: Sequence[int]) -> BulkEdit:
+    check_not_retired(conf.connection(bulk_edit.connection).alias)
+    bulk_edit.selected = len(keys)
     with transaction.atomic():
-        bulk_edit = BulkEdit.objects.create(selected=len(keys), **values)
+        bulk_edit.save()
         Selection.objects.create(bulk_edit=bulk_edit, packed=Selection.pack(keys))
     return bulk_edit
 
@@ -138,7 +142,8 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
     if free.filter(status=BulkEditStatus.PLANNING).update(claim_token=token, claimed_until=now + CLAIM):
         claimed = BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token, status=BulkEditStatus.PLANNING)
         try:
-            while _plan_block(claimed) and time.monotonic() < until and not (stopping and stopping.is_set()):
+            keys = Selection.objects.get(bulk_edit=bulk_edit).keys()
+            while _plan_block(claimed, keys) and time.monotonic() < until and not (stopping and stopping.is_set()):
                 pass
         except DatabaseError:
             raise  # Another turn goes on from the last block.
@@ -154,12 +159,12 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
     return BulkEdit.objects.get(pk=bulk_edit.pk)
 
 
-def _plan_block(claimed: BulkEditQuerySet) -> bool:
+def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     """Returns whether there is more to plan."""
-    bulk_edit = claimed.select_related("selection", "actor").first()
+    bulk_edit = claimed.select_related("actor").first()
     if bulk_edit is None:  # Cancelled, or claimed by somebody else.
         return False
-    keys = bulk_edit.selection.keys()[bulk_edit.planned : bulk_edit.planned + BLOCK]
+    keys = selection[bulk_edit.planned : bulk_edit.planned + BLOCK]
     planned = bulk_edit.planned + len(keys)
     rows = list((_undoing if bulk_edit.undoes_id else _changing)(bulk_edit, keys))
     now = clock.now()
@@ -211,7 +216,7 @@ def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
             return _left_out(edit, Finding.NOTHING, "It is so already.")
         edit.patch.check(run.metadata)
     except LeftOut as error:
-        return _left_out(edit, _LEFT_OUT[error.why], str(error))
+        return _left_out(edit, Finding(error.why), str(error))
     except InvalidMetadata as error:
         too_many = any(problem.code == "too_many_pairs" for problem in error.problems)
         return _left_out(edit, Finding.TOO_MANY_PAIRS if too_many else Finding.TOO_LONG, str(error))

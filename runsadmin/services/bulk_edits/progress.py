@@ -21,18 +21,18 @@ class Progress:
     per_second: float | None
     seconds_left: float | None
 
+    def count(self, *statuses: EditStatus) -> int:
+        """How many edits have one of these."""
+        return sum(self.statuses.get(status, 0) for status in statuses)
+
     @property
     def total(self) -> int:
         """The edits that are to be sent, or were."""
-        return sum(self.statuses.values()) - self.statuses.get(EditStatus.SKIPPED, 0)
+        return sum(self.statuses.values()) - self.count(EditStatus.SKIPPED)
 
     @property
     def ended(self) -> int:
-        return sum(self.statuses.get(status, 0) for status in ENDED if status != EditStatus.SKIPPED)
-
-    @property
-    def share(self) -> float:
-        return self.ended / self.total if self.total else 1.0
+        return self.count(*ENDED) - self.count(EditStatus.SKIPPED)
 
 
 def progress(bulk_edit: BulkEdit) -> Progress:

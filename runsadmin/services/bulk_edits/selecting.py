@@ -41,7 +41,7 @@ def by_search(query: str, *, connection: str | None = None) -> Chosen:
 
 
 def every(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Chosen:
-    """All of these runs, now; `query` says in words which they are. Raises InvalidSelection, UnknownConnection."""
+    """All of these runs, now; `query` tells which they are. Raises InvalidSelection, UnknownConnection."""
     runs = runs.order_by()
     if connection is not None:
         runs = runs.filter(connection=conf.connection(connection).alias)
