@@ -9,25 +9,18 @@ from contextlib import contextmanager
 from django.contrib.auth.models import User
 
 from bench.push import stopping
-from bench.upstream import a_run
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Thread, Worker
-from runsadmin.services import bulk_edits, clock, runs
-from runsadmin.upstream.records import RunRecord
+from runsadmin.models import BulkEdit, Sync, Thread, Worker
+from runsadmin.services import bulk_edits, syncs
 
 
-def planned(*, threads: int, runs_per_thread: int) -> BulkEdit:
+def planned(*, threads: int) -> BulkEdit:
     actor = User.objects.create_superuser("bench")
-    now = clock.now()
-    for t in range(threads):
-        thread = Thread.objects.create(connection="default", upstream_id=f"thread_{t:06}")
-        records = [
-            RunRecord.read(
-                a_run(thread.upstream_id, f"run_{t:06}_{r:04}", 1_760_000_000 - r), thread_id=thread.upstream_id
-            )
-            for r in range(runs_per_thread)
-        ]
-        runs.store(thread, records, asked_at=now, answered_at=now)
+    Thread.objects.bulk_create(
+        Thread(connection="default", upstream_id=f"thread_{number:06}") for number in range(threads)
+    )
+    full = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=actor)
+    syncs.run(full, until=float("inf"))
     chosen = bulk_edits.by_search("metadata.team:search")
     bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=actor, reason="benchmark")
     return bulk_edits.go_on_planning(bulk_edit, until=float("inf"))

@@ -102,7 +102,7 @@ def whole_bulk_edit(edits: int, per: int) -> tuple[float, float]:
     from runsadmin import tasks
     from runsadmin.services import bulk_edits
 
-    bulk_edit = mirror.planned(threads=-(-edits // per), runs_per_thread=per)
+    bulk_edit = mirror.planned(threads=-(-edits // per))
     with mirror.workers(PROCESSES) as workers:
         before = sum(map(_cpu, workers))
         began = time.monotonic()

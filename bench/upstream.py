@@ -40,6 +40,9 @@ class Upstream:
         match parts:
             case [b"_control", b"counts"]:
                 return _ok(dict(self.counts))
+            case [b"_control", b"forget"]:
+                self.counts.clear()
+                return _ok({})
             case [b"_control", b"runs"]:
                 return _ok([run["metadata"] for run in self.runs.values()])
             case [b"_control", b"latency", milliseconds]:

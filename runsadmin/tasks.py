@@ -16,9 +16,12 @@ SHARE = 30.0
 @task(queue_name="push")
 def push_edits() -> int:
     """A share of about half a minute. While there is more than one worker needs to do, another is asked for help."""
-    if edits.are_many_due():
+    are_many_due = edits.are_many_due()
+    if are_many_due:
         enqueue_unless_waiting(push_edits)
     count = edits.settle(until=time.monotonic() + SHARE, stopping=stopping)
+    if are_many_due and not count:
+        stopping.wait(1)  # It is nobody's turn yet: all wait for others of their runs.
     bulk_edits.look_after()
     return count
 

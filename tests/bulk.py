@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 
@@ -35,8 +35,8 @@ def bring_to_an_end(bulk_edit: BulkEdit) -> BulkEdit:
 
 
 @contextmanager
-def at_work(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
-    """Meanwhile a worker sends what is due. Enters after its first POST, leaves when it has ended."""
+def settling(stopping: Event | None = None) -> Iterator[Future[None]]:
+    """Meanwhile a worker brings on what is due. Leaves when it has ended."""
 
     def settle() -> None:
         try:
@@ -46,9 +46,16 @@ def at_work(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
 
     with ThreadPoolExecutor(1) as threads:
         working = threads.submit(settle)
+        yield working
+    working.result()
+
+
+@contextmanager
+def at_work(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
+    """As `settling`. Enters after the first POST."""
+    with settling(stopping):
         until(sandbox.posts)
         yield
-    working.result()
 
 
 def bulk_edit_of(run_id: str, status: str, actor: User) -> BulkEdit:

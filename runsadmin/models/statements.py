@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Field, Model
 
 
@@ -19,6 +19,7 @@ def update_each(
     All set the same fields. `also` is a further condition for all of them, with its parameters. Returns how many rows
     were changed. Quicker than `bulk_update`, whose CASE grows with the square of the rows, and it can ask for a token.
     """
+    connection = connections[DEFAULT_DB_ALIAS]  # Not its proxy, which looks it up again for every value.
     values, has = rows[0]
     names = [*values, *has]
     fields = [_field(model, name) for name in names]

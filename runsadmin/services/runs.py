@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from runsadmin import jsontext
 from runsadmin.errors import NotFound, UpstreamError
+from runsadmin.metadata import Metadata
 from runsadmin.models import Pair, Run, Thread
 from runsadmin.models.statements import update_each
 from runsadmin.services import clock, connections, permissions
@@ -72,74 +74,96 @@ class _Sighting:
 
 
 def store_one(run: Run, seen: Seen[RunRecord]) -> Stored:
-    return store_seen([(run.thread, seen)])
-
-
-def store_seen(seen: Iterable[tuple[Thread, Seen[RunRecord]]]) -> Stored:
-    """Writes what several answers say, each of one run, where it is newer than what is known."""
-    return _store([_Sighting(thread, one.answer.value, one.asked_at, one.answered_at) for thread, one in seen])
+    return compare([(run.thread, seen)]).write()
 
 
 def store(thread: Thread, records: Sequence[RunRecord], *, asked_at: dt.datetime, answered_at: dt.datetime) -> Stored:
     """Writes what one answer says of a thread's runs, where it is newer than what is known."""
-    return _store([_Sighting(thread, record, asked_at, answered_at) for record in records])
+    return _compare([_Sighting(thread, record, asked_at, answered_at) for record in records]).write()
 
 
-def _store(sightings: Sequence[_Sighting]) -> Stored:
-    """An answer replaces a row only if it was asked for after the row's own answer came.
+def compare(seen: Iterable[tuple[Thread, Seen[RunRecord]]]) -> "Difference":
+    """Beside what is known, what several answers say, each of one run, all of one connection.
 
-    Where the two overlap nobody knows their order: the row stays and is marked to be read again. An unchanged run
-    costs no write.
+    Reads only: whoever writes it into a transaction of his own holds no lock in the meantime.
     """
-    stored = Stored(0, 0)
-    for alias in {sighting.thread.connection for sighting in sightings}:
-        by_id = {sighting.record.upstream_id: sighting for sighting in sightings if sighting.thread.connection == alias}
+    return _compare([_Sighting(thread, one.answer.value, one.asked_at, one.answered_at) for thread, one in seen])
+
+
+def _compare(sightings: Iterable[_Sighting], *, lock: bool = False) -> "Difference":
+    by_id = {sighting.record.upstream_id: sighting for sighting in sightings}
+    alias = next((sighting.thread.connection for sighting in by_id.values()), "")
+    rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
+    if lock:
+        rows = rows.select_for_update()
+    known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN, *TYPED)}
+    changed = [row["pk"] for upstream_id, row in known.items() if row["digest"] != by_id[upstream_id].record.digest]
+    raw = dict(Run.objects.filter(pk__in=changed).values_list("pk", "raw")) if changed else {}
+    return Difference(by_id, known, raw)
+
+
+class _Overtaken(Exception):
+    """Somebody else wrote one of these rows since they were read."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What answers say of runs, by their upstream ids, beside what the mirror held of them.
+
+    An answer replaces a row only if it was asked for after the row's own answer came. Where the two overlap nobody
+    knows their order: the row stays and is marked to be read again. An unchanged run costs no write.
+    """
+
+    sightings: Mapping[str, _Sighting]
+    known: Mapping[str, Mapping[str, Any]]
+    raw: Mapping[int, str]
+
+    def write(self) -> Stored:
+        """Compares again, with the rows locked, if one of them was written in the meantime."""
+        if not self.sightings:
+            return Stored(0, 0)
         try:
             with transaction.atomic():
-                some = _store_on(alias, by_id)
-        except IntegrityError:  # Another process was the first to store one of the new runs: now it is a known one.
+                return self._write()
+        except (IntegrityError, _Overtaken):
             with transaction.atomic():
-                some = _store_on(alias, by_id)
-        stored = Stored(stored.created + some.created, stored.updated + some.updated)
-    return stored
+                return _compare(self.sightings.values(), lock=True)._write()
 
+    def _write(self) -> Stored:
+        # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
+        threads = {sighting.thread.pk for sighting in self.sightings.values()}
+        confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
+        changed: list[tuple[Mapping[str, Any], _Sighting]] = []
+        overlapping: list[int] = []
+        settled: list[tuple[dict[str, object], dict[str, object]]] = []
+        for upstream_id, row in self.known.items():
+            sighting = self.sightings[upstream_id]
+            is_newer = sighting.asked_at > row["answered_at"]
+            confirmed = confirmed_at[sighting.thread.pk]
+            if row["digest"] == sighting.record.digest:
+                if is_newer and (row["refresh_at"] or row["missing_since"]):
+                    values = {"refresh_at": None, "missing_since": None, "version": row["version"] + 1}
+                    settled.append((values, {"id": row["pk"], "version": row["version"]}))
+            elif is_newer and (confirmed is None or sighting.asked_at > confirmed):
+                changed.append((row, sighting))
+            elif sighting.answered_at >= row["asked_at"]:
+                overlapping.append(row["pk"])
 
-def _store_on(alias: str, sightings: dict[str, _Sighting]) -> Stored:
-    rows = Run.objects.select_for_update().filter(connection=alias, upstream_id__in=sightings).order_by("id")
-    known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN, *TYPED)}
-    # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
-    threads = {sighting.thread.pk for sighting in sightings.values()}
-    confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
-    changed: list[dict[str, Any]] = []
-    overlapping: list[int] = []
-    settled: list[int] = []
-    for upstream_id, row in known.items():
-        sighting = sightings[upstream_id]
-        is_newer = sighting.asked_at > row["answered_at"]
-        confirmed = confirmed_at[sighting.thread.pk]
-        if row["digest"] == sighting.record.digest:
-            if is_newer and (row["refresh_at"] or row["missing_since"]):
-                settled.append(row["pk"])
-        elif is_newer and (confirmed is None or sighting.asked_at > confirmed):
-            changed.append(row)
-        elif sighting.answered_at >= row["asked_at"]:
-            overlapping.append(row["pk"])
-
-    new = [_new_run(sighting) for upstream_id, sighting in sightings.items() if upstream_id not in known]
-    Run.objects.bulk_create(new)
-    Pair.objects.bulk_create(
-        _pair(run.pk, sighting, key, value)
-        for run in new
-        for sighting in [sightings[run.upstream_id]]
-        for key, value in _indexed(sighting.record).items()
-    )
-    if changed:
-        _rewrite([(row, sightings[row["upstream_id"]]) for row in changed])
-    if settled:
-        Run.objects.filter(pk__in=settled).update(refresh_at=None, missing_since=None, version=F("version") + 1)
-    if overlapping:
-        Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
-    return Stored(len(new), len(changed))
+        new = [_new_run(sighting) for upstream_id, sighting in self.sightings.items() if upstream_id not in self.known]
+        Run.objects.bulk_create(new)
+        Pair.objects.bulk_create(
+            _pair(run.pk, sighting, key, value)
+            for run in new
+            for sighting in [self.sightings[run.upstream_id]]
+            for key, value in _indexed(sighting.record.metadata).items()
+        )
+        if changed:
+            _rewrite(changed, self.raw)
+        if settled:
+            _update(settled)
+        if overlapping:
+            Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
+        return Stored(len(new), len(changed))
 
 
 def _new_run(sighting: _Sighting) -> Run:
@@ -155,8 +179,13 @@ def _new_run(sighting: _Sighting) -> Run:
     )
 
 
-def _rewrite(rows: Sequence[tuple[dict[str, Any], _Sighting]]) -> None:
-    """Writes the columns that are no longer what they were."""
+def _update(rows: Sequence[tuple[dict[str, object], dict[str, object]]]) -> None:
+    if update_each(Run, rows) < len(rows):
+        raise _Overtaken
+
+
+def _rewrite(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], raw: Mapping[int, str]) -> None:
+    """Writes the columns that are no longer what they were, and the pairs."""
     alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
     for row, sighting in rows:
         record = sighting.record
@@ -170,35 +199,40 @@ def _rewrite(rows: Sequence[tuple[dict[str, Any], _Sighting]]) -> None:
             "version": row["version"] + 1,
             **{column: value for column, value in now.items() if value != row[column]},
         }
-        alike[tuple(values)].append((values, {"id": row["pk"]}))
+        alike[tuple(values)].append((values, {"id": row["pk"], "version": row["version"]}))
     for some in alike.values():
-        update_each(Run, some)
-    _rewrite_pairs({row["pk"]: sighting for row, sighting in rows})
+        _update(some)
+    _rewrite_pairs(rows, raw)
 
 
-def _rewrite_pairs(sightings: dict[int, _Sighting]) -> None:
-    kept = Pair.objects.filter(run__in=sightings).values_list("pk", "run_id", "key", "value", "created_at")
-    known = {(run, key, created_at): (pk, value) for pk, run, key, value, created_at in kept}
+def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], raw: Mapping[int, str]) -> None:
+    """Those of a run are what its row says: nobody writes the one without the other."""
     new: list[Pair] = []
+    gone: dict[str, list[int]] = defaultdict(list)
     changed: list[tuple[dict[str, object], dict[str, object]]] = []
-    for run, sighting in sightings.items():
-        for key, value in _indexed(sighting.record).items():
-            pk, was = known.pop((run, key, sighting.record.created_at), (None, None))
-            if pk is None:
-                new.append(_pair(run, sighting, key, value))
-            elif was != value:
-                changed.append(({"value": value}, {"id": pk}))
-    if known:
-        Pair.objects.filter(pk__in=[pk for pk, _ in known.values()]).delete()
+    for row, sighting in rows:
+        pk = row["pk"]
+        was = _indexed(Metadata.read(jsontext.loads(raw[pk]).get("metadata")))
+        now = _indexed(sighting.record.metadata)
+        kept = was if sighting.record.created_at == row["created_at"] else {}
+        for key in was.keys() - (now.keys() & kept.keys()):
+            gone[key].append(pk)
+        for key, value in now.items():
+            if key not in kept:
+                new.append(_pair(pk, sighting, key, value))
+            elif value != kept[key]:
+                changed.append(({"value": value}, {"run_id": pk, "key": key}))
+    for key, runs in gone.items():
+        Pair.objects.filter(key=key, run__in=runs).delete()
     if changed:
         update_each(Pair, changed)
     Pair.objects.bulk_create(new)
 
 
-def _indexed(record: RunRecord) -> dict[str, str]:
+def _indexed(metadata: Metadata) -> dict[str, str]:
     return {
         indexed_text(key, Pair.INDEXED_LENGTH): indexed_text(value, Pair.INDEXED_LENGTH)
-        for key, value in record.metadata.items()
+        for key, value in metadata.items()
     }
 
 

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -25,11 +26,16 @@ _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.:-]{1,128}")
 
 @dataclass(frozen=True)
 class Answer[T]:
-    """What came back, and the server's own name for the request (`x-request-id`)."""
+    """What came back, the server's own name for the request (`x-request-id`), and when that left us."""
 
     value: T
     http_status: int
     request_id: str
+    sent: float  # In time.monotonic().
+
+    def of[S](self, part: S) -> "Answer[S]":
+        """The same answer, as far as it tells of this."""
+        return Answer(part, self.http_status, self.request_id, self.sent)
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,12 @@ class Client:
         send_by: float = float("inf"),
     ) -> Answer[T]:
         transport.send_by.set(send_by)
-        transport.deadline.set(time.monotonic() + self.connection.timeout)
+        data = None if body is None else _encode(body)
         try:
-            with _line(self.connection).send(method, path, params, None if body is None else _encode(body)) as response:
-                content = _bounded(response)
+            with transport.place.get() or nullcontext():
+                transport.deadline.set(time.monotonic() + self.connection.timeout)
+                with _line(self.connection).send(method, path, params, data) as response:
+                    content = _bounded(response)
         except transport.TooLate:
             raise _fault(method, NoAnswer.TOO_LATE) from None
         except (requests.ConnectTimeout, requests.exceptions.SSLError):
@@ -122,7 +130,7 @@ class Client:
             value = read(jsontext.loads(content))
         except ValueError:
             raise _fault(method, NoAnswer.UNREADABLE, response) from None
-        return Answer(value, response.status_code, _request_id(response))
+        return Answer(value, response.status_code, _request_id(response), transport.sent.get())
 
 
 class _Line:
@@ -189,8 +197,11 @@ def _extra_query(connection: conf.Connection) -> dict[str, str]:
 
 
 def _bounded(response: requests.Response) -> bytes | None:
-    """The body, or None when it is larger than allowed: then the rest is never read."""
+    """The body, or None when it is larger than allowed, or is said to be: then the rest is never read."""
     limit = conf.max_response_bytes()
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        return None
     content = bytearray()
     for chunk in response.iter_content(65536):
         content += chunk

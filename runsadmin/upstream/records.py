@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeGuard
 
 from runsadmin import jsontext
@@ -21,6 +22,7 @@ class Unreadable(ValueError):
 class RunRecord:
     """One Run of an answer: `raw` is all of it as JSON text, the rest is what the mirror keeps in columns."""
 
+    answer: Mapping[str, Any]
     upstream_id: str
     thread_id: str
     status: str
@@ -37,8 +39,6 @@ class RunRecord:
     completion_tokens: int | None
     total_tokens: int | None
     metadata: Metadata
-    raw: str
-    digest: str
 
     @classmethod
     def read(cls, answer: object, *, thread_id: str) -> "RunRecord":
@@ -54,6 +54,7 @@ class RunRecord:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
         usage = _mapping(answer.get("usage"))
         return cls(
+            answer=answer,
             upstream_id=upstream_id,
             thread_id=thread_id,
             status=_text(answer.get("status"), 64),
@@ -70,9 +71,15 @@ class RunRecord:
             completion_tokens=_count(usage.get("completion_tokens")),
             total_tokens=_count(usage.get("total_tokens")),
             metadata=Metadata.read(answer.get("metadata")),
-            raw=jsontext.dumps(answer),
-            digest=hashlib.blake2b(jsontext.dumps(answer, sort_keys=True).encode(), digest_size=16).hexdigest(),
         )
+
+    @cached_property
+    def raw(self) -> str:
+        return jsontext.dumps(self.answer)
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.blake2b(jsontext.dumps(self.answer, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     @property
     def duration(self) -> dt.timedelta | None:

@@ -12,6 +12,7 @@ import http.client
 import io
 import socket
 import time
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,6 +24,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 deadline: ContextVar[float] = ContextVar("deadline")
 # time.monotonic() from which on the request under way must not be sent any more.
 send_by: ContextVar[float] = ContextVar("send_by", default=float("inf"))
+# time.monotonic() when the request under way was sent.
+sent: ContextVar[float] = ContextVar("sent")
+# What a thread holds from the sending of a request to the end of its answer, where it is one of many.
+place: ContextVar[AbstractContextManager[object] | None] = ContextVar("place", default=None)
 
 
 class TooLate(Exception):
@@ -44,7 +49,9 @@ class _BoundedReader(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("The answer took too long.")
-        self._sock.settimeout(left)
+        timeout = self._sock.gettimeout()
+        if timeout is None or timeout > left:  # Setting it is a call to the system.
+            self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -81,8 +88,10 @@ class _Punctual(http.client.HTTPConnection):
         self._head, self._has_body = None, False
         if self.sock is None:
             self.connect()
-        if time.monotonic() >= send_by.get():
+        now = time.monotonic()
+        if now >= send_by.get():
             raise TooLate
+        sent.set(now)
         super().send(whole)
 
 

@@ -221,15 +221,6 @@ def test_active_runs_are_waited_for_as_long_as_is_said(
     assert waited == dt.timedelta(minutes=1)
 
 
-def test_a_plan_that_is_too_old_is_not_applied(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
-    client = api(alice)
-    told = plan(client, run_ids=team)
-    BulkEdit.objects.update(expires_at=timezone.now())
-    problem(client.post(f"{told['url']}apply/"), 409, "illegal-change")
-    bulk_edits.look_after()
-    assert client.get(told["url"]).json()["status"] == "expired"
-
-
 def test_a_plan_that_is_refused_since_it_is_too_old_has_expired(
     sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:

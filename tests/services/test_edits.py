@@ -444,7 +444,7 @@ def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: Make
     assert Edit.objects.get().status == Edit.Status.SENDING
 
 
-def test_no_post_starts_when_the_claim_has_less_left_than_the_timeouts(
+def test_no_post_starts_when_the_claim_may_run_out_before_it_leaves(
     sandbox: Sandbox, mirrored: MakeRun, alice: User
 ) -> None:
     run = mirrored(metadata={"team": "blue"})

@@ -15,8 +15,8 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
-from runsadmin.services.edits import pushing
-from tests.bulk import at_work
+from runsadmin.services.edits import claims, pushing
+from tests.bulk import at_work, settling
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -211,3 +211,41 @@ def test_answers_that_were_lost_are_looked_after_together(
     settle()
     assert counts() == {E.APPLIED: 12}
     assert (len(sandbox.gets()), sandbox.posts()) == (2, [])
+
+
+def test_no_more_requests_are_under_way_at_once_than_the_connection_may_have(
+    sandbox: Sandbox, due: list[Edit], connect: Connect
+) -> None:
+    connect(CONCURRENCY=2)
+    sandbox.settings(latency_ms=50)
+    settle()
+    assert counts() == {E.APPLIED: 12}
+    began = sorted(request["at"] for request in sandbox.log())
+    ended = sorted(request["answered_at"] for request in sandbox.log())
+    assert max(sum(b <= at for b in began) - sum(e <= at for e in ended) for at in began) == 2
+
+
+def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
+    sandbox: Sandbox, due: list[Edit], connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(READ_TIMEOUT=10)
+    monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=3.6))
+    sandbox.settings(latency_ms=4000)
+
+    with settling() as working:
+        while not working.done():
+            edits.give_back_expired()
+            time.sleep(0.1)
+    assert counts() == {E.APPLIED: 12}
+    assert not Edit.objects.exclude(detail="").exists(), "None of them was ever interrupted."
+
+
+def test_edits_of_a_process_that_died_are_free_again_after_a_few_seconds(due: list[Edit]) -> None:
+    began = timezone.now()
+    taken = claims.claim_due("default", 5)
+    edits.give_back_expired()
+    assert counts() == {E.SENDING: 5, E.PENDING: 7}
+    left = [claim.edit.claimed_until for claim in taken if claim.edit.claimed_until is not None]
+    assert len(left) == 5
+    assert min(left) - began > dt.timedelta(seconds=4)
+    assert max(left) - timezone.now() < dt.timedelta(seconds=7)

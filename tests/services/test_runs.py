@@ -13,7 +13,8 @@ from runsadmin.errors import Busy, NotAllowed, NotFound
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.models.run import FIELDS
 from runsadmin.services import connections, runs
-from runsadmin.services.runs import Stored
+from runsadmin.services.runs import Seen, Stored
+from runsadmin.upstream.client import Answer
 from runsadmin.upstream.records import RunRecord
 from tests.conftest import Connect
 from tests.sandbox_client import Json, Sandbox, make_run
@@ -39,9 +40,12 @@ class Upstream:
         self.thread = thread
         self.run = make_run(thread_id=thread.upstream_id)
 
-    def answers(self, team: str, *, asked: float, answered: float) -> Stored:
+    def seen(self, team: str, *, asked: float, answered: float) -> Seen[RunRecord]:
         record = RunRecord.read(self.run | {"metadata": {"team": team}}, thread_id=self.thread.upstream_id)
-        return runs.store(self.thread, [record], asked_at=at(asked), answered_at=at(answered))
+        return Seen(Answer(record, 200, "req_1", 0.0), at(asked), at(answered))
+
+    def answers(self, team: str, *, asked: float, answered: float) -> Stored:
+        return runs.compare([(self.thread, self.seen(team, asked=asked, answered=answered))]).write()
 
     @property
     def row(self) -> Run:
@@ -65,6 +69,22 @@ def test_a_slow_answer_never_undoes_a_newer_one(upstream: Upstream) -> None:
     upstream.answers("old", asked=1, answered=2)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.refresh_at is None
+
+
+def test_what_was_written_since_a_row_was_read_is_not_written_over(upstream: Upstream) -> None:
+    upstream.answers("a", asked=0, answered=1)
+    older = runs.compare([(upstream.thread, upstream.seen("older", asked=2, answered=3))])
+    upstream.answers("newer", asked=4, answered=5)
+    assert older.write() == Stored(created=0, updated=0)
+    assert upstream.row.metadata == {"team": "newer"}
+    assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "newer"}
+
+
+def test_a_run_that_two_answers_told_of_first_is_stored_once(upstream: Upstream) -> None:
+    first = runs.compare([(upstream.thread, upstream.seen("first", asked=0, answered=1))])
+    upstream.answers("second", asked=2, answered=3)
+    assert first.write() == Stored(created=0, updated=0)
+    assert upstream.row.metadata == {"team": "second"}
 
 
 @pytest.mark.parametrize(("asked", "answered"), [(0, 20), (0, 6), (5.5, 20), (5.2, 5.8)])

@@ -19,8 +19,11 @@ from runsadmin.services import clock
 
 logger = logging.getLogger("runsadmin.services.edits")
 
-# How much longer a claim lasts than the two requests that it is for.
+# How much longer the claim of a single edit lasts than the two requests that it is for.
 SLACK = dt.timedelta(seconds=4)
+# How long a claim of many edits lasts, unless its process says again that it is at it: not much longer than that, and
+# the edits of a process that died go on.
+LEASE = dt.timedelta(seconds=6)
 # After an interruption, how long it takes until somebody looks.
 SOON = dt.timedelta(seconds=1)
 
@@ -101,7 +104,7 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
     Lost answers first, then single edits, then bulk edits: what is left is shared out among those evenly.
     """
     token, now = uuid.uuid4(), clock.now()
-    until = now + _for_two_requests(alias)
+    until = now + LEASE
     with transaction.atomic(durable=True):
         unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, of=_of(alias)), limit)]
         pending = _pending(alias, now, limit - len(unknown))
@@ -229,6 +232,11 @@ def write(
 
 
 # --- What runs out, and what is given back
+
+
+def renew(claims: Iterable[Claim]) -> None:
+    """From now on they last for a whole lease again."""
+    rows(claims).update(claimed_until=clock.now() + LEASE)
 
 
 def give_back(rows: QuerySet[Edit], pause: dt.timedelta = SOON) -> None:

@@ -8,17 +8,17 @@ no job knows the database.
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from itertools import count, groupby
 from queue import Empty, PriorityQueue, SimpleQueue
-from threading import Event, Lock, Thread
+from threading import BoundedSemaphore, Event, Lock, Thread
 from typing import Self
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from runsadmin import conf
 from runsadmin.errors import Busy, Held, NotFound, NotSent, Rejected, UpstreamError
@@ -31,7 +31,7 @@ from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.pushing import Intent
 from runsadmin.services.runs import Seen
-from runsadmin.upstream.client import Answer
+from runsadmin.upstream import transport
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -41,6 +41,8 @@ TURN = 0.05
 # How far ahead edits are taken up, in seconds of work: longer, and the looks grow too old.
 AHEAD = 0.4
 MOST_IN_HAND = 500
+# For so many requests under way there is one thread more.
+SPARE = 4
 # How long a share waits for a server that wants to be left alone, rather than end, in seconds.
 LONGEST_REST = 5.0
 # How often the switches are looked at: holds, pauses, cancels, the server's wish for fewer calls.
@@ -89,7 +91,6 @@ class _Looked:
 class _Posted:
     intent: Intent
     answer: Seen[RunRecord] | UpstreamError
-    gap: dt.timedelta
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,18 @@ class _Books:
         self.pace = _Pace()
         self.watch = Watch()
         self.done: SimpleQueue[_Result] = SimpleQueue()
-        self.in_hand: set[int] = set()
+        self.in_hand: dict[int, Claim] = {}
         self.taken_up = 0
         self.per_second = 0.0
         self.idle_until = 0.0
+        self.renew_at = 0.0
         self.block = 2 * conf.connection(alias).concurrency
 
     def keep(self, may_go_on: Callable[[], bool]) -> None:
         while True:
             self.brakes.look()
             goes_on = may_go_on() and not self.brakes.shut
+            self._renew()
             if goes_on and not self.brakes.seconds:
                 self._take_up()
             if self.in_hand:
@@ -129,6 +132,11 @@ class _Books:
                 time.sleep(min(self.brakes.seconds, SWITCHES))
             else:
                 return
+
+    def _renew(self) -> None:
+        if time.monotonic() >= self.renew_at:
+            claims.renew(self.in_hand.values())
+            self.renew_at = time.monotonic() + claims.LEASE.total_seconds() / 3
 
     # --- Taking up
 
@@ -142,14 +150,14 @@ class _Books:
         if not taken:
             self.idle_until = time.monotonic() + SWITCHES
         self.taken_up += len(taken)
-        self.in_hand.update(claim.edit.pk for claim in taken)
+        self.in_hand |= {claim.edit.pk: claim for claim in taken}
         for claim in taken:
             claim.step("reconciling" if claim.is_unknown else "claimed")
         actors = {claim.edit.actor_id: claim.edit.actor for claim in taken}
         allowed = {pk for pk, actor in actors.items() if permissions.may(actor, permissions.Action.EDIT_METADATA)}
         # Only sending needs the right: what may have been sent is looked after in any case.
         barred = [claim for claim in taken if claim.edit.actor_id not in allowed and not claim.is_unknown]
-        self._store([pushing.refuse(claim) for claim in barred])
+        self._commit([pushing.refuse(claim) for claim in barred])
         others = sorted((claim for claim in taken if claim.edit.pk in self.in_hand), key=_as_upstream_lists)
         for _, of_thread in groupby(others, key=lambda claim: claim.edit.run.thread_id):
             self._begin(_Look(list(of_thread)))
@@ -165,7 +173,7 @@ class _Books:
             try:
                 at = connections.take_places(self.alias, 1 + len(look.claims))
             except Busy as error:
-                self._store([_of_failed_look(error, claim) for claim in look.claims])
+                self._commit([_of_failed_look(error, claim) for claim in look.claims])
                 return
             self.pace.goes_on(after=(at - self.watch.latest()).total_seconds(), per_second=per_second)
         self.pool.submit(Urgency.LOOK, self._job(look.claims, partial(self._look, look)))
@@ -191,8 +199,10 @@ class _Books:
                     judged += self._judge(result)
                 case _Broken(broken, error):
                     self._give_up(broken, error)
-        self._store([step for step in judged if isinstance(step, Outcome)])
-        self._send([step for step in judged if isinstance(step, Intent)])
+        self._commit(
+            [step for step in judged if isinstance(step, Outcome)],
+            [step for step in judged if isinstance(step, Intent)],
+        )
         pace = sum(isinstance(result, _Posted) for result in results) / (time.monotonic() - began)
         self.per_second += (pace - self.per_second) / 4
 
@@ -233,21 +243,26 @@ class _Books:
                 self._give_up([claim], error)
         return judged
 
-    def _store(self, ended: list[Outcome]) -> None:
-        if ended:
-            outcomes.keep(ended)
-            self.in_hand.difference_update(outcome.claim.edit.pk for outcome in ended)
-
-    def _send(self, intents: list[Intent]) -> None:
-        if not intents:
+    def _commit(self, ended: list[Outcome], intents: Sequence[Intent] = ()) -> None:
+        """All at once, and what is to be sent ahead of sending it."""
+        if not ended and not intents:
             return
-        ready = {intent.claim.edit.pk for intent in pushing.intend(intents)}
-        late = [intent.claim for intent in intents if intent.claim.edit.pk not in ready]
-        claims.give_back(claims.rows(late))
-        self.in_hand.difference_update(claim.edit.pk for claim in late)
-        for intent in intents:
-            if intent.claim.edit.pk in ready:
-                self._submit(intent)
+        kept = outcomes.Kept(ended)
+        with transaction.atomic(durable=True):
+            ready = pushing.intend(intents)
+            sent = {intent.claim.edit.pk for intent in ready}
+            late = [intent.claim for intent in intents if intent.claim.edit.pk not in sent]
+            claims.give_back(claims.rows(late))
+            kept.write()
+        for intent in ready:
+            intent.claim.step("intended")
+            self._submit(intent)
+        kept.tell()
+        self._let_go([*late, *(outcome.claim for outcome in ended)])
+
+    def _let_go(self, of: Sequence[Claim]) -> None:
+        for claim in of:
+            self.in_hand.pop(claim.edit.pk, None)
 
     def _submit(self, intent: Intent) -> None:
         self.pool.submit(Urgency.POST, self._job([intent.claim], partial(self._post, intent)))
@@ -264,7 +279,7 @@ class _Books:
         logger.error("An error of our own: %s", [claim.edit.pk for claim in broken], exc_info=error)
         for claim in broken:
             outcomes.broken(claim)
-            self.in_hand.discard(claim.edit.pk)
+        self._let_go(broken)
 
     # --- The jobs, in the threads of the pool
 
@@ -304,9 +319,7 @@ class _Books:
         at, answer, page = time.monotonic(), seen.answer, seen.answer.value
         wanted = {claim.edit.run.upstream_id for claim in look.claims}
         found = {
-            record.upstream_id: Seen(
-                Answer(record, answer.http_status, answer.request_id), seen.asked_at, seen.answered_at
-            )
+            record.upstream_id: Seen(answer.of(record), seen.asked_at, seen.answered_at)
             for record in page.records
             if record.upstream_id in wanted
         }
@@ -319,12 +332,11 @@ class _Books:
             self.brakes.rest(longest=(pushing.LOOK_LASTS - pushing.gap(intent)).total_seconds())
         if stopped := self.brakes.stop(intent.claim) or pushing.too_old(intent):
             return stopped
-        gap = pushing.gap(intent)
         with intent.claim.tracing():
             answer = pushing.post(intent, self.watch)
         if isinstance(answer, UpstreamError):
             self.brakes.told(answer)
-        return _Posted(intent, answer, gap)
+        return _Posted(intent, answer)
 
 
 def _of_look(looked: _Looked, claim: Claim) -> Outcome | Intent:
@@ -347,7 +359,7 @@ def _of_failed_look(error: UpstreamError, claim: Claim) -> Outcome:
 
 
 def _of_post(posted: _Posted, claim: Claim) -> Outcome:
-    return pushing.judge(posted.intent, posted.answer, posted.gap)
+    return pushing.judge(posted.intent, posted.answer)
 
 
 def _as_upstream_lists(claim: Claim) -> tuple[int, float, int]:
@@ -443,9 +455,13 @@ class Urgency(IntEnum):
 
 
 class _Pool:
-    def __init__(self, size: int) -> None:
+    """Threads that call upstream, so many requests at once. A few more read answers and prepare requests meanwhile."""
+
+    def __init__(self, concurrency: int) -> None:
         self._jobs: PriorityQueue[tuple[Urgency, int, Callable[[], None] | None]] = PriorityQueue()
         self._numbers = count()
+        self._places = BoundedSemaphore(concurrency)
+        size = concurrency + -(-concurrency // SPARE)
         self._threads = [Thread(target=self._work, name=f"upstream-{number}") for number in range(size)]
 
     def __enter__(self) -> Self:
@@ -464,5 +480,6 @@ class _Pool:
         self._jobs.put((urgency, next(self._numbers), job))
 
     def _work(self) -> None:
+        transport.place.set(self._places)
         while job := self._jobs.get()[2]:
             job()

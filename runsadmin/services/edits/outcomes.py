@@ -127,34 +127,47 @@ def _told_by(seen: Seen[RunRecord] | None, error: UpstreamError | None) -> dict[
 
 def keep(outcomes: Sequence[Outcome]) -> None:
     """Stores outcomes and the Runs that told them in one transaction. A claim that was lost stores no outcome."""
-    now = clock.now()
-    told = [outcome for outcome in outcomes if outcome.seen is not None]
+    kept = Kept(outcomes)
     with transaction.atomic(durable=True):
-        kept = _write(outcomes, now)
-        # True whoever holds the claim.
-        runs.store_seen([(outcome.claim.edit.run.thread, outcome.seen) for outcome in told if outcome.seen])
-    for outcome in outcomes:
-        if outcome.status in ENDED:
-            outcome.claim.step("stored")
-    if kept < len(outcomes):
-        logger.warning("%s of these edits were claimed by somebody else before their outcomes were stored: %s",
-            len(outcomes) - kept, [outcome.claim.edit.pk for outcome in outcomes])  # fmt: skip
+        kept.write()
+    kept.tell()
 
 
-def _write(outcomes: Sequence[Outcome], now: dt.datetime) -> int:
-    alike: dict[tuple[EditStatus, tuple[str, ...]], list[tuple[Claim, dict[str, object]]]] = defaultdict(list)
-    for outcome in outcomes:
-        values = {
-            "status": outcome.status,
-            "detail": outcome.detail,
-            "next_attempt_at": None if outcome.pause is None else now + outcome.pause,
-            "finished_at": now if outcome.status in ENDED else None,
-            "claim_token": None,
-            "claimed_until": None,
-            **outcome.values,
-        }
-        alike[outcome.status, tuple(values)].append((outcome.claim, values))
-    return sum(write(rows, sources=sources(status)) for (status, _), rows in alike.items())
+class Kept:
+    """Outcomes that are about to be stored: what needs no lock is done before the transaction that others wait for."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        now = clock.now()
+        self._rows: dict[tuple[EditStatus, tuple[str, ...]], list[tuple[Claim, dict[str, object]]]] = defaultdict(list)
+        for outcome in outcomes:
+            values = {
+                "status": outcome.status,
+                "detail": outcome.detail,
+                "next_attempt_at": None if outcome.pause is None else now + outcome.pause,
+                "finished_at": now if outcome.status in ENDED else None,
+                "claim_token": None,
+                "claimed_until": None,
+                **outcome.values,
+            }
+            self._rows[outcome.status, tuple(values)].append((outcome.claim, values))
+        self._runs = runs.compare((outcome.claim.edit.run.thread, outcome.seen) for outcome in outcomes if outcome.seen)
+        self._written = 0
+
+    def write(self) -> None:
+        """In the transaction that is open."""
+        for (status, _), rows in self._rows.items():
+            self._written += write(rows, sources=sources(status))
+        self._runs.write()  # True whoever holds the claim.
+
+    def tell(self) -> None:
+        """The log, once it is committed."""
+        for outcome in self.outcomes:
+            if outcome.status in ENDED:
+                outcome.claim.step("stored")
+        if self._written < len(self.outcomes):
+            logger.warning("%s of these edits were claimed by somebody else before their outcomes were stored: %s",
+                len(self.outcomes) - self._written, [outcome.claim.edit.pk for outcome in self.outcomes])  # fmt: skip
 
 
 def broken(claim: Claim) -> None:

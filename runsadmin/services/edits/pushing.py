@@ -97,16 +97,18 @@ def _push(claim: Claim, *, person: bool) -> Outcome | None:
     step = decide(claim, seen, looked=time.monotonic())
     if isinstance(step, Outcome):
         return step
-    if not intend([step]):
+    with transaction.atomic(durable=True):
+        may_be_sent = intend([step])
+    if not may_be_sent:
         claims.give_back(claim.row)
         return None
+    claim.step("intended")
     if stopped := too_old(step):
         return stopped
-    length = gap(step)
     answer = post(step)
     if isinstance(answer, UpstreamError):
         connections.judge(claim.alias, answer)
-    return judge(step, answer, length)
+    return judge(step, answer)
 
 
 # --- The steps, each of which many edits may take at once
@@ -160,24 +162,23 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
 
 
 def intend(intents: Sequence[Intent]) -> list[Intent]:
-    """Commits what is to be sent ahead of sending it: whatever happens from then on, a later look can tell.
+    """Writes down what is to be sent. Committed ahead of sending it, whatever happens then, a later look can tell.
 
-    Returns those that may be sent. A claim that has less left than a request may take is none any more.
+    Returns those that may be sent after the commit. A claim that may run out before the look grows too old to be relied
+    on is none any more.
     """
+    if not intents:
+        return []
     began = clock.now()
     rows = [
         (intent.claim, {"before": intent.before, "intended": intent.intended, "sent_at": began}) for intent in intents
     ]
-    lasting = began + intents[0].claim.timeout
     ready = list(intents)
-    with transaction.atomic(durable=True):
-        written = claims.write(rows, lasting_until=lasting)
+    written = claims.write(rows, lasting_until=began + LOOK_LASTS)
     if written < len(intents):
         theirs = claims.rows(intent.claim for intent in intents).filter(sent_at=began)
         pks = set(theirs.values_list("pk", flat=True))
         ready = [intent for intent in intents if intent.claim.edit.pk in pks]
-    for intent in ready:
-        intent.claim.step("intended")
     return ready
 
 
@@ -194,7 +195,8 @@ def too_old(intent: Intent) -> Outcome | None:
 def post(intent: Intent, watch: Watch | None = None) -> Seen[RunRecord] | UpstreamError:
     """Sends it, unless the look has grown too old by the time that the bytes are to leave. Knows no database."""
     claim, run = intent.claim, intent.claim.edit.run
-    # From here on this process may stand still, or be slow to connect. The claim was asked to last for the timeouts.
+    # From here on this process may stand still, or be slow to connect. Whoever finds its claim run out may send again
+    # after the timeouts: by then it must have left.
     send_by = intent.looked + min(LOOK_LASTS, claim.timeout).total_seconds()
     client = connections.client(claim.alias)
     try:
@@ -206,11 +208,12 @@ def post(intent: Intent, watch: Watch | None = None) -> Seen[RunRecord] | Upstre
         return error
 
 
-def judge(intent: Intent, answer: Seen[RunRecord] | UpstreamError, length: dt.timedelta) -> Outcome:
-    """What the answer to a POST means, with the length of the gap before it."""
+def judge(intent: Intent, answer: Seen[RunRecord] | UpstreamError) -> Outcome:
+    """What the answer to a POST means."""
     intent.claim.step("answered")
     if isinstance(answer, UpstreamError):
         return _post_failed(intent.claim, answer)
+    length = dt.timedelta(seconds=answer.answer.sent - intent.looked)
     after = answer.answer.value.metadata
     if after == intent.intended:
         return outcomes.end(intent.claim, EditStatus.APPLIED, intent.detail, answer, after=after, gap=length)
