@@ -28,7 +28,6 @@ S = EditStatus
 CHANGES: dict[EditStatus, dict[EditStatus, str]] = {
     S.PLANNED: {
         S.PENDING: "somebody applied the plan",
-        S.SKIPPED: "nothing to do, or not allowed",
         S.CANCELLED: "the plan was given up",
     },
     S.PENDING: {
@@ -72,9 +71,6 @@ class EditQuerySet(ChangingQuerySet["Edit"]):
     changes = CHANGES
 
 
-sources = EditQuerySet.sources
-
-
 class Edit(models.Model):
     """One intended change to one run's metadata, who wants it and why, and what became of it.
 
@@ -109,7 +105,6 @@ class Edit(models.Model):
         ACTIVE = "active", "Active"
         NO_VALUE = "no_value", "A field has no value"
         MISSING = "missing", "Missing upstream"
-        NOT_ALLOWED = "not_allowed", "Not allowed"
         CHANGED_SINCE = "changed_since", "Changed since"
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="edits")

@@ -630,6 +630,30 @@ def test_a_single_one_of_the_failed_is_retried_and_comes_to_its_end(
     assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
 
 
+def test_a_single_one_that_waited_for_its_run_in_vain_waits_again_when_it_is_retried(
+    team: list[Run], alice: User
+) -> None:
+    bulk_edit = apply(plan(alice), alice)
+    wait = dt.timedelta(minutes=5)
+    BulkEdit.objects.update(wait_for_active=wait, active_until=timezone.now())
+    Edit.objects.filter(pk=bulk_edit.edits.all()[0].pk).update(status=E.FAILED)
+    edits.retry(edit=Edit.objects.get(status=E.FAILED), actor=alice)
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.active_until is not None
+    assert bulk_edit.active_until > timezone.now() + wait / 2
+
+
+def test_one_of_a_cancelled_bulk_edit_cannot_be_retried(team: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
+    failed = bulk_edit.edits.filter(status=E.APPLIED)[0]
+    Edit.objects.filter(pk=failed.pk).update(status=E.FAILED)
+    failed.refresh_from_db()
+    with pytest.raises(IllegalChange, match="was cancelled"):
+        edits.retry(edit=failed, actor=alice)
+    failed.refresh_from_db()
+    assert failed.status == E.FAILED
+
+
 # --- Undo and redo
 
 

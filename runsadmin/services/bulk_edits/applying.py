@@ -14,7 +14,7 @@ from runsadmin.errors import IllegalChange
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import GOING_ON, BulkEditQuerySet
 from runsadmin.models.edit import ENDED, IN_FLIGHT, UNSETTLED
-from runsadmin.services import clock, permissions
+from runsadmin.services import clock, edits, permissions
 from runsadmin.services.permissions import Action
 
 S = BulkEditStatus
@@ -87,32 +87,12 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Has the failed edits of one that was completed tried again. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, Action.APPLY_BULK_EDITS)
-    now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         moved = 0
         if bulk_edit.status == S.COMPLETED:
-            moved = Edit.objects.filter(bulk_edit=bulk_edit, status=EditStatus.FAILED).change_to(
-                EditStatus.PENDING,
-                detail=f"{actor.get_username()} has it tried again.",
-                actor=actor,
-                attempts=0,
-                next_attempt_at=now,
-                finished_at=None,
-                before=None,
-                intended=None,
-                sent_at=None,
-            )
-        if moved:
-            waits = bulk_edit.wait_for_active
-            BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(
-                S.QUEUED,
-                detail="",
-                finished_at=None,
-                going_since=now,
-                ended_before=_ended(bulk_edit),
-                active_until=None if waits is None else now + waits,
-            )
+            of_it = Edit.objects.filter(bulk_edit=bulk_edit)
+            moved = edits.try_again(of_it, bulk_edit=bulk_edit, told_by=actor, actor=actor)
     return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be tried again")
 
 

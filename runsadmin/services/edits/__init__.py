@@ -10,7 +10,7 @@ an edit afterwards.
 """
 
 from runsadmin.services.edits.claims import give_back_expired
-from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, undo
+from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, try_again, undo
 from runsadmin.services.edits.pushing import push, push_within
 from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
@@ -30,6 +30,7 @@ __all__ = [
     "resolve",
     "retry",
     "settle",
+    "try_again",
     "undo",
     "undoing",
 ]

@@ -6,7 +6,7 @@ from django.db import transaction
 from runsadmin.errors import IllegalChange
 from runsadmin.metadata import Conflict, Metadata, MetadataPatch, merge3
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
-from runsadmin.models.edit import ENDED
+from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
 from runsadmin.services.edits.recording import record
@@ -16,24 +16,38 @@ from runsadmin.services.edits.way_back import undoing
 def retry(*, edit: Edit, actor: User) -> Edit:
     """Has a failed edit tried again. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
+    if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
+        raise IllegalChange("The bulk edit of this edit was cancelled. Plan a new one for what is still to be changed.")
+    moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, told_by=actor)
+    return _moved(edit, moved, "Only a failed edit can be tried again")
+
+
+def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, told_by: User, **values: object) -> int:
+    """Makes the failed ones of these edits, all of one bulk edit or of none, due again. Returns how many there were."""
     now = clock.now()
     with transaction.atomic():
-        moved = Edit.objects.filter(pk=edit.pk, status=EditStatus.FAILED).change_to(
+        moved = failed.filter(status=EditStatus.FAILED).change_to(
             EditStatus.PENDING,
-            detail=f"{actor.get_username()} has it tried again.",
+            detail=f"{told_by.get_username()} has it tried again.",
             attempts=0,
             next_attempt_at=now,
             finished_at=None,
             before=None,
             intended=None,
             sent_at=None,
+            **values,
         )
-        if moved and (bulk_edit := edit.bulk_edit):  # What was complete is not, until this one has ended again.
-            ended = bulk_edit.edits.filter(status__in=ENDED).count()
+        if moved and bulk_edit:  # What was complete is not, until these have ended again.
+            waits = bulk_edit.wait_for_active
             BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).change_to(
-                BulkEditStatus.QUEUED, detail="", finished_at=None, going_since=now, ended_before=ended
+                BulkEditStatus.QUEUED,
+                detail="",
+                finished_at=None,
+                going_since=now,
+                ended_before=bulk_edit.edits.filter(status__in=ENDED).count(),
+                active_until=None if waits is None else now + waits,
             )
-    return _moved(edit, moved, "Only a failed edit can be tried again")
+    return moved
 
 
 def cancel(*, edit: Edit, actor: User) -> Edit:

@@ -12,7 +12,7 @@ from django.db import transaction
 from runsadmin import conf
 from runsadmin.errors import Busy, NotFound, OutcomeUnknown, UpstreamError
 from runsadmin.models import Edit, EditStatus
-from runsadmin.models.edit import ENDED, sources
+from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, connections, runs
 from runsadmin.services.edits.claims import Claim, give_back, write
 from runsadmin.services.runs import Seen
@@ -157,7 +157,7 @@ class Kept:
     def write(self) -> None:
         """In the transaction that is open."""
         for (status, _), rows in self._rows.items():
-            self._written += write(rows, sources=sources(status))
+            self._written += write(rows, sources=EditQuerySet.sources(status))
         self._runs.write()  # True whoever holds the claim.
 
     def tell(self) -> None:

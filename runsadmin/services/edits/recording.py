@@ -63,7 +63,7 @@ def check_reason(reason: str) -> None:
 
 def check_not_retired(alias: str) -> None:
     """Raises IllegalChange."""
-    if connections.state(alias).hold == connections.Hold.RETIRED:
+    if connections.held().filter(alias=alias, hold=connections.Hold.RETIRED).exists():
         raise IllegalChange(
             f"The service behind the connection {alias!r} is gone: its runs can be read but no longer edited."
         )
