@@ -3,6 +3,7 @@
 # make check  what needs no test to be found: style, types, layers, migrations, settings
 # make sabotage   takes the guards of the edits away one by one, and shows which test notices
 # make bench  how quickly edits reach upstream, beside what one would use instead; writes var/bench/push.json
+#             (BENCH='--help' tells its options)
 # make lock   remakes the lock files; UPGRADE=--upgrade takes newer versions
 
 .DELETE_ON_ERROR:
@@ -38,8 +39,8 @@ test: check
 # Most tests wait more than they compute, so that there may be more of them than cores. Not asked of PostgreSQL again:
 # the browser, what needs no database, and three that take long and ask it nothing new.
 NO_DATABASE := tests/browser/% tests/sandbox/% tests/upstream/test_faults.py tests/upstream/test_records.py \
-	tests/test_metadata.py tests/test_setup.py tests/api/test_schema.py tests/security/test_secrets.py \
-	tests/security/test_bodies.py
+	tests/upstream/test_large_answers.py tests/test_metadata.py tests/test_setup.py tests/test_sabotage.py \
+	tests/api/test_schema.py tests/security/test_secrets.py tests/security/test_bodies.py
 
 # As in production: whatever the machine's own settings are.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \

@@ -4,7 +4,11 @@ alice and bob may edit and carol may only look; none of them is a superuser. `sa
 its own, empty at the start of each test, and the connection `default` leads to it.
 """
 
+import io
 import itertools
+import json
+import logging
+import logging.config
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -13,6 +17,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from pytest_django import Settings
 
+from project import logs
 from runsadmin.models import Run, Thread
 from runsadmin.services import connections, runs
 from runsadmin.services.permissions import Action
@@ -72,6 +77,50 @@ def mirrored(sandbox: Sandbox, db: None) -> Callable[..., Run]:
         return Run.objects.get(connection="default", upstream_id=upstream["id"])
 
     return mirrored
+
+
+type Written = Callable[[str], io.StringIO]
+
+
+@pytest.fixture
+def written() -> Iterator[Written]:
+    """Has the root logger write in one of our formats, as the settings do."""
+    root, level = logging.getLogger(), logging.getLogger().level
+    handlers: list[logging.Handler] = []
+
+    def written(name: str) -> io.StringIO:
+        stream = io.StringIO()
+        configurator = logging.config.DictConfigurator({"version": 1, "formatters": {"f": logs.formatter(name)}})
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(configurator.configure_formatter(configurator.config["formatters"]["f"]))
+        root.addHandler(handler)
+        root.setLevel(logging.DEBUG)
+        handlers.append(handler)
+        return stream
+
+    yield written
+    root.setLevel(level)
+    for handler in handlers:
+        root.removeHandler(handler)
+
+
+def json_lines(log: str) -> list[dict[str, Any]]:
+    """Of a log with LOG_FORMAT=json, without what others write into it."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def in_two(connect: Connect) -> Callable[[Run], None]:
+    """Lets a second connection, `eu`, have the same run."""
+
+    def in_two(run: Run) -> None:
+        connect("eu")
+        thread = Thread.objects.create(connection="eu", upstream_id=run.thread.upstream_id)
+        twin = Run.objects.get(pk=run.pk)
+        twin.pk, twin.connection, twin.thread = None, "eu", thread
+        twin.save()
+
+    return in_two
 
 
 @pytest.fixture

@@ -152,6 +152,10 @@ class Sandbox:
         """The GETs it received; of one run where it is named."""
         return self._calls("GET", run_id)
 
+    def written(self) -> list[str]:
+        """The runs that POSTs were for, in their order, once for each."""
+        return [post["path"].rsplit("/", 1)[1] for post in self.posts()]
+
     def _calls(self, method: str, run_id: str | None) -> list[Json]:
         return [
             entry

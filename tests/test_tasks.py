@@ -13,8 +13,9 @@ from django.contrib.auth.models import User
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Sync, Thread
 from runsadmin.services import edits, syncs
-from tests.engine.conftest import until, url_of_the_test_database
+from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox, make_run
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

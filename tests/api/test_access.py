@@ -9,11 +9,11 @@ import time_machine
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
-from runsadmin.services import bulk_edits, edits, tokens
+from runsadmin.services import edits, tokens
 from tests.api.conftest import JSON, Api, ApiOf, problem
+from tests.bulk import bulk_edit_of
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db
@@ -60,27 +60,8 @@ def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
         "failed": edit(EditStatus.FAILED, finished_at=now),
         "conflict": edit(EditStatus.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
         "pending": edit(EditStatus.PENDING),
-        **{status: bulk_edit_in(status, alice).pk for status in ("planned", "queued", "paused", "completed")},
+        **{status: bulk_edit_of("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")},
     }
-
-
-def bulk_edit_in(status: str, actor: User) -> BulkEdit:
-    """Of run_z. The completed one has a failed edit and an applied one."""
-    chosen = bulk_edits.by_ids(["run_z"])
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=actor, reason="moved")
-    bulk_edits.go_on_planning(bulk_edit, until=float("inf"))
-    if status != "planned":
-        bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
-    if status == "paused":
-        bulk_edits.pause(bulk_edit=bulk_edit, actor=actor)
-    if status == "completed":
-        planned = bulk_edit.edits.get()
-        planned.status, planned.finished_at, planned.before = "failed", planned.created_at, planned.base
-        planned.save()
-        planned.pk, planned.status, planned.after = None, "applied", {"team": "red"}
-        planned.save()
-        bulk_edits.look_after()
-    return bulk_edit
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)

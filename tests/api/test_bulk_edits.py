@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import requests
-import time_machine
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
@@ -55,11 +54,6 @@ def act(client: Api, address: str, verb: str, status: int = 202, body: Any = Non
     answer = client.post(f"{address}{verb}/", body)
     assert answer.status_code == status, answer.json()
     return answer.json()
-
-
-def touched(sandbox: Sandbox) -> list[str]:
-    """The runs that were written, once for each time."""
-    return sorted(post["path"].rsplit("/", 1)[1] for post in sandbox.posts())
 
 
 # --- From the plan to the undo
@@ -165,7 +159,7 @@ def test_the_runs_that_are_touched_are_those_of_the_plan_whatever_matches_later(
 
     assert {edit["run"] for edit in client.get(f"{told['url']}edits/").json()["results"]} == planned
     assert told["progress"]["statuses"] == {"applied": 5, "conflict": 1}
-    assert touched(sandbox) == sorted(planned - {team[2]})
+    assert sorted(sandbox.written()) == sorted(planned - {team[2]})
     assert sandbox.metadata(team[0]) == {"team": "green", "owner": "alice"}
     assert sandbox.metadata(team[1]) == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
     assert sandbox.metadata(team[2]) == {"team": "blue", "n": "2", "owner": "bob"}
@@ -227,16 +221,6 @@ def test_active_runs_are_waited_for_as_long_as_is_said(
     assert waited == dt.timedelta(minutes=1)
 
 
-def test_a_plan_that_is_too_old_is_not_applied(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
-    client = api(alice)
-    told = plan(client, run_ids=team)
-    with time_machine.travel(dt.datetime.fromisoformat(told["expires_at"])):
-        BulkEdit.objects.update(expires_at=dt.datetime.now(dt.UTC) - dt.timedelta(days=2))  # By any clock.
-    problem(client.post(f"{told['url']}apply/"), 409, "illegal-change")
-    bulk_edits.look_after()
-    assert client.get(told["url"]).json()["status"] == "expired"
-
-
 def test_a_plan_that_is_refused_since_it_is_too_old_has_expired(
     sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:
@@ -261,11 +245,16 @@ def test_a_small_plan_is_applied_in_the_same_request_and_workers_are_told(
     assert finish(api(alice), told["url"])["progress"]["statuses"] == {"applied": 6}
 
 
-def test_a_plan_that_takes_longer_than_the_request_is_applied_by_whoever_completes_it(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request has time for two runs."""
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
     monkeypatch.setattr(views, "PLANNING", 0.0)
+
+
+def test_a_plan_that_takes_longer_than_the_request_is_applied_by_whoever_completes_it(
+    slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+) -> None:
     told = plan(api(alice), q="metadata.team:blue", apply=True)
     assert (told["status"], told["planned"], told["apply_when_planned"]) == ("planning", 2, True)
     assert tasks.plan_bulk_edit.func(told["id"]) == "queued"
@@ -283,10 +272,8 @@ def test_who_may_plan_and_not_apply_cannot_have_it_applied(
 
 
 def test_who_lost_the_permission_while_it_was_planned_leaves_a_plan_that_tells(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
+    slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:
-    monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
-    monkeypatch.setattr(views, "PLANNING", 0.0)
     told = plan(api(alice), q="metadata.team:blue", apply=True)
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
     tasks.plan_bulk_edit.func(told["id"])
@@ -301,16 +288,10 @@ def test_who_lost_the_permission_while_it_was_planned_leaves_a_plan_that_tells(
 
 
 def test_ids_that_are_unknown_or_ambiguous_are_told_one_by_one(
-    sandbox: Sandbox, mirrored: Mirrored, connect: Callable[..., None], api: ApiOf, alice: User
+    sandbox: Sandbox, mirrored: Mirrored, in_two: Callable[[Run], None], api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
-    twice = mirrored(id="run_b")
-    connect("eu")
-    thread = twice.thread
-    thread.pk, thread.connection = None, "eu"
-    thread.save()
-    twice.pk, twice.connection, twice.thread = None, "eu", thread
-    twice.save()
+    in_two(mirrored(id="run_b"))
     client = api(alice)
 
     told = plan(client, run_ids=["run_x", "run_a", "run_b", "\0", "run_\ud800"])

@@ -32,7 +32,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
 from tests.api.conftest import ApiOf
-from tests.api.test_access import bulk_edit_in
+from tests.bulk import bulk_edit_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,7 +113,7 @@ def world(mirrored: Callable[..., Run], alice: User) -> World:
     for status, values in states.items():
         Edit.objects.filter(pk=made[status]).update(status=status, **values)
     mirrored(id="run_z", thread_id="thread_b", metadata={"team": "blue"})
-    bulk = [bulk_edit_in(status, alice).pk for status in ("planned", "queued", "paused", "completed")]
+    bulk = [bulk_edit_of("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")]
     all_edits, all_bulk_edits = list(Edit.objects.all()), list(BulkEdit.objects.all())
 
     def world() -> dict[str, list[Any]]:

@@ -11,10 +11,9 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.services import bulk_edits, connections, edits, syncs
+from tests.bulk import bring_to_an_end, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-expect.set_options(timeout=20_000)  # A busy machine is slow, and no fault of a page.
 
 HOSTILE = {
     "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
@@ -227,15 +226,9 @@ def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
     )  # fmt: skip
     ids = [run.upstream_id, "<script>alert(10)</script>", "x" * 400]
     bulk_edit = bulk_edits.plan(chosen=bulk_edits.by_ids(ids), patch=patch, actor=actor, reason="<i>" * 100)
-    bulk_edits.apply(bulk_edit=_whole(bulk_edit), actor=actor)
-    edits.settle(until=time.monotonic() + 10)
-    bulk_edits.look_after()
+    bring_to_an_end(bulk_edits.apply(bulk_edit=whole(bulk_edit), actor=actor))
     assert bulk_edit.edits.get().status == Edit.Status.APPLIED
-    return bulk_edit, _whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="<i>"))
-
-
-def _whole(bulk_edit: BulkEdit) -> BulkEdit:
-    return bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + 10)
+    return bulk_edit, whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="<i>"))
 
 
 def _edit(run: Run, actor: User) -> Edit:

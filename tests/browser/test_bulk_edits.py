@@ -12,11 +12,10 @@ from playwright.sync_api import Dialog, Page, expect
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Run
 from runsadmin.services import bulk_edits, edits
+from tests.bulk import whole
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-expect.set_options(timeout=20_000)  # A busy machine is slow, and no fault of a page.
 
 LIST = "/admin/runsadmin/run/"
 
@@ -80,7 +79,7 @@ def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, ali
 
     page.on("dialog", note)
     connect(CONCURRENCY=2)
-    sandbox.settings(latency_ms=250)
+    sandbox.settings(latency_ms=400)
     blue, red = ["blue"] * 62, ["red"] * 60 + ["blue"] * 2
     sign_in(alice)
     head = page.locator(".ra-head h2")
@@ -251,7 +250,7 @@ def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sig
     page.goto(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
     expect(page.get_by_text("0 of 60 runs")).to_be_visible()
 
-    bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + 10)
+    whole(bulk_edit)
 
     expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
 

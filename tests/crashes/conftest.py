@@ -12,8 +12,8 @@ from runsadmin.models import Edit, Run
 from tests.conftest import Connect
 from tests.crashes import judge
 from tests.crashes.processes import RecordedSandbox
-from tests.crashes.scene import IMPATIENT, Scene, timeouts, url_of_the_database, writing
-from tests.faults.writer import KEY
+from tests.crashes.scene import IMPATIENT, Scene, timeouts, url_of_the_database
+from tests.faults.writer import KEY, writing
 
 # A SQLite file has no process that could die.
 collect_ignore = [] if connection.vendor == "postgresql" else ["test_postgres.py"]
@@ -48,7 +48,7 @@ def scene(
 def survived(scene: Scene) -> Iterator[list[Run]]:
     """In here somebody dies, while somebody else writes. Afterwards a worker is started, and everything is judged."""
     runs = scene.make_runs(3)
-    with writing(scene.sandbox, [run.upstream_id for run in runs]):
+    with writing(scene.sandbox, *(run.upstream_id for run in runs)):
         yield runs
         scene.let_claims_run_out()
         scene.worker()

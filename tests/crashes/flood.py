@@ -20,11 +20,12 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, Run
 from runsadmin.models.edit import ENDED
 from runsadmin.services import bulk_edits, runs
 from tests.crashes import judge
-from tests.crashes.processes import Worker, until
+from tests.crashes.processes import Worker
 from tests.crashes.report import Report
-from tests.crashes.scene import Scene, writing
-from tests.faults.writer import KEY, Writer
+from tests.crashes.scene import Scene
+from tests.faults.writer import KEY, Writer, writing
 from tests.sandbox_client import Json
+from tests.waiting import until
 
 E = Edit.Status
 PATCH = BulkPatch({"team": "red"}, ["ticket"])
@@ -45,7 +46,6 @@ class FloodReport(Report):
 
 @dataclass
 class KillsReport(FloodReport):
-    kills_while_sending: int = 0
     edits_claimed_by_those_who_were_killed: int = 0
     edits_that_ever_were_unknown: int = 0
     longest_time_from_a_restart_to_the_next_outcome: float = 0.0
@@ -85,7 +85,7 @@ class Flood:
         return self.scene.worker(hurried=self.hurried)
 
     def _somebody_else(self) -> AbstractContextManager[Writer]:
-        return writing(self.scene.sandbox, self.random.sample(self.ids, min(WRITTEN, len(self.ids) // 2)), pause=1)
+        return writing(self.scene.sandbox, *self.random.sample(self.ids, min(WRITTEN, len(self.ids) // 2)), pause=1)
 
     # --- the bulk edit
 
@@ -137,11 +137,10 @@ class Flood:
 
     def _kill(self, bulk_edit: BulkEdit, report: KillsReport) -> set[int]:
         """One of the workers. Returns the edits that it had in its hands."""
-        until(sending, seconds=30)
         place = self.random.randrange(len(self.workers))
-        report.kills_while_sending += bool(sending())
+        left = until(lambda: self._caught(self.workers[place]))
         self.workers[place].kill()
-        left, before = sending(), ended(bulk_edit)
+        before = ended(bulk_edit)
         self.workers[place] = self._worker()
         restarted = time.monotonic()
         report.kills["worker"] += 1
@@ -155,6 +154,13 @@ class Flood:
             return set(left)
         time.sleep(2)  # The others bring on what they have in their hands.
         return {pk for pk, token in sending().items() if left.get(pk) == token}
+
+    def _caught(self, worker: Worker) -> dict[int, UUID | None]:
+        """It stands still, with these edits under way. It goes on where there are none."""
+        worker.stop()
+        if not (under_way := sending()):
+            worker.wake()
+        return under_way
 
     # --- undo
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -23,16 +22,7 @@ from django.db import connections
 from tests.crashes.seam import OBSERVED, Crash
 from tests.postgres import AS_SOMEBODY, Command, binaries
 from tests.sandbox_client import Sandbox
-
-
-def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """Waits for what has to become true. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("It did not happen in time.")
-        time.sleep(0.02)
-
+from tests.waiting import until
 
 # Django takes seconds to import. The processes are forked from one that has done it once; what dies afterwards is a
 # process like any other.
@@ -64,6 +54,13 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
+
+    def stop(self) -> None:
+        """Takes all time away from it, as a full machine or a closed lid would."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def wait(self, seconds: float = 30) -> None:
         """Returns when it has ended. Raises TimeoutError."""

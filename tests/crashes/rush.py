@@ -19,7 +19,8 @@ from runsadmin.models.edit import ENDED, UNSETTLED
 from tests.crashes.people import patching
 from tests.crashes.processes import Postgres, Worker
 from tests.crashes.report import Report
-from tests.crashes.scene import Scene, writing
+from tests.crashes.scene import Scene
+from tests.faults.writer import writing
 
 WEBS, WORKERS, LANES, PEOPLE = 2, 4, 3, 6
 RUNS = 80
@@ -112,7 +113,7 @@ class Rush:
     def hurry(self) -> RushReport:
         began = time.monotonic()
         self.scene.sandbox.clear_log()
-        with writing(self.scene.sandbox, [run.upstream_id for run in self.runs], pause=0.5):
+        with writing(self.scene.sandbox, *(run.upstream_id for run in self.runs), pause=0.5):
             with patching(self.webs, self.runs, self.scene.token(), people=PEOPLE, pause=1):
                 # All trouble is in the first half: what dies takes its places with it, and the second shows the pace.
                 for number, trouble in enumerate(self.troubles, start=1):

@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -18,10 +17,11 @@ from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import edits, syncs, threads, tokens
 from tests.crashes import judge
-from tests.crashes.processes import Process, RecordedSandbox, Web, Worker, free_port, until
+from tests.crashes.processes import Process, RecordedSandbox, Web, Worker, free_port
 from tests.crashes.seam import Crash
-from tests.faults.writer import KEY, Writer
+from tests.faults.writer import KEY
 from tests.sandbox_client import make_run
+from tests.waiting import until
 
 IMPATIENT = {
     "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.5",
@@ -165,13 +165,3 @@ def url_of_the_database() -> str:
         return f"sqlite:///{name}"
     query = urlencode(connection.settings_dict["OPTIONS"])
     return f"postgresql://{connection.settings_dict['USER']}@/{quote(name)}?{query}"
-
-
-@contextmanager
-def writing(sandbox: RecordedSandbox, run_ids: list[str], *, pause: float = 0.01) -> Iterator[Writer]:
-    writer = Writer(sandbox, run_ids, pause)
-    writer.start()
-    try:
-        yield writer
-    finally:
-        writer.stop()

@@ -4,7 +4,6 @@ The small rush at the end has a large sister: `python -m tests.crashes.pace`.
 """
 
 import html
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +17,14 @@ from environ import Env
 from pytest_django import DjangoDbBlocker
 
 from runsadmin.models import Edit, Run
+from tests.conftest import json_lines
 from tests.crashes.conftest import survived
-from tests.crashes.processes import Postgres, until
+from tests.crashes.processes import Postgres
 from tests.crashes.rush import Rush
 from tests.crashes.scene import Scene
 from tests.crashes.seam import PUSHING, RECONCILING, STEPS, Crash
 from tests.security.conftest import Browser, Site, shipped
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -152,5 +153,4 @@ def fields(page: str) -> dict[str, str]:
 
 def errors_of(site: Site) -> list[str]:
     """The requests that an error in the log is about."""
-    lines = [json.loads(line) for line in site.log("web").splitlines() if line.startswith("{")]
-    return [line["request_id"] for line in lines if line["level"] == "error"]
+    return [line["request_id"] for line in json_lines(site.log("web")) if line["level"] == "error"]

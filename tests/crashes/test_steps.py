@@ -7,9 +7,9 @@ import pytest
 from runsadmin.models import Edit, Run
 from tests.crashes import judge
 from tests.crashes.conftest import survived
-from tests.crashes.processes import until
 from tests.crashes.scene import Scene
 from tests.crashes.seam import PUSHING, RECONCILING, STEPS, SYNCING, Crash
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("step", PUSHING)

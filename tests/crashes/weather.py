@@ -14,7 +14,8 @@ from runsadmin.models import Edit
 from tests.crashes.people import patching
 from tests.crashes.processes import Worker, free_port
 from tests.crashes.report import Report
-from tests.crashes.scene import Scene, writing
+from tests.crashes.scene import Scene
+from tests.faults.writer import writing
 
 WORKERS = 3
 LANES = 3  # Loops per worker, each with an edit in its hands.
@@ -49,7 +50,7 @@ class Storm:
     def blow(self) -> StormReport:
         began = time.monotonic()
         self.scene.sandbox.settings(latency_ms=LATENCY)
-        with writing(self.scene.sandbox, [run.upstream_id for run in self.runs], pause=0.05):
+        with writing(self.scene.sandbox, *(run.upstream_id for run in self.runs), pause=0.05):
             with patching([self.web], self.runs, self.scene.token(), people=CLIENTS, pause=0.5):
                 for number in range(1, self.kills + 1):
                     self._record_until(self.edits * number // self.kills)

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -14,13 +13,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-
-def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
-    """Waits for what has to become true; the test fails when it does not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 def url_of_the_test_database() -> str:

@@ -13,7 +13,8 @@ from django_tasks_db.models import DBTaskResult
 from runsadmin.engine.schedule import Entry, enqueue_due, prune
 from runsadmin.models.worker import Schedule
 from tests.engine import jobs
-from tests.engine.conftest import Diary, StartWorker, until
+from tests.engine.conftest import Diary, StartWorker
+from tests.waiting import until
 
 HOURLY = Entry("hourly", jobs.tick, every=timedelta(hours=1))
 

@@ -15,7 +15,8 @@ from runsadmin.engine.heartbeat import beat_age
 from runsadmin.engine.worker import Lane
 from runsadmin.models.worker import Worker
 from tests.engine import jobs
-from tests.engine.conftest import Diary, StartWorker, until
+from tests.engine.conftest import Diary, StartWorker
+from tests.waiting import until
 
 # A death is found out soon, for tests in which somebody dies.
 SOON = ("--beat-every", "0.2", "--dead-after", "1")

@@ -54,10 +54,8 @@ def test_an_edit_that_cannot_be_written_down_is_not_sent(scene: Scene, trouble: 
     scene.check(posts=1)
 
 
-@pytest.mark.parametrize(("step", "posts"), [("claimed", 1), ("looked", 1), ("answered", 1)])
-def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(
-    scene: Scene, trouble: Trouble, step: str, posts: int
-) -> None:
+@pytest.mark.parametrize("step", ["claimed", "looked", "answered"])
+def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(scene: Scene, trouble: Trouble, step: str) -> None:
     edit = scene.record(LONG)
     with told(trouble), at_step(step, trouble.begin):
         edits.push(edit)
@@ -65,7 +63,7 @@ def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(
     assert edit.status in (S.SENDING, S.PENDING, S.UNKNOWN)
     bury_the_claim()
     assert scene.settle(edit).status == S.APPLIED
-    scene.check(posts=posts)
+    scene.check(posts=1)
 
 
 def test_one_edit_in_trouble_does_not_keep_the_others(

@@ -1,6 +1,5 @@
 """The database in trouble while somebody asks the web: what is answered is true, and it can be sent again."""
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from runsadmin import database
 from runsadmin.models import Edit, Thread
 from runsadmin.services import connections, edits, tokens
 from tests.admin.conftest import base_seen, page, typed
+from tests.conftest import Written, json_lines
 from tests.faults.conftest import Scene
 from tests.faults.trouble import CutConnection, FullDisk, LockedFile, ReadOnly, Trouble
 
@@ -121,16 +121,18 @@ def test_what_only_reads_goes_on_where_it_can(scene: Scene, client: Client, trou
 
 
 def test_it_is_logged_once_with_the_id_of_the_request(
-    scene: Scene, client: Client, trouble: Trouble, caplog: pytest.LogCaptureFixture
+    scene: Scene, client: Client, trouble: Trouble, written: Written
 ) -> None:
     token = tokens.create(user=scene.alice, expires_in=None)
+    log = written("json")
     trouble.begin()
     answer = patch(client, scene, token, **{"X-Request-ID": "job-7"})
     trouble.end()
     assert answer["X-Request-ID"] == "job-7"
-    (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert told.exc_info
-    assert told.getMessage() == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
+    (told,) = (line for line in json_lines(log.getvalue()) if line["level"] not in ("debug", "info"))
+    assert told["request_id"] == "job-7"
+    assert told["event"] == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
+    assert "Traceback" in told["exception"]
 
 
 def test_what_was_perhaps_saved_is_not_called_lost(scene: Scene, client: Client, monkeypatch: Any) -> None:

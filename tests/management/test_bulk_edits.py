@@ -4,9 +4,8 @@ import io
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from runsadmin.services import bulk_edits, runs
 from tests.conftest import Connect
 from tests.management.conftest import Manage, Said
 from tests.sandbox_client import Sandbox
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -94,7 +94,7 @@ def test_the_runs_that_are_touched_are_those_of_the_plan_and_a_key_that_was_adde
     said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
 
     assert said.code == 0, said.err
-    assert sorted(post["path"].rsplit("/", 1)[1] for post in sandbox.posts()) == sorted(team)
+    assert sorted(sandbox.written()) == sorted(team)
     assert sandbox.metadata("run_0") == {"team": "green", "owner": "alice"}
     assert sandbox.metadata("run_1") == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
     assert sandbox.metadata("run_new") == {"team": "blue"}
@@ -117,7 +117,7 @@ def test_ids_are_read_from_a_file_and_unknown_ones_are_told_one_by_one(
         "run_x: no such run is mirrored here, so nothing was done for it.",
         "run_y: no such run is mirrored here, so nothing was done for it.",
     ]
-    assert {post["path"].rsplit("/", 1)[1] for post in sandbox.posts()} == {"run_1", "run_2"}
+    assert set(sandbox.written()) == {"run_1", "run_2"}
     assert BulkEdit.objects.get().status == "completed"
 
 
@@ -219,18 +219,16 @@ def test_control_c_pauses_it_and_says_how_to_go_on(
     sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
 ) -> None:
     connect(CONCURRENCY=1)
-    sandbox.settings(latency_ms=150)
+    sandbox.settings(latency_ms=300)
 
     def press() -> None:
-        deadline = time.monotonic() + 20
-        while not sandbox.posts() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(sandbox.posts)
         os.kill(os.getpid(), signal.SIGINT)
 
-    somebody = threading.Thread(target=press)
-    somebody.start()
-    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
-    somebody.join()
+    with ThreadPoolExecutor(1) as somebody:
+        pressed = somebody.submit(press)
+        said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    pressed.result()
 
     bulk_edit = BulkEdit.objects.get()
     sent = len(sandbox.posts())

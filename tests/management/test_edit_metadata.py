@@ -1,6 +1,4 @@
-import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -208,16 +206,9 @@ def test_without_a_name_it_is_the_only_superuser_s_work(
 
 
 def test_a_run_of_two_connections_has_to_be_told_apart(
-    sandbox: Sandbox, mirrored: Callable[..., Run], connect: Any, manage: Manage, alice: User
+    mirrored: Callable[..., Run], in_two: Callable[[Run], None], manage: Manage, alice: User
 ) -> None:
-    run = mirrored(id="run_a")
-    connect("eu")
-    thread = run.thread
-    thread.pk, thread.connection = None, "eu"
-    thread.save()
-    run.pk, run.connection, run.thread = None, "eu", thread
-    run.raw = json.dumps(run.answer)
-    run.save()
+    in_two(mirrored(id="run_a"))
 
     arguments = ("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
     said = manage(*arguments)

@@ -17,10 +17,11 @@ from runsadmin.services import edits, runs
 from tests.conftest import Connect
 from tests.crashes import judge
 from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
-from tests.crashes.processes import RecordedSandbox, until
-from tests.crashes.scene import Scene, timeouts, url_of_the_database, writing
-from tests.faults.writer import KEY
+from tests.crashes.processes import RecordedSandbox
+from tests.crashes.scene import Scene, timeouts, url_of_the_database
+from tests.faults.writer import KEY, writing
 from tests.races.hands import Hand
+from tests.waiting import until
 
 PATIENCE = {
     "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.4",
@@ -120,7 +121,7 @@ def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, 
     connect(URL=sandbox.url, API_KEY=sandbox.key, **timeouts(PATIENCE))
     scene.alice = alice
     race = Race(scene, *stage.two_hands(), scene.make_runs(3))
-    with writing(sandbox, [run.upstream_id for run in race.runs], pause=0.03):
+    with writing(sandbox, *(run.upstream_id for run in race.runs), pause=0.03):
         yield race
         race.settle()
     assert judge.repeated(scene.events) == []

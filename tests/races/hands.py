@@ -1,8 +1,6 @@
 """A process that does what it is told, and stands still where it is told to: so that a test decides the order."""
 
 import logging
-import os
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -74,13 +72,6 @@ class Hand(Process):
         if not self._line.poll(20):
             raise TimeoutError("It does not say anything.")
         return str(self._line.recv())
-
-    def stop(self) -> None:
-        """Takes all time away from the process, as a full machine or a closed lid would."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def wake(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
 
 
 class _Steps(logging.Handler):

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.crashes import judge
-from tests.crashes.processes import until
 from tests.crashes.seam import PUSHING, SYNCING
 from tests.races.conftest import Race
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("sync_step", SYNCING)

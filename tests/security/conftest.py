@@ -17,8 +17,28 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from runsadmin.services import quotas
-from tests.engine.conftest import until, url_of_the_test_database
+from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox
+from tests.waiting import until
+
+PRODUCTION = {
+    "ENV_FILE": os.devnull,
+    "HTTPS": "on",
+    "ALLOWED_HOSTS": "runs.example.org",
+    "SECRET_KEY": "only-for-tests-" + "x" * 50,
+    "RUNSADMIN_UPSTREAM_URL": "https://upstream.example/v1",
+    "RUNSADMIN_UPSTREAM_API_KEY": "key-of-the-tests",
+    "DJANGO_SETTINGS_MODULE": "project.settings",
+}
+
+
+def said_in_production(code: str, **environment: str) -> list[str]:
+    """The lines that this prints in a process with the settings as they are shipped, behind HTTPS."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"import django; django.setup()\n{code}"],
+        cwd=settings.BASE_DIR, env=os.environ | PRODUCTION | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return told.stdout.splitlines()
 
 
 class Browser(requests.Session):
@@ -71,6 +91,16 @@ class Site:
     def start_worker(self) -> None:
         self._start("worker", ["manage.py", "worker", "--skip-checks"])
         until(lambda: "started" in self.log("worker"), seconds=60)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all processes, and of all that those have started."""
+
+        def family(pid: int) -> list[int]:
+            lists = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+            return [pid, *(below for children in lists for child in children for below in family(int(child)))]
+
+        return [pid for process in self.processes for pid in family(process.pid)]
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

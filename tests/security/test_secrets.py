@@ -12,10 +12,10 @@ from django.db import connection
 
 from runsadmin.models import Edit, Sync, Thread
 from runsadmin.services import syncs, tokens
-from tests.engine.conftest import until, url_of_the_test_database
+from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox, make_run
 from tests.security.conftest import Site
-from tests.security.test_bodies import children
+from tests.waiting import until
 
 KEY = "canary-upstream-key-4c9f1e"
 SECRET_KEY = "canary-secret-key-77aa20-" + "x" * 40
@@ -59,9 +59,8 @@ def dump() -> Iterator[str]:
             cursor.execute(f'SELECT * FROM "{table}"')
             yield repr((table, cursor.fetchall()))
     if connection.vendor == "sqlite":
-        for path in Path(connection.settings_dict["NAME"]).parent.glob(
-            Path(connection.settings_dict["NAME"]).name + "*"
-        ):
+        file = Path(connection.settings_dict["NAME"])
+        for path in file.parent.glob(f"{file.name}*"):
             yield path.read_bytes().decode("latin-1")
 
 
@@ -113,6 +112,7 @@ def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
         syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=root)
         sandbox.change_run("run_9", metadata={"team": "changed"})
         browser.get("/admin/login/?next=/admin/")
+        until(lambda: "Traceback" in site.log("worker"))
     with Broken("runsadmin_syncerror"):
         first = Sync.objects.earliest("pk").pk
         assert browser.get(f"/api/v1/syncs/{first}/", headers=api).status_code == 500
@@ -131,7 +131,7 @@ def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
     for path in ("runs", "runs/run_0", "edits", "threads", "syncs", "schema", "docs"):
         browser.get(f"/api/v1/{path}/", headers=api | {"Accept": "*/*"})
     browser.get("/readyz")
-    commands = [Path(f"/proc/{pid}/cmdline").read_text() for process in site.processes for pid in children(process.pid)]
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in site.pids]
     site.stop()
 
     assert len(seen) > 60

@@ -1,54 +1,25 @@
 """One request can be followed: through the logs of every process, in the answer and on the edit."""
 
-import io
-import json
 import logging
-import logging.config
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from project import logs
 from runsadmin import tracing
 from runsadmin.models import Edit
 from runsadmin.services import tokens
 from tests.admin.conftest import base_seen, page, typed
-from tests.engine.conftest import until
+from tests.conftest import Written, json_lines
 from tests.security.conftest import Site
-
-
-@pytest.fixture
-def written() -> Iterator[Callable[[str], io.StringIO]]:
-    """Has the root logger write in one of our formats, as the settings do."""
-    root, level = logging.getLogger(), logging.getLogger().level
-    handlers: list[logging.Handler] = []
-
-    def written(name: str) -> io.StringIO:
-        stream = io.StringIO()
-        configurator = logging.config.DictConfigurator({"version": 1, "formatters": {"f": logs.formatter(name)}})
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(configurator.configure_formatter(configurator.config["formatters"]["f"]))
-        root.addHandler(handler)
-        root.setLevel(logging.DEBUG)
-        handlers.append(handler)
-        return stream
-
-    yield written
-    root.setLevel(level)
-    for handler in handlers:
-        root.removeHandler(handler)
-
-
-def objects(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+from tests.waiting import until
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line_about_it(
-    written: Any, alice: User, mirrored: Any
+    written: Written, alice: User, mirrored: Any
 ) -> None:
     mirrored(id="run_a", metadata={})
     log = written("json")
@@ -61,7 +32,7 @@ def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line
 
     edit = Edit.objects.get()
     assert (answer["X-Request-ID"], edit.request_id) == ("job-7", "job-7")
-    about = [line for line in objects(log.getvalue()) if line.get("request_id") == "job-7"]
+    about = [line for line in json_lines(log.getvalue()) if line.get("request_id") == "job-7"]
     steps = [line["step"] for line in about if line.get("edit") == edit.pk and "step" in line]
     assert steps == [
         "recorded",
@@ -76,7 +47,7 @@ def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_people_do_in_the_admin_is_followed_too(written: Any, alice: User, mirrored: Any) -> None:
+def test_what_people_do_in_the_admin_is_followed_too(written: Written, alice: User, mirrored: Any) -> None:
     run = mirrored(id="run_a", metadata={"team": "blue"})
     log = written("json")
     client = Client(headers={"X-Request-ID": "from-a-proxy"})
@@ -88,7 +59,7 @@ def test_what_people_do_in_the_admin_is_followed_too(written: Any, alice: User, 
 
     assert answer["X-Request-ID"] == "from-a-proxy"
     assert [edit.request_id for edit in Edit.objects.all()] == ["from-a-proxy"] * 2
-    assert {line["user"] for line in objects(log.getvalue()) if "request_id" in line} == {"alice"}
+    assert {line["user"] for line in json_lines(log.getvalue()) if "request_id" in line} == {"alice"}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -108,35 +79,35 @@ def test_a_worker_writes_the_id_of_the_request_that_an_edit_came_with(
     until(lambda: Edit.objects.get().status == "applied")
     until(lambda: "stored" in site.log("worker"))
 
-    about = [line for line in objects(site.log("worker")) if line.get("request_id") == "job-7"]
+    about = [line for line in json_lines(site.log("worker")) if line.get("request_id") == "job-7"]
     assert "stored" in [line.get("step") for line in about]
     assert {(line["edit"], line["user"]) for line in about} == {(Edit.objects.get().pk, "alice")}
 
 
-def test_one_request_says_nothing_of_the_one_before(written: Any) -> None:
+def test_one_request_says_nothing_of_the_one_before(written: Written) -> None:
     tracing.begin_request("first")
     tracing.is_by("alice")
     tracing.begin_request("second")
     log = written("json")
     logging.getLogger("x").warning("hello")
-    (line,) = objects(log.getvalue())
+    (line,) = json_lines(log.getvalue())
     assert (line["request_id"], "user" in line) == ("second", False)
 
 
-def test_json_is_one_object_a_line_whatever_is_logged(written: Any) -> None:
+def test_json_is_one_object_a_line_whatever_is_logged(written: Written) -> None:
     log = written("json")
     try:
         raise ValueError("a\nb")
     except ValueError:
         logging.getLogger("x").exception("%s", "forged\n{}", extra={"step": object(), "request": "secret"})
-    (line,) = objects(log.getvalue())
+    (line,) = json_lines(log.getvalue())
     assert len(log.getvalue().splitlines()) == 1
     assert line["event"] == "forged\n{}"
     assert "ValueError" in line["exception"]
     assert "request" not in line
 
 
-def test_no_words_of_strangers_look_like_a_line_of_ours(written: Any) -> None:
+def test_no_words_of_strangers_look_like_a_line_of_ours(written: Written) -> None:
     log = written("line")
     forged = "held\n2026-11-23T00:00:00Z INFO django: all is well\r\x1b[2K\u2028"
     try:
@@ -150,7 +121,7 @@ def test_no_words_of_strangers_look_like_a_line_of_ours(written: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["line", "json"])
-def test_no_traceback_tells_the_values_of_variables(written: Any, name: str) -> None:
+def test_no_traceback_tells_the_values_of_variables(written: Written, name: str) -> None:
     log = written(name)
 
     def fail() -> None:

@@ -1,16 +1,14 @@
 """A bulk edit, from the choice of its runs to its undo, against a real upstream."""
 
 import datetime as dt
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -25,6 +23,7 @@ from runsadmin.services.bulk_edits.progress import changed_since
 from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
+from tests.bulk import at_work, bring_to_an_end, whole
 from tests.conftest import VIEWER, Connect
 from tests.sandbox_client import Sandbox, make_run
 
@@ -37,36 +36,20 @@ RED = BulkPatch({"team": "red"})
 
 def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     chosen = bulk_edits.by_search(query)
-    return make(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, **{"reason": "moved", **more}))
+    return whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, **{"reason": "moved", **more}))
 
 
 def plan_for(actor: User, *chosen: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     by_ids = bulk_edits.by_ids([run.upstream_id for run in chosen])
-    return make(bulk_edits.plan(chosen=by_ids, patch=patch, actor=actor, reason="moved", **more))
-
-
-def make(bulk_edit: BulkEdit) -> BulkEdit:
-    return bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + 30)
-
-
-def run_to_its_end(bulk_edit: BulkEdit) -> BulkEdit:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        edits.settle(until=deadline)
-        bulk_edits.look_after()
-        bulk_edit.refresh_from_db()
-        if not bulk_edit.is_going_on:
-            return bulk_edit
-        time.sleep(0.05)
-    raise TimeoutError
+    return whole(bulk_edits.plan(chosen=by_ids, patch=patch, actor=actor, reason="moved", **more))
 
 
 def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    return run_to_its_end(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
+    return bring_to_an_end(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
 
 
 def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    return apply(make(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="a mistake")), actor)
+    return apply(whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="a mistake")), actor)
 
 
 def statuses(bulk_edit: BulkEdit) -> dict[str, int]:
@@ -85,25 +68,14 @@ def make_due(bulk_edit: BulkEdit) -> None:
     bulk_edit.edits.filter(status=E.PENDING).update(next_attempt_at=timezone.now())
 
 
-@contextmanager
-def at_work(sandbox: Sandbox) -> Iterator[None]:
-    """Meanwhile edits are sent by somebody else; leaves when nothing is due any more. Enters after the first POST."""
-
-    def settle() -> None:
-        try:
-            edits.settle(until=time.monotonic() + 30)
-        finally:
-            connection.close()
-
-    worker = threading.Thread(target=settle)
-    worker.start()
-    try:
-        deadline = time.monotonic() + 10
-        while not sandbox.posts() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield
-    finally:
-        worker.join()
+def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
+    """Stops what a worker is at. Returns how many were sent by then, which is some and not all."""
+    with at_work(sandbox):
+        stop()
+    sandbox.settings(latency_ms=0)
+    sent = len(sandbox.posts())
+    assert 0 < sent < 12
+    return sent
 
 
 @pytest.fixture
@@ -113,10 +85,10 @@ def team(mirrored: MakeRun) -> list[Run]:
 
 
 @pytest.fixture
-def slow(sandbox: Sandbox, connect: Connect) -> None:
-    """Two requests at a time, each of which takes a while: there is time to stop it."""
+def slow(team: list[Run], sandbox: Sandbox, connect: Connect) -> None:
+    """From now on two requests at a time, each of which takes a while: there is time to stop it."""
     connect(CONCURRENCY=2)
-    sandbox.settings(latency_ms=150)
+    sandbox.settings(latency_ms=300)
 
 
 def test_a_plan_is_applied_and_upstream_the_mirror_and_the_log_agree(
@@ -191,7 +163,7 @@ def test_who_may_plan_but_not_apply_leaves_it_to_a_colleague_whose_edits_they_ar
 
 def test_ids_that_cannot_be_chosen_are_told_one_by_one(team: list[Run], alice: User) -> None:
     chosen = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
-    bulk_edit = make(bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved"))
+    bulk_edit = whole(bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved"))
     assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {E.PLANNED: 1})
     assert bulk_edit.not_selected == [{"id": "run_nobody_knows", "why": "unknown"}]
     with pytest.raises(InvalidSelection, match="run_nobody_knows"):
@@ -329,17 +301,22 @@ def blocks_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "BLOCK", 5)
 
 
+def begin(actor: User) -> BulkEdit:
+    """A plan of which one block is made."""
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=actor, reason="moved")
+    return bulk_edits.go_on_planning(bulk_edit, until=0)
+
+
 def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
     return Counter(bulk_edit.edits.values_list("run", flat=True))
 
 
 def test_planning_that_was_interrupted_goes_on_where_it_was(blocks_of_five: None, team: list[Run], alice: User) -> None:
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
-    bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=0)
+    bulk_edit = begin(alice)
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
     assert bulk_edits.find_waiting() == [bulk_edit.pk]
-    bulk_edit = make(bulk_edit)
+    bulk_edit = whole(bulk_edit)
     assert (bulk_edit.status, bulk_edit.planned) == (S.PLANNED, 12)
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
 
@@ -347,9 +324,7 @@ def test_planning_that_was_interrupted_goes_on_where_it_was(blocks_of_five: None
 def test_a_block_whose_planner_died_is_planned_once(
     blocks_of_five: None, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
-    bulk_edits.go_on_planning(bulk_edit, until=0)
+    bulk_edit = begin(alice)
 
     def dies(*_: object, **__: object) -> None:
         raise OperationalError("The connection is gone.")
@@ -357,10 +332,10 @@ def test_a_block_whose_planner_died_is_planned_once(
     with monkeypatch.context() as patched:
         patched.setattr(type(Edit.objects), "bulk_create", dies)
         with pytest.raises(OperationalError):
-            make(bulk_edit)
+            whole(bulk_edit)
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
-    assert planned_runs(make(bulk_edit)) == {run.pk: 1 for run in team}
+    assert planned_runs(whole(bulk_edit)) == {run.pk: 1 for run in team}
 
 
 def test_a_plan_that_somebody_else_makes_is_left_alone_until_its_claim_runs_out(
@@ -370,25 +345,23 @@ def test_a_plan_that_somebody_else_makes_is_left_alone_until_its_claim_runs_out(
     bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
     BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
     assert bulk_edits.find_waiting() == []
-    assert make(bulk_edit).planned == 0
+    assert whole(bulk_edit).planned == 0
     BulkEdit.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
     assert bulk_edits.find_waiting() == [bulk_edit.pk]
-    assert make(bulk_edit).status == S.PLANNED
+    assert whole(bulk_edit).status == S.PLANNED
 
 
 def test_planning_that_breaks_is_told_as_failed(
     blocks_of_five: None, sandbox: Sandbox, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
-    bulk_edits.go_on_planning(bulk_edit, until=0)
+    bulk_edit = begin(alice)
 
     def breaks(*_: object) -> None:
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(planning, "_fields", breaks)
     with pytest.raises(RuntimeError):
-        make(bulk_edit)
+        whole(bulk_edit)
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, bulk_edit.claim_token) == (S.FAILED, None)
     assert "error of our own" in bulk_edit.detail
@@ -401,11 +374,9 @@ def test_planning_that_breaks_is_told_as_failed(
 def test_a_plan_given_up_while_it_is_made_is_planned_no_further(
     blocks_of_five: None, team: list[Run], alice: User
 ) -> None:
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
-    bulk_edits.go_on_planning(bulk_edit, until=0)
+    bulk_edit = begin(alice)
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
-    bulk_edit = make(bulk_edit)
+    bulk_edit = whole(bulk_edit)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.CANCELLED: 5})
 
 
@@ -427,8 +398,7 @@ def test_applying_touches_the_runs_of_the_plan_and_no_others(
     sandbox.clear_log()
     bulk_edit = apply(bulk_edit, alice)
     assert statuses(bulk_edit) == {E.APPLIED: 11, E.CONFLICT: 1}
-    touched = {post["path"].rsplit("/")[-1] for post in sandbox.posts()}
-    assert touched == {run.upstream_id for run in team if run != team[1]}
+    assert set(sandbox.written()) == {run.upstream_id for run in team if run != team[1]}
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
     assert sandbox.metadata(team[0].upstream_id) == {"team": "red", "n": "changed"}
     assert metadata(sandbox, [team[1], outside, appeared]) == [{"team": "violet"}, {"team": "blue"}, {"team": "blue"}]
@@ -504,7 +474,7 @@ def test_a_canary_pauses_after_the_first_and_resume_goes_on(sandbox: Sandbox, te
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: 3, E.PLANNED: 9})
     assert "first 3" in bulk_edit.detail
     assert len(sandbox.posts()) == 3
-    bulk_edit = run_to_its_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = bring_to_an_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
     assert len(sandbox.posts()) == 12
 
@@ -546,17 +516,14 @@ def test_a_paused_one_sends_nothing_until_it_is_resumed(
     slow: None, sandbox: Sandbox, team: list[Run], alice: User
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    with at_work(sandbox):
-        bulk_edit = bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
-    sent = len(sandbox.posts())
-    assert 0 < sent < 12
+    sent = stopped_halfway(sandbox, lambda: bulk_edits.pause(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.look_after()
     edits.settle(until=time.monotonic() + 2)
     assert len(sandbox.posts()) == sent
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: sent, E.PENDING: 12 - sent})
     assert "alice" in bulk_edit.detail
-    bulk_edit = run_to_its_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = bring_to_an_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
     assert len(sandbox.posts()) == 12
 
@@ -565,11 +532,8 @@ def test_of_a_cancelled_one_what_was_done_and_what_was_not_adds_up(
     slow: None, sandbox: Sandbox, team: list[Run], alice: User
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    with at_work(sandbox):
-        bulk_edit = bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
+    sent = stopped_halfway(sandbox, lambda: bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.look_after()
-    sent = len(sandbox.posts())
-    assert 0 < sent < 12
     assert statuses(bulk_edit) == {E.APPLIED: sent, E.CANCELLED: 12 - sent}
     assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": sent, "blue": 12 - sent}
     edits.settle(until=time.monotonic() + 2)
@@ -599,12 +563,12 @@ def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirror
     active, ended = mirrored(status="in_progress"), mirrored()
     bulk_edit = plan_for(alice, active, ended, wait_for_active=dt.timedelta(minutes=1))
     bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
-    edits.settle(until=time.monotonic() + 0.3)
+    edits.settle(until=time.monotonic() + 5)
     bulk_edits.look_after()
     assert statuses(bulk_edit) == {E.APPLIED: 1, E.PENDING: 1}
     assert bulk_edit.edits.get(status=E.PENDING).waiting == Edit.Waiting.ACTIVE_RUN
     sandbox.change_run(active.upstream_id, status="completed")
-    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 2}
+    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 2}
 
 
 def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_retried(
@@ -617,7 +581,7 @@ def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_re
     assert "active" in edit.detail
     assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only looks."
     sandbox.change_run(active.upstream_id, status="completed")
-    bulk_edit = run_to_its_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = bring_to_an_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)
 
 
@@ -644,7 +608,7 @@ def test_the_failed_are_retried_and_no_others(
     bulk_edit = apply(bulk_edit, alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 10, E.FAILED: 1, E.CONFLICT: 1})
     sandbox.clear_log()
-    bulk_edit = run_to_its_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = bring_to_an_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.CONFLICT: 1})
     assert len(sandbox.posts()) == len(sandbox.posts(team[0].upstream_id)) == 1
     with pytest.raises(IllegalChange, match="completed"):
@@ -663,7 +627,7 @@ def test_a_single_one_of_the_failed_is_retried_and_comes_to_its_end(
     assert edit.status == E.PENDING, "It is refused once more: the background has to go on."
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_going_on, bulk_edit.finished_at) == (True, None)
-    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 12}
+    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
 
 
 def test_a_single_one_that_waited_for_its_run_in_vain_waits_again_when_it_is_retried(
@@ -695,7 +659,7 @@ def test_one_of_a_cancelled_bulk_edit_cannot_be_retried(team: list[Run], alice: 
 
 def test_undo_puts_every_run_back_to_its_own_earlier_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
-    way_back = make(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
     assert (way_back.undoes, way_back.status, statuses(way_back)) == (done, S.PLANNED, {E.PLANNED: 12})
     for edit in way_back.edits.select_related("undoes"):
         assert edit.undoes is not None
@@ -747,7 +711,7 @@ def test_undo_leaves_pairs_that_the_mirror_knows_to_be_changed_and_tells_while_t
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
     for run in team[:2]:
         runs.refresh(run=run, actor=alice)
-    way_back = make(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
     assert bulk_edits.progress(way_back).findings == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
     way_back = apply(way_back, alice)
     assert statuses(way_back) == {E.APPLIED: 11, E.SKIPPED: 1}
@@ -778,7 +742,7 @@ def test_undo_leaves_pairs_changed_upstream_only_and_tells_while_the_others_go_b
 def test_undo_leaves_a_run_that_is_gone(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
     Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
-    way_back = make(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
     assert bulk_edits.progress(way_back).findings == {F.CHANGE: 11, F.MISSING: 1}
 
 
@@ -794,12 +758,12 @@ def test_several_bulk_edits_at_once_share(
     sandbox.settings(latency_ms=40)
     for bulk_edit, actor in ((first, alice), (second, bob)):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
-    run_to_its_end(first)
-    run_to_its_end(second)
+    bring_to_an_end(first)
+    bring_to_an_end(second)
     assert statuses(first) == statuses(second) == {E.APPLIED: 12}
     theirs = {run.upstream_id for run in others}
-    halfway = [post["path"].rsplit("/")[-1] in theirs for post in sandbox.posts()[:12]]
-    assert 3 <= sum(halfway) <= 9, "Both have come about as far."
+    halfway = sum(run_id in theirs for run_id in sandbox.written()[:12])
+    assert 3 <= halfway <= 9, "Both have come about as far."
 
 
 def test_two_bulk_edits_of_the_same_runs_follow_each_other(
@@ -808,7 +772,7 @@ def test_two_bulk_edits_of_the_same_runs_follow_each_other(
     first, second = plan(alice), plan(bob, patch=BulkPatch({"env": "prod"}))
     for bulk_edit in (second, first):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=bob)
-    assert statuses(run_to_its_end(first)) == statuses(run_to_its_end(second)) == {E.APPLIED: 12}
+    assert statuses(bring_to_an_end(first)) == statuses(bring_to_an_end(second)) == {E.APPLIED: 12}
     assert metadata(sandbox, team) == [{"team": "red", "n": str(n), "env": "prod"} for n in range(12)]
 
 
@@ -825,8 +789,8 @@ def test_a_single_edit_of_a_person_overtakes(
     run = mirrored(thread_id="thread_9", metadata={"team": "green"})
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     record(run, bob, env="prod")
-    run_to_its_end(bulk_edit)
-    assert run.upstream_id in " ".join(post["path"] for post in sandbox.posts()[:4])
+    bring_to_an_end(bulk_edit)
+    assert run.upstream_id in sandbox.written()[:4]
 
 
 def test_a_single_edit_of_the_same_run_overtakes_and_the_bulk_edit_goes_on(
@@ -834,7 +798,7 @@ def test_a_single_edit_of_the_same_run_overtakes_and_the_bulk_edit_goes_on(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     single = record(team[5], bob, env="prod")
-    run_to_its_end(bulk_edit)
+    bring_to_an_end(bulk_edit)
     single.refresh_from_db()
     bulk = bulk_edit.edits.get(run=team[5])
     assert (single.status, statuses(bulk_edit)) == (E.APPLIED, {E.APPLIED: 12})
@@ -854,7 +818,7 @@ def test_a_single_edit_of_the_same_run_does_not_wait_for_a_paused_bulk_edit(
     edits.settle(until=time.monotonic() + 5)
     single.refresh_from_db()
     assert single.status == E.APPLIED
-    bulk_edit = run_to_its_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = bring_to_an_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
     assert statuses(bulk_edit) == {E.APPLIED: 10, E.CONFLICT: 2}
 
 
@@ -867,7 +831,7 @@ def test_a_bulk_edit_of_the_same_runs_does_not_wait_for_a_paused_one(team: list[
 def test_rights_are_judged_again_when_an_edit_is_claimed(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     alice.user_permissions.clear()
-    bulk_edit = run_to_its_end(bulk_edit)
+    bulk_edit = bring_to_an_end(bulk_edit)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.REJECTED: 12})
     assert "may no longer edit metadata" in bulk_edit.edits.all()[0].detail
     assert sandbox.posts() == []
@@ -888,21 +852,19 @@ def test_a_held_connection_rejects_nothing_and_all_goes_on_when_it_is_mended(
     sandbox.settings(api_key=sandbox.key)
     connections.release("default")
     make_due(bulk_edit)
-    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 12}
+    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
 
 
 def test_a_connection_that_is_held_meanwhile_sends_nothing_more(
     slow: None, sandbox: Sandbox, team: list[Run], alice: User
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    with at_work(sandbox):
-        connections.hold("default", ConnectionState.Hold.OPERATOR, "bob stopped all sending.")
-    sent = len(sandbox.posts())
-    assert 0 < sent < 12
+    hold = ConnectionState.Hold.OPERATOR
+    sent = stopped_halfway(sandbox, lambda: connections.hold("default", hold, "bob stopped all sending."))
     assert statuses(bulk_edit) == {E.APPLIED: sent, E.PENDING: 12 - sent}
     connections.release("default")
     make_due(bulk_edit)
-    assert statuses(run_to_its_end(bulk_edit)) == {E.APPLIED: 12}
+    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
     assert len(sandbox.posts()) == 12
 
 

@@ -81,6 +81,7 @@ def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -
 
 def test_a_place_that_was_slept_through_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(REQUESTS_PER_MINUTE=600)
+    monkeypatch.setattr(connections, "PLACE_LASTS", 0.2)
     stalls = iter([2 * connections.PLACE_LASTS])
     asked = connections.not_before
 

@@ -1,13 +1,13 @@
 """Many edits brought on at once: what happens to one of them leaves the others alone, and a stop is a stop."""
 
 import datetime as dt
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -16,8 +16,10 @@ from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
 from runsadmin.services.edits import claims, pushing
+from tests.bulk import at_work, settling
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,8 +46,7 @@ def settle(seconds: float = 30) -> int:
 
 
 def counts() -> dict[str, int]:
-    statuses = list(Edit.objects.values_list("status", flat=True))
-    return {status: statuses.count(status) for status in set(statuses)}
+    return Counter(Edit.objects.values_list("status", flat=True))
 
 
 def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Callable[P, R]:
@@ -59,9 +60,8 @@ def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Calla
 
 @pytest.mark.parametrize("step", ["decide", "post", "judge"])
 def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
-    step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings
+    step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.RUNSADMIN_SETTLING_TIME = 0
     unlucky = due[3]
     broken = failing(
         getattr(pushing, step), lambda first, *_, **__: getattr(first, "claim", first).edit.pk == unlucky.pk
@@ -73,11 +73,15 @@ def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
     unlucky.refresh_from_db()
     assert (unlucky.attempts, unlucky.claim_token) == (1, None)
     assert unlucky.status == (E.PENDING if step == "decide" else E.UNKNOWN), "It may have been sent."
-    deadline = time.monotonic() + 20
-    while counts() != {E.APPLIED: 12} and time.monotonic() < deadline:
+    if step != "decide":
+        Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # It has settled.
+
+    def are_applied() -> bool:
         make_due()
         settle()
-    assert counts() == {E.APPLIED: 12}
+        return counts() == {E.APPLIED: 12}
+
+    until(are_applied)
     assert len(sandbox.posts(unlucky.run.upstream_id)) == 1
 
 
@@ -99,28 +103,15 @@ def test_a_worker_that_is_to_stop_takes_nothing_more_up_and_leaves_nothing_in_th
     sandbox: Sandbox, due: list[Edit], connect: Connect
 ) -> None:
     connect(CONCURRENCY=1)
-    sandbox.settings(latency_ms=100)
-    stopping = threading.Event()
-
-    def work() -> None:
-        try:
-            edits.settle(until=time.monotonic() + 30, stopping=stopping)
-        finally:
-            connection.close()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    while not sandbox.posts():
-        time.sleep(0.01)
-    stopping.set()
-    worker.join(5)
-    assert not worker.is_alive()
+    sandbox.settings(latency_ms=150)
+    stopping = Event()
+    with at_work(sandbox, stopping):
+        stopping.set()
     sent = len(sandbox.posts())
     assert 0 < sent < 12
     assert counts() == {E.APPLIED: sent, E.PENDING: 12 - sent}
-    time.sleep(0.3)
-    assert len(sandbox.posts()) == sent
     assert edits.settle(until=time.monotonic() + 5, stopping=stopping) == 0
+    assert len(sandbox.posts()) == sent
 
 
 def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
@@ -133,7 +124,8 @@ def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
     assert counts() == {E.APPLIED: 12}
     log = sandbox.log()
     told = next(call["answered_at"] for call in log if call["status"] == 429)
-    assert not [call for call in log if told + 0.1 < call["at"] < told + 0.65], "All leave the server alone."
+    early = [call for call in log if told < call["at"] < told + 0.65]
+    assert len(early) <= 2, "All leave the server alone: no more came than were on their way."
     assert len([call for call in log if call["method"] == "POST"]) == 13
     assert len([call for call in log if call["method"] == "GET"]) <= 6, "A look that is fresh is still good afterwards."
     assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "It was sent again, by the same look."
@@ -160,9 +152,11 @@ def test_one_that_is_refused_for_longer_than_its_look_is_good_for_is_looked_at_a
     make_due()
     settle()
     assert counts() == {E.APPLIED: 12}
-    log = sandbox.log()
-    told = next(call["answered_at"] for call in log if call["status"] == 429)
-    assert min(call["at"] for call in log if call["at"] > told + 0.1) >= told + 2.4
+    posts = sandbox.posts()
+    refused = next(post for post in posts if post["status"] == 429)
+    (sent,) = (post for post in posts if post["path"] == refused["path"] and post is not refused)
+    allowed = refused["answered_at"] + 2.4
+    assert [look for look in sandbox.gets() if allowed <= look["at"] <= sent["at"]], "It was looked at in between."
     assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
 
@@ -174,7 +168,7 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_anothe
     sandbox.fault("status", status=429, headers={"retry-after": "60"}, method="GET", path="thread_0/runs$")
     began = time.monotonic()
     settle()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15, "It waits neither for that minute nor for its own half."
     assert E.SENDING not in counts()
     asked = len(sandbox.log())
     make_due()
@@ -185,10 +179,7 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_anothe
 
 def test_those_that_shared_a_look_that_failed_share_the_next_one(sandbox: Sandbox, due: list[Edit]) -> None:
     sandbox.fault("status", status=500, method="GET", path="thread_0/runs$")
-    deadline = time.monotonic() + 10
-    while counts() != {E.APPLIED: 12} and time.monotonic() < deadline:
-        settle()
-        time.sleep(0.05)
+    until(lambda: settle() == 0 and counts() == {E.APPLIED: 12})
     assert [call["path"].endswith("/runs") for call in sandbox.gets()] == [True] * 3
 
 
@@ -241,25 +232,20 @@ def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
     monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=3.6))
     sandbox.settings(latency_ms=4000)
 
-    def work() -> None:
-        try:
-            settle()
-        finally:
-            connection.close()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    while worker.is_alive():
-        edits.give_back_expired()
-        worker.join(0.1)
+    with settling() as working:
+        while not working.done():
+            edits.give_back_expired()
+            time.sleep(0.1)
     assert counts() == {E.APPLIED: 12}
     assert not Edit.objects.exclude(detail="").exists(), "None of them was ever interrupted."
 
 
 def test_edits_of_a_process_that_died_are_free_again_after_a_few_seconds(due: list[Edit]) -> None:
+    began = timezone.now()
     taken = claims.claim_due("default", 5)
     edits.give_back_expired()
     assert counts() == {E.SENDING: 5, E.PENDING: 7}
     left = [claim.edit.claimed_until for claim in taken if claim.edit.claimed_until is not None]
     assert len(left) == 5
-    assert all(dt.timedelta(seconds=4) < until - timezone.now() < dt.timedelta(seconds=7) for until in left)
+    assert min(left) - began > dt.timedelta(seconds=4)
+    assert max(left) - timezone.now() < dt.timedelta(seconds=7)

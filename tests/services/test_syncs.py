@@ -100,12 +100,17 @@ def test_a_run_that_is_gone_is_marked_missing_and_kept(sandbox: Sandbox, alice: 
     assert Run.objects.count() == 5
 
 
-def test_a_thread_that_is_gone_is_told_and_stops_nothing(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 3, "thread_a")
-    make_thread(sandbox, 3, "thread_b")
+@pytest.fixture
+def one_of_two_gone(sandbox: Sandbox, alice: User) -> None:
+    """Two threads of three runs each were read; since then upstream no longer has thread_a."""
+    for thread_id in ("thread_a", "thread_b"):
+        make_thread(sandbox, 3, thread_id)
     track(["thread_a", "thread_b"], alice)
     sync()
     sandbox.delete_thread("thread_a")
+
+
+def test_a_thread_that_is_gone_is_told_and_stops_nothing(one_of_two_gone: None) -> None:
     second = sync()
     assert (second.status, second.errors_count) == (Sync.Status.COMPLETED_WITH_ERRORS, 1)
     assert second.errors.get().thread == Thread.objects.get(upstream_id="thread_a")
@@ -113,12 +118,7 @@ def test_a_thread_that_is_gone_is_told_and_stops_nothing(sandbox: Sandbox, alice
     assert second.runs_seen == 3
 
 
-def test_a_thread_whose_404_nobody_can_explain_is_told_and_not_marked(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 3, "thread_a")
-    make_thread(sandbox, 3, "thread_b")
-    track(["thread_a", "thread_b"], alice)
-    sync()
-    sandbox.delete_thread("thread_a")
+def test_a_thread_whose_404_nobody_can_explain_is_told_and_not_marked(one_of_two_gone: None, sandbox: Sandbox) -> None:
     sandbox.fault("status", method="GET", path="/threads/thread_b/runs/", status=500)
     second = sync()
     assert second.status == Sync.Status.COMPLETED_WITH_ERRORS

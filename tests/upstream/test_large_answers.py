@@ -1,0 +1,74 @@
+"""An answer that is too large is not read on, whether or not it says how large it will be."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+import pytest
+from pytest_django import Settings
+
+from runsadmin import conf
+from runsadmin.errors import NotSent
+from runsadmin.upstream.client import Client
+from runsadmin.upstream.faults import NoAnswer
+from tests.conftest import Connect
+
+ALLOWED = 1_000_000
+OFFERED = 100 * ALLOWED
+BLOCK = b"x" * 50_000
+
+
+class Upstream(ThreadingHTTPServer):
+    """Answers with very much, in the way that the address asks for, until nobody listens any more."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Talking)
+        self.sent = 0
+        self.has_ended = Event()
+
+
+class Talking(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Upstream
+
+    def do_GET(self) -> None:
+        way = self.path.split("/")[1]
+        self.send_response(200)
+        if way == "told":
+            self.send_header("Content-Length", str(OFFERED))
+        elif way == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        with suppress(ConnectionError):
+            for _ in range(OFFERED // len(BLOCK)):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK) if way == "chunked" else BLOCK)
+                self.server.sent += len(BLOCK)
+        self.server.has_ended.set()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        serving = Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        yield upstream
+        upstream.shutdown()
+        serving.join()
+
+
+@pytest.mark.parametrize("way", ["told", "chunked", "until it ends"])
+def test_an_answer_that_is_too_large_is_not_read_on(
+    way: str, upstream: Upstream, connect: Connect, settings: Settings
+) -> None:
+    settings.RUNSADMIN_MAX_RESPONSE_BYTES = ALLOWED
+    connect(URL=f"http://127.0.0.1:{upstream.server_port}/{way.replace(' ', '-')}")
+    with pytest.raises(NotSent, match=NoAnswer.TOO_LARGE):
+        Client(conf.connection("default")).retrieve_run("thread_a", "run_a")
+    assert upstream.has_ended.wait(30)
+    assert upstream.sent < OFFERED / 2, "The system holds a few megabytes; the rest was never asked for."
