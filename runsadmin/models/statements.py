@@ -17,7 +17,7 @@ def update_each(
     """Sets values in the rows that have these other values: (what to set, what they have) for each.
 
     All set the same fields. `also` is a further condition for all of them, with its parameters. Returns how many rows
-    were changed. Quicker than `bulk_update`, whose CASE grows with the square of the rows, and it can ask for a token.
+    were changed. Quicker than `bulk_update`, whose CASE is gone through anew for every row, and it can ask for a token.
     """
     connection = connections[DEFAULT_DB_ALIAS]  # Not its proxy, which looks it up again for every value.
     values, has = rows[0]
