@@ -20,34 +20,39 @@ def update_each(
     were changed. Quicker than `bulk_update`, whose CASE is gone through anew for every row, and it can ask for a token.
     """
     connection = connections[DEFAULT_DB_ALIAS]  # Not its proxy, which looks it up again for every value.
-    values, has = rows[0]
-    names = [*values, *has]
-    fields = [_field(model, name) for name in names]
-    # Both databases name the columns of VALUES so. PostgreSQL wants to be told their types.
-    given = [
-        f"CAST(v.column{number} AS {field.db_type(connection)})" if connection.vendor == "postgresql"
-        else f"v.column{number}"
-        for number, field in enumerate(fields, start=1)
-    ]  # fmt: skip
-    columns = [field.column for field in fields]
     table = model._meta.db_table
-    set_all = ", ".join(f"{column} = {value}" for column, value in zip(columns[: len(values)], given, strict=False))
-    where = " AND ".join(
-        f"{table}.{column} = {value}"
-        for column, value in zip(columns[len(values) :], given[len(values) :], strict=True)
-    )
-    row = f"({', '.join(['%s'] * len(names))})"
+    values, has = rows[0]
+    fields = [_field(model, name) for name in (*values, *has)]
+    columns = list(zip(*((*values.values(), *has.values()) for values, has in rows), strict=True))
+    # What is the same for all rows is said once. The rest is a list of VALUES, never an empty one, whose columns both
+    # databases name so. PostgreSQL wants to be told their types.
+    of_each = [
+        number for number, column in enumerate(columns)
+        if number == len(values) or any(value != column[0] for value in column)
+    ]  # fmt: skip
+    given = dict.fromkeys(range(len(fields)), "%s")
+    for place, number in enumerate(of_each, start=1):
+        given[number] = (
+            f"CAST(v.column{place} AS {fields[number].db_type(connection)})" if connection.vendor == "postgresql"
+            else f"v.column{place}"
+        )  # fmt: skip
+    terms = [f"{field.column} = {given[number]}" for number, field in enumerate(fields)]
+    row = f"({', '.join(['%s'] * len(of_each))})"
     sql = (
-        f"UPDATE {table} SET {set_all} FROM (VALUES {', '.join([row] * len(rows))}) AS v "  # noqa: S608 - own names.
-        f"WHERE {where}{also}"
+        f"UPDATE {table} SET {', '.join(terms[: len(values)])} "  # noqa: S608 - own names.
+        f"FROM (VALUES {', '.join([row] * len(rows))}) AS v "
+        f"WHERE {' AND '.join(f'{table}.{term}' for term in terms[len(values) :])}{also}"
     )
-    bound: list[Any] = [
-        field.get_db_prep_save(value, connection)
-        for values, has in rows
-        for field, value in zip(fields, (*values.values(), *has.values()), strict=True)
-    ]
+
+    def prepared(number: int, value: object) -> Any:
+        return fields[number].get_db_prep_save(value, connection)
+
+    said_once = [prepared(number, column[0]) for number, column in enumerate(columns) if number not in of_each]
+    set_once = sum(number < len(values) for number in range(len(fields)) if number not in of_each)
+    said_of_each = [prepared(number, columns[number][index]) for index in range(len(rows)) for number in of_each]
+    bound = [*said_once[:set_once], *said_of_each, *said_once[set_once:], *parameters]
     with connection.cursor() as cursor:
-        cursor.execute(sql, bound + list(parameters))
+        cursor.execute(sql, bound)
         return int(cursor.rowcount)
 
 

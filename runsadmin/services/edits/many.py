@@ -454,6 +454,24 @@ class Urgency(IntEnum):
     POST = 2
 
 
+class _Place:
+    """What a thread holds while it has a request under way. Given up as soon as the answer is there."""
+
+    def __init__(self, places: BoundedSemaphore) -> None:
+        self._places = places
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        if not self._is_held:
+            self._places.acquire()
+            self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._places.release()
+
+
 class _Pool:
     """Threads that call upstream, so many requests at once. A few more read answers and prepare requests meanwhile."""
 
@@ -480,6 +498,11 @@ class _Pool:
         self._jobs.put((urgency, next(self._numbers), job))
 
     def _work(self) -> None:
-        transport.place.set(self._places)
-        while job := self._jobs.get()[2]:
-            job()
+        place = _Place(self._places)
+        transport.place.set(place)
+        while True:
+            with place:  # Taken before the job is: none waits in the hands of a thread that has no place.
+                job = self._jobs.get()[2]
+                if job is None:
+                    return
+                job()
