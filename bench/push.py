@@ -43,26 +43,27 @@ class Measured:
 class Upstream:
     def __init__(self) -> None:
         self._process = subprocess.Popen([sys.executable, "-m", "bench.upstream", "--port", str(PORT)])
-        self._session = requests.Session()
-        self._session.trust_env = False
         self._wait()
 
     def _wait(self) -> None:
         for _ in range(100):
             try:
-                self.control("counts")
+                control("counts")
             except requests.ConnectionError:
                 time.sleep(0.05)
             else:
                 return
         raise TimeoutError("The upstream did not start.")
 
-    def control(self, what: str) -> Any:
-        return self._session.get(f"http://127.0.0.1:{PORT}/v1/_control/{what}", timeout=60).json()
-
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def control(what: str) -> Any:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(f"http://127.0.0.1:{PORT}/v1/_control/{what}", timeout=60).json()
 
 
 # --- The ways
@@ -103,6 +104,7 @@ def whole_bulk_edit(edits: int, per: int) -> tuple[float, float]:
     from runsadmin.services import bulk_edits
 
     bulk_edit = mirror.planned(threads=-(-edits // per))
+    control("forget")  # The mirror was made by a sync, which makes calls of its own.
     with mirror.workers(PROCESSES) as workers:
         before = sum(map(_cpu, workers))
         began = time.monotonic()
@@ -145,13 +147,13 @@ def measure(
             for _ in range(repeats):
                 for way in random.sample(ways, len(ways)):
                     number = min(edits, 400) if way == "SDK, in a loop" else edits
-                    upstream.control(f"latency/{latency}")
-                    upstream.control(f"seed/{-(-number // per)}/{per}")
+                    control(f"latency/{latency}")
+                    control(f"seed/{-(-number // per)}/{per}")
                     seconds, cpu = _take(way, number, per)
                     measured = found[latency][way]
                     measured.per_second.append(number / seconds)
                     measured.cpu_ms.append(1000 * cpu / number)
-                    measured.counts = upstream.control("counts")
+                    measured.counts = control("counts")
                     print(f"  {latency:3} ms  {way:32} {number / seconds:8.0f} edits/s", file=sys.stderr, flush=True)
     finally:
         upstream.stop()

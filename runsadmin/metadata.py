@@ -7,7 +7,7 @@ through untouched. Only what somebody here wants to write is judged.
 An absent key and a JSON null count as the same in comparisons: no server is known to tell them apart.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from runsadmin.errors import InvalidMetadata, Problem
@@ -39,7 +39,12 @@ class Metadata(Mapping[str, object]):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def items(self) -> ItemsView[str, object]:
+        return self._pairs.items()
+
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, Metadata):
+            return self._pairs == other._pairs
         return isinstance(other, Mapping) and self._pairs == dict(other)
 
     def __hash__(self) -> int:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.tasks import Task, TaskResultStatus, task
 from django.utils import timezone
@@ -31,23 +33,23 @@ class Entry:
     def period(self) -> timedelta:
         return self.every if isinstance(self.every, timedelta) else timedelta(seconds=self.every())
 
-    def due(self) -> QuerySet[Schedule]:
-        """The entry's row if it is to be enqueued now, nothing otherwise."""
-        unfinished = DBTaskResult.objects.filter(status__in=(TaskResultStatus.READY, TaskResultStatus.RUNNING))
+    @property
+    def is_due(self) -> Q:
+        """Of the entry's row: whether its time has come."""
         # Further away than two periods: the period was shortened, or a clock was put back. Neither shall wait for it.
-        due = Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.period)
-        # No second one beside a task that still waits or runs: it stays due, and follows when that one has ended.
-        return Schedule.objects.filter(due, pk=self.name).exclude(last_task_id__in=unfinished.values("pk"))
+        return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.period), pk=self.name)
 
 
 def enqueue_due(entries: Iterable[Entry]) -> list[str]:
     """Enqueues what is due, and returns the names. A new entry is due at once."""
-    entries = [entry for entry in entries if entry.period]
+    by_name = {entry.name: entry for entry in entries if entry.period}
     known = set(Schedule.objects.values_list("pk", flat=True))
-    Schedule.objects.bulk_create(
-        [Schedule(name=entry.name) for entry in entries if entry.name not in known], ignore_conflicts=True
-    )
-    return [entry.name for entry in entries if (row := entry.due().first()) and _claim_and_enqueue(entry, row)]
+    Schedule.objects.bulk_create([Schedule(name=name) for name in by_name.keys() - known], ignore_conflicts=True)
+    unfinished = DBTaskResult.objects.filter(status__in=(TaskResultStatus.READY, TaskResultStatus.RUNNING))
+    # No second one beside a task that still waits or runs: it stays due, and follows when that one has ended.
+    idle = Schedule.objects.exclude(last_task_id__in=unfinished.values("pk"))
+    due = idle.filter(reduce(or_, (entry.is_due for entry in by_name.values()), Q(pk__in=[]))).in_bulk()
+    return [name for name, entry in by_name.items() if name in due and _claim_and_enqueue(entry, due[name])]
 
 
 def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:

@@ -20,11 +20,6 @@ from runsadmin.services.clock import Watch
 from runsadmin.upstream.client import Answer
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-# What lists are filtered and sorted by: it has indexes, which are left alone where it stays the same.
-TYPED = (
-    "status", "model", "assistant_id", "error_code", "created_at", "started_at", "expires_at", "cancelled_at",
-    "failed_at", "completed_at", "duration", "prompt_tokens", "completion_tokens", "total_tokens",
-)  # fmt: skip
 KNOWN = ("pk", "thread_id", "digest", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
 
 
@@ -96,10 +91,11 @@ def _compare(sightings: Iterable[_Sighting], *, lock: bool = False) -> "Differen
     rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
     if lock:
         rows = rows.select_for_update()
-    known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN, *TYPED)}
+    known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN)}
     changed = [row["pk"] for upstream_id, row in known.items() if row["digest"] != by_id[upstream_id].record.digest]
-    raw = dict(Run.objects.filter(pk__in=changed).values_list("pk", "raw")) if changed else {}
-    return Difference(by_id, known, raw)
+    stored = Run.objects.filter(pk__in=changed).values_list("pk", "upstream_id", "raw") if changed else ()
+    was = {pk: RunRecord(jsontext.loads(raw), id, by_id[id].record.thread_id) for pk, id, raw in stored}
+    return Difference(by_id, known, was)
 
 
 class _Overtaken(Exception):
@@ -116,7 +112,7 @@ class Difference:
 
     sightings: Mapping[str, _Sighting]
     known: Mapping[str, Mapping[str, Any]]
-    raw: Mapping[int, str]
+    was: Mapping[int, RunRecord]
 
     def write(self) -> Stored:
         """Compares again, with the rows locked, if one of them was written in the meantime."""
@@ -158,7 +154,7 @@ class Difference:
             for key, value in _indexed(sighting.record.metadata).items()
         )
         if changed:
-            _rewrite(changed, self.raw)
+            _rewrite(changed, self.was)
         if settled:
             _update(settled)
         if overlapping:
@@ -175,7 +171,7 @@ def _new_run(sighting: _Sighting) -> Run:
         digest=sighting.record.digest,
         asked_at=sighting.asked_at,
         answered_at=sighting.answered_at,
-        **{column: getattr(sighting.record, column) for column in TYPED},
+        **sighting.record.columns,
     )
 
 
@@ -184,13 +180,12 @@ def _update(rows: Sequence[tuple[dict[str, object], dict[str, object]]]) -> None
         raise _Overtaken
 
 
-def _rewrite(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], raw: Mapping[int, str]) -> None:
-    """Writes the columns that are no longer what they were, and the pairs."""
+def _rewrite(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], was: Mapping[int, RunRecord]) -> None:
+    """Writes the columns that are no longer what they were, and the pairs. Indexes of the others are left alone."""
     alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
     for row, sighting in rows:
         record = sighting.record
-        typed = {column: getattr(record, column) for column in TYPED}
-        now = {**typed, "thread_id": sighting.thread.pk, "refresh_at": None, "missing_since": None}
+        now = {"thread_id": sighting.thread.pk, "refresh_at": None, "missing_since": None}
         values: dict[str, object] = {
             "raw": record.raw,
             "digest": record.digest,
@@ -198,24 +193,24 @@ def _rewrite(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], raw: Mapping[i
             "answered_at": sighting.answered_at,
             "version": row["version"] + 1,
             **{column: value for column, value in now.items() if value != row[column]},
+            **record.changes_since(was[row["pk"]]),
         }
         alike[tuple(values)].append((values, {"id": row["pk"], "version": row["version"]}))
     for some in alike.values():
         _update(some)
-    _rewrite_pairs(rows, raw)
+    _rewrite_pairs(rows, was)
 
 
-def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], raw: Mapping[int, str]) -> None:
+def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], was: Mapping[int, RunRecord]) -> None:
     """Those of a run are what its row says: nobody writes the one without the other."""
     new: list[Pair] = []
     gone: dict[str, list[int]] = defaultdict(list)
     changed: list[tuple[dict[str, object], dict[str, object]]] = []
     for row, sighting in rows:
         pk = row["pk"]
-        was = _indexed(Metadata.read(jsontext.loads(raw[pk]).get("metadata")))
-        now = _indexed(sighting.record.metadata)
-        kept = was if sighting.record.created_at == row["created_at"] else {}
-        for key in was.keys() - (now.keys() & kept.keys()):
+        before, now = _indexed(was[pk].metadata), _indexed(sighting.record.metadata)
+        kept = before if sighting.record.created_at == was[pk].created_at else {}
+        for key in before.keys() - (now.keys() & kept.keys()):
             gone[key].append(pk)
         for key, value in now.items():
             if key not in kept:

@@ -151,7 +151,9 @@ class _Line:
             self._session.headers["OpenAI-Organization"] = connection.organization
         if connection.project:
             self._session.headers["OpenAI-Project"] = connection.project
-        self._like = self._session.prepare_request(requests.Request("GET", self._url))
+        like = self._session.prepare_request(requests.Request("GET", self._url))
+        self._headers: Any = dict(like.headers)
+        self._hooks = like.hooks
         # Proxies and certificates of the environment.
         self._options: Any = self._session.merge_environment_settings(self._url, {}, True, None, None)
         self._adapter = self._session.get_adapter(self._url)
@@ -162,8 +164,8 @@ class _Line:
         request.method = method
         query = dict(params or {}) | _extra_query(self._connection)
         request.url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
-        request.headers = self._like.headers.copy()
-        request.hooks = self._like.hooks
+        request.headers = self._headers.copy()
+        request.hooks = self._hooks
         if body is not None:
             request.body = body
             request.headers["Content-Type"] = "application/json"

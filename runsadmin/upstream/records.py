@@ -20,25 +20,14 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One Run of an answer: `raw` is all of it as JSON text, the rest is what the mirror keeps in columns."""
+    """One Run of an answer: `raw` is all of it as JSON text, `columns` is what the mirror filters and sorts by.
+
+    Worked out when asked for: of most Runs that a list shows, hardly anything is.
+    """
 
     answer: Mapping[str, Any]
     upstream_id: str
     thread_id: str
-    status: str
-    model: str
-    assistant_id: str
-    error_code: str
-    created_at: dt.datetime
-    started_at: dt.datetime | None
-    expires_at: dt.datetime | None
-    cancelled_at: dt.datetime | None
-    failed_at: dt.datetime | None
-    completed_at: dt.datetime | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    total_tokens: int | None
-    metadata: Metadata
 
     @classmethod
     def read(cls, answer: object, *, thread_id: str) -> "RunRecord":
@@ -52,26 +41,48 @@ class RunRecord:
             raise Unreadable("The id of this Run is longer than 128 characters, or has U+0000 in it.")
         if answer.get("thread_id", thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
-        usage = _mapping(answer.get("usage"))
-        return cls(
-            answer=answer,
-            upstream_id=upstream_id,
-            thread_id=thread_id,
-            status=_text(answer.get("status"), 64),
-            model=_text(answer.get("model"), 256),
-            assistant_id=_text(answer.get("assistant_id"), 128),
-            error_code=_text(_mapping(answer.get("last_error")).get("code"), 128),
-            created_at=_time(answer.get("created_at")) or dt.datetime.fromtimestamp(0, dt.UTC),
-            started_at=_time(answer.get("started_at")),
-            expires_at=_time(answer.get("expires_at")),
-            cancelled_at=_time(answer.get("cancelled_at")),
-            failed_at=_time(answer.get("failed_at")),
-            completed_at=_time(answer.get("completed_at")),
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
-            total_tokens=_count(usage.get("total_tokens")),
-            metadata=Metadata.read(answer.get("metadata")),
-        )
+        return cls(answer, upstream_id, thread_id)
+
+    @property
+    def status(self) -> str:
+        return _text(self.answer.get("status"), 64)
+
+    @property
+    def created_at(self) -> dt.datetime:
+        return _time(self.answer.get("created_at")) or dt.datetime.fromtimestamp(0, dt.UTC)
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        return Metadata.read(self.answer.get("metadata"))
+
+    @property
+    def columns(self) -> dict[str, object]:
+        answer, usage = self.answer, _mapping(self.answer.get("usage"))
+        started_at = _time(answer.get("started_at"))
+        ends = {name: _time(answer.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
+        return {
+            "status": self.status,
+            "model": _text(answer.get("model"), 256),
+            "assistant_id": _text(answer.get("assistant_id"), 128),
+            "error_code": _text(_mapping(answer.get("last_error")).get("code"), 128),
+            "created_at": self.created_at,
+            "started_at": started_at,
+            "expires_at": _time(answer.get("expires_at")),
+            **ends,
+            "duration": _duration(started_at, next((end for end in ends.values() if end is not None), None)),
+            **{name: _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")},
+        }
+
+    def changes_since(self, was: "RunRecord") -> dict[str, object]:
+        """The columns that are no longer what they were. After most edits there are none: only the metadata is new."""
+        if self._without_metadata == was._without_metadata:
+            return {}
+        before = was.columns
+        return {name: value for name, value in self.columns.items() if value != before[name]}
+
+    @property
+    def _without_metadata(self) -> str:
+        return jsontext.dumps({**self.answer, "metadata": None})
 
     @cached_property
     def raw(self) -> str:
@@ -80,14 +91,6 @@ class RunRecord:
     @cached_property
     def digest(self) -> str:
         return hashlib.blake2b(jsontext.dumps(self.answer, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-    @property
-    def duration(self) -> dt.timedelta | None:
-        """From the start to the end, None while either is missing."""
-        ended_at = self.completed_at or self.failed_at or self.cancelled_at
-        if self.started_at is None or ended_at is None or ended_at < self.started_at:
-            return None
-        return ended_at - self.started_at
 
 
 def is_storable_id(value: object) -> TypeGuard[str]:
@@ -106,6 +109,13 @@ def _text(value: object, length: int) -> str:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> dt.timedelta | None:
+    """From the start to the end, None while either is missing."""
+    if started_at is None or ended_at is None or ended_at < started_at:
+        return None
+    return ended_at - started_at
 
 
 def _count(value: object) -> int | None:

@@ -14,8 +14,9 @@ import socket
 import time
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -59,11 +60,19 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
+class _Bounded:
+    """What a response takes for its socket: read until the deadline."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_BoundedReader(self._sock))
+
+
 class _BoundedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_BoundedReader(sock))
+        super().__init__(cast(socket.socket, _Bounded(sock)), *args, **kwargs)
 
 
 class _Punctual(http.client.HTTPConnection):
@@ -72,13 +81,9 @@ class _Punctual(http.client.HTTPConnection):
     _head: bytes | None = None
     _has_body = False
 
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        self._head, self._has_body = None, False
-        super().putrequest(*args, **kwargs)
-
-    def putheader(self, header: Any, *values: Any) -> None:
-        self._has_body = self._has_body or (str(header).lower() == "content-length" and values != ("0",))
-        super().putheader(header, *values)
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
+        self._head, self._has_body = None, body is not None
+        super().request(method, url, body, *args, **kwargs)
 
     def send(self, data: Any) -> None:
         if self._has_body and self._head is None:
@@ -119,8 +124,21 @@ class BoundedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         self._pool: Any = None
 
+    # All requests of an adapter go to the same server in the same way: it need not be found out each time.
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        """The path, unless a proxy may want more."""
+        if proxies:
+            return super().request_url(request, proxies)
+        return "/" + str(request.url).split("/", 3)[3]
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """Without cookies, of which we keep none."""
+        response = Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
+
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """All requests of an adapter go to the same server in the same way: it need not be found out each time."""
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return self._pool

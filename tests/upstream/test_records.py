@@ -23,17 +23,33 @@ def test_a_time_that_is_none_is_the_epoch_and_no_error(created_at: object) -> No
 
 
 def test_the_duration_is_from_the_start_to_the_end_whatever_the_end() -> None:
-    assert read(started_at=100, completed_at=160).duration == dt.timedelta(seconds=60)
-    assert read(started_at=100, completed_at=None, failed_at=130).duration == dt.timedelta(seconds=30)
-    assert read(started_at=100, completed_at=None).duration is None
-    assert read(started_at=None, completed_at=160).duration is None
-    assert read(started_at=200, completed_at=160).duration is None
+    def duration(**times: int | None) -> object:
+        return read(**times).columns["duration"]
+
+    assert duration(started_at=100, completed_at=160) == dt.timedelta(seconds=60)
+    assert duration(started_at=100, completed_at=None, failed_at=130) == dt.timedelta(seconds=30)
+    assert duration(started_at=100, completed_at=None) is None
+    assert duration(started_at=None, completed_at=160) is None
+    assert duration(started_at=200, completed_at=160) is None
+
+
+def test_what_changed_since_is_told_column_by_column_and_metadata_is_none() -> None:
+    run = make_run(thread_id="thread_a", completed_at=None, usage={"total_tokens": 1}, metadata={"team": "red"})
+
+    def changes(**now: object) -> dict[str, object]:
+        was, record = (RunRecord.read(answer, thread_id="thread_a") for answer in (run, run | now))
+        return record.changes_since(was)
+
+    assert changes(metadata={"team": "blue"}) == {}
+    assert changes(metadata={}, status="failed", failed_at=1_900_000_000).keys() == {"status", "failed_at", "duration"}
+    # JSON's true is no count, though Python takes it for 1.
+    assert changes(usage={"total_tokens": True}) == {"total_tokens": None}
 
 
 def test_a_run_without_usage_metadata_or_any_optional_field_is_read() -> None:
     record = RunRecord.read({"id": "0f3a", "status": "completed"}, thread_id="thread_a")
     assert record.metadata == {}
-    assert (record.total_tokens, record.model) == (None, "")
+    assert (record.columns["total_tokens"], record.columns["model"]) == (None, "")
 
 
 @pytest.mark.parametrize("answer", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
