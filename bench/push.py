@@ -50,6 +50,8 @@ class Upstream:
             try:
                 control("counts")
             except requests.ConnectionError:
+                if self._process.poll() is not None:
+                    raise SystemExit(f"The upstream did not start: is port {PORT} in use?") from None
                 time.sleep(0.05)
             else:
                 return
@@ -95,7 +97,7 @@ def load(edits: int, per: int) -> tuple[float, float]:
     return processes(["bench.load", str(PORT), str(-(-edits // per)), str(per), str(IN_FLIGHT), str(edits)])
 
 
-def whole_bulk_edit(edits: int, per: int) -> tuple[float, float]:
+def whole_bulk_edit(edits: int, per: int, latency: int) -> tuple[float, float]:
     """From applying to its end, with workers that were idle before. The process that follows it is not counted."""
     from django.db import transaction
 
@@ -103,8 +105,10 @@ def whole_bulk_edit(edits: int, per: int) -> tuple[float, float]:
     from runsadmin import tasks
     from runsadmin.services import bulk_edits
 
+    control("latency/0")  # The mirror is made by a sync, whose calls are none of ours.
     bulk_edit = mirror.planned(threads=-(-edits // per))
-    control("forget")  # The mirror was made by a sync, which makes calls of its own.
+    control(f"latency/{latency}")
+    control("forget")
     with mirror.workers(PROCESSES) as workers:
         before = sum(map(_cpu, workers))
         began = time.monotonic()
@@ -149,7 +153,7 @@ def measure(
                     number = min(edits, 400) if way == "SDK, in a loop" else edits
                     control(f"latency/{latency}")
                     control(f"seed/{-(-number // per)}/{per}")
-                    seconds, cpu = _take(way, number, per)
+                    seconds, cpu = _take(way, number, per, latency)
                     measured = found[latency][way]
                     measured.per_second.append(number / seconds)
                     measured.cpu_ms.append(1000 * cpu / number)
@@ -182,7 +186,7 @@ _PEERS = (
 )
 
 
-def _take(way: str, edits: int, per: int) -> tuple[float, float]:
+def _take(way: str, edits: int, per: int, latency: int) -> tuple[float, float]:
     match way:
         case "pushing alone":
             return peer("pushing_alone", edits, per, of=PROCESSES)
@@ -195,10 +199,10 @@ def _take(way: str, edits: int, per: int) -> tuple[float, float]:
         case "load generator":
             return load(edits, per)
         case _:
-            return _in_a_process_of_its_own(way.rpartition(" ")[2], edits, per)
+            return _in_a_process_of_its_own(way.rpartition(" ")[2], edits, per, latency)
 
 
-def _in_a_process_of_its_own(database: str, edits: int, per: int) -> tuple[float, float]:
+def _in_a_process_of_its_own(database: str, edits: int, per: int, latency: int) -> tuple[float, float]:
     """Django is set up once for each database."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runsadmin-bench-")))
@@ -206,9 +210,9 @@ def _in_a_process_of_its_own(database: str, edits: int, per: int) -> tuple[float
         if database == "PostgreSQL":
             from tests.postgres import server
 
-            url = stack.enter_context(server())
+            url = stack.enter_context(server(durable=True))
         told = subprocess.run(
-            [sys.executable, "-m", "bench.whole", str(edits), str(per)],
+            [sys.executable, "-m", "bench.whole", str(edits), str(per), str(latency)],
             env=os.environ | environment(url), stdout=subprocess.PIPE, text=True, check=True,
         ).stdout  # fmt: skip
         seconds, cpu = map(float, told.split())

@@ -5,14 +5,15 @@ import sys
 import django
 
 
-def main(edits: str, runs_per_thread: str) -> None:
+def main(*numbers: str) -> None:
+    """Of edits, of runs in a thread, of milliseconds that the upstream takes."""
     django.setup()
     from django.core.management import call_command
 
     from bench.push import whole_bulk_edit
 
     call_command("migrate", verbosity=0)
-    print(*whole_bulk_edit(int(edits), int(runs_per_thread)))
+    print(*whole_bulk_edit(*map(int, numbers)))
 
 
 if __name__ == "__main__":

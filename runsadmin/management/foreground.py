@@ -58,6 +58,8 @@ class Foreground:
 
     def go_on(self, bulk_edit: BulkEdit, *, dry_run: bool = False, until: float = float("inf")) -> None:
         """From wherever it stands, until it has ended, or pauses, or `time.monotonic()` reaches `until`."""
+        if dry_run and bulk_edit.apply_when_planned and bulk_edit.status == S.PLANNING:
+            self.command.give_up(f"{_named(bulk_edit)} is applied as soon as its plan is whole: nothing was done here.")
         if bulk_edit.status == S.PLANNING:
             bulk_edit = self._plan(bulk_edit)
         if bulk_edit.status == S.PLANNED:

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 
+from runsadmin.bulk_patch import BulkPatch
 from runsadmin.management import foreground
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, runs
@@ -190,6 +191,17 @@ def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
     assert (said.code, len(sandbox.posts())) == (0, 8)
 
 
+def test_a_dry_run_sends_nothing_of_one_that_is_applied_as_soon_as_it_is_planned(
+    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+) -> None:
+    chosen = bulk_edits.by_search("metadata.team:blue")
+    patch = BulkPatch(set={"team": "red"})
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="why", apply_when_planned=True)
+    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
+    assert (said.code, BulkEdit.objects.get().status, sandbox.posts()) == (1, "planning", [])
+    assert "is applied as soon as its plan is whole: nothing was done here." in said.err
+
+
 def test_active_runs_are_waited_for_as_long_as_is_said(
     sandbox: Sandbox, mirrored: MakeRun, manage: Manage, alice: User
 ) -> None:
@@ -308,6 +320,9 @@ def test_who_may_plan_and_not_apply_can_only_try_it_out(
         (["run_0", "--wait-for-active", "never", *RED], "is no number of seconds"),
         (["--ids-from", "nowhere.txt", *RED], "nowhere.txt cannot be read"),
         (["--resume", "7", "--actor", "alice"], "There is no bulk edit 7."),
+        (["--resume", "7", "--set", "a=1", "--actor", "alice"], "--set does not go with --resume"),
+        (["--resume", "7", "--canary", "3", "--actor", "alice"], "--canary does not go with --resume"),
+        (["--resume", "7", "--wait-for-active", "3", "--actor", "alice"], "--wait-for-active does not go with"),
         (RED, "One of them."),
     ],
 )

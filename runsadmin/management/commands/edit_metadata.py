@@ -29,6 +29,8 @@ WAIT = 60.0
 
 # Options that only a plan knows.
 _PLANNED = ("where", "ids_from", "canary", "wait_for_active")
+# Those that are settled once there is a bulk edit.
+_SETTLED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
 _WHY = {
     "unknown": "no such run is mirrored here, so nothing was done for it.",
     "ambiguous": "several connections have this run: name one with --connection.",
@@ -131,6 +133,10 @@ class Command(SpeakingCommand):
         return [line.strip() for line in text.splitlines() if line.strip()]
 
     def _resume(self, actor: User, options: dict[str, Any]) -> None:
+        for name in _SETTLED:
+            if options[name] not in ([], "", None):
+                option = f"--{name.replace('_', '-')}"
+                self.give_up(f"{option} does not go with --resume: a bulk edit stays what it was made as.")
         bulk_edit = BulkEdit.objects.filter(pk=options["resume"]).first()
         if bulk_edit is None:
             self.give_up(f"There is no bulk edit {options['resume']}.")
