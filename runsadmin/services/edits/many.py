@@ -144,7 +144,7 @@ class _Books:
     def _take_up(self) -> None:
         most = self._most_in_hand()
         room = most - len(self.in_hand)
-        if room < max(1, most // 2) or time.monotonic() < self.idle_until:  # In blocks, not one by one.
+        if room < max(1, most // 4) or time.monotonic() < self.idle_until:  # In blocks, not one by one.
             return
         self.watch = Watch()
         taken = claims.claim_due(self.alias, room)
@@ -479,7 +479,8 @@ class _Pool:
 
     def __init__(self, concurrency: int) -> None:
         self._jobs: dict[Urgency, deque[Callable[[], None] | None]] = {urgency: deque() for urgency in Urgency}
-        self._waiting: SimpleQueue[None] = SimpleQueue()  # One for each job. Semaphores are slow in comparison.
+        # One for each job that waits, and for each request that may begin. Semaphores take longer.
+        self._waiting: SimpleQueue[None] = SimpleQueue()
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(concurrency):
             self._free.put(None)
@@ -494,14 +495,11 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         """What is queued is left; what is under way is waited for."""
         for _thread in self._threads:
-            self._put(Urgency.END, None)
+            self.submit(Urgency.END, None)
         for thread in self._threads:
             thread.join()
 
-    def submit(self, urgency: Urgency, job: Callable[[], None]) -> None:
-        self._put(urgency, job)
-
-    def _put(self, urgency: Urgency, job: Callable[[], None] | None) -> None:
+    def submit(self, urgency: Urgency, job: Callable[[], None] | None) -> None:
         self._jobs[urgency].append(job)
         self._waiting.put(None)
 
