@@ -107,10 +107,10 @@ class Edit(models.Model):
         MISSING = "missing", "Missing upstream"
         CHANGED_SINCE = "changed_since", "Changed since"
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="edits")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, db_index=False, related_name="edits")
     bulk_edit = models.ForeignKey(BulkEdit, on_delete=models.PROTECT, null=True, db_index=False, related_name="edits")
     finding = models.CharField(max_length=16, choices=Finding.choices, blank=True)
-    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, db_index=False, related_name="+")
     door = models.CharField(max_length=16, choices=Door.choices)
     reason = models.CharField(max_length=500, blank=True)
     request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
@@ -132,8 +132,10 @@ class Edit(models.Model):
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 
-    undoes = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="undone_by")
-    resolves = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="resolved_by")
+    undoes = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, db_index=False, related_name="undone_by")
+    resolves = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, db_index=False, related_name="resolved_by"
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True, help_text="When the last POST began.")
@@ -162,6 +164,7 @@ class Edit(models.Model):
                 name="edit_ended_has_a_time",
             ),
         ]
+        # As few as will do, and none twice: every change of a row writes to them all.
         indexes = [
             models.Index(fields=["run", "-id"], name="edit_by_run"),
             models.Index(fields=["actor", "-id"], name="edit_by_actor"),
@@ -169,6 +172,8 @@ class Edit(models.Model):
             models.Index(fields=["bulk_edit", "id"], name="edit_by_bulk_edit"),
             models.Index(fields=["bulk_edit", "status", "id"], name="edit_by_bulk_status"),
             models.Index(fields=["bulk_edit", "finding", "id"], name="edit_by_bulk_finding"),
+            models.Index(fields=["undoes"], condition=Q(undoes__isnull=False), name="edit_by_undone"),
+            models.Index(fields=["resolves"], condition=Q(resolves__isnull=False), name="edit_by_resolved"),
         ]
 
     def __str__(self) -> str:

@@ -44,7 +44,7 @@ class Run(models.Model):
 
     connection = models.CharField(max_length=64)
     upstream_id = ByteOrderedCharField("run id", max_length=128)
-    thread = models.ForeignKey(Thread, on_delete=models.PROTECT, related_name="runs")
+    thread = models.ForeignKey(Thread, on_delete=models.PROTECT, db_index=False, related_name="runs")
     status = models.CharField(max_length=64)
     model = ByteOrderedCharField(max_length=256, blank=True)
     assistant_id = ByteOrderedCharField(max_length=128, blank=True)
@@ -140,7 +140,7 @@ class Pair(models.Model):
 
     INDEXED_LENGTH = 512
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="pairs")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, db_index=False, related_name="pairs")
     connection = models.CharField(max_length=64)
     key = ByteOrderedCharField(max_length=INDEXED_LENGTH)
     value = ByteOrderedCharField(max_length=INDEXED_LENGTH, blank=True)
