@@ -225,6 +225,21 @@ def test_no_more_requests_are_under_way_at_once_than_the_connection_may_have(
     assert max(sum(b <= at for b in began) - sum(e <= at for e in ended) for at in began) == 2
 
 
+def test_with_a_slow_server_no_look_at_one_run_grows_too_old_behind_the_others(
+    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect
+) -> None:
+    for n in range(8):
+        run = mirrored(thread_id=f"thread_{n}", metadata={"team": "blue"})
+        edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.COMMAND)
+    make_due()
+    sandbox.clear_log()
+    connect(CONCURRENCY=2)
+    sandbox.settings(latency_ms=800)
+    settle()
+    assert counts() == {E.APPLIED: 8}
+    assert (len(sandbox.gets()), len(sandbox.posts())) == (8, 8)
+
+
 def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
     sandbox: Sandbox, due: list[Edit], connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

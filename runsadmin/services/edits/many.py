@@ -267,7 +267,8 @@ class _Books:
             self.in_hand.pop(claim.edit.pk, None)
 
     def _submit(self, intent: Intent) -> None:
-        self.pool.submit(Urgency.POST, self._job([intent.claim], partial(self._post, intent)))
+        urgency = Urgency.LONE_POST if intent.has_place else Urgency.POST
+        self.pool.submit(urgency, self._job([intent.claim], partial(self._post, intent)))
 
     def _may_be_sent_again(self, posted: _Posted) -> bool:
         """Whether it was refused for now, once, and the look that it is for is still a fresh one afterwards."""
@@ -449,11 +450,16 @@ class _Pace:
 
 
 class Urgency(IntEnum):
-    """What threads take first: a look that waits behind a hundred writes would leave them idle afterwards."""
+    """What threads take first.
+
+    A look that waits behind a hundred writes would leave them idle afterwards. Only a write that a look was for alone
+    comes before other looks: behind a few dozen of them, at a slow server, its own would grow too old.
+    """
 
     END = 0
-    LOOK = 1
-    POST = 2
+    LONE_POST = 1
+    LOOK = 2
+    POST = 3
 
 
 class _Place:
