@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from runsadmin.errors import KeyInUse, KeyReused
 from runsadmin.models import BulkEdit, Edit, IdempotencyKey
@@ -30,7 +30,7 @@ class Asked[M: (Edit, BulkEdit)]:
 
     def known(self) -> M | None:
         """What this request was recorded as before. Raises KeyReused when the key came with another body."""
-        row = self._rows.filter(created_at__gte=clock.now() - KEPT_FOR).first()
+        row = self._rows.exclude(_is_old()).first()
         if row is None:
             return None
         if row.body_digest != self._digest:
@@ -45,7 +45,7 @@ class Asked[M: (Edit, BulkEdit)]:
         try:
             with transaction.atomic():
                 if self.known() is None:
-                    self._rows.delete()  # One that is out of date.
+                    self._rows.filter(_is_old()).delete()  # Not one that was recorded since we looked.
                     recorded = record()
                     self._rows.create(
                         user=self.user,
@@ -74,5 +74,9 @@ class Asked[M: (Edit, BulkEdit)]:
 
 
 def forget_old() -> int:
-    count, _ = IdempotencyKey.objects.filter(created_at__lt=clock.now() - KEPT_FOR).delete()
+    count, _ = IdempotencyKey.objects.filter(_is_old()).delete()
     return count
+
+
+def _is_old() -> Q:
+    return Q(created_at__lt=clock.now() - KEPT_FOR)

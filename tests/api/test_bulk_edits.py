@@ -511,3 +511,20 @@ def test_an_edit_that_was_asked_for_twice_at_the_same_time_is_recorded_once(
     with pytest.raises(KeyInUse):
         other.once(record)
     assert Edit.objects.get() == edit == other.known()
+
+
+def test_a_key_that_is_recorded_between_the_look_for_it_and_the_write_is_left_alone(
+    sandbox: Sandbox, mirrored: Mirrored, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = mirrored(id="run_a")
+
+    def record() -> Edit:
+        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, door=Edit.Door.API)
+
+    one, other = (Asked(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    edit = one.once(record)
+    known, looks = Asked.known, iter([lambda _: None])
+    monkeypatch.setattr(Asked, "known", lambda asked: next(looks, known)(asked))
+    with pytest.raises(KeyInUse):
+        other.once(record)
+    assert Edit.objects.get() == edit == other.known()
