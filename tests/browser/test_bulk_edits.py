@@ -89,7 +89,7 @@ def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, ali
     page.locator("select[name=status]").select_option("completed")
     page.get_by_role("link", name="Edit all 60 that match").click()
     expect(head).to_have_text("Edit the metadata of 60 runs")
-    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the rows for who has none.
+    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the other rows.
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
@@ -172,7 +172,7 @@ def test_ticks_are_kept_from_page_to_page_of_one_filter(page, team, alice, sign_
     expect(button).to_have_text("Edit metadata of 2 ticked runs")
     button.click()
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
-    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the rows for who has none.
+    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the other rows.
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
