@@ -281,6 +281,9 @@ def connection_from(alias: str) -> dict[str, Any]:
         "READ_TIMEOUT": env.seconds(f"{prefix}READ_TIMEOUT", 10),
         "CONCURRENCY": env.integer(f"{prefix}CONCURRENCY", 16, least=1),
         "REQUESTS_PER_MINUTE": env.integer(f"{prefix}REQUESTS_PER_MINUTE", 0),
+        "AZURE_SCOPE": env.text(f"{prefix}AZURE_SCOPE", "https://ai.azure.com/.default"),
+        "MISSING_METADATA_IS_EMPTY": env.switch(f"{prefix}MISSING_METADATA_IS_EMPTY", default=False),
+        "LISTS_ARE_FRESH": env.switch(f"{prefix}LISTS_ARE_FRESH", default=False),
     }
 
 
@@ -289,6 +292,7 @@ RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in env.aliases(
 RUNSADMIN_HOLD = env.switch("RUNSADMIN_HOLD", default=False)
 RUNSADMIN_PUSH_WAIT = env.seconds("RUNSADMIN_PUSH_WAIT", 10)
 RUNSADMIN_MAX_ATTEMPTS = env.integer("RUNSADMIN_MAX_ATTEMPTS", 8, least=1)
+RUNSADMIN_ACTIVE_RUN_WAIT = env.seconds("RUNSADMIN_ACTIVE_RUN_WAIT", 900)
 RUNSADMIN_PLAN_LASTS = env.seconds("RUNSADMIN_PLAN_LASTS", 86400)
 RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
 RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)

@@ -23,6 +23,9 @@ class Connection:
     read_timeout: float
     concurrency: int
     requests_per_minute: int
+    azure_scope: str = ""
+    missing_metadata_is_empty: bool = False
+    lists_are_fresh: bool = False
 
     @property
     def timeout(self) -> float:
@@ -63,6 +66,11 @@ def max_attempts() -> int:
 def settling_time() -> timedelta:
     """How long after the timeouts a write whose answer was lost may still land."""
     return timedelta(seconds=settings.RUNSADMIN_SETTLING_TIME)
+
+
+def active_run_wait() -> timedelta:
+    """How long an edit waits for a run that stays active past its `expires_at`."""
+    return timedelta(seconds=settings.RUNSADMIN_ACTIVE_RUN_WAIT)
 
 
 def plan_lasts() -> timedelta:

@@ -96,6 +96,10 @@ class BulkEdit(models.Model):
     apply_when_planned = models.BooleanField(default=False, help_text="As soon as the plan is whole, unseen.")
     canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses by itself.")
 
+    accepts_rewrites = models.BooleanField(
+        default=False, help_text="Somebody resumed it after upstream had changed keys that no edit touched."
+    )
+
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True, help_text="Until when the plan may be applied.")

@@ -11,6 +11,9 @@ class ConnectionState(models.Model):
         NONE = "", "Not held"
         CREDENTIALS = "credentials", "The credentials are refused"
         NOT_FOUND = "not_found", "Everything answers 404"
+        UNREACHABLE = "unreachable", "The server does not respond"
+        REDIRECTED = "redirected", "The server redirects"
+        WRITING = "writing", "Writing is refused"
         RETIRED = "retired", "The service is gone"
         OPERATOR = "operator", "Held by an operator"
 
@@ -22,6 +25,16 @@ class ConnectionState(models.Model):
 
     # 429 and 503 slow the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
+    # Lists may be read from a replica that lags behind. They replace a GET of each run only while they are known to be
+    # as fresh: `fresh_list_items` counts our own last writes that a list showed at once, up to as many as prove it.
+    fresh_list_items = models.PositiveSmallIntegerField(default=0)
+    stale_list_at = models.DateTimeField(null=True, help_text="When a list showed a run older than it was.")
+    stale_list_detail = models.TextField(blank=True)
+    # What is known of its paging.
+    largest_page = models.PositiveSmallIntegerField(default=0, help_text="The most runs that one page has shown.")
+    oldest_first = models.BooleanField(
+        default=False, help_text="Pages are read oldest first, since `after` is wrong when the newest come first."
+    )
     # Where the next free place is, in each lane: one for people's single edits, one for everything else.
     people_free_at = models.DateTimeField(null=True)
     work_free_at = models.DateTimeField(null=True)

@@ -93,6 +93,7 @@ class Edit(models.Model):
         RETRY = "retry", "The next attempt"
         ACTIVE_RUN = "active_run", "The run to end"
         HELD = "held", "The connection"
+        REFUSED = "refused", "Another write to show whether only this one is refused"
 
     class Finding(models.TextChoices):
         """What a plan found for a run. Everything but a change is left out, and told."""
@@ -105,6 +106,8 @@ class Edit(models.Model):
         ACTIVE = "active", "Active"
         NO_VALUE = "no_value", "A field has no value"
         MISSING = "missing", "Missing upstream"
+        METADATA_UNKNOWN = "metadata_unknown", "Metadata unknown"
+        INVALID_ID = "invalid_id", "Invalid id"
         CHANGED_SINCE = "changed_since", "Changed since"
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, db_index=False, related_name="edits")
@@ -127,7 +130,9 @@ class Edit(models.Model):
     upstream_request_id = models.CharField(max_length=256, blank=True)
     http_status = models.PositiveSmallIntegerField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="How often it was tried and could not be sent.")
+    refusals = models.PositiveSmallIntegerField(default=0, help_text="How often in a row upstream answered 403.")
     next_attempt_at = models.DateTimeField(null=True)
+    waiting_since = models.DateTimeField(null=True, help_text="Since when it has waited for an active run to end.")
 
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
@@ -172,6 +177,7 @@ class Edit(models.Model):
             models.Index(fields=["bulk_edit", "id"], name="edit_by_bulk_edit"),
             models.Index(fields=["bulk_edit", "status", "id"], name="edit_by_bulk_status"),
             models.Index(fields=["bulk_edit", "finding", "id"], name="edit_by_bulk_finding"),
+            models.Index(fields=["run"], condition=Q(waiting="refused"), name="edit_refused"),
             models.Index(fields=["undoes"], condition=Q(undoes__isnull=False), name="edit_by_undone"),
             models.Index(fields=["resolves"], condition=Q(resolves__isnull=False), name="edit_by_resolved"),
         ]

@@ -24,6 +24,12 @@ class RunStatus(models.TextChoices):
     EXPIRED = "expired", "Expired"
 
 
+class MetadataState(models.TextChoices):
+    KNOWN = "", "Known"
+    NOT_SHOWN = "not_shown", "Not shown by upstream"
+    UNREADABLE = "unreadable", "Not readable"
+
+
 # A run in one of these may still change by itself. The last two can be modified, as far as anybody knows.
 ACTIVE = (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING, RunStatus.REQUIRES_ACTION)
 # Modifying a run in one of these is refused: seen on recorded traffic.
@@ -50,7 +56,9 @@ class Run(models.Model):
     assistant_id = ByteOrderedCharField(max_length=128, blank=True)
     error_code = models.CharField(max_length=128, blank=True)
 
+    # A run without a readable time of creation sorts by when it was first mirrored.
     created_at = models.DateTimeField("created")
+    created_at_is_known = models.BooleanField(default=True)
     started_at = models.DateTimeField("started", null=True)
     expires_at = models.DateTimeField("expires", null=True)
     cancelled_at = models.DateTimeField("cancelled", null=True)
@@ -60,6 +68,14 @@ class Run(models.Model):
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
     total_tokens = models.BigIntegerField(null=True)
+
+    metadata_state = models.CharField(
+        max_length=16,
+        choices=MetadataState.choices,
+        default=MetadataState.KNOWN,
+        blank=True,
+        help_text="Whether the last response showed the metadata. What it did not show stays as it was known before.",
+    )
 
     # Text, not JSON: nothing queries into it, and a database's own JSON rewrites what it is given.
     raw = models.TextField(help_text="The whole answer as JSON.")

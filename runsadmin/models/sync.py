@@ -74,6 +74,7 @@ class Sync(models.Model):
     after_first = ByteOrderedCharField(
         max_length=128, blank=True, default="", help_text="The first run read in that thread."
     )
+    oldest_first = models.BooleanField(default=False, help_text="How the pages of that thread are being read.")
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 

@@ -1,0 +1,71 @@
+"""Servers that behave as some real ones do: each test module has one class of behavior, one row per member."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, Run, Sync, Thread
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services import edits, syncs
+from tests.conftest import Connect
+from tests.fake_upstream import FakeUpstream, Json
+from tests.sandbox_client import make_run
+
+
+@pytest.fixture
+def upstream(connect: Connect) -> Iterator[FakeUpstream]:
+    """The connection `default` leads to it."""
+    with FakeUpstream() as upstream:
+        connect(URL=upstream.url, API_KEY="key", CONNECT_TIMEOUT=1.0, READ_TIMEOUT=1.0)
+        yield upstream
+
+
+@pytest.fixture
+def mirror(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
+    """Puts runs upstream and reads their threads into the mirror, while the server still behaves."""
+
+    def mirror(*runs: Json) -> list[Run]:
+        upstream.put(*runs)
+        for thread_id in dict.fromkeys(run["thread_id"] for run in runs):
+            thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=thread_id)
+            sync(thread)
+        upstream.log.clear()
+        known = {run.upstream_id: run for run in Run.objects.select_related("thread")}
+        return [known[run["id"]] for run in runs]
+
+    return mirror
+
+
+@pytest.fixture
+def run(mirror: Callable[..., list[Run]]) -> Run:
+    """One run with two pairs. Another one in another thread is known, for when something answers 404."""
+    _, run = mirror(
+        make_run(id="run_other", thread_id="thread_other"), make_run(metadata={"ticket": "1", "owner": "lee"})
+    )
+    return run
+
+
+def sync(thread: Thread | None = None, kind: Sync.Kind = Sync.Kind.FULL) -> Sync:
+    started = syncs.start(connection="default", kind=kind, actor=None, thread=thread)
+    return syncs.run(started, until=time.monotonic() + 60)
+
+
+def record(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
+    patch = MetadataPatch(pairs or {"triage": "done"})
+    return edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.API)
+
+
+def push(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
+    return edits.push(record(run, actor, pairs))
+
+
+def process_due(*, times: int = 1) -> None:
+    """Has everything that waits for its next attempt tried now, in the background's way."""
+    for _ in range(times):
+        Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
+        edits.settle(until=time.monotonic() + 10)
