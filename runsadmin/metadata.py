@@ -9,12 +9,21 @@ An absent key and a JSON null count as the same in comparisons: no server is kno
 
 from collections.abc import Collection, ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from runsadmin.errors import InvalidMetadata, Problem
 
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
 MAX_VALUE_LENGTH = 512
+
+
+class MetadataState(StrEnum):
+    """Whether a response shows the metadata of a run. Empty: it does."""
+
+    KNOWN = ""
+    NOT_SHOWN = "not_shown"
+    UNREADABLE = "unreadable"
 
 
 class Metadata(Mapping[str, object]):

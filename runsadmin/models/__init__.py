@@ -3,7 +3,7 @@ from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
 from runsadmin.models.quota import Quota
-from runsadmin.models.run import MetadataState, Pair, Run, RunStatus
+from runsadmin.models.run import Pair, Run, RunStatus
 from runsadmin.models.sync import Sync, SyncError, SyncStatus
 from runsadmin.models.thread import Thread
 from runsadmin.models.worker import Schedule, Worker
@@ -15,7 +15,6 @@ __all__ = [
     "Edit",
     "EditStatus",
     "IdempotencyKey",
-    "MetadataState",
     "Pair",
     "Quota",
     "Run",

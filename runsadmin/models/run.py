@@ -5,7 +5,7 @@ from typing import Any
 from django.db import models
 
 from runsadmin import jsontext
-from runsadmin.metadata import Metadata
+from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.models.fields import ByteOrderedCharField
 from runsadmin.models.thread import Thread
 
@@ -22,12 +22,6 @@ class RunStatus(models.TextChoices):
     COMPLETED = "completed", "Completed"
     INCOMPLETE = "incomplete", "Incomplete"
     EXPIRED = "expired", "Expired"
-
-
-class MetadataState(models.TextChoices):
-    KNOWN = "", "Known"
-    NOT_SHOWN = "not_shown", "Not shown by upstream"
-    UNREADABLE = "unreadable", "Not readable"
 
 
 # A run in one of these may still change by itself. The last two can be modified, as far as anybody knows.
@@ -71,10 +65,9 @@ class Run(models.Model):
 
     metadata_state = models.CharField(
         max_length=16,
-        choices=MetadataState.choices,
-        default=MetadataState.KNOWN,
+        default=MetadataState.KNOWN.value,
         blank=True,
-        help_text="Whether the last response showed the metadata. What it did not show stays as it was known before.",
+        help_text="Whether upstream has shown the metadata. What one response leaves out stays as it was.",
     )
 
     # Text, not JSON: nothing queries into it, and a database's own JSON rewrites what it is given.

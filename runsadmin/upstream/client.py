@@ -64,7 +64,7 @@ class Client:
 
     def retrieve_run(self, thread_id: str, run_id: str) -> Answer[RunRecord]:
         path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
-        return self._call("GET", path, read=lambda body: _run(body, thread_id, run_id))
+        return self._call("GET", path, read=lambda body: self._run(body, thread_id, run_id))
 
     def modify_run(
         self, thread_id: str, run_id: str, metadata: Mapping[str, object], *, send_by: float = float("inf")
@@ -75,13 +75,15 @@ class Client:
         """
         path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
         body = {"metadata": dict(metadata)}
-        return self._call("POST", path, body=body, read=lambda body: _run(body, thread_id, run_id), send_by=send_by)
+        return self._call(
+            "POST", path, body=body, read=lambda body: self._run(body, thread_id, run_id), send_by=send_by
+        )
 
     def list_runs(self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE) -> Answer[Page]:
         """Newest first. Only the caller can know where the list ends: `has_more` lies both ways on some servers."""
         params = {"limit": str(limit), "order": "desc"} | ({"after": after} if after else {})
         return self._call(
-            "GET", f"/threads/{check_id(thread_id)}/runs", params=params, read=lambda body: _page(body, thread_id)
+            "GET", f"/threads/{check_id(thread_id)}/runs", params=params, read=lambda body: self._page(body, thread_id)
         )
 
     def retrieve_thread(self, thread_id: str) -> Answer[str]:
@@ -91,6 +93,33 @@ class Client:
         """Ids of threads, newest first. Few servers have this call: the others answer 404 or 405."""
         params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
         return self._call("GET", "/threads", params=params, read=lambda body: tuple(_id(item) for item in _items(body)))
+
+    def _read(self, item: object, thread_id: str) -> RunRecord:
+        missing_is_empty = self.connection.missing_metadata_is_empty
+        return RunRecord.read(item, thread_id=thread_id, missing_metadata_is_empty=missing_is_empty)
+
+    def _run(self, body: object, thread_id: str, run_id: str) -> RunRecord:
+        record = self._read(body, thread_id)
+        if record.upstream_id != run_id:
+            raise Unreadable("The answer is another run.")
+        return record
+
+    def _page(self, body: object, thread_id: str) -> Page:
+        records: list[RunRecord] = []
+        ids: list[str] = []
+        unreadable: list[str] = []
+        for item in _items(body):
+            try:
+                record = self._read(item, thread_id)
+            except Unreadable as error:
+                unreadable.append(str(error))
+            else:
+                records.append(record)
+            run_id = item.get("id") if isinstance(item, Mapping) else None
+            if is_storable_id(run_id):
+                ids.append(run_id)
+        has_more = isinstance(body, Mapping) and body.get("has_more") is True
+        return Page(tuple(records), tuple(ids), tuple(unreadable), has_more)
 
     def _call[T](
         self,
@@ -254,13 +283,6 @@ def _request_id(response: requests.Response) -> str:
     return response.headers.get("x-request-id", "")[:256].replace("\0", "\ufffd")
 
 
-def _run(body: object, thread_id: str, run_id: str) -> RunRecord:
-    record = RunRecord.read(body, thread_id=thread_id)
-    if record.upstream_id != run_id:
-        raise Unreadable("The answer is another run.")
-    return record
-
-
 def _id(body: object) -> str:
     if not isinstance(body, Mapping) or not isinstance(body.get("id"), str):
         raise Unreadable("The answer has no id.")
@@ -272,21 +294,3 @@ def _items(body: object) -> list[object]:
     if not isinstance(data, list):
         raise Unreadable("The answer is not a list.")
     return data
-
-
-def _page(body: object, thread_id: str) -> Page:
-    records: list[RunRecord] = []
-    ids: list[str] = []
-    unreadable: list[str] = []
-    for item in _items(body):
-        try:
-            record = RunRecord.read(item, thread_id=thread_id)
-        except Unreadable as error:
-            unreadable.append(str(error))
-        else:
-            records.append(record)
-        run_id = item.get("id") if isinstance(item, Mapping) else None
-        if is_storable_id(run_id):
-            ids.append(run_id)
-    has_more = isinstance(body, Mapping) and body.get("has_more") is True
-    return Page(tuple(records), tuple(ids), tuple(unreadable), has_more)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypeGuard
 
 from runsadmin import jsontext
-from runsadmin.metadata import Metadata
+from runsadmin.metadata import Metadata, MetadataState
 
 # Some servers give milliseconds. In seconds, this number is a date in the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
@@ -28,9 +28,10 @@ class RunRecord:
     answer: Mapping[str, Any]
     upstream_id: str
     thread_id: str
+    metadata_state: MetadataState = MetadataState.KNOWN
 
     @classmethod
-    def read(cls, answer: object, *, thread_id: str) -> "RunRecord":
+    def read(cls, answer: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
         """`thread_id` is the thread that was asked. Raises Unreadable."""
         if not isinstance(answer, Mapping):
             raise Unreadable("This is not a Run but another kind of JSON.")
@@ -39,9 +40,10 @@ class RunRecord:
             raise Unreadable("This Run has no id.")
         if not is_storable_id(upstream_id) or not is_storable_id(thread_id):
             raise Unreadable("The id of this Run is longer than 128 characters, or has U+0000 in it.")
-        if answer.get("thread_id", thread_id) != thread_id:
+        if (answer.get("thread_id") or thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
-        return cls(answer, upstream_id, thread_id)
+        answer, metadata_state = _with_metadata(answer, missing_is_empty=missing_metadata_is_empty)
+        return cls(answer, upstream_id, thread_id, metadata_state)
 
     @property
     def status(self) -> str:
@@ -53,7 +55,32 @@ class RunRecord:
 
     @cached_property
     def metadata(self) -> Metadata:
+        """Empty where it is not known: see `metadata_state`."""
         return Metadata.read(self.answer.get("metadata"))
+
+    @property
+    def shows_metadata(self) -> bool:
+        return self.metadata_state == MetadataState.KNOWN
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response holds a whole Run. Some servers respond to a write with a part of it."""
+        return self.shows_metadata and "status" in self.answer and "created_at" in self.answer
+
+    def completed_by(self, stored: "RunRecord") -> "RunRecord":
+        """With what this response leaves out as it was stored before. Absent is not empty."""
+        if self.is_complete:
+            return self
+        answer = dict(self.answer)
+        if "status" not in answer or "created_at" not in answer:
+            answer = {**stored.answer, **answer}
+        state = self.metadata_state
+        if state == MetadataState.NOT_SHOWN:
+            answer.pop("metadata", None)
+            if "metadata" in stored.answer:
+                answer["metadata"] = stored.answer["metadata"]
+            state = stored.metadata_state
+        return RunRecord(answer, self.upstream_id, self.thread_id, state)
 
     @property
     def columns(self) -> dict[str, object]:
@@ -91,6 +118,26 @@ class RunRecord:
     @cached_property
     def digest(self) -> str:
         return hashlib.blake2b(jsontext.dumps(self.answer, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _with_metadata(answer: Mapping[str, Any], *, missing_is_empty: bool) -> tuple[Mapping[str, Any], MetadataState]:
+    """The response with its metadata as a map or null under `metadata`, and whether it shows it.
+
+    Some servers name it `metadata_` in lists, and PHP writes an empty map as `[]`.
+    """
+    if "metadata" not in answer and "metadata_" in answer:
+        answer = {"metadata" if name == "metadata_" else name: value for name, value in answer.items()}
+    if "metadata" not in answer:
+        if not missing_is_empty:
+            return answer, MetadataState.NOT_SHOWN
+        return {**answer, "metadata": {}}, MetadataState.KNOWN
+    match answer["metadata"]:
+        case None | Mapping():
+            return answer, MetadataState.KNOWN
+        case []:
+            return {**answer, "metadata": {}}, MetadataState.KNOWN
+        case _:
+            return answer, MetadataState.NOT_SHOWN
 
 
 def is_storable_id(value: object) -> TypeGuard[str]:
