@@ -133,6 +133,8 @@ class Run(models.Model):
     def as_api(self) -> dict[str, Any]:
         """The Run in the API's own shape: every documented field, times in Unix seconds, and what else there was."""
         times = {name: _unix_seconds(getattr(self, name)) for name in TIMES}
+        if not self.created_at_is_known:
+            times["created_at"] = None
         return dict.fromkeys(FIELDS) | self.answer | times
 
 

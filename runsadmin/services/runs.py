@@ -20,7 +20,9 @@ from runsadmin.services.clock import Watch
 from runsadmin.upstream.client import Answer
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-KNOWN = ("pk", "thread_id", "digest", "asked_at", "answered_at", "refresh_at", "missing_since", "version")
+KNOWN = (
+    "pk", "thread_id", "digest", "created_at", "asked_at", "answered_at", "refresh_at", "missing_since", "version"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,9 @@ class Difference:
         new = [_new_run(sighting) for upstream_id, sighting in self.sightings.items() if upstream_id not in self.known]
         Run.objects.bulk_create(new)
         Pair.objects.bulk_create(
-            _pair(run.pk, sighting, key, value)
+            _pair(run.pk, run.connection, run.created_at, key, value)
             for run in new
-            for sighting in [self.sightings[run.upstream_id]]
-            for key, value in _indexed(sighting.record.metadata).items()
+            for key, value in _indexed(self.sightings[run.upstream_id].record.metadata).items()
         )
         if changed:
             _rewrite(changed, self.was)
@@ -163,6 +164,7 @@ class Difference:
 
 
 def _new_run(sighting: _Sighting) -> Run:
+    unknown = {"created_at": sighting.answered_at, "created_at_is_known": False}
     return Run(
         connection=sighting.thread.connection,
         upstream_id=sighting.record.upstream_id,
@@ -171,7 +173,7 @@ def _new_run(sighting: _Sighting) -> Run:
         digest=sighting.record.digest,
         asked_at=sighting.asked_at,
         answered_at=sighting.answered_at,
-        **sighting.record.columns,
+        **(unknown | sighting.record.columns),
     )
 
 
@@ -209,12 +211,13 @@ def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], was: Map
     for row, sighting in rows:
         pk = row["pk"]
         before, now = _indexed(was[pk].metadata), _indexed(sighting.record.metadata)
-        kept = before if sighting.record.created_at == was[pk].created_at else {}
+        created_at = sighting.record.created_at or row["created_at"]
+        kept = before if created_at == row["created_at"] else {}
         for key in before.keys() - (now.keys() & kept.keys()):
             gone[key].append(pk)
         for key, value in now.items():
             if key not in kept:
-                new.append(_pair(pk, sighting, key, value))
+                new.append(_pair(pk, sighting.thread.connection, created_at, key, value))
             elif value != kept[key]:
                 changed.append(({"value": value}, {"run_id": pk, "key": key}))
     for key, runs in gone.items():
@@ -231,9 +234,8 @@ def _indexed(metadata: Metadata) -> dict[str, str]:
     }
 
 
-def _pair(run: int, sighting: _Sighting, key: str, value: str) -> Pair:
-    created_at = sighting.record.created_at
-    return Pair(run_id=run, connection=sighting.thread.connection, key=key, value=value, created_at=created_at)
+def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: str) -> Pair:
+    return Pair(run_id=run, connection=connection, key=key, value=value, created_at=created_at)
 
 
 def refresh(*, run: Run, actor: User) -> Run:

@@ -50,8 +50,9 @@ class RunRecord:
         return _text(self.answer.get("status"), 64)
 
     @property
-    def created_at(self) -> dt.datetime:
-        return _time(self.answer.get("created_at")) or dt.datetime.fromtimestamp(0, dt.UTC)
+    def created_at(self) -> dt.datetime | None:
+        """None where it cannot be read."""
+        return _time(self.answer.get("created_at"))
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -84,6 +85,9 @@ class RunRecord:
 
     @property
     def columns(self) -> dict[str, object]:
+        """Without `created_at` where it cannot be read: only the mirror knows when it first saw the run."""
+        created_at = self.created_at
+        created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
         answer, usage = self.answer, _mapping(self.answer.get("usage"))
         started_at = _time(answer.get("started_at"))
         ends = {name: _time(answer.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
@@ -92,7 +96,7 @@ class RunRecord:
             "model": _text(answer.get("model"), 256),
             "assistant_id": _text(answer.get("assistant_id"), 128),
             "error_code": _text(_mapping(answer.get("last_error")).get("code"), 128),
-            "created_at": self.created_at,
+            **created,
             "started_at": started_at,
             "expires_at": _time(answer.get("expires_at")),
             **ends,
@@ -105,7 +109,7 @@ class RunRecord:
         if self._without_metadata == was._without_metadata:
             return {}
         before = was.columns
-        return {name: value for name, value in self.columns.items() if value != before[name]}
+        return {name: value for name, value in self.columns.items() if name not in before or value != before[name]}
 
     @property
     def _without_metadata(self) -> str:
