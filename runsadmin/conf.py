@@ -27,6 +27,14 @@ class Connection:
     missing_metadata_is_empty: bool = False
     lists_are_fresh: bool = False
 
+    def setting(self, name: str) -> str:
+        """What an option of this connection is called in the environment."""
+        return (
+            f"RUNSADMIN_UPSTREAM_{name}"
+            if self.alias == "default"
+            else f"RUNSADMIN_UPSTREAM_{self.alias.upper()}_{name}"
+        )
+
     @property
     def timeout(self) -> float:
         """The longest that one request may take, in seconds, from connecting to the last byte."""

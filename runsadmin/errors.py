@@ -18,7 +18,8 @@ RunsAdminError
     ├── OutcomeUnknown      it may have been kept: look before sending again
     ├── Rejected            refused for good: stop
     ├── NotFound            404: look whether it is the run or everything
-    └── Held                the connection's credentials are refused: hold it and tell a person
+    ├── Forbidden           403: nothing was changed; it may concern one map, one thread or the whole connection
+    └── Held                nothing works on this connection until a person mends its settings: hold it
 """
 
 from collections.abc import Sequence
@@ -89,6 +90,7 @@ class UpstreamError(RunsAdminError):
 
     `retry_after` is how many seconds the server asked us to wait, None when it did not say.
     `slow_down` is true when the server asked the whole connection to go slower (429, 503).
+    `redirect` is where a redirect leads, "" when the response is none. It concerns the connection, whatever the error.
     """
 
     def __init__(
@@ -98,11 +100,13 @@ class UpstreamError(RunsAdminError):
         http_status: int | None = None,
         request_id: str = "",
         retry_after: float | None = None,
+        redirect: str = "",
     ) -> None:
         super().__init__(message)
         self.http_status = http_status
         self.request_id = request_id
         self.retry_after = retry_after
+        self.redirect = redirect
 
     @property
     def slow_down(self) -> bool:
@@ -130,6 +134,10 @@ class Rejected(UpstreamError):
 
 
 class NotFound(UpstreamError):
+    pass
+
+
+class Forbidden(UpstreamError):
     pass
 
 

@@ -170,8 +170,8 @@ GUARDS = (
     Guard(
         "the hold: refused credentials reject nothing",
         "runsadmin/upstream/faults.py",
-        "            return NotSent\n        case 401 | 403:\n            return Held",
-        "            return NotSent\n        case 401 | 403:\n            return Rejected",
+        "            return NotSent\n        case 401 | 407:\n            return Held",
+        "            return NotSent\n        case 401 | 407:\n            return Rejected",
         ("tests/faults/test_look.py",),
     ),
 )

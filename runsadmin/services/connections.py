@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Held, NotFound, UpstreamError
+from runsadmin.errors import Busy, Forbidden, Held, NotFound, UpstreamError
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, permissions
 from runsadmin.upstream import limiter
@@ -218,5 +218,14 @@ def judge(alias: str, error: UpstreamError) -> None:
     """What an error means for the connection as a whole."""
     if error.slow_down:
         slow_down(alias, error)
-    if isinstance(error, Held):
-        hold(alias, Hold.CREDENTIALS, f"The server answered {error.http_status}: {error}")
+    if isinstance(error, Held | Forbidden) or error.redirect:
+        hold(alias, Hold.REDIRECTED if error.redirect else Hold.CREDENTIALS, why_held(error))
+
+
+def why_held(error: UpstreamError) -> str:
+    """What a person is told about a connection that this error holds."""
+    if error.redirect:
+        return str(error)
+    if error.http_status is None:  # There are no credentials to send.
+        return str(error)
+    return f"The server refuses the credentials ({error.http_status}): {error}"

@@ -20,7 +20,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Held, IllegalChange, NotFound, NotSent, UpstreamError
+from runsadmin.errors import Busy, Forbidden, Held, IllegalChange, NotFound, NotSent, UpstreamError
 from runsadmin.models import Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
@@ -180,7 +180,10 @@ def _read_threads(share: _Share, until: float, stopping: Event | None) -> None:
                 return None
     except _Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
-    except Held as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
+    except (
+        Held,
+        Forbidden,
+    ) as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
         share.row.update(detail=f"Waiting for the connection: {error}")
     except Busy as error:  # It goes on where it is as soon as the connection has a place again.
         share.rest = dt.timedelta(seconds=error.retry_after or 0)
@@ -226,7 +229,7 @@ def _read_thread(share: _Share, thread: Thread) -> None:
             _read_the_rest(share, thread, progress)
         except NotFound as error:
             _tell_missing(share, thread, error)
-    except (Held, Busy):
+    except (Held, Forbidden, Busy):
         raise
     except UpstreamError as error:
         share.tell(f"Not all of this thread was read: {error}", thread=thread)

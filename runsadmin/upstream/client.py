@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
@@ -20,6 +20,8 @@ from runsadmin.upstream.faults import NoAnswer
 from runsadmin.upstream.records import RunRecord, Unreadable, is_storable_id
 
 PAGE_SIZE = 100
+
+_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,260}")
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.:-]{1,128}")
 
@@ -154,7 +156,7 @@ class Client:
         if content is None:
             raise _fault(method, NoAnswer.TOO_LARGE, response)
         if not 200 <= response.status_code < 300:
-            raise _refusal(method, response, content, self.connection.api_key)
+            raise _refusal(method, response, content, self.connection)
         try:
             value = read(jsontext.loads(content))
         except ValueError:
@@ -259,14 +261,18 @@ def _fault(method: str, why: NoAnswer, response: requests.Response | None = None
     return kind(why.value, http_status=response.status_code, request_id=_request_id(response))
 
 
-def _refusal(method: str, response: requests.Response, content: bytes, key: str) -> UpstreamError:
+def _refusal(method: str, response: requests.Response, content: bytes, connection: conf.Connection) -> UpstreamError:
     try:
         message = faults.message_of(jsontext.loads(content))
     except ValueError:
         message = ""
-    if key:  # Some servers name the key that they refuse; what they say is kept and shown.
-        message = message.replace(key, "[our key]")
+    if connection.api_key:  # Some servers name the key that they refuse; what they say is kept and shown.
+        message = message.replace(connection.api_key, "[our key]")
     status = response.status_code
+    redirect = ""
+    if status in faults.REDIRECTS:
+        redirect = _target(response.headers.get("location", ""), connection.url)
+        message = f"The server redirects to {redirect}. Check {connection.setting('URL')}."
     if method == "GET":
         kind = faults.of_read(status)
     else:
@@ -276,7 +282,24 @@ def _refusal(method: str, response: requests.Response, content: bytes, key: str)
         http_status=status,
         request_id=_request_id(response),
         retry_after=faults.retry_after(response.headers, now=dt.datetime.now(dt.UTC)),
+        redirect=redirect,
     )
+
+
+def _target(location: str, base_url: str) -> str:
+    """Where a redirect leads: scheme and host only, since the rest may be secret."""
+    if not location:
+        return "an address that it does not name"
+    try:
+        parts = urlsplit(urljoin(base_url, location))
+    except ValueError:
+        return "an address that cannot be read"
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        return "an address that cannot be read"
+    origin = f"{parts.scheme}://{host}"
+    here = urlsplit(base_url)
+    return f"another path of {origin}" if origin == f"{here.scheme}://{here.netloc}" else origin
 
 
 def _request_id(response: requests.Response) -> str:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from runsadmin.errors import Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
+from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
 
 MAX_RETRY_AFTER = 300.0
+
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class NoAnswer(StrEnum):
@@ -30,15 +32,19 @@ def of_read(what: NoAnswer | int) -> type[UpstreamError]:
     match what:
         case NoAnswer():
             return NotSent
-        case 401 | 403:
+        case 401 | 407:
+            return Held  # 407: the credentials of a proxy on the way.
+        case status if status in REDIRECTS:
             return Held
+        case 403:
+            return Forbidden
         case 404:
             return NotFound
-        case 408 | 409 | 429:
+        case 408 | 409 | 425 | 429:
             return NotSent
         case status if 400 <= status < 500:
             return Rejected
-        case _:  # 5xx, redirects, and 2xx that cannot be read.
+        case _:  # 5xx, the other 3xx, and 2xx that cannot be read.
             return NotSent
 
 
@@ -51,15 +57,19 @@ def of_write(what: NoAnswer | int, *, run_is_active: bool = False) -> type[Upstr
             return OutcomeUnknown
         case 400 if run_is_active:
             return RunActive
-        case 401 | 403:
+        case 401 | 407:
             return Held
+        case 307 | 308:  # These ask for the same POST elsewhere: nothing was done here.
+            return Held
+        case 403:
+            return Forbidden
         case 404:
             return NotFound
-        case 408 | 409 | 429:
+        case 408 | 409 | 425 | 429:
             return NotSent
         case status if 400 <= status < 500:
             return Rejected
-        case _:  # 5xx, redirects, and 2xx that cannot be read.
+        case _:  # 5xx, the other 3xx, and 2xx that cannot be read. 303 even means that the POST was done.
             return OutcomeUnknown
 
 

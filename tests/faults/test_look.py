@@ -37,7 +37,6 @@ PASSING: dict[str, dict[str, Any]] = {
     "not JSON": {"kind": "garbage"},
     "JSON of another shape": {"kind": "other_shape"},
     "another run": {"kind": "other_shape", "body": {"id": "run_somebody_elses", "metadata": {}}},
-    "a redirect": {"kind": "redirect", "to": "http://127.0.0.1:9/"},
     "a huge answer": {"kind": "huge", "bytes": 9 * 1024 * 1024},
 }
 

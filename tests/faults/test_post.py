@@ -162,7 +162,6 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
     "not JSON, kept": ({"kind": "garbage", "keep": True}, 1),
     "JSON of another shape, kept": ({"kind": "other_shape", "keep": True}, 1),
     "another run": ({"kind": "other_shape", "body": {"id": "run_somebody_elses"}}, 2),
-    "a redirect": ({"kind": "redirect", "to": "http://127.0.0.1:9/"}, 2),
     "a huge answer, kept": ({"kind": "huge", "bytes": 9 * 1024 * 1024, "keep": True}, 1),
 }
 

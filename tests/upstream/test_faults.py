@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from runsadmin.errors import Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
+from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
 from runsadmin.upstream import faults
 from runsadmin.upstream.faults import NoAnswer
 
@@ -16,7 +16,8 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
     [
         *((why, NotSent) for why in NoAnswer),
         (401, Held),
-        (403, Held),
+        (403, Forbidden),
+        (407, Held),
         (404, NotFound),
         (408, NotSent),
         (409, NotSent),
@@ -26,7 +27,9 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         (500, NotSent),
         (502, NotSent),
         (503, NotSent),
-        (302, NotSent),
+        *((status, Held) for status in faults.REDIRECTS),
+        (304, NotSent),
+        (425, NotSent),
     ],
 )
 def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[UpstreamError]) -> None:
@@ -43,7 +46,8 @@ def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[U
         (NoAnswer.TOO_LARGE, OutcomeUnknown),
         (NoAnswer.UNREADABLE, OutcomeUnknown),
         (401, Held),
-        (403, Held),
+        (403, Forbidden),
+        (407, Held),
         (404, NotFound),
         (408, NotSent),
         (409, NotSent),
@@ -55,7 +59,11 @@ def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[U
         (502, OutcomeUnknown),
         (503, OutcomeUnknown),
         (504, OutcomeUnknown),
-        (302, OutcomeUnknown),
+        *((status, OutcomeUnknown) for status in (301, 302, 303)),
+        (307, Held),
+        (308, Held),
+        (304, OutcomeUnknown),
+        (425, NotSent),
     ],
 )
 def test_a_write_that_fails_may_have_been_kept_unless_the_answer_says_no(

@@ -22,7 +22,7 @@ from typing import Self
 from django.db import DatabaseError, transaction
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Held, NotFound, NotSent, Rejected, UpstreamError
+from runsadmin.errors import Busy, Forbidden, Held, NotFound, NotSent, Rejected, UpstreamError
 from runsadmin.models import BulkEdit, Edit
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.services import clock, connections, permissions, runs
@@ -401,8 +401,8 @@ class _Brakes:
         """By a job: what one request is told is meant for all, at once."""
         if error.slow_down:
             self._rest(1.0 if error.retry_after is None else error.retry_after)
-        if isinstance(error, Held):
-            self.shut = "The credentials are refused."
+        if isinstance(error, Held | Forbidden) or error.redirect:
+            self.shut = connections.why_held(error)
 
     def _rest(self, seconds: float) -> None:
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from runsadmin import conf
 from runsadmin.errors import (
     Busy,
+    Forbidden,
     Held,
     InvalidMetadata,
     NotFound,
@@ -229,8 +230,8 @@ def look_failed(claim: Claim, error: UpstreamError) -> Outcome:
     match error:
         case NotFound():
             return outcomes.not_found(claim, error)
-        case Held():
-            return outcomes.hold(claim, f"The credentials are refused: {error}", error)
+        case Held() | Forbidden():
+            return outcomes.hold(claim, connections.why_held(error), error)
         case Rejected():
             return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
         case Busy():
@@ -244,8 +245,8 @@ def _post_failed(claim: Claim, error: UpstreamError) -> Outcome:
     match error:
         case NotFound():
             return outcomes.not_found(claim, error)
-        case Held():
-            return outcomes.hold(claim, f"The credentials are refused: {error}", error)
+        case Held() | Forbidden():
+            return outcomes.hold(claim, connections.why_held(error), error)
         case RunActive():
             return _wait_for_run(claim, str(error), error=error)
         case NotSent():
