@@ -4,6 +4,7 @@ RunsAdminError
 ├── InvalidMetadata         the pairs break a limit: mend them and try again
 ├── InvalidSearch           a search that is not understood: it says where, and what was expected
 ├── InvalidSelection        the runs that were chosen cannot be edited together: it says why
+├── InvalidList             a list of ids that cannot be read: it says where, and what to do
 ├── InvalidId               an id that no upstream could have given: mend it
 ├── NotAllowed              the account may not do this: ask for the permission
 ├── UnknownConnection       no such connection is configured
@@ -55,6 +56,10 @@ class InvalidSelection(RunsAdminError):
     def __init__(self, message: str, left_out: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.left_out = tuple(left_out)
+
+
+class InvalidList(RunsAdminError):
+    pass
 
 
 class InvalidId(RunsAdminError):

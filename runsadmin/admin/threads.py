@@ -1,6 +1,5 @@
 """Threads: which ones are mirrored, and when each was last read."""
 
-import re
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import conf
+from runsadmin import conf, id_lists
 from runsadmin.admin import filters, links, show
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.admin.find import beginning
@@ -19,6 +18,9 @@ from runsadmin.admin.syncs import start_form
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import threads
 from runsadmin.services.permissions import Action
+
+# Of the ids that were given, with each outcome.
+IDS_SHOWN = 200
 
 
 @admin.register(Thread)
@@ -112,15 +114,17 @@ class ThreadAdmin(ReadOnlyAdmin):
         typed = request.POST.get("thread_ids", "")
         tracked = None
         if request.method == "POST":
-            thread_ids = [part for part in re.split(r"[\s,;]+", typed) if part]
-            if not thread_ids:
-                messages.error(request, "Give at least one thread id.")
-            else:
-                alias = request.POST.get("connection", "")
-                with telling(request):
+            with telling(request):
+                thread_ids = id_lists.read(typed, "thread")
+                if file := request.FILES.get("file"):
+                    thread_ids += id_lists.read(file.read(), "thread")
+                if not thread_ids:
+                    messages.error(request, "Give at least one thread id, or choose a file that holds some.")
+                else:
+                    alias = request.POST.get("connection", "")
                     tracked = threads.track(connection=alias, thread_ids=thread_ids, actor=actor(request))
         return self.render(
             request, "runsadmin/track.html", "Track threads", connections=list(conf.connections()), tracked=tracked,
-            typed="\n".join(tracked.invalid) if tracked else typed, start=start_form(request),
-            threads_url=links.list_of(Thread),
+            shown=IDS_SHOWN, typed="\n".join(tracked.invalid[:IDS_SHOWN]) if tracked else typed,
+            start=start_form(request), threads_url=links.list_of(Thread),
         )  # fmt: skip

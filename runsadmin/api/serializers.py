@@ -1,6 +1,7 @@
 """What the API takes and gives. Input is strict: an unknown name or another type is an error, never ignored."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -16,6 +17,7 @@ from runsadmin.services import bulk_edits, edits
 MAX_THREADS_AT_ONCE = 10_000
 MAX_RUNS_AT_ONCE = 100_000
 MAX_SEARCH_LENGTH = 4_000
+MISTAKES_SHOWN = 100
 
 STORABLE = r"^[^\u0000]*$"
 
@@ -89,9 +91,10 @@ _KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern"
 
 
 def _only_text(named: Iterable[tuple[Any, Any]]) -> None:
-    """Raises ValidationError, by the name or the index of what is none."""
-    if wrong := {name: ["This is no string."] for name, value in named if not isinstance(value, str)}:
-        raise serializers.ValidationError(wrong, code="invalid")
+    """Raises ValidationError, by the name or the index of what is none: the first of them."""
+    wrong = ((name, ["This is no string."]) for name, value in named if not isinstance(value, str))
+    if first := dict(islice(wrong, MISTAKES_SHOWN)):
+        raise serializers.ValidationError(first, code="invalid")
 
 
 class _Texts(serializers.Field[dict[str, str], Any, Any, Any]):
@@ -158,6 +161,27 @@ class RunIds(_ListOfTexts):
         if not 1 <= len(ids) <= MAX_RUNS_AT_ONCE:
             raise serializers.ValidationError(
                 f"Name 1 to {MAX_RUNS_AT_ONCE:,} runs at a time; these are {len(ids):,}. A search (`q`) has no limit.",
+                code="invalid",
+            )
+        return ids
+
+
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "maxItems": MAX_THREADS_AT_ONCE,
+        "examples": [["thread_abc123", "thread_abc456"]],
+    }
+)
+class ThreadIds(_ListOfTexts):
+    def to_internal_value(self, data: Any) -> list[str]:
+        ids = super().to_internal_value(data)
+        if not 1 <= len(ids) <= MAX_THREADS_AT_ONCE:
+            raise serializers.ValidationError(
+                f"Name 1 to {MAX_THREADS_AT_ONCE:,} threads at a time; these are {len(ids):,}. Send more in several "
+                "requests.",
                 code="invalid",
             )
         return ids
@@ -319,7 +343,7 @@ class NewBulkEdit(BulkReason):
 class NewThreads(Strict):
     connection = ConnectionField(required=False, help_text="May be left out where only one is configured.")
     thread_id = Text(required=False)
-    thread_ids = serializers.ListField(child=Text(), required=False, min_length=1, max_length=MAX_THREADS_AT_ONCE)
+    thread_ids = ThreadIds(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("thread_id" in attrs) == ("thread_ids" in attrs):
@@ -541,6 +565,19 @@ class BulkEditDetailSerializer(BulkEditSerializer):
         return bulk_edits.changed_since(bulk_edit)
 
 
+class PlannedBulkEditSerializer(BulkEditDetailSerializer):
+    """A bulk edit that was just planned."""
+
+    duplicates = serializers.SerializerMethodField(help_text="How often an id in `run_ids` was given again.")
+
+    class Meta(BulkEditDetailSerializer.Meta):
+        fields = [*BulkEditDetailSerializer.Meta.fields, "duplicates"]
+        read_only_fields = fields
+
+    def get_duplicates(self, bulk_edit: BulkEdit) -> int:
+        return int(self.context["duplicates"])
+
+
 class ThreadSerializer(serializers.ModelSerializer[Thread]):
     thread_id = serializers.CharField(source="upstream_id")
     url = serializers.SerializerMethodField()
@@ -566,6 +603,7 @@ class TrackedSerializer(serializers.Serializer[Any]):
 class TrackedThreads(serializers.Serializer[Any]):
     connection = serializers.CharField()
     results = TrackedSerializer(many=True)
+    duplicates = serializers.IntegerField(help_text="How often an id was given again.")
 
 
 class SyncErrorSerializer(serializers.ModelSerializer[SyncError]):

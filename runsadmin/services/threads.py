@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import batched
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -12,32 +13,44 @@ from runsadmin.models import Thread
 from runsadmin.services import connections, permissions
 from runsadmin.upstream.client import check_id
 
+_BATCH = 500
+
 
 @dataclass(frozen=True)
 class Tracked:
-    """What became of the ids that were given: every one is in exactly one of these."""
+    """What became of the ids that were given: every one is in exactly one of these.
+
+    `duplicates` counts how often an id was given again.
+    """
 
     added: tuple[str, ...]
     already: tuple[str, ...]
     invalid: tuple[str, ...]
+    duplicates: int = 0
 
 
 def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked:
     """Tracks threads from now on, or again. Raises NotAllowed, UnknownConnection. Ids that cannot be are told."""
     permissions.require(actor, permissions.Action.TRACK_THREADS)
     conf.connection(connection)
-    wanted = dict.fromkeys(thread_ids)
-    invalid = [thread_id for thread_id in wanted if not _is_id(thread_id)]
-    valid = [thread_id for thread_id in wanted if thread_id not in set(invalid)]
+    given = list(thread_ids)
+    wanted = dict.fromkeys(given)
+    valid = dict.fromkeys(thread_id for thread_id in wanted if _is_id(thread_id))
+    already: set[str] = set()
     with transaction.atomic():
-        known = Thread.objects.filter(connection=connection, upstream_id__in=valid)
-        already = set(known.filter(tracked=True).values_list("upstream_id", flat=True))
-        Thread.objects.bulk_create(
-            [Thread(connection=connection, upstream_id=thread_id) for thread_id in valid], ignore_conflicts=True
-        )
-        Thread.objects.filter(connection=connection, upstream_id__in=valid, tracked=False).update(tracked=True)
-    added = [thread_id for thread_id in valid if thread_id not in already]
-    return Tracked(tuple(added), tuple(t for t in valid if t in already), tuple(invalid))
+        for some in batched(valid, _BATCH, strict=False):
+            known = Thread.objects.filter(connection=connection, upstream_id__in=some)
+            already.update(known.filter(tracked=True).values_list("upstream_id", flat=True))
+            Thread.objects.bulk_create(
+                [Thread(connection=connection, upstream_id=thread_id) for thread_id in some], ignore_conflicts=True
+            )
+            known.filter(tracked=False).update(tracked=True)
+    return Tracked(
+        added=tuple(thread_id for thread_id in valid if thread_id not in already),
+        already=tuple(thread_id for thread_id in valid if thread_id in already),
+        invalid=tuple(thread_id for thread_id in wanted if thread_id not in valid),
+        duplicates=len(given) - len(wanted),
+    )
 
 
 def untrack(*, thread: Thread, actor: User) -> None:

@@ -27,6 +27,7 @@ def test_a_thread_is_tracked_once(api: ApiOf, alice: User) -> None:
     assert first.json() == {
         "connection": "default",
         "results": [{"thread_id": "thread_a", "outcome": "added", "url": "http://testserver/api/v1/threads/thread_a/"}],
+        "duplicates": 0,
     }
     assert again.json()["results"][0]["outcome"] == "already"
     assert client.get("threads/thread_a/").json() == client.get("threads/").json()["results"][0]

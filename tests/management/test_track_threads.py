@@ -22,7 +22,9 @@ def test_named_threads_are_tracked_once(manage: Manage, alice: User) -> None:
     assert (said.code, said.out) == (0, "2 now tracked, 0 tracked already.\n")
 
     said = manage("track_threads", "thread_b", "thread_c", "--actor", "alice", "--json")
-    assert said.objects == [{"connection": "default", "added": ["thread_c"], "already": ["thread_b"], "invalid": []}]
+    assert said.objects == [
+        {"connection": "default", "added": ["thread_c"], "already": ["thread_b"], "invalid": [], "duplicates": 0}
+    ]
     assert tracked() == {"thread_a", "thread_b", "thread_c"}
 
 

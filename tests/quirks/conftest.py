@@ -12,8 +12,10 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Sync, Thread
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, syncs
+from tests.api.conftest import api  # noqa: F401 - a fixture
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json
+from tests.management.conftest import manage  # noqa: F401 - a fixture
 from tests.sandbox_client import make_run
 
 

@@ -28,6 +28,7 @@ from runsadmin.api.serializers import (
     EditsOfBulkEditQuery,
     NewBulkEdit,
     NoBody,
+    PlannedBulkEditSerializer,
 )
 from runsadmin.api.views import edits
 from runsadmin.api.views.base import View
@@ -81,7 +82,7 @@ class BulkEdits(View):
         parameters=[schema.IDEMPOTENCY_KEY, schema.LOCATION],
         request=NewBulkEdit,
         examples=EXAMPLES,
-        responses={202: BulkEditDetailSerializer, **schema.problems(409, 422)},
+        responses={202: PlannedBulkEditSerializer, **schema.problems(409, 422)},
     )
     def post(self, request: Request) -> Response:
         """Plans one change to the metadata of many runs: an edit for each, that shows what it would do.
@@ -91,13 +92,13 @@ class BulkEdits(View):
         wanted = self.body(NewBulkEdit)
         asked = self.asked(BulkEdit, "bulk-edits")
         if asked is not None and (known := asked.known()) is not None:
-            return told(known, request, status=status.HTTP_202_ACCEPTED)
+            return _planned(known, wanted, request)
         chosen = _chosen(wanted)  # It may take a while, and needs no transaction.
 
         def record() -> BulkEdit:
             return self._plan(chosen, wanted)
 
-        return _begun(record() if asked is None else asked.once(record), request)
+        return _planned(_begun(record() if asked is None else asked.once(record)), wanted, request)
 
     def _plan(self, chosen: Chosen, wanted: Mapping[str, Any]) -> BulkEdit:
         wait = wanted["wait_for_active"]
@@ -235,15 +236,24 @@ class Undo(View):
                 bulk_edit=bulk_edit, actor=self.user, reason=reason, request_id=tracing.request_id()
             )
 
-        return _begun(self.once(BulkEdit, f"undo bulk-edit {pk}", record), request)
+        undo = _begun(self.once(BulkEdit, f"undo bulk-edit {pk}", record))
+        return told(undo, request, status=status.HTTP_202_ACCEPTED)
 
 
-def _begun(bulk_edit: BulkEdit, request: Request) -> Response:
-    """Goes on with the plan for a moment, and tells what there is of it then."""
+def _begun(bulk_edit: BulkEdit) -> BulkEdit:
+    """Goes on with the plan for a moment."""
     bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + PLANNING)
     if bulk_edit.is_going_on:
         enqueue_unless_waiting(tasks.push_edits)
-    return told(bulk_edit, request, status=status.HTTP_202_ACCEPTED)
+    return bulk_edit
+
+
+def _planned(bulk_edit: BulkEdit, wanted: Mapping[str, Any], request: Request) -> Response:
+    ids = wanted.get("run_ids", ())
+    context = {"request": request, "duplicates": len(ids) - len(set(ids))}
+    shape = PlannedBulkEditSerializer(bulk_edit, context=context).data
+    headers = {"Location": Addresses(request).bulk_edit(bulk_edit.pk)}
+    return Response(shape, status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
 def find(pk: int) -> BulkEdit:

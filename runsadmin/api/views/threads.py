@@ -65,7 +65,8 @@ class Threads(View):
             for thread_id in getattr(tracked, outcome)
         ]
         code = status.HTTP_201_CREATED if tracked.added else status.HTTP_200_OK
-        return Response({"connection": connection, "results": results}, status=code)
+        answer = {"connection": connection, "results": results, "duplicates": tracked.duplicates}
+        return Response(answer, status=code)
 
 
 class OneThread(View):

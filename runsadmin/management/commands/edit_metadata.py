@@ -8,18 +8,17 @@ import datetime as dt
 import sys
 import time
 from argparse import ArgumentTypeError
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from runsadmin import conf
+from runsadmin import conf, id_lists
 from runsadmin.errors import IllegalChange, InvalidId, InvalidMetadata, InvalidSelection, UnknownConnection
-from runsadmin.management import pairs
-from runsadmin.management.foreground import Foreground, stopped_by_signals
+from runsadmin.management import id_files, pairs
+from runsadmin.management.foreground import MISTAKES_SHOWN, Foreground, stopped_by_signals
 from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, permissions
@@ -51,7 +50,11 @@ class Command(SpeakingCommand):
         parser.add_argument(
             "--where", metavar="SEARCH", help="All runs that it finds: 'status:failed metadata.team:ads'."
         )
-        parser.add_argument("--ids-from", metavar="FILE", help="A file with an id on each line; - is standard input.")
+        parser.add_argument(
+            "--ids-from",
+            metavar="FILE",
+            help="A file with an id on each line, or a CSV file with a header line; - is standard input.",
+        )
         parser.add_argument("--resume", type=int, metavar="ID", help="Goes on with this bulk edit; applies a plan.")
         parser.add_argument(
             "--set",
@@ -115,6 +118,7 @@ class Command(SpeakingCommand):
             canary=options["canary"],
         )
         self._tell_left_out(chosen.left_out)
+        self._tell_duplicates(chosen.duplicates)
         self._go_on(bulk_edit, actor, options)
 
     def _choose(self, options: dict[str, Any]) -> Chosen:
@@ -122,15 +126,11 @@ class Command(SpeakingCommand):
             if not options["where"].strip():
                 self.give_up("This would choose every run: say --where connection:ALIAS where that is meant.")
             return bulk_edits.by_search(options["where"], connection=options["connection"])
-        ids = options["run_ids"] or self._read(options["ids_from"])
+        if options["ids_from"] is not None:
+            ids = id_files.read(options["ids_from"], "run")
+        else:
+            ids = id_lists.from_arguments(options["run_ids"])
         return bulk_edits.by_ids(ids, connection=options["connection"])
-
-    def _read(self, name: str) -> list[str]:
-        try:
-            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            self.give_up(f"{name} cannot be read: {error}")
-        return [line.strip() for line in text.splitlines() if line.strip()]
 
     def _resume(self, actor: User, options: dict[str, Any]) -> None:
         for name in _SETTLED:
@@ -148,9 +148,17 @@ class Command(SpeakingCommand):
         with stopped_by_signals() as stopping:
             Foreground(self, actor, stopping).go_on(bulk_edit, dry_run=options["dry_run"], until=until)
 
-    def _tell_left_out(self, left_out: Iterable[tuple[str, str]]) -> None:
-        for run_id, why in left_out:
+    def _tell_left_out(self, left_out: Sequence[tuple[str, str]]) -> None:
+        shown = left_out if self.speaks_json else left_out[:MISTAKES_SHOWN]
+        for run_id, why in shown:
             self._refuse(run_id, _WHY[why])
+        if (more := len(left_out) - len(shown)) > 0:
+            self.mistakes += more
+            self.stderr.write(f"… and {more:,} more that cannot be edited; --json lists all of them.")
+
+    def _tell_duplicates(self, count: int) -> None:
+        if count:
+            self.stderr.write(f"Duplicates ignored: {count:,}.")
 
     # --- A few, one by one
 
@@ -159,7 +167,9 @@ class Command(SpeakingCommand):
         if not patch:
             self.give_up("Say what to change: --set KEY=VALUE, --remove KEY.")
         wait = WAIT if options["wait"] is None else options["wait"]
-        run_ids = list(dict.fromkeys(options["run_ids"]))
+        given = id_lists.from_arguments(options["run_ids"])
+        run_ids = list(dict.fromkeys(given))
+        self._tell_duplicates(len(given) - len(run_ids))
         found = [self._find(run_id, options["connection"]) for run_id in run_ids]
         for run in tqdm(
             [run for run in found if run], unit=" runs", disable=self.speaks_json or not sys.stderr.isatty()

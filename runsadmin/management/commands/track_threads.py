@@ -1,14 +1,16 @@
 """`manage.py track_threads ID…`: has threads mirrored from now on."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from runsadmin import id_lists
 from runsadmin.errors import NotFound, Rejected
+from runsadmin.management import id_files
 from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor, add_connection, connection_of
 from runsadmin.services import threads
+
+INVALID_SHOWN = 20
 
 
 class Command(SpeakingCommand):
@@ -20,7 +22,7 @@ class Command(SpeakingCommand):
         parser.add_argument(
             "--from-file",
             metavar="FILE",
-            help="Reads ids from a file, one a line; - is standard input.",
+            help="Reads ids from a file, one a line, or from a CSV file with a header line; - is standard input.",
         )
         parser.add_argument("--listed", action="store_true", help="All that the upstream lists; few servers can.")
         add_connection(parser)
@@ -29,30 +31,30 @@ class Command(SpeakingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         connection = connection_of(options["connection"])
         actor = actor_of(options["actor"])
-        wanted = [*options["thread_ids"], *self._from_file(options["from_file"])]
+        wanted = id_lists.from_arguments(options["thread_ids"])
+        if options["from_file"] is not None:
+            wanted += id_files.read(options["from_file"], "thread")
         if options["listed"]:
             wanted += self._listed(connection)
         if not wanted:
             self.give_up("Name some threads: ID…, --from-file FILE or --listed.")
         tracked = threads.track(connection=connection, thread_ids=wanted, actor=actor)
-        for thread_id in tracked.invalid:
+        shown = tracked.invalid[:INVALID_SHOWN]
+        for thread_id in shown:
             self.complain(f"{thread_id[:60]!r} cannot be the id of a thread.")
+        if (more := len(tracked.invalid) - len(shown)) > 0:
+            self.mistakes += more
+            self.stderr.write(f"… and {more:,} more that cannot be ids of threads.")
+        if tracked.duplicates:
+            self.stderr.write(f"Duplicates ignored: {tracked.duplicates:,}.")
         self.say(
-            f"{len(tracked.added)} now tracked, {len(tracked.already)} tracked already.",
+            f"{len(tracked.added):,} now tracked, {len(tracked.already):,} tracked already.",
             connection=connection,
             added=tracked.added,
             already=tracked.already,
             invalid=tracked.invalid,
+            duplicates=tracked.duplicates,
         )
-
-    def _from_file(self, name: str | None) -> list[str]:
-        if name is None:
-            return []
-        try:
-            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            self.give_up(f"{name} cannot be read: {error}")
-        return text.split()
 
     def _listed(self, connection: str) -> list[str]:
         try:

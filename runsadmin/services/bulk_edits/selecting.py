@@ -15,16 +15,22 @@ from runsadmin.upstream.records import indexed_text
 # As upstream lists them: then one page of a thread's list serves many of its runs.
 _ORDER = ("thread_id", "-created_at", "-pk")
 _BATCH = 500
+# Of an id that is not known here: longer ones than any upstream gives are kept in part.
+LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The keys of the runs, all of one connection, and what was named and could not be chosen: id and why."""
+    """The keys of the runs, all of one connection, and what was named and could not be chosen: id and why.
+
+    `duplicates` counts how often an id was named again.
+    """
 
     connection: str
     keys: Sequence[int]
     query: str = ""
     left_out: Sequence[tuple[str, str]] = ()
+    duplicates: int = 0
 
 
 def matching(query: str) -> QuerySet[Run]:
@@ -54,7 +60,8 @@ def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Chosen:
 
     Raises InvalidSelection when no run is left or they are of several connections; UnknownConnection.
     """
-    ids = list(dict.fromkeys(ids))
+    given = list(ids)
+    ids = list(dict.fromkeys(given))
     rows = Run.objects.filter(connection__in=conf.connections())
     if connection is not None:
         rows = rows.filter(connection=conf.connection(connection).alias)
@@ -65,13 +72,14 @@ def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Chosen:
             "upstream_id", "connection", "thread_id", "created_at", "pk"
         ):
             found.setdefault(id, []).append((alias, (thread, -created_at.timestamp(), -pk)))
-    left_out = [(indexed_text(id, len(id)), "unknown") for id in ids if id not in found]
+    left_out = [(indexed_text(id, min(len(id), LONGEST_SHOWN)), "unknown") for id in ids if id not in found]
     left_out += [(id, "ambiguous") for id, several in found.items() if len(several) > 1]
     sure = [several[0] for several in found.values() if len(several) == 1]
     if not sure:
         raise InvalidSelection(_nothing(left_out), left_out)
     alias = _one_connection(sorted({alias for alias, _ in sure}))
-    return Chosen(alias, [-key[2] for _, key in sorted(sure, key=lambda run: run[1])], left_out=left_out)
+    keys = [-key[2] for _, key in sorted(sure, key=lambda run: run[1])]
+    return Chosen(alias, keys, left_out=left_out, duplicates=len(given) - len(ids))
 
 
 def _one_connection(aliases: Iterable[str]) -> str:

@@ -1,0 +1,183 @@
+"""Lists of ids as people have them: text files, CSV from a spreadsheet, what was pasted. Without Django.
+
+A list has ids on lines, or several on a line between commas, semicolons or tabs. Blanks separate ids that look like
+those of the API: `run 1` is one id, `run_a run_b` are two. With a header line that names the column of ids it is a CSV
+table, and the other columns are not read. Lines that begin with `#` are comments, unless the id is quoted.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from runsadmin.errors import InvalidList
+
+type Kind = Literal["run", "thread"]
+
+MAX_IDS = 100_000
+MAX_BYTES = 50_000_000
+
+# UTF-32 first: its mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_DELIMITERS = ("\t", ";", ",", "|")
+_SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
+# Byte order marks of files that were joined, the end of a DOS file, and what editors and chats put around words.
+_INVISIBLE = (
+    "\ufeff\x1a\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
+)
+_AROUND = _SPACES + _INVISIBLE
+_QUOTES = {"'": "'", "`": "`", "\u201c": "\u201d", "\u201e": "\u201c", "\u2018": "\u2019", "\u00ab": "\u00bb"}
+_LOOKS_LIKE_ID = re.compile(
+    r"(?:run|thread|step)_\S|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.IGNORECASE
+)
+# What spreadsheets, ours included, put before text that they would else take for a formula.
+_GUARDED = re.compile(r"'+[=+\-@\uff1d\uff0b\uff0d\uff20]")
+
+# The names of the column, the surest first.
+_COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "run": ("runid", "runids", "run", "runs", "id", "ids", "upstreamid"),
+    "thread": ("threadid", "threadids", "thread", "threads", "id", "ids", "upstreamid"),
+}
+_ALL_COLUMNS = frozenset(name for names in _COLUMNS.values() for name in names)
+
+
+def read(content: bytes | str, kind: Kind) -> list[str]:
+    """The ids in their order, duplicates included. Whether they are valid is not judged here. Raises InvalidList."""
+    if len(content) > MAX_BYTES:
+        raise InvalidList(
+            f"The list is larger than {MAX_BYTES // 1_000_000} MB. Split it, or leave out all columns but that of ids."
+        )
+    text = (_decode(content) if isinstance(content, bytes) else content).lstrip("\ufeff")
+    ids: list[str] = []
+    distinct: set[str] = set()
+    for found in _ids(text, kind):
+        ids.append(found)
+        distinct.add(found)
+        if len(distinct) > MAX_IDS:
+            raise InvalidList(f"The list has more than {MAX_IDS:,} ids. Split it into lists of at most so many.")
+    return ids
+
+
+def from_arguments(values: Iterable[str]) -> list[str]:
+    """Ids that are arguments of a command, without what a file of another system left around them."""
+    return [cleaned for value in values if (cleaned := _clean(value))]
+
+
+def _decode(content: bytes) -> str:
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", ""))
+    encoding = encoding or _utf16_without_mark(content) or "utf-8"
+    content = content[len(mark) :]
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = len(_lines(content[: error.start].decode(encoding, errors="replace")))
+        raise InvalidList(
+            f"Line {line} is not {encoding.upper()[:6]} text (byte 0x{content[error.start]:02X}). "
+            "Save the file as UTF-8 and try again."
+        ) from None
+
+
+def _utf16_without_mark(content: bytes) -> str:
+    """Ids are ASCII mostly, and then every second byte of UTF-16 is zero. Empty when it is something else."""
+    start = content[:1000]
+    for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
+        if len(content) % 2 == 0 and zeros.count(0) * 5 > len(start) * 2 and not others.count(0):
+            return encoding
+    return ""
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _ids(text: str, kind: Kind) -> Iterator[str]:
+    lines = _lines(text)
+    delimiters: tuple[str, ...] = _DELIMITERS
+    start = _next(lines, 0)
+    if start < len(lines) and (named := re.fullmatch(r'"?sep=(.)"?\s*', lines[start])):  # Excel's own first line.
+        delimiters = (named[1],)
+        start = _next(lines, start + 1)
+    if start == len(lines):
+        return
+    if re.match(r'\s*(?:\[\s*["{]|\{\s*"|[\[{]\s*$)', lines[start]):
+        raise InvalidList("This is JSON. Give one id on each line, or a CSV file with a header line.")
+    repeated = ""  # Files that were joined have it again further down.
+    for delimiter in delimiters:
+        cells = _cells(lines[start], delimiter, start)
+        header = [re.sub(r"[\W_]", "", cell).lower() for cell in cells]
+        if _ALL_COLUMNS.isdisjoint(header):
+            continue
+        column = next((header.index(name) for name in _COLUMNS[kind] if name in header), None)
+        if column is None:
+            raise InvalidList(f"The header {lines[start][:100]!r} names no column of {kind} ids. Call it {kind}_id.")
+        start, repeated = start + 1, _clean(cells[column])
+        if len(header) > 1:
+            yield from (found for found in _column(lines, start, delimiter, column) if found != repeated)
+            return
+        break
+    for number in range(start, len(lines)):
+        if not _is_comment(lines[number]):
+            yield from (found for found in _line(lines[number], number) if found != repeated)
+
+
+def _next(lines: list[str], start: int) -> int:
+    """The first line from there on that says something."""
+    says = (number for number in range(start, len(lines)) if lines[number].strip(_AROUND))
+    return next((number for number in says if not _is_comment(lines[number])), len(lines))
+
+
+def _column(lines: list[str], start: int, delimiter: str, column: int) -> Iterator[str]:
+    """A quoted cell may go on over several lines, so the lines are read as one text."""
+    rows = csv.reader(io.StringIO("\n".join(lines[start:])), delimiter=delimiter, strict=True)
+    number = start + 1
+    try:
+        for row in rows:
+            if any(cell.strip(_AROUND) for cell in row) and not _is_comment(row[0]):
+                found = _clean(row[column]) if column < len(row) else ""
+                if not found:
+                    raise InvalidList(f"Line {number} has no id in column {column + 1}. Complete or delete the line.")
+                yield found
+            number = start + 1 + rows.line_num
+    except csv.Error as error:
+        raise InvalidList(f"Line {number} is not CSV: {error}. Mend its quotes, or give the ids alone.") from None
+
+
+def _line(line: str, number: int) -> Iterator[str]:
+    if '"' in line:
+        delimiter = next((sign for sign in "\t;," if sign in line), ",")
+        yield from filter(None, map(_clean, _cells(line, delimiter, number)))
+        return
+    for raw in re.split(r"[\t;,]", line):
+        cell = _clean(raw)
+        parts = cell.split()
+        if len(parts) > 1 and any(map(_LOOKS_LIKE_ID.match, parts)):
+            yield from filter(None, map(_clean, parts))
+        elif cell:
+            yield cell
+
+
+def _cells(line: str, delimiter: str, number: int) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise InvalidList(f"Line {number + 1} is not CSV: {error}. Give one id on each line.") from None
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip(_AROUND).startswith("#")
+
+
+def _clean(cell: str) -> str:
+    """Without blanks, invisible characters and typed quotes around it."""
+    cell = cell.strip(_AROUND)
+    if len(cell) > 1 and _QUOTES.get(cell[0]) == cell[-1]:
+        cell = cell[1:-1].strip(_AROUND)
+    return cell[1:] if _GUARDED.match(cell) else cell

@@ -1,0 +1,281 @@
+"""Lists of ids as files, spreadsheets and people make them, at each entry point that takes one."""
+
+import codecs
+import io
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from runsadmin import id_lists
+from runsadmin.errors import InvalidList
+from runsadmin.models import BulkEdit, Run, Thread
+from tests.api.conftest import Api, ApiOf
+from tests.fake_upstream import FakeUpstream
+from tests.management.conftest import Manage, Said
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db
+
+TRACK = "/admin/runsadmin/thread/add/"
+
+# Each holds the ids run_a and run_b, and nothing else. For threads they are read as thread_a and thread_b.
+LISTS = {
+    "plain": b"run_a\nrun_b\n",
+    "no last line end": b"run_a\nrun_b",
+    "blank lines": b"\n\nrun_a\n   \n\t\nrun_b\n\n",
+    "UTF-8 mark": codecs.BOM_UTF8 + b"run_a\nrun_b\n",
+    "marks in the middle": codecs.BOM_UTF8 + b"run_a\n" + codecs.BOM_UTF8 + b"run_b\n",
+    "UTF-16": "run_a\r\nrun_b\r\n".encode("utf-16"),
+    "UTF-16 big-endian": codecs.BOM_UTF16_BE + "run_a\r\nrun_b\r\n".encode("utf-16-be"),
+    "UTF-16 without mark": "run_a\r\nrun_b\r\n".encode("utf-16-le"),
+    "UTF-32": "run_a\nrun_b\n".encode("utf-32"),
+    "CRLF": b"run_a\r\nrun_b\r\n",
+    "lone CR": b"run_a\rrun_b\r",
+    "mixed line ends": b"run_a\r\n\rrun_b\n\r",
+    "DOS end of file": b"run_a\r\nrun_b\r\n\x1a",
+    "header id": b"id\nrun_a\nrun_b\n",
+    "header run_id": b"run_id\nrun_a\nrun_b\n",
+    "header Run ID": b'"Run ID"\nrun_a\nrun_b\n',
+    "header after a mark": codecs.BOM_UTF8 + b"run_id\r\nrun_a\r\nrun_b\r\n",
+    "header twice": b"run_id\nrun_a\nrun_id\nrun_b\n",
+    "one column of a table": b"status,run_id,model\ncompleted,run_a,m\nfailed,run_b,m\n",
+    "run_id beside id": b"id,run_id\n1,run_a\n2,run_b\n",
+    "semicolons": b"status;run_id\ncompleted;run_a\nfailed;run_b\n",
+    "tabs": b"run_id\tnote\nrun_a\tx, y\nrun_b\tz; w\n",
+    "tabs in UTF-16": "run_id\tnote\r\nrun_a\tx\r\nrun_b\ty\r\n".encode("utf-16"),
+    "sep line of Excel": b"sep=;\r\nid;status\r\nrun_a;completed\r\nrun_b;failed\r\n",
+    "sep line without header": b"sep=;\r\nrun_a;run_b\r\n",
+    "quoted cells": b'"run_a"\n"run_b"\n',
+    "quoted table": b'"run_id","note"\n"run_a","x, ""y"""\n"run_b","z"\n',
+    "quoted line ends": b'run_id,note\r\nrun_a,"two\r\nlines"\r\nrun_b,"\r\n"\r\n',
+    "blank rows of a sheet": b"run_id;note\nrun_a;x\n;\nrun_b;y\n;;;\n",
+    "commas": b"run_a,run_b",
+    "commas and blanks": b"run_a, run_b,",
+    "semicolons on a line": b"run_a;run_b;",
+    "blanks": b"run_a run_b",
+    "quotes of a query": b"'run_a',\n'run_b'\n",
+    "quotes of a chat": "“run_a”, “run_b”".encode(),
+    "no-break and zero-width": "\u00a0run_a\u200b\n\u2060run_b\u00a0".encode(),
+    "comments": b"# failed yesterday\nrun_a\n  # and\nrun_b\n",
+    "line separators": "run_a\u2028run_b\u0085".encode(),
+}  # fmt: skip
+
+# What is read of it: the duplicates.
+DUPLICATES = {
+    "each twice": (b"run_a\nrun_b\nrun_a\nrun_b\n", 2),
+    "with and without quotes": (b'run_a\n"run_a"\n run_a \nrun_b\n', 2),
+    "rows of a table": (b"run,key\nrun_a,team\nrun_a,note\nrun_b,team\n", 1),
+}
+
+# What cannot be read, and what is said of it.
+UNREADABLE = {
+    "empty": (b"", "holds no id. Give one id on each line."),
+    "blank": (b"\n \r\n\t", "holds no id"),
+    "header only": (b"run_id\n", "holds no id"),
+    "only a mark": (codecs.BOM_UTF8, "holds no id"),
+    "Latin-1": ("run_a\r\nrun_ü\r\nrun_b".encode("latin-1"), "Line 2 is not UTF-8 text (byte 0xFC). Save the file as"),
+    "Latin-1 after lone CR": (b"run_a\rrun_b\rcaf\xe9", "Line 3 is not UTF-8 text (byte 0xE9)"),
+    "half of UTF-16": (codecs.BOM_UTF16_LE + b"r\0u\0n", "Line 1 is not UTF-16 text"),
+    "an image": (b"\x89PNG\r\n\x1a\n\0\0\0", "Line 1 is not UTF-8 text (byte 0x89)"),
+    "columns without ids": (b"thread_id,status\nthread_a,failed\n", "names no column of run ids. Call it run_id."),
+    "a row without its id": (b"run_id,note\nrun_a,x\n,run_b\n", "Line 3 has no id in column 1"),
+    "a short row": (b"note,run_id\nx,run_a\ny\n", "Line 3 has no id in column 2"),
+    "an open quote": (b'run_id,note\nrun_a,x\nrun_b,"y\nrun_c,z\n', "Line 3 is not CSV: unexpected end of data"),
+    "a quote in a cell": (b'run_id,note\nrun_a,"x"y\n', "Line 2 is not CSV"),
+    "a long cell": (b'run_id,note\nrun_a,"' + b"x" * 200_000 + b'"\n', "Line 2 is not CSV: field larger than"),
+    "a long quoted line": (b'run_a\n"' + b"x" * 200_000 + b'"\n', "Line 2 is not CSV: field larger than"),
+    "JSON": (b'["run_a", "run_b"]', "This is JSON. Give one id on each line"),
+    "lines of JSON": (b'{"run": "run_a"}\n{"run": "run_b"}\n', "This is JSON"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def runs(mirror: Callable[..., list[Run]]) -> list[Run]:
+    names = ("run_a", "run_b", "run_c")
+    return mirror(*(make_run(id=name, created_at=number) for number, name in enumerate(names, 1)))
+
+
+@pytest.fixture
+def edit(manage: Manage, alice: User, tmp_path: Path) -> Callable[..., Said]:
+    """Edits the runs of a list in a file."""
+
+    def edit(content: bytes, *options: str) -> Said:
+        path = tmp_path / "ids.csv"
+        path.write_bytes(content)
+        common = ("--set", "triage=done", "--reason", "why", "--actor", "alice", *options)
+        return manage("edit_metadata", "--ids-from", str(path), *common)
+
+    return edit
+
+
+@pytest.fixture
+def client(alice: User) -> Client:
+    client = Client()
+    client.force_login(alice)
+    return client
+
+
+def edited(upstream: FakeUpstream) -> set[str]:
+    return {request.parts[-1] for request in upstream.writes}
+
+
+def as_threads(content: bytes) -> bytes:
+    """The same list with ids of threads, in its own encoding."""
+    for name in ("utf-32-le", "utf-16-le", "utf-16-be", "utf-8"):
+        for word, other in (("run", "thread"), ("Run", "Thread")):
+            content = content.replace(word.encode(name), other.encode(name))
+    return content
+
+
+def tracked() -> set[str]:
+    return set(Thread.objects.filter(tracked=True).values_list("upstream_id", flat=True))
+
+
+@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS.keys())
+def test_a_file_names_runs(content: bytes, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
+    said = edit(content)
+    assert (said.code, said.err) == (0, "")
+    assert edited(upstream) == {"run_a", "run_b"}
+
+
+@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS.keys())
+@pytest.mark.parametrize("entry", ["file", "standard input", "upload", "paste"])
+def test_each_entry_point_reads_it(
+    entry: str, content: bytes, manage: Manage, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = as_threads(content)
+    if entry == "file":
+        (tmp_path / "ids").write_bytes(content)
+        manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
+    elif entry == "standard input":
+        # The encoding of a terminal says nothing about that of a file.
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
+        manage("track_threads", "--from-file", "-", "--actor", "alice")
+    elif entry == "upload":
+        client.post(TRACK, {"connection": "default", "file": SimpleUploadedFile("ids.csv", content)})
+    else:
+        # A browser has decoded what it pastes.
+        text = content.decode("utf-16" if content.startswith(codecs.BOM_UTF16_LE) else "utf-8", errors="ignore")
+        client.post(TRACK, {"connection": "default", "thread_ids": text.replace("\0", "")})
+    assert tracked() == {"thread_a", "thread_b"}
+
+
+@pytest.mark.parametrize(("content", "count"), DUPLICATES.values(), ids=DUPLICATES.keys())
+def test_duplicates_are_counted(
+    content: bytes, count: int, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
+) -> None:
+    assert edit(content).err == f"Duplicates ignored: {count}.\n"
+    assert len(upstream.writes) == 2
+    page = client.post(TRACK, {"connection": "default", "thread_ids": as_threads(content).decode()}).text
+    assert f"Duplicates ignored: {count}." in page
+
+
+@pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_an_unreadable_list_is_refused(
+    content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
+) -> None:
+    said = edit(content)
+    assert said.code == 1
+    assert message in said.err
+    assert not BulkEdit.objects.exists()
+    assert upstream.writes == []
+
+
+def test_an_unreadable_upload_is_refused(client: Client) -> None:
+    file = SimpleUploadedFile("ids.csv", "thread_a\nthread_ü".encode("latin-1"))
+    page = client.post(TRACK, {"connection": "default", "thread_ids": "thread_b", "file": file}).text
+    assert "Line 2 is not UTF-8 text" in page
+    assert "thread_b" in page
+    assert tracked() == set()
+
+
+def test_a_directory_is_no_list(manage: Manage, alice: User, tmp_path: Path) -> None:
+    for name in (str(tmp_path), str(tmp_path / "none"), "nul\0"):
+        for command, option in (("track_threads", "--from-file"), ("edit_metadata", "--ids-from")):
+            said = manage(command, option, name, *(["--set", "a=1"] if "edit" in command else []), "--actor", "alice")
+            assert said.code == 1
+            assert f"{name} cannot be read: " in said.err
+
+
+def test_one_bad_id_leaves_the_others(upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
+    content = b"run_a\nrun\0x\nrun_\xf0\x9f\x98\x80\n" + b"x" * 300_000 + b"\nrun_b\n"
+    said = edit(content)
+    assert said.code == 1
+    assert edited(upstream) == {"run_a", "run_b"}
+    assert len(said.err) < 2_000
+    assert len(BulkEdit.objects.get().not_selected) == 3
+
+
+def test_an_id_with_a_blank_is_one_id(upstream: FakeUpstream, mirror: Callable[..., list[Run]]) -> None:
+    assert id_lists.read(b"run 1\nabc+def==\nx@y\n", "run") == ["run 1", "abc+def==", "x@y"]
+    assert id_lists.read(b'"a,b"\n"#c"\n', "run") == ["a,b", "#c"]
+
+
+def test_our_own_csv_is_a_list(
+    upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
+) -> None:
+    edit(b"run_a\nrun_b\n", "--dry-run", "--set", "note=x")
+    plan = client.get(f"/admin/runsadmin/bulkedit/{BulkEdit.objects.get().pk}/csv/").getvalue()
+    said = edit(plan)
+    assert (said.code, said.err) == (0, "Duplicates ignored: 2.\n")
+    assert edited(upstream) == {"run_a", "run_b"}
+
+
+def test_too_many_ids_are_refused(edit: Callable[..., Said], client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_lists, "MAX_IDS", 2)
+    message = "The list has more than 2 ids. Split it into lists of at most so many."
+    assert message in edit(b"run_a\nrun_b\nrun_a\nrun_c\n").err
+    assert message in client.post(TRACK, {"connection": "default", "thread_ids": "t1,t2,t3"}).text
+    monkeypatch.setattr(id_lists, "MAX_BYTES", 1_000_000)
+    assert "The list is larger than 1 MB. Split it" in edit(b"run_a\n" * 200_000).err
+
+
+def test_sixty_thousand_ids_take_seconds(
+    manage: Manage, alice: User, tmp_path: Path, runs: list[Run], edit: Callable[..., Said], client: Client, api: ApiOf
+) -> None:
+    ids = [f"thread_{number}" if number % 2 else f"../{number}" for number in range(60_000)]
+    content = "\n".join(ids).encode()
+    (tmp_path / "ids").write_bytes(content)
+    start = time.process_time()
+    said = manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
+    page = client.post(TRACK, {"connection": "default", "thread_ids": content.decode()}).text
+    unknown = edit(content + b"\nrun_a\n")
+    answer = api(alice).post("bulk-edits/", {"run_ids": [*ids, "run_a"], "set": {"a": "1"}, "reason": "why"})
+    assert time.process_time() - start < 30
+
+    assert said.err.splitlines()[20] == "… and 29,980 more that cannot be ids of threads."
+    assert said.out == "30,000 now tracked, 0 tracked already.\n"
+    assert "These are the first 200 of 30,000." in page
+    assert len(page) < 200_000
+    assert unknown.err.splitlines()[20] == "… and 59,980 more that cannot be edited; --json lists all of them."
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " ", '","', "'", "\ufeff ", "|"])
+def test_reading_takes_linear_time(separator: str) -> None:
+    for content in (separator * 1_000_000, separator.join(["thread_a"] * 60_000), '"' + separator * 100_000):
+        start = time.process_time()
+        with suppress(InvalidList):
+            id_lists.read(content, "thread")
+        assert time.process_time() - start < 5
+
+
+def test_rest_counts_and_bounds_its_lists(runs: list[Run], api: ApiOf, alice: User) -> None:
+    client: Api = api(alice)
+    answer = client.post("threads/", {"thread_ids": ["t1", "t2", "t1", "t1"]}).json()
+    assert answer["duplicates"] == 2
+    new = {"run_ids": ["run_a", "run_b", "run_a"], "set": {"a": "1"}, "reason": "why"}
+    for _ in range(2):
+        planned = client.post("bulk-edits/", new, Idempotency_Key="k").json()
+        assert (planned["duplicates"], planned["selected"]) == (1, 2)
+    refused = client.post("threads/", {"thread_ids": ["t"] * 10_001}).json()
+    assert "Name 1 to 10,000 threads at a time; these are 10,001." in refused["detail"]
+    refused = client.post("bulk-edits/", new | {"run_ids": [1] * 50_000}).json()
+    assert len(refused["errors"]) == 100
