@@ -255,6 +255,9 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
         "axes": {"level": "WARNING"},
+        # Several lines for each token, and a warning of twenty where there is none: the reason of the hold says it.
+        "azure": {"level": "ERROR"},
+        "msal": {"level": "ERROR"},
     },
 }
 

@@ -1,24 +1,38 @@
 """How a connection proves who it is. Kept in an auth object, so that no netrc file overrides it."""
 
+import re
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from runsadmin.conf import Connection
+from runsadmin.errors import Held
 
-AZURE_SCOPE = "https://ai.azure.com/.default"
+# Seconds before a token expires from which on a new one is asked for.
+RENEW_BEFORE = 300.0
+
+_ENTRA_ERROR = re.compile(r"AADSTS\d+: [^\r\n]{1,200}")
 
 
 class Header(AuthBase):
     """Sets one header. `value` is called for every request, since a token may have been renewed."""
 
-    def __init__(self, name: str, value: Callable[[], str]) -> None:
+    def __init__(self, name: str, value: Callable[[], str], *, scheme: str = "") -> None:
         self.name = name
         self.value = value
+        self.scheme = scheme
+        # What was sent last: error messages must not show it.
+        self.secret = ""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers[self.name] = self.value()
+        """Raises Held when there are no credentials."""
+        self.secret = self.value()
+        request.headers[self.name] = f"{self.scheme} {self.secret}" if self.scheme else self.secret
         return request
 
 
@@ -27,10 +41,111 @@ def of(connection: Connection) -> Header:
         case "api-key":
             return Header("api-key", lambda: connection.api_key)
         case "azure-identity":
-            # An extra package of the operator's: a system check says so when it is missing.
-            from azure.identity import DefaultAzureCredential, get_bearer_token_provider
-
-            token = get_bearer_token_provider(DefaultAzureCredential(), AZURE_SCOPE)
-            return Header("Authorization", lambda: f"Bearer {token()}")
+            return Header("Authorization", lambda: _azure_token(connection), scheme="Bearer")
         case _:
-            return Header("Authorization", lambda: f"Bearer {connection.api_key}")
+            return Header("Authorization", lambda: connection.api_key, scheme="Bearer")
+
+
+def _azure_token(connection: Connection) -> str:
+    """Raises Held, whatever goes wrong: without a token nothing can be sent on this connection."""
+    try:
+        # An extra package of the operator's: a system check says so when it is missing.
+        from azure.identity import DefaultAzureCredential
+    except ImportError:
+        raise Held("There is no Azure token: azure-identity is not installed. Install it, and restart.") from None
+    tokens = _of_this_process(DefaultAzureCredential).tokens(connection.azure_scope)
+    return tokens.get(timeout=connection.timeout)
+
+
+class _Tokens:
+    """The token of one scope, for all threads: one of them asks for it, and it is kept until it is about to expire.
+
+    A credential retries by itself, for minutes where the identity endpoint hangs. It is asked in a thread of its own,
+    so that nobody waits for longer than a request may take.
+    """
+
+    def __init__(self, credential: Callable[[], Any], scope: str) -> None:
+        self._credential = credential
+        self._scope = scope
+        self._lock = threading.Lock()
+        self._token = ""
+        self._expires_at = 0.0
+        self._asking: Future[str] | None = None
+
+    def get(self, *, timeout: float) -> str:
+        token, expires_at = self._token, self._expires_at
+        if time.time() < expires_at - RENEW_BEFORE:
+            return token
+        try:
+            return self._asked().result(timeout)
+        except TimeoutError:
+            why = "the identity endpoint took too long to answer."
+        except BaseException as error:  # noqa: BLE001 - Credentials raise what they like.
+            why = _words(error)
+        if time.time() < expires_at:
+            return token
+        raise Held(f"There is no Azure token: {why} Check the managed identity, or the AZURE_… variables.")
+
+    def _asked(self) -> Future[str]:
+        with self._lock:
+            if self._asking is None or self._asking.done():
+                self._asking = Future()
+                threading.Thread(target=self._ask, args=[self._asking], daemon=True, name="azure-token").start()
+            return self._asking
+
+    def _ask(self, future: Future[str]) -> None:
+        try:
+            answer = self._credential().get_token(self._scope)
+            token = answer.token
+            if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+                raise ValueError("What came is not a token.")
+            with self._lock:
+                self._token, self._expires_at = token, _seconds(answer.expires_on)
+        except BaseException as error:  # noqa: BLE001 - Goes to those who wait.
+            future.set_exception(error)
+        else:
+            future.set_result(token)
+
+
+class _OfThisProcess:
+    """One credential, which has a cache of its own, and the tokens of each scope."""
+
+    def __init__(self, credential_class: Callable[[], Any]) -> None:
+        self._class = credential_class
+        self._lock = threading.Lock()
+        self._credential: Any = None
+        self._tokens: dict[str, _Tokens] = {}
+
+    def tokens(self, scope: str) -> _Tokens:
+        return self._tokens.setdefault(scope, _Tokens(self.credential, scope))
+
+    def credential(self) -> Any:
+        with self._lock:
+            if self._credential is None:
+                self._credential = self._class()
+            return self._credential
+
+
+_by_class: dict[Callable[[], Any], _OfThisProcess] = {}
+
+
+def _of_this_process(credential_class: Callable[[], Any]) -> _OfThisProcess:
+    return _by_class.setdefault(credential_class, _OfThisProcess(credential_class))
+
+
+def _seconds(expires_on: Any) -> float:
+    """0 for what is no time: then the credential is asked each time."""
+    try:
+        return float(expires_on)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def _words(error: BaseException) -> str:
+    """The first line, and what Entra answered. Not all of it: it can quote what the identity endpoint answered."""
+    text = str(error)
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    told = _ENTRA_ERROR.search(text)
+    words = first if told is None or told[0] in first else f"{first} {told[0]}"
+    words = "".join(sign if sign.isprintable() else "\ufffd" for sign in words[:300]).rstrip(". ")
+    return f"{words}."

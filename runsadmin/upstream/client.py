@@ -14,12 +14,14 @@ import requests
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from runsadmin import conf, jsontext
-from runsadmin.errors import InvalidId, UpstreamError
-from runsadmin.upstream import auth, faults, transport
+from runsadmin.errors import Held, InvalidId, UpstreamError
+from runsadmin.upstream import auth, configuration, faults, transport, words
 from runsadmin.upstream.faults import NoAnswer
 from runsadmin.upstream.records import RunRecord, Unreadable, is_storable_id
 
 PAGE_SIZE = 100
+
+_REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "x-correlation-id")
 
 _HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,260}")
 
@@ -138,7 +140,8 @@ class Client:
         try:
             with transport.place.get() or nullcontext():
                 transport.deadline.set(time.monotonic() + self.connection.timeout)
-                with _line(self.connection).send(method, path, params, data) as response:
+                line = _line(self.connection)
+                with line.send(method, path, params, data) as response:
                     content = _bounded(response)
         except transport.TooLate:
             raise _fault(method, NoAnswer.TOO_LATE) from None
@@ -153,10 +156,12 @@ class Client:
         except requests.RequestException:
             raise _fault(method, NoAnswer.UNREADABLE) from None
 
+        if content is None and not 200 <= response.status_code < 300:
+            content = b""  # The status says enough.
         if content is None:
             raise _fault(method, NoAnswer.TOO_LARGE, response)
         if not 200 <= response.status_code < 300:
-            raise _refusal(method, response, content, self.connection)
+            raise _refusal(method, response, content, line)
         try:
             value = read(jsontext.loads(content))
         except ValueError:
@@ -168,7 +173,10 @@ class _Line:
     """One thread's line to a connection. What is the same for every request is worked out once, not for each."""
 
     def __init__(self, connection: conf.Connection) -> None:
-        self._connection = connection
+        """Raises Held when something of its settings cannot be sent: it would end as an error that quotes it."""
+        for mistake in configuration.mistakes(connection):
+            raise Held(str(mistake))
+        self.connection = connection
         self._url = connection.url.rstrip("/")
         self._auth = auth.of(connection)
         self._session = requests.Session()
@@ -182,7 +190,7 @@ class _Line:
             self._session.headers["OpenAI-Organization"] = connection.organization
         if connection.project:
             self._session.headers["OpenAI-Project"] = connection.project
-        like = self._session.prepare_request(requests.Request("GET", self._url))
+        like = self._session.prepare_request(requests.Request("GET", self._url, auth=lambda request: request))
         self._headers: Any = dict(like.headers)
         self._hooks = like.hooks
         # Proxies and certificates of the environment.
@@ -193,7 +201,7 @@ class _Line:
         """The answer, of which only the head has been read. Follows no redirect."""
         request = requests.PreparedRequest()
         request.method = method
-        query = dict(params or {}) | _extra_query(self._connection)
+        query = dict(params or {}) | _extra_query(self.connection)
         request.url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
         request.headers = self._headers.copy()
         request.hooks = self._hooks
@@ -201,8 +209,13 @@ class _Line:
             request.body = body
             request.headers["Content-Type"] = "application/json"
             request.headers["Content-Length"] = str(len(body))
-        timeout = (self._connection.connect_timeout, self._connection.read_timeout)
+        timeout = (self.connection.connect_timeout, self.connection.read_timeout)
         return self._adapter.send(self._auth(request), timeout=timeout, **self._options)
+
+    @property
+    def secret(self) -> str:
+        """The key or token that was sent last."""
+        return self._auth.secret
 
     def close(self) -> None:
         self._session.close()
@@ -261,18 +274,14 @@ def _fault(method: str, why: NoAnswer, response: requests.Response | None = None
     return kind(why.value, http_status=response.status_code, request_id=_request_id(response))
 
 
-def _refusal(method: str, response: requests.Response, content: bytes, connection: conf.Connection) -> UpstreamError:
-    try:
-        message = faults.message_of(jsontext.loads(content))
-    except ValueError:
-        message = ""
-    if connection.api_key:  # Some servers name the key that they refuse; what they say is kept and shown.
-        message = message.replace(connection.api_key, "[our key]")
+def _refusal(method: str, response: requests.Response, content: bytes, line: _Line) -> UpstreamError:
+    # Some servers name the key that they refuse; what they say is kept and shown.
+    message = words.of(content, response.headers.get("content-type", ""), secret=line.secret)
     status = response.status_code
     redirect = ""
     if status in faults.REDIRECTS:
-        redirect = _target(response.headers.get("location", ""), connection.url)
-        message = f"The server redirects to {redirect}. Check {connection.setting('URL')}."
+        redirect = _target(response.headers.get("location", ""), line.connection.url)
+        message = f"The server redirects to {redirect}. Check {line.connection.setting('URL')}."
     if method == "GET":
         kind = faults.of_read(status)
     else:
@@ -281,7 +290,9 @@ def _refusal(method: str, response: requests.Response, content: bytes, connectio
         message or f"The server answered {status} without saying why.",
         http_status=status,
         request_id=_request_id(response),
-        retry_after=faults.retry_after(response.headers, now=dt.datetime.now(dt.UTC)),
+        retry_after=faults.retry_after(
+            response.headers, now=dt.datetime.now(dt.UTC), http_status=status, message=message
+        ),
         redirect=redirect,
     )
 
@@ -303,7 +314,9 @@ def _target(location: str, base_url: str) -> str:
 
 
 def _request_id(response: requests.Response) -> str:
-    return response.headers.get("x-request-id", "")[:256].replace("\0", "\ufffd")
+    """The server's own name for the request; Azure's gateway has another one for it."""
+    names = (response.headers.get(name, "").strip() for name in _REQUEST_IDS)
+    return next(filter(None, names), "")[:256].replace("\0", "\ufffd")
 
 
 def _id(body: object) -> str:

@@ -5,6 +5,7 @@ have been kept: only an answer that says no, or a connection that never was, pro
 """
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -14,6 +15,17 @@ from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown,
 MAX_RETRY_AFTER = 300.0
 
 REDIRECTS = (301, 302, 303, 307, 308)
+
+_RETRY_HEADERS = (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0))
+_NUMBER = re.compile(r"(\d{1,400}(?:\.\d{0,400})?(?:[eE]\+?\d{1,3})?) ?(?:s|secs?|seconds?)?", re.ASCII)
+_UNITS = {"ms": 0.001, "milliseconds": 0.001, "seconds": 1.0, "secs": 1.0, "minutes": 60.0, "mins": 60.0, "m": 60.0}
+_UNITS |= {"hours": 3600.0, "hrs": 3600.0, "h": 3600.0}
+_WAIT = re.compile(r"\b(?:retry|retrying|try|trying|wait|again|resets?)\b[^.\d]{0,30}(?=\d)", re.IGNORECASE)
+_AMOUNT = re.compile(
+    r"(?:[\s,]{0,3}(?:and )?)(\d{1,40}(?:\.\d{1,40})?) ?"
+    r"(ms|milliseconds?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|(?=[.,;)]|$))(?![a-z])",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 class NoAnswer(StrEnum):
@@ -78,33 +90,44 @@ def says_run_is_active(status: int, message: str) -> bool:
     return status == 400 and message.startswith("Cannot update run with status")
 
 
-def message_of(body: object) -> str:
-    """The server's own words out of an error body, "" where there are none. U+0000 becomes U+FFFD."""
-    if isinstance(body, Mapping):
-        error = body.get("error", body.get("detail", ""))
-        if isinstance(error, Mapping):
-            error = error.get("message", "")
-        if isinstance(error, str):
-            return error[:1000].replace("\0", "\ufffd")
-    return ""
-
-
-def retry_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None:
-    """How many seconds the server asks us to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
+def retry_after(
+    headers: Mapping[str, str], *, now: dt.datetime, http_status: int | None = None, message: str = ""
+) -> float | None:
+    """How many seconds the server asks us to wait: by a header, or, with a 429 or 503, in the words of its message.
 
     None when it does not say, or says nonsense. Never more than five minutes.
     """
-    for value, unit in ((headers.get("retry-after-ms"), 0.001), (headers.get("retry-after"), 1.0)):
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            try:
-                date = parsedate_to_datetime(value)
-            except ValueError:
-                continue
-            seconds = ((date if date.tzinfo else date.replace(tzinfo=dt.UTC)) - now).total_seconds()
-        if 0 <= seconds < float("inf"):
-            return min(seconds, MAX_RETRY_AFTER)
-    return None
+    for name, unit in _RETRY_HEADERS:
+        seconds = _seconds(headers.get(name, ""), unit, now)
+        if seconds is not None:
+            return seconds
+    return _in_words(message) if http_status in (429, 503) else None
+
+
+def _seconds(value: str, unit: float, now: dt.datetime) -> float | None:
+    if number := _NUMBER.fullmatch(value.strip()):
+        return _bounded(float(number[1]) * unit)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return _bounded(((date if date.tzinfo else date.replace(tzinfo=dt.UTC)) - now).total_seconds())
+
+
+def _in_words(message: str) -> float | None:
+    """`retry after 45 seconds`, `try again in 1m30s`. Without a unit these are seconds."""
+    seconds = None
+    if wait := _WAIT.search(message):
+        position = wait.end()
+        while amount := _AMOUNT.match(message, position):
+            seconds = (seconds or 0.0) + float(amount[1]) * _unit(amount[2].lower())
+            position = amount.end()
+    return None if seconds is None else _bounded(seconds)
+
+
+def _unit(name: str) -> float:
+    return _UNITS.get(name) or _UNITS.get(f"{name}s", 1.0)
+
+
+def _bounded(seconds: float) -> float | None:
+    return min(seconds, MAX_RETRY_AFTER) if 0 <= seconds < float("inf") else None

@@ -97,6 +97,16 @@ def test_a_refusal_for_the_runs_status_waits_for_the_run() -> None:
         ({"retry-after": "86400"}, 300.0),
         ({"retry-after": "later"}, None),
         ({"retry-after": ""}, None),
+        ({"retry-after": "30s"}, 30.0),
+        ({"retry-after": "30 seconds"}, 30.0),
+        ({"retry-after": "1_0"}, None),
+        ({"retry-after": "٣"}, None),
+        ({"retry-after": "0x10"}, None),
+        ({"retry-after": "Sun, 99 Mar 2026 12:00:30 GMT"}, None),
+        ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"x-ms-retry-after-ms": "1500", "retry-after": "7"}, 1.5),
+        ({"x-ms-retry-after-ms": "-1", "retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "999999999"}, 300.0),
     ],
 )
 def test_retry_after_is_read_in_every_form_and_nonsense_is_ignored(
@@ -106,17 +116,29 @@ def test_retry_after_is_read_in_every_form_and_nonsense_is_ignored(
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("message", "seconds"),
     [
-        ({"error": {"message": "No."}}, "No."),
-        ({"error": "No."}, "No."),
-        ({"detail": "No."}, "No."),
-        ({"detail": [{"msg": "No."}]}, ""),
-        ({}, ""),
-        ([], ""),
-        (None, ""),
-        ({"error": {"message": 5}}, ""),
+        ("Please retry after 45 seconds.", 45.0),
+        ("Rate limit reached. Please try again in 1m30s.", 90.0),
+        ("Please try again in 6ms. Visit the docs.", 0.006),
+        ("Please try again in 500 milliseconds", 0.5),
+        ("Please retry in 41.64s.", 41.64),
+        ("RETRY AFTER 10 SECONDS", 10.0),
+        ("Wait at least 2 minutes and 3 seconds", 123.0),
+        ("Retry-After: 45", 45.0),
+        ("Your quota resets in 20 sec.", 20.0),
+        ("Try again in 1 hour", 300.0),
+        ("Try again in 7m12s", 300.0),
+        (f"Try again in {'9' * 300} seconds", None),
+        ("Try again in 5 days.", None),
+        ("Try again later. The limit is 3 seconds.", None),
+        ("45 seconds", None),
+        ("Retry after a while", None),
+        ("", None),
     ],
 )
-def test_the_servers_own_words_are_found_in_every_shape_of_error(body: object, message: str) -> None:
-    assert faults.message_of(body) == message
+def test_retry_after_is_read_in_words(message: str, seconds: float | None) -> None:
+    assert faults.retry_after({}, now=NOW, http_status=429, message=message) == seconds
+    assert faults.retry_after({}, now=NOW, http_status=503, message=message) == seconds
+    assert faults.retry_after({}, now=NOW, http_status=500, message=message) is None
+    assert faults.retry_after({"retry-after": "7"}, now=NOW, http_status=429, message=message) == 7.0
