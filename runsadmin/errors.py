@@ -26,6 +26,8 @@ RunsAdminError
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runsadmin.text import clean
+
 
 class RunsAdminError(Exception):
     """The root of everything that this app raises on purpose."""
@@ -93,6 +95,7 @@ class KeyInUse(RunsAdminError):
 class UpstreamError(RunsAdminError):
     """What one call meant. `http_status` and `request_id` are None and "" when no answer came.
 
+    The server's words may hold anything: what can be neither stored nor shown becomes U+FFFD here, once for all.
     `retry_after` is how many seconds the server asked us to wait, None when it did not say.
     `slow_down` is true when the server asked the whole connection to go slower (429, 503).
     `redirect` is where a redirect leads, "" when the response is none. It concerns the connection, whatever the error.
@@ -107,9 +110,9 @@ class UpstreamError(RunsAdminError):
         retry_after: float | None = None,
         redirect: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(clean(message))
         self.http_status = http_status
-        self.request_id = request_id
+        self.request_id = clean(request_id)
         self.retry_after = retry_after
         self.redirect = redirect
 

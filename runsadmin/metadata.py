@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runsadmin.errors import InvalidMetadata, Problem
+from runsadmin.text import is_text
 
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
@@ -171,11 +172,6 @@ def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: M
             if theirs.get(key) != base.get(key) and theirs.get(key) != ours.get(key)
         ),
     )
-
-
-def is_text(value: str) -> bool:
-    """Whether every character can be stored and sent: no U+0000 and no half of a surrogate pair."""
-    return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _problems(key: object, value: object) -> Iterator[Problem]:

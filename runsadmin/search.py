@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils.dateparse import parse_date, parse_datetime
 
 from runsadmin.errors import InvalidSearch
-from runsadmin.metadata import is_text
+from runsadmin.text import is_text
 
 _QUOTED = r'"(?P<{0}q>(?:[^"\\]|\\.)*)"'
 _KEY = rf'metadata\.(?:{_QUOTED.format("key")}|(?P<key>[^\s":]+))'

@@ -12,8 +12,9 @@ from django.core import signing
 from django.http import QueryDict
 
 from runsadmin.errors import InvalidMetadata
-from runsadmin.metadata import MAX_KEY_LENGTH, MAX_PAIRS, MAX_VALUE_LENGTH, Metadata, MetadataPatch, is_text
+from runsadmin.metadata import MAX_KEY_LENGTH, MAX_PAIRS, MAX_VALUE_LENGTH, Metadata, MetadataPatch
 from runsadmin.models import Run
+from runsadmin.text import is_text
 
 SALT = "runsadmin.pairs"
 BLANK_ROWS = 3

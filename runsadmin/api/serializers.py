@@ -394,7 +394,7 @@ class RunSerializer(serializers.Serializer[Any]):
     # Only for the schema: runs are made from the stored answer itself (see shapes.py).
     id = serializers.CharField()
     object = _upstream("`thread.run`.")
-    created_at = serializers.IntegerField(help_text="Unix seconds, whatever the server sends.")
+    created_at = _time()
     thread_id = _upstream("String.")
     assistant_id = _upstream("String.")
     status = _upstream("String, one of `queued`, `in_progress`, `completed` and others: the list is not closed.")

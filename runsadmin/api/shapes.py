@@ -13,7 +13,9 @@ from runsadmin.api.addresses import Addresses
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import TIMES
 
-_COLUMNS = (*TIMES, "upstream_id", "connection", "raw", "version", "answered_at", "missing_since")
+_COLUMNS = (
+    *TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "answered_at", "missing_since"
+)  # fmt: skip
 _EDIT = ("pk", "status", "detail", "upstream_request_id")
 
 

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from runsadmin.models.changes import ChangingQuerySet
+from runsadmin.models.fields import CleanTextField
 
 
 class BulkEditStatus(models.TextChoices):
@@ -87,7 +88,7 @@ class BulkEdit(models.Model):
     undoes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="undone_by")
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PLANNING)
-    detail = models.TextField(blank=True, help_text="The last thing that happened, in words.")
+    detail = CleanTextField(blank=True, help_text="The last thing that happened, in words.")
     planned = models.PositiveIntegerField(default=0, help_text="How many of the chosen runs the plan has reached.")
     wait_for_active = models.DurationField(
         null=True, help_text="How long active runs are waited for, from applying on. Empty: they are left out."

@@ -1,5 +1,7 @@
 from django.db import models
 
+from runsadmin.models.fields import CleanTextField
+
 
 class ConnectionState(models.Model):
     """What all processes share about a connection: whether it is held, and how fast it may be called.
@@ -19,7 +21,7 @@ class ConnectionState(models.Model):
 
     alias = models.CharField(max_length=64, primary_key=True)
     hold = models.CharField(max_length=16, choices=Hold.choices, default=Hold.NONE, blank=True)
-    hold_detail = models.TextField(blank=True)
+    hold_detail = CleanTextField(blank=True)
     held_since = models.DateTimeField(null=True)
     next_probe_at = models.DateTimeField(null=True, help_text="When a held connection is tried again by itself.")
 
@@ -29,7 +31,7 @@ class ConnectionState(models.Model):
     # as fresh: `fresh_list_items` counts our own last writes that a list showed at once, up to as many as prove it.
     fresh_list_items = models.PositiveSmallIntegerField(default=0)
     stale_list_at = models.DateTimeField(null=True, help_text="When a list showed a run older than it was.")
-    stale_list_detail = models.TextField(blank=True)
+    stale_list_detail = CleanTextField(blank=True)
     # What is known of its paging.
     largest_page = models.PositiveSmallIntegerField(default=0, help_text="The most runs that one page has shown.")
     oldest_first = models.BooleanField(

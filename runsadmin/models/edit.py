@@ -4,7 +4,7 @@ from django.db.models import Q
 
 from runsadmin.models.bulk_edit import BulkEdit
 from runsadmin.models.changes import ChangingQuerySet
-from runsadmin.models.fields import MetadataField, MetadataPatchField
+from runsadmin.models.fields import CleanCharField, CleanTextField, MetadataField, MetadataPatchField
 from runsadmin.models.run import Run
 
 
@@ -126,8 +126,8 @@ class Edit(models.Model):
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
     waiting = models.CharField(max_length=16, choices=Waiting.choices, default=Waiting.TURN, blank=True)
-    detail = models.TextField(blank=True, help_text="The last thing that happened, in words.")
-    upstream_request_id = models.CharField(max_length=256, blank=True)
+    detail = CleanTextField(blank=True, help_text="The last thing that happened, in words.")
+    upstream_request_id = CleanCharField(max_length=256, blank=True)
     http_status = models.PositiveSmallIntegerField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="How often it was tried and could not be sent.")
     refusals = models.PositiveSmallIntegerField(default=0, help_text="How often in a row upstream answered 403.")

@@ -7,9 +7,34 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from runsadmin import jsontext
 from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.text import clean
 
 
-class ByteOrderedCharField(models.CharField[Any, Any]):
+class _Clean(models.Field[Any, Any]):
+    """Text of any origin: what no database can store becomes U+FFFD, in what is written and in what is looked for."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        prepared = super().get_prep_value(value)
+        return clean(prepared) if isinstance(prepared, str) else prepared
+
+
+class CleanTextField(_Clean, models.TextField[Any, str]):
+    """For the words of a server. To migrations it is a plain TextField: the column is the same."""
+
+    def deconstruct(self) -> Any:
+        name, _, args, options = super().deconstruct()
+        return name, "django.db.models.TextField", args, options
+
+
+class CleanCharField(_Clean, models.CharField[Any, str]):
+    """As CleanTextField."""
+
+    def deconstruct(self) -> Any:
+        name, _, args, options = super().deconstruct()
+        return name, "django.db.models.CharField", args, options
+
+
+class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
     """Text that sorts by byte on every database, so that a prefix is a range of an index.
 
     SQLite does so by itself; PostgreSQL needs its C collation.

@@ -3,7 +3,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from runsadmin.models.changes import ChangingQuerySet
-from runsadmin.models.fields import ByteOrderedCharField
+from runsadmin.models.fields import ByteOrderedCharField, CleanTextField
 from runsadmin.models.thread import Thread
 
 
@@ -64,7 +64,7 @@ class Sync(models.Model):
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, blank=True, related_name="syncs")
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     status = models.CharField(max_length=32, choices=Status.choices, default=Status.QUEUED)
-    detail = models.TextField(blank=True)
+    detail = CleanTextField(blank=True)
 
     # The place to resume: threads are read in the order of their keys. `reached` is the last one that was finished.
     reached = models.BigIntegerField(default=0)
@@ -117,8 +117,8 @@ class SyncError(models.Model):
     sync = models.ForeignKey(Sync, on_delete=models.CASCADE, related_name="errors")
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, related_name="+")
     run_id = ByteOrderedCharField("run id", max_length=128, blank=True)
-    message = models.TextField()
+    message = CleanTextField()
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.message)

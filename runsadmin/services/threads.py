@@ -8,10 +8,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from runsadmin import conf
-from runsadmin.errors import InvalidId
+from runsadmin.ids import is_id
 from runsadmin.models import Thread
 from runsadmin.services import connections, permissions
-from runsadmin.upstream.client import check_id
 
 _BATCH = 500
 
@@ -35,7 +34,7 @@ def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked
     conf.connection(connection)
     given = list(thread_ids)
     wanted = dict.fromkeys(given)
-    valid = dict.fromkeys(thread_id for thread_id in wanted if _is_id(thread_id))
+    valid = dict.fromkeys(thread_id for thread_id in wanted if is_id(thread_id))
     already: set[str] = set()
     with transaction.atomic():
         for some in batched(valid, _BATCH, strict=False):
@@ -60,7 +59,7 @@ def untrack(*, thread: Thread, actor: User) -> None:
 
 
 def listed_upstream(*, connection: str) -> list[str]:
-    """The ids of all threads of a connection that can list them.
+    """The ids of all threads of a connection that can list them, also those that `track` refuses.
 
     Raises UpstreamError: NotFound or Rejected where it cannot.
     """
@@ -68,16 +67,8 @@ def listed_upstream(*, connection: str) -> list[str]:
     found: dict[str, None] = {}
     while True:
         connections.wait_for_places(connection, 1)
-        page = client.list_threads(after=next(reversed(found), "")).value
+        page = client.list_threads(after=next(filter(is_id, reversed(found)), "")).value
         before = len(found)
         found.update(dict.fromkeys(page))
         if len(found) == before:
             return list(found)
-
-
-def _is_id(value: str) -> bool:
-    try:
-        check_id(value)
-    except InvalidId:
-        return False
-    return True

@@ -14,18 +14,17 @@ import requests
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from runsadmin import conf, jsontext
-from runsadmin.errors import Held, InvalidId, UpstreamError
+from runsadmin.errors import Held, UpstreamError
+from runsadmin.ids import in_path, is_id
 from runsadmin.upstream import auth, configuration, faults, transport, words
 from runsadmin.upstream.faults import NoAnswer
-from runsadmin.upstream.records import RunRecord, Unreadable, is_storable_id
+from runsadmin.upstream.records import RunRecord, Unreadable
 
 PAGE_SIZE = 100
 
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "x-correlation-id")
 
 _HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,260}")
-
-_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.:-]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,17 @@ class Page:
     has_more: bool
 
 
-def check_id(value: str) -> str:
-    """Raises InvalidId for what cannot be part of an address: ids come from people, files and other servers."""
-    if not _ID.fullmatch(value):
-        shown = value if len(value) <= 60 else f"{value[:60]}…"
-        raise InvalidId(f"{shown!r} is not an id: ids have up to 128 letters, digits and the signs _ - . : only.")
-    return value
-
-
 class Client:
-    """Speaks to one connection. Safe to share between threads: each has its own session."""
+    """Speaks to one connection. Safe to share between threads: each has its own session.
+
+    An id that no path can carry raises InvalidId before anything is sent.
+    """
 
     def __init__(self, connection: conf.Connection) -> None:
         self.connection = connection
 
     def retrieve_run(self, thread_id: str, run_id: str) -> Answer[RunRecord]:
-        path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
+        path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
         return self._call("GET", path, read=lambda body: self._run(body, thread_id, run_id))
 
     def modify_run(
@@ -77,7 +71,7 @@ class Client:
 
         From `send_by` (in time.monotonic()) on nothing leaves this machine any more: then it raises NotSent.
         """
-        path = f"/threads/{check_id(thread_id)}/runs/{check_id(run_id)}"
+        path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
         body = {"metadata": dict(metadata)}
         return self._call(
             "POST", path, body=body, read=lambda body: self._run(body, thread_id, run_id), send_by=send_by
@@ -87,16 +81,16 @@ class Client:
         """Newest first. Only the caller can know where the list ends: `has_more` lies both ways on some servers."""
         params = {"limit": str(limit), "order": "desc"} | ({"after": after} if after else {})
         return self._call(
-            "GET", f"/threads/{check_id(thread_id)}/runs", params=params, read=lambda body: self._page(body, thread_id)
+            "GET", f"/threads/{in_path(thread_id)}/runs", params=params, read=lambda body: self._page(body, thread_id)
         )
 
     def retrieve_thread(self, thread_id: str) -> Answer[str]:
-        return self._call("GET", f"/threads/{check_id(thread_id)}", read=lambda body: _id(body))
+        return self._call("GET", f"/threads/{in_path(thread_id)}", read=lambda body: _id(body))
 
     def list_threads(self, *, after: str = "") -> Answer[tuple[str, ...]]:
-        """Ids of threads, newest first. Few servers have this call: the others answer 404 or 405."""
+        """What a server names as ids of threads, newest first. Few servers have this call: others answer 404 or 405."""
         params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
-        return self._call("GET", "/threads", params=params, read=lambda body: tuple(_id(item) for item in _items(body)))
+        return self._call("GET", "/threads", params=params, read=_named)
 
     def _read(self, item: object, thread_id: str) -> RunRecord:
         missing_is_empty = self.connection.missing_metadata_is_empty
@@ -120,7 +114,7 @@ class Client:
             else:
                 records.append(record)
             run_id = item.get("id") if isinstance(item, Mapping) else None
-            if is_storable_id(run_id):
+            if is_id(run_id):
                 ids.append(run_id)
         has_more = isinstance(body, Mapping) and body.get("has_more") is True
         return Page(tuple(records), tuple(ids), tuple(unreadable), has_more)
@@ -323,6 +317,12 @@ def _id(body: object) -> str:
     if not isinstance(body, Mapping) or not isinstance(body.get("id"), str):
         raise Unreadable("The answer has no id.")
     return str(body["id"])
+
+
+def _named(body: object) -> tuple[str, ...]:
+    """The ids of a list's items. An item without one has no place in a list of ids."""
+    ids = [item.get("id") for item in _items(body) if isinstance(item, Mapping)]
+    return tuple(id for id in ids if isinstance(id, str))
 
 
 def _items(body: object) -> list[object]:

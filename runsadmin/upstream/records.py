@@ -5,10 +5,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any
 
 from runsadmin import jsontext
+from runsadmin.ids import RULE, is_id, shown
 from runsadmin.metadata import Metadata, MetadataState
+from runsadmin.text import clean
 
 # Some servers give milliseconds. In seconds, this number is a date in the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
@@ -38,8 +40,8 @@ class RunRecord:
         upstream_id = answer.get("id")
         if not isinstance(upstream_id, str) or not upstream_id:
             raise Unreadable("This Run has no id.")
-        if not is_storable_id(upstream_id) or not is_storable_id(thread_id):
-            raise Unreadable("The id of this Run is longer than 128 characters, or has U+0000 in it.")
+        if not is_id(upstream_id):
+            raise Unreadable(f"The id of this Run, {shown(upstream_id)}, cannot be stored and sent: {RULE}.")
         if (answer.get("thread_id") or thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
         answer, metadata_state = _with_metadata(answer, missing_is_empty=missing_metadata_is_empty)
@@ -144,14 +146,9 @@ def _with_metadata(answer: Mapping[str, Any], *, missing_is_empty: bool) -> tupl
             return answer, MetadataState.NOT_SHOWN
 
 
-def is_storable_id(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) <= 128 and "\0" not in value
-
-
 def indexed_text(value: object, length: int) -> str:
     """A value as text that every database can index: U+0000 and halves of surrogate pairs become U+FFFD."""
-    text = value if isinstance(value, str) else jsontext.dumps(value)
-    return text.replace("\0", "\ufffd").encode(errors="surrogatepass").decode(errors="replace")[:length]
+    return clean(value if isinstance(value, str) else jsontext.dumps(value))[:length]
 
 
 def _text(value: object, length: int) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -19,6 +21,7 @@ from runsadmin.api.serializers import ConnectionQuery, NoBody, RunChange, RunPag
 from runsadmin.api.shapes import run_shape, run_shapes, shapeable
 from runsadmin.api.views.base import View
 from runsadmin.errors import NotFound, StaleVersion
+from runsadmin.ids import is_id
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, Run, Thread
 from runsadmin.services import bulk_edits, edits, runs
@@ -115,6 +118,13 @@ class OneRun(View):
 class RefreshRun(View):
     actions = {"POST": Action.EDIT_METADATA}
     queries = {"POST": ConnectionQuery}
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """An id may itself end in `/refresh`, and servers hand over paths decoded. Only POST refreshes."""
+        whole = f"{kwargs['run_id']}/refresh"
+        if request.method in ("GET", "HEAD", "PATCH") and is_id(whole) and Run.objects.filter(upstream_id=whole):
+            return OneRun.as_view()(request, run_id=whole)
+        return super().dispatch(request, *args, **kwargs)
 
     @extend_schema(
         operation_id="refresh_run",

@@ -18,6 +18,7 @@ from knox.models import AuthToken
 from knox.settings import CONSTANTS
 
 from runsadmin.errors import UpstreamError
+from runsadmin.ids import in_path
 from runsadmin.models import Run, RunStatus, Sync
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs, threads
@@ -115,7 +116,7 @@ def _curl(url: str, token: str) -> str:
     body = json.dumps({"metadata": {"reviewed_by": "me"}, "reason": "Trying it out"})
     return shlex.join(
         [
-            *("curl", "-X", "PATCH", f"{url}api/v1/runs/{run.upstream_id}/"),
+            *("curl", "-X", "PATCH", f"{url}api/v1/runs/{in_path(run.upstream_id)}/"),
             *("-H", f"Authorization: Token {token}", "-H", "Content-Type: application/json", "-d", body),
         ]
     )

@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 
 from runsadmin import conf, search
 from runsadmin.errors import InvalidSelection
-from runsadmin.metadata import is_text
 from runsadmin.models import Run
+from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
 # As upstream lists them: then one page of a thread's list serves many of its runs.

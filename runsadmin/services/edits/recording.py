@@ -6,10 +6,11 @@ from django.contrib.auth.models import User
 
 from runsadmin import conf
 from runsadmin.errors import IllegalChange, InvalidMetadata, Problem
-from runsadmin.metadata import Metadata, MetadataPatch, is_text
+from runsadmin.ids import check_id
+from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, Run
 from runsadmin.services import clock, connections, permissions
-from runsadmin.upstream.client import check_id
+from runsadmin.text import is_text
 
 
 def record(

@@ -1,0 +1,45 @@
+"""The one definition of the id of a run or a thread.
+
+Upstreams give them, and differ: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. An id is text that can
+be stored, sent as one segment of a path, and shown in one line.
+"""
+
+import re
+from typing import TypeGuard
+from urllib.parse import quote
+
+from runsadmin.errors import InvalidId
+from runsadmin.text import is_text
+
+MAX_LENGTH = 128
+RULE = f"ids have 1 to {MAX_LENGTH} characters, no U+0000 or other control character, and are not . or .. alone"
+
+# Control characters, and what ends a line.
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def is_id(value: object) -> TypeGuard[str]:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_LENGTH
+        and value not in (".", "..")  # In a path these mean another place, also when they are encoded.
+        and is_text(value)
+        and _UNPRINTABLE.search(value) is None
+    )
+
+
+def shown(value: str) -> str:
+    """A text that may be no id, short and without control characters."""
+    return repr(value if len(value) <= 60 else f"{value[:60]}…")
+
+
+def check_id(value: str) -> str:
+    """Raises InvalidId."""
+    if not is_id(value):
+        raise InvalidId(f"{shown(value)} is not an id: {RULE}.")
+    return value
+
+
+def in_path(value: str) -> str:
+    """The id as one segment of a path. Raises InvalidId."""
+    return quote(check_id(value), safe="")

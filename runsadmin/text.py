@@ -1,0 +1,18 @@
+"""Text that can be stored and sent.
+
+PostgreSQL stores no U+0000, and UTF-8 has no form for one half of a surrogate pair, which JSON can hold as an escape.
+"""
+
+import re
+
+_NEITHER = re.compile("[\0\ud800-\udfff]")
+
+
+def is_text(value: str) -> bool:
+    """Whether every character can be stored and sent."""
+    return _NEITHER.search(value) is None
+
+
+def clean(value: str) -> str:
+    """The text with U+FFFD for each character that can be neither stored nor sent."""
+    return _NEITHER.sub("\ufffd", value)
