@@ -8,13 +8,13 @@ from rest_framework.exceptions import ValidationError
 
 from runsadmin import conf
 from runsadmin.api.problems import ProblemType, Refused
-from runsadmin.ids import is_id
 from runsadmin.models import Run, Thread
+from runsadmin.text import is_text
 
 
 def find[M: (Run, Thread)](rows: QuerySet[M], upstream_id: str, query: Mapping[str, Any]) -> M:
     """Raises Refused: 404 where there is none, 409 where there are several and the query names no connection."""
-    found = list(rows.filter(upstream_id=upstream_id)) if is_id(upstream_id) else []
+    found = list(rows.filter(upstream_id=upstream_id)) if is_text(upstream_id) else []
     if "connection" in query:
         found = [row for row in found if row.connection == query["connection"]]
     what = rows.model._meta.verbose_name
