@@ -12,20 +12,20 @@ from runsadmin.errors import InvalidId
 from runsadmin.text import is_text
 
 MAX_LENGTH = 128
-RULE = f"ids have 1 to {MAX_LENGTH} characters, no U+0000 or other control character, and no part that is . or .."
+RULE = f"ids have 1 to {MAX_LENGTH} characters, no U+0000 or other control character, and no part between slashes that is empty, . or .."
 
 # Control characters, and what ends a line.
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
-_DOTS = re.compile(r"(^|/)\.{1,2}(/|$)")
+# A proxy may decode %2F, and then merge slashes and follow dots.
+_LEADS_ELSEWHERE = re.compile(r"(^|/)\.{0,2}(/|$)")
 
 
 def is_id(value: object) -> TypeGuard[str]:
     return (
         isinstance(value, str)
         and 0 < len(value) <= MAX_LENGTH
-        # In a path these mean another place, and a proxy may decode %2F before it follows them.
-        and not ("." in value and _DOTS.search(value))
+        and _LEADS_ELSEWHERE.search(value) is None
         and is_text(value)
         and _UNPRINTABLE.search(value) is None
     )
