@@ -12,7 +12,10 @@ from runsadmin.errors import InvalidId
 from runsadmin.text import is_text
 
 MAX_LENGTH = 128
-RULE = f"ids have 1 to {MAX_LENGTH} characters, no U+0000 or other control character, and no part between slashes that is empty, . or .."
+RULE = (
+    f"ids have 1 to {MAX_LENGTH} characters, no U+0000 or other control character, and no part between slashes that is"
+    " empty, . or .."
+)
 
 # Control characters, and what ends a line.
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
