@@ -10,6 +10,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from runsadmin import conf
+from runsadmin.upstream import configuration
 
 
 @register(Tags.security)
@@ -33,6 +34,14 @@ def check_azure_identity_is_installed(**kwargs: object) -> Iterable[CheckMessage
                 hint="Run `pip install azure-identity` in the environment of runsadmin.",
                 id="runsadmin.E002",
             )
+
+
+@register(Tags.compatibility)
+def check_connections_can_be_called(**kwargs: object) -> Iterable[CheckMessage]:
+    ids = {"API_KEY": "runsadmin.E005", "URL": "runsadmin.E007"}
+    for connection in conf.connections().values():
+        for mistake in configuration.mistakes(connection):
+            yield Error(mistake.message, hint=mistake.hint, id=ids.get(mistake.option, "runsadmin.E006"))
 
 
 @register(Tags.compatibility)  # Not Tags.database: those run only when a database is named.

@@ -82,6 +82,6 @@ def _wrong_url(value: str) -> str:
     if not value.isascii() or not value.isprintable() or " " in value:
         return "has characters in it that no address can carry"
     last = urlsplit(value).path.rstrip("/").rpartition("/")[2]
-    if last in _CALLS or "/threads/" in value:
+    if last in _CALLS or "/threads/thread_" in value:
         return "ends in a call of the API instead of before it"
     return ""
