@@ -43,6 +43,7 @@ class ProblemType(Enum):
     ILLEGAL_CHANGE = 409, "This cannot be done now"
     KEY_IN_USE = 409, "The same request is under way"
     RUN_GONE = 410, "Upstream no longer has this run"
+    CHANGED_TAG = 412, "The ETag was changed on the way"
     STALE_VERSION = 412, "The run was written since it was read"
     BODY_TOO_LARGE = 413, "The body is too large"
     UNSUPPORTED_MEDIA_TYPE = 415, "The body is of an unknown kind"

@@ -23,7 +23,7 @@ WORDS = {
     406: "The answers are JSON only.",
     409: "It cannot be done as things are: `type` tells why.",
     410: "Upstream no longer has it.",
-    412: "The run was written since it was read.",
+    412: "The run was written since it was read, or the ETag was changed on the way.",
     413: "The body is too large.",
     415: "The body is of an unknown kind.",
     422: "It is refused for good.",

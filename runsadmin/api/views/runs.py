@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from runsadmin import conf, tracing
 from runsadmin.api import schema
 from runsadmin.api.addresses import Addresses
+from runsadmin.api.if_match import names_version
 from runsadmin.api.lookup import find
 from runsadmin.api.outcomes import is_done
 from runsadmin.api.pagination import BY_TIME, page_of
@@ -20,7 +21,7 @@ from runsadmin.api.problems import ProblemType, Refused
 from runsadmin.api.serializers import ConnectionQuery, NoBody, RunChange, RunPage, RunSerializer, RunsQuery
 from runsadmin.api.shapes import run_shape, run_shapes, shapeable
 from runsadmin.api.views.base import View
-from runsadmin.errors import NotFound, StaleVersion
+from runsadmin.errors import NotFound
 from runsadmin.ids import is_id
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, Run, Thread
@@ -160,17 +161,11 @@ def told(run: Run, request: Request, edit: Edit | None = None, **options: Any) -
 def _base(run: Run, change: dict[str, Any], if_match: str | None) -> Metadata | None:
     """What the actor saw: the `base` that is given, or else the version that `If-Match` names. None when neither is.
 
-    Raises StaleVersion, also when there is a base: who sends both means both.
+    Raises what `names_version` raises, also when there is a base: who sends both means both.
     """
     version = None
-    if if_match is not None:
-        known = parse_etags(if_match)
-        if run.etag in known:
-            version = run.metadata
-        elif known != ["*"]:
-            raise StaleVersion(
-                "The run was written since you read it, so nothing was changed. Read it again, and send its new ETag."
-            )
+    if if_match is not None and names_version(if_match, run.etag):
+        version = run.metadata
     if "base" in change:
         return Metadata() if change["base"] is None else change["base"]
     return version

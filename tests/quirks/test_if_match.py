@@ -1,0 +1,79 @@
+"""Tags in If-Match as proxies and clients change them."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.models import Edit, Run
+from tests.api.conftest import ApiOf, problem
+from tests.fake_upstream import FakeUpstream
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# `{}` is the tag of the version that is here, without its quotes.
+CHANGED = {
+    "weak": ('W/"{}"', "A proxy weakened the ETag"),
+    "weak in lower case": ('w/"{}"', "A proxy weakened the ETag"),
+    "weak in a list": ('"other", W/"{}"', "A proxy weakened the ETag"),
+    "weak and gzip": ('W/"{}-gzip"', "A proxy weakened the ETag"),
+    "gzip of Apache": ('"{}-gzip"', "A proxy changed the ETag"),
+    "gzip of Jetty": ('"{}--gzip"', "A proxy changed the ETag"),
+    "brotli": ('"{};br"', "A proxy changed the ETag"),
+}
+MALFORMED = {
+    "unquoted": "{}",
+    "single quotes": "'{}'",
+    "escaped quotes": '\\"{}\\"',
+    "quoted twice": '""{}""',
+    "percent-encoded": "%22{}%22",
+    "typographic quotes": "“{}”".encode().decode("latin-1"),
+    "weak unquoted": "W/{}",
+    "open quote": '"{}',
+    "blank after W/": 'W/ "{}"',
+    "star in quotes and out": '*, "{}x"',
+    "only commas": ",,",
+    "empty": "",
+    "null": "null",
+}
+
+
+def patch(api: ApiOf, alice: User, run: Run, tag: str) -> Any:
+    header = tag.replace("{}", run.etag.strip('"'))
+    return api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}}, If_Match=header)
+
+
+@pytest.mark.parametrize(("tag", "cause"), CHANGED.values(), ids=CHANGED.keys())
+def test_a_changed_tag_names_its_cause(
+    tag: str, cause: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User
+) -> None:
+    told = problem(patch(api, alice, run, tag), 412, "changed-tag")["detail"]
+    assert told.startswith(cause)
+    assert f"Send {run.etag} instead" in told
+    assert not Edit.objects.exists()
+    assert upstream.writes == []
+
+
+def test_a_changed_tag_may_be_stale_too(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+    told = problem(patch(api, alice, run, 'W/"{}0"'), 412, "changed-tag")["detail"]
+    assert told.startswith("A proxy weakened the ETag")
+    assert "read the run again" in told
+
+
+@pytest.mark.parametrize("tag", MALFORMED.values(), ids=MALFORMED.keys())
+def test_what_is_no_tag_is_shown(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+    told = problem(patch(api, alice, run, tag), 400, "invalid-request")
+    assert told["errors"][0]["field"] == "If-Match"
+    assert "Send the ETag" in told["detail"]
+    assert "was written since" not in told["detail"]
+    assert not Edit.objects.exists()
+
+
+@pytest.mark.parametrize("tag", ['"{}"', '"other","{}"', ' "{}" ', 'W/"{}", "{}"', "*", " * "])
+def test_a_tag_that_fits_is_taken(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+    assert patch(api, alice, run, tag).status_code == 200
+
+
+@pytest.mark.parametrize("tag", ['"{}0"', '"other"', '"a", "b"', '""', '"{}-1"'])
+def test_another_tag_is_stale(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+    assert "was written since" in problem(patch(api, alice, run, tag), 412, "stale-version")["detail"]
