@@ -147,6 +147,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             shown=shown, url=url, edits=[(edit, changes.of_planned(edit)) for edit in edits.rows],
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
+            csv_with_mark_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url(bom=1)}",
             may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_going_on and connections.is_held(bulk_edit.connection),
@@ -190,7 +191,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         bulk_edit = self.row(request, object_id)
         edits = Narrowed.read(request).of(bulk_edit)
         return StreamingHttpResponse(
-            spreadsheets.written(edits),
+            spreadsheets.written(edits, with_mark=request.GET.get("bom") == "1"),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="bulk-edit-{bulk_edit.pk}.csv"'},
         )

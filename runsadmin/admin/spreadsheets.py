@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 
 from runsadmin.admin import changes, keyset, show
@@ -13,12 +14,25 @@ READ = (
     "status", "finding", "base", "patch", "before", "intended", "after", "detail", "run__upstream_id",
     "run__thread__upstream_id",
 )  # fmt: skip
+# Excel takes a file without it for the encoding of the machine.
+BYTE_ORDER_MARK = "\ufeff"
 HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "before", "after", "detail")
 
 
-def written(edits: EditQuerySet) -> Iterator[str]:
+# What begins a formula, also in full width and in the small forms.
+_SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+# What may stand between the beginning of a cell and a formula that spreadsheets still take for one.
+_BLANK = r"\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+_BEGINNING = re.compile(rf"[{_BLANK}\"']*+[{re.escape(_SIGNS)}]|'*+[\t\r\n]")
+_RUN = re.compile(rf"[{_BLANK}\"';]+")
+# Where some spreadsheets begin a new cell although the quotes of CSV say otherwise.
+_SPLITS = re.compile(r"[;\t\r\n\v\f\x85\u2028\u2029]")
+
+
+def written(edits: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
     """Chunk by chunk, so that the room it takes does not grow with the edits."""
-    yield _lines([HEADER])
+    yield BYTE_ORDER_MARK * with_mark + _lines([HEADER])
     rows = edits.select_related("run__thread").only(*READ)
     for chunk in keyset.chunks(rows, CHUNK):
         yield _lines(row for edit in chunk for row in _rows(edit))
@@ -49,6 +63,21 @@ def _kind(change: changes.Change) -> str:
 
 
 def _cell(value: object) -> str:
-    """Spreadsheets take what begins like this for a formula: an apostrophe makes text of it."""
-    shown = "" if value is None else show.text(value)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t", "\r")) else shown
+    return "" if value is None else safe(show.text(value))
+
+
+def safe(text: str) -> str:
+    """With an apostrophe before whatever a spreadsheet would take for a formula. Numbers stay numbers.
+
+    It can be undone: where the text has apostrophes at such a place itself, there is one more.
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+
+    def guard(run: re.Match[str]) -> str:
+        before = run[0].rstrip("'")
+        begins_formula = text[run.end() : run.end() + 1] in _SIGNS and run.end() < len(text)
+        return f"{before}'{run[0][len(before) :]}" if begins_formula and _SPLITS.search(before) else run[0]
+
+    guarded = _RUN.sub(guard, text)
+    return f"'{guarded}" if _BEGINNING.match(text) else guarded

@@ -625,7 +625,7 @@ class TestTheCsv:
         assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active"]
         assert {row["run"] for row in self.rows(as_carol, bulk_edit, "?finding=active")} == {"run_5"}
 
-    @pytest.mark.parametrize("begin", ["=1+1", "+1", "-1", "@SUM(1)", "\tx"])
+    @pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
     def test_no_value_is_a_formula(self, mirrored, as_alice, begin):
         mirrored(id="run_a", metadata={begin: begin})
         bulk_edit = planned(as_alice, typed((begin, "set", f"{begin}!")))
