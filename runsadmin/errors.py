@@ -15,6 +15,7 @@ RunsAdminError
 └── UpstreamError           what one call to an upstream meant (see upstream/faults.py)
     ├── NotSent             nothing was changed upstream: try again later
     │   ├── RunActive       … once the run has ended
+    │   ├── TooLarge        … less at a time, if it can be asked for so: a response was larger than allowed
     │   └── Busy            … when the connection has a place: it was not even asked
     ├── OutcomeUnknown      it may have been kept: look before sending again
     ├── Rejected            refused for good: stop
@@ -25,6 +26,7 @@ RunsAdminError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runsadmin.text import clean
 
@@ -131,6 +133,14 @@ class RunActive(NotSent):
 
 class Busy(NotSent):
     pass
+
+
+class TooLarge(NotSent):
+    """`first_id` is the id of the first item, where a list was asked for and its beginning shows it."""
+
+    def __init__(self, message: str, *, first_id: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.first_id = first_id
 
 
 class OutcomeUnknown(UpstreamError):

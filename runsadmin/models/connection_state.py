@@ -34,6 +34,9 @@ class ConnectionState(models.Model):
     stale_list_detail = CleanTextField(blank=True)
     # What is known of its paging.
     largest_page = models.PositiveSmallIntegerField(default=0, help_text="The most runs that one page has shown.")
+    has_more_is_wrong = models.BooleanField(
+        default=False, help_text="A page said that it was the last one, and there was more."
+    )
     oldest_first = models.BooleanField(
         default=False, help_text="Pages are read oldest first, since `after` is wrong when the newest come first."
     )

@@ -1,6 +1,7 @@
 """The calls that we make. Every one ends in `_call`, which raises one exception per meaning (see faults.py)."""
 
 import datetime as dt
+import json
 import re
 import threading
 import time
@@ -14,17 +15,23 @@ import requests
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from runsadmin import conf, jsontext
-from runsadmin.errors import Held, UpstreamError
+from runsadmin.errors import Held, TooLarge, UpstreamError
 from runsadmin.ids import in_path, is_id
 from runsadmin.upstream import auth, configuration, faults, transport, words
 from runsadmin.upstream.faults import NoAnswer
 from runsadmin.upstream.records import RunRecord, Unreadable
 
 PAGE_SIZE = 100
+BLOCK = 65536
 
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "x-correlation-id")
 
 _HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,260}")
+
+
+_FIRST_ITEM = re.compile(r'"data"\s*:\s*\[\s*\{')
+_NEXT_MEMBER = re.compile(r'[\s,]*(?=")')
+_COLON = re.compile(r"\s*:\s*")
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,24 @@ class Answer[T]:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a thread's runs. `unreadable` tells of the items that are not Runs; `ids` has those of all items."""
+    """One page of a thread's runs, as far as it can be read.
+
+    `ids` has those of all items, also of those that are not Runs, of which `unreadable` tells. `size` is the number of
+    items. `has_more` and `last_id` are the server's own; None and "" where it does not say.
+    """
 
     records: tuple[RunRecord, ...]
     ids: tuple[str, ...]
     unreadable: tuple[str, ...]
-    has_more: bool
+    size: int
+    has_more: bool | None = None
+    last_id: str = ""
+
+    def before(self, run_id: str) -> "Page":
+        """Its beginning up to this run, as a page after which there is more."""
+        ids = self.ids[: self.ids.index(run_id)]
+        records = tuple(record for record in self.records if record.upstream_id in ids)
+        return Page(records, ids, self.unreadable, len(ids), has_more=True)
 
 
 class Client:
@@ -77,9 +96,12 @@ class Client:
             "POST", path, body=body, read=lambda body: self._run(body, thread_id, run_id), send_by=send_by
         )
 
-    def list_runs(self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE) -> Answer[Page]:
-        """Newest first. Only the caller can know where the list ends: `has_more` lies both ways on some servers."""
-        params = {"limit": str(limit), "order": "desc"} | ({"after": after} if after else {})
+    def list_runs(
+        self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE, oldest_first: bool = False
+    ) -> Answer[Page]:
+        """One page. What it proves is up to the caller (see paging.py): servers differ in how they page."""
+        order = "asc" if oldest_first else "desc"
+        params = {"limit": str(limit), "order": order} | ({"after": after} if after else {})
         return self._call(
             "GET", f"/threads/{in_path(thread_id)}/runs", params=params, read=lambda body: self._page(body, thread_id)
         )
@@ -106,7 +128,8 @@ class Client:
         records: list[RunRecord] = []
         ids: list[str] = []
         unreadable: list[str] = []
-        for item in _items(body):
+        items = _items(body)
+        for item in items:
             try:
                 record = self._read(item, thread_id)
             except Unreadable as error:
@@ -116,8 +139,16 @@ class Client:
             run_id = item.get("id") if isinstance(item, Mapping) else None
             if is_id(run_id):
                 ids.append(run_id)
-        has_more = isinstance(body, Mapping) and body.get("has_more") is True
-        return Page(tuple(records), tuple(ids), tuple(unreadable), has_more)
+        envelope = body if isinstance(body, Mapping) else {}
+        has_more, last_id = envelope.get("has_more"), envelope.get("last_id")
+        return Page(
+            tuple(records),
+            tuple(ids),
+            tuple(unreadable),
+            len(items),
+            has_more if isinstance(has_more, bool) else None,
+            last_id if is_id(last_id) else "",
+        )
 
     def _call[T](
         self,
@@ -137,6 +168,10 @@ class Client:
                 line = _line(self.connection)
                 with line.send(method, path, params, data) as response:
                     content = _bounded(response)
+        except _Oversized as oversized:
+            if 200 <= response.status_code < 300:
+                raise _too_large(method, oversized, response) from None
+            content = b""  # The status says enough.
         except transport.TooLate:
             raise _fault(method, NoAnswer.TOO_LATE) from None
         except (requests.ConnectTimeout, requests.exceptions.SSLError):
@@ -150,10 +185,6 @@ class Client:
         except requests.RequestException:
             raise _fault(method, NoAnswer.UNREADABLE) from None
 
-        if content is None and not 200 <= response.status_code < 300:
-            content = b""  # The status says enough.
-        if content is None:
-            raise _fault(method, NoAnswer.TOO_LARGE, response)
         if not 200 <= response.status_code < 300:
             raise _refusal(method, response, content, line)
         try:
@@ -236,17 +267,25 @@ def _extra_query(connection: conf.Connection) -> dict[str, str]:
     return {"api-version": connection.api_version} if connection.api_version else {}
 
 
-def _bounded(response: requests.Response) -> bytes | None:
-    """The body, or None when it is larger than allowed, or is said to be: then the rest is never read."""
+class _Oversized(Exception):
+    """A body that is larger than allowed. `size` is None where the server does not say."""
+
+    def __init__(self, size: int | None, beginning: bytes) -> None:
+        super().__init__()
+        self.size = size
+        self.beginning = beginning
+
+
+def _bounded(response: requests.Response) -> bytes:
+    """The body. Raises _Oversized when it is larger than allowed, or is said to be: then the rest is never read."""
     limit = conf.max_response_bytes()
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        return None
+    header = response.headers.get("Content-Length", "")
+    announced = int(header) if header.isdecimal() else None
     content = bytearray()
-    for chunk in response.iter_content(65536):
+    for chunk in response.iter_content(BLOCK):
         content += chunk
-        if len(content) > limit:
-            return None
+        if len(content) > limit or (announced is not None and announced > limit):
+            raise _Oversized(announced, bytes(content[:BLOCK]))
     return bytes(content)
 
 
@@ -259,6 +298,38 @@ def _why_not_connected(error: requests.ConnectionError) -> NoAnswer:
     if isinstance(reason, ReadTimeoutError):
         return NoAnswer.TIMEOUT
     return NoAnswer.CUT
+
+
+def _too_large(method: str, oversized: _Oversized, response: requests.Response) -> UpstreamError:
+    """The message names the size and the setting. For a read it is an error of its own: less can be asked for."""
+    allowed = conf.max_response_bytes()
+    size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
+    message = (
+        f"{NoAnswer.TOO_LARGE} It has {size} bytes, and {allowed:,} are accepted: raise RUNSADMIN_MAX_RESPONSE_BYTES."
+    )
+    status, request_id = response.status_code, _request_id(response)
+    if method == "GET":
+        return TooLarge(
+            message, http_status=status, request_id=request_id, first_id=_first_id(oversized.beginning)
+        )
+    return faults.of_write(NoAnswer.TOO_LARGE)(message, http_status=status, request_id=request_id)
+
+
+def _first_id(beginning: bytes) -> str:
+    """The id of the first item of a list of which only the beginning was read. Empty: it comes too late."""
+    text = beginning.decode(errors="ignore")
+    item = _FIRST_ITEM.search(text)
+    position = item.end() if item else len(text)
+    read = json.JSONDecoder().raw_decode
+    try:
+        while member := _NEXT_MEMBER.match(text, position):
+            name, position = read(text, member.end())
+            value, position = read(text, _COLON.match(text, position).end())  # type: ignore[union-attr]
+            if name == "id":
+                return value if is_id(value) else ""
+    except (ValueError, AttributeError):
+        return ""
+    return ""
 
 
 def _fault(method: str, why: NoAnswer, response: requests.Response | None = None) -> UpstreamError:
@@ -327,6 +398,8 @@ def _named(body: object) -> tuple[str, ...]:
 
 def _items(body: object) -> list[object]:
     data = body.get("data") if isinstance(body, Mapping) else None
+    if data is None and isinstance(body, Mapping) and "data" in body:
+        return []  # Go writes an empty list that was never filled as null.
     if not isinstance(data, list):
         raise Unreadable("The answer is not a list.")
     return data

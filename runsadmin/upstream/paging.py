@@ -1,0 +1,207 @@
+"""What the pages of one thread's list prove: where the list ends, and whether all of it was read.
+
+A list is read newest first. Where its pages contradict each other it is read again, oldest first. It counts as read to
+its end when the second reading ends well and shows all that the first one did, or when both ends meet.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from runsadmin import jsontext
+from runsadmin.upstream.client import Page
+
+# Some servers filter what they list after they cut it into pages: so many empty pages in a row are followed.
+MOST_EMPTY_PAGES = 3
+
+REPEATED = "A page repeated runs that were read before."
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What is known of a connection's lists. `largest_page` is the most runs that one page has shown."""
+
+    largest_page: int = 0
+    has_more_is_wrong: bool = False
+
+
+@dataclass
+class Reading:
+    """What the pages in one order have shown so far. Times are in seconds since 1970."""
+
+    oldest_first: bool = False
+    after: str = ""  # The cursor of the next page.
+    ids: dict[str, None] = field(default_factory=dict)
+    pages: int = 0
+    ended: bool = False
+    doubt: str = ""  # Why these pages may not show everything.
+    in_order: bool = True  # Whether the times of creation are in the order that was asked for.
+    has_more_was_wrong: bool = False
+    said_end: bool = False
+    empty_pages: int = 0
+    first_page: list[str] = field(default_factory=list)
+    first_edge: float | None = None  # The first page shows everything up to this time.
+    edge: float | None = None  # All pages together show everything up to this time.
+    last_time: float | None = None
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.ids), "")
+
+    def take(self, page: Page, *, limit: int, habits: Habits) -> None:
+        """Draws the conclusions from the page after `after`, of which at most `limit` runs were asked for."""
+        self.pages += 1
+        new = [run_id for run_id in dict.fromkeys(page.ids) if run_id not in self.ids]
+        repeats = [run_id for run_id in page.ids if run_id in self.ids and run_id != self.after]
+        if new and self.said_end:
+            self.has_more_was_wrong = True
+        if repeats:
+            self._doubt(REPEATED)
+            self.edge = self.first_edge
+        self._note_times(page)
+        cursor = self.after
+        self.ids |= dict.fromkeys(new)
+        self.after = new[-1] if new else self.after
+        if self.pages == 1:
+            self.first_page, self.first_edge = new, self.edge
+        self.said_end = page.has_more is False
+        self.empty_pages = 0 if page.size else self.empty_pages + 1
+        if not page.size:
+            self._take_empty(page, cursor)
+        elif not new:
+            self.ended = True
+            if not page.ids:
+                self._doubt("A page showed no run that has an id.")
+            elif not repeats and page.has_more:
+                self._doubt("The server says that there are more runs, and shows none.")
+        elif self.said_end and not (habits.has_more_is_wrong or self.has_more_was_wrong):
+            # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as any
+            # that this server has served: it may cut pages shorter than asked.
+            self.ended = page.size < limit and page.size < habits.largest_page
+
+    def _take_empty(self, page: Page, cursor: str) -> None:
+        """Past the last page some servers always say that there is more. With a cursor of its own it may be true."""
+        leads_on = page.has_more and page.last_id and page.last_id != cursor and page.last_id not in self.ids
+        if leads_on and self.empty_pages <= MOST_EMPTY_PAGES:
+            self.after = page.last_id
+        else:
+            self.ended = True
+            if leads_on:
+                self._doubt("The server says that there are more runs, and shows none.")
+
+    def skip(self, run_id: str) -> bool:
+        """Goes on behind a run that cannot be read. False where it has been met before."""
+        if run_id in self.ids:
+            return False
+        self.ids[run_id] = None
+        self.after = run_id
+        return True
+
+    def give_up(self, why: str) -> None:
+        self._doubt(why)
+        self.ended = True
+
+    def _doubt(self, why: str) -> None:
+        self.doubt = self.doubt or why
+
+    def _note_times(self, page: Page) -> None:
+        for record in page.records:
+            if record.created_at is None or record.upstream_id in self.ids:
+                continue
+            time = record.created_at.timestamp()
+            if self.last_time is not None and (
+                time < self.last_time if self.oldest_first else time > self.last_time
+            ):
+                self.in_order = False
+            self.last_time = time
+        if not self.doubt:
+            self.edge = self.last_time if self.in_order else None
+
+
+@dataclass
+class ThreadReading:
+    """The readings of one thread in one pass, which may go on in another process.
+
+    `from_the_start` is false when an earlier process died and nobody knows what it was shown.
+    """
+
+    began_at: dt.datetime
+    newest: Reading = field(default_factory=Reading)
+    oldest: Reading | None = None
+    from_the_start: bool = True
+    reached_watermark: bool = False
+    told: list[str] = field(default_factory=list)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self.newest.ids or (self.oldest is not None and run_id in self.oldest.ids)
+
+    @property
+    def current(self) -> Reading:
+        return self.oldest or self.newest
+
+    @property
+    def is_over(self) -> bool:
+        return self.reached_watermark or self.current.ended
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run of the thread was shown, or every one since the watermark."""
+        if self.reached_watermark or self.oldest is None:
+            return not self.newest.doubt
+        shows_all = self.newest.ids.keys() <= self.oldest.ids.keys()
+        return (self.oldest.ended and not self.oldest.doubt and shows_all) or self._ends_meet
+
+    @property
+    def doubt(self) -> str:
+        if self.oldest is None:
+            return self.newest.doubt
+        return self.oldest.doubt or "Oldest first, other runs were shown than newest first."
+
+    @property
+    def shows_everything(self) -> bool:
+        """Complete, and from the first run to the last: a run that was not shown may be gone."""
+        is_whole = self.oldest is not None or self.from_the_start
+        return self.is_complete and is_whole and not self.reached_watermark
+
+    @property
+    def count(self) -> int:
+        return len(self.newest.ids | (self.oldest.ids if self.oldest else {}))
+
+    @property
+    def _ends_meet(self) -> bool:
+        """Whether the newest runs and the oldest ones overlap: then nothing is between them."""
+        if self.oldest is None or not self.from_the_start:
+            return False
+        newest, oldest = self.newest.first_edge, self.oldest.edge
+        if newest is not None and oldest is not None and oldest > newest:
+            return True
+        # All within one second: both first pages are the same, in opposite orders.
+        return bool(self.newest.first_page) and self.newest.first_page == self.oldest.first_page[::-1]
+
+    def read_oldest_first(self) -> None:
+        self.oldest = Reading(oldest_first=True)
+
+    def dump(self) -> str:
+        state = asdict(self) | {"began_at": self.began_at.isoformat()}
+        for name in ("newest", "oldest"):
+            if state[name] is not None:
+                state[name]["ids"] = list(state[name]["ids"])
+        return jsontext.dumps(state)
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        state = jsontext.loads(text)
+        return cls(
+            **state
+            | {
+                "began_at": dt.datetime.fromisoformat(state["began_at"]),
+                "newest": _load(state["newest"]),
+                "oldest": None if state["oldest"] is None else _load(state["oldest"]),
+            }
+        )
+
+
+def _load(state: Mapping[str, Any]) -> Reading:
+    ids: Sequence[str] = state["ids"]
+    return Reading(**{**state, "ids": dict.fromkeys(ids)})
