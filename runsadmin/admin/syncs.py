@@ -39,7 +39,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Sync]:
         queryset: QuerySet[Sync] = super().get_queryset(request)
-        return queryset.select_related("thread", "actor")
+        return queryset.select_related("thread", "actor").defer("reading")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: HttpResponse = super().changelist_view(request, {"start": start_form(request)})

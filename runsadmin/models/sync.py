@@ -76,7 +76,9 @@ class Sync(models.Model):
     )
     oldest_first = models.BooleanField(default=False, help_text="How the pages of that thread are being read.")
     reading = models.TextField(
-        blank=True, default="", help_text="What that thread's pages have shown so far, as JSON; kept between two shares."
+        blank=True,
+        default="",
+        help_text="What that thread's pages have shown so far, as JSON; kept between two shares.",
     )
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)

@@ -36,8 +36,15 @@ class Seen[T]:
 
 @dataclass(frozen=True)
 class Stored:
+    """How many runs were written. `elsewhere` has the ids of those that belong to another thread: they stay there."""
+
     created: int
     updated: int
+    elsewhere: tuple[str, ...] = ()
+
+    def __add__(self, other: "Stored") -> "Stored":
+        elsewhere = self.elsewhere + other.elsewhere
+        return Stored(self.created + other.created, self.updated + other.updated, elsewhere)
 
 
 def see[T](call: Callable[[], Answer[T]], watch: Watch | None = None) -> Seen[T]:
@@ -76,7 +83,14 @@ def store_one(run: Run, seen: Seen[RunRecord]) -> Stored:
 
 def store(thread: Thread, records: Sequence[RunRecord], *, asked_at: dt.datetime, answered_at: dt.datetime) -> Stored:
     """Writes what one answer says of a thread's runs, where it is newer than what is known."""
-    return _compare([_Sighting(thread, record, asked_at, answered_at) for record in records]).write()
+    return compare_list(thread, records, asked_at=asked_at, answered_at=answered_at).write()
+
+
+def compare_list(
+    thread: Thread, records: Sequence[RunRecord], *, asked_at: dt.datetime, answered_at: dt.datetime
+) -> "Difference":
+    """Beside what is known, what one answer says of a thread's runs. Reads only."""
+    return _compare([_Sighting(thread, record, asked_at, answered_at) for record in records])
 
 
 def compare(seen: Iterable[tuple[Thread, Seen[RunRecord]]]) -> "Difference":
@@ -116,6 +130,10 @@ class Difference:
     known: Mapping[str, Mapping[str, Any]]
     was: Mapping[int, RunRecord]
 
+    def changes(self, upstream_id: str) -> bool:
+        """Whether a run that is known is no longer what it was."""
+        return bool(self.known[upstream_id]["digest"] != self.sightings[upstream_id].record.digest)
+
     def write(self) -> Stored:
         """Compares again, with the rows locked, if one of them was written in the meantime."""
         if not self.sightings:
@@ -133,9 +151,13 @@ class Difference:
         confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
         changed: list[tuple[Mapping[str, Any], _Sighting]] = []
         overlapping: list[int] = []
+        elsewhere: list[str] = []
         settled: list[tuple[dict[str, object], dict[str, object]]] = []
         for upstream_id, row in self.known.items():
             sighting = self.sightings[upstream_id]
+            if row["thread_id"] != sighting.thread.pk:
+                elsewhere.append(upstream_id)
+                continue
             is_newer = sighting.asked_at > row["answered_at"]
             confirmed = confirmed_at[sighting.thread.pk]
             if row["digest"] == sighting.record.digest:
@@ -160,7 +182,7 @@ class Difference:
             _update(settled)
         if overlapping:
             Run.objects.filter(pk__in=overlapping, refresh_at=None).update(refresh_at=clock.now())
-        return Stored(len(new), len(changed))
+        return Stored(len(new), len(changed), tuple(elsewhere))
 
 
 def _new_run(sighting: _Sighting) -> Run:

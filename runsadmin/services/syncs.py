@@ -2,7 +2,8 @@
 
 A pass pages through every thread newest first. *Incremental* stops at the thread's watermark and then reads the runs
 that were still active; *full* reads all. The row holds the place to resume, written with every page, so a pass that
-was cut off goes on where it was. One bad thread or run never stops a pass, and is told.
+was cut off goes on where it was. One bad thread or run never stops a pass, and is told. What pages prove is decided in
+`upstream/paging.py`.
 """
 
 import datetime as dt
@@ -20,13 +21,26 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Forbidden, Held, IllegalChange, NotFound, NotSent, UpstreamError
-from runsadmin.models import Run, Sync, SyncError, SyncStatus, Thread
+from runsadmin.errors import (
+    Busy,
+    Forbidden,
+    Held,
+    IllegalChange,
+    NotFound,
+    NotSent,
+    Rejected,
+    TooLarge,
+    UpstreamError,
+)
+from runsadmin.metadata import MetadataState
+from runsadmin.models import ConnectionState, Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
 from runsadmin.services import clock, connections, permissions, runs
-from runsadmin.services.runs import Seen
+from runsadmin.services.runs import Difference, Seen, Stored
 from runsadmin.upstream.client import PAGE_SIZE, Answer, Page
+from runsadmin.upstream.paging import REPEATED, Habits, Reading, ThreadReading
+from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +49,8 @@ CLAIM = dt.timedelta(seconds=60)
 # A task that was enqueued for a waiting sync has this long to begin before another one is enqueued.
 HEAD_START = dt.timedelta(seconds=10)
 MAX_ERRORS_KEPT = 1000
+# A list that is read from a replica may show a run as it was so long ago.
+LIST_LAG = dt.timedelta(minutes=2)
 
 
 def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Thread | None = None) -> Sync:
@@ -78,7 +94,8 @@ def start_due() -> list[Sync]:
 def cancel(*, sync: Sync, actor: User) -> Sync:
     """Stops a pass. What it has read stays. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, permissions.Action.SYNC)
-    return _move(sync, SyncStatus.CANCELLED, f"{actor.get_username()} stopped it.", finished_at=clock.now())
+    detail = f"{actor.get_username()} stopped it."
+    return _move(sync, SyncStatus.CANCELLED, detail, finished_at=clock.now(), reading="")
 
 
 def pause(*, sync: Sync, actor: User) -> Sync:
@@ -115,7 +132,7 @@ def take_waiting() -> list[int]:
 
 
 def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
-    """Does a share of a pass, until `time.monotonic()` reaches `until`, or `stopping` is set, and a thread is finished.
+    """Does a share of a pass: a page at least, until `time.monotonic()` reaches `until` or `stopping` is set.
 
     Does nothing when another process is at it. Returns the sync as it is then: it has more to do while it is running.
     """
@@ -128,9 +145,9 @@ def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
         )
         claimed = row.update(claim_token=token, claimed_until=now + CLAIM, detail="")
     if claimed:
-        share = _Share(Sync.objects.select_related("thread").get(pk=sync.pk), token)
+        share = _Share(Sync.objects.select_related("thread").get(pk=sync.pk), token, until, stopping)
         try:
-            _read_threads(share, until, stopping)
+            _read_threads(share)
         finally:
             share.row.update(claim_token=None, claimed_until=clock.now() + share.rest)
     return Sync.objects.get(pk=sync.pk)
@@ -140,30 +157,78 @@ class _Interrupted(Exception):
     """Somebody paused or cancelled the pass, or the claim went to another process."""
 
 
+class _TimeIsOver(Exception):
+    """The share has to end; the pass goes on in the next one."""
+
+
 @dataclass
 class _Share:
     sync: Sync
     token: uuid.UUID
+    until: float
+    stopping: Event | None
     rest: dt.timedelta = dt.timedelta()
+    limit: int = PAGE_SIZE
+    failures: int = 0
+    connection: ConnectionState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.connection = connections.state(self.sync.connection)
 
     @property
     def row(self) -> SyncQuerySet:
         return Sync.objects.filter(pk=self.sync.pk, claim_token=self.token)
+
+    @property
+    def is_full(self) -> bool:
+        return self.sync.kind == Sync.Kind.FULL
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until or (self.stopping is not None and self.stopping.is_set())
+
+    def check_time(self) -> None:
+        """Raises _TimeIsOver."""
+        if self.is_over:
+            raise _TimeIsOver
 
     def write(self, **values: object) -> None:
         """Renews the claim with every word of progress. Raises _Interrupted."""
         if not self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + CLAIM, **values):
             raise _Interrupted
 
+    def keep(self, reading: ThreadReading) -> None:
+        """For the next share. Without it that one would not know which runs were shown before."""
+        pages = reading.current
+        self.row.filter(status__in=UNFINISHED).update(
+            reading=reading.dump(), after=pages.after, after_first=reading.newest.first, oldest_first=pages.oldest_first
+        )
+
+    def count_failure(self, error: UpstreamError) -> None:
+        """Raises it when it seems to concern more than the run that was asked for."""
+        if isinstance(error, NotSent) and not isinstance(error, TooLarge):
+            self.failures += 1
+            if self.failures >= TRIES:
+                raise error
+
     def tell(self, message: str, *, thread: Thread | None = None, run_id: str = "") -> None:
         self.write(errors_count=F("errors_count") + 1)
         if SyncError.objects.filter(sync=self.sync).count() < MAX_ERRORS_KEPT:
             SyncError.objects.create(sync=self.sync, thread=thread, run_id=run_id[:128], message=message[:2000])
 
+    def note(self, **values: object) -> None:
+        """Keeps what was learned of the connection's paging."""
+        if any(getattr(self.connection, name) != value for name, value in values.items()):
+            ConnectionState.objects.filter(pk=self.connection.pk).update(**values)
+            for name, value in values.items():
+                setattr(self.connection, name, value)
 
-def _read_threads(share: _Share, until: float, stopping: Event | None) -> None:
+
+def _read_threads(share: _Share) -> None:
     sync = share.sync
     try:
+        if share.is_full and sync.thread_id is None and not (sync.reached or sync.after):
+            share.note(oldest_first=False)  # The server may have been mended: the first long thread shows it.
         while True:
             thread = _next_thread(share)
             if thread is None:
@@ -173,17 +238,17 @@ def _read_threads(share: _Share, until: float, stopping: Event | None) -> None:
                 reached=thread.pk,
                 after="",
                 after_first="",
+                oldest_first=False,
+                reading="",
                 threads_done=F("threads_done") + 1,
                 threads_total=Greatest(F("threads_total"), F("threads_done") + 1),
             )
-            if time.monotonic() >= until or (stopping is not None and stopping.is_set()):
-                return None
+            share.check_time()
+    except _TimeIsOver:
+        return None
     except _Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
-    except (
-        Held,
-        Forbidden,
-    ) as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
+    except Held as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
         share.row.update(detail=f"Waiting for the connection: {error}")
     except Busy as error:  # It goes on where it is as soon as the connection has a place again.
         share.rest = dt.timedelta(seconds=error.retry_after or 0)
@@ -208,31 +273,36 @@ def _finish(share: _Share) -> None:
     share.row.change_to(status, detail="", finished_at=clock.now())
 
 
-@dataclass
-class _Progress:
-    """What was seen of one thread: for the watermark, and for what is missing afterwards."""
-
-    began_at: dt.datetime
-    from_the_start: bool
-    first: str
-    ids: set[str] = field(default_factory=set)
-    reached_watermark: bool = False
-
-
 def _read_thread(share: _Share, thread: Thread) -> None:
-    """Reads a thread's pages and then what they did not show. Errors are told; only Held and Busy go up."""
-    sync = Sync.objects.get(pk=share.sync.pk)
-    progress = _Progress(began_at=clock.now(), from_the_start=not sync.after, first=sync.after_first)
+    """Reads a thread's pages and then what they did not show. Errors of the thread are told."""
+    reading = _resume(share)
     try:
         try:
-            _read_pages(share, thread, progress, after=sync.after)
-            _read_the_rest(share, thread, progress)
+            _read_pages(share, thread, reading)
+            while _read_the_rest(share, thread, reading):
+                _read_pages(share, thread, reading)
+            _finish_thread(share, thread, reading)
         except NotFound as error:
             _tell_missing(share, thread, error)
-    except (Held, Forbidden, Busy):
+    except (Held, Busy, _Interrupted, _TimeIsOver):
+        share.keep(reading)
         raise
     except UpstreamError as error:
         share.tell(f"Not all of this thread was read: {error}", thread=thread)
+
+
+def _resume(share: _Share) -> ThreadReading:
+    """What was read of this thread, if the pass is in the middle of it."""
+    sync = Sync.objects.get(pk=share.sync.pk)
+    if sync.reading:
+        reading = ThreadReading.load(sync.reading)
+        if (reading.current.after, reading.current.oldest_first) == (sync.after, sync.oldest_first):
+            return reading
+    if not sync.after or sync.oldest_first:
+        return ThreadReading(began_at=clock.now())
+    # A process died here. The mirror has what it read, and nobody knows which runs those were.
+    known = dict.fromkeys((sync.after_first, sync.after))
+    return ThreadReading(clock.now(), Reading(after=sync.after, ids=known), from_the_start=False)
 
 
 def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
@@ -244,64 +314,262 @@ def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
         share.tell(f"The server answers 404, and no other thread is known to tell why: {error}", thread=thread)
 
 
-def _read_pages(share: _Share, thread: Thread, progress: _Progress, *, after: str) -> None:
+# --- The pages of a thread
+
+
+def _read_pages(share: _Share, thread: Thread, reading: ThreadReading) -> None:
+    while not reading.is_over:
+        pages = reading.current
+        seen = _next_page(share, thread, pages)
+        if seen is not None:
+            _take_page(share, thread, reading, seen)
+        if reading.oldest is None and not reading.reached_watermark:
+            is_known_to_fail = share.connection.oldest_first and not pages.ended
+            if pages.doubt or is_known_to_fail:
+                reading.read_oldest_first()
+        share.write(
+            after=reading.current.after, after_first=reading.newest.first, oldest_first=reading.current.oldest_first
+        )
+        if not reading.is_over:
+            share.check_time()
+    if reading.oldest is not None and reading.newest.doubt == REPEATED and reading.is_complete:
+        share.note(oldest_first=True)
+
+
+def _next_page(share: _Share, thread: Thread, pages: Reading) -> Seen[Page] | None:
+    """A page that is too large is asked for again with half the limit. None: there is no page, and `pages` says why."""
     client = connections.client(thread.connection)
     while True:
-        seen = _with_patience(thread.connection, partial(client.list_runs, thread.upstream_id, after=after))
-        page = seen.answer.value
-        new = [run_id for run_id in page.ids if run_id not in progress.ids]
-        _step(share, "page answered")
-        stored = runs.store(thread, page.records, asked_at=seen.asked_at, answered_at=seen.answered_at)
-        _step(share, "page stored")
-        progress.ids.update(new)
-        progress.first = progress.first or next(iter(new), "")
-        after = new[-1] if new else after
-        share.write(
-            after=after,
-            after_first=progress.first,
-            pages=F("pages") + 1,
-            runs_seen=F("runs_seen") + len(new),
-            runs_created=F("runs_created") + stored.created,
-            runs_updated=F("runs_updated") + stored.updated,
+        pages.limit = pages.limit or share.limit
+        call = partial(
+            client.list_runs,
+            thread.upstream_id,
+            after=pages.after,
+            limit=pages.limit,
+            oldest_first=pages.oldest_first,
         )
-        for message in page.unreadable:
-            share.tell(message, thread=thread)
-        if share.sync.kind == Sync.Kind.INCREMENTAL and thread.watermark and thread.watermark in new:
-            progress.reached_watermark = True
-            return
-        if _is_last(page, new):
-            return
+        try:
+            return _with_patience(thread.connection, call)
+        except TooLarge as error:
+            pages.too_large = str(error)
+            if pages.limit > 1:
+                pages.limit //= 2
+            elif pages.skip(error.first_id):
+                share.tell(f"The run {error.first_id} could not be read. {error}", thread=thread, run_id=error.first_id)
+                share.write(after=pages.after)
+                share.check_time()
+            else:
+                pages.give_up(pages.too_large)
+                return None
+        except (Rejected, NotFound, Forbidden) as error:
+            if pages.after or pages.oldest_first:  # The thread is there: what is refused is this page of it.
+                pages.give_up(f"The server refused the next page. {error}")
+                return None
+            if not isinstance(error, Rejected) or pages.limit == 1:
+                raise
+            pages.limit = share.limit = pages.limit // 2  # Some servers refuse pages that others serve.
+
+
+def _take_page(share: _Share, thread: Thread, reading: ThreadReading, seen: Seen[Page]) -> None:
+    _step(share, "page answered")
+    pages, page = reading.current, seen.answer.value
+    share.note(largest_page=min(max(share.connection.largest_page, page.size), 32767))
+    difference = runs.compare_list(thread, page.records, asked_at=seen.asked_at, answered_at=seen.answered_at)
+    at_watermark = _shows_watermark(share, thread, page, difference)
+    page, stored = _store_page(share, thread, reading, seen, difference)
+    _step(share, "page stored")
+
+    new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
+    habits = Habits(share.connection.largest_page, share.connection.has_more_is_wrong)
+    pages.take(page, habits)
+    pages.limit = min(pages.limit * 2, share.limit)  # It was halved for large runs: those may be behind us.
+    if pages.has_more_was_wrong and not pages.oldest_first:
+        share.note(has_more_is_wrong=True)
+    reading.reached_watermark = (
+        at_watermark and thread.watermark in page.ids and pages.in_order and not (pages.oldest_first or pages.doubt)
+    )
+    share.write(
+        pages=F("pages") + 1,
+        runs_seen=F("runs_seen") + new,
+        runs_created=F("runs_created") + stored.created,
+        runs_updated=F("runs_updated") + stored.updated,
+    )
+    for message in page.unreadable:
+        _tell_once(share, thread, reading, message)
+    for run_id in stored.elsewhere:
+        _tell_elsewhere(share, thread, reading, run_id)
+
+
+def _shows_watermark(share: _Share, thread: Thread, page: Page, difference: Difference) -> bool:
+    """Whether the page reaches down to runs that are known. Unknown ones behind the watermark say that it does not."""
+    if share.is_full or not thread.watermark or thread.watermark not in page.ids:
+        return False
+    older = page.ids[page.ids.index(thread.watermark) :]
+    readable = {record.upstream_id for record in page.records}
+    return all(run_id in difference.known for run_id in older if run_id in readable)
+
+
+def _tell_once(share: _Share, thread: Thread, reading: ThreadReading, message: str, run_id: str = "") -> None:
+    """A thread that is read twice, in both orders, shows its errors twice."""
+    if message not in reading.told:
+        reading.told.append(message)
+        share.tell(message, thread=thread, run_id=run_id)
+
+
+def _tell_not_fetched(share: _Share, thread: Thread, reading: ThreadReading, run_id: str, error: UpstreamError) -> None:
+    _tell_once(share, thread, reading, f"The run {run_id} could not be fetched: {error}", run_id)
+
+
+def _tell_elsewhere(share: _Share, thread: Thread, reading: ThreadReading, run_id: str) -> None:
+    owner = Thread.objects.get(runs__connection=thread.connection, runs__upstream_id=run_id)
+    message = (
+        f"The run {run_id} is shown in the thread {thread} and belongs to the thread {owner}, where it stays. "
+        "Run ids have to be unique on a connection."
+    )
+    _tell_once(share, thread, reading, message, run_id)
 
 
 def _step(share: _Share, step: str) -> None:
     logger.debug("Sync %s: %s.", share.sync.pk, step, extra={"sync": share.sync.pk, "step": step})
 
 
-def _is_last(page: Page, new: list[str]) -> bool:
-    """Whether a list ends here. `has_more` lies both ways on some servers: a full page without it proves nothing."""
-    return not new or (not page.has_more and len(page.ids) < PAGE_SIZE)
+# --- Runs that a list does not show well enough
 
 
-def _read_the_rest(share: _Share, thread: Thread, progress: _Progress) -> None:
-    """After the last page: runs that were still active and not shown, and, when all was read, those that are gone."""
-    read_all = progress.from_the_start and not progress.reached_watermark
-    known = Run.objects.filter(thread=thread, missing_since=None, answered_at__lt=progress.began_at)
-    unseen = known if read_all else known.filter(status__in=ACTIVE)
-    for run in unseen.select_related("thread").defer("raw").iterator():
-        if run.upstream_id in progress.ids:
+def _store_page(
+    share: _Share, thread: Thread, reading: ThreadReading, seen: Seen[Page], difference: Difference
+) -> tuple[Page, Stored]:
+    """Writes what a page shows. Where that is not enough, the runs themselves are fetched first.
+
+    Returns the page as far as that came before the share was over, and what was written.
+    """
+    page = seen.answer.value
+    wanted = _to_fetch(share, thread, seen, difference)
+    if not wanted and not any(map(_hides_metadata, page.records)):
+        return page, difference.write()
+    page, fetched, failed = _fetch(share, thread, reading, page, wanted)
+    kept = [  # Where metadata cannot be had, the other fields are better than nothing.
+        record
+        for record in page.records
+        if (record.upstream_id in failed if _hides_metadata(record) else record.upstream_id not in wanted)
+    ]
+    listed = runs.store(thread, kept, asked_at=seen.asked_at, answered_at=seen.answered_at)
+    one_by_one = runs.compare((thread, one) for one in fetched).write()
+    return page, listed + one_by_one
+
+
+def _fetch(
+    share: _Share, thread: Thread, reading: ThreadReading, page: Page, wanted: set[str]
+) -> tuple[Page, list[Seen[RunRecord]], set[str]]:
+    """The page as far as there was time, what was fetched of it, and the ids of the runs that could not be."""
+    client = connections.client(thread.connection)
+    fetched: list[Seen[RunRecord]] = []
+    failed: set[str] = set()
+    for position, run_id in enumerate(page.ids):
+        if run_id not in wanted:
             continue
+        if position and share.is_over:
+            return page.before(run_id), fetched, failed
+        try:
+            call = partial(client.retrieve_run, thread.upstream_id, run_id)
+            fetched.append(_with_patience(thread.connection, call))
+        except Busy:
+            if not position:
+                raise
+            return page.before(run_id), fetched, failed
+        except Held:
+            raise
+        except UpstreamError as error:
+            share.count_failure(error)
+            failed.add(run_id)
+            _tell_not_fetched(share, thread, reading, run_id, error)
+        else:
+            share.failures = 0
+        share.write()
+    return page, fetched, failed
+
+
+def _hides_metadata(record: RunRecord) -> bool:
+    return record.metadata_state == MetadataState.NOT_SHOWN
+
+
+def _to_fetch(share: _Share, thread: Thread, seen: Seen[Page], difference: Difference) -> set[str]:
+    """The runs of a page whose metadata it does not show, or which it may show as they were before.
+
+    An incremental pass fetches only those that are new or whose other fields have changed.
+    """
+    not_shown, recent = set(), set()
+    for record in seen.answer.value.records:
+        row = difference.known.get(record.upstream_id)
+        if row is None:
+            if _hides_metadata(record):
+                not_shown.add(record.upstream_id)
+        elif row["thread_id"] != thread.pk:
+            continue
+        elif _hides_metadata(record):
+            was = difference.was.get(row["pk"])
+            is_changed = was is not None and not record.is_part_of(was)
+            if share.is_full or is_changed or row["missing_since"] or row["refresh_at"]:
+                not_shown.add(record.upstream_id)
+        elif difference.changes(record.upstream_id) and row["answered_at"] > seen.asked_at - LIST_LAG:
+            recent.add(record.upstream_id)
+    if recent and not conf.connection(thread.connection).lists_are_fresh:
+        return not_shown | recent
+    return not_shown
+
+
+# --- The runs that the pages did not show
+
+
+def _read_the_rest(share: _Share, thread: Thread, reading: ThreadReading) -> bool:
+    """After the last page: runs that were still active and not shown, and, when all was read, those that are gone.
+
+    Returns whether the pages have to be read on, since one of those runs is there and the list should have shown it.
+    """
+    known = Run.objects.filter(thread=thread, missing_since=None, answered_at__lt=reading.began_at)
+    unseen = known if reading.shows_everything else known.filter(status__in=ACTIVE)
+    for run in unseen.select_related("thread").defer("raw").iterator():
+        if not reading.leaves_out(run.upstream_id):
+            continue
+        is_there = False
         try:
             stored = runs.store_one(run, _with_patience(thread.connection, partial(runs.retrieve, run)))
             share.write(runs_updated=F("runs_updated") + stored.updated, runs_seen=F("runs_seen") + 1)
+            is_there = True
         except NotFound as error:
-            if not runs.tell_missing(run, error):
-                raise Held(str(error)) from error
-            share.write(runs_updated=F("runs_updated") + 1)
+            if reading.is_complete:
+                if not runs.tell_missing(run, error):
+                    raise Held(str(error)) from error
+                share.write(runs_updated=F("runs_updated") + 1)
+        except (Held, Busy):
+            raise
+        except UpstreamError as error:
+            share.count_failure(error)
+            _tell_not_fetched(share, thread, reading, run.upstream_id, error)
+        else:
+            share.failures = 0
+        reading.fetched[run.upstream_id] = None
+        if is_there and reading.shows_everything and reading.look_again():
+            return True
+        share.check_time()
+    return False
+
+
+def _finish_thread(share: _Share, thread: Thread, reading: ThreadReading) -> None:
+    if not reading.is_complete:
+        share.tell(
+            f"This thread could not be read to its end, {reading.count:,} runs read. {reading.doubt} "
+            "What was read is mirrored; ask whoever runs the server to check how it pages.",
+            thread=thread,
+        )
+        return
     now = clock.now()
     checked: dict[str, object] = {"checked_at": now, "missing_since": None}
-    if progress.first:
-        checked["watermark"] = progress.first
-    if read_all:
+    if not reading.newest.in_order:
+        checked["watermark"] = ""  # It would be the newest run, and nobody knows which one that is.
+    elif reading.newest.first:
+        checked["watermark"] = reading.newest.first
+    if reading.shows_everything:
         checked["fully_checked_at"] = now
     Thread.objects.filter(pk=thread.pk).update(**checked)
 
@@ -313,6 +581,8 @@ def _with_patience[T](alias: str, call: Callable[[], Answer[T]]) -> Seen[T]:
         connections.wait_for_places(alias, 1)  # Also after a 429: judge() has put the next place behind it.
         try:
             return runs.see(call)
+        except (TooLarge, Forbidden):  # Neither will pass, nor does it concern the whole connection.
+            raise
         except UpstreamError as error:
             connections.judge(alias, error)
             faults += 1

@@ -309,9 +309,7 @@ def _too_large(method: str, oversized: _Oversized, response: requests.Response) 
     )
     status, request_id = response.status_code, _request_id(response)
     if method == "GET":
-        return TooLarge(
-            message, http_status=status, request_id=request_id, first_id=_first_id(oversized.beginning)
-        )
+        return TooLarge(message, http_status=status, request_id=request_id, first_id=_first_id(oversized.beginning))
     return faults.of_write(NoAnswer.TOO_LARGE)(message, http_status=status, request_id=request_id)
 
 

@@ -16,6 +16,8 @@ from runsadmin.upstream.client import Page
 MOST_EMPTY_PAGES = 3
 
 REPEATED = "A page repeated runs that were read before."
+LEFT_OUT = "The list leaves out runs that are there."
+MORE_NOT_SHOWN = "The server says that there are more runs, and shows none."
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,18 @@ class Reading:
 
     oldest_first: bool = False
     after: str = ""  # The cursor of the next page.
+    limit: int = 0
     ids: dict[str, None] = field(default_factory=dict)
     pages: int = 0
     ended: bool = False
     doubt: str = ""  # Why these pages may not show everything.
     in_order: bool = True  # Whether the times of creation are in the order that was asked for.
     has_more_was_wrong: bool = False
+    asks_on: bool = False  # What the server says of the end is not believed.
     said_end: bool = False
     empty_pages: int = 0
+    is_stuck: bool = False
+    too_large: str = ""  # The message of the last page that was too large.
     first_page: list[str] = field(default_factory=list)
     first_edge: float | None = None  # The first page shows everything up to this time.
     edge: float | None = None  # All pages together show everything up to this time.
@@ -49,7 +55,7 @@ class Reading:
     def first(self) -> str:
         return next(iter(self.ids), "")
 
-    def take(self, page: Page, *, limit: int, habits: Habits) -> None:
+    def take(self, page: Page, habits: Habits) -> None:
         """Draws the conclusions from the page after `after`, of which at most `limit` runs were asked for."""
         self.pages += 1
         new = [run_id for run_id in dict.fromkeys(page.ids) if run_id not in self.ids]
@@ -62,7 +68,8 @@ class Reading:
         self._note_times(page)
         cursor = self.after
         self.ids |= dict.fromkeys(new)
-        self.after = new[-1] if new else self.after
+        if new:
+            self.after, self.is_stuck = new[-1], False
         if self.pages == 1:
             self.first_page, self.first_edge = new, self.edge
         self.said_end = page.has_more is False
@@ -70,15 +77,24 @@ class Reading:
         if not page.size:
             self._take_empty(page, cursor)
         elif not new:
-            self.ended = True
-            if not page.ids:
-                self._doubt("A page showed no run that has an id.")
-            elif not repeats and page.has_more:
-                self._doubt("The server says that there are more runs, and shows none.")
-        elif self.said_end and not (habits.has_more_is_wrong or self.has_more_was_wrong):
+            self._take_nothing_new(page, repeats)
+        elif self.said_end and not (habits.has_more_is_wrong or self.has_more_was_wrong or self.asks_on):
             # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as any
             # that this server has served: it may cut pages shorter than asked.
-            self.ended = page.size < limit and page.size < habits.largest_page
+            self.ended = page.size < self.limit and page.size < habits.largest_page
+
+    def _take_nothing_new(self, page: Page, repeats: Sequence[str]) -> None:
+        """The end, where `after` counts as a part of its own page; nothing else can be concluded."""
+        if self.limit == 1 and not self.is_stuck and not repeats:
+            self.is_stuck = True  # Such a page of one run never leads on: two are asked for next.
+            return
+        self.ended = True
+        if not page.ids:
+            self._doubt("A page showed no run that has an id.")
+        elif self.is_stuck and self.too_large:
+            self._doubt(self.too_large)
+        elif page.has_more:
+            self._doubt(MORE_NOT_SHOWN)
 
     def _take_empty(self, page: Page, cursor: str) -> None:
         """Past the last page some servers always say that there is more. With a cursor of its own it may be true."""
@@ -88,7 +104,7 @@ class Reading:
         else:
             self.ended = True
             if leads_on:
-                self._doubt("The server says that there are more runs, and shows none.")
+                self._doubt(MORE_NOT_SHOWN)
 
     def skip(self, run_id: str) -> bool:
         """Goes on behind a run that cannot be read. False where it has been met before."""
@@ -110,9 +126,7 @@ class Reading:
             if record.created_at is None or record.upstream_id in self.ids:
                 continue
             time = record.created_at.timestamp()
-            if self.last_time is not None and (
-                time < self.last_time if self.oldest_first else time > self.last_time
-            ):
+            if self.last_time is not None and (time < self.last_time if self.oldest_first else time > self.last_time):
                 self.in_order = False
             self.last_time = time
         if not self.doubt:
@@ -131,10 +145,30 @@ class ThreadReading:
     oldest: Reading | None = None
     from_the_start: bool = True
     reached_watermark: bool = False
+    fetched: dict[str, None] = field(default_factory=dict)  # Runs that no page showed.
     told: list[str] = field(default_factory=list)
 
-    def __contains__(self, run_id: str) -> bool:
+    def has_shown(self, run_id: str) -> bool:
         return run_id in self.newest.ids or (self.oldest is not None and run_id in self.oldest.ids)
+
+    def leaves_out(self, run_id: str) -> bool:
+        """Whether the run has to be asked for, since the last pages that showed all did not show it."""
+        if run_id in self.fetched:
+            return False
+        if self.oldest is not None and self.oldest.ended and not self.oldest.doubt:
+            return run_id not in self.oldest.ids
+        return not self.has_shown(run_id)
+
+    def look_again(self) -> bool:
+        """After a run that is there and was not shown. Returns whether there are more pages to be read."""
+        if self.current.said_end and self.current.ended and not self.current.asks_on:
+            self.current.asks_on, self.current.ended = True, False
+            return True
+        if self.oldest is None:
+            self.newest.give_up(LEFT_OUT)
+            self.read_oldest_first()
+            return True
+        return False
 
     @property
     def current(self) -> Reading:

@@ -70,6 +70,11 @@ class RunRecord:
         """Whether the response holds a whole Run. Some servers respond to a write with a part of it."""
         return self.shows_metadata and "status" in self.answer and "created_at" in self.answer
 
+    def is_part_of(self, stored: "RunRecord") -> bool:
+        """Whether all that it shows is stored, apart from the metadata. What it leaves out does not count."""
+        shown = (item for item in self.answer.items() if item[0] != "metadata")
+        return all(name in stored.answer and stored.answer[name] == value for name, value in shown)
+
     def completed_by(self, stored: "RunRecord") -> "RunRecord":
         """With what this response leaves out as it was stored before. Absent is not empty."""
         if self.is_complete:

@@ -16,7 +16,7 @@ from runsadmin.models import Sync, Thread
 from runsadmin.services import syncs
 from runsadmin.services.permissions import Action
 
-ROWS = Sync.objects.select_related("thread", "actor")
+ROWS = Sync.objects.select_related("thread", "actor").defer("reading")
 
 
 class Syncs(View):
