@@ -127,7 +127,8 @@ def test_an_upstream_answer_of_ten_megabytes_is_refused_without_memory_growing(
 
         with ThreadPoolExecutor(4) as people:
             for answer in people.map(refresh, range(count)):
-                assert (answer.status_code, answer.json()["detail"]) == (424, NoAnswer.TOO_LARGE)
+                assert answer.status_code == 424
+                assert answer.json()["detail"].startswith(NoAnswer.TOO_LARGE)
 
     refused(20)  # Each thread of the server keeps the room that it once needed: by now all of them have it.
     before = memory(site)
