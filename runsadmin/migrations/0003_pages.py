@@ -18,6 +18,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='sync',
             name='reading',
-            field=models.TextField(blank=True, default='', help_text="What that thread's pages have shown so far, as JSON; kept between two shares."),
+            field=models.TextField(blank=True, default='', help_text="What that thread's pages have shown, as JSON; kept between two shares."),
         ),
     ]

@@ -78,7 +78,7 @@ class Sync(models.Model):
     reading = models.TextField(
         blank=True,
         default="",
-        help_text="What that thread's pages have shown so far, as JSON; kept between two shares.",
+        help_text="What that thread's pages have shown, as JSON; kept between two shares.",
     )
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)

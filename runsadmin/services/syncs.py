@@ -26,9 +26,11 @@ from runsadmin.errors import (
     Forbidden,
     Held,
     IllegalChange,
+    InvalidId,
     NotFound,
     NotSent,
     Rejected,
+    RunsAdminError,
     TooLarge,
     UpstreamError,
 )
@@ -204,7 +206,7 @@ class _Share:
             reading=reading.dump(), after=pages.after, after_first=reading.newest.first, oldest_first=pages.oldest_first
         )
 
-    def count_failure(self, error: UpstreamError) -> None:
+    def count_failure(self, error: RunsAdminError) -> None:
         """Raises it when it seems to concern more than the run that was asked for."""
         if isinstance(error, NotSent) and not isinstance(error, TooLarge):
             self.failures += 1
@@ -287,7 +289,7 @@ def _read_thread(share: _Share, thread: Thread) -> None:
     except (Held, Busy, _Interrupted, _TimeIsOver):
         share.keep(reading)
         raise
-    except UpstreamError as error:
+    except (UpstreamError, InvalidId) as error:
         share.tell(f"Not all of this thread was read: {error}", thread=thread)
 
 
@@ -416,7 +418,9 @@ def _tell_once(share: _Share, thread: Thread, reading: ThreadReading, message: s
         share.tell(message, thread=thread, run_id=run_id)
 
 
-def _tell_not_fetched(share: _Share, thread: Thread, reading: ThreadReading, run_id: str, error: UpstreamError) -> None:
+def _tell_not_fetched(
+    share: _Share, thread: Thread, reading: ThreadReading, run_id: str, error: RunsAdminError
+) -> None:
     _tell_once(share, thread, reading, f"The run {run_id} could not be fetched: {error}", run_id)
 
 
@@ -479,7 +483,7 @@ def _fetch(
             return page.before(run_id), fetched, failed
         except Held:
             raise
-        except UpstreamError as error:
+        except (UpstreamError, InvalidId) as error:
             share.count_failure(error)
             failed.add(run_id)
             _tell_not_fetched(share, thread, reading, run_id, error)
@@ -543,7 +547,7 @@ def _read_the_rest(share: _Share, thread: Thread, reading: ThreadReading) -> boo
                 share.write(runs_updated=F("runs_updated") + 1)
         except (Held, Busy):
             raise
-        except UpstreamError as error:
+        except (UpstreamError, InvalidId) as error:
             share.count_failure(error)
             _tell_not_fetched(share, thread, reading, run.upstream_id, error)
         else:
