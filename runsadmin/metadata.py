@@ -174,6 +174,11 @@ def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: M
     )
 
 
+def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """The keys whose values differ, sorted."""
+    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+
+
 def _problems(key: object, value: object) -> Iterator[Problem]:
     if not isinstance(key, str):
         yield Problem(str(key), "invalid_type", "A key is a string.")

@@ -17,6 +17,7 @@ class Change:
     asked: object = None
     differs: bool = False
     is_seen: bool = True  # Whether anybody has looked what was there before.
+    is_touched: bool = True  # Whether the edit is about this key.
 
     @property
     def is_same(self) -> bool:
@@ -43,6 +44,7 @@ def of(edit: Edit) -> list[Change]:
             asked=intended.get(key),
             differs=intended.get(key) != after.get(key),
             is_seen=before is not None,
+            is_touched=key in edit.patch.keys,
         )
         for key in shown
     ]

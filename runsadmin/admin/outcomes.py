@@ -17,7 +17,7 @@ WORDS: dict[EditStatus, tuple[str, str]] = {
         "It was sent, but the answer was lost, so upstream may have kept it or not. We look before sending again.",
     ),
     S.APPLIED: ("Applied", "Upstream has exactly what this edit asked for."),
-    S.DIFFERS: ("Upstream made something else of it", "It was sent, and the answer shows other metadata. See below."),
+    S.DIFFERS: ("Upstream made something else of it", "It was sent, and upstream returned other values. See below."),
     S.CONFLICT: ("Conflict: nothing was sent", "Somebody else changed the same keys after you looked."),
     S.REJECTED: ("Rejected: nothing was changed", "It will not be tried again."),
     S.FAILED: ("Failed: nothing was changed", "It was tried as often as it may be. You can have it tried again."),
@@ -83,6 +83,7 @@ def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
         counts = [(progress.count(status), words[status]) for status in statuses]
         return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 
-    return BulkOutcome(
-        *BULK_WORDS[BulkEditStatus(bulk_edit.status)], told(_CHANGED), told(_NOT_CHANGED), told((S.PLANNED, *UNSETTLED))
-    )
+    title, explanation = BULK_WORDS[BulkEditStatus(bulk_edit.status)]
+    if bulk_edit.is_paused_for_rewrites:
+        title = "Paused: upstream changes keys that were not to change"
+    return BulkOutcome(title, explanation, told(_CHANGED), told(_NOT_CHANGED), told((S.PLANNED, *UNSETTLED)))

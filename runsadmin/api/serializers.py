@@ -525,8 +525,9 @@ class BulkEditSerializer(serializers.ModelSerializer[BulkEdit]):
         model = BulkEdit
         fields = [
             "id", "url", "connection", "q", "selected", "planned", "set", "remove", "rename", "undoes", "reason",
-            "wait_for_active", "canary", "apply_when_planned", "status", "detail", "actor", "applied_by", "request_id",
-            "created_at", "planned_at", "expires_at", "applied_at", "active_until", "finished_at",
+            "wait_for_active", "canary", "apply_when_planned", "accepts_rewrites", "status", "detail", "actor",
+            "applied_by", "request_id", "created_at", "planned_at", "expires_at", "applied_at", "active_until",
+            "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 

@@ -160,9 +160,10 @@ class Foreground:
         if not bulk_edit.has_ended:
             words = f"{words} {self._why_not_ended(bulk_edit)}"
         was_stopped = self.stopping.is_set() and not bulk_edit.has_ended
+        went_wrong = was_stopped or bulk_edit.is_paused_for_rewrites
         self.command.say(
             words,
-            is_fine=bulk_edit.status in (S.COMPLETED, S.PAUSED) and not was_stopped,
+            is_fine=bulk_edit.status in (S.COMPLETED, S.PAUSED) and not went_wrong,
             bulk_edit=bulk_edit.pk,
             status=bulk_edit.status,
             statuses=statuses,

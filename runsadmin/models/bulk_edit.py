@@ -37,12 +37,12 @@ CHANGES: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
     },
     S.QUEUED: {
         S.RUNNING: "a worker took up the first of its edits",
-        S.PAUSED: "somebody stopped it",
+        S.PAUSED: "somebody stopped it, or upstream changed keys that no edit touched",
         S.COMPLETED: "every edit has ended",
         S.CANCELLED: "somebody ended it",
     },
     S.RUNNING: {
-        S.PAUSED: "somebody stopped it, or its canary has ended",
+        S.PAUSED: "somebody stopped it, its canary has ended, or upstream changed keys that no edit touched",
         S.COMPLETED: "every edit has ended",
         S.CANCELLED: "somebody ended it",
     },
@@ -97,6 +97,9 @@ class BulkEdit(models.Model):
     apply_when_planned = models.BooleanField(default=False, help_text="As soon as the plan is whole, unseen.")
     canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses by itself.")
 
+    rewrites_seen_at = models.DateTimeField(
+        null=True, help_text="When upstream first changed keys that an edit did not touch."
+    )
     accepts_rewrites = models.BooleanField(
         default=False, help_text="Somebody resumed it after upstream had changed keys that no edit touched."
     )
@@ -133,6 +136,11 @@ class BulkEdit(models.Model):
 
     def __str__(self) -> str:
         return f"bulk edit {self.pk}"
+
+    @property
+    def is_paused_for_rewrites(self) -> bool:
+        """A person decides whether it goes on, although upstream changes keys that its edits do not touch."""
+        return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property
     def is_going_on(self) -> bool:

@@ -103,7 +103,7 @@ class Edit(models.Model):
         TOO_MANY_PAIRS = "too_many_pairs", "Over 16 pairs"
         TOO_LONG = "too_long", "Too long"
         TAKEN = "taken", "The new name is taken"
-        ACTIVE = "active", "Active"
+        ACTIVE = "active", "Active when planned"
         NO_VALUE = "no_value", "A field has no value"
         MISSING = "missing", "Missing upstream"
         METADATA_UNKNOWN = "metadata_unknown", "Metadata unknown"

@@ -331,8 +331,8 @@ class TestThePlan:
         shown = told(as_alice, bulk_edit)
 
         for said in (
-            "A plan: nothing has been sent", "4 Change", "1 Active", "1 Missing upstream", "team blue → red",
-            "2 are left out",
+            "A plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
+            "team blue → red", "2 are left out",
             "The first 2 of 4 runs are changed, and then it pauses", "Change the first 2 runs", "It expires", "moved",
             "No run of it was seen changing", "6: all that matched connection:default",
         ):  # fmt: skip
@@ -622,7 +622,7 @@ class TestTheCsv:
         assert [(row["key"], row["change"], row["before"], row["after"]) for row in of] == [
             ("team", "removed", "blue", ""), ("n", "changed", "1", "7"), ("note", "added", "", ""),
         ]  # fmt: skip
-        assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active"]
+        assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active when planned"]
         assert {row["run"] for row in self.rows(as_carol, bulk_edit, "?finding=active")} == {"run_5"}
 
     @pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])

@@ -50,7 +50,7 @@ def test_all_that_a_search_finds_is_planned_shown_and_pushed_to_its_end(
     bulk_edit = BulkEdit.objects.get()
     assert said.code == 0, said.err
     first, *diffs, more, last = said.out.splitlines()
-    assert first == f"Bulk edit {bulk_edit.pk}: 9 runs of default: active 1, change 8."
+    assert first == f"Bulk edit {bulk_edit.pk}: 9 runs of default: active when planned 1, change 8."
     assert len(diffs) == 5
     assert "  run_6: n: 6 → (removed), number: (none) → 6, team: blue → gpt-4o red" in diffs
     assert more == f"  … and 3 more: /admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"

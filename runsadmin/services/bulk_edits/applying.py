@@ -15,6 +15,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import GOING_ON, BulkEditQuerySet
 from runsadmin.models.edit import ENDED, IN_FLIGHT, UNSETTLED
 from runsadmin.services import clock, edits, permissions
+from runsadmin.services.edits import rewrites
 from runsadmin.services.permissions import Action
 
 S = BulkEditStatus
@@ -59,12 +60,21 @@ def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Goes on with all that is left. Raises NotAllowed, IllegalChange."""
+    """Goes on with all that is left. Where upstream has changed keys that no edit touched, that is accepted now.
+
+    Raises NotAllowed, IllegalChange.
+    """
     permissions.require(actor, Action.APPLY_BULK_EDITS)
     now = clock.now()
     with transaction.atomic():
         paused = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PAUSED)
-        moved = paused.change_to(S.QUEUED, detail="", going_since=now, ended_before=_ended(bulk_edit))
+        moved = paused.change_to(
+            S.QUEUED,
+            detail="",
+            going_since=now,
+            ended_before=_ended(bulk_edit),
+            accepts_rewrites=rewrites.ACCEPTED,
+        )
         if moved:
             _release(bulk_edit, now)
     return _moved(bulk_edit, moved, "Only a bulk edit that is paused can be resumed")

@@ -27,7 +27,7 @@ from runsadmin.models import BulkEdit, Edit
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.services import clock, connections, permissions, runs
 from runsadmin.services.clock import Watch
-from runsadmin.services.edits import claims, outcomes, pushing, reconciling
+from runsadmin.services.edits import claims, outcomes, pushing, reconciling, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.pushing import Intent
@@ -339,6 +339,8 @@ class _Books:
             answer = pushing.post(intent, self.watch)
         if isinstance(answer, UpstreamError):
             self.brakes.told(answer)
+        else:
+            self.brakes.returned(intent, answer)
         return _Posted(intent, answer)
 
 
@@ -379,6 +381,7 @@ class _Brakes:
         self.shut = ""
         self._rests_until = 0.0
         self._going_on: set[int | None] = {None}
+        self._rewritten: set[int | None] = set()
         self._looked = -SWITCHES
 
     @property
@@ -391,7 +394,9 @@ class _Brakes:
         if time.monotonic() - self._looked < SWITCHES:
             return
         going_on = BulkEdit.objects.filter(connection=self.alias, status__in=GOING_ON)
-        self._going_on = {None, *going_on.values_list("pk", flat=True)}
+        accepts_rewrites = dict(going_on.values_list("pk", "accepts_rewrites"))
+        self._going_on = {None, *accepts_rewrites}
+        self._rewritten -= {pk for pk, accepts in accepts_rewrites.items() if accepts}
         self.shut = "The connection is held." if connections.is_held(self.alias) else ""
         if not_before := connections.not_before(self.alias):
             self._rest((not_before - clock.now()).total_seconds())
@@ -403,6 +408,15 @@ class _Brakes:
             self._rest(1.0 if error.retry_after is None else error.retry_after)
         if isinstance(error, Held | Forbidden) or error.redirect:
             self.shut = connections.why_held(error)
+
+    def returned(self, intent: Intent, answer: Seen[RunRecord]) -> None:
+        """By a job: where upstream changes keys that no edit touched, nothing more of the bulk edit is sent, at once.
+
+        The transaction that stores the outcome pauses it.
+        """
+        edit, record = intent.claim.edit, answer.answer.value
+        if record.shows_metadata and rewrites.pauses(edit, rewrites.of(edit, intent.intended, record.metadata)):
+            self._rewritten.add(edit.bulk_edit_id)
 
     def _rest(self, seconds: float) -> None:
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)
@@ -422,7 +436,8 @@ class _Brakes:
             # A short rest is waited for by this share: then they are to be found due.
             rest = dt.timedelta(seconds=seconds if seconds > LONGEST_REST else 0)
             return outcomes.wait(claim, Edit.Waiting.RETRY, "The server wants fewer calls.", rest)
-        if claim.edit.bulk_edit_id not in self._going_on:
+        bulk_edit = claim.edit.bulk_edit_id
+        if bulk_edit not in self._going_on or bulk_edit in self._rewritten:
             return outcomes.wait(claim, Edit.Waiting.TURN, "The bulk edit was stopped.", dt.timedelta())
         return None
 

@@ -14,6 +14,7 @@ from runsadmin.errors import Busy, NotFound, OutcomeUnknown, UpstreamError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, connections, runs
+from runsadmin.services.edits import rewrites
 from runsadmin.services.edits.claims import Claim, give_back, write
 from runsadmin.services.runs import Seen
 from runsadmin.upstream.records import RunRecord
@@ -39,6 +40,8 @@ class Outcome:
     # When the next attempt is due, from now on. None: never, it has ended.
     pause: dt.timedelta | None = None
     values: dict[str, object] = field(default_factory=dict)
+    # Why its bulk edit pauses. Empty: it does not.
+    pauses_bulk_edit: str = ""
 
 
 def end(
@@ -156,6 +159,11 @@ class Kept:
 
     def write(self) -> None:
         """In the transaction that is open."""
+        rewrites.pause_bulk_edits(
+            (outcome.claim.edit.bulk_edit_id, outcome.pauses_bulk_edit)
+            for outcome in self.outcomes
+            if outcome.pauses_bulk_edit and outcome.claim.edit.bulk_edit_id is not None
+        )
         for (status, _), rows in self._rows.items():
             self._written += write(rows, sources=EditQuerySet.sources(status))
         self._runs.write()  # True whoever holds the claim.

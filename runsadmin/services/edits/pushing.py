@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import connection, transaction
 
@@ -27,7 +27,7 @@ from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
 from runsadmin.services import clock, connections, permissions, runs
 from runsadmin.services.clock import Watch
-from runsadmin.services.edits import claims, outcomes
+from runsadmin.services.edits import claims, outcomes, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.way_back import told_of_left
@@ -216,10 +216,15 @@ def judge(intent: Intent, answer: Seen[RunRecord] | UpstreamError) -> Outcome:
         return _post_failed(intent.claim, answer)
     length = dt.timedelta(seconds=answer.answer.sent - intent.looked)
     after = answer.answer.value.metadata
-    if after == intent.intended:
+    edit = intent.claim.edit
+    rewrite = rewrites.of(edit, intent.intended, after)
+    if not rewrite:
         return outcomes.end(intent.claim, EditStatus.APPLIED, intent.detail, answer, after=after, gap=length)
-    told = f"Upstream answered with other metadata than was sent. {intent.detail}".rstrip()
-    return outcomes.end(intent.claim, EditStatus.DIFFERS, told, answer, after=after, gap=length)
+    detail = f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
+    outcome = outcomes.end(intent.claim, EditStatus.DIFFERS, detail, answer, after=after, gap=length)
+    if rewrites.pauses(edit, rewrite):
+        return replace(outcome, pauses_bulk_edit=rewrites.why_paused(edit, rewrite, intent.intended, after))
+    return outcome
 
 
 # --- What a fault means for the edit

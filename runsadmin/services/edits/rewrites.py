@@ -1,0 +1,93 @@
+"""Servers that change what they are given: which keys came back with other values, and what that means.
+
+A key that the patch touches is shown with its edit. A key that it does not touch is somebody's data: the first bulk
+edit that changes one pauses, and a person decides whether it goes on.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from django.db.models import BooleanField, ExpressionWrapper, Q
+
+from runsadmin import jsontext
+from runsadmin.metadata import Metadata, differing_keys
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit
+from runsadmin.services import clock
+
+KEYS_NAMED = 8
+LONGEST_VALUE = 40
+
+# What resuming a bulk edit means: whoever resumes it has been told of the rewrites that were seen so far.
+ACCEPTED = ExpressionWrapper(Q(rewrites_seen_at__isnull=False), output_field=BooleanField())
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """The keys that came back other than they were sent: those that the patch touches, and all others."""
+
+    touched: tuple[str, ...]
+    untouched: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.touched or self.untouched)
+
+
+def of(edit: Edit, intended: Metadata, after: Metadata) -> Rewrite:
+    if after == intended:
+        return Rewrite((), ())
+    keys = differing_keys(intended, after)
+    touched = edit.patch.keys
+    return Rewrite(tuple(key for key in keys if key in touched), tuple(key for key in keys if key not in touched))
+
+
+def detail(rewrite: Rewrite) -> str:
+    """Of an edit."""
+    sentences = []
+    if rewrite.touched:
+        sentences.append(f"Upstream returned other values than were sent for {_named(rewrite.touched)}.")
+    if rewrite.untouched:
+        sentences.append(f"Upstream changed keys that this edit does not touch: {_named(rewrite.untouched)}.")
+    return " ".join(sentences)
+
+
+def pauses(edit: Edit, rewrite: Rewrite) -> bool:
+    """Whether the bulk edit of this edit is to send nothing more, as far as it is known here."""
+    return bool(rewrite.untouched) and edit.bulk_edit is not None and not edit.bulk_edit.accepts_rewrites
+
+
+def why_paused(edit: Edit, rewrite: Rewrite, intended: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """Of the bulk edit: what happened, with an example, and what to do."""
+    key = rewrite.untouched[0]
+    return (
+        f"Upstream changed keys that the edit did not touch ({_named(rewrite.untouched)}) on {edit.run.upstream_id}: "
+        f"{_clean(key)} was sent as {_shown(intended.get(key))} and came back as {_shown(after.get(key))}. "
+        "Check it, then resume (such changes are accepted from then on) or cancel."
+    )
+
+
+def pause_bulk_edits(reasons: Iterable[tuple[int, str]]) -> None:
+    """In the transaction that is open: pauses each of them, unless somebody has resumed it knowing of such changes.
+
+    One that a person has paused meanwhile stays paused, and says what was seen: whoever resumes it decides on that too.
+    """
+    for pk, reason in dict(reversed([*reasons])).items():
+        values = {"detail": reason, "rewrites_seen_at": clock.now()}
+        unseen = BulkEdit.objects.filter(pk=pk, accepts_rewrites=False, rewrites_seen_at=None)
+        if not unseen.change_to(BulkEditStatus.PAUSED, **values):
+            unseen.filter(status=BulkEditStatus.PAUSED).update(**values)
+
+
+def _named(keys: Iterable[str]) -> str:
+    keys = [*keys]
+    more = f" and {len(keys) - KEYS_NAMED} more" if len(keys) > KEYS_NAMED else ""
+    return ", ".join(_clean(key) for key in keys[:KEYS_NAMED]) + more
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else _clean(repr(value) if isinstance(value, str) else jsontext.dumps(value))
+
+
+def _clean(text: str) -> str:
+    """Short, and without what databases cannot store: the text came from the server."""
+    cut = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    return cut.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")

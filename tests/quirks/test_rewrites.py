@@ -1,0 +1,241 @@
+"""Servers that change the metadata they are given: the first change to an untouched key pauses a bulk edit."""
+
+import time
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.services import bulk_edits, edits
+from tests.api.conftest import ApiOf
+from tests.bulk import bring_to_an_end, whole
+from tests.conftest import Connect
+from tests.fake_upstream import FakeUpstream, Json, Request, Response
+from tests.management.conftest import Manage
+from tests.quirks.conftest import push
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+E, B = Edit.Status, BulkEdit.Status
+type Rewrite = Callable[[Json], Json]
+type Mirror = Callable[..., list[Run]]
+
+OWN = {
+    "ticket": "OPS-1 ",
+    "Owner": "lee",
+    "note": "",
+    "n": 5,
+    "name": "Ren\u0065\u0301",
+    "html": "a & b",
+    "long": "x" * 300,
+}
+RUNS, CONCURRENCY = 24, 4
+
+
+def values(change: Callable[[Any], Any]) -> Rewrite:
+    return lambda metadata: {key: change(value) for key, value in metadata.items()}
+
+
+def of_text(change: Callable[[str], Any]) -> Rewrite:
+    return values(lambda value: change(value) if isinstance(value, str) else value)
+
+
+# How the server changes a map, and one key that the edit does not touch and that comes back as something else.
+MEMBERS = [
+    pytest.param(of_text(lambda value: f'"{value}"'), "ticket", id="quotes"),
+    pytest.param(of_text(str.strip), "ticket", id="trims"),
+    pytest.param(lambda metadata: {key.lower(): value for key, value in metadata.items()}, "Owner", id="lower-keys"),
+    pytest.param(lambda metadata: metadata | {"_updated_at": str(time.time())}, "_updated_at", id="adds-a-key"),
+    pytest.param(lambda metadata: {k: v for k, v in metadata.items() if v != ""}, "note", id="drops-empty"),
+    pytest.param(of_text(lambda value: value or None), "note", id="empty-to-null"),
+    pytest.param(values(str), "n", id="numbers-to-text"),
+    pytest.param(of_text(lambda value: value[:256]), "long", id="truncates"),
+    pytest.param(of_text(lambda value: unicodedata.normalize("NFC", value)), "name", id="normalizes"),
+    pytest.param(of_text(lambda value: value.replace("&", "&amp;")), "html", id="escapes"),
+    pytest.param(lambda metadata: {"triage": metadata["triage"]}, "ticket", id="keeps-one-key"),
+]
+
+REWRITES: dict[str, Rewrite] = {str(member.id): member.values[0] for member in MEMBERS}  # type: ignore[misc]
+
+
+def rewriting(upstream: FakeUpstream, rewrite: Rewrite, *, seconds: float = 0.0) -> None:
+    """From now on every write is changed like this, and takes so long."""
+
+    def respond(request: Request) -> Response | None:
+        if not request.is_write:
+            return None
+        time.sleep(seconds)
+        with upstream.lock:
+            run = upstream.runs[request.parts[-1]]
+            run["metadata"] = rewrite(request.json["metadata"])
+            return Response(200, dict(run))
+
+    upstream.override(respond)
+
+
+@pytest.fixture
+def runs(mirror: Mirror, connect: Connect) -> list[Run]:
+    """In two threads."""
+    connect(CONCURRENCY=CONCURRENCY)
+    return mirror(*(make_run(id=f"run_{n:02}", thread_id=f"thread_{n % 2}", metadata=dict(OWN)) for n in range(RUNS)))
+
+
+def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
+    chosen = bulk_edits.by_ids([run.upstream_id for run in runs])
+    patch = BulkPatch({"triage": "done"})
+    planned = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, reason="triage", **options))
+    return bulk_edits.apply(bulk_edit=planned, actor=actor)
+
+
+def differing(bulk_edit: BulkEdit) -> int:
+    return bulk_edit.edits.filter(status=E.DIFFERS).count()
+
+
+@pytest.mark.parametrize(("rewrite", "key"), MEMBERS)
+def test_first_rewrite_pauses_the_bulk_edit(
+    rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User
+) -> None:
+    rewriting(upstream, rewrite, seconds=0.02)
+    bulk_edit = bring_to_an_end(applied(runs, alice))
+
+    assert bulk_edit.status == B.PAUSED
+    assert "keys that the edit did not touch" in bulk_edit.detail
+    assert key in bulk_edit.detail
+    assert "resume" in bulk_edit.detail
+    # Those that were on their way when the first one came back; a few more have got their response meanwhile.
+    assert len(upstream.writes) <= 2 * CONCURRENCY
+    assert differing(bulk_edit) == len(upstream.writes), "What was under way has its own outcome."
+    assert bulk_edit.edits.filter(status=E.PENDING).count() == RUNS - len(upstream.writes)
+    one = bulk_edit.edits.filter(status=E.DIFFERS).first()
+    assert one is not None
+    assert key in one.detail
+
+
+@pytest.mark.parametrize(("rewrite", "key"), MEMBERS[:3])
+def test_resuming_accepts_rewrites(
+    rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User, bob: User
+) -> None:
+    rewriting(upstream, rewrite)
+    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edits.resume(bulk_edit=bulk_edit, actor=bob)
+    bulk_edit = bring_to_an_end(bulk_edit)
+
+    assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
+    assert bulk_edit.accepts_rewrites
+    assert len(upstream.writes) == RUNS
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        pytest.param(lambda metadata: metadata, id="as-sent"),
+        pytest.param(lambda metadata: dict(reversed(metadata.items())), id="reorders"),
+        pytest.param(lambda metadata: metadata | {"_none": None}, id="null-for-absent"),
+    ],
+)
+def test_same_values_are_no_rewrite(rewrite: Rewrite, upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    rewriting(upstream, rewrite)
+    bulk_edit = bring_to_an_end(applied(runs, alice))
+    assert (bulk_edit.status, bulk_edit.edits.filter(status=E.APPLIED).count()) == (B.COMPLETED, RUNS)
+
+
+def test_touched_keys_alone_do_not_pause(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    rewriting(upstream, lambda metadata: metadata | {"triage": "DONE"})
+    bulk_edit = bring_to_an_end(applied(runs, alice))
+    assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
+    assert "other values than were sent for triage" in bulk_edit.edits.all()[0].detail
+
+
+def test_canary_pauses_at_its_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    rewriting(upstream, REWRITES["trims"])
+    bulk_edit = bring_to_an_end(applied(runs, alice, canary=2))
+    assert bulk_edit.status == B.PAUSED
+    assert "keys that the edit did not touch" in bulk_edit.detail
+    assert len(upstream.writes) <= 2
+
+
+def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    bulk_edit = bring_to_an_end(applied(runs, alice))
+    upstream.log.clear()
+    rewriting(upstream, REWRITES["quotes"], seconds=0.02)
+    undo = whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, reason="back"))
+    undo = bring_to_an_end(bulk_edits.apply(bulk_edit=undo, actor=alice))
+    assert undo.status == B.PAUSED
+    assert "ticket" in undo.detail
+    assert len(upstream.writes) <= 2 * CONCURRENCY
+
+
+def test_last_edit_pauses_for_a_decision(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    rewriting(upstream, REWRITES["quotes"])
+    bulk_edit = bring_to_an_end(applied(runs[:1], alice))
+    assert bulk_edit.status == B.PAUSED
+    bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
+    assert bring_to_an_end(bulk_edit).status == B.COMPLETED
+
+
+def test_a_persons_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    """It was on its way when somebody paused: whoever resumes it knows."""
+    bulk_edit = applied(runs, alice)
+
+    def pausing(metadata: Json) -> Json:
+        if BulkEdit.objects.get().is_going_on:
+            bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
+        connection.close()
+        return metadata | {"ticket": "changed"}
+
+    edit = bulk_edit.edits.all()[0]
+    rewriting(upstream, pausing)
+    edits.push(edit)
+    bulk_edit.refresh_from_db()
+    assert "keys that the edit did not touch" in bulk_edit.detail
+    assert bulk_edits.resume(bulk_edit=bulk_edit, actor=alice).accepts_rewrites
+
+
+def test_a_persons_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.pause(bulk_edit=applied(runs, alice), actor=alice)
+    bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
+    rewriting(upstream, REWRITES["adds-a-key"])
+    assert bring_to_an_end(bulk_edit).status == B.PAUSED
+
+
+def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: User, client: Client) -> None:
+    rewriting(upstream, REWRITES["quotes"])
+    edit = push(run, alice)
+    assert edit.status == E.DIFFERS
+    assert "does not touch: owner, ticket." in edit.detail
+    assert "for triage." in edit.detail
+    client.force_login(alice)
+    page = client.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
+    assert page.count("This edit does not touch this key.") == 2
+
+
+def test_command_says_so_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
+    rewriting(upstream, REWRITES["adds-a-key"], seconds=0.02)
+    words = ("--set", "triage=done", "--reason", "triage", "--actor", "alice")
+    said = manage("edit_metadata", "--where", "connection:default", *words)
+    bulk_edit = BulkEdit.objects.get()
+    assert said.code == 1
+    assert f"Bulk edit {bulk_edit.pk}: paused" in said.err
+    assert "keys that the edit did not touch (_updated_at)" in said.err
+    assert f"--resume {bulk_edit.pk}" in said.err
+
+
+def test_page_and_rest_show_the_reason(
+    upstream: FakeUpstream, runs: list[Run], alice: User, client: Client, api: ApiOf
+) -> None:
+    rewriting(upstream, REWRITES["adds-a-key"])
+    bulk_edit = bring_to_an_end(applied(runs, alice))
+    client.force_login(alice)
+    page = client.get(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/").text
+    assert "keys that the edit did not touch (_updated_at)" in page
+    assert "Resume" in page
+    told = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
+    assert (told["status"], told["accepts_rewrites"]) == ("paused", False)
+    assert "_updated_at" in told["detail"]
