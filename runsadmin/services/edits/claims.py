@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 
 from runsadmin import conf, tracing
 from runsadmin.models import BulkEdit, Edit, EditStatus
@@ -76,7 +76,7 @@ def claim(edit: Edit) -> Claim | None:
 
     None when others of its run come first, or somebody else is at it.
     """
-    earlier = _earlier(single=edit.bulk_edit_id is None)
+    earlier = _earlier(OuterRef("run"), OuterRef("pk"), single=edit.bulk_edit_id is None)
     free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
     until = clock.now() + _for_two_requests(edit.run.connection)
     token = uuid.uuid4()
@@ -85,6 +85,13 @@ def claim(edit: Edit) -> Claim | None:
     except IntegrityError:  # Another process claimed another edit of this run between our condition and our write.
         return None
     return Claim(reload(edit), token) if claimed else None
+
+
+def comes_before(edit: Edit) -> Edit | None:
+    """What comes before it: the edit of its run in flight, or else the oldest that waits. None: it is its turn."""
+    earlier = _earlier(edit.run_id, edit.pk, single=edit.bulk_edit_id is None).exclude(pk=edit.pk)
+    in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
+    return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
 
 
 def claim_unknown(edit: Edit) -> Claim | None:
@@ -262,14 +269,14 @@ def rows(claims: Iterable[Claim]) -> EditQuerySet:
     return Edit.objects.filter(pk__in=[claim.edit.pk for claim in claims], claim_token__in=tokens)
 
 
-def _earlier(*, single: bool) -> QuerySet[Edit]:
+def _earlier(run: int | OuterRef, pk: int | OuterRef, *, single: bool) -> QuerySet[Edit]:
     """Those that come before an edit: of the same run, in flight, or older and waiting to be sent.
 
     Single edits wait for no bulk edit, and nobody waits for one that is paused.
     """
     waiting = Q(bulk_edit=None) if single else Q(bulk_edit=None) | Q(bulk_edit__status__in=GOING_ON)
-    return Edit.objects.filter(run=OuterRef("run")).filter(
-        Q(status__in=IN_FLIGHT) | Q(waiting, status=EditStatus.PENDING, pk__lt=OuterRef("pk"))
+    return Edit.objects.filter(run=run).filter(
+        Q(status__in=IN_FLIGHT) | Q(waiting, status=EditStatus.PENDING, pk__lt=pk)
     )
 
 

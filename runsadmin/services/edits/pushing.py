@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from threading import Condition
 
 from django.db import connection, transaction
 
@@ -38,6 +39,8 @@ logger = logging.getLogger("runsadmin.services.edits")
 
 # A look older than this is repeated before the POST: it bounds the gap in which somebody else's write can be lost.
 LOOK_LASTS = dt.timedelta(seconds=2)
+# How often an edit that somebody waits for asks whether its turn has come, in seconds.
+TURN_PAUSE = 0.05
 
 
 # --- One edit, from its claim to its outcome
@@ -49,12 +52,17 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
     Call it after the commit of the edit. Returns the edit as it is then.
     """
     logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
-    pushed = _pushers.submit(_push_and_close, edit)
-    wait([pushed], conf.push_wait() if seconds is None else seconds)
-    return claims.reload(edit)  # Whatever happened there, the row tells.
+    until = time.monotonic() + (conf.push_wait() if seconds is None else seconds)
+    while True:
+        pushed = _pushers.submit(_push_and_close, edit)
+        wait([pushed], max(0.0, until - time.monotonic()))
+        edit = claims.reload(edit)  # Whatever happened there, the row tells.
+        if not pushed.done() or not comes_to_its_turn(edit, until=until):
+            return edit
 
 
 _pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
+_pushed = Condition()
 
 
 def _push_and_close(edit: Edit) -> None:
@@ -62,6 +70,35 @@ def _push_and_close(edit: Edit) -> None:
         push(edit, person=True)
     finally:
         connection.close()
+        with _pushed:
+            _pushed.notify_all()
+
+
+def comes_to_its_turn(edit: Edit, *, until: float) -> bool:
+    """Waits while other edits of its run come first, until `time.monotonic()` reaches `until`.
+
+    Returns whether it is to be pushed then. It is the caller who waits, never a thread that pushes: those that come
+    first need one. Does not wait for an edit whose own next attempt is later than that.
+    """
+    if edit.status != EditStatus.PENDING or edit.waiting != Edit.Waiting.TURN:
+        return False
+    while (left := until - time.monotonic()) > 0:
+        first = claims.comes_before(edit)
+        if first is None:
+            return True
+        if _is_due_in(first) > left:
+            return False
+        with _pushed:  # Those that other processes push are noticed in the next round.
+            _pushed.wait(min(left, TURN_PAUSE))
+    return False
+
+
+def _is_due_in(edit: Edit) -> float:
+    """In how many seconds somebody is at it again. 0: somebody is, or whoever recorded it is about to be."""
+    is_at_rest = edit.status == EditStatus.UNKNOWN or edit.waiting != Edit.Waiting.TURN
+    if not is_at_rest or edit.next_attempt_at is None:
+        return 0.0
+    return (edit.next_attempt_at - clock.now()).total_seconds()
 
 
 def push(edit: Edit, *, person: bool = False) -> Edit:
