@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from threading import Condition
 
 from django.db import connection, transaction
 
@@ -28,7 +27,7 @@ from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
 from runsadmin.services import clock, connections, permissions, runs
 from runsadmin.services.clock import Watch
-from runsadmin.services.edits import claims, outcomes, rewrites
+from runsadmin.services.edits import claims, outcomes, rewrites, turns
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.way_back import told_of_left
@@ -53,16 +52,30 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
     """
     logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
     until = time.monotonic() + (conf.push_wait() if seconds is None else seconds)
-    while True:
-        pushed = _pushers.submit(_push_and_close, edit)
-        wait([pushed], max(0.0, until - time.monotonic()))
-        edit = claims.reload(edit)  # Whatever happened there, the row tells.
-        if not pushed.done() or not comes_to_its_turn(edit, until=until):
-            return edit
+    with turns.queued(edit) as place:
+        was_blocked = False
+        while True:
+            left = max(0.0, until - time.monotonic())
+            first = claims.comes_before(edit) if was_blocked and place.is_first else None
+            if not place.is_first:
+                place.wait(left)
+            elif first is None:
+                pushed = _pushers.submit(_push_and_close, edit)
+                wait([pushed], left)
+                edit = claims.reload(edit)  # Whatever happened there, the row tells.
+                if not pushed.done() or not waits_for_turn(edit):
+                    return edit
+                was_blocked = True
+            elif _is_due_in(first) > left:
+                return edit
+            else:
+                place.wait(min(left, TURN_PAUSE))
+            if not left:
+                return claims.reload(edit)
 
 
+# Who waits for the turn of an edit never holds one of these threads: those that come first need one.
 _pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
-_pushed = Condition()
 
 
 def _push_and_close(edit: Edit) -> None:
@@ -70,27 +83,11 @@ def _push_and_close(edit: Edit) -> None:
         push(edit, person=True)
     finally:
         connection.close()
-        with _pushed:
-            _pushed.notify_all()
 
 
-def comes_to_its_turn(edit: Edit, *, until: float) -> bool:
-    """Waits while other edits of its run come first, until `time.monotonic()` reaches `until`.
-
-    Returns whether it is to be pushed then. It is the caller who waits, never a thread that pushes: those that come
-    first need one. Does not wait for an edit whose own next attempt is later than that.
-    """
-    if edit.status != EditStatus.PENDING or edit.waiting != Edit.Waiting.TURN:
-        return False
-    while (left := until - time.monotonic()) > 0:
-        first = claims.comes_before(edit)
-        if first is None:
-            return True
-        if _is_due_in(first) > left:
-            return False
-        with _pushed:  # Those that other processes push are noticed in the next round.
-            _pushed.wait(min(left, TURN_PAUSE))
-    return False
+def waits_for_turn(edit: Edit) -> bool:
+    """Whether it was left as it is, since others of its run come first."""
+    return edit.status == EditStatus.PENDING and edit.waiting == Edit.Waiting.TURN
 
 
 def _is_due_in(edit: Edit) -> float:

@@ -9,7 +9,7 @@ from django.db import connection
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import clock, connections
 from runsadmin.services.edits import claims, many
-from runsadmin.services.edits.pushing import comes_to_its_turn, push
+from runsadmin.services.edits.pushing import push, waits_for_turn
 from runsadmin.services.edits.reconciling import reconcile
 
 # The shortest pause between two looks at a row, in seconds.
@@ -44,13 +44,12 @@ def bring_to_an_end(edit: Edit, *, until: float) -> Edit:
     """Pushes one edit until it has ended or `time.monotonic()` reaches `until`: there may be no worker that would."""
     edit = push(edit, person=True)
     while not edit.has_ended and (left := until - time.monotonic()) > 0:
-        if comes_to_its_turn(edit, until=until):
-            edit = push(edit, person=True)
-            continue
-        due = 0.0 if edit.next_attempt_at is None else (edit.next_attempt_at - clock.now()).total_seconds()
+        due = 0.0
+        if edit.next_attempt_at is not None and not waits_for_turn(edit):
+            due = (edit.next_attempt_at - clock.now()).total_seconds()
         time.sleep(min(max(due, SHORTEST), left))
         edit = claims.reload(edit)
-        if edit.next_attempt_at is not None and edit.next_attempt_at <= clock.now():
+        if waits_for_turn(edit) or (edit.next_attempt_at is not None and edit.next_attempt_at <= clock.now()):
             edit = reconcile(edit) if edit.status == EditStatus.UNKNOWN else push(edit, person=True)
     return edit
 
