@@ -13,6 +13,7 @@ from runsadmin import jsontext
 from runsadmin.metadata import Metadata, differing_keys
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit
 from runsadmin.services import clock
+from runsadmin.text import clean
 
 KEYS_NAMED = 8
 LONGEST_VALUE = 40
@@ -60,7 +61,7 @@ def why_paused(edit: Edit, rewrite: Rewrite, intended: Mapping[str, object], aft
     key = rewrite.untouched[0]
     return (
         f"Upstream changed keys that the edit did not touch ({_named(rewrite.untouched)}) on {edit.run.upstream_id}: "
-        f"{_clean(key)} was sent as {_shown(intended.get(key))} and came back as {_shown(after.get(key))}. "
+        f"{_short(key)} was sent as {_shown(intended.get(key))} and came back as {_shown(after.get(key))}. "
         "Check it, then resume (such changes are accepted from then on) or cancel."
     )
 
@@ -80,14 +81,12 @@ def pause_bulk_edits(reasons: Iterable[tuple[int, str]]) -> None:
 def _named(keys: Iterable[str]) -> str:
     keys = [*keys]
     more = f" and {len(keys) - KEYS_NAMED} more" if len(keys) > KEYS_NAMED else ""
-    return ", ".join(_clean(key) for key in keys[:KEYS_NAMED]) + more
+    return ", ".join(_short(key) for key in keys[:KEYS_NAMED]) + more
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else _clean(repr(value) if isinstance(value, str) else jsontext.dumps(value))
+    return "nothing" if value is None else _short(repr(value) if isinstance(value, str) else jsontext.dumps(value))
 
 
-def _clean(text: str) -> str:
-    """Short, and without what databases cannot store: the text came from the server."""
-    cut = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
-    return cut.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
+def _short(text: str) -> str:
+    return clean(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")
