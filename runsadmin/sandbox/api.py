@@ -47,6 +47,8 @@ def find(request: Request, *, lists_threads: bool) -> tuple[dict[str, Call], lis
     match request.parts:
         case ["v1", "threads"]:
             return ({"GET": list_threads} if lists_threads else {}) | {"POST": create_thread}, []
+        case ["v1", "threads", "runs"]:
+            return {"POST": create_thread_and_run}, []
         case ["v1", "threads", thread]:
             return {"GET": get_thread, "POST": modify_thread, "DELETE": delete_thread}, [thread]
         case ["v1", "threads", thread, "runs"]:
@@ -80,17 +82,24 @@ def check_key(sandbox: Sandbox, request: Request) -> None:
 # --- threads ------------------------------------------------------------------------------------------------------
 
 
+CREATE_THREAD = frozenset({"messages", "metadata", "tool_resources"})
+
+
 def list_threads(sandbox: Sandbox, request: Request) -> Answer:
     return page(request, "thread", sandbox.store.timeline, sandbox.store.threads)
 
 
 def create_thread(sandbox: Sandbox, request: Request) -> Answer:
-    body = read(request, frozenset({"messages", "metadata", "tool_resources"}))
+    thread = made_thread(sandbox, read(request, CREATE_THREAD))
+    sandbox.store.put(threads=[thread])
+    return Answer.json(thread)
+
+
+def made_thread(sandbox: Sandbox, body: Json) -> Json:
     thread = new_thread(new_id("thread"), time.time())
     thread["metadata"] = read_metadata(sandbox, body) or {}
     thread["tool_resources"] = body.get("tool_resources") or {}
-    sandbox.store.put(threads=[thread])
-    return Answer.json(thread)
+    return thread
 
 
 def get_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
@@ -131,14 +140,9 @@ RUN_OPTIONS: Json = {
     "parallel_tool_calls": True,
     "response_format": "auto",
 }
-CREATE_RUN = frozenset(RUN_OPTIONS) | {
-    "assistant_id",
-    "metadata",
-    "additional_instructions",
-    "additional_messages",
-    "reasoning_effort",
-    "stream",
-}
+CREATE = frozenset(RUN_OPTIONS) | {"assistant_id", "metadata", "stream"}
+CREATE_RUN = CREATE | {"additional_instructions", "additional_messages", "reasoning_effort"}
+CREATE_THREAD_AND_RUN = CREATE | {"thread", "tool_resources"}
 
 
 def list_runs(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
@@ -151,6 +155,26 @@ def get_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> 
 
 def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
     body = read(request, CREATE_RUN)
+    run = made_run(sandbox, body, thread_id)
+    find_thread(sandbox, thread_id)
+    sandbox.store.put(runs=[run])
+    return Answer.json(run)
+
+
+def create_thread_and_run(sandbox: Sandbox, request: Request) -> Answer:
+    """Both or neither. `metadata` is that of the run; the thread has its own, in `thread`."""
+    body = read(request, CREATE_THREAD_AND_RUN)
+    given = {} if body.get("thread") is None else body["thread"]
+    if not isinstance(given, dict):
+        raise refusals.wrong_type("thread", "an object", given)
+    refusals.check_properties(given, CREATE_THREAD, within="thread.")
+    thread = made_thread(sandbox, given)
+    run = made_run(sandbox, body, thread["id"]) | {"tool_resources": body.get("tool_resources") or {}}
+    sandbox.store.put(threads=[thread], runs=[run])
+    return Answer.json(run)
+
+
+def made_run(sandbox: Sandbox, body: Json, thread_id: str) -> Json:
     if "assistant_id" not in body:
         raise refusals.missing("assistant_id")
     if not isinstance(body["assistant_id"], str):
@@ -163,10 +187,9 @@ def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
                 raise refusals.wrong_type(param, "an integer", value)
             refusals.check_integer(param, value, least=256)
     metadata = read_metadata(sandbox, body)
-    find_thread(sandbox, thread_id)
 
     now = int(time.time())
-    run = {
+    run: Json = {
         "id": new_id("run"),
         "object": "thread.run",
         "created_at": now,
@@ -184,9 +207,7 @@ def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
         "usage": None,
         "metadata": metadata or {},
     }
-    run |= {name: default if body.get(name) is None else body[name] for name, default in RUN_OPTIONS.items()}
-    sandbox.store.put(runs=[run])
-    return Answer.json(run)
+    return run | {name: default if body.get(name) is None else body[name] for name, default in RUN_OPTIONS.items()}
 
 
 def modify_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:

@@ -3,6 +3,7 @@
 It wants no key, and answers nobody but this machine.
 """
 
+import re
 import time
 import traceback
 from ipaddress import ip_address
@@ -18,6 +19,8 @@ from runsadmin.sandbox.sandbox import Sandbox
 from runsadmin.sandbox.seed import plant
 
 PREFIX = "/_sandbox"
+# A name that only this machine can give itself, and a port.
+THIS_MACHINE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 MAX_BODY = 512 * 1024 * 1024
 
 
@@ -37,8 +40,12 @@ def handle(sandbox: Sandbox, request: Request, peer: tuple[str, int] | None) -> 
 def check_sender(request: Request, peer: tuple[str, int] | None) -> None:
     if not peer or not ip_address(peer[0]).is_loopback:
         raise ApiError("The control API answers this machine only.", status=403)
-    if "origin" in request.headers:  # A page in this machine's browser is not this machine's user.
-        raise ApiError("The control API does not answer web pages.", status=403)
+    # A page in this machine's browser is not this machine's user. It sends its origin, or, where its own name has been
+    # made to lead here (DNS rebinding), that name as the host.
+    if "origin" in request.headers or not THIS_MACHINE.fullmatch(request.headers.get("host", "")):
+        raise ApiError(
+            "The control API does not answer web pages. Call it as localhost, 127.0.0.1 or [::1].", status=403
+        )
 
 
 def answer(sandbox: Sandbox, request: Request) -> Answer:
@@ -83,7 +90,7 @@ def answer(sandbox: Sandbox, request: Request) -> Answer:
             return done
 
         case ["GET", "log"]:
-            requests = sandbox.log.after(int(request.query.get("after", "0")))
+            requests = sandbox.log.after(int(request.query.get("after", "0")), key=sandbox.settings.api_key)
             return Answer.json({"requests": requests, "last": sandbox.log.last})
         case ["DELETE", "log"]:
             sandbox.log.clear()

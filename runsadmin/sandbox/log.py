@@ -23,6 +23,12 @@ KEPT_HEADERS = (
 )
 
 
+KEPT_SCHEMES = ("bearer", "basic")
+HIDDEN = "[the API key]"
+# A shorter one may well be part of a word.
+LONG_KEY = 8
+
+
 @dataclass(slots=True)
 class Entry:
     n: int
@@ -34,13 +40,14 @@ class Entry:
     fault: str | None = None
     kept: bool = False
 
-    def to_json(self) -> Json:
+    def to_json(self, key: str | None) -> Json:
+        """Without the API key, wherever its sender has put it."""
         request = self.request
         headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
         scheme, space, _ = request.headers.get("authorization", "").partition(" ")
-        if space:  # The key is what follows it.
+        if space and scheme.lower() in KEPT_SCHEMES:  # The key is what follows it.
             headers["authorization"] = scheme
-        return {
+        entry = {
             "n": self.n,
             "at": self.at,
             "answered_at": self.answered_at,
@@ -54,6 +61,21 @@ class Entry:
             "fault": self.fault,
             "kept": self.kept,
         }
+        return entry if key is None else hidden(entry, request.body or b"", key)
+
+
+def hidden(entry: Json, body: bytes, key: str) -> Json:
+    """A value that is the key, or that a long key is part of, is left out."""
+
+    def shown(value: Any, text: str) -> Any:
+        return HIDDEN if text == key or (len(key) >= LONG_KEY and key in text) else value
+
+    return entry | {
+        "path": shown(entry["path"], entry["path"]),
+        "query": {name: shown(value, value) for name, value in entry["query"].items()},
+        "headers": {name: shown(value, value) for name, value in entry["headers"].items()},
+        "body": shown(entry["body"], body.decode(errors="replace")),
+    }
 
 
 def readable(body: bytes | None) -> Any:
@@ -80,9 +102,9 @@ class Log:
         self._entries.append(entry)
         return entry
 
-    def after(self, n: int) -> list[Json]:
+    def after(self, n: int, *, key: str | None = None) -> list[Json]:
         newer = takewhile(lambda entry: entry.n > n, reversed(self._entries))
-        return [entry.to_json() for entry in newer][::-1]
+        return [entry.to_json(key) for entry in newer][::-1]
 
     def clear(self) -> None:
         self._entries.clear()

@@ -122,10 +122,11 @@ def wrong_type(param: str, expected: str, value: Any) -> ApiError:
     return ApiError(message, code="invalid_type", param=param)
 
 
-def check_properties(body: Json, allowed: frozenset[str]) -> None:
+def check_properties(body: Json, allowed: frozenset[str], *, within: str = "") -> None:
     for name in body:
         if name not in allowed:
-            raise ApiError(f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
+            param = f"{within}{name}"
+            raise ApiError(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
 
 
 def check_integer(param: str, value: int, *, least: int, most: int | None = None) -> None:

@@ -1,6 +1,6 @@
 """How the sandbox behaves. Left alone it behaves as a healthy upstream does."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -9,7 +9,7 @@ from runsadmin.sandbox.messages import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    api_key: str | None = None  # None: everybody may call.
+    api_key: str | None = field(default=None, repr=False)  # None: everybody may call.
     auth: Literal["bearer", "api-key"] = "bearer"
     modify: Literal["replace", "merge", "scramble"] = "replace"  # What a modification makes of the map that is there.
     check_limits: bool = True  # Off: any number of pairs, of any length, of any type.
@@ -29,18 +29,20 @@ class Settings:
         for name, value in changes.items():
             if name not in hints:
                 raise ValueError(f"There is no setting '{name}'. There are: {', '.join(hints)}.")
-            check_type(f"Setting '{name}'", value, hints[name])
+            check_type(f"Setting '{name}'", value, hints[name], is_secret=name == "api_key")
         return replace(self, **changes)
 
     def to_json(self) -> Json:
-        return asdict(self)
+        """All but the key, which is a secret."""
+        return {name: value for name, value in asdict(self).items() if name != "api_key"}
 
 
-def check_type(what: str, value: Any, hint: Any) -> None:
+def check_type(what: str, value: Any, hint: Any, *, is_secret: bool = False) -> None:
     """ValueError unless the JSON value is of that type. A boolean is no number; an integer may stand for a float."""
     choices = get_args(hint) if get_origin(hint) in (Literal, UnionType) else (hint,)
     types = [get_origin(choice) or choice for choice in choices]
     if Any in types or value in types or type(value) in types or (type(value) is int and float in types):
         return
     names = ["null" if choice is NoneType else getattr(choice, "__name__", repr(choice)) for choice in types]
-    raise ValueError(f"{what} cannot be {value!r}: expected {' or '.join(names)}.")
+    shown = "this" if is_secret else repr(value)
+    raise ValueError(f"{what} cannot be {shown}: expected {' or '.join(names)}.")

@@ -131,6 +131,81 @@ def test_a_web_page_cannot_use_the_control_api(sandbox: Sandbox) -> None:
     assert len(sandbox.runs()) == 1
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8001",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "evil@localhost",
+        "10.0.0.7",
+        "0.0.0.0",
+        "[::2]",
+        "127.0.0.1:80:90",
+        "localhost:x",
+        "",
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("GET", "log"), ("GET", "settings"), ("POST", "reset")])
+def test_a_rebound_name_is_refused(sandbox: Sandbox, host: str, method: str, path: str) -> None:
+    sandbox.put_runs([make_run()])
+    answer = requests.request(method, f"{sandbox.origin}/_sandbox/{path}", headers={"Host": host}, timeout=5)
+    assert answer.status_code == 403
+    assert "web pages" in answer.json()["error"]["message"]
+    assert len(sandbox.runs()) == 1
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8001", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8001"])
+def test_this_machine_has_many_names(sandbox: Sandbox, host: str) -> None:
+    answer = requests.get(f"{sandbox.origin}/_sandbox/settings", headers={"Host": host}, timeout=5)
+    assert answer.status_code == 200
+
+
+def test_a_request_without_a_host_is_refused(sandbox: Sandbox) -> None:
+    with socket.create_connection(("127.0.0.1", int(sandbox.origin.rpartition(":")[2])), timeout=5) as line:
+        line.sendall(b"GET /_sandbox/settings HTTP/1.0\r\n\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 403")
+
+
+KEY = "sk-s3cret-key"
+
+
+def everything_shown(sandbox: Sandbox) -> str:
+    calls = [("GET", ""), ("GET", "settings"), ("GET", "log"), ("GET", "faults"), ("PATCH", "settings")]
+    return "".join(
+        requests.request(method, f"{sandbox.origin}/_sandbox/{path}", timeout=5).text for method, path in calls
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"Authorization": KEY}},
+        {"headers": {"Authorization": f"{KEY} x"}},
+        {"headers": {"api-key": KEY}},
+        {"headers": {"OpenAI-Project": KEY, "User-Agent": f"tool/{KEY}"}},
+        {"params": {"api-key": KEY}},
+        {"json": {"metadata": {"key": KEY}}},
+        {"data": f"{{{KEY}"},
+    ],
+    ids=["Bearer", "no scheme", "key as scheme", "api-key", "other headers", "query", "body", "text"],
+)
+def test_the_key_is_never_shown(sandbox: Sandbox, sent: dict[str, Any]) -> None:
+    sandbox.settings(api_key=KEY)
+    requests.post(f"{sandbox.url}/threads", timeout=5, **sent)
+    requests.post(f"{sandbox.url}/threads/{KEY}", timeout=5)
+    assert len(sandbox.log()) == 2
+    assert KEY not in everything_shown(sandbox)
+
+
+def test_a_refused_setting_does_not_repeat_the_key(sandbox: Sandbox) -> None:
+    answer = requests.patch(f"{sandbox.origin}/_sandbox/settings", json={"api_key": [KEY]}, timeout=5)
+    assert (answer.status_code, KEY in answer.text) == (400, False)
+
+
 def test_other_machines_cannot_use_the_control_api() -> None:
     here = address_of_this_machine()
     sandbox = Sandbox.start(0, None, "key", "--host", here)

@@ -1,3 +1,7 @@
+from typing import Any
+
+import pytest
+
 from tests.sandbox.conftest import Api, error_of
 from tests.sandbox_client import Sandbox, make_run
 
@@ -28,6 +32,60 @@ def test_a_thread_with_too_long_a_value_is_refused(api: Api) -> None:
     assert answer.status_code == 400
     assert error_of(answer)["code"] == "string_above_max_length"
     assert api.get("/threads").json()["data"] == []
+
+
+def test_a_thread_and_its_run_are_created_at_once(api: Api) -> None:
+    thread = {"messages": [{"role": "user", "content": "Hello"}], "metadata": {"channel": "mail"}}
+    body = {"assistant_id": "asst_a", "thread": thread, "metadata": {"team": "blue"}, "model": "gpt-4o-mini"}
+    answer = api.post("/threads/runs", body)
+    run = answer.json()
+    assert (answer.status_code, run["object"], run["status"], run["model"]) == (
+        200,
+        "thread.run",
+        "queued",
+        "gpt-4o-mini",
+    )
+    assert (run["assistant_id"], run["metadata"], run["tool_resources"]) == ("asst_a", {"team": "blue"}, {})
+    assert run["expires_at"] == run["created_at"] + 600
+
+    made = api.get(f"/threads/{run['thread_id']}").json()
+    assert (made["object"], made["metadata"]) == ("thread", {"channel": "mail"})
+    assert [listed["id"] for listed in api.get(f"/threads/{run['thread_id']}/runs").json()["data"]] == [run["id"]]
+    assert api.read(run).json()["metadata"] == {"team": "blue"}
+
+
+@pytest.mark.parametrize("thread", [{}, {"thread": None}, {"thread": {}}], ids=["absent", "null", "empty"])
+def test_a_run_is_created_with_an_empty_thread(api: Api, thread: dict[str, Any]) -> None:
+    run = api.post("/threads/runs", {"assistant_id": "asst_a"} | thread).json()
+    assert run["metadata"] == api.get(f"/threads/{run['thread_id']}").json()["metadata"] == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({}, "missing_required_parameter", "assistant_id"),
+        ({"assistant_id": 7}, "invalid_type", "assistant_id"),
+        ({"assistant_id": "a", "thread": "b"}, "invalid_type", "thread"),
+        ({"assistant_id": "a", "thread": {"id": "b"}}, "unknown_parameter", "thread.id"),
+        ({"assistant_id": "a", "thread": {"metadata": {"k": 1}}}, "invalid_type", "metadata.k"),
+        ({"assistant_id": "a", "metadata": {"k": "v" * 513}}, "string_above_max_length", "metadata.k"),
+        ({"assistant_id": "a", "max_prompt_tokens": 5}, "integer_below_min_value", "max_prompt_tokens"),
+        ({"assistant_id": "a", "additional_messages": []}, "unknown_parameter", "additional_messages"),
+        ({"assistant_id": "a", "stream": True}, None, "stream"),
+    ],
+)
+def test_neither_is_created_where_one_is_refused(api: Api, body: dict[str, Any], code: str | None, param: str) -> None:
+    answer = api.post("/threads/runs", body)
+    assert answer.status_code == 400
+    error = error_of(answer)
+    assert (error["code"], error["param"]) == (code, param)
+    assert api.get("/threads").json()["data"] == []
+
+
+def test_creating_both_needs_the_key_and_post(api: Api) -> None:
+    assert api.post("/threads/runs", {"assistant_id": "a"}, headers={"Authorization": "Bearer x"}).status_code == 401
+    answer = api.get("/threads/runs")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 def test_a_deleted_thread_takes_its_runs_with_it(sandbox: Sandbox, api: Api) -> None:
