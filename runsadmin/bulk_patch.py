@@ -1,23 +1,33 @@
 """The patch of a bulk edit: pairs to set, keys to remove and to rename, resolved for each run. Pure values.
 
 A value may be a template over fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`. Times are UTC, and what
-follows their colon is a format of strftime. A brace that is meant is doubled: `{{`.
+follows their colon is a format of strftime, of which only those directives are supported that give the same on every
+machine. A brace that is meant is doubled: `{{`.
 """
 
 import datetime as dt
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from string import Formatter
 from types import MappingProxyType
 
 from runsadmin.errors import InvalidMetadata, Problem, RunsAdminError
 from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.text import is_text
 
 TEXTS = ("id", "thread", "assistant", "model", "status", "connection", "error")
 TIMES = ("created", "started", "completed", "failed", "cancelled", "expires")
 
-_SAMPLE = {**dict.fromkeys(TEXTS, "x"), **dict.fromkeys(TIMES, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))}
+# Not %c, %x, %X, %r, %E and %O: they follow the locale. Not %s: it follows the time zone of the machine. Not flags and
+# widths: they are glibc's.
+_DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
+_SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
+_DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
+
+# The shortest that each can be: a Friday in May.
+_SAMPLE = {**dict.fromkeys(TEXTS, "x"), **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC))}
 
 
 class LeftOut(RunsAdminError):
@@ -42,7 +52,12 @@ class ValueTemplate:
                 raise ValueError(f"{{{field}}} is no field of a run. There are: {known}. A brace is doubled: {{{{.")
             if spec and field in TEXTS:
                 raise ValueError(f"{{{field}}} takes no format: only times do.")
-        self.fill(_SAMPLE)
+            if spec:
+                _check_format(spec)
+
+    def shortest(self) -> str:
+        """The value for a run whose fields are as short as can be."""
+        return self.fill(_SAMPLE)
 
     def fill(self, fields: Mapping[str, object]) -> str:
         """Raises LeftOut when the run has no value for a field."""
@@ -54,7 +69,11 @@ class ValueTemplate:
         return "".join(parts)
 
     def _places(self) -> Iterator[tuple[str, str]]:
-        for _, field, spec, conversion in Formatter().parse(self.text):
+        try:
+            places = list(Formatter().parse(self.text))
+        except ValueError as error:
+            raise ValueError(f"{error}. A brace that is meant is doubled: {{{{ or }}}}.") from None
+        for _, field, spec, conversion in places:
             if conversion:
                 raise ValueError(f"!{conversion} is not understood here.")
             if field is not None:
@@ -65,9 +84,28 @@ def _shown(field: str, value: object, spec: str) -> str:
     if value is None or value == "":
         raise LeftOut("no_value", f"The run has no {field}.")
     if isinstance(value, dt.datetime):
-        value = value.astimezone(dt.UTC)
-        return value.strftime(spec) if spec else value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        time = value.astimezone(dt.UTC)
+        # One directive at a time: what stands between them may be what the C library cannot take.
+        return _DIRECTIVE.sub(lambda found: time.strftime(found[0]), spec or "%Y-%m-%dT%H:%M:%SZ")
     return str(value)
+
+
+def _check_format(spec: str) -> None:
+    """Raises ValueError for a format that is no strftime, or that gives something else on another machine."""
+    if "{" in spec or "}" in spec:
+        raise ValueError(f"The format {spec!r} holds a brace. Put it outside of the field.")
+    found = _DIRECTIVE.findall(spec)
+    for directive in found:
+        if not directive:
+            raise ValueError(f"The format {spec!r} ends with a lone %. A percent sign is doubled: %%.")
+        if directive not in _SUPPORTED:
+            known = " ".join(f"%{one}" for one in _DIRECTIVES)
+            raise ValueError(
+                f"%{directive} in the format {spec!r} is not supported, nor are flags and widths such as %-d and %10d. "
+                f"Use: {known} %:z. A percent sign is doubled: %%."
+            )
+    if not any(directive != "%" for directive in found):
+        raise ValueError(f"The format {spec!r} shows nothing of the time. Use directives such as %Y-%m-%d.")
 
 
 @dataclass(frozen=True)
@@ -101,16 +139,23 @@ class BulkPatch:
 
     def _problems_of_values(self) -> Iterator[Problem]:
         for key, text in self.set.items():
+            if not is_text(text):
+                yield Problem(
+                    key,
+                    "invalid_character",
+                    f"The value of {key!r} holds a character that cannot be stored (U+0000 or a lone surrogate).",
+                )
+                continue
             template = ValueTemplate(text)
             try:
                 template.check()
             except ValueError as error:
                 yield Problem(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # What the fields add is not known yet: too long can be said for sure without them only.
-                MetadataPatch.parse({"x": template.fill(dict.fromkeys((*TEXTS, *TIMES), "x"))})
+            try:  # What the fields add is not known yet. Too long is what even the shortest of them make too long.
+                MetadataPatch.parse({key: template.shortest()})
             except InvalidMetadata as error:
-                yield from (replace(problem, key=key) for problem in error.problems)
+                yield from (problem for problem in error.problems if problem.code == "value_too_long")
 
     def resolve(self, fields: Mapping[str, object], metadata: Metadata) -> MetadataPatch:
         """What this means for one run: only what changes it. Raises LeftOut, InvalidMetadata."""

@@ -1,0 +1,116 @@
+"""Formats of times that strftime cannot do, or does differently elsewhere, are refused before anything is planned."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.errors import InvalidMetadata
+from runsadmin.models import BulkEdit, Run
+from tests.api.conftest import ApiOf, problem
+from tests.fake_upstream import FakeUpstream
+from tests.management.conftest import Manage
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db
+
+UNSUPPORTED = "in the format "
+REFUSED = {
+    "huge width": ("{created:%999999999d}", UNSUPPORTED),
+    "width": ("{created:%10Y}", UNSUPPORTED),
+    "no padding": ("{created:%-d}", UNSUPPORTED),
+    "padded with blanks": ("{created:%_d}", UNSUPPORTED),
+    "upper case": ("{created:%^a}", UNSUPPORTED),
+    "other case": ("{created:%#p}", UNSUPPORTED),
+    "Unix seconds": ("{created:%s}", UNSUPPORTED),
+    "milliseconds": ("{created:%Q}", UNSUPPORTED),
+    "nanoseconds of date": ("{created:%N}", UNSUPPORTED),
+    "representation of the locale": ("{created:%c}", UNSUPPORTED),
+    "date of the locale": ("{created:%x}", UNSUPPORTED),
+    "time of the locale": ("{created:%X}", UNSUPPORTED),
+    "12-hour time of the locale": ("{created:%r}", UNSUPPORTED),
+    "era of the locale": ("{created:%Ey}", UNSUPPORTED),
+    "digits of the locale": ("{created:%Od}", UNSUPPORTED),
+    "glibc lower case": ("{created:%P}", UNSUPPORTED),
+    "colons twice": ("{created:%::z}", UNSUPPORTED),
+    "letter of another alphabet": ("{created:%é}", UNSUPPORTED),
+    "line end": ("{created:%\n}", UNSUPPORTED),
+    "lone percent": ("{created:100%}", "ends with a lone %. A percent sign is doubled: %%."),
+    "only a percent": ("{created:%}", "ends with a lone %"),
+    "no directive": ("{created:YYYY-MM-DD}", "shows nothing of the time. Use directives such as %Y-%m-%d."),
+    "only percent signs": ("{created:%%}", "shows nothing of the time"),
+    "blank": ("{created: }", "shows nothing of the time"),
+    "a field within": ("{created:{model}}", "holds a brace"),
+    "U+0000": ("{created:%Y\0%m}", "holds a character that cannot be stored"),
+    "U+0000 beside": ("a\0{created:%Y}", "holds a character that cannot be stored"),
+    "format of a text": ("{model:>9999}", "{model} takes no format"),
+    "conversion": ("{created!r}", "!r is not understood here"),
+    "attribute": ("{created.year}", "is no field of a run"),
+    "item": ("{created[0]}", "is no field of a run"),
+    "no name": ("{}", "is no field of a run"),
+    "open brace": ("{created", "A brace that is meant is doubled"),
+    "closing brace": ("created}", "A brace that is meant is doubled"),
+    "huge result": ("{created:" + "%Y" * 129 + "}", "has 516 characters; at most 512 are allowed."),
+    "many times": ("{created}" * 26, "has 520 characters"),
+    "many fields": ("{model}" * 513, "has 513 characters"),
+}  # fmt: skip
+
+# A time is 2026-03-04 05:06:07 UTC.
+FILLED = {
+    "default": ("{created}", "2026-03-04T05:06:07Z"),
+    "date": ("{created:%Y-%m-%d}", "2026-03-04"),
+    "C99": ("{created:%F %T %R %D %e %h %C %g}", "2026-03-04 05:06:07 05:06 03/04/26  4 Mar 20 26"),
+    "words": ("{created:%A %a %B %b %I %p}", "Wednesday Wed March Mar 05 AM"),
+    "weeks": ("{created:%G-W%V-%u %U %W %w %j}", "2026-W10-3 09 09 3 063"),
+    "zone": ("{created:%z %:z %Z}", "+0000 +00:00 UTC"),
+    "fraction": ("{created:%S.%f %y}", "07.000000 26"),
+    "percent": ("{created:100%% of %Y}", "100% of 2026"),
+    "other scripts": ("{created:%Y年%m月 🚀}", "2026年03月 🚀"),
+    "braces": ("{{{created:%Y}}}", "{2026}"),
+    "no template": ("100% of it, %d %s %", "100% of it, %d %s %"),
+    "line end": ("{created:%Y\n%m}", "2026\n03"),
+}
+CREATED = 1_772_600_767
+
+
+@pytest.fixture
+def run(mirror: Callable[..., list[Run]]) -> Run:
+    return mirror(make_run(id="run_a", created_at=CREATED))[0]
+
+
+@pytest.mark.parametrize(("template", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_it_is_refused_and_says_why(template: str, message: str) -> None:
+    with pytest.raises(InvalidMetadata) as refused:
+        BulkPatch({"month": template}).check()
+    [problem] = refused.value.problems
+    assert problem.key == "month"
+    assert message in problem.message
+
+
+@pytest.mark.parametrize("template", ["{created:%999999999d}", "{created:%Q}", "{created:%}"])
+def test_nothing_is_planned(
+    template: str, upstream: FakeUpstream, run: Run, manage: Manage, api: ApiOf, alice: User, client: Client
+) -> None:
+    said = manage(
+        "edit_metadata", "run_a", "--set", f"month={template}", "--reason", "why", "--dry-run", "--actor", "alice"
+    )
+    assert said.code == 1
+    assert "The value of 'month': " in said.err
+    told = api(alice).post("bulk-edits/", {"run_ids": ["run_a"], "set": {"month": template}, "reason": "why"})
+    assert problem(told, 400, "invalid-metadata")["errors"][0]["key"] == "month"
+    client.force_login(alice)
+    form = {"run": run.pk, "what": "set", "key": "month", "value": template, "reason": "why", "plan": "1"}
+    page = client.post("/admin/runsadmin/bulkedit/add/", form)
+    assert page.status_code == 422
+    assert "The value of &#x27;month&#x27;: " in page.text
+    assert not BulkEdit.objects.exists()
+
+
+def test_supported_formats_are_filled(upstream: FakeUpstream, run: Run, manage: Manage, alice: User) -> None:
+    """Each directive gives the same on every machine."""
+    options = [f"--set=k{place}={template}" for place, (template, _) in enumerate(FILLED.values())]
+    said = manage("edit_metadata", "run_a", *options, "--reason", "why", "--canary", "1", "--actor", "alice")
+    assert (said.code, said.err) == (0, "")
+    assert upstream.metadata("run_a") == {f"k{place}": value for place, (_, value) in enumerate(FILLED.values())}
