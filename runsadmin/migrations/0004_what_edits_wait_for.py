@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('runsadmin', '0002_what_servers_differ_in'),
+        ('runsadmin', '0003_pages'),
     ]
 
     operations = [
