@@ -154,7 +154,7 @@ class Foreground:
                 upstream_request_id=edit.upstream_request_id,
             )
         if (more := progress.count(*_MISTAKES) - MISTAKES_SHOWN) > 0 and not self.command.speaks_json:
-            self.command.stderr.write(f"… and {more:,} more: {_page(bulk_edit)}")
+            self.command.complain(f"… and {more:,} more: {_page(bulk_edit)}", more)
         counts = ", ".join(f"{EditStatus(name).label.lower()} {count:,}" for name, count in sorted(statuses.items()))
         words = f"{_named(bulk_edit)}: {bulk_edit.get_status_display().lower()}: {counts}. {bulk_edit.detail}".strip()
         if not bulk_edit.has_ended:
@@ -164,6 +164,7 @@ class Foreground:
         self.command.say(
             words,
             is_fine=bulk_edit.status in (S.COMPLETED, S.PAUSED) and not went_wrong,
+            mistakes=0 if self.command.mistakes else 1,
             bulk_edit=bulk_edit.pk,
             status=bulk_edit.status,
             statuses=statuses,

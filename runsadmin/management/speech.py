@@ -28,21 +28,21 @@ class SpeakingCommand(BaseCommand):
         except RunsAdminError as error:
             self.give_up(str(error))
         if self.mistakes:
-            raise CommandError(f"{self.mistakes} went wrong; what is said above tells.", returncode=1)
+            raise CommandError(f"{self.mistakes:,} went wrong; what is said above tells.", returncode=1)
         return said
 
-    def say(self, words: str, *, is_fine: bool = True, **facts: Any) -> None:
-        """The words for people, or the facts for programs. What is not fine is a mistake as well."""
+    def say(self, words: str, *, is_fine: bool = True, mistakes: int = 1, **facts: Any) -> None:
+        """The words for people, or the facts for programs. What is not fine is a mistake as well, or so many."""
         if not is_fine:
-            self.complain(words)
+            self.complain(words, mistakes)
         if self.speaks_json:
             self.stdout.write(jsontext.dumps(facts))
         elif is_fine:
             self.stdout.write(words)
 
-    def complain(self, words: str) -> None:
-        """Goes on; the exit code will tell."""
-        self.mistakes += 1
+    def complain(self, words: str, mistakes: int = 1) -> None:
+        """Goes on; the exit code will tell. A summary counts what it sums up, and not itself."""
+        self.mistakes += mistakes
         self.stderr.write(words)
 
     def give_up(self, words: str) -> NoReturn:

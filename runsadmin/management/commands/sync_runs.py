@@ -83,5 +83,6 @@ class Command(SpeakingCommand):
         self.say(
             f"{words} {sync.detail}".strip(),
             is_fine=sync.status == SyncStatus.COMPLETED,
+            mistakes=max(sync.errors_count, 1),
             **{name: getattr(sync, name) for name in told},
         )

@@ -1,0 +1,75 @@
+"""Summaries that show only some of what went wrong, and count all of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.models import Run, Thread
+from tests.fake_upstream import FakeUpstream, Request, Response
+from tests.management.conftest import Manage, manage  # noqa: F401 - fixture
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MANY = 27
+
+
+@pytest.fixture
+def runs(mirror: Callable[..., list[Run]], alice: User) -> list[Run]:
+    return mirror(*(make_run() for _ in range(MANY)))
+
+
+def rewritten(request: Request) -> Response | None:
+    """It keeps everything in capitals."""
+    if not request.is_write:
+        return None
+    run = make_run(id=request.parts[-1], thread_id=request.parts[1])
+    return Response(200, run | {"metadata": {key: value.upper() for key, value in request.json["metadata"].items()}})
+
+
+def refused(request: Request) -> Response | None:
+    return Response(422, {"message": "No."}) if request.is_write else None
+
+
+@pytest.mark.parametrize("answer", [rewritten, refused], ids=["differs", "rejected"])
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["words", "JSON"])
+def test_edits(
+    upstream: FakeUpstream,
+    runs: list[Run],
+    manage: Manage,  # noqa: F811
+    tmp_path: Path,
+    answer: Callable[[Request], Response | None],
+    json: list[str],
+) -> None:
+    ids = tmp_path / "ids"
+    ids.write_text("\n".join(run.upstream_id for run in runs))
+    upstream.override(answer)
+    said = manage(
+        "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
+    )
+    assert said.code == 1
+    assert f"{MANY} went wrong" in said.err
+
+
+def test_errors_of_a_sync(upstream: FakeUpstream, runs: list[Run], manage: Manage) -> None:  # noqa: F811
+    Thread.objects.bulk_create(Thread(connection="default", upstream_id=f"thread_{n}") for n in range(MANY))
+    said = manage("sync_runs", "--full")
+    assert f"{MANY} errors" in said.err
+    assert f"{MANY} went wrong" in said.err
+
+
+def test_ids_that_are_none(upstream: FakeUpstream, manage: Manage, alice: User) -> None:  # noqa: F811
+    said = manage("track_threads", *(f"{'x' * 200}{n}" for n in range(MANY)), "--actor", "alice")
+    assert f"{MANY} went wrong" in said.err
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["words", "JSON"])
+def test_unknown_runs(runs: list[Run], manage: Manage, tmp_path: Path, json: list[str]) -> None:  # noqa: F811
+    ids = tmp_path / "ids"
+    ids.write_text("\n".join([runs[0].upstream_id, *(f"run_unknown{n}" for n in range(MANY))]))
+    said = manage(
+        "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
+    )
+    assert f"{MANY} went wrong" in said.err
