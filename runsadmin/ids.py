@@ -17,6 +17,8 @@ RULE = (
     " empty, . or .."
 )
 
+# Most ids are like this, and stand in a path as they are. Whatever matches is valid.
+_PLAIN = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 # Control characters, and what ends a line.
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -25,9 +27,10 @@ _LEADS_ELSEWHERE = re.compile(r"(^|/)\.{0,2}(/|$)")
 
 
 def is_id(value: object) -> TypeGuard[str]:
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= MAX_LENGTH
+    if not isinstance(value, str):
+        return False
+    return _PLAIN.fullmatch(value) is not None or (
+        0 < len(value) <= MAX_LENGTH
         and _LEADS_ELSEWHERE.search(value) is None
         and is_text(value)
         and _UNPRINTABLE.search(value) is None
@@ -48,4 +51,4 @@ def check_id(value: str) -> str:
 
 def in_path(value: str) -> str:
     """The id as one segment of a path. Raises InvalidId."""
-    return quote(check_id(value), safe="")
+    return value if _PLAIN.fullmatch(value) else quote(check_id(value), safe="")
