@@ -139,6 +139,24 @@ class MetadataPatch:
             raise InvalidMetadata([_too_many(count)])
 
 
+def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
+    """Raises InvalidMetadata for a map that upstream holds and that could not be read in full.
+
+    A write sends the whole map, so it would lose what could not be read. Such values are None here.
+    """
+    if state != MetadataState.UNREADABLE:
+        return
+    todo = "An edit would lose it, so none is sent. Correct it where it is written, then refresh the run."
+    problems = [
+        Problem(key, "unreadable", f"The value of {key!r} that upstream holds cannot be read. {todo}")
+        for key, value in metadata.items()
+        if value is None
+    ]
+    raise InvalidMetadata(
+        problems or [Problem(None, "unreadable", f"The metadata that upstream holds cannot be read in full. {todo}")]
+    )
+
+
 @dataclass(frozen=True)
 class Conflict:
     """A key that somebody else changed since we looked, and that we want to change as well. None means absent."""

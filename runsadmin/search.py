@@ -77,6 +77,11 @@ def _equal(lookup: str) -> Callable[[str], Q]:
 
 
 def _created(value: str) -> Q:
+    """Finds no run whose time of creation is unknown: its row then holds when it was first seen."""
+    return Q(created_at_is_known=True) & _created_at(value)
+
+
+def _created_at(value: str) -> Q:
     sign, text = _COMPARED.fullmatch(value).groups()  # type: ignore[union-attr] # It matches everything.
     day = parse_date(text)
     if day is None or "T" in text:

@@ -64,7 +64,7 @@ class CreatedFilter(SimpleListFilter):
         return [(name, title) for name, (title, _) in self.windows.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(created_at__gte=self.since) if self.since else queryset
+        return queryset.filter(created_at__gte=self.since, created_at_is_known=True) if self.since else queryset
 
     @cached_property
     def since(self) -> dt.datetime | None:

@@ -32,7 +32,7 @@ WORDS = {"id": "run id", "assistant_id": "assistant", "thread_id": "thread", "la
 
 @dataclass(frozen=True)
 class Field:
-    """A field as it is shown. `kind`: null, time, usage, long (text), json, plain, or the name of a link."""
+    """A field as it is shown. `kind`: null, time, unreadable, usage, long (text), json, plain, or that of a link."""
 
     name: str
     kind: str
@@ -61,7 +61,9 @@ def other_fields(run: Run) -> list[Field]:
 
 def _field(run: Run, name: str) -> Field:
     if name in TIMES:
-        time = getattr(run, name)
+        time = run.time(name)
+        if time is None and run.answer.get(name) is not None:
+            return Field(name, "unreadable", run.answer[name])
         return Field(name, "time" if time else "null", time)
     value = run.answer.get(name)
     if name == "thread_id":

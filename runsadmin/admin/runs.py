@@ -86,7 +86,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="created")
     def created(self, run: Run) -> SafeString:
-        return show.short_moment(run.created_at)
+        return show.created(run)
 
     @admin.display(description="took")
     def took(self, run: Run) -> str:

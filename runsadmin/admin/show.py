@@ -13,6 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from runsadmin.admin import links
+from runsadmin.models import Run
 
 register = template.Library()
 
@@ -90,6 +91,15 @@ def short_moment(time: dt.datetime | None) -> SafeString:
         '<time class="ra-short" datetime="{}" title="{} UTC">{} <span>{}</span></time>',
         utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", age(time), f"{utc:%Y-%m-%d %H:%M}",
     )  # fmt: skip
+
+
+UNKNOWN = SafeString('<span class="ra-none">unknown</span>')
+
+
+@register.filter
+def created(run: Run) -> SafeString:
+    """When a run was created, in lists."""
+    return short_moment(run.created_at) if run.created_at_is_known else UNKNOWN
 
 
 @register.filter

@@ -130,11 +130,16 @@ class Run(models.Model):
     def etag(self) -> str:
         return f'"{self.pk}-{self.version}"'
 
+    def time(self, name: str) -> dt.datetime | None:
+        """One of TIMES, None where it is unknown."""
+        if name == "created_at" and not self.created_at_is_known:
+            return None
+        time: dt.datetime | None = getattr(self, name)
+        return time
+
     def as_api(self) -> dict[str, Any]:
         """The Run in the API's own shape: every documented field, times in Unix seconds, and what else there was."""
-        times = {name: _unix_seconds(getattr(self, name)) for name in TIMES}
-        if not self.created_at_is_known:
-            times["created_at"] = None
+        times = {name: _unix_seconds(self.time(name)) for name in TIMES}
         return dict.fromkeys(FIELDS) | self.answer | times
 
 

@@ -193,6 +193,7 @@ def _new_run(sighting: _Sighting) -> Run:
         thread_id=sighting.thread.pk,
         raw=sighting.record.raw,
         digest=sighting.record.digest,
+        metadata_state=sighting.record.metadata_state,
         asked_at=sighting.asked_at,
         answered_at=sighting.answered_at,
         **(unknown | sighting.record.columns),

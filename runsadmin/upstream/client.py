@@ -17,7 +17,7 @@ from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 from runsadmin import conf, jsontext
 from runsadmin.errors import Held, TooLarge, UpstreamError
 from runsadmin.ids import in_path, is_id
-from runsadmin.upstream import auth, configuration, faults, transport, words
+from runsadmin.upstream import auth, charsets, configuration, faults, transport, words
 from runsadmin.upstream.faults import NoAnswer
 from runsadmin.upstream.records import RunRecord, Unreadable
 
@@ -188,7 +188,7 @@ class Client:
         if not 200 <= response.status_code < 300:
             raise _refusal(method, response, content, line)
         try:
-            value = read(jsontext.loads(content))
+            value = read(jsontext.read(content, charsets.of(response.headers.get("Content-Type", ""))))
         except ValueError:
             raise _fault(method, NoAnswer.UNREADABLE, response) from None
         return Answer(value, response.status_code, _request_id(response), transport.sent.get())

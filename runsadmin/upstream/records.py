@@ -11,9 +11,10 @@ from runsadmin import jsontext
 from runsadmin.ids import RULE, is_id, shown
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.text import clean
+from runsadmin.upstream import numbers, times
 
-# Some servers give milliseconds. In seconds, this number is a date in the year 5138.
-_MILLISECONDS_FROM = 100_000_000_000
+TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
+USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class Unreadable(ValueError):
@@ -31,6 +32,8 @@ class RunRecord:
     upstream_id: str
     thread_id: str
     metadata_state: MetadataState = MetadataState.KNOWN
+    # Fields with something that is no JSON. It is null in `answer`.
+    damaged: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, answer: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
@@ -44,8 +47,13 @@ class RunRecord:
             raise Unreadable(f"The id of this Run, {shown(upstream_id)}, cannot be stored and sent: {RULE}.")
         if (answer.get("thread_id") or thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
+        damaged = answer.unreadable if isinstance(answer, jsontext.Damaged) else frozenset()
         answer, metadata_state = _with_metadata(answer, missing_is_empty=missing_metadata_is_empty)
-        return cls(answer, upstream_id, thread_id, metadata_state)
+        if damaged & {"metadata", "metadata_"} or (
+            metadata_state == MetadataState.KNOWN and not _is_kept_whole(answer["metadata"])
+        ):
+            metadata_state = MetadataState.UNREADABLE
+        return cls(answer, upstream_id, thread_id, metadata_state, damaged)
 
     @property
     def status(self) -> str:
@@ -54,7 +62,7 @@ class RunRecord:
     @property
     def created_at(self) -> dt.datetime | None:
         """None where it cannot be read."""
-        return _time(self.answer.get("created_at"))
+        return times.read(self.answer.get("created_at"))
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -88,7 +96,7 @@ class RunRecord:
             if "metadata" in stored.answer:
                 answer["metadata"] = stored.answer["metadata"]
             state = stored.metadata_state
-        return RunRecord(answer, self.upstream_id, self.thread_id, state)
+        return RunRecord(answer, self.upstream_id, self.thread_id, state, self.damaged)
 
     @property
     def columns(self) -> dict[str, object]:
@@ -96,8 +104,8 @@ class RunRecord:
         created_at = self.created_at
         created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
         answer, usage = self.answer, _mapping(self.answer.get("usage"))
-        started_at = _time(answer.get("started_at"))
-        ends = {name: _time(answer.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
+        started_at = times.read(answer.get("started_at"))
+        ends = {name: times.read(answer.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
         return {
             "status": self.status,
             "model": _text(answer.get("model"), 256),
@@ -105,11 +113,22 @@ class RunRecord:
             "error_code": _text(_mapping(answer.get("last_error")).get("code"), 128),
             **created,
             "started_at": started_at,
-            "expires_at": _time(answer.get("expires_at")),
+            "expires_at": times.read(answer.get("expires_at")),
             **ends,
             "duration": _duration(started_at, next((end for end in ends.values() if end is not None), None)),
-            **{name: _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")},
+            **{name: _count(usage.get(name)) for name in USAGE},
         }
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The fields that the mirror would have read and could not. They are unknown."""
+        answer, usage = self.answer, self.answer.get("usage")
+        found = [name for name in TIMES if not times.is_readable(answer.get(name), or_unset=name != "created_at")]
+        if isinstance(usage, Mapping):
+            found += [f"usage.{name}" for name in USAGE if usage.get(name) is not None and _count(usage[name]) is None]
+        elif usage is not None:
+            found.append("usage")
+        return sorted({*self.damaged, *found}) if self.damaged else found
 
     def changes_since(self, was: "RunRecord") -> dict[str, object]:
         """The columns that are no longer what they were. After most edits there are none: only the metadata is new."""
@@ -172,15 +191,13 @@ def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> d
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+    """A whole number, also where it comes as `12.0` or as text. None for anything that is none."""
+    number = numbers.read(value)
+    if number is None or not 0 <= number < 2**63 or number != int(number):
+        return None
+    return int(number)
 
 
-def _time(value: object) -> dt.datetime | None:
-    """Unix seconds, or milliseconds where a server sends those, whole or not. None for anything that is no time."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        return None
-    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
-    try:
-        return dt.datetime.fromtimestamp(seconds, dt.UTC)
-    except (OverflowError, OSError, ValueError):
-        return None
+def _is_kept_whole(metadata: Mapping[str, Any] | None) -> bool:
+    """Most values are text. What is not may be nested too deeply to be sent back."""
+    return all(type(value) is str or jsontext.is_kept_whole(value) for value in (metadata or {}).values())

@@ -1,6 +1,5 @@
 """The server's own words in the body of an error response. Any body gives text, in linear time, and never an error."""
 
-import codecs
 import html
 import re
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runsadmin import jsontext
+from runsadmin.upstream import charsets
 
 MAX_LENGTH = 300
 # What is longer is no error object: its beginning is shown as text.
@@ -66,8 +66,6 @@ _XML_WORDS = re.compile(
 )
 _TAG = re.compile(r"<[^<>]*>")
 _EVENT = re.compile(r"^data: ?([{\[].*)$", re.MULTILINE)
-# They are for names and source code, and some take quadratic time.
-_NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape"}
 # Control characters, what would turn the text around it, and halves of surrogate pairs.
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
@@ -239,15 +237,10 @@ def _without_tags(text: str) -> str:
 
 def _decoded(content: bytes, content_type: str) -> str:
     """UTF-8, unless the Content-Type names another charset. What does not decode becomes U+FFFD."""
-    named = re.search(r"charset\s*=\s*[\"']?\s*([\w.:+-]{1,40})", content_type, re.IGNORECASE)
-    if named:
-        try:
-            name = codecs.lookup(named[1]).name
-            if name not in _NO_CHARSETS:
-                return content.decode(name, "replace").removeprefix("\ufeff")
-        except (LookupError, ValueError):
-            pass
-    return content.decode("utf-8-sig", "replace")
+    try:
+        return content.decode(charsets.of(content_type), "replace").removeprefix("\ufeff")
+    except ValueError:
+        return content.decode("utf-8-sig", "replace")
 
 
 def _clean(text: str, secret: str) -> str:

@@ -3,6 +3,8 @@
 import datetime as dt
 from collections.abc import Callable
 
+import pytest
+
 from runsadmin.models import Pair, Run
 from tests.fake_upstream import FakeUpstream
 from tests.quirks.conftest import sync
@@ -42,3 +44,88 @@ def test_known_time_outlives_an_unreadable_one(mirror: Mirror, upstream: FakeUps
     run.refresh_from_db()
     assert (run.created_at.timestamp(), run.created_at_is_known) == (1_700_000_000, True)
     assert run.metadata == {"ticket": "2"}
+
+
+# 2023-11-14 22:13:20 UTC
+TIME = 1_700_000_000
+READABLE = {
+    "seconds": TIME,
+    "seconds as a float": 1_700_000_000.0,
+    "milliseconds": 1_700_000_000_000,
+    "microseconds": 1_700_000_000_000_000,
+    "nanoseconds": 1_700_000_000_000_000_000,
+    "text of seconds": "1700000000",
+    "text of a float": "1700000000.0",
+    "text of milliseconds": " 1700000000000 ",
+    "text with an exponent": "1.7e9",
+    "ISO with Z": "2023-11-14T22:13:20Z",
+    "ISO with an offset": "2023-11-15T03:43:20+05:30",
+    "ISO with an offset without colon": "2023-11-14T14:13:20-0800",
+    "ISO without a zone": "2023-11-14T22:13:20",
+    "ISO with a space": "2023-11-14 22:13:20+00:00",
+    "ISO with nanoseconds": "2023-11-14T22:13:20.000000000Z",
+    "ISO with a comma": "2023-11-14T22:13:20,000Z",
+    "ISO in small letters": "2023-11-14t22:13:20z",
+    "ISO of the basic form": "20231114T221320Z",
+}
+UNREADABLE = {
+    "zero": 0,
+    "zero as a float": 0.0,
+    "negative": -1,
+    "false": False,
+    "true": True,
+    "empty": "",
+    "text of zero": "0",
+    "words": "yesterday",
+    "huge": 10**30,
+    "huge float": 1e300,
+    "fraction of a second": 0.25,
+    "the epoch": "1970-01-01T00:00:00Z",
+    "the year 1": "0001-01-01T00:00:00Z",
+    "the year 9999": "9999-12-31T23:59:59-12:00",
+    "the 30th of February": "2023-02-30T00:00:00Z",
+    "ticks of .NET": 638_356_148_000_000_000,
+    "never, in seconds": 253_402_300_799,
+    "list": [2023, 11, 14],
+    "object": {"seconds": TIME},
+    "words that float() takes": "Infinity",
+    "digits of another script": "١٧٠٠٠٠٠٠٠٠",
+}
+
+
+@pytest.mark.parametrize("value", READABLE.values(), ids=READABLE)
+def test_time_is_read(value: object, mirror: Mirror) -> None:
+    (run,) = mirror(make_run(created_at=value, started_at=value))
+    assert (run.created_at_is_known, run.created_at.timestamp()) == (True, TIME)
+    assert (run.as_api()["created_at"], run.as_api()["started_at"]) == (TIME, TIME)
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+def test_other_time_is_unknown(value: object, mirror: Mirror) -> None:
+    (run,) = mirror(make_run(created_at=value, started_at=value, completed_at=value))
+    assert (run.created_at_is_known, run.started_at, run.completed_at, run.duration) == (False, None, None, None)
+    assert run.created_at.year > 1970
+    assert {run.as_api()[name] for name in ("created_at", "started_at", "completed_at")} == {None}
+
+
+USAGE = {
+    "integer": (12, 12),
+    "float": (12.0, 12),
+    "text": ("12", 12),
+    "text of a float": ("12.0", 12),
+    "exponent": ("1.2e1", 12),
+    "zero": (0, 0),
+    "half": (12.5, None),
+    "negative": (-1, None),
+    "true": (True, None),
+    "words": ("many", None),
+    "thousands": ("1,200", None),
+    "too large": (10**20, None),
+    "list": ([12], None),
+}
+
+
+@pytest.mark.parametrize(("value", "read"), USAGE.values(), ids=USAGE)
+def test_usage_is_read(value: object, read: int | None, mirror: Mirror) -> None:
+    (run,) = mirror(make_run(usage={"prompt_tokens": value, "completion_tokens": 3, "total_tokens": value}))
+    assert (run.prompt_tokens, run.completion_tokens, run.total_tokens) == (read, 3, read)

@@ -42,6 +42,8 @@ class Runs(View):
                 created_after="created_at__gte", created_before="created_at__lt",
             )
         )  # fmt: skip
+        if {"created_after", "created_before"} & self.query.keys():
+            rows = rows.filter(created_at_is_known=True)
         if "thread_id" in self.query:
             # Its keys first: then the index on thread and time serves the page.
             threads = Thread.objects.filter(connection__in=conf.connections(), upstream_id=self.query["thread_id"])

@@ -17,8 +17,9 @@ from django.db.models import Q
 
 from runsadmin import conf
 from runsadmin.bulk_patch import BulkPatch, LeftOut
-from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, NotAllowed, Problem
-from runsadmin.metadata import MetadataPatch
+from runsadmin.errors import IllegalChange, InvalidId, InvalidMetadata, InvalidSelection, NotAllowed, Problem
+from runsadmin.ids import check_id
+from runsadmin.metadata import MetadataPatch, check_is_readable
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Selection
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.models.edit import IN_FLIGHT
@@ -210,6 +211,8 @@ def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
     edit = Edit(run=run, base=run.metadata, patch=MetadataPatch(), door=Edit.Door.BULK, finding=Finding.CHANGE)
     if run.missing_since is not None:
         return _left_out(edit, Finding.MISSING, "Upstream no longer has this run.")
+    if why_not := _cannot_be_sent(run):
+        return _left_out(edit, *why_not)
     try:
         edit.patch = patch.resolve(_fields(run), run.metadata)
         if not edit.patch:
@@ -234,12 +237,26 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
         )  # fmt: skip
         if undone.run.missing_since is not None:
             yield _left_out(edit, Finding.MISSING, "Upstream no longer has this run.")
+        elif why_not := _cannot_be_sent(undone.run):
+            yield _left_out(edit, *why_not)
         elif not way_back.patch:
             finding = Finding.CHANGED_SINCE if way_back.left else Finding.NOTHING
             edit.patch = way_back.whole
             yield _left_out(edit, finding, way_back.detail or "There is nothing to undo.")
         else:
             yield _unless_active(edit, waits_for_active=bulk_edit.wait_for_active is not None)
+
+
+def _cannot_be_sent(run: Run) -> tuple[Edit.Finding, str] | None:
+    try:
+        check_id(run.upstream_id)
+        check_id(run.thread.upstream_id)
+        check_is_readable(run.metadata_state, run.metadata)
+    except InvalidId as error:
+        return Finding.INVALID_ID, str(error)
+    except InvalidMetadata as error:
+        return Finding.METADATA_UNKNOWN, str(error)
+    return None
 
 
 def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
@@ -263,7 +280,7 @@ def _fields(run: Run) -> Mapping[str, object]:
         "status": run.status,
         "connection": run.connection,
         "error": run.error_code,
-        "created": run.created_at,
+        "created": run.created_at if run.created_at_is_known else None,
         "started": run.started_at,
         "completed": run.completed_at,
         "failed": run.failed_at,

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from runsadmin import conf
 from runsadmin.errors import IllegalChange, InvalidMetadata, Problem
 from runsadmin.ids import check_id
-from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.metadata import Metadata, MetadataPatch, check_is_readable
 from runsadmin.models import Edit, Run
 from runsadmin.services import clock, connections, permissions
 from runsadmin.text import is_text
@@ -38,6 +38,7 @@ def record(
         nothing = Problem(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
         raise InvalidMetadata([nothing])
     check_reason(reason)
+    check_is_readable(run.metadata_state, run.metadata)
     patch.check(run.metadata if base is None else base)
     check_not_retired(run.connection)
     return Edit.objects.create(

@@ -1,0 +1,59 @@
+"""Times as servers write them: ISO 8601, or as a number, or a number as text, since 1970.
+
+The documented unit is the second. Milliseconds, microseconds and nanoseconds are told apart by their size: no two of
+them are plausible for the same number. What fits none of them is unknown, since a guess would look like a fact.
+"""
+
+import datetime as dt
+import re
+
+from runsadmin.upstream import numbers
+
+_EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
+# In seconds this is a date in the year 5138: larger numbers are of another unit.
+_SECONDS_BELOW = 100_000_000_000
+_PER_SECOND = (1_000, 1_000_000, 1_000_000_000)
+# Of the other units only these are believed. A count of ticks since another year than 1970 is out of this range.
+_EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
+_LATEST = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
+_COMPACT_DATE = re.compile(r"(19|20|21)[0-9]{6}")
+
+
+def read(value: object) -> dt.datetime | None:
+    """None for anything that is no time, or none after 1970 began."""
+    if type(value) is int and 0 < value < _SECONDS_BELOW:  # As documented.
+        return dt.datetime.fromtimestamp(value, dt.UTC)
+    if isinstance(value, str):
+        text = value.strip()
+        number = None if _COMPACT_DATE.fullmatch(text) else numbers.read(text)
+        return _of_text(text) if number is None else _of_number(number)
+    number = numbers.read(value)
+    return None if number is None else _of_number(number)
+
+
+def is_readable(value: object, *, or_unset: bool = False) -> bool:
+    """Whether it is a time or null. With `or_unset`, zero and empty are as good as null, for servers without nulls."""
+    if value is None or (type(value) is int and 0 < value < _SECONDS_BELOW):
+        return True
+    return (or_unset and value in (0, "", False)) or read(value) is not None
+
+
+def _of_number(number: float) -> dt.datetime | None:
+    if number < _SECONDS_BELOW:
+        seconds: float | None = number
+    else:
+        scaled = (number / each for each in _PER_SECOND)
+        seconds = next((seconds for seconds in scaled if _EARLIEST <= seconds < _LATEST), None)
+    if seconds is None or seconds < 1:
+        return None
+    return _EPOCH + dt.timedelta(microseconds=round(seconds * 1_000_000))
+
+
+def _of_text(text: str) -> dt.datetime | None:
+    """ISO 8601; without a zone it is UTC."""
+    try:
+        time = dt.datetime.fromisoformat(text.upper().removesuffix(" UTC"))
+        time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        return None
+    return time if time > _EPOCH and time.timestamp() < _SECONDS_BELOW else None

@@ -1,0 +1,197 @@
+"""Servers whose JSON holds values that are none, or that nobody can read: the run and its page stay readable."""
+
+import json
+from collections.abc import Callable
+
+import orjson
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.errors import InvalidMetadata
+from runsadmin.models import BulkEditStatus, Edit, Run, Thread
+from runsadmin.services import bulk_edits
+from tests.api.conftest import Api
+from tests.bulk import whole
+from tests.fake_upstream import FakeUpstream, Json, Request, Response, list_response
+from tests.quirks.conftest import push, record, sync
+from tests.sandbox_client import make_run
+
+type ApiOf = Callable[..., Api]
+
+# As a server writes it in place of a value.
+BROKEN = {
+    "NaN": b"NaN",
+    "Infinity": b"Infinity",
+    "-Infinity": b"-Infinity",
+    "1e400": b"1e400",
+    "-1e400": b"-1e400",
+    "1e400 beside a long integer": b"[1e400, %d]" % 2**70,
+    "70 digits": b"1" * 70,
+    "70 digits below zero": b"-" + b"1" * 70,
+    "5,000 digits": b"1" * 5000,
+    "one more than 64 bits": b"%d" % 2**64,
+    "one less than 64 bits": b"%d" % (-(2**63) - 1),
+    "NaN within": b'{"a": [[NaN]]}',
+    "a byte of no encoding": b'"caf\xff"',
+    "Latin-1 unnamed": b'"caf\xe9"',
+    "cut UTF-8": b'"caf\xc3"',
+    "overlong UTF-8": b'"\xc0\xaf"',
+    "CESU-8": b'"\xed\xa0\xbd\xed\xb8\x80"',
+    "a byte in a name": b'{"caf\xe9": 1}',
+    "nested 2,000 deep": b"[" * 2000 + b"]" * 2000,
+    "nested 2,000 objects": b'{"a":' * 2000 + b"1" + b"}" * 2000,
+    "nested 50,000 deep": b"[" * 50_000 + b"]" * 50_000,
+}
+broken = pytest.mark.parametrize("value", BROKEN.values(), ids=BROKEN)
+
+# What is unusual, and can be read.
+READABLE = {
+    "64 bits": (b"18446744073709551615", 2**64 - 1),
+    "half a surrogate pair": (rb'"\ud83d"', "\ud83d"),
+    "U+0000": (rb'"\u0000"', "\0"),
+    "a line break in text": (b'"a\nb"', "a\nb"),
+    "a surrogate beside a number": (rb'["\ud83d", 1.5]', ["\ud83d", 1.5]),
+    "nested 100 deep": (b"[" * 100 + b"]" * 100, json.loads("[" * 100 + "]" * 100)),
+    "small exponent": (b"1e-400", 0.0),
+    "20 digits in text": (b'"12345678901234567890123"', "12345678901234567890123"),
+}
+
+
+@pytest.fixture
+def serve(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
+    """Mirrors runs of one thread from a server that writes this for each "@" in its JSON."""
+
+    def serve(value: bytes, *runs: Json, content_type: str = "application/json", prefix: bytes = b"") -> list[Run]:
+        def override(request: Request) -> Response | None:
+            response = list_response(list(runs)) if request.is_list else upstream.default(request)
+            content = prefix + response.content.replace(b'"@"', value)
+            return Response(response.status, content, {"Content-Type": content_type})
+
+        upstream.put(*runs)
+        upstream.override(override)
+        thread = Thread.objects.create(connection="default", upstream_id=runs[0]["thread_id"])
+        sync(thread)
+        known = {run.upstream_id: run for run in Run.objects.select_related("thread")}
+        return [known[run["id"]] for run in runs]
+
+    return serve
+
+
+type Serve = Callable[..., list[Run]]
+
+
+def is_strict(text: str) -> bool:
+    """Whether it is JSON without constants and numbers that JSON has not. orjson takes no other."""
+    orjson.loads(text)
+    return True
+
+
+@broken
+def test_value_is_unknown_and_the_rest_is_read(value: bytes, serve: Serve, alice: User, api: ApiOf) -> None:
+    good, bad = make_run(metadata={"a": "b"}), make_run(metadata={"a": "b"}, seed="@", instructions="Be brief.")
+    runs = serve(value, good, bad)
+    assert [run.metadata for run in runs] == [{"a": "b"}, {"a": "b"}]
+    assert all(is_strict(run.raw) for run in runs)
+    seen = {run["id"]: run for run in api(alice).get("runs/").json()["results"]}
+    assert seen[good["id"]]["instructions"] == good["instructions"]
+    assert seen[bad["id"]]["instructions"] == "Be brief."
+    assert not _has_value(seen[bad["id"]]["seed"])
+
+
+def _has_value(value: object) -> bool:
+    """Whether a value was made up for what could not be read."""
+    while isinstance(value, dict | list) and len(value) == 1:
+        (value,) = value.values() if isinstance(value, dict) else value
+    return value not in (None, [], [None, None])
+
+
+@broken
+def test_known_columns_become_unknown(value: bytes, serve: Serve) -> None:
+    (run,) = serve(value, make_run(created_at="@", started_at="@", model="@", usage={"total_tokens": "@"}))
+    assert (run.created_at_is_known, run.started_at, run.total_tokens) == (False, None, None)
+    (run_,) = Run.objects.all()
+    assert is_strict(run_.raw)
+
+
+@broken
+def test_metadata_that_cannot_be_read_is_not_edited(
+    value: bytes, serve: Serve, upstream: FakeUpstream, alice: User, api: ApiOf
+) -> None:
+    (run,) = serve(value, make_run(metadata={"ticket": "1", "odd": "@"}))
+    assert run.metadata["ticket"] == "1"
+    with pytest.raises(InvalidMetadata, match=r"'odd'|in full"):
+        record(run, alice)
+    answer = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
+    assert answer.status_code == 400
+    assert "refresh the run" in answer.text
+    chosen, patch = bulk_edits.by_ids([run.upstream_id]), BulkPatch({"triage": "done"})
+    plan = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="r"))
+    assert (plan.status, [edit.finding for edit in plan.edits.all()]) == (
+        BulkEditStatus.PLANNED,
+        [Edit.Finding.METADATA_UNKNOWN],
+    )
+    assert Edit.objects.filter(bulk_edit=None).count() == 0
+    assert upstream.writes == []
+
+
+@broken
+def test_pages_show_such_a_run(value: bytes, serve: Serve, alice: User) -> None:
+    times = dict.fromkeys(("created_at", "started_at", "completed_at"), "@")
+    (run,) = serve(value, make_run(**times, metadata={"odd": "@"}, usage={"total_tokens": "@"}, tools=["@"], seed="@"))
+    client = Client()
+    client.force_login(alice)
+    assert "unknown" in client.get("/admin/runsadmin/run/").text
+    page = client.get(f"/admin/runsadmin/run/{run.pk}/change/").text
+    assert "cannot be edited here" in page
+    assert client.get(f"/admin/runsadmin/run/{run.pk}/metadata/").status_code == 200
+    assert "1970" not in page
+
+
+@pytest.mark.parametrize(("text", "value"), READABLE.values(), ids=READABLE)
+def test_unusual_value_is_read(text: bytes, value: object, serve: Serve, alice: User) -> None:
+    (run,) = serve(text, make_run(metadata={"ticket": "1", "odd": "@"}, seed="@"))
+    assert (run.metadata["odd"], run.answer["seed"], run.metadata_state) == (value, value, "")
+    assert record(run, alice).pk
+
+
+ENCODINGS = {
+    "UTF-8": ("application/json; charset=utf-8", "utf-8"),
+    "UTF-8 with a mark": ("application/json", "utf-8-sig"),
+    "Latin-1": ("application/json; charset=iso-8859-1", "latin-1"),
+    "Windows": ('application/json; charset="Windows-1252"', "cp1252"),
+    "UTF-16": ("application/json;charset=UTF-16", "utf-16"),
+    "ASCII that is UTF-8": ("application/json; charset=us-ascii", "utf-8"),
+    "unknown": ("application/json; charset=klingon", "utf-8"),
+}
+
+
+@pytest.mark.parametrize(("content_type", "encoding"), ENCODINGS.values(), ids=ENCODINGS)
+def test_named_encoding_is_read(content_type: str, encoding: str, upstream: FakeUpstream, db: None) -> None:
+    run = make_run(metadata={"name": "café"})
+
+    def override(request: Request) -> Response:
+        text = json.dumps(list_response([run]).body if request.is_list else run, ensure_ascii=False)
+        return Response(200, text.encode(encoding), {"Content-Type": content_type})
+
+    upstream.override(override)
+    sync(Thread.objects.create(connection="default", upstream_id=run["thread_id"]))
+    assert Run.objects.get().metadata == {"name": "café"}
+
+
+def test_unnamed_utf_16_is_not_guessed(upstream: FakeUpstream, db: None) -> None:
+    run = make_run()
+    upstream.override(lambda _: Response(200, json.dumps(list_response([run]).body).encode("utf-16")))
+    pass_ = sync(Thread.objects.create(connection="default", upstream_id=run["thread_id"]))
+    assert pass_.status == pass_.Status.FAILED
+    assert not Run.objects.exists()
+
+
+def test_what_an_older_version_stored_is_read(serve: Serve, alice: User, api: ApiOf, upstream: FakeUpstream) -> None:
+    (run,) = serve(b"1", make_run(metadata={"ticket": "1"}, seed=5))
+    Run.objects.update(raw=run.raw.replace('"seed":5', f'"seed":[Infinity,{2**70}]'))
+    (seen,) = api(alice).get("runs/").json()["results"]
+    assert seen["seed"] == [None, None]
+    upstream.clear_overrides()
+    assert push(run, alice).status == Edit.Status.APPLIED
