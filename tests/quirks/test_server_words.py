@@ -98,7 +98,7 @@ TEXTS: dict[str, tuple[bytes, str, str]] = {
     "unknown charset": (b"Not so.", "text/plain; charset=klingon", "Not so."),
     "charset that is none": (b"Not so.", "text/plain; charset=hex", "Not so."),
     "cut JSON": (b'{"error": {"message": "Not', "application/json", '{"error": {"message": "Not'),
-    "NaN": (b'{"error": "Not so.", "n": NaN}', "application/json", '{"error": "Not so.", "n": NaN}'),
+    "NaN": (b'{"error": "Not so.", "n": NaN}', "application/json", "Not so."),
     "binary": (b"\x1f\x8b\x00\xff!", "application/octet-stream", "\ufffd\ufffd\ufffd!"),
     "empty": (b"", "application/json", "The server answered 422 without saying why."),
     "white space": (b" \r\n", "text/plain", "The server answered 422 without saying why."),
