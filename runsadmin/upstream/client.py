@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
-from urllib3.exceptions import NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import NewConnectionError, ProxyError, ReadTimeoutError
 
 from runsadmin import conf, jsontext
 from runsadmin.errors import Held, TooLarge, UpstreamError
@@ -161,21 +161,22 @@ class Client:
         send_by: float = float("inf"),
     ) -> Answer[T]:
         transport.send_by.set(send_by)
+        transport.sent.set(0.0)
         data = None if body is None else _encode(body)
         try:
             with transport.place.get() or nullcontext():
                 transport.deadline.set(time.monotonic() + self.connection.timeout)
                 line = _line(self.connection)
                 with line.send(method, path, params, data) as response:
-                    content = _bounded(response)
+                    content = _content(response)
         except _Oversized as oversized:
-            if 200 <= response.status_code < 300:
-                raise _too_large(method, oversized, response) from None
-            content = b""  # The status says enough.
+            raise _too_large(method, oversized, response) from None
         except transport.TooLate:
             raise _fault(method, NoAnswer.TOO_LATE) from None
-        except (requests.ConnectTimeout, requests.exceptions.SSLError):
+        except requests.ConnectTimeout:
             raise _fault(method, NoAnswer.NO_CONNECTION) from None
+        except requests.exceptions.SSLError:  # Of the handshake, or of a connection that was cut later.
+            raise _fault(method, NoAnswer.CUT if transport.sent.get() else NoAnswer.NO_CONNECTION) from None
         except requests.Timeout:
             raise _fault(method, NoAnswer.TIMEOUT) from None
         except requests.ConnectionError as error:
@@ -276,24 +277,33 @@ class _Oversized(Exception):
         self.beginning = beginning
 
 
-def _bounded(response: requests.Response) -> bytes:
-    """The body. Raises _Oversized when it is larger than allowed, or is said to be: then the rest is never read."""
+def _content(response: requests.Response) -> bytes:
+    """The body. Of an error it is enough to have read some of it, since the status has told what counts."""
+    content = bytearray()
+    try:
+        _read(response, content)
+    except (requests.RequestException, _Oversized):
+        if 200 <= response.status_code < 300:
+            raise
+    return bytes(content)
+
+
+def _read(response: requests.Response, content: bytearray) -> None:
+    """Reads the body. Raises _Oversized when it is larger than allowed, or is said to be: the rest is never read."""
     limit = conf.max_response_bytes()
     header = response.headers.get("Content-Length", "")
-    announced = int(header) if header.isdecimal() else None
-    content = bytearray()
+    announced = int(header) if re.fullmatch("[0-9]{1,18}", header) else None
     for chunk in response.iter_content(BLOCK):
         content += chunk
         if len(content) > limit or (announced is not None and announced > limit):
             raise _Oversized(announced, bytes(content[:BLOCK]))
-    return bytes(content)
 
 
 def _why_not_connected(error: requests.ConnectionError) -> NoAnswer:
     """`requests` has one class for "never connected" and "cut in the middle": the cause below it tells them apart."""
     cause = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)
-    if isinstance(reason, NewConnectionError):
+    if isinstance(reason, NewConnectionError | ProxyError):
         return NoAnswer.NO_CONNECTION
     if isinstance(reason, ReadTimeoutError):
         return NoAnswer.TIMEOUT
@@ -345,7 +355,11 @@ def _refusal(method: str, response: requests.Response, content: bytes, line: _Li
     if status in faults.REDIRECTS:
         redirect = _target(response.headers.get("location", ""), line.connection.url)
         message = f"The server redirects to {redirect}. Check {line.connection.setting('URL')}."
-    if method == "GET":
+    kind: type[UpstreamError]
+    if faults.says_scheme_is_wrong(status, message):
+        kind = Held
+        message = f"{message} Check {line.connection.setting('URL')}: it has to begin with https."
+    elif method == "GET":
         kind = faults.of_read(status)
     else:
         kind = faults.of_write(status, run_is_active=faults.says_run_is_active(status, message))

@@ -90,6 +90,11 @@ def says_run_is_active(status: int, message: str) -> bool:
     return status == 400 and message.startswith("Cannot update run with status")
 
 
+def says_scheme_is_wrong(status: int, message: str) -> bool:
+    """What nginx, Go and others say to plain HTTP on the port where they speak HTTPS."""
+    return status == 400 and re.search(r"\bHTTP\b.{1,60}\b(HTTPS|SSL|TLS)\b", message) is not None
+
+
 def retry_after(
     headers: Mapping[str, str], *, now: dt.datetime, http_status: int | None = None, message: str = ""
 ) -> float | None:

@@ -1,0 +1,114 @@
+"""Refusals that do not arrive whole, and connections that break: the status counts, and so does what was sent."""
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown, Rejected, UpstreamError
+from runsadmin.services import connections
+from tests.conftest import Connect
+from tests.fake_upstream import FakeUpstream, Response
+
+PEM = Path(__file__).parent / "localhost.pem"
+
+IN_PART: dict[str, dict[str, str]] = {
+    "body cut": {"Content-Length": "1000", "Connection": "close"},
+    "not the encoding that it says": {"Content-Encoding": "gzip"},
+    "a length that is none": {"Content-Length": "9" * 5000, "Connection": "close"},
+}
+
+
+def write(alias: str = "default") -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        connections.client(alias).modify_run("thread_a", "run_a", {"team": "red"})
+    return caught.value
+
+
+@pytest.mark.parametrize("headers", IN_PART.values(), ids=IN_PART)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, Held),
+        (403, Forbidden),
+        (404, NotFound),
+        (422, Rejected),
+        (429, NotSent),
+        (307, Held),
+        (500, OutcomeUnknown),
+    ],
+)
+def test_status_counts(upstream: FakeUpstream, headers: dict[str, str], status: int, kind: type[UpstreamError]) -> None:
+    upstream.override(lambda request: Response(status, b'{"error": "No."}', headers))
+    error = write()
+    assert (type(error), error.http_status) == (kind, status)
+
+
+@pytest.mark.parametrize("headers", IN_PART.values(), ids=IN_PART)
+def test_a_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str]) -> None:
+    upstream.override(lambda request: Response(200, b'{"id": "run_a"', headers))
+    assert isinstance(write(), OutcomeUnknown)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b'{"message": "HTTP is not served here, use TLS"}',
+    ],
+    ids=["nginx", "Go", "JSON"],
+)
+def test_http_where_https_is_spoken(upstream: FakeUpstream, body: bytes) -> None:
+    upstream.override(lambda request: Response(400, body))
+    error = write()
+    assert type(error) is Held
+    assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it has to begin with https.")
+
+
+def test_https_where_http_is_spoken(upstream: FakeUpstream, connect: Connect) -> None:
+    connect(URL=upstream.url.replace("http:", "https:"))
+    assert isinstance(write(), NotSent)
+
+
+@pytest.fixture
+def breaking() -> Iterator[int]:
+    """Speaks TLS, reads a request and answers without."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(PEM)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    line, _ = server.accept()
+                except OSError:
+                    return
+                try:
+                    secure = context.wrap_socket(line, server_side=True)
+                except OSError:
+                    continue
+                secure.recv(65536)
+                raw = secure.detach()
+                os.write(raw, b"HTTP/1.1 502 Bad Gateway\r\n\r\n")  # In the clear.
+                os.close(raw)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+    thread.join(0.1)
+
+
+def test_a_certificate_that_is_not_trusted(breaking: int, connect: Connect) -> None:
+    connect(URL=f"https://127.0.0.1:{breaking}/v1")
+    assert isinstance(write(), NotSent)
+
+
+def test_a_broken_tls_connection_is_unknown(breaking: int, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(PEM))
+    connect(URL=f"https://127.0.0.1:{breaking}/v1")
+    assert isinstance(write(), OutcomeUnknown)
