@@ -68,7 +68,7 @@ def read(content: bytes | str, kind: Kind) -> list[str]:
 
 def from_arguments(values: Iterable[str]) -> list[str]:
     """Ids that are arguments of a command, without what a file of another system left around them."""
-    return [cleaned for value in values if (cleaned := _clean(value))]
+    return [cleaned for value in values if (cleaned := value.strip(_AROUND))]
 
 
 def _decode(content: bytes) -> str:

@@ -24,6 +24,8 @@ def read(name: str, kind: id_lists.Kind) -> list[str]:
 def _content(name: str) -> bytes | str:
     most = id_lists.MAX_BYTES + 1
     if name == "-":
+        if sys.stdin is None:  # Closed by whoever started us.
+            raise OSError("it is closed")
         # A terminal's encoding may be another than the file's: bytes, where there are some.
         return getattr(sys.stdin, "buffer", sys.stdin).read(most)
     with Path(name).open("rb") as file:

@@ -14,7 +14,9 @@ def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
     problems: list[Problem] = []
     wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", problems)}
     for key in dict.fromkeys(to_remove):
-        if key in wanted:
+        if problem := _left_by_a_file(key):
+            problems.append(problem)
+        elif key in wanted:
             problems.append(Problem(key, "set_and_removed", f"The key {key!r} is both set and removed."))
         else:
             wanted[key] = None
@@ -29,10 +31,11 @@ def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
 
 def parse_bulk(to_set: Iterable[str], to_remove: Iterable[str], to_rename: Iterable[str]) -> BulkPatch:
     """For many runs: values may be templates. Raises InvalidMetadata that tells every mistake."""
-    problems: list[Problem] = []
+    to_remove = list(dict.fromkeys(to_remove))
+    problems = [problem for key in to_remove if (problem := _left_by_a_file(key))]
     patch = BulkPatch(
         _split(to_set, "set", "KEY=VALUE", problems),
-        list(dict.fromkeys(to_remove)),
+        to_remove,
         _split(to_rename, "rename", "OLD=NEW", problems),
     )
     if problems:
@@ -45,10 +48,21 @@ def _split(texts: Iterable[str], option: str, form: str, problems: list[Problem]
     found: dict[str, str] = {}
     for text in texts:
         key, sign, value = text.partition("=")
-        if not sign:
+        if problem := _left_by_a_file(text):
+            problems.append(problem)
+        elif not sign:
             problems.append(Problem(text, "no_equals_sign", f"{text!r} is no pair: write --{option} {form}."))
         elif key in found:
             problems.append(Problem(key, f"{option}_twice", f"The key {key!r} is {_DONE[option]} twice."))
         else:
             found[key] = value
     return found
+
+
+def _left_by_a_file(text: str) -> Problem | None:
+    """What a script left that read the argument from a file of Windows: nobody types it, and nobody would see it."""
+    if text.endswith("\r"):
+        return Problem(text, "line_end", f"{text!r} ends with a carriage return, as lines of Windows do. Remove it.")
+    if text.startswith("\ufeff"):
+        return Problem(text, "byte_order_mark", f"{text!r} begins with a byte order mark. Remove it.")
+    return None

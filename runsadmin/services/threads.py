@@ -38,12 +38,12 @@ def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked
     already: set[str] = set()
     with transaction.atomic():
         for some in batched(valid, _BATCH, strict=False):
-            known = Thread.objects.filter(connection=connection, upstream_id__in=some)
-            already.update(known.filter(tracked=True).values_list("upstream_id", flat=True))
-            Thread.objects.bulk_create(
-                [Thread(connection=connection, upstream_id=thread_id) for thread_id in some], ignore_conflicts=True
-            )
-            known.filter(tracked=False).update(tracked=True)
+            rows = Thread.objects.filter(connection=connection, upstream_id__in=some)
+            known = dict(rows.values_list("upstream_id", "tracked"))
+            already.update(thread_id for thread_id, is_tracked in known.items() if is_tracked)
+            new = [Thread(connection=connection, upstream_id=thread_id) for thread_id in some if thread_id not in known]
+            Thread.objects.bulk_create(new, ignore_conflicts=True)
+            rows.filter(tracked=False).update(tracked=True)
     return Tracked(
         added=tuple(thread_id for thread_id in valid if thread_id not in already),
         already=tuple(thread_id for thread_id in valid if thread_id in already),

@@ -41,3 +41,17 @@ def test_every_mistake_is_told_at_once() -> None:
         ("", "empty_key"),
         ("k", "value_too_long"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("team=red\r", "line_end"), ("\ufeffteam=red", "byte_order_mark")],
+    ids=["CRLF", "byte order mark"],
+)
+def test_what_a_file_left_is_refused(text: str, code: str) -> None:
+    assert problems_of([text]) == [(text, code)]
+    key = text.replace("=red", "")
+    assert problems_of([], [key]) == [(key, code)]
+    with pytest.raises(InvalidMetadata) as caught:
+        pairs.parse_bulk([text], [key], [text])
+    assert [problem.code for problem in caught.value.problems] == [code] * 3

@@ -204,6 +204,18 @@ def test_a_directory_is_no_list(manage: Manage, alice: User, tmp_path: Path) -> 
             assert f"{name} cannot be read: " in said.err
 
 
+def test_closed_input_is_told(manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    said = manage("track_threads", "--from-file", "-", "--actor", "alice")
+    assert "Standard input cannot be read: it is closed." in said.err
+
+
+def test_arguments_lose_line_ends(manage: Manage, alice: User) -> None:
+    said = manage("track_threads", "thread_a\r", "\ufeffthread_b", "'x'", "thread_a", "--actor", "alice")
+    assert said.err == "Duplicates ignored: 1.\n"
+    assert tracked() == {"thread_a", "thread_b", "'x'"}
+
+
 def test_one_bad_id_leaves_the_others(upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
     content = b"run_a\nrun\0x\nrun_\xf0\x9f\x98\x80\n" + b"x" * 300_000 + b"\nrun_b\n"
     said = edit(content)
