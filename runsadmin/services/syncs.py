@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -51,6 +51,7 @@ CLAIM = dt.timedelta(seconds=60)
 # A task that was enqueued for a waiting sync has this long to begin before another one is enqueued.
 HEAD_START = dt.timedelta(seconds=10)
 MAX_ERRORS_KEPT = 1000
+MAX_FIELDS_TOLD = 50
 # A list that is read from a replica may show a run as it was so long ago.
 LIST_LAG = dt.timedelta(minutes=2)
 
@@ -172,6 +173,7 @@ class _Share:
     rest: dt.timedelta = dt.timedelta()
     limit: int = PAGE_SIZE
     failures: int = 0
+    unreadable_fields: set[str] = field(default_factory=set)
     connection: ConnectionState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -418,6 +420,20 @@ def _tell_once(share: _Share, thread: Thread, reading: ThreadReading, message: s
         share.tell(message, thread=thread, run_id=run_id)
 
 
+def _tell_unreadable_fields(share: _Share, thread: Thread, records: Iterable[RunRecord]) -> None:
+    """Once in a pass for each field, however many runs have it: a server writes them all alike."""
+    for record in records:
+        for name in record.unreadable:
+            if name in share.unreadable_fields or len(share.unreadable_fields) == MAX_FIELDS_TOLD:
+                continue
+            share.unreadable_fields.add(name)
+            message = f"The field {name[:100]} could not be read"
+            if not SyncError.objects.filter(sync=share.sync, message__startswith=message).exists():
+                shown = record.shown(name)
+                message += f" in every run: in {record.upstream_id} it is {shown}. Such a value is shown as unknown."
+                share.tell(message, thread=thread, run_id=record.upstream_id)
+
+
 def _tell_not_fetched(
     share: _Share, thread: Thread, reading: ThreadReading, run_id: str, error: RunsAdminError
 ) -> None:
@@ -449,6 +465,7 @@ def _store_page(
     """
     page = seen.answer.value
     wanted = _to_fetch(share, thread, seen, difference)
+    _tell_unreadable_fields(share, thread, page.records)
     if not wanted and not any(map(_hides_metadata, page.records)):
         return page, difference.write()
     page, fetched, failed = _fetch(share, thread, reading, page, wanted)
@@ -457,6 +474,7 @@ def _store_page(
         for record in page.records
         if (record.upstream_id in failed if _hides_metadata(record) else record.upstream_id not in wanted)
     ]
+    _tell_unreadable_fields(share, thread, [one.answer.value for one in fetched])
     listed = runs.store(thread, kept, asked_at=seen.asked_at, answered_at=seen.answered_at)
     one_by_one = runs.compare((thread, one) for one in fetched).write()
     return page, listed + one_by_one

@@ -130,6 +130,14 @@ class RunRecord:
             found.append("usage")
         return sorted({*self.damaged, *found}) if self.damaged else found
 
+    def shown(self, name: str) -> str:
+        """The value of one of `unreadable`, short, as it came."""
+        if name.partition(".")[0] in self.damaged:
+            return "no value of JSON, or one that is nested too deeply"
+        value = _mapping(self.answer.get("usage")).get(name[6:]) if name.startswith("usage.") else self.answer.get(name)
+        text = jsontext.dumps(value)
+        return text if len(text) <= 60 else f"{text[:60]}…"
+
     def changes_since(self, was: "RunRecord") -> dict[str, object]:
         """The columns that are no longer what they were. After most edits there are none: only the metadata is new."""
         if self._without_metadata == was._without_metadata:

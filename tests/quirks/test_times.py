@@ -2,14 +2,21 @@
 
 import datetime as dt
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import User
 
-from runsadmin.models import Pair, Run
-from tests.fake_upstream import FakeUpstream
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.models import Edit, Pair, Run, Sync, Thread
+from runsadmin.services import bulk_edits
+from tests.api.conftest import Api
+from tests.bulk import whole
+from tests.fake_upstream import FakeUpstream, Json, list_response
 from tests.quirks.conftest import sync
 from tests.sandbox_client import make_run
 
+type ApiOf = Callable[..., Api]
 type Mirror = Callable[..., list[Run]]
 
 
@@ -129,3 +136,59 @@ USAGE = {
 def test_usage_is_read(value: object, read: int | None, mirror: Mirror) -> None:
     (run,) = mirror(make_run(usage={"prompt_tokens": value, "completion_tokens": 3, "total_tokens": value}))
     assert (run.prompt_tokens, run.completion_tokens, run.total_tokens) == (read, 3, read)
+
+
+def errors_of(*runs: Json, upstream: FakeUpstream) -> tuple[Sync, list[str]]:
+    """What a pass over two pages of these runs reports."""
+    upstream.override(
+        lambda request: (
+            list_response(
+                list(runs[1:]) if request.query.get("after") else [runs[0]], has_more=not request.query.get("after")
+            )
+            if request.is_list
+            else None
+        )
+    )
+    pass_ = sync(Thread.objects.create(connection="default", upstream_id=runs[0]["thread_id"]))
+    return pass_, [error.message for error in pass_.errors.order_by("pk")]
+
+
+def test_unreadable_field_is_reported_once(upstream: FakeUpstream, db: None) -> None:
+    runs = [make_run(created_at="soon", usage={"total_tokens": "many"}) for _ in range(5)]
+    pass_, (created, usage) = errors_of(*runs, upstream=upstream)
+    assert "created_at" in created
+    assert '"soon"' in created
+    assert "usage.total_tokens" in usage
+    assert (pass_.status, pass_.runs_seen) == (Sync.Status.COMPLETED_WITH_ERRORS, 5)
+
+
+@pytest.mark.parametrize("unset", [None, 0, "", 0.0, False])
+def test_time_that_is_not_set_is_no_error(unset: object, upstream: FakeUpstream, db: None) -> None:
+    pass_, errors = errors_of(make_run(failed_at=unset, expires_at=unset), upstream=upstream)
+    assert (pass_.status, errors) == (Sync.Status.COMPLETED, [])
+
+
+def test_absent_created_time_is_no_error(upstream: FakeUpstream, db: None) -> None:
+    run = make_run()
+    del run["created_at"]
+    assert errors_of(run, upstream=upstream)[1] == []
+
+
+def test_unknown_time_has_no_value(mirror: Mirror, alice: User) -> None:
+    known, unknown = mirror(make_run(created_at=TIME), make_run(created_at=None, thread_id="thread_b"))
+    chosen, patch = bulk_edits.by_ids([known.upstream_id, unknown.upstream_id]), BulkPatch({"month": "{created:%Y-%m}"})
+    plan = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="r"))
+    findings = {edit.run_id: (edit.finding, dict(edit.patch.set)) for edit in plan.edits.all()}
+    assert findings == {
+        known.pk: (Edit.Finding.CHANGE, {"month": "2023-11"}),
+        unknown.pk: (Edit.Finding.NO_VALUE, {}),
+    }
+
+
+@pytest.mark.parametrize("query", ["created:>=2000-01-01", "created:<2100-01-01", "created:>2000-01-01T00:00:00Z"])
+def test_search_by_time_leaves_unknown_out(query: str, mirror: Mirror, alice: User, api: ApiOf) -> None:
+    known, _ = mirror(make_run(created_at=TIME), make_run(created_at=None, thread_id="thread_b"))
+    found = api(alice).get(f"runs/?q={quote(query)}").json()["results"]
+    assert [run["id"] for run in found] == [known.upstream_id]
+    found = api(alice).get("runs/?created_after=2000-01-01T00:00:00Z").json()["results"]
+    assert [run["id"] for run in found] == [known.upstream_id]
