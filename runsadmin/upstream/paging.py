@@ -107,8 +107,8 @@ class Reading:
                 self._doubt(MORE_NOT_SHOWN)
 
     def skip(self, run_id: str) -> bool:
-        """Goes on behind a run that cannot be read. False where it has been met before."""
-        if run_id in self.ids:
+        """Goes on behind a run that cannot be read. False where that is not possible."""
+        if not run_id or run_id in self.ids:
             return False
         self.ids[run_id] = None
         self.after = run_id
