@@ -100,6 +100,8 @@ class UpstreamError(RunsAdminError):
     The server's words may hold anything: what can be neither stored nor shown becomes U+FFFD here, once for all.
     `retry_after` is how many seconds the server asked us to wait, None when it did not say.
     `slow_down` is true when the server asked the whole connection to go slower (429, 503).
+    `has_response` is false when there was no response, or none that was whole.
+    `is_outage` is true when this may be so of the whole server: no response, or a proxy that has no server behind it.
     `redirect` is where a redirect leads, "" when the response is none. It concerns the connection, whatever the error.
     """
 
@@ -111,16 +113,24 @@ class UpstreamError(RunsAdminError):
         request_id: str = "",
         retry_after: float | None = None,
         redirect: str = "",
+        has_response: bool = True,
     ) -> None:
         super().__init__(clean(message))
         self.http_status = http_status
         self.request_id = clean(request_id)
         self.retry_after = retry_after
         self.redirect = redirect
+        self.has_response = has_response
 
     @property
     def slow_down(self) -> bool:
         return self.http_status in (429, 503)
+
+    @property
+    def is_outage(self) -> bool:
+        if self.http_status == 503:  # With a time it only asks for patience.
+            return self.retry_after is None
+        return not self.has_response or self.http_status in (502, 504)
 
 
 class NotSent(UpstreamError):

@@ -8,7 +8,7 @@ from django.tasks import task
 from runsadmin.engine import stopping
 from runsadmin.engine.schedule import Entry, enqueue_unless_waiting
 from runsadmin.models import BulkEdit, Sync
-from runsadmin.services import bulk_edits, connections, edits, idempotency, runs, syncs
+from runsadmin.services import bulk_edits, edits, idempotency, probes, runs, syncs
 
 SHARE = 30.0
 
@@ -77,7 +77,7 @@ def refresh_marked_runs() -> int:
 
 @task
 def probe_held_connections() -> None:
-    connections.probe_held()
+    probes.probe_held()
 
 
 @task
@@ -91,7 +91,7 @@ SCHEDULE = (
     Entry("find_plans", find_plans, timedelta(seconds=2)),
     Entry("find_syncs", find_syncs, timedelta(seconds=2)),
     Entry("refresh_marked_runs", refresh_marked_runs, timedelta(seconds=5)),
-    Entry("probe_held_connections", probe_held_connections, timedelta(seconds=10)),
+    Entry("probe_held_connections", probe_held_connections, timedelta(seconds=5)),
     Entry("start_due_syncs", start_due_syncs, timedelta(seconds=30)),
     Entry("forget_old_keys", forget_old_keys, timedelta(hours=1)),
 )

@@ -44,7 +44,7 @@ def sandbox_process() -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(sandbox_process: Sandbox, connect: "Connect") -> Sandbox:
     sandbox_process.reset()
-    connect(URL=sandbox_process.url, API_KEY=sandbox_process.key)
+    connect(URL=sandbox_process.url, API_KEY=sandbox_process.key, LISTS_ARE_FRESH=True)
     return sandbox_process
 
 

@@ -33,6 +33,7 @@ CHANGES: dict[EditStatus, dict[EditStatus, str]] = {
     S.PENDING: {
         S.SENDING: "a worker or a web request claimed it",
         S.FAILED: "it was tried as often as it may be",
+        S.REJECTED: "upstream refused it and then took another write",
         S.CANCELLED: "somebody took it back before it was claimed",
     },
     S.SENDING: {

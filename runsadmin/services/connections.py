@@ -6,11 +6,12 @@ import time
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
+from django.db.models.functions import Least
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Forbidden, Held, NotFound, UpstreamError
-from runsadmin.models import ConnectionState, Run, Thread
+from runsadmin.errors import Busy, Held, UpstreamError
+from runsadmin.models import ConnectionState
 from runsadmin.services import clock, permissions
 from runsadmin.upstream import limiter
 from runsadmin.upstream.client import Client
@@ -18,7 +19,12 @@ from runsadmin.upstream.client import Client
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY = dt.timedelta(seconds=30)
-PROBES = 3
+# An outage mostly ends soon, and a refused connection costs nothing.
+PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
+# While writing is refused, one edit is tried this often. Nothing else is written to find out.
+TRY_WRITING_EVERY = dt.timedelta(minutes=5)
+# So many of our own last writes have to be shown by lists at once before lists replace a GET of each run.
+FRESH_LIST_ITEMS = 20
 # Whoever waits for a place holds a claim: longer than this is not waited but come back for.
 LONGEST_WAIT = dt.timedelta(seconds=5)
 
@@ -44,11 +50,24 @@ def is_held(alias: str) -> bool:
 
 
 def open_aliases() -> list[str]:
-    """The connections that are configured and may be called now."""
+    """The connections that are configured and may be read from now. On some of them writing may be held."""
     if conf.hold():
         return []
-    shut = set(ConnectionState.objects.exclude(hold=Hold.NONE).values_list("alias", flat=True))
+    shut = set(ConnectionState.objects.exclude(hold__in=(Hold.NONE, Hold.WRITING)).values_list("alias", flat=True))
     return [alias for alias in conf.connections() if alias not in shut]
+
+
+def hold_reason(alias: str) -> str:
+    """Why nothing may be sent now, in a sentence. Empty: it may."""
+    if conf.hold():
+        return "All sending is stopped by the setting RUNSADMIN_HOLD."
+    held_now = ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).first()
+    return f"The connection is held. {held_now.hold_detail}".rstrip() if held_now else ""
+
+
+def is_writing_held(alias: str) -> bool:
+    """Whether reading goes on and only writing is held."""
+    return not conf.hold() and ConnectionState.objects.filter(alias=alias, hold=Hold.WRITING).exists()
 
 
 def held() -> QuerySet[ConnectionState]:
@@ -132,14 +151,28 @@ def slow_down(alias: str, error: UpstreamError) -> None:
 
 
 def hold(alias: str, why: ConnectionState.Hold, detail: str) -> None:
-    """Stops all sending on this connection. What is held already stays held for its first reason."""
+    """Stops all sending on this connection; for WRITING, all writing.
+
+    What is held already stays held for its first reason, but for writing: that reading is refused too is wider.
+    """
     state(alias)
     now = clock.now()
-    held_now = ConnectionState.objects.filter(alias=alias, hold=Hold.NONE).update(
-        hold=why, hold_detail=detail, held_since=now, next_probe_at=now + PROBE_EVERY
+    narrower = (Hold.NONE,) if why == Hold.WRITING else (Hold.NONE, Hold.WRITING)
+    held_now = ConnectionState.objects.filter(alias=alias, hold__in=narrower).update(
+        hold=why, hold_detail=detail, held_since=now, next_probe_at=now + _probe_every(why)
     )
     if held_now:
         logger.warning("Connection %s is held: %s", alias, detail)
+
+
+def _probe_every(why: str) -> dt.timedelta:
+    match why:
+        case Hold.UNREACHABLE:
+            return PROBE_OUTAGE_EVERY
+        case Hold.WRITING:
+            return TRY_WRITING_EVERY
+        case _:
+            return PROBE_EVERY
 
 
 def switch(alias: str, *, on: bool, actor: User) -> None:
@@ -154,78 +187,76 @@ def switch(alias: str, *, on: bool, actor: User) -> None:
 
 
 def release(alias: str) -> None:
-    ConnectionState.objects.filter(alias=alias).update(
-        hold=Hold.NONE, hold_detail="", held_since=None, next_probe_at=None
-    )
+    ConnectionState.objects.filter(alias=alias).update(**_RELEASED)
 
 
-def probe_held() -> None:
-    """Tries held connections again whose time has come, and releases those that answer.
+def release_writing(alias: str) -> bool:
+    """After a write that succeeded. Returns whether writing was held."""
+    released = ConnectionState.objects.filter(alias=alias, hold=Hold.WRITING).update(**_RELEASED)
+    if released:
+        logger.info("Connection %s takes writes again.", alias)
+    return bool(released)
 
-    What an operator holds is released by an operator only.
-    """
+
+_RELEASED = {"hold": Hold.NONE, "hold_detail": "", "held_since": None, "next_probe_at": None}
+
+
+def take_probe(row: ConnectionState) -> bool:
+    """Whether a held connection is to be tried now, by this process."""
     now = clock.now()
-    for row in held().exclude(hold=Hold.OPERATOR).filter(next_probe_at__lte=now):
-        claimed = ConnectionState.objects.filter(alias=row.alias, next_probe_at=row.next_probe_at).update(
-            next_probe_at=now + PROBE_EVERY
-        )
-        if claimed:
-            _probe(row)
+    if row.next_probe_at is None or row.next_probe_at > now:
+        return False
+    claimed = ConnectionState.objects.filter(alias=row.alias, hold=row.hold, next_probe_at=row.next_probe_at)
+    return bool(claimed.update(next_probe_at=now + _probe_every(row.hold)))
 
 
-def _probe(row: ConnectionState) -> None:
-    try:
-        anything_answers = answers_for_a_known_run(row.alias)
-    except UpstreamError:
-        return  # Credentials still refused, or no clear answer: it stays as it is.
-    if anything_answers:
-        logger.info("Connection %s answers again.", row.alias)
-        release(row.alias)
-    elif row.hold == Hold.NOT_FOUND:
-        ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
-            hold=Hold.RETIRED,
-            hold_detail="Every known run answered 404, twice. The service seems to be gone for good; "
-            "what is mirrored here is an archive.",
-        )
-
-
-def answers_for_a_known_run(alias: str, *, apart_from: Run | None = None) -> bool:
-    """Whether the server still knows anything that it knew before: asked when something answers 404.
-
-    Looks at a few runs of other threads. With nothing else to ask for, nothing is known, which counts as no.
-    Raises UpstreamError when there was neither an answer nor a 404; Busy when there is no place to ask.
-    """
-    known = Run.objects.filter(connection=alias, missing_since=None)
-    threads = Thread.objects.filter(connection=alias, missing_since=None).order_by("-checked_at", "-id")
-    if apart_from is not None:
-        threads = threads.exclude(pk=apart_from.thread_id)
-    asked = client(alias)
-    for thread in threads[:PROBES]:
-        wait_for_a_probe(alias)
-        run = known.filter(thread=thread).order_by("-created_at").first()
-        try:
-            if run is None:
-                asked.retrieve_thread(thread.upstream_id)
-            else:
-                asked.retrieve_run(thread.upstream_id, run.upstream_id)
-        except NotFound:
-            continue
-        return True
-    return False
-
-
-def judge(alias: str, error: UpstreamError) -> None:
-    """What an error means for the connection as a whole."""
+def judge(alias: str, error: UpstreamError, *, writing: bool = False) -> None:
+    """What an error means for the connection as a whole, as far as this one response shows it."""
     if error.slow_down:
         slow_down(alias, error)
-    if isinstance(error, Held | Forbidden) or error.redirect:
-        hold(alias, Hold.REDIRECTED if error.redirect else Hold.CREDENTIALS, why_held(error))
+    if error.redirect:
+        hold(alias, Hold.REDIRECTED, why_held(error))
+    elif isinstance(error, Held):
+        # The same credentials were accepted by the fetch a moment ago: what is refused is the write.
+        hold(alias, Hold.WRITING if writing else Hold.CREDENTIALS, why_held(error))
 
 
 def why_held(error: UpstreamError) -> str:
     """What a person is told about a connection that this error holds."""
-    if error.redirect:
-        return str(error)
-    if error.http_status is None:  # There are no credentials to send.
+    if error.redirect or error.http_status is None:  # Without a status there are no credentials to send.
         return str(error)
     return f"The server refuses the credentials ({error.http_status}): {error}"
+
+
+def hold_for_outage(alias: str, error: UpstreamError) -> None:
+    hold(alias, Hold.UNREACHABLE, f"No request gets through. {error}")
+
+
+# --- Lists in place of GETs
+
+
+def lists_are_fresh(alias: str) -> bool:
+    """Whether a list shows runs as they are now, so that it may replace a GET of each: vouched for, or proven.
+
+    One list that showed a run older than it was ends both.
+    """
+    known = ConnectionState.objects.filter(alias=alias).values_list("stale_list_at", "fresh_list_items").first()
+    stale_at, fresh_items = known or (None, 0)
+    return stale_at is None and (conf.connection(alias).lists_are_fresh or fresh_items >= FRESH_LIST_ITEMS)
+
+
+def note_fresh_list(alias: str, items: int) -> None:
+    """A list showed this many of our own writes of the last second."""
+    state(alias)
+    row = ConnectionState.objects.filter(alias=alias, fresh_list_items__lt=FRESH_LIST_ITEMS)
+    row.update(fresh_list_items=Least(F("fresh_list_items") + items, FRESH_LIST_ITEMS))
+
+
+def note_stale_list(alias: str, detail: str) -> None:
+    """From now on runs of this connection are fetched one by one."""
+    state(alias)
+    found = ConnectionState.objects.filter(alias=alias, stale_list_at=None).update(
+        stale_list_at=clock.now(), stale_list_detail=detail, fresh_list_items=0
+    )
+    if found:
+        logger.warning("Connection %s: %s Runs are fetched one by one from now on.", alias, detail)

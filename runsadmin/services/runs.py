@@ -3,7 +3,7 @@
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -11,17 +11,18 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from runsadmin import jsontext
-from runsadmin.errors import NotFound, UpstreamError
-from runsadmin.metadata import Metadata
+from runsadmin.errors import Busy, NotFound, UpstreamError
+from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.models import Pair, Run, Thread
 from runsadmin.models.statements import update_each
-from runsadmin.services import clock, connections, permissions
+from runsadmin.services import clock, connections, permissions, probes
 from runsadmin.services.clock import Watch
 from runsadmin.upstream.client import Answer
 from runsadmin.upstream.records import RunRecord, indexed_text
 
 KNOWN = (
-    "pk", "thread_id", "digest", "created_at", "asked_at", "answered_at", "refresh_at", "missing_since", "version"
+    "pk", "thread_id", "digest", "metadata_state", "created_at", "asked_at", "answered_at", "refresh_at",
+    "missing_since", "version",
 )  # fmt: skip
 
 
@@ -108,10 +109,28 @@ def _compare(sightings: Iterable[_Sighting], *, lock: bool = False) -> "Differen
     if lock:
         rows = rows.select_for_update()
     known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN)}
-    changed = [row["pk"] for upstream_id, row in known.items() if row["digest"] != by_id[upstream_id].record.digest]
-    stored = Run.objects.filter(pk__in=changed).values_list("pk", "upstream_id", "raw") if changed else ()
-    was = {pk: RunRecord(jsontext.loads(raw), id, by_id[id].record.thread_id) for pk, id, raw in stored}
+    was: dict[int, RunRecord] = {}
+    if incomplete := [row for id, row in known.items() if not by_id[id].record.is_complete]:
+        was |= _stored(incomplete)
+        for row in incomplete:
+            sighting = by_id[row["upstream_id"]]
+            by_id[row["upstream_id"]] = replace(sighting, record=sighting.record.completed_by(was[row["pk"]]))
+    was |= _stored([row for id, row in known.items() if not _is_unchanged(row, by_id[id]) and row["pk"] not in was])
     return Difference(by_id, known, was)
+
+
+def _is_unchanged(row: Mapping[str, Any], sighting: _Sighting) -> bool:
+    record = sighting.record
+    return bool(row["metadata_state"] == record.metadata_state and row["digest"] == record.digest)
+
+
+def _stored(rows: Sequence[Mapping[str, Any]]) -> dict[int, RunRecord]:
+    """What the mirror holds of these runs, by their keys."""
+    if not rows:
+        return {}
+    states = {row["pk"]: MetadataState(row["metadata_state"]) for row in rows}
+    stored = Run.objects.filter(pk__in=states).values_list("pk", "upstream_id", "thread__upstream_id", "raw")
+    return {pk: RunRecord(jsontext.loads(raw), id, thread_id, states[pk]) for pk, id, thread_id, raw in stored}
 
 
 class _Overtaken(Exception):
@@ -160,7 +179,7 @@ class Difference:
                 continue
             is_newer = sighting.asked_at > row["answered_at"]
             confirmed = confirmed_at[sighting.thread.pk]
-            if row["digest"] == sighting.record.digest:
+            if _is_unchanged(row, sighting):
                 if is_newer and (row["refresh_at"] or row["missing_since"]):
                     values = {"refresh_at": None, "missing_since": None, "version": row["version"] + 1}
                     settled.append((values, {"id": row["pk"], "version": row["version"]}))
@@ -210,7 +229,12 @@ def _rewrite(rows: Sequence[tuple[Mapping[str, Any], _Sighting]], was: Mapping[i
     alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
     for row, sighting in rows:
         record = sighting.record
-        now = {"thread_id": sighting.thread.pk, "refresh_at": None, "missing_since": None}
+        now = {
+            "thread_id": sighting.thread.pk,
+            "metadata_state": record.metadata_state,
+            "refresh_at": None,
+            "missing_since": None,
+        }
         values: dict[str, object] = {
             "raw": record.raw,
             "digest": record.digest,
@@ -267,37 +291,55 @@ def refresh(*, run: Run, actor: User) -> Run:
     connections.wait_for_places(run.connection, 1, person=True)
     try:
         store_one(run, look(run))
-    except NotFound as error:
-        tell_missing(run, error)
+    except UpstreamError as error:
+        if probes.is_needed(error):
+            find_reach(run, error)
         raise
     return Run.objects.select_related("thread").get(pk=run.pk)
 
 
-def tell_missing(run: Run, error: NotFound) -> bool:
-    """After a 404: whether it is this run that is missing. It is then marked; otherwise the connection is held.
+def find_reach(run: Run, error: UpstreamError) -> bool:
+    """After an error that may concern more than this run: whether it is this run that is missing.
 
     Raises UpstreamError when that could not be found out.
     """
-    if _is_alone(run):
-        gone = {"missing_since": clock.now(), "refresh_at": None}
-        Run.objects.filter(pk=run.pk, missing_since=None).update(**gone, version=F("version") + 1)
-        return True
-    connections.hold(
-        run.connection,
-        connections.Hold.NOT_FOUND,
-        f"The server answers 404 for everything that was asked, {run.upstream_id} for one: {error}",
-    )
+    return apply_reach(run, error, probes.ask_about(run.thread, error))
+
+
+def apply_reach(run: Run, error: UpstreamError, reach: probes.Reach) -> bool:
+    """Marks the run missing, or holds the connection where the error concerns all of it. Returns the former.
+
+    Raises UpstreamError when neither is certain.
+    """
+    if isinstance(reach.error, Busy):
+        raise reach.error
+    if reach.error is not None:
+        connections.judge(run.connection, reach.error)
+    if reach.is_outage:
+        connections.hold_for_outage(run.connection, error)
+    elif isinstance(error, NotFound):
+        if reach.error is not None:
+            raise reach.error
+        if not reach.is_all_gone:
+            mark_missing(run)
+            if reach.thread_is_gone:
+                mark_thread_missing(run.thread)
+            return True
+        connections.hold(
+            run.connection,
+            connections.Hold.NOT_FOUND,
+            f"The server answers 404 for everything that was asked, {run.upstream_id} for one: {error}",
+        )
     return False
 
 
-def _is_alone(run: Run) -> bool:
-    """Whether its thread, or another known run, still answers."""
-    connections.wait_for_a_probe(run.connection)
-    try:
-        connections.client(run.connection).retrieve_thread(run.thread.upstream_id)
-    except NotFound:
-        return connections.answers_for_a_known_run(run.connection, apart_from=run)
-    return True
+def mark_missing(run: Run) -> None:
+    gone = {"missing_since": clock.now(), "refresh_at": None}
+    Run.objects.filter(pk=run.pk, missing_since=None).update(**gone, version=F("version") + 1)
+
+
+def mark_thread_missing(thread: Thread) -> None:
+    Thread.objects.filter(pk=thread.pk, missing_since=None).update(missing_since=clock.now())
 
 
 def refresh_marked(limit: int = 100) -> int:
@@ -309,8 +351,9 @@ def refresh_marked(limit: int = 100) -> int:
             connections.wait_for_places(run.connection, 1)
             try:
                 store_one(run, look(run))
-            except NotFound as error:
-                tell_missing(run, error)
+            except UpstreamError as error:
+                if not probes.is_needed(error) or not find_reach(run, error):
+                    continue
         except UpstreamError:
             continue
         count += 1

@@ -38,7 +38,7 @@ from runsadmin.metadata import MetadataState
 from runsadmin.models import ConnectionState, Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
-from runsadmin.services import clock, connections, permissions, runs
+from runsadmin.services import clock, connections, permissions, probes, runs
 from runsadmin.services.runs import Difference, Seen, Stored
 from runsadmin.upstream.client import PAGE_SIZE, Answer, Page
 from runsadmin.upstream.paging import REPEATED, Habits, Reading, ThreadReading
@@ -292,6 +292,10 @@ def _read_thread(share: _Share, thread: Thread) -> None:
         share.keep(reading)
         raise
     except (UpstreamError, InvalidId) as error:
+        if isinstance(error, UpstreamError) and error.is_outage and probes.ask_about(thread, error).is_outage:
+            connections.hold_for_outage(thread.connection, error)
+            share.keep(reading)
+            raise Held(str(error)) from error
         share.tell(f"Not all of this thread was read: {error}", thread=thread)
 
 
@@ -310,12 +314,17 @@ def _resume(share: _Share) -> ThreadReading:
 
 
 def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
-    """Raises UpstreamError when it could not be found out what the 404 means."""
-    if connections.answers_for_a_known_run(thread.connection, apart_from=Run(thread=thread)):
-        Thread.objects.filter(pk=thread.pk, missing_since=None).update(missing_since=clock.now())
-        share.tell(f"Upstream no longer has this thread: {error}", thread=thread)
+    """Raises Held when everything that is known answers 404."""
+    reach = probes.ask_about(thread, error)
+    if reach.is_all_gone:
+        detail = f"The server answers 404 for everything that was asked, {thread.upstream_id} for one: {error}"
+        connections.hold(thread.connection, connections.Hold.NOT_FOUND, detail)
+        raise Held(detail)
+    if reach.error is not None:
+        share.tell(f"The server answers 404, and it could not be found out why: {error}", thread=thread)
     else:
-        share.tell(f"The server answers 404, and no other thread is known to tell why: {error}", thread=thread)
+        runs.mark_thread_missing(thread)
+        share.tell(f"Upstream no longer has this thread: {error}", thread=thread)
 
 
 # --- The pages of a thread
@@ -535,7 +544,7 @@ def _to_fetch(share: _Share, thread: Thread, seen: Seen[Page], difference: Diffe
                 not_shown.add(record.upstream_id)
         elif difference.changes(record.upstream_id) and row["answered_at"] > seen.asked_at - LIST_LAG:
             recent.add(record.upstream_id)
-    if recent and not conf.connection(thread.connection).lists_are_fresh:
+    if recent and not connections.lists_are_fresh(thread.connection):
         return not_shown | recent
     return not_shown
 
@@ -560,7 +569,7 @@ def _read_the_rest(share: _Share, thread: Thread, reading: ThreadReading) -> boo
             is_there = True
         except NotFound as error:
             if reading.is_complete:
-                if not runs.tell_missing(run, error):
+                if not runs.find_reach(run, error):
                     raise Held(str(error)) from error
                 share.write(runs_updated=F("runs_updated") + 1)
         except (Held, Busy):

@@ -2,9 +2,11 @@
 
 import datetime as dt
 import json
+import logging
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from runsadmin.ids import in_path, is_id
 from runsadmin.upstream import auth, charsets, configuration, faults, transport, words
 from runsadmin.upstream.faults import NoAnswer
 from runsadmin.upstream.records import RunRecord, Unreadable
+
+logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 100
 BLOCK = 65536
@@ -183,8 +187,12 @@ class Client:
             raise _fault(method, _why_not_connected(error)) from None
         except requests.exceptions.ChunkedEncodingError:
             raise _fault(method, NoAnswer.CUT) from None
-        except requests.RequestException:
-            raise _fault(method, NoAnswer.UNREADABLE) from None
+        except requests.RequestException as error:
+            raise _fault(method, _own_error(error)) from None
+        except UpstreamError:  # Without a token nothing is sent.
+            raise
+        except Exception as error:  # noqa: BLE001 - what was never sent must not count as sent.
+            raise _fault(method, _own_error(error)) from None
 
         if not 200 <= response.status_code < 300:
             raise _refusal(method, response, content, line)
@@ -340,10 +348,19 @@ def _first_id(beginning: bytes) -> str:
     return ""
 
 
+def _own_error(error: Exception) -> NoAnswer:
+    """An exception that says nothing about the server. Its text may quote a header, and with it the key."""
+    if transport.sent.get():
+        return NoAnswer.UNREADABLE
+    places = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]
+    logger.error("A request could not be sent: %s in %s", type(error).__name__, places[-1] if places else "?")
+    return NoAnswer.NOT_SENT
+
+
 def _fault(method: str, why: NoAnswer, response: requests.Response | None = None) -> UpstreamError:
     kind = faults.of_read(why) if method == "GET" else faults.of_write(why)
     if response is None:
-        return kind(why.value)
+        return kind(why.value, has_response=why not in faults.NO_RESPONSE)
     return kind(why.value, http_status=response.status_code, request_id=_request_id(response))
 
 

@@ -33,10 +33,15 @@ class NoAnswer(StrEnum):
 
     NO_CONNECTION = "The server could not be reached."
     TOO_LATE = "It took too long until the request could be sent, so it was not."
+    NOT_SENT = "The request could not be sent because of an error of our own, which the log shows."
     CUT = "The connection was cut before the answer was whole."
     TIMEOUT = "The server took too long to answer."
     TOO_LARGE = "The answer was larger than allowed."
     UNREADABLE = "The answer could not be read."
+
+
+# Nothing was heard of the server, whether or not it was there.
+NO_RESPONSE = (NoAnswer.NO_CONNECTION, NoAnswer.CUT, NoAnswer.TIMEOUT)
 
 
 def of_read(what: NoAnswer | int) -> type[UpstreamError]:
@@ -63,7 +68,7 @@ def of_read(what: NoAnswer | int) -> type[UpstreamError]:
 def of_write(what: NoAnswer | int, *, run_is_active: bool = False) -> type[UpstreamError]:
     """What to make of a write that ended without an answer, or with this HTTP status."""
     match what:
-        case NoAnswer.NO_CONNECTION | NoAnswer.TOO_LATE:
+        case NoAnswer.NO_CONNECTION | NoAnswer.TOO_LATE | NoAnswer.NOT_SENT:
             return NotSent
         case NoAnswer():
             return OutcomeUnknown

@@ -89,7 +89,8 @@ class RunRecord:
             return self
         answer = dict(self.answer)
         if "status" not in answer or "created_at" not in answer:
-            answer = {**stored.answer, **answer}
+            shown = {name: value for name, value in answer.items() if value is not None or name == "metadata"}
+            answer = {**stored.answer, **shown}
         state = self.metadata_state
         if state == MetadataState.NOT_SHOWN:
             answer.pop("metadata", None)

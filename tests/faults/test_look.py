@@ -2,20 +2,17 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.utils import timezone
 from pytest_django import Settings
 
-from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections
+from runsadmin.models import ConnectionState, Edit
+from runsadmin.services import connections, probes
 from runsadmin.services.edits import pushing
 from tests.conftest import Connect
 from tests.faults.conftest import Scene, at_step
-from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,8 +65,11 @@ def test_a_look_that_keeps_failing_fails_after_the_configured_attempts(
 def test_a_server_that_cannot_be_reached_is_pending_and_tried_again(scene: Scene, connect: Connect) -> None:
     connect(URL="http://127.0.0.1:9/v1")
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
+    assert connections.held().get().hold == ConnectionState.Hold.UNREACHABLE
     connect(URL=scene.sandbox.url)
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    probes.probe_held()
     assert scene.settle(edit).status == S.APPLIED
     scene.check(posts=1)
 
@@ -101,43 +101,31 @@ def test_404_for_everything_holds_the_connection_and_is_retired_after_a_second_l
     assert scene.mirror.missing_since is None
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert connections.held().get().hold == ConnectionState.Hold.RETIRED
 
     scene.sandbox.settings(not_found_for_all=False)
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert scene.settle(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
-def test_404_when_nothing_else_is_known_holds_rather_than_guesses(
-    impatient: None, sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
-) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    sandbox.delete_thread(run.thread.upstream_id)
-    scene = Scene(sandbox, alice, run, writer=None)  # type: ignore[arg-type]
-    edit = scene.push()
-    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
-    assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
-
-
-@pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_hold_the_connection_reject_nothing_and_all_goes_on_when_they_are_mended(
-    scene: Scene, status: int
+    scene: Scene,
 ) -> None:
-    scene.sandbox.fault("status", status=status, times=None)
+    scene.sandbox.fault("status", status=401, times=None)
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.http_status) == (S.PENDING, Edit.Waiting.HELD, status)
+    assert (edit.status, edit.waiting, edit.http_status) == (S.PENDING, Edit.Waiting.HELD, 401)
     assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert connections.held(), "Refused again: it stays held."
 
     scene.sandbox.clear_faults()
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert scene.settle(edit).status == S.APPLIED
     scene.check(posts=1)
 

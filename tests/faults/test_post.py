@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import ConnectionState, Edit
-from runsadmin.services import connections, edits
+from runsadmin.services import connections, edits, probes
 from tests.conftest import Connect
 from tests.faults.conftest import Scene, at_step, in_seconds
 from tests.sandbox_client import Sandbox
@@ -39,8 +39,10 @@ def test_a_refusal_for_now_is_pending_and_sent_again(scene: Scene, fault: dict[s
 def test_a_server_that_cannot_be_reached_for_the_post_is_pending_and_sent_again(scene: Scene, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
         edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
     connect(URL=scene.sandbox.url)
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    probes.probe_held()
     assert scene.settle(edit).status == S.APPLIED
     scene.check(posts=1)
 
@@ -129,14 +131,12 @@ def _all_404(sandbox: Sandbox) -> None:
     sandbox.settings(not_found_for_all=True)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_hold_the_connection_and_nothing_is_rejected(scene: Scene, status: int) -> None:
-    scene.sandbox.fault("status", method="POST", status=status)
+def test_refused_credentials_hold_writing_and_nothing_is_rejected(scene: Scene) -> None:
+    scene.sandbox.fault("status", method="POST", status=401)
     edit = scene.push()
     assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
-    assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
+    assert connections.held().get().hold == ConnectionState.Hold.WRITING
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
     assert scene.settle(edit).status == S.APPLIED
     scene.check(posts=2)
 

@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from runsadmin.errors import UpstreamError
 from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections
+from runsadmin.services import connections, probes
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Request, Response
 from tests.quirks.conftest import process_due, push, record, sync
@@ -129,12 +129,12 @@ def test_a_probe_does_not_release(upstream: FakeUpstream, run: Run, alice: User)
     upstream.override(redirect(302))
     push(run, alice)
     ConnectionState.objects.update(next_probe_at=hold().held_since)
-    connections.probe_held()
+    probes.probe_held()
     assert hold().hold == ConnectionState.Hold.REDIRECTED
 
     upstream.clear_overrides()
     ConnectionState.objects.update(next_probe_at=hold().held_since)
-    connections.probe_held()
+    probes.probe_held()
     assert not connections.held()
     process_due()
     assert upstream.metadata(run.upstream_id)["triage"] == "done"

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from runsadmin.errors import Busy, NotAllowed, UnknownConnection
 from runsadmin.models import ConnectionState
-from runsadmin.services import connections
+from runsadmin.services import connections, probes
 from runsadmin.services.permissions import Action
 from runsadmin.upstream.limiter import Lanes, take
 from tests.conftest import EDITOR, Connect
@@ -110,7 +110,7 @@ def test_an_operator_holds_and_releases_a_connection(make_user: Callable[..., Us
     assert connections.is_held("default")
     assert connections.open_aliases() == []
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert connections.is_held("default")  # Only an operator releases what an operator holds.
     connections.switch("default", on=False, actor=operator)
     assert not connections.is_held("default")

@@ -13,7 +13,7 @@ from pytest_django import Settings
 from runsadmin.errors import IllegalChange, InvalidMetadata, NotAllowed, UnknownConnection
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections, edits, runs
+from runsadmin.services import connections, edits, probes, runs
 from runsadmin.services.edits import claims, outcomes, pushing
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
@@ -246,7 +246,7 @@ def test_a_server_that_answers_404_to_everything_holds_the_connection_and_reject
     assert run.missing_since is None
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert connections.held().get().hold == ConnectionState.Hold.RETIRED
 
 
@@ -263,7 +263,7 @@ def test_a_bad_key_holds_the_connection_and_all_goes_on_when_it_is_mended(
 
     connect(API_KEY=sandbox.key)
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert settle() == 1
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 

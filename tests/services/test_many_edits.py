@@ -72,8 +72,8 @@ def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
     assert counts()[E.APPLIED] == 11
     unlucky.refresh_from_db()
     assert (unlucky.attempts, unlucky.claim_token) == (1, None)
-    assert unlucky.status == (E.PENDING if step == "decide" else E.UNKNOWN), "It may have been sent."
-    if step != "decide":
+    assert unlucky.status == (E.UNKNOWN if step == "judge" else E.PENDING), "Only what was sent is unknown."
+    if step == "judge":
         Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # It has settled.
 
     def are_applied() -> bool:
@@ -199,9 +199,7 @@ def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
     assert counts() == {E.APPLIED: 11, E.SENDING: 1}
 
 
-def test_answers_that_were_lost_are_looked_after_together(
-    sandbox: Sandbox, due: list[Edit], settings: Settings
-) -> None:
+def test_lost_responses_are_reconciled_by_a_fetch_each(sandbox: Sandbox, due: list[Edit], settings: Settings) -> None:
     settings.RUNSADMIN_SETTLING_TIME = 0
     sandbox.fault("lose", method="POST", times=None)
     settle()
@@ -210,7 +208,8 @@ def test_answers_that_were_lost_are_looked_after_together(
     make_due()
     settle()
     assert counts() == {E.APPLIED: 12}
-    assert (len(sandbox.gets()), sandbox.posts()) == (2, [])
+    assert (len(sandbox.gets()), sandbox.posts()) == (12, [])
+    assert not [call for call in sandbox.gets() if call["path"].endswith("/runs")]
 
 
 def test_no_more_requests_are_under_way_at_once_than_the_connection_may_have(

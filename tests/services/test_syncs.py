@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from runsadmin.errors import IllegalChange, NotAllowed, UnknownConnection
 from runsadmin.models import ConnectionState, Run, Sync, Thread
-from runsadmin.services import connections, syncs, threads
+from runsadmin.services import connections, probes, syncs, threads
 from tests.conftest import Connect
 from tests.sandbox_client import Json, Sandbox, make_run
 
@@ -119,6 +119,7 @@ def test_a_thread_that_is_gone_is_told_and_stops_nothing(one_of_two_gone: None) 
 
 
 def test_a_thread_whose_404_nobody_can_explain_is_told_and_not_marked(one_of_two_gone: None, sandbox: Sandbox) -> None:
+    sandbox.fault("status", method="GET", path="/threads/thread_a", status=404, body={}, times=None)
     sandbox.fault("status", method="GET", path="/threads/thread_b/runs/", status=500)
     second = sync()
     assert second.status == Sync.Status.COMPLETED_WITH_ERRORS
@@ -158,7 +159,7 @@ def test_a_held_connection_lets_the_pass_wait_and_go_on(sandbox: Sandbox, alice:
 
     connect(API_KEY=sandbox.key)
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    connections.probe_held()
+    probes.probe_held()
     assert syncs.take_waiting() == [waiting.pk]
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
 

@@ -105,7 +105,7 @@ def claim_unknown(edit: Edit) -> Claim | None:
 # --- Many edits
 
 
-def claim_due(alias: str, limit: int) -> list[Claim]:
+def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Claim]:
     """At most `limit` edits of a connection whose time has come, each to be pushed or reconciled.
 
     Lost answers first, then single edits, then bulk edits: what is left is shared out among those evenly.
@@ -114,7 +114,7 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
     until = now + LEASE
     with transaction.atomic(durable=True):
         unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, of=_of(alias)), limit)]
-        pending = _pending(alias, now, limit - len(unknown))
+        pending = [] if only_unknown else _pending(alias, now, limit - len(unknown))
         try:
             with transaction.atomic():
                 Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING).update(
@@ -131,7 +131,8 @@ def claim_due(alias: str, limit: int) -> list[Claim]:
 
 _NEEDED = (
     "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "actor_id", "bulk_edit_id",
-    "request_id", "base", "patch", "before", "intended", "status", "waiting", "attempts", "sent_at", "undoes_id",
+    "request_id", "base", "patch", "before", "intended", "status", "waiting", "attempts", "refusals",
+    "waiting_since", "sent_at", "undoes_id",
 )  # fmt: skip
 
 

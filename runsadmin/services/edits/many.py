@@ -22,17 +22,18 @@ from typing import Self
 from django.db import DatabaseError, transaction
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Forbidden, Held, NotFound, NotSent, Rejected, UpstreamError
-from runsadmin.models import BulkEdit, Edit
+from runsadmin.errors import Busy, Forbidden, Held, NotFound, NotSent, OutcomeUnknown, UpstreamError
+from runsadmin.models import BulkEdit, ConnectionState, Edit
 from runsadmin.models.bulk_edit import GOING_ON
-from runsadmin.services import clock, connections, permissions, runs
+from runsadmin.services import clock, connections, permissions, probes, runs
 from runsadmin.services.clock import Watch
-from runsadmin.services.edits import claims, outcomes, pushing, reconciling, rewrites
+from runsadmin.services.edits import claims, faults, list_freshness, outcomes, pushing, reconciling, refusals, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.pushing import Intent
 from runsadmin.services.runs import Seen
 from runsadmin.upstream import transport
+from runsadmin.upstream.client import Answer, Page
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -46,6 +47,8 @@ MOST_IN_HAND = 500
 SPARE = 4
 # How long a share waits for a server that wants to be left alone, rather than end, in seconds.
 LONGEST_REST = 5.0
+# After so many attempts that failed an edit's run is looked at alone: lists may fail where single runs do not.
+TRIES_BY_LIST = 2
 # How often the switches are looked at: holds, pauses, cancels, the server's wish for fewer calls.
 SWITCHES = 0.5
 
@@ -83,26 +86,51 @@ class _Looked:
 
     look: _Look
     found: dict[str, Seen[RunRecord]]
-    at: float  # In time.monotonic().
+    began: float  # In time.monotonic(), as `at`.
+    at: float
     last: str = ""
     error: UpstreamError | None = None
+    page: Answer[Page] | None = None  # Where it was a list.
 
 
 @dataclass(frozen=True)
 class _Posted:
     intent: Intent
     answer: Seen[RunRecord] | UpstreamError
+    began: float  # In time.monotonic(), as `at`.
+    at: float
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """How far a fault reaches, under the key of those that wait to know."""
+
+    key: int
+    reach: probes.Reach
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A list that was requested only to see whether it shows our own writes."""
+
+    page: Answer[Page] | None
 
 
 @dataclass(frozen=True)
 class _Broken:
-    """An error of our own."""
+    """An error of our own. With `is_unsent` it came before anything was sent."""
 
     claims: list[Claim]
     error: Exception
+    is_unsent: bool = False
 
 
-type _Result = _Looked | _Posted | Outcome | _Broken
+type _Result = _Looked | _Posted | _Probed | _Listed | Outcome | _Broken
+
+# The key under which all wait to know whether the server responds at all; others are keys of threads.
+_SERVER = 0
+# How long what was found out about a thread holds, in seconds.
+REACH_LASTS = 5.0
 
 
 class _Books:
@@ -114,6 +142,11 @@ class _Books:
         self.watch = Watch()
         self.done: SimpleQueue[_Result] = SimpleQueue()
         self.in_hand: dict[int, Claim] = {}
+        self.probing: dict[int, list[tuple[Claim, UpstreamError]]] = {}
+        self.reaches: dict[int, tuple[float, probes.Reach]] = {}
+        self.forbidden: list[tuple[Claim, Forbidden]] = []
+        self.answered_at = 0.0  # When upstream last responded, in time.monotonic().
+        self.lists = list_freshness.Evidence(alias)
         self.taken_up = 0
         self.per_second = 0.0
         self.idle_until = 0.0
@@ -123,7 +156,7 @@ class _Books:
     def keep(self, may_go_on: Callable[[], bool]) -> None:
         while True:
             self.brakes.look()
-            goes_on = may_go_on() and not self.brakes.shut
+            goes_on = may_go_on() and (not self.brakes.shut or self.brakes.writing_is_held)
             self._renew()
             if goes_on and not self.brakes.seconds:
                 self._take_up()
@@ -147,7 +180,7 @@ class _Books:
         if room < max(1, most // 4) or time.monotonic() < self.idle_until:  # In blocks, not one by one.
             return
         self.watch = Watch()
-        taken = claims.claim_due(self.alias, room)
+        taken = claims.claim_due(self.alias, room, only_unknown=self.brakes.writing_is_held)
         if not taken:
             self.idle_until = time.monotonic() + SWITCHES
         self.taken_up += len(taken)
@@ -161,7 +194,22 @@ class _Books:
         self._commit([pushing.refuse(claim) for claim in barred])
         others = sorted((claim for claim in taken if claim.edit.pk in self.in_hand), key=_as_upstream_lists)
         for _, of_thread in groupby(others, key=lambda claim: claim.edit.run.thread_id):
-            self._begin(_Look(list(of_thread)))
+            self._begin_looks(list(of_thread))
+
+    def _begin_looks(self, of_thread: list[Claim]) -> None:
+        """By one list for all, where lists show runs as they are now and one works; otherwise by a GET of each.
+
+        What may have been sent is always looked for by a GET: a list that is a second old could not tell.
+        """
+        by_list = [claim for claim in of_thread if not claim.is_unknown and claim.edit.attempts < TRIES_BY_LIST]
+        if len(by_list) < 2 or not self.brakes.lists_are_fresh:
+            by_list = []
+        if by_list:
+            self._begin(_Look(by_list))
+        in_list = {claim.edit.pk for claim in by_list}
+        for claim in of_thread:
+            if claim.edit.pk not in in_list:
+                self._begin(_Look([claim]))
 
     def _most_in_hand(self) -> int:
         if (allowed := connections.work_per_second(self.alias)) is not None:
@@ -185,25 +233,38 @@ class _Books:
         began = time.monotonic()
         results = self._results(began)
         judged: list[Outcome | Intent] = []
+        self.forbidden = []
         for result in results:
             match result:
-                case _Posted():
-                    if isinstance(result.answer, UpstreamError):
-                        connections.judge(self.alias, result.answer)
-                    if self._may_be_sent_again(result):
-                        self._submit(replace(result.intent, was_refused=True))
+                case _Posted(intent, answer):
+                    if isinstance(answer, UpstreamError):
+                        judged += self._write_failed(result, answer)
                     else:
-                        judged += self._each([result.intent.claim], partial(_of_post, result))
+                        self.answered_at = result.at
+                        self.lists.add_write(intent, answer, result.at)
+                        judged += self._each([intent.claim], partial(_of_write, intent, answer))
                 case Outcome():
                     judged.append(result)
                 case _Looked():
                     judged += self._judge(result)
-                case _Broken(broken, error):
-                    self._give_up(broken, error)
+                case _Probed(key, reach):
+                    self.reaches[key] = (time.monotonic(), reach)
+                    for claim, error in self.probing.pop(key):
+                        judged += self._each([claim], partial(_after_probes, error, reach))
+                case _Listed(page):
+                    self._check_list(page, is_sample=True)
+                case _Broken(broken, own_error, is_unsent):
+                    self._give_up(broken, own_error, is_unsent=is_unsent)
+        has_written = any(isinstance(step, Outcome) and step.has_written for step in judged)
+        judged += refusals.outcomes_of(self.alias, self.forbidden, has_written=has_written)
         self._commit(
             [step for step in judged if isinstance(step, Outcome)],
             [step for step in judged if isinstance(step, Intent)],
         )
+        self.brakes.has_refused = self.brakes.has_refused or bool(self.forbidden)
+        if has_written and (self.brakes.has_refused or self.brakes.writing_is_held):
+            refusals.note_write(self.alias, self.watch.earliest() - dt.timedelta(seconds=time.monotonic() - began))
+        self._sample_list()
         pace = sum(isinstance(result, _Posted) for result in results) / (time.monotonic() - began)
         self.per_second += (pace - self.per_second) / (4 if self.per_second else 1)
 
@@ -218,19 +279,97 @@ class _Books:
                 results.append(self.done.get_nowait())
         return results
 
-    def _judge(self, looked: _Looked) -> list[Outcome | Intent]:
+    def _judge(self, looked: _Looked) -> Sequence[Outcome | Intent]:
         look = looked.look
-        if looked.error is not None:
-            connections.judge(self.alias, looked.error)
-            return [*_together(self._each(look.claims, partial(_of_failed_look, looked.error)))]
-        served = [claim for claim in look.claims if claim.edit.run.upstream_id in looked.found]
-        unserved = [claim for claim in look.claims if claim.edit.run.upstream_id not in looked.found]
+        if (error := looked.error) is not None:
+            connections.judge(self.alias, error)
+            if not error.is_outage and error.http_status is not None:
+                self.answered_at = looked.at
+            if isinstance(error, Forbidden):
+                return self._refuse_or_wait(look.claims, error)
+            if probes.is_needed(error) and not self.answered_at > looked.began:
+                return self._find_reach(look.claims, error)
+            if isinstance(error, NotFound):
+                return self._find_reach(look.claims, error)
+            return _together(self._each(look.claims, partial(_of_failed_look, error)))
+        self.answered_at = looked.at
+        if looked.page is not None:
+            self._check_list(looked.page)
+        found = looked.found if looked.page is None or self.brakes.lists_are_fresh else {}
+        served = [claim for claim in look.claims if claim.edit.run.upstream_id in found]
+        unserved = [claim for claim in look.claims if claim.edit.run.upstream_id not in found]
         if len(served) > 1 and looked.last and unserved:  # The list was worth it: on with its next page.
             self._begin(_Look(unserved, after=looked.last))
         else:
             for claim in unserved:
                 self._begin(_Look([claim]))
         return self._each(served, partial(_of_look, looked))
+
+    def _write_failed(self, posted: _Posted, error: UpstreamError) -> list[Outcome]:
+        claim = posted.intent.claim
+        connections.judge(self.alias, error, writing=True)
+        if not error.is_outage and error.http_status is not None:
+            self.answered_at = posted.at
+        if self._may_be_sent_again(posted):
+            self._submit(replace(posted.intent, was_refused=True))
+            return []
+        claim.step("answered")
+        if isinstance(error, Forbidden):
+            return self._refuse_or_wait([claim], error)
+        if isinstance(error, NotFound) or (
+            probes.is_needed(error) and not isinstance(error, OutcomeUnknown) and not self.answered_at > posted.began
+        ):
+            return self._find_reach([claim], error)
+        return self._each([claim], partial(_of_failed_write, error))
+
+    def _refuse_or_wait(self, of: list[Claim], error: Forbidden) -> list[Outcome]:
+        """Refused edits are judged together, at the end of the turn. What may have been sent stays unknown."""
+        self.forbidden += [(claim, error) for claim in of if not claim.is_unknown]
+        return self._each([claim for claim in of if claim.is_unknown], partial(_of_failed_look, error))
+
+    def _find_reach(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
+        """Has the pool find out how far a fault reaches, once for all that meet it in this thread, or anywhere."""
+        key = of[0].edit.run.thread_id if isinstance(error, NotFound) else _SERVER
+        known_at, reach = self.reaches.get(key, (-REACH_LASTS, None))
+        if reach is not None and reach.error is None and time.monotonic() - known_at < REACH_LASTS:
+            return self._each(of, partial(_after_probes, error, reach))
+        if waiting := self.probing.get(key):
+            waiting += [(claim, error) for claim in of]
+            return []
+        thread = of[0].edit.run.thread
+        wanted = probes.targets(thread)
+        try:
+            at = connections.take_places(self.alias, len(wanted), person=True)
+        except Busy as busy:
+            return self._each(of, partial(_of_failed_look, busy))
+        self.probing[key] = [(claim, error) for claim in of]
+        pause = (at - self.watch.latest()).total_seconds()
+        probe = partial(self._probe, key, thread.upstream_id, wanted, error, pause)
+        self.pool.submit(Urgency.LONE_POST, self._job(of, probe))
+        return []
+
+    # --- Whether lists are fresh
+
+    def _check_list(self, page: Answer[Page] | None, *, is_sample: bool = False) -> None:
+        """Compares a list with our own last writes."""
+        if is_sample:
+            self.lists.is_requested = False
+        if page is None:
+            return
+        if stale := self.lists.compare(page):
+            connections.note_stale_list(self.alias, stale)
+            self.brakes.lists_are_fresh = self.brakes.lists_may_prove = False
+        elif is_sample:
+            self.brakes.lists_are_fresh = self.lists.is_proven
+
+    def _sample_list(self) -> None:
+        """Requests a list right after our own writes, where lists may still prove that they show them."""
+        if not self.brakes.lists_may_prove or (sample := self.lists.next_sample()) is None:
+            return
+        with suppress(Busy):
+            connections.take_places(self.alias, 1)
+            self.lists.is_requested = True
+            self.pool.submit(Urgency.LONE_POST, self._job([], partial(self._list, sample)))
 
     def _each[T](self, of: list[Claim], judge: Callable[[Claim], T]) -> list[T]:
         """An error of our own in one of them leaves the others alone."""
@@ -278,10 +417,10 @@ class _Books:
             return False
         return pushing.gap(posted.intent) + dt.timedelta(seconds=self.brakes.seconds) < pushing.LOOK_LASTS
 
-    def _give_up(self, broken: list[Claim], error: Exception) -> None:
+    def _give_up(self, broken: list[Claim], error: Exception, *, is_unsent: bool = False) -> None:
         logger.error("An error of our own: %s", [claim.edit.pk for claim in broken], exc_info=error)
         for claim in broken:
-            outcomes.broken(claim)
+            outcomes.broken(claim, is_unsent=is_unsent)
         self._let_go(broken)
 
     # --- The jobs, in the threads of the pool
@@ -298,24 +437,27 @@ class _Books:
     def _look(self, look: _Look) -> _Looked:
         # A lone look waits for the place of its write, too, which then follows at once.
         self.pace.wait(2 if look.is_lone else 1)
+        began = time.monotonic()
         try:
             self.brakes.rest()
+            began = time.monotonic()
             if look.is_lone:
-                return self._look_at(look)
-            return self._look_at_list(look)
+                return self._look_at(look, began)
+            return self._look_at_list(look, began)
         except UpstreamError as error:
-            if isinstance(error, NotFound | Rejected) and not look.is_lone:
-                return _Looked(look, {}, time.monotonic())  # Each is asked for by itself: then its own answer tells.
+            now = time.monotonic()
+            if not look.is_lone and _concerns_the_list(error):
+                return _Looked(look, {}, began, now)  # Each is asked for by itself: then its own answer tells.
             self.brakes.told(error)
-            return _Looked(look, {}, time.monotonic(), error=error)
+            return _Looked(look, {}, began, now, error=error)
 
-    def _look_at(self, look: _Look) -> _Looked:
+    def _look_at(self, look: _Look, began: float) -> _Looked:
         (claim,) = look.claims
         with claim.tracing():
             seen = runs.see(lambda: runs.retrieve(claim.edit.run), self.watch)
-        return _Looked(look, {claim.edit.run.upstream_id: seen}, time.monotonic())
+        return _Looked(look, {claim.edit.run.upstream_id: seen}, began, time.monotonic())
 
-    def _look_at_list(self, look: _Look) -> _Looked:
+    def _look_at_list(self, look: _Look, began: float) -> _Looked:
         thread_id = look.claims[0].edit.run.thread.upstream_id
         client = connections.client(self.alias)
         seen = runs.see(lambda: client.list_runs(thread_id, after=look.after), self.watch)
@@ -324,24 +466,51 @@ class _Books:
         found = {
             record.upstream_id: Seen(answer.of(record), seen.asked_at, seen.answered_at)
             for record in page.records
-            if record.upstream_id in wanted
+            if record.upstream_id in wanted and record.shows_metadata
         }
-        return _Looked(look, found, at, last=page.ids[-1] if page.ids else "")
+        return _Looked(look, found, began, at, last=page.ids[-1] if page.ids else "", page=answer)
 
-    def _post(self, intent: Intent) -> _Posted | Outcome:
+    def _probe(
+        self, key: int, thread_id: str, wanted: list[probes.Target], error: UpstreamError, pause: float
+    ) -> _Probed:
+        time.sleep(max(0.0, pause))
+        return _Probed(key, probes.ask(self.alias, wanted, thread_id=thread_id, is_outage=error.is_outage))
+
+    def _list(self, sample: list_freshness.Sample) -> _Listed:
+        try:
+            return _Listed(connections.client(self.alias).list_runs(sample.thread_id, after=sample.after))
+        except UpstreamError as error:
+            self.brakes.told(error)
+            return _Listed(None)
+
+    def _post(self, intent: Intent) -> _Posted | Outcome | _Broken:
+        try:
+            return self._send(intent)
+        except Exception as error:  # noqa: BLE001 - the client raises UpstreamError for all that may have been sent.
+            return _Broken([intent.claim], error, is_unsent=True)
+
+    def _send(self, intent: Intent) -> _Posted | Outcome:
         if not intent.has_place:
             self.pace.wait(1)
         with suppress(Busy):  # Then it is looked at again.
             self.brakes.rest(longest=(pushing.LOOK_LASTS - pushing.gap(intent)).total_seconds())
         if stopped := self.brakes.stop(intent.claim) or pushing.too_old(intent):
             return stopped
+        began = time.monotonic()
         with intent.claim.tracing():
             answer = pushing.post(intent, self.watch)
         if isinstance(answer, UpstreamError):
             self.brakes.told(answer)
         else:
             self.brakes.returned(intent, answer)
-        return _Posted(intent, answer)
+        return _Posted(intent, answer, began, time.monotonic())
+
+
+def _concerns_the_list(error: UpstreamError) -> bool:
+    """Whether a list failed for a reason that single runs may not have: each is then asked for by itself."""
+    if error.redirect or error.slow_down or isinstance(error, Held | Busy) or error.http_status is None:
+        return False
+    return error.http_status < 500  # Also a list that is too large or cannot be read.
 
 
 def _of_look(looked: _Looked, claim: Claim) -> Outcome | Intent:
@@ -360,11 +529,19 @@ def _together(ended: list[Outcome]) -> list[Outcome]:
 
 
 def _of_failed_look(error: UpstreamError, claim: Claim) -> Outcome:
-    return (reconciling.look_failed if claim.is_unknown else pushing.look_failed)(claim, error)
+    return (faults.reconcile_failed if claim.is_unknown else faults.fetch_failed)(claim, error)
 
 
-def _of_post(posted: _Posted, claim: Claim) -> Outcome:
-    return pushing.judge(posted.intent, posted.answer)
+def _of_write(intent: Intent, answer: Seen[RunRecord], _: Claim) -> Outcome:
+    return pushing.judge(intent, answer)
+
+
+def _of_failed_write(error: UpstreamError, claim: Claim) -> Outcome:
+    return faults.write_failed(claim, error)
+
+
+def _after_probes(error: UpstreamError, reach: probes.Reach, claim: Claim) -> Outcome:
+    return faults.after_probes(claim, error, reach)
 
 
 def _as_upstream_lists(claim: Claim) -> tuple[int, float, int]:
@@ -379,6 +556,10 @@ class _Brakes:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.shut = ""
+        self.writing_is_held = False  # Then what may have been sent is still looked after.
+        self.has_refused = False  # Whether edits wait for what another write shows.
+        self.lists_are_fresh = False
+        self.lists_may_prove = False
         self._rests_until = 0.0
         self._going_on: set[int | None] = {None}
         self._rewritten: set[int | None] = set()
@@ -397,16 +578,21 @@ class _Brakes:
         accepts_rewrites = dict(going_on.values_list("pk", "accepts_rewrites"))
         self._going_on = {None, *accepts_rewrites}
         self._rewritten -= {pk for pk, accepts in accepts_rewrites.items() if accepts}
-        self.shut = "The connection is held." if connections.is_held(self.alias) else ""
-        if not_before := connections.not_before(self.alias):
-            self._rest((not_before - clock.now()).total_seconds())
+        state = ConnectionState.objects.filter(alias=self.alias).first() or ConnectionState(alias=self.alias)
+        self.shut = connections.hold_reason(self.alias)
+        self.writing_is_held = not conf.hold() and state.hold == ConnectionState.Hold.WRITING
+        self.has_refused = refusals.waiting(self.alias).exists()
+        self.lists_are_fresh = connections.lists_are_fresh(self.alias)
+        self.lists_may_prove = not self.lists_are_fresh and state.stale_list_at is None
+        if state.not_before:
+            self._rest((state.not_before - clock.now()).total_seconds())
         self._looked = time.monotonic()
 
     def told(self, error: UpstreamError) -> None:
         """By a job: what one request is told is meant for all, at once."""
         if error.slow_down:
             self._rest(1.0 if error.retry_after is None else error.retry_after)
-        if isinstance(error, Held | Forbidden) or error.redirect:
+        if isinstance(error, Held) or error.redirect:
             self.shut = connections.why_held(error)
 
     def returned(self, intent: Intent, answer: Seen[RunRecord]) -> None:

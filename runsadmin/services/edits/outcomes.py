@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from django.db import transaction
 
 from runsadmin import conf
-from runsadmin.errors import Busy, NotFound, OutcomeUnknown, UpstreamError
+from runsadmin.errors import OutcomeUnknown, UpstreamError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.edit import ENDED, EditQuerySet
-from runsadmin.services import clock, connections, runs
+from runsadmin.services import clock, runs
 from runsadmin.services.edits import rewrites
 from runsadmin.services.edits.claims import Claim, give_back, write
 from runsadmin.services.runs import Seen
@@ -42,6 +42,7 @@ class Outcome:
     values: dict[str, object] = field(default_factory=dict)
     # Why its bulk edit pauses. Empty: it does not.
     pauses_bulk_edit: str = ""
+    has_written: bool = False  # Whether upstream took a write for it just now.
 
 
 def end(
@@ -96,21 +97,6 @@ def look_again(claim: Claim, detail: str, pause: dt.timedelta | None = None) -> 
         since = (clock.now() - claim.edit.sent_at).total_seconds() if claim.edit.sent_at else 0
         pause = dt.timedelta(seconds=min(max(FIRST_RECONCILE, since / 2), LAST_RECONCILE))
     return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause)
-
-
-def not_found(claim: Claim, error: NotFound) -> Outcome:
-    """Asks whether it is the run that is gone, or everything."""
-    if connections.is_held(claim.alias):  # It is known already.
-        return hold(claim, str(error))
-    try:
-        is_missing = runs.tell_missing(claim.edit.run, error)
-    except Busy as busy:
-        return wait(claim, Edit.Waiting.RETRY, str(busy), dt.timedelta(seconds=busy.retry_after or 0))
-    except UpstreamError as probe_error:
-        return try_later(claim, probe_error)
-    if is_missing:
-        return end(claim, EditStatus.REJECTED, f"Upstream no longer has this run: {error}", error=error)
-    return hold(claim, f"Everything answers 404: {error}")
 
 
 def backoff(attempts: int) -> float:
@@ -178,8 +164,13 @@ class Kept:
                 len(self.outcomes) - self._written, [outcome.claim.edit.pk for outcome in self.outcomes])  # fmt: skip
 
 
-def broken(claim: Claim) -> None:
-    """Gives a claim back after an error of our own, which counts as an attempt: it must not come back for ever."""
+def broken(claim: Claim, *, is_unsent: bool = False) -> None:
+    """Gives a claim back after an error of our own, which counts as an attempt: it must not come back for ever.
+
+    With `is_unsent` nothing has left, so that it is pending even where what was intended is written down.
+    """
+    if is_unsent:
+        claim.row.filter(status=EditStatus.SENDING).update(before=None, intended=None, sent_at=None)
     attempts = claim.edit.attempts + 1
     claim.row.update(attempts=attempts)
     if attempts >= conf.max_attempts() and claim.edit.status != EditStatus.UNKNOWN:

@@ -3,31 +3,20 @@
 import datetime as dt
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from django.db import connection, transaction
 
 from runsadmin import conf
-from runsadmin.errors import (
-    Busy,
-    Forbidden,
-    Held,
-    InvalidMetadata,
-    NotFound,
-    NotSent,
-    OutcomeUnknown,
-    Rejected,
-    RunActive,
-    UpstreamError,
-)
-from runsadmin.metadata import Metadata, merge3
+from runsadmin.errors import Forbidden, InvalidMetadata, OutcomeUnknown, UpstreamError
+from runsadmin.metadata import Metadata, MetadataState, merge3
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
-from runsadmin.services import clock, connections, permissions, runs
+from runsadmin.services import clock, connections, permissions, probes, runs
 from runsadmin.services.clock import Watch
-from runsadmin.services.edits import claims, outcomes, rewrites, turns
+from runsadmin.services.edits import claims, faults, outcomes, refusals, rewrites, turns
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.way_back import told_of_left
@@ -98,17 +87,20 @@ def _is_due_in(edit: Edit) -> float:
     return (edit.next_attempt_at - clock.now()).total_seconds()
 
 
-def push(edit: Edit, *, person: bool = False) -> Edit:
+def push(edit: Edit, *, person: bool = False, is_trial: bool = False) -> Edit:
     """Claims the edit, looks, merges, sends, and stores what became of it. Returns the edit as it is then.
 
     An edit that cannot be claimed now is left as it is: others of its run come first, or somebody else is at it.
+    With `is_trial` it is sent though writing is held, to see whether it still has to be.
     """
     if claim := claims.claim(edit):
         with claim.tracing():
             claim.step("claimed")
             try:
-                if outcome := _push(claim, person=person):
+                if outcome := _push(claim, person=person, is_trial=is_trial):
                     outcomes.keep([outcome])
+                    if outcome.has_written and outcome.seen is not None:
+                        refusals.note_write(claim.alias, outcome.seen.asked_at)
             except Exception:
                 # Whatever it was: the row tells. Nothing of it is left to chance.
                 logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
@@ -117,17 +109,18 @@ def push(edit: Edit, *, person: bool = False) -> Edit:
     return claims.reload(edit)
 
 
-def _push(claim: Claim, *, person: bool) -> Outcome | None:
+def _push(claim: Claim, *, person: bool, is_trial: bool = False) -> Outcome | None:
     if not permissions.may(claim.edit.actor, permissions.Action.EDIT_METADATA):
         return refuse(claim)
-    if connections.is_held(claim.alias):
-        return outcomes.hold(claim, "The connection is held.")
+    reason = connections.hold_reason(claim.alias)
+    if reason and not (is_trial and connections.is_writing_held(claim.alias)):
+        return outcomes.hold(claim, reason)
     try:
         # Both places at once: the POST has to follow the look at once.
         connections.wait_for_places(claim.alias, 2, person=person)
         seen = runs.look(claim.edit.run)
     except UpstreamError as error:
-        return look_failed(claim, error)
+        return _failed(claim, error, faults.fetch_failed)
     claim.step("looked")
     step = decide(claim, seen, looked=time.monotonic())
     if isinstance(step, Outcome):
@@ -142,8 +135,18 @@ def _push(claim: Claim, *, person: bool) -> Outcome | None:
         return stopped
     answer = post(step)
     if isinstance(answer, UpstreamError):
-        connections.judge(claim.alias, answer)
+        connections.judge(claim.alias, answer, writing=True)
+        return _failed(claim, answer, faults.write_failed)
     return judge(step, answer)
+
+
+def _failed(claim: Claim, error: UpstreamError, fault: Callable[[Claim, UpstreamError], Outcome]) -> Outcome:
+    if isinstance(error, Forbidden):
+        (outcome,) = refusals.outcomes_of(claim.alias, [(claim, error)], has_written=False)
+        return outcome
+    if probes.is_needed(error) and not isinstance(error, OutcomeUnknown):
+        return faults.after_probes(claim, error, probes.ask_about(claim.edit.run.thread, error))
+    return fault(claim, error)
 
 
 # --- The steps, each of which many edits may take at once
@@ -170,8 +173,10 @@ def refuse(claim: Claim) -> Outcome:
 def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | Intent:
     """From what the look found to what is to be sent, if anything."""
     edit, now = claim.edit, seen.answer.value
+    if not now.shows_metadata:
+        return _metadata_unknown(claim, seen)
     if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
-        return _wait_for_run(claim, f"The run is still {now.status}.", seen)
+        return faults.wait_for_run(claim, f"The run is still {now.status}.", seen)
     base = now.metadata if edit.base is None else edit.base
     patch = edit.patch
     merge = merge3(base=base, theirs=now.metadata, patch=patch)
@@ -194,6 +199,23 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
             before=now.metadata, intended=merge.result, after=now.metadata,
         )  # fmt: skip
     return Intent(claim, now.metadata, merge.result, looked, told)
+
+
+def _metadata_unknown(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
+    """To send a map without knowing what is there would wipe it."""
+    if seen.answer.value.metadata_state == MetadataState.UNREADABLE:
+        return outcomes.end(claim, EditStatus.REJECTED, UNREADABLE, seen)
+    return outcomes.end(claim, EditStatus.FAILED, NOT_SHOWN, seen)
+
+
+UNREADABLE = (
+    "The metadata of this run holds a value that cannot be read, and sending the map again would change it. "
+    "Nothing was sent. Correct the value upstream, then retry."
+)
+NOT_SHOWN = (
+    "The server does not show the metadata of this run, so an edit could overwrite what is there. Nothing was sent. "
+    "If this server leaves out empty metadata, set MISSING_METADATA_IS_EMPTY for the connection, then retry."
+)
 
 
 def intend(intents: Sequence[Intent]) -> list[Intent]:
@@ -243,64 +265,24 @@ def post(intent: Intent, watch: Watch | None = None) -> Seen[RunRecord] | Upstre
         return error
 
 
-def judge(intent: Intent, answer: Seen[RunRecord] | UpstreamError) -> Outcome:
-    """What the answer to a POST means."""
+def judge(intent: Intent, answer: Seen[RunRecord]) -> Outcome:
+    """What a successful response to a POST means."""
     intent.claim.step("answered")
-    if isinstance(answer, UpstreamError):
-        return _post_failed(intent.claim, answer)
+    record = answer.answer.value
+    if not record.shows_metadata:
+        unshown = OutcomeUnknown(
+            "The response does not show the metadata.",
+            http_status=answer.answer.http_status,
+            request_id=answer.answer.request_id,
+        )
+        return outcomes.lose(intent.claim, unshown)
     length = dt.timedelta(seconds=answer.answer.sent - intent.looked)
-    after = answer.answer.value.metadata
-    edit = intent.claim.edit
+    edit, after = intent.claim.edit, record.metadata
     rewrite = rewrites.of(edit, intent.intended, after)
-    if not rewrite:
-        return outcomes.end(intent.claim, EditStatus.APPLIED, intent.detail, answer, after=after, gap=length)
-    detail = f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
-    outcome = outcomes.end(intent.claim, EditStatus.DIFFERS, detail, answer, after=after, gap=length)
-    if rewrites.pauses(edit, rewrite):
-        return replace(outcome, pauses_bulk_edit=rewrites.why_paused(edit, rewrite, intent.intended, after))
-    return outcome
-
-
-# --- What a fault means for the edit
-
-
-def look_failed(claim: Claim, error: UpstreamError) -> Outcome:
-    """Nothing was sent."""
-    match error:
-        case NotFound():
-            return outcomes.not_found(claim, error)
-        case Held() | Forbidden():
-            return outcomes.hold(claim, connections.why_held(error), error)
-        case Rejected():
-            return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
-        case Busy():
-            pause = dt.timedelta(seconds=error.retry_after or 0)
-            return outcomes.wait(claim, Edit.Waiting.RETRY, str(error), pause)
-        case _:
-            return outcomes.try_later(claim, error)
-
-
-def _post_failed(claim: Claim, error: UpstreamError) -> Outcome:
-    match error:
-        case NotFound():
-            return outcomes.not_found(claim, error)
-        case Held() | Forbidden():
-            return outcomes.hold(claim, connections.why_held(error), error)
-        case RunActive():
-            return _wait_for_run(claim, str(error), error=error)
-        case NotSent():
-            return outcomes.try_later(claim, error)
-        case OutcomeUnknown():
-            return outcomes.lose(claim, error)
-        case _:
-            return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
-
-
-def _wait_for_run(
-    claim: Claim, detail: str, seen: Seen[RunRecord] | None = None, *, error: UpstreamError | None = None
-) -> Outcome:
-    """A single edit waits until the run has ended; one of a bulk edit as long as that was told to."""
-    bulk_edit = claim.edit.bulk_edit
-    if bulk_edit is not None and (bulk_edit.active_until is None or bulk_edit.active_until <= clock.now()):
-        return outcomes.end(claim, EditStatus.FAILED, f"The run is active. {detail}", seen, error=error)
-    return outcomes.wait(claim, Edit.Waiting.ACTIVE_RUN, detail, outcomes.WAIT_FOR_RUN, seen, error=error)
+    status, detail, pauses = EditStatus.APPLIED, intent.detail, ""
+    if rewrite:
+        status, detail = EditStatus.DIFFERS, f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
+        if rewrites.pauses(edit, rewrite):
+            pauses = rewrites.why_paused(edit, rewrite, intent.intended, after)
+    outcome = outcomes.end(intent.claim, status, detail, answer, after=after, gap=length)
+    return replace(outcome, has_written=True, pauses_bulk_edit=pauses)

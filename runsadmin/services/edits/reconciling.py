@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from runsadmin import conf
 from runsadmin.errors import NotFound, OutcomeUnknown, UpstreamError
 from runsadmin.models import Edit, EditStatus
-from runsadmin.services import connections, runs
-from runsadmin.services.edits import claims, outcomes
+from runsadmin.services import connections, probes, runs
+from runsadmin.services.edits import claims, faults, outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.way_back import told_of_left
@@ -32,23 +32,16 @@ def reconcile(edit: Edit) -> Edit:
 
 
 def _reconcile(claim: Claim) -> Outcome:
-    if connections.is_held(claim.alias):
-        return outcomes.look_again(claim, "The connection is held.", outcomes.WAIT_FOR_CONNECTION)
+    if (reason := connections.hold_reason(claim.alias)) and not connections.is_writing_held(claim.alias):
+        return outcomes.look_again(claim, reason, outcomes.WAIT_FOR_CONNECTION)
     try:
         connections.wait_for_places(claim.alias, 1)
         seen = runs.look(claim.edit.run)
+    except NotFound as error:
+        return faults.after_probes(claim, error, probes.ask_about(claim.edit.run.thread, error))
     except UpstreamError as error:
-        return look_failed(claim, error)
+        return faults.reconcile_failed(claim, error)
     return judge(claim, seen)
-
-
-def look_failed(claim: Claim, error: UpstreamError) -> Outcome:
-    """It stays unknown, unless the run is gone."""
-    if isinstance(error, NotFound):
-        outcome = outcomes.not_found(claim, error)
-        if outcome.status == EditStatus.REJECTED:
-            return outcome
-    return outcomes.look_again(claim, str(error))
 
 
 def judge(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
@@ -58,6 +51,8 @@ def judge(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
     assert edit.before is not None
     assert edit.intended is not None
     assert edit.sent_at is not None
+    if not seen.answer.value.shows_metadata:
+        return outcomes.look_again(claim, "The server does not show the metadata of this run.")
     before, intended, now = edit.before, edit.intended, seen.answer.value.metadata
     if _agree(now, intended, edit.patch.keys):
         found = f"The answer was lost; a later look found it applied. {told_of_left(edit, intended)}".rstrip()

@@ -1,0 +1,98 @@
+"""Whether the lists of a connection show runs as they are now: compared with our own writes of the last second."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from runsadmin.models import Run
+from runsadmin.services import connections
+from runsadmin.services.edits.pushing import Intent
+from runsadmin.services.runs import Seen
+from runsadmin.upstream.client import Answer, Page
+from runsadmin.upstream.records import RunRecord
+
+# A list counts when it was requested at most so many seconds after the response to our write.
+WITHIN = 1.0
+# A list that showed none of our writes is not requested again for so many seconds.
+PAUSE = 5.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A list to request: it should show our last writes in this thread."""
+
+    thread_id: str
+    after: str
+
+
+@dataclass(frozen=True)
+class _Write:
+    """What a write changed, per key: the value before and after it, None where there was none."""
+
+    run: Run
+    changed: dict[str, tuple[object, object]]
+    at: float  # When its response was received, in time.monotonic().
+
+
+class Evidence:
+    """Our own last writes on a connection, and how many of them lists have shown."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.is_requested = False
+        self.shown = 0
+        self._writes: dict[str, _Write] = {}
+        self._next_at = 0.0
+
+    @property
+    def is_proven(self) -> bool:
+        return connections.lists_are_fresh(self.alias)
+
+    def add_write(self, intent: Intent, seen: Seen[RunRecord], at: float) -> None:
+        """A write that upstream took. One that changed nothing would prove nothing."""
+        self._drop_old()
+        before, after = intent.before, seen.answer.value.metadata
+        keys = intent.claim.edit.patch.keys
+        changed = {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+        if changed and seen.answer.value.shows_metadata:
+            self._writes[intent.claim.edit.run.upstream_id] = _Write(intent.claim.edit.run, changed, at)
+
+    def next_sample(self) -> Sample | None:
+        """The list that would show most of our last writes. None: one is under way, or it would show too few."""
+        self._drop_old()
+        now = time.monotonic()
+        if self.is_requested or now < self._next_at:
+            return None
+        threads = Counter(write.run.thread_id for write in self._writes.values())
+        if not threads or (most := threads.most_common(1)[0])[1] < 2:
+            return None
+        runs = [write.run for write in self._writes.values() if write.run.thread_id == most[0]]
+        newest = max(run.created_at for run in runs)
+        newer = Run.objects.filter(thread=most[0], created_at__gt=newest).order_by("created_at", "id")
+        after = newer.values_list("upstream_id", flat=True).first()
+        return Sample(runs[0].thread.upstream_id, after or "")
+
+    def compare(self, page: Answer[Page]) -> str:
+        """Compares a list with the writes before it. Returns what is stale in it, in a sentence, or an empty string."""
+        shown = 0
+        for record in page.value.records:
+            write = self._writes.get(record.upstream_id)
+            if write is None or not record.shows_metadata or not write.at <= page.sent <= write.at + WITHIN:
+                continue
+            now = {key: record.metadata.get(key) for key in write.changed}
+            if now == {key: after for key, (_, after) in write.changed.items()}:
+                shown += 1
+                del self._writes[record.upstream_id]
+            elif now == {key: before for key, (before, _) in write.changed.items()}:
+                age = page.sent - write.at
+                return f"A list showed the run {record.upstream_id} as it was before our write {age:.2f} s earlier."
+        if shown:
+            connections.note_fresh_list(self.alias, shown)
+        elif self.is_requested:
+            self._next_at = time.monotonic() + PAUSE
+        return ""
+
+    def _drop_old(self) -> None:
+        oldest = time.monotonic() - WITHIN
+        for run_id in [run_id for run_id, write in self._writes.items() if write.at < oldest]:
+            del self._writes[run_id]

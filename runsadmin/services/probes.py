@@ -1,0 +1,177 @@
+"""How far a fault reaches: one run, one thread, or the whole server.
+
+A 404 may mean a deleted run or a service that is gone, and a timeout one slow run or an outage. Before anything is
+concluded from one response, something else that is known is asked for. Nothing is written to find out.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runsadmin.errors import Busy, Forbidden, NotFound, Rejected, UpstreamError
+from runsadmin.models import ConnectionState, Run, Thread
+from runsadmin.services import clock, connections
+
+logger = logging.getLogger(__name__)
+
+MOST_OTHERS = 3
+
+Hold = ConnectionState.Hold
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that upstream had: a run, or a thread where `run_id` is empty."""
+
+    thread_id: str
+    run_id: str = ""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the probes showed.
+
+    `responds`: the server responded, whatever it said. `knows`: it has something that is known here, or speaks of it by
+    its id. `thread_is_gone`: it does not have the thread in which the fault was met. `asked_others`: something outside
+    that thread was asked for. `error` is what kept the answer from being clear.
+    """
+
+    responds: bool = False
+    knows: bool = False
+    thread_is_gone: bool = False
+    asked_others: bool = False
+    error: UpstreamError | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        return not self.responds
+
+    @property
+    def is_all_gone(self) -> bool:
+        """Whether everything that was asked for answers 404, and not only one thread."""
+        return self.responds and self.error is None and not self.knows and self.asked_others
+
+
+def is_needed(error: UpstreamError) -> bool:
+    """Whether the meaning of an error depends on how far it reaches."""
+    return isinstance(error, NotFound) or error.is_outage
+
+
+def targets(thread: Thread) -> list[Target]:
+    """What to ask for when something of this thread cannot be had: the thread itself, then a few runs of others."""
+    others = Thread.objects.filter(connection=thread.connection, missing_since=None).exclude(pk=thread.pk)
+    return [Target(thread.upstream_id), *map(_known, others.order_by("-checked_at", "-id")[:MOST_OTHERS])]
+
+
+def known_targets(alias: str) -> list[Target]:
+    """What to ask for to see whether a connection works: what is known, or what is missing where that is all."""
+    threads = Thread.objects.filter(connection=alias).order_by("-checked_at", "-id")
+    known = [_known(thread) for thread in threads.filter(missing_since=None)[:MOST_OTHERS]]
+    return known or [Target(thread.upstream_id) for thread in threads[:1]]
+
+
+def _known(thread: Thread) -> Target:
+    known = Run.objects.filter(connection=thread.connection, thread=thread, missing_since=None)
+    run_id = known.order_by("-created_at").values_list("upstream_id", flat=True).first()
+    return Target(thread.upstream_id, run_id or "")
+
+
+def ask(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False) -> Reach:
+    """Asks for one target after the other until the answer is clear. Calls upstream and not the database.
+
+    `thread_id` is where the fault was met. With `is_outage` the question is only whether the server responds.
+    """
+    asked_others = thread_is_gone = False
+    responds = not is_outage  # A 404 is a response.
+    for target in wanted:
+        asked_others = asked_others or target.thread_id != thread_id
+        try:
+            _retrieve(alias, target)
+        except NotFound as error:
+            responds = True
+            thread_is_gone = thread_is_gone or target == Target(thread_id)
+            if not is_outage and not names_what_was_asked(error, target):
+                continue
+        except (Forbidden, Rejected):
+            responds = True
+        except UpstreamError as error:
+            responds = responds or not error.is_outage
+            return Reach(responds, False, False, asked_others, error)
+        return Reach(True, True, thread_is_gone, asked_others)
+    return Reach(responds, False, thread_is_gone, asked_others)
+
+
+def _retrieve(alias: str, target: Target) -> None:
+    client = connections.client(alias)
+    if target.run_id:
+        client.retrieve_run(target.thread_id, target.run_id)
+    else:
+        client.retrieve_thread(target.thread_id)
+
+
+def names_what_was_asked(error: NotFound, target: Target) -> bool:
+    """Whether a 404 speaks of this run or thread rather than of the address: then the API is there, and this is not."""
+    words = str(error)
+    return any(wanted and wanted in words and f"/{wanted}" not in words for wanted in (target.run_id, target.thread_id))
+
+
+def ask_about(thread: Thread, error: UpstreamError) -> Reach:
+    """Asks how far an error in this thread reaches."""
+    wanted = targets(thread)
+    try:
+        connections.wait_for_places(thread.connection, len(wanted), person=True)
+    except Busy as busy:
+        return Reach(responds=True, error=busy)
+    return ask(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
+
+
+# --- Held connections
+
+
+def probe_held() -> None:
+    """Tries held connections whose time has come, and releases those that work again.
+
+    What an operator holds is released by an operator only, and held writing by a write (`edits.process_due`).
+    """
+    for row in connections.held().exclude(hold__in=(Hold.OPERATOR, Hold.WRITING)):
+        if connections.take_probe(row):
+            _probe(row)
+
+
+def probe_now(alias: str) -> None:
+    """Tries a held connection at once, for a command that is about to use it."""
+    row = connections.held().filter(alias=alias).exclude(hold=Hold.OPERATOR).first()
+    if row is not None:
+        ConnectionState.objects.filter(alias=alias, hold=row.hold).update(next_probe_at=clock.now())
+        if row.hold != Hold.WRITING:
+            _probe(row)
+
+
+def _probe(row: ConnectionState) -> None:
+    wanted = known_targets(row.alias)
+    try:
+        connections.wait_for_places(row.alias, max(1, len(wanted)), person=True)
+    except Busy:
+        return
+    reach = ask(row.alias, wanted, is_outage=row.hold == Hold.UNREACHABLE)
+    if _works_again(row, reach):
+        logger.info("Connection %s works again.", row.alias)
+        connections.release(row.alias)
+        if reach.error is not None:
+            connections.judge(row.alias, reach.error)
+    elif row.hold == Hold.NOT_FOUND and reach.is_all_gone:
+        ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
+            hold=Hold.RETIRED,
+            hold_detail="Every known run answered 404, twice. The service seems to be gone for good; "
+            "what is mirrored here is an archive.",
+        )
+
+
+def _works_again(row: ConnectionState, reach: Reach) -> bool:
+    match row.hold:
+        case Hold.NOT_FOUND | Hold.RETIRED:
+            return reach.knows
+        case Hold.UNREACHABLE:
+            return reach.responds
+        case _:  # Credentials and redirects: a 404 is a response to somebody who may ask.
+            return reach.responds and reach.error is None

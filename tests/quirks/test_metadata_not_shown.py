@@ -1,0 +1,243 @@
+"""Responses that do not show a run's metadata. Absent is not empty: what is not shown must not be wiped."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.models import BulkEdit, Edit, Run, Thread
+from runsadmin.services import bulk_edits, connections, runs
+from tests.bulk import bring_to_an_end, whole
+from tests.conftest import Connect
+from tests.fake_upstream import FakeUpstream, Json, Override, Request, Response
+from tests.quirks.conftest import process_due, push, sync
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S = Edit.Status
+KEPT = {"ticket": "1", "owner": "lee"}
+
+
+def changed(change: Callable[[Json], Json], *, where: str) -> Callable[[FakeUpstream], Override]:
+    """Changes the runs in responses to lists, fetches or writes."""
+
+    def make(upstream: FakeUpstream) -> Override:
+        def override(request: Request) -> Response | None:
+            if not getattr(request, f"is_{where}"):
+                return None
+            response = upstream.default(request)
+            if response.status == 200:
+                body = response.body
+                data = body.get("data")
+                response.body = change(body) if data is None else body | {"data": [change(run) for run in data]}
+            return response
+
+        return override
+
+    return make
+
+
+def without(run: Json) -> Json:
+    return {name: value for name, value in run.items() if name != "metadata"}
+
+
+def shown_as(value: object) -> Callable[[Json], Json]:
+    return lambda run: run | {"metadata": value}
+
+
+def renamed(run: Json) -> Json:
+    return without(run) | {"metadata_": run["metadata"]}
+
+
+UNKNOWN: dict[str, Callable[[Json], Json]] = {
+    "absent": without,
+    "JSON text": lambda run: run | {"metadata": '{"ticket": "1"}'},
+    "a number": shown_as(7),
+    "a list of pairs": shown_as([["ticket", "1"]]),
+    "a boolean": shown_as(False),
+    "the empty string": shown_as(""),
+}
+
+
+def plan(ids: list[str], actor: User, **pairs: str) -> BulkEdit:
+    chosen = bulk_edits.by_ids(ids)
+    return whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch(pairs), actor=actor, reason="Sorting"))
+
+
+def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
+    return bring_to_an_end(bulk_edit)
+
+
+@pytest.mark.parametrize("vouched", [True, False], ids=["lists vouched for", "lists not vouched for"])
+@pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
+def test_lists_wipe_nothing(
+    upstream: FakeUpstream,
+    mirror: Callable[..., list[Run]],
+    alice: User,
+    connect: Connect,
+    change: Callable[[Json], Json],
+    vouched: bool,
+) -> None:
+    connect(LISTS_ARE_FRESH=vouched)
+    three = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(3)))
+    upstream.override(changed(change, where="list")(upstream))
+    sync()
+    assert [run.metadata for run in Run.objects.all()] == [KEPT] * 3
+
+    done = apply(plan([run.upstream_id for run in three], alice, triage="done"), alice)
+    assert done.status == BulkEdit.Status.COMPLETED
+    assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT | {"triage": "done"}] * 3
+
+    sync()
+    undone = apply(whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="Back")), alice)
+    assert list(undone.edits.values_list("status", flat=True)) == [S.APPLIED] * 3
+    assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT] * 3
+
+
+@pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_fetch_ends_the_edit(upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]) -> None:
+    upstream.override(changed(change, where="fetch")(upstream))
+    edit = push(run, alice)
+    assert edit.status == S.FAILED
+    assert "does not show the metadata" in edit.detail
+    assert upstream.writes == []
+    runs.refresh(run=run, actor=alice)
+    assert Run.objects.get(pk=run.pk).metadata == KEPT
+
+
+KNOWN: dict[str, tuple[Callable[[Json], Json], Json]] = {
+    "metadata_": (renamed, KEPT),
+    "null": (shown_as(None), {}),
+    "PHP's []": (shown_as([]), {}),
+}
+
+
+@pytest.mark.parametrize(("change", "metadata"), KNOWN.values(), ids=KNOWN)
+def test_known_spellings_are_read(
+    upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json], metadata: Json
+) -> None:
+    upstream.override(changed(change, where="fetch")(upstream))
+    edit = push(run, alice)
+    assert (edit.status, edit.before) == (S.APPLIED, metadata)
+    assert upstream.metadata(run.upstream_id) == metadata | {"triage": "done"}
+
+
+def test_missing_is_empty_where_configured(upstream: FakeUpstream, run: Run, alice: User, connect: Connect) -> None:
+    connect(MISSING_METADATA_IS_EMPTY=True)
+    upstream.put(upstream.runs[run.upstream_id] | {"metadata": {}})
+    upstream.override(changed(lambda run: run if run["metadata"] else without(run), where="fetch")(upstream))
+    assert push(run, alice).status == S.APPLIED
+    assert upstream.metadata(run.upstream_id) == {"triage": "done"}
+
+
+PARTIAL: dict[str, Callable[[Json], Json]] = {
+    "id and metadata": lambda run: {"id": run["id"], "metadata": run["metadata"]},
+    "with an object": lambda run: {"id": run["id"], "object": "thread.run", "metadata": run["metadata"]},
+    "with null fields": lambda run: {"id": run["id"], "thread_id": None, "metadata": run["metadata"]},
+    "without times": lambda run: {name: run[name] for name in ("id", "status", "model", "metadata")},
+}
+
+
+@pytest.mark.parametrize("change", PARTIAL.values(), ids=PARTIAL)
+def test_part_of_a_run_changes_nothing_else(
+    upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
+) -> None:
+    before = Run.objects.get(pk=run.pk)
+    upstream.override(changed(change, where="write")(upstream))
+    edit = push(run, alice)
+    assert (edit.status, edit.after) == (S.APPLIED, KEPT | {"triage": "done"})
+    after = Run.objects.get(pk=run.pk)
+    assert after.metadata == KEPT | {"triage": "done"}
+    columns = ("status", "model", "created_at", "started_at", "completed_at", "duration", "total_tokens", "thread_id")
+    assert [getattr(after, name) for name in columns] == [getattr(before, name) for name in columns]
+    assert after.answer == before.answer | {"metadata": after.answer["metadata"]}
+
+
+@pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_write_that_shows_none_is_reconciled(
+    upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
+) -> None:
+    upstream.override(changed(change, where="write")(upstream))
+    edit = push(run, alice)
+    assert edit.status == S.UNKNOWN
+    assert "does not show the metadata" in edit.detail
+    process_due()
+    edit.refresh_from_db()
+    assert (edit.status, len(upstream.writes)) == (S.APPLIED, 1)
+
+
+def test_new_runs_of_such_lists_are_fetched(upstream: FakeUpstream, db: None) -> None:
+    upstream.put(make_run(metadata=dict(KEPT), thread_id="thread_new"))
+    upstream.override(changed(without, where="list")(upstream))
+    sync(Thread.objects.create(connection="default", upstream_id="thread_new"))
+    assert Run.objects.get().metadata == KEPT
+
+
+# --- Lists that are read from a replica
+
+
+def stale_by_a_write(upstream: FakeUpstream) -> Override:
+    """Lists show every run as it was before anything was written to it."""
+    first: dict[str, Any] = {}
+
+    def override(request: Request) -> Response | None:
+        if request.is_write:
+            first.setdefault(request.parts[3], dict(upstream.metadata(request.parts[3])))
+            return None
+        if not request.is_list:
+            return None
+        response = upstream.default(request)
+        data = [run | {"metadata": first.get(run["id"], run["metadata"])} for run in response.body["data"]]
+        response.body = response.body | {"data": data}
+        return response
+
+    return override
+
+
+@pytest.mark.parametrize("vouched", [True, False], ids=["lists vouched for", "lists not vouched for"])
+def test_a_stale_list_is_noticed(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, connect: Connect, vouched: bool
+) -> None:
+    connect(LISTS_ARE_FRESH=vouched)
+    many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(60)))
+    ids = [run.upstream_id for run in many]
+    upstream.override(stale_by_a_write(upstream))
+    apply(plan(ids, alice, triage="done"), alice)
+    assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "done"}] * 60
+    if not vouched:  # Otherwise one list served them all, ahead of every write.
+        state = connections.state("default")
+        assert state.stale_list_at is not None
+        assert "as it was before our write" in state.stale_list_detail
+    sync()
+    done = apply(plan(ids, alice, triage="again"), alice)
+    assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 60
+    assert set(done.edits.values_list("status", flat=True)) == {S.APPLIED}
+
+
+def test_lists_that_show_our_writes_replace_fetches(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+) -> None:
+    many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(150)))
+    ids = [run.upstream_id for run in many]
+    apply(plan(ids, alice, triage="done"), alice)
+    assert connections.lists_are_fresh("default")
+    upstream.log.clear()
+    apply(plan(ids, alice, triage="again"), alice)
+    assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 150
+    assert sum(request.is_fetch for request in upstream.requests()) < 15
+
+
+def test_unchanged_items_prove_nothing(upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User) -> None:
+    many = mirror(*(make_run(metadata={"triage": "done"}) for _ in range(40)))
+    for run in many:
+        upstream.put(upstream.runs[run.upstream_id] | {"metadata": {"triage": "old"}})
+    sync()
+    for run in many:
+        upstream.put(upstream.runs[run.upstream_id] | {"metadata": {"triage": "done"}})
+    apply(plan([run.upstream_id for run in many], alice, triage="done"), alice)
+    assert upstream.writes == []
+    assert not connections.lists_are_fresh("default")

@@ -1,0 +1,121 @@
+"""An outage uses up no attempts: the connection is held, and all goes on when the server responds again."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.models import ConnectionState, Edit, Run, Sync
+from runsadmin.services import connections, edits, probes, syncs
+from tests.conftest import Connect
+from tests.fake_upstream import CUT, FakeUpstream, Override, Request, Response
+from tests.quirks.conftest import process_due, record, sync
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S, Hold = Edit.Status, ConnectionState.Hold
+
+
+def slow(request: Request) -> Response:
+    time.sleep(0.5)
+    return Response(200, {})
+
+
+OUTAGES: dict[str, Override] = {
+    "cut": lambda request: CUT,
+    "timed out": slow,
+    "502": lambda request: Response(502, "<html><title>502 Bad Gateway</title></html>"),
+    "503 without a time": lambda request: Response(503, b""),
+    "504": lambda request: Response(504, b""),
+}
+
+
+def release_by_probe() -> None:
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    probes.probe_held()
+
+
+def check_outage(edit: Edit) -> None:
+    edit.refresh_from_db()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
+    assert connections.state("default").hold == Hold.UNREACHABLE
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
+@pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
+def test_an_outage_holds_the_connection(
+    upstream: FakeUpstream, run: Run, alice: User, connect: Connect, outage: Override, background: bool
+) -> None:
+    connect(CONNECT_TIMEOUT=0.2, READ_TIMEOUT=0.1)
+    upstream.override(outage)
+    edit = record(run, alice)
+    process_due() if background else edits.push(edit)
+    check_outage(edit)
+    release_by_probe()
+    check_outage(edit)
+
+    upstream.clear_overrides()
+    release_by_probe()
+    assert not connections.is_held("default")
+    process_due(times=2)
+    edit.refresh_from_db()
+    assert edit.status == S.APPLIED
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
+def test_refused_connections_hold_it(
+    upstream: FakeUpstream, run: Run, alice: User, connect: Connect, background: bool
+) -> None:
+    connect(URL="http://127.0.0.1:9/v1")
+    edit = record(run, alice)
+    for _ in range(10):
+        process_due() if background else edits.push(edit)
+        check_outage(edit)
+    connect(URL=upstream.url)
+    release_by_probe()
+    process_due(times=2)
+    edit.refresh_from_db()
+    assert edit.status == S.APPLIED
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
+@pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
+def test_one_bad_run_is_no_outage(
+    upstream: FakeUpstream, run: Run, alice: User, connect: Connect, outage: Override, background: bool
+) -> None:
+    connect(CONNECT_TIMEOUT=0.2, READ_TIMEOUT=0.1)
+    upstream.override(lambda request: outage(request) if run.upstream_id in request.parts else None)
+    edit = record(run, alice)
+    process_due() if background else edits.push(edit)
+    edit.refresh_from_db()
+    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.RETRY)
+    assert edit.attempts >= 1
+    assert not connections.is_held("default")
+
+
+def test_many_edits_fail_together_without_attempts(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+) -> None:
+    many = mirror(*(make_run(thread_id=f"thread_{number % 4}") for number in range(40)))
+    recorded = [record(run, alice) for run in many]
+    upstream.override(lambda request: CUT)
+    process_due(times=3)
+    assert set(Edit.objects.values_list("status", "attempts")) == {(S.PENDING, 0)}
+    upstream.clear_overrides()
+    release_by_probe()
+    process_due(times=2)
+    assert set(Edit.objects.values_list("status", flat=True)) == {S.APPLIED}
+    assert len(recorded) == len(upstream.writes)
+
+
+def test_a_sync_waits_for_the_end_of_an_outage(upstream: FakeUpstream, run: Run) -> None:
+    upstream.override(lambda request: CUT)
+    waiting = sync()
+    assert (waiting.status, waiting.errors_count) == (Sync.Status.RUNNING, 0)
+    assert connections.state("default").hold == Hold.UNREACHABLE
+    upstream.clear_overrides()
+    release_by_probe()
+    assert syncs.run(waiting, until=float("inf")).status == Sync.Status.COMPLETED

@@ -1,0 +1,206 @@
+"""Refusals stay where they belong: one map, one thread, or all writing."""
+
+import datetime as dt
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.models import ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.services import connections, edits, probes
+from tests.fake_upstream import FakeUpstream, Override, Request, Response, error_response
+from tests.quirks.conftest import process_due, push, record, sync
+from tests.sandbox_client import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+S, W, Hold = Edit.Status, Edit.Waiting, ConnectionState.Hold
+HTML = Response(403, "<html><head><title>Request blocked</title></head></html>", {"Content-Type": "text/html"})
+
+
+def refuse(*words: str, response: Response | None = None) -> Override:
+    """Refuses requests whose path or body has one of these words."""
+
+    def override(request: Request) -> Response | None:
+        text = f"{request.method} {request.path} {request.body.decode()}"
+        return (response or error_response(403, "You may not.")) if any(word in text for word in words) else None
+
+    return override
+
+
+@pytest.fixture
+def threads(mirror: Callable[..., list[Run]]) -> list[Run]:
+    """Five runs in five threads."""
+    return mirror(*(make_run(thread_id=f"thread_{number}", id=f"run_{number}") for number in range(5)))
+
+
+REFUSED: dict[str, tuple[Override, str]] = {
+    "one map, by a firewall": (refuse("drop table", response=HTML), "Request blocked"),
+    "one thread": (refuse("POST /threads/thread_0/"), "You may not."),
+    "one run, to be read too": (refuse("run_0"), "You may not."),
+    "one run, with an empty body": (refuse("POST /threads/thread_0/runs/run_0", response=Response(403)), "403"),
+}
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
+@pytest.mark.parametrize(("refusal", "words"), REFUSED.values(), ids=REFUSED)
+def test_one_refusal_is_rejected_when_another_write_succeeds(
+    upstream: FakeUpstream, threads: list[Run], alice: User, refusal: Override, words: str, background: bool
+) -> None:
+    upstream.override(refusal)
+    edit = record(threads[0], alice, {"note": "drop table"})
+    process_due() if background else edits.push(edit)
+    edit.refresh_from_db()
+    assert (edit.status, edit.waiting, edit.refusals, edit.attempts) == (S.PENDING, W.REFUSED, 1, 0)
+    assert words in edit.detail
+    assert not connections.is_held("default")
+
+    other = record(threads[1], alice)
+    if background:
+        Edit.objects.filter(pk=other.pk).update(next_attempt_at=timezone.now())
+        edits.settle(until=float("inf"))
+    else:
+        edits.push(other)
+    edit.refresh_from_db()
+    assert (edit.status, edit.http_status) == (S.REJECTED, 403)
+    assert words in edit.detail
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
+@pytest.mark.parametrize(("refusal", "words"), REFUSED.values(), ids=REFUSED)
+def test_alone_it_is_rejected_at_its_second_refusal(
+    upstream: FakeUpstream, threads: list[Run], alice: User, refusal: Override, words: str, background: bool
+) -> None:
+    upstream.override(refusal)
+    edit = record(threads[0], alice, {"note": "drop table"})
+    for _ in range(2):
+        Edit.objects.update(next_attempt_at=timezone.now())
+        process_due() if background else edits.push(edit)
+    edit.refresh_from_db()
+    assert (edit.status, edit.http_status) == (S.REJECTED, 403)
+    assert words in edit.detail
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
+@pytest.mark.parametrize("status", [403, 401])
+def test_a_role_that_may_only_read_holds_writing(
+    upstream: FakeUpstream, threads: list[Run], alice: User, background: bool, status: int
+) -> None:
+    upstream.override(refuse("POST", response=error_response(status, "Read-only role.")))
+    recorded = [record(run, alice) for run in threads]
+    if background:
+        process_due()
+    else:
+        for edit in recorded:
+            edits.push(edit)
+    state = connections.state("default")
+    assert (state.hold, "Read-only role." in state.hold_detail) == (Hold.WRITING, True)
+    assert set(Edit.objects.values_list("status", flat=True)) == {S.PENDING}
+    writes = len(upstream.writes)
+
+    for _ in range(3):  # Reading goes on and shows nothing about writing.
+        assert sync().status == Sync.Status.COMPLETED
+        probes.probe_held()
+        process_due()
+    assert connections.state("default").hold == Hold.WRITING
+    assert len(upstream.writes) == writes
+
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    process_due()
+    assert len(upstream.writes) == writes + 1, "One pending edit is tried."
+    later = connections.state("default").next_probe_at
+    assert later is not None
+    assert later - timezone.now() > dt.timedelta(minutes=4)
+    assert set(Edit.objects.values_list("status", flat=True)) == {S.PENDING}
+
+    upstream.clear_overrides()
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    process_due(times=2)
+    assert connections.state("default").hold == Hold.NONE
+    process_due()
+    assert set(Edit.objects.values_list("status", flat=True)) == {S.APPLIED}
+
+
+def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+    upstream.override(refuse("POST /threads/thread_0", "POST /threads/thread_1"))
+    for run in threads[:2]:
+        push(run, alice)
+    assert not connections.is_held("default")
+    assert push(threads[2], alice).status == S.APPLIED
+    assert Edit.objects.filter(status=S.REJECTED).count() == 2
+
+
+def test_a_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+    upstream.override(lambda request: error_response(401, "Invalid key."))
+    edit = push(threads[0], alice)
+    for _ in range(10):
+        edits.push(edit)
+        probes.probe_held()
+    edit.refresh_from_db()
+    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, W.HELD, 0)
+    assert connections.state("default").hold == Hold.CREDENTIALS
+
+
+def test_a_refused_thread_is_its_own_error(upstream: FakeUpstream, threads: list[Run]) -> None:
+    upstream.override(refuse("/threads/thread_0/runs"))
+    done = sync()
+    assert (done.status, done.errors_count, done.threads_done) == (Sync.Status.COMPLETED_WITH_ERRORS, 1, 5)
+    assert "You may not." in done.errors.get().message
+    assert not connections.is_held("default")
+
+
+# --- 404
+
+
+GONE: dict[str, Response] = {
+    "the API's words": error_response(404, "No thread found with id 'thread_0'."),
+    "a bare 404": Response(404),
+    "HTML": Response(404, "<html><title>Not Found</title></html>"),
+}
+
+
+@pytest.mark.parametrize("response", GONE.values(), ids=GONE)
+def test_the_only_thread_is_missing(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, response: Response
+) -> None:
+    (run,) = mirror(make_run(thread_id="thread_0"))
+    upstream.override(refuse("thread_0", response=response))
+    assert push(run, alice).status == S.REJECTED
+    sync()
+    assert Thread.objects.get().missing_since is not None
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    probes.probe_held()
+    assert not connections.is_held("default")
+
+
+def test_two_deleted_threads_that_the_server_names_are_missing(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+) -> None:
+    both = mirror(make_run(thread_id="thread_0"), make_run(thread_id="thread_1"))
+    upstream.runs.clear()
+    assert [push(run, alice).status for run in both] == [S.REJECTED, S.REJECTED]
+    assert not connections.is_held("default")
+
+
+def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+    upstream.override(lambda request: Response(404, "Not Found"))
+    edit = push(threads[0], alice)
+    assert (edit.status, connections.state("default").hold) == (S.PENDING, Hold.NOT_FOUND)
+    ConnectionState.objects.update(next_probe_at=timezone.now())
+    probes.probe_held()
+    assert connections.state("default").hold == Hold.RETIRED
+
+
+def test_deleted_runs_of_one_thread_take_two_probes(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+) -> None:
+    gone = mirror(*(make_run(thread_id="thread_0") for _ in range(32)), make_run(thread_id="thread_1"))[:32]
+    for run in gone:
+        record(run, alice)
+        del upstream.runs[run.upstream_id]
+    upstream.log.clear()
+    process_due()
+    assert set(Edit.objects.values_list("status", flat=True)) == {S.REJECTED}
+    assert len(upstream.requests()) <= 34
+    assert not connections.is_held("default")
