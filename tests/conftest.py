@@ -29,6 +29,12 @@ VIEWER = frozenset(
 EDITOR = frozenset(Action) - {Action.HOLD}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("random servers", "tests/faults/test_random_servers.py")
+    group.addoption("--server-cases", type=int, default=200, help="how many servers are made")
+    group.addoption("--server-seed", type=int, default=0, help="the seed of the first one")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C: what was started is stopped.

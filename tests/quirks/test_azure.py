@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from project import settings as project_settings
 from runsadmin.errors import Held, Rejected
 from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections
+from runsadmin.services import connections, probes
 from tests.api.conftest import ApiOf, api  # noqa: F401 - fixture
 from tests.conftest import Connect, Written
 from tests.fake_upstream import FakeUpstream, Request, Response
@@ -194,7 +194,7 @@ def test_work_waits(
 
     connect(AZURE_SCOPE=SCOPE)
     ConnectionState.objects.update(next_probe_at=connections.held().get().held_since)
-    connections.probe_held()
+    probes.probe_held()
     assert not connections.held()
     process_due(times=2)
     assert upstream.metadata(run.upstream_id) == {"ticket": "1", "owner": "lee", "triage": "done", "b": "c"}

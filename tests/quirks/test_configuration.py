@@ -11,7 +11,7 @@ from django.core.management.base import SystemCheckError
 
 from runsadmin.errors import Held
 from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections
+from runsadmin.services import connections, probes
 from tests.conftest import Connect, Written
 from tests.fake_upstream import FakeUpstream
 from tests.quirks.conftest import process_due, push, record, sync
@@ -187,6 +187,6 @@ def test_edits_wait(
 
     connect(API_KEY="mended")
     ConnectionState.objects.update(next_probe_at=hold.held_since)
-    connections.probe_held()
+    probes.probe_held()
     process_due()
     assert upstream.metadata(run.upstream_id)["triage"] == "done"

@@ -1,0 +1,149 @@
+"""Whatever a server does: every edit ends, none is called applied that is not, and nothing else is lost."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.errors import RunsAdminError
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.services import bulk_edits, edits, probes, syncs
+from tests.bulk import whole
+from tests.conftest import Connect
+from tests.fake_upstream import FakeUpstream
+from tests.faults.random_servers import RandomServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CASES_OF_A_TEST = 20
+TIMEOUT = 0.15
+ROUNDS = 4
+HONEST_ROUNDS = 20
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    cases, first = metafunc.config.getoption("server_cases"), metafunc.config.getoption("server_seed")
+    seeds = range(first, first + cases)
+    metafunc.parametrize(
+        "seeds", [seeds[at : at + CASES_OF_A_TEST] for at in range(0, cases, CASES_OF_A_TEST)], ids=str
+    )
+
+
+@pytest.fixture
+def upstream(connect: Connect, settings: Settings) -> Iterator[FakeUpstream]:
+    settings.RUNSADMIN_SETTLING_TIME = 0
+    with FakeUpstream() as upstream:
+        connect(URL=upstream.url, API_KEY="key", CONNECT_TIMEOUT=TIMEOUT, READ_TIMEOUT=TIMEOUT, CONCURRENCY=4)
+        yield upstream
+
+
+def test_nothing_is_lost(
+    seeds: range, upstream: FakeUpstream, alice: User, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.force_login(alice)
+    for seed in seeds:
+        caplog.clear()
+        try:
+            _play(RandomServer(upstream, seed), alice, client)
+        except AssertionError as error:
+            raise AssertionError(f"Seed {seed}: {error}") from error
+        tracebacks = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert tracebacks == [], f"Seed {seed}"
+
+
+def _play(server: RandomServer, alice: User, client: Client) -> None:
+    ConnectionState.objects.all().delete()
+    Thread.objects.update(tracked=False)
+    for thread_id in server.threads:
+        Thread.objects.create(connection="default", upstream_id=thread_id)
+    _sync(server)
+    server.is_honest = True
+    _sync(server)
+    server.is_honest = False
+
+    mine = Run.objects.filter(thread__upstream_id__in=server.threads).order_by("upstream_id")
+    written = _record(server, list(mine.select_related("thread")), alice)
+    for _ in range(ROUNDS):
+        _process()
+        run_id = server.rng.choice(sorted(server.history))
+        server.write(run_id, {"other": f"{server.rng.random()}"})
+        written[run_id] = server.upstream.metadata(run_id)["other"]
+        if server.rng.random() < 0.3:
+            _sync(server)
+    server.is_honest = True
+    for _ in range(HONEST_ROUNDS):
+        if not _unsettled(server).exists() and not _going_on().exists():
+            break
+        _process()
+    _check(server, written, client)
+
+
+def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str]:
+    """Records edits, single and bulk. Returns what somebody else wrote last, by run: nothing yet."""
+    rng = server.rng
+    for run in rng.sample(runs, min(len(runs), 2)):
+        patch = MetadataPatch({"team": "red"}) if rng.random() < 0.7 else MetadataPatch(remove=frozenset({"team"}))
+        base = run.metadata if rng.random() < 0.5 else None
+        try:
+            edits.record(run=run, patch=patch, actor=alice, door=Edit.Door.API, base=base)
+        except RunsAdminError:
+            continue  # What cannot be sent is refused before it is recorded.
+    chosen = bulk_edits.by_ids([run.upstream_id for run in runs])
+    triage = BulkPatch({"triage": "{model}" if rng.random() < 0.3 else "done"})
+    bulk_edit = bulk_edits.plan(chosen=chosen, patch=triage, actor=alice, reason="Sorting")
+    bulk_edits.apply(bulk_edit=whole(bulk_edit), actor=alice)
+    return {}
+
+
+def _process() -> None:
+    ConnectionState.objects.update(not_before=None, next_probe_at=timezone.now())
+    probes.probe_held()
+    Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
+    edits.settle(until=time.monotonic() + 2)
+    bulk_edits.look_after()
+
+
+def _sync(server: RandomServer) -> None:
+    server.shown.clear()
+    started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None)
+    done = syncs.run(started, until=time.monotonic() + 5)
+    if done.status == Sync.Status.COMPLETED:
+        mirrored = set(Run.objects.filter(upstream_id__in=server.shown).values_list("upstream_id", flat=True))
+        assert server.shown <= mirrored, "A sync is completed and a run that a list showed is not mirrored."
+    elif done.status in (Sync.Status.RUNNING, Sync.Status.PAUSED):
+        Sync.objects.filter(pk=done.pk).change_to(Sync.Status.CANCELLED, finished_at=timezone.now())
+
+
+def _unsettled(server: RandomServer) -> QuerySet[Edit]:
+    return Edit.objects.filter(run__thread__upstream_id__in=server.threads, status__in=UNSETTLED)
+
+
+def _going_on() -> QuerySet[BulkEdit]:
+    return BulkEdit.objects.filter(status__in=GOING_ON)
+
+
+def _check(server: RandomServer, written: dict[str, str], client: Client) -> None:
+    unsettled = [(edit.pk, edit.status, edit.waiting, edit.detail) for edit in _unsettled(server)]
+    assert unsettled == [], "An edit has no outcome."
+    for edit in Edit.objects.filter(run__thread__upstream_id__in=server.threads).select_related("run"):
+        if edit.status == Edit.Status.APPLIED:
+            assert edit.after is not None
+            was = server.history[edit.run.upstream_id]
+            assert dict(edit.after) in was, f"{edit} is applied, and upstream never was so."
+            assert edit.patch.apply(edit.after) == edit.after, f"{edit} is applied, and its keys are not."
+    for run_id, other in written.items():
+        assert server.upstream.metadata(run_id).get("other") == other, f"A pair of {run_id} is lost."
+    for run_id in server.history:
+        assert server.upstream.metadata(run_id).get("owner") == "lee", f"The owner of {run_id} is lost."
+    for path in ("/api/v1/runs/", "/api/v1/edits/"):
+        assert client.get(path, {"page_size": 100}).status_code == 200
