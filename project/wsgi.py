@@ -3,6 +3,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
+from django.core.checks import Tags, run_checks
+from django.core.management.base import SystemCheckError
 from django.core.wsgi import get_wsgi_application
 
 from project import bodies
@@ -10,6 +12,17 @@ from project import bodies
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 _django = get_wsgi_application()
+
+
+def check_settings() -> None:
+    """`manage.py` does so by itself before each command. Raises SystemCheckError, which repeats no secret."""
+    if wrong := [
+        each for each in run_checks(tags=[Tags.compatibility]) if each.is_serious() and not each.is_silenced()
+    ]:
+        raise SystemCheckError("\n".join(str(each) for each in wrong))
+
+
+check_settings()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -9,6 +9,7 @@ from django.core.checks import ERROR, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
+from project.wsgi import check_settings
 from runsadmin.errors import Held
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
@@ -88,6 +89,15 @@ def test_key_is_refused_at_start(connect: Connect, key: str, auth: str) -> None:
     with pytest.raises(SystemCheckError) as caught:
         call_command("check")
     assert S3 not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [f"“{S3}”", f"Bearer {S3}"])
+def test_the_web_does_not_start(connect: Connect, key: str) -> None:
+    check_settings()
+    connect(API_KEY=key)
+    with pytest.raises(SystemCheckError, match="RUNSADMIN_UPSTREAM_API_KEY") as caught:
+        check_settings()
+    assert S3 not in shown(caught.value)
 
 
 @pytest.mark.django_db
