@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runsadmin import conf, jsontext
 from runsadmin.errors import InvalidMetadata, RunsAdminError
+from runsadmin.text import clean
 
 
 class SpeakingCommand(BaseCommand):
@@ -75,7 +76,7 @@ def add_actor(parser: ArgumentParser) -> None:
 def actor_of(username: str | None) -> User:
     """Raises CommandError where nobody fits."""
     if username is not None:
-        user = User.objects.filter(username=username).first()
+        user = User.objects.filter(username=clean(username)).first()
         if user is None:
             raise CommandError(f"There is no account {username!r}.")
         return user
