@@ -25,6 +25,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.models.bulk_edit import GOING_ON
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
+from runsadmin.services.edits import waits_of
 from runsadmin.services.permissions import Action
 
 S = BulkEditStatus
@@ -135,6 +136,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         edits = keyset.in_order(
             shown.of(bulk_edit).select_related("run").defer("run__raw"), request.GET, EDITS_SHOWN
         )  # fmt: skip
+        waits = waits_of(edits.rows)
         sent = {status: count for status, count in progress.statuses.items() if status != EditStatus.SKIPPED}
         in_flight = progress.count(*IN_FLIGHT)
         return self.render(
@@ -144,7 +146,9 @@ class BulkEditAdmin(ReadOnlyAdmin):
             left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             findings=shown.tiles("finding", Edit.Finding, progress.findings),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
-            shown=shown, url=url, edits=[(edit, changes.of_planned(edit)) for edit in edits.rows],
+            shown=shown, url=url,
+            edits=[(edit, changes.of_planned(edit), waits.get(edit.pk)) for edit in edits.rows],
+            waiting=_waiting(bulk_edit),
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
             csv_with_mark_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url(bom=1)}",
@@ -243,6 +247,16 @@ class Narrowed:
         narrowed = {self.name: self.value} if self.name else {}
         query = urlencode(narrowed | {name: str(key) for name, key in at.items()})
         return f"?{query}" if query else ""
+
+
+def _waiting(bulk_edit: BulkEdit) -> str:
+    """What its pending edits wait for, in words: "3 for the run to end, 1 for the next attempt"."""
+    counts = bulk_edits.waiting(bulk_edit) if bulk_edit.is_going_on else {}
+    return ", ".join(
+        f"{count:,} for {label[0].lower()}{label[1:]}"
+        for reason, label in Edit.Waiting.choices
+        if (count := counts.get(reason))
+    )
 
 
 def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """Edits: the log, and a page for each that says what really happened and what can be done about it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -42,13 +43,23 @@ class EditAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         return (queryset.filter(run__in=beginning(Run.objects.all(), term)) if term else queryset), False
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        if context := getattr(response, "context_data", None):
+            shown = context["cl"].result_list
+            waits = edits.waits_of(shown)
+            for edit in shown:
+                edit.wait = waits.get(edit.pk)
+        return response
+
     @admin.display(description="when")
     def edit(self, edit: Edit) -> SafeString:
         return format_html('<a href="{}">{}</a>', links.page_of(edit), show.short_moment(edit.created_at))
 
     @admin.display(description="status")
     def status_(self, edit: Edit) -> SafeString:
-        return show.badge(edit.status, edit.get_status_display())
+        badge = show.badge(edit.status, edit.get_status_display())
+        return format_html("{}{}", badge, show.wait(getattr(edit, "wait", None)))
 
     @admin.display(description="run")
     def run_(self, edit: Edit) -> SafeString:
@@ -81,7 +92,8 @@ class EditAdmin(ReadOnlyAdmin):
         may_undo = may_edit and edit.may_be_undone
         return self.render(
             request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
-            outcome=outcomes.of(edit), is_live=edit.status in UNSETTLED, changes=changes.of(edit),
+            outcome=outcomes.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
+            changes=changes.of(edit),
             decision=decision if may_edit else None, resolved_by=resolved_by,
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=changes.undoing(edit) if may_undo else None,
             may_retry=may_edit and edit.status == EditStatus.FAILED,

@@ -6,11 +6,11 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services.bulk_edits import Progress
 
-S, W, B = EditStatus, Edit.Waiting, BulkEditStatus
+S, B = EditStatus, BulkEditStatus
 
 WORDS: dict[EditStatus, tuple[str, str]] = {
     S.PLANNED: ("Planned", "Part of a plan that nobody has applied yet."),
-    S.PENDING: ("Not sent yet", "It goes on in the background; nothing has changed upstream so far."),
+    S.PENDING: ("Not sent yet", "It goes on by itself. Nothing has changed upstream so far."),
     S.SENDING: ("Being sent", "Upstream has not answered yet."),
     S.UNKNOWN: (
         "Nobody knows yet",
@@ -25,13 +25,6 @@ WORDS: dict[EditStatus, tuple[str, str]] = {
     S.CANCELLED: ("Cancelled", "It was taken back before it was sent."),
 }
 
-WAITS: dict[str, str] = {
-    W.TURN: "It waits for its turn: other edits of this run come first, or a process is about to take it up.",
-    W.RETRY: "The last attempt did not get through. It is tried again.",
-    W.ACTIVE_RUN: "Upstream refuses changes while the run is active. It is sent when the run has ended.",
-    W.HELD: "The connection is held, so nothing is sent. It goes on when the connection is released.",
-}
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -44,11 +37,11 @@ def of(edit: Edit) -> Outcome:
     if edit.status == S.CONFLICT and edit.after is not None:
         title = "Conflict: what is there now is neither"
         explanation = "The answer was lost, and a later look found something else than before or than you asked for."
-    if edit.status == S.PENDING:
-        waits = WAITS[edit.waiting]
-        if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
-            waits = "Its bulk edit is paused. It is sent when that is resumed."
-        explanation = f"{waits} Nothing has changed upstream so far."
+    if edit.status == S.PENDING and edit.waiting == Edit.Waiting.ACTIVE_RUN:
+        explanation = (
+            "Upstream refused the change while the run is active. It is sent when the run has ended. Where the wait is "
+            "over before that, the edit fails, and can be retried. Nothing has changed upstream so far."
+        )
     return Outcome(title, explanation)
 
 

@@ -136,6 +136,7 @@ class RunAdmin(ReadOnlyAdmin):
         may_see_edits = may(request, Action.VIEW_EDITS)
         edits_of_it = run.edits.select_related("actor", "bulk_edit").order_by("-id")
         latest = list(edits_of_it[: EDITS_SHOWN + 1]) if may_see_edits else []
+        waits = edits.waits_of(latest)
         # A pass over its whole thread that found it unchanged wrote nothing to its row.
         as_of = max(run.answered_at, run.thread.fully_checked_at or run.answered_at)
         return self.render(
@@ -143,7 +144,8 @@ class RunAdmin(ReadOnlyAdmin):
             run=run, original=run,
             task=layout.laid_out(run, layout.TASK), course=layout.laid_out(run, layout.COURSE),
             other=layout.other_fields(run),
-            edits=[(edit, changes.of(edit)) for edit in latest[:EDITS_SHOWN]], more_edits=len(latest) > EDITS_SHOWN,
+            edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
+            more_edits=len(latest) > EDITS_SHOWN,
             may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_of(Run),
             edits_url=f"{links.list_of(Edit)}?run={run.pk}",
         )  # fmt: skip

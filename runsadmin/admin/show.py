@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from runsadmin.admin import links
 from runsadmin.models import Run
+from runsadmin.services.edits import Wait
 
 register = template.Library()
 
@@ -30,6 +31,15 @@ TONES = {
 }
 CALM = SafeString('<span class="ra-none">–</span>')
 MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+@register.filter
+def wait(wait: Wait | None) -> str | SafeString:
+    """What an edit waits for, and until when. Nothing where it does not wait."""
+    if wait is None:
+        return ""
+    until = format_html(", until {} at the latest", moment(wait.until)) if wait.until else ""
+    return format_html('<span class="ra-note ra-wait">Waits for <bdi>{}</bdi>{}.</span>', text(wait.what), until)
 
 
 @register.filter

@@ -1,6 +1,7 @@
 """What the API takes and gives. Input is strict: an unknown name or another type is an error, never ignored."""
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -359,15 +360,22 @@ class NewSync(Strict):
 
 # --- Answers
 
+WAITS_FOR = "What it waits for, in words: “Waits for …”. Null when it has ended, or is only planned."
+WAITS_UNTIL = "When that is over at the latest. Null where `waits_for` names what ends it, and nobody can say when."
+
 
 class EditBriefSerializer(serializers.ModelSerializer[Edit]):
     """An edit as it stands beside a run."""
 
+    waits_for = serializers.CharField(allow_null=True, help_text=WAITS_FOR)
+    waits_until = serializers.DateTimeField(allow_null=True, help_text=WAITS_UNTIL)
     url = serializers.HyperlinkedIdentityField("api:edit")
 
     class Meta:
         model = Edit
-        fields = ["id", "status", "detail", "upstream_request_id", "url"]
+        fields = [
+            "id", "status", "detail", "waits_for", "waits_until", "next_attempt_at", "upstream_request_id", "url",
+        ]  # fmt: skip
         read_only_fields = fields
 
 
@@ -457,6 +465,8 @@ class EditSerializer(serializers.ModelSerializer[Edit]):
     intended = _Map(allow_null=True)
     after = _Map(allow_null=True)
     conflicts = serializers.SerializerMethodField()
+    waits_for = serializers.SerializerMethodField(help_text=WAITS_FOR)
+    waits_until = serializers.SerializerMethodField(help_text=WAITS_UNTIL)
     http_status = serializers.IntegerField(allow_null=True)
     url = serializers.HyperlinkedIdentityField("api:edit")
 
@@ -464,15 +474,29 @@ class EditSerializer(serializers.ModelSerializer[Edit]):
         model = Edit
         fields = [
             "id", "url", "connection", "run", "bulk_edit", "finding", "actor", "door", "reason", "status", "waiting",
-            "detail", "base", "patch",
-            "before", "intended", "after", "conflicts", "upstream_request_id", "http_status", "request_id", "attempts",
-            "next_attempt_at", "undoes", "resolves", "created_at", "sent_at", "finished_at",
+            "waits_for", "waits_until", "next_attempt_at", "detail", "base", "patch", "before", "intended", "after",
+            "conflicts", "upstream_request_id", "http_status", "request_id", "attempts", "undoes", "resolves",
+            "created_at", "sent_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
     @extend_schema_field(ConflictSerializer(many=True))
     def get_conflicts(self, edit: Edit) -> list[dict[str, Any]]:
         return [vars(conflict) for conflict in edits.conflicts(edit)]
+
+    @cached_property
+    def _waits(self) -> Mapping[int, edits.Wait]:
+        """Of all rows of a list at once."""
+        rows: Any = self.instance if self.parent is None else self.parent.instance
+        return edits.waits_of([rows] if isinstance(rows, Edit) else rows)
+
+    def get_waits_for(self, edit: Edit) -> str | None:
+        return self._waits[edit.pk].what if edit.pk in self._waits else None
+
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_waits_until(self, edit: Edit) -> str | None:
+        until = self._waits[edit.pk].until if edit.pk in self._waits else None
+        return None if until is None else serializers.DateTimeField().to_representation(until)
 
 
 class EditOfBulkEditSerializer(EditSerializer):
@@ -549,18 +573,25 @@ class BulkEditDetailSerializer(BulkEditSerializer):
     """A bulk edit, and how far it is."""
 
     progress = serializers.SerializerMethodField()
+    waiting = serializers.SerializerMethodField(
+        help_text="How many of its pending edits wait for what, apart from their turn; each edit says until when."
+    )
     changed_since = serializers.SerializerMethodField(
         help_text="How many of the runs the mirror has seen changed since the plan was made, while it is not applied."
     )
     not_selected = NotSelectedSerializer(many=True, read_only=True)
 
     class Meta(BulkEditSerializer.Meta):
-        fields = [*BulkEditSerializer.Meta.fields, "progress", "changed_since", "not_selected"]
+        fields = [*BulkEditSerializer.Meta.fields, "progress", "waiting", "changed_since", "not_selected"]
         read_only_fields = fields
 
     @extend_schema_field(ProgressSerializer)
     def get_progress(self, bulk_edit: BulkEdit) -> Any:
         return ProgressSerializer(bulk_edits.progress(bulk_edit)).data
+
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_waiting(self, bulk_edit: BulkEdit) -> dict[str, int]:
+        return bulk_edits.waiting(bulk_edit)
 
     def get_changed_since(self, bulk_edit: BulkEdit) -> int:
         return bulk_edits.changed_since(bulk_edit)

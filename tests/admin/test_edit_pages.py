@@ -69,7 +69,7 @@ def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, 
 
 @pytest.mark.parametrize(
     ("waiting", "told"),
-    [("", "waits for its turn"), ("retry", "did not get through"), ("active_run", "active"), ("held", "is held")],
+    [("", "a process to take it up"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
 def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, waiting, told):
     edit = recorded(mirrored(), alice, team="red")

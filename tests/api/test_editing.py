@@ -39,6 +39,9 @@ def test_an_edit_reaches_upstream_the_mirror_and_the_log(
         "id": edit.pk,
         "status": "applied",
         "detail": "",
+        "waits_for": None,
+        "waits_until": None,
+        "next_attempt_at": None,
         "upstream_request_id": sandbox.posts()[0]["request_id"],
         "url": f"http://testserver/api/v1/edits/{edit.pk}/",
     }

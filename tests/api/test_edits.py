@@ -50,6 +50,8 @@ def test_the_log_tells_who_when_why_before_and_after(
         "reason": "moved",
         "status": "applied",
         "waiting": "",
+        "waits_for": None,
+        "waits_until": None,
         "detail": "",
         "base": {"team": "blue", "old": "x"},
         "patch": {"team": "red", "old": None},

@@ -62,6 +62,8 @@ def test_it_speaks_json(sandbox: Sandbox, mirrored: Callable[..., Run], manage: 
         "edit": edit.pk,
         "status": "applied",
         "detail": "",
+        "waits_for": None,
+        "waits_until": None,
         "upstream_request_id": edit.upstream_request_id,
     }
 

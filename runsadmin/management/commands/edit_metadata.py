@@ -199,14 +199,18 @@ class Command(SpeakingCommand):
         self.say(f"{run_id}: {why}", is_fine=False, run=run_id, connection=None, edit=None, status=None, detail=why)
 
     def _tell(self, run: Run, edit: Edit) -> None:
+        wait = edits.waits_of([edit]).get(edit.pk)
+        words = f"{run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
         self.say(
-            f"{run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip(),
+            words if wait is None else f"{words} {wait}",
             is_fine=edit.status == EditStatus.APPLIED,
             run=run.upstream_id,
             connection=run.connection,
             edit=edit.pk,
             status=edit.status,
             detail=edit.detail,
+            waits_for=None if wait is None else wait.what,
+            waits_until=None if wait is None or wait.until is None else wait.until.isoformat(),
             upstream_request_id=edit.upstream_request_id,
         )
 

@@ -13,7 +13,7 @@ from runsadmin.services.bulk_edits.planning import (
     plan,
     plan_undo,
 )
-from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress
+from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress, waiting
 from runsadmin.services.bulk_edits.selecting import Chosen, by_ids, by_search, matching
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "progress",
     "resume",
     "retry",
+    "waiting",
 ]

@@ -26,6 +26,7 @@ from runsadmin.models.edit import IN_FLIGHT
 from runsadmin.services import clock, edits, permissions
 from runsadmin.services.bulk_edits import applying
 from runsadmin.services.bulk_edits.selecting import Chosen
+from runsadmin.services.edits.active_runs import HOW_TO_WAIT
 from runsadmin.services.edits.recording import check_not_retired, check_reason
 
 logger = logging.getLogger(__name__)
@@ -261,7 +262,8 @@ def _cannot_be_sent(run: Run) -> tuple[Edit.Finding, str] | None:
 
 def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
     if edit.run.is_locked and not waits_for_active:
-        return _left_out(edit, Finding.ACTIVE, f"The run is {edit.run.status}: upstream refuses to change it now.")
+        reason = f"The run was {edit.run.status} when this was planned. To have it waited for, {HOW_TO_WAIT}."
+        return _left_out(edit, Finding.ACTIVE, reason)
     return edit
 
 

@@ -1,6 +1,7 @@
 """How far a bulk edit has come, counted from its edits: nothing that could disagree with them is kept."""
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
 
 from django.db.models import Count, QuerySet
@@ -11,6 +12,7 @@ from runsadmin.services import clock
 
 # Before so much time has passed, a pace would be a guess.
 _LEAST = dt.timedelta(seconds=2)
+_MOST_COUNTED = 10_000
 _LEFT_OUT = [finding for finding in Edit.Finding if finding != Edit.Finding.CHANGE]
 
 
@@ -49,6 +51,13 @@ def progress(bulk_edit: BulkEdit) -> Progress:
             per_second = (ended - bulk_edit.ended_before) / going_for.total_seconds()
             left = (sum(statuses.values()) - ended) / per_second
     return Progress(statuses, findings, per_second, left)
+
+
+def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
+    """How many of its pending edits wait for what, apart from their turn. Counts the oldest, which were tried first."""
+    pending = bulk_edit.edits.filter(status=EditStatus.PENDING).order_by("pk")
+    counts = Counter(pending.values_list("waiting", flat=True)[:_MOST_COUNTED])
+    return {reason: count for reason, count in counts.items() if reason}
 
 
 def changed_since(bulk_edit: BulkEdit) -> int:

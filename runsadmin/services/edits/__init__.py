@@ -5,8 +5,8 @@ an edit's status is a conditional UPDATE that needs the claim's token: whoever l
 
 `recording` writes the intent down. `claims` gives one process the right to bring it on. `pushing` looks, merges and
 sends; `reconciling` finds out what became of a write whose answer was lost; each ends in one of the `outcomes`.
-`many` does both for many edits at once, and `settling` for all whose time has come. `decisions` is what people do with
-an edit afterwards.
+`many` does both for many edits at once, and `settling` for all whose time has come. `waits` says what an edit waits
+for; `turns` and `active_runs` are two of those waits. `decisions` is what people do with an edit afterwards.
 """
 
 from runsadmin.services.edits.claims import give_back_expired
@@ -15,9 +15,11 @@ from runsadmin.services.edits.pushing import push, push_within
 from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.settling import are_many_due, bring_to_an_end, settle
+from runsadmin.services.edits.waits import Wait, waits_of
 from runsadmin.services.edits.way_back import undoing
 
 __all__ = [
+    "Wait",
     "are_many_due",
     "bring_to_an_end",
     "cancel",
@@ -33,4 +35,5 @@ __all__ = [
     "try_again",
     "undo",
     "undoing",
+    "waits_of",
 ]

@@ -130,9 +130,9 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
 
 
 _NEEDED = (
-    "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "actor_id", "bulk_edit_id",
-    "request_id", "base", "patch", "before", "intended", "status", "waiting", "attempts", "refusals",
-    "waiting_since", "sent_at", "undoes_id",
+    "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "run__expires_at", "actor_id",
+    "bulk_edit_id", "request_id", "base", "patch", "before", "intended", "status", "waiting", "waiting_since",
+    "attempts", "refusals", "sent_at", "undoes_id",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, told_by: User
             before=None,
             intended=None,
             sent_at=None,
+            waiting_since=None,
             **values,
         )
         if moved and bulk_edit:  # What was complete is not, until these have ended again.

@@ -4,13 +4,11 @@ import datetime as dt
 
 from runsadmin.errors import Busy, Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
 from runsadmin.models import Edit, EditStatus
-from runsadmin.services import clock, connections, runs
-from runsadmin.services.edits import outcomes
+from runsadmin.services import connections, runs
+from runsadmin.services.edits import active_runs, outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.probes import Reach
-from runsadmin.services.runs import Seen
-from runsadmin.upstream.records import RunRecord
 
 
 def fetch_failed(claim: Claim, error: UpstreamError) -> Outcome:
@@ -39,7 +37,7 @@ def write_failed(claim: Claim, error: UpstreamError) -> Outcome:
         case _ if error.redirect:
             return outcomes.hold(claim, connections.why_held(error), error)
         case RunActive():
-            return wait_for_run(claim, str(error), error=error)
+            return active_runs.wait(claim, str(error), error=error)
         case NotSent():
             return outcomes.try_later(claim, error)
         case _:
@@ -66,13 +64,3 @@ def after_probes(claim: Claim, error: UpstreamError, reach: Reach) -> Outcome:
     if reach.is_outage:
         return outcomes.hold(claim, f"No request gets through. {error}", error)
     return outcomes.try_later(claim, error)
-
-
-def wait_for_run(
-    claim: Claim, detail: str, seen: Seen[RunRecord] | None = None, *, error: UpstreamError | None = None
-) -> Outcome:
-    """A single edit waits until the run has ended; one of a bulk edit as long as that was told to."""
-    bulk_edit = claim.edit.bulk_edit
-    if bulk_edit is not None and (bulk_edit.active_until is None or bulk_edit.active_until <= clock.now()):
-        return outcomes.end(claim, EditStatus.FAILED, f"The run is active. {detail}", seen, error=error)
-    return outcomes.wait(claim, Edit.Waiting.ACTIVE_RUN, detail, outcomes.WAIT_FOR_RUN, seen, error=error)

@@ -16,7 +16,7 @@ from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
 from runsadmin.services import clock, connections, permissions, probes, runs
 from runsadmin.services.clock import Watch
-from runsadmin.services.edits import claims, faults, outcomes, refusals, rewrites, turns
+from runsadmin.services.edits import active_runs, claims, faults, outcomes, refusals, rewrites, turns
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.way_back import told_of_left
@@ -176,7 +176,7 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
     if not now.shows_metadata:
         return _metadata_unknown(claim, seen)
     if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
-        return faults.wait_for_run(claim, f"The run is still {now.status}.", seen)
+        return active_runs.wait(claim, f"The run is still {now.status}.", seen)
     base = now.metadata if edit.base is None else edit.base
     patch = edit.patch
     merge = merge3(base=base, theirs=now.metadata, patch=patch)

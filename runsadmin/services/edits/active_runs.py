@@ -1,0 +1,62 @@
+"""Waiting for an active run to end: until when, and how often the run is fetched meanwhile.
+
+A run that is stuck never ends. It says by itself until when it may take (`expires_at`), and the wait ends some time
+after that. An edit of a bulk edit waits as long as was asked for when that was planned.
+"""
+
+import datetime as dt
+
+from runsadmin import conf
+from runsadmin.errors import UpstreamError
+from runsadmin.models import Edit, EditStatus
+from runsadmin.services import clock
+from runsadmin.services.edits import outcomes
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.runs import Seen
+from runsadmin.upstream.records import RunRecord
+
+# The longest pause between two fetches of the run. The first is `outcomes.WAIT_FOR_RUN`.
+LONGEST_PAUSE = dt.timedelta(seconds=60)
+# A run that says that it expires later than this after the wait began is not believed.
+LONGEST_RUN = dt.timedelta(days=30)
+
+HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_active`, shell: `--wait-for-active`)"
+
+
+def ends_at(edit: Edit, *, since: dt.datetime, expires_at: dt.datetime | None) -> dt.datetime | None:
+    """When the wait is over, whatever the run does by then. None: it is not waited for."""
+    if edit.bulk_edit is not None:
+        return edit.bulk_edit.active_until
+    run_ends_at = since if expires_at is None else min(max(since, expires_at), since + LONGEST_RUN)
+    return run_ends_at + conf.active_run_wait()
+
+
+def wait(
+    claim: Claim, detail: str, seen: Seen[RunRecord] | None = None, *, error: UpstreamError | None = None
+) -> Outcome:
+    """`detail` says that the run is active, with its status."""
+    edit, now = claim.edit, clock.now()
+    since = edit.waiting_since or now
+    expires_at = edit.run.expires_at if seen is None else _expires_at(seen.answer.value)
+    until = ends_at(edit, since=since, expires_at=expires_at)
+    if until is None:
+        words = f"{detail} Its bulk edit does not wait for active runs: to have it wait, {HOW_TO_WAIT}."
+        words = f"{words} Retry the edit when the run has ended."
+        return outcomes.end(claim, EditStatus.FAILED, words, seen, error=error)
+    if until <= now:
+        expired = f", and the run was to end by {_utc(expires_at)}" if expires_at is not None else ""
+        reason = f"{detail} The edit has waited for its end since {_utc(since)}{expired}. Nothing was sent."
+        words = f"{reason} Retry the edit when the run has ended."
+        return outcomes.end(claim, EditStatus.FAILED, words, seen, error=error)
+    pause = min(max(outcomes.WAIT_FOR_RUN, (now - since) / 4), LONGEST_PAUSE, until - now)
+    return outcomes.wait(claim, Edit.Waiting.ACTIVE_RUN, detail, pause, seen, error=error, waiting_since=since)
+
+
+def _expires_at(record: RunRecord) -> dt.datetime | None:
+    expires_at = record.columns["expires_at"]
+    return expires_at if isinstance(expires_at, dt.datetime) else None
+
+
+def _utc(time: dt.datetime) -> str:
+    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"

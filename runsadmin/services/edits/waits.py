@@ -1,0 +1,131 @@
+"""What an edit waits for, and until when, in words for a person."""
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db.models import prefetch_related_objects
+
+from runsadmin import conf
+from runsadmin.models import BulkEditStatus, Edit, EditStatus
+from runsadmin.models.edit import IN_FLIGHT, UNSETTLED
+from runsadmin.services import connections
+from runsadmin.services.edits import active_runs
+
+W = Edit.Waiting
+
+
+@dataclass(frozen=True)
+class Wait:
+    """`what` completes "Waits for …". `until` is when that is over at the latest.
+
+    Where it is None nobody can say when: `what` names the event that ends it.
+    """
+
+    what: str
+    until: dt.datetime | None = None
+
+    def __str__(self) -> str:
+        return f"Waits for {self.what}{f', until {_utc(self.until)} at the latest' if self.until else ''}."
+
+
+def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
+    """By the keys of those that wait. A few queries for all of them together, and none where nothing waits."""
+    waiting = [edit for edit in edits if edit.status in UNSETTLED]
+    if not waiting:
+        return {}
+    prefetch_related_objects(waiting, "run", "bulk_edit")
+    held = {row.alias: row.hold_detail for row in connections.held()}
+    by_run = _unsettled([edit.run_id for edit in waiting if _is_left_to_others(edit)])
+    waits: dict[int, Wait] = {}
+    for edit in waiting:
+        first = _first(edit, by_run[edit.run_id]) if _is_left_to_others(edit) else None
+        if first is None or _stopped(edit, held):
+            waits[edit.pk] = _of(edit, held)
+        else:
+            waits[edit.pk] = _behind(first, _of(first, held))
+    return waits
+
+
+def _of(edit: Edit, held: dict[str, str]) -> Wait:
+    """By itself: without those that come before it."""
+    if edit.status == EditStatus.SENDING:
+        return Wait("upstream's response", edit.claimed_until)
+    if wait := _stopped(edit, held):
+        return wait
+    match edit.status, edit.waiting:
+        case EditStatus.UNKNOWN, _:
+            return Wait("a fetch that shows whether the write was kept", _known_by(edit))
+        case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
+            return Wait("its bulk edit to be resumed, which is paused")
+        case _, W.ACTIVE_RUN:
+            since = edit.waiting_since or edit.created_at
+            until = active_runs.ends_at(edit, since=since, expires_at=edit.run.expires_at)
+            return Wait(f"the run to end, which is {edit.run.status}", until)
+        case _, W.RETRY:
+            tried = f": {edit.attempts} of {conf.max_attempts()} have failed" if edit.attempts else ""
+            return Wait(f"its next attempt{tried}", edit.next_attempt_at)
+        case _, W.REFUSED:
+            return Wait("another write to show whether upstream refuses only this one", edit.next_attempt_at)
+        case _:
+            return Wait("a process to take it up", edit.next_attempt_at)
+
+
+def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
+    """Where nothing at all is sent to its connection."""
+    if conf.hold():
+        return Wait("the setting RUNSADMIN_HOLD to be switched off")
+    if (why := held.get(edit.run.connection)) is not None:
+        return Wait(f"the connection {edit.run.connection} to be released, which is held: {why}".rstrip(" .:"))
+    if edit.run.connection not in conf.connections():
+        return Wait(f"the connection {edit.run.connection} to be configured again")
+    return None
+
+
+def _known_by(edit: Edit) -> dt.datetime | None:
+    """When a fetch tells at the latest. As long as no fetch gets through, at the next one."""
+    times = [edit.next_attempt_at]
+    if edit.sent_at is not None:
+        timeout = dt.timedelta(seconds=conf.connection(edit.run.connection).timeout)
+        times.append(edit.sent_at + timeout + conf.settling_time())
+    return max((time for time in times if time is not None), default=None)
+
+
+# --- Those that come before it
+
+
+def _is_left_to_others(edit: Edit) -> bool:
+    """Whether nothing of its own keeps it from being sent."""
+    return edit.status == EditStatus.PENDING and edit.waiting == W.TURN
+
+
+def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
+    """Of these runs, the first of each list first."""
+    by_run: dict[int, list[Edit]] = defaultdict(list)
+    if runs:
+        unsettled = Edit.objects.filter(run__in=runs, status__in=UNSETTLED).order_by("pk")
+        for edit in unsettled.select_related("run", "bulk_edit").defer("run__raw"):
+            by_run[edit.run_id].append(edit)
+    return by_run
+
+
+def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
+    """As `claims.comes_before`, from rows that are here already."""
+    if in_flight := [other for other in others if other.status in IN_FLIGHT and other.pk != edit.pk]:
+        return in_flight[0]
+    earlier = (other for other in others if other.pk < edit.pk and other.status == EditStatus.PENDING)
+    return next((other for other in earlier if _counts(other, edit)), None)
+
+
+def _counts(other: Edit, edit: Edit) -> bool:
+    """Single edits wait for no bulk edit, and nobody waits for one that is paused."""
+    return other.bulk_edit is None or (edit.bulk_edit is not None and other.bulk_edit.is_going_on)
+
+
+def _behind(first: Edit, wait: Wait) -> Wait:
+    return Wait(f"an earlier edit of this run (edit {first.pk}), which waits for {wait.what}", wait.until)
+
+
+def _utc(time: dt.datetime) -> str:
+    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
