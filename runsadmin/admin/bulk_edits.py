@@ -148,7 +148,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
             shown=shown, url=url,
             edits=[(edit, changes.of_planned(edit), waits.get(edit.pk)) for edit in edits.rows],
-            waiting=_waiting(bulk_edit),
+            waiting=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_going_on else "",
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
             csv_with_mark_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url(bom=1)}",
@@ -247,16 +247,6 @@ class Narrowed:
         narrowed = {self.name: self.value} if self.name else {}
         query = urlencode(narrowed | {name: str(key) for name, key in at.items()})
         return f"?{query}" if query else ""
-
-
-def _waiting(bulk_edit: BulkEdit) -> str:
-    """What its pending edits wait for, in words: "3 for the run to end, 1 for the next attempt"."""
-    counts = bulk_edits.waiting(bulk_edit) if bulk_edit.is_going_on else {}
-    return ", ".join(
-        f"{count:,} for {label[0].lower()}{label[1:]}"
-        for reason, label in Edit.Waiting.choices
-        if (count := counts.get(reason))
-    )
 
 
 def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, bool]:

@@ -176,6 +176,9 @@ class Foreground:
         if bulk_edit.is_going_on:
             is_held = connections.is_held(bulk_edit.connection)
             why = f"The connection {bulk_edit.connection} is held." if is_held else "A worker goes on with it."
+            if waiting := bulk_edits.waiting_in_words(bulk_edit):
+                until = f" until {bulk_edit.active_until:%Y-%m-%d %H:%M:%S} UTC" if bulk_edit.active_until else ""
+                why = f"Waiting: {waiting}{f' (active runs{until})' if until else ''}. {why}"
             return f"{why} {_how_to_go_on(bulk_edit)}"
         return _how_to_go_on(bulk_edit)
 

@@ -42,9 +42,15 @@ def refuses(*statuses: str) -> Callable[[FakeUpstream], None]:
     return prepare
 
 
-def answers(response: Response, method: str = "GET") -> Callable[[FakeUpstream], None]:
+def answers(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
+    """A server that responds like this; only for the run that is edited, unless `everywhere`."""
+
+    def is_meant(request: Request) -> bool:
+        is_run = len(request.parts) == 4 and request.parts[1] != "thread_other"
+        return request.method == method and (everywhere or is_run)
+
     def prepare(upstream: FakeUpstream) -> None:
-        upstream.override(lambda request: response if request.method == method else None)
+        upstream.override(lambda request: response if is_meant(request) else None)
 
     return prepare
 
@@ -60,6 +66,7 @@ def ago(**past: float) -> dt.datetime:
 # --- What it says
 
 NOW_ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
+REFUSES_ALL = answers(error_response(401, "no"), everywhere=True)
 QUEUED = NOW_ACTIVE | {"status": "queued"}
 WAITS = [
     pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end, which is in_progress", True, id="active"),
@@ -67,7 +74,13 @@ WAITS = [
         NOW_ACTIVE | {"status": "queued"}, refuses("queued"), "the run to end, which is queued", True, id="queued"
     ),
     pytest.param({}, answers(Response(503, "")), "its next attempt: 1 of 8 have failed", True, id="503"),
-    pytest.param({}, answers(error_response(401, "no")), "the connection default to be released", False, id="401"),
+    pytest.param(
+        {},
+        answers(error_response(401, "no"), everywhere=True),
+        "the connection default to be released",
+        False,
+        id="401",
+    ),
     pytest.param({}, answers(CUT, "POST"), "a fetch that shows whether the write was kept", True, id="cut"),
 ]
 

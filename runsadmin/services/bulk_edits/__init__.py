@@ -13,7 +13,7 @@ from runsadmin.services.bulk_edits.planning import (
     plan,
     plan_undo,
 )
-from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress, waiting
+from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress, waiting, waiting_in_words
 from runsadmin.services.bulk_edits.selecting import Chosen, by_ids, by_search, matching
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "resume",
     "retry",
     "waiting",
+    "waiting_in_words",
 ]

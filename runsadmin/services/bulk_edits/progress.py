@@ -60,6 +60,16 @@ def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if reason}
 
 
+def waiting_in_words(bulk_edit: BulkEdit) -> str:
+    """As "3 for the run to end, 1 for the next attempt". Empty where none waits for more than its turn."""
+    counts = waiting(bulk_edit)
+    return ", ".join(
+        f"{count:,} for {label[0].lower()}{label[1:]}"
+        for reason, label in Edit.Waiting.choices
+        if (count := counts.get(reason))
+    )
+
+
 def changed_since(bulk_edit: BulkEdit) -> int:
     """How many runs of a plan the mirror has seen changed since it was made."""
     if bulk_edit.status != BulkEditStatus.PLANNED:

@@ -7,7 +7,7 @@ from runsadmin import conf
 from runsadmin.errors import NotFound, OutcomeUnknown, UpstreamError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import connections, probes, runs
-from runsadmin.services.edits import claims, faults, outcomes
+from runsadmin.services.edits import claims, faults, outcomes, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.way_back import told_of_left
@@ -55,7 +55,9 @@ def judge(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
         return outcomes.look_again(claim, "The server does not show the metadata of this run.")
     before, intended, now = edit.before, edit.intended, seen.answer.value.metadata
     if _agree(now, intended, edit.patch.keys):
-        found = f"The answer was lost; a later look found it applied. {told_of_left(edit, intended)}".rstrip()
+        since = rewrites.changed_since(rewrites.of(edit, intended, now))
+        parts = ("The answer was lost; a later look found it applied.", since, told_of_left(edit, intended))
+        found = " ".join(part for part in parts if part)
         return outcomes.end(claim, EditStatus.APPLIED, found, seen, after=now)
     if not _agree(now, before, edit.patch.keys):
         found = "The answer was lost; a later look found something else."

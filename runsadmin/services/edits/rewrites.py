@@ -51,6 +51,12 @@ def detail(rewrite: Rewrite) -> str:
     return " ".join(sentences)
 
 
+def changed_since(rewrite: Rewrite) -> str:
+    """Of an edit whose response was lost: nobody can tell whether upstream changed them, or somebody else did since."""
+    keys = rewrite.untouched
+    return f"Keys that this edit does not touch have other values than were sent: {_named(keys)}." if keys else ""
+
+
 def pauses(edit: Edit, rewrite: Rewrite) -> bool:
     """Whether the bulk edit of this edit is to send nothing more, as far as it is known here."""
     return bool(rewrite.untouched) and edit.bulk_edit is not None and not edit.bulk_edit.accepts_rewrites
