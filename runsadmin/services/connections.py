@@ -19,6 +19,8 @@ from runsadmin.upstream.client import Client
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY = dt.timedelta(seconds=30)
+# Seconds. For a 429 or 503 that does not say how long to wait.
+SLOW_DOWN = 1.0
 # An outage mostly ends soon, and a refused connection costs nothing.
 PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
 # While writing is refused, one edit is tried this often. Nothing else is written to find out.
@@ -143,10 +145,15 @@ def is_resting(alias: str) -> bool:
     return until is not None and until > clock.now()
 
 
+def pause_after(error: UpstreamError) -> float:
+    """For how many seconds a server that wants fewer calls is left alone."""
+    return SLOW_DOWN if error.retry_after is None else error.retry_after
+
+
 def slow_down(alias: str, error: UpstreamError) -> None:
     """429 and 503 are said to one request and meant for all: nobody calls before the server's time is over."""
     state(alias)
-    until = clock.now() + dt.timedelta(seconds=1.0 if error.retry_after is None else error.retry_after)
+    until = clock.now() + dt.timedelta(seconds=pause_after(error))
     ConnectionState.objects.filter(alias=alias).exclude(not_before__gte=until).update(not_before=until)
 
 

@@ -47,6 +47,8 @@ from runsadmin.upstream.records import RunRecord
 logger = logging.getLogger(__name__)
 
 TRIES = 3
+# Seconds. Doubled after each fault.
+FIRST_PAUSE = 0.5
 CLAIM = dt.timedelta(seconds=60)
 # A task that was enqueued for a waiting sync has this long to begin before another one is enqueued.
 HEAD_START = dt.timedelta(seconds=10)
@@ -620,4 +622,4 @@ def _with_patience[T](alias: str, call: Callable[[], Answer[T]]) -> Seen[T]:
             if not isinstance(error, NotSent) or faults == TRIES:
                 raise
             if not error.slow_down:
-                time.sleep(0.5 * 2**faults)
+                time.sleep(FIRST_PAUSE * 2**faults)

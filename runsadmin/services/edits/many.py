@@ -591,7 +591,7 @@ class _Brakes:
     def told(self, error: UpstreamError) -> None:
         """By a job: what one request is told is meant for all, at once."""
         if error.slow_down:
-            self._rest(1.0 if error.retry_after is None else error.retry_after)
+            self._rest(connections.pause_after(error))
         if isinstance(error, Held) or error.redirect:
             self.shut = connections.why_held(error)
 
