@@ -17,7 +17,7 @@ from runsadmin.errors import IllegalChange
 from runsadmin.management.speech import SpeakingCommand
 from runsadmin.metadata import Metadata
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
-from runsadmin.services import bulk_edits, connections, edits
+from runsadmin.services import bulk_edits, connections, edits, probes
 
 S = BulkEditStatus
 
@@ -122,6 +122,7 @@ class Foreground:
             )
 
     def _push(self, bulk_edit: BulkEdit, until: float) -> BulkEdit:
+        self.command.try_connections([bulk_edit.connection])
         with self._bar("pushing", bulk_edits.progress(bulk_edit).total) as bar:
             while bulk_edit.is_going_on and not self.stopping.is_set() and (now := time.monotonic()) < until:
                 taken_up = edits.settle(until=min(until, now + TURN), stopping=self.stopping)
@@ -129,7 +130,9 @@ class Foreground:
                 bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
                 bar.update(bulk_edits.progress(bulk_edit).ended - bar.n)
                 if connections.is_held(bulk_edit.connection):
-                    break
+                    if not connections.is_unreachable(bulk_edit.connection):
+                        break
+                    probes.probe_held()
                 if not taken_up and bulk_edit.is_going_on:
                     self.stopping.wait(REST)
         if self.stopping.is_set():
@@ -174,8 +177,7 @@ class Foreground:
 
     def _why_not_ended(self, bulk_edit: BulkEdit) -> str:
         if bulk_edit.is_going_on:
-            is_held = connections.is_held(bulk_edit.connection)
-            why = f"The connection {bulk_edit.connection} is held." if is_held else "A worker goes on with it."
+            why = connections.hold_reason(bulk_edit.connection) or "A worker goes on with it."
             if waiting := bulk_edits.waiting_in_words(bulk_edit):
                 until = f" until {bulk_edit.active_until:%Y-%m-%d %H:%M:%S} UTC" if bulk_edit.active_until else ""
                 why = f"Waiting: {waiting}{f' (active runs{until})' if until else ''}. {why}"

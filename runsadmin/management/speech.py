@@ -1,6 +1,7 @@
 """How our commands speak: words for people, or JSON for programs; mistakes one a line, and an exit code that tells."""
 
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from django.contrib.auth.models import User
@@ -8,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runsadmin import conf, jsontext
 from runsadmin.errors import InvalidMetadata, RunsAdminError
+from runsadmin.services import connections, probes
 from runsadmin.text import clean
 
 
@@ -45,6 +47,13 @@ class SpeakingCommand(BaseCommand):
         """Goes on; the exit code will tell. A summary counts what it sums up, and not itself."""
         self.mistakes += mistakes
         self.stderr.write(words)
+
+    def try_connections(self, aliases: Iterable[str]) -> None:
+        """Tries held connections at once, releases those that work again, and says why the others are held."""
+        for alias in dict.fromkeys(aliases):
+            probes.probe_now(alias)
+            if reason := connections.hold_reason(alias):
+                self.stderr.write(f"{alias}: {reason}")
 
     def give_up(self, words: str) -> NoReturn:
         raise CommandError(words) from None

@@ -64,7 +64,12 @@ def hold_reason(alias: str) -> str:
     if conf.hold():
         return "All sending is stopped by the setting RUNSADMIN_HOLD."
     held_now = ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).first()
-    return f"The connection is held. {held_now.hold_detail}".rstrip() if held_now else ""
+    return f"The connection {alias} is held. {held_now.hold_detail}".rstrip() if held_now else ""
+
+
+def is_unreachable(alias: str) -> bool:
+    """Whether it is held by an outage, which mostly ends without anybody's help."""
+    return not conf.hold() and ConnectionState.objects.filter(alias=alias, hold=Hold.UNREACHABLE).exists()
 
 
 def is_writing_held(alias: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from runsadmin.models import ConnectionState, Edit, Run, Sync
@@ -119,3 +120,48 @@ def test_a_sync_waits_for_the_end_of_an_outage(upstream: FakeUpstream, run: Run)
     upstream.clear_overrides()
     release_by_probe()
     assert syncs.run(waiting, until=float("inf")).status == Sync.Status.COMPLETED
+
+
+# --- Commands need no worker
+
+
+@pytest.fixture
+def held(upstream: FakeUpstream, run: Run) -> Run:
+    """Its connection was held by an outage that is over."""
+    connections.hold("default", Hold.UNREACHABLE, "No request gets through.")
+    return run
+
+
+COMMANDS = {
+    "edit_metadata": ("edit_metadata", "{run}", "--set", "triage=done"),
+    "edit_metadata --ids-from": ("edit_metadata", "--where", "id:{run}", "--set", "triage=done", "--reason", "Sorting"),
+    "sync_runs": ("sync_runs", "--full"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_releases_what_works_again(held: Run, admin_user: User, command: tuple[str, ...]) -> None:
+    call_command(*(word.format(run=held.upstream_id) for word in command))
+    assert not connections.is_held("default")
+    assert command[0] == "sync_runs" or Run.objects.get(pk=held.pk).metadata["triage"] == "done"
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_says_why_it_is_held(
+    held: Run, admin_user: User, upstream: FakeUpstream, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.override(lambda request: CUT)
+    words = [word.format(run=held.upstream_id) for word in command]
+    with pytest.raises(CommandError):
+        call_command(*words, *([] if command[0] == "sync_runs" else ["--wait", "1"]))
+    assert "No request gets through." in capsys.readouterr().err
+
+
+def test_a_command_goes_on_when_the_outage_ends(
+    held: Run, admin_user: User, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends_at = time.monotonic() + 1
+    upstream.override(lambda request: CUT if time.monotonic() < ends_at else None)
+    connections.release("default")
+    call_command("edit_metadata", "--where", f"id:{held.upstream_id}", "--set", "triage=done", "--reason", "Sorting")
+    assert Run.objects.get(pk=held.pk).metadata["triage"] == "done"

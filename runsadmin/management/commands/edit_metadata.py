@@ -170,10 +170,9 @@ class Command(SpeakingCommand):
         given = id_lists.from_arguments(options["run_ids"])
         run_ids = list(dict.fromkeys(given))
         self._tell_duplicates(len(given) - len(run_ids))
-        found = [self._find(run_id, options["connection"]) for run_id in run_ids]
-        for run in tqdm(
-            [run for run in found if run], unit=" runs", disable=self.speaks_json or not sys.stderr.isatty()
-        ):
+        found = [run for run_id in run_ids if (run := self._find(run_id, options["connection"]))]
+        self.try_connections(run.connection for run in found)
+        for run in tqdm(found, unit=" runs", disable=self.speaks_json or not sys.stderr.isatty()):
             try:
                 edit = edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.COMMAND, reason=options["reason"])
             except (InvalidMetadata, InvalidId, IllegalChange, UnknownConnection) as error:

@@ -33,6 +33,7 @@ class Command(SpeakingCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         aliases = list(conf.connections()) if options["connection"] is None else [options["connection"]]
+        self.try_connections(aliases)
         kind = Sync.Kind.FULL if options["full"] else Sync.Kind.INCREMENTAL
         actor = None if options["actor"] is None else actor_of(options["actor"])
         if options["thread"] is None:

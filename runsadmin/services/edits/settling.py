@@ -7,7 +7,7 @@ from threading import Event
 from django.db import connection
 
 from runsadmin.models import Edit, EditStatus
-from runsadmin.services import clock, connections
+from runsadmin.services import clock, connections, probes
 from runsadmin.services.edits import claims, many, refusals
 from runsadmin.services.edits.pushing import push, waits_for_turn
 from runsadmin.services.edits.reconciling import reconcile
@@ -45,8 +45,9 @@ def settle(*, until: float, stopping: Event | None = None) -> int:
 def _try_writing(alias: str) -> None:
     """While writing is held: sends one edit when it is time, to see whether it still has to be."""
     for edit in refusals.edits_to_try(alias):
-        if (tried := push(edit, is_trial=True)).http_status is not None or tried.has_ended:
-            return
+        tried = push(edit, is_trial=True)
+        if tried.has_ended or tried.next_attempt_at != edit.next_attempt_at:
+            return  # Otherwise it is not its turn.
 
 
 def bring_to_an_end(edit: Edit, *, until: float) -> Edit:
@@ -57,6 +58,8 @@ def bring_to_an_end(edit: Edit, *, until: float) -> Edit:
         if edit.next_attempt_at is not None and not waits_for_turn(edit):
             due = (edit.next_attempt_at - clock.now()).total_seconds()
         time.sleep(min(max(due, SHORTEST), left))
+        if edit.waiting == Edit.Waiting.HELD:
+            probes.probe_held()
         edit = claims.reload(edit)
         if waits_for_turn(edit) or (edit.next_attempt_at is not None and edit.next_attempt_at <= clock.now()):
             edit = reconcile(edit) if edit.status == EditStatus.UNKNOWN else push(edit, person=True)
