@@ -195,3 +195,14 @@ def test_what_an_older_version_stored_is_read(serve: Serve, alice: User, api: Ap
     assert seen["seed"] == [None, None]
     upstream.clear_overrides()
     assert push(run, alice).status == Edit.Status.APPLIED
+
+
+@broken
+def test_fetch_that_cannot_be_read_ends_the_edit(value: bytes, run: Run, upstream: FakeUpstream, alice: User) -> None:
+    bad = make_run(id=run.upstream_id, thread_id=run.thread.upstream_id, metadata={"ticket": "1", "odd": "@"})
+    content = json.dumps(bad).encode().replace(b'"@"', value)
+    upstream.override(lambda request: Response(200, content) if request.is_fetch else None)
+    edit = push(run, alice)
+    assert edit.status in (Edit.Status.REJECTED, Edit.Status.FAILED, Edit.Status.CONFLICT)
+    assert "read" in edit.detail
+    assert upstream.writes == []

@@ -132,7 +132,7 @@ REQUESTS: dict[str, Callable[[str], tuple[str, str, Json | None]]] = {
         "POST", "bulk-edits/", {"q": "status:completed", "set": {"a": f"{{created:{text}}}"}, "reason": "r"}
     ),
     "key to remove": lambda text: ("POST", "bulk-edits/", {"q": "status:completed", "remove": [text], "reason": "r"}),
-    "ids": lambda text: ("POST", "bulk-edits/", {"runs": [text], "set": {"a": "b"}, "reason": "r"}),
+    "ids": lambda text: ("POST", "bulk-edits/", {"run_ids": [text], "set": {"a": "b"}, "reason": "r"}),
     "reason of a bulk edit": lambda text: (
         "POST", "bulk-edits/", {"q": "status:completed", "set": {"a": "b"}, "reason": text}
     ),
