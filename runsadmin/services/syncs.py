@@ -54,6 +54,8 @@ CLAIM = dt.timedelta(seconds=60)
 HEAD_START = dt.timedelta(seconds=10)
 MAX_ERRORS_KEPT = 1000
 MAX_FIELDS_TOLD = 50
+# How servers refuse a page of more runs than they serve.
+LIMIT_REFUSALS = (400, 413, 422)
 # A list that is read from a replica may show a run as it was so long ago.
 LIST_LAG = dt.timedelta(minutes=2)
 
@@ -335,15 +337,15 @@ def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
 def _read_pages(share: _Share, thread: Thread, reading: ThreadReading) -> None:
     while not reading.is_over:
         pages = reading.current
-        seen = _next_page(share, thread, pages)
-        if seen is not None:
-            _take_page(share, thread, reading, seen)
+        seen = _next_page(share, thread, reading)
+        progress = {} if seen is None else _take_page(share, thread, reading, seen)
         if reading.oldest is None and not reading.reached_watermark:
             is_known_to_fail = share.connection.oldest_first and not pages.ended
             if pages.doubt or is_known_to_fail:
                 reading.read_oldest_first()
+        current = reading.current
         share.write(
-            after=reading.current.after, after_first=reading.newest.first, oldest_first=reading.current.oldest_first
+            **progress, after=current.after, after_first=reading.newest.first, oldest_first=current.oldest_first
         )
         if not reading.is_over:
             share.check_time()
@@ -351,9 +353,11 @@ def _read_pages(share: _Share, thread: Thread, reading: ThreadReading) -> None:
         share.note(oldest_first=True)
 
 
-def _next_page(share: _Share, thread: Thread, pages: Reading) -> Seen[Page] | None:
-    """A page that is too large is asked for again with half the limit. None: there is no page, and `pages` says why."""
+def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> Seen[Page] | None:
+    """A page that is too large is asked for again with half the limit. None: there is no page, and a doubt says why."""
     client = connections.client(thread.connection)
+    pages = reading.current
+    is_limit_refused = False
     while True:
         pages.limit = pages.limit or share.limit
         call = partial(
@@ -364,13 +368,14 @@ def _next_page(share: _Share, thread: Thread, pages: Reading) -> Seen[Page] | No
             oldest_first=pages.oldest_first,
         )
         try:
-            return _with_patience(thread.connection, call)
+            seen = _with_patience(thread.connection, call)
         except TooLarge as error:
             pages.too_large = str(error)
             if pages.limit > 1:
                 pages.limit //= 2
             elif pages.skip(error.first_id):
-                share.tell(f"The run {error.first_id} could not be read. {error}", thread=thread, run_id=error.first_id)
+                message = f"The run {error.first_id} could not be read. {error}"
+                _tell_once(share, thread, reading, message, error.first_id)
                 share.write(after=pages.after)
                 share.check_time()
             else:
@@ -380,12 +385,18 @@ def _next_page(share: _Share, thread: Thread, pages: Reading) -> Seen[Page] | No
             if pages.after or pages.oldest_first:  # The thread is there: what is refused is this page of it.
                 pages.give_up(f"The server refused the next page. {error}")
                 return None
-            if not isinstance(error, Rejected) or pages.limit == 1:
+            if error.http_status not in LIMIT_REFUSALS or pages.limit == 1:
                 raise
-            pages.limit = share.limit = pages.limit // 2  # Some servers refuse pages that others serve.
+            pages.limit //= 2
+            is_limit_refused = True
+        else:
+            if is_limit_refused:
+                share.limit = pages.limit
+            return seen
 
 
-def _take_page(share: _Share, thread: Thread, reading: ThreadReading, seen: Seen[Page]) -> None:
+def _take_page(share: _Share, thread: Thread, reading: ThreadReading, seen: Seen[Page]) -> dict[str, object]:
+    """Stores a page. Returns the counts to be written with the cursor."""
     _step(share, "page answered")
     pages, page = reading.current, seen.answer.value
     share.note(largest_page=min(max(share.connection.largest_page, page.size), 32767))
@@ -403,16 +414,16 @@ def _take_page(share: _Share, thread: Thread, reading: ThreadReading, seen: Seen
     reading.reached_watermark = (
         at_watermark and thread.watermark in page.ids and pages.in_order and not (pages.oldest_first or pages.doubt)
     )
-    share.write(
-        pages=F("pages") + 1,
-        runs_seen=F("runs_seen") + new,
-        runs_created=F("runs_created") + stored.created,
-        runs_updated=F("runs_updated") + stored.updated,
-    )
     for message in page.unreadable:
         _tell_once(share, thread, reading, message)
     for run_id in stored.elsewhere:
         _tell_elsewhere(share, thread, reading, run_id)
+    return {
+        "pages": F("pages") + 1,
+        "runs_seen": F("runs_seen") + new,
+        "runs_created": F("runs_created") + stored.created,
+        "runs_updated": F("runs_updated") + stored.updated,
+    }
 
 
 def _shows_watermark(share: _Share, thread: Thread, page: Page, difference: Difference) -> bool:
@@ -498,16 +509,18 @@ def _fetch(
     client = connections.client(thread.connection)
     fetched: list[Seen[RunRecord]] = []
     failed: set[str] = set()
-    for position, run_id in enumerate(page.ids):
-        if run_id not in wanted:
+    goes_on = False  # Whether the next share would go on behind where this one began.
+    for run_id in page.ids:
+        if run_id not in wanted or reading.has_shown(run_id):  # Then it was fetched a moment ago.
+            goes_on = goes_on or run_id not in reading.current.ids
             continue
-        if position and share.is_over:
+        if goes_on and share.is_over:
             return page.before(run_id), fetched, failed
         try:
             call = partial(client.retrieve_run, thread.upstream_id, run_id)
             fetched.append(_with_patience(thread.connection, call))
         except Busy:
-            if not position:
+            if not goes_on:
                 raise
             return page.before(run_id), fetched, failed
         except Held:
@@ -518,6 +531,7 @@ def _fetch(
             _tell_not_fetched(share, thread, reading, run_id, error)
         else:
             share.failures = 0
+        goes_on = goes_on or run_id not in reading.current.ids
         share.write()
     return page, fetched, failed
 

@@ -59,7 +59,7 @@ class RunRecord:
     def status(self) -> str:
         return _text(self.answer.get("status"), 64)
 
-    @property
+    @cached_property
     def created_at(self) -> dt.datetime | None:
         """None where it cannot be read."""
         return times.read(self.answer.get("created_at"))

@@ -113,8 +113,18 @@ def test_a_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, re
     assert Run.objects.count() == 5
 
 
-def test_fetches_of_a_page_in_many_shares(upstream: FakeUpstream, thread: Thread) -> None:
-    list_as(upstream, without("metadata"))
+@pytest.mark.parametrize("is_inclusive", [False, True])
+def test_fetches_of_a_page_in_many_shares(upstream: FakeUpstream, thread: Thread, is_inclusive: bool) -> None:
+    hide = without("metadata")
+
+    def override(request: Request) -> Response | None:
+        if not request.is_list:
+            return None
+        ids = list(upstream.runs)[::-1]
+        start = ids.index(request.query["after"]) + (not is_inclusive) if "after" in request.query else 0
+        return Response(200, {"data": [hide(upstream.runs[run_id]) for run_id in ids[start:]]})
+
+    upstream.override(override)
     done = in_shares(syncs.start(connection="default", kind=FULL, actor=None, thread=thread))
     assert (done.status, done.runs_created, len(fetches(upstream))) == (Sync.Status.COMPLETED, 5, 5)
     assert Thread.objects.get().fully_checked_at is not None

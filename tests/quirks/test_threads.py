@@ -42,6 +42,14 @@ def test_a_refused_thread_is_its_error(
     assert not Thread.objects.exclude(missing_since=None).exists()
 
 
+def test_one_refused_thread_leaves_the_limit(upstream: FakeUpstream, threads: list[Thread]) -> None:
+    """A 400 may be about the limit, so that less is asked for; the next thread is asked for whole pages again."""
+    upstream.override(lambda request: error_response(400, "No.") if request.parts[1] == "thread_a" else None)
+    assert sync().runs_seen == 6
+    limits = {request.query["limit"] for request in upstream.requests() if request.parts[1] == "thread_b"}
+    assert limits == {"100"}
+
+
 def test_a_refusal_is_told_in_the_words_of_the_server(upstream: FakeUpstream, threads: list[Thread]) -> None:
     upstream.override(lambda request: REFUSALS["JSON"] if request.parts[1] == "thread_b" else None)
     assert "You may not see this thread." in sync().errors.get().message
