@@ -151,7 +151,7 @@ class Difference:
 
     def changes(self, upstream_id: str) -> bool:
         """Whether a run that is known is no longer what it was."""
-        return bool(self.known[upstream_id]["digest"] != self.sightings[upstream_id].record.digest)
+        return not _is_unchanged(self.known[upstream_id], self.sightings[upstream_id])
 
     def write(self) -> Stored:
         """Compares again, with the rows locked, if one of them was written in the meantime."""

@@ -134,3 +134,4 @@ def test_one_run_too_large_when_it_is_fetched(upstream: FakeUpstream, thread: Th
     done = sync(thread)
     assert [error.run_id for error in done.errors.all()] == [f"{THREAD}_002"]
     assert Run.objects.count() == 5
+    assert Run.objects.exclude(metadata_state="").get().upstream_id == f"{THREAD}_002"

@@ -110,6 +110,7 @@ def test_a_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, re
     upstream.override(lambda request: response if request.is_fetch and request.parts[-1].endswith("2") else None)
     done = sync(thread)
     assert (done.status, done.errors.get().run_id) == (Sync.Status.COMPLETED_WITH_ERRORS, f"{THREAD}_002")
+    assert Run.objects.exclude(metadata_state="").get().upstream_id == f"{THREAD}_002"
     assert Run.objects.count() == 5
 
 
