@@ -15,7 +15,13 @@ from tests.sandbox_client import make_run
 
 type Shape = Callable[[random.Random, Json], Json]
 
-SLOW = 0.5  # Seconds: longer than the timeouts.
+TIMEOUT = 0.4  # Seconds, to connect and to read.
+SLOW = 1.0  # Seconds: longer than both.
+
+
+class Slow(Response):
+    """What was to be done is done at once; the response comes too late."""
+
 
 # --- What can be wrong with a run
 
@@ -144,6 +150,12 @@ class RandomServer:
     # --- responses
 
     def respond(self, request: Request) -> Response:
+        response = self._respond(request)
+        if isinstance(response, Slow):
+            time.sleep(SLOW)
+        return response
+
+    def _respond(self, request: Request) -> Response:
         with self.upstream.lock:
             misbehaves = not self.is_honest and self.rng.random() < self.rate
             if request.is_list:
@@ -173,8 +185,7 @@ class RandomServer:
             case 4:
                 return _encoded(self.rng, Response(200, dict(run)))
             case 5 if self.rng.random() < 0.2:
-                time.sleep(SLOW)
-                return Response(200, dict(run))
+                return Slow(200, dict(run))
             case _:
                 return Response(200, self._shaped(run))
 
@@ -197,8 +208,7 @@ class RandomServer:
                 return CUT
             case 3 if self.rng.random() < 0.2:
                 self._keep_or_not(run, metadata)
-                time.sleep(SLOW)
-                return Response(200, {})
+                return Slow(200, {})
             case 4:
                 self._set(run["id"], metadata)
                 return _encoded(self.rng, Response(200, dict(self.upstream.runs[run["id"]])))

@@ -21,12 +21,11 @@ from runsadmin.services import bulk_edits, connections, edits, probes, syncs
 from tests.bulk import whole
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream
-from tests.faults.random_servers import RandomServer
+from tests.faults.random_servers import TIMEOUT, RandomServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CASES_OF_A_TEST = 20
-TIMEOUT = 0.15
 ROUNDS = 4
 HONEST_ROUNDS = 20
 
