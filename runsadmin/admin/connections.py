@@ -12,6 +12,7 @@ from runsadmin import conf
 from runsadmin.admin import links
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.models import ConnectionState
+from runsadmin.models.connection_state import FRESH_LIST_ITEMS
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
 
@@ -29,7 +30,7 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         return self.render(
             request, "runsadmin/connections.html", "Connections",
-            connections=states(), may_hold=may(request, Action.HOLD),
+            connections=states(), may_hold=may(request, Action.HOLD), fresh_list_items=FRESH_LIST_ITEMS,
         )  # fmt: skip
 
     def page(self, request: HttpRequest, state: ConnectionState) -> HttpResponse:

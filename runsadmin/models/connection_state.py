@@ -2,6 +2,9 @@ from django.db import models
 
 from runsadmin.models.fields import CleanTextField
 
+# So many of our own last writes have to be shown by lists at once before lists replace a GET of each run.
+FRESH_LIST_ITEMS = 20
+
 
 class ConnectionState(models.Model):
     """What all processes share about a connection: whether it is held, and how fast it may be called.
@@ -55,3 +58,7 @@ class ConnectionState(models.Model):
 
     def __str__(self) -> str:
         return self.alias
+
+    @property
+    def lists_are_proven(self) -> bool:
+        return self.stale_list_at is None and self.fresh_list_items >= FRESH_LIST_ITEMS

@@ -12,6 +12,7 @@ from django.db.models.functions import Least
 from runsadmin import conf
 from runsadmin.errors import Busy, Held, UpstreamError
 from runsadmin.models import ConnectionState
+from runsadmin.models.connection_state import FRESH_LIST_ITEMS
 from runsadmin.services import clock, permissions
 from runsadmin.upstream import limiter
 from runsadmin.upstream.client import Client
@@ -25,8 +26,6 @@ SLOW_DOWN = 1.0
 PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
 # While writing is refused, one edit is tried this often. Nothing else is written to find out.
 TRY_WRITING_EVERY = dt.timedelta(minutes=5)
-# So many of our own last writes have to be shown by lists at once before lists replace a GET of each run.
-FRESH_LIST_ITEMS = 20
 # Whoever waits for a place holds a claim: longer than this is not waited but come back for.
 LONGEST_WAIT = dt.timedelta(seconds=5)
 
@@ -252,9 +251,8 @@ def lists_are_fresh(alias: str) -> bool:
 
     One list that showed a run older than it was ends both.
     """
-    known = ConnectionState.objects.filter(alias=alias).values_list("stale_list_at", "fresh_list_items").first()
-    stale_at, fresh_items = known or (None, 0)
-    return stale_at is None and (conf.connection(alias).lists_are_fresh or fresh_items >= FRESH_LIST_ITEMS)
+    known = ConnectionState.objects.filter(alias=alias).first() or ConnectionState(alias=alias)
+    return known.lists_are_proven or (known.stale_list_at is None and conf.connection(alias).lists_are_fresh)
 
 
 def note_fresh_list(alias: str, items: int) -> None:
