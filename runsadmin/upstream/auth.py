@@ -68,12 +68,11 @@ class _Tokens:
         self._credential = credential
         self._scope = scope
         self._lock = threading.Lock()
-        self._token = ""
-        self._expires_at = 0.0
+        self._kept = ("", 0.0)  # The token, and when it expires.
         self._asking: Future[str] | None = None
 
     def get(self, *, timeout: float) -> str:
-        token, expires_at = self._token, self._expires_at
+        token, expires_at = self._kept
         if time.time() < expires_at - RENEW_BEFORE:
             return token
         try:
@@ -88,6 +87,11 @@ class _Tokens:
 
     def _asked(self) -> Future[str]:
         with self._lock:
+            token, expires_at = self._kept
+            if time.time() < expires_at - RENEW_BEFORE:  # It has come since this thread looked.
+                come: Future[str] = Future()
+                come.set_result(token)
+                return come
             if self._asking is None or self._asking.done():
                 self._asking = Future()
                 threading.Thread(target=self._ask, args=[self._asking], daemon=True, name="azure-token").start()
@@ -100,7 +104,7 @@ class _Tokens:
             if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("What came is not a token.")
             with self._lock:
-                self._token, self._expires_at = token, _seconds(answer.expires_on)
+                self._kept = (token, _seconds(answer.expires_on))
         except BaseException as error:  # noqa: BLE001 - Goes to those who wait.
             future.set_exception(error)
         else:
