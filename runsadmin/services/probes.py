@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runsadmin.errors import Busy, Forbidden, NotFound, Rejected, UpstreamError
+from runsadmin.errors import Busy, Forbidden, InvalidId, NotFound, Rejected, UpstreamError
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, connections
 
@@ -94,6 +94,8 @@ def ask(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage:
                 continue
         except (Forbidden, Rejected):
             responds = True
+        except InvalidId:  # It was mirrored before ids were checked.
+            continue
         except UpstreamError as error:
             responds = responds or not error.is_outage
             return Reach(responds, False, False, asked_others, error)

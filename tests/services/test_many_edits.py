@@ -14,7 +14,7 @@ from pytest_django import Settings
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
-from runsadmin.services import edits
+from runsadmin.services import edits, probes
 from runsadmin.services.edits import claims, pushing
 from tests.bulk import at_work, settling
 from tests.conftest import Connect
@@ -263,3 +263,14 @@ def test_edits_of_a_process_that_died_are_free_again_after_a_few_seconds(due: li
     assert len(left) == 5
     assert min(left) - began > dt.timedelta(seconds=4)
     assert max(left) - timezone.now() < dt.timedelta(seconds=7)
+
+
+def test_a_broken_probe_keeps_nobody_waiting(
+    sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for edit in due:
+        sandbox.delete_run(edit.run.upstream_id)
+    monkeypatch.setattr(probes, "ask", failing(probes.ask, lambda *_, **__: True))
+    settle(5)
+    assert counts() == {E.PENDING: 12}
+    assert not Edit.objects.exclude(claim_token=None).exists()

@@ -474,7 +474,12 @@ class _Books:
         self, key: int, thread_id: str, wanted: list[probes.Target], error: UpstreamError, pause: float
     ) -> _Probed:
         time.sleep(max(0.0, pause))
-        return _Probed(key, probes.ask(self.alias, wanted, thread_id=thread_id, is_outage=error.is_outage))
+        try:
+            reach = probes.ask(self.alias, wanted, thread_id=thread_id, is_outage=error.is_outage)
+        except Exception:  # Others wait for this probe, and must not wait for ever.
+            logger.exception("A probe of %s ended in an error of our own.", self.alias)
+            reach = probes.Reach(responds=True, error=NotSent("It could not be found out how far this reaches."))
+        return _Probed(key, reach)
 
     def _list(self, sample: list_freshness.Sample) -> _Listed:
         try:
