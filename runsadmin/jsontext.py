@@ -17,8 +17,8 @@ MAX_DEPTH = 200
 
 # What 64 bits hold. orjson rounds longer integers without a word.
 _INTEGERS = range(-(2**63), 2**64)
-_DIGITS = bytes.maketrans(b"0123456789,[ \t\r\n", b"0" * 10 + b":" * 6)
-_LONG, _LONG_NEGATIVE = b":" + b"0" * 20, b"-" + b"0" * 19
+_DIGITS = bytes.maketrans(b"0123456789-,[ \t\r\n", b"0" * 10 + b":" * 7)
+_LONG = b":" + b"0" * 19
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _NOT_DECODED = re.compile("[\udc80-\udcff]")
 # No text from JSON holds this: a pair of escapes is read as one character.
@@ -84,8 +84,7 @@ def is_kept_whole(value: Any) -> bool:
 
 def _has_long_integer(content: bytes) -> bool:
     """Whether an integer may be longer than 64 bits. Cheap, since every response is asked: it may say yes wrongly."""
-    shape = content.translate(_DIGITS)
-    return _LONG in shape or _LONG_NEGATIVE in shape
+    return _LONG in content.translate(_DIGITS)
 
 
 def _tolerant(text: str, *, is_deep: bool) -> Any:

@@ -1,6 +1,7 @@
 """JSON in and out. What comes in is read strictly, since it is about to be written somewhere."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ class JSONParser(BaseParser):
         assert parser_context is not None
         try:
             text = parser_context["request"].body.decode()
-            value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
+            value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_float)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except ValueError as error:
@@ -57,6 +58,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if key in value:
             raise ValueError(f"the key {key[:100]!r} stands twice in one object.")
         value[key] = item
+    return value
+
+
+def _float(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise ValueError(f"the number {digits[:20]} is too large.")
     return value
 
 

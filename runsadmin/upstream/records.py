@@ -47,9 +47,11 @@ class RunRecord:
             raise Unreadable(f"The id of this Run, {shown(upstream_id)}, cannot be stored and sent: {RULE}.")
         if (answer.get("thread_id") or thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
+        if _has_plain_metadata(answer):
+            return cls(answer, upstream_id, thread_id)
         damaged = answer.unreadable if isinstance(answer, jsontext.Damaged) else frozenset()
         answer, metadata_state = _with_metadata(answer, missing_is_empty=missing_metadata_is_empty)
-        if damaged & {"metadata", "metadata_"} or (
+        if not damaged.isdisjoint(("metadata", "metadata_")) or (
             metadata_state == MetadataState.KNOWN and not _is_kept_whole(answer["metadata"])
         ):
             metadata_state = MetadataState.UNREADABLE
@@ -124,8 +126,16 @@ class RunRecord:
     def unreadable(self) -> list[str]:
         """The fields that the mirror would have read and could not. They are unknown."""
         answer, usage = self.answer, self.answer.get("usage")
-        found = [name for name in TIMES if not times.is_readable(answer.get(name), or_unset=name != "created_at")]
-        if isinstance(usage, Mapping):
+        found = [
+            name
+            for name in TIMES
+            if (value := answer.get(name)) is not None
+            and not times.is_documented(value)
+            and not times.is_readable(value, or_unset=name != "created_at")
+        ]
+        if type(usage) is dict and set(map(type, usage.values())) == {int} and min(usage.values()) >= 0:
+            pass  # As documented.
+        elif isinstance(usage, Mapping):
             found += [f"usage.{name}" for name in USAGE if usage.get(name) is not None and _count(usage[name]) is None]
         elif usage is not None:
             found.append("usage")
@@ -157,6 +167,13 @@ class RunRecord:
     @cached_property
     def digest(self) -> str:
         return hashlib.blake2b(jsontext.dumps(self.answer, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _has_plain_metadata(answer: Mapping[str, Any]) -> bool:
+    """Whether the response is as nearly all are: nothing unreadable in it, and metadata that is a map of text."""
+    if type(answer) is not dict or type(metadata := answer.get("metadata")) is not dict:
+        return False
+    return set(map(type, metadata.values())) <= {str}
 
 
 def _with_metadata(answer: Mapping[str, Any], *, missing_is_empty: bool) -> tuple[Mapping[str, Any], MetadataState]:
@@ -208,5 +225,5 @@ def _count(value: object) -> int | None:
 
 
 def _is_kept_whole(metadata: Mapping[str, Any] | None) -> bool:
-    """Most values are text. What is not may be nested too deeply to be sent back."""
-    return all(type(value) is str or jsontext.is_kept_whole(value) for value in (metadata or {}).values())
+    """Values that are no text may be nested too deeply to be sent back."""
+    return metadata is None or jsontext.is_kept_whole(metadata)

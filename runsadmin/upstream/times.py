@@ -6,6 +6,7 @@ them are plausible for the same number. What fits none of them is unknown, since
 
 import datetime as dt
 import re
+from typing import TypeGuard
 
 from runsadmin.upstream import numbers
 
@@ -21,7 +22,7 @@ _COMPACT_DATE = re.compile(r"(19|20|21)[0-9]{6}")
 
 def read(value: object) -> dt.datetime | None:
     """None for anything that is no time, or none after 1970 began."""
-    if type(value) is int and 0 < value < _SECONDS_BELOW:  # As documented.
+    if is_documented(value):
         return dt.datetime.fromtimestamp(value, dt.UTC)
     if isinstance(value, str):
         text = value.strip()
@@ -31,10 +32,12 @@ def read(value: object) -> dt.datetime | None:
     return None if number is None else _of_number(number)
 
 
+def is_documented(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 < value < _SECONDS_BELOW
+
+
 def is_readable(value: object, *, or_unset: bool = False) -> bool:
-    """Whether it is a time or null. With `or_unset`, zero and empty are as good as null, for servers without nulls."""
-    if value is None or (type(value) is int and 0 < value < _SECONDS_BELOW):
-        return True
+    """With `or_unset`, zero and empty are as good as null, for servers without nulls."""
     return (or_unset and value in (0, "", False)) or read(value) is not None
 
 

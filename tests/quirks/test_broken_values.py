@@ -206,3 +206,11 @@ def test_fetch_that_cannot_be_read_ends_the_edit(value: bytes, run: Run, upstrea
     assert edit.status in (Edit.Status.REJECTED, Edit.Status.FAILED, Edit.Status.CONFLICT)
     assert "read" in edit.detail
     assert upstream.writes == []
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"1e400", b"-Infinity", b'"\xff"', b"1" * 5000])
+def test_rest_refuses_such_a_body(value: bytes, run: Run, alice: User, api: ApiOf) -> None:
+    body = b'{"metadata": {"a": "b"}, "base": {"a": ' + value + b"}}"
+    answer = api(alice).call("PATCH", f"runs/{run.upstream_id}/", body)
+    assert answer.status_code == 400
+    assert not Edit.objects.exists()

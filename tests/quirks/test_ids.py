@@ -10,10 +10,12 @@ from django.core.management import call_command
 from django.test import Client
 
 from runsadmin import search
+from runsadmin.bulk_patch import BulkPatch
 from runsadmin.ids import is_id
 from runsadmin.models import Edit, Run, SyncError, Thread
 from runsadmin.services import bulk_edits, threads
 from tests.api.conftest import Api, api  # noqa: F401 - a fixture
+from tests.bulk import whole
 from tests.fake_upstream import FakeUpstream, Request, Response, list_response
 from tests.quirks.conftest import push, sync
 from tests.sandbox_client import make_run
@@ -177,3 +179,13 @@ def test_listed_threads_with_odd_ids_are_all_read(upstream: FakeUpstream, db: No
     tracked = threads.track(connection="default", thread_ids=listed, actor=alice)
     assert tracked.added == ("thread 1", "thread/2", "thread_3")
     assert set(tracked.invalid) == {"\ud83d", "th\0"}
+
+
+def test_plan_leaves_out_what_cannot_be_sent(mirror: Mirror, alice: User) -> None:
+    mirror(make_run(metadata={}), make_run(metadata={}))
+    old = Run.objects.latest("pk")
+    Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # As older versions stored.
+    chosen = bulk_edits.every(Run.objects.all(), query="")
+    plan = whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch({"a": "b"}), actor=alice, reason="r"))
+    findings = dict(plan.edits.values_list("run", "finding"))
+    assert (findings.pop(old.pk), set(findings.values())) == (Edit.Finding.INVALID_ID, {Edit.Finding.CHANGE})
