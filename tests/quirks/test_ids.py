@@ -185,7 +185,7 @@ def test_plan_leaves_out_what_cannot_be_sent(mirror: Mirror, alice: User) -> Non
     mirror(make_run(metadata={}), make_run(metadata={}))
     old = Run.objects.latest("pk")
     Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # As older versions stored.
-    chosen = bulk_edits.every(Run.objects.all(), query="")
+    chosen = bulk_edits.by_search("status:completed")
     plan = whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch({"a": "b"}), actor=alice, reason="r"))
     findings = dict(plan.edits.values_list("run", "finding"))
     assert (findings.pop(old.pk), set(findings.values())) == (Edit.Finding.INVALID_ID, {Edit.Finding.CHANGE})
