@@ -366,7 +366,7 @@ class TestThePlan:
         assert "?finding=active#edits" in as_alice.get(url(bulk_edit)).text
         assert runs_shown(as_alice, url(bulk_edit) + "?finding=active") == ["run_5"]
         assert len(runs_shown(as_alice, url(bulk_edit) + "?finding=change")) == 5
-        assert "The run is in_progress" in told(as_alice, bulk_edit, "?finding=active")
+        assert "The run was in_progress" in told(as_alice, bulk_edit, "?finding=active")
         assert len(runs_shown(as_alice, url(bulk_edit) + "?finding=nonsense&after=x")) == 6
 
     def test_its_edits_are_paged_through_and_back(self, team, as_alice, monkeypatch):
@@ -512,7 +512,10 @@ class TestFollowing:
         as_alice.post(url(bulk_edit, "pause"))
         assert "Nothing more is sent until somebody resumes it" in told(as_alice, bulk_edit)
         edit = bulk_edit.edits.filter(status=E.PENDING)[0]
-        assert "Its bulk edit is paused" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
+        assert (
+            "its bulk edit to be resumed, which is paused"
+            in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
+        )
         edits.settle(until=time.monotonic() + 1)
         assert sandbox.posts() == []
 

@@ -57,7 +57,10 @@ def at_once() -> Iterator[AtOnce]:
         pool.shutdown()
 
 
-def test_twelve_patches_with_one_base(slow: FakeUpstream, run: Run, api: ApiOf, alice: User, at_once: AtOnce) -> None:
+def test_twelve_patches_with_one_base(
+    slow: FakeUpstream, run: Run, api: ApiOf, alice: User, at_once: AtOnce, settings: Settings
+) -> None:
+    settings.RUNSADMIN_PUSH_WAIT = 30
     base = dict(run.metadata)
     clients = [api(alice) for _ in range(12)]
 
@@ -68,8 +71,8 @@ def test_twelve_patches_with_one_base(slow: FakeUpstream, run: Run, api: ApiOf, 
     results = at_once(12, patch)
     assert Counter(status for status, _ in results) == {200: 1, 409: 11}
     assert len(slow.writes) == 1
-    # Without load it is little more than the time of thirteen calls.
-    assert max(seconds for _, seconds in results) < 6
+    # Without load it is little more than the time of thirteen calls; the machine may have other work.
+    assert max(seconds for _, seconds in results) < 10
 
 
 def test_more_patches_than_pusher_threads(

@@ -578,7 +578,7 @@ def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_re
     bulk_edit = apply(plan_for(alice, active, wait_for_active=dt.timedelta(seconds=0.5)), alice)
     edit = only(bulk_edit)
     assert (bulk_edit.status, edit.status) == (S.COMPLETED, E.FAILED)
-    assert "active" in edit.detail
+    assert "in_progress" in edit.detail
     assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only looks."
     sandbox.change_run(active.upstream_id, status="completed")
     bulk_edit = bring_to_an_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
