@@ -381,6 +381,7 @@ def test_an_upstream_that_is_gone_altogether_is_not_taken_for_a_missing_run(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
+    mirrored(id="run_b", thread_id="thread_b")
     sandbox.settings(not_found_for_all=True)
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
     assert not Thread.objects.exclude(missing_since=None).exists()

@@ -197,11 +197,8 @@ class _Books:
             self._begin_looks(list(of_thread))
 
     def _begin_looks(self, of_thread: list[Claim]) -> None:
-        """By one list for all, where lists show runs as they are now and one works; otherwise by a GET of each.
-
-        What may have been sent is always looked for by a GET: a list that is a second old could not tell.
-        """
-        by_list = [claim for claim in of_thread if not claim.is_unknown and claim.edit.attempts < TRIES_BY_LIST]
+        """By one list for all, where lists show runs as they are now and one works; otherwise by a GET of each."""
+        by_list = [claim for claim in of_thread if claim.edit.attempts < TRIES_BY_LIST]
         if len(by_list) < 2 or not self.brakes.lists_are_fresh:
             by_list = []
         if by_list:
