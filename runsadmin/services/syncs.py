@@ -41,7 +41,7 @@ from runsadmin.models.sync import UNFINISHED, SyncQuerySet
 from runsadmin.services import clock, connections, permissions, probes, runs
 from runsadmin.services.runs import Difference, Seen, Stored
 from runsadmin.upstream.client import PAGE_SIZE, Answer, Page
-from runsadmin.upstream.paging import REPEATED, Habits, Reading, ThreadReading
+from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, Reading, ThreadReading
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger(__name__)
@@ -349,7 +349,7 @@ def _read_pages(share: _Share, thread: Thread, reading: ThreadReading) -> None:
         )
         if not reading.is_over:
             share.check_time()
-    if reading.oldest is not None and reading.newest.doubt == REPEATED and reading.is_complete:
+    if reading.oldest is not None and reading.newest.doubt in (REPEATED, SKIPPED) and reading.is_complete:
         share.note(oldest_first=True)
 
 
@@ -372,7 +372,7 @@ def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> Seen[Pa
         except TooLarge as error:
             pages.too_large = str(error)
             if pages.limit > 1:
-                pages.limit //= 2
+                pages.halve()
             elif pages.skip(error.first_id):
                 message = f"The run {error.first_id} could not be read. {error}"
                 _tell_once(share, thread, reading, message, error.first_id)
@@ -382,6 +382,8 @@ def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> Seen[Pa
                 pages.give_up(pages.too_large)
                 return None
         except (Rejected, NotFound, Forbidden) as error:
+            if pages.ask_behind_last():  # The run that was named may be gone.
+                continue
             if pages.after or pages.oldest_first:  # The thread is there: what is refused is this page of it.
                 pages.give_up(f"The server refused the next page. {error}")
                 return None

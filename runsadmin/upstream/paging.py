@@ -16,8 +16,9 @@ from runsadmin.upstream.client import Page
 MOST_EMPTY_PAGES = 3
 
 REPEATED = "A page repeated runs that were read before."
+SKIPPED = "A page left out runs that the page before it had shown."
 LEFT_OUT = "The list leaves out runs that are there."
-MORE_NOT_SHOWN = "The server says that there are more runs, and shows none."
+MORE_NOT_SHOWN = "The server seems to have more runs, and shows none."
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,21 @@ class Habits:
 
 @dataclass
 class Reading:
-    """What the pages in one order have shown so far. Times are in seconds since 1970."""
+    """What the pages in one order have shown so far. Times are in seconds since 1970.
+
+    The cursor is the last run whose time of creation is not that of the last one: the next page has to show the runs
+    behind it again. So pages that skip runs are noticed, and runs of one second are not lost between two pages on
+    servers that sort them in another order each time, or that take `after` for a time.
+    """
 
     oldest_first: bool = False
     after: str = ""  # The cursor of the next page.
+    after_time: float | None = None
+    overlap: list[str] = field(default_factory=list)  # What the next page has to show again.
     limit: int = 0
     ids: dict[str, None] = field(default_factory=dict)
     pages: int = 0
+    longest: int = 0
     ended: bool = False
     doubt: str = ""  # Why these pages may not show everything.
     in_order: bool = True  # Whether the times of creation are in the order that was asked for.
@@ -58,33 +67,91 @@ class Reading:
     def take(self, page: Page, habits: Habits) -> None:
         """Draws the conclusions from the page after `after`, of which at most `limit` runs were asked for."""
         self.pages += 1
-        new = [run_id for run_id in dict.fromkeys(page.ids) if run_id not in self.ids]
-        repeats = [run_id for run_id in page.ids if run_id in self.ids and run_id != self.after]
+        shown = list(dict.fromkeys(page.ids))
+        times = {
+            record.upstream_id: record.created_at.timestamp()
+            for record in page.records
+            if record.created_at is not None
+        }
+        new = [run_id for run_id in shown if run_id not in self.ids]
         if new and self.said_end:
             self.has_more_was_wrong = True
-        if repeats:
-            self._doubt(REPEATED)
+        repeats = self._repeats(shown, times, leads_on=bool(new) or page.size < self.longest)
+        if repeats or self._has_skipped(shown, new, times):
+            self._doubt(REPEATED if repeats else SKIPPED)
             self.edge = self.first_edge
-        self._note_times(page)
-        cursor = self.after
+        self._note_times([times[run_id] for run_id in new if run_id in times])
         self.ids |= dict.fromkeys(new)
-        if new:
-            self.after, self.is_stuck = new[-1], False
         if self.pages == 1:
             self.first_page, self.first_edge = new, self.edge
-        self.said_end = page.has_more is False
+        had_said_end, self.said_end = self.said_end, page.has_more is False
         self.empty_pages = 0 if page.size else self.empty_pages + 1
         if not page.size:
-            self._take_empty(page, cursor)
+            self._take_empty(page, had_said_end)
         elif not new:
             self._take_nothing_new(page, repeats)
-        elif self.said_end and not (habits.has_more_is_wrong or self.has_more_was_wrong or self.asks_on):
-            # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as any
-            # that this server has served: it may cut pages shorter than asked.
-            self.ended = page.size < self.limit and page.size < habits.largest_page
+        else:
+            self._move_on(shown, new, times)
+            is_believed = not (habits.has_more_is_wrong or self.has_more_was_wrong or self.asks_on)
+            if self.said_end and is_believed:
+                # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as
+                # any that this server has served: it may cut pages shorter than asked.
+                self.ended = page.size < self.limit and page.size < habits.largest_page
+        self.longest = max(self.longest, page.size)
+
+    def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
+        """The runs that were read before and have no place on this page.
+
+        Servers may sort the runs of one second in another order each time.
+        """
+        expected = {self.after, *self.overlap}
+        repeats = [run_id for run_id in shown if run_id in self.ids and run_id not in expected]
+        if self.overlap and leads_on:
+            return [run_id for run_id in repeats if times.get(run_id) != self.after_time]
+        return repeats
+
+    def _has_skipped(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> bool:
+        """Whether the page goes on beyond runs that it had to show. Those of one second may come in any order."""
+        if all(run_id in shown for run_id in self.overlap):
+            return False
+        return any(not self.in_order or times.get(run_id) != self.last_time for run_id in new)
+
+    def _is_beyond(self, time: float | None, other: float | None) -> bool:
+        if time is None or other is None:
+            return False
+        return time > other if self.oldest_first else time < other
+
+    def _move_on(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> None:
+        left_out = [run_id for run_id in self.overlap if run_id not in shown]
+        last = times.get(new[-1])
+        earlier = (place for place in reversed(range(len(shown))) if self._is_beyond(last, times.get(shown[place])))
+        place = next(earlier, None) if self.in_order else None
+        if place is None or self.limit <= len(shown) - place:
+            place = max(len(shown) - 2, 0)
+        self.after, self.after_time = shown[place], times.get(shown[place])
+        self.overlap = left_out + list(shown[place + 1 :])
+        if self.limit <= len(self.overlap) + 1:
+            self.ask_behind_last()
+        self.is_stuck = False
+
+    def ask_behind_last(self) -> bool:
+        """Names the last run in the next request, and expects no page that overlaps. False where that is so already."""
+        if not self.overlap:
+            return False
+        self.after, self.after_time, self.overlap = next(reversed(self.ids)), self.last_time, []
+        return True
+
+    def halve(self) -> None:
+        """Asks for half as many runs: a page was too large."""
+        self.limit //= 2
+        if self.limit <= len(self.overlap) + 1:
+            self.ask_behind_last()
 
     def _take_nothing_new(self, page: Page, repeats: Sequence[str]) -> None:
-        """The end, where `after` counts as a part of its own page; nothing else can be concluded."""
+        """The end, where the page shows only what it had to show again; nothing else can be concluded."""
+        is_short = page.size < self.longest
+        if not repeats and not (is_short and not page.has_more) and self.ask_behind_last():
+            return
         if self.limit == 1 and not self.is_stuck and not repeats:
             self.is_stuck = True  # Such a page of one run never leads on: two are asked for next.
             return
@@ -93,25 +160,31 @@ class Reading:
             self._doubt("A page showed no run that has an id.")
         elif self.is_stuck and self.too_large:
             self._doubt(self.too_large)
-        elif page.has_more:
+        elif page.has_more or not is_short:
             self._doubt(MORE_NOT_SHOWN)
 
-    def _take_empty(self, page: Page, cursor: str) -> None:
+    def _take_empty(self, page: Page, had_said_end: bool) -> None:
         """Past the last page some servers always say that there is more. With a cursor of its own it may be true."""
-        leads_on = page.has_more and page.last_id and page.last_id != cursor and page.last_id not in self.ids
+        leads_on = page.has_more and page.last_id and page.last_id != self.after and page.last_id not in self.ids
         if leads_on and self.empty_pages <= MOST_EMPTY_PAGES:
             self.after = page.last_id
-        else:
-            self.ended = True
-            if leads_on:
-                self._doubt(MORE_NOT_SHOWN)
+            return
+        # Where `after` stands for its second, all others of that second may be lost behind a page full of it.
+        is_same_second = bool(self.overlap) and self.after_time == self.last_time
+        if is_same_second and not had_said_end:
+            self._doubt(SKIPPED)
+        elif self.ask_behind_last():
+            return
+        elif leads_on:
+            self._doubt(MORE_NOT_SHOWN)
+        self.ended = True
 
     def skip(self, run_id: str) -> bool:
         """Goes on behind a run that cannot be read. False where that is not possible."""
         if not run_id or run_id in self.ids:
             return False
         self.ids[run_id] = None
-        self.after = run_id
+        self.after, self.after_time, self.overlap = run_id, None, []
         return True
 
     def give_up(self, why: str) -> None:
@@ -121,12 +194,9 @@ class Reading:
     def _doubt(self, why: str) -> None:
         self.doubt = self.doubt or why
 
-    def _note_times(self, page: Page) -> None:
-        for record in page.records:
-            if record.created_at is None or record.upstream_id in self.ids:
-                continue
-            time = record.created_at.timestamp()
-            if self.last_time is not None and (time < self.last_time if self.oldest_first else time > self.last_time):
+    def _note_times(self, times: Sequence[float]) -> None:
+        for time in times:
+            if self._is_beyond(self.last_time, time):
                 self.in_order = False
             self.last_time = time
         if not self.doubt:

@@ -1,6 +1,7 @@
 """Servers that page in their own ways: either every run is mirrored, or the sync says that it is not."""
 
 import datetime as dt
+import random
 import time
 from collections.abc import Callable
 
@@ -165,7 +166,33 @@ def each_page_ascending(runs: list[Json], query: Query) -> Response:
     return list_response(data, has_more=response.body["has_more"])
 
 
+def skips_one(runs: list[Json], query: Query) -> Response:
+    """Newest first, a page begins one too late."""
+    if "after" not in query or query["order"] == "asc":
+        return cut(runs, query)
+    return list_response(runs[start_of(runs, query) + 1 :][:CLAMP], has_more=True)
+
+
+def compares_seconds(runs: list[Json], query: Query) -> Response:
+    """`after` stands for its run's time of creation."""
+    if "after" in query:
+        (then,) = (run["created_at"] for run in runs if run["id"] == query["after"])
+        is_beyond = then.__lt__ if query["order"] == "asc" else then.__gt__
+        runs = [run for run in runs if is_beyond(run["created_at"])]
+    return list_response(runs[:CLAMP])
+
+
+def shuffles_seconds(runs: list[Json], query: Query) -> Response:
+    """Runs of one second come in another order each time."""
+    random.shuffle(runs)
+    runs.sort(key=lambda run: run["created_at"], reverse=query["order"] == "desc")
+    return cut(runs, query, has_more=...)
+
+
 READABLE = {
+    "skips a run": skips_one,
+    "compares seconds": compares_seconds,
+    "shuffles seconds": shuffles_seconds,
     "clamped, without has_more": clamped,
     "nothing but data": bare_envelope,
     "has_more is always false": never_has_more,
@@ -208,6 +235,19 @@ def test_an_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager
     upstream.put(*make_runs(65)[60:])
     done = sync(Thread.objects.get(), Sync.Kind.INCREMENTAL)
     assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 65)
+
+
+@pytest.mark.parametrize("together", [2, 3, 7])
+@pytest.mark.parametrize(
+    "pager", [compares_seconds, shuffles_seconds, clamped, never_has_more, inclusive, oldest_first]
+)
+def test_runs_of_one_second_are_all_mirrored(upstream: FakeUpstream, pager: Pager, together: int) -> None:
+    """So many runs were created in each second."""
+    thread = put(upstream, 137, pager)
+    for number, run in enumerate(upstream.runs.values()):
+        run["created_at"] = 1_700_000_000 + number // together
+    done = sync(thread)
+    assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 137)
 
 
 # --- Pagers whose lists cannot be read to their end
@@ -362,20 +402,25 @@ def test_the_watermark_in_a_page_of_one_second(upstream: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 400, 410])
-def test_a_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int) -> None:
+@pytest.mark.parametrize("gone", [1, 2, 20])
+def test_a_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gone: int) -> None:
+    """So many of the last runs of the first page are deleted before the second one is asked for."""
     thread = put(upstream, 60)
 
     def pager(runs: list[Json], query: Query) -> Response:
-        if query.get("after") == f"{THREAD}_040" and query["order"] == "desc":
-            upstream.runs.pop(f"{THREAD}_040", None)
-            return error_response(status, f"No run found with id '{THREAD}_040'.")
-        return cut(runs, query)
+        if "after" in query:
+            for number in range(42 - gone, 42):
+                upstream.runs.pop(f"{THREAD}_{number + 1 - (gone < 20):03}", None)
+            if query["after"] not in upstream.runs:
+                return error_response(status, f"No run found with id '{query['after']}'.")
+        return cut([run for run in runs if run["id"] in upstream.runs], query)
 
     sync(thread)
     use(upstream, pager)
-    done = sync(thread)
-    assert (done.status, Run.objects.filter(missing_since=None).count()) == (Sync.Status.COMPLETED, 59)
+    assert sync(thread).status == Sync.Status.COMPLETED
     assert Thread.objects.get().missing_since is None
+    sync(thread)
+    assert Run.objects.filter(missing_since=None).count() == 60 - gone
 
 
 def test_a_run_that_arrives_between_two_pages(upstream: FakeUpstream) -> None:
