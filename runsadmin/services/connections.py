@@ -95,14 +95,6 @@ def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
             return
 
 
-def wait_for_a_probe(alias: str) -> None:
-    """One place for a look that tells what a 404 means. Whoever needs to know holds a claim: it overtakes the work.
-
-    Raises Busy.
-    """
-    wait_for_places(alias, 1, person=True)
-
-
 def take_places(alias: str, places: int, *, person: bool = False) -> dt.datetime:
     """Takes neighbouring places for so many requests, and returns when the first may be sent. Raises Busy."""
     connection = conf.connection(alias)
