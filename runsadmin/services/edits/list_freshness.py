@@ -40,8 +40,7 @@ class Evidence:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.is_requested = False
-        self.shown = 0
-        self._writes: dict[str, _Write] = {}
+        self._writes: dict[str, _Write] = {}  # By upstream id, oldest first.
         self._next_at = 0.0
 
     @property
@@ -51,11 +50,15 @@ class Evidence:
     def add_write(self, intent: Intent, seen: Seen[RunRecord], at: float) -> None:
         """A write that upstream took. One that changed nothing would prove nothing."""
         self._drop_old()
+        if not seen.answer.value.shows_metadata:
+            return
         before, after = intent.before, seen.answer.value.metadata
         keys = intent.claim.edit.patch.keys
         changed = {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
-        if changed and seen.answer.value.shows_metadata:
-            self._writes[intent.claim.edit.run.upstream_id] = _Write(intent.claim.edit.run, changed, at)
+        run = intent.claim.edit.run
+        self._writes.pop(run.upstream_id, None)
+        if changed:
+            self._writes[run.upstream_id] = _Write(run, changed, at)
 
     def next_sample(self) -> Sample | None:
         """The list that would show most of our last writes. None: one is under way, or it would show too few."""
@@ -63,10 +66,11 @@ class Evidence:
         now = time.monotonic()
         if self.is_requested or now < self._next_at:
             return None
-        threads = Counter(write.run.thread_id for write in self._writes.values())
+        in_time = [write.run for write in self._writes.values() if write.at >= now - WITHIN / 2]
+        threads = Counter(run.thread_id for run in in_time)
         if not threads or (most := threads.most_common(1)[0])[1] < 2:
             return None
-        runs = [write.run for write in self._writes.values() if write.run.thread_id == most[0]]
+        runs = [run for run in in_time if run.thread_id == most[0]]
         newest = max(run.created_at for run in runs)
         newer = Run.objects.filter(thread=most[0], created_at__gt=newest).order_by("created_at", "id")
         after = newer.values_list("upstream_id", flat=True).first()
@@ -93,6 +97,6 @@ class Evidence:
         return ""
 
     def _drop_old(self) -> None:
-        oldest = time.monotonic() - WITHIN
-        for run_id in [run_id for run_id, write in self._writes.items() if write.at < oldest]:
+        oldest = time.monotonic() - 2 * WITHIN  # A list that was requested in time may take as long to arrive.
+        while self._writes and self._writes[run_id := next(iter(self._writes))].at < oldest:
             del self._writes[run_id]
