@@ -630,7 +630,7 @@ def _with_patience[T](alias: str, call: Callable[[], Answer[T]]) -> Seen[T]:
         connections.wait_for_places(alias, 1)  # Also after a 429: judge() has put the next place behind it.
         try:
             return runs.see(call)
-        except (TooLarge, Forbidden):  # Neither will pass, nor does it concern the whole connection.
+        except TooLarge:  # Asking again helps only with a smaller limit.
             raise
         except UpstreamError as error:
             connections.judge(alias, error)

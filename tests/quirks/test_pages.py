@@ -357,6 +357,15 @@ def test_a_page_that_ends_is_believed_below_the_largest(upstream: FakeUpstream) 
     assert (done.status, done.runs_seen, len(upstream.log)) == (Sync.Status.COMPLETED, 3, 1)
 
 
+def test_a_wrong_has_more_is_remembered(upstream: FakeUpstream) -> None:
+    """Once a page said that it was the last one, and was not, the next thread's short first page proves nothing."""
+    sync(put(upstream, 60, never_has_more))
+    upstream.put(*make_runs(40, "thread_b"))
+    use(upstream, lambda runs, query: cut(runs, query, size=CLAMP if "after" in query else 17, has_more=False))
+    done = sync(Thread.objects.create(connection="default", upstream_id="thread_b"))
+    assert (done.status, done.runs_seen) == (Sync.Status.COMPLETED, 40)
+
+
 def test_a_server_that_misreads_after_is_read_oldest_first(upstream: FakeUpstream) -> None:
     thread = put(upstream, 137, misreads_after)
     sync(thread)
@@ -375,14 +384,15 @@ def test_a_server_that_was_mended_is_read_newest_first(upstream: FakeUpstream) -
     assert not ConnectionState.objects.get().oldest_first
 
 
-def test_the_oldest_run_is_no_watermark(upstream: FakeUpstream) -> None:
+@pytest.mark.parametrize("known", [1, 5, 40])
+def test_the_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> None:
     """A mirror whose watermark was set while nobody noticed the order."""
-    thread = put(upstream, 5, oldest_first)
+    thread = put(upstream, known, oldest_first)
     sync(thread)
     Thread.objects.update(watermark=f"{THREAD}_000")
-    upstream.put(*make_runs(45))
+    upstream.put(*make_runs(65))
     done = sync(Thread.objects.get(), Sync.Kind.INCREMENTAL)
-    assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 45)
+    assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 65)
     assert Thread.objects.get().watermark == ""
 
 
@@ -417,8 +427,11 @@ def test_a_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gon
 
     sync(thread)
     use(upstream, pager)
+    upstream.log.clear()
     assert sync(thread).status == Sync.Status.COMPLETED
     assert Thread.objects.get().missing_since is None
+    orders = {request.query["order"] for request in upstream.requests() if request.is_list}
+    assert orders == ({"desc"} if gone == 1 else {"desc", "asc"})
     sync(thread)
     assert Run.objects.filter(missing_since=None).count() == 60 - gone
 
