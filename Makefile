@@ -37,10 +37,13 @@ test: check
 	python -m tests.postgres pytest -n 3 $(filter-out $(NO_DATABASE), $(wildcard tests/*/test_*.py tests/test_*.py))
 
 # Most tests wait more than they compute, so that there may be more of them than cores. Not asked of PostgreSQL again:
-# the browser, what needs no database, and three that take long and ask it nothing new.
+# the browser, what needs no database, and what takes long and asks it nothing new.
 NO_DATABASE := tests/browser/% tests/sandbox/% tests/upstream/test_faults.py tests/upstream/test_records.py \
 	tests/upstream/test_large_answers.py tests/test_metadata.py tests/test_setup.py tests/test_sabotage.py \
-	tests/api/test_schema.py tests/security/test_secrets.py tests/security/test_bodies.py
+	tests/api/test_schema.py tests/security/test_secrets.py tests/security/test_bodies.py \
+	tests/faults/test_random_servers.py tests/quirks/test_azure.py tests/quirks/test_configuration.py \
+	tests/quirks/test_csv.py tests/quirks/test_id_lists.py tests/quirks/test_if_match.py tests/quirks/test_redirects.py \
+	tests/quirks/test_refusals_read_in_part.py tests/quirks/test_server_words.py tests/quirks/test_templates.py
 
 # As in production: whatever the machine's own settings are.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \
