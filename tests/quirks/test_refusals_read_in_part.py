@@ -1,8 +1,10 @@
 """Refusals that do not arrive whole, and connections that break: the status counts, and so does what was sent."""
 
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,6 @@ from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown,
 from runsadmin.services import connections
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Response
-
-PEM = Path(__file__).parent / "localhost.pem"
 
 IN_PART: dict[str, dict[str, str]] = {
     "body cut": {"Content-Length": "1000", "Connection": "close"},
@@ -75,11 +75,25 @@ def test_https_where_http_is_spoken(upstream: FakeUpstream, connect: Connect) ->
     assert isinstance(write(), NotSent)
 
 
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for 127.0.0.1, in one file."""
+    assert shutil.which("openssl"), "This test makes a certificate: install the package openssl."
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    command = ["openssl", "req", "-x509", *options, *names, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    return both
+
+
 @pytest.fixture
-def breaking() -> Iterator[int]:
+def breaking(pem: Path) -> Iterator[int]:
     """Speaks TLS, reads a request and answers without."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(PEM)
+    context.load_cert_chain(pem)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -108,7 +122,9 @@ def test_a_certificate_that_is_not_trusted(breaking: int, connect: Connect) -> N
     assert isinstance(write(), NotSent)
 
 
-def test_a_broken_tls_connection_is_unknown(breaking: int, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(PEM))
+def test_a_broken_tls_connection_is_unknown(
+    breaking: int, pem: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     connect(URL=f"https://127.0.0.1:{breaking}/v1")
     assert isinstance(write(), OutcomeUnknown)
