@@ -67,8 +67,12 @@ def read(content: bytes | str, kind: Kind) -> list[str]:
 
 
 def from_arguments(values: Iterable[str]) -> list[str]:
-    """Ids that are arguments of a command, without what a file of another system left around them."""
-    return [cleaned for value in values if (cleaned := value.strip(_AROUND))]
+    """Ids that are arguments of a command, without what a file of another system left around them.
+
+    Blanks in an argument were quoted, so they belong to the id.
+    """
+    around = _AROUND.replace(" ", "")
+    return [cleaned for value in values if (cleaned := value.strip(around)) and not cleaned.isspace()]
 
 
 def _decode(content: bytes) -> str:
