@@ -11,7 +11,7 @@ from django.db import connection
 
 from bench.push import stopping
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Sync, Thread, Worker
+from runsadmin.models import BulkEdit, Edit, Sync, Thread, Worker
 from runsadmin.services import bulk_edits, syncs
 
 
@@ -22,9 +22,11 @@ def planned(*, threads: int) -> BulkEdit:
     )
     full = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=actor)
     syncs.run(full, until=float("inf"))
-    chosen = bulk_edits.by_search("metadata.team:search")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=actor, reason="benchmark")
-    bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=float("inf"))
+    selection = bulk_edits.by_search("metadata.team:search")
+    bulk_edit = bulk_edits.plan(
+        selection=selection, patch=BulkPatch({"team": "red"}), actor=actor, source=Edit.Source.ADMIN, reason="benchmark"
+    )
+    bulk_edit = bulk_edits.continue_planning(bulk_edit, until=float("inf"))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")  # A server that is in use does so by itself, within a minute.

@@ -119,7 +119,7 @@ def whole_bulk_edit(edits: int, per: int, latency: int) -> tuple[float, float]:
         while True:
             time.sleep(0.1)
             bulk_edit.refresh_from_db()
-            if not bulk_edit.is_going_on:
+            if not bulk_edit.is_in_progress:
                 break
         seconds = time.monotonic() - began
         cpu = sum(map(_cpu, workers)) - before

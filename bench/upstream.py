@@ -34,7 +34,7 @@ class Upstream:
                 self.runs[id.encode()] = a_run(thread, id, 1_760_000_000 - age)
             self.lists[thread.encode()] = [id.encode() for id in ids]
 
-    def answer(self, method: bytes, url: bytes, body: bytes) -> bytes:
+    def response(self, method: bytes, url: bytes, body: bytes) -> bytes:
         path, _, query = url.partition(b"?")
         parts = path.split(b"/")[2:]  # /v1/…
         match parts:
@@ -117,15 +117,15 @@ class _Connection(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self) -> None:
-        answer = self.upstream.answer(self.parser.get_method(), self.url, self.body)
+        response = self.upstream.response(self.parser.get_method(), self.url, self.body)
         if self.upstream.latency and b"/_control/" not in self.url:
-            self.loop.call_later(self.upstream.latency, self._write, answer)
+            self.loop.call_later(self.upstream.latency, self._write, response)
         else:
-            self._write(answer)
+            self._write(response)
 
-    def _write(self, answer: bytes) -> None:
+    def _write(self, response: bytes) -> None:
         if not self.transport.is_closing():
-            self.transport.write(answer)
+            self.transport.write(response)
 
 
 async def serve(port: int, latency: float) -> None:

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
 from project import bodies
-from runsadmin import database, health, tracing
+from runsadmin import db_errors, health, log_context
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class TracingMiddleware:
         began = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        tracing.begin_request(request_id)
+        log_context.begin_request(request_id)
         response = self.get_response(request)
         response.headers["X-Request-ID"] = request_id
         if request.resolver_match:  # Neither static files nor probes.
@@ -44,7 +44,7 @@ class TracingMiddleware:
     def process_view(self, request: HttpRequest, *args: Any) -> None:
         # Without the cookie nobody is signed in, and looking at the session would make the answer vary by it.
         if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
-            tracing.is_by(request.user.get_username())
+            log_context.is_by(request.user.get_username())
 
 
 class ProbesMiddleware:
@@ -74,7 +74,7 @@ class WatchingMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        with database.watching():
+        with db_errors.watching():
             return self.get_response(request)
 
 

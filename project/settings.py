@@ -51,15 +51,15 @@ SECURE_CSP = {
     "frame-ancestors": [CSP.NONE],
 }
 
-# Signing in: a password can be guessed only slowly (project.sign_in).
+# Signing in: a password can be guessed only slowly (project.login_throttle).
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-AXES_HANDLER = "project.sign_in.FailedSignIns"
+AXES_HANDLER = "project.login_throttle.FailedSignIns"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
 AXES_FAILURE_LIMIT = 5  # For one name from one address; for all names together ten times as many.
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_CLIENT_IP_CALLABLE = "project.sign_in.client_address"
-AXES_LOCKOUT_CALLABLE = "project.sign_in.refuse"
+AXES_CLIENT_IP_CALLABLE = "project.login_throttle.client_address"
+AXES_LOCKOUT_CALLABLE = "project.login_throttle.refuse"
 AXES_SENSITIVE_PARAMETERS = ["username"]  # Not in logs either: people type their password there.
 AXES_DISABLE_ACCESS_LOG = True  # Django's last_login says it.
 AXES_ENABLE_ADMIN = False
@@ -306,4 +306,3 @@ RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1
 # What `make run` signs in with, and where its sandbox listens.
 RUNSADMIN_DEMO_PASSWORD = env.text("RUNSADMIN_DEMO_PASSWORD", "")
 RUNSADMIN_DEMO_TOKEN = env.text("RUNSADMIN_DEMO_TOKEN", "")
-SANDBOX_PORT = env.integer("SANDBOX_PORT", 8001)

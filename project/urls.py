@@ -2,11 +2,11 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from project import sign_in
+from project import login_throttle
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
-    path("admin/login/", sign_in.page),
+    path("admin/login/", login_throttle.page),
     path("admin/", admin.site.urls),
     path("api/v1/", include("runsadmin.api.urls")),
 ]

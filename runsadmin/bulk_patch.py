@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from string import Formatter
 from types import MappingProxyType
 
-from runsadmin.errors import InvalidMetadata, Problem, RunsAdminError
+from runsadmin.errors import InvalidMetadata, MetadataError, RunsAdminError
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.text import is_text
 
@@ -30,7 +30,7 @@ _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
 _SAMPLE = {**dict.fromkeys(TEXTS, "x"), **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC))}
 
 
-class LeftOut(RunsAdminError):
+class Skipped(RunsAdminError):
     """This run cannot be changed as the patch wants. `why` is a code: taken, no_value (see Edit.Finding)."""
 
     def __init__(self, why: str, message: str) -> None:
@@ -82,7 +82,7 @@ class ValueTemplate:
 
 def _shown(field: str, value: object, spec: str) -> str:
     if value is None or value == "":
-        raise LeftOut("no_value", f"The run has no {field}.")
+        raise Skipped("no_value", f"The run has no {field}.")
     if isinstance(value, dt.datetime):
         time = value.astimezone(dt.UTC)
         # One directive at a time: what stands between them may be what the C library cannot take.
@@ -119,15 +119,15 @@ class BulkPatch:
         problems = [*self._problems_of_keys(), *self._problems_of_values()]
         if not (self.set or self.remove or self.rename):
             problems.append(
-                Problem(None, "nothing_to_change", "This changes nothing: name a pair to set, remove or rename.")
+                MetadataError(None, "nothing_to_change", "This changes nothing: name a pair to set, remove or rename.")
             )
         if problems:
             raise InvalidMetadata(problems)
 
-    def _problems_of_keys(self) -> Iterator[Problem]:
+    def _problems_of_keys(self) -> Iterator[MetadataError]:
         named = [*self.set, *self.remove, *self.rename, *self.rename.values()]
         for key in sorted(key for key, times in Counter(named).items() if times > 1):
-            yield Problem(key, "named_twice", f"{key!r} is named more than once: say one thing about each key.")
+            yield MetadataError(key, "named_twice", f"{key!r} is named more than once: say one thing about each key.")
         try:
             MetadataPatch.parse(dict.fromkeys([*self.set, *self.rename.values()], ""))
         except InvalidMetadata as error:
@@ -137,10 +137,10 @@ class BulkPatch:
         except InvalidMetadata as error:
             yield from error.problems
 
-    def _problems_of_values(self) -> Iterator[Problem]:
+    def _problems_of_values(self) -> Iterator[MetadataError]:
         for key, text in self.set.items():
             if not is_text(text):
-                yield Problem(
+                yield MetadataError(
                     key,
                     "invalid_character",
                     f"The value of {key!r} holds a character that cannot be stored (U+0000 or a lone surrogate).",
@@ -150,7 +150,7 @@ class BulkPatch:
             try:
                 template.check()
             except ValueError as error:
-                yield Problem(key, "invalid_template", f"The value of {key!r}: {error}")
+                yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
             try:  # What the fields add is not known yet. Too long is what even the shortest of them make too long.
                 MetadataPatch.parse({key: template.shortest()})
@@ -166,7 +166,7 @@ class BulkPatch:
             if old not in metadata:
                 continue
             if new in metadata and metadata[new] != metadata[old]:
-                raise LeftOut("taken", f"There is a pair {new!r} already: renaming {old!r} would overwrite it.")
+                raise Skipped("name_taken", f"There is a pair {new!r} already: renaming {old!r} would overwrite it.")
             pairs[new] = metadata[old]
             gone.add(old)
         wanted = {key: value for key, value in metadata.items() if key not in gone} | pairs

@@ -36,7 +36,7 @@ class RunsAdminError(Exception):
 
 
 @dataclass(frozen=True)
-class Problem:
+class MetadataError:
     """One thing that is wrong with a map of metadata. `key` is the pair it is about, None for the map."""
 
     key: str | None
@@ -45,7 +45,7 @@ class Problem:
 
 
 class InvalidMetadata(RunsAdminError):
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[MetadataError]) -> None:
         super().__init__(" ".join(problem.message for problem in problems))
         self.problems = tuple(problems)
 
@@ -78,7 +78,7 @@ class UnknownConnection(RunsAdminError):
     pass
 
 
-class IllegalChange(RunsAdminError):
+class InvalidTransition(RunsAdminError):
     pass
 
 
@@ -86,11 +86,11 @@ class StaleVersion(RunsAdminError):
     pass
 
 
-class KeyReused(RunsAdminError):
+class IdempotencyKeyReused(RunsAdminError):
     pass
 
 
-class KeyInUse(RunsAdminError):
+class IdempotencyKeyInUse(RunsAdminError):
     pass
 
 
@@ -141,7 +141,7 @@ class RunActive(NotSent):
     pass
 
 
-class Busy(NotSent):
+class NoSlot(NotSent):
     pass
 
 
@@ -169,5 +169,5 @@ class Forbidden(UpstreamError):
     pass
 
 
-class Held(UpstreamError):
+class ConnectionHeld(UpstreamError):
     pass

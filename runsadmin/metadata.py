@@ -11,7 +11,7 @@ from collections.abc import Collection, ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from runsadmin.errors import InvalidMetadata, Problem
+from runsadmin.errors import InvalidMetadata, MetadataError
 from runsadmin.text import is_text
 
 MAX_PAIRS = 16
@@ -74,14 +74,14 @@ class MetadataPatch:
     def __post_init__(self) -> None:
         if overlap := self.remove & set(self.set):
             raise InvalidMetadata(
-                [Problem(key, "set_and_removed", f"{key!r} is both set and removed.") for key in sorted(overlap)]
+                [MetadataError(key, "set_and_removed", f"{key!r} is both set and removed.") for key in sorted(overlap)]
             )
 
     @classmethod
     def parse(cls, merge_patch: object) -> "MetadataPatch":
         """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata, with every mistake."""
         if not isinstance(merge_patch, Mapping):
-            raise InvalidMetadata([Problem(None, "invalid_type", "Metadata is an object of strings.")])
+            raise InvalidMetadata([MetadataError(None, "invalid_type", "Metadata is an object of strings.")])
         if problems := [problem for key, value in merge_patch.items() for problem in _problems(key, value)]:
             raise InvalidMetadata(problems)
         patch = cls(
@@ -148,12 +148,13 @@ def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
         return
     todo = "An edit would lose it, so none is sent. Correct it where it is written, then refresh the run."
     problems = [
-        Problem(key, "unreadable", f"The value of {key!r} that upstream holds cannot be read. {todo}")
+        MetadataError(key, "unreadable", f"The value of {key!r} that upstream holds cannot be read. {todo}")
         for key, value in metadata.items()
         if value is None
     ]
     raise InvalidMetadata(
-        problems or [Problem(None, "unreadable", f"The metadata that upstream holds cannot be read in full. {todo}")]
+        problems
+        or [MetadataError(None, "unreadable", f"The metadata that upstream holds cannot be read in full. {todo}")]
     )
 
 
@@ -197,14 +198,14 @@ def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> li
     return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
 
 
-def _problems(key: object, value: object) -> Iterator[Problem]:
+def _problems(key: object, value: object) -> Iterator[MetadataError]:
     if not isinstance(key, str):
-        yield Problem(str(key), "invalid_type", "A key is a string.")
+        yield MetadataError(str(key), "invalid_type", "A key is a string.")
         return
     if not key:
-        yield Problem(key, "empty_key", "A key cannot be empty.")
+        yield MetadataError(key, "empty_key", "A key cannot be empty.")
     if not is_text(key):
-        yield Problem(
+        yield MetadataError(
             key,
             "invalid_character",
             "A key holds a character that cannot be stored (U+0000 or a lone surrogate).",
@@ -213,24 +214,24 @@ def _problems(key: object, value: object) -> Iterator[Problem]:
         return
     shown = key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}…"
     if len(key) > MAX_KEY_LENGTH:
-        yield Problem(
+        yield MetadataError(
             key, "key_too_long", f"The key {shown!r} has {len(key)} characters; at most {MAX_KEY_LENGTH} are allowed."
         )
     if not isinstance(value, str):
-        yield Problem(key, "invalid_type", f"The value of {shown!r} must be a string.")
+        yield MetadataError(key, "invalid_type", f"The value of {shown!r} must be a string.")
     elif len(value) > MAX_VALUE_LENGTH:
-        yield Problem(
+        yield MetadataError(
             key,
             "value_too_long",
             f"The value of {shown!r} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are allowed.",
         )
     elif not is_text(value):
-        yield Problem(
+        yield MetadataError(
             key,
             "invalid_character",
             f"The value of {shown!r} holds a character that cannot be stored (U+0000 or a lone surrogate).",
         )
 
 
-def _too_many(count: int) -> Problem:
-    return Problem(None, "too_many_pairs", f"This would leave {count} pairs; a run has at most {MAX_PAIRS}.")
+def _too_many(count: int) -> MetadataError:
+    return MetadataError(None, "too_many_pairs", f"This would leave {count} pairs; a run has at most {MAX_PAIRS}.")

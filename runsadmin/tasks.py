@@ -16,26 +16,26 @@ SHARE = 30.0
 @task(queue_name="push")
 def push_edits() -> int:
     """A share of about half a minute. While there is more than one worker needs to do, another is asked for help."""
-    are_many_due = edits.are_many_due()
-    if are_many_due:
+    has_backlog = edits.has_backlog()
+    if has_backlog:
         enqueue_unless_waiting(push_edits)
-    count = edits.settle(until=time.monotonic() + SHARE, stopping=stopping)
-    if are_many_due and not count:
+    count = edits.process_due(until=time.monotonic() + SHARE, stopping=stopping)
+    if has_backlog and not count:
         stopping.wait(1)  # It is nobody's turn yet: all wait for others of their runs.
-    bulk_edits.look_after()
+    bulk_edits.advance_statuses()
     return count
 
 
 @task
-def look_after_bulk_edits() -> None:
+def advance_bulk_edits() -> None:
     """The claims of processes that died, and the bulk edits whose last edit has ended."""
-    edits.give_back_expired()
-    bulk_edits.look_after()
+    edits.release_expired()
+    bulk_edits.advance_statuses()
 
 
 @task
 def find_plans() -> int:
-    waiting = bulk_edits.find_waiting()
+    waiting = bulk_edits.waiting_plans()
     for pk in waiting:
         plan_bulk_edit.enqueue(pk)
     return len(waiting)
@@ -44,15 +44,17 @@ def find_plans() -> int:
 @task(queue_name="long")
 def plan_bulk_edit(pk: int) -> str:
     """A share, as of a sync. `find_plans` goes on."""
-    planned = bulk_edits.go_on_planning(BulkEdit.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping)
-    if planned.is_going_on:  # It was to be applied as soon as its plan was whole.
+    planned = bulk_edits.continue_planning(
+        BulkEdit.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping
+    )
+    if planned.is_in_progress:  # It was to be applied as soon as its plan was whole.
         enqueue_unless_waiting(push_edits)
     return str(planned.status)
 
 
 @task
 def find_syncs() -> int:
-    waiting = syncs.take_waiting()
+    waiting = syncs.claim_waiting()
     for pk in waiting:
         run_sync.enqueue(pk)
     return len(waiting)
@@ -87,7 +89,7 @@ def forget_old_keys() -> int:
 
 SCHEDULE = (
     Entry("push_edits", push_edits, timedelta(seconds=2)),
-    Entry("look_after_bulk_edits", look_after_bulk_edits, timedelta(seconds=2)),
+    Entry("advance_bulk_edits", advance_bulk_edits, timedelta(seconds=2)),
     Entry("find_plans", find_plans, timedelta(seconds=2)),
     Entry("find_syncs", find_syncs, timedelta(seconds=2)),
     Entry("refresh_marked_runs", refresh_marked_runs, timedelta(seconds=5)),

@@ -21,12 +21,13 @@ def main() -> None:
     os.environ["WEB_PORT"] = web_port
 
     lines = ["web", "worker"]
-    if os.environ.get("RUNSADMIN_UPSTREAM_API_KEY", "").startswith("sandbox-"):
+    if (key := os.environ.get("RUNSADMIN_UPSTREAM_API_KEY", "")).startswith("sandbox-"):
+        os.environ["SANDBOX_KEY"] = key
         lines += ["sandbox", "demo"]
         upstream = urlsplit(os.environ.get("RUNSADMIN_UPSTREAM_URL", ""))
         sandbox_port = os.environ.setdefault("SANDBOX_PORT", str(upstream.port or 8001))
         assert_free("SANDBOX_PORT", sandbox_port)
-        # Who gives the sandbox another port this time means the address of the upstream too.
+        # SANDBOX_PORT also overrides the port of the upstream URL.
         os.environ["RUNSADMIN_UPSTREAM_URL"] = upstream._replace(netloc=f"127.0.0.1:{sandbox_port}").geturl()
 
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit
+from runsadmin.models import BulkEdit, Edit
 from runsadmin.services import bulk_edits, edits
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -18,17 +18,17 @@ from tests.waiting import until
 
 def whole(bulk_edit: BulkEdit) -> BulkEdit:
     """With its plan made, to the last run."""
-    return bulk_edits.go_on_planning(bulk_edit, until=float("inf"))
+    return bulk_edits.continue_planning(bulk_edit, until=float("inf"))
 
 
-def bring_to_an_end(bulk_edit: BulkEdit) -> BulkEdit:
+def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
     """What workers do, until it no longer goes on."""
 
     def has_stopped() -> bool:
-        edits.settle(until=time.monotonic() + 30)
-        bulk_edits.look_after()
+        edits.process_due(until=time.monotonic() + 30)
+        bulk_edits.advance_statuses()
         bulk_edit.refresh_from_db()
-        return not bulk_edit.is_going_on
+        return not bulk_edit.is_in_progress
 
     until(has_stopped)
     return bulk_edit
@@ -38,14 +38,14 @@ def bring_to_an_end(bulk_edit: BulkEdit) -> BulkEdit:
 def settling(stopping: Event | None = None) -> Iterator[Future[None]]:
     """Meanwhile a worker brings on what is due. Leaves when it has ended."""
 
-    def settle() -> None:
+    def process_due() -> None:
         try:
-            edits.settle(until=time.monotonic() + 30, stopping=stopping)
+            edits.process_due(until=time.monotonic() + 30, stopping=stopping)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(1) as threads:
-        working = threads.submit(settle)
+        working = threads.submit(process_due)
         yield working
     working.result()
 
@@ -60,8 +60,12 @@ def at_work(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
 
 def bulk_edit_of(run_id: str, status: str, actor: User) -> BulkEdit:
     """Of one run, in this state. The completed one has a failed edit and an applied one."""
-    chosen = bulk_edits.by_ids([run_id])
-    bulk_edit = whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=actor, reason="moved"))
+    selection = bulk_edits.by_ids([run_id])
+    bulk_edit = whole(
+        bulk_edits.plan(
+            selection=selection, patch=BulkPatch({"team": "red"}), actor=actor, source=Edit.Source.ADMIN, reason="moved"
+        )
+    )
     if status != "planned":
         bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
     if status == "paused":
@@ -72,5 +76,5 @@ def bulk_edit_of(run_id: str, status: str, actor: User) -> BulkEdit:
         planned.save()
         planned.pk, planned.status, planned.after = None, "applied", {"team": "red"}
         planned.save()
-        bulk_edits.look_after()
+        bulk_edits.advance_statuses()
     return bulk_edit

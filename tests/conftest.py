@@ -79,7 +79,7 @@ def mirrored(sandbox: Sandbox, db: None) -> Callable[..., Run]:
         thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=upstream["thread_id"])
         client = connections.client("default")
         seen = runs.see(lambda: client.retrieve_run(thread.upstream_id, upstream["id"]))
-        runs.store(thread, [seen.answer.value], asked_at=seen.asked_at, answered_at=seen.answered_at)
+        runs.store(thread, [seen.response.value], requested_at=seen.requested_at, received_at=seen.received_at)
         return Run.objects.get(connection="default", upstream_id=upstream["id"])
 
     return mirrored

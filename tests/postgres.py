@@ -45,8 +45,8 @@ def binaries() -> Path:
 
 
 def _version(folder: Path) -> int:
-    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"\) (\d+)", answer)
+    response = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\) (\d+)", response)
     return int(found[1]) if found else 0
 
 

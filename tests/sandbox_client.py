@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Sandbox:
     """A sandbox process of our own. `url` is the base URL of its API, `key` what it wants to be shown."""
 
-    module = "runsadmin.sandbox"
+    module = "sandbox"
 
     def __init__(self, port: int, state: Path | None, key: str, options: tuple[str, ...]) -> None:
         self.key = key
@@ -83,10 +83,10 @@ class Sandbox:
 
     def control(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
         """Any call of the control API; returns what it answered."""
-        answer = self._session.request(method, f"{self.origin}/_sandbox/{path}", json=json, params=params, timeout=60)
-        if not answer.ok:
-            raise ValueError(f"The sandbox refuses {method} {path}: {answer.text}")
-        return answer.json()
+        response = self._session.request(method, f"{self.origin}/_sandbox/{path}", json=json, params=params, timeout=60)
+        if not response.ok:
+            raise ValueError(f"The sandbox refuses {method} {path}: {response.text}")
+        return response.json()
 
     def reset(self) -> None:
         """Forgets threads, runs, faults, settings and log."""
@@ -164,7 +164,7 @@ class Sandbox:
         ]
 
     def fault(self, kind: str, **properties: Any) -> str:
-        """Makes it fail in this way; returns the fault's id. The kinds are in `runsadmin/sandbox/faults.py`."""
+        """Makes it fail in this way; returns the fault's id. The kinds are in `sandbox/faults.py`."""
         fault_id: str = self.control("POST", "faults", {"kind": kind, **properties})["id"]
         return fault_id
 

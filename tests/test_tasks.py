@@ -43,7 +43,7 @@ def test_a_worker_finds_by_itself_what_is_to_be_sent_read_and_read_again(
     worker: subprocess.Popen[bytes], sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
 ) -> None:
     run = mirrored(metadata={"team": "blue"}, thread_id="thread_a")
-    edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.API)
+    edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.API)
     Edit.objects.update(next_attempt_at=edit.created_at)  # Whoever recorded it is gone.
     sandbox.put_runs([make_run(thread_id="thread_a", id="run_new")])
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
@@ -54,7 +54,7 @@ def test_a_worker_finds_by_itself_what_is_to_be_sent_read_and_read_again(
     assert Run.objects.filter(upstream_id="run_new").exists()
 
     sandbox.set_metadata("run_new", {"team": "green"})
-    Run.objects.filter(upstream_id="run_new").update(refresh_at=edit.created_at)
+    Run.objects.filter(upstream_id="run_new").update(needs_refresh_since=edit.created_at)
     until(lambda: Run.objects.get(upstream_id="run_new").metadata == {"team": "green"})
 
 

@@ -15,14 +15,14 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from runsadmin import tasks, tracing
+from runsadmin import log_context, tasks
 from runsadmin.admin import changes, choosing, filters, find, keyset, links, outcomes, show, spreadsheets
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.admin.patches import PatchForm
 from runsadmin.engine.schedule import enqueue_unless_waiting
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
-from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
 from runsadmin.services.edits import waits_of
@@ -57,7 +57,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         response: HttpResponse = super().changelist_view(request, {"runs_url": links.list_of(Run)})
         if context := getattr(response, "context_data", None):
             shown = context["cl"].result_list
-            context["is_live"] = any(row.status == S.PLANNING or row.is_going_on for row in shown)
+            context["is_live"] = any(row.status == S.PLANNING or row.is_in_progress for row in shown)
             context["may_plan"] = may(request, Action.PLAN_BULK_EDITS)
         return response
 
@@ -117,15 +117,16 @@ class BulkEditAdmin(ReadOnlyAdmin):
             return None
         with telling(request), form.judging():
             bulk_edit = bulk_edits.plan(
-                chosen=choice.freeze(), patch=form.patch, actor=actor(request), reason=form.cleaned_data["reason"],
+                selection=choice.freeze(), patch=form.patch, actor=actor(request), source=Edit.Source.ADMIN,
+                reason=form.cleaned_data["reason"],
                 canary=form.cleaned_data["canary"], wait_for_active=form.wait_for_active,
-                request_id=tracing.request_id(),
+                request_id=log_context.request_id(),
             )  # fmt: skip
             return self._made(bulk_edit)
         return None
 
     def _made(self, bulk_edit: BulkEdit) -> BulkEdit:
-        return bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
+        return bulk_edits.continue_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
 
     # --- the page of one
 
@@ -142,46 +143,47 @@ class BulkEditAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
             progress=progress, outcome=outcomes.of_bulk(bulk_edit, progress), in_flight=in_flight,
-            is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_going_on or in_flight > 0,
+            is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_in_progress or in_flight > 0,
             left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
-            findings=shown.tiles("finding", Edit.Finding, progress.findings),
+            plan_results=shown.tiles("plan_result", Edit.PlanResult, progress.plan_results),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
             shown=shown, url=url,
             edits=[(edit, changes.of_planned(edit), waits.get(edit.pk)) for edit in edits.rows],
-            waiting=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_going_on else "",
+            wait_reason=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_in_progress else "",
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
             csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
             csv_with_mark_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url(bom=1)}",
             may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
-            waits_for_connection=bulk_edit.is_going_on and connections.is_held(bulk_edit.connection),
+            waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
             **_buttons(request, bulk_edit, progress),
         )  # fmt: skip
 
     def apply(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return self._going_on(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request)))
+        return self._in_progress(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request)))
 
     def pause(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         return redirect(links.page_of(bulk_edits.pause(bulk_edit=bulk_edit, actor=actor(request))))
 
     def resume(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return self._going_on(bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request)))
+        return self._in_progress(bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request)))
 
     def cancel(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         return redirect(links.page_of(bulk_edits.cancel(bulk_edit=bulk_edit, actor=actor(request))))
 
     def retry(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return self._going_on(bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request)))
+        return self._in_progress(bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request)))
 
-    def _going_on(self, bulk_edit: BulkEdit) -> HttpResponse:
+    def _in_progress(self, bulk_edit: BulkEdit) -> HttpResponse:
         enqueue_unless_waiting(tasks.push_edits)
         return redirect(links.page_of(bulk_edit))
 
     def undo(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         undoing = bulk_edits.plan_undo(
-            bulk_edit=bulk_edit, actor=actor(request), reason=request.POST.get("reason", "").strip(),
-            request_id=tracing.request_id(),
+            bulk_edit=bulk_edit, actor=actor(request), source=Edit.Source.ADMIN,
+                reason=request.POST.get("reason", "").strip(),
+            request_id=log_context.request_id(),
         )  # fmt: skip
         return redirect(links.page_of(self._made(undoing)))
 
@@ -223,7 +225,7 @@ class Narrowed:
     @classmethod
     def read(cls, request: HttpRequest) -> "Narrowed":
         """What the address asks for; what it asks for in vain is taken for all."""
-        choices = {"status": EditStatus, "finding": Edit.Finding}
+        choices = {"status": EditStatus, "plan_result": Edit.PlanResult}
         for name, known in choices.items():
             if (value := request.GET.get(name)) in known.values:
                 return cls(name, str(value), str(known(value).label).lower())
@@ -261,10 +263,10 @@ def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Pro
         "is_over": is_planned and not may_still,
         "may_apply": to_apply and may_apply,
         "lacks_permission": to_apply and not may_apply,
-        "may_pause": may_steer and bulk_edit.status in GOING_ON,
+        "may_pause": may_steer and bulk_edit.status in IN_PROGRESS,
         "may_resume": may_steer and bulk_edit.status == S.PAUSED,
         "may_give_up": may_plan and bulk_edit.status in (S.PLANNING, S.PLANNED),
-        "may_cancel": may_steer and (bulk_edit.status in GOING_ON or bulk_edit.status == S.PAUSED),
+        "may_cancel": may_steer and (bulk_edit.status in IN_PROGRESS or bulk_edit.status == S.PAUSED),
         "may_retry": may_steer and bulk_edit.status == S.COMPLETED and progress.count(EditStatus.FAILED) > 0,
         "may_undo": may_plan and bulk_edit.has_ended and has_changed and not progress.count(*IN_FLIGHT),
     }

@@ -19,7 +19,7 @@ from runsadmin.admin.base import ReadOnlyAdmin
 from runsadmin.admin.find import MOST, leaves_some_out
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import Run
-from runsadmin.services.bulk_edits import Chosen, selecting
+from runsadmin.services.bulk_edits import Selection, selecting
 
 MOST_TICKED = 1_000
 COUNTED = 100_000
@@ -45,13 +45,13 @@ class Choice:
         """How many there are now, counted no further than one beyond COUNTED."""
         return self.runs.order_by()[: COUNTED + 1].count()
 
-    def freeze(self) -> Chosen:
+    def freeze(self) -> Selection:
         """Raises InvalidSelection, UnknownConnection."""
-        chosen = selecting.every(self.runs, query=self.query)
+        selection = selecting.every(self.runs, query=self.query)
         if not (self.keys or self.query):
-            return replace(chosen, query=search.word("connection", chosen.connection))
-        gone = sorted(self.keys.difference(chosen.keys))
-        return replace(chosen, left_out=[(f"the run with the key {key} here", "unknown") for key in gone])
+            return replace(selection, query=search.word("connection", selection.connection))
+        gone = sorted(self.keys.difference(selection.keys))
+        return replace(selection, left_out=[(f"the run with the key {key} here", "unknown") for key in gone])
 
 
 def ticked(values: list[str]) -> Choice:

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import tracing
+from runsadmin import log_context
 from runsadmin.admin import changes, filters, links, outcomes, show
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may
 from runsadmin.admin.find import beginning
@@ -27,7 +27,7 @@ class EditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_EDITS
     buttons = ("undo", "retry", "cancel", "resolve")
 
-    list_display = ("edit", "status_", "run_", "change", "who", "door_", "reason_")
+    list_display = ("edit", "status_", "run_", "change", "who", "source_", "reason_")
     list_display_links = None
     list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
     search_fields = ("run__upstream_id",)
@@ -73,9 +73,9 @@ class EditAdmin(ReadOnlyAdmin):
     def who(self, edit: Edit) -> str:
         return edit.actor.get_username()
 
-    @admin.display(description="door")
-    def door_(self, edit: Edit) -> str:
-        return edit.get_door_display()
+    @admin.display(description="source")
+    def source_(self, edit: Edit) -> str:
+        return edit.get_source_display()
 
     @admin.display(description="reason")
     def reason_(self, edit: Edit) -> SafeString:
@@ -102,8 +102,8 @@ class EditAdmin(ReadOnlyAdmin):
 
     def undo(self, request: HttpRequest, edit: Edit) -> HttpResponse:
         new = edits.undo(
-            edit=edit, actor=actor(request), reason=request.POST.get("reason", "").strip(),
-            request_id=tracing.request_id(),
+            edit=edit, actor=actor(request), source=Edit.Source.ADMIN, reason=request.POST.get("reason", "").strip(),
+            request_id=log_context.request_id(),
         )  # fmt: skip
         return redirect(links.page_of(edits.push_within(new)))
 
@@ -121,8 +121,8 @@ class EditAdmin(ReadOnlyAdmin):
                 messages.info(request, "There is nothing to send: what they wrote stays.")
                 return redirect(links.page_of(edit))
             new = edits.resolve(
-                edit=edit, patch=patch, actor=actor(request), door=Edit.Door.ADMIN, reason=decision.reason,
-                request_id=tracing.request_id(),
+                edit=edit, patch=patch, actor=actor(request), source=Edit.Source.ADMIN, reason=decision.reason,
+                request_id=log_context.request_id(),
             )  # fmt: skip
         except InvalidMetadata as error:
             decision.tell(error)

@@ -37,7 +37,7 @@ def of(edit: Edit) -> Outcome:
     if edit.status == S.CONFLICT and edit.after is not None:
         title = "Conflict: what is there now is neither"
         explanation = "The answer was lost, and a later look found something else than before or than you asked for."
-    if edit.status == S.PENDING and edit.waiting == Edit.Waiting.ACTIVE_RUN:
+    if edit.status == S.PENDING and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         explanation = (
             "Upstream refused the change while the run is active. It is sent when the run has ended. Where the wait is "
             "over before that, the edit fails, and can be retried. Nothing has changed upstream so far."

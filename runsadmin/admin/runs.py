@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from runsadmin import conf, tracing
+from runsadmin import conf, log_context
 from runsadmin.admin import changes, choosing, filters, layout, links, pairs, show
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
 from runsadmin.admin.find import find_runs
@@ -138,9 +138,9 @@ class RunAdmin(ReadOnlyAdmin):
         latest = list(edits_of_it[: EDITS_SHOWN + 1]) if may_see_edits else []
         waits = edits.waits_of(latest)
         # A pass over its whole thread that found it unchanged wrote nothing to its row.
-        as_of = max(run.answered_at, run.thread.fully_checked_at or run.answered_at)
+        as_of = max(run.received_at, run.thread.fully_checked_at or run.received_at)
         return self.render(
-            request, "runsadmin/run.html", str(run), as_of=run.answered_at if run.missing_since else as_of,
+            request, "runsadmin/run.html", str(run), as_of=run.received_at if run.missing_since else as_of,
             run=run, original=run,
             task=layout.laid_out(run, layout.TASK), course=layout.laid_out(run, layout.COURSE),
             other=layout.other_fields(run),
@@ -183,7 +183,7 @@ class RunAdmin(ReadOnlyAdmin):
             return None
         with telling(request), form.judging():
             return edits.record(
-                run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), door=Edit.Door.ADMIN,
-                reason=form.reason, request_id=tracing.request_id(),
+                run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), source=Edit.Source.ADMIN,
+                reason=form.reason, request_id=log_context.request_id(),
             )  # fmt: skip
         return None

@@ -11,7 +11,7 @@ from runsadmin.models.edit import EditQuerySet
 
 CHUNK = 500
 READ = (
-    "status", "finding", "base", "patch", "before", "intended", "after", "detail", "run__upstream_id",
+    "status", "plan_result", "base", "patch", "before", "intended", "after", "detail", "run__upstream_id",
     "run__thread__upstream_id",
 )  # fmt: skip
 # Excel takes a file without it for the encoding of the machine.
@@ -45,7 +45,7 @@ def _lines(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _rows(edit: Edit) -> Iterator[list[object]]:
-    begin = [edit.pk, edit.run.upstream_id, edit.run.thread.upstream_id, edit.get_finding_display(), edit.status]
+    begin = [edit.pk, edit.run.upstream_id, edit.run.thread.upstream_id, edit.get_plan_result_display(), edit.status]
     changed = changes.of_planned(edit)
     for change in changed:
         yield [*begin, change.key, _kind(change), change.old, change.new, edit.detail]

@@ -7,7 +7,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
-from runsadmin import tracing
+from runsadmin import log_context
 from runsadmin.services import permissions
 
 if TYPE_CHECKING:  # The framework's views import this module, by the settings.
@@ -27,7 +27,7 @@ class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
                 "This token does not work: it is unknown, has expired or was revoked, or its account is switched off. "
                 "`manage.py create_token USER` makes a new one."
             ) from None
-        tracing.is_by(user.get_username())
+        log_context.is_by(user.get_username())
         return user, found
 
 

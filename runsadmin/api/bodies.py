@@ -9,7 +9,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 
 # Nothing that this API takes is nested deeper than a few levels.
 MAX_DEPTH = 32
@@ -49,7 +49,7 @@ class JSONRenderer(BaseRenderer):
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
-        return b"" if data is None else jsontext.dumps(data).encode()
+        return b"" if data is None else lenient_json.dumps(data).encode()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Page[M: Model]:
     next: str | None
     previous: str | None
 
-    def answer(self, results: Any) -> dict[str, Any]:
+    def response(self, results: Any) -> dict[str, Any]:
         return {"results": results, "next": self.next, "previous": self.previous}
 
 

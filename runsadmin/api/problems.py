@@ -17,7 +17,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from runsadmin import database, errors, jsontext, tracing
+from runsadmin import db_errors, errors, lenient_json, log_context
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -90,10 +90,10 @@ _TYPES: tuple[tuple[type[Exception], ProblemType], ...] = (
     (errors.InvalidId, ProblemType.INVALID_ID),
     (errors.NotAllowed, ProblemType.NOT_ALLOWED),
     (errors.UnknownConnection, ProblemType.UNKNOWN_CONNECTION),
-    (errors.IllegalChange, ProblemType.ILLEGAL_CHANGE),
+    (errors.InvalidTransition, ProblemType.ILLEGAL_CHANGE),
     (errors.StaleVersion, ProblemType.STALE_VERSION),
-    (errors.KeyReused, ProblemType.KEY_REUSED),
-    (errors.KeyInUse, ProblemType.KEY_IN_USE),
+    (errors.IdempotencyKeyReused, ProblemType.KEY_REUSED),
+    (errors.IdempotencyKeyInUse, ProblemType.KEY_IN_USE),
     (errors.UpstreamError, ProblemType.UPSTREAM_FAULT),
     (exceptions.ValidationError, ProblemType.INVALID_REQUEST),
     (exceptions.ParseError, ProblemType.MALFORMED_BODY),
@@ -204,7 +204,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if database.is_in_trouble(exception):  # Django takes a session that could not be saved for one that was deleted.
+    if db_errors.is_in_trouble(exception):  # Django takes a session that could not be saved for one that was deleted.
         return _database_unavailable(request)
     too_large = isinstance(exception, RequestDataTooBig)
     if not _is_ours(request):
@@ -216,7 +216,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Called while the error is being handled, wherever it came from: middleware, a view or a template."""
-    if database.is_in_trouble(sys.exception()):
+    if db_errors.is_in_trouble(sys.exception()):
         return _database_unavailable(request)
     if not _is_ours(request):
         return defaults.server_error(request)
@@ -224,12 +224,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _database_unavailable(request: HttpRequest) -> HttpResponse:
-    may_have_saved = request.method not in ("GET", "HEAD") and database.may_have_saved()
+    may_have_saved = request.method not in ("GET", "HEAD") and db_errors.may_have_saved()
     headers = {"Retry-After": "5", "Cache-Control": "no-store"}
     if _is_ours(request):
         return _plain(ProblemType.DATABASE_UNAVAILABLE, _UNKNOWN if may_have_saved else _NOTHING_SAVED, headers)
     # Without the request: a page that knows it asks the database who is signed in.
-    told = {"may_have_saved": may_have_saved, "request_id": tracing.request_id()}
+    told = {"may_have_saved": may_have_saved, "request_id": log_context.request_id()}
     return HttpResponse(render_to_string("503.html", told), status=503, headers=headers)
 
 
@@ -245,5 +245,5 @@ def _is_ours(request: HttpRequest) -> bool:
 
 
 def _plain(problem: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    body = jsontext.dumps(details(problem, detail))
+    body = lenient_json.dumps(details(problem, detail))
     return HttpResponse(body, status=problem.status, headers=headers, content_type=CONTENT_TYPE)

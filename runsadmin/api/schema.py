@@ -73,12 +73,12 @@ class AutoSchema(BaseAutoSchema):
         return [self.path.removeprefix("/api/v1/").split("/")[0]]
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
-        answers = super()._get_response_bodies(direction)
+        responses = super()._get_response_bodies(direction)
         common = (*EVERYWHERE, *(WITH_BODY if self.method in ("POST", "PATCH") else ()))
-        for (status, media_type), answer in problems(*common).items():
-            told = self._get_response_for_code(answer, str(status), [media_type], direction)  # type: ignore[no-untyped-call]
-            answers.setdefault(str(status), told)
-        return dict(sorted(answers.items()))
+        for (status, media_type), response in problems(*common).items():
+            told = self._get_response_for_code(response, str(status), [media_type], direction)  # type: ignore[no-untyped-call]
+            responses.setdefault(str(status), told)
+        return dict(sorted(responses.items()))
 
 
 class TokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]

@@ -248,7 +248,7 @@ class BulkEditsQuery(PageQuery):
 
 class EditsOfBulkEditQuery(PageQuery):
     status = serializers.ChoiceField(Edit.Status.choices, required=False)
-    finding = serializers.ChoiceField(Edit.Finding.choices, required=False)
+    plan_result = serializers.ChoiceField(Edit.PlanResult.choices, required=False)
 
 
 class ThreadsQuery(PageQuery):
@@ -455,8 +455,8 @@ class ConflictSerializer(serializers.Serializer[Any]):
 class EditSerializer(serializers.ModelSerializer[Edit]):
     run = serializers.CharField(source="run.upstream_id")
     connection = serializers.CharField(source="run.connection")
-    finding = serializers.ChoiceField(
-        Edit.Finding.choices, allow_blank=True, help_text="What the plan of its bulk edit found."
+    plan_result = serializers.ChoiceField(
+        Edit.PlanResult.choices, allow_blank=True, help_text="What the plan of its bulk edit found."
     )
     actor = serializers.CharField(source="actor.username")
     base = _Map(allow_null=True)
@@ -473,10 +473,10 @@ class EditSerializer(serializers.ModelSerializer[Edit]):
     class Meta:
         model = Edit
         fields = [
-            "id", "url", "connection", "run", "bulk_edit", "finding", "actor", "door", "reason", "status", "waiting",
-            "waits_for", "waits_until", "next_attempt_at", "detail", "base", "patch", "before", "intended", "after",
-            "conflicts", "upstream_request_id", "http_status", "request_id", "attempts", "undoes", "resolves",
-            "created_at", "sent_at", "finished_at",
+            "id", "url", "connection", "run", "bulk_edit", "plan_result", "actor", "source", "reason", "status",
+            "wait_reason", "waits_for", "waits_until", "next_attempt_at", "detail", "base", "patch", "before",
+            "intended", "after", "conflicts", "upstream_request_id", "http_status", "request_id", "attempts", "undoes",
+            "resolves", "created_at", "sent_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -564,7 +564,9 @@ class ProgressSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="The edits that are to be sent, or were.")
     ended = serializers.IntegerField(help_text="Those of them that have their outcome.")
     statuses = serializers.DictField(child=serializers.IntegerField(), help_text="How many edits have which status.")
-    findings = serializers.DictField(child=serializers.IntegerField(), help_text="What the plan found, for how many.")
+    plan_results = serializers.DictField(
+        child=serializers.IntegerField(), help_text="What the plan found, for how many."
+    )
     per_second = serializers.FloatField(allow_null=True, help_text="The pace since it was applied or resumed.")
     seconds_left = serializers.FloatField(allow_null=True, help_text="By this pace. Null while there is none.")
 

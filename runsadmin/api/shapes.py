@@ -16,7 +16,7 @@ from runsadmin.models.run import TIMES
 from runsadmin.services import edits
 
 _COLUMNS = (
-    *TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "answered_at", "missing_since"
+    *TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "received_at", "missing_since"
 )  # fmt: skip
 _EDIT = ("pk", "status", "detail", "next_attempt_at", "upstream_request_id")
 
@@ -54,7 +54,7 @@ def _shape(run: Run, edit: dict[str, Any] | None, addresses: Addresses) -> dict[
     return run.as_api() | {
         "mirror": {
             "connection": run.connection,
-            "as_of": _iso(max(run.answered_at, confirmed_at or run.answered_at)),
+            "as_of": _iso(max(run.received_at, confirmed_at or run.received_at)),
             "missing_since": _iso(run.missing_since),
             "url": addresses.run(run),
             "edit": edit,

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from runsadmin.services import quotas
+from runsadmin.services import api_rate
 
 if TYPE_CHECKING:  # The framework's views import this module, by the settings.
     from rest_framework.views import APIView
@@ -19,7 +19,7 @@ class AccountThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         assert isinstance(request.user, User)
-        self.seconds = quotas.use_one(request.user)
+        self.seconds = api_rate.use_one(request.user)
         return not self.seconds
 
     def wait(self) -> float:

@@ -40,7 +40,7 @@ def bury(*, dead_after: timedelta) -> None:
     _requeue(running, left=lambda lane_id: lane_id.partition("/")[0] not in living)
 
 
-def give_back(lane_id: str) -> None:
+def release(lane_id: str) -> None:
     """Requeues what a lane has left running. Only that lane may call it, and only while it runs nothing."""
     _requeue(list(DBTaskResult.objects.running()), left=lambda runner: runner == lane_id)
 

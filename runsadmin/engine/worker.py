@@ -57,7 +57,7 @@ class Lane(db_worker.Worker):
         while not stopping.is_set():
             with _going_on_after_errors():
                 # We come by here after an error too, maybe one that kept a result from being written.
-                heartbeat.give_back(self.worker_id)
+                heartbeat.release(self.worker_id)
                 while not stopping.is_set():
                     close_old_connections()
                     if task := self.claim():

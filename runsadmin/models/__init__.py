@@ -1,26 +1,27 @@
-from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, Selection
+from runsadmin.models.api_rate_state import ApiRateState
+from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, EditSource, SelectionSnapshot
 from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
-from runsadmin.models.quota import Quota
-from runsadmin.models.run import Pair, Run, RunStatus
+from runsadmin.models.run import MetadataPair, Run, RunStatus
 from runsadmin.models.sync import Sync, SyncError, SyncStatus
 from runsadmin.models.thread import Thread
 from runsadmin.models.worker import Schedule, Worker
 
 __all__ = [
+    "ApiRateState",
     "BulkEdit",
     "BulkEditStatus",
     "ConnectionState",
     "Edit",
+    "EditSource",
     "EditStatus",
     "IdempotencyKey",
-    "Pair",
-    "Quota",
+    "MetadataPair",
     "Run",
     "RunStatus",
     "Schedule",
-    "Selection",
+    "SelectionSnapshot",
     "Sync",
     "SyncError",
     "SyncStatus",

@@ -5,8 +5,16 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from runsadmin.models.changes import ChangingQuerySet
 from runsadmin.models.fields import CleanTextField
+from runsadmin.models.transitions import TransitionQuerySet
+
+
+class EditSource(models.TextChoices):
+    """Where an edit or a bulk edit came in."""
+
+    ADMIN = "admin", "Admin"
+    API = "api", "REST API"
+    COMMAND = "command", "Command line"
 
 
 class BulkEditStatus(models.TextChoices):
@@ -24,7 +32,7 @@ class BulkEditStatus(models.TextChoices):
 S = BulkEditStatus
 
 # Every legal change of a bulk edit's status, and why it happens.
-CHANGES: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
+TRANSITIONS: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
     S.PLANNING: {
         S.PLANNED: "every selected run is an edit of the plan",
         S.FAILED: "planning broke",
@@ -57,12 +65,12 @@ CHANGES: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
 }
 
 # Its pending edits may be sent.
-GOING_ON = (S.QUEUED, S.RUNNING)
+IN_PROGRESS = (S.QUEUED, S.RUNNING)
 ENDED = (S.COMPLETED, S.CANCELLED, S.FAILED, S.EXPIRED)
 
 
-class BulkEditQuerySet(ChangingQuerySet["BulkEdit"]):
-    changes = CHANGES
+class BulkEditQuerySet(TransitionQuerySet["BulkEdit"]):
+    transitions = TRANSITIONS
 
 
 class BulkEdit(models.Model):
@@ -75,6 +83,7 @@ class BulkEdit(models.Model):
 
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     applied_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    source = models.CharField(max_length=16, choices=EditSource.choices)
     reason = models.CharField(max_length=500)
     request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
 
@@ -110,7 +119,7 @@ class BulkEdit(models.Model):
     applied_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     # Where the pace is counted from: it was applied or resumed at this time, with so many edits ended.
-    going_since = models.DateTimeField(null=True)
+    running_since = models.DateTimeField(null=True)
     ended_before = models.PositiveIntegerField(default=0)
 
     # Of the process that plans it.
@@ -143,15 +152,15 @@ class BulkEdit(models.Model):
         return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property
-    def is_going_on(self) -> bool:
-        return self.status in GOING_ON
+    def is_in_progress(self) -> bool:
+        return self.status in IN_PROGRESS
 
     @property
     def has_ended(self) -> bool:
         return self.status in ENDED
 
 
-class Selection(models.Model):
+class SelectionSnapshot(models.Model):
     """What was chosen, frozen, in the order in which it is planned. Deleted when the plan is made.
 
     These are the keys of runs, and for an undo those of the edits to be undone.

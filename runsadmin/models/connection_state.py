@@ -44,8 +44,8 @@ class ConnectionState(models.Model):
         default=False, help_text="Pages are read oldest first, since `after` is wrong when the newest come first."
     )
     # Where the next free place is, in each lane: one for people's single edits, one for everything else.
-    people_free_at = models.DateTimeField(null=True)
-    work_free_at = models.DateTimeField(null=True)
+    interactive_free_at = models.DateTimeField(null=True)
+    background_free_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

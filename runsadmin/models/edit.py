@@ -2,10 +2,10 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from runsadmin.models.bulk_edit import BulkEdit
-from runsadmin.models.changes import ChangingQuerySet
+from runsadmin.models.bulk_edit import BulkEdit, EditSource
 from runsadmin.models.fields import CleanCharField, CleanTextField, MetadataField, MetadataPatchField
 from runsadmin.models.run import Run
+from runsadmin.models.transitions import TransitionQuerySet
 
 
 class EditStatus(models.TextChoices):
@@ -25,7 +25,7 @@ class EditStatus(models.TextChoices):
 S = EditStatus
 
 # Every legal change of an edit's status, and why it happens.
-CHANGES: dict[EditStatus, dict[EditStatus, str]] = {
+TRANSITIONS: dict[EditStatus, dict[EditStatus, str]] = {
     S.PLANNED: {
         S.PENDING: "somebody applied the plan",
         S.CANCELLED: "the plan was given up",
@@ -68,8 +68,8 @@ UNSETTLED = (S.PENDING, S.SENDING, S.UNKNOWN)
 ENDED = (S.APPLIED, S.DIFFERS, S.CONFLICT, S.REJECTED, S.FAILED, S.SKIPPED, S.CANCELLED)
 
 
-class EditQuerySet(ChangingQuerySet["Edit"]):
-    changes = CHANGES
+class EditQuerySet(TransitionQuerySet["Edit"]):
+    transitions = TRANSITIONS
 
 
 class Edit(models.Model):
@@ -80,14 +80,9 @@ class Edit(models.Model):
 
     Status = EditStatus
 
-    class Door(models.TextChoices):
-        ADMIN = "admin", "Admin"
-        API = "api", "REST API"
-        BULK = "bulk", "Bulk edit"
-        UNDO = "undo", "Undo"
-        COMMAND = "command", "Command line"
+    Source = EditSource
 
-    class Waiting(models.TextChoices):
+    class WaitReason(models.TextChoices):
         """What a pending edit waits for. Empty: for its turn."""
 
         TURN = "", "Its turn"
@@ -96,14 +91,14 @@ class Edit(models.Model):
         HELD = "held", "The connection"
         REFUSED = "refused", "Another write to show whether only this one is refused"
 
-    class Finding(models.TextChoices):
+    class PlanResult(models.TextChoices):
         """What a plan found for a run. Everything but a change is left out, and told."""
 
         CHANGE = "change", "Change"
         NOTHING = "nothing", "Nothing to do"
         TOO_MANY_PAIRS = "too_many_pairs", "Over 16 pairs"
         TOO_LONG = "too_long", "Too long"
-        TAKEN = "taken", "The new name is taken"
+        NAME_TAKEN = "name_taken", "The new name is taken"
         ACTIVE = "active", "Active when planned"
         NO_VALUE = "no_value", "A field has no value"
         MISSING = "missing", "Missing upstream"
@@ -113,9 +108,9 @@ class Edit(models.Model):
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, db_index=False, related_name="edits")
     bulk_edit = models.ForeignKey(BulkEdit, on_delete=models.PROTECT, null=True, db_index=False, related_name="edits")
-    finding = models.CharField(max_length=16, choices=Finding.choices, blank=True)
+    plan_result = models.CharField(max_length=16, choices=PlanResult.choices, blank=True)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, db_index=False, related_name="+")
-    door = models.CharField(max_length=16, choices=Door.choices)
+    source = models.CharField(max_length=16, choices=Source.choices)
     reason = models.CharField(max_length=500, blank=True)
     request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
 
@@ -126,7 +121,7 @@ class Edit(models.Model):
     after = MetadataField(null=True, help_text="What came back.")
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
-    waiting = models.CharField(max_length=16, choices=Waiting.choices, default=Waiting.TURN, blank=True)
+    wait_reason = models.CharField(max_length=16, choices=WaitReason.choices, default=WaitReason.TURN, blank=True)
     detail = CleanTextField(blank=True, help_text="The last thing that happened, in words.")
     upstream_request_id = CleanCharField(max_length=256, blank=True)
     http_status = models.PositiveSmallIntegerField(null=True)
@@ -145,7 +140,7 @@ class Edit(models.Model):
 
     created_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True, help_text="When the last POST began.")
-    gap = models.DurationField(null=True, help_text="From the look's answer to the beginning of the POST.")
+    race_window = models.DurationField(null=True, help_text="From the look's answer to the beginning of the POST.")
     finished_at = models.DateTimeField(null=True)
 
     objects = EditQuerySet.as_manager()
@@ -177,8 +172,8 @@ class Edit(models.Model):
             models.Index(fields=["status", "-id"], name="edit_by_status"),
             models.Index(fields=["bulk_edit", "id"], name="edit_by_bulk_edit"),
             models.Index(fields=["bulk_edit", "status", "id"], name="edit_by_bulk_status"),
-            models.Index(fields=["bulk_edit", "finding", "id"], name="edit_by_bulk_finding"),
-            models.Index(fields=["run"], condition=Q(waiting="refused"), name="edit_refused"),
+            models.Index(fields=["bulk_edit", "plan_result", "id"], name="edit_by_bulk_finding"),
+            models.Index(fields=["run"], condition=Q(wait_reason="refused"), name="edit_refused"),
             models.Index(fields=["undoes"], condition=Q(undoes__isnull=False), name="edit_by_undone"),
             models.Index(fields=["resolves"], condition=Q(resolves__isnull=False), name="edit_by_resolved"),
         ]

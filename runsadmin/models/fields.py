@@ -5,7 +5,7 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.text import clean
 
@@ -51,16 +51,16 @@ class _JSONTextField[T](models.TextField[Any, Any]):
     """A value kept as JSON in a text column: jsonb would refuse U+0000, which an upstream may send."""
 
     def from_db_value(self, value: str | None, expression: object, connection: object) -> T | None:
-        return None if value is None else self.read(jsontext.loads(value))
+        return None if value is None else self.read(lenient_json.loads(value))
 
     def get_prep_value(self, value: T | None) -> str | None:
-        return None if value is None else jsontext.dumps(self.plain(value))
+        return None if value is None else lenient_json.dumps(self.plain(value))
 
     def value_to_string(self, obj: models.Model) -> str:
         return self.get_prep_value(self.value_from_object(obj)) or ""
 
     def to_python(self, value: Any) -> Any:
-        return self.read(jsontext.loads(value)) if isinstance(value, str) else value
+        return self.read(lenient_json.loads(value)) if isinstance(value, str) else value
 
     def read(self, value: Any) -> T:
         raise NotImplementedError

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import models
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.models.fields import ByteOrderedCharField
 from runsadmin.models.thread import Thread
@@ -78,9 +78,9 @@ class Run(models.Model):
     )
 
     # The order of truths: when the answer was asked for and when it came, by the database's clock.
-    asked_at = models.DateTimeField("asked")
-    answered_at = models.DateTimeField("answered")
-    refresh_at = models.DateTimeField(
+    requested_at = models.DateTimeField("asked")
+    received_at = models.DateTimeField("answered")
+    needs_refresh_since = models.DateTimeField(
         null=True, help_text="Set when answers overlapped, so that it must be read again."
     )
     missing_since = models.DateTimeField(null=True, help_text="Since when upstream no longer has it.")
@@ -89,7 +89,7 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["connection", "upstream_id"], name="run_once_per_connection"),
             models.CheckConstraint(
-                condition=models.Q(answered_at__gte=models.F("asked_at")), name="run_answered_after_asked"
+                condition=models.Q(received_at__gte=models.F("requested_at")), name="run_answered_after_asked"
             ),
             models.CheckConstraint(condition=models.Q(version__gte=1), name="run_version_counts_writes"),
         ]
@@ -101,7 +101,11 @@ class Run(models.Model):
             models.Index(fields=["thread", "-created_at", "-id"], name="run_by_thread"),
             models.Index(fields=["connection", "-created_at", "-id"], name="run_by_connection"),
             models.Index(fields=["upstream_id"], name="run_by_upstream_id"),
-            models.Index(fields=["refresh_at"], condition=models.Q(refresh_at__isnull=False), name="run_to_refresh"),
+            models.Index(
+                fields=["needs_refresh_since"],
+                condition=models.Q(needs_refresh_since__isnull=False),
+                name="run_to_refresh",
+            ),
             models.Index(fields=["thread"], condition=models.Q(status__in=ACTIVE), name="run_still_active"),
             models.Index(
                 fields=["-created_at", "-id"], condition=models.Q(missing_since__isnull=False), name="run_missing"
@@ -112,14 +116,14 @@ class Run(models.Model):
         return str(self.upstream_id)
 
     @cached_property
-    def answer(self) -> dict[str, Any]:
+    def response(self) -> dict[str, Any]:
         """The Run as upstream sent it, unknown fields included."""
-        answer: dict[str, Any] = jsontext.loads(self.raw)
-        return answer
+        response: dict[str, Any] = lenient_json.loads(self.raw)
+        return response
 
     @cached_property
     def metadata(self) -> Metadata:
-        return Metadata.read(self.answer.get("metadata"))
+        return Metadata.read(self.response.get("metadata"))
 
     @property
     def is_locked(self) -> bool:
@@ -140,14 +144,14 @@ class Run(models.Model):
     def as_api(self) -> dict[str, Any]:
         """The Run in the API's own shape: every documented field, times in Unix seconds, and what else there was."""
         times = {name: _unix_seconds(self.time(name)) for name in TIMES}
-        return dict.fromkeys(FIELDS) | self.answer | times
+        return dict.fromkeys(FIELDS) | self.response | times
 
 
 def _unix_seconds(time: dt.datetime | None) -> int | None:
     return None if time is None else int(time.timestamp())
 
 
-class Pair(models.Model):
+class MetadataPair(models.Model):
     """One pair of a run's metadata, for searching: kept in step with the run that it belongs to.
 
     Keys and values from lax servers may be of any length or type. Here stand their first 512 characters; what is not

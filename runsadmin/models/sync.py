@@ -2,9 +2,9 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
-from runsadmin.models.changes import ChangingQuerySet
 from runsadmin.models.fields import ByteOrderedCharField, CleanTextField
 from runsadmin.models.thread import Thread
+from runsadmin.models.transitions import TransitionQuerySet
 
 
 class SyncStatus(models.TextChoices):
@@ -20,7 +20,7 @@ class SyncStatus(models.TextChoices):
 S = SyncStatus
 
 # Every legal change of a sync's status, and why it happens.
-CHANGES: dict[SyncStatus, dict[SyncStatus, str]] = {
+TRANSITIONS: dict[SyncStatus, dict[SyncStatus, str]] = {
     S.QUEUED: {
         S.RUNNING: "a worker or a command began it",
         S.CANCELLED: "somebody took it back",
@@ -45,8 +45,8 @@ CHANGES: dict[SyncStatus, dict[SyncStatus, str]] = {
 UNFINISHED = (S.QUEUED, S.RUNNING, S.PAUSED)
 
 
-class SyncQuerySet(ChangingQuerySet["Sync"]):
-    changes = CHANGES
+class SyncQuerySet(TransitionQuerySet["Sync"]):
+    transitions = TRANSITIONS
 
 
 class Sync(models.Model):
@@ -71,7 +71,7 @@ class Sync(models.Model):
     after = ByteOrderedCharField(
         max_length=128, blank=True, default="", help_text="The last run read in the thread after `reached`."
     )
-    after_first = ByteOrderedCharField(
+    first_run = ByteOrderedCharField(
         max_length=128, blank=True, default="", help_text="The first run read in that thread."
     )
     oldest_first = models.BooleanField(default=False, help_text="How the pages of that thread are being read.")

@@ -17,7 +17,7 @@ def now() -> dt.datetime:
         return moment  # type: ignore[no-any-return]
 
 
-class Watch:
+class ClockBounds:
     """Set by the database's clock once, it tells between which times now is, without asking again.
 
     Good for some seconds: long enough for a block of requests, too short for clocks to drift apart.

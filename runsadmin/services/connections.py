@@ -10,7 +10,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Least
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Held, UpstreamError
+from runsadmin.errors import ConnectionHeld, NoSlot, UpstreamError
 from runsadmin.models import ConnectionState
 from runsadmin.models.connection_state import FRESH_LIST_ITEMS
 from runsadmin.services import clock, permissions
@@ -30,7 +30,7 @@ TRY_WRITING_EVERY = dt.timedelta(minutes=5)
 LONGEST_WAIT = dt.timedelta(seconds=5)
 
 # Seconds. After a stall (of the database, say) all who waited would call at once: who is later takes another place.
-PLACE_LASTS = 1.0
+MAX_SLOT_LATENESS = 1.0
 
 Hold = ConnectionState.Hold
 
@@ -50,7 +50,7 @@ def is_held(alias: str) -> bool:
     return conf.hold() or ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).exists()
 
 
-def open_aliases() -> list[str]:
+def available_aliases() -> list[str]:
     """The connections that are configured and may be read from now. On some of them writing may be held."""
     if conf.hold():
         return []
@@ -81,21 +81,21 @@ def held() -> QuerySet[ConnectionState]:
     return ConnectionState.objects.exclude(hold=Hold.NONE).filter(alias__in=conf.connections()).order_by("alias")
 
 
-def wait_for_places(alias: str, places: int, *, person: bool = False) -> None:
+def wait_for_slots(alias: str, slots: int, *, interactive: bool = False) -> None:
     """Returns when `places` requests may be sent to this connection, one right after the other.
 
     Raises Busy when that is too far away to be waited for: nothing was taken then.
     """
     while True:
-        at = take_places(alias, places, person=person)
+        at = take_slots(alias, slots, interactive=interactive)
         due = time.monotonic() + (at - clock.now()).total_seconds()
         time.sleep(max(0.0, due - time.monotonic()))
         was_told_to_wait = at < (not_before(alias) or at)  # Somebody was told to slow down in the meantime.
-        if not was_told_to_wait and time.monotonic() - due <= PLACE_LASTS:
+        if not was_told_to_wait and time.monotonic() - due <= MAX_SLOT_LATENESS:
             return
 
 
-def take_places(alias: str, places: int, *, person: bool = False) -> dt.datetime:
+def take_slots(alias: str, slots: int, *, interactive: bool = False) -> dt.datetime:
     """Takes neighbouring places for so many requests, and returns when the first may be sent. Raises Busy."""
     connection = conf.connection(alias)
     if not connection.requests_per_minute:
@@ -105,29 +105,29 @@ def take_places(alias: str, places: int, *, person: bool = False) -> dt.datetime
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
         now = clock.now()  # Only now: who waited for the row would get a place in the past.
-        lanes = limiter.Lanes(row.people_free_at, row.work_free_at)
+        lanes = limiter.Lanes(row.interactive_free_at, row.background_free_at)
         at, lanes = limiter.take(
             lanes,
-            places=places,
+            slots=slots,
             requests_per_minute=connection.requests_per_minute,
-            person=person,
+            is_interactive=interactive,
             now=max(row.not_before or now, now),
         )
         _soon(at, now)
-        row.people_free_at, row.work_free_at = lanes.people, lanes.work
-        row.save(update_fields=["people_free_at", "work_free_at"])
+        row.interactive_free_at, row.background_free_at = lanes.interactive, lanes.background
+        row.save(update_fields=["interactive_free_at", "background_free_at"])
     return at
 
 
-def work_per_second(alias: str) -> float | None:
+def background_per_second(alias: str) -> float | None:
     """How many requests a second all processes together may make for bulk edits and syncs. None: no limit."""
     requests_per_minute = conf.connection(alias).requests_per_minute
-    return limiter.work_per_second(requests_per_minute) if requests_per_minute else None
+    return limiter.background_per_second(requests_per_minute) if requests_per_minute else None
 
 
 def _soon(at: dt.datetime, now: dt.datetime) -> dt.datetime:
     if at - now > LONGEST_WAIT:
-        raise Busy("The connection is busy, or was asked to slow down.", retry_after=(at - now).total_seconds())
+        raise NoSlot("The connection is busy, or was asked to slow down.", retry_after=(at - now).total_seconds())
     return at
 
 
@@ -135,7 +135,7 @@ def not_before(alias: str) -> dt.datetime | None:
     return ConnectionState.objects.filter(alias=alias).values_list("not_before", flat=True).first()
 
 
-def is_resting(alias: str) -> bool:
+def is_backing_off(alias: str) -> bool:
     """Whether the server has asked to be left alone for a while."""
     until = not_before(alias)
     return until is not None and until > clock.now()
@@ -219,7 +219,7 @@ def judge(alias: str, error: UpstreamError, *, writing: bool = False) -> None:
         slow_down(alias, error)
     if error.redirect:
         hold(alias, Hold.REDIRECTED, why_held(error))
-    elif isinstance(error, Held):
+    elif isinstance(error, ConnectionHeld):
         # The same credentials were accepted by the fetch a moment ago: what is refused is the write.
         hold(alias, Hold.WRITING if writing else Hold.CREDENTIALS, why_held(error))
 

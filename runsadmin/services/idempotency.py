@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from runsadmin.errors import KeyInUse, KeyReused
+from runsadmin.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from runsadmin.models import BulkEdit, Edit, IdempotencyKey
 from runsadmin.services import clock
 
@@ -34,7 +34,9 @@ class Asked[M: (Edit, BulkEdit)]:
         if row is None:
             return None
         if row.body_digest != self._digest:
-            raise KeyReused("This Idempotency-Key was used with another body. Take a new key for a new request.")
+            raise IdempotencyKeyReused(
+                "This Idempotency-Key was used with another body. Take a new key for a new request."
+            )
         return self.kind.objects.get(pk=getattr(row, f"{self._column}_id"))
 
     def once(self, record: Callable[[], M]) -> M:
@@ -58,7 +60,9 @@ class Asked[M: (Edit, BulkEdit)]:
         except IntegrityError:  # Ours was rolled back, with what it recorded.
             if self.known() is None:
                 raise
-        raise KeyInUse("The same request is under way just now, and recorded once. Ask again for what it became.")
+        raise IdempotencyKeyInUse(
+            "The same request is under way just now, and recorded once. Ask again for what it became."
+        )
 
     @property
     def _rows(self) -> QuerySet[IdempotencyKey]:

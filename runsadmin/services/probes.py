@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runsadmin.errors import Busy, Forbidden, InvalidId, NotFound, Rejected, UpstreamError
+from runsadmin.errors import Forbidden, InvalidId, NoSlot, NotFound, Rejected, UpstreamError
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, connections
 
@@ -121,8 +121,8 @@ def ask_about(thread: Thread, error: UpstreamError) -> Reach:
     """Asks how far an error in this thread reaches."""
     wanted = targets(thread)
     try:
-        connections.wait_for_places(thread.connection, len(wanted), person=True)
-    except Busy as busy:
+        connections.wait_for_slots(thread.connection, len(wanted), interactive=True)
+    except NoSlot as busy:
         return Reach(responds=True, error=busy)
     return ask(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
 
@@ -152,8 +152,8 @@ def probe_now(alias: str) -> None:
 def _probe(row: ConnectionState) -> None:
     wanted = known_targets(row.alias)
     try:
-        connections.wait_for_places(row.alias, max(1, len(wanted)), person=True)
-    except Busy:
+        connections.wait_for_slots(row.alias, max(1, len(wanted)), interactive=True)
+    except NoSlot:
         return
     reach = ask(row.alias, wanted, is_outage=row.hold == Hold.UNREACHABLE)
     if _works_again(row, reach):

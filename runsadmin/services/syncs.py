@@ -22,11 +22,11 @@ from django.db.models.functions import Greatest
 
 from runsadmin import conf
 from runsadmin.errors import (
-    Busy,
+    ConnectionHeld,
     Forbidden,
-    Held,
-    IllegalChange,
     InvalidId,
+    InvalidTransition,
+    NoSlot,
     NotFound,
     NotSent,
     Rejected,
@@ -39,8 +39,8 @@ from runsadmin.models import ConnectionState, Run, Sync, SyncError, SyncStatus, 
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
 from runsadmin.services import clock, connections, permissions, probes, runs
-from runsadmin.services.runs import Difference, Seen, Stored
-from runsadmin.upstream.client import PAGE_SIZE, Answer, Page
+from runsadmin.services.runs import Difference, Stored, TimedResponse
+from runsadmin.upstream.client import PAGE_SIZE, Page, Response
 from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, Reading, ThreadReading
 from runsadmin.upstream.records import RunRecord
 
@@ -82,7 +82,7 @@ def start_due() -> list[Sync]:
     """Queues the passes whose time has come, for every connection that is not held."""
     now = clock.now()
     started = []
-    for alias in connections.open_aliases():
+    for alias in connections.available_aliases():
         threads = Thread.objects.filter(connection=alias, tracked=True)
         if not threads.exists():
             continue
@@ -117,19 +117,19 @@ def resume(*, sync: Sync, actor: User) -> Sync:
 
 
 def _move(sync: Sync, status: SyncStatus, detail: str, **values: object) -> Sync:
-    moved = Sync.objects.filter(pk=sync.pk).change_to(status, detail=detail, **values)
+    moved = Sync.objects.filter(pk=sync.pk).transition_to(status, detail=detail, **values)
     sync = Sync.objects.get(pk=sync.pk)
     if not moved:
-        raise IllegalChange(f"This sync is {sync.get_status_display().lower()}, so that cannot be done now.")
+        raise InvalidTransition(f"This sync is {sync.get_status_display().lower()}, so that cannot be done now.")
     return sync
 
 
-def take_waiting() -> list[int]:
+def claim_waiting() -> list[int]:
     """The passes that have work and no worker. Each is handed out once in a while, so that tasks do not pile up."""
     now = clock.now()
     free = Q(claimed_until=None) | Q(claimed_until__lt=now)
     waiting = Sync.objects.filter(
-        free, status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING), connection__in=connections.open_aliases()
+        free, status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING), connection__in=connections.available_aliases()
     )
     return [
         pk
@@ -147,7 +147,7 @@ def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
     free = Q(claim_token=None) | Q(claimed_until__lt=now)
     row = Sync.objects.filter(free, pk=sync.pk, status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING))
     with transaction.atomic():
-        Sync.objects.filter(pk=sync.pk, status=SyncStatus.QUEUED).filter(free).change_to(
+        Sync.objects.filter(pk=sync.pk, status=SyncStatus.QUEUED).filter(free).transition_to(
             SyncStatus.RUNNING, started_at=now
         )
         claimed = row.update(claim_token=token, claimed_until=now + CLAIM, detail="")
@@ -209,7 +209,7 @@ class _Share:
         """For the next share. Without it that one would not know which runs were shown before."""
         pages = reading.current
         self.row.filter(status__in=UNFINISHED).update(
-            reading=reading.dump(), after=pages.after, after_first=reading.newest.first, oldest_first=pages.oldest_first
+            reading=reading.dump(), after=pages.after, first_run=reading.newest.first, oldest_first=pages.oldest_first
         )
 
     def count_failure(self, error: RunsAdminError) -> None:
@@ -245,7 +245,7 @@ def _read_threads(share: _Share) -> None:
             share.write(
                 reached=thread.pk,
                 after="",
-                after_first="",
+                first_run="",
                 oldest_first=False,
                 reading="",
                 threads_done=F("threads_done") + 1,
@@ -256,9 +256,11 @@ def _read_threads(share: _Share) -> None:
         return None
     except _Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
-    except Held as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
+    except (
+        ConnectionHeld
+    ) as error:  # Every thread would answer the same: it goes on by itself when the connection is mended.
         share.row.update(detail=f"Waiting for the connection: {error}")
-    except Busy as error:  # It goes on where it is as soon as the connection has a place again.
+    except NoSlot as error:  # It goes on where it is as soon as the connection has a place again.
         share.rest = dt.timedelta(seconds=error.retry_after or 0)
 
 
@@ -278,7 +280,7 @@ def _finish(share: _Share) -> None:
         status = SyncStatus.FAILED
     else:
         status = SyncStatus.COMPLETED_WITH_ERRORS
-    share.row.change_to(status, detail="", finished_at=clock.now())
+    share.row.transition_to(status, detail="", finished_at=clock.now())
 
 
 def _read_thread(share: _Share, thread: Thread) -> None:
@@ -292,14 +294,14 @@ def _read_thread(share: _Share, thread: Thread) -> None:
             _finish_thread(share, thread, reading)
         except NotFound as error:
             _tell_missing(share, thread, error)
-    except (Held, Busy, _Interrupted, _TimeIsOver):
+    except (ConnectionHeld, NoSlot, _Interrupted, _TimeIsOver):
         share.keep(reading)
         raise
     except (UpstreamError, InvalidId) as error:
         if isinstance(error, UpstreamError) and error.is_outage and probes.ask_about(thread, error).is_outage:
             connections.hold_for_outage(thread.connection, error)
             share.keep(reading)
-            raise Held(str(error)) from error
+            raise ConnectionHeld(str(error)) from error
         share.tell(f"Not all of this thread was read: {error}", thread=thread)
 
 
@@ -313,7 +315,7 @@ def _resume(share: _Share) -> ThreadReading:
     if not sync.after or sync.oldest_first:
         return ThreadReading(began_at=clock.now())
     # A process died here. The mirror has what it read, and nobody knows which runs those were.
-    known = dict.fromkeys((sync.after_first, sync.after))
+    known = dict.fromkeys((sync.first_run, sync.after))
     return ThreadReading(clock.now(), Reading(after=sync.after, ids=known), from_the_start=False)
 
 
@@ -323,7 +325,7 @@ def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
     if reach.is_all_gone:
         detail = f"The server answers 404 for everything that was asked, {thread.upstream_id} for one: {error}"
         connections.hold(thread.connection, connections.Hold.NOT_FOUND, detail)
-        raise Held(detail)
+        raise ConnectionHeld(detail)
     if reach.error is not None:
         share.tell(f"The server answers 404, and it could not be found out why: {error}", thread=thread)
     else:
@@ -337,23 +339,21 @@ def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
 def _read_pages(share: _Share, thread: Thread, reading: ThreadReading) -> None:
     while not reading.is_over:
         pages = reading.current
-        seen = _next_page(share, thread, reading)
-        progress = {} if seen is None else _take_page(share, thread, reading, seen)
+        timed = _next_page(share, thread, reading)
+        progress = {} if timed is None else _take_page(share, thread, reading, timed)
         if reading.oldest is None and not reading.reached_watermark:
             is_known_to_fail = share.connection.oldest_first and not pages.ended
             if pages.doubt or is_known_to_fail:
                 reading.read_oldest_first()
         current = reading.current
-        share.write(
-            **progress, after=current.after, after_first=reading.newest.first, oldest_first=current.oldest_first
-        )
+        share.write(**progress, after=current.after, first_run=reading.newest.first, oldest_first=current.oldest_first)
         if not reading.is_over:
             share.check_time()
     if reading.oldest is not None and reading.newest.doubt in (REPEATED, SKIPPED) and reading.is_complete:
         share.note(oldest_first=True)
 
 
-def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> Seen[Page] | None:
+def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> TimedResponse[Page] | None:
     """A page that is too large is asked for again with half the limit. None: there is no page, and a doubt says why."""
     client = connections.client(thread.connection)
     pages = reading.current
@@ -368,7 +368,7 @@ def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> Seen[Pa
             oldest_first=pages.oldest_first,
         )
         try:
-            seen = _with_patience(thread.connection, call)
+            timed = _with_patience(thread.connection, call)
         except TooLarge as error:
             pages.too_large = str(error)
             if pages.limit > 1:
@@ -394,17 +394,17 @@ def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> Seen[Pa
         else:
             if is_limit_refused:
                 share.limit = pages.limit
-            return seen
+            return timed
 
 
-def _take_page(share: _Share, thread: Thread, reading: ThreadReading, seen: Seen[Page]) -> dict[str, object]:
+def _take_page(share: _Share, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page]) -> dict[str, object]:
     """Stores a page. Returns the counts to be written with the cursor."""
     _step(share, "page answered")
-    pages, page = reading.current, seen.answer.value
+    pages, page = reading.current, timed.response.value
     share.note(largest_page=min(max(share.connection.largest_page, page.size), 32767))
-    difference = runs.compare_list(thread, page.records, asked_at=seen.asked_at, answered_at=seen.answered_at)
+    difference = runs.compare_list(thread, page.records, requested_at=timed.requested_at, received_at=timed.received_at)
     at_watermark = _shows_watermark(share, thread, page, difference)
-    page, stored = _store_page(share, thread, reading, seen, difference)
+    page, stored = _store_page(share, thread, reading, timed, difference)
     _step(share, "page stored")
 
     new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
@@ -481,14 +481,14 @@ def _step(share: _Share, step: str) -> None:
 
 
 def _store_page(
-    share: _Share, thread: Thread, reading: ThreadReading, seen: Seen[Page], difference: Difference
+    share: _Share, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page], difference: Difference
 ) -> tuple[Page, Stored]:
     """Writes what a page shows. Where that is not enough, the runs themselves are fetched first.
 
     Returns the page as far as that came before the share was over, and what was written.
     """
-    page = seen.answer.value
-    wanted = _to_fetch(share, thread, seen, difference)
+    page = timed.response.value
+    wanted = _to_fetch(share, thread, timed, difference)
     _tell_unreadable_fields(share, thread, page.records)
     if not wanted and not any(map(_hides_metadata, page.records)):
         return page, difference.write()
@@ -498,18 +498,18 @@ def _store_page(
         for record in page.records
         if (record.upstream_id in failed if _hides_metadata(record) else record.upstream_id not in wanted)
     ]
-    _tell_unreadable_fields(share, thread, [one.answer.value for one in fetched])
-    listed = runs.store(thread, kept, asked_at=seen.asked_at, answered_at=seen.answered_at)
+    _tell_unreadable_fields(share, thread, [one.response.value for one in fetched])
+    listed = runs.store(thread, kept, requested_at=timed.requested_at, received_at=timed.received_at)
     one_by_one = runs.compare((thread, one) for one in fetched).write()
     return page, listed + one_by_one
 
 
 def _fetch(
     share: _Share, thread: Thread, reading: ThreadReading, page: Page, wanted: set[str]
-) -> tuple[Page, list[Seen[RunRecord]], set[str]]:
+) -> tuple[Page, list[TimedResponse[RunRecord]], set[str]]:
     """The page as far as there was time, what was fetched of it, and the ids of the runs that could not be."""
     client = connections.client(thread.connection)
-    fetched: list[Seen[RunRecord]] = []
+    fetched: list[TimedResponse[RunRecord]] = []
     failed: set[str] = set()
     goes_on = False  # Whether the next share would go on behind where this one began.
     for run_id in page.ids:
@@ -521,11 +521,11 @@ def _fetch(
         try:
             call = partial(client.retrieve_run, thread.upstream_id, run_id)
             fetched.append(_with_patience(thread.connection, call))
-        except Busy:
+        except NoSlot:
             if not goes_on:
                 raise
             return page.before(run_id), fetched, failed
-        except Held:
+        except ConnectionHeld:
             raise
         except (UpstreamError, InvalidId) as error:
             share.count_failure(error)
@@ -542,13 +542,13 @@ def _hides_metadata(record: RunRecord) -> bool:
     return record.metadata_state == MetadataState.NOT_SHOWN
 
 
-def _to_fetch(share: _Share, thread: Thread, seen: Seen[Page], difference: Difference) -> set[str]:
+def _to_fetch(share: _Share, thread: Thread, timed: TimedResponse[Page], difference: Difference) -> set[str]:
     """The runs of a page whose metadata it does not show, or which it may show as they were before.
 
     An incremental pass fetches only those that are new or whose other fields have changed.
     """
     not_shown, recent = set(), set()
-    for record in seen.answer.value.records:
+    for record in timed.response.value.records:
         row = difference.known.get(record.upstream_id)
         if row is None:
             if _hides_metadata(record):
@@ -558,9 +558,9 @@ def _to_fetch(share: _Share, thread: Thread, seen: Seen[Page], difference: Diffe
         elif _hides_metadata(record):
             was = difference.was.get(row["pk"])
             is_changed = was is not None and not record.is_part_of(was)
-            if share.is_full or is_changed or row["missing_since"] or row["refresh_at"]:
+            if share.is_full or is_changed or row["missing_since"] or row["needs_refresh_since"]:
                 not_shown.add(record.upstream_id)
-        elif difference.changes(record.upstream_id) and row["answered_at"] > seen.asked_at - LIST_LAG:
+        elif difference.changes(record.upstream_id) and row["received_at"] > timed.requested_at - LIST_LAG:
             recent.add(record.upstream_id)
     if recent and not connections.lists_are_fresh(thread.connection):
         return not_shown | recent
@@ -575,7 +575,7 @@ def _read_the_rest(share: _Share, thread: Thread, reading: ThreadReading) -> boo
 
     Returns whether the pages have to be read on, since one of those runs is there and the list should have shown it.
     """
-    known = Run.objects.filter(thread=thread, missing_since=None, answered_at__lt=reading.began_at)
+    known = Run.objects.filter(thread=thread, missing_since=None, received_at__lt=reading.began_at)
     unseen = known if reading.shows_everything else known.filter(status__in=ACTIVE)
     for run in unseen.select_related("thread").defer("raw").iterator():
         if not reading.leaves_out(run.upstream_id):
@@ -588,9 +588,9 @@ def _read_the_rest(share: _Share, thread: Thread, reading: ThreadReading) -> boo
         except NotFound as error:
             if reading.is_complete:
                 if not runs.find_reach(run, error):
-                    raise Held(str(error)) from error
+                    raise ConnectionHeld(str(error)) from error
                 share.write(runs_updated=F("runs_updated") + 1)
-        except (Held, Busy):
+        except (ConnectionHeld, NoSlot):
             raise
         except (UpstreamError, InvalidId) as error:
             share.count_failure(error)
@@ -623,11 +623,11 @@ def _finish_thread(share: _Share, thread: Thread, reading: ThreadReading) -> Non
     Thread.objects.filter(pk=thread.pk).update(**checked)
 
 
-def _with_patience[T](alias: str, call: Callable[[], Answer[T]]) -> Seen[T]:
+def _with_patience[T](alias: str, call: Callable[[], Response[T]]) -> TimedResponse[T]:
     """Makes a call that only reads, and again after a fault that may pass. Raises UpstreamError."""
     faults = 0
     while True:
-        connections.wait_for_places(alias, 1)  # Also after a 429: judge() has put the next place behind it.
+        connections.wait_for_slots(alias, 1)  # Also after a 429: judge() has put the next place behind it.
         try:
             return runs.see(call)
         except TooLarge:  # Asking again helps only with a smaller limit.

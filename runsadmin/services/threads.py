@@ -66,7 +66,7 @@ def listed_upstream(*, connection: str) -> list[str]:
     client = connections.client(connection)
     found: dict[str, None] = {}
     while True:
-        connections.wait_for_places(connection, 1)
+        connections.wait_for_slots(connection, 1)
         page = client.list_threads(after=next(filter(is_id, reversed(found)), "")).value
         before = len(found)
         found.update(dict.fromkeys(page))

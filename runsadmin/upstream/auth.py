@@ -11,7 +11,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from runsadmin.conf import Connection
-from runsadmin.errors import Held
+from runsadmin.errors import ConnectionHeld
 
 # Seconds before a token expires from which on a new one is asked for.
 RENEW_BEFORE = 300.0
@@ -52,7 +52,9 @@ def _azure_token(connection: Connection) -> str:
         # An extra package of the operator's: a system check says so when it is missing.
         from azure.identity import DefaultAzureCredential
     except ImportError:
-        raise Held("There is no Azure token: azure-identity is not installed. Install it, and restart.") from None
+        raise ConnectionHeld(
+            "There is no Azure token: azure-identity is not installed. Install it, and restart."
+        ) from None
     tokens = _of_this_process(DefaultAzureCredential).tokens(connection.azure_scope)
     return tokens.get(timeout=connection.timeout)
 
@@ -83,7 +85,7 @@ class _Tokens:
             why = _words(error)
         if time.time() < expires_at:
             return token
-        raise Held(f"There is no Azure token: {why} Check the managed identity, or the AZURE_… variables.")
+        raise ConnectionHeld(f"There is no Azure token: {why} Check the managed identity, or the AZURE_… variables.")
 
     def _asked(self) -> Future[str]:
         with self._lock:
@@ -99,12 +101,12 @@ class _Tokens:
 
     def _ask(self, future: Future[str]) -> None:
         try:
-            answer = self._credential().get_token(self._scope)
-            token = answer.token
+            response = self._credential().get_token(self._scope)
+            token = response.token
             if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("What came is not a token.")
             with self._lock:
-                self._kept = (token, _seconds(answer.expires_on))
+                self._kept = (token, _seconds(response.expires_on))
         except BaseException as error:  # noqa: BLE001 - Goes to those who wait.
             future.set_exception(error)
         else:

@@ -16,11 +16,11 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 from urllib3.exceptions import NewConnectionError, ProxyError, ReadTimeoutError
 
-from runsadmin import conf, jsontext
-from runsadmin.errors import Held, TooLarge, UpstreamError
+from runsadmin import conf, lenient_json
+from runsadmin.errors import ConnectionHeld, TooLarge, UpstreamError
 from runsadmin.ids import in_path, is_id
-from runsadmin.upstream import auth, charsets, configuration, faults, transport, words
-from runsadmin.upstream.faults import NoAnswer
+from runsadmin.upstream import auth, charsets, configuration, error_messages, faults, transport
+from runsadmin.upstream.faults import NoResponse
 from runsadmin.upstream.records import RunRecord, Unreadable
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _COLON = re.compile(r"\s*:\s*")
 
 
 @dataclass(frozen=True)
-class Answer[T]:
+class Response[T]:
     """What came back, the server's own name for the request (`x-request-id`), and when that left us."""
 
     value: T
@@ -47,9 +47,9 @@ class Answer[T]:
     request_id: str
     sent: float  # In time.monotonic().
 
-    def of[S](self, part: S) -> "Answer[S]":
+    def of[S](self, part: S) -> "Response[S]":
         """The same answer, as far as it tells of this."""
-        return Answer(part, self.http_status, self.request_id, self.sent)
+        return Response(part, self.http_status, self.request_id, self.sent)
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class Client:
     def __init__(self, connection: conf.Connection) -> None:
         self.connection = connection
 
-    def retrieve_run(self, thread_id: str, run_id: str) -> Answer[RunRecord]:
+    def retrieve_run(self, thread_id: str, run_id: str) -> Response[RunRecord]:
         path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
         return self._call("GET", path, read=lambda body: self._run(body, thread_id, run_id))
 
     def modify_run(
         self, thread_id: str, run_id: str, metadata: Mapping[str, object], *, send_by: float = float("inf")
-    ) -> Answer[RunRecord]:
+    ) -> Response[RunRecord]:
         """Sends the whole intended map: servers differ in whether they replace or merge.
 
         From `send_by` (in time.monotonic()) on nothing leaves this machine any more: then it raises NotSent.
@@ -102,7 +102,7 @@ class Client:
 
     def list_runs(
         self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE, oldest_first: bool = False
-    ) -> Answer[Page]:
+    ) -> Response[Page]:
         """One page. What it proves is up to the caller (see paging.py): servers differ in how they page."""
         order = "asc" if oldest_first else "desc"
         params = {"limit": str(limit), "order": order} | ({"after": after} if after else {})
@@ -110,10 +110,10 @@ class Client:
             "GET", f"/threads/{in_path(thread_id)}/runs", params=params, read=lambda body: self._page(body, thread_id)
         )
 
-    def retrieve_thread(self, thread_id: str) -> Answer[str]:
+    def retrieve_thread(self, thread_id: str) -> Response[str]:
         return self._call("GET", f"/threads/{in_path(thread_id)}", read=lambda body: _id(body))
 
-    def list_threads(self, *, after: str = "") -> Answer[tuple[str, ...]]:
+    def list_threads(self, *, after: str = "") -> Response[tuple[str, ...]]:
         """What a server names as ids of threads, newest first. Few servers have this call: others answer 404 or 405."""
         params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
         return self._call("GET", "/threads", params=params, read=_named)
@@ -163,12 +163,12 @@ class Client:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
         send_by: float = float("inf"),
-    ) -> Answer[T]:
+    ) -> Response[T]:
         transport.send_by.set(send_by)
         transport.sent.set(0.0)
         data = None if body is None else _encode(body)
         try:
-            with transport.place.get() or nullcontext():
+            with transport.slot.get() or nullcontext():
                 transport.deadline.set(time.monotonic() + self.connection.timeout)
                 line = _line(self.connection)
                 with line.send(method, path, params, data) as response:
@@ -176,17 +176,17 @@ class Client:
         except _Oversized as oversized:
             raise _too_large(method, oversized, response) from None
         except transport.TooLate:
-            raise _fault(method, NoAnswer.TOO_LATE) from None
+            raise _fault(method, NoResponse.TOO_LATE) from None
         except requests.ConnectTimeout:
-            raise _fault(method, NoAnswer.NO_CONNECTION) from None
+            raise _fault(method, NoResponse.NO_CONNECTION) from None
         except requests.exceptions.SSLError:  # Of the handshake, or of a connection that was cut later.
-            raise _fault(method, NoAnswer.CUT if transport.sent.get() else NoAnswer.NO_CONNECTION) from None
+            raise _fault(method, NoResponse.CUT if transport.sent.get() else NoResponse.NO_CONNECTION) from None
         except requests.Timeout:
-            raise _fault(method, NoAnswer.TIMEOUT) from None
+            raise _fault(method, NoResponse.TIMEOUT) from None
         except requests.ConnectionError as error:
             raise _fault(method, _why_not_connected(error)) from None
         except requests.exceptions.ChunkedEncodingError:
-            raise _fault(method, NoAnswer.CUT) from None
+            raise _fault(method, NoResponse.CUT) from None
         except requests.RequestException as error:
             raise _fault(method, _own_error(error)) from None
         except UpstreamError:  # Without a token nothing is sent.
@@ -197,10 +197,10 @@ class Client:
         if not 200 <= response.status_code < 300:
             raise _refusal(method, response, content, line)
         try:
-            value = read(jsontext.read(content, charsets.of(response.headers.get("Content-Type", ""))))
+            value = read(lenient_json.read(content, charsets.of(response.headers.get("Content-Type", ""))))
         except ValueError:
-            raise _fault(method, NoAnswer.UNREADABLE, response) from None
-        return Answer(value, response.status_code, _request_id(response), transport.sent.get())
+            raise _fault(method, NoResponse.UNREADABLE, response) from None
+        return Response(value, response.status_code, _request_id(response), transport.sent.get())
 
 
 class _Line:
@@ -209,7 +209,7 @@ class _Line:
     def __init__(self, connection: conf.Connection) -> None:
         """Raises Held when something of its settings cannot be sent: it would end as an error that quotes it."""
         for mistake in configuration.mistakes(connection):
-            raise Held(str(mistake))
+            raise ConnectionHeld(str(mistake))
         self.connection = connection
         self._url = connection.url.rstrip("/")
         self._auth = auth.of(connection)
@@ -269,7 +269,7 @@ def _line(connection: conf.Connection) -> _Line:
 
 
 def _encode(body: Mapping[str, object]) -> bytes:
-    return jsontext.dumps(body).encode()
+    return lenient_json.dumps(body).encode()
 
 
 def _extra_query(connection: conf.Connection) -> dict[str, str]:
@@ -307,15 +307,15 @@ def _read(response: requests.Response, content: bytearray) -> None:
             raise _Oversized(announced, bytes(content[:BLOCK]))
 
 
-def _why_not_connected(error: requests.ConnectionError) -> NoAnswer:
+def _why_not_connected(error: requests.ConnectionError) -> NoResponse:
     """`requests` has one class for "never connected" and "cut in the middle": the cause below it tells them apart."""
     cause = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)
     if isinstance(reason, NewConnectionError | ProxyError):
-        return NoAnswer.NO_CONNECTION
+        return NoResponse.NO_CONNECTION
     if isinstance(reason, ReadTimeoutError):
-        return NoAnswer.TIMEOUT
-    return NoAnswer.CUT
+        return NoResponse.TIMEOUT
+    return NoResponse.CUT
 
 
 def _too_large(method: str, oversized: _Oversized, response: requests.Response) -> UpstreamError:
@@ -323,12 +323,12 @@ def _too_large(method: str, oversized: _Oversized, response: requests.Response) 
     allowed = conf.max_response_bytes()
     size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
     message = (
-        f"{NoAnswer.TOO_LARGE} It has {size} bytes, and {allowed:,} are accepted: raise RUNSADMIN_MAX_RESPONSE_BYTES."
+        f"{NoResponse.TOO_LARGE} It has {size} bytes, and {allowed:,} are accepted: raise RUNSADMIN_MAX_RESPONSE_BYTES."
     )
     status, request_id = response.status_code, _request_id(response)
     if method == "GET":
         return TooLarge(message, http_status=status, request_id=request_id, first_id=_first_id(oversized.beginning))
-    return faults.of_write(NoAnswer.TOO_LARGE)(message, http_status=status, request_id=request_id)
+    return faults.of_write(NoResponse.TOO_LARGE)(message, http_status=status, request_id=request_id)
 
 
 def _first_id(beginning: bytes) -> str:
@@ -348,16 +348,16 @@ def _first_id(beginning: bytes) -> str:
     return ""
 
 
-def _own_error(error: Exception) -> NoAnswer:
+def _own_error(error: Exception) -> NoResponse:
     """An exception that says nothing about the server. Its text may quote a header, and with it the key."""
     if transport.sent.get():
-        return NoAnswer.UNREADABLE
-    places = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]
-    logger.error("A request could not be sent: %s in %s", type(error).__name__, places[-1] if places else "?")
-    return NoAnswer.NOT_SENT
+        return NoResponse.UNREADABLE
+    slots = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]
+    logger.error("A request could not be sent: %s in %s", type(error).__name__, slots[-1] if slots else "?")
+    return NoResponse.NOT_SENT
 
 
-def _fault(method: str, why: NoAnswer, response: requests.Response | None = None) -> UpstreamError:
+def _fault(method: str, why: NoResponse, response: requests.Response | None = None) -> UpstreamError:
     kind = faults.of_read(why) if method == "GET" else faults.of_write(why)
     if response is None:
         return kind(why.value, has_response=why not in faults.NO_RESPONSE)
@@ -366,7 +366,7 @@ def _fault(method: str, why: NoAnswer, response: requests.Response | None = None
 
 def _refusal(method: str, response: requests.Response, content: bytes, line: _Line) -> UpstreamError:
     # Some servers name the key that they refuse; what they say is kept and shown.
-    message = words.of(content, response.headers.get("content-type", ""), secret=line.secret)
+    message = error_messages.of(content, response.headers.get("content-type", ""), secret=line.secret)
     status = response.status_code
     redirect = ""
     if status in faults.REDIRECTS:
@@ -374,7 +374,7 @@ def _refusal(method: str, response: requests.Response, content: bytes, line: _Li
         message = f"The server redirects to {redirect}. Check {line.connection.setting('URL')}."
     kind: type[UpstreamError]
     if faults.says_scheme_is_wrong(status, message):
-        kind = Held
+        kind = ConnectionHeld
         message = f"{message} Check {line.connection.setting('URL')}: it has to begin with https."
     elif method == "GET":
         kind = faults.of_read(status)

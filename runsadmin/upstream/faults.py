@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
+from runsadmin.errors import (
+    ConnectionHeld,
+    Forbidden,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RunActive,
+    UpstreamError,
+)
 
 MAX_RETRY_AFTER = 300.0
 
@@ -28,7 +37,7 @@ _AMOUNT = re.compile(
 )
 
 
-class NoAnswer(StrEnum):
+class NoResponse(StrEnum):
     """Why there is no answer to judge."""
 
     NO_CONNECTION = "The server could not be reached."
@@ -41,18 +50,18 @@ class NoAnswer(StrEnum):
 
 
 # Nothing was heard of the server, whether or not it was there.
-NO_RESPONSE = (NoAnswer.NO_CONNECTION, NoAnswer.CUT, NoAnswer.TIMEOUT)
+NO_RESPONSE = (NoResponse.NO_CONNECTION, NoResponse.CUT, NoResponse.TIMEOUT)
 
 
-def of_read(what: NoAnswer | int) -> type[UpstreamError]:
+def of_read(what: NoResponse | int) -> type[UpstreamError]:
     """What to make of a read that ended without an answer, or with this HTTP status."""
     match what:
-        case NoAnswer():
+        case NoResponse():
             return NotSent
         case 401 | 407:
-            return Held  # 407: the credentials of a proxy on the way.
+            return ConnectionHeld  # 407: the credentials of a proxy on the way.
         case status if status in REDIRECTS:
-            return Held
+            return ConnectionHeld
         case 403:
             return Forbidden
         case 404:
@@ -65,19 +74,19 @@ def of_read(what: NoAnswer | int) -> type[UpstreamError]:
             return NotSent
 
 
-def of_write(what: NoAnswer | int, *, run_is_active: bool = False) -> type[UpstreamError]:
+def of_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[UpstreamError]:
     """What to make of a write that ended without an answer, or with this HTTP status."""
     match what:
-        case NoAnswer.NO_CONNECTION | NoAnswer.TOO_LATE | NoAnswer.NOT_SENT:
+        case NoResponse.NO_CONNECTION | NoResponse.TOO_LATE | NoResponse.NOT_SENT:
             return NotSent
-        case NoAnswer():
+        case NoResponse():
             return OutcomeUnknown
         case 400 if run_is_active:
             return RunActive
         case 401 | 407:
-            return Held
+            return ConnectionHeld
         case 307 | 308:  # These ask for the same POST elsewhere: nothing was done here.
-            return Held
+            return ConnectionHeld
         case 403:
             return Forbidden
         case 404:

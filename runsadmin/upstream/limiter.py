@@ -1,34 +1,34 @@
-"""The pace of a connection: where the next free places are. Pure arithmetic; the places live in the database."""
+"""When the next requests of a rate-limited connection may be sent. Pure arithmetic; the state lives in the database."""
 
 import datetime as dt
 from dataclasses import dataclass
 
-# Of a connection's requests a minute, this share is kept for people's single edits.
-PEOPLE_SHARE = 0.1
+# This share of a connection's requests per minute is reserved for interactive edits.
+INTERACTIVE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """When each lane has its next free place. None: now."""
+    """When each lane has its next free slot. None: now."""
 
-    people: dt.datetime | None
-    work: dt.datetime | None
+    interactive: dt.datetime | None
+    background: dt.datetime | None
 
 
 def take(
-    lanes: Lanes, *, places: int, requests_per_minute: int, person: bool, now: dt.datetime
+    lanes: Lanes, *, slots: int, requests_per_minute: int, is_interactive: bool, now: dt.datetime
 ) -> tuple[dt.datetime, Lanes]:
-    """Takes `places` neighbouring places. Returns when the first one is, and the lanes afterwards.
+    """Takes consecutive slots. Returns the time of the first one, and the lanes afterwards.
 
-    A person's edit takes whichever lane is free sooner; work keeps to its own.
+    An interactive edit takes the lane that is free first; background work keeps to its own.
     """
-    people, work = max(lanes.people or now, now), max(lanes.work or now, now)
-    if person and people <= work:
-        step = dt.timedelta(seconds=places / (requests_per_minute / 60 * PEOPLE_SHARE))
-        return people, Lanes(people + step, work)
-    step = dt.timedelta(seconds=places / work_per_second(requests_per_minute))
-    return work, Lanes(people, work + step)
+    interactive, background = max(lanes.interactive or now, now), max(lanes.background or now, now)
+    if is_interactive and interactive <= background:
+        step = dt.timedelta(seconds=slots / (requests_per_minute / 60 * INTERACTIVE_SHARE))
+        return interactive, Lanes(interactive + step, background)
+    step = dt.timedelta(seconds=slots / background_per_second(requests_per_minute))
+    return background, Lanes(interactive, background + step)
 
 
-def work_per_second(requests_per_minute: int) -> float:
-    return requests_per_minute / 60 * (1 - PEOPLE_SHARE)
+def background_per_second(requests_per_minute: int) -> float:
+    return requests_per_minute / 60 * (1 - INTERACTIVE_SHARE)

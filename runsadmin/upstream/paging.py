@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.upstream.client import Page
 
 # Some servers filter what they list after they cut it into pages: so many empty pages in a row are followed.
@@ -124,12 +124,12 @@ class Reading:
     def _move_on(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> None:
         left_out = [run_id for run_id in self.overlap if run_id not in shown]
         last = times.get(new[-1])
-        earlier = (place for place in reversed(range(len(shown))) if self._is_beyond(last, times.get(shown[place])))
-        place = next(earlier, None) if self.in_order else None
-        if place is None or self.limit <= len(shown) - place:
-            place = max(len(shown) - 2, 0)
-        self.after, self.after_time = shown[place], times.get(shown[place])
-        self.overlap = left_out + list(shown[place + 1 :])
+        earlier = (slot for slot in reversed(range(len(shown))) if self._is_beyond(last, times.get(shown[slot])))
+        slot = next(earlier, None) if self.in_order else None
+        if slot is None or self.limit <= len(shown) - slot:
+            slot = max(len(shown) - 2, 0)
+        self.after, self.after_time = shown[slot], times.get(shown[slot])
+        self.overlap = left_out + list(shown[slot + 1 :])
         if self.limit <= len(self.overlap) + 1:
             self.ask_behind_last()
         self.is_stuck = False
@@ -291,11 +291,11 @@ class ThreadReading:
         for name in ("newest", "oldest"):
             if state[name] is not None:
                 state[name]["ids"] = list(state[name]["ids"])
-        return jsontext.dumps(state)
+        return lenient_json.dumps(state)
 
     @classmethod
     def load(cls, text: str) -> Self:
-        state = jsontext.loads(text)
+        state = lenient_json.loads(text)
         return cls(
             **state
             | {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.ids import RULE, is_id, shown
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.text import clean
@@ -28,7 +28,7 @@ class RunRecord:
     Worked out when asked for: of most Runs that a list shows, hardly anything is.
     """
 
-    answer: Mapping[str, Any]
+    response: Mapping[str, Any]
     upstream_id: str
     thread_id: str
     metadata_state: MetadataState = MetadataState.KNOWN
@@ -36,40 +36,40 @@ class RunRecord:
     damaged: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, answer: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
+    def read(cls, response: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
         """`thread_id` is the thread that was asked. Raises Unreadable."""
-        if not isinstance(answer, Mapping):
+        if not isinstance(response, Mapping):
             raise Unreadable("This is not a Run but another kind of JSON.")
-        upstream_id = answer.get("id")
+        upstream_id = response.get("id")
         if not isinstance(upstream_id, str) or not upstream_id:
             raise Unreadable("This Run has no id.")
         if not is_id(upstream_id):
             raise Unreadable(f"The id of this Run, {shown(upstream_id)}, cannot be stored and sent: {RULE}.")
-        if (answer.get("thread_id") or thread_id) != thread_id:
+        if (response.get("thread_id") or thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
-        if _has_plain_metadata(answer):
-            return cls(answer, upstream_id, thread_id)
-        damaged = answer.unreadable if isinstance(answer, jsontext.Damaged) else frozenset()
-        answer, metadata_state = _with_metadata(answer, missing_is_empty=missing_metadata_is_empty)
+        if _has_plain_metadata(response):
+            return cls(response, upstream_id, thread_id)
+        damaged = response.unreadable if isinstance(response, lenient_json.Damaged) else frozenset()
+        response, metadata_state = _with_metadata(response, missing_is_empty=missing_metadata_is_empty)
         if not damaged.isdisjoint(("metadata", "metadata_")) or (
-            metadata_state == MetadataState.KNOWN and not _is_kept_whole(answer["metadata"])
+            metadata_state == MetadataState.KNOWN and not _is_kept_whole(response["metadata"])
         ):
             metadata_state = MetadataState.UNREADABLE
-        return cls(answer, upstream_id, thread_id, metadata_state, damaged)
+        return cls(response, upstream_id, thread_id, metadata_state, damaged)
 
     @property
     def status(self) -> str:
-        return _text(self.answer.get("status"), 64)
+        return _text(self.response.get("status"), 64)
 
     @cached_property
     def created_at(self) -> dt.datetime | None:
         """None where it cannot be read."""
-        return times.read(self.answer.get("created_at"))
+        return times.read(self.response.get("created_at"))
 
     @cached_property
     def metadata(self) -> Metadata:
         """Empty where it is not known: see `metadata_state`."""
-        return Metadata.read(self.answer.get("metadata"))
+        return Metadata.read(self.response.get("metadata"))
 
     @property
     def shows_metadata(self) -> bool:
@@ -78,45 +78,45 @@ class RunRecord:
     @property
     def is_complete(self) -> bool:
         """Whether the response holds a whole Run. Some servers respond to a write with a part of it."""
-        return self.shows_metadata and "status" in self.answer and "created_at" in self.answer
+        return self.shows_metadata and "status" in self.response and "created_at" in self.response
 
     def is_part_of(self, stored: "RunRecord") -> bool:
         """Whether all that it shows is stored, apart from the metadata. What it leaves out does not count."""
-        shown = (item for item in self.answer.items() if item[0] != "metadata")
-        return all(name in stored.answer and stored.answer[name] == value for name, value in shown)
+        shown = (item for item in self.response.items() if item[0] != "metadata")
+        return all(name in stored.response and stored.response[name] == value for name, value in shown)
 
     def completed_by(self, stored: "RunRecord") -> "RunRecord":
         """With what this response leaves out as it was stored before. Absent is not empty."""
         if self.is_complete:
             return self
-        answer = dict(self.answer)
-        if "status" not in answer or "created_at" not in answer:
-            shown = {name: value for name, value in answer.items() if value is not None or name == "metadata"}
-            answer = {**stored.answer, **shown}
+        response = dict(self.response)
+        if "status" not in response or "created_at" not in response:
+            shown = {name: value for name, value in response.items() if value is not None or name == "metadata"}
+            response = {**stored.response, **shown}
         state = self.metadata_state
         if state == MetadataState.NOT_SHOWN:
-            answer.pop("metadata", None)
-            if "metadata" in stored.answer:
-                answer["metadata"] = stored.answer["metadata"]
+            response.pop("metadata", None)
+            if "metadata" in stored.response:
+                response["metadata"] = stored.response["metadata"]
             state = stored.metadata_state
-        return RunRecord(answer, self.upstream_id, self.thread_id, state, self.damaged)
+        return RunRecord(response, self.upstream_id, self.thread_id, state, self.damaged)
 
     @property
     def columns(self) -> dict[str, object]:
         """Without `created_at` where it cannot be read: only the mirror knows when it first saw the run."""
         created_at = self.created_at
         created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
-        answer, usage = self.answer, _mapping(self.answer.get("usage"))
-        started_at = times.read(answer.get("started_at"))
-        ends = {name: times.read(answer.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
+        response, usage = self.response, _mapping(self.response.get("usage"))
+        started_at = times.read(response.get("started_at"))
+        ends = {name: times.read(response.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
         return {
             "status": self.status,
-            "model": _text(answer.get("model"), 256),
-            "assistant_id": _text(answer.get("assistant_id"), 128),
-            "error_code": _text(_mapping(answer.get("last_error")).get("code"), 128),
+            "model": _text(response.get("model"), 256),
+            "assistant_id": _text(response.get("assistant_id"), 128),
+            "error_code": _text(_mapping(response.get("last_error")).get("code"), 128),
             **created,
             "started_at": started_at,
-            "expires_at": times.read(answer.get("expires_at")),
+            "expires_at": times.read(response.get("expires_at")),
             **ends,
             "duration": _duration(started_at, next((end for end in ends.values() if end is not None), None)),
             **{name: _count(usage.get(name)) for name in USAGE},
@@ -125,11 +125,11 @@ class RunRecord:
     @property
     def unreadable(self) -> list[str]:
         """The fields that the mirror would have read and could not. They are unknown."""
-        answer, usage = self.answer, self.answer.get("usage")
+        response, usage = self.response, self.response.get("usage")
         found = [
             name
             for name in TIMES
-            if (value := answer.get(name)) is not None
+            if (value := response.get(name)) is not None
             and not times.is_documented(value)
             and not times.is_readable(value, or_unset=name != "created_at")
         ]
@@ -145,8 +145,10 @@ class RunRecord:
         """The value of one of `unreadable`, short, as it came."""
         if name.partition(".")[0] in self.damaged:
             return "no value of JSON, or one that is nested too deeply"
-        value = _mapping(self.answer.get("usage")).get(name[6:]) if name.startswith("usage.") else self.answer.get(name)
-        text = jsontext.dumps(value)
+        value = (
+            _mapping(self.response.get("usage")).get(name[6:]) if name.startswith("usage.") else self.response.get(name)
+        )
+        text = lenient_json.dumps(value)
         return text if len(text) <= 60 else f"{text[:60]}…"
 
     def changes_since(self, was: "RunRecord") -> dict[str, object]:
@@ -158,47 +160,47 @@ class RunRecord:
 
     @property
     def _without_metadata(self) -> str:
-        return jsontext.dumps({**self.answer, "metadata": None})
+        return lenient_json.dumps({**self.response, "metadata": None})
 
     @cached_property
     def raw(self) -> str:
-        return jsontext.dumps(self.answer)
+        return lenient_json.dumps(self.response)
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.blake2b(jsontext.dumps(self.answer, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(lenient_json.dumps(self.response, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _has_plain_metadata(answer: Mapping[str, Any]) -> bool:
+def _has_plain_metadata(response: Mapping[str, Any]) -> bool:
     """Whether the response is as nearly all are: nothing unreadable in it, and metadata that is a map of text."""
-    if type(answer) is not dict or type(metadata := answer.get("metadata")) is not dict:
+    if type(response) is not dict or type(metadata := response.get("metadata")) is not dict:
         return False
     return set(map(type, metadata.values())) <= {str}
 
 
-def _with_metadata(answer: Mapping[str, Any], *, missing_is_empty: bool) -> tuple[Mapping[str, Any], MetadataState]:
+def _with_metadata(response: Mapping[str, Any], *, missing_is_empty: bool) -> tuple[Mapping[str, Any], MetadataState]:
     """The response with its metadata as a map or null under `metadata`, and whether it shows it.
 
     Some servers name it `metadata_` in lists, and PHP writes an empty map as `[]`.
     """
-    if "metadata" not in answer and "metadata_" in answer:
-        answer = {"metadata" if name == "metadata_" else name: value for name, value in answer.items()}
-    if "metadata" not in answer:
+    if "metadata" not in response and "metadata_" in response:
+        response = {"metadata" if name == "metadata_" else name: value for name, value in response.items()}
+    if "metadata" not in response:
         if not missing_is_empty:
-            return answer, MetadataState.NOT_SHOWN
-        return {**answer, "metadata": {}}, MetadataState.KNOWN
-    match answer["metadata"]:
+            return response, MetadataState.NOT_SHOWN
+        return {**response, "metadata": {}}, MetadataState.KNOWN
+    match response["metadata"]:
         case None | Mapping():
-            return answer, MetadataState.KNOWN
+            return response, MetadataState.KNOWN
         case []:
-            return {**answer, "metadata": {}}, MetadataState.KNOWN
+            return {**response, "metadata": {}}, MetadataState.KNOWN
         case _:
-            return answer, MetadataState.NOT_SHOWN
+            return response, MetadataState.NOT_SHOWN
 
 
 def indexed_text(value: object, length: int) -> str:
     """A value as text that every database can index: U+0000 and halves of surrogate pairs become U+FFFD."""
-    return clean(value if isinstance(value, str) else jsontext.dumps(value))[:length]
+    return clean(value if isinstance(value, str) else lenient_json.dumps(value))[:length]
 
 
 def _text(value: object, length: int) -> str:
@@ -226,4 +228,4 @@ def _count(value: object) -> int | None:
 
 def _is_kept_whole(metadata: Mapping[str, Any] | None) -> bool:
     """Values that are no text may be nested too deeply to be sent back."""
-    return metadata is None or jsontext.is_kept_whole(metadata)
+    return metadata is None or lenient_json.is_kept_whole(metadata)

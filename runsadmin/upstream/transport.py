@@ -28,7 +28,7 @@ send_by: ContextVar[float] = ContextVar("send_by", default=float("inf"))
 # time.monotonic() when the request under way was sent.
 sent: ContextVar[float] = ContextVar("sent")
 # What a thread holds from the sending of a request to the end of its answer, where it is one of many.
-place: ContextVar[AbstractContextManager[object] | None] = ContextVar("place", default=None)
+slot: ContextVar[AbstractContextManager[object] | None] = ContextVar("place", default=None)
 
 
 class TooLate(Exception):

@@ -40,7 +40,7 @@ def page(run: Run, name: str = "change") -> str:
     return f"/admin/runsadmin/run/{run.pk}/{name}/"
 
 
-def base_seen(client: Client, run: Run) -> str:
+def base_fields(client: Client, run: Run) -> str:
     """What the form carries of the metadata that this person sees now."""
     found = re.search(r'name="base" value="([^"]+)"', client.get(page(run, "metadata")).text)
     assert found

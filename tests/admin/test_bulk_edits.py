@@ -26,7 +26,7 @@ from runsadmin.services import bulk_edits, connections, edits
 from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
 from tests.admin.conftest import page
-from tests.bulk import bring_to_an_end, whole
+from tests.bulk import push_until_settled, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,10 +49,10 @@ RED = typed(("team", "set", "red"))
 
 
 def planned(client: Client, form: dict[str, object] = RED, query: str = "", **more: Any) -> BulkEdit:
-    answer = client.post(ADD, {"matching": query, **form, **more})
-    assert answer.status_code == 302, re.findall(r'role="alert">([^<]+)', answer.text)
+    response = client.post(ADD, {"matching": query, **form, **more})
+    assert response.status_code == 302, re.findall(r'role="alert">([^<]+)', response.text)
     bulk_edit = BulkEdit.objects.latest("pk")
-    assert answer.headers["Location"] == url(bulk_edit)
+    assert response.headers["Location"] == url(bulk_edit)
     return bulk_edit
 
 
@@ -190,22 +190,22 @@ class TestChoosing:
         keys = f"{team[0].pk},{team[3].pk},987654"
         assert "Edit the metadata of 2 runs" in as_alice.post(ADD, {"run": keys}).text
 
-        answer = as_alice.post(ADD, {"run": keys, **RED}, follow=True)
+        response = as_alice.post(ADD, {"run": keys, **RED}, follow=True)
 
         bulk_edit = BulkEdit.objects.get()
         assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == ["run_0", "run_3"]
         assert bulk_edit.query == ""
-        assert "987654" in answer.text
-        assert "Named, and not chosen" in answer.text
+        assert "987654" in response.text
+        assert "Named, and not chosen" in response.text
 
     def test_without_scripts_the_boxes_themselves_are_posted(self, team, as_alice):
         assert "Edit the metadata of 2 runs" in as_alice.post(ADD, {"run": [team[0].pk, team[1].pk]}).text
 
     @pytest.mark.parametrize("keys", ["1,x", "-1", "9" * 30, ",".join(map(str, range(1, 1002)))])
     def test_what_cannot_have_been_ticked_is_refused(self, team, as_alice, keys):
-        answer = as_alice.post(ADD, {"run": keys, **RED})
+        response = as_alice.post(ADD, {"run": keys, **RED})
 
-        assert answer.headers["Location"] == LIST
+        assert response.headers["Location"] == LIST
         assert not BulkEdit.objects.exists()
 
     @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
@@ -222,10 +222,10 @@ class TestChoosing:
         connect("eu")
         Run.objects.filter(upstream_id="run_0").update(connection="eu")
 
-        answer = as_alice.post(ADD, {"matching": "", **RED})
+        response = as_alice.post(ADD, {"matching": "", **RED})
 
-        assert "several connections" in answer.text
-        assert ">\nred<" in answer.text
+        assert "several connections" in response.text
+        assert ">\nred<" in response.text
         assert not BulkEdit.objects.exists()
 
     def test_planning_needs_its_permission(self, team, as_carol, make_user, signed_in):
@@ -273,17 +273,17 @@ class TestThePatch:
     )
     def test_mistakes_stand_beside_their_row_and_nothing_typed_is_lost(self, team, as_alice, row, said):
         other = ("other", "set", "<kept> & safe")
-        answer = as_alice.post(ADD, {"matching": "status=completed", **typed(other, row, canary="3", wait="1.5")})
+        response = as_alice.post(ADD, {"matching": "status=completed", **typed(other, row, canary="3", wait="1.5")})
 
-        assert answer.status_code == 422
-        rows = html.unescape(answer.text).split("data-row>")[1:3]
+        assert response.status_code == 422
+        rows = html.unescape(response.text).split("data-row>")[1:3]
         assert said in rows[1]
         assert 'role="alert"' not in rows[0]
         assert f'value="{row[0]}"' in rows[1]
         assert f">\n{row[2]}<" in rows[1]
         assert ">\n<kept> & safe<" in rows[0]
         for kept in ('value="moved"', 'value="3"', 'value="1.5"', 'value="status=completed"'):
-            assert kept in answer.text
+            assert kept in response.text
         assert not BulkEdit.objects.exists()
 
     @pytest.mark.parametrize(
@@ -300,11 +300,11 @@ class TestThePatch:
         ],
     )
     def test_mistakes_in_other_fields_stand_beside_them(self, team, as_alice, more, said):
-        answer = as_alice.post(ADD, {"matching": "", **RED, **more})
+        response = as_alice.post(ADD, {"matching": "", **RED, **more})
 
-        assert answer.status_code == 422
-        assert said in answer.text
-        assert ">\nred<" in answer.text
+        assert response.status_code == 422
+        assert said in response.text
+        assert ">\nred<" in response.text
         assert not BulkEdit.objects.exists()
 
     def test_a_key_named_twice_or_no_row_at_all_is_told(self, team, as_alice):
@@ -340,8 +340,10 @@ class TestThePlan:
         assert sandbox.posts() == []
 
     def test_a_large_plan_moves_without_a_reload_until_it_is_whole(self, team, alice, as_alice):
-        chosen = bulk_edits.by_search("metadata.team:blue")
-        bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=alice, reason="moved")
+        selection = bulk_edits.by_search("metadata.team:blue")
+        bulk_edit = bulk_edits.plan(
+            selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
+        )
 
         assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
         shown = told(as_alice, bulk_edit)
@@ -354,9 +356,16 @@ class TestThePlan:
         assert "Change 5 runs" in told(as_alice, bulk_edit)
 
     def test_that_is_to_be_applied_unseen_says_so(self, team, alice, as_alice):
-        chosen = bulk_edits.by_search("metadata.team:blue")
+        selection = bulk_edits.by_search("metadata.team:blue")
         patch = BulkPatch({"team": "red"})
-        bulk_edit = bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="moved", apply_when_planned=True)
+        bulk_edit = bulk_edits.plan(
+            selection=selection,
+            patch=patch,
+            actor=alice,
+            source=Edit.Source.ADMIN,
+            reason="moved",
+            apply_when_planned=True,
+        )
 
         assert "It is applied as soon as the plan is whole: alice asked for that" in told(as_alice, bulk_edit)
 
@@ -373,7 +382,7 @@ class TestThePlan:
         monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
         bulk_edit = planned(as_alice)
         everything = list(
-            bulk_edit.edits.filter(finding="change").order_by("pk").values_list("run__upstream_id", flat=True)
+            bulk_edit.edits.filter(plan_result="change").order_by("pk").values_list("run__upstream_id", flat=True)
         )
 
         def beside(query: str, word: str) -> str | None:
@@ -394,7 +403,9 @@ class TestThePlan:
 
     def test_runs_that_changed_since_are_told(self, sandbox, team, as_alice, alice):
         bulk_edit = planned(as_alice)
-        edits.push(edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, door=Edit.Door.ADMIN))
+        edits.push(
+            edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, source=Edit.Source.ADMIN)
+        )
 
         assert "1 run has changed since the plan was made" in told(as_alice, bulk_edit)
 
@@ -454,10 +465,10 @@ class TestThePlan:
     def test_is_given_up_by_a_press(self, team, as_alice):
         bulk_edit = planned(as_alice)
 
-        answer = as_alice.post(url(bulk_edit, "cancel"), follow=True)
+        response = as_alice.post(url(bulk_edit, "cancel"), follow=True)
 
-        assert "Give the plan up" not in answer.text
-        assert "alice cancelled it" in answer.text
+        assert "Give the plan up" not in response.text
+        assert "alice cancelled it" in response.text
         assert not bulk_edit.edits.filter(status=E.PLANNED).exists()
 
 
@@ -474,7 +485,7 @@ class TestFollowing:
             assert early not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
         assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
 
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
         shown = told(as_alice, bulk_edit)
         assert "Every edit has its outcome" in shown
         assert "changed 5 applied" in shown
@@ -487,11 +498,11 @@ class TestFollowing:
     def test_what_a_worker_has_taken_up_is_being_sent(self, team, as_alice):
         bulk_edit = planned(as_alice)
         as_alice.post(url(bulk_edit, "apply"))
-        bulk_edits.look_after()
+        bulk_edits.advance_statuses()
         assert "Waiting for a worker" in told(as_alice, bulk_edit)
 
         claim_due("default", 2)
-        bulk_edits.look_after()
+        bulk_edits.advance_statuses()
 
         shown = told(as_alice, bulk_edit)
         assert "Running Being sent" in shown
@@ -516,17 +527,17 @@ class TestFollowing:
             "its bulk edit to be resumed, which is paused"
             in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
         )
-        edits.settle(until=time.monotonic() + 1)
+        edits.process_due(until=time.monotonic() + 1)
         assert sandbox.posts() == []
 
         as_alice.post(url(bulk_edit, "resume"))
-        assert bring_to_an_end(bulk_edit).status == S.COMPLETED
+        assert push_until_settled(bulk_edit).status == S.COMPLETED
         assert len(sandbox.posts()) == 5
 
     def test_a_canary_pauses_and_says_why(self, sandbox, team, as_alice):
         bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
         as_alice.post(url(bulk_edit, "apply"))
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
 
         shown = told(as_alice, bulk_edit)
         assert "The first 2 were sent. Look at them, then resume or cancel." in shown
@@ -536,7 +547,7 @@ class TestFollowing:
     def test_cancel_says_exactly_what_was_and_was_not_done(self, sandbox, team, as_alice):
         bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
         as_alice.post(url(bulk_edit, "apply"))
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
         as_alice.post(url(bulk_edit, "cancel"))
 
         shown = told(as_alice, bulk_edit)
@@ -551,35 +562,35 @@ class TestFollowing:
         bulk_edit = planned(as_alice)
         assert "Try the failed again" not in told(as_alice, bulk_edit)
         as_alice.post(url(bulk_edit, "apply"))
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
         assert "1 failed" in told(as_alice, bulk_edit)
 
         as_alice.post(url(bulk_edit, "retry"))
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
         assert "changed 5 applied" in told(as_alice, bulk_edit)
 
     def test_undo_asks_a_reason_and_leads_to_a_plan_of_its_own(self, sandbox, team, as_alice):
         bulk_edit = planned(as_alice)
         as_alice.post(url(bulk_edit, "apply"))
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
         assert "needs a reason" in as_alice.post(url(bulk_edit, "undo"), follow=True).text
 
-        answer = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"})
+        response = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"})
         undo = BulkEdit.objects.latest("pk")
-        assert answer.headers["Location"] == url(undo)
+        assert response.headers["Location"] == url(undo)
         shown = told(as_alice, undo)
         for said in ("It undoes bulk edit", "team red → blue", "Change 5 runs", "a mistake"):
             assert said in shown
         assert "undone by" in told(as_alice, bulk_edit)
         as_alice.post(url(undo, "apply"))
-        bring_to_an_end(undo)
+        push_until_settled(undo)
         assert all(sandbox.metadata(run.upstream_id)["team"] == "blue" for run in team)
         assert "Undo…" in told(as_alice, undo)
 
     def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(self, sandbox, team, as_alice):
         bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
         as_alice.post(url(bulk_edit, "apply"))
-        bring_to_an_end(bulk_edit)
+        push_until_settled(bulk_edit)
 
         assert "Undo…" not in told(as_alice, bulk_edit)
         refused = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"}, follow=True).text
@@ -611,10 +622,10 @@ class TestFollowing:
 
 class TestTheCsv:
     def rows(self, client: Client, bulk_edit: BulkEdit, query: str = "") -> list[dict[str, str]]:
-        answer = client.get(url(bulk_edit, "csv") + query)
-        assert answer.streaming
-        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
-        return list(csv.DictReader(answer.getvalue().decode().splitlines(keepends=True)))
+        response = client.get(url(bulk_edit, "csv") + query)
+        assert response.streaming
+        assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+        return list(csv.DictReader(response.getvalue().decode().splitlines(keepends=True)))
 
     def test_has_a_line_for_each_key_that_changes_and_for_each_run_that_is_left_out(self, team, as_alice, as_carol):
         form = typed(("team", "remove", ""), ("note", "empty", ""), ("n", "set", "7"))
@@ -659,7 +670,7 @@ class TestElsewhere:
 
     def test_the_menu_the_dashboard_the_edit_and_the_run_lead_to_it(self, team, as_alice, signed_in, make_user):
         bulk_edit = planned(as_alice)
-        edit = bulk_edit.edits.filter(finding="change")[0]
+        edit = bulk_edit.edits.filter(plan_result="change")[0]
 
         for where in ("/admin/", f"/admin/runsadmin/edit/{edit.pk}/change/", page(edit.run)):
             shown = as_alice.get(where).text
@@ -695,18 +706,18 @@ def fill(run: Run, actor: User, count: int) -> BulkEdit:
     )
     bulk_edit = BulkEdit.objects.create(
         actor=actor, reason="moved", connection="default", query="all runs", selected=count, planned=count,
-        set={"team": "red"}, planned_at=now, expires_at=now, status=S.RUNNING, applied_at=now, going_since=now,
+        set={"team": "red"}, planned_at=now, expires_at=now, status=S.RUNNING, applied_at=now, running_since=now,
     )  # fmt: skip
     base, patch = Metadata({"team": "blue", "n": "1"}), MetadataPatch.parse({"team": "red"})
     kinds = [(E.PENDING, "change"), (E.PENDING, "change"), (E.APPLIED, "change"), (E.SKIPPED, "active")]
     Edit.objects.bulk_create(
         (
             Edit(
-                run=each, bulk_edit=bulk_edit, actor=actor, door=Edit.Door.BULK, base=base, patch=patch, status=status,
-                finding=finding, finished_at=now if status in (E.APPLIED, E.SKIPPED) else None,
+                run=each, bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, base=base, patch=patch,
+                status=status, plan_result=plan_result, finished_at=now if status in (E.APPLIED, E.SKIPPED) else None,
             )
             for n, each in enumerate(runs)
-            for status, finding in [kinds[n % 4]]
+            for status, plan_result in [kinds[n % 4]]
         ),
         batch_size=1000,
     )  # fmt: skip

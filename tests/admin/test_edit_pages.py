@@ -10,7 +10,7 @@ from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import base_seen, page, typed
+from tests.admin.conftest import base_fields, page, typed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,7 +24,7 @@ def recorded(run: Run, actor: User, base: dict[str, object] | None = None, **pai
         run=run,
         patch=MetadataPatch.parse(pairs),
         actor=actor,
-        door=Edit.Door.ADMIN,
+        source=Edit.Source.ADMIN,
         base=Metadata(base) if base else None,
     )
 
@@ -33,11 +33,13 @@ def test_a_server_that_keeps_removed_keys_is_told_as_such(sandbox, mirrored, as_
     sandbox.settings(modify="merge")
     run = mirrored(metadata={"team": "blue", "old": "x"})
 
-    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, run)), follow=True)
+    response = as_alice.post(
+        page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
+    )
 
     assert Edit.objects.get().status == EditStatus.DIFFERS
-    assert "Upstream made something else of it" in answer.text
-    assert "asked for:" in answer.text
+    assert "Upstream made something else of it" in response.text
+    assert "asked for:" in response.text
 
 
 def test_the_servers_refusal_is_told_in_its_own_words(sandbox, mirrored, as_alice):
@@ -45,35 +47,39 @@ def test_the_servers_refusal_is_told_in_its_own_words(sandbox, mirrored, as_alic
     error = {"error": {"message": "Not on a Sunday.", "type": "invalid_request_error", "param": None, "code": None}}
     sandbox.fault("status", method="POST", status=400, body=error)
 
-    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, run)), follow=True)
+    response = as_alice.post(
+        page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
+    )
 
-    assert "Rejected: nothing was changed" in answer.text
-    assert "Not on a Sunday." in answer.text
+    assert "Rejected: nothing was changed" in response.text
+    assert "Not on a Sunday." in response.text
 
 
 def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
 
-    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, run)), follow=True)
+    response = as_alice.post(
+        page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
+    )
 
-    assert "Nobody knows yet" in answer.text
-    assert 'hx-trigger="every 2s"' in answer.text
-    assert "Applied" not in answer.text
+    assert "Nobody knows yet" in response.text
+    assert 'hx-trigger="every 2s"' in response.text
+    assert "Applied" not in response.text
 
     edit = edits.reconcile(Edit.objects.get())
-    answer = as_alice.get(page_of(edit))
-    assert "Applied" in answer.text
-    assert 'hx-trigger="every' not in answer.text
+    response = as_alice.get(page_of(edit))
+    assert "Applied" in response.text
+    assert 'hx-trigger="every' not in response.text
 
 
 @pytest.mark.parametrize(
-    ("waiting", "told"),
+    ("wait_reason", "told"),
     [("", "a process to take it up"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
 def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, waiting, told):
     edit = recorded(mirrored(), alice, team="red")
-    Edit.objects.filter(pk=edit.pk).update(waiting=waiting)
+    Edit.objects.filter(pk=edit.pk).update(wait_reason=waiting)
 
     shown = as_alice.get(page_of(edit)).text
 
@@ -85,7 +91,7 @@ class TestAConflict:
     @pytest.fixture
     def conflict(self, sandbox, mirrored, as_alice):
         run = mirrored(metadata={"team": "blue", "env": "dev"})
-        base = base_seen(as_alice, run)
+        base = base_fields(as_alice, run)
         sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev", "new": "1"})
         as_alice.post(page(run, "metadata"), typed(("team", "red"), ("env", "prod"), base=base, reason="why not"))
         edit = Edit.objects.get()
@@ -106,8 +112,8 @@ class TestAConflict:
             ({"take-0": "theirs"}, "green"),
         ],
     )
-    def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, answer, team):
-        told = as_alice.post(page_of(conflict, "resolve"), answer, follow=True)
+    def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, response, team):
+        told = as_alice.post(page_of(conflict, "resolve"), response, follow=True)
 
         new = Edit.objects.get(resolves=conflict)
         assert told.redirect_chain == [(page_of(new), 302)]
@@ -145,8 +151,8 @@ def test_undo_shows_what_it_would_do_and_puts_it_back(sandbox, mirrored, alice, 
     shown = as_alice.get(page_of(edit)).text
     assert "After undoing" in shown
 
-    answer = as_alice.post(page_of(edit, "undo"), {"reason": "a mistake"}, follow=True)
-    assert "Applied" in answer.text
+    response = as_alice.post(page_of(edit, "undo"), {"reason": "a mistake"}, follow=True)
+    assert "Applied" in response.text
     assert sandbox.metadata(run.upstream_id) == {"team": "blue"}
     assert Edit.objects.get(undoes=edit).reason == "a mistake"
     assert "undone by" in as_alice.get(page_of(edit)).text
@@ -156,25 +162,25 @@ def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_al
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
-    answer = as_alice.post(page_of(edit, "retry"), follow=True)
+    response = as_alice.post(page_of(edit, "retry"), follow=True)
 
-    assert "Applied" in answer.text
+    assert "Applied" in response.text
 
 
 def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
     edit = recorded(mirrored(), alice, team="red")
 
-    answer = as_alice.post(page_of(edit, "cancel"), follow=True)
+    response = as_alice.post(page_of(edit, "cancel"), follow=True)
 
-    assert "It was taken back before it was sent" in answer.text
+    assert "It was taken back before it was sent" in response.text
 
 
 def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice, as_alice):
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
     for name in ("retry", "cancel", "resolve"):
-        answer = as_alice.post(page_of(edit, name), {"take-0": "mine"}, follow=True)
-        assert "Only" in answer.text
+        response = as_alice.post(page_of(edit, name), {"take-0": "mine"}, follow=True)
+        assert "Only" in response.text
     assert Edit.objects.count() == 1
 
 

@@ -4,26 +4,26 @@ import pytest
 from django.test import Client
 
 from runsadmin.models import Edit, EditStatus
-from tests.admin.conftest import base_seen, page, typed
+from tests.admin.conftest import base_fields, page, typed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_what_is_typed_is_upstream_in_the_mirror_and_in_the_log(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue", "env": "prod"})
-    form = typed(("team", "red"), ("ticket", "OPS-1"), base=base_seen(as_alice, run), reason="moved")
+    form = typed(("team", "red"), ("ticket", "OPS-1"), base=base_fields(as_alice, run), reason="moved")
 
-    answer = as_alice.post(page(run, "metadata"), form)
+    response = as_alice.post(page(run, "metadata"), form)
 
     edit = Edit.objects.get()
-    assert answer.headers["Location"] == f"/admin/runsadmin/edit/{edit.pk}/change/"
-    told = as_alice.get(answer.headers["Location"]).text
+    assert response.headers["Location"] == f"/admin/runsadmin/edit/{edit.pk}/change/"
+    told = as_alice.get(response.headers["Location"]).text
     assert "Applied" in told
     assert edit.upstream_request_id in told
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "ticket": "OPS-1"}
     run = type(run).objects.get()
     assert run.metadata == {"team": "red", "ticket": "OPS-1"}
-    assert (edit.status, edit.actor.username, edit.door, edit.reason) == ("applied", "alice", "admin", "moved")
+    assert (edit.status, edit.actor.username, edit.source, edit.reason) == ("applied", "alice", "admin", "moved")
 
 
 @pytest.mark.parametrize(
@@ -41,39 +41,39 @@ def test_what_is_typed_is_upstream_in_the_mirror_and_in_the_log(sandbox, mirrore
 )
 def test_a_mistake_is_told_and_no_edit_is_written_and_nothing_is_sent(sandbox, mirrored, as_alice, pairs, told):
     run = mirrored(metadata={"team": "blue"})
-    base = base_seen(as_alice, run)
+    base = base_fields(as_alice, run)
     sandbox.clear_log()
 
-    answer = as_alice.post(page(run, "metadata"), typed(*pairs, base=base, reason="because"))
+    response = as_alice.post(page(run, "metadata"), typed(*pairs, base=base, reason="because"))
 
-    assert answer.status_code == 422
-    assert told in answer.text
-    assert 'value="because"' in answer.text
+    assert response.status_code == 422
+    assert told in response.text
+    assert 'value="because"' in response.text
     assert not Edit.objects.exists()
     assert sandbox.log() == []
 
 
 def test_what_was_typed_is_still_there_beside_a_mistake(mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
-    form = typed(("team", "half <done>"), ("k" * 65, "kept"), base=base_seen(as_alice, run))
+    form = typed(("team", "half <done>"), ("k" * 65, "kept"), base=base_fields(as_alice, run))
 
-    answer = as_alice.post(page(run, "metadata"), form)
+    response = as_alice.post(page(run, "metadata"), form)
 
-    assert "half &lt;done&gt;" in answer.text
-    assert "k" * 65 in answer.text
-    assert ">\nkept</textarea>" in answer.text
+    assert "half &lt;done&gt;" in response.text
+    assert "k" * 65 in response.text
+    assert ">\nkept</textarea>" in response.text
 
 
 def test_limits_count_characters_and_not_bytes(sandbox, mirrored, as_alice):
     run = mirrored()
-    as_alice.post(page(run, "metadata"), typed(("😀" * 64, "é" * 512), base=base_seen(as_alice, run)))
+    as_alice.post(page(run, "metadata"), typed(("😀" * 64, "é" * 512), base=base_fields(as_alice, run)))
 
     assert sandbox.metadata(run.upstream_id) == {"😀" * 64: "é" * 512}
 
 
 def test_two_people_who_change_different_keys_both_have_their_way(sandbox, mirrored, as_alice, as_bob):
     run = mirrored(metadata={"team": "blue", "env": "dev"})
-    seen_by_alice, seen_by_bob = base_seen(as_alice, run), base_seen(as_bob, run)
+    seen_by_alice, seen_by_bob = base_fields(as_alice, run), base_fields(as_bob, run)
 
     as_alice.post(page(run, "metadata"), typed(("team", "red"), ("env", "dev"), base=seen_by_alice))
     as_bob.post(page(run, "metadata"), typed(("team", "blue"), ("env", "prod"), base=seen_by_bob))
@@ -86,19 +86,19 @@ def test_two_people_who_change_different_keys_both_have_their_way(sandbox, mirro
 def test_without_the_metadata_that_the_person_saw_nothing_is_recorded(mirrored, as_alice, base):
     run = mirrored(metadata={"team": "blue"})
 
-    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base))
+    response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base))
 
-    assert answer.status_code == 422
-    assert "edit again" in answer.text
+    assert response.status_code == 422
+    assert "edit again" in response.text
     assert not Edit.objects.exists()
 
 
 def test_the_base_of_another_run_is_not_taken(mirrored, as_alice):
     run, other = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "green"})
 
-    answer = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_seen(as_alice, other)))
+    response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, other)))
 
-    assert answer.status_code == 422
+    assert response.status_code == 422
     assert not Edit.objects.exists()
 
 
@@ -106,19 +106,19 @@ def test_values_that_cannot_be_typed_stay_as_they_are_unless_the_mark_is_taken_o
     sandbox.settings(check_limits=False)
     odd = {"count": 5, "crlf": "a\r\nb", "flag": None}
     run = mirrored(metadata={"team": "blue", **odd})
-    base = base_seen(as_alice, run)
+    base = base_fields(as_alice, run)
 
     as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base, keep=["1", "2", "3"]))  # type: ignore[arg-type]
     assert sandbox.metadata(run.upstream_id) == {"team": "red", **odd}
 
-    base = base_seen(as_alice, run)
+    base = base_fields(as_alice, run)
     as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base, keep=["2", "3"]))  # type: ignore[arg-type]
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "crlf": "a\r\nb", "flag": None}
 
 
 def test_lines_of_a_value_come_back_as_they_were(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"note": "\nfirst\nsecond", "team": "blue"})
-    form = typed(("note", "\r\nfirst\r\nsecond"), ("team", "red"), base=base_seen(as_alice, run))
+    form = typed(("note", "\r\nfirst\r\nsecond"), ("team", "red"), base=base_fields(as_alice, run))
 
     as_alice.post(page(run, "metadata"), form)
 
@@ -128,7 +128,7 @@ def test_lines_of_a_value_come_back_as_they_were(sandbox, mirrored, as_alice):
 
 def test_who_may_only_look_gets_no_form_and_no_edit(sandbox, mirrored, as_alice, as_carol):
     run = mirrored(metadata={"team": "blue"})
-    form = typed(("team", "red"), base=base_seen(as_alice, run))
+    form = typed(("team", "red"), base=base_fields(as_alice, run))
     sandbox.clear_log()
 
     assert as_carol.get(page(run, "metadata")).status_code == 403
@@ -142,7 +142,7 @@ def test_a_forged_request_from_another_site_is_refused(mirrored, alice):
     run = mirrored(metadata={"team": "blue"})
     client = Client(enforce_csrf_checks=True)
     client.force_login(alice)
-    base = base_seen(client, run)
+    base = base_fields(client, run)
 
     for url in (page(run, "metadata"), page(run, "refresh")):
         assert client.post(url, typed(("team", "red"), base=base)).status_code == 403

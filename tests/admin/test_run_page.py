@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 from django.utils import timezone
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.admin.layout import COURSE, TASK
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import FIELDS
@@ -41,7 +41,7 @@ def test_the_example_of_the_documentation_is_all_there(mirrored, as_carol):
 def test_what_no_encoding_can_hold_breaks_no_page(mirrored, as_alice):
     run = mirrored()
     odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
-    Run.objects.update(raw=jsontext.dumps(run.answer | odd))
+    Run.objects.update(raw=lenient_json.dumps(run.response | odd))
 
     for url in (page(run), page(run, "metadata"), "/admin/runsadmin/run/"):
         assert as_alice.get(url).status_code == 200
@@ -71,7 +71,7 @@ def test_other_shapes_than_the_documented_break_no_page(mirrored, as_alice, fiel
 
 def test_tells_what_is_missing_and_what_is_to_be_read_again(mirrored, as_carol):
     run = mirrored()
-    Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), refresh_at=timezone.now())
+    Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), needs_refresh_since=timezone.now())
 
     shown = as_carol.get(page(run)).text
 

@@ -28,7 +28,7 @@ def admin(make_user):
 
 def test_the_first_page_shows_what_the_account_may_see(mirrored, alice, as_carol, signed_in, make_user):
     run = mirrored(status="failed")
-    edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, door=Edit.Door.ADMIN)
+    edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, source=Edit.Source.ADMIN)
 
     shown = as_carol.get("/admin/").text
     for value in ("Recent edits", "1</b> not settled yet", "Runs that failed last", run.upstream_id, "Last syncs"):
@@ -46,16 +46,16 @@ def test_signing_in_leads_to_the_first_page_and_never_outside(make_user):
 
     assert Client().post("/admin/login/", form).headers["Location"] == "/admin/"
     for outside in ("https://evil.example/", "//evil.example", "/\\evil.example"):
-        answer = Client().post("/admin/login/", {**form, "next": outside})
-        assert answer.headers["Location"] == "/admin/"
+        response = Client().post("/admin/login/", {**form, "next": outside})
+        assert response.headers["Location"] == "/admin/"
 
 
 def test_buttons_lead_nowhere_outside(mirrored, as_alice):
     run = mirrored()
 
     for extra in ("?next=https://evil.example/", "?_to=//evil.example"):
-        answer = as_alice.post(page(run, "refresh") + extra, {"next": "https://evil.example/"})
-        assert answer.headers["Location"] == page(run)
+        response = as_alice.post(page(run, "refresh") + extra, {"next": "https://evil.example/"})
+        assert response.headers["Location"] == page(run)
 
 
 def test_nothing_is_shown_to_who_is_not_signed_in(mirrored, client):
@@ -67,8 +67,8 @@ def test_nothing_is_shown_to_who_is_not_signed_in(mirrored, client):
 
 def test_a_page_that_keeps_itself_up_to_date_takes_no_sign_in_page_for_a_part_of_itself(mirrored, client):
     for url in (page(mirrored()), "/admin/runsadmin/run/matching/?matching="):
-        answer = client.get(url, headers={"HX-Request": "true"}, follow=True)
-        assert (answer.status_code, answer.headers["HX-Refresh"], answer.content) == (204, "true", b"")
+        response = client.get(url, headers={"HX-Request": "true"}, follow=True)
+        assert (response.status_code, response.headers["HX-Refresh"], response.content) == (204, "true", b"")
         assert "password" in client.get(url, follow=True).text
 
 
@@ -106,10 +106,10 @@ class TestTokens:
     def test_are_shown_once_and_belong_to_who_made_them(self, make_user, signed_in):
         client = signed_in(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
 
-        answer = client.post(f"{self.URL}add/", {"days": "30", "username": "somebody"})
+        response = client.post(f"{self.URL}add/", {"days": "30", "username": "somebody"})
 
-        assert "no-store" in answer.headers["Cache-Control"]
-        found = re.search(r"data-token>([^<]+)<", answer.text)
+        assert "no-store" in response.headers["Cache-Control"]
+        found = re.search(r"data-token>([^<]+)<", response.text)
         assert found
         dora = User.objects.get(username="dora")
         assert tokens_of(dora).count() == 1

@@ -59,9 +59,9 @@ def test_sync_now_reads_one_thread_or_all(sandbox, mirrored, as_alice, kind):
     thread = mirrored().thread
     sandbox.put_runs([make_run(thread_id=thread.upstream_id, id="run_new")])
 
-    answer = as_alice.post(f"{SYNCS}start/", {"kind": kind, "thread": thread.pk})
+    response = as_alice.post(f"{SYNCS}start/", {"kind": kind, "thread": thread.pk})
     one = Sync.objects.get(thread=thread)
-    assert answer.headers["Location"] == sync_page(one)
+    assert response.headers["Location"] == sync_page(one)
     assert (one.kind, str(one.actor)) == (kind, "alice")
     assert syncs.run(one, until=time.monotonic() + 30).status == SyncStatus.COMPLETED
     assert Run.objects.filter(upstream_id="run_new").exists()

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.services import tokens
 
 JSON = "application/json"
@@ -23,7 +23,7 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None, kind: str = JSON, **headers: str) -> Any:
         """`body` is sent as JSON, or as it is when it is bytes. A header If-Match is given as `If_Match`."""
-        data = b"" if body is None else body if isinstance(body, bytes) else jsontext.dumps(body).encode()
+        data = b"" if body is None else body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
         address = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.generic(method, address, data, kind, headers=self._headers | named)
@@ -54,11 +54,11 @@ def api() -> ApiOf:
     return api
 
 
-def problem(answer: Any, status: int, name: str) -> dict[str, Any]:
+def problem(response: Any, status: int, name: str) -> dict[str, Any]:
     """Asserts that the answer is this problem, whole; returns it."""
-    told: dict[str, Any] = answer.json()
-    assert (answer.status_code, told["type"]) == (status, f"urn:runsadmin:problem:{name}"), told
-    assert answer["Content-Type"] == "application/problem+json"
+    told: dict[str, Any] = response.json()
+    assert (response.status_code, told["type"]) == (status, f"urn:runsadmin:problem:{name}"), told
+    assert response["Content-Type"] == "application/problem+json"
     assert told["status"] == status
     assert told["title"]
     assert told["detail"]

@@ -50,7 +50,7 @@ def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
     run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
 
     def edit(status: EditStatus, **fields: object) -> int:
-        made = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.ADMIN)
+        made = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN)
         Edit.objects.filter(pk=made.pk).update(status=status, **fields)
         return made.pk
 
@@ -84,10 +84,10 @@ def test_who_may_only_look_changes_nothing_through_any_door(
 def test_who_may_edit_needs_not_be_a_superuser(
     method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, alice: User
 ) -> None:
-    answer = api(alice).call(method, path.format(**edits_of), body)
+    response = api(alice).call(method, path.format(**edits_of), body)
     # Whatever a bulk edit is asked, it can be: 409 is for an edit of this run, where others are under way.
     allowed = (200, 202) if path.startswith("bulk-edits/") else (200, 201, 202, 204, 409)
-    assert answer.status_code in allowed, answer.json()
+    assert response.status_code in allowed, response.json()
 
 
 def test_who_may_nothing_sees_nothing(api: ApiOf, make_user: Callable[..., User]) -> None:
@@ -97,37 +97,37 @@ def test_who_may_nothing_sees_nothing(api: ApiOf, make_user: Callable[..., User]
             problem(client.get(path), 403, "not-allowed")
 
 
-def doors(client: Api) -> None:
+def sources(client: Api) -> None:
     """Every call is refused to somebody who is nobody, and says how to be somebody."""
     for method, path, body in [*(("GET", path, None) for path in READS), *WRITES, ("GET", "nothing/here/", None)]:
-        answer = client.call(method, re.sub("{.*?}", "1", path), body)
-        assert "create_token" in problem(answer, 401, "not-authenticated")["detail"]
-        assert answer["WWW-Authenticate"] == "Token"
+        response = client.call(method, re.sub("{.*?}", "1", path), body)
+        assert "create_token" in problem(response, 401, "not-authenticated")["detail"]
+        assert response["WWW-Authenticate"] == "Token"
 
 
 def test_nobody_gets_in_without_a_token(api: ApiOf) -> None:
-    doors(api())
+    sources(api())
 
 
 def test_an_expired_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=dt.timedelta(minutes=1)))
     assert client.get("runs/").status_code == 200
     with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1, seconds=1)):
-        doors(client)
+        sources(client)
 
 
 def test_a_revoked_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     assert client.get("runs/").status_code == 200
     tokens.revoke_all(user=alice)
-    doors(client)
+    sources(client)
 
 
 def test_the_token_of_an_account_that_is_switched_off_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     alice.is_active = False
     alice.save()
-    doors(client)
+    sources(client)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_the_token_of_an_account_that_is_switched_off_is_refused(alice: User) ->
 )
 def test_a_garbled_token_is_refused(garble: Callable[[str], str], alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
-    answer = Client(raise_request_exception=False).get("/api/v1/runs/", HTTP_AUTHORIZATION=f"Token {garble(token)}")
-    problem(answer, 401, "not-authenticated")
+    response = Client(raise_request_exception=False).get("/api/v1/runs/", HTTP_AUTHORIZATION=f"Token {garble(token)}")
+    problem(response, 401, "not-authenticated")
 
 
 def test_tokens_are_stored_hashed(alice: User) -> None:
@@ -158,8 +158,8 @@ def test_tokens_are_stored_hashed(alice: User) -> None:
 
 def test_another_scheme_than_token_is_no_sign_in(alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
-    answer = Client().get("/api/v1/runs/", headers={"Authorization": f"Bearer {token}"})
-    problem(answer, 401, "not-authenticated")
+    response = Client().get("/api/v1/runs/", headers={"Authorization": f"Bearer {token}"})
+    problem(response, 401, "not-authenticated")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -172,12 +172,12 @@ def test_a_session_reads_and_needs_a_csrf_token_to_write(
     assert browser.get("/api/v1/runs/").status_code == 200
 
     change = b'{"metadata": {"team": "red"}}'
-    answer = browser.patch("/api/v1/runs/run_a/", change, JSON)
-    assert "CSRF" in problem(answer, 403, "not-allowed")["detail"]
+    response = browser.patch("/api/v1/runs/run_a/", change, JSON)
+    assert "CSRF" in problem(response, 403, "not-allowed")["detail"]
     assert not Edit.objects.exists()
 
     browser.get("/api/v1/docs/")
     script = browser.get("/api/v1/docs/?script=").content.decode()
     csrf = script.split('headers["X-CSRFTOKEN"] = "')[1].split('"')[0]
-    answer = browser.patch("/api/v1/runs/run_a/", change, JSON, headers={"X-CSRFToken": csrf})
-    assert answer.status_code == 200
+    response = browser.patch("/api/v1/runs/run_a/", change, JSON, headers={"X-CSRFToken": csrf})
+    assert response.status_code == 200

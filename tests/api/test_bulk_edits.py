@@ -16,13 +16,13 @@ from pytest_django.live_server_helper import LiveServer
 
 from runsadmin import tasks
 from runsadmin.api.views import bulk_edits as views
-from runsadmin.errors import KeyInUse
+from runsadmin.errors import IdempotencyKeyInUse
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, IdempotencyKey, Run
 from runsadmin.services import bulk_edits, edits, runs, tokens
 from runsadmin.services.idempotency import Asked
 from tests.api.conftest import Api, ApiOf, problem
-from tests.bulk import bring_to_an_end
+from tests.bulk import push_until_settled
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,21 +39,21 @@ def team(mirrored: Mirrored) -> list[str]:
 
 
 def plan(client: Api, **body: Any) -> Any:
-    answer = client.post("bulk-edits/", RED | body)
-    assert answer.status_code == 202, answer.json()
-    return answer.json()
+    response = client.post("bulk-edits/", RED | body)
+    assert response.status_code == 202, response.json()
+    return response.json()
 
 
 def finish(client: Api, address: str) -> Any:
     """Lets workers work; returns the bulk edit when it no longer goes on."""
-    bring_to_an_end(BulkEdit.objects.get(pk=client.get(address).json()["id"]))
+    push_until_settled(BulkEdit.objects.get(pk=client.get(address).json()["id"]))
     return client.get(address).json()
 
 
 def act(client: Api, address: str, verb: str, status: int = 202, body: Any = None) -> Any:
-    answer = client.post(f"{address}{verb}/", body)
-    assert answer.status_code == status, answer.json()
-    return answer.json()
+    response = client.post(f"{address}{verb}/", body)
+    assert response.status_code == status, response.json()
+    return response.json()
 
 
 # --- From the plan to the undo
@@ -63,10 +63,10 @@ def test_a_bulk_edit_is_planned_looked_at_applied_followed_and_undone(
     sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:
     client = api(alice)
-    answer = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED}, X_Request_ID="job-7")
+    response = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED}, X_Request_ID="job-7")
 
-    told = answer.json()
-    assert (answer.status_code, answer["Location"]) == (202, told["url"])
+    told = response.json()
+    assert (response.status_code, response["Location"]) == (202, told["url"])
     assert told["url"] == f"http://testserver/api/v1/bulk-edits/{BulkEdit.objects.get().pk}/"
     shown = ("status", "selected", "planned", "q", "set", "reason", "actor", "applied_by", "request_id", "connection")
     assert [told[name] for name in shown] == [
@@ -144,8 +144,8 @@ def test_the_runs_that_are_touched_are_those_of_the_plan_whatever_matches_later(
 ) -> None:
     client = api(alice)
     mirrored(id="run_other", metadata={"team": "green"})
-    chosen = {"run_ids": team} if by == "ids" else {"q": "metadata.team:blue"}
-    told = plan(client, **chosen, set={"owner": "alice"})
+    selection = {"run_ids": team} if by == "ids" else {"q": "metadata.team:blue"}
+    told = plan(client, **selection, set={"owner": "alice"})
     planned = {edit["run"] for edit in client.get(f"{told['url']}edits/").json()["results"]}
     assert planned == set(team)
 
@@ -193,7 +193,7 @@ def test_it_is_paused_resumed_and_cancelled_and_tells_what_was_not_done(
 
     assert act(client, address, "resume")["status"] == "queued"
     assert act(client, address, "pause", 200)["status"] == "paused"
-    edits.settle(until=float("inf"))
+    edits.process_due(until=float("inf"))
     assert len(sandbox.posts()) == 2
     told = act(client, address, "cancel", 200)
     assert (told["status"], told["progress"]["statuses"]) == ("cancelled", {"applied": 2, "cancelled": 4})
@@ -284,7 +284,7 @@ def test_who_lost_the_permission_while_it_was_planned_leaves_a_plan_that_tells(
     told = api(alice).get(told["url"]).json()
     assert told["status"] == "planned"
     assert told["detail"].startswith("It was not applied: The account 'alice' may not apply bulk edits")
-    assert edits.settle(until=float("inf")) == 0
+    assert edits.process_due(until=float("inf")) == 0
     assert sandbox.posts() == []
 
 
@@ -422,11 +422,11 @@ def test_runs_are_found_by_the_search_that_chooses_them(
 )
 def test_a_search_that_is_not_understood_names_the_place(query: str, place: int, api: ApiOf, alice: User) -> None:
     client = api(alice)
-    for answer in (
+    for response in (
         client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
         client.post("bulk-edits/", RED | {"q": query}),
     ):
-        told = problem(answer, 400, "invalid-search")
+        told = problem(response, 400, "invalid-search")
         assert told["errors"][0]["field"] == "q"
         assert told["detail"].startswith(f"At character {place}: ")
 
@@ -492,7 +492,7 @@ def test_of_two_requests_with_one_key_at_the_same_time_one_is_recorded_and_the_o
 
     monkeypatch.setattr(bulk_edits, "by_ids", choose_together)
     with ThreadPoolExecutor(2) as pool:
-        recorded, refused = sorted(pool.map(post, range(2)), key=lambda answer: answer.status_code)
+        recorded, refused = sorted(pool.map(post, range(2)), key=lambda response: response.status_code)
 
     assert recorded.status_code == 202
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:runsadmin:problem:key-in-use")
@@ -507,12 +507,12 @@ def test_an_edit_that_was_asked_for_twice_at_the_same_time_is_recorded_once(
     run = mirrored(id="run_a")
 
     def record() -> Edit:
-        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, door=Edit.Door.API)
+        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
 
     one, other = (Asked(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
     assert one.known() is other.known() is None
     edit = one.once(record)
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyKeyInUse):
         other.once(record)
     assert Edit.objects.get() == edit == other.known()
 
@@ -523,12 +523,12 @@ def test_a_key_that_is_recorded_between_the_look_for_it_and_the_write_is_left_al
     run = mirrored(id="run_a")
 
     def record() -> Edit:
-        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, door=Edit.Door.API)
+        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
 
     one, other = (Asked(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
     edit = one.once(record)
     known, looks = Asked.known, iter([lambda _: None])
     monkeypatch.setattr(Asked, "known", lambda asked: next(looks, known)(asked))
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyKeyInUse):
         other.once(record)
     assert Edit.objects.get() == edit == other.known()

@@ -30,12 +30,12 @@ def test_an_edit_reaches_upstream_the_mirror_and_the_log(
 ) -> None:
     run = mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red", "old": None}, "reason": "moved"})
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red", "old": None}, "reason": "moved"})
 
-    assert answer.status_code == 200
-    assert answer.json()["metadata"] == {"team": "red"} == sandbox.metadata("run_a")
+    assert response.status_code == 200
+    assert response.json()["metadata"] == {"team": "red"} == sandbox.metadata("run_a")
     edit = Edit.objects.get()
-    assert answer.json()["mirror"]["edit"] == {
+    assert response.json()["mirror"]["edit"] == {
         "id": edit.pk,
         "status": "applied",
         "detail": "",
@@ -45,16 +45,16 @@ def test_an_edit_reaches_upstream_the_mirror_and_the_log(
         "upstream_request_id": sandbox.posts()[0]["request_id"],
         "url": f"http://testserver/api/v1/edits/{edit.pk}/",
     }
-    assert (edit.run, edit.actor, edit.door, edit.reason) == (run, alice, "api", "moved")
+    assert (edit.run, edit.actor, edit.source, edit.reason) == (run, alice, "api", "moved")
     run.refresh_from_db()
-    assert answer["ETag"] == run.etag
+    assert response["ETag"] == run.etag
     assert api(alice).get("runs/run_a/").json()["metadata"] == {"team": "red"}
 
 
 def test_a_merge_patch_may_say_that_it_is_one(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
-    answer = api(alice).call("PATCH", "runs/run_a/", {"metadata": {"a": "1"}}, "application/merge-patch+json")
-    assert answer.status_code == 200
+    response = api(alice).call("PATCH", "runs/run_a/", {"metadata": {"a": "1"}}, "application/merge-patch+json")
+    assert response.status_code == 200
     assert sandbox.metadata("run_a") == {"a": "1"}
 
 
@@ -64,10 +64,10 @@ def test_null_clears_what_is_seen_and_a_key_that_is_unknown_here_survives(
     mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
     sandbox.set_metadata("run_a", {"team": "blue", "env": "prod", "new": "x"})
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": None})
+    response = api(alice).patch("runs/run_a/", {"metadata": None})
 
-    assert answer.status_code == 200
-    assert answer.json()["metadata"] == {"new": "x"} == sandbox.metadata("run_a")
+    assert response.status_code == 200
+    assert response.json()["metadata"] == {"new": "x"} == sandbox.metadata("run_a")
 
 
 def test_a_patch_that_changes_nothing_is_told(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
@@ -85,11 +85,11 @@ def test_what_upstream_keeps_otherwise_is_told_as_differs(
     mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
     sandbox.settings(modify="merge")
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"old": None, "team": "red"}})
+    response = api(alice).patch("runs/run_a/", {"metadata": {"old": None, "team": "red"}})
 
-    assert answer.status_code == 200
-    assert answer.json()["metadata"] == {"team": "red", "old": "x"}
-    assert answer.json()["mirror"]["edit"]["status"] == "differs"
+    assert response.status_code == 200
+    assert response.json()["metadata"] == {"team": "red", "old": "x"}
+    assert response.json()["mirror"]["edit"]["status"] == "differs"
 
 
 # --- Two editors
@@ -114,9 +114,9 @@ def test_with_a_base_the_second_editor_of_the_same_key_is_told_base_theirs_and_o
     seen = {"team": "blue", "env": "prod"}
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
 
-    answer = api(bob).patch("runs/run_a/", {"metadata": {"team": "green", "env": "test"}, "base": seen})
+    response = api(bob).patch("runs/run_a/", {"metadata": {"team": "green", "env": "test"}, "base": seen})
 
-    told = problem(answer, 409, "edit-conflict")
+    told = problem(response, 409, "edit-conflict")
     assert told["conflicts"] == [{"key": "team", "base": "blue", "theirs": "red", "ours": "green"}]
     assert told["edit"]["status"] == "conflict"
     assert sandbox.metadata("run_a") == {"team": "red", "env": "prod"}
@@ -129,20 +129,20 @@ def test_a_change_made_directly_upstream_counts_as_an_editor(
     mirrored(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}, "base": {"team": "blue"}})
-    assert problem(answer, 409, "edit-conflict")["conflicts"] == [
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}, "base": {"team": "blue"}})
+    assert problem(response, 409, "edit-conflict")["conflicts"] == [
         {"key": "team", "base": "blue", "theirs": "red", "ours": "green"}
     ]
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}, "base": {"team": "blue"}})
-    assert answer.status_code == 200
+    response = api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}, "base": {"team": "blue"}})
+    assert response.status_code == 200
     assert sandbox.metadata("run_a") == {"team": "red", "new": "x", "env": "prod"}
 
 
 def test_a_base_of_null_is_an_empty_map(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": None})
-    assert problem(answer, 409, "edit-conflict")["conflicts"] == [
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": None})
+    assert problem(response, 409, "edit-conflict")["conflicts"] == [
         {"key": "team", "base": None, "theirs": "blue", "ours": "red"}
     ]
 
@@ -167,8 +167,8 @@ def test_a_stale_version_is_refused_and_nothing_is_recorded(
     assert api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}}, If_Match=seen).status_code == 200
 
     for base in ({}, {"base": {"team": "blue"}}):
-        answer = api(bob).patch("runs/run_a/", {"metadata": {"team": "red"}, **base}, If_Match=seen)
-        problem(answer, 412, "stale-version")
+        response = api(bob).patch("runs/run_a/", {"metadata": {"team": "red"}, **base}, If_Match=seen)
+        problem(response, 412, "stale-version")
 
     assert Edit.objects.count() == 1
     assert sandbox.metadata("run_a") == {"team": "blue", "env": "prod"}
@@ -179,9 +179,9 @@ def test_the_version_that_matches_is_the_base(sandbox: Sandbox, mirrored: Mirror
     seen = api(alice).get("runs/run_a/")["ETag"]
     sandbox.set_metadata("run_a", {"team": "red"})
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match=f'"other", {seen}')
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match=f'"other", {seen}')
 
-    assert problem(answer, 409, "edit-conflict")["conflicts"][0]["base"] == "blue"
+    assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "blue"
 
 
 def test_a_base_that_is_given_wins_over_the_version_that_matches(
@@ -189,8 +189,8 @@ def test_a_base_that_is_given_wins_over_the_version_that_matches(
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     seen = api(alice).get("runs/run_a/")["ETag"]
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=seen)
-    assert problem(answer, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=seen)
+    assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
 
 
 def test_a_star_matches_any_version_and_is_no_base(
@@ -198,8 +198,8 @@ def test_a_star_matches_any_version_and_is_no_base(
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red"})
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match="*")
-    assert answer.status_code == 200
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match="*")
+    assert response.status_code == 200
 
 
 def test_a_sync_that_changed_nothing_makes_no_version_stale(
@@ -213,8 +213,8 @@ def test_a_sync_that_changed_nothing_makes_no_version_stale(
     after = api(alice).get("runs/run_a/")
     assert after["ETag"] == before["ETag"]
     assert after.json()["mirror"]["as_of"] > before.json()["mirror"]["as_of"]
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}, If_Match=before["ETag"])
-    assert answer.status_code == 200
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}, If_Match=before["ETag"])
+    assert response.status_code == 200
 
 
 # --- Idempotency-Key
@@ -241,8 +241,8 @@ def test_the_same_key_with_another_body_is_refused(
     mirrored(id="run_b")
     assert api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1").status_code == 200
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1")
-    problem(answer, 422, "key-reused")
+    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1")
+    problem(response, 422, "key-reused")
 
     # A key belongs to a user and a run.
     assert api(bob).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1").status_code == 200
@@ -254,8 +254,8 @@ def test_a_key_that_cannot_be_kept_is_refused(
     key: str, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key=key)
-    assert problem(answer, 400, "invalid-request")["errors"][0]["field"] == "Idempotency-Key"
+    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key=key)
+    assert problem(response, 400, "invalid-request")["errors"][0]["field"] == "Idempotency-Key"
     assert not Edit.objects.exists()
 
 
@@ -264,8 +264,8 @@ def test_a_request_that_comes_again_while_the_first_is_under_way_sends_nothing(
 ) -> None:
     mirrored(id="run_a", status="in_progress")
     for _ in range(3):
-        answer = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1")
-        assert answer.status_code == 202
+        response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1")
+        assert response.status_code == 202
     assert len(sandbox.posts()) == 1
 
 
@@ -277,14 +277,14 @@ def test_an_active_run_is_waited_for_in_the_background(
 ) -> None:
     mirrored(id="run_a", status="in_progress")
 
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
 
     edit = Edit.objects.get()
-    assert answer.status_code == 202
-    assert answer["Location"] == f"http://testserver/api/v1/edits/{edit.pk}/"
-    assert answer.json()["mirror"]["edit"]["status"] == "pending"
-    told = api(alice).get(answer["Location"]).json()
-    assert (told["status"], told["waiting"]) == ("pending", "active_run")
+    assert response.status_code == 202
+    assert response["Location"] == f"http://testserver/api/v1/edits/{edit.pk}/"
+    assert response.json()["mirror"]["edit"]["status"] == "pending"
+    told = api(alice).get(response["Location"]).json()
+    assert (told["status"], told["wait_reason"]) == ("pending", "active_run")
 
 
 def test_a_slow_upstream_is_not_waited_for_longer_than_set(
@@ -293,9 +293,9 @@ def test_a_slow_upstream_is_not_waited_for_longer_than_set(
     mirrored(id="run_a")
     settings.RUNSADMIN_PUSH_WAIT = 0.2
     sandbox.fault("delay", seconds=1, method="GET")
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
-    assert answer.status_code == 202
-    assert answer.json()["mirror"]["edit"]["status"] == "sending"
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
+    assert response.status_code == 202
+    assert response.json()["mirror"]["edit"]["status"] == "sending"
 
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, {"kind": "lose"}, {"kind": "garbage"}])
@@ -304,9 +304,9 @@ def test_a_lost_answer_is_unknown_and_goes_on(
 ) -> None:
     mirrored(id="run_a")
     sandbox.fault(**fault, method="POST")
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
-    assert answer.status_code == 202
-    assert answer.json()["mirror"]["edit"]["status"] == "unknown"
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
+    assert response.status_code == 202
+    assert response.json()["mirror"]["edit"]["status"] == "unknown"
 
 
 def test_what_upstream_refuses_is_told_in_its_words(
@@ -327,9 +327,9 @@ def test_an_edit_that_could_not_be_sent_has_failed_and_may_be_tried_again(
     sandbox.fault("status", status=500, method="GET")
     told = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 424, "edit-failed")
 
-    answer = api(alice).post(f"{told['edit']['url']}retry/")
+    response = api(alice).post(f"{told['edit']['url']}retry/")
 
-    assert (answer.status_code, answer.json()["status"]) == (200, "applied")
+    assert (response.status_code, response.json()["status"]) == (200, "applied")
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
@@ -352,11 +352,11 @@ def test_a_refresh_reads_the_run_anew(sandbox: Sandbox, mirrored: Mirrored, api:
     before = api(alice).get("runs/run_a/")
     sandbox.set_metadata("run_a", {"team": "red"})
 
-    answer = api(alice).post("runs/run_a/refresh/")
+    response = api(alice).post("runs/run_a/refresh/")
 
-    assert answer.status_code == 200
-    assert answer.json()["metadata"] == {"team": "red"}
-    assert answer["ETag"] != before["ETag"]
+    assert response.status_code == 200
+    assert response.json()["metadata"] == {"team": "red"}
+    assert response["ETag"] != before["ETag"]
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,12 @@ def test_the_log_tells_who_when_why_before_and_after(
         "connection": "default",
         "run": "run_a",
         "bulk_edit": None,
-        "finding": "",
+        "plan_result": "",
         "actor": "alice",
-        "door": "api",
+        "source": "api",
         "reason": "moved",
         "status": "applied",
-        "waiting": "",
+        "wait_reason": "",
         "waits_for": None,
         "waits_until": None,
         "detail": "",
@@ -97,11 +97,11 @@ def test_an_undo_puts_back_what_the_edit_changed(
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
 
-    answer = api(bob).post(f"{edit['url']}undo/", {"reason": "a slip"})
+    response = api(bob).post(f"{edit['url']}undo/", {"reason": "a slip"})
 
-    assert answer.status_code == 201
-    told = answer.json()
-    assert answer["Location"] == told["url"]
+    assert response.status_code == 201
+    told = response.json()
+    assert response["Location"] == told["url"]
     assert (told["undoes"], told["actor"], told["reason"], told["status"]) == (edit["id"], "bob", "a slip", "applied")
     assert sandbox.metadata("run_a") == {"team": "blue"}
 
@@ -113,10 +113,10 @@ def test_an_undo_leaves_what_was_changed_since_and_tells(
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     change(api(bob), "run_a", {"team": "green"})
 
-    answer = api(alice).post(f"{edit['url']}undo/")
+    response = api(alice).post(f"{edit['url']}undo/")
 
-    assert (answer.status_code, answer.json()["status"]) == (201, "skipped")
-    assert "team" in answer.json()["detail"]
+    assert (response.status_code, response.json()["status"]) == (201, "skipped")
+    assert "team" in response.json()["detail"]
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
@@ -132,10 +132,10 @@ def test_a_conflict_is_resolved_by_who_saw_theirs(
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
 
-    answer = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}, "reason": "agreed"})
+    response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}, "reason": "agreed"})
 
-    assert answer.status_code == 201
-    assert (answer.json()["resolves"], answer.json()["status"]) == (edit["id"], "applied")
+    assert response.status_code == 201
+    assert (response.json()["resolves"], response.json()["status"]) == (edit["id"], "applied")
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
@@ -153,10 +153,10 @@ def test_a_resolution_may_be_in_conflict_again(sandbox: Sandbox, mirrored: Mirro
 def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
-    answer = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}})
-    problem(answer, 409, "illegal-change")
-    answer = api(alice).post(f"{edit['url']}resolve/", {"metadata": None})
-    problem(answer, 400, "invalid-request")
+    response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}})
+    problem(response, 409, "illegal-change")
+    response = api(alice).post(f"{edit['url']}resolve/", {"metadata": None})
+    problem(response, 400, "invalid-request")
 
 
 def test_an_edit_that_waits_is_taken_back_and_then_cannot_be_again(
@@ -165,9 +165,9 @@ def test_an_edit_that_waits_is_taken_back_and_then_cannot_be_again(
     mirrored(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
 
-    answer = api(alice).post(f"{address}cancel/")
+    response = api(alice).post(f"{address}cancel/")
 
-    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    assert (response.status_code, response.json()["status"]) == (200, "cancelled")
     problem(api(alice).post(f"{address}cancel/"), 409, "illegal-change")
     problem(api(alice).post(f"{address}retry/"), 409, "illegal-change")
 

@@ -34,10 +34,10 @@ def test_an_address_that_is_not_there_is_a_problem_that_tells_where_to_look(path
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "runs/"), ("PUT", "runs/a/"), ("OPTIONS", "runs/")])
 def test_a_method_that_is_not_there_is_a_problem(method: str, path: str, api: ApiOf, alice: User) -> None:
-    answer = api(alice).call(method, path)
-    problem(answer, 405, "method-not-allowed")
-    assert "GET" in answer["Allow"]
-    assert "OPTIONS" not in answer["Allow"]
+    response = api(alice).call(method, path)
+    problem(response, 405, "method-not-allowed")
+    assert "GET" in response["Allow"]
+    assert "OPTIONS" not in response["Allow"]
 
 
 def test_another_kind_of_answer_is_not_to_be_had(api: ApiOf, alice: User) -> None:
@@ -68,9 +68,9 @@ def test_a_fault_of_our_own_is_a_problem_without_a_word_about_its_inside(
         raise RuntimeError("secret")
 
     monkeypatch.setattr(edits, "record", fail)
-    answer = api(alice).patch("runs/run_a/", {"metadata": {"a": "b"}})
-    problem(answer, 500, "internal-error")
-    assert b"secret" not in answer.content
+    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "b"}})
+    problem(response, 500, "internal-error")
+    assert b"secret" not in response.content
 
 
 def test_errors_of_the_admin_stay_pages(api: ApiOf, alice: User) -> None:

@@ -59,15 +59,15 @@ def store(db: None) -> Callable[..., Run]:
         raw = make_run(**fields)
         thread, _ = Thread.objects.get_or_create(connection=alias, upstream_id=raw["thread_id"])
         now = clock.now()
-        runs.store(thread, [RunRecord.read(raw, thread_id=thread.upstream_id)], asked_at=now, answered_at=now)
+        runs.store(thread, [RunRecord.read(raw, thread_id=thread.upstream_id)], requested_at=now, received_at=now)
         return Run.objects.get(connection=alias, upstream_id=raw["id"])
 
     return store
 
 
-def ids(answer: Any) -> list[str]:
-    assert answer.status_code == 200, answer.json()
-    return [run["id"] for run in answer.json()["results"]]
+def ids(response: Any) -> list[str]:
+    assert response.status_code == 200, response.json()
+    return [run["id"] for run in response.json()["results"]]
 
 
 # --- One run
@@ -176,9 +176,9 @@ def test_pages_go_on_and_back_and_show_every_run_once(store: Callable[..., Run],
 
     pages, url = [], "runs/?page_size=5"
     while url:
-        answer = client.get(url)
-        pages.append(ids(answer))
-        last, url = answer, answer.json()["next"]
+        response = client.get(url)
+        pages.append(ids(response))
+        last, url = response, response.json()["next"]
     assert [len(page) for page in pages] == [5, 5, 2]
     assert [run_id for page in pages for run_id in page] == newest_first
 
@@ -277,7 +277,7 @@ def test_an_unknown_parameter_is_told_with_those_that_are_known(api: ApiOf, caro
 def test_a_cursor_of_another_list_is_refused(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
     for _ in range(2):
         run = store()
-        edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, door=Edit.Door.API)
+        edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, source=Edit.Source.API)
     cursor = api(carol).get("edits/?page_size=1").json()["next"].split("?")[1]
     problem(api(carol).get(f"runs/?{cursor}"), 400, "invalid-request")
 
@@ -287,7 +287,7 @@ def test_each_run_is_listed_with_its_latest_edit(
 ) -> None:
     run, _ = store(), store()
     for value in "abc":
-        latest = edits.record(run=run, patch=MetadataPatch({"k": value}), actor=alice, door=Edit.Door.API)
+        latest = edits.record(run=run, patch=MetadataPatch({"k": value}), actor=alice, source=Edit.Source.API)
     newest, oldest = api(carol).get("runs/").json()["results"]
     assert newest["mirror"]["edit"] is None
     assert oldest["mirror"]["edit"]["id"] == latest.pk
@@ -309,7 +309,7 @@ def test_a_list_takes_the_same_queries_however_long_it_is_and_counts_nothing(
     def fill(count: int) -> None:
         for number in range(count):
             run = store(thread_id=f"thread_{number}")
-            edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, door=Edit.Door.API)
+            edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, source=Edit.Source.API)
 
     fill(2)
     few = {path: len(queries_of(client, path)) for path in ("runs/", "edits/", "threads/")}

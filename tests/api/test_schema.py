@@ -71,9 +71,9 @@ def test_every_operation_tells_its_errors_as_problems() -> None:
             assert {"400", "401", "403", "406"} <= operation["responses"].keys()
             if "{" in path:
                 assert "404" in operation["responses"], (method, path)
-            for status, answer in operation["responses"].items():
+            for status, response in operation["responses"].items():
                 if int(status) >= 400:
-                    assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
+                    assert list(response["content"]) == ["application/problem+json"], (method, path, status)
 
 
 def test_the_page_that_shows_it_has_no_inline_script_and_nothing_from_elsewhere(api: ApiOf, carol: User) -> None:
@@ -83,8 +83,8 @@ def test_the_page_that_shows_it_has_no_inline_script_and_nothing_from_elsewhere(
 
 
 def test_who_is_not_signed_in_is_sent_from_the_page_to_the_sign_in(api: ApiOf) -> None:
-    answer = api().get("docs/")
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/api/v1/docs/")
+    response = api().get("docs/")
+    assert (response.status_code, response["Location"]) == (302, "/admin/login/?next=/api/v1/docs/")
 
 
 type World = Callable[[], dict[str, list[Any]]]
@@ -105,7 +105,7 @@ def world(mirrored: Callable[..., Run], alice: User) -> World:
     patch = MetadataPatch({"team": "red"})
     made = {
         status: edits.record(
-            run=queued if status == EditStatus.PENDING else run, patch=patch, actor=alice, door=Edit.Door.ADMIN
+            run=queued if status == EditStatus.PENDING else run, patch=patch, actor=alice, source=Edit.Source.ADMIN
         ).pk
         for status in states
     }
@@ -172,9 +172,9 @@ def test_nothing_is_answered_that_is_not_documented(name: str, world: World, ali
     @given(case=st.one_of(cases))
     def holds(case: Case[Any]) -> None:
         world()
-        answer = case.call(headers={"Authorization": f"Token {token}", "Accept-Encoding": "identity"})
-        seen[answer.status_code] += 1
-        case.validate_response(answer, checks=CHECKS)
+        response = case.call(headers={"Authorization": f"Token {token}", "Accept-Encoding": "identity"})
+        seen[response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
 
     holds()
     assert seen.total() >= EXAMPLES

@@ -36,9 +36,11 @@ def test_a_thread_is_tracked_once(api: ApiOf, alice: User) -> None:
 def test_many_threads_are_told_one_by_one(api: ApiOf, alice: User) -> None:
     client = api(alice)
     client.post("threads/", {"thread_id": "thread_a"})
-    answer = client.post("threads/", {"thread_ids": ["thread_b", "../x", "thread_a", "thread_b"]})
-    assert answer.status_code == 201
-    assert [(result["thread_id"], result["outcome"], result["url"] is None) for result in answer.json()["results"]] == [
+    response = client.post("threads/", {"thread_ids": ["thread_b", "../x", "thread_a", "thread_b"]})
+    assert response.status_code == 201
+    assert [
+        (result["thread_id"], result["outcome"], result["url"] is None) for result in response.json()["results"]
+    ] == [
         ("thread_b", "added", False),
         ("thread_a", "already", False),
         ("../x", "invalid", True),
@@ -74,8 +76,8 @@ def test_with_two_connections_one_has_to_be_named(connect: Callable[..., None], 
     assert told["errors"][0]["field"] == "connection"
     problem(client.post("threads/", {"thread_id": "thread_a", "connection": "us"}), 400, "unknown-connection")
     for alias in ("default", "eu"):
-        answer = client.post("threads/", {"thread_id": "thread_a", "connection": alias})
-        assert answer.json()["results"][0]["url"].endswith(f"?connection={alias}")
+        response = client.post("threads/", {"thread_id": "thread_a", "connection": alias})
+        assert response.json()["results"][0]["url"].endswith(f"?connection={alias}")
     assert tracked(client, "connection=eu") == ["thread_a"]
     problem(client.delete("threads/thread_a/"), 409, "ambiguous-id")
     assert client.delete("threads/thread_a/?connection=eu").status_code == 204
@@ -88,9 +90,9 @@ def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(
     mirrored(id="run_a", thread_id="thread_a")
     client = api(alice)
 
-    answer = client.delete("threads/thread_a/")
+    response = client.delete("threads/thread_a/")
 
-    assert (answer.status_code, answer.content) == (204, b"")
+    assert (response.status_code, response.content) == (204, b"")
     assert tracked(client) == []
     assert tracked(client, "tracked=false") == ["thread_a"]
     assert client.get("runs/?thread_id=thread_a").json()["results"][0]["id"] == "run_a"
@@ -101,14 +103,14 @@ def test_a_pass_is_started_and_shown(sandbox: Sandbox, mirrored: Callable[..., R
     mirrored(id="run_a", thread_id="thread_a")
     client = api(alice)
 
-    answer = client.post("syncs/", {"kind": "full"})
+    response = client.post("syncs/", {"kind": "full"})
     again = client.post("syncs/", {"kind": "full", "connection": "default"})
 
-    assert answer.status_code == again.status_code == 202
-    assert answer["Location"] == again["Location"] == answer.json()["url"]
-    assert answer.json()["status"] == "queued"
+    assert response.status_code == again.status_code == 202
+    assert response["Location"] == again["Location"] == response.json()["url"]
+    assert response.json()["status"] == "queued"
     syncs.run(Sync.objects.get(), until=float("inf"))
-    told = client.get(answer["Location"]).json()
+    told = client.get(response["Location"]).json()
     assert (told["status"], told["actor"], told["threads_done"], told["runs_seen"]) == ("completed", "alice", 1, 1)
     assert told["errors"] == []
     (listed,) = client.get("syncs/?status=completed&kind=full&connection=default").json()["results"]

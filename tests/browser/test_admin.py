@@ -11,7 +11,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.services import bulk_edits, connections, edits, syncs
-from tests.bulk import bring_to_an_end, whole
+from tests.bulk import push_until_settled, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -211,9 +211,9 @@ def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, wid
         f"/admin/auth/user/{admin.pk}/change/", "/admin/auth/user/add/", "/admin/auth/group/", "/admin/auth/group/add/",
         "/admin/knox/authtoken/", "/admin/password_change/", "/admin/runsadmin/", "/api/v1/docs/",
     ):  # fmt: skip
-        answer = page.goto(url)
-        assert answer, url
-        assert answer.status == 200, url
+        response = page.goto(url)
+        assert response, url
+        assert response.status == 200, url
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{url} is wider than the window"
     assert alerts == []
 
@@ -225,12 +225,18 @@ def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
         ["rtl"], {"emoji": "<img src=x onerror=alert(9)>"},
     )  # fmt: skip
     ids = [run.upstream_id, "<script>alert(10)</script>", "x" * 400]
-    bulk_edit = bulk_edits.plan(chosen=bulk_edits.by_ids(ids), patch=patch, actor=actor, reason="<i>" * 100)
-    bring_to_an_end(bulk_edits.apply(bulk_edit=whole(bulk_edit), actor=actor))
+    bulk_edit = bulk_edits.plan(
+        selection=bulk_edits.by_ids(ids), patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="<i>" * 100
+    )
+    push_until_settled(bulk_edits.apply(bulk_edit=whole(bulk_edit), actor=actor))
     assert bulk_edit.edits.get().status == Edit.Status.APPLIED
-    return bulk_edit, whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="<i>"))
+    return bulk_edit, whole(
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="<i>")
+    )
 
 
 def _edit(run: Run, actor: User) -> Edit:
     patch = MetadataPatch.parse({"long": "y" * 512, "<b>": "</td><script>alert(6)</script>"})
-    return edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.ADMIN, base=Metadata(HOSTILE), reason="<i>")
+    return edits.record(
+        run=run, patch=patch, actor=actor, source=Edit.Source.ADMIN, base=Metadata(HOSTILE), reason="<i>"
+    )

@@ -10,7 +10,7 @@ from django.db import connection
 from playwright.sync_api import Dialog, Page, expect
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Run
+from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.bulk import whole
 from tests.sandbox_client import Sandbox
@@ -33,9 +33,9 @@ def worker() -> Iterator[None]:
             connection.close()
 
     def push() -> None:
-        edits.settle(until=time.monotonic() + 5, stopping=stopping)
+        edits.process_due(until=time.monotonic() + 5, stopping=stopping)
 
-    threads = [threading.Thread(target=work, args=[share]) for share in (push, bulk_edits.look_after)]
+    threads = [threading.Thread(target=work, args=[share]) for share in (push, bulk_edits.advance_statuses)]
     for thread in threads:
         thread.start()
     yield
@@ -245,9 +245,9 @@ def test_all_of_it_works_without_scripts(page, browser, live_server, sandbox, te
 
 
 def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sign_in):
-    chosen = bulk_edits.by_search("status:completed")
+    selection = bulk_edits.by_search("status:completed")
     patch = BulkPatch({"team": "red"})
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="moved")
+    bulk_edit = bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     sign_in(alice)
     page.goto(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
     expect(page.get_by_text("0 of 60 runs")).to_be_visible()
@@ -258,8 +258,10 @@ def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sig
 
 
 def test_a_page_that_is_followed_leads_to_signing_in_when_the_session_has_ended(page, team, alice, sign_in):
-    chosen = bulk_edits.by_search("status:completed")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=alice, reason="moved")
+    selection = bulk_edits.by_search("status:completed")
+    bulk_edit = bulk_edits.plan(
+        selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
+    )
     here = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
     sign_in(alice)
     page.goto(here)

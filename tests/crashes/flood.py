@@ -91,8 +91,10 @@ class Flood:
 
     def _plan(self, report: FloodReport) -> BulkEdit:
         began = time.monotonic()
-        chosen = bulk_edits.by_search("metadata.team:blue")
-        planned = bulk_edits.plan(chosen=chosen, patch=PATCH, actor=self.scene.alice, reason="a flood")
+        selection = bulk_edits.by_search("metadata.team:blue")
+        planned = bulk_edits.plan(
+            selection=selection, patch=PATCH, actor=self.scene.alice, source=Edit.Source.ADMIN, reason="a flood"
+        )
         self._wait_until(planned, BulkEditStatus.PLANNED)
         report.seconds_to_plan = time.monotonic() - began
         return planned
@@ -168,7 +170,9 @@ class Flood:
         changed = self._change()
         report.runs_changed_before_the_undo = len(changed)
         began = time.monotonic()
-        undo = bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=self.scene.alice, reason="a mistake")
+        undo = bulk_edits.plan_undo(
+            bulk_edit=bulk_edit, actor=self.scene.alice, source=Edit.Source.ADMIN, reason="a mistake"
+        )
         with self._somebody_else():
             self._wait_until(undo, BulkEditStatus.PLANNED)
             self._apply(undo)

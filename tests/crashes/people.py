@@ -14,13 +14,13 @@ def patching(webs: Sequence[Web], runs: Sequence[Run], token: str, *, people: in
     """A web server that was killed is asked again: whoever follows it listens on its port."""
     calm = threading.Event()
 
-    def patch(person: int) -> None:
-        chance, web, number = random.Random(person), webs[person % len(webs)], 0
+    def patch(interactive: int) -> None:
+        chance, web, number = random.Random(interactive), webs[interactive % len(webs)], 0
         while not calm.wait(pause):
             number += 1
-            web.patch(chance.choice(runs).upstream_id, {"team": f"rest-{person}-{number}"}, token)
+            web.patch(chance.choice(runs).upstream_id, {"team": f"rest-{interactive}-{number}"}, token)
 
-    threads = [threading.Thread(target=patch, args=(person,)) for person in range(people)]
+    threads = [threading.Thread(target=patch, args=(interactive,)) for interactive in range(people)]
     for thread in threads:
         thread.start()
     try:

@@ -145,7 +145,7 @@ class Web(Process):
             crash=crash,
         )
 
-    def answers(self) -> bool:
+    def responses(self) -> bool:
         try:
             requests.get(f"{self.url}/api/v1/runs/", timeout=5)
         except requests.RequestException:

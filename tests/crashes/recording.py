@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from runsadmin.sandbox import api, control
-from runsadmin.sandbox.command_line import main
-from runsadmin.sandbox.messages import Answer, Request
-from runsadmin.sandbox.sandbox import Sandbox
+from sandbox import api, control
+from sandbox.command_line import main
+from sandbox.messages import Answer, Request
+from sandbox.sandbox import Sandbox
 
 
 def recorded(handle: Callable[..., Answer], file: int, what: Callable[[Request], str | None]) -> Callable[..., Answer]:
@@ -27,11 +27,11 @@ def recorded(handle: Callable[..., Answer], file: int, what: Callable[[Request],
         if kind is not None and run_id is not None:
             asks = orjson.loads(request.body or b"null")
             write_down(kind, {run_id: sandbox.store.runs[run_id].load().get("metadata")}, asks)
-        answer = handle(sandbox, request, *more)
-        if kind == "look" and run_id is None and answer.status == 200:  # A list: a look at each run that it shows.
-            shown = [item for item in orjson.loads(answer.body).get("data", ()) if item["id"] in sandbox.store.runs]
+        response = handle(sandbox, request, *more)
+        if kind == "look" and run_id is None and response.status == 200:  # A list: a look at each run that it shows.
+            shown = [item for item in orjson.loads(response.body).get("data", ()) if item["id"] in sandbox.store.runs]
             write_down(kind, {run["id"]: run.get("metadata") for run in shown})
-        return answer
+        return response
 
     def write_down(kind: str, had: dict[str, Any], asks: Any = None) -> None:
         events = [
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     record = Path(sys.argv[sys.argv.index("--state") + 1]).with_name("record")
     appending = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     api.handle = recorded(api.handle, appending, call_of_ours)
-    control.answer = recorded(control.answer, appending, somebody_elses)
+    control.response = recorded(control.response, appending, somebody_elses)
     sys.exit(main())

@@ -48,10 +48,10 @@ class Report:
         """Counts what is there when every edit should have ended. Reads everything once more, for the mirror."""
         events, edits = scene.events, Edit.objects.all()
         self.edits_recorded = edits.count()
-        self.edits_recorded_over_rest = edits.filter(door=Edit.Door.API).count()
+        self.edits_recorded_over_rest = edits.filter(source=Edit.Source.API).count()
         self.outcomes = dict(Counter(edits.values_list("status", flat=True)))
         self.posts = len(judge.writes(events))
-        gaps = edits.filter(gap__isnull=False).values_list("gap", flat=True)
+        gaps = edits.filter(race_window__isnull=False).values_list("race_window", flat=True)
         percentiles = quantiles((gap.total_seconds() * 1000 for gap in gaps if gap is not None), n=100)
         self.gap_p50_in_ms, self.gap_p99_in_ms = percentiles[49], percentiles[98]
         self.writers_pairs = sum(event.what == "other" for event in events)

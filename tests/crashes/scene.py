@@ -72,7 +72,7 @@ class Scene:
         web = self._started(
             Web(environment=self.environment, log=self.log("web"), crash=crash, port=port or free_port())
         )
-        until(web.answers)
+        until(web.responses)
         return web
 
     def _started[P: Process](self, process: P) -> P:
@@ -112,7 +112,7 @@ class Scene:
     def record(self, run: Run, value: str, *, key: str = "team") -> Edit:
         """An edit that is due: whoever recorded it is thought to be gone."""
         edit = edits.record(
-            run=run, patch=MetadataPatch({key: value}), actor=self.alice, door=Edit.Door.COMMAND, reason="a crash"
+            run=run, patch=MetadataPatch({key: value}), actor=self.alice, source=Edit.Source.COMMAND, reason="a crash"
         )
         Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now())
         return edit
@@ -129,7 +129,7 @@ class Scene:
 
     def wait_for_outcomes(self, *, seconds: float = 30) -> None:
         until(lambda: not Edit.objects.filter(status__in=UNSETTLED).exists(), seconds=seconds)
-        until(lambda: not Run.objects.filter(refresh_at__isnull=False).exists(), seconds=seconds)
+        until(lambda: not Run.objects.filter(needs_refresh_since__isnull=False).exists(), seconds=seconds)
 
     # --- the judgement
 

@@ -8,7 +8,7 @@ from runsadmin.engine.schedule import Entry
 OFTEN = (
     *(Entry(f"push_edits_{number}", tasks.push_edits, timedelta(seconds=0.2)) for number in range(6)),
     Entry("refresh_marked_runs", tasks.refresh_marked_runs, timedelta(seconds=0.5)),
-    Entry("look_after_bulk_edits", tasks.look_after_bulk_edits, timedelta(seconds=0.5)),
+    Entry("advance_bulk_edits", tasks.advance_bulk_edits, timedelta(seconds=0.5)),
     Entry("find_plans", tasks.find_plans, timedelta(seconds=0.5)),
     Entry("probe_held_connections", tasks.probe_held_connections, timedelta(seconds=0.5)),
     Entry("find_syncs", tasks.find_syncs, timedelta(seconds=0.5)),

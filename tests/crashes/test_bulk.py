@@ -31,12 +31,18 @@ def under_way(scene: Scene) -> BulkEdit:
     """A bulk edit with sixteen requests in flight, each of which takes a while."""
     scene.make_runs(400, per_thread=50)
     scene.sandbox.settings(latency_ms=300)
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    planned = bulk_edits.plan(chosen=chosen, patch=BulkPatch({"team": "red"}), actor=scene.alice, reason="moved")
+    selection = bulk_edits.by_search("metadata.team:blue")
+    planned = bulk_edits.plan(
+        selection=selection,
+        patch=BulkPatch({"team": "red"}),
+        actor=scene.alice,
+        source=Edit.Source.ADMIN,
+        reason="moved",
+    )
     scene.sandbox.clear_log()
     bulk_edit = bulk_edits.apply(bulk_edit=whole(planned), actor=scene.alice)
     scene.worker()
-    until(lambda: sum(call["answered_at"] is None for call in scene.sandbox.posts()) >= 16)
+    until(lambda: sum(call["received_at"] is None for call in scene.sandbox.posts()) >= 16)
     return bulk_edit
 
 

@@ -76,7 +76,7 @@ def test_a_database_that_dies_under_a_patch_leaves_nothing_undone(scene: Scene, 
         assert web.patch(runs[0].upstream_id, {"team": "red"}, scene.token()) == 503
         come_back(postgres)
         assert Edit.objects.count() == 1
-        assert web.answers()
+        assert web.responses()
 
 
 def test_the_pace_is_kept_when_a_worker_is_killed_and_the_database_restarted(scene: Scene, postgres: Postgres) -> None:
@@ -126,15 +126,15 @@ def test_while_the_database_is_away_every_door_says_so_and_the_first_request_aft
         signed_in.post(form_page, green),
         stranger.post("/admin/login/?next=/admin/", sign_in),
     ]
-    for answer in [*problems, *pages]:
-        assert answer.status_code == 503
-        assert "Nothing was saved" in answer.text
-        assert int(answer.headers["Retry-After"]) > 0
-        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
-        assert "Set-Cookie" not in answer.headers
-    assert {answer.json()["type"] for answer in problems} == {"urn:runsadmin:problem:database-unavailable"}
-    assert all(f"Request {answer.headers['X-Request-ID']}" in answer.text for answer in pages)
-    assert errors_of(site) == [answer.headers["X-Request-ID"] for answer in [*problems, *pages]]
+    for response in [*problems, *pages]:
+        assert response.status_code == 503
+        assert "Nothing was saved" in response.text
+        assert int(response.headers["Retry-After"]) > 0
+        assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+        assert "Set-Cookie" not in response.headers
+    assert {response.json()["type"] for response in problems} == {"urn:runsadmin:problem:database-unavailable"}
+    assert all(f"Request {response.headers['X-Request-ID']}" in response.text for response in pages)
+    assert errors_of(site) == [response.headers["X-Request-ID"] for response in [*problems, *pages]]
     assert (browser.get("/livez").status_code, browser.get("/readyz").status_code) == (200, 503)
 
     come_back(postgres)

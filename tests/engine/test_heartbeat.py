@@ -69,7 +69,7 @@ def test_a_task_that_another_claims_while_the_dead_are_buried_is_left_to_it(monk
 
 def test_a_lane_gives_back_its_own_tasks_only() -> None:
     mine, theirs = running_task("me"), running_task("them")
-    heartbeat.give_back("me/0")
+    heartbeat.release("me/0")
     mine.refresh_from_db()
     theirs.refresh_from_db()
     assert (mine.status, theirs.status) == (TaskResultStatus.READY, TaskResultStatus.RUNNING)

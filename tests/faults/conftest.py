@@ -35,17 +35,17 @@ class Scene:
     writer: Writer
 
     def record(self, patch: MetadataPatch = RED) -> Edit:
-        return edits.record(run=self.run, patch=patch, actor=self.alice, door=Edit.Door.API)
+        return edits.record(run=self.run, patch=patch, actor=self.alice, source=Edit.Source.API)
 
     def push(self, patch: MetadataPatch = RED) -> Edit:
         return edits.push(self.record(patch))
 
-    def settle(self, edit: Edit, *, longest: float = 10) -> Edit:
+    def process_due(self, edit: Edit, *, longest: float = 10) -> Edit:
         """Lets the background go on until the edit has ended. Pauses between attempts are not waited for."""
         deadline = time.monotonic() + longest
         while not edit.has_ended and time.monotonic() < deadline:
             Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
-            edits.settle(until=time.monotonic() + 5)
+            edits.process_due(until=time.monotonic() + 5)
             edit.refresh_from_db()
             time.sleep(0.02)
         return edit

@@ -62,7 +62,7 @@ def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(scene: Scen
     edit.refresh_from_db()
     assert edit.status in (S.SENDING, S.PENDING, S.UNKNOWN)
     bury_the_claim()
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
@@ -72,17 +72,17 @@ def test_one_edit_in_trouble_does_not_keep_the_others(
     first, second = scene.record(LONG), make_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
     with suppress(DatabaseError), at_step("answered", trouble.begin):
-        edits.settle(until=float("inf"))
+        edits.process_due(until=float("inf"))
     trouble.end()
     bury_the_claim()
-    assert scene.settle(first).status == S.APPLIED
-    assert scene.settle(second).status == S.APPLIED
+    assert scene.process_due(first).status == S.APPLIED
+    assert scene.process_due(second).status == S.APPLIED
 
 
 @pytest.fixture
 def make_second(scene: Scene) -> Callable[[], Edit]:
     def make_second() -> Edit:
         other = type(scene.run).objects.get(upstream_id="run_other")
-        return edits.record(run=other, patch=LONG, actor=scene.alice, door=Edit.Door.API)
+        return edits.record(run=other, patch=LONG, actor=scene.alice, source=Edit.Source.API)
 
     return make_second

@@ -10,10 +10,10 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import OperationalError, connection
 from django.test import Client
 
-from runsadmin import database
+from runsadmin import db_errors
 from runsadmin.models import Edit, Thread
 from runsadmin.services import connections, edits, tokens
-from tests.admin.conftest import base_seen, page, typed
+from tests.admin.conftest import base_fields, page, typed
 from tests.conftest import Written, json_lines
 from tests.faults.conftest import Scene
 from tests.faults.trouble import CutConnection, FullDisk, LockedFile, ReadOnly, Trouble
@@ -52,22 +52,22 @@ def patch(client: Client, scene: Scene, token: str, **headers: str) -> Any:
     )  # fmt: skip
 
 
-def told_as_a_problem(answer: Any) -> str:
-    assert answer.status_code == 503
-    assert answer["Content-Type"] == "application/problem+json"
-    assert int(answer["Retry-After"]) > 0
-    assert answer.json()["type"] == "urn:runsadmin:problem:database-unavailable"
-    return str(answer.json()["detail"])
+def told_as_a_problem(response: Any) -> str:
+    assert response.status_code == 503
+    assert response["Content-Type"] == "application/problem+json"
+    assert int(response["Retry-After"]) > 0
+    assert response.json()["type"] == "urn:runsadmin:problem:database-unavailable"
+    return str(response.json()["detail"])
 
 
-def told_on_a_page(answer: Any) -> str:
-    assert answer.status_code == 503
-    assert answer["Content-Type"].startswith("text/html")
-    assert int(answer["Retry-After"]) > 0
-    assert "default-src 'self'" in answer["Content-Security-Policy"]
-    text: str = answer.content.decode()
-    assert f"Request {answer['X-Request-ID']}" in text
-    assert answer["X-Request-ID"]
+def told_on_a_page(response: Any) -> str:
+    assert response.status_code == 503
+    assert response["Content-Type"].startswith("text/html")
+    assert int(response["Retry-After"]) > 0
+    assert "default-src 'self'" in response["Content-Security-Policy"]
+    text: str = response.content.decode()
+    assert f"Request {response['X-Request-ID']}" in text
+    assert response["X-Request-ID"]
     return text
 
 
@@ -90,7 +90,7 @@ def test_a_form_is_told_that_nothing_was_saved_and_can_be_sent_again(
 ) -> None:
     client.force_login(scene.alice)
     pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
-    form = typed(*pairs, base=base_seen(client, scene.run))
+    form = typed(*pairs, base=base_fields(client, scene.run))
     trouble.begin()
     assert "Nothing was saved" in told_on_a_page(client.post(page(scene.run, "metadata"), form))
     trouble.end()
@@ -102,20 +102,20 @@ def test_a_form_is_told_that_nothing_was_saved_and_can_be_sent_again(
 def test_signing_in_is_told_and_can_be_done_again(alice: User, client: Client, trouble: Trouble) -> None:
     form = {"username": "alice", "password": "alice"}
     trouble.begin()
-    answer = client.post("/admin/login/?next=/admin/", form)
+    response = client.post("/admin/login/?next=/admin/", form)
     trouble.end()
-    told_on_a_page(answer)
+    told_on_a_page(response)
     assert client.post("/admin/login/?next=/admin/", form).headers["Location"] == "/admin/"
 
 
 def test_what_only_reads_goes_on_where_it_can(scene: Scene, client: Client, trouble: Trouble) -> None:
     client.force_login(scene.alice)
     trouble.begin()
-    answer = client.get(page(scene.run))
+    response = client.get(page(scene.run))
     if isinstance(trouble, CutConnection):
-        assert "Nothing was saved" in told_on_a_page(answer)
+        assert "Nothing was saved" in told_on_a_page(response)
     else:
-        assert answer.status_code == 200
+        assert response.status_code == 200
     trouble.end()
     assert client.get(page(scene.run)).status_code == 200
 
@@ -126,9 +126,9 @@ def test_it_is_logged_once_with_the_id_of_the_request(
     token = tokens.create(user=scene.alice, expires_in=None)
     log = written("json")
     trouble.begin()
-    answer = patch(client, scene, token, **{"X-Request-ID": "job-7"})
+    response = patch(client, scene, token, **{"X-Request-ID": "job-7"})
     trouble.end()
-    assert answer["X-Request-ID"] == "job-7"
+    assert response["X-Request-ID"] == "job-7"
     (told,) = (line for line in json_lines(log.getvalue()) if line["level"] not in ("debug", "info"))
     assert told["request_id"] == "job-7"
     assert told["event"] == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
@@ -149,7 +149,7 @@ def test_what_was_perhaps_saved_is_not_called_lost(scene: Scene, client: Client,
     assert "not known whether this was saved" in detail
     client.force_login(scene.alice)
     text = told_on_a_page(
-        client.post(page(scene.run, "metadata"), typed(("a", "b"), base=base_seen(client, scene.run)))
+        client.post(page(scene.run, "metadata"), typed(("a", "b"), base=base_fields(client, scene.run)))
     )
     assert "not known whether what you sent was saved" in text
     assert Edit.objects.count() == 2
@@ -159,12 +159,12 @@ def test_a_write_whose_own_answer_is_lost_was_perhaps_saved() -> None:
     def lose(*_: Any) -> None:
         raise OperationalError("server closed the connection unexpectedly")
 
-    with database.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
+    with db_errors.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
         Thread.objects.create(connection="default", upstream_id="thread_a")
-    assert database.may_have_saved()
-    with database.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
+    assert db_errors.may_have_saved()
+    with db_errors.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
         Thread.objects.get(upstream_id="thread_a")
-    assert not database.may_have_saved()
+    assert not db_errors.may_have_saved()
 
 
 def test_a_session_that_cannot_be_saved_was_not_deleted_by_somebody(
@@ -190,5 +190,5 @@ def test_a_mistake_of_ours_stays_one(client: Client, scene: Scene, monkeypatch: 
             cursor.execute("SELECT 1 FROM nowhere")
 
     monkeypatch.setattr(edits, "record", ask_for_what_is_not_there)
-    answer = patch(client, scene, tokens.create(user=scene.alice, expires_in=None))
-    assert answer.status_code == 500
+    response = patch(client, scene, tokens.create(user=scene.alice, expires_in=None))
+    assert response.status_code == 500

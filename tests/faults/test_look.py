@@ -42,11 +42,11 @@ PASSING: dict[str, dict[str, Any]] = {
 def test_a_look_that_fails_is_pending_and_tried_again(scene: Scene, fault: dict[str, Any]) -> None:
     scene.sandbox.fault(**fault, method="GET", path=scene.run.upstream_id)
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.RETRY, 1)
     assert (edit.before, edit.intended, edit.sent_at) == (None, None, None)
     assert scene.sandbox.posts() == []
 
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
@@ -56,7 +56,7 @@ def test_a_look_that_keeps_failing_fails_after_the_configured_attempts(
 ) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scene.sandbox.fault(**fault, method="GET", path=scene.run.upstream_id, times=2)
-    edit = scene.settle(scene.push())
+    edit = scene.process_due(scene.push())
     assert (edit.status, edit.attempts) == (S.FAILED, 2)
     assert edit.detail.startswith("Tried 2 times.")
     scene.check(posts=0, team="blue")
@@ -65,12 +65,12 @@ def test_a_look_that_keeps_failing_fails_after_the_configured_attempts(
 def test_a_server_that_cannot_be_reached_is_pending_and_tried_again(scene: Scene, connect: Connect) -> None:
     connect(URL="http://127.0.0.1:9/v1")
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
     assert connections.held().get().hold == ConnectionState.Hold.UNREACHABLE
     connect(URL=scene.sandbox.url)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
@@ -96,7 +96,7 @@ def test_404_for_its_thread_is_rejected_when_another_known_run_answers(scene: Sc
 def test_404_for_everything_holds_the_connection_and_is_retired_after_a_second_look(scene: Scene) -> None:
     scene.sandbox.settings(not_found_for_all=True)
     edit = scene.push()
-    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
     assert scene.mirror.missing_since is None
 
@@ -107,7 +107,7 @@ def test_404_for_everything_holds_the_connection_and_is_retired_after_a_second_l
     scene.sandbox.settings(not_found_for_all=False)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
@@ -116,7 +116,7 @@ def test_refused_credentials_hold_the_connection_reject_nothing_and_all_goes_on_
 ) -> None:
     scene.sandbox.fault("status", status=401, times=None)
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.http_status) == (S.PENDING, Edit.Waiting.HELD, 401)
+    assert (edit.status, edit.wait_reason, edit.http_status) == (S.PENDING, Edit.WaitReason.HELD, 401)
     assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
@@ -126,7 +126,7 @@ def test_refused_credentials_hold_the_connection_reject_nothing_and_all_goes_on_
     scene.sandbox.clear_faults()
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
@@ -145,8 +145,8 @@ def test_a_look_that_is_too_old_is_repeated_before_anything_is_sent(
         edit = scene.push()
     assert (edit.status, edit.attempts, edit.intended) == (S.PENDING, 0, None)
     assert scene.sandbox.posts() == []
-    edit = scene.settle(edit)
+    edit = scene.process_due(edit)
     assert edit.status == S.APPLIED
-    assert edit.gap is not None
-    assert edit.gap < dt.timedelta(seconds=0.2)
+    assert edit.race_window is not None
+    assert edit.race_window < dt.timedelta(seconds=0.2)
     scene.check(posts=1)

@@ -31,19 +31,19 @@ REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
 def test_a_refusal_for_now_is_pending_and_sent_again(scene: Scene, fault: dict[str, Any]) -> None:
     scene.sandbox.fault("status", method="POST", **fault)
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.RETRY, 1)
-    assert scene.settle(edit).status == S.APPLIED
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.RETRY, 1)
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=2)
 
 
 def test_a_server_that_cannot_be_reached_for_the_post_is_pending_and_sent_again(scene: Scene, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
         edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
     connect(URL=scene.sandbox.url)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
@@ -66,7 +66,7 @@ def test_a_429_is_waited_for_as_long_as_it_says_and_at_most_five_minutes(
     assert edit.status == S.PENDING
     assert least <= in_seconds(edit) <= most
     ConnectionState.objects.update(not_before=None)
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=2)
 
 
@@ -85,7 +85,7 @@ def test_429_and_503_slow_the_whole_connection(scene: Scene, status: int) -> Non
         run=type(scene.run).objects.get(upstream_id="run_other"),
         patch=MetadataPatch({"team": "red"}),
         actor=scene.alice,
-        door=Edit.Door.API,
+        source=Edit.Source.API,
     )
     assert edits.push(other).status == S.PENDING
     assert len(scene.sandbox.log()) == before
@@ -94,12 +94,12 @@ def test_429_and_503_slow_the_whole_connection(scene: Scene, status: int) -> Non
 def test_400_because_the_run_is_active_waits_for_its_end(scene: Scene) -> None:
     scene.sandbox.change_run(scene.run.upstream_id, status="in_progress")
     edit = scene.push()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.ACTIVE_RUN, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
     assert "in_progress" in edit.detail
     edit = edits.push(edit)
     assert (edit.status, len(scene.sandbox.posts())) == (S.PENDING, 1), "It looks, and does not ask in vain."
     scene.sandbox.change_run(scene.run.upstream_id, status="completed")
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=2)
 
 
@@ -108,7 +108,7 @@ def test_another_4xx_is_rejected_with_the_servers_words_and_never_sent_again(sce
     scene.sandbox.fault("status", method="POST", status=status, body={"error": {"message": "No, thank you."}})
     edit = scene.push()
     assert (edit.status, edit.detail, edit.http_status) == (S.REJECTED, "No, thank you.", status)
-    edits.settle(until=float("inf"))
+    edits.process_due(until=float("inf"))
     scene.check(posts=1, team="blue")
 
 
@@ -123,7 +123,7 @@ def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) ->
 def test_404_for_everything_holds_the_connection(scene: Scene) -> None:
     with at_step("intended", lambda: _all_404(scene.sandbox)):
         edit = scene.push()
-    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
 
 
@@ -134,10 +134,10 @@ def _all_404(sandbox: Sandbox) -> None:
 def test_refused_credentials_hold_writing_and_nothing_is_rejected(scene: Scene) -> None:
     scene.sandbox.fault("status", method="POST", status=401)
     edit = scene.push()
-    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.WRITING
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=2)
 
 
@@ -174,7 +174,7 @@ def test_a_lost_answer_is_unknown_and_looked_after_before_anything_is_sent_again
     edit = scene.push()
     assert edit.status == S.UNKNOWN
     assert edit.sent_at is not None
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     _never_twice_without_a_look(scene)
     scene.check(posts=posts)
 
@@ -190,14 +190,14 @@ def test_an_answer_that_lands_late_is_waited_for_and_not_sent_again(scene: Scene
     edit = scene.push()
     assert edit.status == S.UNKNOWN
     assert edits.reconcile(edit).status == S.UNKNOWN
-    assert scene.settle(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
 
 def test_a_write_that_is_never_kept_fails_after_the_configured_attempts(scene: Scene, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scene.sandbox.fault("cut_before", method="POST", times=None)
-    edit = scene.settle(scene.push())
+    edit = scene.process_due(scene.push())
     assert (edit.status, edit.attempts) == (S.FAILED, 2)
     _never_twice_without_a_look(scene)
     scene.check(posts=2, team="blue")
@@ -207,7 +207,7 @@ def test_a_lost_answer_and_somebody_elses_change_of_the_same_key_is_a_conflict(s
     scene.sandbox.fault("lose", method="POST")
     edit = scene.push()
     scene.sandbox.add_pairs(scene.run.upstream_id, {"team": "green"})
-    edit = scene.settle(edit)
+    edit = scene.process_due(edit)
     assert edit.status == S.CONFLICT
     (conflict,) = edits.conflicts(edit)
     assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
@@ -219,7 +219,7 @@ def test_a_run_that_vanishes_while_the_outcome_is_unknown_is_rejected(scene: Sce
     scene.sandbox.fault("lose", method="POST")
     edit = scene.push()
     scene.sandbox.delete_run(scene.run.upstream_id)
-    assert scene.settle(edit).status == S.REJECTED
+    assert scene.process_due(edit).status == S.REJECTED
 
 
 # --- An answer that can be read

@@ -15,7 +15,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import RunsAdminError
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
-from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import bulk_edits, connections, edits, probes, syncs
 from tests.bulk import whole
@@ -83,7 +83,7 @@ def _play(server: RandomServer, alice: User, client: Client) -> None:
             _sync(server)
     server.is_honest = True
     for _ in range(HONEST_ROUNDS):
-        if not _unsettled(server).exists() and not _going_on().exists():
+        if not _unsettled(server).exists() and not _in_progress().exists():
             break
         _process()
     _check(server, written, client)
@@ -96,12 +96,14 @@ def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str
         patch = MetadataPatch({"team": "red"}) if rng.random() < 0.7 else MetadataPatch(remove=frozenset({"team"}))
         base = run.metadata if rng.random() < 0.5 else None
         try:
-            edits.record(run=run, patch=patch, actor=alice, door=Edit.Door.API, base=base)
+            edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.API, base=base)
         except RunsAdminError:
             continue  # What cannot be sent is refused before it is recorded.
-    chosen = bulk_edits.by_ids([run.upstream_id for run in runs])
+    selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     triage = BulkPatch({"triage": "{model}" if rng.random() < 0.3 else "done"})
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=triage, actor=alice, reason="Sorting")
+    bulk_edit = bulk_edits.plan(
+        selection=selection, patch=triage, actor=alice, source=Edit.Source.ADMIN, reason="Sorting"
+    )
     bulk_edits.apply(bulk_edit=whole(bulk_edit), actor=alice)
     return {}
 
@@ -110,8 +112,8 @@ def _process() -> None:
     ConnectionState.objects.update(not_before=None, next_probe_at=timezone.now())
     probes.probe_held()
     Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
-    edits.settle(until=time.monotonic() + 2)
-    bulk_edits.look_after()
+    edits.process_due(until=time.monotonic() + 2)
+    bulk_edits.advance_statuses()
 
 
 def _sync(server: RandomServer) -> None:
@@ -122,19 +124,19 @@ def _sync(server: RandomServer) -> None:
         mirrored = set(Run.objects.filter(upstream_id__in=server.shown).values_list("upstream_id", flat=True))
         assert server.shown <= mirrored, "A sync is completed and a run that a list showed is not mirrored."
     elif done.status in (Sync.Status.RUNNING, Sync.Status.PAUSED):
-        Sync.objects.filter(pk=done.pk).change_to(Sync.Status.CANCELLED, finished_at=timezone.now())
+        Sync.objects.filter(pk=done.pk).transition_to(Sync.Status.CANCELLED, finished_at=timezone.now())
 
 
 def _unsettled(server: RandomServer) -> QuerySet[Edit]:
     return Edit.objects.filter(run__thread__upstream_id__in=server.threads, status__in=UNSETTLED)
 
 
-def _going_on() -> QuerySet[BulkEdit]:
-    return BulkEdit.objects.filter(status__in=GOING_ON)
+def _in_progress() -> QuerySet[BulkEdit]:
+    return BulkEdit.objects.filter(status__in=IN_PROGRESS)
 
 
 def _check(server: RandomServer, written: dict[str, str], client: Client) -> None:
-    unsettled = [(edit.pk, edit.status, edit.waiting, edit.detail) for edit in _unsettled(server)]
+    unsettled = [(edit.pk, edit.status, edit.wait_reason, edit.detail) for edit in _unsettled(server)]
     assert unsettled == [], "An edit has no outcome."
     for edit in Edit.objects.filter(run__thread__upstream_id__in=server.threads).select_related("run"):
         if edit.status == Edit.Status.APPLIED:

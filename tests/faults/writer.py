@@ -65,7 +65,7 @@ def _in_a_gap(run_id: str, at: float, log: list[Json], landing: float) -> bool:
     for call in (call for call in log if run_id in call["path"].split("/")):
         if call["method"] == "GET":
             looked_at = call["at"]
-        elif looked_at is not None and looked_at <= at <= (call["answered_at"] or call["at"]) + landing:
+        elif looked_at is not None and looked_at <= at <= (call["received_at"] or call["at"]) + landing:
             return True
     return False
 

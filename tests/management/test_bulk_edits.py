@@ -13,7 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.management import foreground
+from runsadmin.management import bulk_edit_runner
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, runs
 from tests.conftest import Connect
@@ -83,8 +83,8 @@ def test_a_dry_run_sends_nothing_and_says_how_to_apply_the_plan(
 def test_the_runs_that_are_touched_are_those_of_the_plan_and_a_key_that_was_added_since_survives(
     by: str, sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
 ) -> None:
-    chosen = team if by == "ids" else ["--where", "metadata.team:blue"]
-    assert manage("edit_metadata", *chosen, "--dry-run", "--set", "owner=alice", *WHY).code == 0
+    selection = team if by == "ids" else ["--where", "metadata.team:blue"]
+    assert manage("edit_metadata", *selection, "--dry-run", "--set", "owner=alice", *WHY).code == 0
     bulk_edit = BulkEdit.objects.get()
     sandbox.set_metadata("run_0", {"team": "green"})  # It leaves the filter.
     runs.refresh(run=Run.objects.get(upstream_id="run_0"), actor=alice)
@@ -169,7 +169,7 @@ def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice
 def test_in_json_every_mistake_is_told_and_none_is_said_to_be_left_out(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreground, "MISTAKES_SHOWN", 1)
+    monkeypatch.setattr(bulk_edit_runner, "MISTAKES_SHOWN", 1)
     for run_id in ("run_0", "run_1"):
         sandbox.set_metadata(run_id, {"team": "green"})
     said = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *WHY, "--json")
@@ -194,9 +194,11 @@ def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
 def test_a_dry_run_sends_nothing_of_one_that_is_applied_as_soon_as_it_is_planned(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User
 ) -> None:
-    chosen = bulk_edits.by_search("metadata.team:blue")
+    selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch(set={"team": "red"})
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="why", apply_when_planned=True)
+    bulk_edit = bulk_edits.plan(
+        selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="why", apply_when_planned=True
+    )
     said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
     assert (said.code, BulkEdit.objects.get().status, sandbox.posts()) == (1, "planning", [])
     assert "is applied as soon as its plan is whole: nothing was done here." in said.err
@@ -207,7 +209,7 @@ def test_active_runs_are_waited_for_as_long_as_is_said(
 ) -> None:
     mirrored(id="run_a", status="in_progress")
     said = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
-    assert (said.code, BulkEdit.objects.get().is_going_on) == (1, True)
+    assert (said.code, BulkEdit.objects.get().is_in_progress) == (1, True)
     assert "A worker goes on with it." in said.err
 
     sandbox.change_run("run_a", status="completed")
@@ -224,7 +226,7 @@ def test_where_the_connection_is_held_it_says_so_and_does_not_wait_for_ever(
     assert said.code == 1
     assert "The connection default is held." in said.err
     assert sandbox.posts() == []
-    assert BulkEdit.objects.get().is_going_on
+    assert BulkEdit.objects.get().is_in_progress
 
 
 def test_control_c_pauses_it_and_says_how_to_go_on(
@@ -258,7 +260,7 @@ def test_control_c_pauses_it_and_says_how_to_go_on(
 def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, blocks = bulk_edits.go_on_planning, iter((True,))
+    go_on, blocks = bulk_edits.continue_planning, iter((True,))
 
     def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
         if next(blocks, False):
@@ -278,7 +280,7 @@ def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
 def test_control_c_while_it_is_planned_pauses_what_was_applied_meanwhile(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = bulk_edits.go_on_planning
+    go_on = bulk_edits.continue_planning
 
     def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
         os.kill(os.getpid(), signal.SIGINT)

@@ -37,7 +37,7 @@ def test_named_runs_are_edited_upstream_in_the_mirror_and_in_the_log(
     for name in "ab":
         assert sandbox.metadata(f"run_{name}") == {"team": "red", "kept": name}
         assert Run.objects.get(upstream_id=f"run_{name}").metadata == {"team": "red", "kept": name}
-    assert set(Edit.objects.values_list("actor__username", "door", "reason")) == {("alice", "command", "moved")}
+    assert set(Edit.objects.values_list("actor__username", "source", "reason")) == {("alice", "command", "moved")}
     assert all(Edit.objects.values_list("upstream_request_id", flat=True))
 
 

@@ -1,24 +1,24 @@
 import pytest
 
 from runsadmin.errors import InvalidMetadata
-from runsadmin.management import pairs
+from runsadmin.management import pair_arguments
 from runsadmin.metadata import MetadataPatch
 
 
 def problems_of(to_set: list[str], to_remove: list[str] | None = None) -> list[tuple[str | None, str]]:
     with pytest.raises(InvalidMetadata) as caught:
-        pairs.parse(to_set, to_remove or [])
+        pair_arguments.parse(to_set, to_remove or [])
     return [(problem.key, problem.code) for problem in caught.value.problems]
 
 
 def test_the_first_equals_sign_splits() -> None:
-    assert pairs.parse(["query=a=b", "empty="], ["old", "old"]) == MetadataPatch(
+    assert pair_arguments.parse(["query=a=b", "empty="], ["old", "old"]) == MetadataPatch(
         {"query": "a=b", "empty": ""}, frozenset({"old"})
     )
 
 
 def test_spaces_and_signs_belong_to_key_and_value() -> None:
-    assert pairs.parse([" cost center = R&D "], []).set == {" cost center ": " R&D "}
+    assert pair_arguments.parse([" cost center = R&D "], []).set == {" cost center ": " R&D "}
 
 
 def test_what_has_no_equals_sign_is_no_pair() -> None:
@@ -53,5 +53,5 @@ def test_what_a_file_left_is_refused(text: str, code: str) -> None:
     key = text.replace("=red", "")
     assert problems_of([], [key]) == [(key, code)]
     with pytest.raises(InvalidMetadata) as caught:
-        pairs.parse_bulk([text], [key], [text])
+        pair_arguments.parse_bulk([text], [key], [text])
     assert [problem.code for problem in caught.value.problems] == [code] * 3

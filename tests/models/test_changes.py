@@ -15,9 +15,9 @@ ENDS = {
 @pytest.mark.parametrize(
     ("changes", "statuses"),
     [
-        (edit.CHANGES, edit.EditStatus),
-        (sync.CHANGES, sync.SyncStatus),
-        (bulk_edit.CHANGES, bulk_edit.BulkEditStatus),
+        (edit.TRANSITIONS, edit.EditStatus),
+        (sync.TRANSITIONS, sync.SyncStatus),
+        (bulk_edit.TRANSITIONS, bulk_edit.BulkEditStatus),
     ],
 )
 def test_every_status_has_its_row_and_every_change_its_reason(
@@ -28,18 +28,18 @@ def test_every_status_has_its_row_and_every_change_its_reason(
 
 
 def test_an_end_leads_nowhere_but_the_failed_may_be_tried_again() -> None:
-    assert {status.value for status, targets in edit.CHANGES.items() if not targets} == ENDS["edit"]
-    assert {status.value for status, targets in sync.CHANGES.items() if not targets} == ENDS["sync"]
-    assert {status.value for status, targets in bulk_edit.CHANGES.items() if not targets} == ENDS["bulk edit"]
-    assert set(edit.CHANGES[edit.EditStatus.FAILED]) == {edit.EditStatus.PENDING}
-    assert set(bulk_edit.CHANGES[bulk_edit.BulkEditStatus.COMPLETED]) == {bulk_edit.BulkEditStatus.QUEUED}
+    assert {status.value for status, targets in edit.TRANSITIONS.items() if not targets} == ENDS["edit"]
+    assert {status.value for status, targets in sync.TRANSITIONS.items() if not targets} == ENDS["sync"]
+    assert {status.value for status, targets in bulk_edit.TRANSITIONS.items() if not targets} == ENDS["bulk edit"]
+    assert set(edit.TRANSITIONS[edit.EditStatus.FAILED]) == {edit.EditStatus.PENDING}
+    assert set(bulk_edit.TRANSITIONS[bulk_edit.BulkEditStatus.COMPLETED]) == {bulk_edit.BulkEditStatus.QUEUED}
 
 
 def test_nothing_is_sent_again_from_unknown_without_going_back_to_pending() -> None:
-    assert edit.EditStatus.SENDING not in edit.CHANGES[edit.EditStatus.UNKNOWN]
+    assert edit.EditStatus.SENDING not in edit.TRANSITIONS[edit.EditStatus.UNKNOWN]
 
 
 @pytest.mark.django_db
 def test_a_change_that_is_not_in_the_table_moves_no_row() -> None:
     sync.Sync.objects.create(connection="default", status="completed")
-    assert sync.Sync.objects.all().change_to(sync.SyncStatus.RUNNING) == 0
+    assert sync.Sync.objects.all().transition_to(sync.SyncStatus.RUNNING) == 0

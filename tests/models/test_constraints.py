@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from runsadmin.metadata import Metadata, MetadataPatch
-from runsadmin.models import ConnectionState, Edit, Pair, Run, Sync, Thread
+from runsadmin.models import ConnectionState, Edit, MetadataPair, Run, Sync, Thread
 
 pytestmark = pytest.mark.django_db
 
@@ -37,8 +37,8 @@ def run() -> Run:
         upstream_id="run_a",
         thread=thread,
         created_at=NOW,
-        asked_at=NOW,
-        answered_at=NOW,
+        requested_at=NOW,
+        received_at=NOW,
         raw="{}",
     )
 
@@ -46,7 +46,7 @@ def run() -> Run:
 @pytest.fixture
 def edit(run: Run, alice: User) -> Callable[..., Edit]:
     def edit(**fields: object) -> Edit:
-        return Edit.objects.create(run=run, actor=alice, door="api", patch=MetadataPatch({"a": "b"}), **fields)
+        return Edit.objects.create(run=run, actor=alice, source="api", patch=MetadataPatch({"a": "b"}), **fields)
 
     return edit
 
@@ -87,19 +87,19 @@ def test_a_status_that_nobody_knows_is_refused(edit: Callable[..., Edit], run: R
 
 
 def test_a_run_is_mirrored_once_per_connection(run: Run) -> None:
-    again = {"thread": run.thread, "upstream_id": "run_a", "created_at": NOW, "asked_at": NOW, "answered_at": NOW}
+    again = {"thread": run.thread, "upstream_id": "run_a", "created_at": NOW, "requested_at": NOW, "received_at": NOW}
     assert refused(lambda: Run.objects.create(connection="default", **again))
     Run.objects.create(connection="eu", **again)
 
 
 def test_an_answer_comes_after_it_was_asked_for(run: Run) -> None:
-    assert refused(lambda: Run.objects.update(asked_at=NOW + dt.timedelta(seconds=1)))
+    assert refused(lambda: Run.objects.update(requested_at=NOW + dt.timedelta(seconds=1)))
 
 
 def test_a_key_stands_once_in_a_runs_pairs(run: Run) -> None:
     pair = {"run": run, "connection": "default", "key": "team", "created_at": NOW}
-    Pair.objects.create(**pair, value="a")
-    assert refused(lambda: Pair.objects.create(**pair, value="b"))
+    MetadataPair.objects.create(**pair, value="a")
+    assert refused(lambda: MetadataPair.objects.create(**pair, value="b"))
 
 
 def test_a_thread_is_tracked_once_per_connection(run: Run) -> None:

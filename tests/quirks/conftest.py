@@ -59,7 +59,7 @@ def sync(thread: Thread | None = None, kind: Sync.Kind = Sync.Kind.FULL) -> Sync
 
 def record(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
     patch = MetadataPatch(pairs or {"triage": "done"})
-    return edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.API)
+    return edits.record(run=run, patch=patch, actor=actor, source=Edit.Source.API)
 
 
 def push(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
@@ -70,4 +70,4 @@ def process_due(*, times: int = 1) -> None:
     """Has everything that waits for its next attempt tried now, in the background's way."""
     for _ in range(times):
         Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
-        edits.settle(until=time.monotonic() + 10)
+        edits.process_due(until=time.monotonic() + 10)

@@ -18,7 +18,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from project import settings as project_settings
-from runsadmin.errors import Held, Rejected
+from runsadmin.errors import ConnectionHeld, Rejected
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
 from tests.api.conftest import ApiOf, api  # noqa: F401 - fixture
@@ -44,9 +44,9 @@ class Identity:
         identity = self
 
         class AccessToken:
-            def __init__(self, answer: Any) -> None:
-                self.token = answer["access_token"]
-                self.expires_on = int(answer["expires_on"])
+            def __init__(self, response: Any) -> None:
+                self.token = response["access_token"]
+                self.expires_on = int(response["expires_on"])
 
         class DefaultAzureCredential:
             def __init__(self) -> None:
@@ -59,11 +59,11 @@ class Identity:
                 logging.getLogger("azure.identity._credentials.chained").warning("No token: %s", SECRET)
                 with closing(HTTPConnection("127.0.0.1", identity.port)) as connection:
                     connection.request("GET", "/v1/msi/token")
-                    answer = connection.getresponse()
-                    body = answer.read()
-                if answer.status != 200:
+                    response = connection.getresponse()
+                    body = response.read()
+                if response.status != 200:
                     raise ClientAuthenticationError(
-                        f"DefaultAzureCredential failed to retrieve a token.\nAttempted:\n\tManaged: {answer.status}"
+                        f"DefaultAzureCredential failed to retrieve a token.\nAttempted:\n\tManaged: {response.status}"
                     )
                 return AccessToken(json.loads(body))
 
@@ -103,7 +103,7 @@ def raises(error: BaseException) -> Callable[[Identity], None]:
     return lambda identity: setattr(identity, "fail", fail)
 
 
-def answers(response: Response) -> Callable[[Identity], None]:
+def responses(response: Response) -> Callable[[Identity], None]:
     return lambda identity: identity.server.override(lambda request: response)
 
 
@@ -120,15 +120,15 @@ def is_missing(identity: Identity) -> None:
 
 
 FAULTS: dict[str, Callable[[Identity], None]] = {
-    "answers 500": answers(Response(500, {"error": "x"})),
-    "answers 400": answers(Response(400, {"error": "identity not found"})),
-    "answers HTML": answers(Response(200, b"<html>")),
-    "answers nothing": answers(Response(200, b"")),
-    "answers without a token": answers(Response(200, {"expires_on": "9999999999"})),
-    "gives an empty token": answers(token("")),
-    "gives null": answers(Response(200, {"access_token": None, "expires_on": "9999999999"})),
-    "gives a broken token": answers(token(f"{SECRET}\r\nX: y")),
-    "cuts the connection": answers(Response(cut=True)),
+    "answers 500": responses(Response(500, {"error": "x"})),
+    "answers 400": responses(Response(400, {"error": "identity not found"})),
+    "answers HTML": responses(Response(200, b"<html>")),
+    "answers nothing": responses(Response(200, b"")),
+    "answers without a token": responses(Response(200, {"expires_on": "9999999999"})),
+    "gives an empty token": responses(token("")),
+    "gives null": responses(Response(200, {"access_token": None, "expires_on": "9999999999"})),
+    "gives a broken token": responses(token(f"{SECRET}\r\nX: y")),
+    "cuts the connection": responses(Response(cut=True)),
     "refuses the connection": refuses,
     "hangs": hangs,
     "is not there": raises(CredentialUnavailableError()),
@@ -149,7 +149,7 @@ def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: A
         client.list_runs,
         lambda thread: client.modify_run(thread, "run_a", {"a": "b"}),
     ):
-        with pytest.raises(Held, match=r"^There is no Azure token: .+\.$") as caught:
+        with pytest.raises(ConnectionHeld, match=r"^There is no Azure token: .+\.$") as caught:
             call("thread_a")
         assert SECRET not in f"{caught.value}"
         assert (caught.value.__cause__, caught.value.http_status) == (None, None)
@@ -172,7 +172,12 @@ def test_work_waits(
     FAULTS[name](identity)
     connect(AZURE_SCOPE="https://other/.default")  # No token is kept for it.
     edit = push(run, alice)
-    assert (edit.status, edit.waiting, edit.attempts, edit.sent_at) == (Edit.Status.PENDING, Edit.Waiting.HELD, 0, None)
+    assert (edit.status, edit.wait_reason, edit.attempts, edit.sent_at) == (
+        Edit.Status.PENDING,
+        Edit.WaitReason.HELD,
+        0,
+        None,
+    )
     assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
 
     connections.release("default")
@@ -188,8 +193,8 @@ def test_work_waits(
     assert "There is no Azure token" in sync(run.thread).detail
 
     connections.release("default")
-    answer = api(alice).post(f"runs/{run.upstream_id}/refresh/")
-    assert (answer.status_code, "There is no Azure token" in answer.text) == (424, True)
+    response = api(alice).post(f"runs/{run.upstream_id}/refresh/")
+    assert (response.status_code, "There is no Azure token" in response.text) == (424, True)
     assert upstream.log == []
 
     connect(AZURE_SCOPE=SCOPE)
@@ -239,7 +244,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
     identity.server.override(late)
     client = connections.client("default")
     for _ in range(2):
-        with pytest.raises(Held, match="took too long"):
+        with pytest.raises(ConnectionHeld, match="took too long"):
             client.retrieve_thread("thread_a")
     go_on.set()
     client.retrieve_thread("thread_a")
@@ -248,7 +253,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
 
 def test_token_is_masked(upstream: FakeUpstream, identity: Identity) -> None:
     upstream.override(lambda request: Response(401, {"error": request.headers["Authorization"]}))
-    with pytest.raises(Held, match=r"^Bearer \[our key\]$"):
+    with pytest.raises(ConnectionHeld, match=r"^Bearer \[our key\]$"):
         connections.client("default").retrieve_thread("thread_a")
 
 

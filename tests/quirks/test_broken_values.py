@@ -123,14 +123,14 @@ def test_metadata_that_cannot_be_read_is_not_edited(
     assert run.metadata["ticket"] == "1"
     with pytest.raises(InvalidMetadata, match=r"'odd'|in full"):
         record(run, alice)
-    answer = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
-    assert answer.status_code == 400
-    assert "refresh the run" in answer.text
-    chosen, patch = bulk_edits.by_ids([run.upstream_id]), BulkPatch({"triage": "done"})
-    plan = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="r"))
-    assert (plan.status, [edit.finding for edit in plan.edits.all()]) == (
+    response = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
+    assert response.status_code == 400
+    assert "refresh the run" in response.text
+    selection, patch = bulk_edits.by_ids([run.upstream_id]), BulkPatch({"triage": "done"})
+    plan = whole(bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="r"))
+    assert (plan.status, [edit.plan_result for edit in plan.edits.all()]) == (
         BulkEditStatus.PLANNED,
-        [Edit.Finding.METADATA_UNKNOWN],
+        [Edit.PlanResult.METADATA_UNKNOWN],
     )
     assert Edit.objects.filter(bulk_edit=None).count() == 0
     assert upstream.writes == []
@@ -152,7 +152,7 @@ def test_pages_show_such_a_run(value: bytes, serve: Serve, alice: User) -> None:
 @pytest.mark.parametrize(("text", "value"), READABLE.values(), ids=READABLE)
 def test_unusual_value_is_read(text: bytes, value: object, serve: Serve, alice: User) -> None:
     (run,) = serve(text, make_run(metadata={"ticket": "1", "odd": "@"}, seed="@"))
-    assert (run.metadata["odd"], run.answer["seed"], run.metadata_state) == (value, value, "")
+    assert (run.metadata["odd"], run.response["seed"], run.metadata_state) == (value, value, "")
     assert record(run, alice).pk
 
 
@@ -211,6 +211,6 @@ def test_fetch_that_cannot_be_read_ends_the_edit(value: bytes, run: Run, upstrea
 @pytest.mark.parametrize("value", [b"NaN", b"1e400", b"-Infinity", b'"\xff"', b"1" * 5000])
 def test_rest_refuses_such_a_body(value: bytes, run: Run, alice: User, api: ApiOf) -> None:
     body = b'{"metadata": {"a": "b"}, "base": {"a": ' + value + b"}}"
-    answer = api(alice).call("PATCH", f"runs/{run.upstream_id}/", body)
-    assert answer.status_code == 400
+    response = api(alice).call("PATCH", f"runs/{run.upstream_id}/", body)
+    assert response.status_code == 400
     assert not Edit.objects.exists()

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from project.wsgi import check_settings
-from runsadmin.errors import Held
+from runsadmin.errors import ConnectionHeld
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
 from tests.conftest import Connect, Written
@@ -160,7 +160,7 @@ def test_nothing_is_sent(upstream: FakeUpstream, connect: Connect, written: Writ
         client.list_runs,
         lambda thread: client.modify_run(thread, "run_a", {"a": "b"}),
     ):
-        with pytest.raises(Held) as caught:
+        with pytest.raises(ConnectionHeld) as caught:
             call("thread_a")
         assert "RUNSADMIN_UPSTREAM_API_KEY" in str(caught.value)
         assert S3 not in shown(caught.value) + log.getvalue()
@@ -170,7 +170,7 @@ def test_nothing_is_sent(upstream: FakeUpstream, connect: Connect, written: Writ
 @pytest.mark.parametrize("option", ["ORGANIZATION", "PROJECT", "API_VERSION", "URL"])
 def test_nothing_is_sent_with_other_settings(upstream: FakeUpstream, connect: Connect, option: str) -> None:
     connect(**{option: f"{upstream.url if option == 'URL' else ''}“x”\n"})
-    with pytest.raises(Held, match=f"RUNSADMIN_UPSTREAM_{option}"):
+    with pytest.raises(ConnectionHeld, match=f"RUNSADMIN_UPSTREAM_{option}"):
         connections.client("default").modify_run("thread_a", "run_a", {"a": "b"})
     assert upstream.log == []
 
@@ -183,7 +183,7 @@ def test_edits_wait(
     log: io.StringIO = written("line")
     connect(API_KEY=key)
     edit = push(run, alice)
-    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.HELD, 0)
     hold = connections.held().get()
     assert (hold.hold, upstream.writes) == (ConnectionState.Hold.CREDENTIALS, [])
     assert "RUNSADMIN_UPSTREAM_API_KEY" in hold.hold_detail

@@ -40,12 +40,12 @@ def test_edits(
     runs: list[Run],
     manage: Manage,  # noqa: F811
     tmp_path: Path,
-    answer: Callable[[Request], Response | None],
+    response: Callable[[Request], Response | None],
     json: list[str],
 ) -> None:
     ids = tmp_path / "ids"
     ids.write_text("\n".join(run.upstream_id for run in runs))
-    upstream.override(answer)
+    upstream.override(response)
     said = manage(
         "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
     )

@@ -76,9 +76,9 @@ def download(mirror: Callable[..., list[Run]], manage: Manage, alice: User, clie
 
 
 def csv_of(client: Client, query: str = "") -> bytes:
-    answer = client.get(f"/admin/runsadmin/bulkedit/{BulkEdit.objects.get().pk}/csv/{query}")
-    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
-    content: bytes = answer.getvalue()
+    response = client.get(f"/admin/runsadmin/bulkedit/{BulkEdit.objects.get().pk}/csv/{query}")
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    content: bytes = response.getvalue()
     return content
 
 

@@ -259,7 +259,7 @@ def test_sixty_thousand_ids_take_seconds(
     said = manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
     page = client.post(TRACK, {"connection": "default", "thread_ids": content.decode()}).text
     unknown = edit(content + b"\nrun_a\n")
-    answer = api(alice).post("bulk-edits/", {"run_ids": [*ids, "run_a"], "set": {"a": "1"}, "reason": "why"})
+    response = api(alice).post("bulk-edits/", {"run_ids": [*ids, "run_a"], "set": {"a": "1"}, "reason": "why"})
     assert time.process_time() - start < 30
 
     assert said.err.splitlines()[20] == "… and 29,980 more that cannot be ids of threads."
@@ -267,7 +267,7 @@ def test_sixty_thousand_ids_take_seconds(
     assert "These are the first 200 of 30,000." in page
     assert len(page) < 200_000
     assert unknown.err.splitlines()[20] == "… and 59,980 more that cannot be edited; --json lists all of them."
-    assert answer.status_code == 202
+    assert response.status_code == 202
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", " ", '","', "'", "\ufeff ", "|"])
@@ -281,8 +281,8 @@ def test_reading_takes_linear_time(separator: str) -> None:
 
 def test_rest_counts_and_bounds_its_lists(runs: list[Run], api: ApiOf, alice: User) -> None:
     client: Api = api(alice)
-    answer = client.post("threads/", {"thread_ids": ["t1", "t2", "t1", "t1"]}).json()
-    assert answer["duplicates"] == 2
+    response = client.post("threads/", {"thread_ids": ["t1", "t2", "t1", "t1"]}).json()
+    assert response["duplicates"] == 2
     new = {"run_ids": ["run_a", "run_b", "run_a"], "set": {"a": "1"}, "reason": "why"}
     for _ in range(2):
         planned = client.post("bulk-edits/", new, Idempotency_Key="k").json()

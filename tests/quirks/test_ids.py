@@ -157,8 +157,8 @@ def test_invalid_id_is_refused(id: str, db: None, alice: User, api: ApiOf) -> No
 def test_edit_of_an_unsendable_run_leaves_no_row(mirror: Mirror, alice: User, api: ApiOf) -> None:  # noqa: F811
     mirror(make_run(metadata={}))
     Run.objects.update(upstream_id="run\x01")
-    answer = api(alice).patch("runs/run%01/", {"metadata": {"a": "b"}})
-    assert answer.status_code == 422
+    response = api(alice).patch("runs/run%01/", {"metadata": {"a": "b"}})
+    assert response.status_code == 422
     assert not Edit.objects.exists()
 
 
@@ -185,7 +185,14 @@ def test_plan_leaves_out_what_cannot_be_sent(mirror: Mirror, alice: User) -> Non
     mirror(make_run(metadata={}), make_run(metadata={}))
     old = Run.objects.latest("pk")
     Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # As older versions stored.
-    chosen = bulk_edits.by_search("status:completed")
-    plan = whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch({"a": "b"}), actor=alice, reason="r"))
-    findings = dict(plan.edits.values_list("run", "finding"))
-    assert (findings.pop(old.pk), set(findings.values())) == (Edit.Finding.INVALID_ID, {Edit.Finding.CHANGE})
+    selection = bulk_edits.by_search("status:completed")
+    plan = whole(
+        bulk_edits.plan(
+            selection=selection, patch=BulkPatch({"a": "b"}), actor=alice, source=Edit.Source.ADMIN, reason="r"
+        )
+    )
+    plan_results = dict(plan.edits.values_list("run", "plan_result"))
+    assert (plan_results.pop(old.pk), set(plan_results.values())) == (
+        Edit.PlanResult.INVALID_ID,
+        {Edit.PlanResult.CHANGE},
+    )

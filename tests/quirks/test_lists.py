@@ -68,7 +68,7 @@ def test_runs_without_metadata_are_fetched(
     assert (done.status, done.runs_created) == (Sync.Status.COMPLETED, 5)
     for run in Run.objects.all():
         assert dict(run.metadata) == {"ticket": "1", "owner": "lee"}
-        assert run.answer == upstream.runs[run.upstream_id]
+        assert run.response == upstream.runs[run.upstream_id]
 
 
 @pytest.mark.parametrize("change", HIDING.values(), ids=HIDING)
@@ -150,7 +150,7 @@ def write(upstream: FakeUpstream, run_id: str, ago: dt.timedelta) -> None:
     sync(Thread.objects.get())
     upstream._overrides.pop(0)
     then = timezone.now() - ago
-    Run.objects.update(answered_at=then, asked_at=then)
+    Run.objects.update(received_at=then, requested_at=then)
     Thread.objects.update(fully_checked_at=None)
     upstream.log.clear()
 

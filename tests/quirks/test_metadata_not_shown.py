@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run, Thread
 from runsadmin.services import bulk_edits, connections, runs
-from tests.bulk import bring_to_an_end, whole
+from tests.bulk import push_until_settled, whole
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Override, Request, Response
 from tests.quirks.conftest import process_due, push, sync
@@ -63,13 +63,17 @@ UNKNOWN: dict[str, Callable[[Json], Json]] = {
 
 
 def plan(ids: list[str], actor: User, **pairs: str) -> BulkEdit:
-    chosen = bulk_edits.by_ids(ids)
-    return whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch(pairs), actor=actor, reason="Sorting"))
+    selection = bulk_edits.by_ids(ids)
+    return whole(
+        bulk_edits.plan(
+            selection=selection, patch=BulkPatch(pairs), actor=actor, source=Edit.Source.ADMIN, reason="Sorting"
+        )
+    )
 
 
 def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
-    return bring_to_an_end(bulk_edit)
+    return push_until_settled(bulk_edit)
 
 
 @pytest.mark.parametrize("vouched", [True, False], ids=["lists vouched for", "lists not vouched for"])
@@ -93,7 +97,9 @@ def test_lists_wipe_nothing(
     assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT | {"triage": "done"}] * 3
 
     sync()
-    undone = apply(whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="Back")), alice)
+    undone = apply(
+        whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="Back")), alice
+    )
     assert list(undone.edits.values_list("status", flat=True)) == [S.APPLIED] * 3
     assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT] * 3
 
@@ -154,7 +160,7 @@ def test_part_of_a_run_changes_nothing_else(
     assert after.metadata == KEPT | {"triage": "done"}
     columns = ("status", "model", "created_at", "started_at", "completed_at", "duration", "total_tokens", "thread_id")
     assert [getattr(after, name) for name in columns] == [getattr(before, name) for name in columns]
-    assert after.answer == before.answer | {"metadata": after.answer["metadata"]}
+    assert after.response == before.response | {"metadata": after.response["metadata"]}
 
 
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)

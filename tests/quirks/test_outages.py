@@ -41,7 +41,7 @@ def release_by_probe() -> None:
 
 def check_outage(edit: Edit) -> None:
     edit.refresh_from_db()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
     assert connections.state("default").hold == Hold.UNREACHABLE
 
 
@@ -92,7 +92,7 @@ def test_one_bad_run_is_no_outage(
     edit = record(run, alice)
     process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.RETRY)
+    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.RETRY)
     assert edit.attempts >= 1
     assert not connections.is_held("default")
 

@@ -51,7 +51,7 @@ def hold() -> ConnectionState:
 def test_fetch_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     upstream.override(redirect(status))
     edit = push(run, alice)
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, Edit.Waiting.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
     assert (hold().hold, upstream.writes) == (ConnectionState.Hold.REDIRECTED, [])
     assert hold().hold_detail == "The server redirects to https://moved.example. Check RUNSADMIN_UPSTREAM_URL."
     assert edit.detail == hold().hold_detail
@@ -61,7 +61,7 @@ def test_fetch_redirected(upstream: FakeUpstream, run: Run, alice: User, status:
 def test_write_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     upstream.override(redirect(status, method="POST"))
     edit = push(run, alice)
-    assert (edit.status, edit.waiting) == (S.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
     assert hold().hold == ConnectionState.Hold.REDIRECTED
     assert len(upstream.writes) == 1
 

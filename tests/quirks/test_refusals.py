@@ -15,7 +15,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S, W, Hold = Edit.Status, Edit.Waiting, ConnectionState.Hold
+S, W, Hold = Edit.Status, Edit.WaitReason, ConnectionState.Hold
 HTML = Response(403, "<html><head><title>Request blocked</title></head></html>", {"Content-Type": "text/html"})
 
 
@@ -52,14 +52,14 @@ def test_one_refusal_is_rejected_when_another_write_succeeds(
     edit = record(threads[0], alice, {"note": "drop table"})
     process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.waiting, edit.refusals, edit.attempts) == (S.PENDING, W.REFUSED, 1, 0)
+    assert (edit.status, edit.wait_reason, edit.refusals, edit.attempts) == (S.PENDING, W.REFUSED, 1, 0)
     assert words in edit.detail
     assert not connections.is_held("default")
 
     other = record(threads[1], alice)
     if background:
         Edit.objects.filter(pk=other.pk).update(next_attempt_at=timezone.now())
-        edits.settle(until=float("inf"))
+        edits.process_due(until=float("inf"))
     else:
         edits.push(other)
     edit.refresh_from_db()
@@ -138,7 +138,7 @@ def test_a_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: 
         edits.push(edit)
         probes.probe_held()
     edit.refresh_from_db()
-    assert (edit.status, edit.waiting, edit.attempts) == (S.PENDING, W.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, W.HELD, 0)
     assert connections.state("default").hold == Hold.CREDENTIALS
 
 

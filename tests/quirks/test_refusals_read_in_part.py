@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown, Rejected, UpstreamError
+from runsadmin.errors import ConnectionHeld, Forbidden, NotFound, NotSent, OutcomeUnknown, Rejected, UpstreamError
 from runsadmin.services import connections
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Response
@@ -33,12 +33,12 @@ def write(alias: str = "default") -> UpstreamError:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, Held),
+        (401, ConnectionHeld),
         (403, Forbidden),
         (404, NotFound),
         (422, Rejected),
         (429, NotSent),
-        (307, Held),
+        (307, ConnectionHeld),
         (500, OutcomeUnknown),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str
 def test_http_where_https_is_spoken(upstream: FakeUpstream, body: bytes) -> None:
     upstream.override(lambda request: Response(400, body))
     error = write()
-    assert type(error) is Held
+    assert type(error) is ConnectionHeld
     assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it has to begin with https.")
 
 

@@ -14,7 +14,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.api.conftest import ApiOf
-from tests.bulk import bring_to_an_end, whole
+from tests.bulk import push_until_settled, whole
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Request, Response
 from tests.management.conftest import Manage
@@ -88,9 +88,13 @@ def runs(mirror: Mirror, connect: Connect) -> list[Run]:
 
 
 def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
-    chosen = bulk_edits.by_ids([run.upstream_id for run in runs])
+    selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
-    planned = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, reason="triage", **options))
+    planned = whole(
+        bulk_edits.plan(
+            selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="triage", **options
+        )
+    )
     return bulk_edits.apply(bulk_edit=planned, actor=actor)
 
 
@@ -103,7 +107,7 @@ def test_first_rewrite_pauses_the_bulk_edit(
     rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User
 ) -> None:
     rewriting(upstream, rewrite, seconds=0.02)
-    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edit = push_until_settled(applied(runs, alice))
 
     assert bulk_edit.status == B.PAUSED
     assert "keys that the edit did not touch" in bulk_edit.detail
@@ -123,9 +127,9 @@ def test_resuming_accepts_rewrites(
     rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User, bob: User
 ) -> None:
     rewriting(upstream, rewrite)
-    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edit = push_until_settled(applied(runs, alice))
     bulk_edits.resume(bulk_edit=bulk_edit, actor=bob)
-    bulk_edit = bring_to_an_end(bulk_edit)
+    bulk_edit = push_until_settled(bulk_edit)
 
     assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
     assert bulk_edit.accepts_rewrites
@@ -142,31 +146,31 @@ def test_resuming_accepts_rewrites(
 )
 def test_same_values_are_no_rewrite(rewrite: Rewrite, upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, rewrite)
-    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edit = push_until_settled(applied(runs, alice))
     assert (bulk_edit.status, bulk_edit.edits.filter(status=E.APPLIED).count()) == (B.COMPLETED, RUNS)
 
 
 def test_touched_keys_alone_do_not_pause(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, lambda metadata: metadata | {"triage": "DONE"})
-    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edit = push_until_settled(applied(runs, alice))
     assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
     assert "other values than were sent for triage" in bulk_edit.edits.all()[0].detail
 
 
 def test_canary_pauses_at_its_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, REWRITES["trims"])
-    bulk_edit = bring_to_an_end(applied(runs, alice, canary=2))
+    bulk_edit = push_until_settled(applied(runs, alice, canary=2))
     assert bulk_edit.status == B.PAUSED
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert len(upstream.writes) <= 2
 
 
 def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edit = push_until_settled(applied(runs, alice))
     upstream.log.clear()
     rewriting(upstream, REWRITES["quotes"], seconds=0.02)
-    undo = whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, reason="back"))
-    undo = bring_to_an_end(bulk_edits.apply(bulk_edit=undo, actor=alice))
+    undo = whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="back"))
+    undo = push_until_settled(bulk_edits.apply(bulk_edit=undo, actor=alice))
     assert undo.status == B.PAUSED
     assert "ticket" in undo.detail
     assert len(upstream.writes) <= 2 * CONCURRENCY
@@ -174,10 +178,10 @@ def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -
 
 def test_last_edit_pauses_for_a_decision(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, REWRITES["quotes"])
-    bulk_edit = bring_to_an_end(applied(runs[:1], alice))
+    bulk_edit = push_until_settled(applied(runs[:1], alice))
     assert bulk_edit.status == B.PAUSED
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
-    assert bring_to_an_end(bulk_edit).status == B.COMPLETED
+    assert push_until_settled(bulk_edit).status == B.COMPLETED
 
 
 def test_a_persons_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
@@ -185,7 +189,7 @@ def test_a_persons_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: li
     bulk_edit = applied(runs, alice)
 
     def pausing(metadata: Json) -> Json:
-        if BulkEdit.objects.get().is_going_on:
+        if BulkEdit.objects.get().is_in_progress:
             bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
         connection.close()
         return metadata | {"ticket": "changed"}
@@ -202,7 +206,7 @@ def test_a_persons_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run]
     bulk_edit = bulk_edits.pause(bulk_edit=applied(runs, alice), actor=alice)
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
     rewriting(upstream, REWRITES["adds-a-key"])
-    assert bring_to_an_end(bulk_edit).status == B.PAUSED
+    assert push_until_settled(bulk_edit).status == B.PAUSED
 
 
 def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: User, client: Client) -> None:
@@ -231,7 +235,7 @@ def test_page_and_rest_show_the_reason(
     upstream: FakeUpstream, runs: list[Run], alice: User, client: Client, api: ApiOf
 ) -> None:
     rewriting(upstream, REWRITES["adds-a-key"])
-    bulk_edit = bring_to_an_end(applied(runs, alice))
+    bulk_edit = push_until_settled(applied(runs, alice))
     client.force_login(alice)
     page = client.get(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/").text
     assert "keys that the edit did not touch (_updated_at)" in page

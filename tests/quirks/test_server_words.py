@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from runsadmin.errors import UpstreamError
 from runsadmin.models import Edit, Run
 from runsadmin.services import connections
-from runsadmin.upstream import words
+from runsadmin.upstream import error_messages
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Response
 from tests.quirks.conftest import push
@@ -172,7 +172,7 @@ HUGE = {
 @pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
 def test_linear_time(body: bytes) -> None:
     began = time.process_time()
-    assert len(words.of(body, "text/html" if body.startswith(b"<") else "")) <= words.MAX_LENGTH
+    assert len(error_messages.of(body, "text/html" if body.startswith(b"<") else "")) <= error_messages.MAX_LENGTH
     assert time.process_time() - began < 0.5
 
 
@@ -185,7 +185,7 @@ def test_any_body_gives_text() -> None:
         for _ in range(rng.randrange(4)):
             at = rng.randrange(len(body) + 1)
             body[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
-        message = words.of(bytes(body), rng.choice(types))
-        assert len(message) <= words.MAX_LENGTH
+        message = error_messages.of(bytes(body), rng.choice(types))
+        assert len(message) <= error_messages.MAX_LENGTH
         assert message or not bytes(body).decode("utf-8-sig", "replace").strip()
         message.encode()

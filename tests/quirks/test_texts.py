@@ -149,9 +149,9 @@ def test_rest_refuses_it(
     request_of: Callable[[str], tuple[str, str, Json | None]], text: str, run: Run, alice: User, api: ApiOf
 ) -> None:
     method, path, body = request_of(text)
-    answer = api(alice).call(method, path.format(id=run.upstream_id), json.dumps(body).encode())
-    assert 400 <= answer.status_code < 500, answer.text
-    assert answer.json()["detail"]
+    response = api(alice).call(method, path.format(id=run.upstream_id), json.dumps(body).encode())
+    assert 400 <= response.status_code < 500, response.text
+    assert response.json()["detail"]
     assert not Edit.objects.exists()
 
 
@@ -181,8 +181,8 @@ def test_admin_query_is_no_error_of_ours(path: str, run: Run, alice: User) -> No
 
 @pytest.mark.parametrize("name", ["a\0b", "a\udcffb"])
 def test_sign_in_is_no_error_of_ours(name: str, db: None) -> None:
-    answer = Client().post("/admin/login/", {"username": name.encode(errors="surrogateescape"), "password": "x"})
-    assert answer.status_code < 500
+    response = Client().post("/admin/login/", {"username": name.encode(errors="surrogateescape"), "password": "x"})
+    assert response.status_code < 500
 
 
 COMMANDS: dict[str, Callable[[str], list[str]]] = {

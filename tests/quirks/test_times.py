@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import Edit, Pair, Run, Sync, Thread
+from runsadmin.models import Edit, MetadataPair, Run, Sync, Thread
 from runsadmin.services import bulk_edits
 from tests.api.conftest import Api
 from tests.bulk import whole
@@ -32,7 +32,7 @@ def test_unknown_time_sorts_by_first_sight(mirror: Mirror, upstream: FakeUpstrea
     sync(run.thread)
     run.refresh_from_db()
     assert (run.created_at, run.status) == (first_seen, "failed")
-    assert set(Pair.objects.values_list("key", "created_at")) == {("ticket", first_seen), ("owner", first_seen)}
+    assert set(MetadataPair.objects.values_list("key", "created_at")) == {("ticket", first_seen), ("owner", first_seen)}
 
 
 def test_time_known_later_replaces_first_sight(mirror: Mirror, upstream: FakeUpstream) -> None:
@@ -41,7 +41,7 @@ def test_time_known_later_replaces_first_sight(mirror: Mirror, upstream: FakeUps
     sync(run.thread)
     run.refresh_from_db()
     assert (run.created_at.timestamp(), run.created_at_is_known) == (1_700_000_000, True)
-    assert Pair.objects.get().created_at == run.created_at
+    assert MetadataPair.objects.get().created_at == run.created_at
 
 
 def test_known_time_outlives_an_unreadable_one(mirror: Mirror, upstream: FakeUpstream) -> None:
@@ -176,12 +176,15 @@ def test_absent_created_time_is_no_error(upstream: FakeUpstream, db: None) -> No
 
 def test_unknown_time_has_no_value(mirror: Mirror, alice: User) -> None:
     known, unknown = mirror(make_run(created_at=TIME), make_run(created_at=None, thread_id="thread_b"))
-    chosen, patch = bulk_edits.by_ids([known.upstream_id, unknown.upstream_id]), BulkPatch({"month": "{created:%Y-%m}"})
-    plan = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=alice, reason="r"))
-    findings = {edit.run_id: (edit.finding, dict(edit.patch.set)) for edit in plan.edits.all()}
-    assert findings == {
-        known.pk: (Edit.Finding.CHANGE, {"month": "2023-11"}),
-        unknown.pk: (Edit.Finding.NO_VALUE, {}),
+    selection, patch = (
+        bulk_edits.by_ids([known.upstream_id, unknown.upstream_id]),
+        BulkPatch({"month": "{created:%Y-%m}"}),
+    )
+    plan = whole(bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="r"))
+    plan_results = {edit.run_id: (edit.plan_result, dict(edit.patch.set)) for edit in plan.edits.all()}
+    assert plan_results == {
+        known.pk: (Edit.PlanResult.CHANGE, {"month": "2023-11"}),
+        unknown.pk: (Edit.PlanResult.NO_VALUE, {}),
     }
 
 

@@ -42,7 +42,7 @@ def refuses(*statuses: str) -> Callable[[FakeUpstream], None]:
     return prepare
 
 
-def answers(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
+def responses(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
     """A server that responds like this; only for the run that is edited, unless `everywhere`."""
 
     def is_meant(request: Request) -> bool:
@@ -66,22 +66,22 @@ def ago(**past: float) -> dt.datetime:
 # --- What it says
 
 NOW_ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
-REFUSES_ALL = answers(error_response(401, "no"), everywhere=True)
+REFUSES_ALL = responses(error_response(401, "no"), everywhere=True)
 QUEUED = NOW_ACTIVE | {"status": "queued"}
 WAITS = [
     pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end, which is in_progress", True, id="active"),
     pytest.param(
         NOW_ACTIVE | {"status": "queued"}, refuses("queued"), "the run to end, which is queued", True, id="queued"
     ),
-    pytest.param({}, answers(Response(503, "")), "its next attempt: 1 of 8 have failed", True, id="503"),
+    pytest.param({}, responses(Response(503, "")), "its next attempt: 1 of 8 have failed", True, id="503"),
     pytest.param(
         {},
-        answers(error_response(401, "no"), everywhere=True),
+        responses(error_response(401, "no"), everywhere=True),
         "the connection default to be released",
         False,
         id="401",
     ),
-    pytest.param({}, answers(CUT, "POST"), "a fetch that shows whether the write was kept", True, id="cut"),
+    pytest.param({}, responses(CUT, "POST"), "a fetch that shows whether the write was kept", True, id="cut"),
 ]
 
 
@@ -93,11 +93,11 @@ def test_every_place_says_for_what_and_until_when(
     _, run = mirror(make_run(thread_id="thread_other"), make_run(metadata={"a": "1"}, **fields))
     prepare(upstream)
 
-    answer = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
+    response = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
     edit = Edit.objects.get()
-    for told in (answer.json()["mirror"]["edit"], api(alice).get(f"edits/{edit.pk}/").json()):
+    for told in (response.json()["mirror"]["edit"], api(alice).get(f"edits/{edit.pk}/").json()):
         assert what in told["waits_for"]
         assert (told["waits_until"] is not None) == has_end
         assert told["next_attempt_at"] is not None
@@ -126,7 +126,7 @@ def words(client: Client, page: str) -> str:
 def test_bulk_edit_says_it_too(upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf) -> None:
     refuses("in_progress")(upstream)
     bulk_edit = applied(mirror(make_run(**NOW_ACTIVE), make_run()), alice, wait_for_active=dt.timedelta(hours=2))
-    edits.settle(until=time.monotonic() + 10)
+    edits.process_due(until=time.monotonic() + 10)
 
     client.force_login(alice)
     page = words(client, f"bulkedit/{bulk_edit.pk}/change/")
@@ -170,9 +170,13 @@ def test_many_waits_take_few_queries(
 
 
 def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
-    chosen = bulk_edits.by_ids([run.upstream_id for run in runs])
+    selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
-    planned = whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, reason="triage", **options))
+    planned = whole(
+        bulk_edits.plan(
+            selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="triage", **options
+        )
+    )
     return bulk_edits.apply(bulk_edit=planned, actor=actor)
 
 
@@ -180,8 +184,8 @@ def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
 
 FIRST = [
     pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end", id="active"),
-    pytest.param({}, answers(CUT, "POST"), "a fetch that shows", id="unknown"),
-    pytest.param({}, answers(Response(503, "", {"Retry-After": "100"})), "its next attempt", id="told-to-wait"),
+    pytest.param({}, responses(CUT, "POST"), "a fetch that shows", id="unknown"),
+    pytest.param({}, responses(Response(503, "", {"Retry-After": "100"})), "its next attempt", id="told-to-wait"),
 ]
 
 
@@ -196,10 +200,10 @@ def test_edit_behind_one_that_waits_is_answered(
     first = push(run, alice)
     Edit.objects.filter(pk=first.pk).update(next_attempt_at=timezone.now() + dt.timedelta(seconds=100))
     began = time.monotonic()
-    answer = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
-    assert answer.status_code == 202
+    response = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
+    assert response.status_code == 202
     assert time.monotonic() - began < 5
-    reason = answer.json()["mirror"]["edit"]["waits_for"]
+    reason = response.json()["mirror"]["edit"]["waits_for"]
     assert reason.startswith(f"an earlier edit of this run (edit {first.pk}), which waits for {what}")
 
 
@@ -228,7 +232,7 @@ def test_stuck_run_ends_the_wait(
     run = stuck(upstream, mirror, fields)
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
     edit = push(run, alice)
-    assert (edit.status, edit.waiting) == (E.PENDING, "active_run")
+    assert (edit.status, edit.wait_reason) == (E.PENDING, "active_run")
     assert edit.waiting_since is not None
 
     def later() -> None:
@@ -280,7 +284,7 @@ def test_retry_begins_a_new_wait(upstream: FakeUpstream, mirror: Mirror, alice: 
     Edit.objects.update(waiting_since=ago(hours=1))
     assert edits.push(edit).status == E.FAILED
     edit = edits.push(edits.retry(edit=edit, actor=alice))
-    assert (edit.status, edit.waiting) == (E.PENDING, "active_run")
+    assert (edit.status, edit.wait_reason) == (E.PENDING, "active_run")
 
 
 # --- How often the run is fetched
@@ -318,10 +322,14 @@ def test_plan_names_the_option(
 ) -> None:
     """Nobody has asked upstream, so nothing is said of what it would do."""
     (run,) = mirror(make_run(status=status))
-    chosen = bulk_edits.by_ids([run.upstream_id])
-    plan = whole(bulk_edits.plan(chosen=chosen, patch=BulkPatch({"a": "1"}), actor=alice, reason="r"))
+    selection = bulk_edits.by_ids([run.upstream_id])
+    plan = whole(
+        bulk_edits.plan(
+            selection=selection, patch=BulkPatch({"a": "1"}), actor=alice, source=Edit.Source.ADMIN, reason="r"
+        )
+    )
     edit = plan.edits.get()
-    assert edit.get_finding_display() == "Active when planned"
+    assert edit.get_plan_result_display() == "Active when planned"
     for word in (status, "when this was planned", "Wait for active runs", "wait_for_active", "--wait-for-active"):
         assert word in edit.detail
     assert "refuse" not in edit.detail
@@ -342,7 +350,7 @@ def test_run_that_became_active_names_the_option(upstream: FakeUpstream, mirror:
     bulk_edit = applied([run], alice)
     upstream.runs[run.upstream_id]["status"] = "in_progress"
     refuses("in_progress")(upstream)
-    edits.settle(until=time.monotonic() + 10)
+    edits.process_due(until=time.monotonic() + 10)
     edit = bulk_edit.edits.get()
     assert edit.status == E.FAILED
     for word in ("in_progress", "Wait for active runs", "Retry"):

@@ -59,15 +59,15 @@ class Race:
     def sync(self) -> Sync:
         return self.scene.begin_reading_all()
 
-    def settle(self) -> None:
+    def process_due(self) -> None:
         """What the background does until everything has its outcome. Pauses between attempts are not waited for."""
 
         def is_settled() -> bool:
             unsettled = Edit.objects.filter(status__in=UNSETTLED)
             unsettled.update(next_attempt_at=timezone.now())
-            edits.settle(until=time.monotonic() + 5)
+            edits.process_due(until=time.monotonic() + 5)
             runs.refresh_marked()
-            return not unsettled.exists() and not Run.objects.filter(refresh_at__isnull=False).exists()
+            return not unsettled.exists() and not Run.objects.filter(needs_refresh_since__isnull=False).exists()
 
         until(is_settled)
 
@@ -123,7 +123,7 @@ def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, 
     race = Race(scene, *stage.two_hands(), scene.make_runs(3))
     with writing(sandbox, *(run.upstream_id for run in race.runs), pause=0.03):
         yield race
-        race.settle()
+        race.process_due()
     assert judge.repeated(scene.events) == []
     assert judge.lost(scene.events) == []
     assert scene.misplaced() == []

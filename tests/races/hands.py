@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import connection
 
-from runsadmin.errors import IllegalChange
+from runsadmin.errors import InvalidTransition
 from runsadmin.models import Edit, Sync
 from runsadmin.models.edit import EditStatus
 from runsadmin.services import edits, syncs
@@ -133,7 +133,7 @@ def _cancel(pk: int) -> str:
     edit = Edit.objects.select_related("actor").get(pk=pk)
     try:
         return str(edits.cancel(edit=edit, actor=edit.actor).status)
-    except IllegalChange:
+    except InvalidTransition:
         return "illegal"
 
 

@@ -17,7 +17,7 @@ def test_a_worker_that_stood_still_until_its_claim_had_run_out_sends_nothing_any
     race.one.stop()
     race.one.go_on()
     race.scene.let_claims_run_out()
-    race.settle()
+    race.process_due()
     assert race.outcomes() == [S.APPLIED]
     before = len(race.scene.events)
     race.one.wake()
@@ -39,7 +39,7 @@ def test_a_worker_that_stood_still_while_it_looked_after_a_lost_answer_changes_n
     race.one.stop()
     race.one.go_on()
     race.scene.let_claims_run_out()
-    race.settle()
+    race.process_due()
     assert race.outcomes() == [S.APPLIED, S.APPLIED]
     race.one.wake()
     race.one.wait_until_done()
@@ -57,7 +57,7 @@ def test_a_lost_write_that_lands_after_its_reconciling_began_is_not_sent_again(r
     race.other.reconcile(edit, until=step)
     race.wait_for_posts(1)
     race.other.end()
-    race.settle()
+    race.process_due()
     assert race.outcomes() == [S.APPLIED]
     assert race.posts("red") == 1
 
@@ -67,7 +67,7 @@ def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None
     edit = race.record("red")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
-    race.settle()
+    race.process_due()
     assert race.outcomes() == [S.APPLIED]
     assert race.posts("red") == 1
 
@@ -77,11 +77,11 @@ def test_a_worker_that_lost_its_claim_does_not_send_beside_the_one_that_has_it(r
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.scene.let_claims_run_out()
-    edits.settle(until=0)  # No more than the claims that ran out.
+    edits.process_due(until=0)  # No more than the claims that ran out.
     race.other.push(edit, until="intended")
     assert race.one.end() == "done sending"
     assert race.posts("red") == 0
     assert race.other.end() in ("done applied", "done pending")  # Pending where that took longer than a look lasts.
-    race.settle()
+    race.process_due()
     assert race.outcomes() == [S.APPLIED]
     assert race.posts("red") == 1

@@ -23,7 +23,7 @@ def test_a_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_s
         race.one.push(edit, until=push_step)
     for hand in (race.one, race.other) if ends == "push" else (race.other, race.one):
         hand.end()
-    race.settle()
+    race.process_due()
     assert race.outcomes() == ["applied"]
     assert race.mirror.metadata["team"] == "red"
 
@@ -39,7 +39,7 @@ def test_a_page_that_is_slow_overtakes_no_edit(race: Race, fault: str, push_step
     until(lambda: any(call["path"].endswith("/runs") for call in race.scene.sandbox.log()))
     race.one.end()
     race.other.wait_until_done()
-    race.settle()
+    race.process_due()
     assert race.outcomes() == ["applied"]
     assert race.mirror.metadata["team"] == "red"
 

@@ -16,7 +16,7 @@ def test_two_processes_push_edits_of_one_run_one_after_the_other_in_the_order_of
     race.one.push(first)
     race.one.wait_until_done()
     race.other.wait_until_done()
-    race.settle()
+    race.process_due()
     assert race.outcomes() == [S.APPLIED, S.APPLIED]
     assert (race.posts("first"), race.posts("second")) == (1, 1)
     assert race.scene.sandbox.metadata(race.run.upstream_id)["team"] == "second"
@@ -49,7 +49,7 @@ def test_many_threads_of_two_processes_claim_the_same_edits_and_each_is_sent_onc
     race.other.hammer(*recorded)
     race.one.wait_until_done()
     race.other.wait_until_done()
-    race.settle()
+    race.process_due()
     assert set(race.outcomes()) == {S.APPLIED}
     assert [race.posts(f"of-{run.upstream_id}") for run in race.runs] == [1, 1, 1]
 
@@ -60,7 +60,7 @@ def test_many_threads_of_two_processes_claim_edits_of_one_run_and_each_is_sent_o
     race.other.hammer(*recorded)
     race.one.wait_until_done()
     race.other.wait_until_done()
-    race.settle()
+    race.process_due()
     assert set(race.outcomes()) == {S.APPLIED}
     assert [race.posts(value) for value in ("first", "second", "third")] == [1, 1, 1]
     assert race.scene.sandbox.metadata(race.run.upstream_id)["team"] == "third"

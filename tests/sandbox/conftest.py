@@ -53,9 +53,9 @@ def api(sandbox: Sandbox) -> Iterator[Api]:
     api.session.close()
 
 
-def error_of(answer: requests.Response) -> dict[str, Any]:
+def error_of(response: requests.Response) -> dict[str, Any]:
     """The error body; it has these four members and no others."""
-    error: dict[str, Any] = answer.json()["error"]
-    assert answer.json().keys() == {"error"}
+    error: dict[str, Any] = response.json()["error"]
+    assert response.json().keys() == {"error"}
     assert error.keys() == {"message", "type", "param", "code"}
     return error

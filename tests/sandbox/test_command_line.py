@@ -14,7 +14,7 @@ import requests
 
 from tests.sandbox_client import ROOT, Sandbox
 
-MODULE = [sys.executable, "-m", "runsadmin.sandbox"]
+MODULE = [sys.executable, "-m", "sandbox"]
 
 
 @contextmanager
@@ -80,9 +80,9 @@ def test_it_ends_promptly_when_told_to(number: signal.Signals) -> None:
         assert process.stderr.read() == ""
 
 
-def test_the_management_command_takes_its_defaults_from_the_project(tmp_path: Path) -> None:
-    command = [sys.executable, "manage.py", "sandbox", "--state", str(tmp_path)]
-    with started(command, SANDBOX_PORT="0") as (_, line):
+def test_defaults_come_from_the_environment(tmp_path: Path) -> None:
+    command = [*MODULE, "--state", str(tmp_path)]
+    with started(command, SANDBOX_PORT="0", SANDBOX_KEY="key-of-the-tests") as (_, line):
         url = line.split()[-1]
         assert requests.get(f"{url}/threads", timeout=5).status_code == 401
         headers = {"Authorization": "Bearer key-of-the-tests"}
@@ -90,11 +90,10 @@ def test_the_management_command_takes_its_defaults_from_the_project(tmp_path: Pa
 
 
 def test_it_shares_no_code_with_the_rest() -> None:
-    """Nothing of Django, and of runsadmin nothing but the sandbox itself."""
+    """Nothing of Django, and nothing of runsadmin."""
     code = (
-        "import sys, runsadmin.sandbox.command_line\n"
-        "print([name for name in sys.modules if name.partition('.')[0] in ('django', 'rest_framework', 'project')"
-        " or name.startswith('runsadmin.') and not name.startswith('runsadmin.sandbox')])"
+        "import sys, sandbox.command_line\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('django', 'rest_framework', 'project', 'runsadmin')])"  # noqa: E501
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

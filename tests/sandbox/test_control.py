@@ -119,15 +119,15 @@ def test_an_unknown_control_call_is_refused(sandbox: Sandbox, method: str, path:
 
 def test_control_calls_that_are_not_json_are_refused(sandbox: Sandbox) -> None:
     for path in ("faults", "seed"):
-        answer = requests.post(f"{sandbox.origin}/_sandbox/{path}", data=b"{", timeout=5)
-        assert answer.status_code == 400
+        response = requests.post(f"{sandbox.origin}/_sandbox/{path}", data=b"{", timeout=5)
+        assert response.status_code == 400
 
 
 def test_a_web_page_cannot_use_the_control_api(sandbox: Sandbox) -> None:
     sandbox.put_runs([make_run()])
     headers = {"Origin": "http://evil.example"}
-    answer = requests.post(f"{sandbox.origin}/_sandbox/reset", headers=headers, timeout=5)
-    assert answer.status_code == 403
+    response = requests.post(f"{sandbox.origin}/_sandbox/reset", headers=headers, timeout=5)
+    assert response.status_code == 403
     assert len(sandbox.runs()) == 1
 
 
@@ -151,16 +151,16 @@ def test_a_web_page_cannot_use_the_control_api(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", "log"), ("GET", "settings"), ("POST", "reset")])
 def test_a_rebound_name_is_refused(sandbox: Sandbox, host: str, method: str, path: str) -> None:
     sandbox.put_runs([make_run()])
-    answer = requests.request(method, f"{sandbox.origin}/_sandbox/{path}", headers={"Host": host}, timeout=5)
-    assert answer.status_code == 403
-    assert "web pages" in answer.json()["error"]["message"]
+    response = requests.request(method, f"{sandbox.origin}/_sandbox/{path}", headers={"Host": host}, timeout=5)
+    assert response.status_code == 403
+    assert "web pages" in response.json()["error"]["message"]
     assert len(sandbox.runs()) == 1
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8001", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8001"])
 def test_this_machine_has_many_names(sandbox: Sandbox, host: str) -> None:
-    answer = requests.get(f"{sandbox.origin}/_sandbox/settings", headers={"Host": host}, timeout=5)
-    assert answer.status_code == 200
+    response = requests.get(f"{sandbox.origin}/_sandbox/settings", headers={"Host": host}, timeout=5)
+    assert response.status_code == 200
 
 
 def test_a_request_without_a_host_is_refused(sandbox: Sandbox) -> None:
@@ -202,16 +202,16 @@ def test_the_key_is_never_shown(sandbox: Sandbox, sent: dict[str, Any]) -> None:
 
 
 def test_a_refused_setting_does_not_repeat_the_key(sandbox: Sandbox) -> None:
-    answer = requests.patch(f"{sandbox.origin}/_sandbox/settings", json={"api_key": [KEY]}, timeout=5)
-    assert (answer.status_code, KEY in answer.text) == (400, False)
+    response = requests.patch(f"{sandbox.origin}/_sandbox/settings", json={"api_key": [KEY]}, timeout=5)
+    assert (response.status_code, KEY in response.text) == (400, False)
 
 
 def test_other_machines_cannot_use_the_control_api() -> None:
     here = address_of_this_machine()
     sandbox = Sandbox.start(0, None, "key", "--host", here)
     try:
-        answer = requests.post(f"{sandbox.origin}/_sandbox/reset", timeout=5)
-        assert answer.status_code == 403
+        response = requests.post(f"{sandbox.origin}/_sandbox/reset", timeout=5)
+        assert response.status_code == 403
         headers = {"Authorization": "Bearer key"}
         assert requests.get(f"{sandbox.url}/threads", headers=headers, timeout=5).status_code == 200
     finally:

@@ -39,11 +39,11 @@ def wait_until_kept(sandbox: Sandbox, run: dict[str, Any]) -> None:
 @pytest.mark.parametrize("keep", [False, True])
 def test_status_answers_something_else(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
     sandbox.fault("status", status=503, headers={"Retry-After": "3"}, keep=keep)
-    answer = api.modify(run, RED)
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "3"
-    assert "x-request-id" in answer.headers
-    assert error_of(answer)["type"] == "server_error"
+    response = api.modify(run, RED)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "3"
+    assert "x-request-id" in response.headers
+    assert error_of(response)["type"] == "server_error"
     assert kept(sandbox, run) is keep
     assert api.modify(run, RED).status_code == 200
 
@@ -51,15 +51,15 @@ def test_status_answers_something_else(sandbox: Sandbox, api: Api, run: dict[str
 def test_status_can_have_a_body_of_any_kind(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     for body in ({"detail": "no"}, [{"loc": ["body"]}], 7):
         sandbox.fault("status", status=422, body=body)
-        answer = api.read(run)
-        assert (answer.json(), answer.headers["content-type"]) == (body, "application/json")
+        response = api.read(run)
+        assert (response.json(), response.headers["content-type"]) == (body, "application/json")
     for status in (204, 500):
         sandbox.fault("status", status=status, body="")
         assert api.read(run).content == b""
     sandbox.fault("status", status=429, body="slow down", headers={"Content-Type": "text/x", "retry-after-ms": 20})
-    answer = api.read(run)
-    assert (answer.text, answer.headers["content-type"]) == ("slow down", "text/x")
-    assert answer.headers["retry-after-ms"] == "20"
+    response = api.read(run)
+    assert (response.text, response.headers["content-type"]) == ("slow down", "text/x")
+    assert response.headers["retry-after-ms"] == "20"
 
 
 def test_delay_handles_it_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
@@ -76,9 +76,9 @@ def test_slow_answer_handles_it_at_once(sandbox: Sandbox, api: Api, run: dict[st
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
     assert kept(sandbox, run)
     sandbox.fault("slow_answer", seconds=0.3)
-    answer = api.read(run)
-    assert answer.json()["metadata"] == RED
-    assert answer.elapsed.total_seconds() >= 0.3
+    response = api.read(run)
+    assert response.json()["metadata"] == RED
+    assert response.elapsed.total_seconds() >= 0.3
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_drip_sends_byte_by_byte(sandbox: Sandbox, api: Api, run: dict[str, Any]
         start = time.monotonic()
         line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
         assert len(line.socket.recv(65536, socket.MSG_PEEK)) < 1000
-        assert json.loads(line.answer().body) == run
+        assert json.loads(line.response().body) == run
         assert time.monotonic() - start >= 0.9
     sandbox.fault("drip", seconds=0.1)
     assert api.modify(run, RED).json()["metadata"] == RED
@@ -149,18 +149,18 @@ def test_drip_sends_byte_by_byte(sandbox: Sandbox, api: Api, run: dict[str, Any]
 @pytest.mark.parametrize("keep", [False, True])
 def test_garbage_is_not_json(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
     sandbox.fault("garbage", keep=keep)
-    answer = api.modify(run, RED)
-    assert answer.status_code == 200
+    response = api.modify(run, RED)
+    assert response.status_code == 200
     with pytest.raises(requests.JSONDecodeError):
-        answer.json()
+        response.json()
     assert kept(sandbox, run) is keep
 
 
 def test_other_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("other_shape", keep=True)
-    answer = api.modify(run, RED)
-    assert answer.status_code == 200
-    assert "id" not in answer.json()
+    response = api.modify(run, RED)
+    assert response.status_code == 200
+    assert "id" not in response.json()
     assert kept(sandbox, run)
     sandbox.fault("other_shape", body=[run])
     assert api.read(run).json() == [run]
@@ -168,9 +168,9 @@ def test_other_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[st
 
 def test_html_is_what_a_proxy_sends(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("html")
-    answer = api.modify(run, RED)
-    assert answer.status_code == 502
-    assert answer.headers["content-type"].startswith("text/html")
+    response = api.modify(run, RED)
+    assert response.status_code == 502
+    assert response.headers["content-type"].startswith("text/html")
     assert not kept(sandbox, run)
     sandbox.fault("html", status=504, keep=True)
     assert api.modify(run, RED).status_code == 504
@@ -179,15 +179,15 @@ def test_html_is_what_a_proxy_sends(sandbox: Sandbox, api: Api, run: dict[str, A
 
 def test_huge_sends_as_much_as_is_asked_for(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("huge", bytes=5_000_000)
-    answer = api.read(run)
-    assert len(answer.content) >= 5_000_000
-    assert isinstance(answer.json(), dict)
+    response = api.read(run)
+    assert len(response.content) >= 5_000_000
+    assert isinstance(response.json(), dict)
 
 
 def test_redirect_points_elsewhere(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("redirect", to="http://127.0.0.1:9/")
-    answer = api.modify(run, RED)
-    assert (answer.status_code, answer.headers["location"]) == (302, "http://127.0.0.1:9/")
+    response = api.modify(run, RED)
+    assert (response.status_code, response.headers["location"]) == (302, "http://127.0.0.1:9/")
     assert not kept(sandbox, run)
 
 
@@ -197,7 +197,7 @@ def test_hang_never_answers(sandbox: Sandbox, api: Api, run: dict[str, Any], kee
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.2)
     assert kept(sandbox, run) is keep
-    assert sandbox.posts()[-1]["answered_at"] is None
+    assert sandbox.posts()[-1]["received_at"] is None
 
 
 def test_a_fault_strikes_as_often_as_told(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ class Socket:
     def post(self, body: bytes) -> None:
         self.send(f"POST {PATH} HTTP/1.1", f"Content-Length: {len(body)}", body=body)
 
-    def answer(self, *, has_body: bool = True) -> "Answer":
+    def response(self, *, has_body: bool = True) -> "Answer":
         status = int(self.reader.readline().split()[1])
         lines = iter(self.reader.readline, b"\r\n")
         headers = {name: value for name, _, value in (line.decode().rstrip().partition(": ") for line in lines)}
@@ -70,10 +70,10 @@ def line(sandbox: Sandbox) -> Iterator[Socket]:
 def test_one_connection_serves_many_requests(line: Socket) -> None:
     for _ in range(5):
         line.send(f"GET {PATH} HTTP/1.1")
-        answer = line.answer()
-        assert answer.status == 200
-        assert b'"run_a"' in answer.body
-        assert answer.headers["date"].endswith("GMT")
+        response = line.response()
+        assert response.status == 200
+        assert b'"run_a"' in response.body
+        assert response.headers["date"].endswith("GMT")
 
 
 def test_pipelined_requests_are_answered_in_their_order(sandbox: Sandbox, line: Socket) -> None:
@@ -83,14 +83,14 @@ def test_pipelined_requests_are_answered_in_their_order(sandbox: Sandbox, line: 
     get = f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode()
     lost = f"GET {PATH}x HTTP/1.1\r\n{line.head}\r\n".encode()
     line.socket.sendall(get + post + lost + get)
-    answers = [line.answer() for _ in range(4)]
-    assert [answer.status for answer in answers] == [200, 200, 404, 200]
-    assert [b'"metadata":{"a":"b"}' in answer.body for answer in answers] == [False, True, False, True]
+    responses = [line.response() for _ in range(4)]
+    assert [response.status for response in responses] == [200, 200, 404, 200]
+    assert [b'"metadata":{"a":"b"}' in response.body for response in responses] == [False, True, False, True]
 
 
 def test_hundreds_of_pipelined_requests_are_all_answered(line: Socket) -> None:
     line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() * 1000)
-    assert {line.answer().status for _ in range(1000)} == {200}
+    assert {line.response().status for _ in range(1000)} == {200}
 
 
 def test_who_does_not_read_the_answers_is_not_served_on(sandbox: Sandbox, line: Socket) -> None:
@@ -98,7 +98,7 @@ def test_who_does_not_read_the_answers_is_not_served_on(sandbox: Sandbox, line: 
     line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() * 21)
     time.sleep(0.3)
     assert len(sandbox.log()) < 20
-    lengths = [len(line.answer().body) for _ in range(21)]
+    lengths = [len(line.response().body) for _ in range(21)]
     assert all(length > 3_000_000 for length in lengths[:20])
     assert lengths[20] < 3000
 
@@ -115,7 +115,7 @@ def test_only_so_many_requests_are_read_ahead(sandbox: Sandbox, line: Socket) ->
             sent += line.socket.send(requests[sent : sent + 100_000])
     line.socket.settimeout(5)
     line.socket.sendall(requests[sent:])
-    assert {line.answer().status for _ in range(100)} == {200}
+    assert {line.response().status for _ in range(100)} == {200}
 
 
 def test_a_request_may_come_in_small_pieces(line: Socket) -> None:
@@ -124,23 +124,23 @@ def test_a_request_may_come_in_small_pieces(line: Socket) -> None:
     whole = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     for start in range(0, len(whole), 3):
         line.socket.sendall(whole[start : start + 3])
-    assert '"größe":"🙂"' in line.answer().body.decode()
+    assert '"größe":"🙂"' in line.response().body.decode()
 
 
 def test_a_request_may_be_chunked(line: Socket) -> None:
     chunks = b'b\r\n{"metadata"\r\n8;name=x\r\n: {"a": \r\n5\r\n"b"}}\r\n0\r\n\r\n'
     line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunks)
-    answer = line.answer()
-    assert answer.status == 200
-    assert b'"metadata":{"a":"b"}' in answer.body
+    response = line.response()
+    assert response.status == 200
+    assert b'"metadata":{"a":"b"}' in response.body
 
 
 def test_a_chunked_request_that_is_too_large_is_refused(line: Socket) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunk * 20 + b"0\r\n\r\n")
-    assert line.answer().status == 413
+    assert line.response().status == 413
     line.send(f"GET {PATH} HTTP/1.1")
-    assert line.answer().status == 200
+    assert line.response().status == 200
 
 
 def test_who_asks_before_sending_a_body_is_told_to_go_on(line: Socket) -> None:
@@ -149,53 +149,53 @@ def test_who_asks_before_sending_a_body_is_told_to_go_on(line: Socket) -> None:
     assert line.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
     assert line.reader.readline() == b"\r\n"
     line.socket.sendall(body)
-    assert b'"metadata":{"a":"b"}' in line.answer().body
+    assert b'"metadata":{"a":"b"}' in line.response().body
 
 
 def test_connection_close_is_honoured(line: Socket) -> None:
     line.send(f"GET {PATH} HTTP/1.1", "Connection: close")
-    answer = line.answer()
-    assert answer.headers["connection"] == "close"
+    response = line.response()
+    assert response.headers["connection"] == "close"
     assert line.is_closed()
 
 
 def test_http_1_0_closes_unless_asked_to_stay(line: Socket) -> None:
     line.send(f"GET {PATH} HTTP/1.0", "Connection: keep-alive")
-    assert line.answer().headers["connection"] == "keep-alive"
+    assert line.response().headers["connection"] == "keep-alive"
     line.send(f"GET {PATH} HTTP/1.0")
-    assert line.answer().headers["connection"] == "close"
+    assert line.response().headers["connection"] == "close"
     assert line.is_closed()
 
 
 def test_head_has_no_body_and_the_connection_goes_on(line: Socket) -> None:
     line.send(f"HEAD {PATH} HTTP/1.1")
-    assert line.answer(has_body=False).status == 405
+    assert line.response(has_body=False).status == 405
     line.send(f"GET {PATH} HTTP/1.1")
-    assert line.answer().status == 200
+    assert line.response().status == 200
 
 
 @pytest.mark.parametrize("nonsense", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
 def test_what_is_not_http_is_refused_and_closed(line: Socket, nonsense: bytes) -> None:
     line.socket.sendall(nonsense)
-    assert line.answer().status == 400
+    assert line.response().status == 400
     assert line.is_closed()
 
 
 def test_a_request_ahead_of_nonsense_is_still_answered(line: Socket) -> None:
     line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() + b"hello\r\n\r\n")
-    assert line.answer().status == 200
-    assert line.answer().status == 400
+    assert line.response().status == 200
+    assert line.response().status == 400
     assert line.is_closed()
 
 
 def test_two_lengths_for_one_body_are_refused(line: Socket) -> None:
     line.send(f"POST {PATH} HTTP/1.1", "Content-Length: 2", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")
-    assert line.answer().status == 400
+    assert line.response().status == 400
 
 
 def test_an_offer_to_speak_another_protocol_is_ignored(line: Socket) -> None:
     line.send(f"GET {PATH} HTTP/1.1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
-    assert line.answer().status == 200
+    assert line.response().status == 200
     assert line.is_closed()
 
 

@@ -59,9 +59,9 @@ def test_what_is_over_a_limit_is_refused_with_the_vendors_words(
     sandbox: Sandbox, api: Api, metadata: dict[str, Any], message: str, code: str, param: str
 ) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"})])
-    answer = api.modify(run, metadata)
-    assert answer.status_code == 400
-    assert error_of(answer) == {
+    response = api.modify(run, metadata)
+    assert response.status_code == 400
+    assert error_of(response) == {
         "message": message,
         "type": "invalid_request_error",
         "param": param,
@@ -80,9 +80,9 @@ def test_limits_count_characters_not_bytes(sandbox: Sandbox, api: Api) -> None:
 @pytest.mark.parametrize("metadata", ["text", ["team"], 7, True])
 def test_metadata_that_is_no_map_is_refused(sandbox: Sandbox, api: Api, metadata: object) -> None:
     sandbox.put_runs([run := make_run()])
-    answer = api.modify(run, metadata)
-    assert answer.status_code == 400
-    assert error_of(answer)["param"] == "metadata"
+    response = api.modify(run, metadata)
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "metadata"
 
 
 def test_an_upstream_that_checks_nothing_stores_what_it_gets(sandbox: Sandbox, api: Api) -> None:
@@ -104,8 +104,8 @@ def test_an_upstream_that_merges_keeps_what_is_not_named(sandbox: Sandbox, api: 
     sandbox.put_runs([run := make_run(metadata={"team": "blue", "old": "1"})])
     assert api.modify(run, {"team": "red", "new": ""}).json()["metadata"] == {"team": "red", "old": "1", "new": ""}
     assert api.modify(run, {}).json()["metadata"] == {"team": "red", "old": "1", "new": ""}
-    answer = api.modify(run, {f"k{number}": "v" for number in range(16)})
-    assert error_of(answer)["code"] == "object_above_max_properties"
+    response = api.modify(run, {f"k{number}": "v" for number in range(16)})
+    assert error_of(response)["code"] == "object_above_max_properties"
 
 
 def test_an_upstream_that_scrambles_stores_something_else(sandbox: Sandbox, api: Api) -> None:

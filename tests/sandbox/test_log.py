@@ -10,19 +10,19 @@ from tests.sandbox_client import Sandbox, make_run
 def test_the_log_tells_what_was_asked_and_answered(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run(id="run_a", thread_id="thread_a")])
     before = time.time()
-    answer = api.modify(run, {"team": "red"})
+    response = api.modify(run, {"team": "red"})
     after = time.time()
     api.get("/threads/thread_a/runs", limit=5, after="run_a")
 
     post, get = sandbox.log()
-    assert before <= post["at"] <= post["answered_at"] <= after + 0.1
-    assert {name: post[name] for name in post if name not in ("n", "at", "answered_at", "headers")} == {
+    assert before <= post["at"] <= post["received_at"] <= after + 0.1
+    assert {name: post[name] for name in post if name not in ("n", "at", "received_at", "headers")} == {
         "method": "POST",
         "path": "/v1/threads/thread_a/runs/run_a",
         "query": {},
         "body": {"metadata": {"team": "red"}},
         "status": 200,
-        "request_id": answer.headers["x-request-id"],
+        "request_id": response.headers["x-request-id"],
         "fault": None,
         "kept": True,
     }
@@ -43,7 +43,7 @@ def test_a_request_is_in_the_log_before_it_is_answered(sandbox: Sandbox, api: Ap
     sandbox.fault("hang")
     with pytest.raises(requests.ReadTimeout):
         api.call("GET", "/threads", timeout=0.1)
-    assert [(entry["status"], entry["answered_at"]) for entry in sandbox.log()] == [(None, None)]
+    assert [(entry["status"], entry["received_at"]) for entry in sandbox.log()] == [(None, None)]
 
 
 def test_the_log_can_be_read_from_a_number_on_and_emptied(sandbox: Sandbox, api: Api) -> None:

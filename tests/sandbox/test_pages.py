@@ -81,9 +81,9 @@ def test_a_page_has_twenty_unless_asked_otherwise(sandbox: Sandbox, api: Api) ->
     ],
 )
 def test_a_senseless_page_is_refused(api: Api, ids: list[str], params: dict[str, str], param: str, code: str) -> None:
-    answer = api.get(f"/threads/{THREAD}/runs", **params)
-    assert answer.status_code == 400
-    error = error_of(answer)
+    response = api.get(f"/threads/{THREAD}/runs", **params)
+    assert response.status_code == 400
+    error = error_of(response)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
 
 

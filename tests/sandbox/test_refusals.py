@@ -17,27 +17,27 @@ def run(sandbox: Sandbox) -> None:
     [{}, {"Authorization": "sandbox-key"}, {"Authorization": "Basic sandbox-key"}, {"Authorization": "Bearer "}],
 )
 def test_who_shows_no_key_is_told_so(sandbox: Sandbox, headers: dict[str, str]) -> None:
-    answer = requests.get(sandbox.url + RUN_PATH, headers=headers, timeout=5)
-    assert answer.status_code == 401
-    error = error_of(answer)
+    response = requests.get(sandbox.url + RUN_PATH, headers=headers, timeout=5)
+    assert response.status_code == 401
+    error = error_of(response)
     assert error["message"].startswith("You didn't provide an API key.")
     assert (error["type"], error["code"]) == ("invalid_request_error", None)
 
 
 def test_who_shows_a_wrong_key_changes_nothing(sandbox: Sandbox) -> None:
     headers = {"Authorization": "Bearer guess"}
-    answer = requests.post(sandbox.url + RUN_PATH, json={"metadata": {"a": "b"}}, headers=headers, timeout=5)
-    assert answer.status_code == 401
-    assert error_of(answer)["code"] == "invalid_api_key"
-    assert "guess" not in answer.text
+    response = requests.post(sandbox.url + RUN_PATH, json={"metadata": {"a": "b"}}, headers=headers, timeout=5)
+    assert response.status_code == 401
+    assert error_of(response)["code"] == "invalid_api_key"
+    assert "guess" not in response.text
     assert sandbox.metadata("run_a") == {}
 
 
 def test_the_key_can_be_asked_for_in_another_header(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(auth="api-key")
     assert api.get(RUN_PATH).status_code == 401
-    answer = requests.get(sandbox.url + RUN_PATH, headers={"api-key": sandbox.key}, timeout=5)
-    assert answer.status_code == 200
+    response = requests.get(sandbox.url + RUN_PATH, headers={"api-key": sandbox.key}, timeout=5)
+    assert response.status_code == 200
 
 
 def test_the_key_can_be_changed_and_taken_away(sandbox: Sandbox, api: Api) -> None:
@@ -59,9 +59,9 @@ def test_the_key_can_be_changed_and_taken_away(sandbox: Sandbox, api: Api) -> No
     ],
 )
 def test_what_is_not_there_is_not_found(api: Api, path: str, message: str) -> None:
-    answer = api.get(path)
-    assert answer.status_code == 404
-    assert error_of(answer) == {
+    response = api.get(path)
+    assert response.status_code == 404
+    assert error_of(response) == {
         "message": message,
         "type": "invalid_request_error",
         "param": None,
@@ -70,9 +70,9 @@ def test_what_is_not_there_is_not_found(api: Api, path: str, message: str) -> No
 
 
 def test_an_unknown_address_is_not_found(api: Api) -> None:
-    answer = api.get("/assistants")
-    assert answer.status_code == 404
-    assert error_of(answer)["message"] == "Invalid URL (GET /v1/assistants)"
+    response = api.get("/assistants")
+    assert response.status_code == 404
+    assert error_of(response)["message"] == "Invalid URL (GET /v1/assistants)"
 
 
 @pytest.mark.parametrize(
@@ -86,31 +86,31 @@ def test_an_unknown_address_is_not_found(api: Api) -> None:
     ],
 )
 def test_a_wrong_method_is_refused_with_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
-    answer = api.call(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == allowed
+    response = api.call(method, path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == allowed
     assert api.get(RUN_PATH).status_code == 200  # On the same connection.
 
 
 @pytest.mark.parametrize("body", [b"{", b"metadata=1", b'{"metadata": {"a": "\\ud800"}}', b"\xff\xfe", b'{"a": NaN}'])
 def test_malformed_json_is_refused(sandbox: Sandbox, api: Api, body: bytes) -> None:
-    answer = api.call("POST", RUN_PATH, data=body)
-    assert answer.status_code == 400
-    assert error_of(answer)["message"].startswith("We could not parse the JSON body of your request.")
+    response = api.call("POST", RUN_PATH, data=body)
+    assert response.status_code == 400
+    assert error_of(response)["message"].startswith("We could not parse the JSON body of your request.")
     assert sandbox.log()[-1]["kept"] is False
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"null", b"7"])
 def test_json_that_is_no_object_is_refused(api: Api, body: bytes) -> None:
-    answer = api.call("POST", RUN_PATH, data=body)
-    assert answer.status_code == 400
-    assert error_of(answer)["code"] == "invalid_type"
+    response = api.call("POST", RUN_PATH, data=body)
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "invalid_type"
 
 
 def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(sandbox: Sandbox, api: Api) -> None:
-    answer = api.post(RUN_PATH, {"metadata": {"a": "x" * 2_000_000}})
-    assert answer.status_code == 413
-    assert error_of(answer)["type"] == "invalid_request_error"
+    response = api.post(RUN_PATH, {"metadata": {"a": "x" * 2_000_000}})
+    assert response.status_code == 413
+    assert error_of(response)["type"] == "invalid_request_error"
     assert api.get(RUN_PATH).json()["metadata"] == {}
 
 
@@ -118,24 +118,24 @@ def test_a_retired_upstream_answers_404_to_everything(sandbox: Sandbox, api: Api
     sandbox.settings(not_found_for_all=True)
     assert api.get("/threads").status_code == 404
     assert api.get(RUN_PATH).status_code == 404
-    answer = requests.post(sandbox.url + RUN_PATH, json={"metadata": {}}, timeout=5)
-    assert answer.status_code == 404
-    assert "found with id" not in error_of(answer)["message"]
+    response = requests.post(sandbox.url + RUN_PATH, json={"metadata": {}}, timeout=5)
+    assert response.status_code == 404
+    assert "found with id" not in error_of(response)["message"]
 
 
 def test_an_upstream_that_moved_sends_everybody_elsewhere(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(redirect_to="http://127.0.0.1:9/elsewhere")
-    answer = api.get(RUN_PATH)
-    assert answer.status_code == 302
-    assert answer.headers["location"] == "http://127.0.0.1:9/elsewhere"
+    response = api.get(RUN_PATH)
+    assert response.status_code == 302
+    assert response.headers["location"] == "http://127.0.0.1:9/elsewhere"
 
 
 def test_the_rate_is_limited_when_told_so(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(requests_per_minute=20, retry_after="7")
     assert [api.get(RUN_PATH).status_code for _ in range(3)] == [200, 429, 429]
-    answer = api.get(RUN_PATH)
-    assert answer.headers["retry-after"] == "7"
-    assert error_of(answer)["code"] == "rate_limit_exceeded"
+    response = api.get(RUN_PATH)
+    assert response.headers["retry-after"] == "7"
+    assert error_of(response)["code"] == "rate_limit_exceeded"
     sandbox.settings(retry_after=None)
     assert "retry-after" not in api.get(RUN_PATH).headers
     sandbox.settings(requests_per_minute=None)

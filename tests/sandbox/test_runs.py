@@ -46,10 +46,10 @@ def test_answers_carry_a_request_id_and_the_time_they_took(sandbox: Sandbox, api
 
 def test_a_modification_replaces_the_map_and_nothing_else(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue", "old": "1"})])
-    answer = api.modify(run, {"team": "red", "größe": "🙂", "empty": ""})
-    assert answer.status_code == 200
-    assert answer.json() == run | {"metadata": {"team": "red", "größe": "🙂", "empty": ""}}
-    assert sandbox.run(run["id"]) == answer.json()
+    response = api.modify(run, {"team": "red", "größe": "🙂", "empty": ""})
+    assert response.status_code == 200
+    assert response.json() == run | {"metadata": {"team": "red", "größe": "🙂", "empty": ""}}
+    assert sandbox.run(run["id"]) == response.json()
     assert api.modify(run, {}).json()["metadata"] == {}
 
 
@@ -62,19 +62,19 @@ def test_a_modification_without_a_map_leaves_it_alone(sandbox: Sandbox, api: Api
 def test_a_modification_of_anything_but_the_metadata_is_refused(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run()])
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
-    answer = api.post(path, {"metadata": {"team": "red"}, "status": "failed"})
-    assert answer.status_code == 400
-    assert error_of(answer)["message"] == "Unknown parameter: 'status'."
+    response = api.post(path, {"metadata": {"team": "red"}, "status": "failed"})
+    assert response.status_code == 400
+    assert error_of(response)["message"] == "Unknown parameter: 'status'."
     assert sandbox.run(run["id"]) == run
 
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_run_can_be_modified_unless_it_is_queued_or_in_progress(sandbox: Sandbox, api: Api, status: str) -> None:
     sandbox.put_runs([run := make_run(status=status)])
-    answer = api.modify(run, {"team": "red"})
+    response = api.modify(run, {"team": "red"})
     if status in ("queued", "in_progress"):
-        assert answer.status_code == 400
-        assert error_of(answer) == {
+        assert response.status_code == 400
+        assert error_of(response) == {
             "message": f"Cannot update run with status '{status}'.",
             "type": "invalid_request_error",
             "param": None,
@@ -82,7 +82,7 @@ def test_a_run_can_be_modified_unless_it_is_queued_or_in_progress(sandbox: Sandb
         }
         assert sandbox.metadata(run["id"]) == {}
     else:
-        assert answer.json()["metadata"] == {"team": "red"}
+        assert response.json()["metadata"] == {"team": "red"}
 
 
 def test_a_run_is_created_queued(sandbox: Sandbox, api: Api) -> None:
@@ -113,9 +113,9 @@ def test_a_run_is_cancelled_only_while_it_is_active(sandbox: Sandbox, api: Api) 
     sandbox.put_runs([active, ended])
     path = f"/threads/{active['thread_id']}/runs"
     assert api.post(f"{path}/{active['id']}/cancel").json()["status"] == "cancelling"
-    answer = api.post(f"{path}/{ended['id']}/cancel")
-    assert answer.status_code == 400
-    assert error_of(answer)["message"] == "Cannot cancel run with status 'completed'."
+    response = api.post(f"{path}/{ended['id']}/cancel")
+    assert response.status_code == 400
+    assert error_of(response)["message"] == "Cannot cancel run with status 'completed'."
 
 
 def test_runs_stay_as_they_are_when_told_so(sandbox: Sandbox) -> None:

@@ -18,9 +18,9 @@ def test_a_thread_is_created_read_modified_and_deleted(api: Api) -> None:
     assert api.get(path).json() == changed
 
     assert api.call("DELETE", path).json() == {"id": thread["id"], "object": "thread.deleted", "deleted": True}
-    answer = api.get(path)
-    assert answer.status_code == 404
-    assert error_of(answer)["message"] == f"No thread found with id '{thread['id']}'."
+    response = api.get(path)
+    assert response.status_code == 404
+    assert error_of(response)["message"] == f"No thread found with id '{thread['id']}'."
 
 
 def test_a_thread_is_created_without_a_body(api: Api) -> None:
@@ -28,18 +28,18 @@ def test_a_thread_is_created_without_a_body(api: Api) -> None:
 
 
 def test_a_thread_with_too_long_a_value_is_refused(api: Api) -> None:
-    answer = api.post("/threads", {"metadata": {"k": "v" * 513}})
-    assert answer.status_code == 400
-    assert error_of(answer)["code"] == "string_above_max_length"
+    response = api.post("/threads", {"metadata": {"k": "v" * 513}})
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "string_above_max_length"
     assert api.get("/threads").json()["data"] == []
 
 
 def test_a_thread_and_its_run_are_created_at_once(api: Api) -> None:
     thread = {"messages": [{"role": "user", "content": "Hello"}], "metadata": {"channel": "mail"}}
     body = {"assistant_id": "asst_a", "thread": thread, "metadata": {"team": "blue"}, "model": "gpt-4o-mini"}
-    answer = api.post("/threads/runs", body)
-    run = answer.json()
-    assert (answer.status_code, run["object"], run["status"], run["model"]) == (
+    response = api.post("/threads/runs", body)
+    run = response.json()
+    assert (response.status_code, run["object"], run["status"], run["model"]) == (
         200,
         "thread.run",
         "queued",
@@ -75,17 +75,17 @@ def test_a_run_is_created_with_an_empty_thread(api: Api, thread: dict[str, Any])
     ],
 )
 def test_neither_is_created_where_one_is_refused(api: Api, body: dict[str, Any], code: str | None, param: str) -> None:
-    answer = api.post("/threads/runs", body)
-    assert answer.status_code == 400
-    error = error_of(answer)
+    response = api.post("/threads/runs", body)
+    assert response.status_code == 400
+    error = error_of(response)
     assert (error["code"], error["param"]) == (code, param)
     assert api.get("/threads").json()["data"] == []
 
 
 def test_creating_both_needs_the_key_and_post(api: Api) -> None:
     assert api.post("/threads/runs", {"assistant_id": "a"}, headers={"Authorization": "Bearer x"}).status_code == 401
-    answer = api.get("/threads/runs")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    response = api.get("/threads/runs")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
 def test_a_deleted_thread_takes_its_runs_with_it(sandbox: Sandbox, api: Api) -> None:
@@ -106,7 +106,7 @@ def test_threads_are_listed_in_pages(api: Api) -> None:
 
 def test_an_upstream_that_lists_no_threads_refuses_the_method(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(lists_threads=False)
-    answer = api.get("/threads")
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "POST"
+    response = api.get("/threads")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
     assert api.post("/threads").status_code == 200

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin.services import quotas
+from runsadmin.services import api_rate
 from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -182,4 +182,4 @@ def root(db: None) -> User:
 
 @pytest.fixture(autouse=True)
 def nothing_taken() -> None:
-    quotas._taken.clear()
+    api_rate._taken.clear()

@@ -18,7 +18,7 @@ from django.test import Client
 
 from runsadmin.models import Run
 from runsadmin.services import tokens
-from runsadmin.upstream.faults import NoAnswer
+from runsadmin.upstream.faults import NoResponse
 from tests.sandbox_client import Sandbox
 from tests.security.conftest import Site
 
@@ -47,10 +47,10 @@ def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: 
         connection.send(b"0\r\n\r\n" if chunked else b"")
     except (BrokenPipeError, ConnectionResetError):
         pass  # It does not want to hear the rest.
-    answer = connection.getresponse()
-    content = answer.read()
+    response = connection.getresponse()
+    content = response.read()
     connection.close()
-    return answer.status, content
+    return response.status, content
 
 
 @pytest.mark.django_db(transaction=True)
@@ -89,8 +89,8 @@ def test_many_bodies_of_ten_megabytes_are_refused_without_memory_growing(site: S
 def test_a_small_body_may_come_in_chunks(site: Site, alice: User) -> None:
     token = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
     chunks = iter([b'{"thread_id": ', b'"thread_a"}'])
-    answer = site.browser().post("/api/v1/threads/", chunks, headers=token | {"Content-Type": "application/json"})
-    assert answer.status_code == 201
+    response = site.browser().post("/api/v1/threads/", chunks, headers=token | {"Content-Type": "application/json"})
+    assert response.status_code == 201
 
 
 @pytest.mark.django_db(transaction=True)
@@ -126,9 +126,9 @@ def test_an_upstream_answer_of_ten_megabytes_is_refused_without_memory_growing(
             return site.browser().post("/api/v1/runs/run_a/refresh/", headers=headers, json={})
 
         with ThreadPoolExecutor(4) as people:
-            for answer in people.map(refresh, range(count)):
-                assert answer.status_code == 424
-                assert answer.json()["detail"].startswith(NoAnswer.TOO_LARGE)
+            for response in people.map(refresh, range(count)):
+                assert response.status_code == 424
+                assert response.json()["detail"].startswith(NoResponse.TOO_LARGE)
 
     refused(20)  # Each thread of the server keeps the room that it once needed: by now all of them have it.
     before = memory(site)

@@ -44,8 +44,8 @@ def test_no_page_of_the_admin_takes_a_post_without_its_token(strict: Client, roo
     strict.force_login(root)
     pages = [address for address in ADDRESSES if address.startswith("/admin/")]
     assert len(pages) > 40
-    answers = {address: strict.post(address, {"on": "1"}).status_code for address in pages}
-    assert set(answers.values()) == {403}, answers
+    responses = {address: strict.post(address, {"on": "1"}).status_code for address in pages}
+    assert set(responses.values()) == {403}, responses
 
 
 @pytest.mark.parametrize("method", ["post", "patch", "delete", "put"])
@@ -117,9 +117,9 @@ def test_behind_https_cookies_are_secure_and_plain_requests_are_sent_there_but_f
 @pytest.mark.parametrize("target", HOSTILE)
 def test_signing_in_leads_to_no_other_site(client: Client, alice: User, target: str) -> None:
     client.post("/admin/login/", {"username": "bob", "password": "wrong", "next": target})
-    answer = client.post("/admin/login/", {"username": "alice", "password": "alice", "next": target})
-    assert answer.status_code == 302
-    assert answer["Location"] == "/admin/"
+    response = client.post("/admin/login/", {"username": "alice", "password": "alice", "next": target})
+    assert response.status_code == 302
+    assert response["Location"] == "/admin/"
     again = client.get("/admin/login/", {"next": target})
     assert "evil" not in again.get("Location", "")
 
@@ -138,10 +138,10 @@ def test_no_address_is_turned_into_a_link_to_another_site(site: Site, alice: Use
         "/%0d%0aSet-Cookie:a=b", "/admin/%0d%0aSet-Cookie:a=b", "/admin/login/?next=/admin/%0d%0aSet-Cookie:a=b",
     ]  # fmt: skip
     for path in paths:
-        answer = browser.get(site.origin + path, allow_redirects=False)
-        assert answer.status_code < 500, path
-        assert re.match(r"(?!//)/|$", answer.headers.get("Location", "").replace(site.origin, "")), path
-        assert "a=b" not in answer.headers.get("Set-Cookie", "")
+        response = browser.get(site.origin + path, allow_redirects=False)
+        assert response.status_code < 500, path
+        assert re.match(r"(?!//)/|$", response.headers.get("Location", "").replace(site.origin, "")), path
+        assert "a=b" not in response.headers.get("Set-Cookie", "")
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ HOSTILE = [
 METADATA = {f"{n}{value}"[:64]: value for n, value in enumerate(HOSTILE[:16])}
 
 
-def is_clean(answer: requests.Response) -> bool:
+def is_clean(response: requests.Response) -> bool:
     """No tag, attribute or header of somebody else's."""
-    headers = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-    raw = answer.text if "html" in answer.headers.get("Content-Type", "") else ""
+    headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
+    raw = response.text if "html" in response.headers.get("Content-Type", "") else ""
     return not (
         re.search(r"<script>alert|<img src=x|<svg onload|'onmouseover='|href=.javascript", raw)
         or "stolen" in headers
-        or answer.cookies.get("stolen")
+        or response.cookies.get("stolen")
     )
 
 
@@ -73,14 +73,16 @@ def test_hostile_metadata_is_shown_as_text_on_every_page_and_in_no_header(
         f"runsadmin/bulkedit/add/{listed}", f"runsadmin/run/matching/{listed}",
         "runsadmin/thread/", f"runsadmin/thread/{run.thread_id}/change/", *searches,
     ]  # fmt: skip
-    answers = [browser.get(f"/admin/{page}") for page in pages]
-    assert {answer.status_code for answer in answers} == {200}
-    answers += [browser.get(f"/api/v1/{path}", headers=api) for path in ("runs/", "runs/run_a/", "edits/", "threads/")]
-    answers += [conflict, rejected, planned, refused]
-    for answer in answers:
-        assert is_clean(answer), answer.url
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert "&lt;script&gt;alert" in answers[2].text
+    responses = [browser.get(f"/admin/{page}") for page in pages]
+    assert {response.status_code for response in responses} == {200}
+    responses += [
+        browser.get(f"/api/v1/{path}", headers=api) for path in ("runs/", "runs/run_a/", "edits/", "threads/")
+    ]
+    responses += [conflict, rejected, planned, refused]
+    for response in responses:
+        assert is_clean(response), response.url
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "&lt;script&gt;alert" in responses[2].text
 
 
 def test_ids_that_hold_line_breaks_and_slashes_reach_no_header(site: Site, mirrored: Any, root: User) -> None:
@@ -116,6 +118,6 @@ def test_ids_that_hold_line_breaks_and_slashes_reach_no_header(site: Site, mirro
     ],
 )
 def test_a_request_id_is_taken_only_when_it_is_a_sane_one(site: Site, given: str, is_taken: bool) -> None:
-    answer = site.browser().get("/admin/login/", headers={"X-Request-ID": given.encode()})
-    assert (answer.headers["X-Request-ID"] == given) == is_taken
-    assert re.fullmatch(r"[A-Za-z0-9._:/=+-]{1,128}", answer.headers["X-Request-ID"])
+    response = site.browser().get("/admin/login/", headers={"X-Request-ID": given.encode()})
+    assert (response.headers["X-Request-ID"] == given) == is_taken
+    assert re.fullmatch(r"[A-Za-z0-9._:/=+-]{1,128}", response.headers["X-Request-ID"])

@@ -11,8 +11,8 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from runsadmin.models import Quota
-from runsadmin.services import clock, quotas, tokens
+from runsadmin.models import ApiRateState
+from runsadmin.services import api_rate, clock, tokens
 from tests.api.conftest import Api, problem
 from tests.security.conftest import Site
 
@@ -84,17 +84,17 @@ def test_a_refused_edit_is_not_recorded(limit: Any, alice: User, mirrored: Any) 
 def test_zero_is_no_limit(limit: Any, alice: User) -> None:
     limit(0)
     assert statuses(api_of(alice), 30) == [200] * 30
-    assert not Quota.objects.exists()
+    assert not ApiRateState.objects.exists()
 
 
 def test_most_requests_are_counted_without_a_query(
     limit: Any, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     limit(1200)
-    quotas.use_one(alice)
+    api_rate.use_one(alice)
     with django_assert_num_queries(0):
-        assert [quotas.use_one(alice) for _ in range(19)] == [0] * 19
-    assert Quota.objects.count() == 1
+        assert [api_rate.use_one(alice) for _ in range(19)] == [0] * 19
+    assert ApiRateState.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -103,7 +103,7 @@ def test_threads_that_ask_at_once_get_no_more_than_there_is(limit: Any, wait: An
 
     def ask(_: int) -> float:
         try:
-            return quotas.use_one(alice)
+            return api_rate.use_one(alice)
         finally:
             connection.close()
 
@@ -119,7 +119,7 @@ def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, ali
     token = tokens.create(user=alice, expires_in=None)
     there = {"Authorization": f"Token {token}"}
 
-    answers = [
+    responses = [
         status
         for _ in range(6)
         for status in (
@@ -128,8 +128,8 @@ def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, ali
         )
     ]
 
-    assert answers.count(200) in (10, 11)  # One comes back every six seconds.
-    assert 429 in answers
+    assert responses.count(200) in (10, 11)  # One comes back every six seconds.
+    assert 429 in responses
 
 
 def test_probes_are_not_counted(limit: Any, client: Any) -> None:

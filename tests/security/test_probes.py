@@ -17,9 +17,9 @@ pytestmark = pytest.mark.django_db
 
 
 def told(client: Client, path: str = "/readyz") -> tuple[int, str]:
-    answer = client.get(path)
-    assert answer["Cache-Control"] == "no-store"
-    return answer.status_code, answer.content.decode().strip()
+    response = client.get(path)
+    assert response["Cache-Control"] == "no-store"
+    return response.status_code, response.content.decode().strip()
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_living_takes_no_query_and_being_ready_few(
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_probes_may_ask_for_any_host_set_no_cookie_and_take_only_reading(client: Client, path: str) -> None:
-    answer = client.get(path, headers={"Host": "10.0.0.7:8000"})
-    assert answer.status_code in (200, 503)
-    assert not answer.cookies
+    response = client.get(path, headers={"Host": "10.0.0.7:8000"})
+    assert response.status_code in (200, 503)
+    assert not response.cookies
     assert client.head(path).content == b""
     assert client.post(path).status_code == 405

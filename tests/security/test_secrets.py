@@ -64,8 +64,8 @@ def dump() -> Iterator[str]:
             yield path.read_bytes().decode("latin-1")
 
 
-def everything_in(answer: requests.Response) -> str:
-    return "\n".join([answer.url, repr(answer.headers), answer.text, *map(repr, answer.history)])
+def everything_in(response: requests.Response) -> str:
+    return "\n".join([response.url, repr(response.headers), response.text, *map(repr, response.history)])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -88,7 +88,7 @@ def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
     site.start_worker()
     seen: list[requests.Response] = []
     browser = site.browser()
-    browser.hooks["response"].append(lambda answer, **_: seen.append(answer))
+    browser.hooks["response"].append(lambda response, **_: seen.append(response))
     api = {"Authorization": f"Token {token}"}
 
     # People: wrong and right passwords, forgotten tokens, tokens in the wrong place.
@@ -137,7 +137,7 @@ def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
     assert len(seen) > 60
     assert Edit.objects.exclude(detail="").count() >= 5
     assert "Traceback" in site.log("web")
-    places = {
+    slots = {
         "page": "\n".join(map(everything_in, seen)),
         "web log": site.log("web"),
         "worker log": site.log("worker"),
@@ -147,7 +147,7 @@ def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
     found = [
         (name, secret[:24])
         for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG, token)
-        for name, text in places.items()
+        for name, text in slots.items()
         for shape in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
         # What a person sent is echoed to nobody but in the address that they asked for themselves.
         if shape in text.replace(f"?token={token}", "")

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 
-from project.sign_in import client_address
+from project.login_throttle import client_address
 from tests.security.conftest import Site
 
 pytestmark = pytest.mark.django_db
@@ -23,21 +23,21 @@ def sign_in(username: str, password: str, address: str = "192.0.2.1", **headers:
     return client.post("/admin/login/?next=/admin/", {"username": username, "password": password})
 
 
-def is_let_in(answer: Any) -> bool:
-    return bool(answer.status_code == 302 and answer["Location"] == "/admin/")
+def is_let_in(response: Any) -> bool:
+    return bool(response.status_code == 302 and response["Location"] == "/admin/")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_thousand_wrong_passwords_over_http_are_slowed_and_told(site: Site, alice: User) -> None:
     guesser = site.browser()
-    answers = [guesser.sign_in("alice", "wrong")]
+    responses = [guesser.sign_in("alice", "wrong")]
     form = {"csrfmiddlewaretoken": guesser.cookies["csrftoken"], "username": "alice"}
-    answers += [guesser.post("/admin/login/", form | {"password": f"guess {n}"}) for n in range(998)]
-    answers.append(guesser.post("/admin/login/", form | {"password": "alice"}))  # The right one, by then.
+    responses += [guesser.post("/admin/login/", form | {"password": f"guess {n}"}) for n in range(998)]
+    responses.append(guesser.post("/admin/login/", form | {"password": "alice"}))  # The right one, by then.
 
-    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 996
-    assert "has to wait 15 minutes" in answers[4].text
-    assert 0 < int(answers[-1].headers["Retry-After"]) <= 900
+    assert [response.status_code for response in responses] == [200] * 4 + [429] * 996
+    assert "has to wait 15 minutes" in responses[4].text
+    assert 0 < int(responses[-1].headers["Retry-After"]) <= 900
     assert sum(AccessAttempt.objects.values_list("failures_since_start", flat=True)) == 5
     assert "Locking out" in site.log("web")
     assert "alice" not in "".join(line for line in site.log("web").splitlines() if "axes" in line)
@@ -70,8 +70,8 @@ def test_refusing_costs_next_to_nothing_since_no_password_is_hashed(
 
     monkeypatch.setattr(MD5PasswordHasher, "encode", counting)
     for name in ("alice", "nobody"):
-        answers = [sign_in(name, f"guess {n}").status_code for n in range(10)]
-        assert answers == [200] * 4 + [429] * 6
+        responses = [sign_in(name, f"guess {n}").status_code for n in range(10)]
+        assert responses == [200] * 4 + [429] * 6
     assert hashed == [f"guess {n}" for n in range(5)] * 2
 
 
@@ -97,8 +97,8 @@ def test_others_at_the_same_address_can_sign_in(alice: User, bob: User) -> None:
 
 
 def test_one_address_cannot_try_one_password_with_many_names(alice: User, bob: User) -> None:
-    answers = [sign_in(f"name{n}", "Spring2026").status_code for n in range(60)]
-    assert answers == [200] * 49 + [429] * 11
+    responses = [sign_in(f"name{n}", "Spring2026").status_code for n in range(60)]
+    assert responses == [200] * 49 + [429] * 11
     assert sign_in("alice", "alice").status_code == 429
     assert is_let_in(sign_in("bob", "bob", address="192.0.2.2"))
 
@@ -107,8 +107,8 @@ def test_the_same_is_said_of_names_that_exist_and_of_others(alice: User) -> None
     told: list[tuple[int, bytes]] = []
     for name in ("alice", "nobody"):
         for _ in range(5):
-            answer = sign_in(name, "wrong", address=f"192.0.2.{len(told)}")
-        told.append((answer.status_code, answer.content))
+            response = sign_in(name, "wrong", address=f"192.0.2.{len(told)}")
+        told.append((response.status_code, response.content))
     assert told[0] == told[1]
 
 

@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin import tracing
+from runsadmin import log_context
 from runsadmin.models import Edit
 from runsadmin.services import tokens
-from tests.admin.conftest import base_seen, page, typed
+from tests.admin.conftest import base_fields, page, typed
 from tests.conftest import Written, json_lines
 from tests.security.conftest import Site
 from tests.waiting import until
@@ -25,13 +25,13 @@ def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line
     log = written("json")
     token = tokens.create(user=alice, expires_in=None)
 
-    answer = Client().patch(
+    response = Client().patch(
         "/api/v1/runs/run_a/", {"metadata": {"team": "red"}}, "application/json",
         headers={"Authorization": f"Token {token}", "X-Request-ID": "job-7"},
     )  # fmt: skip
 
     edit = Edit.objects.get()
-    assert (answer["X-Request-ID"], edit.request_id) == ("job-7", "job-7")
+    assert (response["X-Request-ID"], edit.request_id) == ("job-7", "job-7")
     about = [line for line in json_lines(log.getvalue()) if line.get("request_id") == "job-7"]
     steps = [line["step"] for line in about if line.get("edit") == edit.pk and "step" in line]
     assert steps == [
@@ -52,12 +52,12 @@ def test_what_people_do_in_the_admin_is_followed_too(written: Written, alice: Us
     log = written("json")
     client = Client(headers={"X-Request-ID": "from-a-proxy"})
     client.force_login(alice)
-    form = typed(("team", "red"), base=base_seen(client, run))
+    form = typed(("team", "red"), base=base_fields(client, run))
 
-    answer = client.post(page(run, "metadata"), form)
+    response = client.post(page(run, "metadata"), form)
     client.post(f"/admin/runsadmin/edit/{Edit.objects.get().pk}/undo/")
 
-    assert answer["X-Request-ID"] == "from-a-proxy"
+    assert response["X-Request-ID"] == "from-a-proxy"
     assert [edit.request_id for edit in Edit.objects.all()] == ["from-a-proxy"] * 2
     assert {line["user"] for line in json_lines(log.getvalue()) if "request_id" in line} == {"alice"}
 
@@ -85,9 +85,9 @@ def test_a_worker_writes_the_id_of_the_request_that_an_edit_came_with(
 
 
 def test_one_request_says_nothing_of_the_one_before(written: Written) -> None:
-    tracing.begin_request("first")
-    tracing.is_by("alice")
-    tracing.begin_request("second")
+    log_context.begin_request("first")
+    log_context.is_by("alice")
+    log_context.begin_request("second")
     log = written("json")
     logging.getLogger("x").warning("hello")
     (line,) = json_lines(log.getvalue())

@@ -13,9 +13,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.errors import IllegalChange, InvalidMetadata, InvalidSelection, NotAllowed
+from runsadmin.errors import InvalidMetadata, InvalidSelection, InvalidTransition, NotAllowed
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, Run, Selection
+from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, Run, SelectionSnapshot
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import bulk_edits, connections, edits, runs
 from runsadmin.services.bulk_edits import planning
@@ -23,33 +23,42 @@ from runsadmin.services.bulk_edits.progress import changed_since
 from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
-from tests.bulk import at_work, bring_to_an_end, whole
+from tests.bulk import at_work, push_until_settled, whole
 from tests.conftest import VIEWER, Connect
 from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MakeRun = Callable[..., Run]
-S, E, F = BulkEdit.Status, Edit.Status, Edit.Finding
+S, E, F = BulkEdit.Status, Edit.Status, Edit.PlanResult
 RED = BulkPatch({"team": "red"})
 
 
 def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: Any) -> BulkEdit:
-    chosen = bulk_edits.by_search(query)
-    return whole(bulk_edits.plan(chosen=chosen, patch=patch, actor=actor, **{"reason": "moved", **more}))
+    selection = bulk_edits.by_search(query)
+    return whole(
+        bulk_edits.plan(
+            selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, **{"reason": "moved", **more}
+        )
+    )
 
 
-def plan_for(actor: User, *chosen: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
-    by_ids = bulk_edits.by_ids([run.upstream_id for run in chosen])
-    return whole(bulk_edits.plan(chosen=by_ids, patch=patch, actor=actor, reason="moved", **more))
+def plan_for(actor: User, *selection: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
+    by_ids = bulk_edits.by_ids([run.upstream_id for run in selection])
+    return whole(
+        bulk_edits.plan(selection=by_ids, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="moved", **more)
+    )
 
 
 def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    return bring_to_an_end(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
+    return push_until_settled(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
 
 
 def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    return apply(whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, reason="a mistake")), actor)
+    return apply(
+        whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")),
+        actor,
+    )
 
 
 def statuses(bulk_edit: BulkEdit) -> dict[str, int]:
@@ -103,7 +112,7 @@ def test_a_plan_is_applied_and_upstream_the_mirror_and_the_log_agree(
     for n, run in enumerate(team):
         assert Run.objects.get(pk=run.pk).metadata == sandbox.metadata(run.upstream_id) == {"team": "red", "n": str(n)}
     assert len(sandbox.gets()) == 2, "A thread's runs share one look."
-    assert not Selection.objects.exists()
+    assert not SelectionSnapshot.objects.exists()
 
 
 # --- Who may, and what is refused before there is a row
@@ -117,13 +126,13 @@ def test_a_reason_is_required(team: list[Run], alice: User) -> None:
     assert not BulkEdit.objects.exists()
     done = apply(plan(alice), alice)
     with pytest.raises(InvalidMetadata, match="reason"):
-        bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="")
+        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="")
 
 
 def test_the_reason_and_the_actor_are_those_of_every_edit(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice, reason="OPS-7", request_id="req-1")
-    told = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "door"))
-    assert told == {("OPS-7", alice.pk, "req-1", Edit.Door.BULK)}
+    told = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
+    assert told == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
 
 
 def test_a_patch_that_changes_nothing_or_breaks_a_limit_is_refused_with_every_mistake(
@@ -162,8 +171,10 @@ def test_who_may_plan_but_not_apply_leaves_it_to_a_colleague_whose_edits_they_ar
 
 
 def test_ids_that_cannot_be_chosen_are_told_one_by_one(team: list[Run], alice: User) -> None:
-    chosen = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
-    bulk_edit = whole(bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved"))
+    selection = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
+    bulk_edit = whole(
+        bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
+    )
     assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {E.PLANNED: 1})
     assert bulk_edit.not_selected == [{"id": "run_nobody_knows", "why": "unknown"}]
     with pytest.raises(InvalidSelection, match="run_nobody_knows"):
@@ -184,19 +195,19 @@ def test_runs_of_several_connections_are_not_one_selection(team: list[Run], conn
 def test_a_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
     edit = only(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
-    assert (edit.finding, edit.status, edit.base) == (F.CHANGE, E.PLANNED, run.metadata)
+    assert (edit.plan_result, edit.status, edit.base) == (F.CHANGE, E.PLANNED, run.metadata)
     assert edit.base is not None
     assert edit.patch.apply(edit.base) == {"team": "red", "new": "1", "n": "1"}
     assert sandbox.posts() == []
 
 
-def left_out(bulk_edit: BulkEdit, finding: Edit.Finding, detail: str) -> bool:
+def left_out(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
     """Whether its only edit is: told, ended, and not to be sent."""
     edit = only(bulk_edit)
-    assert (edit.finding, edit.status) == (finding, E.SKIPPED)
+    assert (edit.plan_result, edit.status) == (plan_result, E.SKIPPED)
     assert detail in edit.detail
     assert edit.finished_at is not None
-    assert bulk_edits.progress(bulk_edit).findings == {finding: 1}
+    assert bulk_edits.progress(bulk_edit).plan_results == {plan_result: 1}
     return True
 
 
@@ -217,9 +228,9 @@ def test_a_value_that_becomes_too_long_is_left_out(mirrored: MakeRun, alice: Use
 
 def test_a_new_name_that_is_taken_is_left_out_unless_both_say_the_same(mirrored: MakeRun, alice: User) -> None:
     rename = BulkPatch({}, rename={"old": "new"})
-    assert left_out(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.TAKEN, "'new'")
+    assert left_out(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.NAME_TAKEN, "'new'")
     edit = only(plan_for(alice, mirrored(metadata={"old": "1", "new": "1"}), patch=rename))
-    assert (edit.finding, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
+    assert (edit.plan_result, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
 
 
 def test_a_run_without_a_value_for_the_template_is_left_out(mirrored: MakeRun, alice: User) -> None:
@@ -230,7 +241,7 @@ def test_a_run_without_a_value_for_the_template_is_left_out(mirrored: MakeRun, a
 def test_an_active_run_is_left_out_unless_it_is_waited_for(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(status="in_progress")
     assert left_out(plan_for(alice, run), F.ACTIVE, "in_progress")
-    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).finding == F.CHANGE
+    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == F.CHANGE
 
 
 def test_a_run_that_upstream_no_longer_has_is_left_out(mirrored: MakeRun, alice: User) -> None:
@@ -266,19 +277,19 @@ def test_a_plan_that_is_too_old_cannot_be_applied(sandbox: Sandbox, team: list[R
     bulk_edit = plan(alice)
     assert bulk_edit.expires_at is not None
     BulkEdit.objects.update(expires_at=timezone.now())
-    with pytest.raises(IllegalChange, match="expired"):
+    with pytest.raises(InvalidTransition, match="expired"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
-    edits.settle(until=time.monotonic() + 5)
+    edits.process_due(until=time.monotonic() + 5)
     assert sandbox.posts() == []
     assert statuses(bulk_edit) == {E.CANCELLED: 12}
 
 
 def test_a_plan_that_nobody_applies_expires_and_its_edits_are_cancelled(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
-    bulk_edits.look_after()
+    bulk_edits.advance_statuses()
     assert statuses(bulk_edit) == {E.PLANNED: 12}
     BulkEdit.objects.update(expires_at=timezone.now())
-    bulk_edits.look_after()
+    bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.EXPIRED, {E.CANCELLED: 12})
     assert "expired" in bulk_edit.edits.all()[0].detail
@@ -303,9 +314,9 @@ def blocks_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begin(actor: User) -> BulkEdit:
     """A plan of which one block is made."""
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=actor, reason="moved")
-    return bulk_edits.go_on_planning(bulk_edit, until=0)
+    selection = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=actor, source=Edit.Source.ADMIN, reason="moved")
+    return bulk_edits.continue_planning(bulk_edit, until=0)
 
 
 def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
@@ -315,7 +326,7 @@ def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
 def test_planning_that_was_interrupted_goes_on_where_it_was(blocks_of_five: None, team: list[Run], alice: User) -> None:
     bulk_edit = begin(alice)
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
-    assert bulk_edits.find_waiting() == [bulk_edit.pk]
+    assert bulk_edits.waiting_plans() == [bulk_edit.pk]
     bulk_edit = whole(bulk_edit)
     assert (bulk_edit.status, bulk_edit.planned) == (S.PLANNED, 12)
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
@@ -341,13 +352,13 @@ def test_a_block_whose_planner_died_is_planned_once(
 def test_a_plan_that_somebody_else_makes_is_left_alone_until_its_claim_runs_out(
     blocks_of_five: None, team: list[Run], alice: User
 ) -> None:
-    chosen = bulk_edits.by_search("metadata.team:blue")
-    bulk_edit = bulk_edits.plan(chosen=chosen, patch=RED, actor=alice, reason="moved")
+    selection = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
-    assert bulk_edits.find_waiting() == []
+    assert bulk_edits.waiting_plans() == []
     assert whole(bulk_edit).planned == 0
     BulkEdit.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
-    assert bulk_edits.find_waiting() == [bulk_edit.pk]
+    assert bulk_edits.waiting_plans() == [bulk_edit.pk]
     assert whole(bulk_edit).status == S.PLANNED
 
 
@@ -367,7 +378,7 @@ def test_planning_that_breaks_is_told_as_failed(
     assert "error of our own" in bulk_edit.detail
     assert bulk_edit.finished_at is not None
     assert statuses(bulk_edit) == {E.CANCELLED: 5}
-    with pytest.raises(IllegalChange, match="failed"):
+    with pytest.raises(InvalidTransition, match="failed"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
 
 
@@ -445,18 +456,18 @@ def test_it_is_queued_until_a_worker_takes_up_its_first_edit(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     assert bulk_edit.status == S.QUEUED
-    bulk_edits.look_after()
+    bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
     assert bulk_edit.status == S.QUEUED
     with at_work(sandbox):
-        bulk_edits.look_after()
+        bulk_edits.advance_statuses()
         bulk_edit.refresh_from_db()
         assert bulk_edit.status == S.RUNNING
 
 
 def test_a_plan_is_applied_once(team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    with pytest.raises(IllegalChange, match="queued"):
+    with pytest.raises(InvalidTransition, match="queued"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
     assert Counter(statuses(bulk_edit)) == {E.PENDING: 12}
 
@@ -474,7 +485,7 @@ def test_a_canary_pauses_after_the_first_and_resume_goes_on(sandbox: Sandbox, te
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: 3, E.PLANNED: 9})
     assert "first 3" in bulk_edit.detail
     assert len(sandbox.posts()) == 3
-    bulk_edit = bring_to_an_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = push_until_settled(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
     assert len(sandbox.posts()) == 12
 
@@ -483,18 +494,18 @@ def test_a_canary_that_ends_between_two_looks_pauses_and_leaves_nothing_behind(
     team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
-    change_to = BulkEditQuerySet.change_to
+    transition_to = BulkEditQuerySet.transition_to
 
     def ends_after_the_first_look(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
-        moved = change_to(rows, status, **values)
+        moved = transition_to(rows, status, **values)
         if status == S.PAUSED:
             bulk_edit.edits.filter(status=E.PENDING).update(status=E.FAILED, finished_at=timezone.now())
         return moved
 
     with monkeypatch.context() as patched:
         patched.setattr(BulkEditQuerySet, "change_to", ends_after_the_first_look)
-        bulk_edits.look_after()
-    bulk_edits.look_after()
+        bulk_edits.advance_statuses()
+    bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.FAILED: 1, E.PLANNED: 11})
 
@@ -517,13 +528,13 @@ def test_a_paused_one_sends_nothing_until_it_is_resumed(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sent = stopped_halfway(sandbox, lambda: bulk_edits.pause(bulk_edit=bulk_edit, actor=alice))
-    bulk_edits.look_after()
-    edits.settle(until=time.monotonic() + 2)
+    bulk_edits.advance_statuses()
+    edits.process_due(until=time.monotonic() + 2)
     assert len(sandbox.posts()) == sent
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: sent, E.PENDING: 12 - sent})
     assert "alice" in bulk_edit.detail
-    bulk_edit = bring_to_an_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = push_until_settled(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
     assert len(sandbox.posts()) == 12
 
@@ -533,22 +544,22 @@ def test_of_a_cancelled_one_what_was_done_and_what_was_not_adds_up(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sent = stopped_halfway(sandbox, lambda: bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice))
-    bulk_edits.look_after()
+    bulk_edits.advance_statuses()
     assert statuses(bulk_edit) == {E.APPLIED: sent, E.CANCELLED: 12 - sent}
     assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": sent, "blue": 12 - sent}
-    edits.settle(until=time.monotonic() + 2)
+    edits.process_due(until=time.monotonic() + 2)
     assert len(sandbox.posts()) == sent
-    with pytest.raises(IllegalChange, match="cancelled"):
+    with pytest.raises(InvalidTransition, match="cancelled"):
         bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
 
 
 def test_what_cannot_be_done_now_is_refused_in_words(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     for verb in (bulk_edits.pause, bulk_edits.resume, bulk_edits.retry):
-        with pytest.raises(IllegalChange, match="this one is planned"):
+        with pytest.raises(InvalidTransition, match="this one is planned"):
             verb(bulk_edit=bulk_edit, actor=alice)
-    with pytest.raises(IllegalChange, match="nothing to undo"):
-        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, reason="a mistake")
+    with pytest.raises(InvalidTransition, match="nothing to undo"):
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
 
 
 # --- Active runs
@@ -563,12 +574,12 @@ def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirror
     active, ended = mirrored(status="in_progress"), mirrored()
     bulk_edit = plan_for(alice, active, ended, wait_for_active=dt.timedelta(minutes=1))
     bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
-    edits.settle(until=time.monotonic() + 5)
-    bulk_edits.look_after()
+    edits.process_due(until=time.monotonic() + 5)
+    bulk_edits.advance_statuses()
     assert statuses(bulk_edit) == {E.APPLIED: 1, E.PENDING: 1}
-    assert bulk_edit.edits.get(status=E.PENDING).waiting == Edit.Waiting.ACTIVE_RUN
+    assert bulk_edit.edits.get(status=E.PENDING).wait_reason == Edit.WaitReason.ACTIVE_RUN
     sandbox.change_run(active.upstream_id, status="completed")
-    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 2}
+    assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 2}
 
 
 def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_retried(
@@ -581,7 +592,7 @@ def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_re
     assert "in_progress" in edit.detail
     assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only looks."
     sandbox.change_run(active.upstream_id, status="completed")
-    bulk_edit = bring_to_an_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)
 
 
@@ -608,10 +619,10 @@ def test_the_failed_are_retried_and_no_others(
     bulk_edit = apply(bulk_edit, alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 10, E.FAILED: 1, E.CONFLICT: 1})
     sandbox.clear_log()
-    bulk_edit = bring_to_an_end(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.CONFLICT: 1})
     assert len(sandbox.posts()) == len(sandbox.posts(team[0].upstream_id)) == 1
-    with pytest.raises(IllegalChange, match="completed"):
+    with pytest.raises(InvalidTransition, match="completed"):
         bulk_edits.retry(bulk_edit=bulk_edit, actor=alice)
 
 
@@ -626,8 +637,8 @@ def test_a_single_one_of_the_failed_is_retried_and_comes_to_its_end(
     edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=E.FAILED), actor=alice))
     assert edit.status == E.PENDING, "It is refused once more: the background has to go on."
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.is_going_on, bulk_edit.finished_at) == (True, None)
-    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
+    assert (bulk_edit.is_in_progress, bulk_edit.finished_at) == (True, None)
+    assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
 
 
 def test_a_single_one_that_waited_for_its_run_in_vain_waits_again_when_it_is_retried(
@@ -648,7 +659,7 @@ def test_one_of_a_cancelled_bulk_edit_cannot_be_retried(team: list[Run], alice: 
     failed = bulk_edit.edits.filter(status=E.APPLIED)[0]
     Edit.objects.filter(pk=failed.pk).update(status=E.FAILED)
     failed.refresh_from_db()
-    with pytest.raises(IllegalChange, match="was cancelled"):
+    with pytest.raises(InvalidTransition, match="was cancelled"):
         edits.retry(edit=failed, actor=alice)
     failed.refresh_from_db()
     assert failed.status == E.FAILED
@@ -659,7 +670,7 @@ def test_one_of_a_cancelled_bulk_edit_cannot_be_retried(team: list[Run], alice: 
 
 def test_undo_puts_every_run_back_to_its_own_earlier_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
-    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
+    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
     assert (way_back.undoes, way_back.status, statuses(way_back)) == (done, S.PLANNED, {E.PLANNED: 12})
     for edit in way_back.edits.select_related("undoes"):
         assert edit.undoes is not None
@@ -685,8 +696,8 @@ def test_undo_of_a_cancelled_one_puts_back_what_was_done(sandbox: Sandbox, team:
 
 def test_a_paused_one_is_undone_only_when_it_was_cancelled(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     paused = apply(plan(alice, canary=3), alice)
-    with pytest.raises(IllegalChange, match="has ended can be undone; this one is paused"):
-        bulk_edits.plan_undo(bulk_edit=paused, actor=alice, reason="a mistake")
+    with pytest.raises(InvalidTransition, match="has ended can be undone; this one is paused"):
+        bulk_edits.plan_undo(bulk_edit=paused, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     assert BulkEdit.objects.get() == paused
     assert statuses(undo(bulk_edits.cancel(bulk_edit=paused, actor=alice), alice)) == {E.APPLIED: 3}
 
@@ -695,11 +706,11 @@ def test_undo_waits_for_what_is_still_under_way(sandbox: Sandbox, team: list[Run
     bulk_edit = bulk_edits.resume(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
     assert len(claim_due("default", 2)) == 2
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
-    with pytest.raises(IllegalChange, match="still under way"):
-        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, reason="a mistake")
+    with pytest.raises(InvalidTransition, match="still under way"):
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     bulk_edit.edits.filter(status=E.SENDING).update(claimed_until=timezone.now())
-    edits.give_back_expired()
-    bulk_edits.look_after()
+    edits.release_expired()
+    bulk_edits.advance_statuses()
     assert statuses(undo(bulk_edit, alice)) == {E.APPLIED: 3}
 
 
@@ -711,8 +722,8 @@ def test_undo_leaves_pairs_that_the_mirror_knows_to_be_changed_and_tells_while_t
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
     for run in team[:2]:
         runs.refresh(run=run, actor=alice)
-    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
-    assert bulk_edits.progress(way_back).findings == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
+    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    assert bulk_edits.progress(way_back).plan_results == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
     way_back = apply(way_back, alice)
     assert statuses(way_back) == {E.APPLIED: 11, E.SKIPPED: 1}
     wholly, partly = way_back.edits.get(run=team[0]), way_back.edits.get(run=team[1])
@@ -742,8 +753,8 @@ def test_undo_leaves_pairs_changed_upstream_only_and_tells_while_the_others_go_b
 def test_undo_leaves_a_run_that_is_gone(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
     Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
-    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, reason="a mistake"))
-    assert bulk_edits.progress(way_back).findings == {F.CHANGE: 11, F.MISSING: 1}
+    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    assert bulk_edits.progress(way_back).plan_results == {F.CHANGE: 11, F.MISSING: 1}
 
 
 # --- With others at work
@@ -758,8 +769,8 @@ def test_several_bulk_edits_at_once_share(
     sandbox.settings(latency_ms=40)
     for bulk_edit, actor in ((first, alice), (second, bob)):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=actor)
-    bring_to_an_end(first)
-    bring_to_an_end(second)
+    push_until_settled(first)
+    push_until_settled(second)
     assert statuses(first) == statuses(second) == {E.APPLIED: 12}
     theirs = {run.upstream_id for run in others}
     halfway = sum(run_id in theirs for run_id in sandbox.written()[:12])
@@ -772,12 +783,12 @@ def test_two_bulk_edits_of_the_same_runs_follow_each_other(
     first, second = plan(alice), plan(bob, patch=BulkPatch({"env": "prod"}))
     for bulk_edit in (second, first):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=bob)
-    assert statuses(bring_to_an_end(first)) == statuses(bring_to_an_end(second)) == {E.APPLIED: 12}
+    assert statuses(push_until_settled(first)) == statuses(push_until_settled(second)) == {E.APPLIED: 12}
     assert metadata(sandbox, team) == [{"team": "red", "n": str(n), "env": "prod"} for n in range(12)]
 
 
 def record(run: Run, actor: User, **pairs: str) -> Edit:
-    edit = edits.record(run=run, patch=MetadataPatch(pairs), actor=actor, door=Edit.Door.ADMIN)
+    edit = edits.record(run=run, patch=MetadataPatch(pairs), actor=actor, source=Edit.Source.ADMIN)
     Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now())
     return edit
 
@@ -789,7 +800,7 @@ def test_a_single_edit_of_a_person_overtakes(
     run = mirrored(thread_id="thread_9", metadata={"team": "green"})
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     record(run, bob, env="prod")
-    bring_to_an_end(bulk_edit)
+    push_until_settled(bulk_edit)
     assert run.upstream_id in sandbox.written()[:4]
 
 
@@ -798,7 +809,7 @@ def test_a_single_edit_of_the_same_run_overtakes_and_the_bulk_edit_goes_on(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     single = record(team[5], bob, env="prod")
-    bring_to_an_end(bulk_edit)
+    push_until_settled(bulk_edit)
     single.refresh_from_db()
     bulk = bulk_edit.edits.get(run=team[5])
     assert (single.status, statuses(bulk_edit)) == (E.APPLIED, {E.APPLIED: 12})
@@ -815,10 +826,10 @@ def test_a_single_edit_of_the_same_run_does_not_wait_for_a_paused_bulk_edit(
     bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
     assert edits.push(record(team[0], bob, team="violet")).status == E.APPLIED
     single = record(team[1], bob, team="violet")
-    edits.settle(until=time.monotonic() + 5)
+    edits.process_due(until=time.monotonic() + 5)
     single.refresh_from_db()
     assert single.status == E.APPLIED
-    bulk_edit = bring_to_an_end(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
+    bulk_edit = push_until_settled(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
     assert statuses(bulk_edit) == {E.APPLIED: 10, E.CONFLICT: 2}
 
 
@@ -831,7 +842,7 @@ def test_a_bulk_edit_of_the_same_runs_does_not_wait_for_a_paused_one(team: list[
 def test_rights_are_judged_again_when_an_edit_is_claimed(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     alice.user_permissions.clear()
-    bulk_edit = bring_to_an_end(bulk_edit)
+    bulk_edit = push_until_settled(bulk_edit)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.REJECTED: 12})
     assert "may no longer edit metadata" in bulk_edit.edits.all()[0].detail
     assert sandbox.posts() == []
@@ -842,17 +853,17 @@ def test_a_held_connection_rejects_nothing_and_all_goes_on_when_it_is_mended(
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sandbox.settings(api_key="another-key")
-    edits.settle(until=time.monotonic() + 5)
-    bulk_edits.look_after()
+    edits.process_due(until=time.monotonic() + 5)
+    bulk_edits.advance_statuses()
     assert connections.is_held("default")
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.is_going_on, statuses(bulk_edit)) == (True, {E.PENDING: 12})
+    assert (bulk_edit.is_in_progress, statuses(bulk_edit)) == (True, {E.PENDING: 12})
     assert sandbox.posts() == []
-    assert edits.settle(until=time.monotonic() + 1) == 0, "Nothing is even taken up."
+    assert edits.process_due(until=time.monotonic() + 1) == 0, "Nothing is even taken up."
     sandbox.settings(api_key=sandbox.key)
     connections.release("default")
     make_due(bulk_edit)
-    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
+    assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
 
 
 def test_a_connection_that_is_held_meanwhile_sends_nothing_more(
@@ -864,7 +875,7 @@ def test_a_connection_that_is_held_meanwhile_sends_nothing_more(
     assert statuses(bulk_edit) == {E.APPLIED: sent, E.PENDING: 12 - sent}
     connections.release("default")
     make_due(bulk_edit)
-    assert statuses(bring_to_an_end(bulk_edit)) == {E.APPLIED: 12}
+    assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
     assert len(sandbox.posts()) == 12
 
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runsadmin.errors import Busy, NotAllowed, UnknownConnection
+from runsadmin.errors import NoSlot, NotAllowed, UnknownConnection
 from runsadmin.models import ConnectionState
 from runsadmin.services import connections, probes
 from runsadmin.services.permissions import Action
@@ -29,41 +29,41 @@ def after(seconds: float) -> dt.datetime:
 def test_the_first_place_is_free_now_and_the_next_ones_follow_at_the_pace() -> None:
     lanes = Lanes(None, None)
     for number in range(5):
-        at, lanes = take(lanes, places=1, requests_per_minute=600, person=False, now=NOW)
+        at, lanes = take(lanes, slots=1, requests_per_minute=600, is_interactive=False, now=NOW)
         assert at == after(number / 9)  # Nine tenths of ten a second.
 
 
 def test_a_persons_edit_overtakes_the_work_in_a_lane_of_its_own() -> None:
     lanes = Lanes(None, after(60))
-    at, lanes = take(lanes, places=2, requests_per_minute=600, person=True, now=NOW)
+    at, lanes = take(lanes, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
-    at, _ = take(lanes, places=2, requests_per_minute=600, person=True, now=NOW)
+    at, _ = take(lanes, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == after(2)
 
 
 def test_a_persons_edit_takes_the_other_lane_where_that_is_free_sooner() -> None:
-    at, lanes = take(Lanes(after(10), None), places=1, requests_per_minute=600, person=True, now=NOW)
+    at, lanes = take(Lanes(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
-    assert lanes.people == after(10)
+    assert lanes.interactive == after(10)
 
 
 def test_places_are_paced_in_real_time(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=3000)
     began = time.monotonic()
     for _ in range(19):
-        connections.wait_for_places("default", 1)
+        connections.wait_for_slots("default", 1)
     assert time.monotonic() - began >= 18 / 45
 
 
 def test_what_is_too_far_away_is_not_waited_for_and_takes_no_place(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=60)
-    connections.wait_for_places("default", 6)
-    with pytest.raises(Busy) as caught:
-        connections.wait_for_places("default", 1)
+    connections.wait_for_slots("default", 6)
+    with pytest.raises(NoSlot) as caught:
+        connections.wait_for_slots("default", 1)
     assert caught.value.retry_after == pytest.approx(6 / 0.9, abs=1)
     state = connections.state("default")
-    assert state.work_free_at is not None
-    assert state.work_free_at < timezone.now() + dt.timedelta(seconds=7)
+    assert state.background_free_at is not None
+    assert state.background_free_at < timezone.now() + dt.timedelta(seconds=7)
 
 
 def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -> None:
@@ -76,13 +76,13 @@ def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -
             time.sleep(0.5)
             released = timezone.now()
         waiting.result()
-    assert (connections.state("default").work_free_at or NOW) > released
+    assert (connections.state("default").background_free_at or NOW) > released
 
 
 def test_a_place_that_was_slept_through_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(REQUESTS_PER_MINUTE=600)
     monkeypatch.setattr(connections, "PLACE_LASTS", 0.2)
-    stalls = iter([2 * connections.PLACE_LASTS])
+    stalls = iter([2 * connections.MAX_SLOT_LATENESS])
     asked = connections.not_before
 
     def stalled(alias: str) -> dt.datetime | None:
@@ -90,14 +90,14 @@ def test_a_place_that_was_slept_through_is_not_used(connect: Connect, monkeypatc
         return asked(alias)
 
     monkeypatch.setattr(connections, "not_before", stalled)
-    woken = timezone.now() + dt.timedelta(seconds=2 * connections.PLACE_LASTS)
-    connections.wait_for_places("default", 1)
-    assert (connections.state("default").work_free_at or NOW) > woken
+    woken = timezone.now() + dt.timedelta(seconds=2 * connections.MAX_SLOT_LATENESS)
+    connections.wait_for_slots("default", 1)
+    assert (connections.state("default").background_free_at or NOW) > woken
 
 
 def _wait_for_a_place() -> None:
     try:
-        connections.wait_for_places("default", 1)
+        connections.wait_for_slots("default", 1)
     finally:
         connection.close()
 
@@ -108,7 +108,7 @@ def test_an_operator_holds_and_releases_a_connection(make_user: Callable[..., Us
         connections.switch("default", on=True, actor=alice)
     connections.switch("default", on=True, actor=operator)
     assert connections.is_held("default")
-    assert connections.open_aliases() == []
+    assert connections.available_aliases() == []
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
     assert connections.is_held("default")  # Only an operator releases what an operator holds.

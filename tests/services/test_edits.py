@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from pytest_django import Settings
 
-from runsadmin.errors import IllegalChange, InvalidMetadata, NotAllowed, UnknownConnection
+from runsadmin.errors import InvalidMetadata, InvalidTransition, NotAllowed, UnknownConnection
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, edits, probes, runs
@@ -26,15 +26,15 @@ RED = MetadataPatch({"team": "red"})
 
 
 def record(run: Run, actor: User, patch: MetadataPatch = RED, **more: object) -> Edit:
-    return edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.API, **more)  # type: ignore[arg-type]
+    return edits.record(run=run, patch=patch, actor=actor, source=Edit.Source.API, **more)  # type: ignore[arg-type]
 
 
 def make_due(edit: Edit) -> None:
     Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
 
 
-def settle() -> int:
-    return edits.settle(until=time.monotonic() + 30)
+def process_due() -> int:
+    return edits.process_due(until=time.monotonic() + 30)
 
 
 def mirror(run: Run) -> Metadata:
@@ -80,7 +80,7 @@ def test_a_run_of_a_connection_that_is_not_configured_cannot_be_edited(mirrored:
 def test_a_run_of_a_retired_service_is_an_archive(mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     connections.hold("default", ConnectionState.Hold.RETIRED, "")
-    with pytest.raises(IllegalChange, match="gone"):
+    with pytest.raises(InvalidTransition, match="gone"):
         record(run, alice)
 
 
@@ -240,7 +240,7 @@ def test_a_server_that_answers_404_to_everything_holds_the_connection_and_reject
     run = mirrored(metadata={"team": "blue"})
     sandbox.settings(not_found_for_all=True)
     edit = edits.push(record(run, alice))
-    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)
     assert [state.hold for state in connections.held()] == [ConnectionState.Hold.NOT_FOUND]
     run.refresh_from_db()
     assert run.missing_since is None
@@ -256,15 +256,15 @@ def test_a_bad_key_holds_the_connection_and_all_goes_on_when_it_is_mended(
     run = mirrored(metadata={"team": "blue"})
     connect(API_KEY="wrong")
     edit = edits.push(record(run, alice))
-    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
     make_due(edit)
-    assert settle() == 0
+    assert process_due() == 0
 
     connect(API_KEY=sandbox.key)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert settle() == 1
+    assert process_due() == 1
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
@@ -275,7 +275,7 @@ def test_the_hold_setting_stops_all_sending(
     sandbox.clear_log()
     settings.RUNSADMIN_HOLD = True
     edit = edits.push(record(run, alice))
-    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.HELD)
+    assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)
     assert sandbox.log() == []
 
 
@@ -283,10 +283,10 @@ def test_a_fault_of_the_look_sends_nothing_and_is_tried_again(sandbox: Sandbox, 
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500)
     edit = edits.push(record(run, alice))
-    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.RETRY, 1)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.RETRY, 1)
     assert sandbox.posts() == []
     make_due(edit)
-    settle()
+    process_due()
     edit.refresh_from_db()
     assert edit.status == Edit.Status.APPLIED
 
@@ -321,7 +321,7 @@ def test_an_error_of_our_own_counts_as_an_attempt_and_comes_to_an_end(
     edit.refresh_from_db()
     assert (edit.status, edit.attempts, edit.claim_token) == (Edit.Status.PENDING, 1, None)
     make_due(edit)
-    assert settle() == 1
+    assert process_due() == 1
     edit.refresh_from_db()
     assert (edit.status, edit.attempts) == (Edit.Status.FAILED, 2)
     assert "an error of our own" in edit.detail
@@ -350,7 +350,7 @@ def test_a_connection_that_was_asked_to_slow_down_is_not_even_asked_and_no_attem
     connections.state("default")
     ConnectionState.objects.update(not_before=timezone.now() + dt.timedelta(minutes=1))
     edit = edits.push(record(run, alice))
-    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.RETRY, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.RETRY, 0)
     assert edit.next_attempt_at is not None
     assert edit.next_attempt_at > timezone.now() + dt.timedelta(seconds=50)
     assert sandbox.log() == []
@@ -359,7 +359,7 @@ def test_a_connection_that_was_asked_to_slow_down_is_not_even_asked_and_no_attem
 def test_an_active_run_is_waited_for(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(status="in_progress", metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
-    assert (edit.status, edit.waiting) == (Edit.Status.PENDING, Edit.Waiting.ACTIVE_RUN)
+    assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.ACTIVE_RUN)
     edit = edits.push(edit)
     assert (edit.status, len(sandbox.posts())) == (Edit.Status.PENDING, 1)
     sandbox.change_run(run.upstream_id, status="completed")
@@ -408,7 +408,7 @@ def test_a_lost_answer_and_somebody_elses_change_is_a_conflict_that_can_be_resol
     (conflict,) = edits.conflicts(edit)
     assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
 
-    resolved = edits.push(edits.resolve(edit=edit, patch=RED, actor=alice, door=Edit.Door.API))
+    resolved = edits.push(edits.resolve(edit=edit, patch=RED, actor=alice, source=Edit.Source.API))
     assert (resolved.status, resolved.resolves) == (Edit.Status.APPLIED, edit)
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "more": "x"}
 
@@ -423,10 +423,10 @@ def test_the_rows_of_a_process_that_died_are_found(sandbox: Sandbox, mirrored: M
         **dead, before=Metadata({"team": "blue"}), intended=Metadata({"team": "red"}), sent_at=long_ago
     )
     sandbox.set_metadata(two.upstream_id, {"team": "red"})
-    settle()
+    process_due()
     assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["pending", "unknown"]
     Edit.objects.update(next_attempt_at=long_ago)
-    settle()
+    process_due()
     assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["applied", "applied"]
     assert len(sandbox.posts(one.upstream_id)) == 1
     assert sandbox.posts(two.upstream_id) == []
@@ -437,7 +437,7 @@ def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: Make
     claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
-    outcome = pushing._push(claim, person=False)
+    outcome = pushing._push(claim, interactive=False)
     assert outcome is None  # Its claim is no longer there to commit what is intended.
     outcomes.keep([outcomes.end(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
@@ -451,7 +451,7 @@ def test_no_post_starts_when_the_claim_may_run_out_before_it_leaves(
     claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))
-    assert pushing._push(claim, person=False) is None
+    assert pushing._push(claim, interactive=False) is None
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.PENDING
 
@@ -480,7 +480,7 @@ def test_undo_puts_back_what_the_edit_changed_and_nothing_else(
     run = mirrored(metadata={"team": "blue", "old": "1"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "new": "2"}, frozenset({"old"}))))
     sandbox.set_metadata(run.upstream_id, {"team": "red", "new": "2", "later": "3"})
-    undone = edits.push(edits.undo(edit=edit, actor=bob))
+    undone = edits.push(edits.undo(edit=edit, actor=bob, source=Edit.Source.ADMIN))
     assert (undone.status, undone.undoes, undone.actor) == (Edit.Status.APPLIED, edit, bob)
     assert sandbox.metadata(run.upstream_id) == {"team": "blue", "old": "1", "later": "3"}
 
@@ -488,8 +488,8 @@ def test_undo_puts_back_what_the_edit_changed_and_nothing_else(
 def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
-    undone = edits.push(edits.undo(edit=edit, actor=alice))
-    edits.push(edits.undo(edit=undone, actor=alice))
+    undone = edits.push(edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN))
+    edits.push(edits.undo(edit=undone, actor=alice, source=Edit.Source.ADMIN))
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
@@ -498,7 +498,7 @@ def test_undo_leaves_a_key_that_was_changed_since_and_tells(sandbox: Sandbox, mi
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})
     runs.refresh(run=run, actor=alice)
-    undo = edits.undo(edit=edit, actor=alice)
+    undo = edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
     assert "team" in undo.detail
     edits.push(undo)
     assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
@@ -509,13 +509,13 @@ def test_undo_with_nothing_left_to_do_is_skipped(sandbox: Sandbox, mirrored: Mak
     edit = edits.push(record(run, alice))
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
     runs.refresh(run=run, actor=alice)
-    assert edits.undo(edit=edit, actor=alice).status == Edit.Status.SKIPPED
+    assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
 
 
 def test_only_what_was_applied_can_be_undone(mirrored: MakeRun, alice: User) -> None:
     edit = record(mirrored(), alice)
-    with pytest.raises(IllegalChange, match="pending"):
-        edits.undo(edit=edit, actor=alice)
+    with pytest.raises(InvalidTransition, match="pending"):
+        edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
 
 
 def test_an_edit_can_be_taken_back_until_it_is_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
@@ -524,7 +524,7 @@ def test_an_edit_can_be_taken_back_until_it_is_sent(sandbox: Sandbox, mirrored: 
     assert edit.status == Edit.Status.CANCELLED
     assert edits.push(edit).status == Edit.Status.CANCELLED
     applied = edits.push(record(run, alice))
-    with pytest.raises(IllegalChange, match="applied"):
+    with pytest.raises(InvalidTransition, match="applied"):
         edits.cancel(edit=applied, actor=alice)
 
 
@@ -533,7 +533,10 @@ def test_who_may_only_look_does_nothing_to_an_edit(
     verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
 ) -> None:
     edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))
-    more = {"patch": RED, "door": Edit.Door.API} if verb == "resolve" else {}
+    arguments: dict[str, dict[str, object]] = {
+        "resolve": {"patch": RED, "source": Edit.Source.API},
+        "undo": {"source": Edit.Source.API},
+    }
     with pytest.raises(NotAllowed):
-        getattr(edits, verb)(edit=edit, actor=carol, **more)
+        getattr(edits, verb)(edit=edit, actor=carol, **arguments.get(verb, {}))
     assert Edit.objects.count() == 1

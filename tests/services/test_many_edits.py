@@ -31,7 +31,7 @@ def due(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> list[Edi
     """Twelve edits of as many runs of two threads, whose time has come."""
     some = [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
     patch = MetadataPatch({"team": "red"})
-    recorded = [edits.record(run=run, patch=patch, actor=alice, door=Edit.Door.COMMAND) for run in some]
+    recorded = [edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.COMMAND) for run in some]
     make_due()
     sandbox.clear_log()
     return recorded
@@ -41,8 +41,8 @@ def make_due() -> None:
     Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
 
 
-def settle(seconds: float = 30) -> int:
-    return edits.settle(until=time.monotonic() + seconds)
+def process_due(seconds: float = 30) -> int:
+    return edits.process_due(until=time.monotonic() + seconds)
 
 
 def counts() -> dict[str, int]:
@@ -68,7 +68,7 @@ def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
     )
     with monkeypatch.context() as patched:
         patched.setattr(pushing, step, broken)
-        settle()
+        process_due()
     assert counts()[E.APPLIED] == 11
     unlucky.refresh_from_db()
     assert (unlucky.attempts, unlucky.claim_token) == (1, None)
@@ -78,7 +78,7 @@ def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
 
     def are_applied() -> bool:
         make_due()
-        settle()
+        process_due()
         return counts() == {E.APPLIED: 12}
 
     until(are_applied)
@@ -91,9 +91,9 @@ def test_an_error_of_our_own_that_stays_comes_to_an_end(
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     unlucky = due[3]
     monkeypatch.setattr(pushing, "decide", failing(pushing.decide, lambda claim, *_, **__: claim.edit.pk == unlucky.pk))
-    settle()
+    process_due()
     make_due()
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 11, E.FAILED: 1}
     unlucky.refresh_from_db()
     assert "error of our own" in unlucky.detail
@@ -110,7 +110,7 @@ def test_a_worker_that_is_to_stop_takes_nothing_more_up_and_leaves_nothing_in_th
     sent = len(sandbox.posts())
     assert 0 < sent < 12
     assert counts() == {E.APPLIED: sent, E.PENDING: 12 - sent}
-    assert edits.settle(until=time.monotonic() + 5, stopping=stopping) == 0
+    assert edits.process_due(until=time.monotonic() + 5, stopping=stopping) == 0
     assert len(sandbox.posts()) == sent
 
 
@@ -120,10 +120,10 @@ def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=30)
     sandbox.fault("status", status=429, headers={"retry-after-ms": "700"}, method="POST")
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 12}
     log = sandbox.log()
-    told = next(call["answered_at"] for call in log if call["status"] == 429)
+    told = next(call["received_at"] for call in log if call["status"] == 429)
     early = [call for call in log if told < call["at"] < told + 0.65]
     assert len(early) <= 2, "All leave the server alone: no more came than were on their way."
     assert len([call for call in log if call["method"] == "POST"]) == 13
@@ -136,9 +136,9 @@ def test_one_that_is_refused_again_waits_for_its_turn_and_is_looked_at_again(
 ) -> None:
     unlucky = due[3].run.upstream_id
     sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=unlucky, times=2)
-    settle()
+    process_due()
     make_due()
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 12}
     assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], "It counts for the one only."
     assert (len(sandbox.posts(unlucky)), len(sandbox.gets(unlucky))) == (3, 1)
@@ -148,14 +148,14 @@ def test_one_that_is_refused_for_longer_than_its_look_is_good_for_is_looked_at_a
     sandbox: Sandbox, due: list[Edit]
 ) -> None:
     sandbox.fault("status", status=429, headers={"retry-after-ms": "2500"}, method="POST")
-    settle()
+    process_due()
     make_due()
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 12}
     posts = sandbox.posts()
     refused = next(post for post in posts if post["status"] == 429)
     (sent,) = (post for post in posts if post["path"] == refused["path"] and post is not refused)
-    allowed = refused["answered_at"] + 2.4
+    allowed = refused["received_at"] + 2.4
     assert [look for look in sandbox.gets() if allowed <= look["at"] <= sent["at"]], "It was looked at in between."
     assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
@@ -164,22 +164,22 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_anothe
     sandbox: Sandbox, due: list[Edit], connect: Connect
 ) -> None:
     connect(CONCURRENCY=1)
-    assert edits.are_many_due()
+    assert edits.has_backlog()
     sandbox.fault("status", status=429, headers={"retry-after": "60"}, method="GET", path="thread_0/runs$")
     began = time.monotonic()
-    settle()
+    process_due()
     assert time.monotonic() - began < 15, "It waits neither for that minute nor for its own half."
     assert E.SENDING not in counts()
     asked = len(sandbox.log())
     make_due()
-    assert settle() == 0
+    assert process_due() == 0
     assert len(sandbox.log()) == asked
-    assert not edits.are_many_due(), "A second worker would be of no use."
+    assert not edits.has_backlog(), "A second worker would be of no use."
 
 
 def test_those_that_shared_a_look_that_failed_share_the_next_one(sandbox: Sandbox, due: list[Edit]) -> None:
     sandbox.fault("status", status=500, method="GET", path="thread_0/runs$")
-    until(lambda: settle() == 0 and counts() == {E.APPLIED: 12})
+    until(lambda: process_due() == 0 and counts() == {E.APPLIED: 12})
     assert [call["path"].endswith("/runs") for call in sandbox.gets()] == [True] * 3
 
 
@@ -194,7 +194,7 @@ def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
 
     intend = pushing.intend
     monkeypatch.setattr(pushing, "intend", stolen)
-    settle()
+    process_due()
     assert sandbox.posts(due[3].run.upstream_id) == []
     assert counts() == {E.APPLIED: 11, E.SENDING: 1}
 
@@ -202,11 +202,11 @@ def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
 def test_lost_responses_are_reconciled_together(sandbox: Sandbox, due: list[Edit], settings: Settings) -> None:
     settings.RUNSADMIN_SETTLING_TIME = 0
     sandbox.fault("lose", method="POST", times=None)
-    settle()
+    process_due()
     assert counts() == {E.UNKNOWN: 12}
     sandbox.clear_log()
     make_due()
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 12}
     assert (len(sandbox.gets()), sandbox.posts()) == (2, [])
 
@@ -216,10 +216,10 @@ def test_no_more_requests_are_under_way_at_once_than_the_connection_may_have(
 ) -> None:
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=50)
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 12}
     began = sorted(request["at"] for request in sandbox.log())
-    ended = sorted(request["answered_at"] for request in sandbox.log())
+    ended = sorted(request["received_at"] for request in sandbox.log())
     assert max(sum(b <= at for b in began) - sum(e <= at for e in ended) for at in began) == 2
 
 
@@ -228,12 +228,12 @@ def test_with_a_slow_server_no_look_at_one_run_grows_too_old_behind_the_others(
 ) -> None:
     for n in range(8):
         run = mirrored(thread_id=f"thread_{n}", metadata={"team": "blue"})
-        edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, door=Edit.Door.COMMAND)
+        edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.COMMAND)
     make_due()
     sandbox.clear_log()
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=800)
-    settle()
+    process_due()
     assert counts() == {E.APPLIED: 8}
     assert (len(sandbox.gets()), len(sandbox.posts())) == (8, 8)
 
@@ -247,7 +247,7 @@ def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
 
     with settling() as working:
         while not working.done():
-            edits.give_back_expired()
+            edits.release_expired()
             time.sleep(0.1)
     assert counts() == {E.APPLIED: 12}
     assert not Edit.objects.exclude(detail="").exists(), "None of them was ever interrupted."
@@ -256,7 +256,7 @@ def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
 def test_edits_of_a_process_that_died_are_free_again_after_a_few_seconds(due: list[Edit]) -> None:
     began = timezone.now()
     taken = claims.claim_due("default", 5)
-    edits.give_back_expired()
+    edits.release_expired()
     assert counts() == {E.SENDING: 5, E.PENDING: 7}
     left = [claim.edit.claimed_until for claim in taken if claim.edit.claimed_until is not None]
     assert len(left) == 5
@@ -270,6 +270,6 @@ def test_a_broken_probe_keeps_nobody_waiting(
     for edit in due:
         sandbox.delete_run(edit.run.upstream_id)
     monkeypatch.setattr(probes, "ask", failing(probes.ask, lambda *_, **__: True))
-    settle(5)
+    process_due(5)
     assert counts() == {E.PENDING: 12}
     assert not Edit.objects.exclude(claim_token=None).exists()

@@ -9,12 +9,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runsadmin.errors import Busy, NotAllowed, NotFound
+from runsadmin.errors import NoSlot, NotAllowed, NotFound
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.models.run import FIELDS
 from runsadmin.services import connections, runs
-from runsadmin.services.runs import Seen, Stored
-from runsadmin.upstream.client import Answer
+from runsadmin.services.runs import Stored, TimedResponse
+from runsadmin.upstream.client import Response
 from runsadmin.upstream.records import RunRecord
 from tests.conftest import Connect
 from tests.sandbox_client import Json, Sandbox, make_run
@@ -40,11 +40,11 @@ class Upstream:
         self.thread = thread
         self.run = make_run(thread_id=thread.upstream_id)
 
-    def seen(self, team: str, *, asked: float, answered: float) -> Seen[RunRecord]:
+    def seen(self, team: str, *, asked: float, answered: float) -> TimedResponse[RunRecord]:
         record = RunRecord.read(self.run | {"metadata": {"team": team}}, thread_id=self.thread.upstream_id)
-        return Seen(Answer(record, 200, "req_1", 0.0), at(asked), at(answered))
+        return TimedResponse(Response(record, 200, "req_1", 0.0), at(asked), at(answered))
 
-    def answers(self, team: str, *, asked: float, answered: float) -> Stored:
+    def responses(self, team: str, *, asked: float, answered: float) -> Stored:
         return runs.compare([(self.thread, self.seen(team, asked=asked, answered=answered))]).write()
 
     @property
@@ -58,23 +58,23 @@ def upstream(thread: Thread) -> Upstream:
 
 
 def test_an_answer_asked_for_after_the_rows_own_came_replaces_it(upstream: Upstream) -> None:
-    assert upstream.answers("a", asked=0, answered=1) == Stored(created=1, updated=0)
-    assert upstream.answers("b", asked=2, answered=3) == Stored(created=0, updated=1)
+    assert upstream.responses("a", asked=0, answered=1) == Stored(created=1, updated=0)
+    assert upstream.responses("b", asked=2, answered=3) == Stored(created=0, updated=1)
     assert upstream.row.metadata == {"team": "b"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "b"}
 
 
 def test_a_slow_answer_never_undoes_a_newer_one(upstream: Upstream) -> None:
-    upstream.answers("a", asked=5, answered=6)
-    upstream.answers("old", asked=1, answered=2)
+    upstream.responses("a", asked=5, answered=6)
+    upstream.responses("old", asked=1, answered=2)
     assert upstream.row.metadata == {"team": "a"}
-    assert upstream.row.refresh_at is None
+    assert upstream.row.needs_refresh_since is None
 
 
 def test_what_was_written_since_a_row_was_read_is_not_written_over(upstream: Upstream) -> None:
-    upstream.answers("a", asked=0, answered=1)
+    upstream.responses("a", asked=0, answered=1)
     older = runs.compare([(upstream.thread, upstream.seen("older", asked=2, answered=3))])
-    upstream.answers("newer", asked=4, answered=5)
+    upstream.responses("newer", asked=4, answered=5)
     assert older.write() == Stored(created=0, updated=0)
     assert upstream.row.metadata == {"team": "newer"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "newer"}
@@ -82,7 +82,7 @@ def test_what_was_written_since_a_row_was_read_is_not_written_over(upstream: Ups
 
 def test_a_run_that_two_answers_told_of_first_is_stored_once(upstream: Upstream) -> None:
     first = runs.compare([(upstream.thread, upstream.seen("first", asked=0, answered=1))])
-    upstream.answers("second", asked=2, answered=3)
+    upstream.responses("second", asked=2, answered=3)
     assert first.write() == Stored(created=0, updated=0)
     assert upstream.row.metadata == {"team": "second"}
 
@@ -91,37 +91,37 @@ def test_a_run_that_two_answers_told_of_first_is_stored_once(upstream: Upstream)
 def test_where_two_answers_overlap_the_row_stays_and_is_read_again(
     upstream: Upstream, asked: float, answered: float
 ) -> None:
-    upstream.answers("a", asked=5, answered=6)
-    upstream.answers("other", asked=asked, answered=answered)
+    upstream.responses("a", asked=5, answered=6)
+    upstream.responses("other", asked=asked, answered=answered)
     assert upstream.row.metadata == {"team": "a"}
-    assert upstream.row.refresh_at is not None
+    assert upstream.row.needs_refresh_since is not None
 
-    upstream.answers("settled", asked=30, answered=31)
+    upstream.responses("settled", asked=30, answered=31)
     assert upstream.row.metadata == {"team": "settled"}
-    assert upstream.row.refresh_at is None
+    assert upstream.row.needs_refresh_since is None
 
 
 def test_an_answer_that_overlaps_the_last_full_check_of_the_thread_is_not_taken_for_newer(upstream: Upstream) -> None:
-    upstream.answers("a", asked=0, answered=1)
+    upstream.responses("a", asked=0, answered=1)
     Thread.objects.update(fully_checked_at=at(11))
-    upstream.answers("b", asked=10, answered=12)
+    upstream.responses("b", asked=10, answered=12)
     assert upstream.row.metadata == {"team": "a"}
-    assert upstream.row.refresh_at is not None
+    assert upstream.row.needs_refresh_since is not None
 
 
 def test_an_unchanged_run_costs_no_write(upstream: Upstream) -> None:
-    upstream.answers("a", asked=0, answered=1)
+    upstream.responses("a", asked=0, answered=1)
     version = upstream.row.version
     with CaptureQueriesContext(connection) as queries:
-        assert upstream.answers("a", asked=2, answered=3) == Stored(created=0, updated=0)
+        assert upstream.responses("a", asked=2, answered=3) == Stored(created=0, updated=0)
     assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
     assert upstream.row.version == version
 
 
 def test_a_run_that_is_there_again_is_no_longer_missing(upstream: Upstream) -> None:
-    upstream.answers("a", asked=0, answered=1)
+    upstream.responses("a", asked=0, answered=1)
     Run.objects.update(missing_since=at(2))
-    upstream.answers("a", asked=3, answered=4)
+    upstream.responses("a", asked=3, answered=4)
     assert upstream.row.missing_since is None
 
 
@@ -135,17 +135,17 @@ def test_two_processes_that_see_a_new_run_first_store_it_once(
         monkeypatch.setattr(Run.objects, "select_for_update", original)
         return first_look
 
-    upstream.answers("a", asked=0, answered=1)
+    upstream.responses("a", asked=0, answered=1)
     monkeypatch.setattr(Run.objects, "select_for_update", blind_once)
-    assert upstream.answers("b", asked=2, answered=3) == Stored(created=0, updated=1)
+    assert upstream.responses("b", asked=2, answered=3) == Stored(created=0, updated=1)
 
 
 def test_the_etag_changes_when_the_row_is_written_and_only_then(upstream: Upstream) -> None:
-    upstream.answers("a", asked=0, answered=1)
+    upstream.responses("a", asked=0, answered=1)
     etag = upstream.row.etag
-    upstream.answers("a", asked=2, answered=3)
+    upstream.responses("a", asked=2, answered=3)
     assert upstream.row.etag == etag
-    upstream.answers("b", asked=4, answered=5)
+    upstream.responses("b", asked=4, answered=5)
     assert upstream.row.etag != etag
 
 
@@ -162,15 +162,15 @@ def test_the_etag_changes_when_the_row_is_written_and_only_then(upstream: Upstre
     ],
 )
 def test_whatever_upstream_says_is_stored_and_comes_out_again(thread: Thread, metadata: Json | None) -> None:
-    answer = make_run(thread_id=thread.upstream_id, metadata=metadata, unknown_field={"kept": True})
-    record = RunRecord.read(answer, thread_id=thread.upstream_id)
-    runs.store(thread, [record], asked_at=at(0), answered_at=at(1))
-    assert Run.objects.get().as_api() == answer
+    response = make_run(thread_id=thread.upstream_id, metadata=metadata, unknown_field={"kept": True})
+    record = RunRecord.read(response, thread_id=thread.upstream_id)
+    runs.store(thread, [record], requested_at=at(0), received_at=at(1))
+    assert Run.objects.get().as_api() == response
 
 
 def test_a_run_comes_out_with_every_documented_field(thread: Thread) -> None:
     record = RunRecord.read({"id": "0f3a", "created_at": 1_700_000_000_123}, thread_id=thread.upstream_id)
-    runs.store(thread, [record], asked_at=at(0), answered_at=at(1))
+    runs.store(thread, [record], requested_at=at(0), received_at=at(1))
     api = Run.objects.get().as_api()
     assert set(FIELDS) <= set(api)
     assert api["created_at"] == 1_700_000_000
@@ -180,7 +180,7 @@ def test_two_servers_may_give_the_same_id(thread: Thread) -> None:
     other = Thread.objects.create(connection="eu", upstream_id=thread.upstream_id)
     record = RunRecord.read(make_run(thread_id=thread.upstream_id), thread_id=thread.upstream_id)
     for one in (thread, other):
-        runs.store(one, [record], asked_at=at(0), answered_at=at(1))
+        runs.store(one, [record], requested_at=at(0), received_at=at(1))
     assert Run.objects.count() == 2
 
 
@@ -213,11 +213,11 @@ def test_runs_whose_answers_overlapped_are_read_again_in_the_background(
 ) -> None:
     run = mirrored(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
-    Run.objects.update(refresh_at=timezone.now())
+    Run.objects.update(needs_refresh_since=timezone.now())
     assert runs.refresh_marked() == 1
     run = Run.objects.get(pk=run.pk)
     assert run.metadata == {"team": "b"}
-    assert run.refresh_at is None
+    assert run.needs_refresh_since is None
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Ru
 
 
 def take_the_peoples_lane() -> None:
-    connections.wait_for_places("default", 1, person=True)
+    connections.wait_for_slots("default", 1, interactive=True)
 
 
 def test_asking_what_a_404_means_takes_a_place_like_any_other_call(sandbox: Sandbox, gone: Run, alice: User) -> None:
@@ -239,12 +239,14 @@ def test_asking_what_a_404_means_takes_a_place_like_any_other_call(sandbox: Sand
         runs.refresh(run=gone, actor=alice)
     assert len(sandbox.gets()) == 2
     state = ConnectionState.objects.get()
-    assert min(state.people_free_at or T0, state.work_free_at or T0) > timezone.now() + dt.timedelta(seconds=60)
+    assert min(state.interactive_free_at or T0, state.background_free_at or T0) > timezone.now() + dt.timedelta(
+        seconds=60
+    )
 
 
 def test_without_a_place_to_ask_what_a_404_means_nothing_is_concluded(sandbox: Sandbox, gone: Run, alice: User) -> None:
     take_the_peoples_lane()
-    with pytest.raises(Busy):
+    with pytest.raises(NoSlot):
         runs.refresh(run=gone, actor=alice)
     assert len(sandbox.gets()) == 1
     assert not Run.objects.filter(missing_since__isnull=False).exists()
@@ -252,10 +254,10 @@ def test_without_a_place_to_ask_what_a_404_means_nothing_is_concluded(sandbox: S
 
 
 def test_a_404_that_cannot_be_explained_yet_leaves_the_run_to_be_read_again(sandbox: Sandbox, gone: Run) -> None:
-    Run.objects.update(refresh_at=timezone.now())
+    Run.objects.update(needs_refresh_since=timezone.now())
     take_the_peoples_lane()
     assert runs.refresh_marked() == 0
-    assert Run.objects.filter(refresh_at__isnull=False, missing_since=None).exists()
-    ConnectionState.objects.update(people_free_at=None, work_free_at=None)
+    assert Run.objects.filter(needs_refresh_since__isnull=False, missing_since=None).exists()
+    ConnectionState.objects.update(interactive_free_at=None, background_free_at=None)
     assert runs.refresh_marked() == 1
-    assert Run.objects.filter(refresh_at=None, missing_since__isnull=False).exists()
+    assert Run.objects.filter(needs_refresh_since=None, missing_since__isnull=False).exists()

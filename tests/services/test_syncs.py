@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from runsadmin.errors import IllegalChange, NotAllowed, UnknownConnection
+from runsadmin.errors import InvalidTransition, NotAllowed, UnknownConnection
 from runsadmin.models import ConnectionState, Run, Sync, Thread
 from runsadmin.services import connections, probes, syncs, threads
 from tests.conftest import Connect
@@ -48,7 +48,7 @@ def test_a_sync_of_the_seeded_sandbox_brings_every_run_and_a_second_one_writes_n
     first = sync()
     upstream = sandbox.runs()
     assert (first.status, first.runs_created, first.threads_done) == (Sync.Status.COMPLETED, len(upstream), 8)
-    assert {run.upstream_id: run.answer for run in Run.objects.all()} == upstream
+    assert {run.upstream_id: run.response for run in Run.objects.all()} == upstream
 
     before = versions()
     second = sync()
@@ -155,12 +155,12 @@ def test_a_held_connection_lets_the_pass_wait_and_go_on(sandbox: Sandbox, alice:
     assert waiting.status == Sync.Status.RUNNING
     assert "Waiting for the connection" in waiting.detail
     assert connections.held().get().hold == ConnectionState.Hold.CREDENTIALS
-    assert syncs.take_waiting() == []
+    assert syncs.claim_waiting() == []
 
     connect(API_KEY=sandbox.key)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert syncs.take_waiting() == [waiting.pk]
+    assert syncs.claim_waiting() == [waiting.pk]
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
 
 
@@ -170,7 +170,7 @@ def test_a_pass_that_is_asked_to_slow_down_goes_on_where_it_is_later(sandbox: Sa
     sandbox.fault("status", method="GET", status=429, headers={"Retry-After": "60"})
     waiting = sync()
     assert (waiting.status, waiting.errors_count) == (Sync.Status.RUNNING, 0)
-    assert syncs.take_waiting() == []
+    assert syncs.claim_waiting() == []
     ConnectionState.objects.update(not_before=None)
     Sync.objects.update(claimed_until=timezone.now())
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
@@ -198,7 +198,7 @@ def test_a_pass_that_died_in_a_thread_goes_on_at_its_page(sandbox: Sandbox, alic
         claim_token=uuid.uuid4(),
         claimed_until=timezone.now() - dt.timedelta(seconds=1),
         after=upstream[99]["id"],
-        after_first=upstream[0]["id"],
+        first_run=upstream[0]["id"],
     )
     done = syncs.run(started, until=time.monotonic() + 60)
     assert (done.status, done.runs_created, done.pages) == (Sync.Status.COMPLETED, 150, 2)
@@ -229,22 +229,22 @@ def test_a_pass_can_be_paused_resumed_and_stopped(sandbox: Sandbox, alice: User)
     make_thread(sandbox, 2)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
-    with pytest.raises(IllegalChange, match="queued"):
+    with pytest.raises(InvalidTransition, match="queued"):
         syncs.pause(sync=started, actor=alice)
     Sync.objects.update(status=Sync.Status.RUNNING)
     assert syncs.pause(sync=started, actor=alice).status == Sync.Status.PAUSED
     assert syncs.run(started, until=time.monotonic() + 60).status == Sync.Status.PAUSED
     assert syncs.resume(sync=started, actor=alice).status == Sync.Status.RUNNING
     assert syncs.cancel(sync=started, actor=alice).status == Sync.Status.CANCELLED
-    with pytest.raises(IllegalChange):
+    with pytest.raises(InvalidTransition):
         syncs.resume(sync=started, actor=alice)
     assert sandbox.log() == []
 
 
 def test_waiting_passes_are_handed_out_once_in_a_while(sandbox: Sandbox, alice: User) -> None:
     started = syncs.start(connection="default", kind=FULL, actor=alice)
-    assert syncs.take_waiting() == [started.pk]
-    assert syncs.take_waiting() == []
+    assert syncs.claim_waiting() == [started.pk]
+    assert syncs.claim_waiting() == []
 
 
 def test_the_schedule_starts_a_full_pass_first_and_incremental_ones_after_it(sandbox: Sandbox, alice: User) -> None:

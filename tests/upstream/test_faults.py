@@ -4,9 +4,18 @@ import datetime as dt
 
 import pytest
 
-from runsadmin.errors import Forbidden, Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
+from runsadmin.errors import (
+    ConnectionHeld,
+    Forbidden,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RunActive,
+    UpstreamError,
+)
 from runsadmin.upstream import faults
-from runsadmin.upstream.faults import NoAnswer
+from runsadmin.upstream.faults import NoResponse
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 
@@ -14,10 +23,10 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 @pytest.mark.parametrize(
     ("what", "meaning"),
     [
-        *((why, NotSent) for why in NoAnswer),
-        (401, Held),
+        *((why, NotSent) for why in NoResponse),
+        (401, ConnectionHeld),
         (403, Forbidden),
-        (407, Held),
+        (407, ConnectionHeld),
         (404, NotFound),
         (408, NotSent),
         (409, NotSent),
@@ -27,27 +36,27 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         (500, NotSent),
         (502, NotSent),
         (503, NotSent),
-        *((status, Held) for status in faults.REDIRECTS),
+        *((status, ConnectionHeld) for status in faults.REDIRECTS),
         (304, NotSent),
         (425, NotSent),
     ],
 )
-def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[UpstreamError]) -> None:
+def test_a_read_that_fails_changed_nothing(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
     assert faults.of_read(what) is meaning
 
 
 @pytest.mark.parametrize(
     ("what", "meaning"),
     [
-        (NoAnswer.NO_CONNECTION, NotSent),
-        (NoAnswer.TOO_LATE, NotSent),
-        (NoAnswer.CUT, OutcomeUnknown),
-        (NoAnswer.TIMEOUT, OutcomeUnknown),
-        (NoAnswer.TOO_LARGE, OutcomeUnknown),
-        (NoAnswer.UNREADABLE, OutcomeUnknown),
-        (401, Held),
+        (NoResponse.NO_CONNECTION, NotSent),
+        (NoResponse.TOO_LATE, NotSent),
+        (NoResponse.CUT, OutcomeUnknown),
+        (NoResponse.TIMEOUT, OutcomeUnknown),
+        (NoResponse.TOO_LARGE, OutcomeUnknown),
+        (NoResponse.UNREADABLE, OutcomeUnknown),
+        (401, ConnectionHeld),
         (403, Forbidden),
-        (407, Held),
+        (407, ConnectionHeld),
         (404, NotFound),
         (408, NotSent),
         (409, NotSent),
@@ -60,14 +69,14 @@ def test_a_read_that_fails_changed_nothing(what: NoAnswer | int, meaning: type[U
         (503, OutcomeUnknown),
         (504, OutcomeUnknown),
         *((status, OutcomeUnknown) for status in (301, 302, 303)),
-        (307, Held),
-        (308, Held),
+        (307, ConnectionHeld),
+        (308, ConnectionHeld),
         (304, OutcomeUnknown),
         (425, NotSent),
     ],
 )
 def test_a_write_that_fails_may_have_been_kept_unless_the_answer_says_no(
-    what: NoAnswer | int, meaning: type[UpstreamError]
+    what: NoResponse | int, meaning: type[UpstreamError]
 ) -> None:
     assert faults.of_write(what) is meaning
 

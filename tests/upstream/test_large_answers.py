@@ -11,7 +11,7 @@ from pytest_django import Settings
 from runsadmin import conf
 from runsadmin.errors import NotSent
 from runsadmin.upstream.client import Client
-from runsadmin.upstream.faults import NoAnswer
+from runsadmin.upstream.faults import NoResponse
 from tests.conftest import Connect
 
 ALLOWED = 1_000_000
@@ -68,7 +68,7 @@ def test_an_answer_that_is_too_large_is_not_read_on(
 ) -> None:
     settings.RUNSADMIN_MAX_RESPONSE_BYTES = ALLOWED
     connect(URL=f"http://127.0.0.1:{upstream.server_port}/{way.replace(' ', '-')}")
-    with pytest.raises(NotSent, match=NoAnswer.TOO_LARGE):
+    with pytest.raises(NotSent, match=NoResponse.TOO_LARGE):
         Client(conf.connection("default")).retrieve_run("thread_a", "run_a")
     assert upstream.has_ended.wait(30)
     assert upstream.sent < OFFERED / 2, "The system holds a few megabytes; the rest was never asked for."

@@ -39,7 +39,7 @@ def test_what_changed_since_is_told_column_by_column_and_metadata_is_none() -> N
     run = make_run(thread_id="thread_a", completed_at=None, usage={"total_tokens": 1}, metadata={"team": "red"})
 
     def changes(**now: object) -> dict[str, object]:
-        was, record = (RunRecord.read(answer, thread_id="thread_a") for answer in (run, run | now))
+        was, record = (RunRecord.read(response, thread_id="thread_a") for response in (run, run | now))
         return record.changes_since(was)
 
     assert changes(metadata={"team": "blue"}) == {}
@@ -55,9 +55,9 @@ def test_a_run_without_usage_metadata_or_any_optional_field_is_read() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
-def test_what_is_not_a_run_is_unreadable(answer: object) -> None:
+def test_what_is_not_a_run_is_unreadable(response: object) -> None:
     with pytest.raises(Unreadable):
-        RunRecord.read(answer, thread_id="thread_a")
+        RunRecord.read(response, thread_id="thread_a")
 
 
 def test_a_run_of_another_thread_is_unreadable() -> None:
@@ -68,7 +68,7 @@ def test_a_run_of_another_thread_is_unreadable() -> None:
 def test_the_digest_knows_the_content_and_not_the_order() -> None:
     run = make_run(thread_id="thread_a")
     turned = dict(reversed(run.items()))
-    one, other = (RunRecord.read(answer, thread_id="thread_a") for answer in (run, turned))
+    one, other = (RunRecord.read(response, thread_id="thread_a") for response in (run, turned))
     assert one.digest == other.digest
     assert RunRecord.read(run | {"extra": 1}, thread_id="thread_a").digest != one.digest
 

@@ -44,7 +44,7 @@ def test_the_time_until_a_connection_stands_counts(
     with at_step("intended", lose_the_connection):
         edit = scene.push()
     monkeypatch.undo()
-    assert (edit.status, edit.waiting, edit.attempts) == (Edit.Status.PENDING, Edit.Waiting.RETRY, 1)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.RETRY, 1)
     assert scene.sandbox.posts() == []
-    assert scene.settle(edit).status == Edit.Status.APPLIED
+    assert scene.process_due(edit).status == Edit.Status.APPLIED
     scene.check(posts=1)

@@ -12,7 +12,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runsadmin import tasks, tracing
+from runsadmin import log_context, tasks
 from runsadmin.api import schema
 from runsadmin.api.addresses import Addresses
 from runsadmin.api.pagination import BY_ID, page_of
@@ -35,9 +35,9 @@ from runsadmin.api.views.base import View
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.engine.schedule import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
-from runsadmin.models import BulkEdit
+from runsadmin.models import BulkEdit, EditSource
 from runsadmin.services import bulk_edits
-from runsadmin.services.bulk_edits import Chosen
+from runsadmin.services.bulk_edits import Selection
 from runsadmin.services.permissions import Action
 
 ROWS = BulkEdit.objects.select_related("actor", "applied_by")
@@ -75,7 +75,7 @@ class BulkEdits(View):
         """The bulk edits, newest first."""
         rows = ROWS.filter(**self.given("connection", "status", actor="actor__username"))
         page = page_of(rows, order=BY_ID, query=self.query, request=request)
-        return Response(page.answer(BulkEditSerializer(page.rows, many=True, context={"request": request}).data))
+        return Response(page.response(BulkEditSerializer(page.rows, many=True, context={"request": request}).data))
 
     @extend_schema(
         operation_id="plan_bulk_edit",
@@ -93,32 +93,33 @@ class BulkEdits(View):
         asked = self.asked(BulkEdit, "bulk-edits")
         if asked is not None and (known := asked.known()) is not None:
             return _planned(known, wanted, request)
-        chosen = _chosen(wanted)  # It may take a while, and needs no transaction.
+        selection = _chosen(wanted)  # It may take a while, and needs no transaction.
 
         def record() -> BulkEdit:
-            return self._plan(chosen, wanted)
+            return self._plan(selection, wanted)
 
         return _planned(_begun(record() if asked is None else asked.once(record)), wanted, request)
 
-    def _plan(self, chosen: Chosen, wanted: Mapping[str, Any]) -> BulkEdit:
+    def _plan(self, selection: Selection, wanted: Mapping[str, Any]) -> BulkEdit:
         wait = wanted["wait_for_active"]
         try:
             return bulk_edits.plan(
-                chosen=chosen,
+                selection=selection,
                 patch=BulkPatch(wanted["set"], wanted["remove"], wanted["rename"]),
                 actor=self.user,
+                source=EditSource.API,
                 reason=wanted["reason"],
                 wait_for_active=None if wait is None else dt.timedelta(seconds=wait),
                 canary=wanted["canary"],
                 apply_when_planned=wanted["apply"],
-                request_id=tracing.request_id(),
+                request_id=log_context.request_id(),
             )
         except InvalidMetadata as error:
             told = [vars(problem) | {"field": _field(wanted, problem.key)} for problem in error.problems]
             raise Refused(ProblemType.INVALID_METADATA, str(error), errors=told) from None
 
 
-def _chosen(wanted: Mapping[str, Any]) -> Chosen:
+def _chosen(wanted: Mapping[str, Any]) -> Selection:
     connection = wanted.get("connection")
     if "q" in wanted:
         return bulk_edits.by_search(wanted["q"], connection=connection)
@@ -148,9 +149,11 @@ class EditsOfOne(View):
     @extend_schema(operation_id="list_edits_of_bulk_edit", responses={200: EditOfBulkEditPage, **schema.problems(404)})
     def get(self, request: Request, pk: int) -> Response:
         """Its edits, the last of the plan first: what each run has before and after."""
-        rows = edits.ROWS.filter(bulk_edit=find(pk), **self.given("status", "finding"))
+        rows = edits.ROWS.filter(bulk_edit=find(pk), **self.given("status", "plan_result"))
         page = page_of(rows, order=BY_ID, query=self.query, request=request)
-        return Response(page.answer(EditOfBulkEditSerializer(page.rows, many=True, context={"request": request}).data))
+        return Response(
+            page.response(EditOfBulkEditSerializer(page.rows, many=True, context={"request": request}).data)
+        )
 
 
 class _Acting(Protocol):
@@ -163,18 +166,18 @@ class _Act(View):
     def acted(self, act: _Acting, pk: int) -> Response:
         self.body(NoBody)
         bulk_edit = act(bulk_edit=find(pk), actor=self.user)
-        if bulk_edit.is_going_on:
+        if bulk_edit.is_in_progress:
             enqueue_unless_waiting(tasks.push_edits)
-        code = status.HTTP_202_ACCEPTED if bulk_edit.is_going_on else status.HTTP_200_OK
+        code = status.HTTP_202_ACCEPTED if bulk_edit.is_in_progress else status.HTTP_200_OK
         return told(bulk_edit, self.request, status=code)
 
 
-def _documented(operation_id: str, answers: int) -> Callable[..., Any]:
+def _documented(operation_id: str, responses: int) -> Callable[..., Any]:
     return extend_schema(
         operation_id=operation_id,
         parameters=[schema.LOCATION],
         request=None,
-        responses={answers: BulkEditDetailSerializer, **schema.problems(404, 409)},
+        responses={responses: BulkEditDetailSerializer, **schema.problems(404, 409)},
     )
 
 
@@ -233,7 +236,11 @@ class Undo(View):
 
         def record() -> BulkEdit:
             return bulk_edits.plan_undo(
-                bulk_edit=bulk_edit, actor=self.user, reason=reason, request_id=tracing.request_id()
+                bulk_edit=bulk_edit,
+                actor=self.user,
+                source=EditSource.API,
+                reason=reason,
+                request_id=log_context.request_id(),
             )
 
         undo = _begun(self.once(BulkEdit, f"undo bulk-edit {pk}", record))
@@ -242,8 +249,8 @@ class Undo(View):
 
 def _begun(bulk_edit: BulkEdit) -> BulkEdit:
     """Goes on with the plan for a moment."""
-    bulk_edit = bulk_edits.go_on_planning(bulk_edit, until=time.monotonic() + PLANNING)
-    if bulk_edit.is_going_on:
+    bulk_edit = bulk_edits.continue_planning(bulk_edit, until=time.monotonic() + PLANNING)
+    if bulk_edit.is_in_progress:
         enqueue_unless_waiting(tasks.push_edits)
     return bulk_edit
 

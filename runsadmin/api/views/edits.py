@@ -8,7 +8,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runsadmin import tracing
+from runsadmin import log_context
 from runsadmin.api import schema
 from runsadmin.api.addresses import Addresses
 from runsadmin.api.outcomes import is_done
@@ -33,7 +33,7 @@ class Edits(View):
         if "run" in self.query:
             conditions["run__in"] = list(Run.objects.filter(upstream_id=self.query["run"]).values_list("pk", flat=True))
         page = page_of(ROWS.filter(**conditions), order=BY_ID, query=self.query, request=request)
-        return Response(page.answer(EditSerializer(page.rows, many=True, context={"request": request}).data))
+        return Response(page.response(EditSerializer(page.rows, many=True, context={"request": request}).data))
 
 
 class OneEdit(View):
@@ -64,9 +64,9 @@ class Undo(_Act):
         edit = edits.undo(
             edit=find_edit(pk),
             actor=self.user,
-            door=Edit.Door.API,
+            source=Edit.Source.API,
             reason=self.body(Reason).get("reason", ""),
-            request_id=tracing.request_id(),
+            request_id=log_context.request_id(),
         )
         return pushed(edit, request)
 
@@ -85,9 +85,9 @@ class Resolve(_Act):
             edit=find_edit(pk),
             patch=body["metadata"],
             actor=self.user,
-            door=Edit.Door.API,
+            source=Edit.Source.API,
             reason=body.get("reason", ""),
-            request_id=tracing.request_id(),
+            request_id=log_context.request_id(),
         )
         return pushed(edit, request)
 

@@ -10,7 +10,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runsadmin import conf, tracing
+from runsadmin import conf, log_context
 from runsadmin.api import schema
 from runsadmin.api.addresses import Addresses
 from runsadmin.api.if_match import names_version
@@ -49,7 +49,7 @@ class Runs(View):
             threads = Thread.objects.filter(connection__in=conf.connections(), upstream_id=self.query["thread_id"])
             rows = rows.filter(thread__in=list(threads.values_list("pk", flat=True)))
         page = page_of(shapeable(rows), order=BY_TIME, query=self.query, request=request)
-        return Response(page.answer(run_shapes(page.rows, Addresses(request))))
+        return Response(page.response(run_shapes(page.rows, Addresses(request))))
 
 
 class OneRun(View):
@@ -111,10 +111,10 @@ class OneRun(View):
             run=run,
             patch=patch,
             actor=self.user,
-            door=Edit.Door.API,
+            source=Edit.Source.API,
             base=base,
             reason=change.get("reason", ""),
-            request_id=tracing.request_id(),
+            request_id=log_context.request_id(),
         )
 
 

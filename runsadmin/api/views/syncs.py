@@ -28,7 +28,7 @@ class Syncs(View):
         """The passes, newest first."""
         rows = ROWS.filter(**self.given("connection", "kind", "status"))
         page = page_of(rows, order=BY_ID, query=self.query, request=request)
-        return Response(page.answer(SyncSerializer(page.rows, many=True, context={"request": request}).data))
+        return Response(page.response(SyncSerializer(page.rows, many=True, context={"request": request}).data))
 
     @extend_schema(
         operation_id="start_sync", parameters=[schema.LOCATION], request=NewSync, responses={202: SyncDetailSerializer}

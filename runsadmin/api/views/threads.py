@@ -33,7 +33,7 @@ class Threads(View):
         """The tracked threads, the newest here first."""
         rows = Thread.objects.filter(**self.given("tracked", "connection"))
         page = page_of(rows, order=BY_TIME, query=self.query, request=request)
-        return Response(page.answer(ThreadSerializer(page.rows, many=True, context={"request": request}).data))
+        return Response(page.response(ThreadSerializer(page.rows, many=True, context={"request": request}).data))
 
     @extend_schema(
         operation_id="track_threads", request=NewThreads, responses={200: TrackedThreads, 201: TrackedThreads}
@@ -65,8 +65,8 @@ class Threads(View):
             for thread_id in getattr(tracked, outcome)
         ]
         code = status.HTTP_201_CREATED if tracked.added else status.HTTP_200_OK
-        answer = {"connection": connection, "results": results, "duplicates": tracked.duplicates}
-        return Response(answer, status=code)
+        response = {"connection": connection, "results": results, "duplicates": tracked.duplicates}
+        return Response(response, status=code)
 
 
 class OneThread(View):

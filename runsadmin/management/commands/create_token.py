@@ -7,13 +7,13 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from runsadmin.management.speech import SpeakingCommand, actor_of
+from runsadmin.management.base import ReportingCommand, actor_of
 from runsadmin.services import tokens
 
 DEFAULT_DAYS = settings.REST_KNOX["TOKEN_TTL"].days
 
 
-class Command(SpeakingCommand):
+class Command(ReportingCommand):
     help = "Makes a token for the REST API. It is printed now and can never be read again: only its hash is kept."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -16,13 +16,13 @@ from django.core.management.base import CommandParser
 from tqdm import tqdm
 
 from runsadmin import conf, id_lists
-from runsadmin.errors import IllegalChange, InvalidId, InvalidMetadata, InvalidSelection, UnknownConnection
-from runsadmin.management import id_files, pairs
-from runsadmin.management.foreground import MISTAKES_SHOWN, Foreground, stopped_by_signals
-from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor
+from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
+from runsadmin.management import id_files, pair_arguments
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor
+from runsadmin.management.bulk_edit_runner import MISTAKES_SHOWN, Foreground, stopped_by_signals
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, permissions
-from runsadmin.services.bulk_edits import LONGEST_WAIT, Chosen
+from runsadmin.services.bulk_edits import LONGEST_WAIT, Selection
 
 WAIT = 60.0
 
@@ -36,7 +36,7 @@ _WHY = {
 }
 
 
-class Command(SpeakingCommand):
+class Command(ReportingCommand):
     help = (
         "Sets, removes and renames pairs of the metadata of runs, upstream and here. Keys that are not named stay as "
         "they are. Every edit stands in the log. Runs that are named are edited one by one; what is not settled in "
@@ -103,25 +103,26 @@ class Command(SpeakingCommand):
     def _edit_many(self, actor: User, options: dict[str, Any]) -> None:
         if not options["dry_run"]:
             bulk_edits.check_may_apply(actor)
-        patch = pairs.parse_bulk(options["set"], options["remove"], options["rename"])
+        patch = pair_arguments.parse_bulk(options["set"], options["remove"], options["rename"])
         try:
-            chosen = self._choose(options)
+            selection = self._choose(options)
         except InvalidSelection as error:
             self._tell_left_out(error.left_out)
             raise
         bulk_edit = bulk_edits.plan(
-            chosen=chosen,
+            selection=selection,
             patch=patch,
             actor=actor,
+            source=Edit.Source.COMMAND,
             reason=options["reason"],
             wait_for_active=options["wait_for_active"],
             canary=options["canary"],
         )
-        self._tell_left_out(chosen.left_out)
-        self._tell_duplicates(chosen.duplicates)
+        self._tell_left_out(selection.left_out)
+        self._tell_duplicates(selection.duplicates)
         self._go_on(bulk_edit, actor, options)
 
-    def _choose(self, options: dict[str, Any]) -> Chosen:
+    def _choose(self, options: dict[str, Any]) -> Selection:
         if options["where"] is not None:
             if not options["where"].strip():
                 self.give_up("This would choose every run: say --where connection:ALIAS where that is meant.")
@@ -163,7 +164,7 @@ class Command(SpeakingCommand):
     # --- A few, one by one
 
     def _edit_each(self, actor: User, options: dict[str, Any]) -> None:
-        patch = pairs.parse(options["set"], options["remove"])
+        patch = pair_arguments.parse(options["set"], options["remove"])
         if not patch:
             self.give_up("Say what to change: --set KEY=VALUE, --remove KEY.")
         wait = WAIT if options["wait"] is None else options["wait"]
@@ -174,11 +175,13 @@ class Command(SpeakingCommand):
         self.try_connections(run.connection for run in found)
         for run in tqdm(found, unit=" runs", disable=self.speaks_json or not sys.stderr.isatty()):
             try:
-                edit = edits.record(run=run, patch=patch, actor=actor, door=Edit.Door.COMMAND, reason=options["reason"])
-            except (InvalidMetadata, InvalidId, IllegalChange, UnknownConnection) as error:
+                edit = edits.record(
+                    run=run, patch=patch, actor=actor, source=Edit.Source.COMMAND, reason=options["reason"]
+                )
+            except (InvalidMetadata, InvalidId, InvalidTransition, UnknownConnection) as error:
                 self._refuse(run.upstream_id, str(error))
             else:
-                self._tell(run, edits.bring_to_an_end(edit, until=time.monotonic() + wait))
+                self._tell(run, edits.push_until_settled(edit, until=time.monotonic() + wait))
 
     def _find(self, run_id: str, alias: str | None) -> Run | None:
         runs = Run.objects.select_related("thread").filter(upstream_id=run_id)

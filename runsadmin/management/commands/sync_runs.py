@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 from tqdm import tqdm
 
 from runsadmin import conf
-from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs
@@ -16,7 +16,7 @@ from runsadmin.services import syncs
 ERRORS_SHOWN = 20
 
 
-class Command(SpeakingCommand):
+class Command(ReportingCommand):
     help = (
         "Reads the runs of the tracked threads into the mirror: those that are new and those that were still active, "
         "or all with --full. A pass of the same kind that is queued or under way is gone on with."

@@ -7,13 +7,13 @@ from django.core.management.base import CommandParser
 from runsadmin import id_lists
 from runsadmin.errors import NotFound, Rejected
 from runsadmin.management import id_files
-from runsadmin.management.speech import SpeakingCommand, actor_of, add_actor, add_connection, connection_of
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor, add_connection, connection_of
 from runsadmin.services import threads
 
 INVALID_SHOWN = 20
 
 
-class Command(SpeakingCommand):
+class Command(ReportingCommand):
     help = "Tracks threads, so that syncs read their runs. Ids that are tracked already stay as they are."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,32 +4,39 @@
 people do with a plan, and what brings a bulk edit from one status to the next. `progress` counts.
 """
 
-from runsadmin.services.bulk_edits.applying import apply, cancel, check_may_apply, look_after, pause, resume, retry
+from runsadmin.services.bulk_edits.applying import (
+    advance_statuses,
+    apply,
+    cancel,
+    check_may_apply,
+    pause,
+    resume,
+    retry,
+)
 from runsadmin.services.bulk_edits.planning import (
     LONGEST_WAIT,
     MOST_RUNS,
-    find_waiting,
-    go_on_planning,
+    continue_planning,
     plan,
     plan_undo,
+    waiting_plans,
 )
 from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress, waiting, waiting_in_words
-from runsadmin.services.bulk_edits.selecting import Chosen, by_ids, by_search, matching
+from runsadmin.services.bulk_edits.selecting import Selection, by_ids, by_search, matching
 
 __all__ = [
     "LONGEST_WAIT",
     "MOST_RUNS",
-    "Chosen",
     "Progress",
+    "Selection",
+    "advance_statuses",
     "apply",
     "by_ids",
     "by_search",
     "cancel",
     "changed_since",
     "check_may_apply",
-    "find_waiting",
-    "go_on_planning",
-    "look_after",
+    "continue_planning",
     "matching",
     "pause",
     "plan",
@@ -39,4 +46,5 @@ __all__ = [
     "retry",
     "waiting",
     "waiting_in_words",
+    "waiting_plans",
 ]

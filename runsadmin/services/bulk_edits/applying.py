@@ -10,9 +10,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
-from runsadmin.errors import IllegalChange
+from runsadmin.errors import InvalidTransition
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
-from runsadmin.models.bulk_edit import GOING_ON, BulkEditQuerySet
+from runsadmin.models.bulk_edit import IN_PROGRESS, BulkEditQuerySet
 from runsadmin.models.edit import ENDED, IN_FLIGHT, UNSETTLED
 from runsadmin.services import clock, edits, permissions
 from runsadmin.services.edits import rewrites
@@ -32,11 +32,11 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         if bulk_edit.expires_at is not None and bulk_edit.expires_at <= now:
             _expire(BulkEdit.objects.filter(pk=bulk_edit.pk))
-        moved = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PLANNED).change_to(
+        moved = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PLANNED).transition_to(
             S.QUEUED,
             applied_by=actor,
             applied_at=now,
-            going_since=now,
+            running_since=now,
             ended_before=_ended(bulk_edit),
             active_until=None if bulk_edit.wait_for_active is None else now + bulk_edit.wait_for_active,
         )
@@ -55,7 +55,9 @@ def check_may_apply(actor: User) -> None:
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """What is under way ends; nothing more is sent until it is resumed. Raises NotAllowed, IllegalChange."""
     permissions.require(actor, Action.APPLY_BULK_EDITS)
-    moved = BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(S.PAUSED, detail=f"{actor.get_username()} paused it.")
+    moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
+        S.PAUSED, detail=f"{actor.get_username()} paused it."
+    )
     return _moved(bulk_edit, moved, "Only a bulk edit that goes on can be paused")
 
 
@@ -68,10 +70,10 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     now = clock.now()
     with transaction.atomic():
         paused = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PAUSED)
-        moved = paused.change_to(
+        moved = paused.transition_to(
             S.QUEUED,
             detail="",
-            going_since=now,
+            running_since=now,
             ended_before=_ended(bulk_edit),
             accepts_rewrites=rewrites.ACCEPTED,
         )
@@ -86,11 +88,11 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     is_only_planned = bulk_edit.status in (S.PLANNING, S.PLANNED)
     permissions.require(actor, Action.PLAN_BULK_EDITS if is_only_planned else Action.APPLY_BULK_EDITS)
     with transaction.atomic():
-        moved = BulkEdit.objects.filter(pk=bulk_edit.pk).change_to(
+        moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
             S.CANCELLED, detail=f"{actor.get_username()} cancelled it.", finished_at=clock.now()
         )
         if moved:
-            take_back(bulk_edit)
+            cancel_unsent(bulk_edit)
     return _moved(bulk_edit, moved, "Only a bulk edit that has not ended can be cancelled")
 
 
@@ -111,13 +113,15 @@ def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None)
     if limit is not None:
         last = planned.order_by("pk").values_list("pk", flat=True)[limit - 1 : limit].first()
         planned = planned if last is None else planned.filter(pk__lte=last)
-    planned.change_to(EditStatus.PENDING, next_attempt_at=now)
+    planned.transition_to(EditStatus.PENDING, next_attempt_at=now)
 
 
-def take_back(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
+def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
     """Ends all of its edits that were not sent."""
     waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
-    waiting.change_to(EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, waiting="")
+    waiting.transition_to(
+        EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, wait_reason=""
+    )
 
 
 def _ended(bulk_edit: BulkEdit) -> int:
@@ -127,28 +131,28 @@ def _ended(bulk_edit: BulkEdit) -> int:
 def _moved(bulk_edit: BulkEdit, moved: int, otherwise: str) -> BulkEdit:
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     if not moved:
-        raise IllegalChange(f"{otherwise}; this one is {bulk_edit.get_status_display().lower()}.")
+        raise InvalidTransition(f"{otherwise}; this one is {bulk_edit.get_status_display().lower()}.")
     return bulk_edit
 
 
 # --- In the background
 
 
-def look_after() -> None:
+def advance_statuses() -> None:
     """Tells what has begun, ends what has come to its end, and pauses what has sent its canary.
 
     Calling it twice does no harm.
     """
     _expire(BulkEdit.objects.filter(expires_at__lte=clock.now()))
-    taken_up = Q(status__in=IN_FLIGHT) | Q(finished_at__gt=OuterRef("going_since"))
+    taken_up = Q(status__in=IN_FLIGHT) | Q(finished_at__gt=OuterRef("running_since"))
     some = Edit.objects.filter(taken_up, bulk_edit=OuterRef("pk"))
-    BulkEdit.objects.filter(Exists(some), status=S.QUEUED).change_to(S.RUNNING)
-    for bulk_edit in BulkEdit.objects.filter(status__in=GOING_ON):
+    BulkEdit.objects.filter(Exists(some), status=S.QUEUED).transition_to(S.RUNNING)
+    for bulk_edit in BulkEdit.objects.filter(status__in=IN_PROGRESS):
         _conclude(bulk_edit)
     # What was under way when its bulk edit was cancelled, and came back unsent.
     came_back = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
     for bulk_edit in BulkEdit.objects.filter(pk__in=came_back.values("bulk_edit")):
-        take_back(bulk_edit)
+        cancel_unsent(bulk_edit)
 
 
 def _conclude(bulk_edit: BulkEdit) -> None:
@@ -157,13 +161,13 @@ def _conclude(bulk_edit: BulkEdit) -> None:
     through = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
     has_more = Exists(some.filter(status=EditStatus.PLANNED))
     told = f"The first {bulk_edit.canary} were sent. Look at them, then resume or cancel."
-    through.filter(has_more).change_to(S.PAUSED, detail=told)
-    through.filter(~has_more).change_to(S.COMPLETED, finished_at=clock.now(), detail="")
+    through.filter(has_more).transition_to(S.PAUSED, detail=told)
+    through.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
 
 
 def _expire(plans: BulkEditQuerySet) -> None:
     for plan in plans.filter(status=S.PLANNED):
         with transaction.atomic():
             told = "Nobody applied the plan in time. Plan it again."
-            if BulkEdit.objects.filter(pk=plan.pk).change_to(S.EXPIRED, detail=told, finished_at=clock.now()):
-                take_back(plan, "The plan expired.")
+            if BulkEdit.objects.filter(pk=plan.pk).transition_to(S.EXPIRED, detail=told, finished_at=clock.now()):
+                cancel_unsent(plan, "The plan expired.")

@@ -16,16 +16,16 @@ from django.db import DatabaseError, transaction
 from django.db.models import Q
 
 from runsadmin import conf
-from runsadmin.bulk_patch import BulkPatch, LeftOut
-from runsadmin.errors import IllegalChange, InvalidId, InvalidMetadata, InvalidSelection, NotAllowed, Problem
+from runsadmin.bulk_patch import BulkPatch, Skipped
+from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, MetadataError, NotAllowed
 from runsadmin.ids import check_id
 from runsadmin.metadata import MetadataPatch, check_is_readable
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Selection
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditStatus, Run, SelectionSnapshot
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.models.edit import IN_FLIGHT
 from runsadmin.services import clock, edits, permissions
 from runsadmin.services.bulk_edits import applying
-from runsadmin.services.bulk_edits.selecting import Chosen
+from runsadmin.services.bulk_edits.selecting import Selection
 from runsadmin.services.edits.active_runs import HOW_TO_WAIT
 from runsadmin.services.edits.recording import check_not_retired, check_reason
 
@@ -36,14 +36,15 @@ MOST_RUNS = 2**31 - 1  # As many as the column counts.
 LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
 
-Finding = Edit.Finding
+PlanResult = Edit.PlanResult
 
 
 def plan(
     *,
-    chosen: Chosen,
+    selection: Selection,
     patch: BulkPatch,
     actor: User,
+    source: EditSource,
     reason: str,
     wait_for_active: dt.timedelta | None = None,
     canary: int | None = None,
@@ -63,23 +64,24 @@ def plan(
     if canary is not None and not 1 <= canary <= MOST_RUNS:
         raise InvalidSelection(f"A canary has 1 to {MOST_RUNS:,} runs.")
     bulk_edit = BulkEdit(
-        connection=chosen.connection,
-        query=chosen.query,
-        not_selected=[{"id": id, "why": why} for id, why in chosen.left_out],
+        connection=selection.connection,
+        query=selection.query,
+        not_selected=[{"id": id, "why": why} for id, why in selection.left_out],
         set=dict(patch.set),
         remove=list(patch.remove),
         rename=dict(patch.rename),
         actor=actor,
+        source=source,
         reason=reason,
         wait_for_active=wait_for_active,
         canary=canary,
         apply_when_planned=apply_when_planned,
         request_id=request_id,
     )
-    return _record(bulk_edit, chosen.keys)
+    return _record(bulk_edit, selection.keys)
 
 
-def plan_undo(*, bulk_edit: BulkEdit, actor: User, reason: str, request_id: str = "") -> BulkEdit:
+def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: str, request_id: str = "") -> BulkEdit:
     """Writes down that all that a bulk edit changed is to be put back: a bulk edit with a plan of its own.
 
     Only of one that has ended, with nothing under way any more: what it changes later would be left out.
@@ -92,15 +94,16 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, reason: str, request_id: str 
     keys = list(done.values_list("pk", flat=True))
     state = bulk_edit.get_status_display().lower()
     if not keys:
-        raise IllegalChange(f"There is nothing to undo: the bulk edit is {state}, and has changed no run.")
+        raise InvalidTransition(f"There is nothing to undo: the bulk edit is {state}, and has changed no run.")
     if not bulk_edit.has_ended:
-        raise IllegalChange(f"Only a bulk edit that has ended can be undone; this one is {state}.")
+        raise InvalidTransition(f"Only a bulk edit that has ended can be undone; this one is {state}.")
     if bulk_edit.edits.filter(status__in=IN_FLIGHT).exists():
-        raise IllegalChange("Some of its edits are still under way: undo it when they have their outcome.")
+        raise InvalidTransition("Some of its edits are still under way: undo it when they have their outcome.")
     undo = BulkEdit(
         connection=bulk_edit.connection,
         undoes=bulk_edit,
         actor=actor,
+        source=source,
         reason=reason,
         wait_for_active=bulk_edit.wait_for_active,
         request_id=request_id,
@@ -113,20 +116,20 @@ def _record(bulk_edit: BulkEdit, keys: Sequence[int]) -> BulkEdit:
     bulk_edit.selected = len(keys)
     with transaction.atomic():
         bulk_edit.save()
-        Selection.objects.create(bulk_edit=bulk_edit, packed=Selection.pack(keys))
+        SelectionSnapshot.objects.create(bulk_edit=bulk_edit, packed=SelectionSnapshot.pack(keys))
     return bulk_edit
 
 
 def _check_reason(reason: str) -> None:
     if not reason.strip():
-        raise InvalidMetadata([Problem(None, "reason_required", "Say why: a bulk edit needs a reason.")])
+        raise InvalidMetadata([MetadataError(None, "reason_required", "Say why: a bulk edit needs a reason.")])
     check_reason(reason)
 
 
 # --- In the background
 
 
-def find_waiting() -> list[int]:
+def waiting_plans() -> list[int]:
     """The plans that nobody is making just now."""
     now = clock.now()
     free = Q(claimed_until=None) | Q(claimed_until__lt=now)
@@ -134,7 +137,7 @@ def find_waiting() -> list[int]:
     return list(waiting.values_list("pk", flat=True))
 
 
-def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
+def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
     """Plans block by block until the plan is whole, or until `time.monotonic()` reaches `until`.
 
     Does nothing when somebody else is at it.
@@ -144,7 +147,7 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
     if free.filter(status=BulkEditStatus.PLANNING).update(claim_token=token, claimed_until=now + CLAIM):
         claimed = BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token, status=BulkEditStatus.PLANNING)
         try:
-            keys = Selection.objects.get(bulk_edit=bulk_edit).keys()
+            keys = SelectionSnapshot.objects.get(bulk_edit=bulk_edit).keys()
             while _plan_block(claimed, keys) and time.monotonic() < until and not (stopping and stopping.is_set()):
                 pass
         except DatabaseError:
@@ -153,8 +156,8 @@ def go_on_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None 
             logger.exception("Planning %s ended in an error of our own.", bulk_edit)
             told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
             with transaction.atomic():
-                if claimed.change_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
-                    applying.take_back(bulk_edit, "Planning ended in an error of our own.")
+                if claimed.transition_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
+                    applying.cancel_unsent(bulk_edit, "Planning ended in an error of our own.")
             raise
         finally:
             BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)
@@ -172,10 +175,10 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     now = clock.now()
     for row in rows:
         row.bulk_edit = bulk_edit
-        row.actor = bulk_edit.actor
+        row.actor, row.source = bulk_edit.actor, bulk_edit.source
         row.reason = bulk_edit.reason
         row.request_id = bulk_edit.request_id
-        if row.finding == Finding.CHANGE:
+        if row.plan_result == PlanResult.CHANGE:
             row.status = EditStatus.PLANNED
         else:
             row.status, row.finished_at = EditStatus.SKIPPED, now
@@ -185,8 +188,8 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
         Edit.objects.bulk_create(rows)
         if planned < bulk_edit.selected:
             return True
-        claimed.change_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lasts())
-        Selection.objects.filter(bulk_edit=bulk_edit).delete()
+        claimed.transition_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lasts())
+        SelectionSnapshot.objects.filter(bulk_edit=bulk_edit).delete()
         if bulk_edit.apply_when_planned:
             _apply(bulk_edit)
     return False
@@ -196,7 +199,7 @@ def _apply(bulk_edit: BulkEdit) -> None:
     """As the actor asked for. What stands against it is told, and the plan waits for somebody who may."""
     try:
         applying.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
-    except (NotAllowed, IllegalChange) as error:
+    except (NotAllowed, InvalidTransition) as error:
         BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"It was not applied: {error}")
 
 
@@ -209,21 +212,21 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
 
 
 def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
-    edit = Edit(run=run, base=run.metadata, patch=MetadataPatch(), door=Edit.Door.BULK, finding=Finding.CHANGE)
+    edit = Edit(run=run, base=run.metadata, patch=MetadataPatch(), plan_result=PlanResult.CHANGE)
     if run.missing_since is not None:
-        return _left_out(edit, Finding.MISSING, "Upstream no longer has this run.")
+        return _left_out(edit, PlanResult.MISSING, "Upstream no longer has this run.")
     if why_not := _cannot_be_sent(run):
         return _left_out(edit, *why_not)
     try:
         edit.patch = patch.resolve(_fields(run), run.metadata)
         if not edit.patch:
-            return _left_out(edit, Finding.NOTHING, "It is so already.")
+            return _left_out(edit, PlanResult.NOTHING, "It is so already.")
         edit.patch.check(run.metadata)
-    except LeftOut as error:
-        return _left_out(edit, Finding(error.why), str(error))
+    except Skipped as error:
+        return _left_out(edit, PlanResult(error.why), str(error))
     except InvalidMetadata as error:
         too_many = any(problem.code == "too_many_pairs" for problem in error.problems)
-        return _left_out(edit, Finding.TOO_MANY_PAIRS if too_many else Finding.TOO_LONG, str(error))
+        return _left_out(edit, PlanResult.TOO_MANY_PAIRS if too_many else PlanResult.TOO_LONG, str(error))
     return _unless_active(edit, waits_for_active=waits_for_active)
 
 
@@ -233,42 +236,42 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
         undone = done[key]
         way_back = edits.undoing(undone)
         edit = Edit(
-            run=undone.run, undoes=undone, base=undone.after, patch=way_back.patch, door=Edit.Door.UNDO,
-            finding=Finding.CHANGE, detail=way_back.detail,
+            run=undone.run, undoes=undone, base=undone.after, patch=way_back.patch,
+            plan_result=PlanResult.CHANGE, detail=way_back.detail,
         )  # fmt: skip
         if undone.run.missing_since is not None:
-            yield _left_out(edit, Finding.MISSING, "Upstream no longer has this run.")
+            yield _left_out(edit, PlanResult.MISSING, "Upstream no longer has this run.")
         elif why_not := _cannot_be_sent(undone.run):
             yield _left_out(edit, *why_not)
         elif not way_back.patch:
-            finding = Finding.CHANGED_SINCE if way_back.left else Finding.NOTHING
+            plan_result = PlanResult.CHANGED_SINCE if way_back.left else PlanResult.NOTHING
             edit.patch = way_back.whole
-            yield _left_out(edit, finding, way_back.detail or "There is nothing to undo.")
+            yield _left_out(edit, plan_result, way_back.detail or "There is nothing to undo.")
         else:
             yield _unless_active(edit, waits_for_active=bulk_edit.wait_for_active is not None)
 
 
-def _cannot_be_sent(run: Run) -> tuple[Edit.Finding, str] | None:
+def _cannot_be_sent(run: Run) -> tuple[Edit.PlanResult, str] | None:
     try:
         check_id(run.upstream_id)
         check_id(run.thread.upstream_id)
         check_is_readable(run.metadata_state, run.metadata)
     except InvalidId as error:
-        return Finding.INVALID_ID, str(error)
+        return PlanResult.INVALID_ID, str(error)
     except InvalidMetadata as error:
-        return Finding.METADATA_UNKNOWN, str(error)
+        return PlanResult.METADATA_UNKNOWN, str(error)
     return None
 
 
 def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
     if edit.run.is_locked and not waits_for_active:
         reason = f"The run was {edit.run.status} when this was planned. To have it waited for, {HOW_TO_WAIT}."
-        return _left_out(edit, Finding.ACTIVE, reason)
+        return _left_out(edit, PlanResult.ACTIVE, reason)
     return edit
 
 
-def _left_out(edit: Edit, finding: Edit.Finding, detail: str) -> Edit:
-    edit.finding, edit.detail = finding, detail
+def _left_out(edit: Edit, plan_result: Edit.PlanResult, detail: str) -> Edit:
+    edit.plan_result, edit.detail = plan_result, detail
     return edit
 
 

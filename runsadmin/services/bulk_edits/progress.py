@@ -13,13 +13,13 @@ from runsadmin.services import clock
 # Before so much time has passed, a pace would be a guess.
 _LEAST = dt.timedelta(seconds=2)
 _MOST_COUNTED = 10_000
-_LEFT_OUT = [finding for finding in Edit.Finding if finding != Edit.Finding.CHANGE]
+_LEFT_OUT = [plan_result for plan_result in Edit.PlanResult if plan_result != Edit.PlanResult.CHANGE]
 
 
 @dataclass(frozen=True)
 class Progress:
     statuses: dict[str, int]
-    findings: dict[str, int]
+    plan_results: dict[str, int]
     per_second: float | None
     seconds_left: float | None
 
@@ -39,24 +39,24 @@ class Progress:
 
 def progress(bulk_edit: BulkEdit) -> Progress:
     statuses = _counted(bulk_edit.edits.all(), "status")
-    findings = _counted(bulk_edit.edits.filter(finding__in=_LEFT_OUT), "finding")
+    plan_results = _counted(bulk_edit.edits.filter(plan_result__in=_LEFT_OUT), "plan_result")
     # All others are changes: most of a large plan is not counted twice.
-    if (changes := sum(statuses.values()) - sum(findings.values())) > 0:
-        findings = {Edit.Finding.CHANGE.value: changes} | findings
+    if (changes := sum(statuses.values()) - sum(plan_results.values())) > 0:
+        plan_results = {Edit.PlanResult.CHANGE.value: changes} | plan_results
     ended = sum(statuses.get(status, 0) for status in ENDED)
     per_second = left = None
-    if bulk_edit.is_going_on and bulk_edit.going_since is not None:
-        going_for = clock.now() - bulk_edit.going_since
+    if bulk_edit.is_in_progress and bulk_edit.running_since is not None:
+        going_for = clock.now() - bulk_edit.running_since
         if going_for >= _LEAST and ended > bulk_edit.ended_before:
             per_second = (ended - bulk_edit.ended_before) / going_for.total_seconds()
             left = (sum(statuses.values()) - ended) / per_second
-    return Progress(statuses, findings, per_second, left)
+    return Progress(statuses, plan_results, per_second, left)
 
 
 def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
     """How many of its pending edits wait for what, apart from their turn. Counts the oldest, which were tried first."""
     pending = bulk_edit.edits.filter(status=EditStatus.PENDING).order_by("pk")
-    counts = Counter(pending.values_list("waiting", flat=True)[:_MOST_COUNTED])
+    counts = Counter(pending.values_list("wait_reason", flat=True)[:_MOST_COUNTED])
     return {reason: count for reason, count in counts.items() if reason}
 
 
@@ -65,7 +65,7 @@ def waiting_in_words(bulk_edit: BulkEdit) -> str:
     counts = waiting(bulk_edit)
     return ", ".join(
         f"{count:,} for {label[0].lower()}{label[1:]}"
-        for reason, label in Edit.Waiting.choices
+        for reason, label in Edit.WaitReason.choices
         if (count := counts.get(reason))
     )
 
@@ -75,7 +75,7 @@ def changed_since(bulk_edit: BulkEdit) -> int:
     if bulk_edit.status != BulkEditStatus.PLANNED:
         return 0
     planned = Edit.objects.filter(bulk_edit=bulk_edit, status=EditStatus.PLANNED)
-    return planned.filter(run__asked_at__gt=bulk_edit.planned_at).count()
+    return planned.filter(run__requested_at__gt=bulk_edit.planned_at).count()
 
 
 def _counted(edits: QuerySet[Edit], column: str) -> dict[str, int]:

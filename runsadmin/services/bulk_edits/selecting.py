@@ -20,7 +20,7 @@ LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """The keys of the runs, all of one connection, and what was named and could not be chosen: id and why.
 
     `duplicates` counts how often an id was named again.
@@ -41,21 +41,21 @@ def matching(query: str) -> QuerySet[Run]:
     return runs
 
 
-def by_search(query: str, *, connection: str | None = None) -> Chosen:
+def by_search(query: str, *, connection: str | None = None) -> Selection:
     """All runs that match now. Raises InvalidSearch, InvalidSelection, UnknownConnection."""
     return every(matching(query), query=query, connection=connection)
 
 
-def every(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Chosen:
+def every(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
     """All of these runs, now; `query` tells which they are. Raises InvalidSelection, UnknownConnection."""
     runs = runs.order_by()
     if connection is not None:
         runs = runs.filter(connection=conf.connection(connection).alias)
     alias = _one_connection(runs.values_list("connection", flat=True).distinct())
-    return Chosen(alias, list(runs.order_by(*_ORDER).values_list("pk", flat=True)), query)
+    return Selection(alias, list(runs.order_by(*_ORDER).values_list("pk", flat=True)), query)
 
 
-def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Chosen:
+def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
     """The runs with these upstream ids, each once. The others are told one by one.
 
     Raises InvalidSelection when no run is left or they are of several connections; UnknownConnection.
@@ -79,7 +79,7 @@ def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Chosen:
         raise InvalidSelection(_nothing(left_out), left_out)
     alias = _one_connection(sorted({alias for alias, _ in sure}))
     keys = [-key[2] for _, key in sorted(sure, key=lambda run: run[1])]
-    return Chosen(alias, keys, left_out=left_out, duplicates=len(given) - len(ids))
+    return Selection(alias, keys, left_out=left_out, duplicates=len(given) - len(ids))
 
 
 def _one_connection(aliases: Iterable[str]) -> str:

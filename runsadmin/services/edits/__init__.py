@@ -9,29 +9,29 @@ sends; `reconciling` finds out what became of a write whose answer was lost; eac
 for; `turns` and `active_runs` are two of those waits. `decisions` is what people do with an edit afterwards.
 """
 
-from runsadmin.services.edits.claims import give_back_expired
-from runsadmin.services.edits.decisions import cancel, conflicts, resolve, retry, try_again, undo
+from runsadmin.services.edits.actions import cancel, conflicts, resolve, retry, try_again, undo
+from runsadmin.services.edits.claims import release_expired
+from runsadmin.services.edits.due import has_backlog, process_due, push_until_settled
 from runsadmin.services.edits.pushing import push, push_within
 from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
-from runsadmin.services.edits.settling import are_many_due, bring_to_an_end, settle
+from runsadmin.services.edits.undo import undoing
 from runsadmin.services.edits.waits import Wait, waits_of
-from runsadmin.services.edits.way_back import undoing
 
 __all__ = [
     "Wait",
-    "are_many_due",
-    "bring_to_an_end",
     "cancel",
     "conflicts",
-    "give_back_expired",
+    "has_backlog",
+    "process_due",
     "push",
+    "push_until_settled",
     "push_within",
     "reconcile",
     "record",
+    "release_expired",
     "resolve",
     "retry",
-    "settle",
     "try_again",
     "undo",
     "undoing",

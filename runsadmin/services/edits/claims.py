@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 
-from runsadmin import conf, tracing
+from runsadmin import conf, log_context
 from runsadmin.models import BulkEdit, Edit, EditStatus
-from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.bulk_edit import IN_PROGRESS
+from runsadmin.models.bulk_sql import update_rows
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
-from runsadmin.models.statements import update_each
 from runsadmin.services import clock
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -61,7 +61,7 @@ class Claim:
 
     def tracing(self) -> AbstractContextManager[None]:
         edit = self.edit
-        return tracing.about_edit(edit.pk, request_id=edit.request_id, username=edit.actor.get_username())
+        return log_context.about_edit(edit.pk, request_id=edit.request_id, username=edit.actor.get_username())
 
 
 def reload(edit: Edit) -> Edit:
@@ -131,17 +131,17 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
 
 _NEEDED = (
     "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "run__expires_at", "actor_id",
-    "bulk_edit_id", "request_id", "base", "patch", "before", "intended", "status", "waiting", "waiting_since",
+    "bulk_edit_id", "request_id", "base", "patch", "before", "intended", "status", "wait_reason", "waiting_since",
     "attempts", "refusals", "sent_at", "undoes_id",
 )  # fmt: skip
 
 
-def are_many_due(alias: str) -> bool:
+def has_backlog(alias: str) -> bool:
     """More than one process has in its hands at a time."""
     most = 4 * conf.connection(alias).concurrency
-    going_on = BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).values_list("pk", flat=True)
+    in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).values_list("pk", flat=True)
     now, count = clock.now(), 0
-    for of in (_of_single(alias), *(Q(bulk_edit=pk) for pk in going_on)):
+    for of in (_of_single(alias), *(Q(bulk_edit=pk) for pk in in_progress)):
         count += len(_due(now, EditStatus.PENDING, of=of).values_list("pk")[: most + 1 - count])
     return count > most
 
@@ -149,8 +149,8 @@ def are_many_due(alias: str) -> bool:
 def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
     found = _next(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
     taken = set(found.values())  # A single edit overtakes: of its run nothing else can be claimed with it.
-    going_on = BulkEdit.objects.filter(connection=alias, status__in=GOING_ON).order_by("pk")
-    waiting = list(going_on.values_list("pk", flat=True))
+    in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).order_by("pk")
+    waiting = list(in_progress.values_list("pk", flat=True))
     waits_for = [None, *waiting]
     while waiting and len(found) < limit:
         share = -(-(limit - len(found)) // len(waiting))
@@ -231,7 +231,7 @@ def write(
     if lasting_until is not None:
         also += " AND claimed_until >= %s"
         parameters.append(connection.ops.adapt_datetimefield_value(lasting_until))
-    return update_each(
+    return update_rows(
         Edit,
         [(values, {"id": claim.edit.pk, "claim_token": claim.token}) for claim, values in rows],
         also=also,
@@ -247,7 +247,7 @@ def renew(claims: Iterable[Claim]) -> None:
     rows(claims).update(claimed_until=clock.now() + LEASE)
 
 
-def give_back(rows: QuerySet[Edit], pause: dt.timedelta = SOON) -> None:
+def release(rows: QuerySet[Edit], pause: dt.timedelta = SOON) -> None:
     """Frees claims that brought no outcome: what may have been sent is unknown, the rest is pending."""
     free = {"claim_token": None, "claimed_until": None, "next_attempt_at": clock.now() + pause}
     sending = rows.filter(status=EditStatus.SENDING)
@@ -258,9 +258,9 @@ def give_back(rows: QuerySet[Edit], pause: dt.timedelta = SOON) -> None:
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 
 
-def give_back_expired() -> None:
+def release_expired() -> None:
     """The claims of processes that died, or stood still for too long."""
-    give_back(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
+    release(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
 
 
 def rows(claims: Iterable[Claim]) -> EditQuerySet:
@@ -275,7 +275,7 @@ def _earlier(run: int | OuterRef, pk: int | OuterRef, *, single: bool) -> QueryS
 
     Single edits wait for no bulk edit, and nobody waits for one that is paused.
     """
-    waiting = Q(bulk_edit=None) if single else Q(bulk_edit=None) | Q(bulk_edit__status__in=GOING_ON)
+    waiting = Q(bulk_edit=None) if single else Q(bulk_edit=None) | Q(bulk_edit__status__in=IN_PROGRESS)
     return Edit.objects.filter(run=run).filter(
         Q(status__in=IN_FLIGHT) | Q(waiting, status=EditStatus.PENDING, pk__lt=pk)
     )

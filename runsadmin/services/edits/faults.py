@@ -2,7 +2,16 @@
 
 import datetime as dt
 
-from runsadmin.errors import Busy, Held, NotFound, NotSent, OutcomeUnknown, Rejected, RunActive, UpstreamError
+from runsadmin.errors import (
+    ConnectionHeld,
+    NoSlot,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RunActive,
+    UpstreamError,
+)
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import connections, runs
 from runsadmin.services.edits import active_runs, outcomes
@@ -14,15 +23,15 @@ from runsadmin.services.probes import Reach
 def fetch_failed(claim: Claim, error: UpstreamError) -> Outcome:
     """Nothing was sent."""
     match error:
-        case Held():
+        case ConnectionHeld():
             return outcomes.hold(claim, connections.why_held(error), error)
         case _ if error.redirect:
             return outcomes.hold(claim, connections.why_held(error), error)
         case Rejected():
             return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
-        case Busy():
+        case NoSlot():
             pause = dt.timedelta(seconds=error.retry_after or 0)
-            return outcomes.wait(claim, Edit.Waiting.RETRY, str(error), pause)
+            return outcomes.wait(claim, Edit.WaitReason.RETRY, str(error), pause)
         case _:
             return outcomes.try_later(claim, error)
 
@@ -30,7 +39,7 @@ def fetch_failed(claim: Claim, error: UpstreamError) -> Outcome:
 def write_failed(claim: Claim, error: UpstreamError) -> Outcome:
     """Upstream said no, or it may have been kept."""
     match error:
-        case Held():
+        case ConnectionHeld():
             return outcomes.hold(claim, connections.why_held(error), error)
         case OutcomeUnknown():
             return outcomes.lose(claim, error)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from runsadmin.models import Run
 from runsadmin.services import connections
 from runsadmin.services.edits.pushing import Intent
-from runsadmin.services.runs import Seen
-from runsadmin.upstream.client import Answer, Page
+from runsadmin.services.runs import TimedResponse
+from runsadmin.upstream.client import Page, Response
 from runsadmin.upstream.records import RunRecord
 
 # A list counts when it was requested at most so many seconds after the response to our write.
@@ -47,12 +47,12 @@ class Evidence:
     def is_proven(self) -> bool:
         return connections.lists_are_fresh(self.alias)
 
-    def add_write(self, intent: Intent, seen: Seen[RunRecord], at: float) -> None:
+    def add_write(self, intent: Intent, timed: TimedResponse[RunRecord], at: float) -> None:
         """A write that upstream took. One that changed nothing would prove nothing."""
         self._drop_old()
-        if not seen.answer.value.shows_metadata:
+        if not timed.response.value.shows_metadata:
             return
-        before, after = intent.before, seen.answer.value.metadata
+        before, after = intent.before, timed.response.value.metadata
         keys = intent.claim.edit.patch.keys
         changed = {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
         run = intent.claim.edit.run
@@ -76,7 +76,7 @@ class Evidence:
         after = newer.values_list("upstream_id", flat=True).first()
         return Sample(runs[0].thread.upstream_id, after or "")
 
-    def compare(self, page: Answer[Page]) -> str:
+    def compare(self, page: Response[Page]) -> str:
         """Compares a list with the writes before it. Returns what is stale in it, in a sentence, or an empty string."""
         shown = 0
         for record in page.value.records:

@@ -22,18 +22,18 @@ from typing import Self
 from django.db import DatabaseError, transaction
 
 from runsadmin import conf
-from runsadmin.errors import Busy, Forbidden, Held, NotFound, NotSent, OutcomeUnknown, UpstreamError
+from runsadmin.errors import ConnectionHeld, Forbidden, NoSlot, NotFound, NotSent, OutcomeUnknown, UpstreamError
 from runsadmin.models import BulkEdit, ConnectionState, Edit
-from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.services import clock, connections, permissions, probes, runs
-from runsadmin.services.clock import Watch
+from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import claims, faults, list_freshness, outcomes, pushing, reconciling, refusals, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.pushing import Intent
-from runsadmin.services.runs import Seen
+from runsadmin.services.runs import TimedResponse
 from runsadmin.upstream import transport
-from runsadmin.upstream.client import Answer, Page
+from runsadmin.upstream.client import Page, Response
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -85,18 +85,18 @@ class _Looked:
     """What a look brought: the runs that it found, by their upstream ids, or an error."""
 
     look: _Look
-    found: dict[str, Seen[RunRecord]]
+    found: dict[str, TimedResponse[RunRecord]]
     began: float  # In time.monotonic(), as `at`.
     at: float
     last: str = ""
     error: UpstreamError | None = None
-    page: Answer[Page] | None = None  # Where it was a list.
+    page: Response[Page] | None = None  # Where it was a list.
 
 
 @dataclass(frozen=True)
 class _Posted:
     intent: Intent
-    answer: Seen[RunRecord] | UpstreamError
+    response: TimedResponse[RunRecord] | UpstreamError
     began: float  # In time.monotonic(), as `at`.
     at: float
 
@@ -113,7 +113,7 @@ class _Probed:
 class _Listed:
     """A list that was requested only to see whether it shows our own writes."""
 
-    page: Answer[Page] | None
+    page: Response[Page] | None
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,13 @@ class _Books:
         self.pool = pool
         self.brakes = _Brakes(alias)
         self.pace = _Pace()
-        self.watch = Watch()
+        self.clock_bounds = ClockBounds()
         self.done: SimpleQueue[_Result] = SimpleQueue()
         self.in_hand: dict[int, Claim] = {}
         self.probing: dict[int, list[tuple[Claim, UpstreamError]]] = {}
         self.reaches: dict[int, tuple[float, probes.Reach]] = {}
         self.forbidden: list[tuple[Claim, Forbidden]] = []
-        self.answered_at = 0.0  # When upstream last responded, in time.monotonic().
+        self.received_at = 0.0  # When upstream last responded, in time.monotonic().
         self.lists = list_freshness.Evidence(alias)
         self.taken_up = 0
         self.per_second = 0.0
@@ -179,7 +179,7 @@ class _Books:
         room = most - len(self.in_hand)
         if room < max(1, most // 4) or time.monotonic() < self.idle_until:  # In blocks, not one by one.
             return
-        self.watch = Watch()
+        self.clock_bounds = ClockBounds()
         taken = claims.claim_due(self.alias, room, only_unknown=self.brakes.writing_is_held)
         if not taken:
             self.idle_until = time.monotonic() + SWITCHES
@@ -209,19 +209,19 @@ class _Books:
                 self._begin(_Look([claim]))
 
     def _most_in_hand(self) -> int:
-        if (allowed := connections.work_per_second(self.alias)) is not None:
+        if (allowed := connections.background_per_second(self.alias)) is not None:
             return max(1, min(MOST_IN_HAND, int(allowed * AHEAD / 2)))
         return max(2 * self.block, min(MOST_IN_HAND, int(self.per_second * AHEAD)))
 
     def _begin(self, look: _Look) -> None:
         """Takes the places of a look and of the writes that follow it."""
-        if per_second := connections.work_per_second(self.alias):
+        if per_second := connections.background_per_second(self.alias):
             try:
-                at = connections.take_places(self.alias, 1 + len(look.claims))
-            except Busy as error:
+                at = connections.take_slots(self.alias, 1 + len(look.claims))
+            except NoSlot as error:
                 self._commit([_of_failed_look(error, claim) for claim in look.claims])
                 return
-            self.pace.goes_on(after=(at - self.watch.latest()).total_seconds(), per_second=per_second)
+            self.pace.goes_on(after=(at - self.clock_bounds.latest()).total_seconds(), per_second=per_second)
         self.pool.submit(Urgency.LOOK, self._job(look.claims, partial(self._look, look)))
 
     # --- One turn of the books
@@ -233,13 +233,13 @@ class _Books:
         self.forbidden = []
         for result in results:
             match result:
-                case _Posted(intent, answer):
-                    if isinstance(answer, UpstreamError):
-                        judged += self._write_failed(result, answer)
+                case _Posted(intent, response):
+                    if isinstance(response, UpstreamError):
+                        judged += self._write_failed(result, response)
                     else:
-                        self.answered_at = result.at
-                        self.lists.add_write(intent, answer, result.at)
-                        judged += self._each([intent.claim], partial(_of_write, intent, answer))
+                        self.received_at = result.at
+                        self.lists.add_write(intent, response, result.at)
+                        judged += self._each([intent.claim], partial(_of_write, intent, response))
                 case Outcome():
                     judged.append(result)
                 case _Looked():
@@ -260,7 +260,9 @@ class _Books:
         )
         self.brakes.has_refused = self.brakes.has_refused or bool(self.forbidden)
         if has_written and (self.brakes.has_refused or self.brakes.writing_is_held):
-            refusals.note_write(self.alias, self.watch.earliest() - dt.timedelta(seconds=time.monotonic() - began))
+            refusals.note_write(
+                self.alias, self.clock_bounds.earliest() - dt.timedelta(seconds=time.monotonic() - began)
+            )
         self._sample_list()
         pace = sum(isinstance(result, _Posted) for result in results) / (time.monotonic() - began)
         self.per_second += (pace - self.per_second) / (4 if self.per_second else 1)
@@ -281,15 +283,15 @@ class _Books:
         if (error := looked.error) is not None:
             connections.judge(self.alias, error)
             if not error.is_outage and error.http_status is not None:
-                self.answered_at = looked.at
+                self.received_at = looked.at
             if isinstance(error, Forbidden):
                 return self._refuse_or_wait(look.claims, error)
-            if probes.is_needed(error) and not self.answered_at > looked.began:
+            if probes.is_needed(error) and not self.received_at > looked.began:
                 return self._find_reach(look.claims, error)
             if isinstance(error, NotFound):
                 return self._find_reach(look.claims, error)
             return _together(self._each(look.claims, partial(_of_failed_look, error)))
-        self.answered_at = looked.at
+        self.received_at = looked.at
         if looked.page is not None:
             self._check_list(looked.page)
         found = looked.found if looked.page is None or self.brakes.lists_are_fresh else {}
@@ -306,7 +308,7 @@ class _Books:
         claim = posted.intent.claim
         connections.judge(self.alias, error, writing=True)
         if not error.is_outage and error.http_status is not None:
-            self.answered_at = posted.at
+            self.received_at = posted.at
         if self._may_be_sent_again(posted):
             self._submit(replace(posted.intent, was_refused=True))
             return []
@@ -314,7 +316,7 @@ class _Books:
         if isinstance(error, Forbidden):
             return self._refuse_or_wait([claim], error)
         if isinstance(error, NotFound) or (
-            probes.is_needed(error) and not isinstance(error, OutcomeUnknown) and not self.answered_at > posted.began
+            probes.is_needed(error) and not isinstance(error, OutcomeUnknown) and not self.received_at > posted.began
         ):
             return self._find_reach([claim], error)
         return self._each([claim], partial(_of_failed_write, error))
@@ -336,18 +338,18 @@ class _Books:
         thread = of[0].edit.run.thread
         wanted = probes.targets(thread)
         try:
-            at = connections.take_places(self.alias, len(wanted), person=True)
-        except Busy as busy:
+            at = connections.take_slots(self.alias, len(wanted), interactive=True)
+        except NoSlot as busy:
             return self._each(of, partial(_of_failed_look, busy))
         self.probing[key] = [(claim, error) for claim in of]
-        pause = (at - self.watch.latest()).total_seconds()
+        pause = (at - self.clock_bounds.latest()).total_seconds()
         probe = partial(self._probe, key, thread.upstream_id, wanted, error, pause)
         self.pool.submit(Urgency.LONE_POST, self._job(of, probe))
         return []
 
     # --- Whether lists are fresh
 
-    def _check_list(self, page: Answer[Page] | None, *, is_sample: bool = False) -> None:
+    def _check_list(self, page: Response[Page] | None, *, is_sample: bool = False) -> None:
         """Compares a list with our own last writes."""
         if is_sample:
             self.lists.is_requested = False
@@ -363,8 +365,8 @@ class _Books:
         """Requests a list right after our own writes, where lists may still prove that they show them."""
         if not self.brakes.lists_may_prove or (sample := self.lists.next_sample()) is None:
             return
-        with suppress(Busy):
-            connections.take_places(self.alias, 1)
+        with suppress(NoSlot):
+            connections.take_slots(self.alias, 1)
             self.lists.is_requested = True
             self.pool.submit(Urgency.LONE_POST, self._job([], partial(self._list, sample)))
 
@@ -390,7 +392,7 @@ class _Books:
             sent = {intent.claim.edit.pk for intent in ready}
             late = [intent.claim for intent in intents if intent.claim.edit.pk not in sent]
             if late:
-                claims.give_back(claims.rows(late))
+                claims.release(claims.rows(late))
             kept.write()
         for intent in ready:
             intent.claim.step("intended")
@@ -403,16 +405,18 @@ class _Books:
             self.in_hand.pop(claim.edit.pk, None)
 
     def _submit(self, intent: Intent) -> None:
-        urgency = Urgency.LONE_POST if intent.has_place else Urgency.POST
+        urgency = Urgency.LONE_POST if intent.has_slot else Urgency.POST
         self.pool.submit(urgency, self._job([intent.claim], partial(self._post, intent)))
 
     def _may_be_sent_again(self, posted: _Posted) -> bool:
         """Whether it was refused for now, once, and the look that it is for is still a fresh one afterwards."""
-        refused = isinstance(posted.answer, NotSent) and posted.answer.slow_down
-        has_limit = connections.work_per_second(self.alias) is not None  # It would take a place that nobody gave it.
+        refused = isinstance(posted.response, NotSent) and posted.response.slow_down
+        has_limit = (
+            connections.background_per_second(self.alias) is not None
+        )  # It would take a place that nobody gave it.
         if not refused or posted.intent.was_refused or has_limit:
             return False
-        return pushing.gap(posted.intent) + dt.timedelta(seconds=self.brakes.seconds) < pushing.LOOK_LASTS
+        return pushing.gap(posted.intent) + dt.timedelta(seconds=self.brakes.seconds) < pushing.MAX_FETCH_AGE
 
     def _give_up(self, broken: list[Claim], error: Exception, *, is_unsent: bool = False) -> None:
         logger.error("An error of our own: %s", [claim.edit.pk for claim in broken], exc_info=error)
@@ -451,21 +455,21 @@ class _Books:
     def _look_at(self, look: _Look, began: float) -> _Looked:
         (claim,) = look.claims
         with claim.tracing():
-            seen = runs.see(lambda: runs.retrieve(claim.edit.run), self.watch)
-        return _Looked(look, {claim.edit.run.upstream_id: seen}, began, time.monotonic())
+            timed = runs.see(lambda: runs.retrieve(claim.edit.run), self.clock_bounds)
+        return _Looked(look, {claim.edit.run.upstream_id: timed}, began, time.monotonic())
 
     def _look_at_list(self, look: _Look, began: float) -> _Looked:
         thread_id = look.claims[0].edit.run.thread.upstream_id
         client = connections.client(self.alias)
-        seen = runs.see(lambda: client.list_runs(thread_id, after=look.after), self.watch)
-        at, answer, page = time.monotonic(), seen.answer, seen.answer.value
+        timed = runs.see(lambda: client.list_runs(thread_id, after=look.after), self.clock_bounds)
+        at, response, page = time.monotonic(), timed.response, timed.response.value
         wanted = {claim.edit.run.upstream_id for claim in look.claims}
         found = {
-            record.upstream_id: Seen(answer.of(record), seen.asked_at, seen.answered_at)
+            record.upstream_id: TimedResponse(response.of(record), timed.requested_at, timed.received_at)
             for record in page.records
             if record.upstream_id in wanted and record.shows_metadata
         }
-        return _Looked(look, found, began, at, last=page.ids[-1] if page.ids else "", page=answer)
+        return _Looked(look, found, began, at, last=page.ids[-1] if page.ids else "", page=response)
 
     def _probe(
         self, key: int, thread_id: str, wanted: list[probes.Target], error: UpstreamError, pause: float
@@ -492,36 +496,36 @@ class _Books:
             return _Broken([intent.claim], error, is_unsent=True)
 
     def _send(self, intent: Intent) -> _Posted | Outcome:
-        if not intent.has_place:
+        if not intent.has_slot:
             self.pace.wait(1)
-        with suppress(Busy):  # Then it is looked at again.
-            self.brakes.rest(longest=(pushing.LOOK_LASTS - pushing.gap(intent)).total_seconds())
+        with suppress(NoSlot):  # Then it is looked at again.
+            self.brakes.rest(longest=(pushing.MAX_FETCH_AGE - pushing.gap(intent)).total_seconds())
         if stopped := self.brakes.stop(intent.claim) or pushing.too_old(intent):
             return stopped
         began = time.monotonic()
         with intent.claim.tracing():
-            answer = pushing.post(intent, self.watch)
-        if isinstance(answer, UpstreamError):
-            self.brakes.told(answer)
+            response = pushing.post(intent, self.clock_bounds)
+        if isinstance(response, UpstreamError):
+            self.brakes.told(response)
         else:
-            self.brakes.returned(intent, answer)
-        return _Posted(intent, answer, began, time.monotonic())
+            self.brakes.returned(intent, response)
+        return _Posted(intent, response, began, time.monotonic())
 
 
 def _concerns_the_list(error: UpstreamError) -> bool:
     """Whether a list failed for a reason that single runs may not have: each is then asked for by itself."""
-    if error.redirect or error.slow_down or isinstance(error, Held | Busy) or error.http_status is None:
+    if error.redirect or error.slow_down or isinstance(error, ConnectionHeld | NoSlot) or error.http_status is None:
         return False
     return error.http_status < 500  # Also a list that is too large or cannot be read.
 
 
 def _of_look(looked: _Looked, claim: Claim) -> Outcome | Intent:
-    seen = looked.found[claim.edit.run.upstream_id]
+    timed = looked.found[claim.edit.run.upstream_id]
     if claim.is_unknown:
-        return reconciling.judge(claim, seen)
+        return reconciling.judge(claim, timed)
     claim.step("looked")
-    step = pushing.decide(claim, seen, looked=looked.at)
-    return step if isinstance(step, Outcome) else replace(step, has_place=looked.look.is_lone)
+    step = pushing.decide(claim, timed, looked=looked.at)
+    return step if isinstance(step, Outcome) else replace(step, has_slot=looked.look.is_lone)
 
 
 def _together(ended: list[Outcome]) -> list[Outcome]:
@@ -534,8 +538,8 @@ def _of_failed_look(error: UpstreamError, claim: Claim) -> Outcome:
     return (faults.reconcile_failed if claim.is_unknown else faults.fetch_failed)(claim, error)
 
 
-def _of_write(intent: Intent, answer: Seen[RunRecord], _: Claim) -> Outcome:
-    return pushing.judge(intent, answer)
+def _of_write(intent: Intent, response: TimedResponse[RunRecord], _: Claim) -> Outcome:
+    return pushing.judge(intent, response)
 
 
 def _of_failed_write(error: UpstreamError, claim: Claim) -> Outcome:
@@ -563,7 +567,7 @@ class _Brakes:
         self.lists_are_fresh = False
         self.lists_may_prove = False
         self._rests_until = 0.0
-        self._going_on: set[int | None] = {None}
+        self._in_progress: set[int | None] = {None}
         self._rewritten: set[int | None] = set()
         self._looked = -SWITCHES
 
@@ -576,9 +580,9 @@ class _Brakes:
         """Reads the switches again, if it is time."""
         if time.monotonic() - self._looked < SWITCHES:
             return
-        going_on = BulkEdit.objects.filter(connection=self.alias, status__in=GOING_ON)
-        accepts_rewrites = dict(going_on.values_list("pk", "accepts_rewrites"))
-        self._going_on = {None, *accepts_rewrites}
+        in_progress = BulkEdit.objects.filter(connection=self.alias, status__in=IN_PROGRESS)
+        accepts_rewrites = dict(in_progress.values_list("pk", "accepts_rewrites"))
+        self._in_progress = {None, *accepts_rewrites}
         self._rewritten -= {pk for pk, accepts in accepts_rewrites.items() if accepts}
         state = ConnectionState.objects.filter(alias=self.alias).first() or ConnectionState(alias=self.alias)
         self.shut = connections.hold_reason(self.alias)
@@ -594,15 +598,15 @@ class _Brakes:
         """By a job: what one request is told is meant for all, at once."""
         if error.slow_down:
             self._rest(connections.pause_after(error))
-        if isinstance(error, Held) or error.redirect:
+        if isinstance(error, ConnectionHeld) or error.redirect:
             self.shut = connections.why_held(error)
 
-    def returned(self, intent: Intent, answer: Seen[RunRecord]) -> None:
+    def returned(self, intent: Intent, response: TimedResponse[RunRecord]) -> None:
         """By a job: where upstream changes keys that no edit touched, nothing more of the bulk edit is sent, at once.
 
         The transaction that stores the outcome pauses it.
         """
-        edit, record = intent.claim.edit, answer.answer.value
+        edit, record = intent.claim.edit, response.response.value
         if record.shows_metadata and rewrites.pauses(edit, rewrites.of(edit, intent.intended, record.metadata)):
             self._rewritten.add(edit.bulk_edit_id)
 
@@ -613,7 +617,7 @@ class _Brakes:
         """Returns when the server may be called again. Raises Busy when that is further away than this."""
         while seconds := self.seconds:
             if seconds > longest:
-                raise Busy("The server wants fewer calls.", retry_after=seconds)
+                raise NoSlot("The server wants fewer calls.", retry_after=seconds)
             time.sleep(seconds)
 
     def stop(self, claim: Claim) -> Outcome | None:
@@ -623,10 +627,10 @@ class _Brakes:
         if seconds := self.seconds:
             # A short rest is waited for by this share: then they are to be found due.
             rest = dt.timedelta(seconds=seconds if seconds > LONGEST_REST else 0)
-            return outcomes.wait(claim, Edit.Waiting.RETRY, "The server wants fewer calls.", rest)
+            return outcomes.wait(claim, Edit.WaitReason.RETRY, "The server wants fewer calls.", rest)
         bulk_edit = claim.edit.bulk_edit_id
-        if bulk_edit not in self._going_on or bulk_edit in self._rewritten:
-            return outcomes.wait(claim, Edit.Waiting.TURN, "The bulk edit was stopped.", dt.timedelta())
+        if bulk_edit not in self._in_progress or bulk_edit in self._rewritten:
+            return outcomes.wait(claim, Edit.WaitReason.TURN, "The bulk edit was stopped.", dt.timedelta())
         return None
 
 
@@ -643,12 +647,12 @@ class _Pace:
             self._next = max(self._next, time.monotonic() + after)
             self._step = 1 / per_second
 
-    def wait(self, places: int) -> None:
+    def wait(self, slots: int) -> None:
         if not self._step:
             return
         with self._lock:
             at = max(self._next, time.monotonic())
-            self._next = at + places * self._step
+            self._next = at + slots * self._step
         time.sleep(max(0.0, at - time.monotonic()))
 
 
@@ -665,7 +669,7 @@ class Urgency(IntEnum):
     POST = 3
 
 
-class _Place:
+class _Slot:
     """What a thread holds while it has a request under way. Given up as soon as the answer is there."""
 
     def __init__(self, free: "SimpleQueue[None]") -> None:
@@ -720,10 +724,10 @@ class _Pool:
                     return jobs.popleft()
 
     def _work(self) -> None:
-        place = _Place(self._free)
-        transport.place.set(place)
+        slot = _Slot(self._free)
+        transport.slot.set(slot)
         while True:
-            with place:  # Taken before the job is: none waits in the hands of a thread that has no place.
+            with slot:  # Taken before the job is: none waits in the hands of a thread that has no place.
                 job = self._next()
                 if job is None:
                     return

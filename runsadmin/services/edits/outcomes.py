@@ -15,8 +15,8 @@ from runsadmin.models import Edit, EditStatus
 from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, runs
 from runsadmin.services.edits import rewrites
-from runsadmin.services.edits.claims import Claim, give_back, write
-from runsadmin.services.runs import Seen
+from runsadmin.services.edits.claims import Claim, release, write
+from runsadmin.services.runs import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -36,7 +36,7 @@ class Outcome:
     claim: Claim
     status: EditStatus
     detail: str
-    seen: Seen[RunRecord] | None = None
+    timed: TimedResponse[RunRecord] | None = None
     # When the next attempt is due, from now on. None: never, it has ended.
     pause: dt.timedelta | None = None
     values: dict[str, object] = field(default_factory=dict)
@@ -49,32 +49,32 @@ def end(
     claim: Claim,
     status: EditStatus,
     detail: str,
-    seen: Seen[RunRecord] | None = None,
+    timed: TimedResponse[RunRecord] | None = None,
     *,
     error: UpstreamError | None = None,
     **values: object,
 ) -> Outcome:
-    return Outcome(claim, status, detail, seen, None, {"waiting": "", **_told_by(seen, error), **values})
+    return Outcome(claim, status, detail, timed, None, {"wait_reason": "", **_told_by(timed, error), **values})
 
 
 def wait(
     claim: Claim,
-    waiting: Edit.Waiting,
+    waiting: Edit.WaitReason,
     detail: str,
     pause: dt.timedelta,
-    seen: Seen[RunRecord] | None = None,
+    timed: TimedResponse[RunRecord] | None = None,
     *,
     error: UpstreamError | None = None,
     **values: object,
 ) -> Outcome:
     """Nothing was sent: back to pending."""
     nothing_sent = {"before": None, "intended": None, "sent_at": None}
-    values = {"waiting": waiting, **nothing_sent, **_told_by(seen, error), **values}
-    return Outcome(claim, EditStatus.PENDING, detail, seen, pause, values)
+    values = {"wait_reason": waiting, **nothing_sent, **_told_by(timed, error), **values}
+    return Outcome(claim, EditStatus.PENDING, detail, timed, pause, values)
 
 
 def hold(claim: Claim, detail: str, error: UpstreamError | None = None) -> Outcome:
-    return wait(claim, Edit.Waiting.HELD, detail, WAIT_FOR_CONNECTION, error=error)
+    return wait(claim, Edit.WaitReason.HELD, detail, WAIT_FOR_CONNECTION, error=error)
 
 
 def try_later(claim: Claim, error: UpstreamError) -> Outcome:
@@ -82,13 +82,13 @@ def try_later(claim: Claim, error: UpstreamError) -> Outcome:
     if attempts >= conf.max_attempts():
         return end(claim, EditStatus.FAILED, f"Tried {attempts} times. {error}", error=error, attempts=attempts)
     pause = dt.timedelta(seconds=backoff(attempts) if error.retry_after is None else error.retry_after)
-    return wait(claim, Edit.Waiting.RETRY, str(error), pause, error=error, attempts=attempts)
+    return wait(claim, Edit.WaitReason.RETRY, str(error), pause, error=error, attempts=attempts)
 
 
 def lose(claim: Claim, error: OutcomeUnknown) -> Outcome:
     detail = f"The answer was lost, so it may have been kept. {error}"
     pause = dt.timedelta(seconds=FIRST_RECONCILE)
-    return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause, {"waiting": "", **_told_by(None, error)})
+    return Outcome(claim, EditStatus.UNKNOWN, detail, None, pause, {"wait_reason": "", **_told_by(None, error)})
 
 
 def look_again(claim: Claim, detail: str, pause: dt.timedelta | None = None) -> Outcome:
@@ -103,9 +103,9 @@ def backoff(attempts: int) -> float:
     return float(min(FIRST_BACKOFF * 2 ** (attempts - 1), LAST_BACKOFF)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
-def _told_by(seen: Seen[RunRecord] | None, error: UpstreamError | None) -> dict[str, object]:
-    if seen is not None:
-        return {"http_status": seen.answer.http_status, "upstream_request_id": seen.answer.request_id}
+def _told_by(timed: TimedResponse[RunRecord] | None, error: UpstreamError | None) -> dict[str, object]:
+    if timed is not None:
+        return {"http_status": timed.response.http_status, "upstream_request_id": timed.response.request_id}
     if error is not None:
         return {"http_status": error.http_status, "upstream_request_id": error.request_id}
     return {}
@@ -140,7 +140,9 @@ class Kept:
                 **outcome.values,
             }
             self._rows[outcome.status, tuple(values)].append((outcome.claim, values))
-        self._runs = runs.compare((outcome.claim.edit.run.thread, outcome.seen) for outcome in outcomes if outcome.seen)
+        self._runs = runs.compare(
+            (outcome.claim.edit.run.thread, outcome.timed) for outcome in outcomes if outcome.timed
+        )
         self._written = 0
 
     def write(self) -> None:
@@ -174,13 +176,13 @@ def broken(claim: Claim, *, is_unsent: bool = False) -> None:
     attempts = claim.edit.attempts + 1
     claim.row.update(attempts=attempts)
     if attempts >= conf.max_attempts() and claim.edit.status != EditStatus.UNKNOWN:
-        claim.row.filter(intended__isnull=True).change_to(
+        claim.row.filter(intended__isnull=True).transition_to(
             EditStatus.FAILED,
             detail=f"Tried {attempts} times. It ended in an error of our own, which the log tells.",
             finished_at=clock.now(),
             claim_token=None,
             claimed_until=None,
             next_attempt_at=None,
-            waiting="",
+            wait_reason="",
         )
-    give_back(claim.row, dt.timedelta(seconds=backoff(attempts)))
+    release(claim.row, dt.timedelta(seconds=backoff(attempts)))

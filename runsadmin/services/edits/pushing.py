@@ -15,18 +15,18 @@ from runsadmin.metadata import Metadata, MetadataState, merge3
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
 from runsadmin.services import clock, connections, permissions, probes, runs
-from runsadmin.services.clock import Watch
-from runsadmin.services.edits import active_runs, claims, faults, outcomes, refusals, rewrites, turns
+from runsadmin.services.clock import ClockBounds
+from runsadmin.services.edits import active_runs, claims, faults, outcomes, refusals, rewrites, run_queue
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
-from runsadmin.services.edits.way_back import told_of_left
-from runsadmin.services.runs import Seen
+from runsadmin.services.edits.undo import skipped_keys_message
+from runsadmin.services.runs import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
 
 # A look older than this is repeated before the POST: it bounds the gap in which somebody else's write can be lost.
-LOOK_LASTS = dt.timedelta(seconds=2)
+MAX_FETCH_AGE = dt.timedelta(seconds=2)
 # How often an edit that somebody waits for asks whether its turn has come, in seconds.
 TURN_PAUSE = 0.05
 
@@ -41,7 +41,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
     """
     logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
     until = time.monotonic() + (conf.push_wait() if seconds is None else seconds)
-    with turns.queued(edit) as place:
+    with run_queue.queued(edit) as place:
         was_blocked = False
         while True:
             left = max(0.0, until - time.monotonic())
@@ -69,25 +69,25 @@ _pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
 
 def _push_and_close(edit: Edit) -> None:
     try:
-        push(edit, person=True)
+        push(edit, interactive=True)
     finally:
         connection.close()
 
 
 def waits_for_turn(edit: Edit) -> bool:
     """Whether it was left as it is, since others of its run come first."""
-    return edit.status == EditStatus.PENDING and edit.waiting == Edit.Waiting.TURN
+    return edit.status == EditStatus.PENDING and edit.wait_reason == Edit.WaitReason.TURN
 
 
 def _is_due_in(edit: Edit) -> float:
     """In how many seconds somebody is at it again. 0: somebody is, or whoever recorded it is about to be."""
-    is_at_rest = edit.status == EditStatus.UNKNOWN or edit.waiting != Edit.Waiting.TURN
+    is_at_rest = edit.status == EditStatus.UNKNOWN or edit.wait_reason != Edit.WaitReason.TURN
     if not is_at_rest or edit.next_attempt_at is None:
         return 0.0
     return (edit.next_attempt_at - clock.now()).total_seconds()
 
 
-def push(edit: Edit, *, person: bool = False, is_trial: bool = False) -> Edit:
+def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Edit:
     """Claims the edit, looks, merges, sends, and stores what became of it. Returns the edit as it is then.
 
     An edit that cannot be claimed now is left as it is: others of its run come first, or somebody else is at it.
@@ -97,10 +97,10 @@ def push(edit: Edit, *, person: bool = False, is_trial: bool = False) -> Edit:
         with claim.tracing():
             claim.step("claimed")
             try:
-                if outcome := _push(claim, person=person, is_trial=is_trial):
+                if outcome := _push(claim, interactive=interactive, is_trial=is_trial):
                     outcomes.keep([outcome])
-                    if outcome.has_written and outcome.seen is not None:
-                        refusals.note_write(claim.alias, outcome.seen.asked_at)
+                    if outcome.has_written and outcome.timed is not None:
+                        refusals.note_write(claim.alias, outcome.timed.requested_at)
             except Exception:
                 # Whatever it was: the row tells. Nothing of it is left to chance.
                 logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
@@ -109,7 +109,7 @@ def push(edit: Edit, *, person: bool = False, is_trial: bool = False) -> Edit:
     return claims.reload(edit)
 
 
-def _push(claim: Claim, *, person: bool, is_trial: bool = False) -> Outcome | None:
+def _push(claim: Claim, *, interactive: bool, is_trial: bool = False) -> Outcome | None:
     if not permissions.may(claim.edit.actor, permissions.Action.EDIT_METADATA):
         return refuse(claim)
     reason = connections.hold_reason(claim.alias)
@@ -117,27 +117,27 @@ def _push(claim: Claim, *, person: bool, is_trial: bool = False) -> Outcome | No
         return outcomes.hold(claim, reason)
     try:
         # Both places at once: the POST has to follow the look at once.
-        connections.wait_for_places(claim.alias, 2, person=person)
-        seen = runs.look(claim.edit.run)
+        connections.wait_for_slots(claim.alias, 2, interactive=interactive)
+        timed = runs.look(claim.edit.run)
     except UpstreamError as error:
         return _failed(claim, error, faults.fetch_failed)
     claim.step("looked")
-    step = decide(claim, seen, looked=time.monotonic())
+    step = decide(claim, timed, looked=time.monotonic())
     if isinstance(step, Outcome):
         return step
     with transaction.atomic(durable=True):
         may_be_sent = intend([step])
     if not may_be_sent:
-        claims.give_back(claim.row)
+        claims.release(claim.row)
         return None
     claim.step("intended")
     if stopped := too_old(step):
         return stopped
-    answer = post(step)
-    if isinstance(answer, UpstreamError):
-        connections.judge(claim.alias, answer, writing=True)
-        return _failed(claim, answer, faults.write_failed)
-    return judge(step, answer)
+    response = post(step)
+    if isinstance(response, UpstreamError):
+        connections.judge(claim.alias, response, writing=True)
+        return _failed(claim, response, faults.write_failed)
+    return judge(step, response)
 
 
 def _failed(claim: Claim, error: UpstreamError, fault: Callable[[Claim, UpstreamError], Outcome]) -> Outcome:
@@ -161,7 +161,7 @@ class Intent:
     intended: Metadata
     looked: float  # In time.monotonic().
     detail: str = ""  # What is to be told of it once it is applied.
-    has_place: bool = True  # Whether the limiter has let it pass together with its look.
+    has_slot: bool = True  # Whether the limiter has let it pass together with its look.
     was_refused: bool = False  # The server took it for one too many, and it is sent once more.
 
 
@@ -170,13 +170,13 @@ def refuse(claim: Claim) -> Outcome:
     return outcomes.end(claim, EditStatus.REJECTED, refusal)
 
 
-def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | Intent:
+def decide(claim: Claim, timed: TimedResponse[RunRecord], *, looked: float) -> Outcome | Intent:
     """From what the look found to what is to be sent, if anything."""
-    edit, now = claim.edit, seen.answer.value
+    edit, now = claim.edit, timed.response.value
     if not now.shows_metadata:
-        return _metadata_unknown(claim, seen)
-    if now.status in LOCKED and edit.waiting == Edit.Waiting.ACTIVE_RUN:
-        return active_runs.wait(claim, f"The run is still {now.status}.", seen)
+        return _metadata_unknown(claim, timed)
+    if now.status in LOCKED and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
+        return active_runs.wait(claim, f"The run is still {now.status}.", timed)
     base = now.metadata if edit.base is None else edit.base
     patch = edit.patch
     merge = merge3(base=base, theirs=now.metadata, patch=patch)
@@ -184,28 +184,28 @@ def decide(claim: Claim, seen: Seen[RunRecord], *, looked: float) -> Outcome | I
         keys = [conflict.key for conflict in merge.conflicts]
         if edit.undoes_id is None or patch.keys <= set(keys):
             told = f"Somebody else changed since: {', '.join(keys)}."
-            return outcomes.end(claim, EditStatus.CONFLICT, told, seen, before=now.metadata)
+            return outcomes.end(claim, EditStatus.CONFLICT, told, timed, before=now.metadata)
         # Undoing leaves what somebody else changed since, and puts back the rest.
         patch = patch.only(patch.keys - set(keys))
         merge = merge3(base=base, theirs=now.metadata, patch=patch)
-    told = told_of_left(edit, merge.result)
+    told = skipped_keys_message(edit, merge.result)
     try:
         patch.check(now.metadata)
     except InvalidMetadata as error:
-        return outcomes.end(claim, EditStatus.REJECTED, str(error), seen, before=now.metadata)
+        return outcomes.end(claim, EditStatus.REJECTED, str(error), timed, before=now.metadata)
     if merge.result == now.metadata:
         return outcomes.end(
-            claim, EditStatus.APPLIED, told or "Upstream had it already.", seen,
+            claim, EditStatus.APPLIED, told or "Upstream had it already.", timed,
             before=now.metadata, intended=merge.result, after=now.metadata,
         )  # fmt: skip
     return Intent(claim, now.metadata, merge.result, looked, told)
 
 
-def _metadata_unknown(claim: Claim, seen: Seen[RunRecord]) -> Outcome:
+def _metadata_unknown(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
     """To send a map without knowing what is there would wipe it."""
-    if seen.answer.value.metadata_state == MetadataState.UNREADABLE:
-        return outcomes.end(claim, EditStatus.REJECTED, UNREADABLE, seen)
-    return outcomes.end(claim, EditStatus.FAILED, NOT_SHOWN, seen)
+    if timed.response.value.metadata_state == MetadataState.UNREADABLE:
+        return outcomes.end(claim, EditStatus.REJECTED, UNREADABLE, timed)
+    return outcomes.end(claim, EditStatus.FAILED, NOT_SHOWN, timed)
 
 
 UNREADABLE = (
@@ -231,7 +231,7 @@ def intend(intents: Sequence[Intent]) -> list[Intent]:
         (intent.claim, {"before": intent.before, "intended": intent.intended, "sent_at": began}) for intent in intents
     ]
     ready = list(intents)
-    written = claims.write(rows, lasting_until=began + LOOK_LASTS)
+    written = claims.write(rows, lasting_until=began + MAX_FETCH_AGE)
     if written < len(intents):
         theirs = claims.rows(intent.claim for intent in intents).filter(sent_at=began)
         pks = set(theirs.values_list("pk", flat=True))
@@ -244,39 +244,39 @@ def gap(intent: Intent) -> dt.timedelta:
 
 
 def too_old(intent: Intent) -> Outcome | None:
-    if gap(intent) <= LOOK_LASTS:
+    if gap(intent) <= MAX_FETCH_AGE:
         return None
-    return outcomes.wait(intent.claim, Edit.Waiting.RETRY, "The look was too old to be relied on.", dt.timedelta())
+    return outcomes.wait(intent.claim, Edit.WaitReason.RETRY, "The look was too old to be relied on.", dt.timedelta())
 
 
-def post(intent: Intent, watch: Watch | None = None) -> Seen[RunRecord] | UpstreamError:
+def post(intent: Intent, clock_bounds: ClockBounds | None = None) -> TimedResponse[RunRecord] | UpstreamError:
     """Sends it, unless the look has grown too old by the time that the bytes are to leave. Knows no database."""
     claim, run = intent.claim, intent.claim.edit.run
     # From here on this process may stand still, or be slow to connect. Whoever finds its claim run out may send again
     # after the timeouts: by then it must have left.
-    send_by = intent.looked + min(LOOK_LASTS, claim.timeout).total_seconds()
+    send_by = intent.looked + min(MAX_FETCH_AGE, claim.timeout).total_seconds()
     client = connections.client(claim.alias)
     try:
         return runs.see(
             lambda: client.modify_run(run.thread.upstream_id, run.upstream_id, intent.intended, send_by=send_by),
-            watch,
+            clock_bounds,
         )
     except UpstreamError as error:
         return error
 
 
-def judge(intent: Intent, answer: Seen[RunRecord]) -> Outcome:
+def judge(intent: Intent, response: TimedResponse[RunRecord]) -> Outcome:
     """What a successful response to a POST means."""
     intent.claim.step("answered")
-    record = answer.answer.value
+    record = response.response.value
     if not record.shows_metadata:
         unshown = OutcomeUnknown(
             "The response does not show the metadata.",
-            http_status=answer.answer.http_status,
-            request_id=answer.answer.request_id,
+            http_status=response.response.http_status,
+            request_id=response.response.request_id,
         )
         return outcomes.lose(intent.claim, unshown)
-    length = dt.timedelta(seconds=answer.answer.sent - intent.looked)
+    length = dt.timedelta(seconds=response.response.sent - intent.looked)
     edit, after = intent.claim.edit, record.metadata
     rewrite = rewrites.of(edit, intent.intended, after)
     status, detail, pauses = EditStatus.APPLIED, intent.detail, ""
@@ -284,5 +284,5 @@ def judge(intent: Intent, answer: Seen[RunRecord]) -> Outcome:
         status, detail = EditStatus.DIFFERS, f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
         if rewrites.pauses(edit, rewrite):
             pauses = rewrites.why_paused(edit, rewrite, intent.intended, after)
-    outcome = outcomes.end(intent.claim, status, detail, answer, after=after, gap=length)
+    outcome = outcomes.end(intent.claim, status, detail, response, after=after, race_window=length)
     return replace(outcome, has_written=True, pauses_bulk_edit=pauses)

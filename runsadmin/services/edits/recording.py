@@ -5,10 +5,10 @@ import datetime as dt
 from django.contrib.auth.models import User
 
 from runsadmin import conf
-from runsadmin.errors import IllegalChange, InvalidMetadata, Problem
+from runsadmin.errors import InvalidMetadata, InvalidTransition, MetadataError
 from runsadmin.ids import check_id
 from runsadmin.metadata import Metadata, MetadataPatch, check_is_readable
-from runsadmin.models import Edit, Run
+from runsadmin.models import Edit, EditSource, Run
 from runsadmin.services import clock, connections, permissions
 from runsadmin.text import is_text
 
@@ -18,7 +18,7 @@ def record(
     run: Run,
     patch: MetadataPatch,
     actor: User,
-    door: Edit.Door,
+    source: EditSource,
     base: Metadata | None = None,
     reason: str = "",
     request_id: str = "",
@@ -35,7 +35,7 @@ def record(
     check_id(run.upstream_id)
     check_id(run.thread.upstream_id)
     if not patch:
-        nothing = Problem(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
+        nothing = MetadataError(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
         raise InvalidMetadata([nothing])
     check_reason(reason)
     check_is_readable(run.metadata_state, run.metadata)
@@ -45,7 +45,7 @@ def record(
         run=run,
         patch=patch,
         actor=actor,
-        door=door,
+        source=source,
         base=base,
         reason=reason,
         request_id=request_id,
@@ -60,12 +60,12 @@ def check_reason(reason: str) -> None:
     """Raises InvalidMetadata."""
     if len(reason) > 500 or not is_text(reason):
         told = "A reason has at most 500 characters, and none that cannot be stored (U+0000 or a lone surrogate)."
-        raise InvalidMetadata([Problem(None, "invalid_reason", told)])
+        raise InvalidMetadata([MetadataError(None, "invalid_reason", told)])
 
 
 def check_not_retired(alias: str) -> None:
     """Raises IllegalChange."""
     if connections.held().filter(alias=alias, hold=connections.Hold.RETIRED).exists():
-        raise IllegalChange(
+        raise InvalidTransition(
             f"The service behind the connection {alias!r} is gone: its runs can be read but no longer edited."
         )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from runsadmin.errors import Forbidden
 from runsadmin.models import ConnectionState, Edit, EditStatus
-from runsadmin.models.bulk_edit import GOING_ON
+from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.models.edit import EditQuerySet
 from runsadmin.services import clock, connections
 from runsadmin.services.edits import outcomes
@@ -45,7 +45,7 @@ def _refused(claim: Claim, error: Forbidden) -> Outcome:
     refusals = claim.edit.refusals + 1
     if refusals >= MOST_REFUSALS:
         return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error, refusals=refusals)
-    return outcomes.wait(claim, Edit.Waiting.REFUSED, str(error), PAUSE, error=error, refusals=refusals)
+    return outcomes.wait(claim, Edit.WaitReason.REFUSED, str(error), PAUSE, error=error, refusals=refusals)
 
 
 def _is_writing_refused(alias: str, threads: Collection[int]) -> bool:
@@ -58,16 +58,16 @@ def _is_writing_refused(alias: str, threads: Collection[int]) -> bool:
 
 def waiting(alias: str) -> EditQuerySet:
     """The edits that were refused once and wait for what another write shows."""
-    return Edit.objects.filter(waiting=Edit.Waiting.REFUSED, status=EditStatus.PENDING, run__connection=alias)
+    return Edit.objects.filter(wait_reason=Edit.WaitReason.REFUSED, status=EditStatus.PENDING, run__connection=alias)
 
 
 def note_write(alias: str, requested_at: dt.datetime) -> None:
     """After a write that upstream took: what was refused before it is refused for good, unless writing was held."""
     if connections.release_writing(alias):
-        waiting(alias).update(waiting=Edit.Waiting.TURN, refusals=0, next_attempt_at=clock.now())
+        waiting(alias).update(wait_reason=Edit.WaitReason.TURN, refusals=0, next_attempt_at=clock.now())
     else:
-        waiting(alias).filter(next_attempt_at__lte=requested_at + PAUSE).change_to(
-            EditStatus.REJECTED, finished_at=clock.now(), next_attempt_at=None, waiting=Edit.Waiting.TURN
+        waiting(alias).filter(next_attempt_at__lte=requested_at + PAUSE).transition_to(
+            EditStatus.REJECTED, finished_at=clock.now(), next_attempt_at=None, wait_reason=Edit.WaitReason.TURN
         )
 
 
@@ -78,4 +78,4 @@ def edits_to_try(alias: str) -> list[Edit]:
         return []
     pending = Edit.objects.filter(status=EditStatus.PENDING, run__connection=alias).order_by("pk")
     single = pending.filter(bulk_edit=None).select_related("run")[:MOST_TRIED]
-    return list(single) or list(pending.filter(bulk_edit__status__in=GOING_ON).select_related("run")[:MOST_TRIED])
+    return list(single) or list(pending.filter(bulk_edit__status__in=IN_PROGRESS).select_related("run")[:MOST_TRIED])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
 
-from runsadmin import jsontext
+from runsadmin import lenient_json
 from runsadmin.metadata import Metadata, differing_keys
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit
 from runsadmin.services import clock
@@ -80,7 +80,7 @@ def pause_bulk_edits(reasons: Iterable[tuple[int, str]]) -> None:
     for pk, reason in dict(reversed([*reasons])).items():
         values = {"detail": reason, "rewrites_seen_at": clock.now()}
         unseen = BulkEdit.objects.filter(pk=pk, accepts_rewrites=False, rewrites_seen_at=None)
-        if not unseen.change_to(BulkEditStatus.PAUSED, **values):
+        if not unseen.transition_to(BulkEditStatus.PAUSED, **values):
             unseen.filter(status=BulkEditStatus.PAUSED).update(**values)
 
 
@@ -91,7 +91,7 @@ def _named(keys: Iterable[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else _short(repr(value) if isinstance(value, str) else jsontext.dumps(value))
+    return "nothing" if value is None else _short(repr(value) if isinstance(value, str) else lenient_json.dumps(value))
 
 
 def _short(text: str) -> str:

@@ -13,7 +13,7 @@ from runsadmin.models.edit import IN_FLIGHT, UNSETTLED
 from runsadmin.services import connections
 from runsadmin.services.edits import active_runs
 
-W = Edit.Waiting
+W = Edit.WaitReason
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
         return Wait("upstream's response", edit.claimed_until)
     if wait := _stopped(edit, held):
         return wait
-    match edit.status, edit.waiting:
+    match edit.status, edit.wait_reason:
         case EditStatus.UNKNOWN, _:
             return Wait("a fetch that shows whether the write was kept", _known_by(edit))
         case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
@@ -97,7 +97,7 @@ def _known_by(edit: Edit) -> dt.datetime | None:
 
 def _is_left_to_others(edit: Edit) -> bool:
     """Whether nothing of its own keeps it from being sent."""
-    return edit.status == EditStatus.PENDING and edit.waiting == W.TURN
+    return edit.status == EditStatus.PENDING and edit.wait_reason == W.TURN
 
 
 def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
@@ -120,7 +120,7 @@ def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
 
 def _counts(other: Edit, edit: Edit) -> bool:
     """Single edits wait for no bulk edit, and nobody waits for one that is paused."""
-    return other.bulk_edit is None or (edit.bulk_edit is not None and other.bulk_edit.is_going_on)
+    return other.bulk_edit is None or (edit.bulk_edit is not None and other.bulk_edit.is_in_progress)
 
 
 def _behind(first: Edit, wait: Wait) -> Wait:

@@ -1,0 +1,54 @@
+"""How fast one account may ask: so many requests at once, and then so many a minute.
+
+All processes share the count, through the database. They take requests from it in blocks of about a second's worth,
+so that reading costs no write each.
+"""
+
+import datetime as dt
+import threading
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from runsadmin import conf
+from runsadmin.models import ApiRateState
+from runsadmin.services import clock
+
+MINUTE = dt.timedelta(minutes=1)
+
+# What this process has taken for an account and not used yet.
+_taken: dict[int, int] = {}
+_lock = threading.Lock()
+
+
+def use_one(user: User) -> float:
+    """Uses one request of the account's. Returns 0, or the seconds to wait: then nothing was used."""
+    limit = conf.api_requests_per_minute()
+    with _lock:
+        if not limit or _use_taken(user.pk):
+            return 0
+    count, wait = _take(user, limit)
+    if not count:
+        return wait
+    with _lock:
+        _taken[user.pk] += count - 1
+    return 0
+
+
+def _use_taken(pk: int) -> bool:
+    left = _taken.get(pk, 0)
+    _taken[pk] = max(left - 1, 0)
+    return left > 0
+
+
+def _take(user: User, limit: int) -> tuple[int, float]:
+    """Takes a block, or what is left of it; how many there were, and the seconds until there is one."""
+    now, each = clock.now(), MINUTE // limit
+    with transaction.atomic():
+        quota, _ = ApiRateState.objects.select_for_update().get_or_create(user=user, defaults={"free_at": now})
+        busy_until = max(quota.free_at, now)
+        room = now + MINUTE - busy_until
+        count = min(room // each, max(1, limit // 60))
+        if count > 0:
+            ApiRateState.objects.filter(pk=user.pk).update(free_at=busy_until + count * each)
+    return count, (each - room).total_seconds()

@@ -1,0 +1,136 @@
+"""What people do with an edit afterwards: retry it, take it back, undo it, settle its conflict."""
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from runsadmin.errors import InvalidTransition
+from runsadmin.metadata import Conflict, Metadata, MetadataPatch, merge3
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditStatus
+from runsadmin.models.edit import ENDED, EditQuerySet
+from runsadmin.services import clock, permissions
+from runsadmin.services.edits.claims import reload
+from runsadmin.services.edits.recording import record
+from runsadmin.services.edits.undo import undoing
+
+
+def retry(*, edit: Edit, actor: User) -> Edit:
+    """Has a failed edit tried again. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
+        raise InvalidTransition(
+            "The bulk edit of this edit was cancelled. Plan a new one for what is still to be changed."
+        )
+    moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, told_by=actor)
+    return _moved(edit, moved, "Only a failed edit can be tried again")
+
+
+def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, told_by: User, **values: object) -> int:
+    """Makes the failed ones of these edits, all of one bulk edit or of none, due again. Returns how many there were."""
+    now = clock.now()
+    with transaction.atomic():
+        moved = failed.filter(status=EditStatus.FAILED).transition_to(
+            EditStatus.PENDING,
+            detail=f"{told_by.get_username()} has it tried again.",
+            attempts=0,
+            next_attempt_at=now,
+            finished_at=None,
+            before=None,
+            intended=None,
+            sent_at=None,
+            waiting_since=None,
+            **values,
+        )
+        if moved and bulk_edit:  # What was complete is not, until these have ended again.
+            waits = bulk_edit.wait_for_active
+            BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).transition_to(
+                BulkEditStatus.QUEUED,
+                detail="",
+                finished_at=None,
+                running_since=now,
+                ended_before=bulk_edit.edits.filter(status__in=ENDED).count(),
+                active_until=None if waits is None else now + waits,
+            )
+    return moved
+
+
+def cancel(*, edit: Edit, actor: User) -> Edit:
+    """Takes an edit back that was not sent yet. Raises NotAllowed, IllegalChange."""
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    moved = Edit.objects.filter(pk=edit.pk).transition_to(
+        EditStatus.CANCELLED,
+        detail=f"{actor.get_username()} took it back before it was sent.",
+        finished_at=clock.now(),
+        next_attempt_at=None,
+        wait_reason="",
+    )
+    return _moved(edit, moved, "Only an edit that was not sent yet can be taken back")
+
+
+def _moved(edit: Edit, moved: int, otherwise: str) -> Edit:
+    edit = reload(edit)
+    if not moved:
+        raise InvalidTransition(f"{otherwise}; this one is {edit.get_status_display().lower()}.")
+    return edit
+
+
+def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", request_id: str = "") -> Edit:
+    """Records the edit that puts back, key by key, what this one changed.
+
+    A key that was changed since is left as it is, and told. With nothing left to put back the new edit is skipped.
+    Raises NotAllowed, IllegalChange, and what `record` raises.
+    """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    edit = reload(edit)
+    if not edit.may_be_undone or edit.before is None or edit.after is None:
+        raise InvalidTransition(
+            f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
+        )
+    way_back = undoing(edit)
+    patch, detail = way_back.patch, way_back.detail
+    with transaction.atomic():
+        if patch:
+            new = record(
+                run=edit.run, patch=patch, actor=actor, source=source, base=edit.after,
+                reason=reason, request_id=request_id, undoes=edit,
+            )  # fmt: skip
+            Edit.objects.filter(pk=new.pk).update(detail=detail)
+        else:
+            new = Edit.objects.create(
+                run=edit.run, patch=way_back.whole, actor=actor, source=source, base=edit.after, reason=reason,
+                request_id=request_id, undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(),
+                detail=detail or "There is nothing to undo.",
+            )  # fmt: skip
+    return reload(new)
+
+
+def conflicts(edit: Edit) -> tuple[Conflict, ...]:
+    """What was in conflict, per key: base, theirs and ours. Empty for an edit that is not in conflict."""
+    if edit.status != EditStatus.CONFLICT:
+        return ()
+    base, theirs = _conflicting(edit)
+    return merge3(base=base, theirs=theirs, patch=edit.patch).conflicts
+
+
+def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
+    """The maps that a conflict is between: what we started from, and what somebody else made of it."""
+    if edit.after is not None:  # Found after a lost answer: our own look before the POST is the base.
+        return edit.before or Metadata(), edit.after
+    return edit.base or Metadata(), edit.before or Metadata()
+
+
+def resolve(
+    *, edit: Edit, patch: MetadataPatch, actor: User, source: EditSource, reason: str = "", request_id: str = ""
+) -> Edit:
+    """Records a new edit that settles a conflict, by somebody who saw theirs.
+
+    Raises IllegalChange, and what `record` raises.
+    """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    edit = reload(edit)
+    if edit.status != EditStatus.CONFLICT:
+        raise InvalidTransition(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")
+    _, theirs = _conflicting(edit)
+    return record(
+        run=edit.run, patch=patch, actor=actor, source=source, base=theirs,
+        reason=reason or edit.reason, request_id=request_id, resolves=edit,
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""How runs come to their end by themselves."""
+
+import asyncio
+import time
+from random import Random
+from zlib import crc32
+
+from sandbox.messages import Json
+from sandbox.sandbox import Sandbox
+from sandbox.store import Run
+
+TICK = 0.1
+
+# The seconds that a run stays in a status, at least and at most.
+STAYS = {"queued": (1.0, 3.0), "in_progress": (2.0, 6.0), "cancelling": (1.0, 3.0)}
+# One run in so many is slow and takes that many times as long: up to two minutes.
+ONE_IN, IS_SLOWER = 4, 20
+
+
+async def advance_runs(sandbox: Sandbox) -> None:
+    """Does so until it is cancelled."""
+    while True:
+        await asyncio.sleep(TICK)
+        if sandbox.settings.advance_runs:
+            advance(sandbox)
+
+
+def advance(sandbox: Sandbox) -> None:
+    """Moves every run on whose time has come."""
+    store, now = sandbox.store, time.monotonic()
+    active = {run_id: store.runs[run_id] for run_id in store.active}
+    due = [run for run_id, run in active.items() if now - run.since >= stay(run_id, run) * sandbox.settings.pace]
+    if due:
+        store.put(runs=[next_state(run.load(), int(time.time())) for run in due])
+
+
+def stay(run_id: str, run: Run) -> float:
+    """In seconds; always the same for the same run."""
+    least, most = STAYS[run.status]
+    chance = crc32(run_id.encode())
+    return (least + (most - least) * (chance % 1000) / 1000) * (IS_SLOWER if chance % ONE_IN == 0 else 1)
+
+
+def next_state(run: Json, now: int) -> Json:
+    """The run after its next step."""
+    match run["status"]:
+        case "queued":
+            return run | {"status": "in_progress", "started_at": now}
+        case "in_progress":
+            return run | {"status": "completed", "completed_at": now, "expires_at": None, "usage": usage(run["id"])}
+        case "cancelling":
+            return run | {"status": "cancelled", "cancelled_at": now, "expires_at": None, "usage": usage(run["id"])}
+        case other:
+            raise ValueError(f"A run that is {other} does not move by itself.")
+
+
+def usage(run_id: str) -> Json:
+    random = Random(run_id)
+    prompt, completion = random.randint(200, 4000), random.randint(20, 900)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

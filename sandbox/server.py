@@ -1,0 +1,30 @@
+"""Listens, and serves until it is told to stop."""
+
+import asyncio
+import signal
+import socket
+
+from sandbox.connection import Connection
+from sandbox.lifecycle import advance_runs
+from sandbox.sandbox import Sandbox
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bound at once, so that a taken port is known before anything else is done. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+
+
+async def serve(sandbox: Sandbox, listening: socket.socket) -> None:
+    """Returns on SIGTERM or SIGINT; who still waits for an answer then gets none."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = await loop.create_server(lambda: Connection(sandbox), sock=listening, backlog=1024)
+    advancing = loop.create_task(advance_runs(sandbox))
+    host, port = listening.getsockname()[:2]
+    print(f"sandbox listening on http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
+    await stop.wait()
+    server.close()
+    advancing.cancel()
