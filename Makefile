@@ -20,10 +20,10 @@ run: .env var/static/staticfiles.json
 	exec python scripts/run.py
 
 # Made once, with secrets of this machine's own.
-.env: | .venv/base.stamp
+.env: | .venv/run.stamp
 	python scripts/write_env.py
 
-var/static/staticfiles.json: .venv/base.stamp $(shell find static runsadmin/static -type f 2>/dev/null) | .env
+var/static/staticfiles.json: .venv/run.stamp $(shell find static runsadmin/static -type f 2>/dev/null) | .env
 	@echo "Compressing the static files ..."
 	python manage.py collectstatic --no-input --verbosity 0
 	touch $@
@@ -72,7 +72,8 @@ COMPILE := $(UV) compile --quiet --python .venv/bin/python --universal --generat
 lock: .venv/uv.stamp
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) requirements/base.in -o requirements/base.txt
-	$(COMPILE) requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) requirements/run.in -c requirements/base.txt -o requirements/run.txt
+	$(COMPILE) requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	! grep -n '://' requirements/*.txt
 
@@ -83,13 +84,13 @@ lock: .venv/uv.stamp
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	touch $@
 
-.venv/base.stamp: requirements/base.txt .venv/uv.stamp
-	$(UV) install --quiet --python .venv/bin/python --require-hashes -r requirements/base.txt
+.venv/run.stamp: requirements/run.txt .venv/uv.stamp
+	$(UV) install --quiet --python .venv/bin/python --require-hashes -r requirements/run.txt
 	touch $@
 
 .venv/dev.stamp: requirements/dev.txt .venv/uv.stamp
 	$(UV) sync --quiet --python .venv/bin/python --require-hashes requirements/dev.txt
-	touch $@ .venv/base.stamp
+	touch $@ .venv/run.stamp
 
 .venv/bench.stamp: requirements/bench.txt .venv/dev.stamp
 	$(UV) install --quiet --python .venv/bin/python --require-hashes -r requirements/bench.txt
