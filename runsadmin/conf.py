@@ -53,6 +53,12 @@ def connection(alias: str) -> Connection:
         raise UnknownConnection(f"There is no connection {alias!r}. Configured are: {known}.") from None
 
 
+def default_connection() -> str | None:
+    """The alias to use where none is named: the only one configured, None where there are several."""
+    aliases = list(settings.RUNSADMIN_CONNECTIONS)
+    return aliases[0] if len(aliases) == 1 else None
+
+
 def _connection(alias: str, options: dict[str, object]) -> Connection:
     return Connection(alias, **{name.lower(): value for name, value in options.items()})  # type: ignore[arg-type]
 

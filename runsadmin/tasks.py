@@ -11,6 +11,8 @@ from runsadmin.models import BulkEdit, Sync
 from runsadmin.services import bulk_edits, edits, idempotency, probes, runs, syncs
 
 SHARE = 30.0
+# How long the process that recorded a bulk edit plans it, in seconds. Workers continue a larger plan.
+PLANNING_SECONDS = 1.0
 
 
 @task(queue_name="push")
@@ -47,9 +49,24 @@ def plan_bulk_edit(pk: int) -> str:
     planned = bulk_edits.continue_planning(
         BulkEdit.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping
     )
-    if planned.is_in_progress:  # It was to be applied as soon as its plan was whole.
-        enqueue_unless_waiting(push_edits)
+    enqueue_if_in_progress(planned)
     return str(planned.status)
+
+
+def plan_and_enqueue(bulk_edit: BulkEdit) -> BulkEdit:
+    """Plans for about a second, so that a small plan is complete at once. Workers do the rest.
+
+    For web requests, after `bulk_edits.plan` or `plan_undo` and outside a transaction.
+    """
+    bulk_edit = bulk_edits.continue_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
+    enqueue_if_in_progress(bulk_edit)
+    return bulk_edit
+
+
+def enqueue_if_in_progress(bulk_edit: BulkEdit) -> None:
+    """Asks for a worker for its edits. To be called after each action that may set it in progress."""
+    if bulk_edit.is_in_progress:
+        enqueue_unless_waiting(push_edits)
 
 
 @task

@@ -19,7 +19,7 @@ from runsadmin.admin.base import ReadOnlyAdmin
 from runsadmin.admin.find import MOST, leaves_some_out
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import Run
-from runsadmin.services.bulk_edits import Selection, selecting
+from runsadmin.services.bulk_edits import Selection, select_all
 
 MOST_TICKED = 1_000
 COUNTED = 100_000
@@ -47,7 +47,7 @@ class Choice:
 
     def freeze(self) -> Selection:
         """Raises InvalidSelection, UnknownConnection."""
-        selection = selecting.every(self.runs, query=self.query)
+        selection = select_all(self.runs, query=self.query)
         if not (self.keys or self.query):
             return replace(selection, query=search.word("connection", selection.connection))
         gone = sorted(self.keys.difference(selection.keys))

@@ -8,6 +8,9 @@ from django.db.models import Q
 from runsadmin.models.fields import CleanTextField
 from runsadmin.models.transitions import TransitionQuerySet
 
+# Of the reason of an edit and of a bulk edit, in characters.
+MAX_REASON_LENGTH = 500
+
 
 class EditSource(models.TextChoices):
     """Where an edit or a bulk edit came in."""
@@ -84,7 +87,7 @@ class BulkEdit(models.Model):
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     applied_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     source = models.CharField(max_length=16, choices=EditSource.choices)
-    reason = models.CharField(max_length=500)
+    reason = models.CharField(max_length=MAX_REASON_LENGTH)
     request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
 
     connection = models.CharField(max_length=64, help_text="All of its runs are of this one.")

@@ -2,7 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from runsadmin.models.bulk_edit import BulkEdit, EditSource
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH, BulkEdit, EditSource
 from runsadmin.models.fields import CleanCharField, CleanTextField, MetadataField, MetadataPatchField
 from runsadmin.models.run import Run
 from runsadmin.models.transitions import TransitionQuerySet
@@ -111,7 +111,7 @@ class Edit(models.Model):
     plan_result = models.CharField(max_length=16, choices=PlanResult.choices, blank=True)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, db_index=False, related_name="+")
     source = models.CharField(max_length=16, choices=Source.choices)
-    reason = models.CharField(max_length=500, blank=True)
+    reason = models.CharField(max_length=MAX_REASON_LENGTH, blank=True)
     request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
 
     base = MetadataField(null=True, help_text="What the actor saw.")

@@ -22,7 +22,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
-from runsadmin.services import bulk_edits, connections, edits
+from runsadmin.services import bulk_edits, connections, edits, run_search
 from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
 from tests.admin.conftest import page
@@ -164,7 +164,7 @@ class TestChoosing:
         assert bulk_edit.query == f"in words: {words}"
         assert f"all that matched in words: {words}" in told(as_alice, bulk_edit)
         with pytest.raises(InvalidSearch):
-            bulk_edits.matching(bulk_edit.query)
+            run_search.matching(bulk_edit.query)
 
     def test_pages_of_the_list_are_no_part_of_what_matches(self, team, as_alice):
         older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"

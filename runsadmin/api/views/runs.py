@@ -25,7 +25,7 @@ from runsadmin.errors import NotFound
 from runsadmin.ids import is_id
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, Run, Thread
-from runsadmin.services import bulk_edits, edits, runs
+from runsadmin.services import edits, run_search, runs
 from runsadmin.services.permissions import Action
 
 
@@ -36,7 +36,7 @@ class Runs(View):
     @extend_schema(operation_id="list_runs", responses=RunPage)
     def get(self, request: Request) -> Response:
         """The mirrored runs, newest first."""
-        rows = bulk_edits.matching(self.query.get("q", "")).filter(
+        rows = run_search.matching(self.query.get("q", "")).filter(
             **self.given(
                 "connection", "status", "model", "assistant_id",
                 created_after="created_at__gte", created_before="created_at__lt",

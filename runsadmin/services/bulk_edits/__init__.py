@@ -1,32 +1,33 @@
-"""Bulk edits: planned as one edit for each run, shown, applied, followed, undone.
+"""Bulk edits: one patch over many runs, planned as one edit for each, applied, followed, undone.
 
-`selecting` chooses the runs and freezes them. `planning` makes an edit of each, in the background. `applying` is what
-people do with a plan, and what brings a bulk edit from one status to the next. `progress` counts.
+`selecting` chooses the runs and freezes them. `planning` makes an edit of each, in the background. `permitted` says
+what can be done with a bulk edit now, and `actions` does it. `progress` counts its edits.
 """
 
-from runsadmin.services.bulk_edits.applying import (
-    advance_statuses,
-    apply,
-    cancel,
-    check_may_apply,
-    pause,
-    resume,
-    retry,
+from runsadmin.services.bulk_edits.actions import advance_statuses, apply, cancel, pause, resume, retry
+from runsadmin.services.bulk_edits.permitted import (
+    BulkEditAction,
+    is_expired,
+    needed_permissions,
+    permitted_actions,
+    possible_actions,
 )
 from runsadmin.services.bulk_edits.planning import (
     LONGEST_WAIT,
     MOST_RUNS,
+    check_may_apply,
     continue_planning,
     plan,
     plan_undo,
     waiting_plans,
 )
 from runsadmin.services.bulk_edits.progress import Progress, changed_since, progress, waiting, waiting_in_words
-from runsadmin.services.bulk_edits.selecting import Selection, by_ids, by_search, matching
+from runsadmin.services.bulk_edits.selecting import Selection, by_ids, by_search, select_all
 
 __all__ = [
     "LONGEST_WAIT",
     "MOST_RUNS",
+    "BulkEditAction",
     "Progress",
     "Selection",
     "advance_statuses",
@@ -37,13 +38,17 @@ __all__ = [
     "changed_since",
     "check_may_apply",
     "continue_planning",
-    "matching",
+    "is_expired",
+    "needed_permissions",
     "pause",
+    "permitted_actions",
     "plan",
     "plan_undo",
+    "possible_actions",
     "progress",
     "resume",
     "retry",
+    "select_all",
     "waiting",
     "waiting_in_words",
     "waiting_plans",

@@ -24,7 +24,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditSta
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.models.edit import IN_FLIGHT
 from runsadmin.services import clock, edits, permissions
-from runsadmin.services.bulk_edits import applying
+from runsadmin.services.bulk_edits import actions
 from runsadmin.services.bulk_edits.selecting import Selection
 from runsadmin.services.edits.active_runs import HOW_TO_WAIT
 from runsadmin.services.edits.recording import check_not_retired, check_reason
@@ -37,6 +37,12 @@ LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
 
 PlanResult = Edit.PlanResult
+
+
+def check_may_apply(actor: User) -> None:
+    """For one who plans and applies in one go. Raises NotAllowed."""
+    permissions.require(actor, permissions.Action.APPLY_BULK_EDITS)
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
 
 
 def plan(
@@ -58,7 +64,7 @@ def plan(
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     if apply_when_planned:
-        applying.check_may_apply(actor)
+        check_may_apply(actor)
     patch.check()
     _check_reason(reason)
     if canary is not None and not 1 <= canary <= MOST_RUNS:
@@ -157,7 +163,7 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
             told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
             with transaction.atomic():
                 if claimed.transition_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
-                    applying.cancel_unsent(bulk_edit, "Planning ended in an error of our own.")
+                    actions.cancel_unsent(bulk_edit, "Planning ended in an error of our own.")
             raise
         finally:
             BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)
@@ -198,7 +204,7 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
 def _apply(bulk_edit: BulkEdit) -> None:
     """As the actor asked for. What stands against it is told, and the plan waits for somebody who may."""
     try:
-        applying.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
+        actions.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
     except (NotAllowed, InvalidTransition) as error:
         BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"It was not applied: {error}")
 

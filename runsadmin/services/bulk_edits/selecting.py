@@ -6,9 +6,10 @@ from itertools import batched
 
 from django.db.models import QuerySet
 
-from runsadmin import conf, search
+from runsadmin import conf
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import Run
+from runsadmin.services import run_search
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
@@ -33,20 +34,12 @@ class Selection:
     duplicates: int = 0
 
 
-def matching(query: str) -> QuerySet[Run]:
-    """The runs that a search finds. Raises InvalidSearch."""
-    runs = Run.objects.all()
-    for condition in search.conditions(query):
-        runs = runs.filter(condition)  # One after the other: each pair may be another row.
-    return runs
-
-
 def by_search(query: str, *, connection: str | None = None) -> Selection:
     """All runs that match now. Raises InvalidSearch, InvalidSelection, UnknownConnection."""
-    return every(matching(query), query=query, connection=connection)
+    return select_all(run_search.matching(query), query=query, connection=connection)
 
 
-def every(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
+def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
     """All of these runs, now; `query` tells which they are. Raises InvalidSelection, UnknownConnection."""
     runs = runs.order_by()
     if connection is not None:

@@ -9,7 +9,16 @@ sends; `reconciling` finds out what became of a write whose answer was lost; eac
 for; `turns` and `active_runs` are two of those waits. `decisions` is what people do with an edit afterwards.
 """
 
-from runsadmin.services.edits.actions import cancel, conflicts, resolve, retry, try_again, undo
+from runsadmin.services.edits.actions import (
+    EditAction,
+    cancel,
+    conflicts,
+    permitted_actions,
+    resolve,
+    retry,
+    try_again,
+    undo,
+)
 from runsadmin.services.edits.claims import release_expired
 from runsadmin.services.edits.due import has_backlog, process_due, push_until_settled
 from runsadmin.services.edits.pushing import push, push_within
@@ -19,10 +28,12 @@ from runsadmin.services.edits.undo import undoing
 from runsadmin.services.edits.waits import Wait, waits_of
 
 __all__ = [
+    "EditAction",
     "Wait",
     "cancel",
     "conflicts",
     "has_backlog",
+    "permitted_actions",
     "process_due",
     "push",
     "push_until_settled",

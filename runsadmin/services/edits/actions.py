@@ -1,5 +1,7 @@
 """What people do with an edit afterwards: retry it, take it back, undo it, settle its conflict."""
 
+from enum import StrEnum
+
 from django.contrib.auth.models import User
 from django.db import transaction
 
@@ -11,6 +13,31 @@ from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
 from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.undo import undoing
+
+
+class EditAction(StrEnum):
+    """The names of the functions of this package that people call on an edit."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+    UNDO = "undo"
+    RESOLVE = "resolve"
+
+
+def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
+    """What this actor may do with the edit in its present state."""
+    if not permissions.may(actor, permissions.Action.EDIT_METADATA):
+        return frozenset()
+    match edit.status:
+        case EditStatus.FAILED:
+            is_final = edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.CANCELLED
+            return frozenset() if is_final else frozenset({EditAction.RETRY})
+        case EditStatus.PLANNED | EditStatus.PENDING:
+            return frozenset({EditAction.CANCEL})
+        case EditStatus.CONFLICT:
+            return frozenset({EditAction.RESOLVE})
+        case _:
+            return frozenset({EditAction.UNDO}) if edit.may_be_undone else frozenset()
 
 
 def retry(*, edit: Edit, actor: User) -> Edit:

@@ -9,6 +9,7 @@ from runsadmin.errors import InvalidMetadata, InvalidTransition, MetadataError
 from runsadmin.ids import check_id
 from runsadmin.metadata import Metadata, MetadataPatch, check_is_readable
 from runsadmin.models import Edit, EditSource, Run
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import clock, connections, permissions
 from runsadmin.text import is_text
 
@@ -58,9 +59,12 @@ def record(
 
 def check_reason(reason: str) -> None:
     """Raises InvalidMetadata."""
-    if len(reason) > 500 or not is_text(reason):
-        told = "A reason has at most 500 characters, and none that cannot be stored (U+0000 or a lone surrogate)."
-        raise InvalidMetadata([MetadataError(None, "invalid_reason", told)])
+    if len(reason) > MAX_REASON_LENGTH or not is_text(reason):
+        message = (
+            f"A reason has at most {MAX_REASON_LENGTH} characters, without U+0000 and lone surrogates, "
+            "which cannot be stored."
+        )
+        raise InvalidMetadata([MetadataError(None, "invalid_reason", message)])
 
 
 def check_not_retired(alias: str) -> None:

@@ -14,9 +14,10 @@ from runsadmin.errors import InvalidTransition
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS, BulkEditQuerySet
 from runsadmin.models.edit import ENDED, IN_FLIGHT, UNSETTLED
-from runsadmin.services import clock, edits, permissions
+from runsadmin.services import clock, edits
+from runsadmin.services.bulk_edits import permitted
+from runsadmin.services.bulk_edits.permitted import BulkEditAction
 from runsadmin.services.edits import rewrites
-from runsadmin.services.permissions import Action
 
 S = BulkEditStatus
 
@@ -26,7 +27,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
     Raises NotAllowed, IllegalChange.
     """
-    check_may_apply(actor)
+    permitted.require(actor, bulk_edit, BulkEditAction.APPLY)
     now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
@@ -46,15 +47,9 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     return _moved(bulk_edit, moved, "Only a plan that is whole and has not expired can be applied")
 
 
-def check_may_apply(actor: User) -> None:
-    """Raises NotAllowed."""
-    permissions.require(actor, Action.APPLY_BULK_EDITS)
-    permissions.require(actor, Action.EDIT_METADATA)
-
-
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """What is under way ends; nothing more is sent until it is resumed. Raises NotAllowed, IllegalChange."""
-    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    permitted.require(actor, bulk_edit, BulkEditAction.PAUSE)
     moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
         S.PAUSED, detail=f"{actor.get_username()} paused it."
     )
@@ -66,7 +61,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
     Raises NotAllowed, IllegalChange.
     """
-    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    permitted.require(actor, bulk_edit, BulkEditAction.RESUME)
     now = clock.now()
     with transaction.atomic():
         paused = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PAUSED)
@@ -85,8 +80,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Takes back all that was not sent yet. What is under way ends, and tells how. Raises NotAllowed, IllegalChange."""
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
-    is_only_planned = bulk_edit.status in (S.PLANNING, S.PLANNED)
-    permissions.require(actor, Action.PLAN_BULK_EDITS if is_only_planned else Action.APPLY_BULK_EDITS)
+    permitted.require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
         moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
             S.CANCELLED, detail=f"{actor.get_username()} cancelled it.", finished_at=clock.now()
@@ -98,7 +92,7 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Has the failed edits of one that was completed tried again. Raises NotAllowed, IllegalChange."""
-    permissions.require(actor, Action.APPLY_BULK_EDITS)
+    permitted.require(actor, bulk_edit, BulkEditAction.RETRY)
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         moved = 0

@@ -1,0 +1,113 @@
+"""Keyset pagination: a page starts behind a row's key. No OFFSET, no count: the last page costs what the first does.
+
+An order is a tuple of field names, at most one time followed by the primary key (`("created_at", "id")` or `("id",)`).
+Rows are read in descending order, newest first, unless `ascending` says otherwise. A key is a row's values of these
+fields.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db.models import Model, Q, QuerySet
+
+type Order = tuple[str, ...]
+type Key = tuple[dt.datetime | int, ...]
+
+
+@dataclass(frozen=True)
+class Page[M: Model]:
+    """Rows in the order of the list, and the keys to continue with on either side: None where nothing follows.
+
+    After the first page there is always a previous one; it may turn out to be empty when rows were deleted.
+    """
+
+    rows: list[M]
+    previous: Key | None
+    next: Key | None
+
+
+def read_page[M: Model](
+    rows: QuerySet[M],
+    order: Order,
+    size: int,
+    *,
+    after: Key | None = None,
+    before: Key | None = None,
+    ascending: bool = False,
+) -> Page[M]:
+    """The page that follows `after`, or the one that precedes `before`; without either, the first one.
+
+    Reads one row more than `size` to know whether there are more.
+    """
+    is_backward = before is not None
+    key = before if is_backward else after
+    reads_upward = ascending != is_backward
+    if key is not None:
+        rows = rows.filter(behind(order, key, ascending=reads_upward))
+    found = list(rows.order_by(*ordering(order, ascending=reads_upward))[: size + 1])
+    has_more, page = len(found) > size, found[:size]
+    if is_backward:
+        page.reverse()
+    if not page:
+        return Page([], None, None)
+    has_previous, has_next = (has_more, True) if is_backward else (after is not None, has_more)
+    return Page(
+        page,
+        key_of(page[0], order) if has_previous else None,
+        key_of(page[-1], order) if has_next else None,
+    )
+
+
+def read_chunks[M: Model](rows: QuerySet[M], size: int) -> Iterator[list[M]]:
+    """All rows in ascending order of their primary key, with no query open between two chunks."""
+    after: Key | None = None
+    while True:
+        page = read_page(rows, ("pk",), size, after=after, ascending=True)
+        if page.rows:
+            yield page.rows
+        if page.next is None:
+            return
+        after = page.next
+
+
+def behind(order: Order, key: Key, *, ascending: bool = False) -> Q:
+    """The rows behind a key.
+
+    `time <= t AND (time < t OR pk < p)`: the first part is a range of the index, which databases do not see in an OR.
+    """
+    side = "gt" if ascending else "lt"
+    if len(order) == 1:
+        return Q(**{f"{order[0]}__{side}": key[0]})
+    (first, last), (first_value, last_value) = order, key
+    return Q(**{f"{first}__{side}e": first_value}) & (
+        Q(**{f"{first}__{side}": first_value}) | Q(**{f"{last}__{side}": last_value})
+    )
+
+
+def ordering(order: Order, *, ascending: bool = False) -> list[str]:
+    """For `order_by`."""
+    return [field if ascending else f"-{field}" for field in order]
+
+
+def key_of(row: Model, order: Order) -> Key:
+    return tuple(getattr(row, field) for field in order)
+
+
+def to_text(key: Key) -> str:
+    """A key for a URL: `2026-01-01T00:00:00+00:00,17`."""
+    return ",".join(value.isoformat() if isinstance(value, dt.datetime) else str(value) for value in key)
+
+
+def from_text(text: str, order: Order) -> Key:
+    """Raises ValueError for text that is not a key of this order."""
+    *times, number = text.split(",")
+    if len(times) + 1 != len(order) or not (number.isascii() and number.isdecimal()) or int(number) >= 2**63:
+        raise ValueError(f"{text!r} is not a key.")
+    try:
+        moments = [dt.datetime.fromisoformat(time) for time in times]
+        if any(moment.tzinfo is None for moment in moments):
+            raise ValueError("The time has no zone.")
+        return (*(moment.astimezone(dt.UTC) for moment in moments), int(number))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is not a key.") from error

@@ -1,0 +1,15 @@
+"""Runs that a search finds. The language of searches is in `runsadmin.search`."""
+
+from django.db.models import QuerySet
+
+from runsadmin import search
+from runsadmin.models import Run
+
+
+def matching(query: str) -> QuerySet[Run]:
+    """All runs that match the query; an empty query matches every run. Raises InvalidSearch."""
+    runs = Run.objects.all()
+    for condition in search.conditions(query):
+        # One filter per condition: each metadata pair may be another row of the join.
+        runs = runs.filter(condition)
+    return runs

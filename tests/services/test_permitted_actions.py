@@ -1,0 +1,80 @@
+"""What can be done with an edit or a bulk edit now, asked in one place for admin and API."""
+
+import datetime as dt
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from runsadmin.errors import NotAllowed
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.services import bulk_edits, edits
+from runsadmin.services.bulk_edits import BulkEditAction
+from tests.bulk import bulk_edit_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+A = BulkEditAction
+
+
+@pytest.fixture
+def run(mirrored: Callable[..., Run]) -> Run:
+    return mirrored(metadata={"team": "blue"})
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("planned", {A.APPLY, A.CANCEL}),
+        ("queued", {A.PAUSE, A.CANCEL}),
+        ("paused", {A.RESUME, A.CANCEL}),
+        ("completed", {A.RETRY, A.UNDO}),
+    ],
+)
+def test_state_decides(status: str, expected: set[BulkEditAction], run: Run, alice: User) -> None:
+    bulk_edit = bulk_edit_of(run.upstream_id, status, alice)
+    bulk_edit.refresh_from_db()
+    assert bulk_edits.permitted_actions(bulk_edit, alice) == expected
+
+
+def test_expired_plan_can_only_be_discarded(run: Run, alice: User) -> None:
+    bulk_edit = bulk_edit_of(run.upstream_id, "planned", alice)
+    bulk_edit.expires_at = bulk_edit.created_at - dt.timedelta(seconds=1)
+    assert bulk_edits.permitted_actions(bulk_edit, alice) == {A.CANCEL}
+
+
+def test_each_action_takes_its_permissions(run: Run, alice: User, bob: User) -> None:
+    bob.user_permissions.set(Permission.objects.filter(codename="add_bulkedit"))
+    planner = User.objects.get(pk=bob.pk)
+    planned = bulk_edit_of(run.upstream_id, "planned", alice)
+    assert bulk_edits.permitted_actions(planned, planner) == {A.CANCEL}
+    with pytest.raises(NotAllowed):
+        bulk_edits.apply(bulk_edit=planned, actor=planner)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("pending", {"cancel"}),
+        ("failed", {"retry"}),
+        ("applied", {"undo"}),
+        ("differs", {"undo"}),
+        ("conflict", {"resolve"}),
+        ("sending", set()),
+        ("rejected", set()),
+    ],
+)
+def test_actions_of_an_edit(status: str, expected: set[str], run: Run, alice: User, carol: User) -> None:
+    edit = edits.record(run=run, patch=MetadataPatch.parse({"team": "red"}), actor=alice, source=Edit.Source.API)
+    edit.status = status
+    assert edits.permitted_actions(edit, alice) == expected
+    assert edits.permitted_actions(edit, carol) == set()
+
+
+def test_edits_of_a_cancelled_bulk_edit_stay_failed(run: Run, alice: User) -> None:
+    bulk_edit = bulk_edit_of(run.upstream_id, "completed", alice)
+    failed = bulk_edit.edits.get(status="failed")
+    assert edits.permitted_actions(failed, alice) == {"retry"}
+    BulkEdit.objects.filter(pk=bulk_edit.pk).update(status="cancelled")
+    assert edits.permitted_actions(Edit.objects.get(pk=failed.pk), alice) == set()
