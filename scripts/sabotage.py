@@ -69,8 +69,8 @@ GUARDS = (
     Guard(
         "the look before the POST is a fresh one",
         PUSHING,
-        "if gap(intent) <= LOOK_LASTS:",
-        "if gap(intent) <= LOOK_LASTS * 1000:",
+        "if gap(intent) <= MAX_FETCH_AGE:",
+        "if gap(intent) <= MAX_FETCH_AGE * 1000:",
         ("tests/faults/test_look.py",),
     ),
     Guard(

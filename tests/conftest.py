@@ -19,7 +19,8 @@ from pytest_django import Settings
 
 from project import logs
 from runsadmin.models import Run, Thread
-from runsadmin.services import connections, runs
+from runsadmin.services import gateway, runs
+from runsadmin.services.clock import ClockBounds
 from runsadmin.services.permissions import Action
 from tests.sandbox_client import Sandbox, make_run
 
@@ -77,9 +78,8 @@ def mirrored(sandbox: Sandbox, db: None) -> Callable[..., Run]:
         upstream = make_run(**fields)
         sandbox.put_runs([upstream])
         thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=upstream["thread_id"])
-        client = connections.client("default")
-        seen = runs.see(lambda: client.retrieve_run(thread.upstream_id, upstream["id"]))
-        runs.store(thread, [seen.response.value], requested_at=seen.requested_at, received_at=seen.received_at)
+        timed = gateway.fetch_run("default", thread.upstream_id, upstream["id"], ClockBounds())
+        runs.store(thread, [timed.value], requested_at=timed.requested_at, received_at=timed.received_at)
         return Run.objects.get(connection="default", upstream_id=upstream["id"])
 
     return mirrored

@@ -40,7 +40,7 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
         if request.method == "POST":
             on = request.POST.get("on") == "1"
             with telling(request):
-                connections.switch(alias, on=on, actor=actor(request))
+                connections.set_hold(alias, on=on, actor=actor(request))
                 said = "is held: nothing is sent over it." if on else "is released: sending goes on."
                 messages.success(request, f"The connection {alias} {said}")
         return redirect(links.list_of(ConnectionState))

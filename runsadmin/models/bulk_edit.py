@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from runsadmin.models.fields import CleanTextField
-from runsadmin.models.transitions import TransitionQuerySet
+from runsadmin.models.transitions import ClaimableQuerySet
 
 # Of the reason of an edit and of a bulk edit, in characters.
 MAX_REASON_LENGTH = 500
@@ -72,7 +72,7 @@ IN_PROGRESS = (S.QUEUED, S.RUNNING)
 ENDED = (S.COMPLETED, S.CANCELLED, S.FAILED, S.EXPIRED)
 
 
-class BulkEditQuerySet(TransitionQuerySet["BulkEdit"]):
+class BulkEditQuerySet(ClaimableQuerySet["BulkEdit"]):
     transitions = TRANSITIONS
 
 

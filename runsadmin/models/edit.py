@@ -5,7 +5,7 @@ from django.db.models import Q
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH, BulkEdit, EditSource
 from runsadmin.models.fields import CleanCharField, CleanTextField, MetadataField, MetadataPatchField
 from runsadmin.models.run import Run
-from runsadmin.models.transitions import TransitionQuerySet
+from runsadmin.models.transitions import ClaimableQuerySet
 
 
 class EditStatus(models.TextChoices):
@@ -68,7 +68,7 @@ UNSETTLED = (S.PENDING, S.SENDING, S.UNKNOWN)
 ENDED = (S.APPLIED, S.DIFFERS, S.CONFLICT, S.REJECTED, S.FAILED, S.SKIPPED, S.CANCELLED)
 
 
-class EditQuerySet(TransitionQuerySet["Edit"]):
+class EditQuerySet(ClaimableQuerySet["Edit"]):
     transitions = TRANSITIONS
 
 

@@ -4,7 +4,7 @@ from django.db.models import F, Q
 
 from runsadmin.models.fields import ByteOrderedCharField, CleanTextField
 from runsadmin.models.thread import Thread
-from runsadmin.models.transitions import TransitionQuerySet
+from runsadmin.models.transitions import ClaimableQuerySet
 
 
 class SyncStatus(models.TextChoices):
@@ -45,7 +45,7 @@ TRANSITIONS: dict[SyncStatus, dict[SyncStatus, str]] = {
 UNFINISHED = (S.QUEUED, S.RUNNING, S.PAUSED)
 
 
-class SyncQuerySet(TransitionQuerySet["Sync"]):
+class SyncQuerySet(ClaimableQuerySet["Sync"]):
     transitions = TRANSITIONS
 
 

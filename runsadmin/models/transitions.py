@@ -1,21 +1,31 @@
-"""A status changes along a table of legal changes, and in no other way."""
+"""A status changes along a table of permitted transitions, and in no other way."""
 
+import datetime as dt
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.db import models
+from django.db.models import Q
 
 
 class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
-    """Rows that have a status. `transitions` is the table: what each status may become, and why that happens."""
+    """Rows that have a status. `transitions` is the table: what each status may become, and why."""
 
     transitions: ClassVar[Mapping[Any, Mapping[Any, str]]]
 
     @classmethod
     def sources(cls, status: models.TextChoices) -> list[str]:
-        """From where a row may legally change to `status`."""
+        """The statuses from which a row may change to `status`."""
         return [source.value for source, targets in cls.transitions.items() if status in targets]
 
     def transition_to(self, status: models.TextChoices, **values: object) -> int:
-        """Moves those of these rows that may legally change to `status`. Returns how many did: look at it."""
+        """Moves those of these rows that may change to `status`. Returns how many did: check it."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
+
+
+class ClaimableQuerySet[M: models.Model](TransitionQuerySet[M]):
+    """Rows that one process at a time works on: `claim_token` says which one, until `claimed_until`."""
+
+    def free(self, now: dt.datetime) -> Self:
+        """Those that may be claimed: unclaimed, or with a lease that has expired."""
+        return self.filter(Q(claimed_until=None) | Q(claimed_until__lt=now))

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 
 def now() -> dt.datetime:
-    """The time by the clock of the database. A SQLite file lives on this machine, and so does its clock."""
+    """The database's time. A SQLite file is on this machine, so there the system clock is the same."""
     if connection.vendor == "sqlite":
         return timezone.now()
     with connection.cursor() as cursor:
@@ -18,20 +18,20 @@ def now() -> dt.datetime:
 
 
 class ClockBounds:
-    """Set by the database's clock once, it tells between which times now is, without asking again.
+    """The database's time, read once: afterwards it gives bounds of the current time without a query.
 
-    Good for some seconds: long enough for a block of requests, too short for clocks to drift apart.
+    Valid for some seconds: long enough for a block of requests, too short for clocks to drift apart.
     """
 
     def __init__(self) -> None:
-        self._asked = time.monotonic()
+        self._requested = time.monotonic()
         self._time = now()
-        self._answered = time.monotonic()
+        self._received = time.monotonic()
 
     def earliest(self) -> dt.datetime:
         """No later than now."""
-        return self._time + dt.timedelta(seconds=time.monotonic() - self._answered)
+        return self._time + dt.timedelta(seconds=time.monotonic() - self._received)
 
     def latest(self) -> dt.datetime:
         """No earlier than now."""
-        return self._time + dt.timedelta(seconds=time.monotonic() - self._asked)
+        return self._time + dt.timedelta(seconds=time.monotonic() - self._requested)

@@ -6,11 +6,12 @@ concluded from one response, something else that is known is asked for. Nothing 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runsadmin.errors import Forbidden, InvalidId, NoSlot, NotFound, Rejected, UpstreamError
 from runsadmin.models import ConnectionState, Run, Thread
-from runsadmin.services import clock, connections
+from runsadmin.services import clock, connections, gateway
+from runsadmin.services.gateway import NO_EFFECT, ConnectionEffect
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def ask(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage:
     for target in wanted:
         asked_others = asked_others or target.thread_id != thread_id
         try:
-            _retrieve(alias, target)
+            gateway.probe(alias, target.thread_id, target.run_id)
         except NotFound as error:
             responds = True
             thread_is_gone = thread_is_gone or target == Target(thread_id)
@@ -101,14 +102,6 @@ def ask(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage:
             return Reach(responds, False, False, asked_others, error)
         return Reach(True, True, thread_is_gone, asked_others)
     return Reach(responds, False, thread_is_gone, asked_others)
-
-
-def _retrieve(alias: str, target: Target) -> None:
-    client = connections.client(alias)
-    if target.run_id:
-        client.retrieve_run(target.thread_id, target.run_id)
-    else:
-        client.retrieve_thread(target.thread_id)
 
 
 def names_what_was_asked(error: NotFound, target: Target) -> bool:
@@ -127,6 +120,45 @@ def ask_about(thread: Thread, error: UpstreamError) -> Reach:
     return ask(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
 
 
+# --- What it means
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What an error means once it is known how far it reaches. With `error` that is not certain."""
+
+    effect: ConnectionEffect = NO_EFFECT
+    run_is_missing: bool = False
+    thread_is_missing: bool = False
+    error: UpstreamError | None = None
+
+
+def conclude(run: Run, error: UpstreamError, reach: Reach) -> Conclusion:
+    """`error` was met when this run was requested."""
+    if isinstance(reach.error, NoSlot):
+        return Conclusion(error=reach.error)
+    effect = NO_EFFECT if reach.error is None else gateway.effect_of(reach.error)
+    if reach.is_outage:
+        return Conclusion(outage(error, effect))
+    if not isinstance(error, NotFound):
+        return Conclusion(effect)
+    if reach.error is not None:
+        return Conclusion(effect, error=reach.error)
+    if reach.is_all_gone:
+        return Conclusion(all_gone(run.upstream_id, error))
+    return Conclusion(run_is_missing=True, thread_is_missing=reach.thread_is_gone)
+
+
+def outage(error: UpstreamError, effect: ConnectionEffect = NO_EFFECT) -> ConnectionEffect:
+    return replace(effect, hold=Hold.UNREACHABLE, detail=f"No request gets through. {error}")
+
+
+def all_gone(upstream_id: str, error: NotFound) -> ConnectionEffect:
+    """`upstream_id` is the run or thread that was requested first."""
+    detail = f"The server answers 404 for everything that was asked, {upstream_id} for one: {error}"
+    return ConnectionEffect(hold=Hold.NOT_FOUND, detail=detail)
+
+
 # --- Held connections
 
 
@@ -136,7 +168,7 @@ def probe_held() -> None:
     What an operator holds is released by an operator only, and held writing by a write (`edits.process_due`).
     """
     for row in connections.held().exclude(hold__in=(Hold.OPERATOR, Hold.WRITING)):
-        if connections.take_probe(row):
+        if connections.claim_probe(row):
             _probe(row)
 
 
@@ -160,7 +192,7 @@ def _probe(row: ConnectionState) -> None:
         logger.info("Connection %s works again.", row.alias)
         connections.release(row.alias)
         if reach.error is not None:
-            connections.judge(row.alias, reach.error)
+            connections.apply_error(row.alias, reach.error)
     elif row.hold == Hold.NOT_FOUND and reach.is_all_gone:
         ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
             hold=Hold.RETIRED,

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,28 +11,19 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from runsadmin import lenient_json
-from runsadmin.errors import NoSlot, NotFound, UpstreamError
+from runsadmin.errors import UpstreamError
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.models.bulk_sql import update_rows
-from runsadmin.services import clock, connections, permissions, probes
+from runsadmin.services import clock, connections, gateway, permissions, probes
 from runsadmin.services.clock import ClockBounds
-from runsadmin.upstream.client import Response
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord, indexed_text
 
 KNOWN = (
     "pk", "thread_id", "digest", "metadata_state", "created_at", "requested_at", "received_at", "needs_refresh_since",
     "missing_since", "version",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TimedResponse[T]:
-    """An answer and when, by the database's clock, it was asked for and came."""
-
-    response: Response[T]
-    requested_at: dt.datetime
-    received_at: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -48,23 +39,12 @@ class Stored:
         return Stored(self.created + other.created, self.updated + other.updated, elsewhere)
 
 
-def see[T](call: Callable[[], Response[T]], clock_bounds: ClockBounds | None = None) -> TimedResponse[T]:
-    """Makes a call between two looks at the clock: it was asked no earlier and answered no later than they say."""
-    requested_at = clock_bounds.earliest() if clock_bounds else clock.now()
-    response = call()
-    return TimedResponse(response, requested_at, clock_bounds.latest() if clock_bounds else clock.now())
-
-
-def retrieve(run: Run) -> Response[RunRecord]:
-    return connections.client(run.connection).retrieve_run(run.thread.upstream_id, run.upstream_id)
-
-
-def look(run: Run) -> TimedResponse[RunRecord]:
-    """What upstream has now. Raises UpstreamError."""
+def fetch(run: Run) -> TimedResponse[RunRecord]:
+    """The run as upstream has it now. Raises UpstreamError."""
     try:
-        return see(lambda: retrieve(run))
+        return gateway.fetch_run(run.connection, run.thread.upstream_id, run.upstream_id, ClockBounds())
     except UpstreamError as error:
-        connections.judge(run.connection, error)
+        connections.apply_error(run.connection, error)
         raise
 
 
@@ -101,9 +81,7 @@ def compare(timed: Iterable[tuple[Thread, TimedResponse[RunRecord]]]) -> "Differ
 
     Reads only: whoever writes it into a transaction of his own holds no lock in the meantime.
     """
-    return _compare(
-        [Observation(thread, one.response.value, one.requested_at, one.received_at) for thread, one in timed]
-    )
+    return _compare([Observation(thread, one.value, one.requested_at, one.received_at) for thread, one in timed])
 
 
 def _compare(observations: Iterable[Observation], *, lock: bool = False) -> "Difference":
@@ -298,7 +276,7 @@ def refresh(*, run: Run, actor: User) -> Run:
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     connections.wait_for_slots(run.connection, 1, interactive=True)
     try:
-        store_one(run, look(run))
+        store_one(run, fetch(run))
     except UpstreamError as error:
         if probes.is_needed(error):
             find_reach(run, error)
@@ -309,45 +287,26 @@ def refresh(*, run: Run, actor: User) -> Run:
 def find_reach(run: Run, error: UpstreamError) -> bool:
     """After an error that may concern more than this run: whether it is this run that is missing.
 
-    Raises UpstreamError when that could not be found out.
+    Marks the run missing, or holds the connection. Raises UpstreamError when neither is certain.
     """
-    return apply_reach(run, error, probes.ask_about(run.thread, error))
+    conclusion = probes.conclude(run, error, probes.ask_about(run.thread, error))
+    connections.store_effect(run.connection, conclusion.effect)
+    if conclusion.error is not None:
+        raise conclusion.error
+    if conclusion.run_is_missing:
+        mark_missing(run.pk)
+    if conclusion.thread_is_missing:
+        mark_thread_missing(run.thread_id)
+    return conclusion.run_is_missing
 
 
-def apply_reach(run: Run, error: UpstreamError, reach: probes.Reach) -> bool:
-    """Marks the run missing, or holds the connection where the error concerns all of it. Returns the former.
-
-    Raises UpstreamError when neither is certain.
-    """
-    if isinstance(reach.error, NoSlot):
-        raise reach.error
-    if reach.error is not None:
-        connections.judge(run.connection, reach.error)
-    if reach.is_outage:
-        connections.hold_for_outage(run.connection, error)
-    elif isinstance(error, NotFound):
-        if reach.error is not None:
-            raise reach.error
-        if not reach.is_all_gone:
-            mark_missing(run)
-            if reach.thread_is_gone:
-                mark_thread_missing(run.thread)
-            return True
-        connections.hold(
-            run.connection,
-            connections.Hold.NOT_FOUND,
-            f"The server answers 404 for everything that was asked, {run.upstream_id} for one: {error}",
-        )
-    return False
-
-
-def mark_missing(run: Run) -> None:
+def mark_missing(*runs: int) -> None:
     gone = {"missing_since": clock.now(), "needs_refresh_since": None}
-    Run.objects.filter(pk=run.pk, missing_since=None).update(**gone, version=F("version") + 1)
+    Run.objects.filter(pk__in=runs, missing_since=None).update(**gone, version=F("version") + 1)
 
 
-def mark_thread_missing(thread: Thread) -> None:
-    Thread.objects.filter(pk=thread.pk, missing_since=None).update(missing_since=clock.now())
+def mark_thread_missing(*threads: int) -> None:
+    Thread.objects.filter(pk__in=threads, missing_since=None).update(missing_since=clock.now())
 
 
 def refresh_marked(limit: int = 100) -> int:
@@ -358,7 +317,7 @@ def refresh_marked(limit: int = 100) -> int:
         try:
             connections.wait_for_slots(run.connection, 1)
             try:
-                store_one(run, look(run))
+                store_one(run, fetch(run))
             except UpstreamError as error:
                 if not probes.is_needed(error) or not find_reach(run, error):
                     continue

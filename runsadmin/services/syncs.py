@@ -38,9 +38,11 @@ from runsadmin.metadata import MetadataState
 from runsadmin.models import ConnectionState, Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
-from runsadmin.services import clock, connections, permissions, probes, runs
-from runsadmin.services.runs import Difference, Stored, TimedResponse
-from runsadmin.upstream.client import PAGE_SIZE, Page, Response
+from runsadmin.services import clock, connections, gateway, permissions, probes, runs
+from runsadmin.services.clock import ClockBounds
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Difference, Stored
+from runsadmin.upstream.client import PAGE_SIZE, Page
 from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, Reading, ThreadReading
 from runsadmin.upstream.records import RunRecord
 
@@ -127,9 +129,8 @@ def _move(sync: Sync, status: SyncStatus, detail: str, **values: object) -> Sync
 def claim_waiting() -> list[int]:
     """The passes that have work and no worker. Each is handed out once in a while, so that tasks do not pile up."""
     now = clock.now()
-    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    waiting = Sync.objects.filter(
-        free, status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING), connection__in=connections.available_aliases()
+    waiting = Sync.objects.free(now).filter(
+        status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING), connection__in=connections.available_aliases()
     )
     return [
         pk
@@ -299,7 +300,7 @@ def _read_thread(share: _Share, thread: Thread) -> None:
         raise
     except (UpstreamError, InvalidId) as error:
         if isinstance(error, UpstreamError) and error.is_outage and probes.ask_about(thread, error).is_outage:
-            connections.hold_for_outage(thread.connection, error)
+            connections.store_effect(thread.connection, probes.outage(error))
             share.keep(reading)
             raise ConnectionHeld(str(error)) from error
         share.tell(f"Not all of this thread was read: {error}", thread=thread)
@@ -323,13 +324,13 @@ def _tell_missing(share: _Share, thread: Thread, error: NotFound) -> None:
     """Raises Held when everything that is known answers 404."""
     reach = probes.ask_about(thread, error)
     if reach.is_all_gone:
-        detail = f"The server answers 404 for everything that was asked, {thread.upstream_id} for one: {error}"
-        connections.hold(thread.connection, connections.Hold.NOT_FOUND, detail)
-        raise ConnectionHeld(detail)
+        effect = probes.all_gone(thread.upstream_id, error)
+        connections.store_effect(thread.connection, effect)
+        raise ConnectionHeld(effect.detail)
     if reach.error is not None:
         share.tell(f"The server answers 404, and it could not be found out why: {error}", thread=thread)
     else:
-        runs.mark_thread_missing(thread)
+        runs.mark_thread_missing(thread.pk)
         share.tell(f"Upstream no longer has this thread: {error}", thread=thread)
 
 
@@ -355,13 +356,13 @@ def _read_pages(share: _Share, thread: Thread, reading: ThreadReading) -> None:
 
 def _next_page(share: _Share, thread: Thread, reading: ThreadReading) -> TimedResponse[Page] | None:
     """A page that is too large is asked for again with half the limit. None: there is no page, and a doubt says why."""
-    client = connections.client(thread.connection)
     pages = reading.current
     is_limit_refused = False
     while True:
         pages.limit = pages.limit or share.limit
         call = partial(
-            client.list_runs,
+            gateway.fetch_page,
+            thread.connection,
             thread.upstream_id,
             after=pages.after,
             limit=pages.limit,
@@ -508,7 +509,6 @@ def _fetch(
     share: _Share, thread: Thread, reading: ThreadReading, page: Page, wanted: set[str]
 ) -> tuple[Page, list[TimedResponse[RunRecord]], set[str]]:
     """The page as far as there was time, what was fetched of it, and the ids of the runs that could not be."""
-    client = connections.client(thread.connection)
     fetched: list[TimedResponse[RunRecord]] = []
     failed: set[str] = set()
     goes_on = False  # Whether the next share would go on behind where this one began.
@@ -519,7 +519,7 @@ def _fetch(
         if goes_on and share.is_over:
             return page.before(run_id), fetched, failed
         try:
-            call = partial(client.retrieve_run, thread.upstream_id, run_id)
+            call = partial(gateway.fetch_run, thread.connection, thread.upstream_id, run_id)
             fetched.append(_with_patience(thread.connection, call))
         except NoSlot:
             if not goes_on:
@@ -582,7 +582,8 @@ def _read_the_rest(share: _Share, thread: Thread, reading: ThreadReading) -> boo
             continue
         is_there = False
         try:
-            stored = runs.store_one(run, _with_patience(thread.connection, partial(runs.retrieve, run)))
+            call = partial(gateway.fetch_run, thread.connection, thread.upstream_id, run.upstream_id)
+            stored = runs.store_one(run, _with_patience(thread.connection, call))
             share.write(runs_updated=F("runs_updated") + stored.updated, runs_seen=F("runs_seen") + 1)
             is_there = True
         except NotFound as error:
@@ -623,17 +624,17 @@ def _finish_thread(share: _Share, thread: Thread, reading: ThreadReading) -> Non
     Thread.objects.filter(pk=thread.pk).update(**checked)
 
 
-def _with_patience[T](alias: str, call: Callable[[], Response[T]]) -> TimedResponse[T]:
+def _with_patience[T](alias: str, call: Callable[[ClockBounds], TimedResponse[T]]) -> TimedResponse[T]:
     """Makes a call that only reads, and again after a fault that may pass. Raises UpstreamError."""
     faults = 0
     while True:
-        connections.wait_for_slots(alias, 1)  # Also after a 429: judge() has put the next place behind it.
+        connections.wait_for_slots(alias, 1)  # Also after a 429: apply_error() has put the next place behind it.
         try:
-            return runs.see(call)
+            return call(ClockBounds())
         except TooLarge:  # Asking again helps only with a smaller limit.
             raise
         except UpstreamError as error:
-            connections.judge(alias, error)
+            connections.apply_error(alias, error)
             faults += 1
             if not isinstance(error, NotSent) or faults == TRIES:
                 raise

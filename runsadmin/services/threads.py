@@ -10,7 +10,7 @@ from django.db import transaction
 from runsadmin import conf
 from runsadmin.ids import is_id
 from runsadmin.models import Thread
-from runsadmin.services import connections, permissions
+from runsadmin.services import connections, gateway, permissions
 
 _BATCH = 500
 
@@ -63,11 +63,10 @@ def listed_upstream(*, connection: str) -> list[str]:
 
     Raises UpstreamError: NotFound or Rejected where it cannot.
     """
-    client = connections.client(connection)
     found: dict[str, None] = {}
     while True:
         connections.wait_for_slots(connection, 1)
-        page = client.list_threads(after=next(filter(is_id, reversed(found)), "")).value
+        page = gateway.fetch_thread_ids(connection, after=next(filter(is_id, reversed(found)), ""))
         before = len(found)
         found.update(dict.fromkeys(page))
         if len(found) == before:

@@ -18,9 +18,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from project import settings as project_settings
+from runsadmin import conf
 from runsadmin.errors import ConnectionHeld, Rejected
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
+from runsadmin.upstream.client import Client
 from tests.api.conftest import ApiOf, api  # noqa: F401 - fixture
 from tests.conftest import Connect, Written
 from tests.fake_upstream import FakeUpstream, Request, Response
@@ -143,7 +145,7 @@ FAULTS: dict[str, Callable[[Identity], None]] = {
 def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: Any, written: Written) -> None:
     log: io.StringIO = written("line")
     fault(identity)
-    client = connections.client("default")
+    client = Client(conf.connection("default"))
     for call in (
         client.retrieve_thread,
         client.list_runs,
@@ -211,7 +213,7 @@ def test_one_credential_and_one_token(upstream: FakeUpstream, identity: Identity
 
     def call(alias: str) -> None:
         for _ in range(3):
-            connections.client(alias).retrieve_thread("thread_a")
+            Client(conf.connection(alias)).retrieve_thread("thread_a")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(call, ["default", "eu"] * 8))
@@ -224,7 +226,7 @@ def test_token_is_renewed(upstream: FakeUpstream, identity: Identity) -> None:
     upstream.override(lambda request: Response(200, {"id": "thread_a"}))
     names = iter(["one", "two"])
     identity.server.override(lambda request: token(next(names), lasts=200))
-    client = connections.client("default")
+    client = Client(conf.connection("default"))
     client.retrieve_thread("thread_a")
     client.retrieve_thread("thread_a")
     refuses(identity)
@@ -242,7 +244,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
         return token()
 
     identity.server.override(late)
-    client = connections.client("default")
+    client = Client(conf.connection("default"))
     for _ in range(2):
         with pytest.raises(ConnectionHeld, match="took too long"):
             client.retrieve_thread("thread_a")
@@ -254,7 +256,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
 def test_token_is_masked(upstream: FakeUpstream, identity: Identity) -> None:
     upstream.override(lambda request: Response(401, {"error": request.headers["Authorization"]}))
     with pytest.raises(ConnectionHeld, match=r"^Bearer \[our key\]$"):
-        connections.client("default").retrieve_thread("thread_a")
+        Client(conf.connection("default")).retrieve_thread("thread_a")
 
 
 @pytest.mark.parametrize("name", ["azure.identity", "azure.core.pipeline.policies.http_logging_policy", "msal"])
@@ -278,8 +280,8 @@ IDS = {
 @pytest.mark.parametrize(("headers", "request_id"), IDS.values(), ids=IDS)
 def test_request_id(upstream: FakeUpstream, headers: dict[str, str], request_id: str) -> None:
     upstream.override(lambda request: Response(200, {"id": "thread_a"}, headers))
-    assert connections.client("default").retrieve_thread("thread_a").request_id == request_id
+    assert Client(conf.connection("default")).retrieve_thread("thread_a").request_id == request_id
     upstream.override(lambda request: Response(422, b"No.", headers))
     with pytest.raises(Rejected) as caught:
-        connections.client("default").retrieve_thread("thread_a")
+        Client(conf.connection("default")).retrieve_thread("thread_a")
     assert caught.value.request_id == request_id

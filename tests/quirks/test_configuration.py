@@ -10,9 +10,11 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from project.wsgi import check_settings
+from runsadmin import conf
 from runsadmin.errors import ConnectionHeld
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
+from runsadmin.upstream.client import Client
 from tests.conftest import Connect, Written
 from tests.fake_upstream import FakeUpstream
 from tests.quirks.conftest import process_due, push, record, sync
@@ -154,7 +156,7 @@ def test_good_urls_pass(connect: Connect, url: str) -> None:
 def test_nothing_is_sent(upstream: FakeUpstream, connect: Connect, written: Written, key: str, auth: str) -> None:
     log = written("line")
     connect(API_KEY=key, AUTH=auth)
-    client = connections.client("default")
+    client = Client(conf.connection("default"))
     for call in (
         client.retrieve_thread,
         client.list_runs,
@@ -171,7 +173,7 @@ def test_nothing_is_sent(upstream: FakeUpstream, connect: Connect, written: Writ
 def test_nothing_is_sent_with_other_settings(upstream: FakeUpstream, connect: Connect, option: str) -> None:
     connect(**{option: f"{upstream.url if option == 'URL' else ''}“x”\n"})
     with pytest.raises(ConnectionHeld, match=f"RUNSADMIN_UPSTREAM_{option}"):
-        connections.client("default").modify_run("thread_a", "run_a", {"a": "b"})
+        Client(conf.connection("default")).modify_run("thread_a", "run_a", {"a": "b"})
     assert upstream.log == []
 
 

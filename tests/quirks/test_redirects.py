@@ -7,9 +7,11 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
+from runsadmin import conf
 from runsadmin.errors import UpstreamError
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
+from runsadmin.upstream.client import Client
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Request, Response
 from tests.quirks.conftest import process_due, push, record, sync
@@ -109,7 +111,7 @@ def test_sync_redirected(upstream: FakeUpstream, run: Run, status: int) -> None:
 def test_target_is_shown(upstream: FakeUpstream, run: Run, location: str, shown: str) -> None:
     upstream.override(redirect(302, location))
     with pytest.raises(UpstreamError) as caught:
-        connections.client("default").retrieve_run(run.thread.upstream_id, run.upstream_id)
+        Client(conf.connection("default")).retrieve_run(run.thread.upstream_id, run.upstream_id)
     message = str(caught.value)
     assert message.startswith(f"The server redirects to {shown}")
     assert message.endswith("Check RUNSADMIN_UPSTREAM_URL.")
@@ -122,7 +124,7 @@ def test_the_alias_names_the_setting(upstream: FakeUpstream, connect: Connect, d
     connect("eu", URL=upstream.url)
     upstream.override(redirect(301))
     with pytest.raises(UpstreamError, match=r"Check RUNSADMIN_UPSTREAM_EU_URL\.$"):
-        connections.client("eu").retrieve_thread("thread_a")
+        Client(conf.connection("eu")).retrieve_thread("thread_a")
 
 
 def test_a_probe_does_not_release(upstream: FakeUpstream, run: Run, alice: User) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from runsadmin import conf
 from runsadmin.errors import ConnectionHeld, Forbidden, NotFound, NotSent, OutcomeUnknown, Rejected, UpstreamError
-from runsadmin.services import connections
+from runsadmin.upstream.client import Client
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Response
 
@@ -25,7 +26,7 @@ IN_PART: dict[str, dict[str, str]] = {
 
 def write(alias: str = "default") -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        connections.client(alias).modify_run("thread_a", "run_a", {"team": "red"})
+        Client(conf.connection(alias)).modify_run("thread_a", "run_a", {"team": "red"})
     return caught.value
 
 

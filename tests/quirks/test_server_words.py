@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from runsadmin import conf
 from runsadmin.errors import UpstreamError
 from runsadmin.models import Edit, Run
-from runsadmin.services import connections
 from runsadmin.upstream import error_messages
+from runsadmin.upstream.client import Client
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Response
 from tests.quirks.conftest import push
@@ -108,7 +109,7 @@ TEXTS: dict[str, tuple[bytes, str, str]] = {
 def error_of(upstream: FakeUpstream, body: bytes, content_type: str = "application/json") -> UpstreamError:
     upstream.override(lambda request: Response(422, body, {"Content-Type": content_type}))
     with pytest.raises(UpstreamError) as caught:
-        connections.client("default").retrieve_thread("thread_a")
+        Client(conf.connection("default")).retrieve_thread("thread_a")
     return caught.value
 
 

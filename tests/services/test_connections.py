@@ -81,7 +81,7 @@ def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -
 
 def test_a_place_that_was_slept_through_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(REQUESTS_PER_MINUTE=600)
-    monkeypatch.setattr(connections, "PLACE_LASTS", 0.2)
+    monkeypatch.setattr(connections, "MAX_SLOT_LATENESS", 0.2)
     stalls = iter([2 * connections.MAX_SLOT_LATENESS])
     asked = connections.not_before
 
@@ -105,14 +105,14 @@ def _wait_for_a_place() -> None:
 def test_an_operator_holds_and_releases_a_connection(make_user: Callable[..., User], alice: User) -> None:
     operator = make_user(*EDITOR, Action.HOLD, username="olga")
     with pytest.raises(NotAllowed, match="hold or release"):
-        connections.switch("default", on=True, actor=alice)
-    connections.switch("default", on=True, actor=operator)
+        connections.set_hold("default", on=True, actor=alice)
+    connections.set_hold("default", on=True, actor=operator)
     assert connections.is_held("default")
     assert connections.available_aliases() == []
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
     assert connections.is_held("default")  # Only an operator releases what an operator holds.
-    connections.switch("default", on=False, actor=operator)
+    connections.set_hold("default", on=False, actor=operator)
     assert not connections.is_held("default")
     with pytest.raises(UnknownConnection):
-        connections.switch("nowhere", on=True, actor=operator)
+        connections.set_hold("nowhere", on=True, actor=operator)

@@ -13,7 +13,8 @@ from runsadmin.errors import NoSlot, NotAllowed, NotFound
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.models.run import FIELDS
 from runsadmin.services import connections, runs
-from runsadmin.services.runs import Stored, TimedResponse
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Stored
 from runsadmin.upstream.client import Response
 from runsadmin.upstream.records import RunRecord
 from tests.conftest import Connect

@@ -13,7 +13,6 @@ from threading import Event
 
 from django.contrib.auth.models import User
 from django.db import DatabaseError, transaction
-from django.db.models import Q
 
 from runsadmin import conf
 from runsadmin.bulk_patch import BulkPatch, Skipped
@@ -137,10 +136,8 @@ def _check_reason(reason: str) -> None:
 
 def waiting_plans() -> list[int]:
     """The plans that nobody is making just now."""
-    now = clock.now()
-    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    waiting = BulkEdit.objects.filter(free, status=BulkEditStatus.PLANNING).order_by("pk")
-    return list(waiting.values_list("pk", flat=True))
+    waiting = BulkEdit.objects.free(clock.now()).filter(status=BulkEditStatus.PLANNING)
+    return list(waiting.order_by("pk").values_list("pk", flat=True))
 
 
 def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
@@ -149,8 +146,8 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
     Does nothing when somebody else is at it.
     """
     token, now = uuid.uuid4(), clock.now()
-    free = BulkEdit.objects.filter(Q(claimed_until=None) | Q(claimed_until__lt=now), pk=bulk_edit.pk)
-    if free.filter(status=BulkEditStatus.PLANNING).update(claim_token=token, claimed_until=now + CLAIM):
+    free = BulkEdit.objects.free(now).filter(pk=bulk_edit.pk, status=BulkEditStatus.PLANNING)
+    if free.update(claim_token=token, claimed_until=now + CLAIM):
         claimed = BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token, status=BulkEditStatus.PLANNING)
         try:
             keys = SelectionSnapshot.objects.get(bulk_edit=bulk_edit).keys()

@@ -13,7 +13,7 @@ from runsadmin.services import clock
 from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
-from runsadmin.services.runs import TimedResponse
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 # The longest pause between two fetches of the run. The first is `outcomes.WAIT_FOR_RUN`.

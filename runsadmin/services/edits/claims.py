@@ -97,7 +97,7 @@ def comes_before(edit: Edit) -> Edit | None:
 def claim_unknown(edit: Edit) -> Claim | None:
     """To reconcile it."""
     token, now = uuid.uuid4(), clock.now()
-    free = Edit.objects.filter(Q(claimed_until=None) | Q(claimed_until__lt=now), pk=edit.pk, status=EditStatus.UNKNOWN)
+    free = Edit.objects.free(now).filter(pk=edit.pk, status=EditStatus.UNKNOWN)
     claimed = free.update(claim_token=token, claimed_until=now + _for_two_requests(edit.run.connection))
     return Claim(reload(edit), token) if claimed else None
 
@@ -190,8 +190,7 @@ _MOST_LOOKS = 10
 
 
 def _due(now: dt.datetime, status: EditStatus, *, of: Q) -> QuerySet[Edit]:
-    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    return Edit.objects.filter(of, free, status=status, next_attempt_at__lte=now).order_by("pk")
+    return Edit.objects.free(now).filter(of, status=status, next_attempt_at__lte=now).order_by("pk")
 
 
 def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """What a fault of one call means for the edit that it was made for."""
 
 import datetime as dt
+from dataclasses import replace
 
 from runsadmin.errors import (
     ConnectionHeld,
@@ -12,21 +13,21 @@ from runsadmin.errors import (
     RunActive,
     UpstreamError,
 )
-from runsadmin.models import Edit, EditStatus
-from runsadmin.services import connections, runs
+from runsadmin.models import ConnectionState, Edit, EditStatus
+from runsadmin.services import gateway
 from runsadmin.services.edits import active_runs, outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
-from runsadmin.services.probes import Reach
+from runsadmin.services.probes import Conclusion
 
 
 def fetch_failed(claim: Claim, error: UpstreamError) -> Outcome:
     """Nothing was sent."""
     match error:
         case ConnectionHeld():
-            return outcomes.hold(claim, connections.why_held(error), error)
+            return outcomes.hold(claim, gateway.why_held(error), error)
         case _ if error.redirect:
-            return outcomes.hold(claim, connections.why_held(error), error)
+            return outcomes.hold(claim, gateway.why_held(error), error)
         case Rejected():
             return outcomes.end(claim, EditStatus.REJECTED, str(error), error=error)
         case NoSlot():
@@ -40,11 +41,11 @@ def write_failed(claim: Claim, error: UpstreamError) -> Outcome:
     """Upstream said no, or it may have been kept."""
     match error:
         case ConnectionHeld():
-            return outcomes.hold(claim, connections.why_held(error), error)
+            return outcomes.hold(claim, gateway.why_held(error), error)
         case OutcomeUnknown():
             return outcomes.lose(claim, error)
         case _ if error.redirect:
-            return outcomes.hold(claim, connections.why_held(error), error)
+            return outcomes.hold(claim, gateway.why_held(error), error)
         case RunActive():
             return active_runs.wait(claim, str(error), error=error)
         case NotSent():
@@ -58,18 +59,18 @@ def reconcile_failed(claim: Claim, error: UpstreamError) -> Outcome:
     return outcomes.look_again(claim, str(error))
 
 
-def after_probes(claim: Claim, error: UpstreamError, reach: Reach) -> Outcome:
-    """What an error means once it is known how far it reaches. Marks a missing run, or holds the connection."""
-    is_unknown = claim.is_unknown
-    try:
-        if runs.apply_reach(claim.edit.run, error, reach):
-            return outcomes.end(claim, EditStatus.REJECTED, f"Upstream no longer has this run: {error}", error=error)
-    except UpstreamError as probe_error:
-        return reconcile_failed(claim, error) if is_unknown else fetch_failed(claim, probe_error)
-    if is_unknown:
+def after_probes(claim: Claim, error: UpstreamError, conclusion: Conclusion) -> Outcome:
+    """What an error means once it is known how far it reaches."""
+    if conclusion.run_is_missing:
+        told = f"Upstream no longer has this run: {error}"
+        outcome = outcomes.end(claim, EditStatus.REJECTED, told, error=error)
+        return replace(outcome, run_is_missing=True, thread_is_missing=conclusion.thread_is_missing)
+    if claim.is_unknown:
         return reconcile_failed(claim, error)
+    if conclusion.error is not None:
+        return fetch_failed(claim, conclusion.error)
     if isinstance(error, NotFound):
         return outcomes.hold(claim, f"Everything answers 404: {error}", error)
-    if reach.is_outage:
-        return outcomes.hold(claim, f"No request gets through. {error}", error)
+    if conclusion.effect.hold == ConnectionState.Hold.UNREACHABLE:
+        return outcomes.hold(claim, conclusion.effect.detail, error)
     return outcomes.try_later(claim, error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from runsadmin.models import Run
 from runsadmin.services import connections
 from runsadmin.services.edits.pushing import Intent
-from runsadmin.services.runs import TimedResponse
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.client import Page, Response
 from runsadmin.upstream.records import RunRecord
 

@@ -25,13 +25,13 @@ from runsadmin import conf
 from runsadmin.errors import ConnectionHeld, Forbidden, NoSlot, NotFound, NotSent, OutcomeUnknown, UpstreamError
 from runsadmin.models import BulkEdit, ConnectionState, Edit
 from runsadmin.models.bulk_edit import IN_PROGRESS
-from runsadmin.services import clock, connections, permissions, probes, runs
+from runsadmin.services import clock, connections, gateway, permissions, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import claims, faults, list_freshness, outcomes, pushing, reconciling, refusals, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.pushing import Intent
-from runsadmin.services.runs import TimedResponse
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream import transport
 from runsadmin.upstream.client import Page, Response
 from runsadmin.upstream.records import RunRecord
@@ -247,7 +247,7 @@ class _Books:
                 case _Probed(key, reach):
                     self.reaches[key] = (time.monotonic(), reach)
                     for claim, error in self.probing.pop(key):
-                        judged += self._each([claim], partial(_after_probes, error, reach))
+                        judged += self._after_probes([claim], error, reach)
                 case _Listed(page):
                     self._check_list(page, is_sample=True)
                 case _Broken(broken, own_error, is_unsent):
@@ -281,7 +281,7 @@ class _Books:
     def _judge(self, looked: _Looked) -> Sequence[Outcome | Intent]:
         look = looked.look
         if (error := looked.error) is not None:
-            connections.judge(self.alias, error)
+            connections.apply_error(self.alias, error)
             if not error.is_outage and error.http_status is not None:
                 self.received_at = looked.at
             if isinstance(error, Forbidden):
@@ -306,7 +306,7 @@ class _Books:
 
     def _write_failed(self, posted: _Posted, error: UpstreamError) -> list[Outcome]:
         claim = posted.intent.claim
-        connections.judge(self.alias, error, writing=True)
+        connections.apply_error(self.alias, error, is_write=True)
         if not error.is_outage and error.http_status is not None:
             self.received_at = posted.at
         if self._may_be_sent_again(posted):
@@ -331,7 +331,7 @@ class _Books:
         key = of[0].edit.run.thread_id if isinstance(error, NotFound) else _SERVER
         known_at, reach = self.reaches.get(key, (-REACH_LASTS, None))
         if reach is not None and reach.error is None and time.monotonic() - known_at < REACH_LASTS:
-            return self._each(of, partial(_after_probes, error, reach))
+            return self._after_probes(of, error, reach)
         if waiting := self.probing.get(key):
             waiting += [(claim, error) for claim in of]
             return []
@@ -346,6 +346,14 @@ class _Books:
         probe = partial(self._probe, key, thread.upstream_id, wanted, error, pause)
         self.pool.submit(Urgency.LONE_POST, self._job(of, probe))
         return []
+
+    def _after_probes(self, of: list[Claim], error: UpstreamError, reach: probes.Reach) -> list[Outcome]:
+        if of:
+            effect = probes.conclude(of[0].edit.run, error, reach).effect
+            connections.store_effect(self.alias, effect)
+        return self._each(
+            of, lambda claim: faults.after_probes(claim, error, probes.conclude(claim.edit.run, error, reach))
+        )
 
     # --- Whether lists are fresh
 
@@ -455,13 +463,13 @@ class _Books:
     def _look_at(self, look: _Look, began: float) -> _Looked:
         (claim,) = look.claims
         with claim.tracing():
-            timed = runs.see(lambda: runs.retrieve(claim.edit.run), self.clock_bounds)
+            run = claim.edit.run
+            timed = gateway.fetch_run(self.alias, run.thread.upstream_id, run.upstream_id, self.clock_bounds)
         return _Looked(look, {claim.edit.run.upstream_id: timed}, began, time.monotonic())
 
     def _look_at_list(self, look: _Look, began: float) -> _Looked:
         thread_id = look.claims[0].edit.run.thread.upstream_id
-        client = connections.client(self.alias)
-        timed = runs.see(lambda: client.list_runs(thread_id, after=look.after), self.clock_bounds)
+        timed = gateway.fetch_page(self.alias, thread_id, self.clock_bounds, after=look.after)
         at, response, page = time.monotonic(), timed.response, timed.response.value
         wanted = {claim.edit.run.upstream_id for claim in look.claims}
         found = {
@@ -484,7 +492,9 @@ class _Books:
 
     def _list(self, sample: list_freshness.Sample) -> _Listed:
         try:
-            return _Listed(connections.client(self.alias).list_runs(sample.thread_id, after=sample.after))
+            return _Listed(
+                gateway.fetch_page(self.alias, sample.thread_id, self.clock_bounds, after=sample.after).response
+            )
         except UpstreamError as error:
             self.brakes.told(error)
             return _Listed(None)
@@ -546,10 +556,6 @@ def _of_failed_write(error: UpstreamError, claim: Claim) -> Outcome:
     return faults.write_failed(claim, error)
 
 
-def _after_probes(error: UpstreamError, reach: probes.Reach, claim: Claim) -> Outcome:
-    return faults.after_probes(claim, error, reach)
-
-
 def _as_upstream_lists(claim: Claim) -> tuple[int, float, int]:
     """By thread, newest first."""
     run = claim.edit.run
@@ -596,10 +602,10 @@ class _Brakes:
 
     def told(self, error: UpstreamError) -> None:
         """By a job: what one request is told is meant for all, at once."""
-        if error.slow_down:
-            self._rest(connections.pause_after(error))
-        if isinstance(error, ConnectionHeld) or error.redirect:
-            self.shut = connections.why_held(error)
+        effect = gateway.effect_of(error)
+        if effect.back_off is not None:
+            self._rest(effect.back_off)
+        self.shut = effect.detail or self.shut
 
     def returned(self, intent: Intent, response: TimedResponse[RunRecord]) -> None:
         """By a job: where upstream changes keys that no edit touched, nothing more of the bulk edit is sent, at once.

@@ -16,7 +16,7 @@ from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, runs
 from runsadmin.services.edits import rewrites
 from runsadmin.services.edits.claims import Claim, release, write
-from runsadmin.services.runs import TimedResponse
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -43,6 +43,8 @@ class Outcome:
     # Why its bulk edit pauses. Empty: it does not.
     pauses_bulk_edit: str = ""
     has_written: bool = False  # Whether upstream took a write for it just now.
+    run_is_missing: bool = False
+    thread_is_missing: bool = False
 
 
 def end(
@@ -155,6 +157,10 @@ class Kept:
         for (status, _), rows in self._rows.items():
             self._written += write(rows, sources=EditQuerySet.sources(status))
         self._runs.write()  # True whoever holds the claim.
+        if gone := [outcome.claim.edit.run for outcome in self.outcomes if outcome.run_is_missing]:
+            runs.mark_missing(*(run.pk for run in gone))
+        if gone_threads := {outcome.claim.edit.run.thread_id for outcome in self.outcomes if outcome.thread_is_missing}:
+            runs.mark_thread_missing(*gone_threads)
 
     def tell(self) -> None:
         """The log, once it is committed."""

@@ -14,13 +14,13 @@ from runsadmin.errors import Forbidden, InvalidMetadata, OutcomeUnknown, Upstrea
 from runsadmin.metadata import Metadata, MetadataState, merge3
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
-from runsadmin.services import clock, connections, permissions, probes, runs
+from runsadmin.services import clock, connections, gateway, permissions, probes, runs
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import active_runs, claims, faults, outcomes, refusals, rewrites, run_queue
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.undo import skipped_keys_message
-from runsadmin.services.runs import TimedResponse
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -112,13 +112,13 @@ def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Ed
 def _push(claim: Claim, *, interactive: bool, is_trial: bool = False) -> Outcome | None:
     if not permissions.may(claim.edit.actor, permissions.Action.EDIT_METADATA):
         return refuse(claim)
-    reason = connections.hold_reason(claim.alias)
-    if reason and not (is_trial and connections.is_writing_held(claim.alias)):
+    reason = connections.hold_reason(claim.alias, is_write=not is_trial)
+    if reason:
         return outcomes.hold(claim, reason)
     try:
         # Both places at once: the POST has to follow the look at once.
         connections.wait_for_slots(claim.alias, 2, interactive=interactive)
-        timed = runs.look(claim.edit.run)
+        timed = runs.fetch(claim.edit.run)
     except UpstreamError as error:
         return _failed(claim, error, faults.fetch_failed)
     claim.step("looked")
@@ -135,7 +135,7 @@ def _push(claim: Claim, *, interactive: bool, is_trial: bool = False) -> Outcome
         return stopped
     response = post(step)
     if isinstance(response, UpstreamError):
-        connections.judge(claim.alias, response, writing=True)
+        connections.apply_error(claim.alias, response, is_write=True)
         return _failed(claim, response, faults.write_failed)
     return judge(step, response)
 
@@ -145,7 +145,9 @@ def _failed(claim: Claim, error: UpstreamError, fault: Callable[[Claim, Upstream
         (outcome,) = refusals.outcomes_of(claim.alias, [(claim, error)], has_written=False)
         return outcome
     if probes.is_needed(error) and not isinstance(error, OutcomeUnknown):
-        return faults.after_probes(claim, error, probes.ask_about(claim.edit.run.thread, error))
+        conclusion = probes.conclude(claim.edit.run, error, probes.ask_about(claim.edit.run.thread, error))
+        connections.store_effect(claim.alias, conclusion.effect)
+        return faults.after_probes(claim, error, conclusion)
     return fault(claim, error)
 
 
@@ -255,11 +257,14 @@ def post(intent: Intent, clock_bounds: ClockBounds | None = None) -> TimedRespon
     # From here on this process may stand still, or be slow to connect. Whoever finds its claim run out may send again
     # after the timeouts: by then it must have left.
     send_by = intent.looked + min(MAX_FETCH_AGE, claim.timeout).total_seconds()
-    client = connections.client(claim.alias)
     try:
-        return runs.see(
-            lambda: client.modify_run(run.thread.upstream_id, run.upstream_id, intent.intended, send_by=send_by),
-            clock_bounds,
+        return gateway.write(
+            claim.alias,
+            run.thread.upstream_id,
+            run.upstream_id,
+            intent.intended,
+            clock_bounds or ClockBounds(),
+            send_by=send_by,
         )
     except UpstreamError as error:
         return error

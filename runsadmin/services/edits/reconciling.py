@@ -11,7 +11,7 @@ from runsadmin.services.edits import claims, faults, outcomes, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.undo import skipped_keys_message
-from runsadmin.services.runs import TimedResponse
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -32,13 +32,15 @@ def reconcile(edit: Edit) -> Edit:
 
 
 def _reconcile(claim: Claim) -> Outcome:
-    if (reason := connections.hold_reason(claim.alias)) and not connections.is_writing_held(claim.alias):
+    if reason := connections.hold_reason(claim.alias, is_write=False):
         return outcomes.look_again(claim, reason, outcomes.WAIT_FOR_CONNECTION)
     try:
         connections.wait_for_slots(claim.alias, 1)
-        timed = runs.look(claim.edit.run)
+        timed = runs.fetch(claim.edit.run)
     except NotFound as error:
-        return faults.after_probes(claim, error, probes.ask_about(claim.edit.run.thread, error))
+        conclusion = probes.conclude(claim.edit.run, error, probes.ask_about(claim.edit.run.thread, error))
+        connections.store_effect(claim.alias, conclusion.effect)
+        return faults.after_probes(claim, error, conclusion)
     except UpstreamError as error:
         return faults.reconcile_failed(claim, error)
     return judge(claim, timed)

@@ -74,7 +74,7 @@ def note_write(alias: str, requested_at: dt.datetime) -> None:
 def edits_to_try(alias: str) -> list[Edit]:
     """Of which to send the first that can be claimed, to see whether writing still has to be held. Empty: not now."""
     state = ConnectionState.objects.filter(alias=alias, hold=ConnectionState.Hold.WRITING).first()
-    if state is None or not connections.take_probe(state):
+    if state is None or not connections.claim_probe(state):
         return []
     pending = Edit.objects.filter(status=EditStatus.PENDING, run__connection=alias).order_by("pk")
     single = pending.filter(bulk_edit=None).select_related("run")[:MOST_TRIED]

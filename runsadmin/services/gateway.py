@@ -1,0 +1,125 @@
+"""The one way by which services reach upstream.
+
+Each call returns a timed response or raises an UpstreamError. What an error means for the connection as a whole is a
+value (`effect_of`); the caller stores it with `connections.store_effect`. Nothing here touches the database, so threads
+of a pool may call it.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runsadmin import conf
+from runsadmin.errors import ConnectionHeld, UpstreamError
+from runsadmin.metadata import Metadata
+from runsadmin.models import ConnectionState
+from runsadmin.services.clock import ClockBounds
+from runsadmin.upstream.client import PAGE_SIZE, Client, Page, Response
+from runsadmin.upstream.records import RunRecord
+
+# Seconds. For a 429 or 503 without Retry-After.
+DEFAULT_BACK_OFF = 1.0
+
+Hold = ConnectionState.Hold
+
+
+@dataclass(frozen=True)
+class TimedResponse[T]:
+    """A response, and when it was requested and received by the database's clock."""
+
+    response: Response[T]
+    requested_at: dt.datetime
+    received_at: dt.datetime
+
+    @property
+    def value(self) -> T:
+        return self.response.value
+
+    def of[S](self, part: S) -> "TimedResponse[S]":
+        """The same response, reduced to one part of its value."""
+        return TimedResponse(self.response.of(part), self.requested_at, self.received_at)
+
+
+def fetch_run(alias: str, thread_id: str, run_id: str, clock: ClockBounds) -> TimedResponse[RunRecord]:
+    return _timed(clock, lambda: _client(alias).retrieve_run(thread_id, run_id))
+
+
+def fetch_page(
+    alias: str,
+    thread_id: str,
+    clock: ClockBounds,
+    *,
+    after: str = "",
+    limit: int = PAGE_SIZE,
+    oldest_first: bool = False,
+) -> TimedResponse[Page]:
+    """One page of a thread's runs."""
+    client = _client(alias)
+    return _timed(clock, lambda: client.list_runs(thread_id, after=after, limit=limit, oldest_first=oldest_first))
+
+
+def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
+    """One page of the ids of a connection's threads. Few servers can list them."""
+    return _client(alias).list_threads(after=after).value
+
+
+def write(
+    alias: str, thread_id: str, run_id: str, metadata: Metadata, clock: ClockBounds, *, send_by: float
+) -> TimedResponse[RunRecord]:
+    """Sends the whole map. From `send_by` (in time.monotonic()) on it raises NotSent instead."""
+    client = _client(alias)
+    return _timed(clock, lambda: client.modify_run(thread_id, run_id, metadata, send_by=send_by))
+
+
+def probe(alias: str, thread_id: str, run_id: str = "") -> None:
+    """Requests a run, or a thread where no run is named. Raises UpstreamError."""
+    if run_id:
+        _client(alias).retrieve_run(thread_id, run_id)
+    else:
+        _client(alias).retrieve_thread(thread_id)
+
+
+def _client(alias: str) -> Client:
+    """Raises UnknownConnection."""
+    return Client(conf.connection(alias))
+
+
+def _timed[T](clock: ClockBounds, call: Callable[[], Response[T]]) -> TimedResponse[T]:
+    requested_at = clock.earliest()
+    response = call()
+    return TimedResponse(response, requested_at, clock.latest())
+
+
+# --- What an error means for the connection
+
+
+@dataclass(frozen=True)
+class ConnectionEffect:
+    """For how many seconds nothing is sent, and why the connection is held. By default neither."""
+
+    back_off: float | None = None
+    hold: ConnectionState.Hold = Hold.NONE
+    detail: str = ""
+
+
+NO_EFFECT = ConnectionEffect()
+
+
+def effect_of(error: UpstreamError, *, is_write: bool = False) -> ConnectionEffect:
+    """As far as this one response shows it. How far a 404 or an outage reaches is known after probes only."""
+    back_off = None
+    if error.slow_down:
+        back_off = DEFAULT_BACK_OFF if error.retry_after is None else error.retry_after
+    if error.redirect:
+        return ConnectionEffect(back_off, Hold.REDIRECTED, why_held(error))
+    if isinstance(error, ConnectionHeld):
+        # The fetch just before was accepted with the same credentials: what is refused is the write.
+        return ConnectionEffect(back_off, Hold.WRITING if is_write else Hold.CREDENTIALS, why_held(error))
+    return ConnectionEffect(back_off)
+
+
+def why_held(error: UpstreamError) -> str:
+    """The detail of a connection that this error holds."""
+    if error.redirect or error.http_status is None:  # Without a status no credentials were sent.
+        return str(error)
+    return f"The server refuses the credentials ({error.http_status}): {error}"
