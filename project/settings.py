@@ -127,7 +127,6 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"show": "runsadmin.admin.show"},
         },
     }
 ]

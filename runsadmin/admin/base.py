@@ -1,9 +1,9 @@
 """What every admin page of this project shares: the rights, the frame, and how errors of the services are told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPMethod
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.contrib.admin.options import ActionLocation
@@ -19,11 +19,11 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin as ThemeAdmin
 
-from runsadmin.admin.keyset import KeysetChangeList
-from runsadmin.admin.links import page_of
+from runsadmin.admin.change_list import KeysetChangeList
 from runsadmin.errors import NotAllowed, RunsAdminError
 from runsadmin.services import permissions
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags.links import change_url
 
 
 def actor(request: HttpRequest) -> User:
@@ -36,24 +36,15 @@ def may(request: HttpRequest, action: Action) -> bool:
     return isinstance(request.user, User) and permissions.may(request.user, action)  # Or nobody is signed in.
 
 
-class telling:  # noqa: N801 - reads as a verb: `with telling(request): …`
-    """Tells what a service refuses: a missing right as 403, everything else as a message on the next page."""
-
-    def __init__(self, request: HttpRequest) -> None:
-        self.request = request
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if isinstance(error, NotAllowed):
-            raise PermissionDenied(str(error)) from error
-        if isinstance(error, RunsAdminError):
-            messages.error(self.request, str(error))
-            return True
-        return False
+@contextmanager
+def reporting_errors(request: HttpRequest) -> Iterator[None]:
+    """Reports an error of a service: a missing permission as a 403, any other as a message on the next page."""
+    try:
+        yield
+    except NotAllowed as error:
+        raise PermissionDenied(str(error)) from error
+    except RunsAdminError as error:
+        messages.error(request, str(error))
 
 
 class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
@@ -154,9 +145,10 @@ class ReadOnlyAdmin(ThemedAdmin):
         def press(request: HttpRequest, object_id: str) -> HttpResponse:
             row = self.row(request, object_id)
             if request.method != HTTPMethod.POST:
-                return redirect(page_of(row))
-            with telling(request):
-                return getattr(self, name)(request, row)  # type: ignore[no-any-return]
-            return redirect(page_of(row))
+                return redirect(change_url(row))
+            response: HttpResponse = redirect(change_url(row))
+            with reporting_errors(request):
+                response = getattr(self, name)(request, row)
+            return response  # noqa: RET504 - The redirect after an error.
 
         return self.view(press)

@@ -1,6 +1,5 @@
 """Bulk edits: the form in which one is planned, their list, and a page for each: its plan, and what becomes of it."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,9 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import log_context, tasks
-from runsadmin.admin import changes, choosing, filters, find, keyset, links, outcomes, show, spreadsheets
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
-from runsadmin.admin.patches import PatchForm
-from runsadmin.engine.schedule import enqueue_unless_waiting
+from runsadmin.admin import change_list, changes, csv_export, filters, id_search, run_selection, status_text
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.bulk_patch_form import BulkPatchForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.models.bulk_edit import IN_PROGRESS
@@ -27,12 +25,11 @@ from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
 from runsadmin.services.edits import waits_of
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import display, links
 
 S = BulkEditStatus
 EDITS_SHOWN = 50
 NOT_SELECTED_SHOWN = 200
-# How long a person waits for a plan to be made; a larger one is gone on with in the background.
-PLANNING_SECONDS = 1.0
 
 
 @admin.register(BulkEdit)
@@ -54,7 +51,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         return queryset.select_related("actor", "applied_by", "undoes")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        response: HttpResponse = super().changelist_view(request, {"runs_url": links.list_of(Run)})
+        response: HttpResponse = super().changelist_view(request, {"runs_url": links.list_url(Run)})
         if context := getattr(response, "context_data", None):
             shown = context["cl"].result_list
             context["is_live"] = any(row.status == S.PLANNING or row.is_in_progress for row in shown)
@@ -63,15 +60,17 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="when")
     def bulk_edit(self, bulk_edit: BulkEdit) -> SafeString:
-        return format_html('<a href="{}">{}</a>', links.page_of(bulk_edit), show.short_moment(bulk_edit.created_at))
+        return format_html(
+            '<a href="{}">{}</a>', links.change_url(bulk_edit), display.short_moment(bulk_edit.created_at)
+        )
 
     @admin.display(description="status")
     def status_(self, bulk_edit: BulkEdit) -> SafeString:
-        return show.badge(bulk_edit.status, bulk_edit.get_status_display())
+        return display.badge(bulk_edit.status, bulk_edit.get_status_display())
 
     @admin.display(description="what")
     def what(self, bulk_edit: BulkEdit) -> SafeString:
-        return show.patch_chips(bulk_edit)
+        return display.patch_chips(bulk_edit)
 
     @admin.display(description="runs")
     def runs_(self, bulk_edit: BulkEdit) -> str:
@@ -83,7 +82,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="reason")
     def reason_(self, bulk_edit: BulkEdit) -> SafeString:
-        return show.reason(bulk_edit.reason)
+        return display.reason(bulk_edit.reason)
 
     # --- planning one
 
@@ -95,46 +94,43 @@ class BulkEditAdmin(ReadOnlyAdmin):
         if not may(request, Action.VIEW_RUNS):
             raise PermissionDenied("Choosing runs needs the permission runsadmin.view_run.")
         try:
-            choice = choosing.read(self.admin_site.get_model_admin(Run), request)
+            choice = run_selection.read(self.admin_site.get_model_admin(Run), request)
             if choice is None or not choice.count:
                 raise InvalidSelection("No run was chosen: tick some in the list, or choose all that match.")
         except InvalidSelection as error:
             messages.error(request, str(error))
-            return redirect(links.list_of(Run))
-        form = PatchForm(request.POST if "plan" in request.POST else None)
+            return redirect(links.list_url(Run))
+        form = BulkPatchForm(request.POST if "plan" in request.POST else None)
         if form.is_bound and (bulk_edit := self._plan(request, choice, form)) is not None:
-            return redirect(links.page_of(bulk_edit))
+            return redirect(links.change_url(bulk_edit))
         response = self.render(
             request, "runsadmin/patch.html", "Edit the metadata of many runs", choice=choice, form=form,
-            counted=choosing.COUNTED, observed_keys=find.observed_keys(), runs_url=links.list_of(Run),
+            counted=run_selection.COUNTED, observed_keys=id_search.observed_keys(), runs_url=links.list_url(Run),
         )  # fmt: skip
         response.status_code = 422 if form.has_errors else 200
         return response
 
-    def _plan(self, request: HttpRequest, choice: choosing.Choice, form: PatchForm) -> BulkEdit | None:
+    def _plan(self, request: HttpRequest, choice: run_selection.Choice, form: BulkPatchForm) -> BulkEdit | None:
         """The plan that was asked for, or None: then the form or a message tells what is wrong."""
         if form.has_errors:
             return None
-        with telling(request), form.judging():
+        bulk_edit = None
+        with reporting_errors(request), form.judging():
             bulk_edit = bulk_edits.plan(
                 selection=choice.freeze(), patch=form.patch, actor=actor(request), source=Edit.Source.ADMIN,
                 reason=form.cleaned_data["reason"],
                 canary=form.cleaned_data["canary"], wait_for_active=form.wait_for_active,
                 request_id=log_context.request_id(),
             )  # fmt: skip
-            return self._made(bulk_edit)
-        return None
-
-    def _made(self, bulk_edit: BulkEdit) -> BulkEdit:
-        return bulk_edits.continue_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
+        return None if bulk_edit is None else tasks.plan_and_enqueue(bulk_edit)
 
     # --- the page of one
 
     def page(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         progress = bulk_edits.progress(bulk_edit)
-        shown = Narrowed.read(request)
-        url = links.page_of(bulk_edit)
-        edits = keyset.in_order(
+        shown = EditFilter.read(request)
+        url = links.change_url(bulk_edit)
+        edits = change_list.in_order(
             shown.of(bulk_edit).select_related("run").defer("run__raw"), request.GET, EDITS_SHOWN
         )  # fmt: skip
         waits = waits_of(edits.rows)
@@ -142,7 +138,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         in_flight = progress.count(*IN_FLIGHT)
         return self.render(
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
-            progress=progress, outcome=outcomes.of_bulk(bulk_edit, progress), in_flight=in_flight,
+            progress=progress, outcome=status_text.of_bulk(bulk_edit, progress), in_flight=in_flight,
             is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_in_progress or in_flight > 0,
             left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             plan_results=shown.tiles("plan_result", Edit.PlanResult, progress.plan_results),
@@ -151,8 +147,8 @@ class BulkEditAdmin(ReadOnlyAdmin):
             edits=[(edit, changes.of_planned(edit), waits.get(edit.pk)) for edit in edits.rows],
             wait_reason=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_in_progress else "",
             earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
-            csv_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url()}",
-            csv_with_mark_url=f"{links.page_of(bulk_edit, 'csv')}{shown.url(bom=1)}",
+            csv_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url()}",
+            csv_with_mark_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url(bom=1)}",
             may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
@@ -164,20 +160,20 @@ class BulkEditAdmin(ReadOnlyAdmin):
         return self._in_progress(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request)))
 
     def pause(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return redirect(links.page_of(bulk_edits.pause(bulk_edit=bulk_edit, actor=actor(request))))
+        return redirect(links.change_url(bulk_edits.pause(bulk_edit=bulk_edit, actor=actor(request))))
 
     def resume(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         return self._in_progress(bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request)))
 
     def cancel(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return redirect(links.page_of(bulk_edits.cancel(bulk_edit=bulk_edit, actor=actor(request))))
+        return redirect(links.change_url(bulk_edits.cancel(bulk_edit=bulk_edit, actor=actor(request))))
 
     def retry(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         return self._in_progress(bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request)))
 
     def _in_progress(self, bulk_edit: BulkEdit) -> HttpResponse:
-        enqueue_unless_waiting(tasks.push_edits)
-        return redirect(links.page_of(bulk_edit))
+        tasks.enqueue_if_in_progress(bulk_edit)
+        return redirect(links.change_url(bulk_edit))
 
     def undo(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         undoing = bulk_edits.plan_undo(
@@ -185,7 +181,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
                 reason=request.POST.get("reason", "").strip(),
             request_id=log_context.request_id(),
         )  # fmt: skip
-        return redirect(links.page_of(self._made(undoing)))
+        return redirect(links.change_url(tasks.plan_and_enqueue(undoing)))
 
     # --- as CSV
 
@@ -195,9 +191,9 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     def csv_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
         bulk_edit = self.row(request, object_id)
-        edits = Narrowed.read(request).of(bulk_edit)
+        edits = EditFilter.read(request).of(bulk_edit)
         return StreamingHttpResponse(
-            spreadsheets.written(edits, with_mark=request.GET.get("bom") == "1"),
+            csv_export.written(edits, with_mark=request.GET.get("bom") == "1"),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="bulk-edit-{bulk_edit.pk}.csv"'},
         )
@@ -215,7 +211,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class EditFilter:
     """Which edits of a bulk edit are shown: all, those of one status, or those with one finding."""
 
     name: str = ""
@@ -223,7 +219,7 @@ class Narrowed:
     word: str = ""
 
     @classmethod
-    def read(cls, request: HttpRequest) -> "Narrowed":
+    def read(cls, request: HttpRequest) -> "EditFilter":
         """What the address asks for; what it asks for in vain is taken for all."""
         choices = {"status": EditStatus, "plan_result": Edit.PlanResult}
         for name, known in choices.items():

@@ -9,12 +9,12 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path
 
 from runsadmin import conf
-from runsadmin.admin import links
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
 from runsadmin.models import ConnectionState
 from runsadmin.models.connection_state import FRESH_LIST_ITEMS
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import links
 
 
 @admin.register(ConnectionState)
@@ -34,16 +34,16 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     def page(self, request: HttpRequest, state: ConnectionState) -> HttpResponse:
-        return redirect(links.list_of(ConnectionState))
+        return redirect(links.list_url(ConnectionState))
 
     def switch_view(self, request: HttpRequest, alias: str) -> HttpResponse:
         if request.method == "POST":
             on = request.POST.get("on") == "1"
-            with telling(request):
+            with reporting_errors(request):
                 connections.set_hold(alias, on=on, actor=actor(request))
                 said = "is held: nothing is sent over it." if on else "is released: sending goes on."
                 messages.success(request, f"The connection {alias} {said}")
-        return redirect(links.list_of(ConnectionState))
+        return redirect(links.list_url(ConnectionState))
 
 
 def states() -> list[tuple[conf.Connection, ConnectionState]]:

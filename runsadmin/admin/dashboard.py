@@ -5,7 +5,6 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from runsadmin.admin import links
 from runsadmin.admin.base import may
 from runsadmin.admin.connections import states
 from runsadmin.admin.syncs import start_form
@@ -13,6 +12,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Ru
 from runsadmin.models.bulk_edit import ENDED
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import links
 
 CAP = 10_000
 NOT_ENDED = [status for status in BulkEditStatus if status not in ENDED]
@@ -51,4 +51,4 @@ def _capped(rows: QuerySet[Any]) -> int:
 
 
 def _links() -> dict[str, str]:
-    return {model._meta.model_name or "": links.list_of(model) for model in (Run, Edit, BulkEdit, Sync, Thread)}
+    return {model._meta.model_name or "": links.list_url(model) for model in (Run, Edit, BulkEdit, Sync, Thread)}

@@ -11,15 +11,16 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin import log_context
-from runsadmin.admin import changes, filters, links, outcomes, show
+from runsadmin.admin import changes, filters, status_text
 from runsadmin.admin.base import ReadOnlyAdmin, actor, may
-from runsadmin.admin.find import beginning
+from runsadmin.admin.id_search import beginning
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import Conflict, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import display, links
 
 
 @admin.register(Edit)
@@ -54,20 +55,20 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="when")
     def edit(self, edit: Edit) -> SafeString:
-        return format_html('<a href="{}">{}</a>', links.page_of(edit), show.short_moment(edit.created_at))
+        return format_html('<a href="{}">{}</a>', links.change_url(edit), display.short_moment(edit.created_at))
 
     @admin.display(description="status")
     def status_(self, edit: Edit) -> SafeString:
-        badge = show.badge(edit.status, edit.get_status_display())
-        return format_html("{}{}", badge, show.wait(getattr(edit, "wait", None)))
+        badge = display.badge(edit.status, edit.get_status_display())
+        return format_html("{}{}", badge, display.wait(getattr(edit, "wait", None)))
 
     @admin.display(description="run")
     def run_(self, edit: Edit) -> SafeString:
-        return format_html('<a class="ra-id" href="{}">{}</a>', links.page_of(edit.run), edit.run)
+        return format_html('<a class="ra-id" href="{}">{}</a>', links.change_url(edit.run), edit.run)
 
     @admin.display(description="change")
     def change(self, edit: Edit) -> SafeString:
-        return show.diff_chips(changes.of(edit))
+        return display.diff_chips(changes.of(edit))
 
     @admin.display(description="who")
     def who(self, edit: Edit) -> str:
@@ -79,7 +80,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="reason")
     def reason_(self, edit: Edit) -> SafeString:
-        return show.reason(edit.reason)
+        return display.reason(edit.reason)
 
     # --- the page of one edit
 
@@ -92,7 +93,7 @@ class EditAdmin(ReadOnlyAdmin):
         may_undo = may_edit and edit.may_be_undone
         return self.render(
             request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
-            outcome=outcomes.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
+            outcome=status_text.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
             changes=changes.of(edit),
             decision=decision if may_edit else None, resolved_by=resolved_by,
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=changes.undoing(edit) if may_undo else None,
@@ -105,13 +106,13 @@ class EditAdmin(ReadOnlyAdmin):
             edit=edit, actor=actor(request), source=Edit.Source.ADMIN, reason=request.POST.get("reason", "").strip(),
             request_id=log_context.request_id(),
         )  # fmt: skip
-        return redirect(links.page_of(edits.push_within(new)))
+        return redirect(links.change_url(edits.push_within(new)))
 
     def retry(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        return redirect(links.page_of(edits.push_within(edits.retry(edit=edit, actor=actor(request)))))
+        return redirect(links.change_url(edits.push_within(edits.retry(edit=edit, actor=actor(request)))))
 
     def cancel(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        return redirect(links.page_of(edits.cancel(edit=edit, actor=actor(request))))
+        return redirect(links.change_url(edits.cancel(edit=edit, actor=actor(request))))
 
     def resolve(self, request: HttpRequest, edit: Edit) -> HttpResponse:
         decision = Decision.read(request, edit)
@@ -119,7 +120,7 @@ class EditAdmin(ReadOnlyAdmin):
             patch = decision.patch()
             if not patch and decision.choices:
                 messages.info(request, "There is nothing to send: what they wrote stays.")
-                return redirect(links.page_of(edit))
+                return redirect(links.change_url(edit))
             new = edits.resolve(
                 edit=edit, patch=patch, actor=actor(request), source=Edit.Source.ADMIN, reason=decision.reason,
                 request_id=log_context.request_id(),
@@ -129,7 +130,7 @@ class EditAdmin(ReadOnlyAdmin):
             response = self.page(request, edit, decision)
             response.status_code = 422
             return response
-        return redirect(links.page_of(edits.push_within(new)))
+        return redirect(links.change_url(edits.push_within(new)))
 
 
 @dataclass

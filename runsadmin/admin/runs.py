@@ -14,15 +14,17 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import conf, log_context
-from runsadmin.admin import changes, choosing, filters, layout, links, pairs, show
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
-from runsadmin.admin.find import find_runs
-from runsadmin.admin.keyset import NEWER, OLDER
+from runsadmin.admin import changes, filters, layout, run_selection
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.change_list import NEWER, OLDER
+from runsadmin.admin.id_search import find_runs
+from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.metadata import Metadata
 from runsadmin.models import BulkEdit, Edit, Run, RunStatus
 from runsadmin.services import edits, runs
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import display, links
 
 EDITS_SHOWN = 20
 
@@ -77,33 +79,33 @@ class RunAdmin(ReadOnlyAdmin):
         return format_html(
             '<a class="ra-id" href="{}">{}</a> {}{}'
             '<a class="ra-id ra-under" href="{}?thread={}" title="All runs of {}">{}</a>',
-            links.page_of(run), run, several, missing, links.list_of(Run), run.thread_id, run.thread, run.thread,
+            links.change_url(run), run, several, missing, links.list_url(Run), run.thread_id, run.thread, run.thread,
         )  # fmt: skip
 
     @admin.display(description="status")
     def status_(self, run: Run) -> SafeString:
-        return show.badge(run.status)
+        return display.badge(run.status)
 
     @admin.display(description="created")
     def created(self, run: Run) -> SafeString:
-        return show.created(run)
+        return display.created(run)
 
     @admin.display(description="took")
     def took(self, run: Run) -> str:
-        return show.duration(run.duration)
+        return display.duration(run.duration)
 
     @admin.display(description="tokens")
     def tokens(self, run: Run) -> str:
-        return show.number(run.total_tokens)
+        return display.number(run.total_tokens)
 
     @admin.display(description="model")
     def used_model(self, run: Run) -> str:
-        return run.model or show.CALM
+        return run.model or display.EMPTY
 
     @admin.display(description="metadata")
     def metadata_(self, run: Run) -> SafeString:
         stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
-        return show.chips([(pair.key, pair.value) for pair in stored]) if stored else show.CALM
+        return display.chips([(pair.key, pair.value) for pair in stored]) if stored else display.EMPTY
 
     # --- choosing runs for a bulk edit
 
@@ -113,8 +115,8 @@ class RunAdmin(ReadOnlyAdmin):
         if context and may(request, Action.PLAN_BULK_EDITS) and context["cl"].result_list:
             query = context["cl"].get_query_string(remove=[OLDER, NEWER, ERROR_FLAG]).removeprefix("?")
             context["choosing"] = {
-                "plan_url": links.list_of(BulkEdit, "add"), "count_url": links.list_of(Run, "matching"),
-                "carried": urlencode({"matching": query}), "most": choosing.MOST_TICKED, "query": query,
+                "plan_url": links.list_url(BulkEdit, "add"), "count_url": links.list_url(Run, "matching"),
+                "carried": urlencode({"matching": query}), "most": run_selection.MOST_TICKED, "query": query,
             }  # fmt: skip
         return response
 
@@ -124,10 +126,10 @@ class RunAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         choice = why_not = None
         try:
-            choice = choosing.matching(self, request, request.GET.get("matching", ""))
+            choice = run_selection.matching(self, request, request.GET.get("matching", ""))
         except InvalidSelection as error:
             why_not = str(error)
-        context = {"choice": choice, "why_not": why_not, "counted": choosing.COUNTED}
+        context = {"choice": choice, "why_not": why_not, "counted": run_selection.COUNTED}
         return render(request, "runsadmin/parts/matching.html", context)
 
     # --- the page of one run
@@ -146,15 +148,15 @@ class RunAdmin(ReadOnlyAdmin):
             other=layout.other_fields(run),
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
-            may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_of(Run),
-            edits_url=f"{links.list_of(Edit)}?run={run.pk}",
+            may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_url(Run),
+            edits_url=f"{links.list_url(Edit)}?run={run.pk}",
         )  # fmt: skip
 
     def refresh(self, request: HttpRequest, run: Run) -> HttpResponse:
-        with telling(request):
+        with reporting_errors(request):
             version = runs.refresh(run=run, actor=actor(request)).version
             messages.success(request, "Read anew." if version != run.version else "Read anew: nothing has changed.")
-        return redirect(links.page_of(run))
+        return redirect(links.change_url(run))
 
     # --- the page on which its metadata is edited
 
@@ -167,9 +169,10 @@ class RunAdmin(ReadOnlyAdmin):
         run = self.row(request, object_id)
         if not may(request, Action.EDIT_METADATA):
             raise PermissionDenied("Editing metadata needs the permission runsadmin.change_run.")
-        form = pairs.PairForm.read(request.POST, run) if request.method == "POST" else pairs.PairForm.show(run)
-        if request.method == "POST" and (edit := self._record(request, run, form)) is not None:
-            return redirect(links.page_of(edits.push_within(edit)))
+        is_posted = request.method == "POST"
+        form = MetadataForm.read(request.POST, run) if is_posted else MetadataForm.show(run)
+        if is_posted and (edit := self._record(request, run, form)) is not None:
+            return redirect(links.change_url(edits.push_within(edit)))
         status = 422 if form.has_errors else 200
         response = self.render(
             request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form
@@ -177,13 +180,14 @@ class RunAdmin(ReadOnlyAdmin):
         response.status_code = status
         return response
 
-    def _record(self, request: HttpRequest, run: Run, form: pairs.PairForm) -> Edit | None:
+    def _record(self, request: HttpRequest, run: Run, form: MetadataForm) -> Edit | None:
         """The edit that was typed, or None: then the form tells what is wrong with it."""
         if form.has_errors:
             return None
-        with telling(request), form.judging():
-            return edits.record(
+        edit = None
+        with reporting_errors(request), form.judging():
+            edit = edits.record(
                 run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), source=Edit.Source.ADMIN,
                 reason=form.reason, request_id=log_context.request_id(),
             )  # fmt: skip
-        return None
+        return edit  # noqa: RET504 - None after an error.

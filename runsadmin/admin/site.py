@@ -9,12 +9,12 @@ from django.urls import reverse
 from unfold.dataclasses import SearchResult
 
 from runsadmin import conf
-from runsadmin.admin import links
 from runsadmin.admin.base import actor, may
-from runsadmin.admin.find import beginning, find_runs
+from runsadmin.admin.id_search import beginning, find_runs
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import links
 
 FOUND = 8
 
@@ -27,19 +27,19 @@ def context(request: HttpRequest) -> dict[str, Any]:
         "held_connections": list(connections.held()),
         "all_is_held": conf.hold(),
         "may_hold": may(request, Action.HOLD),
-        "connections_url": links.list_of(ConnectionState),
+        "connections_url": links.list_url(ConnectionState),
     }
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     items = [
         ("Dashboard", "space_dashboard", reverse("admin:index"), True),
-        ("Runs", "play_circle", links.list_of(Run), may(request, Action.VIEW_RUNS)),
-        ("Edits", "edit_note", links.list_of(Edit), may(request, Action.VIEW_EDITS)),
-        ("Bulk edits", "dynamic_feed", links.list_of(BulkEdit), may(request, Action.VIEW_BULK_EDITS)),
-        ("Threads", "forum", links.list_of(Thread), may(request, Action.VIEW_THREADS)),
-        ("Syncs", "sync", links.list_of(Sync), may(request, Action.VIEW_SYNCS)),
-        ("Connections", "cloud", links.list_of(ConnectionState), may(request, Action.VIEW_SYNCS)),
+        ("Runs", "play_circle", links.list_url(Run), may(request, Action.VIEW_RUNS)),
+        ("Edits", "edit_note", links.list_url(Edit), may(request, Action.VIEW_EDITS)),
+        ("Bulk edits", "dynamic_feed", links.list_url(BulkEdit), may(request, Action.VIEW_BULK_EDITS)),
+        ("Threads", "forum", links.list_url(Thread), may(request, Action.VIEW_THREADS)),
+        ("Syncs", "sync", links.list_url(Sync), may(request, Action.VIEW_SYNCS)),
+        ("Connections", "cloud", links.list_url(ConnectionState), may(request, Action.VIEW_SYNCS)),
     ]
     user = actor(request)
     accounts = [
@@ -66,7 +66,7 @@ def _items(items: list[tuple[str, str, str, bool]]) -> list[dict[str, Any]]:
 def search(request: HttpRequest, term: str) -> list[Any]:
     """For the search over everything (Ctrl+K): a few runs and threads by ids, which the theme gives in lower case."""
     term = request.GET.get("s", term).strip().replace("\0", "")
-    return [SearchResult(title=str(row), description=what, link=links.page_of(row), icon=icon)
+    return [SearchResult(title=str(row), description=what, link=links.change_url(row), icon=icon)
             for row, what, icon in _found(request, term)]  # fmt: skip
 
 

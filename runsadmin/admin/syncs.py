@@ -11,12 +11,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin import conf
-from runsadmin.admin import filters, links, show
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
+from runsadmin.admin import filters
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import display, links
 
 ERRORS_SHOWN = 200
 
@@ -49,11 +50,11 @@ class SyncAdmin(ReadOnlyAdmin):
 
     @admin.display(description="created")
     def sync(self, sync: Sync) -> SafeString:
-        return format_html('<a href="{}">{}</a>', links.page_of(sync), show.short_moment(sync.created_at))
+        return format_html('<a href="{}">{}</a>', links.change_url(sync), display.short_moment(sync.created_at))
 
     @admin.display(description="status")
     def status_(self, sync: Sync) -> SafeString:
-        return show.badge(sync.status, sync.get_status_display())
+        return display.badge(sync.status, sync.get_status_display())
 
     @admin.display(description="what")
     def what(self, sync: Sync) -> str:
@@ -73,7 +74,9 @@ class SyncAdmin(ReadOnlyAdmin):
 
     @admin.display(description="errors")
     def errors_(self, sync: Sync) -> str | SafeString:
-        return format_html('<b class="ra-error-count">{}</b>', sync.errors_count) if sync.errors_count else show.CALM
+        return (
+            format_html('<b class="ra-error-count">{}</b>', sync.errors_count) if sync.errors_count else display.EMPTY
+        )
 
     @admin.display(description="by")
     def by(self, sync: Sync) -> str:
@@ -93,13 +96,13 @@ class SyncAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     def pause(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        return redirect(links.page_of(syncs.pause(sync=sync, actor=actor(request))))
+        return redirect(links.change_url(syncs.pause(sync=sync, actor=actor(request))))
 
     def resume(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        return redirect(links.page_of(syncs.resume(sync=sync, actor=actor(request))))
+        return redirect(links.change_url(syncs.resume(sync=sync, actor=actor(request))))
 
     def cancel(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        return redirect(links.page_of(syncs.cancel(sync=sync, actor=actor(request))))
+        return redirect(links.change_url(syncs.cancel(sync=sync, actor=actor(request))))
 
     # --- starting one
 
@@ -108,22 +111,22 @@ class SyncAdmin(ReadOnlyAdmin):
 
     def start_view(self, request: HttpRequest) -> HttpResponse:
         if request.method != "POST":
-            return redirect(links.list_of(Sync))
+            return redirect(links.list_url(Sync))
         thread_id = request.POST.get("thread", "")
-        with telling(request):
-            thread = Thread.objects.filter(pk=int(thread_id)).first() if thread_id.isdecimal() else None
-            kind = request.POST.get("kind", "")
-            if kind not in Sync.Kind.values or (thread_id and thread is None):
-                messages.error(request, "There is no such sync or thread.")
-                return redirect(links.list_of(Sync))
-            alias = thread.connection if thread else request.POST.get("connection", "")
+        thread = Thread.objects.filter(pk=int(thread_id)).first() if thread_id.isdecimal() else None
+        kind = request.POST.get("kind", "")
+        if kind not in Sync.Kind.values or (thread_id and thread is None):
+            messages.error(request, "There is no such sync or thread.")
+            return redirect(links.list_url(Sync))
+        alias = thread.connection if thread else request.POST.get("connection", "")
+        sync = None
+        with reporting_errors(request):
             sync = syncs.start(connection=alias, kind=Sync.Kind(kind), actor=actor(request), thread=thread)
-            return redirect(links.page_of(sync))
-        return redirect(links.list_of(Sync))
+        return redirect(links.list_url(Sync) if sync is None else links.change_url(sync))
 
 
 def start_form(request: HttpRequest) -> dict[str, object] | None:
     """What the buttons that start a sync need, for who may start one."""
     if not may(request, Action.SYNC):
         return None
-    return {"url": links.list_of(Sync, "start"), "connections": list(conf.connections())}
+    return {"url": links.list_url(Sync, "start"), "connections": list(conf.connections())}

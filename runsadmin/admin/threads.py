@@ -11,13 +11,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin import conf, id_lists
-from runsadmin.admin import filters, links, show
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, telling
-from runsadmin.admin.find import beginning
+from runsadmin.admin import filters
+from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.id_search import beginning
 from runsadmin.admin.syncs import start_form
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import threads
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import display, links
 
 # Of the ids that were given, with each outcome.
 IDS_SHOWN = 200
@@ -58,29 +59,29 @@ class ThreadAdmin(ReadOnlyAdmin):
         several = (
             format_html('<span class="ra-note">{}</span>', thread.connection) if len(conf.connections()) > 1 else ""
         )
-        return format_html('<a class="ra-id" href="{}">{}</a>{}', links.page_of(thread), thread, several)
+        return format_html('<a class="ra-id" href="{}">{}</a>{}', links.change_url(thread), thread, several)
 
     @admin.display(description="state")
     def tracked_(self, thread: Thread) -> SafeString:
         if thread.missing_since:
-            return show.badge("incomplete", "missing upstream")
-        return show.badge("completed", "tracked") if thread.tracked else show.badge("", "not tracked")
+            return display.badge("incomplete", "missing upstream")
+        return display.badge("completed", "tracked") if thread.tracked else display.badge("", "not tracked")
 
     @admin.display(description="last read")
     def checked(self, thread: Thread) -> SafeString:
-        return show.short_moment(thread.checked_at)
+        return display.short_moment(thread.checked_at)
 
     @admin.display(description="all of it read")
     def fully_checked(self, thread: Thread) -> SafeString:
-        return show.short_moment(thread.fully_checked_at)
+        return display.short_moment(thread.fully_checked_at)
 
     @admin.display(description="added")
     def added(self, thread: Thread) -> SafeString:
-        return show.short_moment(thread.created_at)
+        return display.short_moment(thread.created_at)
 
     @admin.display(description="runs")
     def runs_(self, thread: Thread) -> SafeString:
-        return format_html('<a href="{}?thread={}">Runs</a>', links.list_of(Run), thread.pk)
+        return format_html('<a href="{}?thread={}">Runs</a>', links.list_url(Run), thread.pk)
 
     # --- the page of one thread
 
@@ -88,21 +89,21 @@ class ThreadAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/thread.html", str(thread), thread=thread, original=thread, start=start_form(request),
             runs=Run.objects.defer("raw").filter(thread=thread).order_by("-created_at", "-pk")[:10],
-            runs_url=f"{links.list_of(Run)}?thread={thread.pk}", syncs=thread.syncs.order_by("-pk")[:5],
+            runs_url=f"{links.list_url(Run)}?thread={thread.pk}", syncs=thread.syncs.order_by("-pk")[:5],
             may_untrack=thread.tracked and may(request, Action.UNTRACK_THREADS),
             may_track=not thread.tracked and may(request, Action.TRACK_THREADS),
-            may_see_syncs=may(request, Action.VIEW_SYNCS), syncs_url=f"{links.list_of(Sync)}?thread={thread.pk}",
+            may_see_syncs=may(request, Action.VIEW_SYNCS), syncs_url=f"{links.list_url(Sync)}?thread={thread.pk}",
         )  # fmt: skip
 
     def untrack(self, request: HttpRequest, thread: Thread) -> HttpResponse:
         threads.untrack(thread=thread, actor=actor(request))
         messages.success(request, "Syncs no longer read this thread. Its runs stay.")
-        return redirect(links.page_of(thread))
+        return redirect(links.change_url(thread))
 
     def track(self, request: HttpRequest, thread: Thread) -> HttpResponse:
         threads.track(connection=thread.connection, thread_ids=[thread.upstream_id], actor=actor(request))
         messages.success(request, "Syncs read this thread again.")
-        return redirect(links.page_of(thread))
+        return redirect(links.change_url(thread))
 
     # --- one or many more
 
@@ -114,7 +115,7 @@ class ThreadAdmin(ReadOnlyAdmin):
         typed = request.POST.get("thread_ids", "")
         tracked = None
         if request.method == "POST":
-            with telling(request):
+            with reporting_errors(request):
                 thread_ids = id_lists.read(typed, "thread")
                 if file := request.FILES.get("file"):
                     thread_ids += id_lists.read(file.read(), "thread")
@@ -126,5 +127,5 @@ class ThreadAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/track.html", "Track threads", connections=list(conf.connections()), tracked=tracked,
             shown=IDS_SHOWN, typed="\n".join(tracked.invalid[:IDS_SHOWN]) if tracked else typed,
-            start=start_form(request), threads_url=links.list_of(Thread),
+            start=start_form(request), threads_url=links.list_url(Thread),
         )  # fmt: skip

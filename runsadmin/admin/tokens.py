@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from runsadmin.admin import links
 from runsadmin.admin.base import ThemedAdmin, actor
 from runsadmin.services import tokens
+from runsadmin.templatetags import links
 
 # Only the service knows the package behind the tokens; the model is asked for by its name.
 AuthToken = apps.get_model("knox", "AuthToken")
@@ -45,17 +45,17 @@ class TokenAdmin(ThemedAdmin):
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
-            return redirect(links.list_of(AuthToken))
+            return redirect(links.list_url(AuthToken))
         user, days = actor(request), request.POST.get("days", "")
         if user.is_superuser and (username := request.POST.get("username", "").strip()):
             found = User.objects.filter(username=username, is_active=True).first()
             if found is None:
                 messages.error(request, f"There is no active account {username!r}.")
-                return redirect(links.list_of(AuthToken))
+                return redirect(links.list_url(AuthToken))
             user = found
         if days not in map(str, LIFETIMES):
             messages.error(request, "Choose how long the token is to live.")
-            return redirect(links.list_of(AuthToken))
+            return redirect(links.list_url(AuthToken))
         return self._render(request, token=tokens.create(user=user, expires_in=dt.timedelta(days=int(days))))
 
     def delete_view(
@@ -67,12 +67,12 @@ class TokenAdmin(ThemedAdmin):
         if request.method == "POST":
             token.delete()
             messages.success(request, "The token is revoked: it opens nothing any more.")
-        return redirect(links.list_of(AuthToken))
+        return redirect(links.list_url(AuthToken))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        return redirect(links.list_of(AuthToken))
+        return redirect(links.list_url(AuthToken))
 
     def _render(self, request: HttpRequest, *, token: str) -> HttpResponse:
         now = timezone.now()
@@ -82,7 +82,7 @@ class TokenAdmin(ThemedAdmin):
         ]
         response = self.render(
             request, "runsadmin/tokens.html", "API tokens", rows=rows, token=token, lifetimes=LIFETIMES,
-            add_url=links.list_of(AuthToken, "add"), may_add=self.has_add_permission(request),
+            add_url=links.list_url(AuthToken, "add"), may_add=self.has_add_permission(request),
             may_revoke=self.has_delete_permission(request),
         )  # fmt: skip
         response.headers["Cache-Control"] = "no-store"

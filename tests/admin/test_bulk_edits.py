@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django_tasks_db.models import DBTaskResult
 
 from runsadmin import tasks
-from runsadmin.admin import choosing, find
+from runsadmin.admin import id_search, run_selection
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import Metadata, MetadataPatch
@@ -102,7 +102,7 @@ class TestChoosing:
         assert 'name="run"' not in form
 
     def test_a_count_beyond_the_bound_says_more_than(self, team, as_alice, monkeypatch):
-        monkeypatch.setattr(choosing, "COUNTED", 3)
+        monkeypatch.setattr(run_selection, "COUNTED", 3)
 
         assert "Edit all more than 3 runs" in as_alice.get(f"{LIST}matching/?matching=").text
 
@@ -174,7 +174,7 @@ class TestChoosing:
         assert planned(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
 
     def test_a_beginning_that_too_many_ids_share_is_told_and_not_offered(self, team, as_alice, monkeypatch):
-        for module in (find, choosing):
+        for module in (id_search, run_selection):
             monkeypatch.setattr(module, "MOST", 5)
 
         for said in (
@@ -372,11 +372,11 @@ class TestThePlan:
     def test_its_counts_are_links_that_narrow_the_list(self, team, as_alice):
         bulk_edit = planned(as_alice)
 
-        assert "?finding=active#edits" in as_alice.get(url(bulk_edit)).text
-        assert runs_shown(as_alice, url(bulk_edit) + "?finding=active") == ["run_5"]
-        assert len(runs_shown(as_alice, url(bulk_edit) + "?finding=change")) == 5
-        assert "The run was in_progress" in told(as_alice, bulk_edit, "?finding=active")
-        assert len(runs_shown(as_alice, url(bulk_edit) + "?finding=nonsense&after=x")) == 6
+        assert "?plan_result=active#edits" in as_alice.get(url(bulk_edit)).text
+        assert runs_shown(as_alice, url(bulk_edit) + "?plan_result=active") == ["run_5"]
+        assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=change")) == 5
+        assert "The run was in_progress" in told(as_alice, bulk_edit, "?plan_result=active")
+        assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=nonsense&after=x")) == 6
 
     def test_its_edits_are_paged_through_and_back(self, team, as_alice, monkeypatch):
         monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
@@ -389,7 +389,7 @@ class TestThePlan:
             found = re.search(rf'href="(\?[^"#]*)#edits">[^<]*{word}', as_alice.get(url(bulk_edit) + query).text)
             return html.unescape(found[1]) if found else None
 
-        queries = ["?finding=change"]
+        queries = ["?plan_result=change"]
         while (query := beside(queries[-1], "After")) is not None:
             queries.append(query)
         pages = [runs_shown(as_alice, url(bulk_edit) + query) for query in queries]
@@ -637,7 +637,7 @@ class TestTheCsv:
             ("team", "removed", "blue", ""), ("n", "changed", "1", "7"), ("note", "added", "", ""),
         ]  # fmt: skip
         assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active when planned"]
-        assert {row["run"] for row in self.rows(as_carol, bulk_edit, "?finding=active")} == {"run_5"}
+        assert {row["run"] for row in self.rows(as_carol, bulk_edit, "?plan_result=active")} == {"run_5"}
 
     @pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
     def test_no_value_is_a_formula(self, mirrored, as_alice, begin):
@@ -648,7 +648,7 @@ class TestTheCsv:
         assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
 
     def test_holds_all_of_a_plan_of_several_chunks(self, team, as_alice, monkeypatch):
-        monkeypatch.setattr("runsadmin.admin.spreadsheets.CHUNK", 2)
+        monkeypatch.setattr("runsadmin.admin.csv_export.CHUNK", 2)
 
         assert len({row["run"] for row in self.rows(as_alice, planned(as_alice))}) == 6
 
@@ -726,7 +726,7 @@ def fill(run: Run, actor: User, count: int) -> BulkEdit:
 
 def pages_of(bulk_edit: BulkEdit) -> list[str]:
     middle = bulk_edit.edits.order_by("pk")[bulk_edit.selected // 2].pk
-    queries = ("", "?finding=active", "?status=pending", f"?after={middle}", f"?status=applied&before={middle}")
+    queries = ("", "?plan_result=active", "?status=pending", f"?after={middle}", f"?status=applied&before={middle}")
     return [url(bulk_edit) + query for query in queries]
 
 

@@ -15,7 +15,7 @@ from tests.admin.conftest import base_fields, page, typed
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def page_of(edit: Edit, name: str = "change") -> str:
+def change_url(edit: Edit, name: str = "change") -> str:
     return f"/admin/runsadmin/edit/{edit.pk}/{name}/"
 
 
@@ -68,22 +68,22 @@ def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, 
     assert "Applied" not in response.text
 
     edit = edits.reconcile(Edit.objects.get())
-    response = as_alice.get(page_of(edit))
+    response = as_alice.get(change_url(edit))
     assert "Applied" in response.text
     assert 'hx-trigger="every' not in response.text
 
 
 @pytest.mark.parametrize(
-    ("wait_reason", "told"),
+    ("wait_reason", "shown_wait"),
     [("", "a process to take it up"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
-def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, waiting, told):
+def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, wait_reason, shown_wait):
     edit = recorded(mirrored(), alice, team="red")
-    Edit.objects.filter(pk=edit.pk).update(wait_reason=waiting)
+    Edit.objects.filter(pk=edit.pk).update(wait_reason=wait_reason)
 
-    shown = as_alice.get(page_of(edit)).text
+    shown = as_alice.get(change_url(edit)).text
 
-    assert told in shown
+    assert shown_wait in shown
     assert "Nothing has changed upstream so far" in shown
 
 
@@ -99,7 +99,7 @@ class TestAConflict:
         return edit
 
     def test_shows_base_theirs_and_ours(self, conflict, as_alice):
-        shown = as_alice.get(page_of(conflict)).text
+        shown = as_alice.get(change_url(conflict)).text
 
         for value in ("When you looked", "blue", "green", "red", "Theirs", "Mine", "why not"):
             assert value in shown
@@ -113,20 +113,20 @@ class TestAConflict:
         ],
     )
     def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, response, team):
-        told = as_alice.post(page_of(conflict, "resolve"), response, follow=True)
+        told = as_alice.post(change_url(conflict, "resolve"), response, follow=True)
 
         new = Edit.objects.get(resolves=conflict)
-        assert told.redirect_chain == [(page_of(new), 302)]
+        assert told.redirect_chain == [(change_url(new), 302)]
         assert new.status == EditStatus.APPLIED
         assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
-        shown = as_alice.get(page_of(conflict)).text
+        shown = as_alice.get(change_url(conflict)).text
         assert "decided in" in shown
         assert "Decide what stays" not in shown
 
     def test_keeps_what_was_typed_beside_a_mistake(self, conflict, as_alice):
         form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
 
-        told = as_alice.post(page_of(conflict, "resolve"), form)
+        told = as_alice.post(change_url(conflict, "resolve"), form)
 
         assert told.status_code == 422
         assert "at most 512" in told.text
@@ -134,35 +134,35 @@ class TestAConflict:
         assert not Edit.objects.filter(resolves=conflict).exists()
 
     def test_wants_a_choice_for_every_key(self, conflict, as_alice):
-        told = as_alice.post(page_of(conflict, "resolve"), {})
+        told = as_alice.post(change_url(conflict, "resolve"), {})
 
         assert told.status_code == 422
         assert "Choose one of them" in told.text
 
     def test_is_shown_but_not_decided_by_who_may_only_look(self, conflict, as_carol):
-        assert "Decide what stays" not in as_carol.get(page_of(conflict)).text
-        assert as_carol.post(page_of(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
+        assert "Decide what stays" not in as_carol.get(change_url(conflict)).text
+        assert as_carol.post(change_url(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
 
 
 def test_undo_shows_what_it_would_do_and_puts_it_back(sandbox, mirrored, alice, as_alice):
     run = mirrored(metadata={"team": "blue"})
     edit = edits.push(recorded(run, alice, team="red", ticket="1"))
 
-    shown = as_alice.get(page_of(edit)).text
+    shown = as_alice.get(change_url(edit)).text
     assert "After undoing" in shown
 
-    response = as_alice.post(page_of(edit, "undo"), {"reason": "a mistake"}, follow=True)
+    response = as_alice.post(change_url(edit, "undo"), {"reason": "a mistake"}, follow=True)
     assert "Applied" in response.text
     assert sandbox.metadata(run.upstream_id) == {"team": "blue"}
     assert Edit.objects.get(undoes=edit).reason == "a mistake"
-    assert "undone by" in as_alice.get(page_of(edit)).text
+    assert "undone by" in as_alice.get(change_url(edit)).text
 
 
 def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_alice):
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
-    response = as_alice.post(page_of(edit, "retry"), follow=True)
+    response = as_alice.post(change_url(edit, "retry"), follow=True)
 
     assert "Applied" in response.text
 
@@ -170,7 +170,7 @@ def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_al
 def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
     edit = recorded(mirrored(), alice, team="red")
 
-    response = as_alice.post(page_of(edit, "cancel"), follow=True)
+    response = as_alice.post(change_url(edit, "cancel"), follow=True)
 
     assert "It was taken back before it was sent" in response.text
 
@@ -179,7 +179,7 @@ def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice,
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
     for name in ("retry", "cancel", "resolve"):
-        response = as_alice.post(page_of(edit, name), {"take-0": "mine"}, follow=True)
+        response = as_alice.post(change_url(edit, name), {"take-0": "mine"}, follow=True)
         assert "Only" in response.text
     assert Edit.objects.count() == 1
 
@@ -188,8 +188,8 @@ def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice,
 def test_who_may_only_look_gets_403_for_every_button(mirrored, alice, as_carol, name):
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
-    assert as_carol.post(page_of(edit, name)).status_code == 403
-    shown = as_carol.get(page_of(edit))
+    assert as_carol.post(change_url(edit, name)).status_code == 403
+    shown = as_carol.get(change_url(edit))
     assert shown.status_code == 200
     assert "Undo" not in shown.text
     assert Edit.objects.count() == 1
@@ -212,7 +212,7 @@ def test_the_log_is_filtered_by_status_person_and_run(mirrored, alice, bob, as_a
 
     def listed(query: str) -> set[int]:
         shown = as_alice.get(f"/admin/runsadmin/edit/?{query}").text
-        return {edit.pk for edit in (mine, theirs) if page_of(edit) in shown}
+        return {edit.pk for edit in (mine, theirs) if change_url(edit) in shown}
 
     assert listed("") == {mine.pk, theirs.pk}
     assert listed("by=me") == {mine.pk}

@@ -11,7 +11,7 @@ from django.test import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runsadmin.admin import spreadsheets
+from runsadmin.admin import csv_export
 from runsadmin.models import BulkEdit, Run
 from tests.fake_upstream import FakeUpstream
 from tests.management.conftest import Manage
@@ -84,7 +84,7 @@ def csv_of(client: Client, query: str = "") -> bytes:
 
 @pytest.mark.parametrize(("value", "cell"), CELLS.values(), ids=CELLS.keys())
 def test_a_cell_is_no_formula(value: str, cell: str) -> None:
-    assert spreadsheets.safe(value) == cell
+    assert csv_export.safe(value) == cell
     assert plain(cell) == value
     for delimiter in (",", ";", "\t"):
         cells = parsed(written("1", cell, "2"), delimiter)
@@ -113,7 +113,7 @@ TEXT = st.text(st.sampled_from("=+-@＝;\t\n\r \"'1a,|\u200b"), max_size=12) | s
 @settings(deadline=None, derandomize=True)
 @given(TEXT)
 def test_any_text_is_safe_and_comes_back(text: str) -> None:
-    cell = spreadsheets.safe(text)
+    cell = csv_export.safe(text)
     assert plain(cell) == text
     assert parsed(written("1", cell, "2"), ",") == ["1", cell, "2"]
     for delimiter in (",", ";", "\t"):
@@ -122,7 +122,7 @@ def test_any_text_is_safe_and_comes_back(text: str) -> None:
 
 def test_long_cells_take_linear_time() -> None:
     for text in ("\n" * 1_000_000, ";=" * 500_000, "'" * 1_000_000, ' "' * 500_000):
-        assert len(spreadsheets.safe(text)) >= 1_000_000
+        assert len(csv_export.safe(text)) >= 1_000_000
 
 
 NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
@@ -147,11 +147,11 @@ def is_formula(cell: str) -> bool:
 
 def plain(cell: str) -> str:
     """The value of a cell."""
-    blank = spreadsheets._BLANK
+    blank = csv_export._BLANK
     inner = re.sub(
-        rf"[{blank}\"';]+(?=[{re.escape(spreadsheets._SIGNS)}])",
+        rf"[{blank}\"';]+(?=[{re.escape(csv_export._SIGNS)}])",
         lambda run: run[0][:-1] if re.search(r"[;\t\r\n\v\f\x85\u2028\u2029]", run[0].rstrip("'")) else run[0],
         cell,
     )
-    is_guarded = inner.startswith("'") and spreadsheets._BEGINNING.match(inner)
+    is_guarded = inner.startswith("'") and csv_export._BEGINNING.match(inner)
     return inner[1:] if is_guarded else inner

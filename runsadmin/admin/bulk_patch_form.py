@@ -65,7 +65,7 @@ def _always(message: str) -> dict[str, str]:
     return dict.fromkeys(("invalid", "min_value", "max_value"), message)
 
 
-class PatchForm(forms.Form):
+class BulkPatchForm(forms.Form):
     """All of it as it was typed. What is wrong stands beside the row or the field that it is about."""
 
     reason = forms.CharField(

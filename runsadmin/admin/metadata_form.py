@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass
-class PairForm:
+class MetadataForm:
     base: dict[str, object]
     signed_base: str
     rows: list[Row]

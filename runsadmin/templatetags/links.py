@@ -4,9 +4,9 @@ from django.db.models import Model
 from django.urls import reverse
 
 
-def page_of(row: Model, page: str = "change") -> str:
+def change_url(row: Model, page: str = "change") -> str:
     return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}", args=[row.pk])
 
 
-def list_of(model: type[Model], page: str = "changelist") -> str:
+def list_url(model: type[Model], page: str = "changelist") -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}")

@@ -4,7 +4,7 @@ from django.db import connection
 from django.db.models import Model, QuerySet
 
 from runsadmin.metadata import MAX_KEY_LENGTH
-from runsadmin.models import Run, Thread
+from runsadmin.models import MetadataPair, Run, Thread
 
 # A beginning that more ids share is too short to be meant.
 MOST = 500
@@ -44,10 +44,11 @@ def observed_keys(most: int = 300) -> list[str]:
 
     They are to be offered and typed: long ones from lax servers are left out.
     """
+    table = connection.ops.quote_name(MetadataPair._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            "WITH RECURSIVE known(key) AS (SELECT min(key) FROM runsadmin_pair UNION ALL SELECT"
-            " (SELECT min(key) FROM runsadmin_pair WHERE key > known.key) FROM known WHERE known.key IS NOT NULL)"
+            f"WITH RECURSIVE known(key) AS (SELECT min(key) FROM {table} UNION ALL SELECT"  # noqa: S608 - the model's.
+            f" (SELECT min(key) FROM {table} WHERE key > known.key) FROM known WHERE known.key IS NOT NULL)"
             " SELECT key FROM known WHERE key IS NOT NULL LIMIT %s",
             [most],
         )

@@ -5,9 +5,10 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 
-from runsadmin.admin import changes, keyset, show
+from runsadmin.admin import change_list, changes
 from runsadmin.models import Edit
 from runsadmin.models.edit import EditQuerySet
+from runsadmin.templatetags import display
 
 CHUNK = 500
 READ = (
@@ -34,7 +35,7 @@ def written(edits: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
     """Chunk by chunk, so that the room it takes does not grow with the edits."""
     yield BYTE_ORDER_MARK * with_mark + _lines([HEADER])
     rows = edits.select_related("run__thread").only(*READ)
-    for chunk in keyset.chunks(rows, CHUNK):
+    for chunk in change_list.chunks(rows, CHUNK):
         yield _lines(row for edit in chunk for row in _rows(edit))
 
 
@@ -63,7 +64,7 @@ def _kind(change: changes.Change) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else safe(show.text(value))
+    return "" if value is None else safe(display.text(value))
 
 
 def safe(text: str) -> str:

@@ -16,7 +16,7 @@ from django.http import HttpRequest, QueryDict
 
 from runsadmin import search
 from runsadmin.admin.base import ReadOnlyAdmin
-from runsadmin.admin.find import MOST, leaves_some_out
+from runsadmin.admin.id_search import MOST, leaves_some_out
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import Run
 from runsadmin.services.bulk_edits import Selection, select_all

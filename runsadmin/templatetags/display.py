@@ -12,9 +12,9 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from runsadmin.admin import links
 from runsadmin.models import Run
 from runsadmin.services.edits import Wait
+from runsadmin.templatetags import links
 
 register = template.Library()
 
@@ -29,7 +29,7 @@ TONES = {
         ("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "planning", "running"), "busy"
     ),
 }
-CALM = SafeString('<span class="ra-none">–</span>')
+EMPTY = SafeString('<span class="ra-none">–</span>')
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -83,7 +83,7 @@ def age(time: dt.datetime | None) -> str:
 def moment(time: dt.datetime | None) -> SafeString:
     """A time in UTC, and how long ago that is."""
     if time is None:
-        return CALM
+        return EMPTY
     utc = time.astimezone(dt.UTC)
     return format_html(
         '<time class="ra-moment" datetime="{}">{} UTC <span>{}</span></time>',
@@ -95,7 +95,7 @@ def moment(time: dt.datetime | None) -> SafeString:
 def short_moment(time: dt.datetime | None) -> SafeString:
     """A time for lists: how long ago first, since that is what people scan for."""
     if time is None:
-        return CALM
+        return EMPTY
     utc = time.astimezone(dt.UTC)
     return format_html(
         '<time class="ra-short" datetime="{}" title="{} UTC">{} <span>{}</span></time>',
@@ -116,7 +116,7 @@ def created(run: Run) -> SafeString:
 def duration(value: dt.timedelta | None) -> str | SafeString:
     """`1 h 4 min`, `2 min 3 s`, `9 s`."""
     if value is None:
-        return CALM
+        return EMPTY
     seconds = int(value.total_seconds())
     hours, minutes = seconds // HOUR, seconds % HOUR // MINUTE
     if hours:
@@ -127,7 +127,7 @@ def duration(value: dt.timedelta | None) -> str | SafeString:
 @register.filter
 def number(value: int | None) -> str | SafeString:
     """`12,345`."""
-    return CALM if value is None else f"{value:,}"
+    return EMPTY if value is None else f"{value:,}"
 
 
 @register.filter
@@ -157,7 +157,7 @@ def _cut(value: object, length: int) -> str:
     return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 
 
-register.filter("link_to", links.page_of)
+register.filter("link_to", links.change_url)
 
 
 @register.simple_tag
@@ -208,7 +208,7 @@ def _side(value: object, css: str) -> SafeString:
 def reason(words: str) -> SafeString:
     """The reason of an edit, for lists."""
     if not words:
-        return CALM
+        return EMPTY
     return format_html('<span class="ra-reason" title="{}"><bdi>{}</bdi></span>', words, words)
 
 
