@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CLAIMS, PUSHING = "runsadmin/services/edits/claims.py", "runsadmin/services/edits/pushing.py"
+CLAIMS, STORING = "runsadmin/services/edits/claims.py", "runsadmin/services/edits/storing.py"
+DECIDING, CLASSIFYING = "runsadmin/services/edits/deciding.py", "runsadmin/services/edits/classifying.py"
 RUNS, METADATA, CONNECTIONS = "runsadmin/services/runs.py", "runsadmin/metadata.py", "runsadmin/services/connections.py"
 RACES = ("tests/races/test_late.py", "tests/races/test_two_at_once.py")
 
@@ -50,8 +51,8 @@ GUARDS = (
     Guard(
         "no POST when the claim may run out before it leaves",
         CLAIMS,
-        '" AND claimed_until >= %s"',
-        '" AND (claimed_until >= %s OR TRUE)"',
+        "status_in=[EditStatus.SENDING.value], claimed_until=lasting_until",
+        "status_in=[EditStatus.SENDING.value]",
     ),
     Guard(
         "no POST when it would leave too late: the last look at the clock",
@@ -62,36 +63,36 @@ GUARDS = (
     ),
     Guard(
         "the commit of `before` ahead of the POST",
-        PUSHING,
-        '{"before": intent.before, "intended": intent.intended, "sent_at": began}',
-        '{"claimed_until": began + dt.timedelta(minutes=1)}',
+        STORING,
+        '{"before": intent.before, "intended": intent.intended, "sent_at": now}',
+        '{"claimed_until": now + dt.timedelta(minutes=1)}',
     ),
     Guard(
         "the look before the POST is a fresh one",
-        PUSHING,
-        "if gap(intent) <= MAX_FETCH_AGE:",
-        "if gap(intent) <= MAX_FETCH_AGE * 1000:",
+        DECIDING,
+        "if intent.fetch_age <= MAX_FETCH_AGE:",
+        "if intent.fetch_age <= MAX_FETCH_AGE * 1000:",
         ("tests/faults/test_look.py",),
     ),
     Guard(
         "the order of truths: a slow answer never replaces a newer one",
         RUNS,
-        'is_newer = sighting.asked_at > row["answered_at"]',
+        'is_newer = observation.requested_at > row["received_at"]',
         "is_newer = True",
         ("tests/services/test_runs.py",),
     ),
     Guard(
         "the order of truths: answers that overlap are read again",
         RUNS,
-        'elif sighting.answered_at >= row["asked_at"]:',
+        'elif observation.received_at >= row["requested_at"]:',
         "elif False:",
         ("tests/services/test_runs.py",),
     ),
     Guard(
         "the order of truths: what was written since a row was read is not written over",
         RUNS,
-        "if update_each(Run, rows) < len(rows):",
-        'if update_each(Run, [(values, {"id": has["id"]}) for values, has in rows]) < 0:',
+        "if update_rows(Run, rows) < len(rows):",
+        'if update_rows(Run, [(values, {"id": has["id"]}) for values, has in rows]) < 0:',
         ("tests/services/test_runs.py",),
     ),
     Guard(
@@ -130,33 +131,33 @@ GUARDS = (
     ),
     Guard(
         "the permission, when an edit is claimed",
-        PUSHING,
-        "if not permissions.may(claim.edit.actor, permissions.Action.EDIT_METADATA):",
-        "if False:",
+        CLAIMS,
+        "is_permitted=permitted[edit.actor_id]",
+        "is_permitted=True",
     ),
     Guard(
         "the settling time before anything is sent again",
-        "runsadmin/services/edits/reconciling.py",
-        "if seen.asked_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):",
-        "if (settled_at := seen.asked_at) < edit.sent_at:",
+        CLASSIFYING,
+        "if timed.requested_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):",
+        "if (settled_at := timed.requested_at) < edit.sent_at:",
         ("tests/faults/test_post.py",),
     ),
     Guard(
         "an error of our own counts as an attempt",
-        "runsadmin/services/edits/outcomes.py",
+        STORING,
         "attempts = claim.edit.attempts + 1\n    claim.row.update(attempts=attempts)",
         "attempts = claim.edit.attempts\n    claim.row.update(attempts=attempts)",
     ),
     Guard(
         "a lost answer is unknown, not pending",
         "runsadmin/upstream/faults.py",
-        "        case NoAnswer():\n            return OutcomeUnknown",
-        "        case NoAnswer():\n            return NotSent",
+        "        case NoResponse():\n            return OutcomeUnknown",
+        "        case NoResponse():\n            return NotSent",
         ("tests/faults/test_post.py",),
     ),
     Guard(
         "one edit of a run in flight",
-        "runsadmin/migrations/0001_initial.py",
+        "runsadmin/migrations/0001_version_0_1_0.py",
         "fields=('run',), name='edit_one_in_flight_per_run'",
         "fields=('id',), name='edit_one_in_flight_per_run'",
         ("tests/models",),
@@ -164,13 +165,13 @@ GUARDS = (
     Guard(
         "the hold: nothing is sent on a held connection",
         CONNECTIONS,
-        "return conf.hold() or ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).exists()",
-        "return False",
+        "if row is None or row.hold == Hold.NONE or (row.hold == Hold.WRITING and not is_write):",
+        "if True:",
     ),
     Guard(
         "the hold: refused credentials reject nothing",
         "runsadmin/upstream/faults.py",
-        "            return NotSent\n        case 401 | 407:\n            return Held",
+        "            return NotSent\n        case 401 | 407:\n            return ConnectionHeld",
         "            return NotSent\n        case 401 | 407:\n            return Rejected",
         ("tests/faults/test_look.py",),
     ),

@@ -1,11 +1,13 @@
 """A status changes along a table of permitted transitions, and in no other way."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.db.models import Q
+
+from runsadmin.models.bulk_sql import Row, update_rows
 
 
 class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
@@ -21,6 +23,11 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
     def transition_to(self, status: models.TextChoices, **values: object) -> int:
         """Moves those of these rows that may change to `status`. Returns how many did: check it."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
+
+    def transition_rows(self, status: models.TextChoices, rows: Sequence[Row]) -> int:
+        """As `transition_to`, for many rows, each with its own values: (what to set, what identifies the row)."""
+        moved = [({"status": status, **values}, identity) for values, identity in rows]
+        return update_rows(self.model, moved, status_in=self.sources(status))
 
 
 class ClaimableQuerySet[M: models.Model](TransitionQuerySet[M]):

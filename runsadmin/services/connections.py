@@ -50,17 +50,14 @@ def available_aliases() -> list[str]:
     return [alias for alias in conf.connections() if alias not in held_aliases]
 
 
-def hold_reason(alias: str, *, is_write: bool = True) -> str:
+def hold_reason(alias: str, *, is_write: bool = True, row: ConnectionState | None = None) -> str:
     """Why nothing may be sent now, in a sentence. Empty: it may. A hold of writing lets reads pass."""
     if conf.hold():
         return "All sending is stopped by the setting RUNSADMIN_HOLD."
-    return describe_hold(ConnectionState.objects.filter(alias=alias).first(), is_write=is_write)
-
-
-def describe_hold(row: ConnectionState | None, *, is_write: bool = True) -> str:
+    row = row or ConnectionState.objects.filter(alias=alias).first()
     if row is None or row.hold == Hold.NONE or (row.hold == Hold.WRITING and not is_write):
         return ""
-    return f"The connection {row.alias} is held. {row.hold_detail}".rstrip()
+    return f"The connection {alias} is held. {row.hold_detail}".rstrip()
 
 
 def is_held(alias: str) -> bool:
@@ -221,7 +218,7 @@ def _check_wait(at: dt.datetime, now: dt.datetime) -> dt.datetime:
 # --- Lists in place of GETs
 
 
-def lists_are_fresh(alias: str, row: ConnectionState | None = None) -> bool:
+def lists_are_fresh(alias: str, *, row: ConnectionState | None = None) -> bool:
     """Whether a list may replace a GET of each run: configured so, or proven.
 
     One list that showed a run older than it was ends both.

@@ -149,6 +149,13 @@ def conclude(run: Run, error: UpstreamError, reach: Reach) -> Conclusion:
     return Conclusion(run_is_missing=True, thread_is_missing=reach.thread_is_gone)
 
 
+def find_out(run: Run, error: UpstreamError) -> Conclusion:
+    """Probes how far an error reaches, and stores what it means for the connection."""
+    conclusion = conclude(run, error, ask_about(run.thread, error))
+    connections.store_effect(run.connection, conclusion.effect)
+    return conclusion
+
+
 def outage(error: UpstreamError, effect: ConnectionEffect = NO_EFFECT) -> ConnectionEffect:
     return replace(effect, hold=Hold.UNREACHABLE, detail=f"No request gets through. {error}")
 

@@ -289,8 +289,7 @@ def find_reach(run: Run, error: UpstreamError) -> bool:
 
     Marks the run missing, or holds the connection. Raises UpstreamError when neither is certain.
     """
-    conclusion = probes.conclude(run, error, probes.ask_about(run.thread, error))
-    connections.store_effect(run.connection, conclusion.effect)
+    conclusion = probes.find_out(run, error)
     if conclusion.error is not None:
         raise conclusion.error
     if conclusion.run_is_missing:

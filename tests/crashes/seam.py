@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 # The loggers that tell the steps.
 OBSERVED = ("runsadmin.services.edits", "runsadmin.services.syncs")
-STEPS = ("recorded", "claimed", "looked", "intended", "answered", "stored")
+STEPS = ("recorded", "claimed", "fetched", "intended", "responded", "stored")
 PUSHING = STEPS[1:]  # What a worker comes by: it finds what others have recorded.
-RECONCILING = ("reconciling", "looked again")
+RECONCILING = ("reconciling", "fetched again")
 SYNCING = ("page answered", "page stored")
 
 

@@ -54,7 +54,7 @@ def test_an_edit_that_cannot_be_written_down_is_not_sent(scene: Scene, trouble: 
     scene.check(posts=1)
 
 
-@pytest.mark.parametrize("step", ["claimed", "looked", "answered"])
+@pytest.mark.parametrize("step", ["claimed", "fetched", "responded"])
 def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(scene: Scene, trouble: Trouble, step: str) -> None:
     edit = scene.record(LONG)
     with told(trouble), at_step(step, trouble.begin):
@@ -71,7 +71,7 @@ def test_one_edit_in_trouble_does_not_keep_the_others(
 ) -> None:
     first, second = scene.record(LONG), make_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
-    with suppress(DatabaseError), at_step("answered", trouble.begin):
+    with suppress(DatabaseError), at_step("responded", trouble.begin):
         edits.process_due(until=float("inf"))
     trouble.end()
     bury_the_claim()

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from runsadmin.models import ConnectionState, Edit
 from runsadmin.services import connections, probes
-from runsadmin.services.edits import pushing
+from runsadmin.services.edits import deciding
 from tests.conftest import Connect
 from tests.faults.conftest import Scene, at_step
 
@@ -140,7 +140,7 @@ def test_another_4xx_is_rejected_with_the_servers_words(scene: Scene) -> None:
 def test_a_look_that_is_too_old_is_repeated_before_anything_is_sent(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pushing, "MAX_FETCH_AGE", dt.timedelta(seconds=0.2))
+    monkeypatch.setattr(deciding, "MAX_FETCH_AGE", dt.timedelta(seconds=0.2))
     with at_step("intended", lambda: time.sleep(0.3)):
         edit = scene.push()
     assert (edit.status, edit.attempts, edit.intended) == (S.PENDING, 0, None)

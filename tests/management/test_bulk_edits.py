@@ -138,7 +138,7 @@ def test_what_fails_is_told_with_its_reason_and_in_the_exit_code(
     said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
 
     assert said.code == 1
-    assert "run_3: conflict. Somebody else changed since: team." in said.err
+    assert "run_3: conflict. Changed by someone else since: team." in said.err
     assert "run_4: rejected. Not today." in said.err
     assert said.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
 

@@ -72,7 +72,7 @@ def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None
     assert race.posts("red") == 1
 
 
-@pytest.mark.parametrize("step", ["claimed", "looked"])
+@pytest.mark.parametrize("step", ["claimed", "fetched"])
 def test_a_worker_that_lost_its_claim_does_not_send_beside_the_one_that_has_it(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)

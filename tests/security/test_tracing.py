@@ -37,9 +37,9 @@ def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line
     assert steps == [
         "recorded",
         "claimed",
-        "looked",
+        "fetched",
         "intended",
-        "answered",
+        "responded",
         "stored",
     ]  # Most in another thread than the request.
     assert {line["user"] for line in about} == {"alice"}

@@ -14,7 +14,7 @@ from runsadmin.errors import InvalidMetadata, InvalidTransition, NotAllowed, Unk
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, edits, probes, runs
-from runsadmin.services.edits import claims, outcomes, pushing
+from runsadmin.services.edits import claims, deciding, outcomes, pushing, storing
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -315,7 +315,7 @@ def test_an_error_of_our_own_counts_as_an_attempt_and_comes_to_an_end(
 
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     edit = record(mirrored(), alice)
-    monkeypatch.setattr(pushing, "merge3", breaks)
+    monkeypatch.setattr(deciding, "merge3", breaks)
     with pytest.raises(ZeroDivisionError):
         edits.push(edit)
     edit.refresh_from_db()
@@ -437,9 +437,9 @@ def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: Make
     claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
-    outcome = pushing._push(claim, interactive=False)
+    outcome = pushing._attempt(claim, interactive=False, is_trial=False)
     assert outcome is None  # Its claim is no longer there to commit what is intended.
-    outcomes.keep([outcomes.end(claim, Edit.Status.REJECTED, "Too late.")])
+    storing.store([outcomes.finish(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.SENDING
 
@@ -451,7 +451,7 @@ def test_no_post_starts_when_the_claim_may_run_out_before_it_leaves(
     claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))
-    assert pushing._push(claim, interactive=False) is None
+    assert pushing._attempt(claim, interactive=False, is_trial=False) is None
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.PENDING
 

@@ -4,7 +4,8 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Callable
-from threading import Event
+from threading import Event, current_thread
+from types import ModuleType
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,8 +15,8 @@ from pytest_django import Settings
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
-from runsadmin.services import edits, probes
-from runsadmin.services.edits import claims, pushing
+from runsadmin.services import edits, gateway, probes
+from runsadmin.services.edits import claims, classifying, deciding, pushing, storing
 from tests.bulk import at_work, settling
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
@@ -58,22 +59,24 @@ def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Calla
     return failing
 
 
-@pytest.mark.parametrize("step", ["decide", "post", "judge"])
+@pytest.mark.parametrize(
+    ("module", "step"), [(deciding, "decide_write"), (pushing, "send"), (classifying, "write_response")]
+)
 def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
-    step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlucky = due[3]
     broken = failing(
-        getattr(pushing, step), lambda first, *_, **__: getattr(first, "claim", first).edit.pk == unlucky.pk
+        getattr(module, step), lambda first, *_, **__: getattr(first, "claim", first).edit.pk == unlucky.pk
     )
     with monkeypatch.context() as patched:
-        patched.setattr(pushing, step, broken)
+        patched.setattr(module, step, broken)
         process_due()
     assert counts()[E.APPLIED] == 11
     unlucky.refresh_from_db()
     assert (unlucky.attempts, unlucky.claim_token) == (1, None)
-    assert unlucky.status == (E.UNKNOWN if step == "judge" else E.PENDING), "Only what was sent is unknown."
-    if step == "judge":
+    assert unlucky.status == (E.UNKNOWN if step == "write_response" else E.PENDING), "Only what was sent is unknown."
+    if step == "write_response":
         Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # It has settled.
 
     def are_applied() -> bool:
@@ -90,7 +93,9 @@ def test_an_error_of_our_own_that_stays_comes_to_an_end(
 ) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     unlucky = due[3]
-    monkeypatch.setattr(pushing, "decide", failing(pushing.decide, lambda claim, *_, **__: claim.edit.pk == unlucky.pk))
+    monkeypatch.setattr(
+        deciding, "decide_write", failing(deciding.decide_write, lambda claim, *_, **__: claim.edit.pk == unlucky.pk)
+    )
     process_due()
     make_due()
     process_due()
@@ -190,10 +195,10 @@ def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
 
     def stolen(*args: object, **kwargs: object) -> object:
         Edit.objects.filter(pk=due[3].pk).update(claim_token=thief)
-        return intend(*args, **kwargs)  # type: ignore[arg-type]
+        return write_intents(*args, **kwargs)  # type: ignore[arg-type]
 
-    intend = pushing.intend
-    monkeypatch.setattr(pushing, "intend", stolen)
+    write_intents = storing.write_intents
+    monkeypatch.setattr(storing, "write_intents", stolen)
     process_due()
     assert sandbox.posts(due[3].run.upstream_id) == []
     assert counts() == {E.APPLIED: 11, E.SENDING: 1}
@@ -273,3 +278,49 @@ def test_a_broken_probe_keeps_nobody_waiting(
     process_due(5)
     assert counts() == {E.PENDING: 12}
     assert not Edit.objects.exclude(claim_token=None).exists()
+
+
+def test_deleted_runs_of_one_thread_share_a_probe(
+    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts probe requests: all that upstream gets besides one fetch per run."""
+    gone = [mirrored(thread_id="thread_0", metadata={"team": "blue"}) for _ in range(32)]
+    mirrored(thread_id="thread_1")
+    for run in gone:
+        edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.COMMAND)
+        sandbox.delete_run(run.upstream_id)
+    make_due()
+    sandbox.clear_log()
+    connect(CONCURRENCY=8)  # All 32 are claimed at once.
+    sandbox.settings(latency_ms=100)
+    monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=2))  # A probe for each run would take longer.
+
+    with settling() as working:
+        while not working.done():
+            assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "No lease expires."
+            assert E.UNKNOWN not in counts()
+            time.sleep(0.05)
+    assert counts() == {E.REJECTED: 32}
+    assert Run.objects.filter(missing_since=None).count() == 1
+    fetched = {run.upstream_id for run in gone}
+    probes_sent = [request["path"] for request in sandbox.log() if request["path"].rsplit("/", 1)[-1] not in fetched]
+    assert len(sandbox.log()) - len(probes_sent) == 32
+    assert len(probes_sent) <= 2, probes_sent
+
+
+def test_the_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.delete_run(due[0].run.upstream_id)
+    callers: set[str] = set()
+
+    def spied[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+        def spied(*args: P.args, **kwargs: P.kwargs) -> R:
+            callers.add(current_thread().name.split("-")[0])
+            return function(*args, **kwargs)
+
+        return spied
+
+    for name in ("fetch_run", "fetch_page", "write", "probe"):
+        monkeypatch.setattr(gateway, name, spied(getattr(gateway, name)))
+    process_due()
+    assert counts() == {E.APPLIED: 11, E.REJECTED: 1}
+    assert callers == {"upstream"}

@@ -181,10 +181,7 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
         row.actor, row.source = bulk_edit.actor, bulk_edit.source
         row.reason = bulk_edit.reason
         row.request_id = bulk_edit.request_id
-        if row.plan_result == PlanResult.CHANGE:
-            row.status = EditStatus.PLANNED
-        else:
-            row.status, row.finished_at = EditStatus.SKIPPED, now
+        row.finished_at = now if row.has_ended else None
     with transaction.atomic(durable=True):
         if not claimed.filter(planned=bulk_edit.planned).update(planned=planned, claimed_until=now + CLAIM):
             return False
@@ -215,7 +212,9 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
 
 
 def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
-    edit = Edit(run=run, base=run.metadata, patch=MetadataPatch(), plan_result=PlanResult.CHANGE)
+    edit = Edit(
+        run=run, base=run.metadata, patch=MetadataPatch(), status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE
+    )
     if run.missing_since is not None:
         return _left_out(edit, PlanResult.MISSING, "Upstream no longer has this run.")
     if why_not := _cannot_be_sent(run):
@@ -240,7 +239,7 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
         way_back = edits.undoing(undone)
         edit = Edit(
             run=undone.run, undoes=undone, base=undone.after, patch=way_back.patch,
-            plan_result=PlanResult.CHANGE, detail=way_back.detail,
+            status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=way_back.detail,
         )  # fmt: skip
         if undone.run.missing_since is not None:
             yield _left_out(edit, PlanResult.MISSING, "Upstream no longer has this run.")
@@ -274,8 +273,10 @@ def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
 
 
 def _left_out(edit: Edit, plan_result: Edit.PlanResult, detail: str) -> Edit:
-    edit.plan_result, edit.detail = plan_result, detail
-    return edit
+    return Edit(
+        run=edit.run, undoes=edit.undoes, base=edit.base, patch=edit.patch,
+        status=EditStatus.SKIPPED, plan_result=plan_result, detail=detail,
+    )  # fmt: skip
 
 
 def _fields(run: Run) -> Mapping[str, object]:

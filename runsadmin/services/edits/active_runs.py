@@ -9,7 +9,6 @@ import datetime as dt
 from runsadmin import conf
 from runsadmin.errors import UpstreamError
 from runsadmin.models import Edit, EditStatus
-from runsadmin.services import clock
 from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
@@ -33,24 +32,31 @@ def ends_at(edit: Edit, *, since: dt.datetime, expires_at: dt.datetime | None) -
 
 
 def wait(
-    claim: Claim, detail: str, timed: TimedResponse[RunRecord] | None = None, *, error: UpstreamError | None = None
+    claim: Claim,
+    detail: str,
+    now: dt.datetime,
+    timed: TimedResponse[RunRecord] | None = None,
+    *,
+    error: UpstreamError | None = None,
 ) -> Outcome:
     """`detail` says that the run is active, with its status."""
-    edit, now = claim.edit, clock.now()
+    edit = claim.edit
     since = edit.waiting_since or now
-    expires_at = edit.run.expires_at if timed is None else _expires_at(timed.response.value)
+    expires_at = edit.run.expires_at if timed is None else _expires_at(timed.value)
     until = ends_at(edit, since=since, expires_at=expires_at)
     if until is None:
-        words = f"{detail} Its bulk edit does not wait for active runs: to have it wait, {HOW_TO_WAIT}."
-        words = f"{words} Retry the edit when the run has ended."
-        return outcomes.end(claim, EditStatus.FAILED, words, timed, error=error)
+        message = f"{detail} Its bulk edit does not wait for active runs: to have it wait, {HOW_TO_WAIT}."
+        message = f"{message} Retry the edit when the run has ended."
+        return outcomes.finish(claim, EditStatus.FAILED, message, timed, error=error)
     if until <= now:
         expired = f", and the run was to end by {_utc(expires_at)}" if expires_at is not None else ""
         reason = f"{detail} The edit has waited for its end since {_utc(since)}{expired}. Nothing was sent."
-        words = f"{reason} Retry the edit when the run has ended."
-        return outcomes.end(claim, EditStatus.FAILED, words, timed, error=error)
+        message = f"{reason} Retry the edit when the run has ended."
+        return outcomes.finish(claim, EditStatus.FAILED, message, timed, error=error)
     pause = min(max(outcomes.WAIT_FOR_RUN, (now - since) / 4), LONGEST_PAUSE, until - now)
-    return outcomes.wait(claim, Edit.WaitReason.ACTIVE_RUN, detail, pause, timed, error=error, waiting_since=since)
+    return outcomes.reschedule(
+        claim, Edit.WaitReason.ACTIVE_RUN, detail, pause, timed, error=error, waiting_since=since
+    )
 
 
 def _expires_at(record: RunRecord) -> dt.datetime | None:

@@ -1,4 +1,4 @@
-"""The right to push or reconcile an edit: taken by a conditional UPDATE, held by a token, and running out by itself."""
+"""The right to push or reconcile an edit: taken by a conditional UPDATE, proven by a token, with an expiry."""
 
 import datetime as dt
 import logging
@@ -13,27 +13,27 @@ from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 from runsadmin import conf, log_context
 from runsadmin.models import BulkEdit, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS
-from runsadmin.models.bulk_sql import update_rows
+from runsadmin.models.bulk_sql import Row, update_rows
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
-from runsadmin.services import clock
+from runsadmin.services import clock, permissions
 
 logger = logging.getLogger("runsadmin.services.edits")
 
 # How much longer the claim of a single edit lasts than the two requests that it is for.
 SLACK = dt.timedelta(seconds=4)
-# How long a claim of many edits lasts, unless its process says again that it is at it: not much longer than that, and
-# the edits of a process that died go on.
+# Lease of a batch claim, renewed while its process lives; a dead process's edits are free again after this.
 LEASE = dt.timedelta(seconds=6)
-# After an interruption, how long it takes until somebody looks.
+# The pause before an interrupted edit is due again.
 SOON = dt.timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to bring one edit on, until the time that stands in its row."""
+    """The right to work on one edit, until the time in its row."""
 
     edit: Edit
     token: uuid.UUID
+    is_permitted: bool = True  # Whether its actor may edit metadata now.
 
     @property
     def row(self) -> EditQuerySet:
@@ -50,16 +50,15 @@ class Claim:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it is to be reconciled. Otherwise it is to be pushed."""
+        """Whether to reconcile it. Otherwise it is to push."""
         return self.edit.status == EditStatus.UNKNOWN
 
-    def step(self, step: str) -> None:
-        """Tells the log how far it has come."""
+    def log_step(self, step: str) -> None:
         if logger.isEnabledFor(logging.DEBUG):
-            with self.tracing():
+            with self.log_context():
                 logger.debug("Edit %s: %s.", self.edit.pk, step, extra={"edit": self.edit.pk, "step": step})
 
-    def tracing(self) -> AbstractContextManager[None]:
+    def log_context(self) -> AbstractContextManager[None]:
         edit = self.edit
         return log_context.about_edit(edit.pk, request_id=edit.request_id, username=edit.actor.get_username())
 
@@ -72,23 +71,34 @@ def reload(edit: Edit) -> Edit:
 
 
 def claim(edit: Edit) -> Claim | None:
-    """To push it, if it is its turn: the oldest unsettled edit of a run, and only while none of that run is in flight.
+    """To push it: the oldest unsettled edit of its run, and only while none of that run is in flight.
 
-    None when others of its run come first, or somebody else is at it.
+    None when others of its run come first, or another process has claimed it.
     """
     earlier = _earlier(OuterRef("run"), OuterRef("pk"), single=edit.bulk_edit_id is None)
     free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
     until = clock.now() + _for_two_requests(edit.run.connection)
     token = uuid.uuid4()
     try:
-        claimed = free.update(status=EditStatus.SENDING, claim_token=token, claimed_until=until)
+        claimed = free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
     except IntegrityError:  # Another process claimed another edit of this run between our condition and our write.
         return None
-    return Claim(reload(edit), token) if claimed else None
+    return _claims([reload(edit)], token)[0] if claimed else None
+
+
+def _claims(edits: Iterable[Edit], token: uuid.UUID) -> list[Claim]:
+    """Checks the permission of each actor again: it may have been withdrawn since the edit was recorded."""
+    permitted: dict[int, bool] = {}
+    made = []
+    for edit in edits:
+        if edit.actor_id not in permitted:
+            permitted[edit.actor_id] = permissions.may(edit.actor, permissions.Action.EDIT_METADATA)
+        made.append(Claim(edit, token, is_permitted=permitted[edit.actor_id]))
+    return made
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """What comes before it: the edit of its run in flight, or else the oldest that waits. None: it is its turn."""
+    """The edit of its run in flight, or else the oldest that waits before it. None: it is its turn."""
     earlier = _earlier(edit.run_id, edit.pk, single=edit.bulk_edit_id is None).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
@@ -106,27 +116,32 @@ def claim_unknown(edit: Edit) -> Claim | None:
 
 
 def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Claim]:
-    """At most `limit` edits of a connection whose time has come, each to be pushed or reconciled.
+    """At most `limit` due edits of a connection, to push or to reconcile.
 
-    Lost answers first, then single edits, then bulk edits: what is left is shared out among those evenly.
+    Unknown ones first, then single edits, then bulk edits: these share evenly what is left.
     """
     token, now = uuid.uuid4(), clock.now()
     until = now + LEASE
     with transaction.atomic(durable=True):
         unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, of=_of(alias)), limit)]
         pending = [] if only_unknown else _pending(alias, now, limit - len(unknown))
-        try:
-            with transaction.atomic():
-                Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING).update(
-                    status=EditStatus.SENDING, claim_token=token, claimed_until=until
-                )
-        except IntegrityError:  # Another process claimed another edit of one of these runs. The next round knows.
-            pending = []
-        Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(claim_token=token, claimed_until=until)
+        if pending:
+            try:
+                with transaction.atomic():
+                    free = Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING)
+                    free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
+            except IntegrityError:  # Another process claimed another edit of one of these runs. Retried next time.
+                pending = []
+        if unknown:
+            Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(
+                claim_token=token, claimed_until=until
+            )
+    if not unknown and not pending:
+        return []
     claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
-    # Many edits share a few threads, accounts and bulk edits. What else the mirror holds of a run is not asked for.
+    # Many edits share a few threads, accounts and bulk edits. Other columns of the run are not needed.
     slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit", "undoes")
-    return [Claim(edit, token) for edit in slim]
+    return _claims(slim, token)
 
 
 _NEEDED = (
@@ -137,46 +152,45 @@ _NEEDED = (
 
 
 def has_backlog(alias: str) -> bool:
-    """More than one process has in its hands at a time."""
-    most = 4 * conf.connection(alias).concurrency
+    """Whether more edits are due than one process claims at a time."""
+    limit = 4 * conf.connection(alias).concurrency
     in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).values_list("pk", flat=True)
     now, count = clock.now(), 0
     for of in (_of_single(alias), *(Q(bulk_edit=pk) for pk in in_progress)):
-        count += len(_due(now, EditStatus.PENDING, of=of).values_list("pk")[: most + 1 - count])
-    return count > most
+        count += len(_due(now, EditStatus.PENDING, of=of).values_list("pk")[: limit + 1 - count])
+    return count > limit
 
 
 def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
-    found = _next(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
-    taken = set(found.values())  # A single edit overtakes: of its run nothing else can be claimed with it.
+    found = _first_of_runs(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
+    taken = set(found.values())  # A single edit comes first: of its run nothing else can be claimed with it.
     in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).order_by("pk")
     waiting = list(in_progress.values_list("pk", flat=True))
     waits_for = [None, *waiting]
     while waiting and len(found) < limit:
         share = -(-(limit - len(found)) // len(waiting))
         due = _due(now, EditStatus.PENDING, of=Q(bulk_edit=waiting.pop()))
-        found |= _next(due, share, waits_for=waits_for, apart_from=taken)
+        found |= _first_of_runs(due, share, waits_for=waits_for, except_runs=taken)
     return list(found)
 
 
-def _next(
-    due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None], apart_from: Collection[int] = ()
+def _first_of_runs(
+    due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None], except_runs: Collection[int] = ()
 ) -> dict[int, int]:
-    """Those whose turn it is, and their runs, which are none of `apart_from`.
+    """Those that come first among the edits of their run, with that run, which is none of `except_runs`.
 
-    Looks past the ones whose turn it is not, but not for ever.
-    Who comes before whom is asked by run, and judged here: planners that know a column's statistics of a minute ago
-    make a join of the whole table of it.
+    Skips the others, for a limited number of queries. The order is compared here, by run: with statistics that are a
+    minute old, PostgreSQL would join the whole table.
     """
     found: dict[int, int] = {}
     after = 0
-    for _ in range(_MOST_LOOKS):
+    for _ in range(_MAX_QUERIES):
         some = _lock(due.filter(pk__gt=after), limit - len(found))
         if not some:
             break
         after = some[-1][0]
         rivals = Edit.objects.filter(run__in=[run for _, run in some])
-        first = dict.fromkeys(apart_from, 0)
+        first = dict.fromkeys(except_runs, 0)
         for pk, run, status, bulk_edit in rivals.values_list("pk", "run_id", "status", "bulk_edit_id"):
             if status in IN_FLIGHT:
                 first[run] = 0
@@ -186,7 +200,7 @@ def _next(
     return found
 
 
-_MOST_LOOKS = 10
+_MAX_QUERIES = 10
 
 
 def _due(now: dt.datetime, status: EditStatus, *, of: Q) -> QuerySet[Edit]:
@@ -207,63 +221,55 @@ def _of_single(alias: str) -> Q:
 
 
 def _of(alias: str) -> Q:
-    """Also of bulk edits that are paused or ended: what may have been sent is looked after in any case."""
+    """Also of bulk edits that are paused or have ended: an unknown write is reconciled in any case."""
     return _of_single(alias) | Q(bulk_edit__connection=alias)
 
 
-# --- Writing to many at once
+# --- Writing claimed rows
 
 
-def write(
-    rows: Sequence[tuple[Claim, Mapping[str, object]]],
-    *,
-    sources: Sequence[str] = (EditStatus.SENDING.value,),
-    lasting_until: dt.datetime | None = None,
-) -> int:
-    """Sets the same columns of many claimed rows, each to its own values, in one go.
+def write(rows: Sequence[tuple[Claim, Mapping[str, object]]], *, lasting_until: dt.datetime) -> int:
+    """Sets the same columns of rows that are being sent, each to its own values. Returns how many it wrote.
 
-    Leaves those alone that are not in one of these statuses, or whose claim was lost or ends too soon. Returns how
-    many it wrote.
+    Leaves out those whose claim was lost, or expires before `lasting_until`.
     """
-    also = f" AND status IN ({', '.join(['%s'] * len(sources))})"
-    parameters: list[object] = [*sources]
-    if lasting_until is not None:
-        also += " AND claimed_until >= %s"
-        parameters.append(connection.ops.adapt_datetimefield_value(lasting_until))
-    return update_rows(
-        Edit,
-        [(values, {"id": claim.edit.pk, "claim_token": claim.token}) for claim, values in rows],
-        also=also,
-        parameters=parameters,
-    )
+    return update_rows(Edit, _identified(rows), status_in=[EditStatus.SENDING.value], claimed_until=lasting_until)
 
 
-# --- What runs out, and what is given back
+def transition(status: EditStatus, rows: Sequence[tuple[Claim, Mapping[str, object]]]) -> int:
+    """Moves claimed rows to a status, each with its own values, unless its claim was lost. Returns how many."""
+    return Edit.objects.all().transition_rows(status, _identified(rows))
+
+
+def _identified(rows: Sequence[tuple[Claim, Mapping[str, object]]]) -> list[Row]:
+    return [(values, {"id": claim.edit.pk, "claim_token": claim.token}) for claim, values in rows]
+
+
+# --- Expiry and release
 
 
 def renew(claims: Iterable[Claim]) -> None:
-    """From now on they last for a whole lease again."""
+    """Each lasts for a whole lease again."""
     rows(claims).update(claimed_until=clock.now() + LEASE)
 
 
-def release(rows: QuerySet[Edit], pause: dt.timedelta = SOON) -> None:
-    """Frees claims that brought no outcome: what may have been sent is unknown, the rest is pending."""
+def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
+    """Ends claims without an outcome: what may have been sent is unknown, the rest is pending."""
     free = {"claim_token": None, "claimed_until": None, "next_attempt_at": clock.now() + pause}
     sending = rows.filter(status=EditStatus.SENDING)
-    sending.filter(intended__isnull=True).update(status=EditStatus.PENDING, **free)
-    sending.filter(intended__isnull=False).update(
-        status=EditStatus.UNKNOWN, detail="It was interrupted when it may have been sent.", **free
-    )
+    sending.filter(intended__isnull=True).transition_to(EditStatus.PENDING, **free)
+    detail = "The process was interrupted when the write may have been sent."
+    sending.filter(intended__isnull=False).transition_to(EditStatus.UNKNOWN, detail=detail, **free)
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 
 
 def release_expired() -> None:
-    """The claims of processes that died, or stood still for too long."""
+    """The claims of processes that died, or stalled for too long."""
     release(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
 
 
 def rows(claims: Iterable[Claim]) -> EditQuerySet:
-    """The rows of these claims, as far as they still stand."""
+    """The rows of these claims, except those that were lost."""
     claims = list(claims)
     tokens = {claim.token for claim in claims}
     return Edit.objects.filter(pk__in=[claim.edit.pk for claim in claims], claim_token__in=tokens)
@@ -272,7 +278,7 @@ def rows(claims: Iterable[Claim]) -> EditQuerySet:
 def _earlier(run: int | OuterRef, pk: int | OuterRef, *, single: bool) -> QuerySet[Edit]:
     """Those that come before an edit: of the same run, in flight, or older and waiting to be sent.
 
-    Single edits wait for no bulk edit, and nobody waits for one that is paused.
+    Single edits do not wait for bulk edits, and no edit waits for a paused one.
     """
     waiting = Q(bulk_edit=None) if single else Q(bulk_edit=None) | Q(bulk_edit__status__in=IN_PROGRESS)
     return Edit.objects.filter(run=run).filter(

@@ -1,7 +1,7 @@
-"""Servers that change what they are given: which keys came back with other values, and what that means.
+"""Servers that change what they are sent: which keys came back with other values, and what that means.
 
-A key that the patch touches is shown with its edit. A key that it does not touch is somebody's data: the first bulk
-edit that changes one pauses, and a person decides whether it goes on.
+A key that the patch touches is shown with its edit. A key that it does not touch may be someone's data: the bulk edit
+pauses at the first one, and a person decides whether to continue.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,14 +11,13 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from runsadmin import lenient_json
 from runsadmin.metadata import Metadata, differing_keys
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit
-from runsadmin.services import clock
+from runsadmin.models import Edit
 from runsadmin.text import clean
 
 KEYS_NAMED = 8
 LONGEST_VALUE = 40
 
-# What resuming a bulk edit means: whoever resumes it has been told of the rewrites that were seen so far.
+# Resuming a bulk edit accepts the rewrites seen so far: its page shows them.
 ACCEPTED = ExpressionWrapper(Q(rewrites_seen_at__isnull=False), output_field=BooleanField())
 
 
@@ -52,13 +51,13 @@ def detail(rewrite: Rewrite) -> str:
 
 
 def changed_since(rewrite: Rewrite) -> str:
-    """Of an edit whose response was lost: nobody can tell whether upstream changed them, or somebody else did since."""
+    """Of an edit whose response was lost: either upstream rewrote them, or another client changed them since."""
     keys = rewrite.untouched
     return f"Keys that this edit does not touch have other values than were sent: {_named(keys)}." if keys else ""
 
 
 def pauses(edit: Edit, rewrite: Rewrite) -> bool:
-    """Whether the bulk edit of this edit is to send nothing more, as far as it is known here."""
+    """Whether the bulk edit of this edit must pause."""
     return bool(rewrite.untouched) and edit.bulk_edit is not None and not edit.bulk_edit.accepts_rewrites
 
 
@@ -70,18 +69,6 @@ def why_paused(edit: Edit, rewrite: Rewrite, intended: Mapping[str, object], aft
         f"{_short(key)} was sent as {_shown(intended.get(key))} and came back as {_shown(after.get(key))}. "
         "Check it, then resume (such changes are accepted from then on) or cancel."
     )
-
-
-def pause_bulk_edits(reasons: Iterable[tuple[int, str]]) -> None:
-    """In the transaction that is open: pauses each of them, unless somebody has resumed it knowing of such changes.
-
-    One that a person has paused meanwhile stays paused, and says what was seen: whoever resumes it decides on that too.
-    """
-    for pk, reason in dict(reversed([*reasons])).items():
-        values = {"detail": reason, "rewrites_seen_at": clock.now()}
-        unseen = BulkEdit.objects.filter(pk=pk, accepts_rewrites=False, rewrites_seen_at=None)
-        if not unseen.transition_to(BulkEditStatus.PAUSED, **values):
-            unseen.filter(status=BulkEditStatus.PAUSED).update(**values)
 
 
 def _named(keys: Iterable[str]) -> str:

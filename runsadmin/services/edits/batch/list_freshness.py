@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runsadmin.models import Run
 from runsadmin.services import connections
-from runsadmin.services.edits.pushing import Intent
+from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.client import Page, Response
 from runsadmin.upstream.records import RunRecord
@@ -50,9 +50,9 @@ class Evidence:
     def add_write(self, intent: Intent, timed: TimedResponse[RunRecord], at: float) -> None:
         """A write that upstream took. One that changed nothing would prove nothing."""
         self._drop_old()
-        if not timed.response.value.shows_metadata:
+        if not timed.value.shows_metadata:
             return
-        before, after = intent.before, timed.response.value.metadata
+        before, after = intent.before, timed.value.metadata
         keys = intent.claim.edit.patch.keys
         changed = {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
         run = intent.claim.edit.run

@@ -1,0 +1,10 @@
+"""Many edits of one connection at once.
+
+One thread, the coordinator, uses the database: it claims edits, decides what to write, and stores intents and outcomes
+in blocks. A pool of threads makes every call to upstream, probes included, and does not use the database. So the
+coordinator never waits for the network, and always renews its leases in time.
+"""
+
+from runsadmin.services.edits.batch.coordinator import push_due
+
+__all__ = ["push_due"]

@@ -1,0 +1,202 @@
+"""What threads of the pool do: one call to upstream each, and no use of the database."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from runsadmin.errors import ConnectionHeld, NoSlot, NotSent, UpstreamError
+from runsadmin.services import gateway, probes
+from runsadmin.services.clock import ClockBounds
+from runsadmin.services.edits import deciding, pushing
+from runsadmin.services.edits.batch.list_freshness import Sample
+from runsadmin.services.edits.batch.send_gate import RequestSpacer, SendGate
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.deciding import Intent
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.probes import Reach, Target
+from runsadmin.upstream.client import Page
+from runsadmin.upstream.records import RunRecord
+
+logger = logging.getLogger("runsadmin.services.edits")
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A job: one call that fetches the runs of these claims, all of one thread; a list where there are several."""
+
+    claims: list[Claim]
+    after: str = ""
+
+    @property
+    def is_single(self) -> bool:
+        return len(self.claims) == 1
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The runs that a fetch found, by their upstream ids, or an error."""
+
+    fetch: Fetch
+    found: dict[str, TimedResponse[RunRecord]]
+    began: float  # In time.monotonic(), as `at`.
+    at: float
+    last: str = ""
+    error: UpstreamError | None = None
+    page: TimedResponse[Page] | None = None  # Where it was a list.
+
+
+@dataclass(frozen=True)
+class Written:
+    intent: Intent
+    response: TimedResponse[RunRecord] | UpstreamError
+    began: float  # In time.monotonic(), as `at`.
+    at: float
+
+
+@dataclass(frozen=True)
+class Probed:
+    """How far an error reaches, under the key of the edits that wait for it."""
+
+    key: int
+    reach: Reach
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A list that was requested only to see whether it shows our own writes. None: it failed."""
+
+    page: TimedResponse[Page] | None
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """An error of our own. With `is_unsent` it came before anything was sent."""
+
+    claims: list[Claim]
+    error: Exception
+    is_unsent: bool = False
+
+
+type Result = Fetched | Written | Probed | Sampled | Outcome | Crashed
+
+
+class Jobs:
+    """Each method returns a job. Its result is put into `results`."""
+
+    def __init__(self, alias: str, gate: SendGate, spacer: RequestSpacer) -> None:
+        self.alias = alias
+        self.gate = gate
+        self.spacer = spacer
+        self.clock = ClockBounds()  # Renewed by the coordinator.
+        self.results: SimpleQueue[Result] = SimpleQueue()
+
+    def _job(self, claims: list[Claim], work: Callable[[], Result], *, is_unsent: bool = False) -> Callable[[], None]:
+        def job() -> None:
+            try:
+                self.results.put(work())
+            except Exception as error:  # noqa: BLE001 - logged by the coordinator.
+                self.results.put(Crashed(claims, error, is_unsent))
+
+        return job
+
+    # --- Fetches
+
+    def fetch(self, fetch: Fetch) -> Callable[[], None]:
+        return self._job(fetch.claims, lambda: self._fetch(fetch))
+
+    def _fetch(self, fetch: Fetch) -> Fetched:
+        # A single fetch also waits for the slot of its write, which then follows at once.
+        self.spacer.wait(2 if fetch.is_single else 1)
+        began = time.monotonic()
+        try:
+            self.gate.wait_out_back_off()
+            began = time.monotonic()
+            return self._fetch_run(fetch, began) if fetch.is_single else self._fetch_list(fetch, began)
+        except UpstreamError as error:
+            now = time.monotonic()
+            if not fetch.is_single and _concerns_the_list(error):
+                return Fetched(fetch, {}, began, now)  # As if it had found none: each is then fetched by itself.
+            self.gate.note_error(error)
+            return Fetched(fetch, {}, began, now, error=error)
+
+    def _fetch_run(self, fetch: Fetch, began: float) -> Fetched:
+        (claim,) = fetch.claims
+        run = claim.edit.run
+        with claim.log_context():
+            timed = gateway.fetch_run(self.alias, run.thread.upstream_id, run.upstream_id, self.clock)
+        return Fetched(fetch, {run.upstream_id: timed}, began, time.monotonic())
+
+    def _fetch_list(self, fetch: Fetch, began: float) -> Fetched:
+        thread_id = fetch.claims[0].edit.run.thread.upstream_id
+        page = gateway.fetch_page(self.alias, thread_id, self.clock, after=fetch.after)
+        at = time.monotonic()
+        wanted = {claim.edit.run.upstream_id for claim in fetch.claims}
+        found = {
+            record.upstream_id: page.of(record)
+            for record in page.value.records
+            if record.upstream_id in wanted and record.shows_metadata
+        }
+        ids = page.value.ids
+        return Fetched(fetch, found, began, at, last=ids[-1] if ids else "", page=page)
+
+    # --- Writes
+
+    def write(self, intent: Intent) -> Callable[[], None]:
+        # The client raises UpstreamError for all that may have been sent.
+        return self._job([intent.claim], lambda: self._write(intent), is_unsent=True)
+
+    def _write(self, intent: Intent) -> Written | Outcome:
+        if not intent.has_slot:
+            self.spacer.wait(1)
+        with suppress(NoSlot):  # Then it is fetched again.
+            self.gate.wait_out_back_off(longest=(deciding.MAX_FETCH_AGE - intent.fetch_age).total_seconds())
+        if stopped := self.gate.blocked(intent.claim) or deciding.stale_fetch(intent):
+            return stopped
+        began = time.monotonic()
+        with intent.claim.log_context():
+            response = pushing.send(intent, self.clock)
+        if isinstance(response, UpstreamError):
+            self.gate.note_error(response)
+        else:
+            self.gate.note_write(intent, response)
+        return Written(intent, response, began, time.monotonic())
+
+    # --- Others
+
+    def probe(
+        self, key: int, claims: list[Claim], targets: list[Target], error: UpstreamError, pause: float
+    ) -> Callable[[], None]:
+        """How far an error reaches that was met in the thread of these claims. `pause` is until its slots."""
+        thread_id = claims[0].edit.run.thread.upstream_id
+
+        def work() -> Probed:
+            time.sleep(max(0.0, pause))
+            try:
+                reach = probes.ask(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage)
+            except Exception:  # Others wait for this probe, and must not wait for ever.
+                logger.exception("A probe of %s ended in an error of our own.", self.alias)
+                reach = Reach(responds=True, error=NotSent("It could not be found out how far this reaches."))
+            return Probed(key, reach)
+
+        return self._job(claims, work)
+
+    def sample(self, sample: Sample) -> Callable[[], None]:
+        def work() -> Sampled:
+            try:
+                return Sampled(gateway.fetch_page(self.alias, sample.thread_id, self.clock, after=sample.after))
+            except UpstreamError as error:
+                self.gate.note_error(error)
+                return Sampled(None)
+
+        return self._job([], work)
+
+
+def _concerns_the_list(error: UpstreamError) -> bool:
+    """Whether a list failed for a reason that may not concern single runs, such as its size."""
+    if error.redirect or error.slow_down or isinstance(error, ConnectionHeld | NoSlot) or error.http_status is None:
+        return False
+    return error.http_status < 500

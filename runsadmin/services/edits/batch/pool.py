@@ -1,0 +1,91 @@
+"""Threads that call upstream, with as many requests at a time as the connection allows."""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from enum import IntEnum
+from queue import SimpleQueue
+from threading import Thread
+from typing import Self
+
+from runsadmin.upstream import transport
+
+# One spare thread per this many concurrent requests: it parses a response or prepares a request meanwhile.
+REQUESTS_PER_SPARE = 4
+
+
+class Priority(IntEnum):
+    """What threads take first.
+
+    Fetches come before writes: one behind a hundred writes would leave the threads idle afterwards. A write whose
+    fetch was for it alone comes first: behind dozens of fetches at a slow server, its own would become too old.
+    """
+
+    STOP = 0
+    SINGLE_WRITE = 1
+    FETCH = 2
+    WRITE = 3
+
+
+class WorkerPool:
+    def __init__(self, concurrency: int) -> None:
+        self._jobs: dict[Priority, deque[Callable[[], None] | None]] = {priority: deque() for priority in Priority}
+        # One item for each waiting job and for each free slot. Semaphores are slower.
+        self._waiting: SimpleQueue[None] = SimpleQueue()
+        self._free_slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(concurrency):
+            self._free_slots.put(None)
+        size = concurrency + -(-concurrency // REQUESTS_PER_SPARE)
+        self._threads = [Thread(target=self._work, name=f"upstream-{number}") for number in range(size)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for the jobs under way. Waiting jobs are dropped."""
+        for _thread in self._threads:
+            self.submit(Priority.STOP, None)
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, priority: Priority, job: Callable[[], None] | None) -> None:
+        self._jobs[priority].append(job)
+        self._waiting.put(None)
+
+    def _next(self) -> Callable[[], None] | None:
+        self._waiting.get()
+        while True:  # Another thread may take the job that this one sees, and leave it another.
+            for jobs in self._jobs.values():
+                with suppress(IndexError):
+                    return jobs.popleft()
+
+    def _work(self) -> None:
+        slot = _Slot(self._free_slots)
+        transport.slot.set(slot)
+        while True:
+            # Take a slot before taking a job, so that no job waits in a thread that cannot send.
+            with slot:
+                job = self._next()
+                if job is None:
+                    return
+                job()
+
+
+class _Slot:
+    """The right of a thread to have one request in flight. Released as soon as the response is there."""
+
+    def __init__(self, free: "SimpleQueue[None]") -> None:
+        self._free = free
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        if not self._is_held:
+            self._free.get()
+            self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._free.put(None)

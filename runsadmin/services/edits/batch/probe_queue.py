@@ -1,0 +1,39 @@
+"""The edits that wait until it is known how far an error reaches, and what was found out recently."""
+
+import time
+
+from runsadmin.errors import NotFound, UpstreamError
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.probes import Reach
+
+# How long the result of a probe is used again, in seconds.
+REACH_LASTS = 5.0
+# The key of the question whether the server responds at all. Other keys are those of threads.
+SERVER = 0
+
+
+def key_of(claim: Claim, error: UpstreamError) -> int:
+    """A 404 may concern the thread; an outage concerns the server. Edits with the same key share one probe."""
+    return claim.edit.run.thread_id if isinstance(error, NotFound) else SERVER
+
+
+class ProbeQueue:
+    def __init__(self) -> None:
+        self._waiting: dict[int, list[tuple[Claim, UpstreamError]]] = {}
+        self._known: dict[int, tuple[float, Reach]] = {}
+
+    def recent(self, key: int) -> Reach | None:
+        """What a probe has just shown, if it was clear."""
+        at, reach = self._known.get(key, (-REACH_LASTS, None))
+        return reach if reach is not None and reach.error is None and time.monotonic() - at < REACH_LASTS else None
+
+    def is_waiting(self, key: int) -> bool:
+        return bool(self._waiting.get(key))
+
+    def wait(self, key: int, claims: list[Claim], error: UpstreamError) -> None:
+        self._waiting.setdefault(key, []).extend((claim, error) for claim in claims)
+
+    def finish(self, key: int, reach: Reach) -> list[tuple[Claim, UpstreamError]]:
+        """Those that waited for this probe."""
+        self._known[key] = (time.monotonic(), reach)
+        return self._waiting.pop(key)

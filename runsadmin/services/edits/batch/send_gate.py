@@ -1,0 +1,122 @@
+"""What keeps claimed edits from being sent: a hold, a stopped bulk edit, a server that asks for fewer requests."""
+
+import datetime as dt
+import time
+from threading import Lock
+
+from runsadmin import conf
+from runsadmin.errors import NoSlot, UpstreamError
+from runsadmin.models import BulkEdit, ConnectionState, Edit
+from runsadmin.models.bulk_edit import IN_PROGRESS
+from runsadmin.services import clock, connections, gateway
+from runsadmin.services.edits import outcomes, refusals, rewrites
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.deciding import Intent
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.upstream.records import RunRecord
+
+# How often holds, pauses, cancellations and back-off are read, in seconds.
+REFRESH_EVERY = 0.5
+# The longest back-off during which the batch waits instead of ending, in seconds.
+MAX_BACK_OFF = 5.0
+
+
+class SendGate:
+    """`refresh` is for the coordinator; the other methods are for threads of the pool, too."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.hold_reason = ""
+        self.writing_is_held = False  # Then unknown edits are still reconciled.
+        self.has_refused = False  # Whether edits wait for what another write shows.
+        self.lists_are_fresh = False
+        self.lists_may_prove = False
+        self._backs_off_until = 0.0
+        self._in_progress: set[int | None] = {None}
+        self._rewritten: set[int | None] = set()
+        self._refreshed = -REFRESH_EVERY
+
+    @property
+    def back_off(self) -> float:
+        """For how many seconds nothing may be sent."""
+        return max(0.0, self._backs_off_until - time.monotonic())
+
+    def refresh(self) -> None:
+        """Reads the database again, if it is time."""
+        if time.monotonic() - self._refreshed < REFRESH_EVERY:
+            return
+        in_progress = BulkEdit.objects.filter(connection=self.alias, status__in=IN_PROGRESS)
+        accepts_rewrites = dict(in_progress.values_list("pk", "accepts_rewrites"))
+        self._in_progress = {None, *accepts_rewrites}
+        self._rewritten -= {pk for pk, accepts in accepts_rewrites.items() if accepts}
+        row = ConnectionState.objects.filter(alias=self.alias).first() or ConnectionState(alias=self.alias)
+        self.hold_reason = connections.hold_reason(self.alias, row=row)
+        self.writing_is_held = not conf.hold() and row.hold == ConnectionState.Hold.WRITING
+        self.has_refused = refusals.waiting(self.alias).exists()
+        self.lists_are_fresh = connections.lists_are_fresh(self.alias, row=row)
+        self.lists_may_prove = not self.lists_are_fresh and row.stale_list_at is None
+        if row.not_before:
+            self._back_off((row.not_before - clock.now()).total_seconds())
+        self._refreshed = time.monotonic()
+
+    def note_error(self, error: UpstreamError) -> None:
+        """What one request is told concerns all of the connection, at once."""
+        effect = gateway.effect_of(error)
+        if effect.back_off is not None:
+            self._back_off(effect.back_off)
+        self.hold_reason = effect.detail or self.hold_reason
+
+    def note_write(self, intent: Intent, timed: TimedResponse[RunRecord]) -> None:
+        """Where upstream changes keys that the edit does not touch, its bulk edit sends nothing more, at once.
+
+        Storing the outcome pauses the bulk edit.
+        """
+        edit, record = intent.claim.edit, timed.value
+        if record.shows_metadata and rewrites.pauses(edit, rewrites.of(edit, intent.intended, record.metadata)):
+            self._rewritten.add(edit.bulk_edit_id)
+
+    def _back_off(self, seconds: float) -> None:
+        self._backs_off_until = max(self._backs_off_until, time.monotonic() + seconds)
+
+    def wait_out_back_off(self, longest: float = MAX_BACK_OFF) -> None:
+        """Raises NoSlot when it takes longer than this."""
+        while seconds := self.back_off:
+            if seconds > longest:
+                raise NoSlot("The server asked for fewer requests.", retry_after=seconds)
+            time.sleep(seconds)
+
+    def blocked(self, claim: Claim) -> Outcome | None:
+        """The outcome of an edit that may not be sent now. None: it may."""
+        if self.hold_reason:
+            return outcomes.reschedule_held(claim, self.hold_reason)
+        if seconds := self.back_off:
+            # During a short back-off this batch keeps running, so the edits stay due.
+            pause = dt.timedelta(seconds=seconds if seconds > MAX_BACK_OFF else 0)
+            return outcomes.reschedule(claim, Edit.WaitReason.RETRY, "The server asked for fewer requests.", pause)
+        bulk_edit = claim.edit.bulk_edit_id
+        if bulk_edit not in self._in_progress or bulk_edit in self._rewritten:
+            return outcomes.reschedule(claim, Edit.WaitReason.TURN, "The bulk edit was stopped.", dt.timedelta())
+        return None
+
+
+class RequestSpacer:
+    """Spaces the requests of one process, so that a block of slots is used one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._next = 0.0
+        self._interval = 0.0
+
+    def start_block(self, *, after: float, per_second: float) -> None:
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + after)
+            self._interval = 1 / per_second
+
+    def wait(self, slots: int) -> None:
+        if not self._interval:
+            return
+        with self._lock:
+            at = max(self._next, time.monotonic())
+            self._next = at + slots * self._interval
+        time.sleep(max(0.0, at - time.monotonic()))

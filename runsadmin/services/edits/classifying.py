@@ -1,0 +1,137 @@
+"""What a response or an error means for the edit that it belongs to. Values only."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import replace
+
+from runsadmin import conf
+from runsadmin.errors import (
+    ConnectionHeld,
+    NoSlot,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RunActive,
+    UpstreamError,
+)
+from runsadmin.models import ConnectionState, Edit, EditStatus
+from runsadmin.services import gateway
+from runsadmin.services.edits import active_runs, outcomes, rewrites
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.deciding import Intent
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.edits.undo import skipped_keys_message
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.probes import Conclusion
+from runsadmin.upstream.records import RunRecord
+
+# --- Responses
+
+
+def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
+    """Of a write that succeeded."""
+    record, response = timed.value, timed.response
+    if not record.shows_metadata:
+        error = OutcomeUnknown(
+            "The response does not show the metadata.",
+            http_status=response.http_status,
+            request_id=response.request_id,
+        )
+        return outcomes.mark_unknown(intent.claim, error)
+    edit, after = intent.claim.edit, record.metadata
+    rewrite = rewrites.of(edit, intent.intended, after)
+    status, detail, pauses = EditStatus.APPLIED, intent.detail, ""
+    if rewrite:
+        status, detail = EditStatus.DIFFERS, f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
+        if rewrites.pauses(edit, rewrite):
+            pauses = rewrites.why_paused(edit, rewrite, intent.intended, after)
+    race_window = dt.timedelta(seconds=response.sent - intent.fetched_at)
+    outcome = outcomes.finish(intent.claim, status, detail, timed, after=after, race_window=race_window)
+    return replace(outcome, has_written=True, pauses_bulk_edit=pauses)
+
+
+def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
+    """Compares before, intended and now on the keys that the patch touches."""
+    edit = claim.edit
+    assert edit.before is not None
+    assert edit.intended is not None
+    assert edit.sent_at is not None
+    if not timed.value.shows_metadata:
+        pause = outcomes.reconcile_pause(claim, timed.received_at)
+        return outcomes.still_unknown(claim, "The server does not show the metadata of this run.", pause)
+    before, intended, now = edit.before, edit.intended, timed.value.metadata
+    if _agree(now, intended, edit.patch.keys):
+        since = rewrites.changed_since(rewrites.of(edit, intended, now))
+        parts = ("The response was lost; a later fetch found it applied.", since, skipped_keys_message(edit, intended))
+        detail = " ".join(part for part in parts if part)
+        return outcomes.finish(claim, EditStatus.APPLIED, detail, timed, after=now)
+    if not _agree(now, before, edit.patch.keys):
+        detail = "The response was lost; a later fetch found something else."
+        return outcomes.finish(claim, EditStatus.CONFLICT, detail, timed, after=now)
+    if timed.requested_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):
+        # An earlier check would rarely be conclusive.
+        pause = settled_at - timed.requested_at
+        return outcomes.still_unknown(claim, "The response was lost, and the write may still arrive.", pause)
+    return outcomes.retry_later(
+        claim, OutcomeUnknown("The response was lost; a later fetch found that the write did not happen.")
+    )
+
+
+def _agree(one: Mapping[str, object], other: Mapping[str, object], keys: frozenset[str]) -> bool:
+    return all(one.get(key) == other.get(key) for key in keys)
+
+
+# --- Errors
+
+
+def fetch_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
+    """Nothing was sent; what was unknown stays so."""
+    if claim.is_unknown:
+        return outcomes.still_unknown(claim, str(error), outcomes.reconcile_pause(claim, now))
+    match error:
+        case ConnectionHeld():
+            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+        case _ if error.redirect:
+            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+        case Rejected():
+            return outcomes.finish(claim, EditStatus.REJECTED, str(error), error=error)
+        case NoSlot():
+            pause = dt.timedelta(seconds=error.retry_after or 0)
+            return outcomes.reschedule(claim, Edit.WaitReason.RETRY, str(error), pause)
+        case _:
+            return outcomes.retry_later(claim, error)
+
+
+def write_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
+    """Upstream refused it, or the write may have happened."""
+    match error:
+        case ConnectionHeld():
+            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+        case OutcomeUnknown():
+            return outcomes.mark_unknown(claim, error)
+        case _ if error.redirect:
+            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+        case RunActive():
+            return active_runs.wait(claim, str(error), now, error=error)
+        case NotSent():
+            return outcomes.retry_later(claim, error)
+        case _:
+            return outcomes.finish(claim, EditStatus.REJECTED, str(error), error=error)
+
+
+def error_after_probes(claim: Claim, error: UpstreamError, conclusion: Conclusion, now: dt.datetime) -> Outcome:
+    """Of a fetch or a write, once it is known how far the error reaches."""
+    if conclusion.run_is_missing:
+        detail = f"Upstream no longer has this run: {error}"
+        outcome = outcomes.finish(claim, EditStatus.REJECTED, detail, error=error)
+        return replace(outcome, run_is_missing=True, thread_is_missing=conclusion.thread_is_missing)
+    if claim.is_unknown:
+        return fetch_error(claim, error, now)
+    if conclusion.error is not None:
+        return fetch_error(claim, conclusion.error, now)
+    if isinstance(error, NotFound):
+        return outcomes.reschedule_held(claim, f"Everything answers 404: {error}", error)
+    if conclusion.effect.hold == ConnectionState.Hold.UNREACHABLE:
+        return outcomes.reschedule_held(claim, conclusion.effect.detail, error)
+    return outcomes.retry_later(claim, error)

@@ -1,0 +1,101 @@
+"""What to send: the three-way merge of what the actor wants with what the fetch found. Values only."""
+
+import datetime as dt
+import time
+from dataclasses import dataclass
+
+from runsadmin.errors import InvalidMetadata
+from runsadmin.metadata import Metadata, MetadataState, merge3
+from runsadmin.models import Edit, EditStatus
+from runsadmin.models.run import LOCKED
+from runsadmin.services.edits import active_runs, outcomes
+from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.edits.undo import skipped_keys_message
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.upstream.records import RunRecord
+
+# An older fetch is repeated before the write: this bounds the race window, in which another client's write can be lost.
+MAX_FETCH_AGE = dt.timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A write to send: the map that the fetch found, and the one that replaces it."""
+
+    claim: Claim
+    before: Metadata
+    intended: Metadata
+    fetched_at: float  # In time.monotonic().
+    detail: str = ""  # Of the edit, once it is applied.
+    has_slot: bool = True  # Whether the rate limiter gave it a slot together with its fetch.
+    was_refused: bool = False  # By a 429: this is the second try of the same write.
+
+    @property
+    def fetch_age(self) -> dt.timedelta:
+        return dt.timedelta(seconds=time.monotonic() - self.fetched_at)
+
+    @property
+    def send_by(self) -> float:
+        """In time.monotonic(). When the claim has expired, another process may send after the timeouts."""
+        return self.fetched_at + min(MAX_FETCH_AGE, self.claim.timeout).total_seconds()
+
+
+def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: float) -> Outcome | Intent:
+    """From what the fetch found to what to send, if anything."""
+    edit, now = claim.edit, timed.value
+    if not now.shows_metadata:
+        return _metadata_unknown(claim, timed)
+    if now.status in LOCKED and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
+        return active_runs.wait(claim, f"The run is still {now.status}.", timed.received_at, timed)
+    base = now.metadata if edit.base is None else edit.base
+    patch = edit.patch
+    merge = merge3(base=base, theirs=now.metadata, patch=patch)
+    if merge.conflicts:
+        keys = [conflict.key for conflict in merge.conflicts]
+        if edit.undoes_id is None or patch.keys <= set(keys):
+            detail = f"Changed by someone else since: {', '.join(keys)}."
+            return outcomes.finish(claim, EditStatus.CONFLICT, detail, timed, before=now.metadata)
+        # An undo skips the keys that were changed since, and restores the rest.
+        patch = patch.only(patch.keys - set(keys))
+        merge = merge3(base=base, theirs=now.metadata, patch=patch)
+    detail = skipped_keys_message(edit, merge.result)
+    try:
+        patch.check(now.metadata)
+    except InvalidMetadata as error:
+        return outcomes.finish(claim, EditStatus.REJECTED, str(error), timed, before=now.metadata)
+    if merge.result == now.metadata:
+        return outcomes.finish(
+            claim, EditStatus.APPLIED, detail or "Upstream had it already.", timed,
+            before=now.metadata, intended=merge.result, after=now.metadata,
+        )  # fmt: skip
+    return Intent(claim, now.metadata, merge.result, fetched_at, detail)
+
+
+def _metadata_unknown(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
+    """Sending a map without knowing the current one would erase it."""
+    if timed.value.metadata_state == MetadataState.UNREADABLE:
+        return outcomes.finish(claim, EditStatus.REJECTED, UNREADABLE, timed)
+    return outcomes.finish(claim, EditStatus.FAILED, NOT_SHOWN, timed)
+
+
+UNREADABLE = (
+    "The metadata of this run holds a value that cannot be read, and sending the map again would change it. "
+    "Nothing was sent. Correct the value upstream, then retry."
+)
+NOT_SHOWN = (
+    "The server does not show the metadata of this run, so an edit could overwrite what is there. Nothing was sent. "
+    "If this server leaves out empty metadata, set MISSING_METADATA_IS_EMPTY for the connection, then retry."
+)
+
+
+def not_permitted(claim: Claim) -> Outcome:
+    detail = f"The account {claim.edit.actor.get_username()!r} may no longer edit metadata."
+    return outcomes.finish(claim, EditStatus.REJECTED, detail)
+
+
+def stale_fetch(intent: Intent) -> Outcome | None:
+    """Checked right before sending. None: the fetch is fresh enough."""
+    if intent.fetch_age <= MAX_FETCH_AGE:
+        return None
+    return outcomes.reschedule(intent.claim, Edit.WaitReason.RETRY, "The fetch was too old to rely on.", dt.timedelta())
