@@ -22,6 +22,7 @@ from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.metadata import Metadata
 from runsadmin.models import BulkEdit, Edit, Run, RunStatus
+from runsadmin.models.run import RunQuerySet
 from runsadmin.services import edits, runs
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
@@ -51,11 +52,11 @@ class RunAdmin(ReadOnlyAdmin):
     search_fields = ("upstream_id",)
     search_help_text = "Run id or its beginning, thread id, assistant id"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        queryset: QuerySet[Run] = super().get_queryset(request)
+    def get_queryset(self, request: HttpRequest) -> RunQuerySet:
+        queryset: RunQuerySet = super().get_queryset(request)
         if getattr(request.resolver_match, "url_name", "") == self.url_name("changelist"):
             return queryset.defer("raw").prefetch_related("pairs")  # Whole answers may be long.
-        return queryset.select_related("thread")
+        return queryset.select_related("thread").with_as_of()
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
@@ -139,11 +140,8 @@ class RunAdmin(ReadOnlyAdmin):
         edits_of_it = run.edits.select_related("actor", "bulk_edit").order_by("-id")
         latest = list(edits_of_it[: EDITS_SHOWN + 1]) if may_see_edits else []
         waits = edits.waits_of(latest)
-        # A pass over its whole thread that found it unchanged wrote nothing to its row.
-        as_of = max(run.received_at, run.thread.fully_checked_at or run.received_at)
         return self.render(
-            request, "runsadmin/run.html", str(run), as_of=run.received_at if run.missing_since else as_of,
-            run=run, original=run,
+            request, "runsadmin/run.html", str(run), run=run, original=run,
             task=layout.laid_out(run, layout.TASK), course=layout.laid_out(run, layout.COURSE),
             other=layout.other_fields(run),
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],

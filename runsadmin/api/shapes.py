@@ -7,23 +7,23 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db.models import F, Max, QuerySet
+from django.db.models import Max, QuerySet
 
 from runsadmin.api.addresses import Addresses
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
-from runsadmin.models.run import TIMES
+from runsadmin.models.run import TIMES, RunQuerySet
 from runsadmin.services import edits
 
 _COLUMNS = (
-    *TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "received_at", "missing_since"
+    *TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "missing_since"
 )  # fmt: skip
 _EDIT = ("pk", "status", "detail", "next_attempt_at", "upstream_request_id")
 
 
-def shapeable(runs: QuerySet[Run]) -> QuerySet[Run]:
+def shapeable(runs: RunQuerySet) -> QuerySet[Run]:
     """Reads what a shape is made of, and no more: a Thread per Run would cost as much as the Run."""
-    return runs.only(*_COLUMNS).annotate(confirmed_at=F("thread__fully_checked_at"))
+    return runs.with_as_of().only(*_COLUMNS)
 
 
 def run_shapes(runs: Iterable[Run], addresses: Addresses) -> list[dict[str, Any]]:
@@ -49,12 +49,10 @@ def _waits(unsettled: list[int]) -> Mapping[int, edits.Wait]:
 
 
 def _shape(run: Run, edit: dict[str, Any] | None, addresses: Addresses) -> dict[str, Any]:
-    """`as_of` is when upstream was last known to say this: a pass that finds a run unchanged does not write its row."""
-    confirmed_at: dt.datetime | None = run.confirmed_at  # type: ignore[attr-defined]
     return run.as_api() | {
         "mirror": {
             "connection": run.connection,
-            "as_of": _iso(max(run.received_at, confirmed_at or run.received_at)),
+            "as_of": _iso(run.as_of),
             "missing_since": _iso(run.missing_since),
             "url": addresses.run(run),
             "edit": edit,

@@ -3,6 +3,8 @@ from functools import cached_property
 from typing import Any
 
 from django.db import models
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Coalesce, Greatest
 
 from runsadmin import lenient_json
 from runsadmin.metadata import Metadata, MetadataState
@@ -37,6 +39,25 @@ FIELDS = (
     "instructions", "tools", "metadata", "usage", "temperature", "top_p", "max_prompt_tokens",
     "max_completion_tokens", "truncation_strategy", "tool_choice", "parallel_tool_calls", "response_format",
 )  # fmt: skip
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def with_as_of(self) -> "RunQuerySet":
+        """Adds `as_of`: when upstream was last known to say what the row holds.
+
+        A sync does not write the rows of unchanged runs; what it listed stands in the row of the thread.
+        """
+        is_listed = Q(created_at__gte=F("thread__listed_from"), thread__listed_at__isnull=False)
+        return self.annotate(
+            as_of=Case(  # type: ignore[no-redef]
+                When(Q(missing_since__isnull=False) | Q(needs_refresh_since__isnull=False), then=F("received_at")),
+                default=Greatest(
+                    F("received_at"),
+                    Coalesce(F("thread__fully_checked_at"), F("received_at")),
+                    Case(When(is_listed, then=F("thread__listed_at")), default=F("received_at")),
+                ),
+            )
+        )
 
 
 class Run(models.Model):
@@ -77,13 +98,17 @@ class Run(models.Model):
         default=1, help_text="How often this row was written. The ETag is made of it."
     )
 
-    # The order of truths: when the answer was asked for and when it came, by the database's clock.
-    requested_at = models.DateTimeField("asked")
-    received_at = models.DateTimeField("answered")
+    # By the database's clock. Responses replace each other in this order, whenever they are stored.
+    requested_at = models.DateTimeField(help_text="When the response in this row was requested.")
+    received_at = models.DateTimeField(help_text="When it was received, or another one of this run that was the same.")
     needs_refresh_since = models.DateTimeField(
         null=True, help_text="Set when answers overlapped, so that it must be read again."
     )
     missing_since = models.DateTimeField(null=True, help_text="Since when upstream no longer has it.")
+
+    objects = RunQuerySet.as_manager()
+
+    as_of: dt.datetime  # Only of rows from `with_as_of`.
 
     class Meta:
         constraints = [

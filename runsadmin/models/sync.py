@@ -19,22 +19,22 @@ class SyncStatus(models.TextChoices):
 
 S = SyncStatus
 
-# Every legal change of a sync's status, and why it happens.
+# Every permitted transition, and why it happens.
 TRANSITIONS: dict[SyncStatus, dict[SyncStatus, str]] = {
     S.QUEUED: {
-        S.RUNNING: "a worker or a command began it",
-        S.CANCELLED: "somebody took it back",
+        S.RUNNING: "a worker or a command started it",
+        S.CANCELLED: "a person cancelled it before it started",
     },
     S.RUNNING: {
-        S.PAUSED: "somebody paused it, or the connection is held",
+        S.PAUSED: "a person paused it",
         S.COMPLETED: "every thread was read",
-        S.COMPLETED_WITH_ERRORS: "every thread was tried, and some could not be read whole",
-        S.FAILED: "no thread at all could be read",
-        S.CANCELLED: "somebody stopped it",
+        S.COMPLETED_WITH_ERRORS: "every thread was tried, and some could not be read completely",
+        S.FAILED: "no thread could be read",
+        S.CANCELLED: "a person cancelled it",
     },
     S.PAUSED: {
-        S.RUNNING: "somebody resumed it, or the connection is mended",
-        S.CANCELLED: "somebody stopped it",
+        S.RUNNING: "a person resumed it",
+        S.CANCELLED: "a person cancelled it",
     },
     S.COMPLETED: {},
     S.COMPLETED_WITH_ERRORS: {},
@@ -66,19 +66,17 @@ class Sync(models.Model):
     status = models.CharField(max_length=32, choices=Status.choices, default=Status.QUEUED)
     detail = CleanTextField(blank=True)
 
-    # The place to resume: threads are read in the order of their keys. `reached` is the last one that was finished.
-    reached = models.BigIntegerField(default=0)
-    after = ByteOrderedCharField(
-        max_length=128, blank=True, default="", help_text="The last run read in the thread after `reached`."
+    # Where to continue: threads are read in the order of their keys.
+    last_thread = models.BigIntegerField(default=0, help_text="The key of the last thread that was finished.")
+    cursor = ByteOrderedCharField(
+        max_length=128, blank=True, default="", help_text="The last run read in the thread that follows it."
     )
     first_run = ByteOrderedCharField(
         max_length=128, blank=True, default="", help_text="The first run read in that thread."
     )
-    oldest_first = models.BooleanField(default=False, help_text="How the pages of that thread are being read.")
+    oldest_first = models.BooleanField(default=False, help_text="Whether that thread is read oldest first.")
     reading = models.TextField(
-        blank=True,
-        default="",
-        help_text="What that thread's pages have shown, as JSON; kept between two shares.",
+        blank=True, default="", help_text="What that thread's pages have shown, as JSON, if it was interrupted."
     )
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
@@ -117,7 +115,7 @@ class Sync(models.Model):
 
 
 class SyncError(models.Model):
-    """Something that a sync could not read: told, and no reason to stop."""
+    """Something that a sync could not read. It is recorded, and the sync continues."""
 
     sync = models.ForeignKey(Sync, on_delete=models.CASCADE, related_name="errors")
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, related_name="+")

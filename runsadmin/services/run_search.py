@@ -1,12 +1,11 @@
 """Runs that a search finds. The language of searches is in `runsadmin.search`."""
 
-from django.db.models import QuerySet
-
 from runsadmin import search
 from runsadmin.models import Run
+from runsadmin.models.run import RunQuerySet
 
 
-def matching(query: str) -> QuerySet[Run]:
+def matching(query: str) -> RunQuerySet:
     """All runs that match the query; an empty query matches every run. Raises InvalidSearch."""
     runs = Run.objects.all()
     for condition in search.conditions(query):

@@ -79,12 +79,13 @@ def compare_list(
 def compare(timed: Iterable[tuple[Thread, TimedResponse[RunRecord]]]) -> "Difference":
     """Beside what is known, what several answers say, each of one run, all of one connection.
 
-    Reads only: whoever writes it into a transaction of his own holds no lock in the meantime.
+    Reads only, so the caller's own transaction holds no lock meanwhile.
     """
-    return _compare([Observation(thread, one.value, one.requested_at, one.received_at) for thread, one in timed])
+    observations = [Observation(thread, one.value, one.requested_at, one.received_at) for thread, one in timed]
+    return _compare(observations, confirms=True)
 
 
-def _compare(observations: Iterable[Observation], *, lock: bool = False) -> "Difference":
+def _compare(observations: Iterable[Observation], *, lock: bool = False, confirms: bool = False) -> "Difference":
     by_id = {observation.record.upstream_id: observation for observation in observations}
     alias = next((observation.thread.connection for observation in by_id.values()), "")
     rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
@@ -98,7 +99,7 @@ def _compare(observations: Iterable[Observation], *, lock: bool = False) -> "Dif
             observation = by_id[row["upstream_id"]]
             by_id[row["upstream_id"]] = replace(observation, record=observation.record.completed_by(was[row["pk"]]))
     was |= _stored([row for id, row in known.items() if not _is_unchanged(row, by_id[id]) and row["pk"] not in was])
-    return Difference(by_id, known, was)
+    return Difference(by_id, known, was, confirms)
 
 
 def _is_unchanged(row: Mapping[str, Any], observation: Observation) -> bool:
@@ -124,12 +125,13 @@ class Difference:
     """What answers say of runs, by their upstream ids, beside what the mirror held of them.
 
     An answer replaces a row only if it was asked for after the row's own answer came. Where the two overlap nobody
-    knows their order: the row stays and is marked to be read again. An unchanged run costs no write.
+    knows their order: the row stays and is marked to be read again. An unchanged run of a list costs no write.
     """
 
     observations: Mapping[str, Observation]
     known: Mapping[str, Mapping[str, Any]]
     was: Mapping[int, RunRecord]
+    confirms: bool = False  # Whether the time of a response that changes nothing is written.
 
     def changes(self, upstream_id: str) -> bool:
         """Whether a run that is known is no longer what it was."""
@@ -144,7 +146,7 @@ class Difference:
                 return self._write()
         except (IntegrityError, ConcurrentWrite):
             with transaction.atomic():
-                return _compare(self.observations.values(), lock=True)._write()
+                return _compare(self.observations.values(), lock=True, confirms=self.confirms)._write()
 
     def _write(self) -> Stored:
         # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
@@ -154,6 +156,7 @@ class Difference:
         overlapping: list[int] = []
         elsewhere: list[str] = []
         settled: list[tuple[dict[str, object], dict[str, object]]] = []
+        confirmed_rows: list[tuple[dict[str, object], dict[str, object]]] = []
         for upstream_id, row in self.known.items():
             observation = self.observations[upstream_id]
             if row["thread_id"] != observation.thread.pk:
@@ -162,9 +165,13 @@ class Difference:
             is_newer = observation.requested_at > row["received_at"]
             confirmed = confirmed_at[observation.thread.pk]
             if _is_unchanged(row, observation):
+                received: dict[str, object] = {"received_at": observation.received_at}
+                this_row = {"id": row["pk"], "version": row["version"]}
                 if is_newer and (row["needs_refresh_since"] or row["missing_since"]):
                     values = {"needs_refresh_since": None, "missing_since": None, "version": row["version"] + 1}
-                    settled.append((values, {"id": row["pk"], "version": row["version"]}))
+                    settled.append((received | values, this_row))
+                elif is_newer and self.confirms:
+                    confirmed_rows.append((received, this_row))
             elif is_newer and (confirmed is None or observation.requested_at > confirmed):
                 changed.append((row, observation))
             elif observation.received_at >= row["requested_at"]:
@@ -183,8 +190,9 @@ class Difference:
         )
         if changed:
             _rewrite(changed, self.was)
-        if settled:
-            _update(settled)
+        for rows in (settled, confirmed_rows):
+            if rows:
+                _update(rows)
         if overlapping:
             Run.objects.filter(pk__in=overlapping, needs_refresh_since=None).update(needs_refresh_since=clock.now())
         return Stored(len(new), len(changed), tuple(elsewhere))

@@ -5,20 +5,20 @@ its end when the second reading ends well and shows all that the first one did, 
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from runsadmin import lenient_json
 from runsadmin.upstream.client import Page
 
-# Some servers filter what they list after they cut it into pages: so many empty pages in a row are followed.
+# Some servers filter after they cut a list into pages: this many empty pages in a row are followed.
 MOST_EMPTY_PAGES = 3
 
-REPEATED = "A page repeated runs that were read before."
+REPEATED = "A page repeated runs of an earlier page."
 SKIPPED = "A page left out runs that the page before it had shown."
-LEFT_OUT = "The list leaves out runs that are there."
-MORE_NOT_SHOWN = "The server seems to have more runs, and shows none."
+LEFT_OUT = "The list leaves out runs that exist."
+MORE_NOT_SHOWN = "The server seems to have more runs but shows none."
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Habits:
 
 
 @dataclass
-class Reading:
+class ListReading:
     """What the pages in one order have shown so far. Times are in seconds since 1970.
 
     The cursor is the last run whose time of creation is not that of the last one: the next page has to show the runs
-    behind it again. So pages that skip runs are noticed, and runs of one second are not lost between two pages on
-    servers that sort them in another order each time, or that take `after` for a time.
+    behind it again. So pages that skip runs are noticed, and runs created in the same second are not lost between two
+    pages on servers that sort them in another order each time, or that treat `after` as a time.
     """
 
     oldest_first: bool = False
-    after: str = ""  # The cursor of the next page.
-    after_time: float | None = None
+    cursor: str = ""  # `after` of the next request.
+    cursor_time: float | None = None
     overlap: list[str] = field(default_factory=list)  # What the next page has to show again.
     limit: int = 0
     ids: dict[str, None] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Reading:
     doubt: str = ""  # Why these pages may not show everything.
     in_order: bool = True  # Whether the times of creation are in the order that was asked for.
     has_more_was_wrong: bool = False
-    asks_on: bool = False  # What the server says of the end is not believed.
+    ignores_end: bool = False  # Whether `has_more: false` is ignored.
     said_end: bool = False
     empty_pages: int = 0
     is_stuck: bool = False
@@ -65,7 +65,7 @@ class Reading:
         return next(iter(self.ids), "")
 
     def take(self, page: Page, habits: Habits) -> None:
-        """Draws the conclusions from the page after `after`, of which at most `limit` runs were asked for."""
+        """Takes the page that follows the cursor, requested with `limit`, into account."""
         self.pages += 1
         shown = list(dict.fromkeys(page.ids))
         times = {
@@ -92,26 +92,26 @@ class Reading:
             self._take_nothing_new(page, repeats)
         else:
             self._move_on(shown, new, times)
-            is_believed = not (habits.has_more_is_wrong or self.has_more_was_wrong or self.asks_on)
+            is_believed = not (habits.has_more_is_wrong or self.has_more_was_wrong or self.ignores_end)
             if self.said_end and is_believed:
-                # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as
-                # any that this server has served: it may cut pages shorter than asked.
+                # A full page proves nothing: on some servers `has_more` is always false. Neither does a page as large
+                # as the largest of this server, which may return fewer runs than requested.
                 self.ended = page.size < self.limit and page.size < habits.largest_page
         self.longest = max(self.longest, page.size)
 
     def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
-        """The runs that were read before and have no place on this page.
+        """The runs that were read before and do not belong on this page.
 
         Servers may sort the runs of one second in another order each time.
         """
-        expected = {self.after, *self.overlap}
+        expected = {self.cursor, *self.overlap}
         repeats = [run_id for run_id in shown if run_id in self.ids and run_id not in expected]
         if self.overlap and leads_on:
-            return [run_id for run_id in repeats if times.get(run_id) != self.after_time]
+            return [run_id for run_id in repeats if times.get(run_id) != self.cursor_time]
         return repeats
 
     def _has_skipped(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> bool:
-        """Whether the page goes on beyond runs that it had to show. Those of one second may come in any order."""
+        """Whether the page skips runs that it had to show. Those of one second may come in any order."""
         if all(run_id in shown for run_id in self.overlap):
             return False
         return any(not self.in_order or times.get(run_id) != self.last_time for run_id in new)
@@ -128,32 +128,32 @@ class Reading:
         slot = next(earlier, None) if self.in_order else None
         if slot is None or self.limit <= len(shown) - slot:
             slot = max(len(shown) - 2, 0)
-        self.after, self.after_time = shown[slot], times.get(shown[slot])
+        self.cursor, self.cursor_time = shown[slot], times.get(shown[slot])
         self.overlap = left_out + list(shown[slot + 1 :])
         if self.limit <= len(self.overlap) + 1:
-            self.ask_behind_last()
+            self.continue_behind_last()
         self.is_stuck = False
 
-    def ask_behind_last(self) -> bool:
-        """Names the last run in the next request, and expects no page that overlaps. False where that is so already."""
+    def continue_behind_last(self) -> bool:
+        """Makes the last run the cursor, and expects no overlap. False where that is so already."""
         if not self.overlap:
             return False
-        self.after, self.after_time, self.overlap = next(reversed(self.ids)), self.last_time, []
+        self.cursor, self.cursor_time, self.overlap = next(reversed(self.ids)), self.last_time, []
         return True
 
     def halve(self) -> None:
-        """Asks for half as many runs: a page was too large."""
+        """Requests half as many runs after a page that was too large."""
         self.limit //= 2
         if self.limit <= len(self.overlap) + 1:
-            self.ask_behind_last()
+            self.continue_behind_last()
 
     def _take_nothing_new(self, page: Page, repeats: Sequence[str]) -> None:
-        """The end, where the page shows only what it had to show again; nothing else can be concluded."""
+        """It is the end if the page shows only what it had to show again; nothing else can be concluded."""
         is_short = page.size < self.longest
-        if not repeats and not (is_short and not page.has_more) and self.ask_behind_last():
+        if not repeats and not (is_short and not page.has_more) and self.continue_behind_last():
             return
         if self.limit == 1 and not self.is_stuck and not repeats:
-            self.is_stuck = True  # Such a page of one run never leads on: two are asked for next.
+            self.is_stuck = True  # A page of one run cannot get past it: two are requested next.
             return
         self.ended = True
         if not page.ids:
@@ -164,30 +164,30 @@ class Reading:
             self._doubt(MORE_NOT_SHOWN)
 
     def _take_empty(self, page: Page, had_said_end: bool) -> None:
-        """Past the last page some servers always say that there is more. With a cursor of its own it may be true."""
-        leads_on = page.has_more and page.last_id and page.last_id != self.after and page.last_id not in self.ids
+        """Past the last page some servers always say that there is more. With a new `last_id` it may be true."""
+        leads_on = page.has_more and page.last_id and page.last_id != self.cursor and page.last_id not in self.ids
         if leads_on and self.empty_pages <= MOST_EMPTY_PAGES:
-            self.after = page.last_id
+            self.cursor = page.last_id
             return
-        # Where `after` stands for its second, all others of that second may be lost behind a page full of it.
-        is_same_second = bool(self.overlap) and self.after_time == self.last_time
+        # Where the server treats the cursor as a time, the other runs of that second may be missing.
+        is_same_second = bool(self.overlap) and self.cursor_time == self.last_time
         if is_same_second and not had_said_end:
             self._doubt(SKIPPED)
-        elif self.ask_behind_last():
+        elif self.continue_behind_last():
             return
         elif leads_on:
             self._doubt(MORE_NOT_SHOWN)
         self.ended = True
 
     def skip(self, run_id: str) -> bool:
-        """Goes on behind a run that cannot be read. False where that is not possible."""
+        """Continues behind a run that cannot be read. False where that is not possible."""
         if not run_id or run_id in self.ids:
             return False
         self.ids[run_id] = None
-        self.after, self.after_time, self.overlap = run_id, None, []
+        self.cursor, self.cursor_time, self.overlap = run_id, None, []
         return True
 
-    def give_up(self, why: str) -> None:
+    def stop(self, why: str) -> None:
         self._doubt(why)
         self.ended = True
 
@@ -205,43 +205,54 @@ class Reading:
 
 @dataclass
 class ThreadReading:
-    """The readings of one thread in one pass, which may go on in another process.
+    """The readings of one thread in one pass, which another process may continue.
 
-    `from_the_start` is false when an earlier process died and nobody knows what it was shown.
+    `from_the_start` is false when an earlier process died and what it was shown is not known.
     """
 
     began_at: dt.datetime
-    newest: Reading = field(default_factory=Reading)
-    oldest: Reading | None = None
+    newest: ListReading = field(default_factory=ListReading)
+    oldest: ListReading | None = None
     from_the_start: bool = True
     reached_watermark: bool = False
     fetched: dict[str, None] = field(default_factory=dict)  # Runs that no page showed.
-    told: list[str] = field(default_factory=list)
+    not_confirmed: dict[str, None] = field(default_factory=dict)  # Runs that a page showed only in part.
+    reported: list[str] = field(default_factory=list)
 
     def has_shown(self, run_id: str) -> bool:
         return run_id in self.newest.ids or (self.oldest is not None and run_id in self.oldest.ids)
 
+    def note_confirmed(self, ids: Sequence[str], confirmed: Iterable[str]) -> None:
+        """Of the runs of a page, those whose whole state is known from it or was fetched with it."""
+        self.not_confirmed |= dict.fromkeys(set(ids).difference(confirmed))
+
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """The runs whose state was read in this pass."""
+        shown = self.newest.ids | (self.oldest.ids if self.oldest else {})
+        return frozenset(shown.keys() - self.not_confirmed.keys())
+
     def leaves_out(self, run_id: str) -> bool:
-        """Whether the run has to be asked for, since the last pages that showed all did not show it."""
+        """Whether the run has to be fetched, since the last complete pages did not show it."""
         if run_id in self.fetched:
             return False
         if self.oldest is not None and self.oldest.ended and not self.oldest.doubt:
             return run_id not in self.oldest.ids
         return not self.has_shown(run_id)
 
-    def look_again(self) -> bool:
-        """After a run that is there and was not shown. Returns whether there are more pages to be read."""
-        if self.current.said_end and self.current.ended and not self.current.asks_on:
-            self.current.asks_on, self.current.ended = True, False
+    def read_on(self) -> bool:
+        """After a run that exists and was not shown. Returns whether there are more pages to read."""
+        if self.current.said_end and self.current.ended and not self.current.ignores_end:
+            self.current.ignores_end, self.current.ended = True, False
             return True
         if self.oldest is None:
-            self.newest.give_up(LEFT_OUT)
+            self.newest.stop(LEFT_OUT)
             self.read_oldest_first()
             return True
         return False
 
     @property
-    def current(self) -> Reading:
+    def current(self) -> ListReading:
         return self.oldest or self.newest
 
     @property
@@ -264,7 +275,7 @@ class ThreadReading:
 
     @property
     def shows_everything(self) -> bool:
-        """Complete, and from the first run to the last: a run that was not shown may be gone."""
+        """Whether it is complete from the first run to the last: then a run that was not shown may be gone."""
         is_whole = self.oldest is not None or self.from_the_start
         return self.is_complete and is_whole and not self.reached_watermark
 
@@ -274,7 +285,7 @@ class ThreadReading:
 
     @property
     def _ends_meet(self) -> bool:
-        """Whether the newest runs and the oldest ones overlap: then nothing is between them."""
+        """Whether the newest runs and the oldest ones overlap, so that there is nothing between them."""
         if self.oldest is None or not self.from_the_start:
             return False
         newest, oldest = self.newest.first_edge, self.oldest.edge
@@ -284,7 +295,7 @@ class ThreadReading:
         return bool(self.newest.first_page) and self.newest.first_page == self.oldest.first_page[::-1]
 
     def read_oldest_first(self) -> None:
-        self.oldest = Reading(oldest_first=True)
+        self.oldest = ListReading(oldest_first=True)
 
     def dump(self) -> str:
         state = asdict(self) | {"began_at": self.began_at.isoformat()}
@@ -306,6 +317,6 @@ class ThreadReading:
         )
 
 
-def _load(state: Mapping[str, Any]) -> Reading:
+def _load(state: Mapping[str, Any]) -> ListReading:
     ids: Sequence[str] = state["ids"]
-    return Reading(**{**state, "ids": dict.fromkeys(ids)})
+    return ListReading(**{**state, "ids": dict.fromkeys(ids)})

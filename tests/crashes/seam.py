@@ -14,7 +14,7 @@ OBSERVED = ("runsadmin.services.edits", "runsadmin.services.syncs")
 STEPS = ("recorded", "claimed", "fetched", "intended", "responded", "stored")
 PUSHING = STEPS[1:]  # What a worker comes by: it finds what others have recorded.
 RECONCILING = ("reconciling", "fetched again")
-SYNCING = ("page answered", "page stored")
+SYNCING = ("page received", "page stored")
 
 
 @dataclass(frozen=True)

@@ -480,7 +480,7 @@ def test_a_thread_is_read_in_many_shares(upstream: FakeUpstream, pager: Pager) -
     done = in_shares(syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread))
     assert (done.status, done.runs_seen) == (Sync.Status.COMPLETED, 89)
     assert Run.objects.exclude(missing_since=None).get().upstream_id == f"{THREAD}_050"
-    assert (done.reading, done.after, done.oldest_first) == ("", "", False)
+    assert (done.reading, done.cursor, done.oldest_first) == ("", "", False)
 
 
 def test_a_list_that_repeats_ends_in_many_shares(upstream: FakeUpstream) -> None:
@@ -503,7 +503,7 @@ def test_a_process_dies_while_it_reads_oldest_first(upstream: FakeUpstream) -> N
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     Sync.objects.update(
         status=Sync.Status.RUNNING,
-        after=f"{THREAD}_019",
+        cursor=f"{THREAD}_019",
         oldest_first=True,
         claimed_until=timezone.now() - dt.timedelta(seconds=1),
     )

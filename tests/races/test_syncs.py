@@ -46,7 +46,7 @@ def test_a_page_that_is_slow_overtakes_no_edit(race: Race, fault: str, push_step
 
 def test_a_page_that_was_read_before_an_edit_and_arrives_after_it_changes_nothing(race: Race) -> None:
     edit, sync = race.record("red"), race.sync()
-    race.other.sync(sync, until="page answered")
+    race.other.sync(sync, until="page received")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done applied"
     assert race.mirror.metadata["team"] == "red"

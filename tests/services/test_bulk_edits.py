@@ -503,7 +503,7 @@ def test_a_canary_that_ends_between_two_looks_pauses_and_leaves_nothing_behind(
         return moved
 
     with monkeypatch.context() as patched:
-        patched.setattr(BulkEditQuerySet, "change_to", ends_after_the_first_look)
+        patched.setattr(BulkEditQuerySet, "transition_to", ends_after_the_first_look)
         bulk_edits.advance_statuses()
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()

@@ -197,7 +197,7 @@ def test_a_pass_that_died_in_a_thread_goes_on_at_its_page(sandbox: Sandbox, alic
         status=Sync.Status.RUNNING,
         claim_token=uuid.uuid4(),
         claimed_until=timezone.now() - dt.timedelta(seconds=1),
-        after=upstream[99]["id"],
+        cursor=upstream[99]["id"],
         first_run=upstream[0]["id"],
     )
     done = syncs.run(started, until=time.monotonic() + 60)

@@ -75,7 +75,7 @@ def read(pager: Pager) -> ThreadReading:
     while not reading.is_over and pager.requests < MOST_REQUESTS:
         pages = reading.current
         pages.limit = pages.limit or PAGE_SIZE
-        page = pager.page(pages.after, pages.limit, oldest_first=pages.oldest_first)
+        page = pager.page(pages.cursor, pages.limit, oldest_first=pages.oldest_first)
         largest = max(largest, page.size)
         pages.take(page, Habits(largest))
         if reading.oldest is None and pages.doubt:

@@ -1,0 +1,242 @@
+"""Reading one thread: its pages, and the runs that they do not show."""
+
+import datetime as dt
+from functools import partial
+
+from django.db.models import F
+
+from runsadmin.errors import (
+    ConnectionHeld,
+    Forbidden,
+    InvalidId,
+    NoSlot,
+    NotFound,
+    Rejected,
+    TooLarge,
+    UpstreamError,
+)
+from runsadmin.models import Run, Thread
+from runsadmin.models.sync import Sync
+from runsadmin.services import clock, connections, gateway, probes, runs
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Difference
+from runsadmin.services.syncs import errors
+from runsadmin.services.syncs.claimed import ClaimedSync, Interrupted, TimeUp
+from runsadmin.services.syncs.retrying import with_retry
+from runsadmin.services.syncs.storing import store_page
+from runsadmin.services.syncs.unlisted import fetch_unlisted
+from runsadmin.upstream.client import Page
+from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, ListReading, ThreadReading
+
+# How servers refuse a page of more runs than they serve.
+LIMIT_REFUSALS = (400, 413, 422)
+
+
+def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
+    """Reads a thread's pages and then what they did not show. Errors of the thread are recorded.
+
+    Raises ConnectionHeld, NoSlot, Interrupted, TimeUp.
+    """
+    reading = _resume(claimed)
+    try:
+        try:
+            _read_pages(claimed, thread, reading)
+            while fetch_unlisted(claimed, thread, reading):
+                _read_pages(claimed, thread, reading)
+            _finish_thread(claimed, thread, reading)
+        except NotFound as error:
+            _handle_not_found(claimed, thread, error)
+    except (ConnectionHeld, NoSlot, Interrupted, TimeUp):
+        claimed.save_reading(reading)
+        raise
+    except (UpstreamError, InvalidId) as error:
+        if isinstance(error, UpstreamError) and error.is_outage and probes.ask_about(thread, error).is_outage:
+            connections.store_effect(thread.connection, probes.outage(error))
+            claimed.save_reading(reading)
+            raise ConnectionHeld(str(error)) from error
+        claimed.record_error(f"Not all of this thread was read: {error}", thread=thread)
+
+
+def _resume(claimed: ClaimedSync) -> ThreadReading:
+    """What was read of this thread, if the pass is in the middle of it."""
+    sync = Sync.objects.get(pk=claimed.sync.pk)
+    if sync.reading:
+        reading = ThreadReading.load(sync.reading)
+        if (reading.current.cursor, reading.current.oldest_first) == (sync.cursor, sync.oldest_first):
+            return reading
+    if not sync.cursor or sync.oldest_first:
+        return ThreadReading(began_at=clock.now())
+    # A process died here. The mirror has what it read, but which runs those were is not known.
+    known = dict.fromkeys((sync.first_run, sync.cursor))
+    return ThreadReading(clock.now(), ListReading(cursor=sync.cursor, ids=known), from_the_start=False)
+
+
+def _handle_not_found(claimed: ClaimedSync, thread: Thread, error: NotFound) -> None:
+    """Raises ConnectionHeld when everything that is known returns 404."""
+    reach = probes.ask_about(thread, error)
+    if reach.is_all_gone:
+        effect = probes.all_gone(thread.upstream_id, error)
+        connections.store_effect(thread.connection, effect)
+        raise ConnectionHeld(effect.detail)
+    if reach.error is not None:
+        claimed.record_error(f"The server answers 404, and it could not be found out why: {error}", thread=thread)
+    else:
+        runs.mark_thread_missing(thread.pk)
+        claimed.record_error(f"Upstream no longer has this thread: {error}", thread=thread)
+
+
+def _read_pages(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> None:
+    while not reading.is_over:
+        pages = reading.current
+        timed = _next_page(claimed, thread, reading)
+        progress = {} if timed is None else _take_page(claimed, thread, reading, timed)
+        if reading.oldest is None and not reading.reached_watermark:
+            is_known_to_fail = claimed.connection.oldest_first and not pages.ended
+            if pages.doubt or is_known_to_fail:
+                reading.read_oldest_first()
+        current = reading.current
+        claimed.write(
+            **progress, cursor=current.cursor, first_run=reading.newest.first, oldest_first=current.oldest_first
+        )
+        if not reading.is_over:
+            claimed.check_time()
+    if reading.oldest is not None and reading.newest.doubt in (REPEATED, SKIPPED) and reading.is_complete:
+        claimed.remember(oldest_first=True)
+
+
+def _next_page(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> TimedResponse[Page] | None:
+    """The next page, with a smaller limit after one that was too large. None: there is none, and a doubt says why."""
+    pages = reading.current
+    is_limit_refused = False
+    while not pages.ended:
+        pages.limit = pages.limit or claimed.page_limit
+        call = partial(
+            gateway.fetch_page,
+            thread.connection,
+            thread.upstream_id,
+            after=pages.cursor,
+            limit=pages.limit,
+            oldest_first=pages.oldest_first,
+        )
+        try:
+            timed = with_retry(thread.connection, call)
+        except TooLarge as error:
+            _handle_too_large(claimed, thread, reading, error)
+        except (Rejected, NotFound, Forbidden) as error:
+            is_limit_refused = _handle_refused_page(pages, error) or is_limit_refused
+        else:
+            if is_limit_refused:
+                claimed.page_limit = pages.limit
+            return timed
+    return None
+
+
+def _handle_too_large(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, error: TooLarge) -> None:
+    """Asks for fewer runs, or skips the one that is too large by itself. Otherwise the reading ends."""
+    pages = reading.current
+    pages.too_large = str(error)
+    if pages.limit > 1:
+        pages.halve()
+    elif pages.skip(error.first_id):
+        message = f"The run {error.first_id} could not be read. {error}"
+        errors.record_once(claimed, thread, reading, message, error.first_id)
+        claimed.write(cursor=pages.cursor)
+        claimed.check_time()
+    else:
+        pages.stop(pages.too_large)
+
+
+def _handle_refused_page(pages: ListReading, error: Rejected | NotFound | Forbidden) -> bool:
+    """Tries another cursor or a smaller limit, or ends the reading. Returns whether the limit seems to be refused.
+
+    Raises the error where the whole thread is refused.
+    """
+    if pages.continue_behind_last():  # The run that was the cursor may be gone.
+        return False
+    if pages.cursor or pages.oldest_first:  # The thread exists: only this page of it is refused.
+        pages.stop(f"The server refused the next page. {error}")
+        return False
+    if error.http_status not in LIMIT_REFUSALS or pages.limit == 1:
+        raise error
+    pages.limit //= 2
+    return True
+
+
+def _take_page(
+    claimed: ClaimedSync, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page]
+) -> dict[str, object]:
+    """Stores a page. Returns the counts to be written with the cursor."""
+    claimed.log_step("page received")
+    pages, page = reading.current, timed.value
+    claimed.remember(largest_page=min(max(claimed.connection.largest_page, page.size), 32767))
+    difference = runs.compare_list(thread, page.records, requested_at=timed.requested_at, received_at=timed.received_at)
+    at_watermark = _shows_watermark(claimed, thread, page, difference)
+    page, stored = store_page(claimed, thread, reading, timed, difference)
+    claimed.log_step("page stored")
+
+    new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
+    habits = Habits(claimed.connection.largest_page, claimed.connection.has_more_is_wrong)
+    pages.take(page, habits)
+    # It may have been halved for large runs that are behind us now.
+    pages.limit = min(pages.limit * 2, claimed.page_limit)
+    if pages.has_more_was_wrong and not pages.oldest_first:
+        claimed.remember(has_more_is_wrong=True)
+    reading.reached_watermark = (
+        at_watermark and thread.watermark in page.ids and pages.in_order and not (pages.oldest_first or pages.doubt)
+    )
+    for message in page.unreadable:
+        errors.record_once(claimed, thread, reading, message)
+    for run_id in stored.elsewhere:
+        errors.record_other_thread(claimed, thread, reading, run_id)
+    return {
+        "pages": F("pages") + 1,
+        "runs_seen": F("runs_seen") + new,
+        "runs_created": F("runs_created") + stored.created,
+        "runs_updated": F("runs_updated") + stored.updated,
+    }
+
+
+def _shows_watermark(claimed: ClaimedSync, thread: Thread, page: Page, difference: Difference) -> bool:
+    """Whether the page reaches down to runs that are known. An unknown run behind the watermark means it does not."""
+    if claimed.is_full or not thread.watermark or thread.watermark not in page.ids:
+        return False
+    older = page.ids[page.ids.index(thread.watermark) :]
+    readable = {record.upstream_id for record in page.records}
+    return all(run_id in difference.known for run_id in older if run_id in readable)
+
+
+def _finish_thread(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> None:
+    """Writes what the pass now knows about the thread."""
+    checked: dict[str, object] = _confirmed(thread, reading)
+    if reading.is_complete:
+        now = clock.now()
+        checked |= {"checked_at": now, "missing_since": None}
+        if not reading.newest.in_order:
+            checked["watermark"] = ""  # It would be the newest run, which is not known.
+        elif reading.newest.first:
+            checked["watermark"] = reading.newest.first
+        if reading.shows_everything:
+            checked["fully_checked_at"] = now
+    else:
+        claimed.record_error(
+            f"This thread could not be read to its end, {reading.count:,} runs read. {reading.doubt} "
+            "What was read is mirrored. Ask the operator of the server to check how it pages.",
+            thread=thread,
+        )
+    if checked:
+        Thread.objects.filter(pk=thread.pk).update(**checked)
+
+
+def _confirmed(thread: Thread, reading: ThreadReading) -> dict[str, object]:
+    """Since which time of creation the list has shown every run that is mirrored. Empty if not even the newest one."""
+    if reading.shows_everything:
+        return {}
+    confirmed = reading.confirmed
+    newest_first = Run.objects.filter(thread=thread).order_by("-created_at", "-pk")
+    times: list[dt.datetime] = []
+    for upstream_id, created_at in newest_first.values_list("upstream_id", "created_at")[: len(confirmed) + 1]:
+        if upstream_id not in confirmed:
+            times = [time for time in times if time > created_at]
+            break
+        times.append(created_at)
+    return {"listed_at": reading.began_at, "listed_from": times[-1]} if times else {}

@@ -1,0 +1,31 @@
+"""Calls that only read, repeated after faults that may pass."""
+
+import time
+from collections.abc import Callable
+
+from runsadmin.errors import NotSent, TooLarge, UpstreamError
+from runsadmin.services import connections
+from runsadmin.services.clock import ClockBounds
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.syncs.claimed import MAX_TRIES
+
+# Seconds. Doubled after each fault.
+FIRST_PAUSE = 0.5
+
+
+def with_retry[T](alias: str, call: Callable[[ClockBounds], TimedResponse[T]]) -> TimedResponse[T]:
+    """Raises UpstreamError."""
+    faults = 0
+    while True:
+        connections.wait_for_slots(alias, 1)  # After a 429 `apply_error` has postponed the next slot.
+        try:
+            return call(ClockBounds())
+        except TooLarge:  # Only a smaller limit helps.
+            raise
+        except UpstreamError as error:
+            connections.apply_error(alias, error)
+            faults += 1
+            if not isinstance(error, NotSent) or faults == MAX_TRIES:
+                raise
+            if not error.slow_down:
+                time.sleep(FIRST_PAUSE * 2**faults)

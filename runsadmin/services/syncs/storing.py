@@ -1,0 +1,106 @@
+"""Writing what a page shows. Runs that a list does not show well enough are fetched first."""
+
+import datetime as dt
+from functools import partial
+
+from runsadmin.errors import ConnectionHeld, InvalidId, NoSlot, UpstreamError
+from runsadmin.metadata import MetadataState
+from runsadmin.models import Thread
+from runsadmin.services import connections, gateway, runs
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Difference, Stored
+from runsadmin.services.syncs import errors
+from runsadmin.services.syncs.claimed import ClaimedSync
+from runsadmin.services.syncs.retrying import with_retry
+from runsadmin.upstream.client import Page
+from runsadmin.upstream.paging import ThreadReading
+from runsadmin.upstream.records import RunRecord
+
+# A list that comes from a replica may show a run as it was this long ago.
+LIST_LAG = dt.timedelta(minutes=2)
+
+
+def store_page(
+    claimed: ClaimedSync, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page], difference: Difference
+) -> tuple[Page, Stored]:
+    """Returns the page as far as it came before the time was up, and what was written."""
+    page = timed.value
+    wanted = _to_fetch(claimed, thread, timed, difference)
+    errors.record_unreadable_fields(claimed, thread, page.records)
+    if not wanted and not any(map(_hides_metadata, page.records)):
+        reading.note_confirmed(page.ids, [record.upstream_id for record in page.records])
+        return page, difference.write()
+    page, fetched, failed = _fetch(claimed, thread, reading, page, wanted)
+    kept = [  # Without its metadata, the other fields of a run are better than nothing.
+        record
+        for record in page.records
+        if (record.upstream_id in failed if _hides_metadata(record) else record.upstream_id not in wanted)
+    ]
+    records = [one.value for one in fetched]
+    errors.record_unreadable_fields(claimed, thread, records)
+    reading.note_confirmed(page.ids, [one.upstream_id for one in (*kept, *records) if not _hides_metadata(one)])
+    listed = runs.store(thread, kept, requested_at=timed.requested_at, received_at=timed.received_at)
+    one_by_one = runs.compare((thread, one) for one in fetched).write()
+    return page, listed + one_by_one
+
+
+def _fetch(
+    claimed: ClaimedSync, thread: Thread, reading: ThreadReading, page: Page, wanted: set[str]
+) -> tuple[Page, list[TimedResponse[RunRecord]], set[str]]:
+    """The page as far as there was time, what was fetched of it, and the ids of the runs that could not be fetched."""
+    fetched: list[TimedResponse[RunRecord]] = []
+    failed: set[str] = set()
+    has_progress = False  # Whether the next call would continue behind the place where this one began.
+    for run_id in page.ids:
+        if run_id not in wanted or reading.has_shown(run_id):  # One that was shown was fetched just before.
+            has_progress = has_progress or run_id not in reading.current.ids
+            continue
+        if has_progress and claimed.is_time_up:
+            return page.before(run_id), fetched, failed
+        try:
+            call = partial(gateway.fetch_run, thread.connection, thread.upstream_id, run_id)
+            fetched.append(with_retry(thread.connection, call))
+        except NoSlot:
+            if not has_progress:
+                raise
+            return page.before(run_id), fetched, failed
+        except ConnectionHeld:
+            raise
+        except (UpstreamError, InvalidId) as error:
+            claimed.count_failure(error)
+            failed.add(run_id)
+            errors.record_not_fetched(claimed, thread, reading, run_id, error)
+        else:
+            claimed.failures = 0
+        has_progress = has_progress or run_id not in reading.current.ids
+        claimed.write()
+    return page, fetched, failed
+
+
+def _hides_metadata(record: RunRecord) -> bool:
+    return record.metadata_state == MetadataState.NOT_SHOWN
+
+
+def _to_fetch(claimed: ClaimedSync, thread: Thread, timed: TimedResponse[Page], difference: Difference) -> set[str]:
+    """The runs of a page whose metadata it does not show, or that it may show as they were before.
+
+    An incremental pass fetches only those that are new or whose other fields have changed.
+    """
+    not_shown, recent = set(), set()
+    for record in timed.value.records:
+        row = difference.known.get(record.upstream_id)
+        if row is None:
+            if _hides_metadata(record):
+                not_shown.add(record.upstream_id)
+        elif row["thread_id"] != thread.pk:
+            continue
+        elif _hides_metadata(record):
+            was = difference.was.get(row["pk"])
+            is_changed = was is not None and not record.is_part_of(was)
+            if claimed.is_full or is_changed or row["missing_since"] or row["needs_refresh_since"]:
+                not_shown.add(record.upstream_id)
+        elif difference.changes(record.upstream_id) and row["received_at"] > timed.requested_at - LIST_LAG:
+            recent.add(record.upstream_id)
+    if recent and not connections.lists_are_fresh(thread.connection):
+        return not_shown | recent
+    return not_shown
