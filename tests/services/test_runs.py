@@ -110,13 +110,23 @@ def test_an_answer_that_overlaps_the_last_full_check_of_the_thread_is_not_taken_
     assert upstream.row.needs_refresh_since is not None
 
 
-def test_an_unchanged_run_costs_no_write(upstream: Upstream) -> None:
+def test_unchanged_run_of_a_list_is_not_written(upstream: Upstream) -> None:
+    upstream.responses("a", asked=0, answered=1)
+    seen = upstream.seen("a", asked=2, answered=3)
+    with CaptureQueriesContext(connection) as queries:
+        stored = runs.store(upstream.thread, [seen.value], requested_at=seen.requested_at, received_at=seen.received_at)
+    assert stored == Stored(created=0, updated=0)
+    assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
+
+
+def test_fetched_unchanged_run_keeps_its_version(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     version = upstream.row.version
-    with CaptureQueriesContext(connection) as queries:
-        assert upstream.responses("a", asked=2, answered=3) == Stored(created=0, updated=0)
-    assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
+    assert upstream.responses("a", asked=2, answered=3) == Stored(created=0, updated=0)
     assert upstream.row.version == version
+    assert upstream.row.received_at == at(3)
+    upstream.responses("b", asked=1.5, answered=1.6)  # Slow: requested before the fetch.
+    assert upstream.row.metadata == {"team": "a"}
 
 
 def test_a_run_that_is_there_again_is_no_longer_missing(upstream: Upstream) -> None:

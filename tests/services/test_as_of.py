@@ -1,0 +1,83 @@
+"""As of when upstream is known to say what a run's page shows, though unchanged runs are not written again."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.models import Run, Sync, Thread
+from runsadmin.services import runs, syncs, threads
+from tests.sandbox_client import Json, Sandbox, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FULL, INCREMENTAL = Sync.Kind.FULL, Sync.Kind.INCREMENTAL
+LONG_AGO = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def sync(kind: Sync.Kind) -> None:
+    started = syncs.start(connection="default", kind=kind, actor=None)
+    assert syncs.run(started, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
+
+
+def as_of(upstream_id: str) -> dt.datetime:
+    return Run.objects.with_as_of().get(upstream_id=upstream_id).as_of
+
+
+@pytest.fixture
+def upstream(sandbox: Sandbox, alice: User) -> list[Json]:
+    """250 mirrored runs of one thread, newest first, last read long ago."""
+    upstream = [make_run(thread_id="thread_a", created_at=1_700_000_000 + number) for number in range(250)]
+    sandbox.put_runs(upstream)
+    threads.track(connection="default", thread_ids=["thread_a"], actor=alice)
+    sync(FULL)
+    Run.objects.update(requested_at=LONG_AGO, received_at=LONG_AGO)
+    Thread.objects.update(fully_checked_at=LONG_AGO)
+    return upstream[::-1]
+
+
+def test_refresh_moves_it(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    Run.objects.update(requested_at=LONG_AGO, received_at=LONG_AGO)
+    before = timezone.now()
+    refreshed = runs.refresh(run=run, actor=alice)
+    assert as_of(run.upstream_id) > before
+    assert refreshed.version == run.version
+
+
+def test_full_sync_moves_it_for_all(upstream: list[Json]) -> None:
+    before = timezone.now()
+    sync(FULL)
+    assert min(as_of(run["id"]) for run in upstream) > before
+    assert not Run.objects.exclude(received_at=LONG_AGO).exists()
+
+
+def test_incremental_sync_moves_it_for_listed_runs(upstream: list[Json]) -> None:
+    before = timezone.now()
+    sync(INCREMENTAL)
+    moved = [as_of(run["id"]) > before for run in upstream]
+    assert moved == [True] * 100 + [False] * 150
+    assert not Run.objects.exclude(received_at=LONG_AGO).exists()
+
+
+def test_unlisted_run_keeps_its_own(upstream: list[Json], sandbox: Sandbox, alice: User) -> None:
+    """A run that the list leaves out is not confirmed, nor are the older ones that share its second."""
+    thread = Thread.objects.get()
+    left_out = Run.objects.get(upstream_id=upstream[10]["id"])
+    Run.objects.filter(upstream_id=upstream[9]["id"]).update(created_at=left_out.created_at)
+    sandbox.delete_run(left_out.upstream_id)
+    before = timezone.now()
+    sync(INCREMENTAL)
+    moved = [as_of(run["id"]) > before for run in upstream[:100]]
+    assert moved == [True] * 9 + [False] * 91
+    assert thread.missing_since is None
+
+
+@pytest.mark.parametrize("field", ["missing_since", "needs_refresh_since"])
+def test_list_does_not_confirm_a_doubtful_run(upstream: list[Json], field: str) -> None:
+    sync(INCREMENTAL)
+    Run.objects.filter(upstream_id=upstream[0]["id"]).update(**{field: timezone.now()})
+    assert as_of(upstream[0]["id"]) == LONG_AGO
