@@ -14,7 +14,9 @@ export PYTHONUNBUFFERED := 1
 export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the machine trusts, and not a list of its own.
 export UV_SYSTEM_CERTS ?= 1
-unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE
+# Tests start many processes: without bytecode, each would compile every import again.
+export UV_COMPILE_BYTECODE := 1
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE PYTHONDONTWRITEBYTECODE
 
 run: .env var/static/staticfiles.json
 	exec python scripts/run.py
