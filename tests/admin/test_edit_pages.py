@@ -105,7 +105,7 @@ class TestAConflict:
             assert value in shown
 
     @pytest.mark.parametrize(
-        ("answer", "team"),
+        ("response", "team"),
         [
             ({"take-0": "mine"}, "red"),
             ({"take-0": "other", "other-0": "gold"}, "gold"),

@@ -36,7 +36,6 @@ from tests.bulk import bulk_edit_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-EXAMPLES = 100
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -156,7 +155,10 @@ def made_real(case: Case[Any]) -> Case[Any]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_nothing_is_answered_that_is_not_documented(name: str, world: World, alice: User) -> None:
+def test_nothing_is_answered_that_is_not_documented(
+    name: str, world: World, alice: User, pytestconfig: pytest.Config
+) -> None:
+    examples = pytestconfig.getoption("schema_examples")
     operation = OPERATIONS[name]
     ids = world()
     ids["id"] = ids[next(kind for kind in ("sync", "bulk_edit", "edit", "") if kind in name) or "edit"]
@@ -168,7 +170,7 @@ def test_nothing_is_answered_that_is_not_documented(name: str, world: World, ali
     token = tokens.create(user=alice, expires_in=None)
     seen: Counter[int] = Counter()
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=st.one_of(cases))
     def holds(case: Case[Any]) -> None:
         world()
@@ -177,5 +179,5 @@ def test_nothing_is_answered_that_is_not_documented(name: str, world: World, ali
         case.validate_response(response, checks=CHECKS)
 
     holds()
-    assert seen.total() >= EXAMPLES
+    assert seen.total() >= examples
     assert any(200 <= status < 300 for status in seen), seen

@@ -26,7 +26,7 @@ from tests.faults.random_servers import TIMEOUT, RandomServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CASES_OF_A_TEST = 20
+CASES_OF_A_TEST = 10
 ROUNDS = 4
 HONEST_ROUNDS = 20
 

@@ -33,7 +33,7 @@ def refused(request: Request) -> Response | None:
     return Response(422, {"message": "No."}) if request.is_write else None
 
 
-@pytest.mark.parametrize("answer", [rewritten, refused], ids=["differs", "rejected"])
+@pytest.mark.parametrize("response", [rewritten, refused], ids=["differs", "rejected"])
 @pytest.mark.parametrize("json", [[], ["--json"]], ids=["words", "JSON"])
 def test_edits(
     upstream: FakeUpstream,

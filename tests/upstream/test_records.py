@@ -54,7 +54,7 @@ def test_a_run_without_usage_metadata_or_any_optional_field_is_read() -> None:
     assert (record.columns["total_tokens"], record.columns["model"]) == (None, "")
 
 
-@pytest.mark.parametrize("answer", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
+@pytest.mark.parametrize("response", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
 def test_what_is_not_a_run_is_unreadable(response: object) -> None:
     with pytest.raises(Unreadable):
         RunRecord.read(response, thread_id="thread_a")
