@@ -1,4 +1,10 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.contrib.auth.management import create_permissions
+from django.db import DEFAULT_DB_ALIAS
+from django.db.migrations import Migration
+from django.db.models.signals import post_migrate
 
 
 class RunsAdminConfig(AppConfig):
@@ -7,3 +13,24 @@ class RunsAdminConfig(AppConfig):
 
     def ready(self) -> None:
         from runsadmin import checks  # noqa: F401 - importing it registers them.
+
+        post_migrate.connect(create_roles, sender=self, dispatch_uid="runsadmin.roles")
+
+
+def create_roles(
+    sender: AppConfig,
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    plan: list[tuple[Migration, bool]] | None = None,
+    **options: Any,
+) -> None:
+    """Only when the tables were created just now: afterwards a site may change and delete the groups."""
+    from runsadmin.services import permissions
+
+    is_first = any(
+        migration.app_label == sender.label and migration.initial and not is_backwards
+        for migration, is_backwards in plan or ()
+    )
+    if is_first and using == DEFAULT_DB_ALIAS:
+        create_permissions(sender, verbosity=0, using=using)  # Django's own handler may run after this one.
+        permissions.create_roles()

@@ -1,15 +1,14 @@
 """The patch of a bulk edit: pairs to set, keys to remove and to rename, resolved for each run. Pure values.
 
-A value may be a template over fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`. Times are UTC, and what
-follows their colon is a format of strftime, of which only those directives are supported that give the same on every
-machine. A brace that is meant is doubled: `{{`.
+A value may be a template over fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`. Times are UTC and take a
+strftime format, limited to the directives that give the same result on every machine. A literal brace is doubled: `{{`.
 """
 
 import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from string import Formatter
 from types import MappingProxyType
 
@@ -17,21 +16,46 @@ from runsadmin.errors import InvalidMetadata, MetadataError, RunsAdminError
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.text import is_text
 
-TEXTS = ("id", "thread", "assistant", "model", "status", "connection", "error")
-TIMES = ("created", "started", "completed", "failed", "cancelled", "expires")
 
-# Not %c, %x, %X, %r, %E and %O: they follow the locale. Not %s: it follows the time zone of the machine. Not flags and
-# widths: they are glibc's.
+@dataclass(frozen=True, kw_only=True)
+class TemplateFields:
+    """What templates can name, with the values of one run: empty or None where it has none.
+
+    This is the only list of them. What may be typed, what is checked and what planning fills in follow from it.
+    """
+
+    id: str
+    thread: str
+    assistant: str
+    model: str
+    status: str
+    connection: str
+    error: str
+    created: dt.datetime | None
+    started: dt.datetime | None
+    completed: dt.datetime | None
+    failed: dt.datetime | None
+    cancelled: dt.datetime | None
+    expires: dt.datetime | None
+
+
+TEXTS = tuple(field.name for field in fields(TemplateFields) if field.type is str)
+TIMES = tuple(field.name for field in fields(TemplateFields) if field.type is not str)
+
+# %c, %x, %X, %r, %E and %O depend on the locale, %s on the time zone of the machine. Flags and widths are glibc's.
 _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
 
-# The shortest that each can be: a Friday in May.
-_SAMPLE = {**dict.fromkeys(TEXTS, "x"), **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC))}
+# The shortest values that are possible: Friday and May are the shortest names.
+_SHORTEST = TemplateFields(
+    **dict.fromkeys(TEXTS, "x"),  # type: ignore[arg-type]
+    **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC)),  # type: ignore[arg-type]
+)
 
 
 class Skipped(RunsAdminError):
-    """This run cannot be changed as the patch wants. `why` is a code: taken, no_value (see Edit.Finding)."""
+    """The patch cannot be applied to this run. `why` is the value of a plan result (Edit.PlanResult)."""
 
     def __init__(self, why: str, message: str) -> None:
         super().__init__(message)
@@ -40,42 +64,42 @@ class Skipped(RunsAdminError):
 
 @dataclass(frozen=True)
 class ValueTemplate:
-    """Text with places for fields of a run."""
+    """Text with placeholders for fields of a run."""
 
     text: str
 
     def check(self) -> None:
-        """Raises ValueError, in words that say what is allowed."""
-        for field, spec in self._places():
-            if field not in _SAMPLE:
+        """Raises ValueError, with a message that says what is allowed."""
+        for field, spec in self._placeholders():
+            if field not in (*TEXTS, *TIMES):
                 known = ", ".join((*TEXTS, *TIMES))
-                raise ValueError(f"{{{field}}} is no field of a run. There are: {known}. A brace is doubled: {{{{.")
+                raise ValueError(f"{{{field}}} is not a field. The fields are: {known}. Double a literal brace: {{{{.")
             if spec and field in TEXTS:
                 raise ValueError(f"{{{field}}} takes no format: only times do.")
             if spec:
                 _check_format(spec)
 
     def shortest(self) -> str:
-        """The value for a run whose fields are as short as can be."""
-        return self.fill(_SAMPLE)
+        """The value for a run whose fields are as short as possible."""
+        return self.fill(_SHORTEST)
 
-    def fill(self, fields: Mapping[str, object]) -> str:
-        """Raises LeftOut when the run has no value for a field."""
+    def fill(self, values: TemplateFields) -> str:
+        """Raises Skipped when the run has no value for a field."""
         parts: list[str] = []
         for literal, field, spec, _ in Formatter().parse(self.text):
             parts.append(literal)
             if field is not None:
-                parts.append(_shown(field, fields[field], spec or ""))
+                parts.append(_shown(field, getattr(values, field), spec or ""))
         return "".join(parts)
 
-    def _places(self) -> Iterator[tuple[str, str]]:
+    def _placeholders(self) -> Iterator[tuple[str, str]]:
         try:
-            places = list(Formatter().parse(self.text))
+            placeholders = list(Formatter().parse(self.text))
         except ValueError as error:
-            raise ValueError(f"{error}. A brace that is meant is doubled: {{{{ or }}}}.") from None
-        for _, field, spec, conversion in places:
+            raise ValueError(f"{error}. Double a literal brace: {{{{ or }}}}.") from None
+        for _, field, spec, conversion in placeholders:
             if conversion:
-                raise ValueError(f"!{conversion} is not understood here.")
+                raise ValueError(f"!{conversion} is not supported.")
             if field is not None:
                 yield field, spec or ""
 
@@ -85,15 +109,15 @@ def _shown(field: str, value: object, spec: str) -> str:
         raise Skipped("no_value", f"The run has no {field}.")
     if isinstance(value, dt.datetime):
         time = value.astimezone(dt.UTC)
-        # One directive at a time: what stands between them may be what the C library cannot take.
+        # One directive at a time: the C library may not accept the text between them.
         return _DIRECTIVE.sub(lambda found: time.strftime(found[0]), spec or "%Y-%m-%dT%H:%M:%SZ")
     return str(value)
 
 
 def _check_format(spec: str) -> None:
-    """Raises ValueError for a format that is no strftime, or that gives something else on another machine."""
+    """Raises ValueError for a format that is invalid or depends on the machine."""
     if "{" in spec or "}" in spec:
-        raise ValueError(f"The format {spec!r} holds a brace. Put it outside of the field.")
+        raise ValueError(f"The format {spec!r} holds a brace. Put it outside the field.")
     found = _DIRECTIVE.findall(spec)
     for directive in found:
         if not directive:
@@ -115,7 +139,7 @@ class BulkPatch:
     rename: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
-        """Raises InvalidMetadata, with every mistake."""
+        """Raises InvalidMetadata, with every error."""
         problems = [*self._problems_of_keys(), *self._problems_of_values()]
         if not (self.set or self.remove or self.rename):
             problems.append(
@@ -152,22 +176,32 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # What the fields add is not known yet. Too long is what even the shortest of them make too long.
+            try:  # The field values are not known yet: it is too long only if the shortest ones make it too long.
                 MetadataPatch.parse({key: template.shortest()})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")
 
-    def resolve(self, fields: Mapping[str, object], metadata: Metadata) -> MetadataPatch:
-        """What this means for one run: only what changes it. Raises LeftOut, InvalidMetadata."""
-        pairs: dict[str, object] = {key: ValueTemplate(text).fill(fields) for key, text in self.set.items()}
+    def resolve(self, values: TemplateFields, metadata: Metadata) -> MetadataPatch:
+        """What this changes in one run. Raises Skipped, InvalidMetadata."""
+        pairs: dict[str, object] = {key: ValueTemplate(text).fill(values) for key, text in self.set.items()}
         MetadataPatch.parse(pairs)
         gone = set(self.remove)
         for old, new in self.rename.items():
             if old not in metadata:
                 continue
             if new in metadata and metadata[new] != metadata[old]:
-                raise Skipped("name_taken", f"There is a pair {new!r} already: renaming {old!r} would overwrite it.")
+                raise Skipped("name_taken", f"The key {new!r} exists already: renaming {old!r} would overwrite it.")
             pairs[new] = metadata[old]
             gone.add(old)
         wanted = {key: value for key, value in metadata.items() if key not in gone} | pairs
         return MetadataPatch.between(metadata, wanted)
+
+    def why_unchanged(self) -> str:
+        """The reason, part by part, for a run that the patch resolves to nothing for."""
+        parts = [
+            ("already has the value to set of", self.set),
+            ("does not have the key to remove:", self.remove),
+            ("does not have the key to rename:", self.rename),
+        ]
+        reasons = [f"{what} {', '.join(map(repr, keys))}" for what, keys in parts if keys]
+        return f"The run {', and '.join(reasons)}."

@@ -264,7 +264,7 @@ class TestThePatch:
             (("", "set", "red"), "Name the key"),
             (("team", "rename", ""), "Type the new name"),
             (("team", "nonsense", "red"), "Choose what becomes of the key"),
-            (("team", "set", "{nosuch}"), "is no field of a run"),
+            (("team", "set", "{nosuch}"), "is not a field"),
             (("team", "set", "{"), "Single '{'"),
             (("k" * 65, "set", "red"), "at most 64"),
             (("team", "set", "x" * 513), "at most 512"),

@@ -213,7 +213,11 @@ def left_out(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> 
 
 def test_nothing_to_do_is_left_out(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "red"})
-    assert left_out(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])), F.NOTHING, "so already")
+    assert left_out(
+        plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
+        F.NOTHING,
+        "already has the value to set of 'team', and does not have the key to remove: 'gone'",
+    )
 
 
 def test_a_run_that_would_have_too_many_pairs_is_left_out(mirrored: MakeRun, alice: User) -> None:
@@ -375,7 +379,7 @@ def test_planning_that_breaks_is_told_as_failed(
         whole(bulk_edit)
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, bulk_edit.claim_token) == (S.FAILED, None)
-    assert "error of our own" in bulk_edit.detail
+    assert "internal error" in bulk_edit.detail
     assert bulk_edit.finished_at is not None
     assert statuses(bulk_edit) == {E.CANCELLED: 5}
     with pytest.raises(InvalidTransition, match="failed"):

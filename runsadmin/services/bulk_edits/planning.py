@@ -1,21 +1,21 @@
-"""Making the plan: an edit for every chosen run, each with what it would change, or why it is left out.
+"""Planning: an edit for every selected run, with what it would change or why the run is skipped.
 
-It is made in the background and in blocks. What a block has reached is committed with the block, so that a plan goes
-on where it was after a crash, and no run is planned twice.
+Plans are made in the background and in blocks. How far a block came is committed with the block, so after a crash
+planning continues where it was, and no run is planned twice.
 """
 
 import datetime as dt
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Event
 
 from django.contrib.auth.models import User
 from django.db import DatabaseError, transaction
 
 from runsadmin import conf
-from runsadmin.bulk_patch import BulkPatch, Skipped
+from runsadmin.bulk_patch import BulkPatch, Skipped, TemplateFields
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, MetadataError, NotAllowed
 from runsadmin.ids import check_id
 from runsadmin.metadata import MetadataPatch, check_is_readable
@@ -31,7 +31,7 @@ from runsadmin.services.edits.recording import check_not_retired, check_reason
 logger = logging.getLogger(__name__)
 
 BLOCK = 500
-MOST_RUNS = 2**31 - 1  # As many as the column counts.
+MOST_RUNS = 2**31 - 1  # The maximum of the column.
 LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
 
@@ -56,10 +56,10 @@ def plan(
     apply_when_planned: bool = False,
     request_id: str = "",
 ) -> BulkEdit:
-    """Writes down what is to be planned. `go_on_planning` then makes the plan; nothing is sent before it is applied.
+    """Records a bulk edit. `continue_planning` then makes its plan; nothing is sent before the plan is applied.
 
-    With `apply_when_planned` whoever completes the plan applies it in the same breath, by the rights of the actor then.
-    Raises NotAllowed, InvalidMetadata, InvalidSelection, IllegalChange: then there is no bulk edit.
+    With `apply_when_planned` the process that completes the plan also applies it, with the permissions that the actor
+    has then. Raises NotAllowed, InvalidMetadata, InvalidSelection, InvalidTransition: then there is no bulk edit.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     if apply_when_planned:
@@ -87,10 +87,10 @@ def plan(
 
 
 def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: str, request_id: str = "") -> BulkEdit:
-    """Writes down that all that a bulk edit changed is to be put back: a bulk edit with a plan of its own.
+    """Records a bulk edit that undoes another one, with a plan of its own.
 
-    Only of one that has ended, with nothing under way any more: what it changes later would be left out.
-    Raises NotAllowed, InvalidMetadata, IllegalChange.
+    The other one must have ended, with no edit in flight: what it changes later would be left out.
+    Raises NotAllowed, InvalidMetadata, InvalidTransition.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     _check_reason(reason)
@@ -99,11 +99,11 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: s
     keys = list(done.values_list("pk", flat=True))
     state = bulk_edit.get_status_display().lower()
     if not keys:
-        raise InvalidTransition(f"There is nothing to undo: the bulk edit is {state}, and has changed no run.")
+        raise InvalidTransition(f"There is nothing to undo: the bulk edit is {state} and has changed no run.")
     if not bulk_edit.has_ended:
         raise InvalidTransition(f"Only a bulk edit that has ended can be undone; this one is {state}.")
     if bulk_edit.edits.filter(status__in=IN_FLIGHT).exists():
-        raise InvalidTransition("Some of its edits are still under way: undo it when they have their outcome.")
+        raise InvalidTransition("Some of its edits are still in flight. Undo it when they have ended.")
     undo = BulkEdit(
         connection=bulk_edit.connection,
         undoes=bulk_edit,
@@ -127,7 +127,7 @@ def _record(bulk_edit: BulkEdit, keys: Sequence[int]) -> BulkEdit:
 
 def _check_reason(reason: str) -> None:
     if not reason.strip():
-        raise InvalidMetadata([MetadataError(None, "reason_required", "Say why: a bulk edit needs a reason.")])
+        raise InvalidMetadata([MetadataError(None, "reason_required", "A bulk edit needs a reason.")])
     check_reason(reason)
 
 
@@ -135,15 +135,15 @@ def _check_reason(reason: str) -> None:
 
 
 def waiting_plans() -> list[int]:
-    """The plans that nobody is making just now."""
+    """The plans that no process is working on."""
     waiting = BulkEdit.objects.free(clock.now()).filter(status=BulkEditStatus.PLANNING)
     return list(waiting.order_by("pk").values_list("pk", flat=True))
 
 
 def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
-    """Plans block by block until the plan is whole, or until `time.monotonic()` reaches `until`.
+    """Plans block by block until the plan is complete or `time.monotonic()` reaches `until`.
 
-    Does nothing when somebody else is at it.
+    Does nothing while another process works on it.
     """
     token, now = uuid.uuid4(), clock.now()
     free = BulkEdit.objects.free(now).filter(pk=bulk_edit.pk, status=BulkEditStatus.PLANNING)
@@ -154,13 +154,13 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
             while _plan_block(claimed, keys) and time.monotonic() < until and not (stopping and stopping.is_set()):
                 pass
         except DatabaseError:
-            raise  # Another turn goes on from the last block.
+            raise  # The next call continues after the last block.
         except Exception:
-            logger.exception("Planning %s ended in an error of our own.", bulk_edit)
-            told = "Planning ended in an error of our own, which the log tells. Nothing was changed."
+            logger.exception("Planning %s failed with an internal error.", bulk_edit)
+            message = "Planning failed with an internal error; see the log. Nothing was changed."
             with transaction.atomic():
-                if claimed.transition_to(BulkEditStatus.FAILED, detail=told, finished_at=clock.now()):
-                    actions.cancel_unsent(bulk_edit, "Planning ended in an error of our own.")
+                if claimed.transition_to(BulkEditStatus.FAILED, detail=message, finished_at=clock.now()):
+                    actions.cancel_unsent(bulk_edit, "Planning failed with an internal error.")
             raise
         finally:
             BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)
@@ -170,7 +170,7 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
 def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     """Returns whether there is more to plan."""
     bulk_edit = claimed.select_related("actor").first()
-    if bulk_edit is None:  # Cancelled, or claimed by somebody else.
+    if bulk_edit is None:  # Cancelled, or claimed by another process.
         return False
     keys = selection[bulk_edit.planned : bulk_edit.planned + BLOCK]
     planned = bulk_edit.planned + len(keys)
@@ -196,7 +196,7 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
 
 
 def _apply(bulk_edit: BulkEdit) -> None:
-    """As the actor asked for. What stands against it is told, and the plan waits for somebody who may."""
+    """As the actor requested. If it is not permitted, the plan waits for someone who may apply it."""
     try:
         actions.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
     except (NotAllowed, InvalidTransition) as error:
@@ -207,7 +207,7 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     patch = BulkPatch(bulk_edit.set, bulk_edit.remove, bulk_edit.rename)
     runs = Run.objects.select_related("thread").in_bulk(keys)
     for key in keys:
-        if run := runs.get(key):  # Or it was purged since.
+        if run := runs.get(key):  # It may have been purged since.
             yield _change(run, patch, waits_for_active=bulk_edit.wait_for_active is not None)
 
 
@@ -216,19 +216,19 @@ def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
         run=run, base=run.metadata, patch=MetadataPatch(), status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE
     )
     if run.missing_since is not None:
-        return _left_out(edit, PlanResult.MISSING, "Upstream no longer has this run.")
+        return _skip(edit, PlanResult.MISSING, "Upstream no longer has this run.")
     if why_not := _cannot_be_sent(run):
-        return _left_out(edit, *why_not)
+        return _skip(edit, *why_not)
     try:
-        edit.patch = patch.resolve(_fields(run), run.metadata)
+        edit.patch = patch.resolve(template_fields(run), run.metadata)
         if not edit.patch:
-            return _left_out(edit, PlanResult.NOTHING, "It is so already.")
+            return _skip(edit, PlanResult.NOTHING, patch.why_unchanged())
         edit.patch.check(run.metadata)
     except Skipped as error:
-        return _left_out(edit, PlanResult(error.why), str(error))
+        return _skip(edit, PlanResult(error.why), str(error))
     except InvalidMetadata as error:
         too_many = any(problem.code == "too_many_pairs" for problem in error.problems)
-        return _left_out(edit, PlanResult.TOO_MANY_PAIRS if too_many else PlanResult.TOO_LONG, str(error))
+        return _skip(edit, PlanResult.TOO_MANY_PAIRS if too_many else PlanResult.TOO_LONG, str(error))
     return _unless_active(edit, waits_for_active=waits_for_active)
 
 
@@ -236,19 +236,19 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     done = Edit.objects.select_related("run__thread").in_bulk(keys)
     for key in keys:
         undone = done[key]
-        way_back = edits.undoing(undone)
+        undo = edits.undoing(undone)
         edit = Edit(
-            run=undone.run, undoes=undone, base=undone.after, patch=way_back.patch,
-            status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=way_back.detail,
+            run=undone.run, undoes=undone, base=undone.after, patch=undo.patch,
+            status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=undo.detail,
         )  # fmt: skip
         if undone.run.missing_since is not None:
-            yield _left_out(edit, PlanResult.MISSING, "Upstream no longer has this run.")
+            yield _skip(edit, PlanResult.MISSING, "Upstream no longer has this run.")
         elif why_not := _cannot_be_sent(undone.run):
-            yield _left_out(edit, *why_not)
-        elif not way_back.patch:
-            plan_result = PlanResult.CHANGED_SINCE if way_back.left else PlanResult.NOTHING
-            edit.patch = way_back.whole
-            yield _left_out(edit, plan_result, way_back.detail or "There is nothing to undo.")
+            yield _skip(edit, *why_not)
+        elif not undo.patch:
+            plan_result = PlanResult.CHANGED_SINCE if undo.left else PlanResult.NOTHING
+            edit.patch = undo.whole
+            yield _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
         else:
             yield _unless_active(edit, waits_for_active=bulk_edit.wait_for_active is not None)
 
@@ -267,32 +267,31 @@ def _cannot_be_sent(run: Run) -> tuple[Edit.PlanResult, str] | None:
 
 def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
     if edit.run.is_locked and not waits_for_active:
-        reason = f"The run was {edit.run.status} when this was planned. To have it waited for, {HOW_TO_WAIT}."
-        return _left_out(edit, PlanResult.ACTIVE, reason)
+        reason = f"The run was {edit.run.status} when this was planned. To wait for it, {HOW_TO_WAIT}."
+        return _skip(edit, PlanResult.ACTIVE, reason)
     return edit
 
 
-def _left_out(edit: Edit, plan_result: Edit.PlanResult, detail: str) -> Edit:
+def _skip(edit: Edit, plan_result: Edit.PlanResult, detail: str) -> Edit:
     return Edit(
         run=edit.run, undoes=edit.undoes, base=edit.base, patch=edit.patch,
         status=EditStatus.SKIPPED, plan_result=plan_result, detail=detail,
     )  # fmt: skip
 
 
-def _fields(run: Run) -> Mapping[str, object]:
-    """What templates may name."""
-    return {
-        "id": run.upstream_id,
-        "thread": run.thread.upstream_id,
-        "assistant": run.assistant_id,
-        "model": run.model,
-        "status": run.status,
-        "connection": run.connection,
-        "error": run.error_code,
-        "created": run.created_at if run.created_at_is_known else None,
-        "started": run.started_at,
-        "completed": run.completed_at,
-        "failed": run.failed_at,
-        "cancelled": run.cancelled_at,
-        "expires": run.expires_at,
-    }
+def template_fields(run: Run) -> TemplateFields:
+    return TemplateFields(
+        id=run.upstream_id,
+        thread=run.thread.upstream_id,
+        assistant=run.assistant_id,
+        model=run.model,
+        status=run.status,
+        connection=run.connection,
+        error=run.error_code,
+        created=run.time("created_at"),
+        started=run.started_at,
+        completed=run.completed_at,
+        failed=run.failed_at,
+        cancelled=run.cancelled_at,
+        expires=run.expires_at,
+    )
