@@ -8,11 +8,11 @@ from django.contrib.auth.models import User
 from django.db import connection
 from pytest_django import Settings
 
+from loadtests import log_checks
+from loadtests.environment import SHORT_TIMEOUTS, Environment, database_url, timeouts
+from loadtests.processes import RecordedSandbox
 from runsadmin.models import Edit, Run
 from tests.conftest import Connect
-from tests.crashes import judge
-from tests.crashes.processes import RecordedSandbox
-from tests.crashes.scene import IMPATIENT, Scene, timeouts, url_of_the_database
 from tests.faults.writer import KEY, writing
 
 # A SQLite file has no process that could die.
@@ -27,36 +27,36 @@ def recorded_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recor
 
 
 @pytest.fixture
-def impatient_here(settings: Settings, connect: Connect, recorded_sandbox: RecordedSandbox) -> None:
-    """What the processes are told, for this one."""
-    settings.RUNSADMIN_SETTLING_TIME = float(IMPATIENT["RUNSADMIN_SETTLING_TIME"])
+def short_timeouts(settings: Settings, connect: Connect, recorded_sandbox: RecordedSandbox) -> None:
+    """The timeouts of the processes under test, for this process."""
+    settings.RUNSADMIN_SETTLING_TIME = float(SHORT_TIMEOUTS["RUNSADMIN_SETTLING_TIME"])
     connect(URL=recorded_sandbox.url, API_KEY=recorded_sandbox.key, **timeouts())
 
 
 @pytest.fixture
-def scene(
-    impatient_here: None, transactional_db: None, recorded_sandbox: RecordedSandbox, alice: User, tmp_path: Path
-) -> Iterator[Scene]:
+def environment(
+    short_timeouts: None, transactional_db: None, recorded_sandbox: RecordedSandbox, alice: User, tmp_path: Path
+) -> Iterator[Environment]:
     recorded_sandbox.reset()
-    scene = Scene(url_of_the_database(), recorded_sandbox, tmp_path, alice)
-    yield scene
-    scene.end()
+    environment = Environment(database_url(), recorded_sandbox, tmp_path, alice)
+    yield environment
+    environment.end()
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @contextmanager
-def survived(scene: Scene) -> Iterator[list[Run]]:
-    """In here somebody dies, while somebody else writes. Afterwards a worker is started, and everything is judged."""
-    runs = scene.make_runs(3)
-    with writing(scene.sandbox, *(run.upstream_id for run in runs)):
+def surviving(environment: Environment) -> Iterator[list[Run]]:
+    """Starts a worker after the block, in which a process dies while another client writes, and checks the results."""
+    runs = environment.make_runs(3)
+    with writing(environment.sandbox, *(run.upstream_id for run in runs)):
         yield runs
-        scene.let_claims_run_out()
-        scene.worker()
-        scene.wait_for_outcomes()
+        environment.expire_claims()
+        environment.worker()
+        environment.wait_for_outcomes()
     assert {edit.status for edit in Edit.objects.all()} == {Edit.Status.APPLIED}
-    assert judge.repeated(scene.events) == []
-    assert judge.lost(scene.events) == []
-    assert scene.misplaced() == []
-    assert scene.differing(apart_from=KEY) == []
-    scene.wait_for(scene.begin_reading_all())
-    assert scene.differing() == []
+    assert log_checks.repeated(environment.events) == []
+    assert log_checks.lost(environment.events) == []
+    assert environment.wrong_values() == []
+    assert environment.differences(ignoring=KEY) == []
+    environment.wait_for_sync(environment.start_full_sync())
+    assert environment.differences() == []

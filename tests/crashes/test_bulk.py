@@ -1,4 +1,4 @@
-"""A small bulk edit in trouble. The large one is a script: `python -m tests.crashes.bulk`."""
+"""A small bulk edit under kills. The large version is `python -m loadtests.bulk`."""
 
 import time
 from collections.abc import Callable
@@ -6,60 +6,60 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import User
 
+from loadtests.bulk_load import BulkLoad, outcomes_of
+from loadtests.environment import Environment
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import bulk_edits
 from tests.bulk import whole
-from tests.crashes.flood import Flood, told_of
-from tests.crashes.scene import Scene
 from tests.waiting import until
 
 E = Edit.Status
 STOPS_WITHIN = 3.0
 
 
-def test_five_hundred_edits_and_three_kills_lose_nothing_and_all_of_it_can_be_undone(scene: Scene) -> None:
-    report = Flood(scene, edits=500, per_thread=50, workers=1, hurried=True, seed=1).under_kills(3)
+def test_bulk_edit_survives_three_kills(environment: Environment) -> None:
+    report = BulkLoad(environment, edits=500, per_thread=50, workers=1, fast=True, seed=1).under_kills(3)
     assert report.is_clean, f"\n{report}"
     assert report.outcomes == {E.APPLIED: 500}, f"\n{report}"
-    assert report.edits_claimed_by_those_who_were_killed, f"\n{report}"
+    assert report.edits_claimed_at_a_kill, f"\n{report}"
 
 
 @pytest.fixture
-def under_way(scene: Scene) -> BulkEdit:
-    """A bulk edit with sixteen requests in flight, each of which takes a while."""
-    scene.make_runs(400, per_thread=50)
-    scene.sandbox.settings(latency_ms=300)
+def under_way(environment: Environment) -> BulkEdit:
+    """A bulk edit with sixteen slow requests in flight."""
+    environment.make_runs(400, per_thread=50)
+    environment.sandbox.settings(latency_ms=300)
     selection = bulk_edits.by_search("metadata.team:blue")
     planned = bulk_edits.plan(
         selection=selection,
         patch=BulkPatch({"team": "red"}),
-        actor=scene.alice,
+        actor=environment.alice,
         source=Edit.Source.ADMIN,
         reason="moved",
     )
-    scene.sandbox.clear_log()
-    bulk_edit = bulk_edits.apply(bulk_edit=whole(planned), actor=scene.alice)
-    scene.worker()
-    until(lambda: sum(call["received_at"] is None for call in scene.sandbox.posts()) >= 16)
+    environment.sandbox.clear_log()
+    bulk_edit = bulk_edits.apply(bulk_edit=whole(planned), actor=environment.alice)
+    environment.worker()
+    until(lambda: sum(call["received_at"] is None for call in environment.sandbox.posts()) >= 16)
     return bulk_edit
 
 
 @pytest.mark.parametrize("stop", [bulk_edits.pause, bulk_edits.cancel])
-def test_within_three_seconds_of_a_stop_nothing_is_sent_any_more(
-    stop: Callable[..., BulkEdit], scene: Scene, alice: User, under_way: BulkEdit
+def test_stop_takes_effect_within_three_seconds(
+    stop: Callable[..., BulkEdit], environment: Environment, alice: User, under_way: BulkEdit
 ) -> None:
     stopped_at = time.time()
     bulk_edit = stop(bulk_edit=under_way, actor=alice)
     time.sleep(STOPS_WITHIN + 1)
-    last = max(call["at"] for call in scene.sandbox.log())
+    last = max(call["at"] for call in environment.sandbox.log())
     assert last - stopped_at <= STOPS_WITHIN
     until(lambda: not bulk_edit.edits.filter(status__in=(E.SENDING, E.UNKNOWN)).exists())
-    sent = len(scene.sandbox.posts())
+    sent = len(environment.sandbox.posts())
     assert 16 <= sent < 400
     left = E.PENDING if stop is bulk_edits.pause else E.CANCELLED
-    until(lambda: told_of(bulk_edit) == {E.APPLIED: sent, left: 400 - sent})
+    until(lambda: outcomes_of(bulk_edit) == {E.APPLIED: sent, left: 400 - sent})
     assert not bulk_edit.edits.filter(status__in=UNSETTLED).exclude(status=left).exists()
-    upstream = [run["metadata"]["team"] for run in scene.sandbox.runs().values()]
+    upstream = [run["metadata"]["team"] for run in environment.sandbox.runs().values()]
     assert (upstream.count("red"), upstream.count("blue")) == (sent, 400 - sent)

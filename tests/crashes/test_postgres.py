@@ -1,6 +1,6 @@
-"""PostgreSQL is killed at every step, and started again. The tests here have a server of their own for that.
+"""PostgreSQL is killed at every step and started again; these tests have their own server.
 
-The small rush at the end has a large sister: `python -m tests.crashes.pace`.
+The large version of the rate test is `python -m loadtests.rate`.
 """
 
 import html
@@ -16,13 +16,13 @@ from django.db import connection
 from environ import Env
 from pytest_django import DjangoDbBlocker
 
+from loadtests.crash_points import PUSHING, RECONCILING, STEPS, Crash
+from loadtests.environment import Environment
+from loadtests.processes import Postgres
+from loadtests.rate_load import RateLoad
 from runsadmin.models import Edit, Run
 from tests.conftest import json_lines
-from tests.crashes.conftest import survived
-from tests.crashes.processes import Postgres
-from tests.crashes.rush import Rush
-from tests.crashes.scene import Scene
-from tests.crashes.seam import PUSHING, RECONCILING, STEPS, Crash
+from tests.crashes.conftest import surviving
 from tests.security.conftest import Browser, Site, shipped
 from tests.waiting import until
 
@@ -31,7 +31,7 @@ from tests.waiting import until
 def postgres(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Postgres]:
-    """The connection of this process leads to it, too."""
+    """This process is connected to it as well."""
     server = Postgres(tmp_path_factory.mktemp("pg"))
     usual = dict(connection.settings_dict)
     with django_db_blocker.unblock():
@@ -49,54 +49,54 @@ def transactional_db(postgres: Postgres, transactional_db: None) -> None:
     """On that server."""
 
 
-def come_back(postgres: Postgres) -> None:
+def restart_database(postgres: Postgres) -> None:
     until(postgres.is_dead)
     postgres.start()
     connection.close()
 
 
 @pytest.mark.parametrize("step", [*PUSHING, *RECONCILING])
-def test_a_database_that_dies_under_a_worker_is_come_back_to(scene: Scene, postgres: Postgres, step: str) -> None:
-    with survived(scene) as runs:
+def test_worker_survives_a_database_crash(environment: Environment, postgres: Postgres, step: str) -> None:
+    with surviving(environment) as runs:
         if step in RECONCILING:
-            scene.sandbox.fault("lose", method="POST")
+            environment.sandbox.fault("lose", method="POST")
         for run in runs:
-            scene.record(run, "red")
-            scene.record(run, "green")
-        scene.worker(Crash(step, whom=postgres.pid))
-        come_back(postgres)
-        scene.let_claims_run_out()
-        scene.wait_for_outcomes()  # It is the same worker that goes on.
+            environment.record(run, "red")
+            environment.record(run, "green")
+        environment.worker(Crash(step, target_pid=postgres.pid))
+        restart_database(postgres)
+        environment.expire_claims()
+        environment.wait_for_outcomes()  # The same worker continues.
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_database_that_dies_under_a_patch_leaves_nothing_undone(scene: Scene, postgres: Postgres, step: str) -> None:
-    with survived(scene) as runs:
-        web = scene.web(Crash(step, whom=postgres.pid))
-        assert web.patch(runs[0].upstream_id, {"team": "red"}, scene.token()) == 503
-        come_back(postgres)
+def test_patch_survives_a_database_crash(environment: Environment, postgres: Postgres, step: str) -> None:
+    with surviving(environment) as runs:
+        web = environment.web(Crash(step, target_pid=postgres.pid))
+        assert web.patch(runs[0].upstream_id, {"team": "red"}, environment.token()) == 503
+        restart_database(postgres)
         assert Edit.objects.count() == 1
-        assert web.responses()
+        assert web.responds()
 
 
-def test_the_pace_is_kept_when_a_worker_is_killed_and_the_database_restarted(scene: Scene, postgres: Postgres) -> None:
-    report = Rush(scene, postgres, edits=130, requests_per_minute=900, troubles=2).hurry()
+def test_rate_is_kept_through_crashes(environment: Environment, postgres: Postgres) -> None:
+    report = RateLoad(environment, postgres, edits=130, requests_per_minute=900, disruptions=2).run()
     assert report.is_clean, f"\n{report}"
     assert report.busiest_ten_seconds is not None
     assert (report.restarts, report.restarts_of_the_database) == (1, 1)
 
 
 @pytest.fixture
-def site(scene: Scene, postgres: Postgres, tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path, shipped(scene.sandbox) | {"DATABASE_URL": postgres.url, "LOG_FORMAT": "json"})
+def site(environment: Environment, postgres: Postgres, tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path, shipped(environment.sandbox) | {"DATABASE_URL": postgres.url, "LOG_FORMAT": "json"})
     site.start_web()
     yield site
     site.stop()
 
 
 @pytest.fixture
-def run(scene: Scene) -> Run:
-    return scene.make_runs(1)[0]
+def run(environment: Environment) -> Run:
+    return environment.make_runs(1)[0]
 
 
 @pytest.fixture
@@ -106,13 +106,13 @@ def signed_in(site: Site, alice: User) -> Browser:
     return browser
 
 
-def test_while_the_database_is_away_every_door_says_so_and_the_first_request_after_it_works(
-    site: Site, signed_in: Browser, scene: Scene, run: Run, postgres: Postgres
+def test_every_entry_point_reports_an_unavailable_database(
+    site: Site, signed_in: Browser, environment: Environment, run: Run, postgres: Postgres
 ) -> None:
     def call(method: str, path: str, **options: object) -> requests.Response:
         return browser.request(method, path, headers={"Authorization": f"Token {token}"}, **options)
 
-    token, browser, stranger = scene.token(), site.browser(), site.browser()
+    token, browser, stranger = environment.token(), site.browser(), site.browser()
     address, form_page = f"/api/v1/runs/{run.upstream_id}/", f"/admin/runsadmin/run/{run.pk}/metadata/"
     red = {"json": {"metadata": {"team": "red"}}}
     green = {**fields(signed_in.get(form_page).text), "key": "team", "value": "green"}
@@ -137,7 +137,7 @@ def test_while_the_database_is_away_every_door_says_so_and_the_first_request_aft
     assert errors_of(site) == [response.headers["X-Request-ID"] for response in [*problems, *pages]]
     assert (browser.get("/livez").status_code, browser.get("/readyz").status_code) == (200, 503)
 
-    come_back(postgres)
+    restart_database(postgres)
     assert call("GET", address).ok
     assert signed_in.post(form_page, green, allow_redirects=False).status_code == 302
     assert stranger.post("/admin/login/?next=/admin/", sign_in, allow_redirects=False).status_code == 302
@@ -146,11 +146,11 @@ def test_while_the_database_is_away_every_door_says_so_and_the_first_request_aft
 
 
 def fields(page: str) -> dict[str, str]:
-    """What the hidden fields of a form say."""
+    """Returns the values of the hidden fields of a form."""
     found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page)
     return {name: html.unescape(value) for name, value in found}
 
 
 def errors_of(site: Site) -> list[str]:
-    """The requests that an error in the log is about."""
+    """Returns the ids of the requests for which an error was logged."""
     return [line["request_id"] for line in json_lines(site.log("web")) if line["level"] == "error"]

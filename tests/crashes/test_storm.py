@@ -1,11 +1,11 @@
-"""A small storm. The large one is a script: `python -m tests.crashes.storm`."""
+"""A small storm. The large version is `python -m loadtests.storm`."""
 
-from tests.crashes.scene import Scene
-from tests.crashes.weather import Storm
+from loadtests.environment import Environment
+from loadtests.storm_load import StormLoad
 
 
-def test_a_hundred_edits_and_eight_kills_lose_nothing(scene: Scene) -> None:
-    report = Storm(scene, edits=100, kills=8).blow()
+def test_edits_survive_eight_kills(environment: Environment) -> None:
+    report = StormLoad(environment, edits=100, kills=8).run()
     assert report.is_clean, f"\n{report}"
     assert report.edits_recorded >= 100
     assert report.kills_while_sending >= 4, f"\n{report}"

@@ -11,14 +11,14 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from pytest_django import DjangoDbBlocker, Settings
 
+from loadtests import log_checks
+from loadtests.environment import Environment, database_url, timeouts
+from loadtests.processes import RecordedSandbox
 from runsadmin.models import Edit, Run, Sync
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, runs
 from tests.conftest import Connect
-from tests.crashes import judge
 from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
-from tests.crashes.processes import RecordedSandbox
-from tests.crashes.scene import Scene, timeouts, url_of_the_database
 from tests.faults.writer import KEY, writing
 from tests.races.hands import Hand
 from tests.waiting import until
@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass
 class Race:
-    scene: Scene
+    environment: Environment
     one: Hand
     other: Hand
     runs: list[Run]
@@ -54,10 +54,10 @@ class Race:
         return Run.objects.get(pk=self.run.pk)
 
     def record(self, value: str, run: Run | None = None) -> Edit:
-        return self.scene.record(run or self.run, value)
+        return self.environment.record(run or self.run, value)
 
     def sync(self) -> Sync:
-        return self.scene.begin_reading_all()
+        return self.environment.start_full_sync()
 
     def process_due(self) -> None:
         """What the background does until everything has its outcome. Pauses between attempts are not waited for."""
@@ -72,11 +72,11 @@ class Race:
         until(is_settled)
 
     def wait_for_posts(self, count: int) -> None:
-        until(lambda: len(judge.writes(self.scene.events)) >= count)
+        until(lambda: len(log_checks.writes(self.environment.events)) >= count)
 
     def posts(self, value: str) -> int:
         """How often a map with this `team` was sent."""
-        return sum(write.asked.get("team") == value for write in judge.writes(self.scene.events))
+        return sum(write.asked.get("team") == value for write in log_checks.writes(self.environment.events))
 
     def outcomes(self) -> list[str]:
         return list(Edit.objects.order_by("pk").values_list("status", flat=True))
@@ -86,7 +86,7 @@ class Race:
 class Stage:
     """Stands for all rounds: a race begins with what a process costs only when the one before it has gone wrong."""
 
-    scene: Scene
+    environment: Environment
     hands: list[Hand] = field(default_factory=list)
 
     def two_hands(self) -> tuple[Hand, Hand]:
@@ -94,7 +94,7 @@ class Stage:
             if hand.is_busy:
                 hand.kill()
         self.hands = [hand for hand in self.hands if not hand.is_busy]
-        self.hands += [Hand(self.scene) for _ in range(2 - len(self.hands))]
+        self.hands += [Hand(self.environment) for _ in range(2 - len(self.hands))]
         return self.hands[0], self.hands[1]
 
 
@@ -106,25 +106,25 @@ def stage(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     with django_db_blocker.unblock():
-        url = url_of_the_database()
-    stage = Stage(Scene(url, recorded_sandbox, tmp_path_factory.mktemp("races"), User(), PATIENCE))
+        url = database_url()
+    stage = Stage(Environment(url, recorded_sandbox, tmp_path_factory.mktemp("races"), User(), PATIENCE))
     yield stage
-    stage.scene.end()
+    stage.environment.end()
 
 
 @pytest.fixture
 def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, connect: Connect) -> Iterator[Race]:
     """When a test is over, everything is settled, and nobody's pair may be lost."""
-    scene, sandbox = stage.scene, stage.scene.sandbox
+    environment, sandbox = stage.environment, stage.environment.sandbox
     sandbox.reset()
     settings.RUNSADMIN_SETTLING_TIME = float(PATIENCE["RUNSADMIN_SETTLING_TIME"])
     connect(URL=sandbox.url, API_KEY=sandbox.key, **timeouts(PATIENCE))
-    scene.alice = alice
-    race = Race(scene, *stage.two_hands(), scene.make_runs(3))
+    environment.alice = alice
+    race = Race(environment, *stage.two_hands(), environment.make_runs(3))
     with writing(sandbox, *(run.upstream_id for run in race.runs), pause=0.03):
         yield race
         race.process_due()
-    assert judge.repeated(scene.events) == []
-    assert judge.lost(scene.events) == []
-    assert scene.misplaced() == []
-    assert scene.differing(apart_from=KEY) == []
+    assert log_checks.repeated(environment.events) == []
+    assert log_checks.lost(environment.events) == []
+    assert environment.wrong_values() == []
+    assert environment.differences(ignoring=KEY) == []

@@ -10,21 +10,21 @@ from typing import Any
 
 from django.db import connection
 
+from loadtests.crash_points import OBSERVED
+from loadtests.environment import Environment
+from loadtests.processes import Process, forking
 from runsadmin.errors import InvalidTransition
 from runsadmin.models import Edit, Sync
 from runsadmin.models.edit import EditStatus
 from runsadmin.services import edits, syncs
-from tests.crashes.processes import Process, forking
-from tests.crashes.scene import Scene
-from tests.crashes.seam import OBSERVED
 
 
 class Hand(Process):
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, environment: Environment) -> None:
         self._line, far_end = forking.Pipe()
-        super().__init__(_obey, far_end, environment=scene.environment, log=scene.log("hand"))
+        super().__init__(_obey, far_end, variables=environment.variables, log=environment.log("script"))
         far_end.close()
-        scene.processes.append(self)
+        environment.processes.append(self)
         self.is_busy = False
 
     # --- Orders. Each returns at once, or when the step is reached.

@@ -2,9 +2,9 @@
 
 import pytest
 
+from loadtests.crash_points import PUSHING, RECONCILING
 from runsadmin.models import Edit
 from runsadmin.services import edits
-from tests.crashes.seam import PUSHING, RECONCILING
 from tests.races.conftest import Race
 
 S = Edit.Status
@@ -16,14 +16,14 @@ def test_a_worker_that_stood_still_until_its_claim_had_run_out_sends_nothing_any
     race.one.push(edit, until=step)
     race.one.stop()
     race.one.go_on()
-    race.scene.let_claims_run_out()
+    race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [S.APPLIED]
-    before = len(race.scene.events)
+    before = len(race.environment.events)
     race.one.wake()
     assert race.one.wait_until_done() == "done applied"
     assert race.posts("red") == 1
-    assert [event for event in race.scene.events[before:] if event.what == "write"] == []
+    assert [event for event in race.environment.events[before:] if event.what == "write"] == []
 
 
 @pytest.mark.parametrize("step", RECONCILING)
@@ -31,14 +31,14 @@ def test_a_worker_that_stood_still_until_its_claim_had_run_out_sends_nothing_any
 def test_a_worker_that_stood_still_while_it_looked_after_a_lost_answer_changes_nothing_any_more(
     race: Race, fault: str, step: str
 ) -> None:
-    race.scene.sandbox.fault(fault, method="POST")
+    race.environment.sandbox.fault(fault, method="POST")
     edit, later = race.record("red"), race.record("green")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
     race.one.reconcile(edit, until=step)
     race.one.stop()
     race.one.go_on()
-    race.scene.let_claims_run_out()
+    race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [S.APPLIED, S.APPLIED]
     race.one.wake()
@@ -50,7 +50,7 @@ def test_a_worker_that_stood_still_while_it_looked_after_a_lost_answer_changes_n
 
 @pytest.mark.parametrize("step", RECONCILING)
 def test_a_lost_write_that_lands_after_its_reconciling_began_is_not_sent_again(race: Race, step: str) -> None:
-    race.scene.sandbox.fault("land_late", seconds=0.4, method="POST")
+    race.environment.sandbox.fault("land_late", seconds=0.4, method="POST")
     edit = race.record("red")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
@@ -63,7 +63,7 @@ def test_a_lost_write_that_lands_after_its_reconciling_began_is_not_sent_again(r
 
 
 def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None:
-    race.scene.sandbox.fault("land_late", seconds=0.4, method="POST")
+    race.environment.sandbox.fault("land_late", seconds=0.4, method="POST")
     edit = race.record("red")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
@@ -76,7 +76,7 @@ def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None
 def test_a_worker_that_lost_its_claim_does_not_send_beside_the_one_that_has_it(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
-    race.scene.let_claims_run_out()
+    race.environment.expire_claims()
     edits.process_due(until=0)  # No more than the claims that ran out.
     race.other.push(edit, until="intended")
     assert race.one.end() == "done sending"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.crashes import judge
-from tests.crashes.seam import PUSHING, SYNCING
+from loadtests import log_checks
+from loadtests.crash_points import PUSHING, SYNCING
 from tests.races.conftest import Race
 from tests.waiting import until
 
@@ -33,10 +33,10 @@ def test_a_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_s
 def test_a_page_that_is_slow_overtakes_no_edit(race: Race, fault: str, push_step: str) -> None:
     """The server holds the page: read before the edit and answered after it, or asked before and read after it."""
     edit, sync = race.record("red"), race.sync()
-    race.scene.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
+    race.environment.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
     race.one.push(edit, until=push_step)
     race.other.sync(sync)
-    until(lambda: any(call["path"].endswith("/runs") for call in race.scene.sandbox.log()))
+    until(lambda: any(call["path"].endswith("/runs") for call in race.environment.sandbox.log()))
     race.one.end()
     race.other.wait_until_done()
     race.process_due()
@@ -52,4 +52,4 @@ def test_a_page_that_was_read_before_an_edit_and_arrives_after_it_changes_nothin
     assert race.mirror.metadata["team"] == "red"
     race.other.end()
     assert race.mirror.metadata["team"] == "red"
-    assert len(judge.writes(race.scene.events)) == 1
+    assert len(log_checks.writes(race.environment.events)) == 1

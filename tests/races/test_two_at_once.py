@@ -2,8 +2,8 @@
 
 import pytest
 
+from loadtests.crash_points import PUSHING
 from runsadmin.models import Edit
-from tests.crashes.seam import PUSHING
 from tests.races.conftest import Race
 
 S = Edit.Status
@@ -19,7 +19,7 @@ def test_two_processes_push_edits_of_one_run_one_after_the_other_in_the_order_of
     race.process_due()
     assert race.outcomes() == [S.APPLIED, S.APPLIED]
     assert (race.posts("first"), race.posts("second")) == (1, 1)
-    assert race.scene.sandbox.metadata(race.run.upstream_id)["team"] == "second"
+    assert race.environment.sandbox.metadata(race.run.upstream_id)["team"] == "second"
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_END)
@@ -63,7 +63,7 @@ def test_many_threads_of_two_processes_claim_edits_of_one_run_and_each_is_sent_o
     race.process_due()
     assert set(race.outcomes()) == {S.APPLIED}
     assert [race.posts(value) for value in ("first", "second", "third")] == [1, 1, 1]
-    assert race.scene.sandbox.metadata(race.run.upstream_id)["team"] == "third"
+    assert race.environment.sandbox.metadata(race.run.upstream_id)["team"] == "third"
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_END)

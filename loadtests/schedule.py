@@ -1,4 +1,4 @@
-"""The schedule of the project, only in a hurry: a crash is to be survived in seconds here, and several at a time."""
+"""The project's schedule with short periods, so that recovery from a crash takes seconds."""
 
 from datetime import timedelta
 

@@ -1,18 +1,18 @@
-"""Imported once by the server from which the processes under test are forked: what takes long at a start."""
+"""Slow imports, done once by the server from which the processes under test are forked."""
 
 import os
 from importlib import import_module
 
 import django
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.crashes.settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "loadtests.settings"
 django.setup()
 for name in (
     "granian.cli",
     "granian.server",
     "project.urls",
     "runsadmin.management.commands.worker",
-    "tests.crashes.scene",
+    "loadtests.environment",
     "tests.races.hands",
 ):
     import_module(name)

@@ -1,4 +1,4 @@
-"""What is there when something dies: a database, a sandbox that keeps its state, runs, people, and little patience."""
+"""The environment of a load test: database, recorded sandbox, processes, runs and short timeouts."""
 
 import itertools
 import time
@@ -11,50 +11,50 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
+from loadtests import log_checks
+from loadtests.crash_points import Crash
+from loadtests.processes import Process, RecordedSandbox, Web, Worker, free_port
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Sync
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import edits, syncs, threads, tokens
-from tests.crashes import judge
-from tests.crashes.processes import Process, RecordedSandbox, Web, Worker, free_port
-from tests.crashes.seam import Crash
 from tests.faults.writer import KEY
 from tests.sandbox_client import make_run
 from tests.waiting import until
 
-IMPATIENT = {
+SHORT_TIMEOUTS = {
     "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.5",
     "RUNSADMIN_UPSTREAM_READ_TIMEOUT": "1",
     "RUNSADMIN_SETTLING_TIME": "1",
     "RUNSADMIN_PUSH_WAIT": "1",
 }
 
-# The project's own patience. Passes begin when they are asked for: they look at runs, too, and those looks would count.
-AS_SHIPPED = {"RUNSADMIN_SYNC_EVERY": "86400"}
+# The default timeouts. Syncs start on request only: their fetches would count as fetches of edits.
+DEFAULT_TIMEOUTS = {"RUNSADMIN_SYNC_EVERY": "86400"}
 
 
-def timeouts(patience: Mapping[str, str] = IMPATIENT) -> dict[str, float]:
-    """The same as options of a connection of this process."""
+def timeouts(overrides: Mapping[str, str] = SHORT_TIMEOUTS) -> dict[str, float]:
+    """Returns the same timeouts as options of a connection of this process."""
     prefix = "RUNSADMIN_UPSTREAM_"
-    return {name.removeprefix(prefix): float(value) for name, value in patience.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): float(value) for name, value in overrides.items() if name.startswith(prefix)}
 
 
 @dataclass
-class Scene:
+class Environment:
     database_url: str
     sandbox: RecordedSandbox
     folder: Path
     alice: User
-    patience: Mapping[str, str] = field(default_factory=lambda: IMPATIENT)
+    overrides: Mapping[str, str] = field(default_factory=lambda: SHORT_TIMEOUTS)
     processes: list[Process] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=itertools.count)
 
     @property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         return {
-            **self.patience,
-            "DJANGO_SETTINGS_MODULE": "tests.crashes.settings",
+            **self.overrides,
+            "DJANGO_SETTINGS_MODULE": "loadtests.settings",
             "DATABASE_URL": self.database_url,
             "RUNSADMIN_UPSTREAM_URL": self.sandbox.url,
             "RUNSADMIN_UPSTREAM_API_KEY": self.sandbox.key,
@@ -63,16 +63,14 @@ class Scene:
 
     # --- the processes
 
-    def worker(self, crash: Crash | None = None, *, lanes: int = 1, hurried: bool = True) -> Worker:
+    def worker(self, crash: Crash | None = None, *, lanes: int = 1, fast: bool = True) -> Worker:
         log = self.log("worker")
-        return self._started(Worker(environment=self.environment, log=log, crash=crash, lanes=lanes, hurried=hurried))
+        return self._started(Worker(variables=self.variables, log=log, crash=crash, lanes=lanes, fast=fast))
 
     def web(self, crash: Crash | None = None, *, port: int = 0) -> Web:
-        """Returns when it answers."""
-        web = self._started(
-            Web(environment=self.environment, log=self.log("web"), crash=crash, port=port or free_port())
-        )
-        until(web.responses)
+        """Returns when it responds."""
+        web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port or free_port()))
+        until(web.responds)
         return web
 
     def _started[P: Process](self, process: P) -> P:
@@ -89,7 +87,7 @@ class Scene:
     # --- the data
 
     def make_runs(self, count: int, *, per_thread: int = 10) -> list[Run]:
-        """Upstream and in the mirror."""
+        """Makes runs upstream and in the mirror."""
         upstream = [
             make_run(
                 id=f"run_{number:05d}", thread_id=f"thread_{number // per_thread:05d}",
@@ -99,18 +97,18 @@ class Scene:
         ]  # fmt: skip
         self.sandbox.put_runs(upstream)
         threads.track(connection="default", thread_ids={run["thread_id"] for run in upstream}, actor=self.alice)
-        syncs.run(self.begin_reading_all(), until=time.monotonic() + 600)
+        syncs.run(self.start_full_sync(), until=time.monotonic() + 600)
         return list(Run.objects.select_related("thread").order_by("upstream_id"))
 
-    def begin_reading_all(self) -> Sync:
-        """A full pass over all threads, for the worker."""
+    def start_full_sync(self) -> Sync:
+        """Queues a full sync of all threads for a worker."""
         return syncs.start(connection="default", kind=Sync.Kind.FULL, actor=self.alice)
 
-    def wait_for(self, sync: Sync) -> None:
+    def wait_for_sync(self, sync: Sync) -> None:
         until(lambda: not Sync.objects.filter(pk=sync.pk, status__in=UNFINISHED).exists(), seconds=600)
 
     def record(self, run: Run, value: str, *, key: str = "team") -> Edit:
-        """An edit that is due: whoever recorded it is thought to be gone."""
+        """Records an edit that is due at once, as if its recorder had died."""
         edit = edits.record(
             run=run, patch=MetadataPatch({key: value}), actor=self.alice, source=Edit.Source.COMMAND, reason="a crash"
         )
@@ -120,10 +118,10 @@ class Scene:
     def token(self) -> str:
         return tokens.create(user=self.alice, expires_in=None)
 
-    # --- the way to the end
+    # --- recovery
 
-    def let_claims_run_out(self) -> None:
-        """The time of those who died is over. (Waiting for it takes seconds; the storm does.)"""
+    def expire_claims(self) -> None:
+        """Expires the claims of dead processes. (The storm waits for that instead.)"""
         Edit.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
         Sync.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
 
@@ -131,23 +129,23 @@ class Scene:
         until(lambda: not Edit.objects.filter(status__in=UNSETTLED).exists(), seconds=seconds)
         until(lambda: not Run.objects.filter(needs_refresh_since__isnull=False).exists(), seconds=seconds)
 
-    # --- the judgement
+    # --- checks
 
     @property
-    def events(self) -> list[judge.Event]:
-        return judge.read(self.sandbox.record)
+    def events(self) -> list[log_checks.Event]:
+        return log_checks.read(self.sandbox.record)
 
-    def differing(self, *, apart_from: str | None = None) -> list[str]:
-        """The runs whose metadata is not the same here and upstream, but for one key."""
+    def differences(self, *, ignoring: str | None = None) -> list[str]:
+        """Returns the runs whose metadata differs between the mirror and upstream, ignoring one key."""
         upstream = self.sandbox.runs()
         return [
             run.upstream_id
             for run in Run.objects.only("upstream_id", "raw").iterator()
-            if _without(run.metadata, apart_from) != _without(upstream[run.upstream_id]["metadata"], apart_from)
+            if _without(run.metadata, ignoring) != _without(upstream[run.upstream_id]["metadata"], ignoring)
         ]
 
-    def misplaced(self) -> list[str]:
-        """The runs upstream whose `team` is not that of the last edit which says that it was applied."""
+    def wrong_values(self) -> list[str]:
+        """Returns the runs whose `team` upstream is not that of their last applied edit."""
         upstream = self.sandbox.runs()
         applied = Edit.objects.filter(status=Edit.Status.APPLIED).select_related("run").defer("run__raw").order_by("pk")
         last = {edit.run.upstream_id: edit.patch.set["team"] for edit in applied.iterator()}
@@ -158,8 +156,8 @@ def _without(metadata: Mapping[str, object], key: str | None) -> dict[str, objec
     return {name: value for name, value in metadata.items() if name != key}
 
 
-def url_of_the_database() -> str:
-    """The database of this process, for another one."""
+def database_url() -> str:
+    """Returns the URL of this process's database for another process."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         return f"sqlite:///{name}"

@@ -1,8 +1,7 @@
-"""More edits than a connection may send, and how fast they are sent: what the sandbox's log says of the limiter.
+"""More edits than a connection may send: the sandbox's log shows how well the limiter keeps the rate.
 
-Two web servers, through which people PATCH, and four workers share the places of one connection. Meanwhile a worker is
-killed and PostgreSQL is restarted, in turns. Nothing else may be slower than the limiter, or it would not be the
-limiter that is measured: that is counted, too.
+Two web servers and four workers share one connection, while workers are killed and PostgreSQL is restarted. Nothing
+else may be slower than the limiter, or the test would measure something else; that is counted as well.
 """
 
 import random
@@ -14,30 +13,29 @@ from math import ceil
 
 from django.db import connection
 
+from loadtests.environment import Environment
+from loadtests.processes import Postgres, Worker
+from loadtests.report import Report
+from loadtests.rest_clients import patching
 from runsadmin.models import Edit
 from runsadmin.models.edit import ENDED, UNSETTLED
-from tests.crashes.people import patching
-from tests.crashes.processes import Postgres, Worker
-from tests.crashes.report import Report
-from tests.crashes.scene import Scene
 from tests.faults.writer import writing
 
-WEBS, WORKERS, LANES, PEOPLE = 2, 4, 3, 6
+WEBS, WORKERS, LANES, CLIENTS = 2, 4, 3, 6
 RUNS = 80
-BACKLOG = 40  # Edits that wait at any time: more than all processes have in their hands.
+BACKLOG = 40  # Pending edits at any time: more than all processes claim together.
 
 MINUTE, SHORT = 60.0, 10.0
 TOLERATED = 0.02
-# A look and its POST go out together, in each of the two lanes: so many more may fall into a window by its edges.
-# A minute has to do without.
+# A fetch and its POST leave together, in each of the two lanes, so a short window may hold that many more.
 EDGES = 4
-# With less than this in the busiest window it was not the limiter that was slow, and nothing is proved.
-USED = 0.9
+# Below this share of the limit, something other than the limiter was slow, and the test proves nothing.
+MINIMUM_USE = 0.9
 
 
 @dataclass(frozen=True)
 class Window:
-    """The requests of some seconds, and how many there might have been."""
+    """The requests within some seconds, and how many the limit allows."""
 
     seconds: float
     requests: int
@@ -58,7 +56,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Traffic:
-    """When requests came, in their order, while there was always more to send."""
+    """The times of requests, in order, while there was always more to send."""
 
     times: list[float]
     until: float
@@ -69,7 +67,7 @@ class Traffic:
         return self._window(self.until - self.times[0], len(self.times))
 
     def busiest(self, seconds: float) -> Window | None:
-        """Of all windows of this length; None when the load was shorter."""
+        """Returns the window of this length with the most requests, or None if the load was shorter."""
         if self.until - self.times[0] < seconds:
             return None
         counts = (bisect_left(self.times, began + seconds) - number for number, began in enumerate(self.times))
@@ -80,64 +78,65 @@ class Traffic:
 
 
 @dataclass
-class RushReport(Report):
+class RateReport(Report):
     requests_per_minute: int = 0
     under_load: Window | None = None
     busiest_minute: Window | None = None
     busiest_ten_seconds: Window | None = None
     restarts_of_the_database: int = 0
     no_request_too_many: int = 0
-    no_window_in_which_something_else_was_slow: int = 0
+    no_window_below_the_limit: int = 0
 
 
-class Rush:
+class RateLoad:
     def __init__(
-        self, scene: Scene, postgres: Postgres, *, edits: int, requests_per_minute: int, troubles: int
+        self, environment: Environment, postgres: Postgres, *, edits: int, requests_per_minute: int, disruptions: int
     ) -> None:
         limit = {"RUNSADMIN_UPSTREAM_REQUESTS_PER_MINUTE": str(requests_per_minute)}
-        scene.patience = {**scene.patience, **limit}
-        self.scene = scene
+        environment.overrides = {**environment.overrides, **limit}
+        self.environment = environment
         self.postgres = postgres
         self.edits = edits
-        self.report = RushReport(requests_per_minute=requests_per_minute)
-        self.troubles = list(islice(cycle([self._kill_a_worker, self._restart_the_database]), troubles))
+        self.report = RateReport(requests_per_minute=requests_per_minute)
+        self.disruptions = list(islice(cycle([self._kill_a_worker, self._restart_the_database]), disruptions))
         self.random = random.Random(0)
         self.values = count()
-        self.runs = scene.make_runs(RUNS)
-        self.webs = [scene.web() for _ in range(WEBS)]
+        self.runs = environment.make_runs(RUNS)
+        self.webs = [environment.web() for _ in range(WEBS)]
         self.workers = [self._worker() for _ in range(WORKERS)]
 
     def _worker(self) -> Worker:
-        return self.scene.worker(lanes=LANES)
+        return self.environment.worker(lanes=LANES)
 
-    def hurry(self) -> RushReport:
+    def run(self) -> RateReport:
         began = time.monotonic()
-        self.scene.sandbox.clear_log()
-        with writing(self.scene.sandbox, *(run.upstream_id for run in self.runs), pause=0.5):
-            with patching(self.webs, self.runs, self.scene.token(), people=PEOPLE, pause=1):
-                # All trouble is in the first half: what dies takes its places with it, and the second shows the pace.
-                for number, trouble in enumerate(self.troubles, start=1):
-                    self._go_on_until(self.edits * number // (2 * len(self.troubles)))
-                    trouble()
-                self._go_on_until(self.edits)
+        self.environment.sandbox.clear_log()
+        with writing(self.environment.sandbox, *(run.upstream_id for run in self.runs), pause=0.5):
+            with patching(self.webs, self.runs, self.environment.token(), clients=CLIENTS, pause=1):
+                # All disruptions are in the first half: a dead process keeps its slots for a while, so the second half
+                # shows the rate.
+                for number, disruption in enumerate(self.disruptions, start=1):
+                    self._record_until_ended(self.edits * number // (2 * len(self.disruptions)))
+                    disruption()
+                self._record_until_ended(self.edits)
             load_ended = time.time()
-            self.scene.wait_for_outcomes(seconds=180)
+            self.environment.wait_for_outcomes(seconds=180)
         self._measure(load_ended)
-        self.report.judge(self.scene)
+        self.report.count_results(self.environment)
         self.report.seconds = time.monotonic() - began
         return self.report
 
-    def _go_on_until(self, ended: int) -> None:
-        """There is always more to send than has ended."""
+    def _record_until_ended(self, ended: int) -> None:
+        """Keeps a backlog until so many edits have ended."""
         while Edit.objects.filter(status__in=ENDED).count() < ended:
             for _ in range(BACKLOG - Edit.objects.filter(status__in=UNSETTLED).count()):
-                self.scene.record(self.random.choice(self.runs), f"rush-{next(self.values)}")
+                self.environment.record(self.random.choice(self.runs), f"rate-{next(self.values)}")
             time.sleep(0.1)
 
     def _kill_a_worker(self) -> None:
-        place = self.random.randrange(WORKERS)
-        self.workers[place].kill()
-        self.workers[place] = self._worker()
+        index = self.random.randrange(WORKERS)
+        self.workers[index].kill()
+        self.workers[index] = self._worker()
         self.report.kills["worker"] += 1
         self.report.restarts += 1
 
@@ -148,11 +147,11 @@ class Rush:
         self.report.restarts_of_the_database += 1
 
     def _measure(self, load_ended: float) -> None:
-        times = [at for request in self.scene.sandbox.log() if (at := request["at"]) < load_ended]
+        times = [at for request in self.environment.sandbox.log() if (at := request["at"]) < load_ended]
         traffic, report = Traffic(times, load_ended, self.report.requests_per_minute), self.report
         report.under_load = traffic.all
         report.busiest_minute = traffic.busiest(MINUTE)
         report.busiest_ten_seconds = traffic.busiest(SHORT)
         busiest = [window for window in (report.busiest_minute, report.busiest_ten_seconds) if window]
         report.no_request_too_many = sum(window.too_many for window in (traffic.all, *busiest))
-        report.no_window_in_which_something_else_was_slow = sum(window.excess < USED - 1 for window in busiest)
+        report.no_window_below_the_limit = sum(window.excess < MINIMUM_USE - 1 for window in busiest)

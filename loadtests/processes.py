@@ -1,4 +1,4 @@
-"""The processes under test: started as in life, and killed without warning."""
+"""The processes under test: started as in production, killed without warning."""
 
 import importlib
 import multiprocessing
@@ -19,65 +19,64 @@ from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.db import connections
 
-from tests.crashes.seam import OBSERVED, Crash
+from loadtests.crash_points import OBSERVED, Crash
 from tests.postgres import AS_SOMEBODY, Command, binaries
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
 
-# Django takes seconds to import. The processes are forked from one that has done it once; what dies afterwards is a
-# process like any other.
+# Importing Django takes seconds, so the processes are forked from one that has already done so.
 forking = multiprocessing.get_context("forkserver")
-forking.set_forkserver_preload(["tests.crashes.imported"])
+forking.set_forkserver_preload(["loadtests.imported"])
 
 
 class Process:
-    """Does one thing, in a session of its own, so that what it starts dies with it."""
+    """Runs one function in its own session, so that its children die with it."""
 
     def __init__(
         self,
         work: Callable[..., None],
         *arguments: Any,
-        environment: Mapping[str, str],
+        variables: Mapping[str, str],
         log: Path,
         crash: Crash | None = None,
     ) -> None:
-        environment = {**environment, **(crash.environment if crash else {})}
+        variables = {**variables, **(crash.variables if crash else {})}
         self.log = log
-        self._process = forking.Process(target=_work, args=(environment, log, work, *arguments))
+        self._process = forking.Process(target=_work, args=(variables, log, work, *arguments))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL for it and all that it started. Returns when it is gone; it may have been gone before."""
+        """Sends SIGKILL to it and its children. Returns when it has ended; it may have ended before."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
 
     def stop(self) -> None:
-        """Takes all time away from it, as a full machine or a closed lid would."""
+        """Suspends it, as an overloaded machine or a closed laptop would."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def wake(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def wait(self, seconds: float = 30) -> None:
-        """Returns when it has ended. Raises TimeoutError."""
+        """Waits for it to end. Raises TimeoutError."""
         self._process.join(seconds)
         if self._process.is_alive():
-            raise TimeoutError("It has not died.")
+            raise TimeoutError("The process has not ended.")
 
 
-def _work(environment: Mapping[str, str], log: Path, work: Callable[..., None], *arguments: Any) -> None:
+def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # So that the web server, too, need not import all again.
+    multiprocessing.set_start_method("fork", force=True)  # The web server forks as well, without importing again.
     with log.open("a") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)
-    os.environ.update(environment)
+    os.environ.update(variables)
     _read_settings_again()
-    if "CRASH_AT" not in environment:  # Telling every step costs time, and nobody listens.
+    if "CRASH_AT" not in variables:  # Logging every step takes time, and no handler needs it.
         loggers = cast("dict[str, Any]", settings.LOGGING)["loggers"]
         for name in OBSERVED:
             loggers[name]["level"] = "INFO"
@@ -103,34 +102,34 @@ def _read_settings_again() -> None:
 
 
 class Worker(Process):
-    """`manage.py worker`, unless told otherwise with a short heart so that its death is soon found out."""
+    """`manage.py worker`. By default it beats often, so that its death is noticed soon."""
 
     def __init__(
         self,
         *,
-        environment: Mapping[str, str],
+        variables: Mapping[str, str],
         log: Path,
         crash: Crash | None = None,
         lanes: int = 1,
-        hurried: bool = True,
+        fast: bool = True,
     ) -> None:
-        options = _hurry(lanes) if hurried else []
+        options = _fast_options(lanes) if fast else []
         super().__init__(
-            _command, "manage.py", "worker", "--skip-checks", *options, environment=environment, log=log, crash=crash
+            _command, "manage.py", "worker", "--skip-checks", *options, variables=variables, log=log, crash=crash
         )
 
 
-def _hurry(lanes: int) -> list[str]:
-    schedule = ["--schedule", "tests.crashes.schedule.OFTEN", "--poll-every", "0.05"]
-    heart = ["--beat-every", "0.2", "--dead-after", "1"]
+def _fast_options(lanes: int) -> list[str]:
+    schedule = ["--schedule", "loadtests.schedule.OFTEN", "--poll-every", "0.05"]
+    heartbeat = ["--beat-every", "0.2", "--dead-after", "1"]
     queues = [*["push"] * lanes, "default", "long"]
-    return [*schedule, *heart, *(option for queue in queues for option in ("--lane", queue))]
+    return [*schedule, *heartbeat, *(option for queue in queues for option in ("--lane", queue))]
 
 
 class Web(Process):
-    """The WSGI application in the server of the Procfile."""
+    """The WSGI application, in the server that the Procfile names."""
 
-    def __init__(self, *, environment: Mapping[str, str], log: Path, port: int, crash: Crash | None = None) -> None:
+    def __init__(self, *, variables: Mapping[str, str], log: Path, port: int, crash: Crash | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
         where = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
         size = ["--workers", "1", "--blocking-threads", "8", "--no-ws", "--log-level", "warning"]
@@ -140,12 +139,12 @@ class Web(Process):
             *where,
             *size,
             "project.wsgi:application",
-            environment=environment,
+            variables=variables,
             log=log,
             crash=crash,
         )
 
-    def responses(self) -> bool:
+    def responds(self) -> bool:
         try:
             requests.get(f"{self.url}/api/v1/runs/", timeout=5)
         except requests.RequestException:
@@ -153,7 +152,7 @@ class Web(Process):
         return True
 
     def patch(self, run_id: str, metadata: Mapping[str, str | None], token: str) -> int | None:
-        """The status of the answer, None when the connection was cut."""
+        """Returns the status of the response, or None if the connection was cut."""
         try:
             return requests.patch(
                 f"{self.url}/api/v1/runs/{run_id}/",
@@ -172,9 +171,9 @@ def free_port() -> int:
 
 
 class RecordedSandbox(Sandbox):
-    """A sandbox that keeps its state and a record of every look and write, whenever it dies."""
+    """A sandbox whose state and record of every fetch and write survive its death."""
 
-    module = "tests.crashes.recording"
+    module = "loadtests.recording"
 
     @classmethod
     def in_folder(cls, folder: Path) -> Self:
@@ -200,12 +199,12 @@ class RecordedSandbox(Sandbox):
     def add_pairs(self, run_id: str, pairs: Any) -> float | None:
         try:
             return super().add_pairs(run_id, pairs)
-        except requests.RequestException:  # It is dead just now.
+        except requests.RequestException:  # It is restarting.
             return None
 
 
 class Postgres:
-    """A server that may be killed: unlike that of the other tests it has written a commit down before it says so."""
+    """A server that may be killed: unlike that of the other tests, it writes each commit before confirming it."""
 
     OPTIONS = ("listen_addresses=", "max_connections=100", "fsync=off", "synchronous_commit=on")
 
@@ -226,9 +225,9 @@ class Postgres:
         return self._process.pid
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns when it accepts connections."""
         self._launch()
-        until(self._answers, seconds=30)
+        until(self._responds, seconds=30)
 
     def _launch(self) -> None:
         options = [part for option in self.OPTIONS for part in ("-c", option)]
@@ -244,8 +243,8 @@ class Postgres:
         with (self.folder / "log").open("a") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
-    def _answers(self) -> bool:
-        if self.is_dead():  # Those that it had started before it was killed are not gone yet.
+    def _responds(self) -> bool:
+        if self.is_dead():  # Its children may outlive it for a moment and keep the new one from starting.
             self._launch()
         try:
             psycopg.connect(self.url).close()

@@ -1,4 +1,4 @@
-"""What the record of the sandbox proves: that nothing was sent twice unseen, and whose pairs were lost."""
+"""What the record of the sandbox proves: that no write was repeated without a fetch, and which pairs were lost."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,13 @@ import orjson
 
 from tests.faults.writer import KEY
 
-# The longest time from a look to the write that it is for: longer ones are no excuse.
-GAP = 4.0
+# The longest time from a fetch to its write, in seconds. A pair lost later than that counts as lost.
+MAX_RACE_WINDOW = 4.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """`look` and `write` are our GET and POST of a run, `other` is somebody else's change."""
+    """`fetch` and `write` are our GET and POST of a run, `outside` is a change by another client."""
 
     what: str
     run: str
@@ -27,7 +27,7 @@ class Event:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The map that a write asks for."""
+        """The map that a write sends."""
         return self.asks["metadata"] or {}
 
     def had_of(self, key: str) -> object:
@@ -50,33 +50,36 @@ def writes(events: Iterable[Event]) -> list[Event]:
 
 
 def repeated(events: Iterable[Event]) -> list[Event]:
-    """Writes that follow another write of their run without a look in between."""
+    """Writes that follow another write of their run without a fetch in between."""
     return [
         second
         for of_run in by_run(events).values()
-        for first, second in pairwise(event for event in of_run if event.what != "other")
+        for first, second in pairwise(event for event in of_run if event.what != "outside")
         if first.what == second.what == "write"
     ]
 
 
-def lost_in_gaps(events: Iterable[Event]) -> list[Event]:
-    """Writes that took a pair of somebody else's away which came between their look and them. Nobody can help it."""
+def lost_in_race_window(events: Iterable[Event]) -> list[Event]:
+    """Writes that removed a pair which another client set between the fetch and the write."""
     return [write for write, excused in _overwriting(events) if excused]
 
 
 def lost(events: Iterable[Event]) -> list[Event]:
-    """Writes that took a pair of somebody else's away which a look had shown, or could have."""
+    """Writes that removed a pair which a fetch had shown, or could have shown."""
     return [write for write, excused in _overwriting(events) if not excused]
 
 
 def _overwriting(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
     for of_run in by_run(events).values():
-        looks: list[Event] = []
+        fetches: list[Event] = []
         for event in of_run:
-            if event.what == "look":
-                looks.append(event)
+            if event.what == "fetch":
+                fetches.append(event)
             elif event.what == "write":
                 sets = event.asked.get(KEY)
                 if sets != event.had_of(KEY):
-                    yield event, any(look.had_of(KEY) == sets and event.at - look.at <= GAP for look in looks)
-                looks = []
+                    yield (
+                        event,
+                        any(fetch.had_of(KEY) == sets and event.at - fetch.at <= MAX_RACE_WINDOW for fetch in fetches),
+                    )
+                fetches = []

@@ -1,6 +1,6 @@
-"""Many edits, many kills: `python -m tests.crashes.storm --edits 2000 --kills 200 [--database sqlite|postgres]`.
+"""Many edits, many kills: `python -m loadtests.storm --edits 2000 --kills 200 [--database sqlite|postgres]`.
 
-Prints the counts. The exit code is 1 when one that must be 0 is not.
+Prints the counts and exits with 1 if one that must be 0 is not.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from tests.postgres import server
 
 if TYPE_CHECKING:
-    from tests.crashes.report import Report
-    from tests.crashes.scene import Scene
+    from loadtests.environment import Environment
+    from loadtests.report import Report
 
 
 def main() -> int:
@@ -25,22 +25,22 @@ def main() -> int:
     parser.add_argument("--edits", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--seed", type=int, help="the same kills again, as far as kills can be repeated")
+    parser.add_argument("--seed", type=int, help="repeat the same kills, as far as timing allows")
     options = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-storm-"))
     database = nullcontext(f"sqlite:///{folder}/db.sqlite3") if options.database == "sqlite" else server()
-    with database as url, prepared(url, folder) as scene:
-        from tests.crashes.weather import Storm
+    with database as url, prepared(url, folder) as environment:
+        from loadtests.storm_load import StormLoad
 
-        report = Storm(scene, edits=options.edits, kills=options.kills, seed=options.seed).blow()
+        report = StormLoad(environment, edits=options.edits, kills=options.kills, seed=options.seed).run()
     print(f"{'database':44} {options.database}")
-    return told(report, folder)
+    return print_report(report, folder)
 
 
 @contextmanager
-def prepared(url: str, folder: Path) -> Iterator["Scene"]:
-    """A scene on a database of its own, for this process and those that it starts."""
+def prepared(url: str, folder: Path) -> Iterator["Environment"]:
+    """Yields an environment with its own database, used by this process and its children."""
     os.environ |= {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
 
     import django
@@ -51,29 +51,29 @@ def prepared(url: str, folder: Path) -> Iterator["Scene"]:
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
-    from tests.crashes.processes import RecordedSandbox
-    from tests.crashes.scene import Scene, timeouts
+    from loadtests.environment import Environment, timeouts
+    from loadtests.processes import RecordedSandbox
 
     call_command("migrate", verbosity=0)
     alice = User.objects.create_superuser("alice")
     sandbox = RecordedSandbox.in_folder(folder / "sandbox")
     options = settings.RUNSADMIN_CONNECTIONS["default"]
     options |= timeouts() | {"URL": sandbox.url, "API_KEY": sandbox.key}
-    scene = Scene(url, sandbox, folder, alice)
+    environment = Environment(url, sandbox, folder, alice)
     try:
-        yield scene
+        yield environment
     finally:
-        scene.end()
+        environment.end()
         sandbox.kill()
 
 
-def told(report: "Report", folder: Path) -> int:
-    """Prints it. Returns the exit code."""
+def print_report(report: "Report", folder: Path) -> int:
+    """Prints the report and returns the exit code."""
     print(report)
     if report.is_clean:
         shutil.rmtree(folder)
         return 0
-    print(f"What was written down on the way is in {folder}.")
+    print(f"The logs and the record are in {folder}.")
     return 1
 
 

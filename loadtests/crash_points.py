@@ -1,0 +1,42 @@
+"""Where a process under test crashes: the services log each step, and a log handler reacts.
+
+CRASH_AT names the step, CRASH_WITH the signal (default: SIGKILL), CRASH_PID the process that gets it (default: this
+one). It happens once.
+"""
+
+import logging
+import os
+import signal
+from dataclasses import dataclass
+
+# The loggers that log the steps.
+OBSERVED = ("runsadmin.services.edits", "runsadmin.services.syncs")
+STEPS = ("recorded", "claimed", "fetched", "intended", "responded", "stored")
+PUSHING = STEPS[1:]  # The steps of a worker, which records nothing.
+RECONCILING = ("reconciling", "fetched again")
+SYNCING = ("page received", "page stored")
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Which process to signal at which step, as environment variables of the process that reaches it."""
+
+    at: str
+    with_signal: signal.Signals = signal.SIGKILL
+    target_pid: int | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        target_pid = {} if self.target_pid is None else {"CRASH_PID": str(self.target_pid)}
+        return {"CRASH_AT": self.at, "CRASH_WITH": self.with_signal.name, **target_pid}
+
+
+class CrashHandler(logging.Handler):
+    done = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.done and getattr(record, "step", None) == os.environ.get("CRASH_AT", "nowhere"):
+            self.done = True
+            os.kill(
+                int(os.environ.get("CRASH_PID", os.getpid())), signal.Signals[os.environ.get("CRASH_WITH", "SIGKILL")]
+            )
