@@ -17,7 +17,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.models.edit import UNSETTLED
-from runsadmin.services import bulk_edits, connections, edits, probes, syncs
+from runsadmin.services import bulk_edits, edits, gateway, probes, syncs
 from runsadmin.services.syncs import retrying
 from tests.bulk import whole
 from tests.conftest import Connect
@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def upstream(connect: Connect, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeUpstream]:
     settings.RUNSADMIN_SETTLING_TIME = 0
-    monkeypatch.setattr(connections, "SLOW_DOWN", 0.02)
+    monkeypatch.setattr(gateway, "DEFAULT_BACK_OFF", 0.02)
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.01)
     with FakeUpstream() as upstream:
         connect(URL=upstream.url, API_KEY="key", CONNECT_TIMEOUT=TIMEOUT, READ_TIMEOUT=TIMEOUT, CONCURRENCY=4)
