@@ -209,13 +209,13 @@ TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["d
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "runsadmin.api.access.TokenAuthentication",  # First: a 401 says what it wants.
+        "runsadmin.api.authentication.TokenAuthentication",  # First: a 401 names its scheme.
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["runsadmin.api.access.Allowed"],
-    "DEFAULT_THROTTLE_CLASSES": ["runsadmin.api.throttles.AccountThrottle"],
-    "DEFAULT_PARSER_CLASSES": ["runsadmin.api.bodies.JSONParser", "runsadmin.api.bodies.MergePatchParser"],
-    "DEFAULT_RENDERER_CLASSES": ["runsadmin.api.bodies.JSONRenderer"],
+    "DEFAULT_PERMISSION_CLASSES": ["runsadmin.api.permissions.HasRequiredPermission"],
+    "DEFAULT_THROTTLE_CLASSES": ["runsadmin.api.throttling.AccountThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["runsadmin.api.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["runsadmin.api.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "runsadmin.api.schema.AutoSchema",
     "EXCEPTION_HANDLER": "runsadmin.api.problems.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
@@ -223,9 +223,19 @@ REST_FRAMEWORK = {
 REST_KNOX = {"TOKEN_TTL": timedelta(days=90)}
 SPECTACULAR_SETTINGS = {
     "TITLE": "runsadmin",
-    "DESCRIPTION": "Finds the runs of an Assistants API by what they are, and edits their metadata.",
+    "DESCRIPTION": "Finds runs of an Assistants API and edits their metadata.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "SERVERS": [{"url": "/", "description": "This server."}],
+    "TAGS": [
+        {"name": "runs", "description": "Mirrored runs, and their metadata."},
+        {"name": "edits", "description": "The log of edits, and what can be done with one."},
+        {"name": "bulk-edits", "description": "One change to the metadata of many runs: planned, then applied."},
+        {"name": "threads", "description": "The threads whose runs are mirrored."},
+        {"name": "syncs", "description": "Reading runs from upstream into the mirror."},
+        {"name": "schema", "description": "This document."},
+    ],
     "COMPONENT_SPLIT_PATCH": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -234,6 +244,7 @@ SPECTACULAR_SETTINGS = {
         "EditStatus": "runsadmin.models.edit.EditStatus.choices",
         "BulkEditStatus": "runsadmin.models.bulk_edit.BulkEditStatus.choices",
         "SyncStatus": "runsadmin.models.sync.SyncStatus.choices",
+        "SyncKind": "runsadmin.models.sync.Sync.Kind.choices",
     },
 }
 

@@ -1,7 +1,4 @@
-"""What goes wrong, as problem details (RFC 9457): every error of the API has one shape and a `type` that stays.
-
-The types are listed in docs/rest-api.md.
-"""
+"""Errors as problem details (RFC 9457). docs/rest-api.md lists their types, which are stable."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,32 +25,32 @@ class ProblemType(Enum):
     MALFORMED_BODY = 400, "The body cannot be read"
     INVALID_REQUEST = 400, "The request is not valid"
     INVALID_METADATA = 400, "The metadata is not valid"
-    INVALID_SEARCH = 400, "The search is not understood"
+    INVALID_SEARCH = 400, "The search is not valid"
     INVALID_SELECTION = 400, "These runs cannot be edited together"
     UNKNOWN_CONNECTION = 400, "No such connection is configured"
-    BAD_REQUEST = 400, "The request cannot be understood"
-    NOT_AUTHENTICATED = 401, "Nobody is signed in"
+    BAD_REQUEST = 400, "The request cannot be read"
+    NOT_AUTHENTICATED = 401, "Not authenticated"
     NOT_ALLOWED = 403, "The account may not do this"
-    NOT_FOUND = 404, "There is nothing here"
-    METHOD_NOT_ALLOWED = 405, "This method cannot be used here"
-    NOT_ACCEPTABLE = 406, "No such representation"
-    AMBIGUOUS_ID = 409, "Two connections have this id"
-    EDIT_CONFLICT = 409, "Somebody else changed the same keys"
-    EDIT_CANCELLED = 409, "The edit was taken back"
-    ILLEGAL_CHANGE = 409, "This cannot be done now"
-    KEY_IN_USE = 409, "The same request is under way"
+    NOT_FOUND = 404, "Not found"
+    METHOD_NOT_ALLOWED = 405, "Method not allowed"
+    NOT_ACCEPTABLE = 406, "Not acceptable"
+    AMBIGUOUS_ID = 409, "Several connections have this id"
+    EDIT_CONFLICT = 409, "Someone else changed the same keys"
+    EDIT_CANCELLED = 409, "The edit was cancelled"
+    ILLEGAL_CHANGE = 409, "The status does not permit this"
+    KEY_IN_USE = 409, "The same request is in progress"
     RUN_GONE = 410, "Upstream no longer has this run"
-    CHANGED_TAG = 412, "The ETag was changed on the way"
-    STALE_VERSION = 412, "The run was written since it was read"
+    CHANGED_TAG = 412, "The ETag was changed in transit"
+    STALE_VERSION = 412, "The run has changed"
     BODY_TOO_LARGE = 413, "The body is too large"
-    UNSUPPORTED_MEDIA_TYPE = 415, "The body is of an unknown kind"
-    INVALID_ID = 422, "This id cannot be sent to an upstream"
-    KEY_REUSED = 422, "The Idempotency-Key was used before"
-    EDIT_REJECTED = 422, "Upstream refuses the edit"
-    UPSTREAM_FAULT = 424, "The upstream did not answer as it should"
-    EDIT_FAILED = 424, "The edit could not be sent"
-    TOO_MANY_REQUESTS = 429, "The account asks too often"
-    INTERNAL_ERROR = 500, "Something went wrong here"
+    UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported media type"
+    INVALID_ID = 422, "The id is not valid"
+    KEY_REUSED = 422, "The Idempotency-Key was used with another body"
+    EDIT_REJECTED = 422, "Upstream rejected the edit"
+    UPSTREAM_FAULT = 424, "Upstream failed"
+    EDIT_FAILED = 424, "The edit failed"
+    TOO_MANY_REQUESTS = 429, "Too many requests"
+    INTERNAL_ERROR = 500, "Internal error"
     DATABASE_UNAVAILABLE = 503, "The database is not available"
 
     @property
@@ -69,8 +66,8 @@ class ProblemType(Enum):
         return f"urn:runsadmin:problem:{self.name.lower().replace('_', '-')}"
 
 
-class Refused(Exception):
-    """A request that ends in a problem. `members` are what this problem tells beside the detail."""
+class ProblemError(Exception):
+    """A request that ends in a problem. `members` are the members of this problem other than the standard ones."""
 
     def __init__(self, problem: ProblemType, detail: str, **members: Any) -> None:
         super().__init__(detail)
@@ -82,7 +79,7 @@ def details(problem: ProblemType, detail: str, **members: Any) -> dict[str, Any]
     return {"type": problem.uri, "title": problem.title, "status": problem.status, "detail": detail, **members}
 
 
-# The first that fits counts.
+# The first match counts.
 _TYPES: tuple[tuple[type[Exception], ProblemType], ...] = (
     (errors.InvalidMetadata, ProblemType.INVALID_METADATA),
     (errors.InvalidSearch, ProblemType.INVALID_SEARCH),
@@ -111,25 +108,24 @@ _TYPES: tuple[tuple[type[Exception], ProblemType], ...] = (
     (UnreadablePostError, ProblemType.MALFORMED_BODY),
 )
 
-# Said instead of the exception's own words, where those do not tell what to do.
+# Used where the message of the exception does not say what to do.
 _DETAILS = {
-    ProblemType.NOT_FOUND: "There is nothing at this address. Addresses end with a slash; "
-    "GET /api/v1/schema/ lists all of them.",
-    ProblemType.NOT_ACCEPTABLE: "The answers are JSON: send `Accept: application/json`, or no Accept at all.",
+    ProblemType.NOT_FOUND: "There is nothing at this URL. URLs end with a slash; GET /api/v1/schema/ lists them all.",
+    ProblemType.NOT_ACCEPTABLE: "Responses are JSON. Send `Accept: application/json`, or no Accept header.",
     ProblemType.UNSUPPORTED_MEDIA_TYPE: "Send the body as `Content-Type: application/json`; a PATCH may also be "
     "`application/merge-patch+json`.",
-    ProblemType.BODY_TOO_LARGE: "The body is larger than this API reads. Send less at a time.",
+    ProblemType.BODY_TOO_LARGE: "The body is too large. Send less at a time.",
 }
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """None for what is a fault of ours: it is logged, and answered by `server_error`."""
+    """None for a fault of ours: Django logs it and calls `server_error`."""
     set_rollback()
-    if isinstance(error, Refused):
+    if isinstance(error, ProblemError):
         return _response(details(error.problem, str(error), **error.members))
     for kind, problem in _TYPES:
         if isinstance(error, kind):
-            detail = _DETAILS.get(problem) or _words(error)
+            detail = _DETAILS.get(problem) or _detail(error)
             return _response(details(problem, detail, **_members(error)), headers=_headers(error))
     return None
 
@@ -138,11 +134,11 @@ def _response(body: Mapping[str, Any], headers: Mapping[str, str] | None = None)
     return Response(body, status=body["status"], headers=headers, content_type=CONTENT_TYPE)
 
 
-def _words(error: Exception) -> str:
+def _detail(error: Exception) -> str:
     if isinstance(error, exceptions.ValidationError):
-        return " ".join(one["message"] for one in _errors(error))
+        return " ".join(item["message"] for item in _errors(error))
     if isinstance(error, exceptions.NotAuthenticated):
-        return "Send a token: `Authorization: Token …`. `manage.py create_token USER` makes one."
+        return "Send a token: `Authorization: Token …`. `manage.py create_token USER` creates one."
     if isinstance(error, exceptions.APIException):
         return str(error.detail)
     return str(error)
@@ -167,80 +163,82 @@ def _members(error: Exception) -> dict[str, Any]:
 
 def _errors(error: exceptions.ValidationError) -> list[dict[str, Any]]:
     return [
-        {"field": ".".join(path) or None, "key": None, "code": str(one["code"]), "message": _sentence(path, one)}
-        for path, one in _flat(error.get_full_details())
+        {"field": ".".join(path) or None, "key": None, "code": str(leaf["code"]), "message": _sentence(path, leaf)}
+        for path, leaf in _leaves(error.get_full_details())
     ]
 
 
-def _flat(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """The leaves of what a serializer says, each with the way to it."""
+def _leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """The errors of a serializer, each with its path."""
     if isinstance(node, Mapping):
         if node.keys() == {"message", "code"}:
             yield path, node
             return
         pairs: Iterable[tuple[Any, Any]] = node.items()
-    else:  # A list of what is wrong with one field, or one entry per item of a list.
+    else:  # A list of errors of one field, or one entry for each item of a list.
         pairs = (("" if _is_leaf(item) else str(index), item) for index, item in enumerate(node))
     for name, child in pairs:
-        yield from _flat(child, path if name in ("", "non_field_errors") else (*path, str(name)))
+        yield from _leaves(child, path if name in ("", "non_field_errors") else (*path, str(name)))
 
 
 def _is_leaf(node: Any) -> bool:
     return isinstance(node, Mapping) and node.keys() == {"message", "code"}
 
 
-def _sentence(path: tuple[str, ...], one: Mapping[str, Any]) -> str:
-    return f"{'.'.join(path)}: {one['message']}" if path else str(one["message"])
+def _sentence(path: tuple[str, ...], leaf: Mapping[str, Any]) -> str:
+    return f"{'.'.join(path)}: {leaf['message']}" if path else str(leaf["message"])
 
 
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, exceptions.Throttled):
         return {"Retry-After": str(error.wait)}  # type: ignore[attr-defined] # The stubs lack it.
-    challenge = getattr(error, "auth_header", None)  # Set by the framework where there is somebody to ask.
+    challenge = getattr(error, "auth_header", None)  # The framework sets it for a 401.
     return {"WWW-Authenticate": challenge} if challenge else {}
 
 
-# --- What Django answers itself, outside of any view of the API
+# --- Django's error views, for what happens outside of the API's views
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if db_errors.is_in_trouble(exception):  # Django takes a session that could not be saved for one that was deleted.
+    if db_errors.is_in_trouble(exception):  # Django reports a session that could not be saved as a bad request.
         return _database_unavailable(request)
     too_large = isinstance(exception, RequestDataTooBig)
-    if not _is_ours(request):
+    if not _is_api(request):
         return render(request, "413.html", status=413) if too_large else defaults.bad_request(request, exception)
     if too_large:
         return _plain(ProblemType.BODY_TOO_LARGE, _DETAILS[ProblemType.BODY_TOO_LARGE])
-    return _plain(ProblemType.BAD_REQUEST, "The request could not be understood: its host or its headers are wrong.")
+    return _plain(ProblemType.BAD_REQUEST, "The request could not be read: check its host and headers.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Called while the error is being handled, wherever it came from: middleware, a view or a template."""
+    """Called while the exception is handled, so that sys.exception() is the cause."""
     if db_errors.is_in_trouble(sys.exception()):
         return _database_unavailable(request)
-    if not _is_ours(request):
+    if not _is_api(request):
         return defaults.server_error(request)
-    return _plain(ProblemType.INTERNAL_ERROR, "This is a fault of this service. It was logged; try again later.")
+    return _plain(ProblemType.INTERNAL_ERROR, "This is a fault of this service. It was logged. Try again later.")
 
 
 def _database_unavailable(request: HttpRequest) -> HttpResponse:
     may_have_saved = request.method not in ("GET", "HEAD") and db_errors.may_have_saved()
     headers = {"Retry-After": "5", "Cache-Control": "no-store"}
-    if _is_ours(request):
+    if _is_api(request):
         return _plain(ProblemType.DATABASE_UNAVAILABLE, _UNKNOWN if may_have_saved else _NOTHING_SAVED, headers)
-    # Without the request: a page that knows it asks the database who is signed in.
-    told = {"may_have_saved": may_have_saved, "request_id": log_context.request_id()}
-    return HttpResponse(render_to_string("503.html", told), status=503, headers=headers)
+    # Without the request: its context processors would query the database.
+    context = {"may_have_saved": may_have_saved, "request_id": log_context.request_id()}
+    return HttpResponse(render_to_string("503.html", context), status=503, headers=headers)
 
 
-_NOTHING_SAVED = "It cannot be reached or written to just now. Nothing was saved: send it again in a few seconds."
+_NOTHING_SAVED = (
+    "The database cannot be reached or written to. Nothing was saved. Send the request again in a few seconds."
+)
 _UNKNOWN = (
-    "It is not known whether this was saved. Look before you send it again; with the same Idempotency-Key "
-    "an edit or a bulk edit can be sent again without looking."
+    "It is not known whether this was saved. Check before you send it again. With the same Idempotency-Key, "
+    "an edit or a bulk edit can be sent again without checking."
 )
 
 
-def _is_ours(request: HttpRequest) -> bool:
+def _is_api(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
 

@@ -15,7 +15,7 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from runsadmin import tasks
-from runsadmin.api.views import bulk_edits as views
+from runsadmin.api.viewsets import bulk_edits as viewset
 from runsadmin.errors import IdempotencyKeyInUse
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, IdempotencyKey, Run
@@ -74,7 +74,7 @@ def test_a_bulk_edit_is_planned_looked_at_applied_followed_and_undone(
     ]  # fmt: skip
     assert told["expires_at"] > told["planned_at"]
     assert told["progress"] == {
-        "total": 6, "ended": 0, "statuses": {"planned": 6}, "findings": {"change": 6}, "per_second": None,
+        "total": 6, "ended": 0, "statuses": {"planned": 6}, "plan_results": {"change": 6}, "per_second": None,
         "seconds_left": None,
     }  # fmt: skip
     assert sandbox.posts() == []
@@ -122,17 +122,17 @@ def test_each_edit_of_the_plan_is_shown_with_before_and_after_and_can_be_found_b
         "run_c": ({"team": "blue"}, {"old": "blue"}),
     }
     assert found() == changes | {"run_active": ({"team": "blue"}, None)}
-    assert found("finding=change") == found("status=planned") == changes
-    assert found("finding=active").keys() == found("status=skipped").keys() == {"run_active"}
+    assert found("plan_result=change") == found("status=planned") == changes
+    assert found("plan_result=active").keys() == found("status=skipped").keys() == {"run_active"}
     first = client.get(f"{told['url']}edits/?page_size=3").json()
     assert [len(first["results"]), len(client.get(first["next"]).json()["results"])] == [3, 1]
     assert len(client.get(f"edits/?bulk_edit={told['id']}&status=planned").json()["results"]) == 3
-    problem(client.get(f"{told['url']}edits/?finding=odd"), 400, "invalid-request")
+    problem(client.get(f"{told['url']}edits/?plan_result=odd"), 400, "invalid-request")
 
     sandbox.set_metadata("run_a", {"team": "blue", "later": "x"})
     act(client, told["url"], "apply")
     finish(client, told["url"])
-    assert found("status=applied&finding=change")["run_a"] == (
+    assert found("status=applied&plan_result=change")["run_a"] == (
         {"team": "blue", "later": "x"},
         {"old": "blue", "later": "x"},
     )
@@ -219,7 +219,7 @@ def test_active_runs_are_waited_for_as_long_as_is_said(
 ) -> None:
     mirrored(id="run_a", status="in_progress")
     told = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
-    assert (told["wait_for_active"], told["progress"]["findings"]) == (60, {"change": 1})
+    assert (told["wait_for_active"], told["progress"]["plan_results"]) == (60, {"change": 1})
     told = act(api(alice), told["url"], "apply")
     waited = dt.datetime.fromisoformat(told["active_until"]) - dt.datetime.fromisoformat(told["applied_at"])
     assert waited == dt.timedelta(minutes=1)
@@ -253,7 +253,7 @@ def test_a_small_plan_is_applied_in_the_same_request_and_workers_are_told(
 def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request has time for two runs."""
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
-    monkeypatch.setattr(views, "PLANNING", 0.0)
+    monkeypatch.setattr(viewset, "PLANNING_SECONDS", 0.0)
 
 
 def test_a_plan_that_takes_longer_than_the_request_is_applied_by_whoever_completes_it(

@@ -489,4 +489,4 @@ def test_an_unknown_field_is_told_with_those_that_are_known(
 ) -> None:
     mirrored(id="run_a")
     told = problem(api(alice).patch("runs/run_a/", {"metdata": {}}), 400, "invalid-request")
-    assert told["detail"] == "metdata: There is no such field. Known are: metadata, base, reason."
+    assert told["detail"] == "metdata: Unknown field. Known: metadata, base, reason."

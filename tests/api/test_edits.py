@@ -178,5 +178,5 @@ def test_acting_on_an_edit_takes_no_fields_of_its_own(
     mirrored(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
     told = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")
-    assert told["detail"] == "force: There is no such field. None is known here."
+    assert told["detail"] == "force: Unknown field. This request takes no fields."
     assert Edit.objects.get().status == "pending"

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runsadmin.api.serializers import RunSerializer
+from runsadmin.api.serializers.runs import RunSerializer
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Thread
 from runsadmin.models.run import FIELDS
@@ -268,7 +268,7 @@ def test_a_wrong_parameter_is_named(query: str, field: str, api: ApiOf, carol: U
 def test_an_unknown_parameter_is_told_with_those_that_are_known(api: ApiOf, carol: User) -> None:
     told = problem(api(carol).get("runs/?view=x"), 400, "invalid-request")
     assert told["detail"] == (
-        "view: There is no such parameter. Known are: cursor, page_size, q, connection, status, model, assistant_id, "
+        "view: Unknown parameter. Known: cursor, page_size, q, connection, status, model, assistant_id, "
         "thread_id, created_after, created_before."
     )
     assert told["errors"][0]["code"] == "unknown_parameter"

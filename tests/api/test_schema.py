@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from project.wsgi import application
-from runsadmin.api.views.documents import document
+from runsadmin.api.schema_views import document
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens

@@ -1,6 +1,6 @@
-"""Runs as this API shows them: the stored answer in the API's own shape, and `mirror` beside it.
+"""Runs as this API shows them: the stored response in the API's own shape, with `mirror`.
 
-Lists of runs are asked for most, so these are plain dicts made in two queries a page; RunSerializer describes them.
+Lists of runs are requested most, so these are plain dicts made with two queries per page. RunSerializer describes them.
 """
 
 import datetime as dt
@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Max, QuerySet
 
-from runsadmin.api.addresses import Addresses
+from runsadmin.api.links import Links
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.run import TIMES, RunQuerySet
@@ -21,24 +21,24 @@ _COLUMNS = (
 _EDIT = ("pk", "status", "detail", "next_attempt_at", "upstream_request_id")
 
 
-def shapeable(runs: RunQuerySet) -> QuerySet[Run]:
-    """Reads what a shape is made of, and no more: a Thread per Run would cost as much as the Run."""
+def representable(runs: RunQuerySet) -> QuerySet[Run]:
+    """Reads only what a representation needs: a Thread per Run would cost as much as the Run."""
     return runs.with_as_of().only(*_COLUMNS)
 
 
-def run_shapes(runs: Iterable[Run], addresses: Addresses) -> list[dict[str, Any]]:
-    """The shapes of these `shapeable` runs, each with its latest edit."""
+def represent_runs(runs: Iterable[Run], links: Links) -> list[dict[str, Any]]:
+    """These `representable` runs, each with its latest edit."""
     runs = list(runs)
     latest = Edit.objects.filter(run__in=runs).values("run").annotate(latest=Max("pk")).values("latest")
     rows = {row[0]: row[1:] for row in Edit.objects.filter(pk__in=latest).values_list("run_id", *_EDIT)}
     waits = _waits([row[0] for row in rows.values() if row[1] in UNSETTLED])
-    return [_shape(run, _latest(rows.get(run.pk), waits, addresses), addresses) for run in runs]
+    return [_represent(run, _represent_edit(rows.get(run.pk), waits, links), links) for run in runs]
 
 
-def run_shape(run: Run, edit: Edit, addresses: Addresses) -> dict[str, Any]:
-    """The shape of one `shapeable` run, with this edit."""
+def represent_run(run: Run, edit: Edit, links: Links) -> dict[str, Any]:
+    """One `representable` run, with this edit."""
     row = tuple(getattr(edit, name) for name in _EDIT)
-    return _shape(run, _latest(row, edits.waits_of([edit]), addresses), addresses)
+    return _represent(run, _represent_edit(row, edits.waits_of([edit]), links), links)
 
 
 def _waits(unsettled: list[int]) -> Mapping[int, edits.Wait]:
@@ -48,20 +48,20 @@ def _waits(unsettled: list[int]) -> Mapping[int, edits.Wait]:
     return edits.waits_of(rows)
 
 
-def _shape(run: Run, edit: dict[str, Any] | None, addresses: Addresses) -> dict[str, Any]:
+def _represent(run: Run, edit: dict[str, Any] | None, links: Links) -> dict[str, Any]:
     return run.as_api() | {
         "mirror": {
             "connection": run.connection,
             "as_of": _iso(run.as_of),
             "missing_since": _iso(run.missing_since),
-            "url": addresses.run(run),
+            "url": links.run(run),
             "edit": edit,
         }
     }
 
 
-def _latest(
-    row: tuple[Any, ...] | None, waits: Mapping[int, edits.Wait], addresses: Addresses
+def _represent_edit(
+    row: tuple[Any, ...] | None, waits: Mapping[int, edits.Wait], links: Links
 ) -> dict[str, Any] | None:
     if row is None:
         return None
@@ -75,7 +75,7 @@ def _latest(
         "waits_until": None if wait is None else _iso(wait.until),
         "next_attempt_at": _iso(next_attempt_at),
         "upstream_request_id": upstream_request_id,
-        "url": addresses.edit(pk),
+        "url": links.edit(pk),
     }
 
 

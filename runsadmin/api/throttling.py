@@ -1,4 +1,4 @@
-"""No account can keep all the others waiting."""
+"""One account cannot keep the others waiting."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # The framework's views import this module, by the settings.
 
 
 class AccountThrottle(BaseThrottle):
-    """Who is nobody is refused before anything is counted."""
+    """Unauthenticated requests are rejected before throttling."""
 
     seconds = 0.0
 

@@ -1,4 +1,4 @@
-"""What tells of the API itself: its OpenAPI document, and the page that shows it."""
+"""The OpenAPI document, the page that shows it, and the response to unknown URLs."""
 
 from functools import cache
 from typing import Any
@@ -14,15 +14,18 @@ from rest_framework.exceptions import NotAuthenticated, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runsadmin.api.views.base import View
+from runsadmin.api.viewsets.strict import StrictView
 
 
-class Schema(View):
+class SchemaView(StrictView):
     renderer_classes = [OpenApiJsonRenderer, OpenApiJsonRenderer2, OpenApiYamlRenderer]
 
     @extend_schema(operation_id="retrieve_schema", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """This document, OpenAPI 3.1: JSON, or YAML with `Accept: application/vnd.oai.openapi`."""
+        """Retrieve this document.
+
+        OpenAPI 3.1, as JSON or, with `Accept: application/vnd.oai.openapi`, as YAML.
+        """
         return Response(document())
 
 
@@ -31,8 +34,8 @@ def document() -> Any:
     return SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
 
 
-class Docs(SpectacularSwaggerSplitView):
-    """Swagger's page. It is for people with a browser: they are sent to sign in."""
+class DocsView(SpectacularSwaggerSplitView):
+    """Swagger UI. Browsers that are not signed in are redirected to the sign-in page."""
 
     url_name = "api:schema"
     template_name = "api/docs.html"
@@ -43,8 +46,8 @@ class Docs(SpectacularSwaggerSplitView):
         return super().handle_exception(error)
 
 
-class Nothing(View):
-    """Every other address under the API: what is not there is told as a problem, too."""
+class NotFoundView(StrictView):
+    """Every other URL under the API, so that its 404 is a problem, too."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -1,0 +1,41 @@
+"""URLs of this API. Ids of runs and threads come from upstreams and may hold nearly any character."""
+
+from urllib.parse import quote
+
+from django.urls import reverse
+from rest_framework.request import Request
+
+from runsadmin import conf
+from runsadmin.models import Run, Thread
+
+
+class Links:
+    """Absolute URLs, with the host that the request was sent to."""
+
+    def __init__(self, request: Request) -> None:
+        self._runs = request.build_absolute_uri(reverse("api:run-list"))
+        self._threads = request.build_absolute_uri(reverse("api:thread-list"))
+        self._edits = request.build_absolute_uri(reverse("api:edit-list"))
+        self._bulk_edits = request.build_absolute_uri(reverse("api:bulk-edit-list"))
+        self._syncs = request.build_absolute_uri(reverse("api:sync-list"))
+        self._has_one_connection = len(conf.connections()) == 1
+
+    def run(self, run: Run) -> str:
+        return self._by_upstream_id(self._runs, run)
+
+    def thread(self, thread: Thread) -> str:
+        return self._by_upstream_id(self._threads, thread)
+
+    def edit(self, pk: int) -> str:
+        return f"{self._edits}{pk}/"
+
+    def bulk_edit(self, pk: int) -> str:
+        return f"{self._bulk_edits}{pk}/"
+
+    def sync(self, pk: int) -> str:
+        return f"{self._syncs}{pk}/"
+
+    def _by_upstream_id(self, collection: str, row: Run | Thread) -> str:
+        """Names the connection where several are configured: another one may have the same id."""
+        url = f"{collection}{quote(row.upstream_id, safe='', errors='replace')}/"
+        return url if self._has_one_connection else f"{url}?connection={quote(row.connection)}"

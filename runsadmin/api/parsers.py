@@ -1,0 +1,67 @@
+"""JSON request bodies, read strictly: they are about to be written somewhere."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+# Valid bodies are only a few levels deep.
+MAX_DEPTH = 32
+
+
+class JSONParser(BaseParser):
+    """JSON without duplicate keys: it would be unclear which of the two is meant.
+
+    Django limits the size of the body (DATA_UPLOAD_MAX_MEMORY_SIZE).
+    """
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        assert parser_context is not None
+        try:
+            text = parser_context["request"].body.decode()
+            value = json.loads(text, object_pairs_hook=_object, parse_constant=_reject_constant, parse_float=_float)
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+        except ValueError as error:
+            raise ParseError(f"The body is not valid JSON: {error}") from None
+        if not _is_within_depth(value, MAX_DEPTH):
+            raise ParseError("The JSON is nested too deeply.")
+        return value
+
+
+class MergePatchParser(JSONParser):
+    media_type = "application/merge-patch+json"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError(f"the key {key[:100]!r} occurs twice in one object.")
+        value[key] = item
+    return value
+
+
+def _float(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise ValueError(f"the number {digits[:20]} is too large.")
+    return value
+
+
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value.")
+
+
+def _is_within_depth(value: Any, depth: int) -> bool:
+    match value:
+        case dict():
+            return depth > 0 and all(_is_within_depth(item, depth - 1) for item in value.values())
+        case list():
+            return depth > 0 and all(_is_within_depth(item, depth - 1) for item in value)
+        case _:
+            return True

@@ -1,0 +1,57 @@
+"""The bases of what is read from a request."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+
+from runsadmin.api.fields import ConnectionField, StringField
+from runsadmin.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
+from runsadmin.models import Edit
+
+MAX_REASON_LENGTH = Edit._meta.get_field("reason").max_length
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A request body. Unknown fields are an error that lists the known ones."""
+
+    noun: ClassVar[str] = "field"
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and (unknown := [str(name) for name in data if name not in self.fields]):
+            known = f"Known: {', '.join(self.fields)}." if self.fields else f"This request takes no {self.noun}s."
+            raise serializers.ValidationError(
+                {name[:100]: [f"Unknown {self.noun}. {known}"] for name in unknown}, code=f"unknown_{self.noun}"
+            )
+        return super().to_internal_value(data)
+
+
+class EmptyBody(StrictSerializer):
+    pass
+
+
+class ReasonField(StringField):
+    """The optional reason of an edit."""
+
+    def __init__(self, **options: Any) -> None:
+        optional = {"required": False, "allow_blank": True, "help_text": "Why. Kept with the edit."}
+        super().__init__(**optional | {"max_length": MAX_REASON_LENGTH} | options)
+
+
+class QuerySerializer(StrictSerializer):
+    """The query parameters of a request."""
+
+    noun = "parameter"
+
+
+class PageQuery(QuerySerializer):
+    cursor = StringField(required=False, help_text="A position in the list. Only as given in `next` or `previous`.")
+    page_size = serializers.IntegerField(
+        default=PAGE_SIZE, min_value=1, max_value=MAX_PAGE_SIZE, help_text="How many rows a page has."
+    )
+
+
+class ConnectionQuery(QuerySerializer):
+    connection = ConnectionField(
+        required=False, help_text="The alias of a connection. Required where several connections have this id."
+    )

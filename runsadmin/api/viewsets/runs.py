@@ -1,0 +1,181 @@
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from runsadmin import log_context
+from runsadmin.api import schema
+from runsadmin.api.edit_responses import raise_for_status
+from runsadmin.api.filters import RunFilter, RunListQuery
+from runsadmin.api.idempotency_keys import record_once
+from runsadmin.api.if_match import names_version
+from runsadmin.api.links import Links
+from runsadmin.api.pagination import CreatedAtPagination
+from runsadmin.api.parsers import JSONParser, MergePatchParser
+from runsadmin.api.problems import ProblemError, ProblemType
+from runsadmin.api.run_representation import represent_run, represent_runs, representable
+from runsadmin.api.serializers.runs import EditRunBody, RunSerializer
+from runsadmin.api.serializers.strict import ConnectionQuery, EmptyBody
+from runsadmin.api.viewsets.upstream_id import UpstreamIdViewSet
+from runsadmin.errors import NotFound
+from runsadmin.ids import is_id
+from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.models import Edit, Run
+from runsadmin.services import edits, run_search, runs
+from runsadmin.services.permissions import Action
+
+
+class RunViewSet(UpstreamIdViewSet[Run]):
+    queryset = Run.objects.all()
+    serializer_class = RunSerializer
+    pagination_class = CreatedAtPagination
+    filter_backends = [RunFilter]
+    parser_classes = [JSONParser, MergePatchParser]
+    lookup_url_kwarg = "run_id"
+    query_serializers = {
+        "list": RunListQuery,
+        "retrieve": ConnectionQuery,
+        "partial_update": ConnectionQuery,
+        "refresh": ConnectionQuery,
+    }
+    required_permissions = {
+        "list": Action.VIEW_RUNS,
+        "retrieve": Action.VIEW_RUNS,
+        "partial_update": Action.EDIT_METADATA,
+        "refresh": Action.EDIT_METADATA,
+    }
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """An id may itself end in `/refresh`: only a POST there is the action."""
+        if "refresh" in self.action_map.values() and request.method in ("GET", "HEAD", "PATCH"):
+            whole = f"{kwargs['run_id']}/refresh"
+            if is_id(whole) and Run.objects.filter(upstream_id=whole).exists():
+                return RunViewSet.as_view({"get": "retrieve", "patch": "partial_update"})(request, run_id=whole)
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[Run]:
+        if self.action == "list":
+            return representable(run_search.matching(self.query.get("q", "")))
+        if self.action == "retrieve":
+            return representable(Run.objects.all())
+        return Run.objects.select_related("thread")
+
+    @extend_schema(operation_id="list_runs", responses=RunSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        """List runs, newest first."""
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(represent_runs(page or (), Links(request)))
+
+    @extend_schema(
+        operation_id="retrieve_run",
+        parameters=[schema.IF_NONE_MATCH, schema.ETAG],
+        responses={200: RunSerializer, 304: schema.NOT_MODIFIED, **schema.problems(409)},
+    )
+    def retrieve(self, request: Request, run_id: str) -> Response:
+        """Retrieve a run.
+
+        The `ETag` changes only when the mirror's row is written.
+        """
+        run = self.get_object()
+        known = [etag.removeprefix("W/") for etag in parse_etags(request.headers.get("If-None-Match", ""))]
+        if run.etag in known or known == ["*"]:
+            return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": run.etag})
+        return self._response(run)
+
+    @extend_schema(
+        operation_id="edit_run",
+        parameters=[schema.IF_MATCH, schema.IDEMPOTENCY_KEY, schema.ETAG, schema.LOCATION],
+        request={"application/json": EditRunBody, "application/merge-patch+json": EditRunBody},
+        responses={200: RunSerializer, 202: RunSerializer, **schema.problems(409, 412, 422, 424)},
+    )
+    def partial_update(self, request: Request, run_id: str) -> Response:
+        """Edit the metadata of a run, upstream and in the mirror.
+
+        The edit is recorded and then sent. 200: upstream has the metadata in the response. 202: the edit continues in
+        the background; `Location` is its URL.
+        """
+        body = self.read_body(EditRunBody)
+        run = self.get_object()
+        recorded: Edit | None = None
+
+        def record() -> Edit:
+            nonlocal recorded
+            recorded = self._record(run, body)
+            return recorded
+
+        edit = record_once(request, Edit, f"run {run.pk}", record)
+        if edit is recorded:  # A repeated request pushes nothing. It only reports on the edit.
+            edit = edits.push_within(edit)
+        raise_for_status(edit, request)
+        run = representable(Run.objects.filter(pk=run.pk)).get()
+        if edit.has_ended:
+            return self._response(run, edit)
+        return self._response(
+            run, edit, status=status.HTTP_202_ACCEPTED, headers={"Location": Links(request).edit(edit.pk)}
+        )
+
+    @extend_schema(
+        operation_id="refresh_run",
+        parameters=[schema.ETAG],
+        request=None,
+        responses={200: RunSerializer, **schema.problems(409, 410, 422, 424)},
+    )
+    @action(detail=True, methods=["post"])
+    def refresh(self, request: Request, run_id: str) -> Response:
+        """Fetch a run from upstream."""
+        self.read_body(EmptyBody)
+        run = self.get_object()
+        try:
+            runs.refresh(run=run, actor=self.user)
+        except NotFound as error:
+            run.refresh_from_db()
+            if run.missing_since is None:  # Upstream returns 404 for other runs, too.
+                raise
+            raise ProblemError(
+                ProblemType.RUN_GONE, f"The mirror keeps its copy of this run. Upstream: {error}"
+            ) from error
+        return self._response(representable(Run.objects.filter(pk=run.pk)).get())
+
+    def _record(self, run: Run, body: dict[str, Any]) -> Edit:
+        base = _base(run, body, self.request.headers.get("If-Match"))
+        patch = body["metadata"]
+        if patch is None:  # Removes the known keys only: a key that the actor did not see stays.
+            base = run.metadata if base is None else base
+            patch = MetadataPatch(remove=frozenset(base))
+        return edits.record(
+            run=run,
+            patch=patch,
+            actor=self.user,
+            source=Edit.Source.API,
+            base=base,
+            reason=body.get("reason", ""),
+            request_id=log_context.request_id(),
+        )
+
+    def _response(self, run: Run, edit: Edit | None = None, **options: Any) -> Response:
+        """A `representable` run with this edit, or else its latest one."""
+        links = Links(self.request)
+        shown = represent_runs([run], links)[0] if edit is None else represent_run(run, edit, links)
+        response = Response(shown, **options)
+        response["ETag"] = run.etag
+        return response
+
+
+def _base(run: Run, body: dict[str, Any], if_match: str | None) -> Metadata | None:
+    """What the actor saw: the `base` in the body, or else the version that `If-Match` names, or None.
+
+    Raises what `names_version` raises, also when the body has a base.
+    """
+    version = None
+    if if_match is not None and names_version(if_match, run.etag):
+        version = run.metadata
+    if "base" in body:
+        return Metadata() if body["base"] is None else body["base"]
+    return version
