@@ -244,7 +244,6 @@ SPECTACULAR_SETTINGS = {
         "EditStatus": "runsadmin.models.edit.EditStatus.choices",
         "BulkEditStatus": "runsadmin.models.bulk_edit.BulkEditStatus.choices",
         "SyncStatus": "runsadmin.models.sync.SyncStatus.choices",
-        "SyncKind": "runsadmin.models.sync.Sync.Kind.choices",
     },
 }
 
