@@ -56,20 +56,20 @@ def laid_out(run: Run, sections: Sections) -> list[tuple[str, list[Field]]]:
 
 def other_fields(run: Run) -> list[Field]:
     """What this server sends beside the documented fields."""
-    return [_plain(name, value) for name, value in run.response.items() if name not in FIELDS]
+    return [_plain(name, value) for name, value in run.data.items() if name not in FIELDS]
 
 
 def _field(run: Run, name: str) -> Field:
     if name in TIMES:
         time = run.time(name)
-        if time is None and run.response.get(name) is not None:
-            return Field(name, "unreadable", run.response[name])
+        if time is None and run.data.get(name) is not None:
+            return Field(name, "unreadable", run.data[name])
         return Field(name, "time" if time else "null", time)
-    value = run.response.get(name)
+    value = run.data.get(name)
     if name == "thread_id":
         return Field(name, "thread", run.thread)
     if value is None:
-        return Field(name, "null" if name in run.response else "absent", None)
+        return Field(name, "null" if name in run.data else "absent", None)
     if name in ("status", "assistant_id", "model") and isinstance(value, str):
         return Field(name, name, value)
     if name == "usage" and isinstance(value, dict):

@@ -2,7 +2,7 @@ from django.db import models
 
 from runsadmin.models.fields import CleanTextField
 
-# So many of our own last writes have to be shown by lists at once before lists replace a GET of each run.
+# How many of our own writes lists must show at once before they replace a GET of each run.
 FRESH_LIST_ITEMS = 20
 
 
@@ -26,24 +26,24 @@ class ConnectionState(models.Model):
     hold = models.CharField(max_length=16, choices=Hold.choices, default=Hold.NONE, blank=True)
     hold_detail = CleanTextField(blank=True)
     held_since = models.DateTimeField(null=True)
-    next_probe_at = models.DateTimeField(null=True, help_text="When a held connection is tried again by itself.")
+    next_probe_at = models.DateTimeField(null=True, help_text="When a held connection is probed next.")
 
-    # 429 and 503 slow the whole connection: nothing is sent before this time.
+    # 429 and 503 concern the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
-    # Lists may be read from a replica that lags behind. They replace a GET of each run only while they are known to be
-    # as fresh: `fresh_list_items` counts our own last writes that a list showed at once, up to as many as prove it.
+    # A server may read lists from a replica that lags. They replace a GET of each run only once they are known to be
+    # fresh: `fresh_list_items` counts our own writes that a list showed at once, up to FRESH_LIST_ITEMS.
     fresh_list_items = models.PositiveSmallIntegerField(default=0)
     stale_list_at = models.DateTimeField(null=True, help_text="When a list showed a run older than it was.")
     stale_list_detail = CleanTextField(blank=True)
-    # What is known of its paging.
-    largest_page = models.PositiveSmallIntegerField(default=0, help_text="The most runs that one page has shown.")
+    # What is known about its paging.
+    largest_page = models.PositiveSmallIntegerField(default=0, help_text="The most runs on one page so far.")
     has_more_is_wrong = models.BooleanField(
-        default=False, help_text="A page said that it was the last one, and there was more."
+        default=False, help_text="A page claimed to be the last one, and there were more."
     )
     oldest_first = models.BooleanField(
-        default=False, help_text="Pages are read oldest first, since `after` is wrong when the newest come first."
+        default=False, help_text="Read oldest first, since `after` is wrong newest first."
     )
-    # Where the next free place is, in each lane: one for people's single edits, one for everything else.
+    # The next free slot of each lane: one for interactive edits, one for background work.
     interactive_free_at = models.DateTimeField(null=True)
     background_free_at = models.DateTimeField(null=True)
 

@@ -24,37 +24,37 @@ class EditStatus(models.TextChoices):
 
 S = EditStatus
 
-# Every legal change of an edit's status, and why it happens.
+# Every permitted transition of an edit, and why it happens.
 TRANSITIONS: dict[EditStatus, dict[EditStatus, str]] = {
     S.PLANNED: {
-        S.PENDING: "somebody applied the plan",
-        S.CANCELLED: "the plan was given up",
+        S.PENDING: "the plan was applied",
+        S.CANCELLED: "the plan was discarded or expired",
     },
     S.PENDING: {
-        S.SENDING: "a worker or a web request claimed it",
-        S.FAILED: "it was tried as often as it may be",
-        S.REJECTED: "upstream refused it and then took another write",
-        S.CANCELLED: "somebody took it back before it was claimed",
+        S.SENDING: "a process claimed it",
+        S.FAILED: "the last permitted attempt failed",
+        S.REJECTED: "upstream refused it and then accepted another write",
+        S.CANCELLED: "it was cancelled before it was claimed",
     },
     S.SENDING: {
-        S.APPLIED: "upstream answered with exactly what we intended, or had it already",
-        S.DIFFERS: "upstream answered with something else",
-        S.CONFLICT: "the look found a key that the patch touches changed since the actor looked",
-        S.REJECTED: "upstream refuses it, a limit would break, or the account may no longer do it",
-        S.UNKNOWN: "the answer was lost, or the claim ran out after the POST may have begun",
+        S.APPLIED: "upstream returned exactly what was intended, or had it already",
+        S.DIFFERS: "upstream returned something else",
+        S.CONFLICT: "a key that the patch touches was changed since the actor saw it",
+        S.REJECTED: "upstream refused it, it would exceed a limit, or the account may no longer edit",
+        S.UNKNOWN: "the response was lost, or the claim expired when the write may have been sent",
         S.PENDING: "nothing was sent: it waits for its next attempt",
-        S.FAILED: "nothing was sent, and it was tried as often as it may be",
+        S.FAILED: "nothing was sent, and the last permitted attempt failed",
     },
     S.UNKNOWN: {
-        S.UNKNOWN: "a look could not tell yet",
-        S.APPLIED: "a look found all of it there",
-        S.DIFFERS: "a late answer showed something else",
-        S.CONFLICT: "a look found neither what was there before nor what we intended",
-        S.PENDING: "a look after the settling time found nothing of it: it may be sent again",
-        S.FAILED: "nothing of it was kept, and it was tried as often as it may be",
-        S.REJECTED: "the run is gone upstream",
+        S.UNKNOWN: "a fetch was not conclusive yet",
+        S.APPLIED: "a fetch found the whole change",
+        S.DIFFERS: "a late response showed something else",
+        S.CONFLICT: "a fetch found neither what was there before nor what was intended",
+        S.PENDING: "a fetch after the settling time found no change: it may be sent again",
+        S.FAILED: "the write did not happen, and the last permitted attempt failed",
+        S.REJECTED: "upstream no longer has the run",
     },
-    S.FAILED: {S.PENDING: "a person retries it"},
+    S.FAILED: {S.PENDING: "it was retried"},
     S.APPLIED: {},
     S.DIFFERS: {},
     S.CONFLICT: {},
@@ -73,9 +73,9 @@ class EditQuerySet(ClaimableQuerySet["Edit"]):
 
 
 class Edit(models.Model):
-    """One intended change to one run's metadata, who wants it and why, and what became of it.
+    """One intended change to one run's metadata: who wants it, why, and its outcome.
 
-    It is written before anything is sent, and it always ends in an outcome that is told.
+    The row is written before anything is sent, and always ends in an outcome.
     """
 
     Status = EditStatus
@@ -83,7 +83,7 @@ class Edit(models.Model):
     Source = EditSource
 
     class WaitReason(models.TextChoices):
-        """What a pending edit waits for. Empty: for its turn."""
+        """What a pending edit waits for. Empty: its turn."""
 
         TURN = "", "Its turn"
         RETRY = "retry", "The next attempt"
@@ -92,7 +92,7 @@ class Edit(models.Model):
         REFUSED = "refused", "Another write to show whether only this one is refused"
 
     class PlanResult(models.TextChoices):
-        """What a plan found for a run. Everything but a change is left out, and told."""
+        """What planning found for a run. Everything but a change is skipped, with the reason."""
 
         CHANGE = "change", "Change"
         NOTHING = "nothing", "Nothing to do"
@@ -112,23 +112,23 @@ class Edit(models.Model):
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, db_index=False, related_name="+")
     source = models.CharField(max_length=16, choices=Source.choices)
     reason = models.CharField(max_length=MAX_REASON_LENGTH, blank=True)
-    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
+    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that recorded it.")
 
     base = MetadataField(null=True, help_text="What the actor saw.")
     patch = MetadataPatchField(help_text="What the actor wants.")
-    before = MetadataField(null=True, help_text="What the look found, written ahead of the POST.")
-    intended = MetadataField(null=True, help_text="What the POST asks for, written ahead of it.")
-    after = MetadataField(null=True, help_text="What came back.")
+    before = MetadataField(null=True, help_text="What the fetch found, written before the write.")
+    intended = MetadataField(null=True, help_text="The map to send, written before the write.")
+    after = MetadataField(null=True, help_text="What upstream returned.")
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
     wait_reason = models.CharField(max_length=16, choices=WaitReason.choices, default=WaitReason.TURN, blank=True)
-    detail = CleanTextField(blank=True, help_text="The last thing that happened, in words.")
+    detail = CleanTextField(blank=True, help_text="What happened last.")
     upstream_request_id = CleanCharField(max_length=256, blank=True)
     http_status = models.PositiveSmallIntegerField(null=True)
-    attempts = models.PositiveIntegerField(default=0, help_text="How often it was tried and could not be sent.")
-    refusals = models.PositiveSmallIntegerField(default=0, help_text="How often in a row upstream answered 403.")
+    attempts = models.PositiveIntegerField(default=0, help_text="Attempts that failed before anything was sent.")
+    refusals = models.PositiveSmallIntegerField(default=0, help_text="Consecutive 403 responses.")
     next_attempt_at = models.DateTimeField(null=True)
-    waiting_since = models.DateTimeField(null=True, help_text="Since when it has waited for an active run to end.")
+    waiting_since = models.DateTimeField(null=True, help_text="When it began to wait for the active run to end.")
 
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
@@ -139,8 +139,8 @@ class Edit(models.Model):
     )
 
     created_at = models.DateTimeField(auto_now_add=True)
-    sent_at = models.DateTimeField(null=True, help_text="When the last POST began.")
-    race_window = models.DurationField(null=True, help_text="From the look's answer to the beginning of the POST.")
+    sent_at = models.DateTimeField(null=True, help_text="When the last write began.")
+    race_window = models.DurationField(null=True, help_text="From the fetch's response to the start of the write.")
     finished_at = models.DateTimeField(null=True)
 
     objects = EditQuerySet.as_manager()
@@ -165,14 +165,14 @@ class Edit(models.Model):
                 name="edit_ended_has_a_time",
             ),
         ]
-        # As few as will do, and none twice: every change of a row writes to them all.
+        # Keep few indexes: every status change rewrites all of them.
         indexes = [
             models.Index(fields=["run", "-id"], name="edit_by_run"),
             models.Index(fields=["actor", "-id"], name="edit_by_actor"),
             models.Index(fields=["status", "-id"], name="edit_by_status"),
             models.Index(fields=["bulk_edit", "id"], name="edit_by_bulk_edit"),
             models.Index(fields=["bulk_edit", "status", "id"], name="edit_by_bulk_status"),
-            models.Index(fields=["bulk_edit", "plan_result", "id"], name="edit_by_bulk_finding"),
+            models.Index(fields=["bulk_edit", "plan_result", "id"], name="edit_by_bulk_plan_result"),
             models.Index(fields=["run"], condition=Q(wait_reason="refused"), name="edit_refused"),
             models.Index(fields=["undoes"], condition=Q(undoes__isnull=False), name="edit_by_undone"),
             models.Index(fields=["resolves"], condition=Q(resolves__isnull=False), name="edit_by_resolved"),

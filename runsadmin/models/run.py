@@ -26,9 +26,9 @@ class RunStatus(models.TextChoices):
     EXPIRED = "expired", "Expired"
 
 
-# A run in one of these may still change by itself. The last two can be modified, as far as anybody knows.
+# A run in one of these may still change by itself. The last two are not known to refuse modification.
 ACTIVE = (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING, RunStatus.REQUIRES_ACTION)
-# Modifying a run in one of these is refused: seen on recorded traffic.
+# Modifying a run in one of these is refused, as seen on recorded traffic.
 LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
 
 TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
@@ -61,7 +61,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
 
 class Run(models.Model):
-    """The mirror of one upstream Run: typed columns for what people filter and sort by, and the whole answer."""
+    """The mirror of one upstream Run: typed columns to filter and sort by, and the whole response."""
 
     connection = models.CharField(max_length=64)
     upstream_id = ByteOrderedCharField("run id", max_length=128)
@@ -71,7 +71,7 @@ class Run(models.Model):
     assistant_id = ByteOrderedCharField(max_length=128, blank=True)
     error_code = models.CharField(max_length=128, blank=True)
 
-    # A run without a readable time of creation sorts by when it was first mirrored.
+    # Without a readable time of creation: when it was first mirrored.
     created_at = models.DateTimeField("created")
     created_at_is_known = models.BooleanField(default=True)
     started_at = models.DateTimeField("started", null=True)
@@ -79,7 +79,7 @@ class Run(models.Model):
     cancelled_at = models.DateTimeField("cancelled", null=True)
     failed_at = models.DateTimeField("failed", null=True)
     completed_at = models.DateTimeField("completed", null=True)
-    duration = models.DurationField(null=True, help_text="From its start to its end.")
+    duration = models.DurationField(null=True, help_text="From start to end.")
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
     total_tokens = models.BigIntegerField(null=True)
@@ -88,21 +88,19 @@ class Run(models.Model):
         max_length=16,
         default=MetadataState.KNOWN.value,
         blank=True,
-        help_text="Whether upstream has shown the metadata. What one response leaves out stays as it was.",
+        help_text="Whether upstream has shown the metadata. A response without it changes nothing.",
     )
 
-    # Text, not JSON: nothing queries into it, and a database's own JSON rewrites what it is given.
-    raw = models.TextField(help_text="The whole answer as JSON.")
-    digest = models.CharField(max_length=32, help_text="A hash of the answer: an unchanged run costs no write.")
-    version = models.PositiveIntegerField(
-        default=1, help_text="How often this row was written. The ETag is made of it."
-    )
+    # Text, not JSON: nothing queries into it, and PostgreSQL's JSON rewrites its input.
+    raw = models.TextField(help_text="The whole response as JSON.")
+    digest = models.CharField(max_length=32, help_text="A hash of the response: an unchanged run costs no write.")
+    version = models.PositiveIntegerField(default=1, help_text="Counts the writes of this row. Part of the ETag.")
 
     # By the database's clock. Responses replace each other in this order, whenever they are stored.
     requested_at = models.DateTimeField(help_text="When the response in this row was requested.")
     received_at = models.DateTimeField(help_text="When it was received, or another one of this run that was the same.")
     needs_refresh_since = models.DateTimeField(
-        null=True, help_text="Set when answers overlapped, so that it must be read again."
+        null=True, help_text="Since when it must be fetched again, because responses overlapped."
     )
     missing_since = models.DateTimeField(null=True, help_text="Since when upstream no longer has it.")
 
@@ -114,7 +112,7 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["connection", "upstream_id"], name="run_once_per_connection"),
             models.CheckConstraint(
-                condition=models.Q(received_at__gte=models.F("requested_at")), name="run_answered_after_asked"
+                condition=models.Q(received_at__gte=models.F("requested_at")), name="run_received_after_requested"
             ),
             models.CheckConstraint(condition=models.Q(version__gte=1), name="run_version_counts_writes"),
         ]
@@ -141,14 +139,14 @@ class Run(models.Model):
         return str(self.upstream_id)
 
     @cached_property
-    def response(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
         """The Run as upstream sent it, unknown fields included."""
-        response: dict[str, Any] = lenient_json.loads(self.raw)
-        return response
+        data: dict[str, Any] = lenient_json.loads(self.raw)
+        return data
 
     @cached_property
     def metadata(self) -> Metadata:
-        return Metadata.read(self.response.get("metadata"))
+        return Metadata.read(self.data.get("metadata"))
 
     @property
     def is_locked(self) -> bool:
@@ -167,9 +165,9 @@ class Run(models.Model):
         return time
 
     def as_api(self) -> dict[str, Any]:
-        """The Run in the API's own shape: every documented field, times in Unix seconds, and what else there was."""
+        """The Run in the API's own shape: every documented field, times in Unix seconds, and all other fields."""
         times = {name: _unix_seconds(self.time(name)) for name in TIMES}
-        return dict.fromkeys(FIELDS) | self.response | times
+        return dict.fromkeys(FIELDS) | self.data | times
 
 
 def _unix_seconds(time: dt.datetime | None) -> int | None:
@@ -177,10 +175,10 @@ def _unix_seconds(time: dt.datetime | None) -> int | None:
 
 
 class MetadataPair(models.Model):
-    """One pair of a run's metadata, for searching: kept in step with the run that it belongs to.
+    """One pair of a run's metadata, for searching, written together with its run.
 
-    Keys and values from lax servers may be of any length or type. Here stand their first 512 characters; what is not
-    a string stands as JSON, and U+0000, which PostgreSQL cannot store, as U+FFFD.
+    Lax servers allow keys and values of any length or type: here are their first 512 characters, with other types as
+    JSON, and U+FFFD for U+0000, which PostgreSQL cannot store.
     """
 
     INDEXED_LENGTH = 512

@@ -41,7 +41,7 @@ def test_the_example_of_the_documentation_is_all_there(mirrored, as_carol):
 def test_what_no_encoding_can_hold_breaks_no_page(mirrored, as_alice):
     run = mirrored()
     odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
-    Run.objects.update(raw=lenient_json.dumps(run.response | odd))
+    Run.objects.update(raw=lenient_json.dumps(run.data | odd))
 
     for url in (page(run), page(run, "metadata"), "/admin/runsadmin/run/"):
         assert as_alice.get(url).status_code == 200

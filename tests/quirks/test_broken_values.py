@@ -152,7 +152,7 @@ def test_pages_show_such_a_run(value: bytes, serve: Serve, alice: User) -> None:
 @pytest.mark.parametrize(("text", "value"), READABLE.values(), ids=READABLE)
 def test_unusual_value_is_read(text: bytes, value: object, serve: Serve, alice: User) -> None:
     (run,) = serve(text, make_run(metadata={"ticket": "1", "odd": "@"}, seed="@"))
-    assert (run.metadata["odd"], run.response["seed"], run.metadata_state) == (value, value, "")
+    assert (run.metadata["odd"], run.data["seed"], run.metadata_state) == (value, value, "")
     assert record(run, alice).pk
 
 

@@ -68,7 +68,7 @@ def test_runs_without_metadata_are_fetched(
     assert (done.status, done.runs_created) == (Sync.Status.COMPLETED, 5)
     for run in Run.objects.all():
         assert dict(run.metadata) == {"ticket": "1", "owner": "lee"}
-        assert run.response == upstream.runs[run.upstream_id]
+        assert run.data == upstream.runs[run.upstream_id]
 
 
 @pytest.mark.parametrize("change", HIDING.values(), ids=HIDING)

@@ -160,7 +160,7 @@ def test_part_of_a_run_changes_nothing_else(
     assert after.metadata == KEPT | {"triage": "done"}
     columns = ("status", "model", "created_at", "started_at", "completed_at", "duration", "total_tokens", "thread_id")
     assert [getattr(after, name) for name in columns] == [getattr(before, name) for name in columns]
-    assert after.response == before.response | {"metadata": after.response["metadata"]}
+    assert after.data == before.data | {"metadata": after.data["metadata"]}
 
 
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)

@@ -117,4 +117,4 @@ def test_runs_that_name_no_thread(upstream: FakeUpstream, threads: list[Thread],
 
     use(upstream, response)
     assert (sync().status, Run.objects.count()) == (Sync.Status.COMPLETED, 9)
-    assert all(run.thread.upstream_id == run.response["listed_in"] for run in Run.objects.all())
+    assert all(run.thread.upstream_id == run.data["listed_in"] for run in Run.objects.all())

@@ -48,7 +48,7 @@ def test_a_sync_of_the_seeded_sandbox_brings_every_run_and_a_second_one_writes_n
     first = sync()
     upstream = sandbox.runs()
     assert (first.status, first.runs_created, first.threads_done) == (Sync.Status.COMPLETED, len(upstream), 8)
-    assert {run.upstream_id: run.response for run in Run.objects.all()} == upstream
+    assert {run.upstream_id: run.data for run in Run.objects.all()} == upstream
 
     before = versions()
     second = sync()
