@@ -1,4 +1,4 @@
-"""How our commands speak: words for people, or JSON for programs; mistakes one a line, and an exit code that tells."""
+"""The base of our commands: text or JSON output, errors one per line, and an exit code."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
@@ -14,57 +14,61 @@ from runsadmin.text import clean
 
 
 class ReportingCommand(BaseCommand):
-    """With --json, standard output holds one JSON object a line and nothing else. Mistakes go to standard error."""
+    """With --json, standard output holds one JSON object per line. Errors go to standard error."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="Speak JSON: one object a line.")
+        parser.add_argument("--json", action="store_true", help="Print JSON: one object per line.")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        self.speaks_json = options["json"]
-        self.mistakes = 0
+        self.as_json = options["json"]
+        self.errors_count = 0
         try:
-            said = super().execute(*args, **options)
+            result = super().execute(*args, **options)
         except InvalidMetadata as error:
             for problem in error.problems:
-                self.complain(problem.message)
-            self.give_up("Nothing was changed.")
+                self.warn(problem.message)
+            self.fail("Nothing was changed.")
         except RunsAdminError as error:
-            self.give_up(str(error))
-        if self.mistakes:
-            raise CommandError(f"{self.mistakes:,} went wrong; what is said above tells.", returncode=1)
-        return said
+            self.fail(str(error))
+        if self.errors_count:
+            raise CommandError(f"{counted(self.errors_count, 'error')}, listed above.", returncode=1)
+        return result
 
-    def say(self, words: str, *, is_fine: bool = True, mistakes: int = 1, **facts: Any) -> None:
-        """The words for people, or the facts for programs. What is not fine is a mistake as well, or so many."""
-        if not is_fine:
-            self.complain(words, mistakes)
-        if self.speaks_json:
-            self.stdout.write(lenient_json.dumps(facts))
-        elif is_fine:
-            self.stdout.write(words)
+    def report(self, message: str, *, is_success: bool = True, errors: int = 1, **data: Any) -> None:
+        """Prints the message, or the data with --json. Anything but a success adds to the errors."""
+        if not is_success:
+            self.warn(message, errors)
+        if self.as_json:
+            self.stdout.write(lenient_json.dumps(data))
+        elif is_success:
+            self.stdout.write(message)
 
-    def complain(self, words: str, mistakes: int = 1) -> None:
-        """Goes on; the exit code will tell. A summary counts what it sums up, and not itself."""
-        self.mistakes += mistakes
-        self.stderr.write(words)
+    def warn(self, message: str, errors: int = 1) -> None:
+        """Prints an error and continues; the command then exits with 1. A summary may stand for several errors."""
+        self.errors_count += errors
+        self.stderr.write(message)
 
     def try_connections(self, aliases: Iterable[str]) -> None:
-        """Tries held connections at once, releases those that work again, and says why the others are held."""
+        """Probes held connections, releases those that work again, and prints why the others are held."""
         for alias in dict.fromkeys(aliases):
             probes.probe_now(alias)
             if reason := connections.hold_reason(alias):
                 self.stderr.write(f"{alias}: {reason}")
 
-    def give_up(self, words: str) -> NoReturn:
-        raise CommandError(words) from None
+    def fail(self, message: str) -> NoReturn:
+        raise CommandError(message) from None
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def add_connection(parser: ArgumentParser) -> None:
-    parser.add_argument("--connection", metavar="ALIAS", help="May be left out where only one is configured.")
+    parser.add_argument("--connection", metavar="ALIAS", help="Optional if only one is configured.")
 
 
 def connection_of(alias: str | None) -> str:
-    """The alias that is meant. Raises UnknownConnection, and CommandError where it has to be named."""
+    """Raises UnknownConnection, or CommandError if several connections are configured and none is named."""
     if alias is not None:
         return conf.connection(alias).alias
     known = list(conf.connections())
@@ -77,13 +81,13 @@ def add_actor(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--actor",
         metavar="USER",
-        help="Whose work it is: it stands in the log, and it takes the permissions of this account. "
-        "May be left out where there is exactly one active superuser: then it is that one.",
+        help="The account that the log names and whose permissions apply. "
+        "Default: the only active superuser, if there is exactly one.",
     )
 
 
 def actor_of(username: str | None) -> User:
-    """Raises CommandError where nobody fits."""
+    """Raises CommandError if no account matches."""
     if username is not None:
         user = User.objects.filter(username=clean(username)).first()
         if user is None:
@@ -91,5 +95,5 @@ def actor_of(username: str | None) -> User:
         return user
     superusers = User.objects.filter(is_superuser=True, is_active=True)[:2]
     if len(superusers) != 1:
-        raise CommandError("Say whose work it is: --actor USER. (It could be left out if there were one superuser.)")
+        raise CommandError("Name the acting account: --actor USER. (There is no single superuser to use by default.)")
     return superusers[0]

@@ -1,4 +1,4 @@
-"""A bulk edit in the foreground: planned, shown and pushed until it has ended, with or without a worker running."""
+"""Runs a bulk edit in the foreground: plans it, shows the plan and pushes it, with or without a worker."""
 
 import signal
 import sys
@@ -19,20 +19,20 @@ from runsadmin.metadata import Metadata
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.services import bulk_edits, connections, edits, probes
 
-S = BulkEditStatus
+Status = BulkEditStatus
 
 DIFFS_SHOWN = 5
-MISTAKES_SHOWN = 20
-# Seconds between two looks at how far it is; Ctrl-C is heard at once.
-TURN = 2.0
-REST = 0.2
+ERRORS_SHOWN = 20
+# Seconds between updates of the progress bar; Ctrl-C takes effect at once.
+STEP = 2.0
+PAUSE = 0.2
 
-_MISTAKES = (EditStatus.CONFLICT, EditStatus.REJECTED, EditStatus.FAILED, EditStatus.DIFFERS)
+_UNSUCCESSFUL = (EditStatus.CONFLICT, EditStatus.REJECTED, EditStatus.FAILED, EditStatus.DIFFERS)
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Event]:
-    """Set by the first Ctrl-C or SIGTERM. The second ends the program at once."""
+    """Sets the event on the first Ctrl-C or SIGTERM; the second one ends the program."""
     stopping = Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -48,43 +48,43 @@ def stopped_by_signals() -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-class Foreground:
-    """What is to be said goes through the command, and its exit code tells whether all went well."""
+class BulkEditRunner:
+    """Reports through the command, which counts the errors for its exit code."""
 
     def __init__(self, command: ReportingCommand, actor: User, stopping: Event) -> None:
         self.command = command
         self.actor = actor
         self.stopping = stopping
 
-    def go_on(self, bulk_edit: BulkEdit, *, dry_run: bool = False, until: float = float("inf")) -> None:
-        """From wherever it stands, until it has ended, or pauses, or `time.monotonic()` reaches `until`."""
-        if dry_run and bulk_edit.apply_when_planned and bulk_edit.status == S.PLANNING:
-            self.command.give_up(f"{_named(bulk_edit)} is applied as soon as its plan is whole: nothing was done here.")
-        if bulk_edit.status == S.PLANNING:
+    def run(self, bulk_edit: BulkEdit, *, dry_run: bool = False, until: float = float("inf")) -> None:
+        """Continues the bulk edit until it ends or pauses, or `time.monotonic()` reaches `until`."""
+        if dry_run and bulk_edit.apply_when_planned and bulk_edit.status == Status.PLANNING:
+            self.command.fail(f"{_label(bulk_edit)} is applied as soon as it is planned. Nothing was done.")
+        if bulk_edit.status == Status.PLANNING:
             bulk_edit = self._plan(bulk_edit)
-        if bulk_edit.status == S.PLANNED:
+        if bulk_edit.status == Status.PLANNED:
             self._show(bulk_edit)
             if dry_run:
-                return self._tell_how_to_apply(bulk_edit)
+                return self._report_how_to_apply(bulk_edit)
             bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=self.actor)
         elif dry_run or bulk_edit.has_ended:
             state = bulk_edit.get_status_display().lower()
-            self.command.give_up(f"{_named(bulk_edit)} is {state}: nothing was done. {bulk_edit.detail}".strip())
-        elif bulk_edit.status == S.PAUSED:
+            self.command.fail(f"{_label(bulk_edit)} is {state}: nothing was done. {bulk_edit.detail}".strip())
+        elif bulk_edit.status == Status.PAUSED:
             bulk_edit = bulk_edits.resume(bulk_edit=bulk_edit, actor=self.actor)
-        self._tell(self._push(bulk_edit, until))
+        self._report(self._push(bulk_edit, until))
 
     def _plan(self, bulk_edit: BulkEdit) -> BulkEdit:
-        with self._bar("planning", bulk_edit.selected) as bar:
-            while bulk_edit.status == S.PLANNING and not self.stopping.is_set():
+        with self._progress_bar("planning", bulk_edit.selected) as bar:
+            while bulk_edit.status == Status.PLANNING and not self.stopping.is_set():
                 planned = bulk_edit.planned
-                until = time.monotonic() + TURN
+                until = time.monotonic() + STEP
                 bulk_edit = bulk_edits.continue_planning(bulk_edit, until=until, stopping=self.stopping)
                 bar.update(bulk_edit.planned - bar.n)
-                if bulk_edit.planned == planned:  # A worker is at it.
-                    self.stopping.wait(REST)
-        if self.stopping.is_set() and not bulk_edit.is_in_progress:  # Or it was applied meanwhile, and is to be paused.
-            self.command.give_up(f"Stopped; nothing was sent. {_how_to_go_on(bulk_edit)}")
+                if bulk_edit.planned == planned:  # A worker is planning it.
+                    self.stopping.wait(PAUSE)
+        if self.stopping.is_set() and not bulk_edit.is_in_progress:  # Else it was applied meanwhile and must be paused.
+            self.command.fail(f"Stopped; nothing was sent. {_resume_hint(bulk_edit)}")
         return bulk_edit
 
     def _show(self, bulk_edit: BulkEdit) -> None:
@@ -92,8 +92,8 @@ class Foreground:
         counts = ", ".join(
             f"{Edit.PlanResult(name).label.lower()} {count:,}" for name, count in sorted(plan_results.items())
         )
-        self.command.say(
-            f"{_named(bulk_edit)}: {bulk_edit.selected:,} runs of {bulk_edit.connection}: {counts}.",
+        self.command.report(
+            f"{_label(bulk_edit)}: {bulk_edit.selected:,} runs of {bulk_edit.connection}: {counts}.",
             bulk_edit=bulk_edit.pk,
             status=bulk_edit.status,
             connection=bulk_edit.connection,
@@ -106,28 +106,28 @@ class Foreground:
         for edit in changes.order_by("pk")[:DIFFS_SHOWN]:
             before = edit.base or Metadata()
             after = edit.patch.apply(before)
-            self.command.say(
-                f"  {edit.run.upstream_id}: {_difference(before, after)}",
+            self.command.report(
+                f"  {edit.run.upstream_id}: {_changes(before, after)}",
                 run=edit.run.upstream_id,
                 plan_result=edit.plan_result,
                 before=dict(before),
                 after=dict(after),
             )
-        if (more := plan_results.get(Edit.PlanResult.CHANGE, 0) - DIFFS_SHOWN) > 0 and not self.command.speaks_json:
-            self.command.say(f"  … and {more:,} more: {_page(bulk_edit)}")
+        if (more := plan_results.get(Edit.PlanResult.CHANGE, 0) - DIFFS_SHOWN) > 0 and not self.command.as_json:
+            self.command.report(f"  … and {more:,} more: {_page(bulk_edit)}")
 
-    def _tell_how_to_apply(self, bulk_edit: BulkEdit) -> None:
-        if not self.command.speaks_json:
-            self.command.say(
-                f"Nothing was sent. `manage.py edit_metadata --resume {bulk_edit.pk}` applies the plan until "
-                f"{bulk_edit.expires_at:%Y-%m-%d %H:%M} UTC; its page applies or cancels it: {_page(bulk_edit)}"
+    def _report_how_to_apply(self, bulk_edit: BulkEdit) -> None:
+        if not self.command.as_json:
+            self.command.report(
+                f"Nothing was sent. `manage.py edit_metadata --resume {bulk_edit.pk}` applies the plan, until "
+                f"{bulk_edit.expires_at:%Y-%m-%d %H:%M} UTC. To apply or cancel it in the admin: {_page(bulk_edit)}"
             )
 
     def _push(self, bulk_edit: BulkEdit, until: float) -> BulkEdit:
         self.command.try_connections([bulk_edit.connection])
-        with self._bar("pushing", bulk_edits.progress(bulk_edit).total) as bar:
+        with self._progress_bar("pushing", bulk_edits.progress(bulk_edit).total) as bar:
             while bulk_edit.is_in_progress and not self.stopping.is_set() and (now := time.monotonic()) < until:
-                taken_up = edits.process_due(until=min(until, now + TURN), stopping=self.stopping)
+                processed = edits.process_due(until=min(until, now + STEP), stopping=self.stopping)
                 bulk_edits.advance_statuses()
                 bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
                 bar.update(bulk_edits.progress(bulk_edit).ended - bar.n)
@@ -135,22 +135,22 @@ class Foreground:
                     if not connections.is_unreachable(bulk_edit.connection):
                         break
                     probes.probe_held()
-                if not taken_up and bulk_edit.is_in_progress:
-                    self.stopping.wait(REST)
+                if not processed and bulk_edit.is_in_progress:
+                    self.stopping.wait(PAUSE)
         if self.stopping.is_set():
-            with suppress(InvalidTransition):  # It has just ended.
+            with suppress(InvalidTransition):  # It has ended meanwhile.
                 bulk_edit = bulk_edits.pause(bulk_edit=bulk_edit, actor=self.actor)
         return bulk_edit
 
-    def _tell(self, bulk_edit: BulkEdit) -> None:
+    def _report(self, bulk_edit: BulkEdit) -> None:
         progress = bulk_edits.progress(bulk_edit)
         statuses = progress.statuses
-        wrong = bulk_edit.edits.filter(status__in=_MISTAKES).select_related("run").defer("run__raw").order_by("pk")
-        shown = wrong if self.command.speaks_json else wrong[:MISTAKES_SHOWN]
+        wrong = bulk_edit.edits.filter(status__in=_UNSUCCESSFUL).select_related("run").defer("run__raw").order_by("pk")
+        shown = wrong if self.command.as_json else wrong[:ERRORS_SHOWN]
         for edit in shown.iterator():
-            self.command.say(
+            self.command.report(
                 f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip(),
-                is_fine=False,
+                is_success=False,
                 run=edit.run.upstream_id,
                 connection=bulk_edit.connection,
                 edit=edit.pk,
@@ -158,18 +158,18 @@ class Foreground:
                 detail=edit.detail,
                 upstream_request_id=edit.upstream_request_id,
             )
-        if (more := progress.count(*_MISTAKES) - MISTAKES_SHOWN) > 0 and not self.command.speaks_json:
-            self.command.complain(f"… and {more:,} more: {_page(bulk_edit)}", more)
+        if (more := progress.count(*_UNSUCCESSFUL) - ERRORS_SHOWN) > 0 and not self.command.as_json:
+            self.command.warn(f"… and {more:,} more: {_page(bulk_edit)}", more)
         counts = ", ".join(f"{EditStatus(name).label.lower()} {count:,}" for name, count in sorted(statuses.items()))
-        words = f"{_named(bulk_edit)}: {bulk_edit.get_status_display().lower()}: {counts}. {bulk_edit.detail}".strip()
+        message = f"{_label(bulk_edit)}: {bulk_edit.get_status_display().lower()}: {counts}. {bulk_edit.detail}".strip()
         if not bulk_edit.has_ended:
-            words = f"{words} {self._why_not_ended(bulk_edit)}"
-        was_stopped = self.stopping.is_set() and not bulk_edit.has_ended
-        went_wrong = was_stopped or bulk_edit.is_paused_for_rewrites
-        self.command.say(
-            words,
-            is_fine=bulk_edit.status in (S.COMPLETED, S.PAUSED) and not went_wrong,
-            mistakes=0 if self.command.mistakes else 1,
+            message = f"{message} {self._unfinished_reason(bulk_edit)}"
+        was_interrupted = self.stopping.is_set() and not bulk_edit.has_ended
+        needs_attention = was_interrupted or bulk_edit.is_paused_for_rewrites
+        self.command.report(
+            message,
+            is_success=bulk_edit.status in (Status.COMPLETED, Status.PAUSED) and not needs_attention,
+            errors=0 if self.command.errors_count else 1,
             bulk_edit=bulk_edit.pk,
             status=bulk_edit.status,
             statuses=statuses,
@@ -177,32 +177,32 @@ class Foreground:
             page=_page(bulk_edit),
         )
 
-    def _why_not_ended(self, bulk_edit: BulkEdit) -> str:
+    def _unfinished_reason(self, bulk_edit: BulkEdit) -> str:
         if bulk_edit.is_in_progress:
-            why = connections.hold_reason(bulk_edit.connection) or "A worker goes on with it."
+            why = connections.hold_reason(bulk_edit.connection) or "A worker continues it."
             if waiting := bulk_edits.waiting_in_words(bulk_edit):
                 until = f" until {bulk_edit.active_until:%Y-%m-%d %H:%M:%S} UTC" if bulk_edit.active_until else ""
                 why = f"Waiting: {waiting}{f' (active runs{until})' if until else ''}. {why}"
-            return f"{why} {_how_to_go_on(bulk_edit)}"
-        return _how_to_go_on(bulk_edit)
+            return f"{why} {_resume_hint(bulk_edit)}"
+        return _resume_hint(bulk_edit)
 
-    def _bar(self, doing: str, total: int) -> "tqdm[Any]":
-        silent = self.command.speaks_json or not sys.stderr.isatty()
-        return tqdm(desc=doing, total=total, unit=" runs", disable=silent)
+    def _progress_bar(self, description: str, total: int) -> "tqdm[Any]":
+        silent = self.command.as_json or not sys.stderr.isatty()
+        return tqdm(desc=description, total=total, unit=" runs", disable=silent)
 
 
-def _named(bulk_edit: BulkEdit) -> str:
+def _label(bulk_edit: BulkEdit) -> str:
     return f"Bulk edit {bulk_edit.pk}"
 
 
-def _how_to_go_on(bulk_edit: BulkEdit) -> str:
-    return f"`manage.py edit_metadata --resume {bulk_edit.pk}` goes on."
+def _resume_hint(bulk_edit: BulkEdit) -> str:
+    return f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it."
 
 
 def _page(bulk_edit: BulkEdit) -> str:
     return reverse("admin:runsadmin_bulkedit_change", args=[bulk_edit.pk])
 
 
-def _difference(before: Metadata, after: Metadata) -> str:
+def _changes(before: Metadata, after: Metadata) -> str:
     keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     return ", ".join(f"{key}: {before.get(key, '(none)')} → {after.get(key, '(removed)')}" for key in keys)

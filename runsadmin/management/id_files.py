@@ -1,4 +1,4 @@
-"""Ids from a file or from standard input, named on a command line."""
+"""Reads ids from a file or standard input."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from runsadmin.errors import InvalidList
 
 
 def read(name: str, kind: id_lists.Kind) -> list[str]:
-    """`-` is standard input. Raises InvalidList."""
+    """Reads a file, or standard input for `-`. Raises InvalidList."""
     shown = "Standard input" if name == "-" else name
     try:
         ids = id_lists.read(_content(name), kind)
@@ -24,9 +24,9 @@ def read(name: str, kind: id_lists.Kind) -> list[str]:
 def _content(name: str) -> bytes | str:
     most = id_lists.MAX_BYTES + 1
     if name == "-":
-        if sys.stdin is None:  # Closed by whoever started us.
+        if sys.stdin is None:  # Closed by the parent process.
             raise OSError("it is closed")
-        # A terminal's encoding may be another than the file's: bytes, where there are some.
+        # Read bytes if possible: the terminal's encoding may differ from the file's.
         return getattr(sys.stdin, "buffer", sys.stdin).read(most)
     with Path(name).open("rb") as file:
         return file.read(most)

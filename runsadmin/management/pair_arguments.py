@@ -6,15 +6,15 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidMetadata, MetadataError
 from runsadmin.metadata import MetadataPatch
 
-_DONE = {"set": "set", "rename": "renamed"}
+_PAST_TENSE = {"set": "set", "rename": "renamed"}
 
 
 def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
-    """The first `=` splits, so that a value may hold more of them. Raises InvalidMetadata that tells every mistake."""
+    """Splits at the first `=`, so a value may contain more. Raises InvalidMetadata with every error."""
     problems: list[MetadataError] = []
     wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", problems)}
     for key in dict.fromkeys(to_remove):
-        if problem := _left_by_a_file(key):
+        if problem := _file_artifact(key):
             problems.append(problem)
         elif key in wanted:
             problems.append(MetadataError(key, "set_and_removed", f"The key {key!r} is both set and removed."))
@@ -30,9 +30,9 @@ def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
 
 
 def parse_bulk(to_set: Iterable[str], to_remove: Iterable[str], to_rename: Iterable[str]) -> BulkPatch:
-    """For many runs: values may be templates. Raises InvalidMetadata that tells every mistake."""
+    """Parses a bulk patch, whose values may be templates. Raises InvalidMetadata with every error."""
     to_remove = list(dict.fromkeys(to_remove))
-    problems = [problem for key in to_remove if (problem := _left_by_a_file(key))]
+    problems = [problem for key in to_remove if (problem := _file_artifact(key))]
     patch = BulkPatch(
         _split(to_set, "set", "KEY=VALUE", problems),
         to_remove,
@@ -48,22 +48,22 @@ def _split(texts: Iterable[str], option: str, form: str, problems: list[Metadata
     found: dict[str, str] = {}
     for text in texts:
         key, sign, value = text.partition("=")
-        if problem := _left_by_a_file(text):
+        if problem := _file_artifact(text):
             problems.append(problem)
         elif not sign:
-            problems.append(MetadataError(text, "no_equals_sign", f"{text!r} is no pair: write --{option} {form}."))
+            problems.append(MetadataError(text, "no_equals_sign", f"{text!r} is not a pair. Use --{option} {form}."))
         elif key in found:
-            problems.append(MetadataError(key, f"{option}_twice", f"The key {key!r} is {_DONE[option]} twice."))
+            problems.append(MetadataError(key, f"{option}_twice", f"The key {key!r} is {_PAST_TENSE[option]} twice."))
         else:
             found[key] = value
     return found
 
 
-def _left_by_a_file(text: str) -> MetadataError | None:
-    """What a script left that read the argument from a file of Windows: nobody types it, and nobody would see it."""
+def _file_artifact(text: str) -> MetadataError | None:
+    """Detects what a script left that read the argument from a Windows file: it is invisible and never intended."""
     if text.endswith("\r"):
         return MetadataError(
-            text, "line_end", f"{text!r} ends with a carriage return, as lines of Windows do. Remove it."
+            text, "line_end", f"{text!r} ends with a carriage return (a Windows line ending). Remove it."
         )
     if text.startswith("\ufeff"):
         return MetadataError(text, "byte_order_mark", f"{text!r} begins with a byte order mark. Remove it.")

@@ -115,8 +115,8 @@ def test_ids_are_read_from_a_file_and_unknown_ones_are_told_one_by_one(
 
     assert said.code == 1
     assert said.err.splitlines()[:2] == [
-        "run_x: no such run is mirrored here, so nothing was done for it.",
-        "run_y: no such run is mirrored here, so nothing was done for it.",
+        "run_x: this run is not in the mirror. Nothing was done for it.",
+        "run_y: this run is not in the mirror. Nothing was done for it.",
     ]
     assert set(sandbox.written()) == {"run_1", "run_2"}
     assert BulkEdit.objects.get().status == "completed"
@@ -154,7 +154,7 @@ def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice
     assert (unknown["run"], unknown["status"]) == ("run_x", None)
     assert planned | {"expires_at": None} == {
         "bulk_edit": bulk_edit.pk, "status": "planned", "connection": "default", "selected": 2,
-        "findings": {"change": 2}, "expires_at": None, "page": page,
+        "plan_results": {"change": 2}, "expires_at": None, "page": page,
     }  # fmt: skip
     assert {diff["run"]: (diff["before"], diff["after"]) for diff in diffs} == {
         f"run_{n}": ({"team": "blue", "n": str(n)}, {"group": "blue", "n": str(n)}) for n in range(2)
@@ -169,7 +169,7 @@ def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice
 def test_in_json_every_mistake_is_told_and_none_is_said_to_be_left_out(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_edit_runner, "MISTAKES_SHOWN", 1)
+    monkeypatch.setattr(bulk_edit_runner, "ERRORS_SHOWN", 1)
     for run_id in ("run_0", "run_1"):
         sandbox.set_metadata(run_id, {"team": "green"})
     said = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *WHY, "--json")
@@ -183,7 +183,7 @@ def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
     said = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
     bulk_edit = BulkEdit.objects.get()
     assert (said.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
-    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` goes on." in said.out
+    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in said.out
 
     said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
     assert (said.code, len(sandbox.posts())) == (1, 3)
@@ -201,7 +201,7 @@ def test_a_dry_run_sends_nothing_of_one_that_is_applied_as_soon_as_it_is_planned
     )
     said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
     assert (said.code, BulkEdit.objects.get().status, sandbox.posts()) == (1, "planning", [])
-    assert "is applied as soon as its plan is whole: nothing was done here." in said.err
+    assert "is applied as soon as it is planned. Nothing was done." in said.err
 
 
 def test_active_runs_are_waited_for_as_long_as_is_said(
@@ -210,7 +210,7 @@ def test_active_runs_are_waited_for_as_long_as_is_said(
     mirrored(id="run_a", status="in_progress")
     said = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
     assert (said.code, BulkEdit.objects.get().is_in_progress) == (1, True)
-    assert "A worker goes on with it." in said.err
+    assert "A worker continues it." in said.err
 
     sandbox.change_run("run_a", status="completed")
     Edit.objects.update(next_attempt_at=Edit.objects.get().created_at)
@@ -248,7 +248,7 @@ def test_control_c_pauses_it_and_says_how_to_go_on(
     sent = len(sandbox.posts())
     assert (said.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
     assert 1 <= sent < 8
-    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` goes on." in said.err
+    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in said.err
     assert not bulk_edit.edits.filter(status="sending").exists()
     assert len(sandbox.posts()) == sent
 
@@ -268,7 +268,7 @@ def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
         return go_on(bulk_edit, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
-    monkeypatch.setattr(bulk_edits, "go_on_planning", pressed)
+    monkeypatch.setattr(bulk_edits, "continue_planning", pressed)
     said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     bulk_edit = BulkEdit.objects.get()
     assert (said.code, bulk_edit.status, bulk_edit.planned) == (1, "planning", 2)
@@ -286,7 +286,7 @@ def test_control_c_while_it_is_planned_pauses_what_was_applied_meanwhile(
         os.kill(os.getpid(), signal.SIGINT)
         return bulk_edits.apply(bulk_edit=go_on(bulk_edit, until=float("inf")), actor=alice)
 
-    monkeypatch.setattr(bulk_edits, "go_on_planning", pressed)
+    monkeypatch.setattr(bulk_edits, "continue_planning", pressed)
     said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     bulk_edit = BulkEdit.objects.get()
     assert (said.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
@@ -308,24 +308,24 @@ def test_who_may_plan_and_not_apply_can_only_try_it_out(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--where", " ", *RED], "This would choose every run"),
+        (["--where", " ", *RED], "This would select every run"),
         (["--where", "colour:red", *RED], "At character 1: there is no field 'colour'"),
         (["--where", "model:\udcff", *RED], "lone surrogate"),
         (["--where", "status:nothing", *RED], "No run matches"),
-        (["--where", "model:gpt-4o", "run_0", *RED], "One of them."),
-        (["--where", "model:gpt-4o", "--set", "team=red", "--actor", "alice"], "a bulk edit needs a reason"),
+        (["--where", "model:gpt-4o", "run_0", *RED], "exactly one of"),
+        (["--where", "model:gpt-4o", "--set", "team=red", "--actor", "alice"], "A bulk edit needs a reason"),
         (["--where", "model:gpt-4o", "--set", "a=1", "--reason", "\udcff", "--actor", "alice"], "lone surrogate"),
         (["--where", "model:gpt-4o", *WHY], "This changes nothing"),
-        (["--where", "model:gpt-4o", "--rename", "team", *RED], "'team' is no pair: write --rename OLD=NEW."),
+        (["--where", "model:gpt-4o", "--rename", "team", *RED], "'team' is not a pair. Use --rename OLD=NEW."),
         (["run_0", "--rename", "a=b", "--rename", "a=c", *WHY], "The key 'a' is renamed twice."),
         (["run_0", "--canary", "0", *RED], "A canary has 1 to"),
-        (["run_0", "--wait-for-active", "never", *RED], "is no number of seconds"),
+        (["run_0", "--wait-for-active", "never", *RED], "is not a number of seconds"),
         (["--ids-from", "nowhere.txt", *RED], "nowhere.txt cannot be read"),
         (["--resume", "7", "--actor", "alice"], "There is no bulk edit 7."),
-        (["--resume", "7", "--set", "a=1", "--actor", "alice"], "--set does not go with --resume"),
-        (["--resume", "7", "--canary", "3", "--actor", "alice"], "--canary does not go with --resume"),
-        (["--resume", "7", "--wait-for-active", "3", "--actor", "alice"], "--wait-for-active does not go with"),
-        (RED, "One of them."),
+        (["--resume", "7", "--set", "a=1", "--actor", "alice"], "--set cannot be combined with --resume"),
+        (["--resume", "7", "--canary", "3", "--actor", "alice"], "--canary cannot be combined with --resume"),
+        (["--resume", "7", "--wait-for-active", "3", "--actor", "alice"], "--wait-for-active cannot be combined"),
+        (RED, "exactly one of"),
     ],
 )
 def test_a_mistake_is_told_and_nothing_is_planned(

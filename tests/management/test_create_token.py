@@ -35,5 +35,5 @@ def test_an_account_that_is_not_there_or_switched_off_gets_none(manage: Manage, 
     assert manage("create_token", "mallory").err == "There is no account 'mallory'.\n"
     alice.is_active = False
     alice.save()
-    assert "switched off" in manage("create_token", "alice").err
+    assert "deactivated" in manage("create_token", "alice").err
     assert not alice.auth_token_set.exists()  # type: ignore[attr-defined]

@@ -53,7 +53,7 @@ def test_it_speaks_json(sandbox: Sandbox, mirrored: Callable[..., Run], manage: 
         "connection": None,
         "edit": None,
         "status": None,
-        "detail": "no such run is mirrored here, so nothing was done for it.",
+        "detail": "this run is not in the mirror. Nothing was done for it.",
     }
     edit = Edit.objects.get()
     assert edited == {
@@ -77,8 +77,8 @@ def test_unknown_runs_are_told_one_by_one_and_nothing_is_done_for_them(
 
     assert said.code == 1
     assert said.err.splitlines()[:2] == [
-        "run_x: no such run is mirrored here, so nothing was done for it.",
-        "run_y: no such run is mirrored here, so nothing was done for it.",
+        "run_x: this run is not in the mirror. Nothing was done for it.",
+        "run_y: this run is not in the mirror. Nothing was done for it.",
     ]
     assert said.out == "run_a: applied.\n"
     assert sandbox.metadata("run_a") == {"team": "red"}
@@ -138,7 +138,7 @@ def test_what_is_not_settled_in_time_is_left_to_the_background_and_told(
     ("arguments", "complaint"),
     [
         (["--set", "=x"], "A key cannot be empty."),
-        (["--set", "team"], "'team' is no pair: write --set KEY=VALUE."),
+        (["--set", "team"], "'team' is not a pair. Use --set KEY=VALUE."),
         (["--set", "a=1", "--set", "a=2"], "The key 'a' is set twice."),
         (["--set", "k" * 65 + "=v"], f"The key '{'k' * 64}…' has 65 characters; at most 64 are allowed."),
         (["--set", "k=" + "v" * 513], "The value of 'k' has 513 characters; at most 512 are allowed."),

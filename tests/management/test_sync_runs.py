@@ -37,7 +37,7 @@ def test_one_thread_is_read_alone(three_threads: Sandbox, manage: Manage) -> Non
     assert (told["status"], told["kind"], told["runs_created"]) == ("completed", "incremental", 2)
     assert set(Run.objects.values_list("upstream_id", flat=True)) == {"run_b0", "run_b1"}
 
-    assert "not known here" in manage("sync_runs", "--thread", "thread_x").err
+    assert "is not tracked" in manage("sync_runs", "--thread", "thread_x").err
 
 
 def test_a_thread_that_cannot_be_read_is_told_and_the_others_are_read(three_threads: Sandbox, manage: Manage) -> None:

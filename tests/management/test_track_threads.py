@@ -19,7 +19,7 @@ def tracked() -> set[str]:
 
 def test_named_threads_are_tracked_once(manage: Manage, alice: User) -> None:
     said = manage("track_threads", "thread_a", "thread_b", "thread_a", "--actor", "alice")
-    assert (said.code, said.out) == (0, "2 now tracked, 0 tracked already.\n")
+    assert (said.code, said.out) == (0, "2 now tracked, 0 already tracked.\n")
 
     said = manage("track_threads", "thread_b", "thread_c", "--actor", "alice", "--json")
     assert said.objects == [
@@ -47,7 +47,7 @@ def test_all_that_the_upstream_lists_are_tracked(sandbox: Sandbox, manage: Manag
     ids = {f"thread_{number:03}" for number in range(120)}
     sandbox.put_runs(make_run(thread_id=thread_id) for thread_id in ids)
 
-    assert manage("track_threads", "--listed", "--actor", "alice").out == "120 now tracked, 0 tracked already.\n"
+    assert manage("track_threads", "--listed", "--actor", "alice").out == "120 now tracked, 0 already tracked.\n"
     assert tracked() == ids
 
 
@@ -55,13 +55,13 @@ def test_an_upstream_that_cannot_list_threads_says_so(sandbox: Sandbox, manage: 
     sandbox.settings(lists_threads=False)
     said = manage("track_threads", "--listed", "--actor", "alice")
     assert said.code == 1
-    assert said.err == "The upstream of connection 'default' cannot list its threads: name them.\n"
+    assert said.err == "The upstream of connection 'default' cannot list its threads. Name them instead.\n"
 
 
 def test_what_cannot_be_an_id_is_told_and_the_others_are_tracked(manage: Manage, alice: User) -> None:
     said = manage("track_threads", "../x", "thread_a", "--actor", "alice")
     assert said.code == 1
-    assert said.err.splitlines()[0] == "'../x' cannot be the id of a thread."
+    assert said.err.splitlines()[0] == "'../x' is not a valid thread id."
     assert tracked() == {"thread_a"}
 
 
@@ -73,7 +73,7 @@ def test_who_may_only_look_tracks_nothing(manage: Manage, carol: User) -> None:
 
 
 def test_nothing_to_track_is_a_mistake(manage: Manage, alice: User) -> None:
-    assert "Name some threads" in manage("track_threads", "--actor", "alice").err
+    assert "Name the threads" in manage("track_threads", "--actor", "alice").err
 
 
 def test_with_two_connections_one_has_to_be_named(connect: Callable[..., Any], manage: Manage, alice: User) -> None:

@@ -262,8 +262,8 @@ def test_sixty_thousand_ids_take_seconds(
     response = api(alice).post("bulk-edits/", {"run_ids": [*ids, "run_a"], "set": {"a": "1"}, "reason": "why"})
     assert time.process_time() - start < 30
 
-    assert said.err.splitlines()[20] == "… and 29,980 more that cannot be ids of threads."
-    assert said.out == "30,000 now tracked, 0 tracked already.\n"
+    assert said.err.splitlines()[20] == "… and 29,980 more invalid ids."
+    assert said.out == "30,000 now tracked, 0 already tracked.\n"
     assert "These are the first 200 of 30,000." in page
     assert len(page) < 200_000
     assert unknown.err.splitlines()[20] == "… and 59,980 more that cannot be edited; --json lists all of them."

@@ -1,4 +1,4 @@
-"""The last line of the Procfile: fills the dashboard of `make run` from its sandbox, and says how to use it."""
+"""Fills the dashboard of `make run` from the sandbox and prints how to sign in."""
 
 import datetime as dt
 import http.client
@@ -23,7 +23,7 @@ from runsadmin.models import Run, RunStatus, Sync
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs, threads
 
-PATIENCE = 60  # Seconds.
+TIMEOUT = 60  # Seconds.
 TOKEN_LIFE = dt.timedelta(days=365)
 
 READY = """
@@ -33,25 +33,23 @@ runsadmin is ready: {url}
 
 {curl}
 
-  Ctrl-C stops everything; what was changed is kept.
+  Ctrl-C stops everything; your changes are kept.
 """
 
 
 class Command(BaseCommand):
-    help = "Waits for the web server and the sandbox, signs up a user and a token, tracks and syncs all threads."
+    help = "Waits for the web server and the sandbox, creates a user and a token, then tracks and syncs all threads."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--port", type=int, default=8000, help="Where the web server listens (default: %(default)s)."
-        )
+        parser.add_argument("--port", type=int, default=8000, help="The port of the web server (default: %(default)s).")
 
     def handle(self, *, port: int, **options: Any) -> None:
         admin = _admin()
-        _let_in(admin, settings.RUNSADMIN_DEMO_TOKEN)
+        _store_token(admin, settings.RUNSADMIN_DEMO_TOKEN)
         thread_ids = _wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
         threads.track(connection="default", thread_ids=thread_ids, actor=admin)
         _sync(admin)
-        _wait(lambda: _answers(port), what="The web server")
+        _wait(lambda: _request_login_page(port), what="The web server")
         url = f"http://127.0.0.1:{port}/"
         self.stdout.write(
             READY.format(
@@ -77,36 +75,36 @@ def _admin() -> User:
     return admin
 
 
-def _let_in(user: User, token: str) -> None:
-    """Makes the token of .env valid. Knox makes up its tokens by itself, so this one is stored as knox would."""
+def _store_token(user: User, token: str) -> None:
+    """Stores the token from .env as knox would: knox itself only creates random ones."""
     key, expiry = token[: CONSTANTS.TOKEN_KEY_LENGTH], timezone.now() + TOKEN_LIFE
     AuthToken(digest=hash_token(token), token_key=key, user=user, created=timezone.now(), expiry=expiry).save()
 
 
 def _sync(admin: User) -> None:
-    """Reads all there is. The worker may be at it already: then this waits for it."""
+    """Runs a sync, or waits for the worker that already runs it."""
     sync = syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=admin)
-    while (sync := syncs.run(sync, until=time.monotonic() + PATIENCE)).status in UNFINISHED:
+    while (sync := syncs.run(sync, until=time.monotonic() + TIMEOUT)).status in UNFINISHED:
         time.sleep(0.2)
     if sync.status != Sync.Status.COMPLETED:
         raise CommandError(f"The sync of the sandbox's threads ended as {sync.get_status_display().lower()}.")
 
 
-def _answers(port: int) -> None:
-    web = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+def _request_login_page(port: int) -> None:
+    web = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     web.request("GET", "/admin/login/")
     web.getresponse()
     web.close()
 
 
 def _wait[T](call: Callable[[], T], *, what: str) -> T:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return call()
         except (OSError, UpstreamError) as error:
             if time.monotonic() > deadline:
-                raise CommandError(f"{what} does not answer: {error}") from error
+                raise CommandError(f"{what} does not respond: {error}") from error
             time.sleep(0.2)
 
 

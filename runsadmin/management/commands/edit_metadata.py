@@ -1,7 +1,7 @@
-"""`manage.py edit_metadata RUN… --set k=v --remove k`: edits runs, here and now. No worker is needed.
+"""`manage.py edit_metadata RUN… --set k=v --remove k`: edits the metadata of runs in the foreground.
 
-A few runs that are named are edited one by one. Many (--where, --ids-from) are a bulk edit, as is all that only a plan
-can do: --rename, --dry-run, --canary, --wait-for-active.
+Named runs are edited one by one. --where and --ids-from start a bulk edit, as do the options that need a plan:
+--rename, --dry-run, --canary, --wait-for-active.
 """
 
 import datetime as dt
@@ -19,61 +19,63 @@ from runsadmin import conf, id_lists
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
 from runsadmin.management import id_files, pair_arguments
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor
-from runsadmin.management.bulk_edit_runner import MISTAKES_SHOWN, Foreground, stopped_by_signals
+from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, permissions
 from runsadmin.services.bulk_edits import LONGEST_WAIT, Selection
 
 WAIT = 60.0
 
-# Options that only a plan knows.
+# Options that need a plan.
 _PLANNED = ("where", "ids_from", "canary", "wait_for_active")
-# Those that are settled once there is a bulk edit.
+# Options that cannot change once there is a bulk edit.
 _SETTLED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
-_WHY = {
-    "unknown": "no such run is mirrored here, so nothing was done for it.",
+_REASONS = {
+    "unknown": "this run is not in the mirror. Nothing was done for it.",
     "ambiguous": "several connections have this run: name one with --connection.",
 }
 
 
 class Command(ReportingCommand):
     help = (
-        "Sets, removes and renames pairs of the metadata of runs, upstream and here. Keys that are not named stay as "
-        "they are. Every edit stands in the log. Runs that are named are edited one by one; what is not settled in "
-        "time goes on in the background. With --where, --ids-from, --rename, --dry-run, --canary or --wait-for-active "
-        "it is a bulk edit: planned, shown, and then pushed until it has ended. Ctrl-C pauses it."
+        "Sets, removes and renames metadata of runs, upstream and in the mirror; other keys keep their values. Every "
+        "edit is logged. Named runs are edited one by one; edits that take longer than --wait continue in the "
+        "background. With --where, --ids-from, --rename, --dry-run, --canary or --wait-for-active, it is a bulk edit: "
+        "planned, shown, then pushed until it ends. Ctrl-C pauses it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("run_ids", nargs="*", metavar="RUN", help="The id that upstream gave it.")
+        parser.add_argument("run_ids", nargs="*", metavar="RUN", help="The upstream id of a run.")
         parser.add_argument(
-            "--where", metavar="SEARCH", help="All runs that it finds: 'status:failed metadata.team:ads'."
+            "--where", metavar="SEARCH", help="All runs that match, such as 'status:failed metadata.team:ads'."
         )
         parser.add_argument(
             "--ids-from",
             metavar="FILE",
             help="A file with an id on each line, or a CSV file with a header line; - is standard input.",
         )
-        parser.add_argument("--resume", type=int, metavar="ID", help="Goes on with this bulk edit; applies a plan.")
+        parser.add_argument("--resume", type=int, metavar="ID", help="Continue this bulk edit, or apply its plan.")
         parser.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="The first = splits. In a bulk edit the value may name fields of the run: {model}, {created:%%Y-%%m}.",
+            help="Splits at the first =. The value of a bulk edit may use fields: {model}, {created:%%Y-%%m}.",
         )
         parser.add_argument("--remove", action="append", default=[], metavar="KEY")
         parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
-        parser.add_argument("--reason", default="", help="Stands in the log. A bulk edit needs one.")
-        parser.add_argument("--connection", metavar="ALIAS", help="Needed where two connections have the same run id.")
-        parser.add_argument("--dry-run", action="store_true", help="Plans and shows it, and sends nothing.")
-        parser.add_argument("--canary", type=int, metavar="N", help="Sends the first N, and then pauses.")
+        parser.add_argument("--reason", default="", help="Logged with each edit. Required for a bulk edit.")
+        parser.add_argument(
+            "--connection", metavar="ALIAS", help="Required if several connections have the same run id."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Show the plan and send nothing.")
+        parser.add_argument("--canary", type=int, metavar="N", help="Send the first N, then pause.")
         parser.add_argument(
             "--wait-for-active",
             type=_wait,
             metavar="SECONDS",
-            help="How long runs that are active now may take to end.",
+            help="How long to wait for runs that are active now.",
         )
         parser.add_argument(
             "--wait",
@@ -81,7 +83,7 @@ class Command(ReportingCommand):
             type=float,
             const=float("inf"),
             metavar="SECONDS",
-            help=f"How long it is waited for: {WAIT:g} for each run that is named; a bulk edit until it has ended.",
+            help=f"How long to wait. Default: {WAIT:g} for each named run; until it ends for a bulk edit.",
         )
         add_actor(parser)
 
@@ -90,7 +92,7 @@ class Command(ReportingCommand):
         permissions.require(actor, permissions.Action.EDIT_METADATA)
         named = [name for name in ("run_ids", "where", "ids_from", "resume") if options[name] not in ([], None)]
         if len(named) != 1:
-            self.give_up("Say which runs: RUN …, --where SEARCH, --ids-from FILE, or --resume ID. One of them.")
+            self.fail("Choose the runs with exactly one of RUN …, --where SEARCH, --ids-from FILE or --resume ID.")
         if named == ["resume"]:
             self._resume(actor, options)
         elif options["rename"] or options["dry_run"] or any(options[name] is not None for name in _PLANNED):
@@ -105,9 +107,9 @@ class Command(ReportingCommand):
             bulk_edits.check_may_apply(actor)
         patch = pair_arguments.parse_bulk(options["set"], options["remove"], options["rename"])
         try:
-            selection = self._choose(options)
+            selection = self._selection(options)
         except InvalidSelection as error:
-            self._tell_left_out(error.left_out)
+            self._report_skipped(error.left_out)
             raise
         bulk_edit = bulk_edits.plan(
             selection=selection,
@@ -118,14 +120,14 @@ class Command(ReportingCommand):
             wait_for_active=options["wait_for_active"],
             canary=options["canary"],
         )
-        self._tell_left_out(selection.left_out)
-        self._tell_duplicates(selection.duplicates)
-        self._go_on(bulk_edit, actor, options)
+        self._report_skipped(selection.left_out)
+        self._report_duplicates(selection.duplicates)
+        self._run(bulk_edit, actor, options)
 
-    def _choose(self, options: dict[str, Any]) -> Selection:
+    def _selection(self, options: dict[str, Any]) -> Selection:
         if options["where"] is not None:
             if not options["where"].strip():
-                self.give_up("This would choose every run: say --where connection:ALIAS where that is meant.")
+                self.fail("This would select every run. If that is intended, use --where connection:ALIAS.")
             return bulk_edits.by_search(options["where"], connection=options["connection"])
         if options["ids_from"] is not None:
             ids = id_files.read(options["ids_from"], "run")
@@ -137,27 +139,27 @@ class Command(ReportingCommand):
         for name in _SETTLED:
             if options[name] not in ([], "", None):
                 option = f"--{name.replace('_', '-')}"
-                self.give_up(f"{option} does not go with --resume: a bulk edit stays what it was made as.")
+                self.fail(f"{option} cannot be combined with --resume: a bulk edit keeps its original options.")
         bulk_edit = BulkEdit.objects.filter(pk=options["resume"]).first()
         if bulk_edit is None:
-            self.give_up(f"There is no bulk edit {options['resume']}.")
+            self.fail(f"There is no bulk edit {options['resume']}.")
         bulk_edits.check_may_apply(actor)
-        self._go_on(bulk_edit, actor, options)
+        self._run(bulk_edit, actor, options)
 
-    def _go_on(self, bulk_edit: BulkEdit, actor: User, options: dict[str, Any]) -> None:
+    def _run(self, bulk_edit: BulkEdit, actor: User, options: dict[str, Any]) -> None:
         until = float("inf") if options["wait"] is None else time.monotonic() + options["wait"]
         with stopped_by_signals() as stopping:
-            Foreground(self, actor, stopping).go_on(bulk_edit, dry_run=options["dry_run"], until=until)
+            BulkEditRunner(self, actor, stopping).run(bulk_edit, dry_run=options["dry_run"], until=until)
 
-    def _tell_left_out(self, left_out: Sequence[tuple[str, str]]) -> None:
-        shown = left_out if self.speaks_json else left_out[:MISTAKES_SHOWN]
+    def _report_skipped(self, left_out: Sequence[tuple[str, str]]) -> None:
+        shown = left_out if self.as_json else left_out[:ERRORS_SHOWN]
         for run_id, why in shown:
-            self._refuse(run_id, _WHY[why])
+            self._report_not_edited(run_id, _REASONS[why])
         if (more := len(left_out) - len(shown)) > 0:
-            self.mistakes += more
+            self.errors_count += more
             self.stderr.write(f"… and {more:,} more that cannot be edited; --json lists all of them.")
 
-    def _tell_duplicates(self, count: int) -> None:
+    def _report_duplicates(self, count: int) -> None:
         if count:
             self.stderr.write(f"Duplicates ignored: {count:,}.")
 
@@ -166,22 +168,22 @@ class Command(ReportingCommand):
     def _edit_each(self, actor: User, options: dict[str, Any]) -> None:
         patch = pair_arguments.parse(options["set"], options["remove"])
         if not patch:
-            self.give_up("Say what to change: --set KEY=VALUE, --remove KEY.")
+            self.fail("Name what to change: --set KEY=VALUE or --remove KEY.")
         wait = WAIT if options["wait"] is None else options["wait"]
         given = id_lists.from_arguments(options["run_ids"])
         run_ids = list(dict.fromkeys(given))
-        self._tell_duplicates(len(given) - len(run_ids))
+        self._report_duplicates(len(given) - len(run_ids))
         found = [run for run_id in run_ids if (run := self._find(run_id, options["connection"]))]
         self.try_connections(run.connection for run in found)
-        for run in tqdm(found, unit=" runs", disable=self.speaks_json or not sys.stderr.isatty()):
+        for run in tqdm(found, unit=" runs", disable=self.as_json or not sys.stderr.isatty()):
             try:
                 edit = edits.record(
                     run=run, patch=patch, actor=actor, source=Edit.Source.COMMAND, reason=options["reason"]
                 )
             except (InvalidMetadata, InvalidId, InvalidTransition, UnknownConnection) as error:
-                self._refuse(run.upstream_id, str(error))
+                self._report_not_edited(run.upstream_id, str(error))
             else:
-                self._tell(run, edits.push_until_settled(edit, until=time.monotonic() + wait))
+                self._report(run, edits.push_until_settled(edit, until=time.monotonic() + wait))
 
     def _find(self, run_id: str, alias: str | None) -> Run | None:
         runs = Run.objects.select_related("thread").filter(upstream_id=run_id)
@@ -191,21 +193,25 @@ class Command(ReportingCommand):
             case [run]:
                 return run
             case []:
-                self._refuse(run_id, _WHY["unknown"])
+                self._report_not_edited(run_id, _REASONS["unknown"])
             case several:
                 names = ", ".join(run.connection for run in several)
-                self._refuse(run_id, f"several connections have this run: name one with --connection ({names}).")
+                self._report_not_edited(
+                    run_id, f"several connections have this run: name one with --connection ({names})."
+                )
         return None
 
-    def _refuse(self, run_id: str, why: str) -> None:
-        self.say(f"{run_id}: {why}", is_fine=False, run=run_id, connection=None, edit=None, status=None, detail=why)
+    def _report_not_edited(self, run_id: str, why: str) -> None:
+        self.report(
+            f"{run_id}: {why}", is_success=False, run=run_id, connection=None, edit=None, status=None, detail=why
+        )
 
-    def _tell(self, run: Run, edit: Edit) -> None:
+    def _report(self, run: Run, edit: Edit) -> None:
         wait = edits.waits_of([edit]).get(edit.pk)
-        words = f"{run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
-        self.say(
-            words if wait is None else f"{words} {wait}",
-            is_fine=edit.status == EditStatus.APPLIED,
+        message = f"{run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
+        self.report(
+            message if wait is None else f"{message} {wait}",
+            is_success=edit.status == EditStatus.APPLIED,
             run=run.upstream_id,
             connection=run.connection,
             edit=edit.pk,
@@ -223,5 +229,5 @@ def _wait(text: str) -> dt.timedelta:
     except (ValueError, OverflowError):
         wait = dt.timedelta()
     if not dt.timedelta() < wait <= LONGEST_WAIT:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds up to {LONGEST_WAIT.total_seconds():,.0f}.")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds up to {LONGEST_WAIT.total_seconds():,.0f}.")
     return wait

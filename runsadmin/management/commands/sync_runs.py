@@ -1,4 +1,4 @@
-"""`manage.py sync_runs`: reads runs into the mirror, here and now. No worker is needed."""
+"""`manage.py sync_runs`: reads runs into the mirror in the foreground, without a worker."""
 
 import sys
 import time
@@ -18,17 +18,15 @@ ERRORS_SHOWN = 20
 
 class Command(ReportingCommand):
     help = (
-        "Reads the runs of the tracked threads into the mirror: those that are new and those that were still active, "
-        "or all with --full. A pass of the same kind that is queued or under way is gone on with."
+        "Reads the runs of the tracked threads into the mirror: new and active ones, or all with --full. "
+        "Continues a sync of the same kind that is already queued or running."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--connection", metavar="ALIAS", help="Default: every one that is configured.")
-        parser.add_argument(
-            "--full", action="store_true", help="Reads all: changes on ended runs are seen no other way."
-        )
-        parser.add_argument("--thread", metavar="ID", help="Reads this thread alone.")
+        parser.add_argument("--connection", metavar="ALIAS", help="Default: all configured connections.")
+        parser.add_argument("--full", action="store_true", help="Read all runs: only this finds changes to ended runs.")
+        parser.add_argument("--thread", metavar="ID", help="Read this thread only.")
         add_actor(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -37,22 +35,22 @@ class Command(ReportingCommand):
         kind = Sync.Kind.FULL if options["full"] else Sync.Kind.INCREMENTAL
         actor = None if options["actor"] is None else actor_of(options["actor"])
         if options["thread"] is None:
-            passes = [syncs.start(connection=alias, kind=kind, actor=actor) for alias in aliases]
+            pending = [syncs.start(connection=alias, kind=kind, actor=actor) for alias in aliases]
         else:
             threads = Thread.objects.filter(connection__in=aliases, upstream_id=options["thread"])
             if not threads:
-                self.give_up(f"The thread {options['thread']!r} is not known here: track it first.")
-            passes = [syncs.start(connection=t.connection, kind=kind, actor=actor, thread=t) for t in threads]
-        for sync in passes:
+                self.fail(f"The thread {options['thread']!r} is not tracked. Track it first.")
+            pending = [syncs.start(connection=t.connection, kind=kind, actor=actor, thread=t) for t in threads]
+        for sync in pending:
             self._finish(sync)
 
     def _finish(self, sync: Sync) -> None:
-        """Goes on until the pass has ended, or waits for something that only a person can mend."""
+        """Continues until the sync ends or waits for something that only a person can fix."""
         with tqdm(
             desc=sync.connection,
             total=sync.threads_total,
             unit=" threads",
-            disable=self.speaks_json or not sys.stderr.isatty(),
+            disable=self.as_json or not sys.stderr.isatty(),
         ) as bar:
             while sync.status in UNFINISHED:
                 before = sync
@@ -60,30 +58,30 @@ class Command(ReportingCommand):
                 bar.total = sync.threads_total
                 bar.set_postfix(runs=sync.runs_seen, refresh=False)
                 bar.update(sync.threads_done - bar.n)
-                if sync.claim_token is not None:  # Another process is at it: it is watched.
+                if sync.claim_token is not None:  # Another process runs it: watch its progress.
                     time.sleep(0.5)
                 elif sync.status == SyncStatus.PAUSED or (sync.detail and sync.pages == before.pages):
                     break
-        self._tell(sync)
+        self._report(sync)
 
-    def _tell(self, sync: Sync) -> None:
+    def _report(self, sync: Sync) -> None:
         for error in sync.errors.select_related("thread").order_by("pk")[:ERRORS_SHOWN]:
             where = "" if error.thread is None else f"{error.thread.upstream_id}: "
             self.stderr.write(f"{where}{error.message}")
         if sync.errors_count > ERRORS_SHOWN:
             self.stderr.write(f"… and {sync.errors_count - ERRORS_SHOWN} more: see sync {sync.pk}.")
-        words = (
+        message = (
             f"{sync.connection}: {sync.get_status_display().lower()}. {sync.threads_done} of {sync.threads_total} "
             f"threads, {sync.runs_seen} runs read, {sync.runs_created} new, {sync.runs_updated} changed, "
             f"{sync.errors_count} errors."
         )
-        told = (
+        shown = (
             "id", "connection", "kind", "status", "detail", "threads_total", "threads_done", "runs_seen",
             "runs_created", "runs_updated", "errors_count",
         )  # fmt: skip
-        self.say(
-            f"{words} {sync.detail}".strip(),
-            is_fine=sync.status == SyncStatus.COMPLETED,
-            mistakes=max(sync.errors_count, 1),
-            **{name: getattr(sync, name) for name in told},
+        self.report(
+            f"{message} {sync.detail}".strip(),
+            is_success=sync.status == SyncStatus.COMPLETED,
+            errors=max(sync.errors_count, 1),
+            **{name: getattr(sync, name) for name in shown},
         )

@@ -1,4 +1,4 @@
-"""`manage.py track_threads ID…`: has threads mirrored from now on."""
+"""`manage.py track_threads ID…`: tracks threads, so that syncs mirror their runs."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ INVALID_SHOWN = 20
 
 
 class Command(ReportingCommand):
-    help = "Tracks threads, so that syncs read their runs. Ids that are tracked already stay as they are."
+    help = "Tracks threads, so that syncs mirror their runs. Threads that are already tracked are not changed."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -22,9 +22,11 @@ class Command(ReportingCommand):
         parser.add_argument(
             "--from-file",
             metavar="FILE",
-            help="Reads ids from a file, one a line, or from a CSV file with a header line; - is standard input.",
+            help="A file with an id on each line, or a CSV file with a header line; - is standard input.",
         )
-        parser.add_argument("--listed", action="store_true", help="All that the upstream lists; few servers can.")
+        parser.add_argument(
+            "--listed", action="store_true", help="All threads that upstream lists; few servers can list them."
+        )
         add_connection(parser)
         add_actor(parser)
 
@@ -37,18 +39,18 @@ class Command(ReportingCommand):
         if options["listed"]:
             wanted += self._listed(connection)
         if not wanted:
-            self.give_up("Name some threads: ID…, --from-file FILE or --listed.")
+            self.fail("Name the threads with ID…, --from-file FILE or --listed.")
         tracked = threads.track(connection=connection, thread_ids=wanted, actor=actor)
         shown = tracked.invalid[:INVALID_SHOWN]
         for thread_id in shown:
-            self.complain(f"{thread_id[:60]!r} cannot be the id of a thread.")
+            self.warn(f"{thread_id[:60]!r} is not a valid thread id.")
         if (more := len(tracked.invalid) - len(shown)) > 0:
-            self.mistakes += more
-            self.stderr.write(f"… and {more:,} more that cannot be ids of threads.")
+            self.errors_count += more
+            self.stderr.write(f"… and {more:,} more invalid ids.")
         if tracked.duplicates:
             self.stderr.write(f"Duplicates ignored: {tracked.duplicates:,}.")
-        self.say(
-            f"{len(tracked.added):,} now tracked, {len(tracked.already):,} tracked already.",
+        self.report(
+            f"{len(tracked.added):,} now tracked, {len(tracked.already):,} already tracked.",
             connection=connection,
             added=tracked.added,
             already=tracked.already,
@@ -60,4 +62,4 @@ class Command(ReportingCommand):
         try:
             return threads.listed_upstream(connection=connection)
         except (NotFound, Rejected):
-            self.give_up(f"The upstream of connection {connection!r} cannot list its threads: name them.")
+            self.fail(f"The upstream of connection {connection!r} cannot list its threads. Name them instead.")

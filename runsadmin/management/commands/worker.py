@@ -1,4 +1,4 @@
-"""`manage.py worker`: runs background tasks. Start as many as you like, on as many machines as share the database."""
+"""`manage.py worker`: runs background tasks. Any number can run, on any machines that share the database."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ class Command(BaseCommand):
             "(default: one loop for each queue of settings.TASKS).",
         )
         parser.add_argument(
-            "--schedule", default="runsadmin.tasks.SCHEDULE", help="Dotted path of what recurs (default: %(default)s)."
+            "--schedule", default="runsadmin.tasks.SCHEDULE", help="Dotted path of the schedule (default: %(default)s)."
         )
         parser.add_argument(
-            "--poll-every", type=float, default=0.25, help="Seconds between two looks for tasks (default: %(default)s)."
+            "--poll-every", type=float, default=0.25, help="Seconds between polls for tasks (default: %(default)s)."
         )
         parser.add_argument(
             "--beat-every", type=float, default=2, help="Seconds between two heartbeats (default: %(default)s)."
@@ -37,7 +37,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         if options["dead_after"] < 3 * options["beat_every"]:
-            raise CommandError("--dead-after must be at least three times --beat-every: one late beat is no death.")
+            raise CommandError("--dead-after must be at least three times --beat-every: a worker may be late once.")
         lanes = [lane.split(",") for lane in options["lane"] or ()] or lanes_for_all_queues()
         WorkerProcess(
             schedule=import_string(options["schedule"]),
