@@ -14,8 +14,9 @@ from runsadmin.errors import ConnectionHeld, UpstreamError
 from runsadmin.metadata import Metadata
 from runsadmin.models import ConnectionState
 from runsadmin.services.clock import ClockBounds
-from runsadmin.upstream.client import PAGE_SIZE, Client, Page, Response
+from runsadmin.upstream.client import Client
 from runsadmin.upstream.records import RunRecord
+from runsadmin.upstream.responses import PAGE_SIZE, Page, Response
 
 # Seconds. For a 429 or 503 without Retry-After.
 DEFAULT_BACK_OFF = 1.0

@@ -53,7 +53,7 @@ class NoResponse(StrEnum):
 NO_RESPONSE = (NoResponse.NO_CONNECTION, NoResponse.CUT, NoResponse.TIMEOUT)
 
 
-def of_read(what: NoResponse | int) -> type[UpstreamError]:
+def classify_read(what: NoResponse | int) -> type[UpstreamError]:
     """What to make of a read that ended without an answer, or with this HTTP status."""
     match what:
         case NoResponse():
@@ -74,7 +74,7 @@ def of_read(what: NoResponse | int) -> type[UpstreamError]:
             return NotSent
 
 
-def of_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[UpstreamError]:
+def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[UpstreamError]:
     """What to make of a write that ended without an answer, or with this HTTP status."""
     match what:
         case NoResponse.NO_CONNECTION | NoResponse.TOO_LATE | NoResponse.NOT_SENT:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from runsadmin import lenient_json
-from runsadmin.upstream.client import Page
+from runsadmin.upstream.responses import Page
 
 # Some servers filter after they cut a list into pages: this many empty pages in a row are followed.
 MOST_EMPTY_PAGES = 3

@@ -42,7 +42,7 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
     ],
 )
 def test_a_read_that_fails_changed_nothing(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
-    assert faults.of_read(what) is meaning
+    assert faults.classify_read(what) is meaning
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_read_that_fails_changed_nothing(what: NoResponse | int, meaning: type
 def test_a_write_that_fails_may_have_been_kept_unless_the_answer_says_no(
     what: NoResponse | int, meaning: type[UpstreamError]
 ) -> None:
-    assert faults.of_write(what) is meaning
+    assert faults.classify_write(what) is meaning
 
 
 def test_a_refusal_for_the_runs_status_waits_for_the_run() -> None:
     assert faults.says_run_is_active(400, "Cannot update run with status 'in_progress'.")
     assert not faults.says_run_is_active(400, "Invalid 'metadata'.")
-    assert faults.of_write(400, run_is_active=True) is RunActive
+    assert faults.classify_write(400, run_is_active=True) is RunActive
 
 
 @pytest.mark.parametrize(

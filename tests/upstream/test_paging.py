@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runsadmin.upstream.client import PAGE_SIZE, Page
 from runsadmin.upstream.paging import Habits, ThreadReading
 from runsadmin.upstream.records import RunRecord
+from runsadmin.upstream.responses import PAGE_SIZE, Page
 
 MOST_REQUESTS = 2000
 FAULTS = (

@@ -13,8 +13,8 @@ from runsadmin.errors import NotSent, RunsAdminError, TooLarge
 from runsadmin.models import ConnectionState, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
 from runsadmin.services import clock, connections
-from runsadmin.upstream.client import PAGE_SIZE
 from runsadmin.upstream.paging import ThreadReading
+from runsadmin.upstream.responses import PAGE_SIZE
 
 logger = logging.getLogger("runsadmin.services.syncs")
 

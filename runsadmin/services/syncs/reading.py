@@ -25,8 +25,8 @@ from runsadmin.services.syncs.claimed import ClaimedSync, Interrupted, TimeUp
 from runsadmin.services.syncs.retrying import with_retry
 from runsadmin.services.syncs.storing import store_page
 from runsadmin.services.syncs.unlisted import fetch_unlisted
-from runsadmin.upstream.client import Page
 from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, ListReading, ThreadReading
+from runsadmin.upstream.responses import Page
 
 # How servers refuse a page of more runs than they serve.
 LIMIT_REFUSALS = (400, 413, 422)

@@ -12,9 +12,9 @@ from runsadmin.services.runs import Difference, Stored
 from runsadmin.services.syncs import errors
 from runsadmin.services.syncs.claimed import ClaimedSync
 from runsadmin.services.syncs.retrying import with_retry
-from runsadmin.upstream.client import Page
 from runsadmin.upstream.paging import ThreadReading
 from runsadmin.upstream.records import RunRecord
+from runsadmin.upstream.responses import Page
 
 # A list that comes from a replica may show a run as it was this long ago.
 LIST_LAG = dt.timedelta(minutes=2)

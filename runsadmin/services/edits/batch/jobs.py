@@ -18,8 +18,8 @@ from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Reach, Target
-from runsadmin.upstream.client import Page
 from runsadmin.upstream.records import RunRecord
+from runsadmin.upstream.responses import Page
 
 logger = logging.getLogger("runsadmin.services.edits")
 

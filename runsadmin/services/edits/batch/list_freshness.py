@@ -8,8 +8,8 @@ from runsadmin.models import Run
 from runsadmin.services import connections
 from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.gateway import TimedResponse
-from runsadmin.upstream.client import Page, Response
 from runsadmin.upstream.records import RunRecord
+from runsadmin.upstream.responses import Page, Response
 
 # A list counts when it was requested at most so many seconds after the response to our write.
 WITHIN = 1.0

@@ -1,0 +1,135 @@
+"""The exception for a call that failed: one class per meaning (see faults.py), with what the server said."""
+
+import datetime as dt
+import logging
+import re
+import traceback
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from urllib3.exceptions import NewConnectionError, ProxyError, ReadTimeoutError
+
+from runsadmin import conf
+from runsadmin.errors import ConnectionHeld, TooLarge, UpstreamError
+from runsadmin.upstream import error_messages, faults
+from runsadmin.upstream.body import Oversized, first_id
+from runsadmin.upstream.deadline_connection import Exchange, TooLate
+from runsadmin.upstream.faults import NoResponse
+from runsadmin.upstream.sessions import ThreadSession
+
+logger = logging.getLogger("runsadmin.upstream")
+
+_REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "x-correlation-id")
+_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,260}")
+
+
+def of_exception(method: str, error: Exception, exchange: Exchange) -> UpstreamError:
+    """For a call that ended without a complete response."""
+    return of_fault(method, _why(error, exchange))
+
+
+def _why(error: Exception, exchange: Exchange) -> NoResponse:
+    match error:
+        case TooLate():
+            return NoResponse.TOO_LATE
+        case requests.ConnectTimeout():
+            return NoResponse.NO_CONNECTION
+        case requests.exceptions.SSLError():  # Of the handshake, or of a connection that was cut later.
+            return NoResponse.CUT if exchange.sent_at else NoResponse.NO_CONNECTION
+        case requests.Timeout():
+            return NoResponse.TIMEOUT
+        case requests.ConnectionError():
+            return _why_not_connected(error)
+        case requests.exceptions.ChunkedEncodingError():
+            return NoResponse.CUT
+        case _:  # Its text may quote a header, and with it the key.
+            return _internal_error(error, exchange)
+
+
+def _why_not_connected(error: requests.ConnectionError) -> NoResponse:
+    """`requests` has one class for "never connected" and "cut in the middle": the cause below it tells them apart."""
+    cause = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, NewConnectionError | ProxyError):
+        return NoResponse.NO_CONNECTION
+    if isinstance(reason, ReadTimeoutError):
+        return NoResponse.TIMEOUT
+    return NoResponse.CUT
+
+
+def _internal_error(error: Exception, exchange: Exchange) -> NoResponse:
+    """What was never sent must not count as sent."""
+    if exchange.sent_at:
+        return NoResponse.UNREADABLE
+    frames = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]
+    logger.error("A request could not be sent: %s in %s", type(error).__name__, frames[-1] if frames else "?")
+    return NoResponse.NOT_SENT
+
+
+def of_fault(method: str, why: NoResponse, response: requests.Response | None = None) -> UpstreamError:
+    kind = faults.classify_read(why) if method == "GET" else faults.classify_write(why)
+    if response is None:
+        return kind(why.value, has_response=why not in faults.NO_RESPONSE)
+    return kind(why.value, http_status=response.status_code, request_id=request_id_of(response))
+
+
+def of_oversized(method: str, oversized: Oversized, response: requests.Response) -> UpstreamError:
+    """The message names the size and the setting. For a read there is an error of its own: less can be requested."""
+    allowed = conf.max_response_bytes()
+    size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
+    message = (
+        f"{NoResponse.TOO_LARGE} It has {size} bytes, and {allowed:,} are accepted: raise RUNSADMIN_MAX_RESPONSE_BYTES."
+    )
+    status, request_id = response.status_code, request_id_of(response)
+    if method == "GET":
+        return TooLarge(message, http_status=status, request_id=request_id, first_id=first_id(oversized.beginning))
+    return faults.classify_write(NoResponse.TOO_LARGE)(message, http_status=status, request_id=request_id)
+
+
+def of_status(method: str, response: requests.Response, content: bytes, session: ThreadSession) -> UpstreamError:
+    # The message is stored and shown, and some servers quote the key that they refuse.
+    message = error_messages.of(content, response.headers.get("content-type", ""), secret=session.secret)
+    status = response.status_code
+    redirect = ""
+    if status in faults.REDIRECTS:
+        redirect = _target(response.headers.get("location", ""), session.connection.url)
+        message = f"The server redirects to {redirect}. Check {session.connection.setting('URL')}."
+    kind: type[UpstreamError]
+    if faults.says_scheme_is_wrong(status, message):
+        kind = ConnectionHeld
+        message = f"{message} Check {session.connection.setting('URL')}: it has to begin with https."
+    elif method == "GET":
+        kind = faults.classify_read(status)
+    else:
+        kind = faults.classify_write(status, run_is_active=faults.says_run_is_active(status, message))
+    return kind(
+        message or f"The server returned {status} without a message.",
+        http_status=status,
+        request_id=request_id_of(response),
+        retry_after=faults.retry_after(
+            response.headers, now=dt.datetime.now(dt.UTC), http_status=status, message=message
+        ),
+        redirect=redirect,
+    )
+
+
+def _target(location: str, base_url: str) -> str:
+    """Where a redirect leads: scheme and host only, since the rest may be secret."""
+    if not location:
+        return "an address that it does not name"
+    try:
+        parts = urlsplit(urljoin(base_url, location))
+    except ValueError:
+        return "an address that cannot be read"
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        return "an address that cannot be read"
+    origin = f"{parts.scheme}://{host}"
+    here = urlsplit(base_url)
+    return f"another path of {origin}" if origin == f"{here.scheme}://{here.netloc}" else origin
+
+
+def request_id_of(response: requests.Response) -> str:
+    """The server's own name for the request; Azure's gateway has another one for it."""
+    names = (response.headers.get(name, "").strip() for name in _REQUEST_IDS)
+    return next(filter(None, names), "")[:256].replace("\0", "\ufffd")

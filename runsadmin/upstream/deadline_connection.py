@@ -1,0 +1,180 @@
+"""HTTP with a time limit on the whole response, and on when a request leaves.
+
+The read timeout of `requests` starts again with every byte, so a server that sends slowly could hold us for ever. Here
+one deadline covers the response from the first byte of its head to the last one of its body.
+
+The connect timeout does not cover all that may come before the first byte of a request: name servers are slow, several
+addresses are tried one after the other, and the process may be stopped. What must not be sent late is held back here,
+at the last moment before it goes to the system.
+
+This is the only module that reaches into urllib3 and http.client. It relies on: `HTTPConnectionPool._get_conn` and
+`ConnectionCls`, `HTTPConnection.send` and `response_class`, and `HTTPResponse` reading from `sock.makefile`.
+"""
+
+import http.client
+import io
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+
+@dataclass
+class Exchange:
+    """The time limits of one request, and when it was sent. Times are in time.monotonic()."""
+
+    deadline: float  # The response must be complete.
+    send_by: float = float("inf")  # From here on the request must not be sent.
+    sent_at: float = 0.0  # 0: it was not sent.
+
+
+class TooLate(Exception):
+    """The request was not sent."""
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket until the deadline. Keeps the socket open as `makefile` does."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("The response took too long.")
+        timeout = self._sock.gettimeout()
+        if timeout is None or timeout > left:  # Setting it is a system call.
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineSocket:
+    """What a response reads from in place of its socket."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_DeadlineReader(self._sock, self._deadline))
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, deadline: float, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cast(socket.socket, _DeadlineSocket(sock, deadline)), *args, **kwargs)
+
+
+class DeadlineConnection(http.client.HTTPConnection):
+    """Sends head and body in one piece, after a last check of the time."""
+
+    exchange: Exchange
+    _is_requesting = False  # False while a tunnel through a proxy is opened.
+    _head: bytes | None = None
+    _has_body = False
+
+    def begin(self, exchange: Exchange) -> None:
+        """To be called before each request, and before a tunnel through a proxy is opened for it."""
+        self.exchange = exchange
+        self._is_requesting = False
+        self.response_class = partial(_DeadlineResponse, exchange.deadline)  # type: ignore[assignment]
+
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
+        self._is_requesting, self._head, self._has_body = True, None, body is not None
+        super().request(method, url, body, *args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if self._has_body and self._head is None:
+            self._head = data
+            return
+        whole = data if self._head is None else self._head + data
+        self._head, self._has_body = None, False
+        if self.sock is None:
+            self.connect()
+        now = time.monotonic()
+        if now >= self.exchange.send_by:
+            raise TooLate
+        if self._is_requesting:
+            self.exchange.sent_at = now
+        super().send(whole)
+
+
+class _Connection(DeadlineConnection, HTTPConnection):
+    pass
+
+
+class _SecureConnection(DeadlineConnection, HTTPSConnection):
+    pass
+
+
+class _DeadlinePool(HTTPConnectionPool):
+    """The connections of one thread to one server, which makes one request at a time."""
+
+    exchange: Exchange
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        connection.begin(self.exchange)
+        return connection
+
+
+class _Pool(_DeadlinePool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(_DeadlinePool, HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """Keeps the time limits of each request, and never retries by itself.
+
+    For one thread and one server: what is the same for all requests is found out once.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self._pool: _DeadlinePool | None = None
+
+    def send_within(self, exchange: Exchange, request: PreparedRequest, **options: Any) -> Response:
+        """The response, of which only the head has been read. Raises TooLate, and what `requests` raises."""
+        self._exchange = exchange
+        return self.send(request, **options)
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        self._pool.exchange = self._exchange
+        return self._pool
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        """The path, unless a proxy may need more."""
+        if proxies:
+            return super().request_url(request, proxies)
+        return "/" + str(request.url).split("/", 3)[3]
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """Without cookies, of which we keep none."""
+        response = Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
