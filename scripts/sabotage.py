@@ -56,8 +56,8 @@ GUARDS = (
     ),
     Guard(
         "no POST when it would leave too late: the last look at the clock",
-        "runsadmin/upstream/transport.py",
-        "if now >= send_by.get():",
+        "runsadmin/upstream/deadline_connection.py",
+        "if now >= self.exchange.send_by:",
         "if False:",
         ("tests/upstream/test_send_by.py",),
     ),

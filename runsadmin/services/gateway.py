@@ -2,7 +2,7 @@
 
 Each call returns a timed response or raises an UpstreamError. What an error means for the connection as a whole is a
 value (`effect_of`); the caller stores it with `connections.store_effect`. Nothing here touches the database, so threads
-of a pool may call it.
+of a pool may call it. With `slot` it is held from the sending of the request to the end of the response.
 """
 
 import datetime as dt
@@ -14,7 +14,7 @@ from runsadmin.errors import ConnectionHeld, UpstreamError
 from runsadmin.metadata import Metadata
 from runsadmin.models import ConnectionState
 from runsadmin.services.clock import ClockBounds
-from runsadmin.upstream.client import Client
+from runsadmin.upstream.client import Client, Slot
 from runsadmin.upstream.records import RunRecord
 from runsadmin.upstream.responses import PAGE_SIZE, Page, Response
 
@@ -41,8 +41,10 @@ class TimedResponse[T]:
         return TimedResponse(self.response.of(part), self.requested_at, self.received_at)
 
 
-def fetch_run(alias: str, thread_id: str, run_id: str, clock: ClockBounds) -> TimedResponse[RunRecord]:
-    return _timed(clock, lambda: _client(alias).retrieve_run(thread_id, run_id))
+def fetch_run(
+    alias: str, thread_id: str, run_id: str, clock: ClockBounds, *, slot: Slot | None = None
+) -> TimedResponse[RunRecord]:
+    return _timed(clock, lambda: _client(alias, slot).retrieve_run(thread_id, run_id))
 
 
 def fetch_page(
@@ -53,9 +55,10 @@ def fetch_page(
     after: str = "",
     limit: int = PAGE_SIZE,
     oldest_first: bool = False,
+    slot: Slot | None = None,
 ) -> TimedResponse[Page]:
     """One page of a thread's runs."""
-    client = _client(alias)
+    client = _client(alias, slot)
     return _timed(clock, lambda: client.list_runs(thread_id, after=after, limit=limit, oldest_first=oldest_first))
 
 
@@ -65,24 +68,31 @@ def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
 
 
 def write(
-    alias: str, thread_id: str, run_id: str, metadata: Metadata, clock: ClockBounds, *, send_by: float
+    alias: str,
+    thread_id: str,
+    run_id: str,
+    metadata: Metadata,
+    clock: ClockBounds,
+    *,
+    send_by: float,
+    slot: Slot | None = None,
 ) -> TimedResponse[RunRecord]:
     """Sends the whole map. From `send_by` (in time.monotonic()) on it raises NotSent instead."""
-    client = _client(alias)
+    client = _client(alias, slot)
     return _timed(clock, lambda: client.modify_run(thread_id, run_id, metadata, send_by=send_by))
 
 
-def probe(alias: str, thread_id: str, run_id: str = "") -> None:
+def probe(alias: str, thread_id: str, run_id: str = "", *, slot: Slot | None = None) -> None:
     """Requests a run, or a thread where no run is named. Raises UpstreamError."""
     if run_id:
-        _client(alias).retrieve_run(thread_id, run_id)
+        _client(alias, slot).retrieve_run(thread_id, run_id)
     else:
-        _client(alias).retrieve_thread(thread_id)
+        _client(alias, slot).retrieve_thread(thread_id)
 
 
-def _client(alias: str) -> Client:
+def _client(alias: str, slot: Slot | None = None) -> Client:
     """Raises UnknownConnection."""
-    return Client(conf.connection(alias))
+    return Client(conf.connection(alias), slot=slot)
 
 
 def _timed[T](clock: ClockBounds, call: Callable[[], Response[T]]) -> TimedResponse[T]:

@@ -12,6 +12,7 @@ from runsadmin.errors import Forbidden, InvalidId, NoSlot, NotFound, Rejected, U
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, connections, gateway
 from runsadmin.services.gateway import NO_EFFECT, ConnectionEffect
+from runsadmin.upstream.client import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ def _known(thread: Thread) -> Target:
     return Target(thread.upstream_id, run_id or "")
 
 
-def ask(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False) -> Reach:
+def ask(
+    alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False, slot: Slot | None = None
+) -> Reach:
     """Asks for one target after the other until the answer is clear. Calls upstream and not the database.
 
     `thread_id` is where the fault was met. With `is_outage` the question is only whether the server responds.
@@ -87,7 +90,7 @@ def ask(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage:
     for target in wanted:
         asked_others = asked_others or target.thread_id != thread_id
         try:
-            gateway.probe(alias, target.thread_id, target.run_id)
+            gateway.probe(alias, target.thread_id, target.run_id, slot=slot)
         except NotFound as error:
             responds = True
             thread_is_gone = thread_is_gone or target == Target(thread_id)

@@ -149,7 +149,7 @@ class DeadlineAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-        self._pool: _DeadlinePool | None = None
+        self._pool: Any = None
 
     def send_within(self, exchange: Exchange, request: PreparedRequest, **options: Any) -> Response:
         """The response, of which only the head has been read. Raises TooLate, and what `requests` raises."""

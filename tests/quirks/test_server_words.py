@@ -101,8 +101,8 @@ TEXTS: dict[str, tuple[bytes, str, str]] = {
     "cut JSON": (b'{"error": {"message": "Not', "application/json", '{"error": {"message": "Not'),
     "NaN": (b'{"error": "Not so.", "n": NaN}', "application/json", "Not so."),
     "binary": (b"\x1f\x8b\x00\xff!", "application/octet-stream", "\ufffd\ufffd\ufffd!"),
-    "empty": (b"", "application/json", "The server answered 422 without saying why."),
-    "white space": (b" \r\n", "text/plain", "The server answered 422 without saying why."),
+    "empty": (b"", "application/json", "The server returned 422 without a message."),
+    "white space": (b" \r\n", "text/plain", "The server returned 422 without a message."),
 }
 
 

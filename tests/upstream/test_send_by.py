@@ -8,7 +8,7 @@ import pytest
 from runsadmin import conf
 from runsadmin.errors import NotSent
 from runsadmin.models import Edit, Run
-from runsadmin.upstream import client, transport
+from runsadmin.upstream import deadline_connection, sessions
 from runsadmin.upstream.client import Client
 from tests.faults.conftest import Scene, at_step, impatient, scene  # noqa: F401 - fixtures
 from tests.sandbox_client import Sandbox
@@ -31,15 +31,15 @@ def test_the_time_until_a_connection_stands_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The connect timeout does not bound it: a slow name server alone may take longer, before any address is tried."""
-    connect = transport._Connection.connect
+    connect = deadline_connection._Connection.connect
 
-    def connect_slowly(self: transport._Connection) -> None:
+    def connect_slowly(self: deadline_connection._Connection) -> None:
         time.sleep(0.7)  # Longer than the look lasts, which is no longer than the timeouts.
         connect(self)
 
     def lose_the_connection() -> None:
-        client._lines.__dict__.clear()
-        monkeypatch.setattr(transport._Connection, "connect", connect_slowly)
+        sessions._sessions.__dict__.clear()
+        monkeypatch.setattr(deadline_connection._Connection, "connect", connect_slowly)
 
     with at_step("intended", lose_the_connection):
         edit = scene.push()

@@ -16,6 +16,7 @@ from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
+from runsadmin.upstream.client import Slot
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -73,12 +74,18 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
     return classifying.write_response(step, response)
 
 
-def send(intent: Intent, clock: ClockBounds) -> TimedResponse[RunRecord] | UpstreamError:
+def send(intent: Intent, clock: ClockBounds, *, slot: Slot | None = None) -> TimedResponse[RunRecord] | UpstreamError:
     """Writes the intended map, unless its fetch is too old when the bytes are to leave. Uses no database."""
     run = intent.claim.edit.run
     try:
         return gateway.write(
-            run.connection, run.thread.upstream_id, run.upstream_id, intent.intended, clock, send_by=intent.send_by
+            run.connection,
+            run.thread.upstream_id,
+            run.upstream_id,
+            intent.intended,
+            clock,
+            send_by=intent.send_by,
+            slot=slot,
         )
     except UpstreamError as error:
         return error

@@ -18,6 +18,7 @@ from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Reach, Target
+from runsadmin.upstream.client import Slot
 from runsadmin.upstream.records import RunRecord
 from runsadmin.upstream.responses import Page
 
@@ -81,6 +82,8 @@ class Crashed:
     is_unsent: bool = False
 
 
+# What a thread of the pool calls, with its slot.
+type Job = Callable[[Slot], None]
 type Result = Fetched | Written | Probed | Sampled | Outcome | Crashed
 
 
@@ -94,10 +97,10 @@ class Jobs:
         self.clock = ClockBounds()  # Renewed by the coordinator.
         self.results: SimpleQueue[Result] = SimpleQueue()
 
-    def _job(self, claims: list[Claim], work: Callable[[], Result], *, is_unsent: bool = False) -> Callable[[], None]:
-        def job() -> None:
+    def _job(self, claims: list[Claim], work: Callable[[Slot], Result], *, is_unsent: bool = False) -> Job:
+        def job(slot: Slot) -> None:
             try:
-                self.results.put(work())
+                self.results.put(work(slot))
             except Exception as error:  # noqa: BLE001 - logged by the coordinator.
                 self.results.put(Crashed(claims, error, is_unsent))
 
@@ -105,17 +108,17 @@ class Jobs:
 
     # --- Fetches
 
-    def fetch(self, fetch: Fetch) -> Callable[[], None]:
-        return self._job(fetch.claims, lambda: self._fetch(fetch))
+    def fetch(self, fetch: Fetch) -> Job:
+        return self._job(fetch.claims, lambda slot: self._fetch(fetch, slot))
 
-    def _fetch(self, fetch: Fetch) -> Fetched:
+    def _fetch(self, fetch: Fetch, slot: Slot) -> Fetched:
         # A single fetch also waits for the slot of its write, which then follows at once.
         self.spacer.wait(2 if fetch.is_single else 1)
         began = time.monotonic()
         try:
             self.gate.wait_out_back_off()
             began = time.monotonic()
-            return self._fetch_run(fetch, began) if fetch.is_single else self._fetch_list(fetch, began)
+            return self._fetch_run(fetch, began, slot) if fetch.is_single else self._fetch_list(fetch, began, slot)
         except UpstreamError as error:
             now = time.monotonic()
             if not fetch.is_single and _concerns_the_list(error):
@@ -123,16 +126,16 @@ class Jobs:
             self.gate.note_error(error)
             return Fetched(fetch, {}, began, now, error=error)
 
-    def _fetch_run(self, fetch: Fetch, began: float) -> Fetched:
+    def _fetch_run(self, fetch: Fetch, began: float, slot: Slot) -> Fetched:
         (claim,) = fetch.claims
         run = claim.edit.run
         with claim.log_context():
-            timed = gateway.fetch_run(self.alias, run.thread.upstream_id, run.upstream_id, self.clock)
+            timed = gateway.fetch_run(self.alias, run.thread.upstream_id, run.upstream_id, self.clock, slot=slot)
         return Fetched(fetch, {run.upstream_id: timed}, began, time.monotonic())
 
-    def _fetch_list(self, fetch: Fetch, began: float) -> Fetched:
+    def _fetch_list(self, fetch: Fetch, began: float, slot: Slot) -> Fetched:
         thread_id = fetch.claims[0].edit.run.thread.upstream_id
-        page = gateway.fetch_page(self.alias, thread_id, self.clock, after=fetch.after)
+        page = gateway.fetch_page(self.alias, thread_id, self.clock, after=fetch.after, slot=slot)
         at = time.monotonic()
         wanted = {claim.edit.run.upstream_id for claim in fetch.claims}
         found = {
@@ -145,11 +148,11 @@ class Jobs:
 
     # --- Writes
 
-    def write(self, intent: Intent) -> Callable[[], None]:
+    def write(self, intent: Intent) -> Job:
         # The client raises UpstreamError for all that may have been sent.
-        return self._job([intent.claim], lambda: self._write(intent), is_unsent=True)
+        return self._job([intent.claim], lambda slot: self._write(intent, slot), is_unsent=True)
 
-    def _write(self, intent: Intent) -> Written | Outcome:
+    def _write(self, intent: Intent, slot: Slot) -> Written | Outcome:
         if not intent.has_slot:
             self.spacer.wait(1)
         with suppress(NoSlot):  # Then it is fetched again.
@@ -158,7 +161,7 @@ class Jobs:
             return stopped
         began = time.monotonic()
         with intent.claim.log_context():
-            response = pushing.send(intent, self.clock)
+            response = pushing.send(intent, self.clock, slot=slot)
         if isinstance(response, UpstreamError):
             self.gate.note_error(response)
         else:
@@ -167,16 +170,14 @@ class Jobs:
 
     # --- Others
 
-    def probe(
-        self, key: int, claims: list[Claim], targets: list[Target], error: UpstreamError, pause: float
-    ) -> Callable[[], None]:
+    def probe(self, key: int, claims: list[Claim], targets: list[Target], error: UpstreamError, pause: float) -> Job:
         """How far an error reaches that was met in the thread of these claims. `pause` is until its slots."""
         thread_id = claims[0].edit.run.thread.upstream_id
 
-        def work() -> Probed:
+        def work(slot: Slot) -> Probed:
             time.sleep(max(0.0, pause))
             try:
-                reach = probes.ask(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage)
+                reach = probes.ask(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage, slot=slot)
             except Exception:  # Others wait for this probe, and must not wait for ever.
                 logger.exception("A probe of %s ended in an error of our own.", self.alias)
                 reach = Reach(responds=True, error=NotSent("It could not be found out how far this reaches."))
@@ -184,10 +185,12 @@ class Jobs:
 
         return self._job(claims, work)
 
-    def sample(self, sample: Sample) -> Callable[[], None]:
-        def work() -> Sampled:
+    def sample(self, sample: Sample) -> Job:
+        def work(slot: Slot) -> Sampled:
             try:
-                return Sampled(gateway.fetch_page(self.alias, sample.thread_id, self.clock, after=sample.after))
+                return Sampled(
+                    gateway.fetch_page(self.alias, sample.thread_id, self.clock, after=sample.after, slot=slot)
+                )
             except UpstreamError as error:
                 self.gate.note_error(error)
                 return Sampled(None)

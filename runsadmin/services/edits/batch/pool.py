@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Self
 
-from runsadmin.upstream import transport
+from runsadmin.upstream.client import Slot
 
 # One spare thread per this many concurrent requests: it parses a response or prepares a request meanwhile.
 REQUESTS_PER_SPARE = 4
@@ -29,7 +29,7 @@ class Priority(IntEnum):
 
 class WorkerPool:
     def __init__(self, concurrency: int) -> None:
-        self._jobs: dict[Priority, deque[Callable[[], None] | None]] = {priority: deque() for priority in Priority}
+        self._jobs: dict[Priority, deque[Callable[[Slot], None] | None]] = {priority: deque() for priority in Priority}
         # One item for each waiting job and for each free slot. Semaphores are slower.
         self._waiting: SimpleQueue[None] = SimpleQueue()
         self._free_slots: SimpleQueue[None] = SimpleQueue()
@@ -50,11 +50,11 @@ class WorkerPool:
         for thread in self._threads:
             thread.join()
 
-    def submit(self, priority: Priority, job: Callable[[], None] | None) -> None:
+    def submit(self, priority: Priority, job: Callable[[Slot], None] | None) -> None:
         self._jobs[priority].append(job)
         self._waiting.put(None)
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[Slot], None] | None:
         self._waiting.get()
         while True:  # Another thread may take the job that this one sees, and leave it another.
             for jobs in self._jobs.values():
@@ -63,14 +63,13 @@ class WorkerPool:
 
     def _work(self) -> None:
         slot = _Slot(self._free_slots)
-        transport.slot.set(slot)
         while True:
             # Take a slot before taking a job, so that no job waits in a thread that cannot send.
             with slot:
                 job = self._next()
                 if job is None:
                     return
-                job()
+                job(slot)
 
 
 class _Slot:
