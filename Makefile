@@ -55,6 +55,7 @@ check: .venv/dev.stamp
 	@echo "== Style, types, layers, migrations, settings"
 	ruff check --quiet
 	ruff format --check --quiet
+	codespell
 	mypy
 	lint-imports
 	$(PRODUCTION) python manage.py makemigrations --check --dry-run
