@@ -1,16 +1,20 @@
-"""What every admin page of this project shares: the rights, the frame, and how errors of the services are told."""
+"""What the admin pages share: permissions, the frame, actions, and how errors of the services are reported."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from http import HTTPMethod
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import ActionLocation
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import models
+from django.db.models import QuerySet
 from django.db.models.fields import BLANK_CHOICE_DASH
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -21,19 +25,34 @@ from unfold.admin import ModelAdmin as ThemeAdmin
 
 from runsadmin.admin.change_list import KeysetChangeList
 from runsadmin.errors import NotAllowed, RunsAdminError
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import permissions
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags.links import change_url
 
+# Where actions are offered: above a list for the ticked rows, and on the page of one row.
+EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
+MAX_ROWS = 500  # Of an action that calls a service for each row.
+MAX_TICKED = 1_000  # Of an action that takes all that match, which is the way to more.
+CONFIRM_SHOWN = 20
+
 
 def actor(request: HttpRequest) -> User:
-    """Who is signed in: admin pages are for nobody else."""
+    """Who is signed in. Admin pages are for nobody else."""
     assert isinstance(request.user, User)
     return request.user
 
 
 def may(request: HttpRequest, action: Action) -> bool:
     return isinstance(request.user, User) and permissions.may(request.user, action)  # Or nobody is signed in.
+
+
+def require(request: HttpRequest, action: Action) -> None:
+    """Raises PermissionDenied, which names the permission."""
+    try:
+        permissions.require(actor(request), action)
+    except NotAllowed as error:
+        raise PermissionDenied(str(error)) from error
 
 
 @contextmanager
@@ -72,17 +91,16 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
 
 
 class ReadOnlyAdmin(ThemedAdmin):
-    """A list that pages by key, and a page for each row. Nothing is saved here: buttons call services.
+    """A list that pages by key, and a page for each row. Nothing is saved here: actions call services.
 
-    Subclasses give `page`, which shows one row, and `buttons`: names of methods that take (request, row), are called by
-    POST at `<pk>/<name>/`, and return where to go.
+    Subclasses define `page`, which shows one row.
     """
 
     view_action: ClassVar[Action]
-    buttons: ClassVar[tuple[str, ...]] = ()
     list_template: ClassVar[str] = "runsadmin/list.html"
 
-    actions = None
+    actions: tuple[str, ...] = ()
+    actions_for_all: ClassVar[tuple[str, ...]] = ()  # Those that also take all rows that match the list's filters.
     sortable_by = ()
     list_per_page = 50
     show_full_result_count = False
@@ -92,6 +110,12 @@ class ReadOnlyAdmin(ThemedAdmin):
     @property
     def change_list_template(self) -> str:
         return self.list_template
+
+    @property
+    def media(self) -> forms.Media:
+        return forms.Media()  # Lists have a script of their own for ticks.
+
+    # --- permissions
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return may(request, self.view_action)
@@ -108,47 +132,182 @@ class ReadOnlyAdmin(ThemedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
 
+    # Named by the `permissions` of actions.
+
+    def has_view_runs_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.VIEW_RUNS)
+
+    def has_edit_metadata_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.EDIT_METADATA)
+
+    def has_plan_bulk_edits_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.PLAN_BULK_EDITS)
+
+    def has_apply_bulk_edits_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.APPLY_BULK_EDITS)
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.SYNC)
+
+    def has_track_threads_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.TRACK_THREADS)
+
+    def has_untrack_threads_permission(self, request: HttpRequest) -> bool:
+        return may(request, Action.UNTRACK_THREADS)
+
+    # --- lists and pages
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return KeysetChangeList
 
     def get_ordering(self, request: HttpRequest) -> list[str]:
         return [f"-{field}" for field in self.keyset]
 
-    def get_urls(self) -> list[URLPattern]:
-        own = [path(f"<path:object_id>/{name}/", self._press(name), name=self.url_name(name)) for name in self.buttons]
-        return [*own, *super().get_urls()]
-
     def url_name(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
+    def row_url(self, name: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
+        return path(f"<path:object_id>/{name}/", self.view(view), name=self.url_name(name))
+
     def row(self, request: HttpRequest, object_id: str) -> Any:
         """The row of a page. Raises PermissionDenied, Http404."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        require(request, self.view_action)
         try:
             return self.get_queryset(request).get(pk=unquote(object_id))
         except (self.model.DoesNotExist, ValueError):
             raise Http404(f"There is no {self.opts.verbose_name} {object_id!r}.") from None
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        require(request, self.view_action)
+        own = {"actions_for_all": self.actions_for_all, "max_rows": MAX_ROWS, "max_ticked": MAX_TICKED}
+        response: HttpResponse = super().changelist_view(request, own | (extra_context or {}))
+        return response
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         row = self.row(request, object_id)
-        if request.method not in (HTTPMethod.GET, HTTPMethod.HEAD):
+        if request.method in (HTTPMethod.GET, HTTPMethod.HEAD):
+            return self.page(request, row)
+        if f"{ActionLocation.CHANGE_FORM.value}-action" not in request.POST:
             raise PermissionDenied("This page saves nothing.")
-        return self.page(request, row)
+        rows = self.get_queryset(request).filter(pk=row.pk)
+        response = self.response_action(request, rows, action_location=ActionLocation.CHANGE_FORM)
+        return response or redirect(change_url(row))
 
     def page(self, request: HttpRequest, row: Any) -> HttpResponse:
         raise NotImplementedError
 
-    def _press(self, name: str) -> Callable[..., HttpResponse]:
-        def press(request: HttpRequest, object_id: str) -> HttpResponse:
-            row = self.row(request, object_id)
-            if request.method != HTTPMethod.POST:
-                return redirect(change_url(row))
-            response: HttpResponse = redirect(change_url(row))
-            with reporting_errors(request):
-                response = getattr(self, name)(request, row)
-            return response  # noqa: RET504 - The redirect after an error.
+    def page_actions(self, request: HttpRequest, row: Any, possible: Collection[str] | None = None) -> dict[str, Any]:
+        """What the template `parts/actions.html` needs: names and descriptions of what this user may do."""
+        choices = self.get_action_choices(request, [], ActionLocation.CHANGE_FORM)
+        actions = [choice for choice in choices if possible is None or choice[0] in possible]
+        return {"actions": actions, "row_url": change_url(row)}
 
-        return self.view(press)
+    # --- actions
+
+    def response_action(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Any],
+        action_location: ActionLocation = ActionLocation.CHANGE_LIST,
+    ) -> HttpResponse | None:
+        """As Django's, but ticks may come joined by commas, and they also count on rows that left the list."""
+        is_list = action_location == ActionLocation.CHANGE_LIST
+        name = request.POST.get("action" if is_list else f"{action_location.value}-action", "")
+        self._check_permitted(request, name, action_location)
+        posted = request.POST.copy()
+        if is_list:
+            is_across = posted.get("select_across") == "1"
+            keys = _keys(posted.getlist(ACTION_CHECKBOX_NAME))
+            if problem := self._selection_problem(name, keys, is_across=is_across):
+                messages.error(request, problem)
+                return None
+            if not is_across:
+                _report_ticks_outside(request, keys, listed=queryset, all_rows=self.get_queryset(request))
+                queryset = self.get_queryset(request)
+        else:
+            keys = [row.pk for row in queryset]
+        posted.setlist(ACTION_CHECKBOX_NAME, list(map(str, keys)) or [""])
+        request.POST = posted  # type: ignore[assignment] # Only the parsed one is immutable.
+        response: HttpResponse | None = None
+        with reporting_errors(request):
+            response = super().response_action(request, queryset, action_location)
+        return response  # noqa: RET504 - None after an error.
+
+    def _check_permitted(self, request: HttpRequest, name: str, location: ActionLocation) -> None:
+        """Raises PermissionDenied where only a permission is missing."""
+        if name in (self.actions or ()) and name not in self.get_actions(request, location):
+            needed = getattr(type(self), name).allowed_permissions[0]
+            require(request, Action[needed.upper()])
+
+    def _selection_problem(self, name: str, keys: list[int], *, is_across: bool) -> str:
+        if is_across:
+            return "" if name in self.actions_for_all else f"Tick the rows: this action takes at most {MAX_ROWS:,}."
+        if not keys:
+            return "Nothing is selected. Tick rows first."
+        limit = MAX_TICKED if name in self.actions_for_all else MAX_ROWS
+        if len(keys) > limit:
+            other = " Filter the list and choose “All that match”." if name in self.actions_for_all else ""
+            return f"{len(keys):,} rows are ticked, and this action takes at most {limit:,}.{other}"
+        return ""
+
+    def for_each[R](self, request: HttpRequest, queryset: QuerySet[Any], call: Callable[[Any], R]) -> list[R]:
+        """What a service returns for each row. Refusals become messages. Raises NotAllowed."""
+        results: list[R] = []
+        refusals: Counter[str] = Counter()
+        for row in queryset[:MAX_ROWS]:
+            try:
+                results.append(call(row))
+            except NotAllowed:
+                raise
+            except RunsAdminError as error:
+                refusals[str(error)] += 1
+        for message, count in refusals.items():
+            messages.error(request, message if count == 1 else f"{count:,} rows: {message}")
+        return results
+
+    def confirm(
+        self, request: HttpRequest, queryset: QuerySet[Any], title: str, explanation: str = "", *, reason: str = ""
+    ) -> HttpResponse | None:
+        """The page that asks before something is sent, or None once confirmed. `reason`: optional or required."""
+        if request.POST.get("confirmed") == "1":
+            return None
+        rows = list(queryset[:MAX_ROWS])
+        name_field = next(name for name in request.POST if name == "action" or name.endswith("-action"))
+        return self.render(
+            request, "runsadmin/confirm_action.html", title, explanation=explanation, reason=reason,
+            action_field=name_field, action=request.POST[name_field], button=title.split()[0],
+            rows=rows[:CONFIRM_SHOWN], more=len(rows) - CONFIRM_SHOWN, keys=",".join(str(row.pk) for row in rows),
+            checkbox_name=ACTION_CHECKBOX_NAME, max_reason_length=MAX_REASON_LENGTH,
+        )  # fmt: skip
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 edit`, `1,000 edits`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def single[R](results: list[R], queryset: QuerySet[Any]) -> R | None:
+    """The one result of an action on one row: its page is where to continue."""
+    return results[0] if len(results) == 1 and len(queryset[:2]) == 1 else None
+
+
+def _keys(values: list[str]) -> list[int]:
+    parts = [part for value in values for part in value.split(",") if part]
+    if not all(part.isdecimal() and part.isascii() and len(part) < 19 for part in parts):
+        raise Http404("These are not keys of rows.")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _report_ticks_outside(
+    request: HttpRequest, keys: list[int], *, listed: QuerySet[Any], all_rows: QuerySet[Any]
+) -> None:
+    """Rows that were ticked on a page that has changed since are part of the selection, which must be visible."""
+    inside = set(listed.filter(pk__in=keys).values_list("pk", flat=True))
+    outside = list(all_rows.filter(pk__in=set(keys) - inside)) if len(inside) < len(keys) else []
+    if outside:
+        names = ", ".join(str(row) for row in outside[:5]) + (", …" if len(outside) > 5 else "")
+        messages.warning(request, f"Ticked, but no longer in the filtered list, and still included: {names}.")
+    if gone := len(keys) - len(inside) - len(outside):
+        messages.warning(request, f"{counted(gone, 'ticked row')} no longer exist{'s' if gone == 1 else ''} here.")

@@ -1,28 +1,28 @@
 """Bulk edits: the form in which one is planned, their list, and a page for each: its plan, and what becomes of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import log_context, tasks
-from runsadmin.admin import change_list, changes, csv_export, filters, id_search, run_selection, status_text
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin import change_list, changes, csv_export, filters, id_search, status_text
+from runsadmin.admin.base import EVERYWHERE, MAX_ROWS, ReadOnlyAdmin, actor, counted, may, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
-from runsadmin.models.bulk_edit import IN_PROGRESS
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
+from runsadmin.services.bulk_edits import BulkEditAction
 from runsadmin.services.edits import waits_of
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
@@ -35,7 +35,7 @@ NOT_SELECTED_SHOWN = 200
 @admin.register(BulkEdit)
 class BulkEditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_BULK_EDITS
-    buttons = ("apply", "pause", "resume", "cancel", "retry", "undo")
+    actions = ("apply", "pause", "resume", "cancel", "retry", "undo")
     list_template = "runsadmin/bulk_edits.html"
 
     list_display = ("bulk_edit", "status_", "what", "runs_", "who", "reason_")
@@ -52,7 +52,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: HttpResponse = super().changelist_view(request, {"runs_url": links.list_url(Run)})
-        if context := getattr(response, "context_data", None):
+        if "cl" in (context := getattr(response, "context_data", None) or {}):
             shown = context["cl"].result_list
             context["is_live"] = any(row.status == S.PLANNING or row.is_in_progress for row in shown)
             context["may_plan"] = may(request, Action.PLAN_BULK_EDITS)
@@ -89,35 +89,32 @@ class BulkEditAdmin(ReadOnlyAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if not may(request, Action.PLAN_BULK_EDITS):
-            raise PermissionDenied("Planning bulk edits needs the permission runsadmin.add_bulkedit.")
-        if not may(request, Action.VIEW_RUNS):
-            raise PermissionDenied("Choosing runs needs the permission runsadmin.view_run.")
+        require(request, Action.PLAN_BULK_EDITS)
+        require(request, Action.VIEW_RUNS)
+        draft = request.GET.get("selection", "")
         try:
-            choice = run_selection.read(self.admin_site.get_model_admin(Run), request)
-            if choice is None or not choice.count:
-                raise InvalidSelection("No run was chosen: tick some in the list, or choose all that match.")
+            selection = bulk_edits.read_draft(pk=draft, actor=actor(request))
         except InvalidSelection as error:
-            messages.error(request, str(error))
+            messages.error(request, str(error) if draft else "Select runs first: tick some, or choose all that match.")
             return redirect(links.list_url(Run))
-        form = BulkPatchForm(request.POST if "plan" in request.POST else None)
-        if form.is_bound and (bulk_edit := self._plan(request, choice, form)) is not None:
+        form = BulkPatchForm(request.POST if request.method == "POST" else None)
+        if form.is_bound and (bulk_edit := self._plan(request, selection, form)) is not None:
             return redirect(links.change_url(bulk_edit))
         response = self.render(
-            request, "runsadmin/patch.html", "Edit the metadata of many runs", choice=choice, form=form,
-            counted=run_selection.COUNTED, observed_keys=id_search.observed_keys(), runs_url=links.list_url(Run),
+            request, "runsadmin/patch.html", "Edit the metadata of many runs", selection=selection, form=form,
+            observed_keys=id_search.observed_keys(), runs_url=links.list_url(Run),
         )  # fmt: skip
         response.status_code = 422 if form.has_errors else 200
         return response
 
-    def _plan(self, request: HttpRequest, choice: run_selection.Choice, form: BulkPatchForm) -> BulkEdit | None:
-        """The plan that was asked for, or None: then the form or a message tells what is wrong."""
+    def _plan(self, request: HttpRequest, selection: bulk_edits.Selection, form: BulkPatchForm) -> BulkEdit | None:
+        """The plan, or None: then the form or a message says what is wrong."""
         if form.has_errors:
             return None
         bulk_edit = None
         with reporting_errors(request), form.judging():
             bulk_edit = bulk_edits.plan(
-                selection=choice.freeze(), patch=form.patch, actor=actor(request), source=Edit.Source.ADMIN,
+                selection=selection, patch=form.patch, actor=actor(request), source=Edit.Source.ADMIN,
                 reason=form.cleaned_data["reason"],
                 canary=form.cleaned_data["canary"], wait_for_active=form.wait_for_active,
                 request_id=log_context.request_id(),
@@ -140,6 +137,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
             progress=progress, outcome=status_text.of_bulk(bulk_edit, progress), in_flight=in_flight,
             is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_in_progress or in_flight > 0,
+            has_canary=bulk_edit.canary is not None and bulk_edit.canary < progress.total,
             left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             plan_results=shown.tiles("plan_result", Edit.PlanResult, progress.plan_results),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
@@ -153,35 +151,79 @@ class BulkEditAdmin(ReadOnlyAdmin):
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
-            **_buttons(request, bulk_edit, progress),
+            max_reason_length=MAX_REASON_LENGTH,
+            **self._offered(request, bulk_edit, progress),
         )  # fmt: skip
 
-    def apply(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return self._in_progress(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor(request)))
+    @admin.action(description="Apply", permissions=["apply_bulk_edits"], location=EVERYWHERE)
+    def apply(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
+        explanation = f"This changes the metadata of {_runs(queryset, EditStatus.PLANNED)} upstream."
+        if page := self.confirm(request, queryset, f"Apply {_name(queryset)}", explanation):
+            return page
+        return self._call(request, queryset, bulk_edits.apply)
 
-    def pause(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return redirect(links.change_url(bulk_edits.pause(bulk_edit=bulk_edit, actor=actor(request))))
+    @admin.action(description="Pause", permissions=["apply_bulk_edits"], location=EVERYWHERE)
+    def pause(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
+        return self._call(request, queryset, bulk_edits.pause)
 
-    def resume(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return self._in_progress(bulk_edits.resume(bulk_edit=bulk_edit, actor=actor(request)))
+    @admin.action(description="Resume", permissions=["apply_bulk_edits"], location=EVERYWHERE)
+    def resume(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
+        explanation = f"This sends the {_edits(queryset, EditStatus.PENDING)} that are left."
+        if page := self.confirm(request, queryset, f"Resume {_name(queryset)}", explanation):
+            return page
+        return self._call(request, queryset, bulk_edits.resume)
 
-    def cancel(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return redirect(links.change_url(bulk_edits.cancel(bulk_edit=bulk_edit, actor=actor(request))))
+    @admin.action(description="Cancel", permissions=["apply_bulk_edits", "plan_bulk_edits"], location=EVERYWHERE)
+    def cancel(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
+        explanation = "Nothing more is sent. Changed runs stay changed: undo the bulk edit to change them back."
+        if page := self.confirm(request, queryset, f"Cancel {_name(queryset)}", explanation):
+            return page
+        return self._call(request, queryset, bulk_edits.cancel)
 
-    def retry(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        return self._in_progress(bulk_edits.retry(bulk_edit=bulk_edit, actor=actor(request)))
+    @admin.action(description="Retry", permissions=["apply_bulk_edits"], location=EVERYWHERE)
+    def retry(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
+        explanation = f"This sends {_edits(queryset, EditStatus.FAILED)} that failed again."
+        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", explanation):
+            return page
+        return self._call(request, queryset, bulk_edits.retry)
 
-    def _in_progress(self, bulk_edit: BulkEdit) -> HttpResponse:
-        tasks.enqueue_if_in_progress(bulk_edit)
-        return redirect(links.change_url(bulk_edit))
-
-    def undo(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
-        undoing = bulk_edits.plan_undo(
+    @admin.action(description="Undo", permissions=["plan_bulk_edits"], location=EVERYWHERE)
+    def undo(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
+        explanation = (
+            f"This plans to change {_runs(queryset, EditStatus.APPLIED, EditStatus.DIFFERS)} back. Nothing is sent"
+            " before you apply the plan."
+        )
+        if page := self.confirm(request, queryset, f"Undo {_name(queryset)}", explanation, reason="required"):
+            return page
+        undoing = self.for_each(request, queryset, lambda bulk_edit: tasks.plan_and_enqueue(bulk_edits.plan_undo(
             bulk_edit=bulk_edit, actor=actor(request), source=Edit.Source.ADMIN,
-                reason=request.POST.get("reason", "").strip(),
-            request_id=log_context.request_id(),
-        )  # fmt: skip
-        return redirect(links.change_url(tasks.plan_and_enqueue(undoing)))
+            reason=request.POST.get("reason", "").strip(), request_id=log_context.request_id(),
+        )))  # fmt: skip
+        return redirect(links.change_url(undoing[0])) if len(undoing) == 1 else None
+
+    def _call(
+        self, request: HttpRequest, queryset: QuerySet[BulkEdit], service: Callable[..., BulkEdit]
+    ) -> HttpResponse | None:
+        changed = self.for_each(request, queryset, lambda row: service(bulk_edit=row, actor=actor(request)))
+        for bulk_edit in changed:
+            tasks.enqueue_if_in_progress(bulk_edit)
+        if len(changed) > 1:
+            messages.success(request, f"Done for {counted(len(changed), 'bulk edit')}.")
+        return None
+
+    def _offered(self, request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, Any]:
+        """The actions that the page offers, and why a plan cannot be applied."""
+        possible = bulk_edits.possible_actions(bulk_edit, counts=progress)
+        permitted = bulk_edits.permitted_actions(bulk_edit, actor(request), counts=progress)
+        may_discard = BulkEditAction.CANCEL in permitted and not bulk_edit.applied_at
+        own_forms = {BulkEditAction.APPLY, BulkEditAction.UNDO} | ({BulkEditAction.CANCEL} if may_discard else set())
+        return self.page_actions(request, bulk_edit, permitted - own_forms) | {
+            "may_apply": BulkEditAction.APPLY in permitted,
+            "may_discard": may_discard,
+            "may_undo": BulkEditAction.UNDO in permitted,
+            "is_expired": bulk_edits.is_expired(bulk_edit),
+            "lacks_permission": BulkEditAction.APPLY in possible - permitted,
+        }
 
     # --- as CSV
 
@@ -192,11 +234,8 @@ class BulkEditAdmin(ReadOnlyAdmin):
     def csv_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
         bulk_edit = self.row(request, object_id)
         edits = EditFilter.read(request).of(bulk_edit)
-        return StreamingHttpResponse(
-            csv_export.written(edits, with_mark=request.GET.get("bom") == "1"),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="bulk-edit-{bulk_edit.pk}.csv"'},
-        )
+        lines = csv_export.edits(edits, with_mark=request.GET.get("bom") == "1")
+        return csv_export.response(lines, f"bulk-edit-{bulk_edit.pk}.csv")
 
 
 @dataclass(frozen=True)
@@ -247,22 +286,14 @@ class EditFilter:
         return f"?{query}" if query else ""
 
 
-def _buttons(request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, bool]:
-    """What there is to press, and why there is nothing to press."""
-    may_steer = may(request, Action.APPLY_BULK_EDITS)
-    may_apply = may_steer and may(request, Action.EDIT_METADATA)
-    may_plan, is_planned = may(request, Action.PLAN_BULK_EDITS), bulk_edit.status == S.PLANNED
-    may_still = bulk_edit.expires_at is None or bulk_edit.expires_at > timezone.now()
-    has_changed = progress.count(EditStatus.APPLIED, EditStatus.DIFFERS) > 0
-    to_apply = is_planned and may_still and progress.total > 0
-    return {
-        "is_over": is_planned and not may_still,
-        "may_apply": to_apply and may_apply,
-        "lacks_permission": to_apply and not may_apply,
-        "may_pause": may_steer and bulk_edit.status in IN_PROGRESS,
-        "may_resume": may_steer and bulk_edit.status == S.PAUSED,
-        "may_give_up": may_plan and bulk_edit.status in (S.PLANNING, S.PLANNED),
-        "may_cancel": may_steer and (bulk_edit.status in IN_PROGRESS or bulk_edit.status == S.PAUSED),
-        "may_retry": may_steer and bulk_edit.status == S.COMPLETED and progress.count(EditStatus.FAILED) > 0,
-        "may_undo": may_plan and bulk_edit.has_ended and has_changed and not progress.count(*IN_FLIGHT),
-    }
+def _name(queryset: QuerySet[BulkEdit]) -> str:
+    rows = queryset[: MAX_ROWS + 1]
+    return str(rows[0]) if len(rows) == 1 else f"{len(rows):,} bulk edits"
+
+
+def _edits(queryset: QuerySet[BulkEdit], *statuses: EditStatus) -> str:
+    return counted(Edit.objects.filter(bulk_edit__in=queryset.values("pk"), status__in=statuses).count(), "edit")
+
+
+def _runs(queryset: QuerySet[BulkEdit], *statuses: EditStatus) -> str:
+    return counted(Edit.objects.filter(bulk_edit__in=queryset.values("pk"), status__in=statuses).count(), "run")

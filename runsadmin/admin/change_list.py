@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
@@ -19,6 +20,11 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     older_url: str | None = None
     newer_url: str | None = None
+
+    @property
+    def filter_query(self) -> str:
+        """The query string of the filters, without the page."""
+        return str(self.get_query_string(remove=[OLDER, NEWER, ERROR_FLAG])).removeprefix("?")
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = super().get_filters_params(params)

@@ -1,12 +1,16 @@
-"""The edits of a bulk edit as CSV, a line for each key that changes; a run where nothing does has one line."""
+"""CSV files: runs, a line each; and the edits of a bulk edit, a line for each key that changes."""
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
 
-from runsadmin.admin import change_list, changes
-from runsadmin.models import Edit
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+
+from runsadmin.admin import changes
+from runsadmin.keyset import read_chunks
+from runsadmin.models import Edit, Run
 from runsadmin.models.edit import EditQuerySet
 from runsadmin.templatetags import display
 
@@ -17,10 +21,13 @@ READ = (
 )  # fmt: skip
 # Excel takes a file without it for the encoding of the machine.
 BYTE_ORDER_MARK = "\ufeff"
-HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "before", "after", "detail")
+RUN_HEADER = (
+    "id", "connection", "thread", "status", "model", "assistant", "created", "seconds", "tokens", "error", "metadata",
+)  # fmt: skip
+EDIT_HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "before", "after", "detail")
 
 
-# What begins a formula, also in full width and in the small forms.
+# Begins a formula, also in full width and in the small forms.
 _SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
 # What may stand between the beginning of a cell and a formula that spreadsheets still take for one.
@@ -31,11 +38,34 @@ _RUN = re.compile(rf"[{_BLANK}\"';]+")
 _SPLITS = re.compile(r"[;\t\r\n\v\f\x85\u2028\u2029]")
 
 
-def written(edits: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
-    """Chunk by chunk, so that the room it takes does not grow with the edits."""
-    yield BYTE_ORDER_MARK * with_mark + _lines([HEADER])
-    rows = edits.select_related("run__thread").only(*READ)
-    for chunk in change_list.chunks(rows, CHUNK):
+def response(lines: Iterator[str], filename: str) -> StreamingHttpResponse:
+    """Chunk by chunk, so that the memory it takes does not grow with the rows."""
+    return StreamingHttpResponse(
+        lines,
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{filename}"'},
+    )
+
+
+def runs(rows: QuerySet[Run]) -> Iterator[str]:
+    """A line for each run, its metadata as JSON."""
+    yield _lines([RUN_HEADER])
+    for chunk in read_chunks(rows, CHUNK):
+        yield _lines(
+            (
+                run.upstream_id, run.connection, run.thread.upstream_id, run.status, run.model, run.assistant_id,
+                run.created_at.isoformat() if run.created_at_is_known else None,
+                None if run.duration is None else str(round(run.duration.total_seconds())),
+                None if run.total_tokens is None else str(run.total_tokens), run.error_code, dict(run.metadata),
+            )
+            for run in chunk
+        )  # fmt: skip
+
+
+def edits(rows: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
+    """A line for each key that changes; a run where nothing changes has one line."""
+    yield BYTE_ORDER_MARK * with_mark + _lines([EDIT_HEADER])
+    for chunk in read_chunks(rows.select_related("run__thread").only(*READ), CHUNK):
         yield _lines(row for edit in chunk for row in _rows(edit))
 
 

@@ -1,4 +1,4 @@
-"""Edits: the log, and a page for each that says what really happened and what can be done about it."""
+"""Edits: the log, and a page for each that shows how it ended and what can be done about it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,18 +7,31 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import log_context
+from runsadmin import log_context, tasks
 from runsadmin.admin import changes, filters, status_text
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may
+from runsadmin.admin.base import (
+    EVERYWHERE,
+    MAX_ROWS,
+    ReadOnlyAdmin,
+    actor,
+    counted,
+    may,
+    reporting_errors,
+    single,
+)
 from runsadmin.admin.id_search import beginning
+from runsadmin.engine.schedule import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import Conflict, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
+from runsadmin.services.edits import EditAction
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
@@ -26,7 +39,7 @@ from runsadmin.templatetags import display, links
 @admin.register(Edit)
 class EditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_EDITS
-    buttons = ("undo", "retry", "cancel", "resolve")
+    actions = ("undo", "retry", "cancel")
 
     list_display = ("edit", "status_", "run_", "change", "who", "source_", "reason_")
     list_display_links = None
@@ -46,7 +59,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: HttpResponse = super().changelist_view(request, extra_context)
-        if context := getattr(response, "context_data", None):
+        if "cl" in (context := getattr(response, "context_data", None) or {}):
             shown = context["cl"].result_list
             waits = edits.waits_of(shown)
             for edit in shown:
@@ -90,52 +103,93 @@ class EditAdmin(ReadOnlyAdmin):
         resolved_by = followers.filter(resolves=edit).order_by("pk")
         if edit.status == EditStatus.CONFLICT and decision is None and not resolved_by:
             decision = Decision.show(edit)
-        may_undo = may_edit and edit.may_be_undone
+        permitted = edits.permitted_actions(edit, actor(request))
+        undoing = changes.undoing(edit) if EditAction.UNDO in permitted else None
         return self.render(
             request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
             outcome=status_text.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
             changes=changes.of(edit),
             decision=decision if may_edit else None, resolved_by=resolved_by,
-            undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=changes.undoing(edit) if may_undo else None,
-            may_retry=may_edit and edit.status == EditStatus.FAILED,
-            may_cancel=may_edit and edit.status in (EditStatus.PENDING, EditStatus.PLANNED),
+            undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=undoing,
+            max_reason_length=MAX_REASON_LENGTH, **self.page_actions(request, edit, permitted - {EditAction.UNDO}),
         )  # fmt: skip
 
-    def undo(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        new = edits.undo(
+    @admin.action(description="Undo", permissions=["edit_metadata"], location=EVERYWHERE)
+    def undo(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
+        title = f"Undo {_name(queryset)}"
+        explanation = "What they changed goes back, key by key. A key that was changed since then is left as it is."
+        if page := self.confirm(request, queryset, title, explanation, reason="optional"):
+            return page
+        new = self.for_each(request, queryset, lambda edit: edits.undo(
             edit=edit, actor=actor(request), source=Edit.Source.ADMIN, reason=request.POST.get("reason", "").strip(),
             request_id=log_context.request_id(),
-        )  # fmt: skip
-        return redirect(links.change_url(edits.push_within(new)))
+        ))  # fmt: skip
+        return self._pushed(request, queryset, new, "Undo recorded for")
 
-    def retry(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        return redirect(links.change_url(edits.push_within(edits.retry(edit=edit, actor=actor(request)))))
+    @admin.action(description="Retry", permissions=["edit_metadata"], location=EVERYWHERE)
+    def retry(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
+        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", "Each is sent to upstream again."):
+            return page
+        retried = self.for_each(request, queryset, lambda edit: edits.retry(edit=edit, actor=actor(request)))
+        return self._pushed(request, queryset, retried, "Retrying")
 
-    def cancel(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        return redirect(links.change_url(edits.cancel(edit=edit, actor=actor(request))))
+    @admin.action(description="Cancel", permissions=["edit_metadata"], location=EVERYWHERE)
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Edit]) -> None:
+        cancelled = self.for_each(request, queryset, lambda edit: edits.cancel(edit=edit, actor=actor(request)))
+        if cancelled:
+            messages.success(request, f"Cancelled {counted(len(cancelled), 'edit')}.")
 
-    def resolve(self, request: HttpRequest, edit: Edit) -> HttpResponse:
+    def _pushed(
+        self, request: HttpRequest, queryset: QuerySet[Edit], new: list[Edit], done: str
+    ) -> HttpResponse | None:
+        """One edit is sent now, and its page shows how it went. Several are sent by workers."""
+        if edit := single(new, queryset):
+            return redirect(links.change_url(edits.push_within(edit)))
+        if new:
+            enqueue_unless_waiting(tasks.push_edits)
+            messages.success(request, f"{done} {counted(len(new), 'edit')}. Workers send them.")
+        return None
+
+    # --- a conflict
+
+    def get_urls(self) -> list[URLPattern]:
+        return [self.row_url("resolve", self.resolve_view), *super().get_urls()]
+
+    def resolve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        edit = self.row(request, object_id)
+        response: HttpResponse = redirect(links.change_url(edit))
+        if request.method == "POST":
+            with reporting_errors(request):
+                response = self._resolve(request, edit)
+        return response
+
+    def _resolve(self, request: HttpRequest, edit: Edit) -> HttpResponse:
         decision = Decision.read(request, edit)
         try:
             patch = decision.patch()
             if not patch and decision.choices:
-                messages.info(request, "There is nothing to send: what they wrote stays.")
+                messages.info(request, "Nothing to send: their values stay.")
                 return redirect(links.change_url(edit))
             new = edits.resolve(
                 edit=edit, patch=patch, actor=actor(request), source=Edit.Source.ADMIN, reason=decision.reason,
                 request_id=log_context.request_id(),
             )  # fmt: skip
         except InvalidMetadata as error:
-            decision.tell(error)
+            decision.add_errors(error)
             response = self.page(request, edit, decision)
             response.status_code = 422
             return response
         return redirect(links.change_url(edits.push_within(new)))
 
 
+def _name(queryset: QuerySet[Edit]) -> str:
+    rows = queryset[: MAX_ROWS + 1]
+    return f"edit {rows[0].pk}" if len(rows) == 1 else f"{len(rows):,} edits"
+
+
 @dataclass
 class Choice:
-    """What somebody decides for one key in conflict."""
+    """The decision for one key in conflict."""
 
     conflict: Conflict
     taken: str = ""
@@ -145,7 +199,7 @@ class Choice:
 
 @dataclass
 class Decision:
-    """The form that settles a conflict: theirs, mine or another value, for each key."""
+    """The form that resolves a conflict: theirs, mine or another value, for each key."""
 
     edit: Edit
     choices: list[Choice]
@@ -166,7 +220,7 @@ class Decision:
         return decision
 
     def patch(self) -> MetadataPatch:
-        """What is to be sent: what was decided, and what the edit wanted beside it. Raises InvalidMetadata."""
+        """The decisions, and the other keys of the edit. Raises InvalidMetadata."""
         patch = self.edit.patch
         wanted = patch.only(patch.keys - {choice.conflict.key for choice in self.choices}).as_merge_patch()
         for choice in self.choices:
@@ -181,7 +235,7 @@ class Decision:
             raise InvalidMetadata([])
         return MetadataPatch.parse(wanted)
 
-    def tell(self, error: InvalidMetadata) -> None:
+    def add_errors(self, error: InvalidMetadata) -> None:
         for problem in error.problems:
             choices = [choice for choice in self.choices if choice.conflict.key == problem.key]
             (choices[0].errors if choices else self.errors).append(problem.message)

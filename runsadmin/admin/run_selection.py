@@ -1,103 +1,63 @@
-"""Which runs somebody chose in the list for a bulk edit: those that were ticked, or all that the list shows.
+"""Which runs someone selected in the list: those that were ticked, or all that the list's filters find.
 
-Ticked runs are posted as their keys. All that a list shows are never posted as keys: the list's own query string is,
-and the list is asked again what it means.
+All that match are never posted as keys: the list's own query string says which they are, and the selection is frozen
+when its action runs.
 """
 
-from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest, QueryDict
 
 from runsadmin import search
-from runsadmin.admin.base import ReadOnlyAdmin
 from runsadmin.admin.id_search import MOST, leaves_some_out
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import Run
 from runsadmin.services.bulk_edits import Selection, select_all
 
-MOST_TICKED = 1_000
-COUNTED = 100_000
-# Begins what is no search: a list was filtered by what the search language has no word for.
+COUNTED = 10_000
+# Prefix of a description that is not a valid search.
 IN_WORDS = "in words: "
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Runs, in words for people (empty: they were named), and the hidden fields by which a form carries them on.
-
-    `query` is the search that finds them, or begins with IN_WORDS; empty for all runs, and for those that were named.
-    """
-
-    runs: QuerySet[Run]
-    words: str
-    carried: Mapping[str, str]
-    keys: frozenset[int] = frozenset()
-    query: str = ""
-
-    @cached_property
-    def count(self) -> int:
-        """How many there are now, counted no further than one beyond COUNTED."""
-        return self.runs.order_by()[: COUNTED + 1].count()
-
-    def freeze(self) -> Selection:
-        """Raises InvalidSelection, UnknownConnection."""
-        selection = select_all(self.runs, query=self.query)
-        if not (self.keys or self.query):
-            return replace(selection, query=search.word("connection", selection.connection))
-        gone = sorted(self.keys.difference(selection.keys))
-        return replace(selection, left_out=[(f"the run with the key {key} here", "unknown") for key in gone])
+def ticked(runs: QuerySet[Run], keys: list[int]) -> Selection:
+    """Raises InvalidSelection, UnknownConnection."""
+    selection = select_all(runs, query="")
+    gone = sorted(set(keys).difference(selection.keys))
+    return replace(selection, left_out=[(f"the run with the key {key} here", "unknown") for key in gone])
 
 
-def ticked(values: list[str]) -> Choice:
-    """Each value is a key, or more of them between commas. Raises InvalidSelection."""
-    parts = [part for value in values for part in value.split(",") if part]
-    if not all(part.isdecimal() and len(part) < 19 for part in parts):
-        raise InvalidSelection("These are no keys of runs. Choose them in the list.")
-    keys = frozenset(map(int, parts))
-    if len(keys) > MOST_TICKED:
-        raise InvalidSelection(
-            f"{len(keys):,} runs are ticked, and at most {MOST_TICKED:,} can be. Filter the list to what is meant,"
-            " and choose all that match."
-        )
-    joined = ",".join(map(str, sorted(keys)))
-    return Choice(Run.objects.filter(pk__in=keys), "", {"run": joined}, keys)
+def all_that_match(shown: ChangeList) -> Selection:
+    """All runs that a list shows, on all of its pages. Raises InvalidSelection, UnknownConnection."""
+    check_complete(shown)
+    query = _query(shown)
+    selection = select_all(shown.queryset, query=query)
+    return selection if query else replace(selection, query=search.word("connection", selection.connection))
 
 
-def matching(run_admin: ReadOnlyAdmin, request: HttpRequest, query: str) -> Choice:
-    """All that the list shows at this query string, on all of its pages. Raises InvalidSelection."""
-    asked = copy(request)
-    asked.GET = QueryDict(query)  # The list reads nothing else of it.
-    try:
-        shown = run_admin.get_changelist_instance(asked)
-    except IncorrectLookupParameters:
-        raise InvalidSelection("The list does not understand this filter. Choose the runs in the list.") from None
+def check_complete(shown: ChangeList) -> None:
+    """Raises InvalidSelection where the list itself shows only a part of what matches."""
     if shown.query and leaves_some_out(shown.query):
         raise InvalidSelection(
-            f"More than {MOST} ids begin with {shown.query!r}, and the list shows the first of them only: type more of"
-            " the id, or filter by something else."
+            f"More than {MOST} ids begin with {shown.query!r}, and the list shows only the first of them. Type more of"
+            " the id, or use another filter."
         )
-    filters = [spec for spec in shown.filter_specs if spec.value()]
-    narrowed = [f"{spec.title} {_word(spec)}" for spec in filters]
-    words = ", ".join([f"id {shown.query}", *narrowed] if shown.query else narrowed)
-    said = [word for spec in filters if (word := _said(spec)) is not None]
-    is_search = len(said) == len(filters) and not shown.query
-    searched = " ".join(said) if is_search else IN_WORDS + words
-    return Choice(shown.queryset, words or "all runs", {"matching": query}, query=searched)
 
 
-def read(run_admin: ReadOnlyAdmin, request: HttpRequest) -> Choice | None:
-    """What a request carries; None when nothing was chosen. Raises InvalidSelection."""
-    given = request.POST if request.method == "POST" else request.GET
-    if "matching" in given:
-        return matching(run_admin, request, given["matching"])
-    keys = given.getlist("run")
-    return ticked(keys) if any(keys) else None
+def count(shown: ChangeList) -> int:
+    """How many runs match, counted no further than one beyond COUNTED."""
+    return int(shown.queryset.order_by()[: COUNTED + 1].count())
+
+
+def _query(shown: ChangeList) -> str:
+    """The search that finds what the list shows, or a description that begins with IN_WORDS. Empty: all runs."""
+    filters: list[Any] = [spec for spec in shown.filter_specs if spec.value()]  # type: ignore[attr-defined]
+    words = [f"{spec.title} {_word(spec)}" for spec in filters]
+    terms = [term for spec in filters if (term := _term(spec)) is not None]
+    if len(terms) == len(filters) and not shown.query:
+        return " ".join(terms)
+    return IN_WORDS + ", ".join([f"id {shown.query}", *words] if shown.query else words)
 
 
 def _word(spec: Any) -> str:
@@ -105,8 +65,8 @@ def _word(spec: Any) -> str:
     return str(dict(spec.lookup_choices).get(value, value))
 
 
-def _said(spec: Any) -> str | None:
-    """What a filter of the list asks for, in the search language; None where that has no word for it."""
+def _term(spec: Any) -> str | None:
+    """A filter of the list in the search language; None where that has no such field."""
     match spec.parameter_name:
         case "status" | "connection" | "model" as field:
             return search.word(field, spec.value())

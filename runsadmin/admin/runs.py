@@ -3,27 +3,25 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ERROR_FLAG
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import conf, log_context
-from runsadmin.admin import changes, filters, layout, run_selection
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
-from runsadmin.admin.change_list import NEWER, OLDER
+from runsadmin.admin import changes, csv_export, filters, layout, run_selection
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require
 from runsadmin.admin.id_search import find_runs
 from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.errors import InvalidSelection
-from runsadmin.metadata import Metadata
+from runsadmin.metadata import MAX_PAIRS, Metadata
 from runsadmin.models import BulkEdit, Edit, Run, RunStatus
 from runsadmin.models.run import RunQuerySet
-from runsadmin.services import edits, runs
+from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
@@ -33,7 +31,8 @@ EDITS_SHOWN = 20
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_RUNS
-    buttons = ("refresh",)
+    actions = ("edit_metadata", "refresh", "download_csv")
+    actions_for_all = ("edit_metadata", "download_csv")
     list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
@@ -62,16 +61,6 @@ class RunAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
     ) -> tuple[QuerySet[Run], bool]:
         return find_runs(queryset, search_term), False
-
-    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        return ("tick", *self.list_display) if may(request, Action.PLAN_BULK_EDITS) else self.list_display
-
-    @admin.display(description=SafeString('<span class="ra-hidden">Ticked</span>'))
-    def tick(self, run: Run) -> SafeString:
-        return format_html(
-            '<label class="ra-tick"><input type="checkbox" name="run" value="{}" data-tick aria-label="Tick {}">'
-            "</label>", run.pk, run,
-        )  # fmt: skip
 
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
@@ -108,30 +97,66 @@ class RunAdmin(ReadOnlyAdmin):
         stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
         return display.chips([(pair.key, pair.value) for pair in stored]) if stored else display.EMPTY
 
-    # --- choosing runs for a bulk edit
-
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        response: HttpResponse = super().changelist_view(request, extra_context)
-        context = getattr(response, "context_data", None)
-        if context and may(request, Action.PLAN_BULK_EDITS) and context["cl"].result_list:
-            query = context["cl"].get_query_string(remove=[OLDER, NEWER, ERROR_FLAG]).removeprefix("?")
-            context["choosing"] = {
-                "plan_url": links.list_url(BulkEdit, "add"), "count_url": links.list_url(Run, "matching"),
-                "carried": urlencode({"matching": query}), "most": run_selection.MOST_TICKED, "query": query,
-            }  # fmt: skip
-        return response
+        query = request.GET.urlencode()
+        count_url = f"{links.list_url(Run, 'count')}?{query}"
+        return super().changelist_view(request, {"count_url": count_url, "may_select_all": True})
 
-    def matching_view(self, request: HttpRequest) -> HttpResponse:
-        """The link that leads on with all that match: a part of the list that is fetched, since counting takes time."""
-        if not (self.has_view_permission(request) and may(request, Action.PLAN_BULK_EDITS)):
-            raise PermissionDenied
-        choice = why_not = None
+    # --- actions
+
+    @admin.action(
+        description="Edit metadata…",
+        permissions=["plan_bulk_edits", "edit_metadata"],
+        location=EVERYWHERE,
+    )
+    def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """One run: its own editor. Several, or all that match: the selection is frozen, and then comes the form."""
+        is_across = request.POST.get("select_across") == "1"
+        if not is_across and may(request, Action.EDIT_METADATA) and len(found := queryset[:2]) == 1:
+            return redirect(links.change_url(found[0], "metadata"))
+        require(request, Action.PLAN_BULK_EDITS)
+        if is_across:
+            selection = run_selection.all_that_match(self.get_changelist_instance(request))
+        else:
+            keys = [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
+            selection = run_selection.ticked(queryset, keys)
+        draft = bulk_edits.save_draft(selection=selection, actor=actor(request))
+        return redirect(f"{links.list_url(BulkEdit, 'add')}?selection={draft.pk}")
+
+    @admin.action(description="Refresh", permissions=["edit_metadata"], location=EVERYWHERE)
+    def refresh(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        if "action" in request.POST:
+            count = runs.mark_for_refresh(runs=queryset, actor=actor(request))
+            messages.success(request, f"{counted(count, 'run')} will be refreshed within seconds by a worker.")
+            return None
+        run = queryset.select_related("thread").get()
+        is_changed = runs.refresh(run=run, actor=actor(request)).version != run.version
+        messages.success(request, "Refreshed." if is_changed else "Refreshed. No changes.")
+        return redirect(links.change_url(run))
+
+    @admin.action(description="Download as CSV", permissions=["view_runs"], location=EVERYWHERE)
+    def download_csv(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
+        if request.POST.get("select_across") == "1":
+            shown = self.get_changelist_instance(request)
+            run_selection.check_complete(shown)
+            queryset = shown.queryset
+        rows = queryset.order_by().select_related("thread").prefetch_related(None)
+        return csv_export.response(csv_export.runs(rows), "runs.csv")
+
+    def count_view(self, request: HttpRequest) -> HttpResponse:
+        """How many runs match: a part of the list that is fetched after it, since counting takes time."""
+        require(request, self.view_action)
+        count = problem = None
         try:
-            choice = run_selection.matching(self, request, request.GET.get("matching", ""))
+            shown = self.get_changelist_instance(request)
+            run_selection.check_complete(shown)
+            count = run_selection.count(shown)
+        except IncorrectLookupParameters:
+            problem = "The list does not understand this filter."
         except InvalidSelection as error:
-            why_not = str(error)
-        context = {"choice": choice, "why_not": why_not, "counted": run_selection.COUNTED}
-        return render(request, "runsadmin/parts/matching.html", context)
+            problem = str(error)
+        context = {"count": count, "problem": problem, "cap": run_selection.COUNTED}
+        return render(request, "runsadmin/parts/count.html", context)
 
     # --- the page of one run
 
@@ -147,26 +172,20 @@ class RunAdmin(ReadOnlyAdmin):
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
             may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_url(Run),
-            edits_url=f"{links.list_url(Edit)}?run={run.pk}",
+            edits_url=f"{links.list_url(Edit)}?run={run.pk}", max_pairs=MAX_PAIRS,
+            **self.page_actions(request, run, None if may(request, Action.EDIT_METADATA) else ("download_csv",)),
         )  # fmt: skip
-
-    def refresh(self, request: HttpRequest, run: Run) -> HttpResponse:
-        with reporting_errors(request):
-            version = runs.refresh(run=run, actor=actor(request)).version
-            messages.success(request, "Read anew." if version != run.version else "Read anew: nothing has changed.")
-        return redirect(links.change_url(run))
 
     # --- the page on which its metadata is edited
 
     def get_urls(self) -> list[URLPattern]:
         metadata = path("<path:object_id>/metadata/", self.view(self.metadata_view), name=self.url_name("metadata"))
-        matching = path("matching/", self.view(self.matching_view), name=self.url_name("matching"))
-        return [matching, metadata, *super().get_urls()]
+        count = path("count/", self.view(self.count_view), name=self.url_name("count"))
+        return [count, metadata, *super().get_urls()]
 
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)
-        if not may(request, Action.EDIT_METADATA):
-            raise PermissionDenied("Editing metadata needs the permission runsadmin.change_run.")
+        require(request, Action.EDIT_METADATA)
         is_posted = request.method == "POST"
         form = MetadataForm.read(request.POST, run) if is_posted else MetadataForm.show(run)
         if is_posted and (edit := self._record(request, run, form)) is not None:

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from runsadmin import conf
 from runsadmin.admin import filters
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, reporting_errors
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs
@@ -25,7 +25,7 @@ ERRORS_SHOWN = 200
 @admin.register(Sync)
 class SyncAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_SYNCS
-    buttons = ("pause", "resume", "cancel")
+    actions = ("pause", "resume", "cancel")
     list_template = "runsadmin/syncs.html"
 
     list_display = ("sync", "status_", "what", "threads_", "runs_", "errors_", "by")
@@ -44,7 +44,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: HttpResponse = super().changelist_view(request, {"start": start_form(request)})
-        if context := getattr(response, "context_data", None):
+        if "cl" in (context := getattr(response, "context_data", None) or {}):
             context["is_live"] = any(sync.status in UNFINISHED for sync in context["cl"].result_list)
         return response
 
@@ -85,24 +85,24 @@ class SyncAdmin(ReadOnlyAdmin):
     # --- the page of one sync
 
     def page(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        may_sync = may(request, Action.SYNC)
         errors = sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN]
         return self.render(
             request, "runsadmin/sync.html", str(sync), sync=sync, original=sync,
             is_live=sync.status in UNFINISHED, errors=errors,
-            may_pause=may_sync and sync.status == SyncStatus.RUNNING,
-            may_resume=may_sync and sync.status == SyncStatus.PAUSED,
-            may_cancel=may_sync and sync.status in UNFINISHED,
+            **self.page_actions(request, sync, _permitted(sync)),
         )  # fmt: skip
 
-    def pause(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        return redirect(links.change_url(syncs.pause(sync=sync, actor=actor(request))))
+    @admin.action(description="Pause", permissions=["sync"], location=EVERYWHERE)
+    def pause(self, request: HttpRequest, queryset: QuerySet[Sync]) -> None:
+        self.for_each(request, queryset, lambda sync: syncs.pause(sync=sync, actor=actor(request)))
 
-    def resume(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        return redirect(links.change_url(syncs.resume(sync=sync, actor=actor(request))))
+    @admin.action(description="Resume", permissions=["sync"], location=EVERYWHERE)
+    def resume(self, request: HttpRequest, queryset: QuerySet[Sync]) -> None:
+        self.for_each(request, queryset, lambda sync: syncs.resume(sync=sync, actor=actor(request)))
 
-    def cancel(self, request: HttpRequest, sync: Sync) -> HttpResponse:
-        return redirect(links.change_url(syncs.cancel(sync=sync, actor=actor(request))))
+    @admin.action(description="Cancel", permissions=["sync"], location=EVERYWHERE)
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Sync]) -> None:
+        self.for_each(request, queryset, lambda sync: syncs.cancel(sync=sync, actor=actor(request)))
 
     # --- starting one
 
@@ -123,6 +123,17 @@ class SyncAdmin(ReadOnlyAdmin):
         with reporting_errors(request):
             sync = syncs.start(connection=alias, kind=Sync.Kind(kind), actor=actor(request), thread=thread)
         return redirect(links.list_url(Sync) if sync is None else links.change_url(sync))
+
+
+def _permitted(sync: Sync) -> tuple[str, ...]:
+    """The actions that the status of a sync allows."""
+    match sync.status:
+        case SyncStatus.RUNNING:
+            return ("pause", "cancel")
+        case SyncStatus.PAUSED:
+            return ("resume", "cancel")
+        case status:
+            return ("cancel",) if status in UNFINISHED else ()
 
 
 def start_form(request: HttpRequest) -> dict[str, object] | None:

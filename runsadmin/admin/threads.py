@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -12,11 +11,11 @@ from django.utils.safestring import SafeString
 
 from runsadmin import conf, id_lists
 from runsadmin.admin import filters
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require, single
 from runsadmin.admin.id_search import beginning
 from runsadmin.admin.syncs import start_form
 from runsadmin.models import Run, Sync, Thread
-from runsadmin.services import threads
+from runsadmin.services import syncs, threads
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
@@ -27,7 +26,7 @@ IDS_SHOWN = 200
 @admin.register(Thread)
 class ThreadAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_THREADS
-    buttons = ("untrack", "track")
+    actions = ("sync_new_runs", "full_sync", "stop_tracking", "track_again")
     list_template = "runsadmin/threads.html"
 
     keyset = ("created_at", "pk")
@@ -87,31 +86,55 @@ class ThreadAdmin(ReadOnlyAdmin):
 
     def page(self, request: HttpRequest, thread: Thread) -> HttpResponse:
         return self.render(
-            request, "runsadmin/thread.html", str(thread), thread=thread, original=thread, start=start_form(request),
+            request, "runsadmin/thread.html", str(thread), thread=thread, original=thread,
             runs=Run.objects.defer("raw").filter(thread=thread).order_by("-created_at", "-pk")[:10],
             runs_url=f"{links.list_url(Run)}?thread={thread.pk}", syncs=thread.syncs.order_by("-pk")[:5],
-            may_untrack=thread.tracked and may(request, Action.UNTRACK_THREADS),
-            may_track=not thread.tracked and may(request, Action.TRACK_THREADS),
+            **self.page_actions(
+                request, thread, ("sync_new_runs", "full_sync", "stop_tracking" if thread.tracked else "track_again")
+            ),
             may_see_syncs=may(request, Action.VIEW_SYNCS), syncs_url=f"{links.list_url(Sync)}?thread={thread.pk}",
         )  # fmt: skip
 
-    def untrack(self, request: HttpRequest, thread: Thread) -> HttpResponse:
-        threads.untrack(thread=thread, actor=actor(request))
-        messages.success(request, "Syncs no longer read this thread. Its runs stay.")
-        return redirect(links.change_url(thread))
+    @admin.action(description="Sync new runs", permissions=["sync"], location=EVERYWHERE)
+    def sync_new_runs(self, request: HttpRequest, queryset: QuerySet[Thread]) -> HttpResponse | None:
+        return self._start(request, queryset, Sync.Kind.INCREMENTAL)
 
-    def track(self, request: HttpRequest, thread: Thread) -> HttpResponse:
-        threads.track(connection=thread.connection, thread_ids=[thread.upstream_id], actor=actor(request))
-        messages.success(request, "Syncs read this thread again.")
-        return redirect(links.change_url(thread))
+    @admin.action(description="Full sync", permissions=["sync"], location=EVERYWHERE)
+    def full_sync(self, request: HttpRequest, queryset: QuerySet[Thread]) -> HttpResponse | None:
+        return self._start(request, queryset, Sync.Kind.FULL)
+
+    def _start(self, request: HttpRequest, queryset: QuerySet[Thread], kind: Sync.Kind) -> HttpResponse | None:
+        started = self.for_each(request, queryset, lambda thread: syncs.start(
+            connection=thread.connection, kind=kind, actor=actor(request), thread=thread
+        ))  # fmt: skip
+        if sync := single(started, queryset):
+            return redirect(links.change_url(sync))
+        if started:
+            messages.success(request, f"Queued {counted(len(started), 'sync')}: workers run them.")
+        return redirect(links.list_url(Sync))
+
+    @admin.action(description="Stop tracking", permissions=["untrack_threads"], location=EVERYWHERE)
+    def stop_tracking(self, request: HttpRequest, queryset: QuerySet[Thread]) -> HttpResponse | None:
+        explanation = "Syncs will no longer read them. Their runs stay here and can still be edited."
+        if page := self.confirm(request, queryset, f"Stop tracking {counted(len(queryset), 'thread')}", explanation):
+            return page
+        self.for_each(request, queryset, lambda thread: threads.untrack(thread=thread, actor=actor(request)))
+        messages.success(request, f"Stopped tracking {counted(len(queryset), 'thread')}. Their runs stay.")
+        return None
+
+    @admin.action(description="Track again", permissions=["track_threads"], location=EVERYWHERE)
+    def track_again(self, request: HttpRequest, queryset: QuerySet[Thread]) -> None:
+        self.for_each(request, queryset, lambda thread: threads.track(
+            connection=thread.connection, thread_ids=[thread.upstream_id], actor=actor(request)
+        ))  # fmt: skip
+        messages.success(request, f"Tracking {counted(len(queryset), 'thread')} again.")
 
     # --- one or many more
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if not self.has_add_permission(request):
-            raise PermissionDenied("Tracking threads needs the permission runsadmin.add_thread.")
+        require(request, Action.TRACK_THREADS)
         typed = request.POST.get("thread_ids", "")
         tracked = None
         if request.method == "POST":

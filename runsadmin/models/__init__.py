@@ -1,6 +1,7 @@
 from runsadmin.models.api_rate_state import ApiRateState
 from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, EditSource, SelectionSnapshot
 from runsadmin.models.connection_state import ConnectionState
+from runsadmin.models.draft_selection import DraftSelection
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
 from runsadmin.models.run import MetadataPair, Run, RunStatus
@@ -13,6 +14,7 @@ __all__ = [
     "BulkEdit",
     "BulkEditStatus",
     "ConnectionState",
+    "DraftSelection",
     "Edit",
     "EditSource",
     "EditStatus",

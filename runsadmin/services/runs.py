@@ -316,6 +316,12 @@ def mark_thread_missing(*threads: int) -> None:
     Thread.objects.filter(pk__in=threads, missing_since=None).update(missing_since=clock.now())
 
 
+def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
+    """Has workers fetch these runs again soon. Returns how many there are. Raises NotAllowed."""
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    return Run.objects.filter(pk__in=[run.pk for run in runs]).update(needs_refresh_since=clock.now())
+
+
 def refresh_marked(limit: int = 100) -> int:
     """Reads again the runs whose answers overlapped. Returns how many were read."""
     count = 0

@@ -14,7 +14,6 @@ from django.utils.safestring import SafeString
 
 from runsadmin.models import Run
 from runsadmin.services.edits import Wait
-from runsadmin.templatetags import links
 
 register = template.Library()
 
@@ -157,9 +156,6 @@ def _cut(value: object, length: int) -> str:
     return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 
 
-register.filter("link_to", links.change_url)
-
-
 @register.simple_tag
 def pair(value: object, kind: str = "") -> SafeString:
     """One value of metadata, or calmly that there is none. Text stands apart from other JSON."""
@@ -221,7 +217,7 @@ def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
         *((key, format_html('<bdi class="ra-new">{}</bdi>', _cut(value, 32)) if value else _EMPTY)
           for key, value in bulk_edit.set.items()),
         *((key, _REMOVED) for key in bulk_edit.remove),
-        *((old, format_html('<span class="ra-arrow">is called</span><bdi>{}</bdi>', _cut(new, 24)))
+        *((old, format_html('<span class="ra-arrow">renamed to</span><bdi>{}</bdi>', _cut(new, 24)))
           for old, new in bulk_edit.rename.items()),
     ]  # fmt: skip
     shown = format_html_join(
@@ -233,7 +229,7 @@ def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
 
 
 _EMPTY = SafeString('<span class="ra-empty ra-new">empty text</span>')
-_REMOVED = SafeString('<span class="ra-gone">removed</span>')
+_REMOVED = SafeString('<span class="ra-removed">removed</span>')
 
 
 @register.filter

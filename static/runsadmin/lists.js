@@ -1,37 +1,43 @@
-// Lists: choosing a filter shows it at once. Without scripts there is the button.
+// Lists: choosing a filter applies it at once. Without scripts there is the button.
 
 document.addEventListener("change", (event) => {
   const form = event.target.closest("[data-filters]");
   if (form && event.target.tagName === "SELECT") form.requestSubmit();
 });
 
-// Addresses stay short: what is not chosen is not sent.
+// Keep addresses short: do not send empty fields.
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-filters]")) return;
   for (const field of event.target.elements) field.disabled ||= field.name && !field.value;
 });
 
-// Ticked rows are remembered while somebody pages through what one filter shows, and forgotten with the tab.
-const bar = document.querySelector("[data-ticks]");
+// Ticks survive paging within one filter. An action ends them.
+const bar = document.querySelector("[data-actions]");
 if (bar) {
   const store = `ticked ${location.pathname}?${bar.dataset.filter}`;
-  const most = +bar.dataset.most;
-  const boxes = [...document.querySelectorAll("[data-tick]")];
   const find = (name) => bar.querySelector(`[data-${name}]`);
+  const boxes = () => [...document.querySelectorAll("input.action-select")];
+  const all = () => document.getElementById("action-toggle");
   const read = () => new Set((sessionStorage.getItem(store) ?? "").split(",").filter(Boolean));
+  const across = find("across");
 
   const show = () => {
     const ticked = read();
-    for (const box of boxes) {
+    const shown = boxes();
+    for (const box of shown) {
       box.checked = ticked.has(box.value);
       box.closest("tr").classList.toggle("ra-ticked", box.checked);
     }
-    const count = ticked.size.toLocaleString("en");
-    find("ticked").textContent = `Edit metadata of ${count} ticked ${ticked.size === 1 ? "run" : "runs"}`;
-    find("ticked").disabled = !ticked.size || ticked.size > most;
+    if (all()) all().checked = shown.length > 0 && shown.every((box) => box.checked);
+    const elsewhere = ticked.size - shown.filter((box) => box.checked).length;
+    const counted = ticked.size ? `${ticked.size.toLocaleString("en")} ticked` : "Nothing ticked";
+    find("ticked").textContent = elsewhere ? `${counted}, ${elsewhere.toLocaleString("en")} not on this page` : counted;
     find("untick").hidden = !ticked.size;
-    find("too-many").hidden = ticked.size <= most;
-    find("tick-page").hidden = boxes.every((box) => box.checked);
+    for (const button of bar.querySelectorAll("[name=action]")) {
+      const forAll = "forAll" in button.dataset;
+      const most = +(forAll ? bar.dataset.maxTicked : bar.dataset.maxRows);
+      button.disabled = across?.checked ? !forAll : !ticked.size || ticked.size > most;
+    }
   };
   const tick = (changed, on) => {
     const ticked = read();
@@ -41,15 +47,20 @@ if (bar) {
   };
 
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-tick]")) tick([event.target], event.target.checked);
+    if (event.target.matches("input.action-select")) tick([event.target], event.target.checked);
+    else if (event.target === all()) tick(boxes(), event.target.checked);
+    else if (event.target === across) show();
   });
-  find("tick-page").addEventListener("click", () => tick(boxes, true));
   find("untick").addEventListener("click", () => {
     sessionStorage.removeItem(store);
     show();
   });
-  // What is ticked on other pages goes along.
-  bar.closest("form").addEventListener("formdata", (event) => event.formData.set("run", [...read()].join(",")));
+  // All ticks in one field: Django limits the number of fields.
+  bar.closest("form").addEventListener("formdata", (event) => {
+    event.formData.set("_selected_action", [...read()].join(","));
+    sessionStorage.removeItem(store);
+  });
   window.addEventListener("pageshow", show);
+  document.addEventListener("htmx:afterSwap", show);
   show();
 }

@@ -37,7 +37,7 @@ function count() {
     const shown = row.querySelector("[data-count]");
     const counted = takesText ? ` · ${value}/${mostOfValue}` : "";
     shown.textContent = isBlank(row) ? "" : `${key}/${limits.key}${counted}`;
-    shown.classList.toggle("ra-over", key > limits.key || (takesText && value > mostOfValue));
+    shown.classList.toggle("ra-too-long", key > limits.key || (takesText && value > mostOfValue));
     row.dataset.what = whatOf(row);
     valueOf(row).placeholder = whatOf(row) === "rename" ? "new name" : "value";
     valueOf(row).hidden = !takesText && !value; // What was typed stays to be seen: nothing is dropped silently.
@@ -47,7 +47,7 @@ function count() {
   const pairs = allRows().filter((row) => !isBlank(row)).length + kept;
   const shown = form.querySelector("[data-pair-count]");
   shown.textContent = `${pairs} of ${limits.pairs} pairs`;
-  shown.classList.toggle("ra-over", pairs > limits.pairs);
+  shown.classList.toggle("ra-too-long", pairs > limits.pairs);
 }
 
 form.addEventListener("input", count);

@@ -3,12 +3,20 @@
 import html
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import Model
 from django.test import Client
 
 from runsadmin.models import Run
+from runsadmin.templatetags.links import change_url
+
+type MakeRun = Callable[..., Run]
+type MakeUser = Callable[..., User]
+type SignIn = Callable[[User], Client]
+type Connect = Callable[..., Any]
 
 
 @pytest.fixture
@@ -49,3 +57,15 @@ def base_fields(client: Client, run: Run) -> str:
 
 def typed(*pairs: tuple[str, str], base: str, **more: str) -> dict[str, object]:
     return {"base": base, "key": [key for key, _ in pairs], "value": [value for _, value in pairs], **more}
+
+
+def press(client: Client, row: Model, action: str, data: dict[str, str] | None = None, *, follow: bool = False) -> Any:
+    """Runs an action on the page of a row, confirmed."""
+    fields = {"CHANGE_FORM-action": action, "_selected_action": str(row.pk), "confirmed": "1", **(data or {})}
+    return client.post(change_url(row), fields, follow=follow)
+
+
+def run_on_list(client: Client, url: str, action: str, keys: list[int], *, follow: bool = False, **more: str) -> Any:
+    """Runs an action of a list on ticked rows, as its script posts it."""
+    joined = ",".join(map(str, keys))
+    return client.post(url, {"action": action, "index": "0", "_selected_action": joined, **more}, follow=follow)

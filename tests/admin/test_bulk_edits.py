@@ -1,6 +1,7 @@
 """Bulk edits in the admin: runs are chosen, a plan is made and read, applied, followed, and undone."""
 
 import csv
+import datetime as dt
 import html
 import re
 import time
@@ -21,12 +22,14 @@ from runsadmin.admin import id_search, run_selection
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import Metadata, MetadataPatch
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
-from runsadmin.services import bulk_edits, connections, edits, run_search
+from runsadmin.models import BulkEdit, BulkEditStatus, DraftSelection, Edit, EditStatus, Run
+from runsadmin.services import bulk_edits, connections, edits, run_search, runs
+from runsadmin.services.bulk_edits import drafts
 from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import page
+from tests.admin.conftest import Connect, MakeRun, MakeUser, SignIn, page, press, run_on_list
 from tests.bulk import push_until_settled, whole
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,21 +45,32 @@ def url(bulk_edit: BulkEdit, name: str = "change") -> str:
 def typed(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
     """The form as a browser posts it: for each row its key, what becomes of it, and its value."""
     keys, whats, values = ([row[part] for row in rows] for part in range(3))
-    return {"plan": "1", "key": keys, "what": whats, "value": values, "reason": reason, **more}
+    return {"key": keys, "what": whats, "value": values, "reason": reason, **more}
 
 
 RED = typed(("team", "set", "red"))
 
 
+def select_across(client: Client, query: str = "", action: str = "edit_metadata", *, follow: bool = False) -> Any:
+    return run_on_list(client, f"{LIST}?{query}", action, [], follow=follow, select_across="1")
+
+
+def select_all(client: Client, query: str = "") -> str:
+    """Selects all runs that match. Returns the address of the form in which they are planned."""
+    address: str = select_across(client, query).headers["Location"]
+    assert address.startswith(f"{ADD}?selection="), address
+    return address
+
+
 def planned(client: Client, form: dict[str, object] = RED, query: str = "", **more: Any) -> BulkEdit:
-    response = client.post(ADD, {"matching": query, **form, **more})
+    response = client.post(select_all(client, query), {**form, **more})
     assert response.status_code == 302, re.findall(r'role="alert">([^<]+)', response.text)
     bulk_edit = BulkEdit.objects.latest("pk")
     assert response.headers["Location"] == url(bulk_edit)
     return bulk_edit
 
 
-def told(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
+def text_of(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
     """What the page says, as text."""
     shown = client.get(url(bulk_edit) + query)
     assert shown.status_code == 200
@@ -80,618 +94,729 @@ def team(mirrored: Callable[..., Run]) -> list[Run]:
     ]  # fmt: skip
 
 
-class TestChoosing:
-    def test_the_list_offers_ticks_and_all_that_match_to_who_may_plan(self, team, as_alice, as_carol):
-        shown = as_alice.get(LIST + "?status=completed").text
+def test_list_offers_actions_by_permission(team: list[Run], as_alice: Client, as_carol: Client) -> None:
+    shown = as_alice.get(LIST + "?status=completed").text
 
-        assert shown.count("data-tick ") == 4
-        assert f'formaction="{ADD}"' in shown
-        assert f"{ADD}?matching=status%3Dcompleted" in shown
-        for word in ("data-tick", "bulkedit/add"):
-            assert word not in as_carol.get(LIST).text
+    assert shown.count('name="_selected_action"') == 4 + 1
+    for action in ("edit_metadata", "refresh", "download_csv"):
+        assert f'value="{action}"' in shown
+    assert "All that match" in shown
+    for action in ("edit_metadata", "refresh"):
+        assert f'value="{action}"' not in as_carol.get(LIST).text
 
-    def test_all_that_match_are_counted_on_the_server_and_never_posted_as_keys(self, team, as_alice):
-        counted = as_alice.get(f"{LIST}matching/?" + urlencode({"matching": "status=completed"})).text
-        assert "Edit all 4 that match" in counted
-        assert f'href="{ADD}?matching=status%3Dcompleted"' in counted
 
-        form = as_alice.get(f"{ADD}?" + urlencode({"matching": "status=completed"})).text
-        assert "Edit the metadata of 4 runs" in form
-        assert "status Completed" in form
-        assert 'name="matching" value="status=completed"' in form
-        assert 'name="run"' not in form
+def test_all_that_match_are_frozen(team: list[Run], mirrored: MakeRun, as_alice: Client) -> None:
+    address = select_all(as_alice, "status=completed")
+    mirrored(id="run_later", status="completed", metadata={"team": "blue"})
 
-    def test_a_count_beyond_the_bound_says_more_than(self, team, as_alice, monkeypatch):
-        monkeypatch.setattr(run_selection, "COUNTED", 3)
+    form = as_alice.get(address).text
+    assert "Edit the metadata of 4 runs" in form
+    assert "status:completed" in form
+    assert as_alice.post(address, RED).status_code == 302
+    assert BulkEdit.objects.get().selected == 4
 
-        assert "Edit all more than 3 runs" in as_alice.get(f"{LIST}matching/?matching=").text
 
-    @pytest.mark.parametrize(
-        "query",
-        [
-            "",
-            "status=failed",
-            "q=run_3",
-            "q=thread_1",
-            "thread={thread}",
-            "status=completed&q=thread_0",
-            "created=hour",
-        ],
+def test_count_is_capped(team: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "(4)" in as_alice.get(f"{LIST}count/?status=completed").text
+    monkeypatch.setattr(run_selection, "COUNTED", 3)
+
+    assert "(3+)" in as_alice.get(f"{LIST}count/").text
+
+
+def test_draft_belongs_to_its_actor(team: list[Run], as_alice: Client, as_bob: Client) -> None:
+    address = select_all(as_alice)
+
+    for other in (address, f"{ADD}?selection=999", f"{ADD}?selection=x", ADD):
+        assert as_bob.get(other).headers["Location"] == LIST
+        assert as_bob.post(other, RED).headers["Location"] == LIST
+    assert not BulkEdit.objects.exists()
+
+
+def test_drafts_are_deleted_after_a_day(team: list[Run], as_alice: Client) -> None:
+    select_all(as_alice)
+    DraftSelection.objects.update(created_at=timezone.now() - drafts.LIFETIME - dt.timedelta(minutes=1))
+
+    select_all(as_alice)
+    assert DraftSelection.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "status=failed", "q=run_3", "q=thread_1", "thread={thread}", "status=completed&q=thread_0", "created=hour"],
+)
+def test_plan_covers_what_the_list_shows(team: list[Run], as_alice: Client, query: str) -> None:
+    query = query.format(thread=team[0].thread_id)
+    shown = runs_shown(as_alice, f"{LIST}?{query}")
+
+    if not shown:
+        assert "No run matches" in select_across(as_alice, query, follow=True).text
+        return
+    bulk_edit = planned(as_alice, query=query)
+    assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == sorted(shown)
+
+
+@pytest.mark.parametrize(
+    ("query", "search"),
+    [
+        ("", "connection:default"),
+        ("status=failed", "status:failed"),
+        ("thread={thread}&assistant_id=asst_1", "thread:thread_0 assistant:asst_1"),
+        ("created=hour", "created:>=20"),
+        ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
+    ],
+)
+def test_filters_are_kept_as_a_search(
+    team: list[Run], mirrored: MakeRun, as_alice: Client, query: str, search: str
+) -> None:
+    mirrored(
+        id="run_now", thread_id="thread_0", assistant_id="asst_1", model='my "own" \\model',
+        created_at=int(time.time()) - 60,
+    )  # fmt: skip
+
+    bulk_edit = planned(as_alice, query=query.format(thread=team[0].thread_id))
+
+    assert bulk_edit.query.startswith(search)
+    found = set(bulk_edits.by_search(bulk_edit.query).keys)
+    assert found == set(bulk_edit.edits.values_list("run", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("q=run_&status=completed", "id run_, status Completed"), ("missing=yes", "state Missing upstream")],
+)
+def test_other_filters_are_kept_in_words(team: list[Run], as_alice: Client, query: str, words: str) -> None:
+    Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
+
+    bulk_edit = planned(as_alice, query=query)
+
+    assert bulk_edit.query == f"in words: {words}"
+    assert f"all that matched in words: {words}" in text_of(as_alice, bulk_edit)
+    with pytest.raises(InvalidSearch):
+        run_search.matching(bulk_edit.query)
+
+
+def test_pages_of_the_list_select_nothing(team: list[Run], as_alice: Client) -> None:
+    older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
+
+    assert planned(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
+
+
+def test_ambiguous_id_prefix_is_refused(team: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (id_search, run_selection):
+        monkeypatch.setattr(module, "MOST", 5)
+
+    assert "More than 5 ids begin with" in as_alice.get(f"{LIST}count/?q=run_").text
+    for action in ("edit_metadata", "download_csv"):
+        refused = select_across(as_alice, "q=run_", action, follow=True)
+        assert "More than 5 ids begin with" in refused.text
+    assert not DraftSelection.objects.exists()
+
+
+def test_ticked_runs_are_planned(team: list[Run], as_alice: Client) -> None:
+    keys = [team[0].pk, team[3].pk, 987654]
+    response = run_on_list(as_alice, LIST, "edit_metadata", keys)
+    address = response.headers["Location"]
+    assert "1 ticked row no longer exists here" in as_alice.get(address).text
+
+    as_alice.post(address, RED)
+    bulk_edit = BulkEdit.objects.get()
+    assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == ["run_0", "run_3"]
+    assert bulk_edit.query == ""
+    shown = text_of(as_alice, bulk_edit)
+    assert "987654" in shown
+    assert "Not selected" in shown
+
+
+def test_tick_that_left_the_list_is_shown(team: list[Run], as_alice: Client) -> None:
+    keys = [team[0].pk, team[4].pk]
+
+    shown = run_on_list(as_alice, f"{LIST}?status=completed", "edit_metadata", keys, follow=True).text
+
+    assert "no longer in the filtered list, and still included: run_4" in shown
+    assert "Edit the metadata of 2 runs" in shown
+
+
+def test_one_ticked_run_opens_its_editor(team: list[Run], as_alice: Client) -> None:
+    response = run_on_list(as_alice, LIST, "edit_metadata", [team[0].pk])
+
+    assert response.headers["Location"] == page(team[0], "metadata")
+
+
+def test_boxes_themselves_work_without_scripts(team: list[Run], as_alice: Client) -> None:
+    fields = {"action": "edit_metadata", "index": "0", "_selected_action": ["", team[0].pk, team[1].pk]}
+
+    assert "Edit the metadata of 2 runs" in as_alice.post(LIST, fields, follow=True).text
+
+
+def test_thousand_ticks_fit_and_more_are_refused(team: list[Run], as_alice: Client) -> None:
+    thousand = [run.pk for run in team] + list(range(10_000, 10_994))
+
+    assert "selection=" in run_on_list(as_alice, LIST, "edit_metadata", thousand).headers["Location"]
+    refused = run_on_list(as_alice, LIST, "edit_metadata", [*thousand, 20_000], follow=True).text
+    assert "1,001 rows are ticked, and this action takes at most 1,000." in refused
+    refused = run_on_list(as_alice, LIST, "refresh", thousand, follow=True).text
+    assert "takes at most 500" in refused
+    assert "takes at most 500" in select_across(as_alice, "", "refresh", follow=True).text
+    assert not Run.objects.filter(needs_refresh_since__isnull=False).exists()
+
+
+@pytest.mark.parametrize("keys", ["1,x", "-1", "9" * 30])
+def test_invalid_keys_are_refused(team: list[Run], as_alice: Client, keys: str) -> None:
+    fields = {"action": "edit_metadata", "index": "0", "_selected_action": keys}
+
+    assert as_alice.post(LIST, fields).status_code == 404
+    assert not DraftSelection.objects.exists()
+
+
+def test_nothing_ticked_is_reported(team: list[Run], as_alice: Client) -> None:
+    assert "Nothing is selected" in run_on_list(as_alice, LIST, "edit_metadata", [], follow=True).text
+
+
+@pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
+def test_invalid_filter_is_refused(team: list[Run], as_alice: Client, query: str) -> None:
+    assert select_across(as_alice, query).headers["Location"] == f"{LIST}?e=1"
+    assert "does not understand" in as_alice.get(f"{LIST}count/?{query}").text
+    assert not DraftSelection.objects.exists()
+
+
+def test_one_connection_at_a_time(team: list[Run], as_alice: Client, connect: Connect) -> None:
+    connect("eu")
+    Run.objects.filter(upstream_id="run_0").update(connection="eu")
+
+    assert "several connections" in select_across(as_alice, "", follow=True).text
+    assert not DraftSelection.objects.exists()
+
+
+def test_planning_needs_its_permission(
+    team: list[Run], as_alice: Client, as_carol: Client, make_user: MakeUser, signed_in: SignIn
+) -> None:
+    address = select_all(as_alice)
+
+    for url_ in (address, ADD):
+        assert as_carol.get(url_).status_code == 403
+        assert as_carol.post(url_, RED).status_code == 403
+    refused = select_across(as_carol, "")
+    assert refused.status_code == 403
+    assert "runsadmin.add_bulkedit" in refused.text
+    only_plans = signed_in(make_user(Action.PLAN_BULK_EDITS))
+    assert only_plans.get(f"{LIST}count/").status_code == 403
+    assert only_plans.get(address).status_code == 403
+
+
+def test_refresh_of_many_is_queued(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
+    keys = [run.pk for run in team]
+    sandbox.set_metadata("run_1", {"team": "green"})
+
+    assert "6 runs will be refreshed" in run_on_list(as_alice, LIST, "refresh", keys, follow=True).text
+    assert runs.refresh_marked() == 6
+    assert Run.objects.get(upstream_id="run_1").metadata == {"team": "green"}
+
+
+def test_runs_are_downloaded_as_csv(team: list[Run], as_carol: Client) -> None:
+    Run.objects.filter(upstream_id="run_1").update(model="=1+1")
+    everything = select_across(as_carol, "status=completed", "download_csv")
+    ticked = run_on_list(as_carol, LIST, "download_csv", [team[1].pk])
+
+    rows = list(csv.DictReader(everything.getvalue().decode().splitlines(keepends=True)))
+    assert [row["id"] for row in rows] == ["run_0", "run_1", "run_2", "run_3"]
+    [row] = csv.DictReader(ticked.getvalue().decode().splitlines(keepends=True))
+    assert (row["id"], row["model"], row["metadata"]) == ("run_1", "'=1+1", '{"team": "blue", "n": "1"}')
+
+
+def test_action_asks_before_it_sends(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
+    bulk_edit = planned(as_alice)
+
+    asked = as_alice.post(url(bulk_edit), {"CHANGE_FORM-action": "apply", "_selected_action": bulk_edit.pk})
+    assert f"Apply bulk edit {bulk_edit.pk}?" in asked.text
+    assert "This changes the metadata of 5 runs upstream." in asked.text
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.status == S.PLANNED
+
+    listed = run_on_list(as_alice, "/admin/runsadmin/bulkedit/", "apply", [bulk_edit.pk])
+    assert "5 runs upstream" in listed.text
+    run_on_list(as_alice, "/admin/runsadmin/bulkedit/", "apply", [bulk_edit.pk], confirmed="1")
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.status == S.QUEUED
+
+
+def test_sets_empties_removes_and_renames_and_leaves_the_rest(team, as_alice):
+    form = typed(
+        ("team", "set", "{model}, {created:%Y}"), ("note", "empty", ""), ("n", "rename", "number"),
+        ("gone", "remove", ""), ("", "set", ""),
+    )  # fmt: skip
+    bulk_edit = planned(as_alice, form, query="q=run_1")
+
+    assert bulk_edit.set == {"team": "{model}, {created:%Y}", "note": ""}
+    assert (bulk_edit.remove, bulk_edit.rename) == (["gone"], {"n": "number"})
+    assert bulk_edit.edits.get().patch.as_merge_patch() == {
+        "team": "gpt-4o, 2023", "note": "", "n": None, "number": "1",
+    }  # fmt: skip
+    shown = text_of(as_alice, bulk_edit)
+    assert "team blue → gpt-4o, 2023" in shown
+    assert "note not there → empty text" in shown
+    assert "n 1 → removed" in shown
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("team", "set", ""), "choose “set to empty text” or “remove the pair”"),
+        (("team", "remove", "red"), "uses no value"),
+        (("team", "empty", "red"), "uses no value"),
+        (("", "remove", ""), "Name the key"),
+        (("", "set", "red"), "Name the key"),
+        (("team", "rename", ""), "Type the new name"),
+        (("team", "nonsense", "red"), "Choose what becomes of the key"),
+        (("team", "set", "{nosuch}"), "is not a field"),
+        (("team", "set", "{"), "Single '{'"),
+        (("k" * 65, "set", "red"), "at most 64"),
+        (("team", "set", "x" * 513), "at most 512"),
+        (("n", "rename", "x" * 65), "at most 64"),
+    ],
+)
+def test_mistakes_stand_beside_their_row_and_nothing_typed_is_lost(team, as_alice, row, said):
+    other = ("other", "set", "<kept> & safe")
+    response = as_alice.post(select_all(as_alice, "status=completed"), {**typed(other, row, canary="3", wait="1.5")})
+
+    assert response.status_code == 422
+    rows = html.unescape(response.text).split("data-row>")[1:3]
+    assert said in rows[1]
+    assert 'role="alert"' not in rows[0]
+    assert f'value="{row[0]}"' in rows[1]
+    assert f">\n{row[2]}<" in rows[1]
+    assert ">\n<kept> & safe<" in rows[0]
+    for kept in ('value="moved"', 'value="3"', 'value="1.5"'):
+        assert kept in response.text
+    assert not BulkEdit.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"reason": " "}, "needs a reason"),
+        ({"reason": "x" * 501}, "at most 500"),
+        ({"canary": "0"}, "Give a number of runs"),
+        ({"canary": "many"}, "Give a number of runs"),
+        ({"canary": "9" * 20}, "Give a number of runs"),
+        ({"wait": "-1"}, "Give a number of hours"),
+        ({"wait": "nan"}, "Give a number of hours"),
+        ({"wait": "721"}, "Give a number of hours"),
+    ],
+)
+def test_mistakes_in_other_fields_stand_beside_them(team, as_alice, more, said):
+    response = as_alice.post(select_all(as_alice, ""), {**RED, **more})
+
+    assert response.status_code == 422
+    assert said in response.text
+    assert ">\nred<" in response.text
+    assert not BulkEdit.objects.exists()
+
+
+def test_a_key_named_twice_or_no_row_at_all_is_told(team, as_alice):
+    twice = typed(("team", "set", "red"), ("team", "set", "green"))
+    assert "named more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
+    both = typed(("team", "set", "red"), ("team", "remove", ""))
+    assert "named more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
+    assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), {**typed()}).text
+    assert not BulkEdit.objects.exists()
+
+
+def test_keys_that_are_in_use_are_offered(team, mirrored, as_alice):
+    mirrored(id="run_x", metadata={"<b>": "1", "zone": "2"})
+
+    offered = re.findall(r'<option value="([^"]*)"></option>', as_alice.get(select_all(as_alice)).text)
+
+    assert offered == ["&lt;b&gt;", "n", "team", "zone"]
+
+
+def test_tells_what_changes_what_is_left_out_and_sends_nothing(sandbox, team, as_alice):
+    Run.objects.filter(upstream_id="run_4").update(missing_since=timezone.now())
+    bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+
+    shown = text_of(as_alice, bulk_edit)
+
+    for said in (
+        "A plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
+        "team blue → red", "2 runs are left out",
+        "This changes the first 2 of 4 runs, then pauses", "Change the first 2 runs", "Expires", "moved",
+        "None of its runs has changed", "6 runs: all that matched connection:default",
+    ):  # fmt: skip
+        assert said in shown, said
+    assert sandbox.posts() == []
+
+
+def test_a_large_plan_moves_without_a_reload_until_it_is_whole(team, alice, as_alice):
+    selection = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(
+        selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
     )
-    def test_what_is_planned_is_what_the_list_shows(self, team, as_alice, query):
-        query = query.format(thread=team[0].thread_id)
-        shown = runs_shown(as_alice, f"{LIST}?{query}")
 
-        if not shown:
-            assert "No run was chosen" in as_alice.post(ADD, {"matching": query, **RED}, follow=True).text
-            return
-        bulk_edit = planned(as_alice, query=query)
-        assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == sorted(shown)
+    assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
+    shown = text_of(as_alice, bulk_edit)
+    assert "The plan is being made" in shown
+    assert "0 of 6 runs" in shown
+    assert "Change 6 runs" not in shown
 
-    @pytest.mark.parametrize(
-        ("query", "said"),
-        [
-            ("", "connection:default"),
-            ("status=failed", "status:failed"),
-            ("thread={thread}&assistant_id=asst_1", "thread:thread_0 assistant:asst_1"),
-            ("created=hour", "created:>=20"),
-            ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
-        ],
+    whole(bulk_edit)
+    assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
+    assert "Change 5 runs" in text_of(as_alice, bulk_edit)
+
+
+def test_that_is_to_be_applied_unseen_says_so(team, alice, as_alice):
+    selection = bulk_edits.by_search("metadata.team:blue")
+    patch = BulkPatch({"team": "red"})
+    bulk_edit = bulk_edits.plan(
+        selection=selection,
+        patch=patch,
+        actor=alice,
+        source=Edit.Source.ADMIN,
+        reason="moved",
+        apply_when_planned=True,
     )
-    def test_the_filters_of_the_list_are_kept_as_the_search_that_finds_the_same(
-        self, team, mirrored, as_alice, query, said
-    ):
-        mirrored(
-            id="run_now", thread_id="thread_0", assistant_id="asst_1", model='my "own" \\model',
-            created_at=int(time.time()) - 60,
-        )  # fmt: skip
 
-        bulk_edit = planned(as_alice, query=query.format(thread=team[0].thread_id))
+    assert "alice asked to apply the plan as soon as it is complete" in text_of(as_alice, bulk_edit)
 
-        assert bulk_edit.query.startswith(said)
-        found = set(bulk_edits.by_search(bulk_edit.query).keys)
-        assert found == set(bulk_edit.edits.values_list("run", flat=True))
 
-    @pytest.mark.parametrize(
-        ("query", "words"),
-        [("q=run_&status=completed", "id run_, status Completed"), ("missing=yes", "state Missing upstream")],
+def test_its_counts_are_links_that_narrow_the_list(team, as_alice):
+    bulk_edit = planned(as_alice)
+
+    assert "?plan_result=active#edits" in as_alice.get(url(bulk_edit)).text
+    assert runs_shown(as_alice, url(bulk_edit) + "?plan_result=active") == ["run_5"]
+    assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=change")) == 5
+    assert "The run was in_progress" in text_of(as_alice, bulk_edit, "?plan_result=active")
+    assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=nonsense&after=x")) == 6
+
+
+def test_its_edits_are_paged_through_and_back(team, as_alice, monkeypatch):
+    monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
+    bulk_edit = planned(as_alice)
+    everything = list(
+        bulk_edit.edits.filter(plan_result="change").order_by("pk").values_list("run__upstream_id", flat=True)
     )
-    def test_what_no_search_can_say_is_told_as_words(self, team, as_alice, query, words):
-        Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
 
-        bulk_edit = planned(as_alice, query=query)
+    def beside(query: str, word: str) -> str | None:
+        found = re.search(rf'href="(\?[^"#]*)#edits">[^<]*{word}', as_alice.get(url(bulk_edit) + query).text)
+        return html.unescape(found[1]) if found else None
 
-        assert bulk_edit.query == f"in words: {words}"
-        assert f"all that matched in words: {words}" in told(as_alice, bulk_edit)
-        with pytest.raises(InvalidSearch):
-            run_search.matching(bulk_edit.query)
-
-    def test_pages_of_the_list_are_no_part_of_what_matches(self, team, as_alice):
-        older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
-        shown = as_alice.get(f"{LIST}?" + urlencode({"status": "completed", "older": older})).text
-
-        assert f"{ADD}?matching=status%3Dcompleted" in shown
-        assert planned(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
-
-    def test_a_beginning_that_too_many_ids_share_is_told_and_not_offered(self, team, as_alice, monkeypatch):
-        for module in (id_search, run_selection):
-            monkeypatch.setattr(module, "MOST", 5)
-
-        for said in (
-            as_alice.get(f"{LIST}matching/?matching=q%3Drun_").text,
-            as_alice.post(ADD, {"matching": "q=run_", **RED}, follow=True).text,
-        ):
-            assert "More than 5 ids begin with" in said
-            assert f'href="{ADD}?matching=q%3Drun_"' not in said.split("More than 5")[0][-200:]
-        assert not BulkEdit.objects.exists()
-        assert "Edit all 1 that match" in as_alice.get(f"{LIST}matching/?matching=q%3Drun_1").text
-
-    def test_ticked_runs_are_planned_and_those_that_went_are_told(self, team, as_alice):
-        keys = f"{team[0].pk},{team[3].pk},987654"
-        assert "Edit the metadata of 2 runs" in as_alice.post(ADD, {"run": keys}).text
-
-        response = as_alice.post(ADD, {"run": keys, **RED}, follow=True)
-
-        bulk_edit = BulkEdit.objects.get()
-        assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == ["run_0", "run_3"]
-        assert bulk_edit.query == ""
-        assert "987654" in response.text
-        assert "Named, and not chosen" in response.text
-
-    def test_without_scripts_the_boxes_themselves_are_posted(self, team, as_alice):
-        assert "Edit the metadata of 2 runs" in as_alice.post(ADD, {"run": [team[0].pk, team[1].pk]}).text
-
-    @pytest.mark.parametrize("keys", ["1,x", "-1", "9" * 30, ",".join(map(str, range(1, 1002)))])
-    def test_what_cannot_have_been_ticked_is_refused(self, team, as_alice, keys):
-        response = as_alice.post(ADD, {"run": keys, **RED})
-
-        assert response.headers["Location"] == LIST
-        assert not BulkEdit.objects.exists()
-
-    @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
-    def test_a_filter_that_nobody_could_have_chosen_is_refused(self, team, as_alice, query):
-        assert as_alice.post(ADD, {"matching": query, **RED}).headers["Location"] == LIST
-        assert "does not understand" in as_alice.get(f"{LIST}matching/?" + urlencode({"matching": query})).text
-        assert not BulkEdit.objects.exists()
-
-    def test_nothing_chosen_leads_to_the_list(self, team, as_alice):
-        assert as_alice.get(ADD).headers["Location"] == LIST
-        assert as_alice.post(ADD, RED).headers["Location"] == LIST
-
-    def test_runs_of_several_connections_are_told_and_nothing_typed_is_lost(self, team, as_alice, connect):
-        connect("eu")
-        Run.objects.filter(upstream_id="run_0").update(connection="eu")
-
-        response = as_alice.post(ADD, {"matching": "", **RED})
-
-        assert "several connections" in response.text
-        assert ">\nred<" in response.text
-        assert not BulkEdit.objects.exists()
-
-    def test_planning_needs_its_permission(self, team, as_carol, make_user, signed_in):
-        assert as_carol.get(f"{ADD}?matching=").status_code == 403
-        assert as_carol.post(ADD, {"matching": "", **RED}).status_code == 403
-        assert as_carol.get(f"{LIST}matching/?matching=").status_code == 403
-        only_plans = signed_in(make_user(Action.PLAN_BULK_EDITS))
-        assert only_plans.get(f"{ADD}?matching=").status_code == 403
+    queries = ["?plan_result=change"]
+    while (query := beside(queries[-1], "Next")) is not None:
+        queries.append(query)
+    pages = [runs_shown(as_alice, url(bulk_edit) + query) for query in queries]
+    assert pages == [everything[:2], everything[2:4], everything[4:]]
+    back = beside(queries[2], "Previous") or ""
+    assert runs_shown(as_alice, url(bulk_edit) + back) == everything[2:4]
+    first = beside(back, "Previous") or ""
+    assert runs_shown(as_alice, url(bulk_edit) + first) == everything[:2]
+    assert beside(first, "Previous") is None
+    assert beside(first, "Next") is not None
 
 
-class TestThePatch:
-    def test_sets_empties_removes_and_renames_and_leaves_the_rest(self, team, as_alice):
-        form = typed(
-            ("team", "set", "{model}, {created:%Y}"), ("note", "empty", ""), ("n", "rename", "number"),
-            ("gone", "remove", ""), ("", "set", ""),
-        )  # fmt: skip
-        bulk_edit = planned(as_alice, form, query="q=run_1")
+def test_runs_that_changed_since_are_told(sandbox, team, as_alice, alice):
+    bulk_edit = planned(as_alice)
+    edits.push(edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, source=Edit.Source.ADMIN))
 
-        assert bulk_edit.set == {"team": "{model}, {created:%Y}", "note": ""}
-        assert (bulk_edit.remove, bulk_edit.rename) == (["gone"], {"n": "number"})
-        assert bulk_edit.edits.get().patch.as_merge_patch() == {
-            "team": "gpt-4o, 2023", "note": "", "n": None, "number": "1",
-        }  # fmt: skip
-        shown = told(as_alice, bulk_edit)
-        assert "team blue → gpt-4o, 2023" in shown
-        assert "note not there → empty text" in shown
-        assert "n 1 → removed" in shown
+    assert "1 run has changed since the plan was made" in text_of(as_alice, bulk_edit)
 
-    @pytest.mark.parametrize(
-        ("row", "said"),
-        [
-            (("team", "set", ""), "choose “set to empty text” or “remove the pair”"),
-            (("team", "remove", "red"), "uses no value"),
-            (("team", "empty", "red"), "uses no value"),
-            (("", "remove", ""), "Name the key"),
-            (("", "set", "red"), "Name the key"),
-            (("team", "rename", ""), "Type the new name"),
-            (("team", "nonsense", "red"), "Choose what becomes of the key"),
-            (("team", "set", "{nosuch}"), "is not a field"),
-            (("team", "set", "{"), "Single '{'"),
-            (("k" * 65, "set", "red"), "at most 64"),
-            (("team", "set", "x" * 513), "at most 512"),
-            (("n", "rename", "x" * 65), "at most 64"),
-        ],
+
+def test_is_applied_by_a_colleague_who_may_and_says_what_others_lack(team, as_alice, make_user, signed_in):
+    bulk_edit = planned(as_alice)
+    looker = signed_in(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
+    applier = signed_in(
+        make_user(Action.VIEW_BULK_EDITS, Action.APPLY_BULK_EDITS, Action.EDIT_METADATA, username="dora")
     )
-    def test_mistakes_stand_beside_their_row_and_nothing_typed_is_lost(self, team, as_alice, row, said):
-        other = ("other", "set", "<kept> & safe")
-        response = as_alice.post(ADD, {"matching": "status=completed", **typed(other, row, canary="3", wait="1.5")})
 
-        assert response.status_code == 422
-        rows = html.unescape(response.text).split("data-row>")[1:3]
-        assert said in rows[1]
-        assert 'role="alert"' not in rows[0]
-        assert f'value="{row[0]}"' in rows[1]
-        assert f">\n{row[2]}<" in rows[1]
-        assert ">\n<kept> & safe<" in rows[0]
-        for kept in ('value="moved"', 'value="3"', 'value="1.5"', 'value="status=completed"'):
-            assert kept in response.text
-        assert not BulkEdit.objects.exists()
+    assert "runsadmin.apply_bulkedit" in text_of(looker, bulk_edit)
+    assert "Change 5 runs" not in text_of(looker, bulk_edit)
+    assert press(looker, bulk_edit, "apply").status_code == 403
+    assert "Change 5 runs" in text_of(applier, bulk_edit)
+    assert press(applier, bulk_edit, "apply").status_code == 302
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.applied_by is not None
+    assert bulk_edit.applied_by.get_username() == "dora"
 
-    @pytest.mark.parametrize(
-        ("more", "said"),
-        [
-            ({"reason": " "}, "needs a reason"),
-            ({"reason": "x" * 501}, "at most 500"),
-            ({"canary": "0"}, "Give a number of runs"),
-            ({"canary": "many"}, "Give a number of runs"),
-            ({"canary": "9" * 20}, "Give a number of runs"),
-            ({"wait": "-1"}, "Give a number of hours"),
-            ({"wait": "nan"}, "Give a number of hours"),
-            ({"wait": "721"}, "Give a number of hours"),
-        ],
+
+@pytest.mark.parametrize("name", ["apply", "pause", "resume", "cancel", "retry", "undo"])
+def test_who_may_only_look_reads_it_and_presses_nothing(team, as_alice, as_carol, name):
+    bulk_edit = planned(as_alice)
+
+    assert "team blue → red" in text_of(as_carol, bulk_edit)
+    assert press(as_carol, bulk_edit, name, {"reason": "x"}).status_code == 403
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.status == S.PLANNED
+
+
+def test_leads_to_no_page_that_the_account_may_not_see(team, as_alice, signed_in, make_user):
+    bulk_edit = planned(as_alice)
+
+    shown = signed_in(make_user(Action.VIEW_BULK_EDITS)).get(url(bulk_edit)).text
+    assert "run_0" in shown
+    for other in ("/admin/runsadmin/run/", "/admin/runsadmin/edit/"):
+        assert other in as_alice.get(url(bulk_edit)).text
+        assert other not in shown
+
+
+def test_that_has_expired_says_so_and_cannot_be_applied(team, as_alice):
+    bulk_edit = planned(as_alice)
+    BulkEdit.objects.update(expires_at=timezone.now())
+
+    shown = text_of(as_alice, bulk_edit)
+    assert "The plan has expired" in shown
+    assert "Change 5 runs" not in shown
+    assert "Only a plan that is whole" in press(as_alice, bulk_edit, "apply", follow=True).text
+    assert "can no longer be applied" in text_of(as_alice, bulk_edit)
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.status == S.EXPIRED
+
+
+def test_with_nothing_to_change_has_nothing_to_apply(team, as_alice):
+    bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
+
+    shown = text_of(as_alice, bulk_edit)
+    assert "There is nothing to apply" in shown
+    assert "6 Nothing to do" in shown
+
+
+def test_is_given_up_by_a_press(team, as_alice):
+    bulk_edit = planned(as_alice)
+
+    response = press(as_alice, bulk_edit, "cancel", follow=True)
+
+    assert "Discard plan" not in response.text
+    assert "alice cancelled it" in response.text
+    assert not bulk_edit.edits.filter(status=E.PLANNED).exists()
+
+
+def test_nothing_is_called_done_before_it_is(sandbox, team, as_alice):
+    bulk_edit = planned(as_alice)
+    press(as_alice, bulk_edit, "apply")
+
+    shown = text_of(as_alice, bulk_edit)
+    assert "Waiting for a worker" in shown
+    assert "0 of 5 runs done" in shown
+    assert "still open 5 pending" in shown
+    for early in ("applied ", "Every edit has its outcome"):
+        assert early not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
+    assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
+
+    push_until_settled(bulk_edit)
+    shown = text_of(as_alice, bulk_edit)
+    assert "Every edit has its outcome" in shown
+    assert "changed 5 applied" in shown
+    assert runs_shown(as_alice, url(bulk_edit) + "?status=skipped") == ["run_5"]
+    assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
+    for run in team[:5]:
+        assert sandbox.metadata(run.upstream_id) == Run.objects.get(pk=run.pk).metadata
+        assert sandbox.metadata(run.upstream_id)["team"] == "red"
+
+
+def test_what_a_worker_has_taken_up_is_being_sent(team, as_alice):
+    bulk_edit = planned(as_alice)
+    press(as_alice, bulk_edit, "apply")
+    bulk_edits.advance_statuses()
+    assert "Waiting for a worker" in text_of(as_alice, bulk_edit)
+
+    claim_due("default", 2)
+    bulk_edits.advance_statuses()
+
+    shown = text_of(as_alice, bulk_edit)
+    assert "Running Being sent" in shown
+    assert "still open 3 pending, 2 sending" in shown
+
+
+def test_what_is_under_way_when_it_is_paused_is_told(team, as_alice):
+    bulk_edit = planned(as_alice)
+    press(as_alice, bulk_edit, "apply")
+    claim_due("default", 2)
+    press(as_alice, bulk_edit, "pause")
+
+    assert "2 edits were already being sent" in text_of(as_alice, bulk_edit)
+    assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
+
+
+def test_pause_and_resume(sandbox, team, as_alice):
+    bulk_edit = planned(as_alice)
+    press(as_alice, bulk_edit, "apply")
+    press(as_alice, bulk_edit, "pause")
+    assert "Nothing more is sent until somebody resumes it" in text_of(as_alice, bulk_edit)
+    edit = bulk_edit.edits.filter(status=E.PENDING)[0]
+    assert (
+        "its bulk edit to be resumed, which is paused" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
     )
-    def test_mistakes_in_other_fields_stand_beside_them(self, team, as_alice, more, said):
-        response = as_alice.post(ADD, {"matching": "", **RED, **more})
-
-        assert response.status_code == 422
-        assert said in response.text
-        assert ">\nred<" in response.text
-        assert not BulkEdit.objects.exists()
-
-    def test_a_key_named_twice_or_no_row_at_all_is_told(self, team, as_alice):
-        twice = typed(("team", "set", "red"), ("team", "set", "green"))
-        assert "named more than once" in as_alice.post(ADD, {"matching": "", **twice}).text
-        both = typed(("team", "set", "red"), ("team", "remove", ""))
-        assert "named more than once" in as_alice.post(ADD, {"matching": "", **both}).text
-        assert "This changes nothing" in as_alice.post(ADD, {"matching": "", **typed()}).text
-        assert not BulkEdit.objects.exists()
-
-    def test_keys_that_are_in_use_are_offered(self, team, mirrored, as_alice):
-        mirrored(id="run_x", metadata={"<b>": "1", "zone": "2"})
-
-        offered = re.findall(r'<option value="([^"]*)"></option>', as_alice.get(f"{ADD}?matching=").text)
-
-        assert offered == ["&lt;b&gt;", "n", "team", "zone"]
-
-
-class TestThePlan:
-    def test_tells_what_changes_what_is_left_out_and_sends_nothing(self, sandbox, team, as_alice):
-        Run.objects.filter(upstream_id="run_4").update(missing_since=timezone.now())
-        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
-
-        shown = told(as_alice, bulk_edit)
-
-        for said in (
-            "A plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
-            "team blue → red", "2 are left out",
-            "The first 2 of 4 runs are changed, and then it pauses", "Change the first 2 runs", "It expires", "moved",
-            "No run of it was seen changing", "6: all that matched connection:default",
-        ):  # fmt: skip
-            assert said in shown, said
-        assert sandbox.posts() == []
-
-    def test_a_large_plan_moves_without_a_reload_until_it_is_whole(self, team, alice, as_alice):
-        selection = bulk_edits.by_search("metadata.team:blue")
-        bulk_edit = bulk_edits.plan(
-            selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
-        )
-
-        assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
-        shown = told(as_alice, bulk_edit)
-        assert "The plan is being made" in shown
-        assert "0 of 6 runs" in shown
-        assert "Change 6 runs" not in shown
-
-        whole(bulk_edit)
-        assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
-        assert "Change 5 runs" in told(as_alice, bulk_edit)
-
-    def test_that_is_to_be_applied_unseen_says_so(self, team, alice, as_alice):
-        selection = bulk_edits.by_search("metadata.team:blue")
-        patch = BulkPatch({"team": "red"})
-        bulk_edit = bulk_edits.plan(
-            selection=selection,
-            patch=patch,
-            actor=alice,
-            source=Edit.Source.ADMIN,
-            reason="moved",
-            apply_when_planned=True,
-        )
-
-        assert "It is applied as soon as the plan is whole: alice asked for that" in told(as_alice, bulk_edit)
-
-    def test_its_counts_are_links_that_narrow_the_list(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-
-        assert "?plan_result=active#edits" in as_alice.get(url(bulk_edit)).text
-        assert runs_shown(as_alice, url(bulk_edit) + "?plan_result=active") == ["run_5"]
-        assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=change")) == 5
-        assert "The run was in_progress" in told(as_alice, bulk_edit, "?plan_result=active")
-        assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=nonsense&after=x")) == 6
-
-    def test_its_edits_are_paged_through_and_back(self, team, as_alice, monkeypatch):
-        monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
-        bulk_edit = planned(as_alice)
-        everything = list(
-            bulk_edit.edits.filter(plan_result="change").order_by("pk").values_list("run__upstream_id", flat=True)
-        )
-
-        def beside(query: str, word: str) -> str | None:
-            found = re.search(rf'href="(\?[^"#]*)#edits">[^<]*{word}', as_alice.get(url(bulk_edit) + query).text)
-            return html.unescape(found[1]) if found else None
-
-        queries = ["?plan_result=change"]
-        while (query := beside(queries[-1], "After")) is not None:
-            queries.append(query)
-        pages = [runs_shown(as_alice, url(bulk_edit) + query) for query in queries]
-        assert pages == [everything[:2], everything[2:4], everything[4:]]
-        back = beside(queries[2], "Before") or ""
-        assert runs_shown(as_alice, url(bulk_edit) + back) == everything[2:4]
-        first = beside(back, "Before") or ""
-        assert runs_shown(as_alice, url(bulk_edit) + first) == everything[:2]
-        assert beside(first, "Before") is None
-        assert beside(first, "After") is not None
-
-    def test_runs_that_changed_since_are_told(self, sandbox, team, as_alice, alice):
-        bulk_edit = planned(as_alice)
-        edits.push(
-            edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, source=Edit.Source.ADMIN)
-        )
-
-        assert "1 run has changed since the plan was made" in told(as_alice, bulk_edit)
-
-    def test_is_applied_by_a_colleague_who_may_and_says_what_others_lack(self, team, as_alice, make_user, signed_in):
-        bulk_edit = planned(as_alice)
-        looker = signed_in(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
-        applier = signed_in(
-            make_user(Action.VIEW_BULK_EDITS, Action.APPLY_BULK_EDITS, Action.EDIT_METADATA, username="dora")
-        )
-
-        assert "runsadmin.apply_bulkedit" in told(looker, bulk_edit)
-        assert "Change 5 runs" not in told(looker, bulk_edit)
-        assert looker.post(url(bulk_edit, "apply")).status_code == 403
-        assert "Change 5 runs" in told(applier, bulk_edit)
-        assert applier.post(url(bulk_edit, "apply")).status_code == 302
-        bulk_edit.refresh_from_db()
-        assert bulk_edit.applied_by is not None
-        assert bulk_edit.applied_by.get_username() == "dora"
-
-    @pytest.mark.parametrize("name", ["apply", "pause", "resume", "cancel", "retry", "undo"])
-    def test_who_may_only_look_reads_it_and_presses_nothing(self, team, as_alice, as_carol, name):
-        bulk_edit = planned(as_alice)
-
-        assert "team blue → red" in told(as_carol, bulk_edit)
-        assert as_carol.post(url(bulk_edit, name), {"reason": "x"}).status_code == 403
-        bulk_edit.refresh_from_db()
-        assert bulk_edit.status == S.PLANNED
-
-    def test_leads_to_no_page_that_the_account_may_not_see(self, team, as_alice, signed_in, make_user):
-        bulk_edit = planned(as_alice)
-
-        shown = signed_in(make_user(Action.VIEW_BULK_EDITS)).get(url(bulk_edit)).text
-        assert "run_0" in shown
-        for other in ("/admin/runsadmin/run/", "/admin/runsadmin/edit/"):
-            assert other in as_alice.get(url(bulk_edit)).text
-            assert other not in shown
-
-    def test_that_has_expired_says_so_and_cannot_be_applied(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-        BulkEdit.objects.update(expires_at=timezone.now())
-
-        shown = told(as_alice, bulk_edit)
-        assert "The plan has expired" in shown
-        assert "Change 5 runs" not in shown
-        assert "Only a plan that is whole" in as_alice.post(url(bulk_edit, "apply"), follow=True).text
-        assert "can no longer be applied" in told(as_alice, bulk_edit)
-        bulk_edit.refresh_from_db()
-        assert bulk_edit.status == S.EXPIRED
-
-    def test_with_nothing_to_change_has_nothing_to_apply(self, team, as_alice):
-        bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
-
-        shown = told(as_alice, bulk_edit)
-        assert "There is nothing to apply" in shown
-        assert "6 Nothing to do" in shown
-
-    def test_is_given_up_by_a_press(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-
-        response = as_alice.post(url(bulk_edit, "cancel"), follow=True)
-
-        assert "Give the plan up" not in response.text
-        assert "alice cancelled it" in response.text
-        assert not bulk_edit.edits.filter(status=E.PLANNED).exists()
-
-
-class TestFollowing:
-    def test_nothing_is_called_done_before_it_is(self, sandbox, team, as_alice):
-        bulk_edit = planned(as_alice)
-        as_alice.post(url(bulk_edit, "apply"))
-
-        shown = told(as_alice, bulk_edit)
-        assert "Waiting for a worker" in shown
-        assert "0 of 5 runs have their outcome" in shown
-        assert "still open 5 pending" in shown
-        for early in ("applied ", "Every edit has its outcome"):
-            assert early not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
-        assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
-
-        push_until_settled(bulk_edit)
-        shown = told(as_alice, bulk_edit)
-        assert "Every edit has its outcome" in shown
-        assert "changed 5 applied" in shown
-        assert runs_shown(as_alice, url(bulk_edit) + "?status=skipped") == ["run_5"]
-        assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
-        for run in team[:5]:
-            assert sandbox.metadata(run.upstream_id) == Run.objects.get(pk=run.pk).metadata
-            assert sandbox.metadata(run.upstream_id)["team"] == "red"
-
-    def test_what_a_worker_has_taken_up_is_being_sent(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-        as_alice.post(url(bulk_edit, "apply"))
-        bulk_edits.advance_statuses()
-        assert "Waiting for a worker" in told(as_alice, bulk_edit)
-
-        claim_due("default", 2)
-        bulk_edits.advance_statuses()
-
-        shown = told(as_alice, bulk_edit)
-        assert "Running Being sent" in shown
-        assert "still open 3 pending, 2 sending" in shown
-
-    def test_what_is_under_way_when_it_is_paused_is_told(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-        as_alice.post(url(bulk_edit, "apply"))
-        claim_due("default", 2)
-        as_alice.post(url(bulk_edit, "pause"))
-
-        assert "2 were under way already" in told(as_alice, bulk_edit)
-        assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
-
-    def test_pause_and_resume(self, sandbox, team, as_alice):
-        bulk_edit = planned(as_alice)
-        as_alice.post(url(bulk_edit, "apply"))
-        as_alice.post(url(bulk_edit, "pause"))
-        assert "Nothing more is sent until somebody resumes it" in told(as_alice, bulk_edit)
-        edit = bulk_edit.edits.filter(status=E.PENDING)[0]
-        assert (
-            "its bulk edit to be resumed, which is paused"
-            in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
-        )
-        edits.process_due(until=time.monotonic() + 1)
-        assert sandbox.posts() == []
-
-        as_alice.post(url(bulk_edit, "resume"))
-        assert push_until_settled(bulk_edit).status == S.COMPLETED
-        assert len(sandbox.posts()) == 5
-
-    def test_a_canary_pauses_and_says_why(self, sandbox, team, as_alice):
-        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
-        as_alice.post(url(bulk_edit, "apply"))
-        push_until_settled(bulk_edit)
-
-        shown = told(as_alice, bulk_edit)
-        assert "The first 2 were sent. Look at them, then resume or cancel." in shown
-        assert "2 of 5 runs have their outcome" in shown
-        assert len(sandbox.posts()) == 2
-
-    def test_cancel_says_exactly_what_was_and_was_not_done(self, sandbox, team, as_alice):
-        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
-        as_alice.post(url(bulk_edit, "apply"))
-        push_until_settled(bulk_edit)
-        as_alice.post(url(bulk_edit, "cancel"))
-
-        shown = told(as_alice, bulk_edit)
-        assert "changed 2 applied" in shown
-        assert "not changed 3 taken back unsent" in shown
-        assert "still open" not in shown
-        assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
-
-    def test_the_failed_are_tried_again(self, sandbox, team, as_alice, settings):
-        settings.RUNSADMIN_MAX_ATTEMPTS = 1
-        sandbox.fault("status", status=409, times=1, method="POST")
-        bulk_edit = planned(as_alice)
-        assert "Try the failed again" not in told(as_alice, bulk_edit)
-        as_alice.post(url(bulk_edit, "apply"))
-        push_until_settled(bulk_edit)
-        assert "1 failed" in told(as_alice, bulk_edit)
-
-        as_alice.post(url(bulk_edit, "retry"))
-        push_until_settled(bulk_edit)
-        assert "changed 5 applied" in told(as_alice, bulk_edit)
-
-    def test_undo_asks_a_reason_and_leads_to_a_plan_of_its_own(self, sandbox, team, as_alice):
-        bulk_edit = planned(as_alice)
-        as_alice.post(url(bulk_edit, "apply"))
-        push_until_settled(bulk_edit)
-        assert "needs a reason" in as_alice.post(url(bulk_edit, "undo"), follow=True).text
-
-        response = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"})
-        undo = BulkEdit.objects.latest("pk")
-        assert response.headers["Location"] == url(undo)
-        shown = told(as_alice, undo)
-        for said in ("It undoes bulk edit", "team red → blue", "Change 5 runs", "a mistake"):
-            assert said in shown
-        assert "undone by" in told(as_alice, bulk_edit)
-        as_alice.post(url(undo, "apply"))
-        push_until_settled(undo)
-        assert all(sandbox.metadata(run.upstream_id)["team"] == "blue" for run in team)
-        assert "Undo…" in told(as_alice, undo)
-
-    def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(self, sandbox, team, as_alice):
-        bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
-        as_alice.post(url(bulk_edit, "apply"))
-        push_until_settled(bulk_edit)
-
-        assert "Undo…" not in told(as_alice, bulk_edit)
-        refused = as_alice.post(url(bulk_edit, "undo"), {"reason": "a mistake"}, follow=True).text
-        assert "Only a bulk edit that has ended can be undone; this one is paused." in refused
-        as_alice.post(url(bulk_edit, "cancel"))
-        assert "Undo…" in told(as_alice, bulk_edit)
-
-    def test_a_held_connection_is_told(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-        as_alice.post(url(bulk_edit, "apply"))
-        connections.hold("default", connections.Hold.CREDENTIALS, "401")
-
-        assert "The connection default is held, so nothing is sent" in told(as_alice, bulk_edit)
-
-    def test_what_can_no_longer_be_done_is_told_and_changes_nothing(self, team, as_alice):
-        bulk_edit = planned(as_alice)
-        for name in ("pause", "resume", "retry", "undo"):
-            assert re.search(
-                "Only a|nothing to undo", as_alice.post(url(bulk_edit, name), {"reason": "x"}, follow=True).text
-            )
-        bulk_edit.refresh_from_db()
-        assert bulk_edit.status == S.PLANNED
-
-    def test_applying_enqueues_the_push_with_it(self, team, as_alice):
-        as_alice.post(url(planned(as_alice), "apply"))
-
-        assert DBTaskResult.objects.filter(task_path=tasks.push_edits.module_path).exists()
-
-
-class TestTheCsv:
-    def rows(self, client: Client, bulk_edit: BulkEdit, query: str = "") -> list[dict[str, str]]:
-        response = client.get(url(bulk_edit, "csv") + query)
-        assert response.streaming
-        assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
-        return list(csv.DictReader(response.getvalue().decode().splitlines(keepends=True)))
-
-    def test_has_a_line_for_each_key_that_changes_and_for_each_run_that_is_left_out(self, team, as_alice, as_carol):
-        form = typed(("team", "remove", ""), ("note", "empty", ""), ("n", "set", "7"))
-        bulk_edit = planned(as_alice, form)
-
-        rows = self.rows(as_carol, bulk_edit)
-        of = [row for row in rows if row["run"] == "run_1"]
-        assert [(row["key"], row["change"], row["before"], row["after"]) for row in of] == [
-            ("team", "removed", "blue", ""), ("n", "changed", "1", "7"), ("note", "added", "", ""),
-        ]  # fmt: skip
-        assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active when planned"]
-        assert {row["run"] for row in self.rows(as_carol, bulk_edit, "?plan_result=active")} == {"run_5"}
-
-    @pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
-    def test_no_value_is_a_formula(self, mirrored, as_alice, begin):
-        mirrored(id="run_a", metadata={begin: begin})
-        bulk_edit = planned(as_alice, typed((begin, "set", f"{begin}!")))
-
-        [row] = self.rows(as_alice, bulk_edit)
-        assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
-
-    def test_holds_all_of_a_plan_of_several_chunks(self, team, as_alice, monkeypatch):
-        monkeypatch.setattr("runsadmin.admin.csv_export.CHUNK", 2)
-
-        assert len({row["run"] for row in self.rows(as_alice, planned(as_alice))}) == 6
-
-    def test_is_for_those_who_may_look(self, team, as_alice, make_user, signed_in):
-        assert signed_in(make_user()).get(url(planned(as_alice), "csv")).status_code == 403
-
-
-class TestElsewhere:
-    def test_the_list_of_bulk_edits_tells_who_what_and_why(self, team, as_alice, as_carol):
-        form = typed(("team", "set", "<i>red"), ("note", "empty", ""), ("n", "rename", "m"), ("old", "remove", ""))
-        planned(as_alice, form, reason="moved <b>")
-
-        shown = as_carol.get("/admin/runsadmin/bulkedit/").text
-
-        for said in ("Planned", "alice", "&lt;i&gt;red", "empty text", "is called", "removed", "moved &lt;b&gt;"):
-            assert said in shown, said
-        assert "Choose runs" not in shown
-        assert "alice" not in as_carol.get("/admin/runsadmin/bulkedit/?status=paused").text
-
-    def test_the_menu_the_dashboard_the_edit_and_the_run_lead_to_it(self, team, as_alice, signed_in, make_user):
-        bulk_edit = planned(as_alice)
-        edit = bulk_edit.edits.filter(plan_result="change")[0]
-
-        for where in ("/admin/", f"/admin/runsadmin/edit/{edit.pk}/change/", page(edit.run)):
-            shown = as_alice.get(where).text
-            assert f'href="{url(bulk_edit)}"' in shown, where
-            assert 'href="/admin/runsadmin/bulkedit/"' in shown
-        assert "<b>1</b> planned" in as_alice.get("/admin/").text
-        nobody = signed_in(make_user()).get("/admin/").text
-        assert "bulkedit" not in nobody
-
-    def test_hostile_metadata_is_shown_as_text(self, mirrored, as_alice):
-        hostile = {
-            "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
-            "odd": {"a": None},
-        }
-        mirrored(metadata=hostile)
-        bulk_edit = planned(as_alice, typed(("<script>alert(1)</script>", "set", "</bdi><script>alert(3)</script>")))
-
-        for shown in (as_alice.get(url(bulk_edit)).text, as_alice.get("/admin/runsadmin/bulkedit/").text):
-            assert "<script>alert" not in shown
-            assert "<img src=x" not in shown
-            assert "&lt;script&gt;alert(3)" in shown
+    edits.process_due(until=time.monotonic() + 1)
+    assert sandbox.posts() == []
+
+    press(as_alice, bulk_edit, "resume")
+    assert push_until_settled(bulk_edit).status == S.COMPLETED
+    assert len(sandbox.posts()) == 5
+
+
+def test_a_canary_pauses_and_says_why(sandbox, team, as_alice):
+    bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+    press(as_alice, bulk_edit, "apply")
+    push_until_settled(bulk_edit)
+
+    shown = text_of(as_alice, bulk_edit)
+    assert "The first 2 were sent. Look at them, then resume or cancel." in shown
+    assert "2 of 5 runs done" in shown
+    assert len(sandbox.posts()) == 2
+
+
+def test_cancel_says_exactly_what_was_and_was_not_done(sandbox, team, as_alice):
+    bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+    press(as_alice, bulk_edit, "apply")
+    push_until_settled(bulk_edit)
+    press(as_alice, bulk_edit, "cancel")
+
+    shown = text_of(as_alice, bulk_edit)
+    assert "changed 2 applied" in shown
+    assert "not changed 3 taken back unsent" in shown
+    assert "still open" not in shown
+    assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
+
+
+def test_the_failed_are_tried_again(sandbox, team, as_alice, settings):
+    settings.RUNSADMIN_MAX_ATTEMPTS = 1
+    sandbox.fault("status", status=409, times=1, method="POST")
+    bulk_edit = planned(as_alice)
+    assert "Retry" not in text_of(as_alice, bulk_edit)
+    press(as_alice, bulk_edit, "apply")
+    push_until_settled(bulk_edit)
+    assert "1 failed" in text_of(as_alice, bulk_edit)
+
+    press(as_alice, bulk_edit, "retry")
+    push_until_settled(bulk_edit)
+    assert "changed 5 applied" in text_of(as_alice, bulk_edit)
+
+
+def test_undo_asks_a_reason_and_leads_to_a_plan_of_its_own(sandbox, team, as_alice):
+    bulk_edit = planned(as_alice)
+    press(as_alice, bulk_edit, "apply")
+    push_until_settled(bulk_edit)
+    assert "needs a reason" in press(as_alice, bulk_edit, "undo", follow=True).text
+
+    response = press(as_alice, bulk_edit, "undo", {"reason": "a mistake"})
+    undo = BulkEdit.objects.latest("pk")
+    assert response.headers["Location"] == url(undo)
+    shown = text_of(as_alice, undo)
+    for said in ("Undoes bulk edit", "team red → blue", "Change 5 runs", "a mistake"):
+        assert said in shown
+    assert "undone by" in text_of(as_alice, bulk_edit)
+    press(as_alice, undo, "apply")
+    push_until_settled(undo)
+    assert all(sandbox.metadata(run.upstream_id)["team"] == "blue" for run in team)
+    assert "Undo…" in text_of(as_alice, undo)
+
+
+def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(sandbox, team, as_alice):
+    bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
+    press(as_alice, bulk_edit, "apply")
+    push_until_settled(bulk_edit)
+
+    assert "Undo…" not in text_of(as_alice, bulk_edit)
+    refused = press(as_alice, bulk_edit, "undo", {"reason": "a mistake"}, follow=True).text
+    assert "Only a bulk edit that has ended can be undone; this one is paused." in refused
+    press(as_alice, bulk_edit, "cancel")
+    assert "Undo…" in text_of(as_alice, bulk_edit)
+
+
+def test_a_held_connection_is_told(team, as_alice):
+    bulk_edit = planned(as_alice)
+    press(as_alice, bulk_edit, "apply")
+    connections.hold("default", connections.Hold.CREDENTIALS, "401")
+
+    assert "The connection default is held, so nothing is sent" in text_of(as_alice, bulk_edit)
+
+
+def test_what_can_no_longer_be_done_is_told_and_changes_nothing(team, as_alice):
+    bulk_edit = planned(as_alice)
+    for name in ("pause", "resume", "retry", "undo"):
+        assert re.search("Only a|nothing to undo", press(as_alice, bulk_edit, name, {"reason": "x"}, follow=True).text)
+    bulk_edit.refresh_from_db()
+    assert bulk_edit.status == S.PLANNED
+
+
+def test_applying_enqueues_the_push_with_it(team, as_alice):
+    press(as_alice, planned(as_alice), "apply")
+
+    assert DBTaskResult.objects.filter(task_path=tasks.push_edits.module_path).exists()
+
+
+def csv_rows(client: Client, bulk_edit: BulkEdit, query: str = "") -> list[dict[str, str]]:
+    response = client.get(url(bulk_edit, "csv") + query)
+    assert response.streaming
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    return list(csv.DictReader(response.getvalue().decode().splitlines(keepends=True)))
+
+
+def test_has_a_line_for_each_key_that_changes_and_for_each_run_that_is_left_out(team, as_alice, as_carol):
+    form = typed(("team", "remove", ""), ("note", "empty", ""), ("n", "set", "7"))
+    bulk_edit = planned(as_alice, form)
+
+    rows = csv_rows(as_carol, bulk_edit)
+    of = [row for row in rows if row["run"] == "run_1"]
+    assert [(row["key"], row["change"], row["before"], row["after"]) for row in of] == [
+        ("team", "removed", "blue", ""), ("n", "changed", "1", "7"), ("note", "added", "", ""),
+    ]  # fmt: skip
+    assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active when planned"]
+    assert {row["run"] for row in csv_rows(as_carol, bulk_edit, "?plan_result=active")} == {"run_5"}
+
+
+@pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
+def test_no_value_is_a_formula(mirrored, as_alice, begin):
+    mirrored(id="run_a", metadata={begin: begin})
+    bulk_edit = planned(as_alice, typed((begin, "set", f"{begin}!")))
+
+    [row] = csv_rows(as_alice, bulk_edit)
+    assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
+
+
+def test_holds_all_of_a_plan_of_several_chunks(team, as_alice, monkeypatch):
+    monkeypatch.setattr("runsadmin.admin.csv_export.CHUNK", 2)
+
+    assert len({row["run"] for row in csv_rows(as_alice, planned(as_alice))}) == 6
+
+
+def test_is_for_those_who_may_look(team, as_alice, make_user, signed_in):
+    assert signed_in(make_user()).get(url(planned(as_alice), "csv")).status_code == 403
+
+
+def test_the_list_of_bulk_edits_tells_who_what_and_why(team, as_alice, as_carol):
+    form = typed(("team", "set", "<i>red"), ("note", "empty", ""), ("n", "rename", "m"), ("old", "remove", ""))
+    planned(as_alice, form, reason="moved <b>")
+
+    shown = as_carol.get("/admin/runsadmin/bulkedit/").text
+
+    for said in ("Planned", "alice", "&lt;i&gt;red", "empty text", "renamed to", "removed", "moved &lt;b&gt;"):
+        assert said in shown, said
+    assert "Select runs" not in shown
+    assert "alice" not in as_carol.get("/admin/runsadmin/bulkedit/?status=paused").text
+
+
+def test_the_menu_the_dashboard_the_edit_and_the_run_lead_to_it(team, as_alice, signed_in, make_user):
+    bulk_edit = planned(as_alice)
+    edit = bulk_edit.edits.filter(plan_result="change")[0]
+
+    for where in ("/admin/", f"/admin/runsadmin/edit/{edit.pk}/change/", page(edit.run)):
+        shown = as_alice.get(where).text
+        assert f'href="{url(bulk_edit)}"' in shown, where
+        assert 'href="/admin/runsadmin/bulkedit/"' in shown
+    assert "<b>1</b> planned" in as_alice.get("/admin/").text
+    nobody = signed_in(make_user()).get("/admin/").text
+    assert "bulkedit" not in nobody
+
+
+def test_hostile_metadata_is_shown_as_text(mirrored, as_alice):
+    hostile = {
+        "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
+        "odd": {"a": None},
+    }
+    mirrored(metadata=hostile)
+    bulk_edit = planned(as_alice, typed(("<script>alert(1)</script>", "set", "</bdi><script>alert(3)</script>")))
+
+    for shown in (as_alice.get(url(bulk_edit)).text, as_alice.get("/admin/runsadmin/bulkedit/").text):
+        assert "<script>alert" not in shown
+        assert "<img src=x" not in shown
+        assert "&lt;script&gt;alert(3)" in shown
 
 
 # --- its size does not matter

@@ -10,7 +10,7 @@ from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import base_fields, page, typed
+from tests.admin.conftest import base_fields, page, press, typed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +39,7 @@ def test_a_server_that_keeps_removed_keys_is_told_as_such(sandbox, mirrored, as_
 
     assert Edit.objects.get().status == EditStatus.DIFFERS
     assert "Upstream made something else of it" in response.text
-    assert "asked for:" in response.text
+    assert "Intended:" in response.text
 
 
 def test_the_servers_refusal_is_told_in_its_own_words(sandbox, mirrored, as_alice):
@@ -105,22 +105,22 @@ class TestAConflict:
             assert value in shown
 
     @pytest.mark.parametrize(
-        ("response", "team"),
+        ("choice", "team"),
         [
             ({"take-0": "mine"}, "red"),
             ({"take-0": "other", "other-0": "gold"}, "gold"),
             ({"take-0": "theirs"}, "green"),
         ],
     )
-    def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, response, team):
-        told = as_alice.post(change_url(conflict, "resolve"), response, follow=True)
+    def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, choice, team):
+        told = as_alice.post(change_url(conflict, "resolve"), choice, follow=True)
 
         new = Edit.objects.get(resolves=conflict)
         assert told.redirect_chain == [(change_url(new), 302)]
         assert new.status == EditStatus.APPLIED
         assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
         shown = as_alice.get(change_url(conflict)).text
-        assert "decided in" in shown
+        assert "resolved by" in shown
         assert "Decide what stays" not in shown
 
     def test_keeps_what_was_typed_beside_a_mistake(self, conflict, as_alice):
@@ -149,9 +149,9 @@ def test_undo_shows_what_it_would_do_and_puts_it_back(sandbox, mirrored, alice, 
     edit = edits.push(recorded(run, alice, team="red", ticket="1"))
 
     shown = as_alice.get(change_url(edit)).text
-    assert "After undoing" in shown
+    assert "After the undo" in shown
 
-    response = as_alice.post(change_url(edit, "undo"), {"reason": "a mistake"}, follow=True)
+    response = press(as_alice, edit, "undo", {"reason": "a mistake"}, follow=True)
     assert "Applied" in response.text
     assert sandbox.metadata(run.upstream_id) == {"team": "blue"}
     assert Edit.objects.get(undoes=edit).reason == "a mistake"
@@ -162,7 +162,7 @@ def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_al
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
-    response = as_alice.post(change_url(edit, "retry"), follow=True)
+    response = press(as_alice, edit, "retry", follow=True)
 
     assert "Applied" in response.text
 
@@ -170,7 +170,7 @@ def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_al
 def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
     edit = recorded(mirrored(), alice, team="red")
 
-    response = as_alice.post(change_url(edit, "cancel"), follow=True)
+    response = press(as_alice, edit, "cancel", follow=True)
 
     assert "It was taken back before it was sent" in response.text
 
@@ -178,17 +178,27 @@ def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
 def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice, as_alice):
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
-    for name in ("retry", "cancel", "resolve"):
-        response = as_alice.post(change_url(edit, name), {"take-0": "mine"}, follow=True)
+    for response in (
+        press(as_alice, edit, "retry", follow=True),
+        press(as_alice, edit, "cancel", follow=True),
+        as_alice.post(change_url(edit, "resolve"), {"take-0": "mine"}, follow=True),
+    ):
         assert "Only" in response.text
     assert Edit.objects.count() == 1
 
 
-@pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "change"])
+@pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "nonsense"])
 def test_who_may_only_look_gets_403_for_every_button(mirrored, alice, as_carol, name):
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
-    assert as_carol.post(change_url(edit, name)).status_code == 403
+    if name == "resolve":
+        assert as_carol.post(change_url(edit, name)).status_code == 403
+    elif name == "nonsense":
+        assert "No action selected" in press(as_carol, edit, name, follow=True).text
+    else:
+        refused = press(as_carol, edit, name)
+        assert refused.status_code == 403
+        assert "runsadmin.change_run" in refused.text
     shown = as_carol.get(change_url(edit))
     assert shown.status_code == 200
     assert "Undo" not in shown.text

@@ -9,7 +9,7 @@ from runsadmin import lenient_json
 from runsadmin.admin.layout import COURSE, TASK
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import FIELDS
-from tests.admin.conftest import page
+from tests.admin.conftest import page, press
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def test_the_example_of_the_documentation_is_all_there(mirrored, as_carol):
     for value in (
         "You are a tutor.\nBe kind.", "code_interpreter", "0.7", "file-a1", "file-b2", "tool_resources",
         "user_id", "u-17", "Slower, please.", "last_messages", "4711", "120", "8 s", "UTC", run.upstream_id,
-        str(run.thread), "as of",
+        str(run.thread), "Shown as of",
     ):  # fmt: skip
         assert value in shown, value
 
@@ -77,16 +77,16 @@ def test_tells_what_is_missing_and_what_is_to_be_read_again(mirrored, as_carol):
 
     assert "Upstream no longer has this run" in shown
     assert "3 days ago" in shown
-    assert "marked to be read again" in shown
+    assert "A worker will refresh the run soon" in shown
 
 
 @pytest.mark.django_db(transaction=True)
 def test_refresh_reads_it_anew(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
-    assert "nothing has changed" in as_alice.post(page(run, "refresh"), follow=True).text
+    assert "Refreshed. No changes." in press(as_alice, run, "refresh", follow=True).text
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
 
-    assert "green" in as_alice.post(page(run, "refresh"), follow=True).text
+    assert "green" in press(as_alice, run, "refresh", follow=True).text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -94,11 +94,11 @@ def test_refresh_tells_what_the_server_said(sandbox, mirrored, as_alice):
     run = mirrored()
     mirrored(thread_id="thread_other")
     sandbox.fault("status", status=503, body={"error": {"message": "We are resting."}}, times=None)
-    assert "We are resting." in as_alice.post(page(run, "refresh"), follow=True).text
+    assert "We are resting." in press(as_alice, run, "refresh", follow=True).text
 
     sandbox.clear_faults()
     sandbox.delete_run(run.upstream_id)
-    shown = as_alice.post(page(run, "refresh"), follow=True).text
+    shown = press(as_alice, run, "refresh", follow=True).text
     assert "Upstream no longer has this run" in shown
 
 
@@ -117,8 +117,7 @@ def test_every_post_needs_its_permission(mirrored, as_carol, signed_in, make_use
     run = mirrored()
     thread, nobody = run.thread, signed_in(make_user())
     posts = [
-        page(run, "refresh"), page(run, "metadata"), "/admin/runsadmin/thread/add/",
-        f"/admin/runsadmin/thread/{thread.pk}/untrack/", f"/admin/runsadmin/thread/{thread.pk}/track/",
+        page(run, "metadata"), "/admin/runsadmin/thread/add/",
         "/admin/runsadmin/connectionstate/default/switch/", "/admin/knox/authtoken/add/",
     ]  # fmt: skip
     start = {"kind": "full", "connection": "default", "thread_ids": "thread_z", "on": "1"}
@@ -126,6 +125,11 @@ def test_every_post_needs_its_permission(mirrored, as_carol, signed_in, make_use
     for client in (as_carol, nobody):
         for url in posts:
             assert client.post(url, start).status_code == 403, url
+        for row, action in (
+            (run, "refresh"), (run, "edit_metadata"), (thread, "stop_tracking"), (thread, "track_again"),
+            (thread, "full_sync"), (thread, "sync_new_runs"),
+        ):  # fmt: skip
+            assert press(client, row, action).status_code == 403, action
         assert client.post("/admin/runsadmin/sync/start/", start).status_code == 403
     assert not Edit.objects.exists()
     for url in (page(run), "/admin/runsadmin/run/", "/admin/runsadmin/edit/", "/admin/runsadmin/sync/"):

@@ -6,6 +6,7 @@ import pytest
 
 from runsadmin.models import Run, Sync, SyncStatus, Thread
 from runsadmin.services import syncs
+from tests.admin.conftest import press
 from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,12 +45,12 @@ def test_nothing_pasted_and_an_unknown_connection_are_told(sandbox, as_alice):
 def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(mirrored, as_alice):
     thread = mirrored().thread
 
-    assert "Its runs stay" in as_alice.post(thread_page(thread, "untrack"), follow=True).text
+    assert "Their runs stay" in press(as_alice, thread, "stop_tracking", follow=True).text
     thread.refresh_from_db()
     assert not thread.tracked
     assert Run.objects.count() == 1
 
-    as_alice.post(thread_page(thread, "track"))
+    press(as_alice, thread, "track_again")
     thread.refresh_from_db()
     assert thread.tracked
 
@@ -113,10 +114,10 @@ def test_a_sync_is_paused_goes_on_and_is_stopped_by_a_press(mirrored, as_alice, 
     mirrored()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
-    assert "cannot be done now" in as_alice.post(sync_page(sync, "pause"), follow=True).text
+    assert "cannot be done now" in press(as_alice, sync, "pause", follow=True).text
     Sync.objects.update(status="running")
 
-    for press, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
-        assert as_carol.post(sync_page(sync, press)).status_code == 403
-        as_alice.post(sync_page(sync, press))
+    for action, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        assert press(as_carol, sync, action).status_code == 403
+        press(as_alice, sync, action)
         assert Sync.objects.get().status == status

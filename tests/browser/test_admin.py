@@ -84,9 +84,9 @@ def test_the_counters_count_characters_and_tell_what_is_too_much(page, run, alic
     counter = row(page, "team").locator("[data-count]")
     change(page, "team", "😀" * 512)
     expect(counter).to_have_text("4/64 · 512/512")
-    expect(counter).not_to_have_class(re.compile("ra-over"))
+    expect(counter).not_to_have_class(re.compile("ra-too-long"))
     change(page, "team", "😀" * 513)
-    expect(counter).to_have_class(re.compile("ra-over"))
+    expect(counter).to_have_class(re.compile("ra-too-long"))
     expect(page.locator("[data-pair-count]")).to_have_text("2 of 16 pairs")
 
     page.get_by_role("button", name="Send to upstream").click()

@@ -197,7 +197,7 @@ def test_the_patch_is_typed_from_the_keyboard_and_tells_apart_what_looks_alike(p
     page.keyboard.press("Enter")
     page.keyboard.type("😀" * 513)
     expect(row.first.locator("[data-count]")).to_have_text("4/64 · 513/512")
-    expect(row.first.locator("[data-count]")).to_have_class(re.compile("ra-over"))
+    expect(row.first.locator("[data-count]")).to_have_class(re.compile("ra-too-long"))
     page.keyboard.press("Enter")
     page.keyboard.type("n")
     row.nth(1).locator("select").select_option("remove")

@@ -5,6 +5,7 @@ what can be done with a bulk edit now, and `actions` does it. `progress` counts 
 """
 
 from runsadmin.services.bulk_edits.actions import advance_statuses, apply, cancel, pause, resume, retry
+from runsadmin.services.bulk_edits.drafts import read_draft, save_draft
 from runsadmin.services.bulk_edits.permitted import (
     BulkEditAction,
     is_expired,
@@ -46,8 +47,10 @@ __all__ = [
     "plan_undo",
     "possible_actions",
     "progress",
+    "read_draft",
     "resume",
     "retry",
+    "save_draft",
     "select_all",
     "waiting",
     "waiting_in_words",
