@@ -16,12 +16,14 @@ import orjson
 
 from sandbox import api, control
 from sandbox.command_line import main
-from sandbox.messages import Answer, Request
+from sandbox.messages import Request, Response
 from sandbox.sandbox import Sandbox
 
 
-def recorded(handle: Callable[..., Answer], file: int, what: Callable[[Request], str | None]) -> Callable[..., Answer]:
-    def handle_recorded(sandbox: Sandbox, request: Request, *more: Any) -> Answer:
+def recorded(
+    handle: Callable[..., Response], file: int, what: Callable[[Request], str | None]
+) -> Callable[..., Response]:
+    def handle_recorded(sandbox: Sandbox, request: Request, *more: Any) -> Response:
         kind = what(request)
         run_id = next((part for part in request.parts if part in sandbox.store.runs), None)
         if kind is not None and run_id is not None:
@@ -58,5 +60,5 @@ if __name__ == "__main__":
     record = Path(sys.argv[sys.argv.index("--state") + 1]).with_name("record")
     appending = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     api.handle = recorded(api.handle, appending, own_call)
-    control.response = recorded(control.response, appending, outside_change)
+    control.dispatch = recorded(control.dispatch, appending, outside_change)
     sys.exit(main())

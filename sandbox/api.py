@@ -7,24 +7,24 @@ import orjson
 
 from sandbox import refusals
 from sandbox.identifiers import new_id
-from sandbox.messages import Answer, Json, Request
+from sandbox.messages import Json, Request, Response
 from sandbox.refusals import ApiError
 from sandbox.sandbox import Sandbox
 from sandbox.steps import steps_of
 from sandbox.store import Record, Run, Thread, new_thread
 from sandbox.timeline import Key, Timeline
 
-type Call = Callable[..., Answer]  # (sandbox, request, *ids in the path)
+type Call = Callable[..., Response]  # (sandbox, request, *ids in the path)
 
 RUN_LIFETIME = 600  # An upstream gives up on a run after ten minutes.
 
 
-def handle(sandbox: Sandbox, request: Request) -> Answer:
+def handle(sandbox: Sandbox, request: Request) -> Response:
     """Answers one call. What it changes is kept before this returns."""
     settings = sandbox.settings
     try:
         if settings.redirect_to is not None:
-            return Answer(302, b"", {"location": settings.redirect_to})
+            return Response(302, b"", {"location": settings.redirect_to})
         if settings.not_found_for_all:
             raise refusals.unknown_url(request.method, request.path)
         check_key(sandbox, request)
@@ -85,14 +85,14 @@ def check_key(sandbox: Sandbox, request: Request) -> None:
 CREATE_THREAD = frozenset({"messages", "metadata", "tool_resources"})
 
 
-def list_threads(sandbox: Sandbox, request: Request) -> Answer:
+def list_threads(sandbox: Sandbox, request: Request) -> Response:
     return page(request, "thread", sandbox.store.timeline, sandbox.store.threads)
 
 
-def create_thread(sandbox: Sandbox, request: Request) -> Answer:
+def create_thread(sandbox: Sandbox, request: Request) -> Response:
     thread = made_thread(sandbox, read(request, CREATE_THREAD))
     sandbox.store.put(threads=[thread])
-    return Answer.json(thread)
+    return Response.json(thread)
 
 
 def made_thread(sandbox: Sandbox, body: Json) -> Json:
@@ -102,11 +102,11 @@ def made_thread(sandbox: Sandbox, body: Json) -> Json:
     return thread
 
 
-def get_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
-    return Answer(200, find_thread(sandbox, thread_id).body)
+def get_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
+    return Response(200, find_thread(sandbox, thread_id).body)
 
 
-def modify_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+def modify_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
     body = read(request, frozenset({"metadata", "tool_resources"}))
     metadata = read_metadata(sandbox, body)
     thread = find_thread(sandbox, thread_id).load()
@@ -115,13 +115,13 @@ def modify_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
     if body.get("tool_resources") is not None:
         thread["tool_resources"] = body["tool_resources"]
     sandbox.store.put(threads=[thread])
-    return Answer.json(thread)
+    return Response.json(thread)
 
 
-def delete_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+def delete_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
     find_thread(sandbox, thread_id)
     sandbox.store.remove_thread(thread_id)
-    return Answer.json({"id": thread_id, "object": "thread.deleted", "deleted": True})
+    return Response.json({"id": thread_id, "object": "thread.deleted", "deleted": True})
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -145,23 +145,23 @@ CREATE_RUN = CREATE | {"additional_instructions", "additional_messages", "reason
 CREATE_THREAD_AND_RUN = CREATE | {"thread", "tool_resources"}
 
 
-def list_runs(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+def list_runs(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
     return page(request, "run", find_thread(sandbox, thread_id).runs, sandbox.store.runs)
 
 
-def get_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
-    return Answer(200, find_run(sandbox, thread_id, run_id).body)
+def get_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Response:
+    return Response(200, find_run(sandbox, thread_id, run_id).body)
 
 
-def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Answer:
+def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
     body = read(request, CREATE_RUN)
     run = made_run(sandbox, body, thread_id)
     find_thread(sandbox, thread_id)
     sandbox.store.put(runs=[run])
-    return Answer.json(run)
+    return Response.json(run)
 
 
-def create_thread_and_run(sandbox: Sandbox, request: Request) -> Answer:
+def create_thread_and_run(sandbox: Sandbox, request: Request) -> Response:
     """Both or neither. `metadata` is that of the run; the thread has its own, in `thread`."""
     body = read(request, CREATE_THREAD_AND_RUN)
     given = {} if body.get("thread") is None else body["thread"]
@@ -171,7 +171,7 @@ def create_thread_and_run(sandbox: Sandbox, request: Request) -> Answer:
     thread = made_thread(sandbox, given)
     run = made_run(sandbox, body, thread["id"]) | {"tool_resources": body.get("tool_resources") or {}}
     sandbox.store.put(threads=[thread], runs=[run])
-    return Answer.json(run)
+    return Response.json(run)
 
 
 def made_run(sandbox: Sandbox, body: Json, thread_id: str) -> Json:
@@ -210,33 +210,33 @@ def made_run(sandbox: Sandbox, body: Json, thread_id: str) -> Json:
     return run | {name: default if body.get(name) is None else body[name] for name, default in RUN_OPTIONS.items()}
 
 
-def modify_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+def modify_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Response:
     body = read(request, frozenset({"metadata"}))
     metadata = read_metadata(sandbox, body)
     record = find_run(sandbox, thread_id, run_id)
     if sandbox.settings.refuse_active and record.status in ("queued", "in_progress"):
         raise refusals.cannot("update", record.status)
     if metadata is None:
-        return Answer(200, record.body)
+        return Response(200, record.body)
     run = record.load()
     run["metadata"] = modified(sandbox, run.get("metadata") or {}, metadata)
     sandbox.store.put(runs=[run])
-    return Answer(200, sandbox.store.runs[run_id].body)
+    return Response(200, sandbox.store.runs[run_id].body)
 
 
-def cancel_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+def cancel_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Response:
     record = find_run(sandbox, thread_id, run_id)
     if record.status not in ("queued", "in_progress", "requires_action"):
         raise refusals.cannot("cancel", record.status)
     run = record.load() | {"status": "cancelling", "required_action": None}
     sandbox.store.put(runs=[run])
-    return Answer.json(run)
+    return Response.json(run)
 
 
 # --- steps --------------------------------------------------------------------------------------------------------
 
 
-def list_steps(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Answer:
+def list_steps(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> Response:
     steps = steps_of(find_run(sandbox, thread_id, run_id).load())
     timeline, records = Timeline(), {}
     for number, step in enumerate(steps):
@@ -246,10 +246,10 @@ def list_steps(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) 
     return page(request, "run step", timeline, records)
 
 
-def get_step(sandbox: Sandbox, request: Request, thread_id: str, run_id: str, step_id: str) -> Answer:
+def get_step(sandbox: Sandbox, request: Request, thread_id: str, run_id: str, step_id: str) -> Response:
     for step in steps_of(find_run(sandbox, thread_id, run_id).load()):
         if step["id"] == step_id:
-            return Answer.json(step)
+            return Response.json(step)
     raise refusals.not_found("run step", step_id)
 
 
@@ -309,7 +309,7 @@ def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
             return {key: str(value)[::-1] for key, value in given.items()} | {"scrambled": "yes"}
 
 
-def page(request: Request, kind: str, timeline: Timeline, records: Mapping[str, Record]) -> Answer:
+def page(request: Request, kind: str, timeline: Timeline, records: Mapping[str, Record]) -> Response:
     """The envelope of a list: the part of the timeline that the query asks for."""
     query = request.query
 
@@ -330,7 +330,7 @@ def page(request: Request, kind: str, timeline: Timeline, records: Mapping[str, 
     first, last = (names[0], names[-1]) if names else (None, None)
     frame = orjson.dumps({"object": "list", "first_id": first, "last_id": last, "has_more": has_more})
     data = b",".join([records[name].body for name in names])
-    return Answer(200, frame[:-1] + b',"data":[' + data + b"]}")
+    return Response(200, frame[:-1] + b',"data":[' + data + b"]}")
 
 
 def read_limit(value: str) -> int:

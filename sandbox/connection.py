@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: requests are read ahead, and answered one after the other in the order they came."""
+"""HTTP/1.1 on one connection: requests are read ahead and handled one after the other."""
 
 import asyncio
 from collections import deque
@@ -20,11 +20,11 @@ class Connection(asyncio.Protocol):
         self.gone = asyncio.Event()
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
-        self._current: Request | None = None  # It is being answered.
+        self._current: Request | None = None  # Being handled.
         self._advancing = False
-        self._choked = False  # The other side does not read its answers.
-        self._full = False  # Enough was read ahead.
-        self._broken = False  # What came was not HTTP: nothing more is read.
+        self._write_paused = False  # The client does not read its responses.
+        self._read_paused = False  # Enough requests are read ahead.
+        self._invalid = False  # Not HTTP: nothing more is read.
 
     # --- asyncio calls these
 
@@ -36,21 +36,21 @@ class Connection(asyncio.Protocol):
         self.gone.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._broken:
+        if self._invalid:
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # We speak nothing else: this request is answered, and no other.
+        except httptools.HttpParserUpgrade:  # Only HTTP/1.1 is supported: close after this request.
             self._waiting[-1].keep_alive = False
         except httptools.HttpParserError:
-            self._broken = True
+            self._invalid = True
         self._advance()
 
     def pause_writing(self) -> None:
-        self._choked = True
+        self._write_paused = True
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self._write_paused = False
         self._advance()
 
     # --- httptools calls these
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """The rest of a body that is too long is read and dropped: whoever still sends does not read the refusal."""
+        """Drops the rest of a body that is too long: a client that still sends does not read the refusal."""
         self._length += len(body)
         if self._length <= self._longest:
             self._body += body
@@ -96,19 +96,19 @@ class Connection(asyncio.Protocol):
     # --- one after the other
 
     def _advance(self) -> None:
-        if self._advancing:  # An answer that came at once: the loop below goes on with the next.
+        if self._advancing:  # Called while the loop below runs, which continues with the next request.
             return
         self._advancing = True
-        while self._waiting and self._current is None and not self._choked:
+        while self._waiting and self._current is None and not self._write_paused:
             self._current = self._waiting.popleft()
             self._begin(self._current)
         self._advancing = False
-        if self._broken and self._current is None and not self._waiting:
+        if self._invalid and self._current is None and not self._waiting:
             self.write(refusals.not_http().response().encode("connection: close\r\n"))
             self.close()
         full = len(self._waiting) > READ_AHEAD
-        if full != self._full and not self._transport.is_closing():
-            self._full = full
+        if full != self._read_paused and not self._transport.is_closing():
+            self._read_paused = full
             if full:
                 self._transport.pause_reading()
             else:
@@ -120,20 +120,20 @@ class Connection(asyncio.Protocol):
             self.write(control.handle(self.sandbox, request, peer).encode(request.connection_header))
             self.next()
         else:
-            Exchange(self, request).begin()
+            Exchange(self.sandbox, self, request).begin()
 
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(data)
 
     def next(self) -> None:
-        """The current request was answered."""
+        """Ends the current request and continues with the next."""
         if self._current is not None and not self._current.keep_alive:
             self.close()
         self._current = None
         self._advance()
 
     def close(self) -> None:
-        """Closes when all that was written is out. Requests that still wait are dropped."""
+        """Closes after sending what was written. Drops waiting requests."""
         self._waiting.clear()
         self._transport.close()

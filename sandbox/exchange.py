@@ -1,68 +1,78 @@
-"""One API call, and what becomes of it."""
+"""One API call, from its request to its response."""
 
 import asyncio
 import secrets
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox import api, refusals
 from sandbox.faults import Fault
-from sandbox.messages import Answer, Request
+from sandbox.messages import Request, Response
+from sandbox.sandbox import Sandbox
 
-if TYPE_CHECKING:
-    from sandbox.connection import Connection
+
+class Channel(Protocol):
+    """The connection, as far as an exchange uses it."""
+
+    gone: asyncio.Event
+
+    def write(self, data: bytes) -> None: ...
+
+    def next(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Exchange:
-    """What faults have in their hands: they may let the request be handled, and decide what its sender gets to see."""
+    """What a fault acts on: it may handle the request, and decides what the client receives."""
 
-    def __init__(self, connection: "Connection", request: Request) -> None:
+    def __init__(self, sandbox: Sandbox, connection: Channel, request: Request) -> None:
         self.request = request
         self._connection = connection
-        self._sandbox = connection.sandbox
+        self._sandbox = sandbox
         self._received = time.time()
         self._request_id = "req_" + secrets.token_hex(16)
         self._entry = self._sandbox.log.receive(request, self._received, self._request_id)
 
     def begin(self) -> None:
-        """Answers at once, or sees to it that this happens later."""
+        """Responds at once, or later if there is latency or a fault."""
         fault = self._sandbox.faults.take(self.request)
         if fault is None and not self._sandbox.settings.latency_ms:
-            self.response(self.handle())
+            self.respond(self.handle())
         else:
-            self._sandbox.let(self._go_on(fault))
+            self._sandbox.spawn(self._handle_later(fault))
 
-    async def _go_on(self, fault: Fault | None) -> None:
+    async def _handle_later(self, fault: Fault | None) -> None:
         try:
             await asyncio.sleep(self._sandbox.settings.latency_ms / 1000)
             if fault is None:
-                self.response(self.handle())
+                self.respond(self.handle())
             else:
                 self._entry.fault = fault.kind
-                await fault.play(self)
+                await fault.run(self)
         except BaseException:
             self.cut()
             raise
 
-    def handle(self) -> Answer:
-        """Does what the request asks for, as if nothing were wrong. What it changes is kept."""
+    def handle(self) -> Response:
+        """Handles the request as if there were no fault. Its changes are kept."""
         before = self._sandbox.store.changes
         try:
             response = api.handle(self._sandbox, self.request)
-        except Exception:  # noqa: BLE001 - A mistake of ours must not end the server; it is told on stderr.
+        except Exception:  # noqa: BLE001 - A bug must not end the server; it is printed to stderr.
             traceback.print_exc()
             response = refusals.server_error().response()
         self._entry.kept = self._sandbox.store.changes != before
         return response
 
-    def response(self, response: Answer) -> None:
-        """Sends it, and that is that."""
+    def respond(self, response: Response) -> None:
+        """Sends the response and ends the exchange."""
         self.write(self.encode(response))
         self.finish()
 
-    def encode(self, response: Answer) -> bytes:
-        """The answer's head and body, for who sends only some of them."""
+    def encode(self, response: Response) -> bytes:
+        """The head and body of a response, for faults that send only a part."""
         self._entry.status = response.status
         took = int((time.time() - self._received) * 1000)
         headers = f"openai-version: 2020-10-01\r\nopenai-processing-ms: {took}\r\nx-request-id: {self._request_id}\r\n"
@@ -72,14 +82,14 @@ class Exchange:
         self._connection.write(data)
 
     def finish(self) -> None:
-        """What was written is the whole answer: the connection is free for the next one."""
+        """Ends the exchange: the connection is free for the next request."""
         self._entry.received_at = time.time()
         self._connection.next()
 
     def cut(self) -> None:
-        """Closes the connection once what was written is out."""
+        """Closes the connection after sending what was written."""
         self._connection.close()
 
     async def gone(self) -> None:
-        """Returns when the other side has closed the connection."""
+        """Returns when the client has closed the connection."""
         await self._connection.gone.wait()

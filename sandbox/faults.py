@@ -1,7 +1,7 @@
-"""The ways in which the sandbox can be told to fail.
+"""The ways in which the sandbox can fail.
 
-Each kind is a function below: its few lines tell what it does with the exchange that it strikes, and its keyword
-arguments are what can be said when the fault is made.
+Each kind is a function below. It acts on the exchange that it strikes; its keyword arguments are the properties that a
+fault of this kind can have.
 """
 
 import asyncio
@@ -10,64 +10,80 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from sandbox.messages import Answer, Json, Request
+from sandbox.messages import Json, Request, Response
 from sandbox.settings import check_type
 
-if TYPE_CHECKING:
-    from sandbox.exchange import Exchange
+
+class Exchange(Protocol):
+    """A request and the ways of responding to it, as far as faults use them."""
+
+    def handle(self) -> Response: ...
+
+    def respond(self, response: Response) -> None: ...
+
+    def encode(self, response: Response) -> bytes: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    async def gone(self) -> None: ...
+
 
 KINDS: dict[str, Callable[..., Awaitable[None]]] = {}
 
 
-def kind[F: Callable[..., Awaitable[None]]](play: F) -> F:
-    KINDS[play.__name__] = play
-    return play
+def kind[F: Callable[..., Awaitable[None]]](run: F) -> F:
+    KINDS[run.__name__] = run
+    return run
 
 
-# --- it is handled later ------------------------------------------------------------------------------------------
+# --- handled later ------------------------------------------------------------------------------------------
 
 
 @kind
-async def delay(exchange: "Exchange", *, seconds: float) -> None:
+async def delay(exchange: Exchange, *, seconds: float) -> None:
     await asyncio.sleep(seconds)
-    exchange.response(exchange.handle())
+    exchange.respond(exchange.handle())
 
 
 @kind
-async def land_late(exchange: "Exchange", *, seconds: float) -> None:
+async def land_late(exchange: Exchange, *, seconds: float) -> None:
     exchange.cut()
     await asyncio.sleep(seconds)
     exchange.handle()
 
 
-# --- it is handled, and kept, but the answer does not come as it should -------------------------------------------
+# --- handled, but the response is lost, late or incomplete -------------------------------------------
 
 
 @kind
-async def slow_answer(exchange: "Exchange", *, seconds: float) -> None:
+async def slow_answer(exchange: Exchange, *, seconds: float) -> None:
     response = exchange.handle()
     await asyncio.sleep(seconds)
-    exchange.response(response)
+    exchange.respond(response)
 
 
 @kind
-async def lose(exchange: "Exchange") -> None:
+async def lose(exchange: Exchange) -> None:
     exchange.handle()
     exchange.cut()
 
 
 @kind
-async def cut_while(exchange: "Exchange") -> None:
+async def cut_while(exchange: Exchange) -> None:
     data = exchange.encode(exchange.handle())
     exchange.write(data[: len(data) // 2])
     exchange.cut()
 
 
 @kind
-async def truncate(exchange: "Exchange") -> None:
-    """The head is whole, and promises more of the body than there comes."""
+async def truncate(exchange: Exchange) -> None:
+    """Sends the whole head, and less of the body than it announces."""
     response = exchange.handle()
     data = exchange.encode(response)
     exchange.write(data[: len(data) - len(response.body) // 2])
@@ -75,90 +91,90 @@ async def truncate(exchange: "Exchange") -> None:
 
 
 @kind
-async def drip(exchange: "Exchange", *, seconds: float) -> None:
-    """Byte by byte, head and body. No single wait is long enough for a read timeout to notice."""
+async def drip(exchange: Exchange, *, seconds: float) -> None:
+    """Sends byte by byte. No single pause is long enough for a read timeout."""
     data = exchange.encode(exchange.handle())
     loop = asyncio.get_running_loop()
     start = loop.time()
     for sent in range(len(data)):
         early = start + seconds * sent / len(data) - loop.time()
-        if early > 0.001:  # The event loop knows no shorter time.
+        if early > 0.001:  # The event loop cannot wait for less.
             await asyncio.sleep(early)
         exchange.write(data[sent : sent + 1])
     exchange.finish()
 
 
-# --- something else is answered; with `keep`, it is handled all the same -------------------------------------------
+# --- another response; with `keep`, the request is handled as well -------------------------------------------
 
 
 @kind
 async def status(
-    exchange: "Exchange",
+    exchange: Exchange,
     *,
     status: int = 500,
     headers: dict[str, Any] | None = None,
     body: Any = None,
     keep: bool = False,
 ) -> None:
-    """A body that is a string is sent as it is, any other as JSON; without one it is an error as the upstream sends."""
+    """Sends a string body as it is, any other as JSON; by default an error in the form of the API."""
     if body is None:
-        message = f"The sandbox was told to answer {status}."
+        message = f"The sandbox is set to respond with {status}."
         body = {"error": {"message": message, "type": "server_error", "param": None, "code": None}}
-    answer_instead(exchange, status, body, headers, keep=keep)
+    respond_instead(exchange, status, body, headers, keep=keep)
 
 
 @kind
-async def html(exchange: "Exchange", *, status: int = 502, keep: bool = False) -> None:
+async def html(exchange: Exchange, *, status: int = 502, keep: bool = False) -> None:
     page = f"<!DOCTYPE html><html><head><title>{status}</title></head><body><h1>Bad Gateway</h1></body></html>"
-    answer_instead(exchange, status, page, {"content-type": "text/html; charset=utf-8"}, keep=keep)
+    respond_instead(exchange, status, page, {"content-type": "text/html; charset=utf-8"}, keep=keep)
 
 
 @kind
-async def garbage(exchange: "Exchange", *, keep: bool = False) -> None:
-    answer_instead(exchange, 200, '{"id": "run_', {"content-type": "application/json"}, keep=keep)
+async def garbage(exchange: Exchange, *, keep: bool = False) -> None:
+    respond_instead(exchange, 200, '{"id": "run_', {"content-type": "application/json"}, keep=keep)
 
 
 @kind
-async def other_shape(exchange: "Exchange", *, body: Any = None, keep: bool = False) -> None:
-    answer_instead(exchange, 200, {"ok": True, "result": [1, 2, 3]} if body is None else body, keep=keep)
+async def other_shape(exchange: Exchange, *, body: Any = None, keep: bool = False) -> None:
+    respond_instead(exchange, 200, {"ok": True, "result": [1, 2, 3]} if body is None else body, keep=keep)
 
 
 @kind
-async def huge(exchange: "Exchange", *, bytes: int = 32 * 1024 * 1024, keep: bool = False) -> None:  # noqa: A002
-    answer_instead(exchange, 200, {"padding": "x" * bytes}, keep=keep)
+async def huge(exchange: Exchange, *, bytes: int = 32 * 1024 * 1024, keep: bool = False) -> None:  # noqa: A002
+    respond_instead(exchange, 200, {"padding": "x" * bytes}, keep=keep)
 
 
 @kind
-async def redirect(exchange: "Exchange", *, to: str) -> None:
-    exchange.response(Answer(302, b"", {"location": to}))
+async def redirect(exchange: Exchange, *, to: str) -> None:
+    exchange.respond(Response(302, b"", {"location": to}))
 
 
-def answer_instead(exchange: "Exchange", status: int, body: Any, headers: Json | None = None, *, keep: bool) -> None:
+def respond_instead(exchange: Exchange, status: int, body: Any, headers: Json | None = None, *, keep: bool) -> None:
     if keep:
         exchange.handle()
     more = {name.lower(): str(value) for name, value in (headers or {}).items()}
     if isinstance(body, str):
-        exchange.response(Answer(status, body.encode(), more, content_type=more.pop("content-type", "text/plain")))
+        exchange.respond(Response(status, body.encode(), more, content_type=more.pop("content-type", "text/plain")))
     else:
-        exchange.response(Answer.json(body, status, more))
+        exchange.respond(Response.json(body, status, more))
 
 
-# --- nothing is answered ------------------------------------------------------------------------------------------
+# --- no response ------------------------------------------------------------------------------------------
 
 
 @kind
-async def cut_before(exchange: "Exchange") -> None:
+async def cut_before(exchange: Exchange) -> None:
     exchange.cut()
 
 
 @kind
-async def hang(exchange: "Exchange", *, keep: bool = False) -> None:
+async def hang(exchange: Exchange, *, keep: bool = False) -> None:
     if keep:
         exchange.handle()
     await exchange.gone()
 
 
-# --- which fault strikes ------------------------------------------------------------------------------------------
+# --- choosing a fault ------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,7 +197,7 @@ class Fault:
             and random.random() < self.probability
         )
 
-    def play(self, exchange: "Exchange") -> Awaitable[None]:
+    def run(self, exchange: Exchange) -> Awaitable[None]:
         return KINDS[self.kind](exchange, **self.properties)
 
 
@@ -189,7 +205,7 @@ COMMON = ("kind", "times", "probability", "method", "path")
 
 
 def read_fault(given: Json) -> Fault:
-    """ValueError, in words for the caller, where it makes no sense."""
+    """Raises ValueError with a message for the client."""
     kind = given.get("kind")
     if kind not in KINDS:
         raise ValueError(f"There is no fault '{kind}'. There are: {', '.join(KINDS)}.")
@@ -207,7 +223,7 @@ def read_fault(given: Json) -> Fault:
 
 
 class Faults:
-    """In the order in which they were made: the first that strikes is the one that counts."""
+    """Kept in the order they were added: the first that matches a request strikes."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
@@ -220,7 +236,7 @@ class Faults:
         return fault_id
 
     def take(self, request: Request) -> Fault | None:
-        """The fault that strikes this request. It is used up by one."""
+        """Returns the fault that strikes this request, and counts its use."""
         for fault in self._faults.values():
             if fault.strikes(request):
                 fault.used += 1

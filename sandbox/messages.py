@@ -1,4 +1,4 @@
-"""A request as it was received, and the answer to it."""
+"""A request as it was received, and a response."""
 
 import time
 from collections.abc import Mapping
@@ -47,14 +47,14 @@ class Request:
 
 
 @dataclass(slots=True, frozen=True)
-class Answer:
+class Response:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
 
     @classmethod
-    def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> "Answer":
+    def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
         return cls(status, orjson.dumps(value), headers or {})
 
     def encode(self, headers: str, *, without_body: bool = False) -> bytes:

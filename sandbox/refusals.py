@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sandbox.messages import Answer, Json
+from sandbox.messages import Json, Response
 
 MAX_BODY = 1024 * 1024
 MAX_PAIRS = 16
@@ -41,9 +41,9 @@ class ApiError(Exception):
         self.param = param
         self.headers = headers or {}
 
-    def response(self) -> Answer:
+    def response(self) -> Response:
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return Answer.json({"error": error}, self.status, self.headers)
+        return Response.json({"error": error}, self.status, self.headers)
 
 
 # --- who asks, and what for ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""All that one sandbox knows."""
+"""The state of a sandbox."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,7 +11,7 @@ from sandbox.store import Store
 
 
 class Sandbox:
-    """Only the store outlasts the process. `settings` are those that a reset goes back to."""
+    """Only the store outlasts the process. A reset restores the initial `settings`."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -22,7 +22,7 @@ class Sandbox:
         self._in_progress: set[asyncio.Task[None]] = set()
 
     def reset(self) -> None:
-        """Forgets everything, what was still to happen included."""
+        """Clears everything and cancels what was still to happen."""
         for task in self._in_progress:
             task.cancel()
         self.store.reset()
@@ -31,8 +31,8 @@ class Sandbox:
         self.faults.clear()
         self.log.clear()
 
-    def let(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Lets it go on while others are served, until it ends or everything is forgotten."""
+    def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Runs it in the background, until it ends or a reset cancels it."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._in_progress.add(task)
         task.add_done_callback(self._in_progress.discard)
