@@ -41,7 +41,7 @@ test: check
 # Most tests wait more than they compute, so that there may be more of them than cores. Not asked of PostgreSQL again:
 # the browser, what needs no database, and what takes long and asks it nothing new.
 NO_DATABASE := tests/browser/% tests/sandbox/% tests/upstream/test_faults.py tests/upstream/test_records.py \
-	tests/upstream/test_large_answers.py tests/test_metadata.py tests/test_setup.py tests/test_sabotage.py \
+	tests/upstream/test_large_answers.py tests/test_metadata.py tests/test_setup.py tests/test_conventions.py \
 	tests/api/test_schema.py tests/security/test_secrets.py tests/security/test_bodies.py \
 	tests/faults/test_random_servers.py tests/quirks/test_azure.py tests/quirks/test_configuration.py \
 	tests/quirks/test_csv.py tests/quirks/test_id_lists.py tests/quirks/test_if_match.py tests/quirks/test_redirects.py \
@@ -58,6 +58,7 @@ check: .venv/dev.stamp
 	codespell
 	mypy
 	lint-imports
+	python scripts/sabotage.py --check
 	$(PRODUCTION) python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) python manage.py check --deploy --fail-level WARNING
 	! grep -rn SILENCED_SYSTEM_CHECKS --include='*.py' .  --exclude-dir=.venv

@@ -179,6 +179,8 @@ GUARDS = (
 
 
 def main() -> int:
+    if sys.argv[1:] == ["--check"]:
+        return check()
     every_test = dict.fromkeys(test for guard in GUARDS for test in (*guard.tests, *guard.races))
     with copy_of_the_tree() as copy:
         whole = run(copy, *every_test)
@@ -194,13 +196,36 @@ def main() -> int:
     return 1 if unnoticed else 0
 
 
+def check() -> int:
+    """Checks without running tests that each guard is in its file once, and in the table of the documentation."""
+    table = (ROOT / "docs" / "reliability.md").read_text().partition("## Guards")[2]
+    documented = re.findall(r"^\| (?!guard |---)(.+?) \|", table, re.MULTILINE)
+    errors = [f"{guard.name}: not exactly once in {guard.file}" for guard in GUARDS if count(guard) != 1]
+    errors += [f"{name}: no such file" for guard in GUARDS for name in guard.tests + guard.races if not exists(name)]
+    errors += [f"{name}: not in docs/reliability.md" for guard in GUARDS if (name := guard.name) not in documented]
+    errors += [f"{name}: in docs/reliability.md only" for name in documented if name not in {g.name for g in GUARDS}]
+    for file, test in re.findall(r"`(tests/.+?\.py)::(\w+)", table):
+        if not exists(file) or f"def {test}(" not in (ROOT / file).read_text():
+            errors.append(f"docs/reliability.md: there is no {file}::{test}")
+    print(*errors, sep="\n", end="\n" if errors else "")
+    return 1 if errors else 0
+
+
+def count(guard: Guard) -> int:
+    return (ROOT / guard.file).read_text().count(guard.code) if exists(guard.file) else 0
+
+
+def exists(name: str) -> bool:
+    return (ROOT / name).exists()
+
+
 def without(guard: Guard) -> list[str]:
     """With the guard taken away: the test that fails, and the race where races are asked; "" where none does."""
     with copy_of_the_tree() as copy:
         file = copy / guard.file
         text = file.read_text()
         if text.count(guard.code) != 1:
-            raise SystemExit(f"The guard {guard.name!r} is not where it was in {guard.file}. Look where it went.")
+            raise SystemExit(f"The guard {guard.name!r} is not in {guard.file} any more: update scripts/sabotage.py.")
         file.write_text(text.replace(guard.code, guard.instead))
         return [first_to_fail(copy, guard, tests) for tests in (guard.tests, guard.races) if tests]
 

@@ -1,7 +1,6 @@
 """HTTP itself, over sockets of our own."""
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -76,48 +75,6 @@ def test_one_connection_serves_many_requests(line: Socket) -> None:
         assert response.headers["date"].endswith("GMT")
 
 
-def test_pipelined_requests_are_answered_in_their_order(sandbox: Sandbox, line: Socket) -> None:
-    sandbox.fault("delay", seconds=0.2, path="run_a$", method="POST")
-    body = b'{"metadata": {"a": "b"}}'
-    post = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    get = f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode()
-    lost = f"GET {PATH}x HTTP/1.1\r\n{line.head}\r\n".encode()
-    line.socket.sendall(get + post + lost + get)
-    responses = [line.response() for _ in range(4)]
-    assert [response.status for response in responses] == [200, 200, 404, 200]
-    assert [b'"metadata":{"a":"b"}' in response.body for response in responses] == [False, True, False, True]
-
-
-def test_hundreds_of_pipelined_requests_are_all_answered(line: Socket) -> None:
-    line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() * 1000)
-    assert {line.response().status for _ in range(1000)} == {200}
-
-
-def test_who_does_not_read_the_answers_is_not_served_on(sandbox: Sandbox, line: Socket) -> None:
-    sandbox.fault("huge", bytes=3_000_000, times=20)
-    line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() * 21)
-    time.sleep(0.3)
-    assert len(sandbox.log()) < 20
-    lengths = [len(line.response().body) for _ in range(21)]
-    assert all(length > 3_000_000 for length in lengths[:20])
-    assert lengths[20] < 3000
-
-
-def test_only_so_many_requests_are_read_ahead(sandbox: Sandbox, line: Socket) -> None:
-    sandbox.fault("delay", seconds=0.5)
-    body = b'{"metadata": {"a": "b"}}'.ljust(300_000)
-    requests = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    requests *= 100
-    line.socket.settimeout(0.2)
-    sent = 0
-    with pytest.raises(TimeoutError):
-        while sent < len(requests):
-            sent += line.socket.send(requests[sent : sent + 100_000])
-    line.socket.settimeout(5)
-    line.socket.sendall(requests[sent:])
-    assert {line.response().status for _ in range(100)} == {200}
-
-
 def test_a_request_may_come_in_small_pieces(line: Socket) -> None:
     line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     body = '{"metadata": {"größe": "🙂"}}'.encode()
@@ -143,15 +100,6 @@ def test_a_chunked_request_that_is_too_large_is_refused(line: Socket) -> None:
     assert line.response().status == 200
 
 
-def test_who_asks_before_sending_a_body_is_told_to_go_on(line: Socket) -> None:
-    body = b'{"metadata": {"a": "b"}}'
-    line.send(f"POST {PATH} HTTP/1.1", "Expect: 100-continue", f"Content-Length: {len(body)}")
-    assert line.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
-    assert line.reader.readline() == b"\r\n"
-    line.socket.sendall(body)
-    assert b'"metadata":{"a":"b"}' in line.response().body
-
-
 def test_connection_close_is_honoured(line: Socket) -> None:
     line.send(f"GET {PATH} HTTP/1.1", "Connection: close")
     response = line.response()
@@ -159,43 +107,10 @@ def test_connection_close_is_honoured(line: Socket) -> None:
     assert line.is_closed()
 
 
-def test_http_1_0_closes_unless_asked_to_stay(line: Socket) -> None:
-    line.send(f"GET {PATH} HTTP/1.0", "Connection: keep-alive")
-    assert line.response().headers["connection"] == "keep-alive"
-    line.send(f"GET {PATH} HTTP/1.0")
-    assert line.response().headers["connection"] == "close"
-    assert line.is_closed()
-
-
-def test_head_has_no_body_and_the_connection_goes_on(line: Socket) -> None:
-    line.send(f"HEAD {PATH} HTTP/1.1")
-    assert line.response(has_body=False).status == 405
-    line.send(f"GET {PATH} HTTP/1.1")
-    assert line.response().status == 200
-
-
 @pytest.mark.parametrize("nonsense", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
 def test_what_is_not_http_is_refused_and_closed(line: Socket, nonsense: bytes) -> None:
     line.socket.sendall(nonsense)
     assert line.response().status == 400
-    assert line.is_closed()
-
-
-def test_a_request_ahead_of_nonsense_is_still_answered(line: Socket) -> None:
-    line.socket.sendall(f"GET {PATH} HTTP/1.1\r\n{line.head}\r\n".encode() + b"hello\r\n\r\n")
-    assert line.response().status == 200
-    assert line.response().status == 400
-    assert line.is_closed()
-
-
-def test_two_lengths_for_one_body_are_refused(line: Socket) -> None:
-    line.send(f"POST {PATH} HTTP/1.1", "Content-Length: 2", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")
-    assert line.response().status == 400
-
-
-def test_an_offer_to_speak_another_protocol_is_ignored(line: Socket) -> None:
-    line.send(f"GET {PATH} HTTP/1.1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
-    assert line.response().status == 200
     assert line.is_closed()
 
 
