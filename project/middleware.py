@@ -1,4 +1,4 @@
-"""What happens to every request before a view sees it, and to every answer after."""
+"""What happens to every request before a view, and to every response after it."""
 
 import logging
 import re
@@ -13,18 +13,17 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
-from project import bodies
 from runsadmin import db_errors, health, log_context
 
 logger = logging.getLogger(__name__)
 
 type GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
 
 
 class TracingMiddleware:
-    """Gives each request an id: the caller's own where it is a sane one. Log lines, edits and the answer carry it."""
+    """Gives each request an id: the caller's own if it is valid. Log lines, edits and the response carry it."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -32,7 +31,7 @@ class TracingMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         began = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
-        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex
         log_context.begin_request(request_id)
         response = self.get_response(request)
         response.headers["X-Request-ID"] = request_id
@@ -42,13 +41,13 @@ class TracingMiddleware:
         return response
 
     def process_view(self, request: HttpRequest, *args: Any) -> None:
-        # Without the cookie nobody is signed in, and looking at the session would make the answer vary by it.
+        # Without the cookie nobody is signed in, and reading the session would add Cookie to the Vary header.
         if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
             log_context.is_by(request.user.get_username())
 
 
 class ProbesMiddleware:
-    """/livez and /readyz. Ahead of the rest: probes come over plain HTTP, and ask for whatever host they like."""
+    """/livez and /readyz. First in line, because probes use plain HTTP and any host name."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -68,7 +67,7 @@ class ProbesMiddleware:
 
 
 class WatchingMiddleware:
-    """Lets the answer say whether anything may have been saved, should the database be in trouble."""
+    """If the database fails, the response can say whether anything may have been saved."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -78,23 +77,29 @@ class WatchingMiddleware:
             return self.get_response(request)
 
 
+def max_body_size(path: str) -> int:
+    """How many bytes a body may have at this path."""
+    size: int = settings.LARGER_BODIES.get(path, settings.LARGEST_BODY)
+    return size
+
+
 class BoundedBodyMiddleware:
-    """Refuses a body by its announced length, before anything of it is read: Django's own bound leaves out files."""
+    """Rejects a body by its announced length, before any of it is read: Django's own limit does not cover files."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or int(length) > bodies.largest(request.path_info):
-            raise RequestDataTooBig("The body is larger than what is read here.")
+        if not length.isdecimal() or int(length) > max_body_size(request.path_info):
+            raise RequestDataTooBig("The body is larger than allowed.")
         return self.get_response(request)
 
 
 class CompressionMiddleware(GZipMiddleware):
-    """Compresses what has no ETag: compressing makes a strong tag weak, and a weak tag never satisfies If-Match.
+    """Compresses responses without an ETag: compression makes a strong tag weak, and a weak one never matches.
 
-    Against BREACH, Django pads every compressed answer by a random length, and masks its CSRF token anew each time.
+    Against BREACH, Django adds padding of random length to every compressed response and masks its CSRF tokens.
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> Any:

@@ -7,15 +7,15 @@ from django.core.checks import Tags, run_checks
 from django.core.management.base import SystemCheckError
 from django.core.wsgi import get_wsgi_application
 
-from project import bodies
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 _django = get_wsgi_application()
 
+from project.middleware import max_body_size  # noqa: E402 - it needs the apps to be loaded.
+
 
 def check_settings() -> None:
-    """`manage.py` does so by itself before each command. Raises SystemCheckError, which repeats no secret."""
+    """As `manage.py` does before each command. Raises SystemCheckError, whose text holds no secret."""
     if wrong := [
         each for each in run_checks(tags=[Tags.compatibility]) if each.is_serious() and not each.is_silenced()
     ]:
@@ -26,12 +26,12 @@ check_settings()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Django takes a body that comes in chunks, of a length that nobody announced, for an empty one.
+    """Django treats a chunked body, whose length is not announced, as empty.
 
-    So it is read here: no more of it than what is refused (project.middleware.BoundedBodyMiddleware).
+    So it is read here, up to the size that project.middleware.BoundedBodyMiddleware rejects.
     """
-    environ.pop("DATABASE_URL", None)  # Granian hands over its own environment, and debug pages show it.
+    environ.pop("DATABASE_URL", None)  # Granian passes its own environment, which debug pages show.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):
-        body = environ["wsgi.input"].read(bodies.largest(environ.get("PATH_INFO", "")) + 1)
+        body = environ["wsgi.input"].read(max_body_size(environ.get("PATH_INFO", "")) + 1)
         environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
     return _django(environ, start_response)

@@ -115,10 +115,6 @@ class MetadataPatch:
         kept = {key: value for key, value in metadata.items() if key not in self.remove}
         return Metadata(kept | dict(self.set))
 
-    def inverse(self, before: Mapping[str, object]) -> "MetadataPatch":
-        """The patch that puts the touched keys back to what they were in `before`."""
-        return self.between(self.apply(before), before)
-
     def only(self, keys: Collection[str]) -> "MetadataPatch":
         """The part of this patch that touches these keys."""
         return MetadataPatch(

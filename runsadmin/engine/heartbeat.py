@@ -1,7 +1,7 @@
-"""Who is alive, and what the dead have left running.
+"""Which workers are alive, and requeueing the tasks of those that are not.
 
-A worker is alive while it has a row that is fresh by the database's clock. The living delete the rows of the silent
-and give back the tasks that those were running.
+A worker is alive while its row is fresh by the database's clock. Living workers delete the rows of dead ones and
+requeue the tasks that these were running.
 """
 
 import logging
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def beat(worker_id: str, *, dead_after: timedelta) -> bool:
-    """Says that the worker is alive. Returns whether everybody could know that since the last beat.
+    """Records that the worker is alive. Returns whether its row was fresh without interruption.
 
-    False means that it was thought dead (or has just started). Then it does not know who else was silent only because
-    the database was away, and judges nobody until its next beat.
+    If not, it counted as dead or has just started. Perhaps the database was away; then the others may be alive as well,
+    so the worker declares none of them dead before its next beat.
     """
     if Worker.objects.filter(pk=worker_id, seen_at__gt=Now() - dead_after).update(seen_at=Now()):
         return True
@@ -31,17 +31,17 @@ def beat(worker_id: str, *, dead_after: timedelta) -> bool:
     return False
 
 
-def bury(*, dead_after: timedelta) -> None:
-    """Deletes the rows of workers that have been silent for too long, and requeues every task without a worker."""
+def requeue_dead(*, dead_after: timedelta) -> None:
+    """Deletes the rows of dead workers, and requeues every running task that has no living worker."""
     Worker.objects.filter(seen_at__lte=Now() - dead_after).delete()
-    # In this order: a worker has its row before its first claim, so whoever runs one of these tasks and lives is found.
+    # In this order: a worker has its row before its first claim, so every living runner of these tasks is found.
     running = list(DBTaskResult.objects.running())
     living = set(Worker.objects.values_list("pk", flat=True))
     _requeue(running, left=lambda lane_id: lane_id.partition("/")[0] not in living)
 
 
 def release(lane_id: str) -> None:
-    """Requeues what a lane has left running. Only that lane may call it, and only while it runs nothing."""
+    """Requeues what a lane left running. Only that lane may call it, and only while it runs nothing."""
     _requeue(list(DBTaskResult.objects.running()), left=lambda runner: runner == lane_id)
 
 
@@ -55,7 +55,7 @@ def beat_age() -> float | None:
 def _requeue(running: list[DBTaskResult[..., Any]], *, left: Callable[[str], bool]) -> None:
     for task in running:
         if left(task.worker_ids[-1]):
-            # The claim is part of the condition: since we looked, the task may have ended or been taken by another.
+            # The claim is part of the condition: meanwhile the task may have ended or been claimed by another worker.
             claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
             if claim.update(status=TaskResultStatus.READY, started_at=None):
                 logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

@@ -1,6 +1,6 @@
-"""Recurring tasks: entries in code, due times in the database, each enqueued once however many workers look."""
+"""Recurring tasks: entries in code, due times in the database, each enqueued once however many workers there are."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
@@ -19,34 +19,26 @@ from runsadmin.models.worker import Schedule
 
 @dataclass(frozen=True)
 class Entry:
-    """One recurring task: its name (which is its row), the task, and its period.
-
-    The period is a timedelta, or a callable that gives seconds when asked, so that settings are read at call time.
-    Zero seconds mean never. Due times are looked at with each heartbeat: a shorter period than that is not kept.
-    """
+    """One recurring task. `name` is the key of its row. Due times are checked with each heartbeat, not more often."""
 
     name: str
     task: "Task[[], Any]"
-    every: timedelta | Callable[[], float]
-
-    @property
-    def period(self) -> timedelta:
-        return self.every if isinstance(self.every, timedelta) else timedelta(seconds=self.every())
+    every: timedelta
 
     @property
     def is_due(self) -> Q:
         """Of the entry's row: whether its time has come."""
-        # Further away than two periods: the period was shortened, or a clock was put back. Neither shall wait for it.
-        return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.period), pk=self.name)
+        # Two or more periods ahead: the period was shortened or the clock moved back. Run it now.
+        return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.every), pk=self.name)
 
 
 def enqueue_due(entries: Iterable[Entry]) -> list[str]:
-    """Enqueues what is due, and returns the names. A new entry is due at once."""
-    by_name = {entry.name: entry for entry in entries if entry.period}
+    """Enqueues what is due and returns the names. A new entry is due at once."""
+    by_name = {entry.name: entry for entry in entries}
     known = set(Schedule.objects.values_list("pk", flat=True))
     Schedule.objects.bulk_create([Schedule(name=name) for name in by_name.keys() - known], ignore_conflicts=True)
     unfinished = DBTaskResult.objects.filter(status__in=(TaskResultStatus.READY, TaskResultStatus.RUNNING))
-    # No second one beside a task that still waits or runs: it stays due, and follows when that one has ended.
+    # Never a second one beside a task that still waits or runs: it stays due until that one has ended.
     idle = Schedule.objects.exclude(last_task_id__in=unfinished.values("pk"))
     due = idle.filter(reduce(or_, (entry.is_due for entry in by_name.values()), Q(pk__in=[]))).in_bulk()
     return [name for name, entry in by_name.items() if name in due and _claim_and_enqueue(entry, due[name])]
@@ -54,11 +46,11 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
 
 def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     with transaction.atomic():
-        # Two workers may have seen it due. The second UPDATE waits for the first, and then its condition is false:
-        # each turn changes the last task. (Asking for the time again is not enough: the second statement may be the
-        # older one.) The next turn counts from now: after a night without workers it comes once, not a hundred times.
+        # Two workers may have seen it due. The second UPDATE waits for the first, and then its condition is false,
+        # since the first has changed the last task. (A condition on the time would not do: the second statement may
+        # have begun earlier.) The next period counts from now: after a night without workers it runs once.
         claim = Schedule.objects.filter(pk=seen.pk, last_task_id=seen.last_task_id)
-        if not claim.update(due_at=Now() + entry.period):
+        if not claim.update(due_at=Now() + entry.every):
             return False
         result = entry.task.enqueue()
         Schedule.objects.filter(pk=seen.pk).update(last_task_id=result.id)
@@ -66,7 +58,7 @@ def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
 
 
 def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
-    """Enqueues a task of which none waits for a worker yet."""
+    """Enqueues a task, unless one like it waits for a worker already."""
     waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
     if not waiting.exists():
         wanted.enqueue()
@@ -74,7 +66,7 @@ def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
 
 @task
 def prune() -> int:
-    """Deletes tasks that ended well more than an hour ago, and failed ones after a week. Returns how many."""
+    """Deletes successful tasks after an hour, and failed ones after a week. Returns how many."""
     now = timezone.now()
     old = Q(status=TaskResultStatus.SUCCESSFUL, finished_at__lt=now - timedelta(hours=1))
     old_failure = Q(status=TaskResultStatus.FAILED, finished_at__lt=now - timedelta(days=7))

@@ -1,4 +1,4 @@
-"""The worker process: lanes that run tasks, one heart that beats, buries the dead and enqueues what is due."""
+"""The worker process: lanes that run tasks, and a thread for the heartbeat, dead workers and the schedule."""
 
 import logging
 import os
@@ -28,17 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 def lanes_for_all_queues() -> list[list[str]]:
-    """One lane per queue of settings.TASKS. Tasks that may take long (shares of a sync or of a bulk edit) name the
-    queue "long"; however many of them wait, a short one then only ever waits behind other short ones."""
+    """One lane per queue of settings.TASKS. Tasks that take long (syncs, planning) use the queue "long", so that short
+    tasks wait only behind other short ones."""
     return [[queue] for queue in sorted(task_backends[DEFAULT_TASK_BACKEND_ALIAS].queues)]
 
 
 class ClaimLostError(Exception):
-    """The task was given to another worker while this one stood still."""
+    """Another worker claimed the task while this one was stopped."""
 
 
 class Lane(db_worker.Worker):
-    """A loop, in a thread of its own, that claims tasks of its queues and runs them one after the other."""
+    """A thread that claims tasks of its queues and runs them one after the other."""
 
     def __init__(self, *, worker_id: str, queue_names: Sequence[str], poll_every: float) -> None:
         super().__init__(
@@ -53,10 +53,10 @@ class Lane(db_worker.Worker):
         )
 
     def run(self) -> None:
-        """Works until the process is asked to stop. Unlike the library's loop, it outlives a database that fails."""
+        """Runs until the process is asked to stop. Unlike the library's loop, it survives a failing database."""
         while not stopping.is_set():
-            with _going_on_after_errors():
-                # We come by here after an error too, maybe one that kept a result from being written.
+            with _errors_logged():
+                # Also after an error, which may have kept a result from being written.
                 heartbeat.release(self.worker_id)
                 while not stopping.is_set():
                     close_old_connections()
@@ -69,7 +69,7 @@ class Lane(db_worker.Worker):
 
     def claim(self) -> DBTaskResult[..., Any] | None:
         ready = DBTaskResult.objects.ready().filter(backend_name=self.backend_name, queue_name__in=self.queue_names)
-        # A look first: an idle worker has no business with SQLite's only write lock.
+        # Check first: an idle worker should not take SQLite's only write lock.
         if not ready.exists():
             return None
         with exclusive_transaction(ready.db):
@@ -79,20 +79,20 @@ class Lane(db_worker.Worker):
         return task
 
     def run_task(self, db_task_result: DBTaskResult[..., Any]) -> None:
-        """The library runs the task and keeps its result or its traceback; we see to it that the claim still stands."""
+        """The library runs the task and stores its result or traceback; we make sure that the claim is still ours."""
         setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 (mypy: it is a method)
         try:
             super().run_task(db_task_result)
         except ClaimLostError:
-            logger.warning("Task id=%s was taken over by another worker: result dropped", db_task_result.pk)
+            logger.warning("Task id=%s was claimed by another worker: result dropped", db_task_result.pk)
 
 
 def _save_if_claimed(task: DBTaskResult[..., Any], *, update_fields: list[str], **_: Any) -> None:
-    close_old_connections()  # The task may have taken so long that the database has been restarted meanwhile.
+    close_old_connections()  # The database may have been restarted during a long task.
     claim = DBTaskResult.objects.filter(
         pk=task.pk,
         status=TaskResultStatus.RUNNING,
-        worker_ids=task.worker_ids,  # Every claim appends to the list, so an equal list is the same claim.
+        worker_ids=task.worker_ids,  # Every claim appends to this list, so an equal list is the same claim.
     )
     if not claim.update(**{field: getattr(task, field) for field in update_fields}):
         raise ClaimLostError
@@ -121,22 +121,22 @@ class WorkerProcess:
         self.idle = threading.Event()
 
     def run(self) -> None:
-        """Works until SIGTERM or SIGINT, then finishes the tasks at hand; a second signal ends the process at once."""
+        """Runs until SIGTERM or SIGINT, then finishes the running tasks; a second signal ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         # Before any claim: a task whose worker has no row is requeued.
         heartbeat.beat(self.id, dead_after=self.dead_after)
-        connections.close_all()  # This thread needs none while it waits, and by the end it would be an old one.
+        connections.close_all()  # While it waits, this thread needs none.
         logger.info("Worker %s started", self.id)
-        heart = threading.Thread(target=self.live, name="heart", daemon=True)
+        beating = threading.Thread(target=self.beat_loop, name="heartbeat", daemon=True)
         threads = [threading.Thread(target=lane.run, name=lane.worker_id, daemon=True) for lane in self.lanes]
-        for thread in (heart, *threads):
+        for thread in (beating, *threads):
             thread.start()
         for thread in threads:
             while thread.is_alive():
-                thread.join(0.2)  # Never for ever: this is the thread in which Python runs the signal handler.
+                thread.join(0.2)  # With a timeout, because Python runs signal handlers in this thread.
         self.idle.set()
-        heart.join()
+        beating.join()
         logger.info("Worker %s ended", self.id)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -144,25 +144,25 @@ class WorkerProcess:
             os._exit(1)  # Its tasks are requeued like those of any other worker that died.
         stopping.set()
 
-    def live(self) -> None:
-        """Beats, buries and enqueues beside the lanes, while a task runs too, until all lanes have ended."""
+    def beat_loop(self) -> None:
+        """Runs beside the lanes, also while they run tasks, until all of them have ended."""
         while not self.idle.wait(self.beat_every):
-            with _going_on_after_errors():
+            with _errors_logged():
                 if heartbeat.beat(self.id, dead_after=self.dead_after):
-                    heartbeat.bury(dead_after=self.dead_after)
+                    heartbeat.requeue_dead(dead_after=self.dead_after)
                 enqueue_due(self.entries)
-        with _going_on_after_errors():
+        with _errors_logged():
             Worker.objects.filter(pk=self.id).delete()
         connections.close_all()
 
 
 @contextmanager
-def _going_on_after_errors() -> Iterator[None]:
-    """Whatever goes wrong between two tasks must not end the worker. A database that is away needs no traceback."""
+def _errors_logged() -> Iterator[None]:
+    """No error between two tasks may end the worker. A database that is away needs no traceback."""
     try:
         close_old_connections()
         yield
     except AnyDatabaseError as error:
         logger.error("The database failed: %s", error)
     except Exception:
-        logger.exception("Between two tasks")
+        logger.exception("An error between two tasks")

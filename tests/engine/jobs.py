@@ -67,7 +67,7 @@ def slow_tick() -> None:
 
 
 SCHEDULE = (
-    Entry("tick", tick, every=lambda: 1),
+    Entry("tick", tick, every=timedelta(seconds=1)),
     Entry("slow tick", slow_tick, every=timedelta(seconds=0.3)),
     Entry("rare tick", rare_tick, every=timedelta(days=1)),
 )

@@ -49,7 +49,7 @@ def test_tasks_of_the_silent_are_requeued_and_those_of_the_living_are_left() -> 
     silent_for("living", 9)
     of_the_dead, of_the_living = running_task("living", "dead"), running_task("dead", "living")
     of_nobody_known = running_task("forgotten")
-    heartbeat.bury(dead_after=TEN_SECONDS)
+    heartbeat.requeue_dead(dead_after=TEN_SECONDS)
     assert [worker.pk for worker in Worker.objects.all()] == ["living"]
     for task in (of_the_dead, of_nobody_known):
         task.refresh_from_db()

@@ -182,7 +182,7 @@ def test_a_worker_that_stood_still_does_not_overwrite_the_task_that_another_took
     other = start_worker(*SOON)
     until(lambda: f"start {other.pid}" in diary.lines)
     stalled.send(signal.SIGCONT)
-    until(lambda: stalled.says("taken over by another worker"))
+    until(lambda: stalled.says("claimed by another worker"))
 
     until(lambda: f"end {other.pid}" in diary.lines)
     until(lambda: DBTaskResult.objects.get(pk=task.id).status != TaskResultStatus.RUNNING)
