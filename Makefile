@@ -30,22 +30,22 @@ var/static/staticfiles.json: .venv/run.stamp $(shell find static runsadmin/stati
 	python manage.py collectstatic --no-input --verbosity 0
 	touch $@
 
-# Every line is a process of its own, so that it gets the SIGTERM that make gets.
-test: check
-	@echo; echo "== The tests, on SQLite, the browser's among them"
-	python -m tests.chromium
-	pytest -n 3
-	@echo; echo "== The tests again, on PostgreSQL: those that a database has a say in"
-	python -m tests.postgres pytest -n 3 $(filter-out $(NO_DATABASE), $(wildcard tests/*/test_*.py tests/test_*.py))
+# Each line is one process, so that it gets the SIGTERM that make gets. More tests at once than cores: most tests wait
+# more than they compute.
+PYTEST := pytest -n 3 --dist worksteal
 
-# Most tests wait more than they compute, so that there may be more of them than cores. Not asked of PostgreSQL again:
-# the browser, what needs no database, and what takes long and asks it nothing new.
-NO_DATABASE := tests/browser/% tests/sandbox/% tests/upstream/test_faults.py tests/upstream/test_records.py \
-	tests/upstream/test_large_answers.py tests/test_metadata.py tests/test_setup.py tests/test_conventions.py \
-	tests/api/test_schema.py tests/security/test_secrets.py tests/security/test_bodies.py \
-	tests/faults/test_random_servers.py tests/quirks/test_azure.py tests/quirks/test_configuration.py \
-	tests/quirks/test_csv.py tests/quirks/test_id_lists.py tests/quirks/test_if_match.py tests/quirks/test_redirects.py \
-	tests/quirks/test_refusals_read_in_part.py tests/quirks/test_server_words.py tests/quirks/test_templates.py
+test: check
+	@echo; echo "== The tests, on SQLite and in the browser"
+	python -m tests.chromium
+	$(PYTEST)
+	@echo; echo "== The tests again, on PostgreSQL: those whose SQL, locks or stored values could differ there"
+	python -m tests.postgres $(PYTEST) $(ON_POSTGRES)
+
+ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashes tests/test_keyset.py tests/test_search.py \
+	tests/test_tasks.py tests/admin/test_run_list.py tests/api/test_edits.py tests/api/test_runs.py \
+	tests/faults/test_database.py tests/faults/test_database_in_the_web.py tests/faults/test_post.py \
+	tests/quirks/test_broken_values.py tests/quirks/test_texts.py tests/quirks/test_times.py tests/quirks/test_turns.py \
+	tests/security/test_hostile_values.py tests/security/test_pace.py tests/security/test_probes.py
 
 # As in production: whatever the machine's own settings are.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \
