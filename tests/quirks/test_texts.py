@@ -19,11 +19,8 @@ type ApiOf = Callable[..., Api]
 type Mirror = Callable[..., list[Run]]
 
 STRANGE = {
-    "half an emoji": "\ud83d",
-    "the other half": "\ude00",
-    "both halves the wrong way round": "\ude00\ud83d",
-    "U+0000": "\0",
-    "all of them": "a\0b\ud83dc\udfff",
+    "surrogates in the wrong order": "\ude00\ud83d",
+    "U+0000 and single surrogates": "a\0b\ud83dc\udfff",
 }
 strange = pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
 
