@@ -64,6 +64,33 @@ def test_the_document_is_valid_openapi_3_1_and_so_is_every_schema_in_it(api: Api
         Draft202012Validator.check_schema(component)
 
 
+def test_operations_are_described() -> None:
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"], (method, path)
+            assert re.fullmatch("[a-z]+(_[a-z]+)+", operation["operationId"])
+            assert all(parameter["description"] for parameter in operation.get("parameters", ())), (method, path)
+
+
+def test_fields_have_a_type_and_a_description() -> None:
+    for name, component in document()["components"]["schemas"].items():
+        for field, described in component.get("properties", {}).items():
+            assert described.keys() & {"type", "allOf", "oneOf"}, (name, field)
+            assert described.get("description") or field == "results", (name, field)
+
+
+def test_examples_fit_their_schemas() -> None:
+    root = {"components": document()["components"]}
+    for path, operations in document()["paths"].items():
+        for operation in operations.values():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for content in [found for body in bodies for found in body.get("content", {}).values()]:
+                examples = content.get("examples", {})
+                assert examples or path == "/api/v1/schema/", (path, operation["operationId"])
+                for example in examples.values():
+                    Draft202012Validator(content["schema"] | root).validate(example["value"])
+
+
 def test_every_operation_tells_its_errors_as_problems() -> None:
     for path, operations in document()["paths"].items():
         for method, operation in operations.items():

@@ -14,8 +14,9 @@ from runsadmin.api.fields import (
     SearchField,
     StringField,
 )
-from runsadmin.api.serializers.strict import MAX_REASON_LENGTH, StrictSerializer
+from runsadmin.api.serializers.strict import StrictSerializer
 from runsadmin.models import BulkEdit
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import bulk_edits
 
 EXAMPLE = {

@@ -7,9 +7,7 @@ from rest_framework import serializers
 
 from runsadmin.api.fields import ConnectionField, StringField
 from runsadmin.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
-from runsadmin.models import Edit
-
-MAX_REASON_LENGTH = Edit._meta.get_field("reason").max_length
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 
 
 class StrictSerializer(serializers.Serializer[Any]):

@@ -31,6 +31,9 @@ from runsadmin.models import Edit, Run
 from runsadmin.services import edits, run_search, runs
 from runsadmin.services.permissions import Action
 
+# Made once: resolving its expressions takes a tenth of the time of a page.
+REPRESENTABLE = representable(Run.objects.all())
+
 
 class RunViewSet(UpstreamIdViewSet[Run]):
     queryset = Run.objects.all()
@@ -61,10 +64,10 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         return super().dispatch(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Run]:
-        if self.action == "list":
-            return representable(run_search.matching(self.query.get("q", "")))
-        if self.action == "retrieve":
-            return representable(Run.objects.all())
+        if self.action == "list" and (query := self.query.get("q")):
+            return representable(run_search.matching(query))
+        if self.action in ("list", "retrieve"):
+            return REPRESENTABLE.all()
         return Run.objects.select_related("thread")
 
     @extend_schema(operation_id="list_runs", responses=RunSerializer(many=True))
@@ -114,7 +117,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         if edit is recorded:  # A repeated request pushes nothing. It only reports on the edit.
             edit = edits.push_within(edit)
         raise_for_status(edit, request)
-        run = representable(Run.objects.filter(pk=run.pk)).get()
+        run = REPRESENTABLE.get(pk=run.pk)
         if edit.has_ended:
             return self._response(run, edit)
         return self._response(
@@ -141,7 +144,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
             raise ProblemError(
                 ProblemType.RUN_GONE, f"The mirror keeps its copy of this run. Upstream: {error}"
             ) from error
-        return self._response(representable(Run.objects.filter(pk=run.pk)).get())
+        return self._response(REPRESENTABLE.get(pk=run.pk))
 
     def _record(self, run: Run, body: dict[str, Any]) -> Edit:
         base = _base(run, body, self.request.headers.get("If-Match"))
