@@ -67,5 +67,5 @@ class PutBack:
 
 def undoing(edit: Edit) -> list[PutBack]:
     """What undoing an edit would do, as far as the mirror knows. The service decides when it is done."""
-    way_back, before, now = edits.undoing(edit), edit.before or {}, edit.run.metadata
-    return [PutBack(key, now.get(key), before.get(key), key in way_back.left) for key in sorted(way_back.whole.keys)]
+    undo, before, now = edits.undo_patch(edit), edit.before or {}, edit.run.metadata
+    return [PutBack(key, now.get(key), before.get(key), key in undo.skipped) for key in sorted(undo.whole.keys)]

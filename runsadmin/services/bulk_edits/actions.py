@@ -98,7 +98,7 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         moved = 0
         if bulk_edit.status == S.COMPLETED:
             of_it = Edit.objects.filter(bulk_edit=bulk_edit)
-            moved = edits.try_again(of_it, bulk_edit=bulk_edit, told_by=actor, actor=actor)
+            moved = edits.try_again(of_it, bulk_edit=bulk_edit, by=actor, actor=actor)
     return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be tried again")
 
 

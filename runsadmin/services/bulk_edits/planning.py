@@ -236,7 +236,7 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     done = Edit.objects.select_related("run__thread").in_bulk(keys)
     for key in keys:
         undone = done[key]
-        undo = edits.undoing(undone)
+        undo = edits.undo_patch(undone)
         edit = Edit(
             run=undone.run, undoes=undone, base=undone.after, patch=undo.patch,
             status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=undo.detail,
@@ -246,7 +246,7 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
         elif why_not := _cannot_be_sent(undone.run):
             yield _skip(edit, *why_not)
         elif not undo.patch:
-            plan_result = PlanResult.CHANGED_SINCE if undo.left else PlanResult.NOTHING
+            plan_result = PlanResult.CHANGED_SINCE if undo.skipped else PlanResult.NOTHING
             edit.patch = undo.whole
             yield _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
         else:

@@ -1,12 +1,12 @@
-"""Edits: recorded, pushed, reconciled, retried, taken back, undone.
+"""Edits: recorded, pushed, reconciled, retried, cancelled, undone.
 
-An edit is a row before it is a request. No transaction is open while the network is waited for, and every change of
-an edit's status is a conditional UPDATE that needs the claim's token: whoever lost the claim changes nothing.
+An edit is a row before it is a request. No transaction is open during a request, and every change of a status is a
+conditional UPDATE that requires the claim's token: a process that lost its claim changes nothing.
 
-`recording` writes the intent down. `claims` gives one process the right to bring it on. `pushing` looks, merges and
-sends; `reconciling` finds out what became of a write whose answer was lost; each ends in one of the `outcomes`.
-`many` does both for many edits at once, and `settling` for all whose time has come. `waits` says what an edit waits
-for; `turns` and `active_runs` are two of those waits. `decisions` is what people do with an edit afterwards.
+`recording` writes the edit. `claims` gives one process the right to work on it. `pushing` takes one edit from its claim
+to its outcome: `deciding` (what to send) and `classifying` (what a response means) are functions of values, `outcomes`
+are values, and `storing` writes them. `reconciling` checks an unknown write. `batch` does all of it for many edits at
+once, and `due` for all that are due. `waits` says what an edit waits for. `actions` is what people do with one later.
 """
 
 from runsadmin.services.edits.actions import (
@@ -24,7 +24,7 @@ from runsadmin.services.edits.due import has_backlog, process_due, push_until_se
 from runsadmin.services.edits.pushing import push, push_within
 from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
-from runsadmin.services.edits.undo import undoing
+from runsadmin.services.edits.undo import undo_patch
 from runsadmin.services.edits.waits import Wait, waits_of
 
 __all__ = [
@@ -45,6 +45,6 @@ __all__ = [
     "retry",
     "try_again",
     "undo",
-    "undoing",
+    "undo_patch",
     "waits_of",
 ]

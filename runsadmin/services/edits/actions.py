@@ -1,4 +1,4 @@
-"""What people do with an edit afterwards: retry it, take it back, undo it, settle its conflict."""
+"""What people do with an edit afterwards: retry, cancel, undo, and resolve its conflict."""
 
 from enum import StrEnum
 
@@ -12,7 +12,7 @@ from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
 from runsadmin.services.edits.recording import record
-from runsadmin.services.edits.undo import undoing
+from runsadmin.services.edits.undo import undo_patch
 
 
 class EditAction(StrEnum):
@@ -41,23 +41,21 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
 
 
 def retry(*, edit: Edit, actor: User) -> Edit:
-    """Has a failed edit tried again. Raises NotAllowed, IllegalChange."""
+    """Makes a failed edit due again. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
-        raise InvalidTransition(
-            "The bulk edit of this edit was cancelled. Plan a new one for what is still to be changed."
-        )
-    moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, told_by=actor)
-    return _moved(edit, moved, "Only a failed edit can be tried again")
+        raise InvalidTransition("The bulk edit of this edit was cancelled. Plan a new one for the remaining changes.")
+    moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, by=actor)
+    return _moved(edit, moved, "Only a failed edit can be retried")
 
 
-def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, told_by: User, **values: object) -> int:
-    """Makes the failed ones of these edits, all of one bulk edit or of none, due again. Returns how many there were."""
+def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **values: object) -> int:
+    """Makes the failed ones of these edits, all of one bulk edit or of none, due again. Returns how many."""
     now = clock.now()
     with transaction.atomic():
         moved = failed.filter(status=EditStatus.FAILED).transition_to(
             EditStatus.PENDING,
-            detail=f"{told_by.get_username()} has it tried again.",
+            detail=f"{by.get_username()} retried it.",
             attempts=0,
             next_attempt_at=now,
             finished_at=None,
@@ -67,7 +65,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, told_by: User
             waiting_since=None,
             **values,
         )
-        if moved and bulk_edit:  # What was complete is not, until these have ended again.
+        if moved and bulk_edit:  # It is no longer completed until these have ended.
             waits = bulk_edit.wait_for_active
             BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).transition_to(
                 BulkEditStatus.QUEUED,
@@ -81,16 +79,16 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, told_by: User
 
 
 def cancel(*, edit: Edit, actor: User) -> Edit:
-    """Takes an edit back that was not sent yet. Raises NotAllowed, IllegalChange."""
+    """Withdraws an edit that was not sent yet. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     moved = Edit.objects.filter(pk=edit.pk).transition_to(
         EditStatus.CANCELLED,
-        detail=f"{actor.get_username()} took it back before it was sent.",
+        detail=f"{actor.get_username()} cancelled it before it was sent.",
         finished_at=clock.now(),
         next_attempt_at=None,
         wait_reason="",
     )
-    return _moved(edit, moved, "Only an edit that was not sent yet can be taken back")
+    return _moved(edit, moved, "Only an edit that was not sent yet can be cancelled")
 
 
 def _moved(edit: Edit, moved: int, otherwise: str) -> Edit:
@@ -101,19 +99,18 @@ def _moved(edit: Edit, moved: int, otherwise: str) -> Edit:
 
 
 def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", request_id: str = "") -> Edit:
-    """Records the edit that puts back, key by key, what this one changed.
+    """Records the edit that reverts, key by key, what this one changed.
 
-    A key that was changed since is left as it is, and told. With nothing left to put back the new edit is skipped.
-    Raises NotAllowed, IllegalChange, and what `record` raises.
+    A key that was changed since is left as it is, and reported. With nothing left to revert the new edit is skipped.
+    Raises InvalidTransition, and what `record` raises.
     """
-    permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
     if not edit.may_be_undone or edit.before is None or edit.after is None:
         raise InvalidTransition(
             f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
         )
-    way_back = undoing(edit)
-    patch, detail = way_back.patch, way_back.detail
+    undo = undo_patch(edit)
+    patch, detail = undo.patch, undo.detail
     with transaction.atomic():
         if patch:
             new = record(
@@ -122,8 +119,9 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
             )  # fmt: skip
             Edit.objects.filter(pk=new.pk).update(detail=detail)
         else:
+            permissions.require(actor, permissions.Action.EDIT_METADATA)
             new = Edit.objects.create(
-                run=edit.run, patch=way_back.whole, actor=actor, source=source, base=edit.after, reason=reason,
+                run=edit.run, patch=undo.whole, actor=actor, source=source, base=edit.after, reason=reason,
                 request_id=request_id, undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(),
                 detail=detail or "There is nothing to undo.",
             )  # fmt: skip
@@ -139,8 +137,8 @@ def conflicts(edit: Edit) -> tuple[Conflict, ...]:
 
 
 def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
-    """The maps that a conflict is between: what we started from, and what somebody else made of it."""
-    if edit.after is not None:  # Found after a lost answer: our own look before the POST is the base.
+    """The two maps of a conflict: ours to start from, and theirs."""
+    if edit.after is not None:  # Found by reconciling: the base is the fetch before the write.
         return edit.before or Metadata(), edit.after
     return edit.base or Metadata(), edit.before or Metadata()
 
@@ -148,11 +146,10 @@ def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
 def resolve(
     *, edit: Edit, patch: MetadataPatch, actor: User, source: EditSource, reason: str = "", request_id: str = ""
 ) -> Edit:
-    """Records a new edit that settles a conflict, by somebody who saw theirs.
+    """Records a new edit in place of one in conflict, by an actor who saw theirs.
 
-    Raises IllegalChange, and what `record` raises.
+    Raises InvalidTransition, and what `record` raises.
     """
-    permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
     if edit.status != EditStatus.CONFLICT:
         raise InvalidTransition(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")

@@ -1,4 +1,4 @@
-"""Writing an intent down."""
+"""Recording an edit: the row that everything else starts from."""
 
 import datetime as dt
 
@@ -26,10 +26,10 @@ def record(
     undoes: Edit | None = None,
     resolves: Edit | None = None,
 ) -> Edit:
-    """Writes the intent down. Nothing is sent yet.
+    """Writes the edit. Nothing is sent yet.
 
-    `base` is what the actor saw: with it, a key changed since by somebody else is a conflict.
-    Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, IllegalChange: then there is no row.
+    `base` is what the actor saw: with it, a key that someone else changed since is a conflict.
+    Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, InvalidTransition: then there is no row.
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     conf.connection(run.connection)
@@ -52,7 +52,7 @@ def record(
         request_id=request_id,
         undoes=undoes,
         resolves=resolves,
-        # Whoever recorded it pushes it first. Should that process die, the background takes over then.
+        # The process that recorded it pushes it first. Should that one die, the background does so then.
         next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()),
     )
 
@@ -68,7 +68,7 @@ def check_reason(reason: str) -> None:
 
 
 def check_not_retired(alias: str) -> None:
-    """Raises IllegalChange."""
+    """Raises InvalidTransition."""
     if connections.held().filter(alias=alias, hold=connections.Hold.RETIRED).exists():
         raise InvalidTransition(
             f"The service behind the connection {alias!r} is gone: its runs can be read but no longer edited."

@@ -1,4 +1,4 @@
-"""How an edit is undone: what it changed, back to what was there before, but for what was changed since."""
+"""How an edit is undone: what it changed goes back to its earlier value, unless it was changed since."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,36 +8,36 @@ from runsadmin.models import Edit
 
 
 @dataclass(frozen=True)
-class WayBack:
-    """How to undo an edit: `patch` without the keys that were changed since, which are `left`."""
+class UndoPatch:
+    """`whole` reverts the edit; `patch` does so without the keys that were changed since, which are `skipped`."""
 
     whole: MetadataPatch
-    left: frozenset[str]
+    skipped: frozenset[str]
 
     @property
     def patch(self) -> MetadataPatch:
-        return self.whole.only(self.whole.keys - self.left)
+        return self.whole.only(self.whole.keys - self.skipped)
 
     @property
     def detail(self) -> str:
-        return _told(self.left)
+        return _skipped_message(self.skipped)
 
 
-def undoing(edit: Edit) -> WayBack:
-    """What undoing an edit would do, as far as the mirror knows. The edit was applied, or differs."""
+def undo_patch(edit: Edit) -> UndoPatch:
+    """What an undo would change, as far as the mirror knows. The edit was applied, or differs."""
     assert edit.after is not None
     whole = _whole(edit)
     now, after = edit.run.metadata, edit.after
-    return WayBack(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
+    return UndoPatch(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
 
 
 def skipped_keys_message(edit: Edit, result: Metadata) -> str:
-    """What an edit that undoes another one leaves as it is, with this map as its result. Empty: nothing."""
+    """The keys that an undo leaves as they are, with this map as its result. Empty: none, or it is no undo."""
     undone = edit.undoes
     if undone is None or undone.before is None:
         return ""
     before = undone.before
-    return _told({key for key in _whole(undone).keys if result.get(key) != before.get(key)})
+    return _skipped_message({key for key in _whole(undone).keys if result.get(key) != before.get(key)})
 
 
 def _whole(edit: Edit) -> MetadataPatch:
@@ -46,5 +46,5 @@ def _whole(edit: Edit) -> MetadataPatch:
     return MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
 
 
-def _told(left: Collection[str]) -> str:
-    return f"Left as they are, since they were changed after the edit: {', '.join(sorted(left))}." if left else ""
+def _skipped_message(keys: Collection[str]) -> str:
+    return f"Left as they are, since they were changed after the edit: {', '.join(sorted(keys))}." if keys else ""
