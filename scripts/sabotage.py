@@ -126,8 +126,8 @@ GUARDS = (
     Guard(
         "the permission, when an edit is recorded",
         "runsadmin/services/edits/recording.py",
-        "permissions.require(actor, permissions.Action.EDIT_METADATA)\n    conf.connection(run.connection)",
-        "conf.connection(run.connection)",
+        'permissions.require(values["actor"], permissions.Action.EDIT_METADATA)',
+        "pass",
     ),
     Guard(
         "the permission, when an edit is claimed",

@@ -1,7 +1,7 @@
-"""How far a fault reaches: one run, one thread, or the whole server.
+"""How far an error reaches: one run, one thread, or the whole server.
 
-A 404 may mean a deleted run or a service that is gone, and a timeout one slow run or an outage. Before anything is
-concluded from one response, something else that is known is asked for. Nothing is written to find out.
+A 404 may mean a deleted run or a service that is gone, and a timeout one slow run or an outage. Before one response
+decides, something else that is known is requested. Probes never write.
 """
 
 import logging
@@ -16,7 +16,7 @@ from runsadmin.upstream.client import Slot
 
 logger = logging.getLogger(__name__)
 
-MOST_OTHERS = 3
+MAX_OTHERS = 3
 
 Hold = ConnectionState.Hold
 
@@ -34,14 +34,14 @@ class Reach:
     """What the probes showed.
 
     `responds`: the server responded, whatever it said. `knows`: it has something that is known here, or speaks of it by
-    its id. `thread_is_gone`: it does not have the thread in which the fault was met. `asked_others`: something outside
-    that thread was asked for. `error` is what kept the answer from being clear.
+    its id. `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that thread
+    was requested. `error` is what kept the result from being clear.
     """
 
     responds: bool = False
     knows: bool = False
     thread_is_gone: bool = False
-    asked_others: bool = False
+    probed_others: bool = False
     error: UpstreamError | None = None
 
     @property
@@ -50,25 +50,25 @@ class Reach:
 
     @property
     def is_all_gone(self) -> bool:
-        """Whether everything that was asked for answers 404, and not only one thread."""
-        return self.responds and self.error is None and not self.knows and self.asked_others
+        """Whether every probe got a 404, also outside the thread."""
+        return self.responds and self.error is None and not self.knows and self.probed_others
 
 
 def is_needed(error: UpstreamError) -> bool:
-    """Whether the meaning of an error depends on how far it reaches."""
+    """Whether the meaning of this error depends on how far it reaches."""
     return isinstance(error, NotFound) or error.is_outage
 
 
 def targets(thread: Thread) -> list[Target]:
-    """What to ask for when something of this thread cannot be had: the thread itself, then a few runs of others."""
+    """What to request after an error in this thread: the thread itself, then a few runs of others."""
     others = Thread.objects.filter(connection=thread.connection, missing_since=None).exclude(pk=thread.pk)
-    return [Target(thread.upstream_id), *map(_known, others.order_by("-checked_at", "-id")[:MOST_OTHERS])]
+    return [Target(thread.upstream_id), *map(_known, others.order_by("-checked_at", "-id")[:MAX_OTHERS])]
 
 
 def known_targets(alias: str) -> list[Target]:
-    """What to ask for to see whether a connection works: what is known, or what is missing where that is all."""
+    """What to request to see whether a connection works: known runs, or else a missing thread."""
     threads = Thread.objects.filter(connection=alias).order_by("-checked_at", "-id")
-    known = [_known(thread) for thread in threads.filter(missing_since=None)[:MOST_OTHERS]]
+    known = [_known(thread) for thread in threads.filter(missing_since=None)[:MAX_OTHERS]]
     return known or [Target(thread.upstream_id) for thread in threads[:1]]
 
 
@@ -78,49 +78,49 @@ def _known(thread: Thread) -> Target:
     return Target(thread.upstream_id, run_id or "")
 
 
-def ask(
+def send(
     alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False, slot: Slot | None = None
 ) -> Reach:
-    """Asks for one target after the other until the answer is clear. Calls upstream and not the database.
+    """Requests one target after the other until the result is clear. Uses no database.
 
-    `thread_id` is where the fault was met. With `is_outage` the question is only whether the server responds.
+    `thread_id` is the thread of the error. With `is_outage` the question is only whether the server responds.
     """
-    asked_others = thread_is_gone = False
+    probed_others = thread_is_gone = False
     responds = not is_outage  # A 404 is a response.
     for target in wanted:
-        asked_others = asked_others or target.thread_id != thread_id
+        probed_others = probed_others or target.thread_id != thread_id
         try:
             gateway.probe(alias, target.thread_id, target.run_id, slot=slot)
         except NotFound as error:
             responds = True
             thread_is_gone = thread_is_gone or target == Target(thread_id)
-            if not is_outage and not names_what_was_asked(error, target):
+            if not is_outage and not names_the_target(error, target):
                 continue
         except (Forbidden, Rejected):
             responds = True
-        except InvalidId:  # It was mirrored before ids were checked.
+        except InvalidId:  # Mirrored before ids were checked.
             continue
         except UpstreamError as error:
             responds = responds or not error.is_outage
-            return Reach(responds, False, False, asked_others, error)
-        return Reach(True, True, thread_is_gone, asked_others)
-    return Reach(responds, False, thread_is_gone, asked_others)
+            return Reach(responds, False, False, probed_others, error)
+        return Reach(True, True, thread_is_gone, probed_others)
+    return Reach(responds, False, thread_is_gone, probed_others)
 
 
-def names_what_was_asked(error: NotFound, target: Target) -> bool:
-    """Whether a 404 speaks of this run or thread rather than of the address: then the API is there, and this is not."""
+def names_the_target(error: NotFound, target: Target) -> bool:
+    """Whether a 404 names this run or thread rather than the URL: then the API is there, and this is not."""
     words = str(error)
     return any(wanted and wanted in words and f"/{wanted}" not in words for wanted in (target.run_id, target.thread_id))
 
 
-def ask_about(thread: Thread, error: UpstreamError) -> Reach:
-    """Asks how far an error in this thread reaches."""
+def reach_of(thread: Thread, error: UpstreamError) -> Reach:
+    """Probes how far an error in this thread reaches."""
     wanted = targets(thread)
     try:
         connections.wait_for_slots(thread.connection, len(wanted), interactive=True)
     except NoSlot as busy:
         return Reach(responds=True, error=busy)
-    return ask(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
+    return send(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
 
 
 # --- What it means
@@ -154,7 +154,7 @@ def conclude(run: Run, error: UpstreamError, reach: Reach) -> Conclusion:
 
 def find_out(run: Run, error: UpstreamError) -> Conclusion:
     """Probes how far an error reaches, and stores what it means for the connection."""
-    conclusion = conclude(run, error, ask_about(run.thread, error))
+    conclusion = conclude(run, error, reach_of(run.thread, error))
     connections.store_effect(run.connection, conclusion.effect)
     return conclusion
 
@@ -165,7 +165,7 @@ def outage(error: UpstreamError, effect: ConnectionEffect = NO_EFFECT) -> Connec
 
 def all_gone(upstream_id: str, error: NotFound) -> ConnectionEffect:
     """`upstream_id` is the run or thread that was requested first."""
-    detail = f"The server answers 404 for everything that was asked, {upstream_id} for one: {error}"
+    detail = f"The server answers 404 for every probe, {upstream_id} for one: {error}"
     return ConnectionEffect(hold=Hold.NOT_FOUND, detail=detail)
 
 
@@ -173,9 +173,9 @@ def all_gone(upstream_id: str, error: NotFound) -> ConnectionEffect:
 
 
 def probe_held() -> None:
-    """Tries held connections whose time has come, and releases those that work again.
+    """Probes held connections that are due, and releases those that work again.
 
-    What an operator holds is released by an operator only, and held writing by a write (`edits.process_due`).
+    Only an operator releases what an operator holds, and only a write releases held writing (`edits.process_due`).
     """
     for row in connections.held().exclude(hold__in=(Hold.OPERATOR, Hold.WRITING)):
         if connections.claim_probe(row):
@@ -183,7 +183,7 @@ def probe_held() -> None:
 
 
 def probe_now(alias: str) -> None:
-    """Tries a held connection at once, for a command that is about to use it."""
+    """Probes a held connection at once, for a command that is about to use it."""
     row = connections.held().filter(alias=alias).exclude(hold=Hold.OPERATOR).first()
     if row is not None:
         ConnectionState.objects.filter(alias=alias, hold=row.hold).update(next_probe_at=clock.now())
@@ -197,7 +197,7 @@ def _probe(row: ConnectionState) -> None:
         connections.wait_for_slots(row.alias, max(1, len(wanted)), interactive=True)
     except NoSlot:
         return
-    reach = ask(row.alias, wanted, is_outage=row.hold == Hold.UNREACHABLE)
+    reach = send(row.alias, wanted, is_outage=row.hold == Hold.UNREACHABLE)
     if _works_again(row, reach):
         logger.info("Connection %s works again.", row.alias)
         connections.release(row.alias)
@@ -217,5 +217,5 @@ def _works_again(row: ConnectionState, reach: Reach) -> bool:
             return reach.knows
         case Hold.UNREACHABLE:
             return reach.responds
-        case _:  # Credentials and redirects: a 404 is a response to somebody who may ask.
+        case _:  # Credentials and redirects: a 404 shows that the credentials are accepted.
             return reach.responds and reach.error is None

@@ -1,4 +1,4 @@
-"""The mirror: what upstream says of a run, stored in the order of truths."""
+"""The mirror: runs as upstream returned them, stored in the order of responses."""
 
 import datetime as dt
 from collections import defaultdict
@@ -50,7 +50,7 @@ def fetch(run: Run) -> TimedResponse[RunRecord]:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one answer says of one run."""
+    """One run in one response."""
 
     thread: Thread
     record: RunRecord
@@ -65,19 +65,19 @@ def store_one(run: Run, timed: TimedResponse[RunRecord]) -> Stored:
 def store(
     thread: Thread, records: Sequence[RunRecord], *, requested_at: dt.datetime, received_at: dt.datetime
 ) -> Stored:
-    """Writes what one answer says of a thread's runs, where it is newer than what is known."""
+    """Stores the runs of one response, all of one thread, where it is newer than the mirror."""
     return compare_list(thread, records, requested_at=requested_at, received_at=received_at).write()
 
 
 def compare_list(
     thread: Thread, records: Sequence[RunRecord], *, requested_at: dt.datetime, received_at: dt.datetime
 ) -> "Difference":
-    """Beside what is known, what one answer says of a thread's runs. Reads only."""
+    """Compares the runs of one response, all of one thread, with the mirror. Reads only."""
     return _compare([Observation(thread, record, requested_at, received_at) for record in records])
 
 
 def compare(timed: Iterable[tuple[Thread, TimedResponse[RunRecord]]]) -> "Difference":
-    """Beside what is known, what several answers say, each of one run, all of one connection.
+    """Compares several responses, each of one run and all of one connection, with the mirror.
 
     Reads only, so the caller's own transaction holds no lock meanwhile.
     """
@@ -92,14 +92,18 @@ def _compare(observations: Iterable[Observation], *, lock: bool = False, confirm
     if lock:
         rows = rows.select_for_update()
     known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN)}
-    was: dict[int, RunRecord] = {}
+    mirrored: dict[int, RunRecord] = {}
     if incomplete := [row for id, row in known.items() if not by_id[id].record.is_complete]:
-        was |= _stored(incomplete)
+        mirrored |= _stored(incomplete)
         for row in incomplete:
             observation = by_id[row["upstream_id"]]
-            by_id[row["upstream_id"]] = replace(observation, record=observation.record.completed_by(was[row["pk"]]))
-    was |= _stored([row for id, row in known.items() if not _is_unchanged(row, by_id[id]) and row["pk"] not in was])
-    return Difference(by_id, known, was, confirms)
+            by_id[row["upstream_id"]] = replace(
+                observation, record=observation.record.completed_by(mirrored[row["pk"]])
+            )
+    mirrored |= _stored(
+        [row for id, row in known.items() if not _is_unchanged(row, by_id[id]) and row["pk"] not in mirrored]
+    )
+    return Difference(by_id, known, mirrored, confirms)
 
 
 def _is_unchanged(row: Mapping[str, Any], observation: Observation) -> bool:
@@ -108,7 +112,7 @@ def _is_unchanged(row: Mapping[str, Any], observation: Observation) -> bool:
 
 
 def _stored(rows: Sequence[Mapping[str, Any]]) -> dict[int, RunRecord]:
-    """What the mirror holds of these runs, by their keys."""
+    """These runs as mirrored, by their keys."""
     if not rows:
         return {}
     states = {row["pk"]: MetadataState(row["metadata_state"]) for row in rows}
@@ -117,28 +121,29 @@ def _stored(rows: Sequence[Mapping[str, Any]]) -> dict[int, RunRecord]:
 
 
 class ConcurrentWrite(Exception):
-    """Somebody else wrote one of these rows since they were read."""
+    """Another process wrote one of these rows since they were read."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What answers say of runs, by their upstream ids, beside what the mirror held of them.
+    """Runs as received, by their upstream ids, beside the mirror's rows as they were read.
 
-    An answer replaces a row only if it was asked for after the row's own answer came. Where the two overlap nobody
-    knows their order: the row stays and is marked to be read again. An unchanged run of a list costs no write.
+    A response replaces a row only if it was requested after the row's own response was received. Where the two
+    overlap their order is unknown: the row stays and is marked to be fetched again. An unchanged run of a list costs
+    no write.
     """
 
     observations: Mapping[str, Observation]
     known: Mapping[str, Mapping[str, Any]]
-    was: Mapping[int, RunRecord]
+    mirrored: Mapping[int, RunRecord]
     confirms: bool = False  # Whether the time of a response that changes nothing is written.
 
     def changes(self, upstream_id: str) -> bool:
-        """Whether a run that is known is no longer what it was."""
+        """Whether a known run differs from its row."""
         return not _is_unchanged(self.known[upstream_id], self.observations[upstream_id])
 
     def write(self) -> Stored:
-        """Compares again, with the rows locked, if one of them was written in the meantime."""
+        """Compares again, with the rows locked, if another process wrote one of them meanwhile."""
         if not self.observations:
             return Stored(0, 0)
         try:
@@ -189,7 +194,7 @@ class Difference:
             for key, value in _indexed(self.observations[run.upstream_id].record.metadata).items()
         )
         if changed:
-            _rewrite(changed, self.was)
+            _rewrite(changed, self.mirrored)
         for rows in (settled, confirmed_rows):
             if rows:
                 _update(rows)
@@ -218,8 +223,8 @@ def _update(rows: Sequence[tuple[dict[str, object], dict[str, object]]]) -> None
         raise ConcurrentWrite
 
 
-def _rewrite(rows: Sequence[tuple[Mapping[str, Any], Observation]], was: Mapping[int, RunRecord]) -> None:
-    """Writes the columns that are no longer what they were, and the pairs. Indexes of the others are left alone."""
+def _rewrite(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Mapping[int, RunRecord]) -> None:
+    """Writes the columns that changed, and the pairs, so that other indexes stay as they are."""
     alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
     for row, observation in rows:
         record = observation.record
@@ -236,22 +241,22 @@ def _rewrite(rows: Sequence[tuple[Mapping[str, Any], Observation]], was: Mapping
             "received_at": observation.received_at,
             "version": row["version"] + 1,
             **{column: value for column, value in now.items() if value != row[column]},
-            **record.changes_since(was[row["pk"]]),
+            **record.changes_since(mirrored[row["pk"]]),
         }
         alike[tuple(values)].append((values, {"id": row["pk"], "version": row["version"]}))
     for some in alike.values():
         _update(some)
-    _rewrite_pairs(rows, was)
+    _rewrite_pairs(rows, mirrored)
 
 
-def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], Observation]], was: Mapping[int, RunRecord]) -> None:
-    """Those of a run are what its row says: nobody writes the one without the other."""
+def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Mapping[int, RunRecord]) -> None:
+    """A run's pairs always match its row: the two are only written together."""
     new: list[MetadataPair] = []
     gone: dict[str, list[int]] = defaultdict(list)
     changed: list[tuple[dict[str, object], dict[str, object]]] = []
     for row, observation in rows:
         pk = row["pk"]
-        before, now = _indexed(was[pk].metadata), _indexed(observation.record.metadata)
+        before, now = _indexed(mirrored[pk].metadata), _indexed(observation.record.metadata)
         created_at = observation.record.created_at or row["created_at"]
         kept = before if created_at == row["created_at"] else {}
         for key in before.keys() - (now.keys() & kept.keys()):
@@ -280,7 +285,7 @@ def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: s
 
 
 def refresh(*, run: Run, actor: User) -> Run:
-    """Reads a run anew for a person. Raises NotAllowed, UpstreamError; NotFound when upstream no longer has it."""
+    """Fetches a run for an actor. Raises NotAllowed, UpstreamError; NotFound when upstream no longer has it."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     connections.wait_for_slots(run.connection, 1, interactive=True)
     try:
@@ -323,7 +328,7 @@ def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
 
 
 def refresh_marked(limit: int = 100) -> int:
-    """Reads again the runs whose answers overlapped. Returns how many were read."""
+    """Fetches the runs whose responses overlapped. Returns how many."""
     count = 0
     marked = Run.objects.filter(needs_refresh_since__isnull=False, connection__in=connections.available_aliases())
     for run in marked.select_related("thread").order_by("needs_refresh_since")[:limit]:

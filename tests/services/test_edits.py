@@ -532,8 +532,7 @@ def test_an_edit_can_be_taken_back_until_it_is_sent(sandbox: Sandbox, mirrored: 
 def test_who_may_only_look_does_nothing_to_an_edit(
     verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
 ) -> None:
-    base = Metadata({"team": "green"}) if verb == "resolve" else None  # A conflict.
-    edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice, base=base))
+    edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))
     arguments: dict[str, dict[str, object]] = {
         "resolve": {"patch": RED, "source": Edit.Source.API},
         "undo": {"source": Edit.Source.API},

@@ -274,7 +274,7 @@ def test_a_broken_probe_keeps_nobody_waiting(
 ) -> None:
     for edit in due:
         sandbox.delete_run(edit.run.upstream_id)
-    monkeypatch.setattr(probes, "ask", failing(probes.ask, lambda *_, **__: True))
+    monkeypatch.setattr(probes, "send", failing(probes.send, lambda *_, **__: True))
     process_due(5)
     assert counts() == {E.PENDING: 12}
     assert not Edit.objects.exclude(claim_token=None).exists()

@@ -11,7 +11,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditSta
 from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
-from runsadmin.services.edits.recording import record
+from runsadmin.services.edits.recording import create
 from runsadmin.services.edits.undo import undo_patch
 
 
@@ -104,6 +104,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
     A key that was changed since is left as it is, and reported. With nothing left to revert the new edit is skipped.
     Raises InvalidTransition, and what `record` raises.
     """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
     if not edit.may_be_undone or edit.before is None or edit.after is None:
         raise InvalidTransition(
@@ -113,13 +114,12 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
     patch, detail = undo.patch, undo.detail
     with transaction.atomic():
         if patch:
-            new = record(
+            new = create(
                 run=edit.run, patch=patch, actor=actor, source=source, base=edit.after,
                 reason=reason, request_id=request_id, undoes=edit,
             )  # fmt: skip
             Edit.objects.filter(pk=new.pk).update(detail=detail)
         else:
-            permissions.require(actor, permissions.Action.EDIT_METADATA)
             new = Edit.objects.create(
                 run=edit.run, patch=undo.whole, actor=actor, source=source, base=edit.after, reason=reason,
                 request_id=request_id, undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(),
@@ -150,11 +150,12 @@ def resolve(
 
     Raises InvalidTransition, and what `record` raises.
     """
+    permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
     if edit.status != EditStatus.CONFLICT:
         raise InvalidTransition(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")
     _, theirs = _conflicting(edit)
-    return record(
+    return create(
         run=edit.run, patch=patch, actor=actor, source=source, base=theirs,
         reason=reason or edit.reason, request_id=request_id, resolves=edit,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Waiting for an active run to end: until when, and how often the run is fetched meanwhile.
 
-A run that is stuck never ends. It says by itself until when it may take (`expires_at`), and the wait ends some time
-after that. An edit of a bulk edit waits as long as was asked for when that was planned.
+A run that is stuck never ends. Its `expires_at` says how long it may take, and the wait ends some time after that. An
+edit of a bulk edit waits as long as its plan says.
 """
 
 import datetime as dt
@@ -17,14 +17,14 @@ from runsadmin.upstream.records import RunRecord
 
 # The longest pause between two fetches of the run. The first is `outcomes.WAIT_FOR_RUN`.
 LONGEST_PAUSE = dt.timedelta(seconds=60)
-# A run that says that it expires later than this after the wait began is not believed.
+# The latest `expires_at` to rely on, counted from the start of the wait.
 LONGEST_RUN = dt.timedelta(days=30)
 
 HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_active`, shell: `--wait-for-active`)"
 
 
 def ends_at(edit: Edit, *, since: dt.datetime, expires_at: dt.datetime | None) -> dt.datetime | None:
-    """When the wait is over, whatever the run does by then. None: it is not waited for."""
+    """When the wait ends at the latest. None: there is no wait."""
     if edit.bulk_edit is not None:
         return edit.bulk_edit.active_until
     run_ends_at = since if expires_at is None else min(max(since, expires_at), since + LONGEST_RUN)

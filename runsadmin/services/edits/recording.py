@@ -1,6 +1,7 @@
 """Recording an edit: the row that everything else starts from."""
 
 import datetime as dt
+from typing import NotRequired, TypedDict, Unpack
 
 from django.contrib.auth.models import User
 
@@ -14,47 +15,44 @@ from runsadmin.services import clock, connections, permissions
 from runsadmin.text import is_text
 
 
-def record(
-    *,
-    run: Run,
-    patch: MetadataPatch,
-    actor: User,
-    source: EditSource,
-    base: Metadata | None = None,
-    reason: str = "",
-    request_id: str = "",
-    undoes: Edit | None = None,
-    resolves: Edit | None = None,
-) -> Edit:
+class NewEdit(TypedDict):
+    """`base` is what the actor saw: with it, a key that someone else changed since is a conflict."""
+
+    run: Run
+    patch: MetadataPatch
+    actor: User
+    source: EditSource
+    base: NotRequired[Metadata | None]
+    reason: NotRequired[str]
+    request_id: NotRequired[str]
+    undoes: NotRequired[Edit | None]
+    resolves: NotRequired[Edit | None]
+
+
+def record(**values: Unpack[NewEdit]) -> Edit:
     """Writes the edit. Nothing is sent yet.
 
-    `base` is what the actor saw: with it, a key that someone else changed since is a conflict.
     Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, InvalidTransition: then there is no row.
     """
-    permissions.require(actor, permissions.Action.EDIT_METADATA)
+    permissions.require(values["actor"], permissions.Action.EDIT_METADATA)
+    return create(**values)
+
+
+def create(**values: Unpack[NewEdit]) -> Edit:
+    """As `record`, for an actor whose permission has just been checked."""
+    run, patch, base = values["run"], values["patch"], values.get("base")
     conf.connection(run.connection)
     check_id(run.upstream_id)
     check_id(run.thread.upstream_id)
     if not patch:
         nothing = MetadataError(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
         raise InvalidMetadata([nothing])
-    check_reason(reason)
+    check_reason(values.get("reason", ""))
     check_is_readable(run.metadata_state, run.metadata)
     patch.check(run.metadata if base is None else base)
     check_not_retired(run.connection)
-    return Edit.objects.create(
-        run=run,
-        patch=patch,
-        actor=actor,
-        source=source,
-        base=base,
-        reason=reason,
-        request_id=request_id,
-        undoes=undoes,
-        resolves=resolves,
-        # The process that recorded it pushes it first. Should that one die, the background does so then.
-        next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()),
-    )
+    # The process that recorded it pushes it first. Should that one die, the background does so then.
+    return Edit.objects.create(next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()), **values)
 
 
 def check_reason(reason: str) -> None:

@@ -1,7 +1,7 @@
-"""The edits that people wait for in this process, in their order: of each run only the first asks for its turn.
+"""The interactive edits of this process, in order: of each run only the first one tries to claim.
 
-The others wait without the database until those before them are through, so that many requests for one run at once
-cost no more than one after the other.
+The others wait without queries until those before them have ended, so that many simultaneous requests for one run cost
+no more than consecutive ones.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ _queues: dict[int, set[int]] = defaultdict(set)
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     run: int
     edit: int
 
@@ -27,21 +27,21 @@ class Place:
             return self.edit == min(_queues[self.run])
 
     def wait(self, seconds: float) -> None:
-        """Until the time is over, or another edit is through: it may have been one of this run."""
+        """Until the time is over or another edit has left the queue: it may have been one of this run."""
         with _changed:
             _changed.wait(seconds)
 
 
 @contextmanager
-def queued(edit: Edit) -> Iterator[Place]:
-    place = Place(edit.run_id, edit.pk)
+def queued(edit: Edit) -> Iterator[Position]:
+    position = Position(edit.run_id, edit.pk)
     with _changed:
-        _queues[place.run].add(place.edit)
+        _queues[position.run].add(position.edit)
     try:
-        yield place
+        yield position
     finally:
         with _changed:
-            _queues[place.run].remove(place.edit)
-            if not _queues[place.run]:
-                del _queues[place.run]
+            _queues[position.run].remove(position.edit)
+            if not _queues[position.run]:
+                del _queues[position.run]
             _changed.notify_all()

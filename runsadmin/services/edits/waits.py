@@ -1,4 +1,4 @@
-"""What an edit waits for, and until when, in words for a person."""
+"""What an edit waits for, and until when, as shown to people."""
 
 import datetime as dt
 from collections import defaultdict
@@ -13,14 +13,14 @@ from runsadmin.models.edit import IN_FLIGHT, UNSETTLED
 from runsadmin.services import connections
 from runsadmin.services.edits import active_runs
 
-W = Edit.WaitReason
+WaitReason = Edit.WaitReason
 
 
 @dataclass(frozen=True)
 class Wait:
     """`what` completes "Waits for …". `until` is when that is over at the latest.
 
-    Where it is None nobody can say when: `what` names the event that ends it.
+    None where that is not known: `what` names the event that ends it.
     """
 
     what: str
@@ -37,10 +37,10 @@ def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
         return {}
     prefetch_related_objects(waiting, "run", "bulk_edit")
     held = {row.alias: row.hold_detail for row in connections.held()}
-    by_run = _unsettled([edit.run_id for edit in waiting if _is_left_to_others(edit)])
+    by_run = _unsettled([edit.run_id for edit in waiting if _waits_for_others(edit)])
     waits: dict[int, Wait] = {}
     for edit in waiting:
-        first = _first(edit, by_run[edit.run_id]) if _is_left_to_others(edit) else None
+        first = _first(edit, by_run[edit.run_id]) if _waits_for_others(edit) else None
         if first is None or _stopped(edit, held):
             waits[edit.pk] = _of(edit, held)
         else:
@@ -56,24 +56,24 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
         return wait
     match edit.status, edit.wait_reason:
         case EditStatus.UNKNOWN, _:
-            return Wait("a fetch that shows whether the write was kept", _known_by(edit))
+            return Wait("a fetch that shows whether the write happened", _known_by(edit))
         case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
             return Wait("its bulk edit to be resumed, which is paused")
-        case _, W.ACTIVE_RUN:
+        case _, WaitReason.ACTIVE_RUN:
             since = edit.waiting_since or edit.created_at
             until = active_runs.ends_at(edit, since=since, expires_at=edit.run.expires_at)
             return Wait(f"the run to end, which is {edit.run.status}", until)
-        case _, W.RETRY:
+        case _, WaitReason.RETRY:
             tried = f": {edit.attempts} of {conf.max_attempts()} have failed" if edit.attempts else ""
             return Wait(f"its next attempt{tried}", edit.next_attempt_at)
-        case _, W.REFUSED:
+        case _, WaitReason.REFUSED:
             return Wait("another write to show whether upstream refuses only this one", edit.next_attempt_at)
         case _:
-            return Wait("a process to take it up", edit.next_attempt_at)
+            return Wait("a worker to claim it", edit.next_attempt_at)
 
 
 def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
-    """Where nothing at all is sent to its connection."""
+    """Where nothing is sent to its connection."""
     if conf.hold():
         return Wait("the setting RUNSADMIN_HOLD to be switched off")
     if (why := held.get(edit.run.connection)) is not None:
@@ -84,7 +84,7 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
 
 
 def _known_by(edit: Edit) -> dt.datetime | None:
-    """When a fetch tells at the latest. As long as no fetch gets through, at the next one."""
+    """When a fetch shows it at the latest; while fetches fail, at the next one."""
     times = [edit.next_attempt_at]
     if edit.sent_at is not None:
         timeout = dt.timedelta(seconds=conf.connection(edit.run.connection).timeout)
@@ -92,16 +92,16 @@ def _known_by(edit: Edit) -> dt.datetime | None:
     return max((time for time in times if time is not None), default=None)
 
 
-# --- Those that come before it
+# --- Edits that come before it
 
 
-def _is_left_to_others(edit: Edit) -> bool:
-    """Whether nothing of its own keeps it from being sent."""
-    return edit.status == EditStatus.PENDING and edit.wait_reason == W.TURN
+def _waits_for_others(edit: Edit) -> bool:
+    """Whether only earlier edits of its run keep it from being sent."""
+    return edit.status == EditStatus.PENDING and edit.wait_reason == WaitReason.TURN
 
 
 def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
-    """Of these runs, the first of each list first."""
+    """By run, oldest first."""
     by_run: dict[int, list[Edit]] = defaultdict(list)
     if runs:
         unsettled = Edit.objects.filter(run__in=runs, status__in=UNSETTLED).order_by("pk")
@@ -111,7 +111,7 @@ def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
 
 
 def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
-    """As `claims.comes_before`, from rows that are here already."""
+    """As `claims.comes_before`, without a query."""
     if in_flight := [other for other in others if other.status in IN_FLIGHT and other.pk != edit.pk]:
         return in_flight[0]
     earlier = (other for other in others if other.pk < edit.pk and other.status == EditStatus.PENDING)
@@ -119,7 +119,7 @@ def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
 
 
 def _counts(other: Edit, edit: Edit) -> bool:
-    """Single edits wait for no bulk edit, and nobody waits for one that is paused."""
+    """Single edits do not wait for bulk edits, and no edit waits for a paused one."""
     return other.bulk_edit is None or (edit.bulk_edit is not None and other.bulk_edit.is_in_progress)
 
 

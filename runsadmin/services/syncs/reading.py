@@ -50,7 +50,7 @@ def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
         claimed.save_reading(reading)
         raise
     except (UpstreamError, InvalidId) as error:
-        if isinstance(error, UpstreamError) and error.is_outage and probes.ask_about(thread, error).is_outage:
+        if isinstance(error, UpstreamError) and error.is_outage and probes.reach_of(thread, error).is_outage:
             connections.store_effect(thread.connection, probes.outage(error))
             claimed.save_reading(reading)
             raise ConnectionHeld(str(error)) from error
@@ -73,7 +73,7 @@ def _resume(claimed: ClaimedSync) -> ThreadReading:
 
 def _handle_not_found(claimed: ClaimedSync, thread: Thread, error: NotFound) -> None:
     """Raises ConnectionHeld when everything that is known returns 404."""
-    reach = probes.ask_about(thread, error)
+    reach = probes.reach_of(thread, error)
     if reach.is_all_gone:
         effect = probes.all_gone(thread.upstream_id, error)
         connections.store_effect(thread.connection, effect)

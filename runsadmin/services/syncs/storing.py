@@ -95,7 +95,7 @@ def _to_fetch(claimed: ClaimedSync, thread: Thread, timed: TimedResponse[Page], 
         elif row["thread_id"] != thread.pk:
             continue
         elif _hides_metadata(record):
-            was = difference.was.get(row["pk"])
+            was = difference.mirrored.get(row["pk"])
             is_changed = was is not None and not record.is_part_of(was)
             if claimed.is_full or is_changed or row["missing_since"] or row["needs_refresh_since"]:
                 not_shown.add(record.upstream_id)

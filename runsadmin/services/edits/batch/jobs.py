@@ -177,7 +177,7 @@ class Jobs:
         def work(slot: Slot) -> Probed:
             time.sleep(max(0.0, pause))
             try:
-                reach = probes.ask(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage, slot=slot)
+                reach = probes.send(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage, slot=slot)
             except Exception:  # Others wait for this probe, and must not wait for ever.
                 logger.exception("A probe of %s ended in an error of our own.", self.alias)
                 reach = Reach(responds=True, error=NotSent("It could not be found out how far this reaches."))
