@@ -75,7 +75,7 @@ def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, 
 
 @pytest.mark.parametrize(
     ("wait_reason", "shown_wait"),
-    [("", "a process to take it up"), ("retry", "its next attempt"), ("active_run", "the run to end")],
+    [("", "a worker to claim it"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
 def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, wait_reason, shown_wait):
     edit = recorded(mirrored(), alice, team="red")

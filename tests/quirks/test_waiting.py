@@ -81,7 +81,7 @@ WAITS = [
         False,
         id="401",
     ),
-    pytest.param({}, responses(CUT, "POST"), "a fetch that shows whether the write was kept", True, id="cut"),
+    pytest.param({}, responses(CUT, "POST"), "a fetch that shows whether the write happened", True, id="cut"),
 ]
 
 
