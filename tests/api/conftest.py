@@ -1,4 +1,4 @@
-"""Who speaks to the API: a client per person, who shows a token of theirs."""
+"""Clients of the API, one per user and with a token of that user."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -15,14 +15,14 @@ JSON = "application/json"
 
 
 class Api:
-    """Speaks JSON to /api/v1/. Whole addresses, as answers hold them, are taken as well."""
+    """Sends JSON to /api/v1/. Also takes the absolute URLs of responses."""
 
     def __init__(self, token: str | None = None) -> None:
         self._client = Client(raise_request_exception=False)
         self._headers = {} if token is None else {"Authorization": f"Token {token}"}
 
     def call(self, method: str, path: str, body: Any = None, kind: str = JSON, **headers: str) -> Any:
-        """`body` is sent as JSON, or as it is when it is bytes. A header If-Match is given as `If_Match`."""
+        """`body` is sent as JSON, or unchanged if it is bytes. The header If-Match is the argument `If_Match`."""
         data = b"" if body is None else body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
         address = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -46,7 +46,7 @@ type ApiOf = Callable[..., Api]
 
 @pytest.fixture
 def api() -> ApiOf:
-    """A client that shows a token of this user; without a user, one that shows none."""
+    """A client with a token of this user; without a user, one without a token."""
 
     def api(user: User | None = None) -> Api:
         return Api(None if user is None else tokens.create(user=user, expires_in=dt.timedelta(hours=1)))
@@ -55,11 +55,11 @@ def api() -> ApiOf:
 
 
 def problem(response: Any, status: int, name: str) -> dict[str, Any]:
-    """Asserts that the answer is this problem, whole; returns it."""
-    told: dict[str, Any] = response.json()
-    assert (response.status_code, told["type"]) == (status, f"urn:runsadmin:problem:{name}"), told
+    """Asserts that the response is this problem with all its members. Returns it."""
+    data: dict[str, Any] = response.json()
+    assert (response.status_code, data["type"]) == (status, f"urn:runsadmin:problem:{name}"), data
     assert response["Content-Type"] == "application/problem+json"
-    assert told["status"] == status
-    assert told["title"]
-    assert told["detail"]
-    return told
+    assert data["status"] == status
+    assert data["title"]
+    assert data["detail"]
+    return data

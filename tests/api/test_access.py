@@ -1,4 +1,4 @@
-"""Who gets in, and what they may do: asked for every call that there is."""
+"""Authentication and permissions, for every operation."""
 
 import datetime as dt
 import re
@@ -46,7 +46,7 @@ WRITES: list[tuple[str, str, object]] = [
 
 @pytest.fixture
 def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
-    """Edits of a run in four states, and bulk edits in four, by the state."""
+    """Edits of a run in four statuses, and bulk edits in four, by status."""
     mirrored(id="run_z", thread_id="thread_a", metadata={"team": "blue"})
     run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
 
@@ -66,69 +66,69 @@ def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_who_may_only_look_changes_nothing_through_any_door(
+def test_viewer_cannot_write(
     method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, carol: User
 ) -> None:
     before = list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())
     sandbox.clear_log()
 
-    told = problem(api(carol).call(method, path.format(**edits_of), body), 403, "not-allowed")
+    data = problem(api(carol).call(method, path.format(**edits_of), body), 403, "not-allowed")
 
-    assert "The account 'carol' may not" in told["detail"]
+    assert "The account 'carol' may not" in data["detail"]
     assert (list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())) == before
     assert (Thread.objects.get().tracked, Sync.objects.count()) == (True, 0)
     assert sandbox.log() == []
 
 
-@pytest.mark.django_db(transaction=True)  # What it records is pushed by another thread.
+@pytest.mark.django_db(transaction=True)  # Another thread pushes the edit.
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_who_may_edit_needs_not_be_a_superuser(
+def test_editor_need_not_be_superuser(
     method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, alice: User
 ) -> None:
     response = api(alice).call(method, path.format(**edits_of), body)
-    # Whatever a bulk edit is asked, it can be: 409 is for an edit of this run, where others are under way.
+    # A 409 is possible for edits only: other edits of this run are in progress.
     allowed = (200, 202) if path.startswith("bulk-edits/") else (200, 201, 202, 204, 409)
     assert response.status_code in allowed, response.json()
 
 
-def test_who_may_nothing_sees_nothing(api: ApiOf, make_user: Callable[..., User]) -> None:
+def test_no_permission_sees_nothing(api: ApiOf, make_user: Callable[..., User]) -> None:
     client = api(make_user())
     for path in READS:
         if path != "schema/":
             problem(client.get(path), 403, "not-allowed")
 
 
-def sources(client: Api) -> None:
-    """Every call is refused to somebody who is nobody, and says how to be somebody."""
+def assert_unauthenticated(client: Api) -> None:
+    """Every operation is a 401 that says how to get a token."""
     for method, path, body in [*(("GET", path, None) for path in READS), *WRITES, ("GET", "nothing/here/", None)]:
         response = client.call(method, re.sub("{.*?}", "1", path), body)
         assert "create_token" in problem(response, 401, "not-authenticated")["detail"]
         assert response["WWW-Authenticate"] == "Token"
 
 
-def test_nobody_gets_in_without_a_token(api: ApiOf) -> None:
-    sources(api())
+def test_no_token_is_a_401(api: ApiOf) -> None:
+    assert_unauthenticated(api())
 
 
 def test_an_expired_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=dt.timedelta(minutes=1)))
     assert client.get("runs/").status_code == 200
     with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1, seconds=1)):
-        sources(client)
+        assert_unauthenticated(client)
 
 
 def test_a_revoked_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     assert client.get("runs/").status_code == 200
     AuthToken.objects.all().delete()
-    sources(client)
+    assert_unauthenticated(client)
 
 
-def test_the_token_of_an_account_that_is_switched_off_is_refused(alice: User) -> None:
+def test_token_of_inactive_account_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     alice.is_active = False
     alice.save()
-    sources(client)
+    assert_unauthenticated(client)
 
 
 @pytest.mark.parametrize(
@@ -157,16 +157,14 @@ def test_tokens_are_stored_hashed(alice: User) -> None:
     assert token not in stored
 
 
-def test_another_scheme_than_token_is_no_sign_in(alice: User) -> None:
+def test_other_scheme_is_refused(alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
     response = Client().get("/api/v1/runs/", headers={"Authorization": f"Bearer {token}"})
     problem(response, 401, "not-authenticated")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_session_reads_and_needs_a_csrf_token_to_write(
-    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
-) -> None:
+def test_session_needs_csrf_token_to_write(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
     mirrored(id="run_a")
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)

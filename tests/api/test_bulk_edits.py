@@ -1,4 +1,4 @@
-"""A bulk edit through REST: planned, looked at, applied, followed, stopped, undone."""
+"""Bulk edits by REST, from the plan to the undo."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def plan(client: Api, **body: Any) -> Any:
 
 
 def finish(client: Api, address: str) -> Any:
-    """Lets workers work; returns the bulk edit when it no longer goes on."""
+    """Pushes the edits; returns the bulk edit once it is no longer in progress."""
     push_until_settled(BulkEdit.objects.get(pk=client.get(address).json()["id"]))
     return client.get(address).json()
 
@@ -59,61 +59,59 @@ def act(client: Api, address: str, verb: str, status: int = 202, body: Any = Non
 # --- From the plan to the undo
 
 
-def test_a_bulk_edit_is_planned_looked_at_applied_followed_and_undone(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
-) -> None:
+def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
     response = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED}, X_Request_ID="job-7")
 
-    told = response.json()
-    assert (response.status_code, response["Location"]) == (202, told["url"])
-    assert told["url"] == f"http://testserver/api/v1/bulk-edits/{BulkEdit.objects.get().pk}/"
+    data = response.json()
+    assert (response.status_code, response["Location"]) == (202, data["url"])
+    assert data["url"] == f"http://testserver/api/v1/bulk-edits/{BulkEdit.objects.get().pk}/"
     shown = ("status", "selected", "planned", "q", "set", "reason", "actor", "applied_by", "request_id", "connection")
-    assert [told[name] for name in shown] == [
+    assert [data[name] for name in shown] == [
         "planned", 6, 6, "metadata.team:blue", {"team": "red"}, "moved", "alice", None, "job-7", "default",
     ]  # fmt: skip
-    assert told["expires_at"] > told["planned_at"]
-    assert told["progress"] == {
+    assert data["expires_at"] > data["planned_at"]
+    assert data["progress"] == {
         "total": 6, "ended": 0, "statuses": {"planned": 6}, "plan_results": {"change": 6}, "per_second": None,
         "seconds_left": None,
     }  # fmt: skip
     assert sandbox.posts() == []
 
-    told = act(client, told["url"], "apply")
-    assert (told["status"], told["progress"]["statuses"], told["applied_by"]) == ("queued", {"pending": 6}, "alice")
-    told = finish(client, told["url"])
+    data = act(client, data["url"], "apply")
+    assert (data["status"], data["progress"]["statuses"], data["applied_by"]) == ("queued", {"pending": 6}, "alice")
+    data = finish(client, data["url"])
 
-    assert (told["status"], told["progress"]["statuses"]) == ("completed", {"applied": 6})
+    assert (data["status"], data["progress"]["statuses"]) == ("completed", {"applied": 6})
     assert [sandbox.metadata(id) for id in team] == [{"team": "red", "n": str(n)} for n in range(6)]
     assert client.get("bulk-edits/?status=completed&actor=alice&connection=default").json()["results"] == [
         {
             name: value
-            for name, value in told.items()
+            for name, value in data.items()
             if name not in ("progress", "waiting", "changed_since", "not_selected")
         }
     ]
     assert client.get("bulk-edits/?status=planned").json()["results"] == []
 
-    undo = client.post(f"{told['url']}undo/", {"reason": "a slip"})
+    undo = client.post(f"{data['url']}undo/", {"reason": "a slip"})
     assert (undo.status_code, undo["Location"]) == (202, undo.json()["url"])
-    assert (undo.json()["undoes"], undo.json()["status"], undo.json()["reason"]) == (told["id"], "planned", "a slip")
+    assert (undo.json()["undoes"], undo.json()["status"], undo.json()["reason"]) == (data["id"], "planned", "a slip")
     act(client, undo["Location"], "apply")
     assert finish(client, undo["Location"])["progress"]["statuses"] == {"applied": 6}
     assert [sandbox.metadata(id) for id in team] == [{"team": "blue", "n": str(n)} for n in range(6)]
 
 
-def test_each_edit_of_the_plan_is_shown_with_before_and_after_and_can_be_found_by_status_and_finding(
+def test_plan_is_listed_and_filtered(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
 ) -> None:
     for id, metadata in {"run_a": {"team": "blue"}, "run_b": {"team": "red"}, "run_c": {"team": "blue"}}.items():
         mirrored(id=id, metadata=metadata)
     mirrored(id="run_active", status="in_progress", metadata={"team": "blue"})
     client = api(alice)
-    told = plan(client, run_ids=["run_a", "run_b", "run_c", "run_active"], rename={"team": "old"}, set={})
+    data = plan(client, run_ids=["run_a", "run_b", "run_c", "run_active"], rename={"team": "old"}, set={})
 
     def found(query: str = "") -> dict[str, tuple[Any, Any]]:
-        results = api(carol).get(f"{told['url']}edits/?{query}").json()["results"]
-        assert all(edit["bulk_edit"] == told["id"] for edit in results)
+        results = api(carol).get(f"{data['url']}edits/?{query}").json()["results"]
+        assert all(edit["bulk_edit"] == data["id"] for edit in results)
         return {edit["run"]: (edit["before"], edit["after"]) for edit in results}
 
     changes = {
@@ -124,14 +122,14 @@ def test_each_edit_of_the_plan_is_shown_with_before_and_after_and_can_be_found_b
     assert found() == changes | {"run_active": ({"team": "blue"}, None)}
     assert found("plan_result=change") == found("status=planned") == changes
     assert found("plan_result=active").keys() == found("status=skipped").keys() == {"run_active"}
-    first = client.get(f"{told['url']}edits/?page_size=3").json()
+    first = client.get(f"{data['url']}edits/?page_size=3").json()
     assert [len(first["results"]), len(client.get(first["next"]).json()["results"])] == [3, 1]
-    assert len(client.get(f"edits/?bulk_edit={told['id']}&status=planned").json()["results"]) == 3
-    problem(client.get(f"{told['url']}edits/?plan_result=odd"), 400, "invalid-request")
+    assert len(client.get(f"edits/?bulk_edit={data['id']}&status=planned").json()["results"]) == 3
+    problem(client.get(f"{data['url']}edits/?plan_result=odd"), 400, "invalid-request")
 
     sandbox.set_metadata("run_a", {"team": "blue", "later": "x"})
-    act(client, told["url"], "apply")
-    finish(client, told["url"])
+    act(client, data["url"], "apply")
+    finish(client, data["url"])
     assert found("status=applied&plan_result=change")["run_a"] == (
         {"team": "blue", "later": "x"},
         {"old": "blue", "later": "x"},
@@ -139,30 +137,30 @@ def test_each_edit_of_the_plan_is_shown_with_before_and_after_and_can_be_found_b
 
 
 @pytest.mark.parametrize("by", ["ids", "search"])
-def test_the_runs_that_are_touched_are_those_of_the_plan_whatever_matches_later(
+def test_apply_edits_only_planned_runs(
     by: str, sandbox: Sandbox, team: list[str], mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     client = api(alice)
     mirrored(id="run_other", metadata={"team": "green"})
     selection = {"run_ids": team} if by == "ids" else {"q": "metadata.team:blue"}
-    told = plan(client, **selection, set={"owner": "alice"})
-    planned = {edit["run"] for edit in client.get(f"{told['url']}edits/").json()["results"]}
+    data = plan(client, **selection, set={"owner": "alice"})
+    planned = {edit["run"] for edit in client.get(f"{data['url']}edits/").json()["results"]}
     assert planned == set(team)
 
-    # One leaves the filter, one comes in, one is new, one changes, one is changed where the patch touches it.
+    # One run no longer matches, one now matches, one is new; a key is added to one, and one has a conflict.
     for id, metadata in {team[0]: {"team": "green"}, "run_other": {"team": "blue"}}.items():
         sandbox.set_metadata(id, metadata)
         runs.refresh(run=Run.objects.get(upstream_id=id), actor=alice)
     mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})
     sandbox.add_pairs(team[1], {"added": "upstream"})
     sandbox.add_pairs(team[2], {"owner": "bob"})
-    assert client.get(told["url"]).json()["changed_since"] == 1
+    assert client.get(data["url"]).json()["changed_since"] == 1
     sandbox.clear_log()
-    act(client, told["url"], "apply")
-    told = finish(client, told["url"])
+    act(client, data["url"], "apply")
+    data = finish(client, data["url"])
 
-    assert {edit["run"] for edit in client.get(f"{told['url']}edits/").json()["results"]} == planned
-    assert told["progress"]["statuses"] == {"applied": 5, "conflict": 1}
+    assert {edit["run"] for edit in client.get(f"{data['url']}edits/").json()["results"]} == planned
+    assert data["progress"]["statuses"] == {"applied": 5, "conflict": 1}
     assert sorted(sandbox.written()) == sorted(planned - {team[2]})
     assert sandbox.metadata(team[0]) == {"team": "green", "owner": "alice"}
     assert sandbox.metadata(team[1]) == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
@@ -170,37 +168,35 @@ def test_the_runs_that_are_touched_are_those_of_the_plan_whatever_matches_later(
     assert sandbox.metadata("run_other") == sandbox.metadata("run_new") == {"team": "blue"}
 
 
-def test_a_colleague_applies_the_plan_by_its_address(
+def test_colleague_applies_the_plan(
     sandbox: Sandbox, team: list[str], make_user: Callable[..., User], api: ApiOf, alice: User, bob: User
 ) -> None:
     bob.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
     address = plan(api(bob), q="metadata.team:blue")["url"]
-    told = problem(api(bob).post(f"{address}apply/"), 403, "not-allowed")
-    assert "runsadmin.apply_bulkedit" in told["detail"]
+    data = problem(api(bob).post(f"{address}apply/"), 403, "not-allowed")
+    assert "runsadmin.apply_bulkedit" in data["detail"]
     assert act(api(alice), address, "apply")["applied_by"] == "alice"
     assert finish(api(alice), address)["progress"]["statuses"] == {"applied": 6}
 
 
-def test_it_is_paused_resumed_and_cancelled_and_tells_what_was_not_done(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
-) -> None:
+def test_pause_resume_cancel(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
     address = plan(client, q="metadata.team:blue", canary=2)["url"]
     act(client, address, "apply")
-    told = finish(client, address)
-    assert (told["status"], told["canary"], told["progress"]["statuses"]) == ("paused", 2, {"applied": 2, "planned": 4})
+    data = finish(client, address)
+    assert (data["status"], data["canary"], data["progress"]["statuses"]) == ("paused", 2, {"applied": 2, "planned": 4})
     problem(client.post(f"{address}pause/"), 409, "illegal-change")
 
     assert act(client, address, "resume")["status"] == "queued"
     assert act(client, address, "pause", 200)["status"] == "paused"
     edits.process_due(until=float("inf"))
     assert len(sandbox.posts()) == 2
-    told = act(client, address, "cancel", 200)
-    assert (told["status"], told["progress"]["statuses"]) == ("cancelled", {"applied": 2, "cancelled": 4})
+    data = act(client, address, "cancel", 200)
+    assert (data["status"], data["progress"]["statuses"]) == ("cancelled", {"applied": 2, "cancelled": 4})
     problem(client.post(f"{address}resume/"), 409, "illegal-change")
 
 
-def test_the_failed_ones_are_tried_again(
+def test_failed_edits_are_retried(
     sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, settings: Settings
 ) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
@@ -214,95 +210,87 @@ def test_the_failed_ones_are_tried_again(
     problem(client.post(f"{address}retry/"), 409, "illegal-change")
 
 
-def test_active_runs_are_waited_for_as_long_as_is_said(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_wait_for_active_runs(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="in_progress")
-    told = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
-    assert (told["wait_for_active"], told["progress"]["plan_results"]) == (60, {"change": 1})
-    told = act(api(alice), told["url"], "apply")
-    waited = dt.datetime.fromisoformat(told["active_until"]) - dt.datetime.fromisoformat(told["applied_at"])
+    data = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
+    assert (data["wait_for_active"], data["progress"]["plan_results"]) == (60, {"change": 1})
+    data = act(api(alice), data["url"], "apply")
+    waited = dt.datetime.fromisoformat(data["active_until"]) - dt.datetime.fromisoformat(data["applied_at"])
     assert waited == dt.timedelta(minutes=1)
 
 
-def test_a_plan_that_is_refused_since_it_is_too_old_has_expired(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
-) -> None:
+def test_expired_plan_cannot_be_applied(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
-    told = plan(client, run_ids=team)
+    data = plan(client, run_ids=team)
     BulkEdit.objects.update(expires_at=timezone.now())
-    refused = problem(client.post(f"{told['url']}apply/"), 409, "illegal-change")
+    refused = problem(client.post(f"{data['url']}apply/"), 409, "illegal-change")
     assert refused["detail"].endswith("this one is expired.")
-    told = client.get(told["url"]).json()
-    assert (told["status"], told["progress"]["statuses"]) == ("expired", {"cancelled": 6})
+    data = client.get(data["url"]).json()
+    assert (data["status"], data["progress"]["statuses"]) == ("expired", {"cancelled": 6})
 
 
 # --- Planned and applied in one request
 
 
-def test_a_small_plan_is_applied_in_the_same_request_and_workers_are_told(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
-) -> None:
-    told = plan(api(alice), q="metadata.team:blue", apply=True)
-    assert (told["status"], told["applied_by"], told["progress"]["statuses"]) == ("queued", "alice", {"pending": 6})
+def test_small_plan_is_applied_at_once(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+    data = plan(api(alice), q="metadata.team:blue", apply=True)
+    assert (data["status"], data["applied_by"], data["progress"]["statuses"]) == ("queued", "alice", {"pending": 6})
     assert DBTaskResult.objects.get().task_path == tasks.push_edits.module_path
-    assert finish(api(alice), told["url"])["progress"]["statuses"] == {"applied": 6}
+    assert finish(api(alice), data["url"])["progress"]["statuses"] == {"applied": 6}
 
 
 @pytest.fixture
 def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request has time for two runs."""
+    """A request plans two runs."""
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
     monkeypatch.setattr(viewset, "PLANNING_SECONDS", 0.0)
 
 
-def test_a_plan_that_takes_longer_than_the_request_is_applied_by_whoever_completes_it(
+def test_large_plan_is_applied_when_complete(
     slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:
-    told = plan(api(alice), q="metadata.team:blue", apply=True)
-    assert (told["status"], told["planned"], told["apply_when_planned"]) == ("planning", 2, True)
-    assert tasks.plan_bulk_edit.func(told["id"]) == "queued"
+    data = plan(api(alice), q="metadata.team:blue", apply=True)
+    assert (data["status"], data["planned"], data["apply_when_planned"]) == ("planning", 2, True)
+    assert tasks.plan_bulk_edit.func(data["id"]) == "queued"
     assert DBTaskResult.objects.filter(task_path=tasks.push_edits.module_path).exists()
-    assert finish(api(alice), told["url"])["progress"]["statuses"] == {"applied": 6}
+    assert finish(api(alice), data["url"])["progress"]["statuses"] == {"applied": 6}
 
 
-def test_who_may_plan_and_not_apply_cannot_have_it_applied(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
-) -> None:
+def test_apply_needs_its_own_permission(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
     problem(api(alice).post("bulk-edits/", RED | {"run_ids": team, "apply": True}), 403, "not-allowed")
     assert not BulkEdit.objects.exists()
     assert plan(api(alice), run_ids=team)["status"] == "planned"
 
 
-def test_who_lost_the_permission_while_it_was_planned_leaves_a_plan_that_tells(
+def test_permission_lost_while_planning(
     slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:
-    told = plan(api(alice), q="metadata.team:blue", apply=True)
+    data = plan(api(alice), q="metadata.team:blue", apply=True)
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
-    tasks.plan_bulk_edit.func(told["id"])
-    told = api(alice).get(told["url"]).json()
-    assert told["status"] == "planned"
-    assert told["detail"].startswith("It was not applied: The account 'alice' may not apply bulk edits")
+    tasks.plan_bulk_edit.func(data["id"])
+    data = api(alice).get(data["url"]).json()
+    assert data["status"] == "planned"
+    assert data["detail"].startswith("It was not applied: The account 'alice' may not apply bulk edits")
     assert edits.process_due(until=float("inf")) == 0
     assert sandbox.posts() == []
 
 
-# --- What is named and cannot be chosen
+# --- Ids that select no run
 
 
-def test_ids_that_are_unknown_or_ambiguous_are_told_one_by_one(
+def test_unknown_and_ambiguous_ids(
     sandbox: Sandbox, mirrored: Mirrored, in_two: Callable[[Run], None], api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     in_two(mirrored(id="run_b"))
     client = api(alice)
 
-    told = plan(client, run_ids=["run_x", "run_a", "run_b", "\0", "run_\ud800"])
+    data = plan(client, run_ids=["run_x", "run_a", "run_b", "\0", "run_\ud800"])
     left_out = [{"id": id, "why": "unknown"} for id in ("run_x", "\ufffd", "run_\ufffd")]
-    assert told["not_selected"] == [*left_out, {"id": "run_b", "why": "ambiguous"}]
-    assert client.get(told["url"]).json()["not_selected"] == told["not_selected"]
-    assert told["selected"] == 1
+    assert data["not_selected"] == [*left_out, {"id": "run_b", "why": "ambiguous"}]
+    assert client.get(data["url"]).json()["not_selected"] == data["not_selected"]
+    assert data["selected"] == 1
 
     named = plan(client, run_ids=["run_x", "run_b"], connection="eu")
     assert (named["connection"], named["not_selected"]) == ("eu", left_out[:1])
@@ -314,13 +302,11 @@ def test_ids_that_are_unknown_or_ambiguous_are_told_one_by_one(
     assert "default, eu" in two["detail"]
 
 
-def test_a_hundred_thousand_ids_are_taken_and_one_more_is_not(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_limit_of_100_000_ids(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     many = [f"run_{n:024d}" for n in range(99_999)]
-    told = plan(api(alice), run_ids=["run_a", *many])
-    assert (told["selected"], len(told["not_selected"])) == (1, 99_999)
+    data = plan(api(alice), run_ids=["run_a", *many])
+    assert (data["selected"], len(data["not_selected"])) == (1, 99_999)
     refused = problem(
         api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a", "run_b", *many]}), 400, "invalid-request"
     )
@@ -351,12 +337,12 @@ def test_a_hundred_thousand_ids_are_taken_and_one_more_is_not(
         ({"run_ids": ["run_a"], "where": "x"}, "where"),
     ],
 )
-def test_a_wrong_field_is_named(
+def test_invalid_field_is_named(
     body: Any, field: str | None, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
-    told = problem(api(alice).post("bulk-edits/", RED | body), 400, "invalid-request")
-    assert [error["field"] for error in told["errors"]] == [field]
+    data = problem(api(alice).post("bulk-edits/", RED | body), 400, "invalid-request")
+    assert [error["field"] for error in data["errors"]] == [field]
     assert not BulkEdit.objects.exists()
 
 
@@ -374,18 +360,16 @@ def test_a_wrong_field_is_named(
         ),
     ],
 )
-def test_a_patch_that_can_never_be_is_told_with_its_fields_and_keys(
+def test_invalid_patch_names_field_and_key(
     body: Any, wrong: list[Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
-    told = problem(api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
-    assert [(error["field"], error["key"], error["code"]) for error in told["errors"]] == wrong
+    data = problem(api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
+    assert [(error["field"], error["key"], error["code"]) for error in data["errors"]] == wrong
     assert not BulkEdit.objects.exists()
 
 
-def test_a_patch_of_very_many_keys_is_judged_at_once(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_patch_of_200_000_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     body = RED | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
     problem(api(alice).post("bulk-edits/", body), 400, "invalid-metadata")
@@ -394,9 +378,7 @@ def test_a_patch_of_very_many_keys_is_judged_at_once(
 # --- The search
 
 
-def test_runs_are_found_by_the_search_that_chooses_them(
-    team: list[str], mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_lists_and_plans_search_alike(team: list[str], mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_f", status="failed", metadata={"team": "blue"})
 
     def found(query: str) -> set[str]:
@@ -420,23 +402,21 @@ def test_runs_are_found_by_the_search_that_chooses_them(
         (" ".join(["metadata.a:b"] * 31), 391),
     ],
 )
-def test_a_search_that_is_not_understood_names_the_place(query: str, place: int, api: ApiOf, alice: User) -> None:
+def test_invalid_search_names_position(query: str, place: int, api: ApiOf, alice: User) -> None:
     client = api(alice)
     for response in (
         client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
         client.post("bulk-edits/", RED | {"q": query}),
     ):
-        told = problem(response, 400, "invalid-search")
-        assert told["errors"][0]["field"] == "q"
-        assert told["detail"].startswith(f"At character {place}: ")
+        data = problem(response, 400, "invalid-search")
+        assert data["errors"][0]["field"] == "q"
+        assert data["detail"].startswith(f"At character {place}: ")
 
 
 # --- Idempotency-Key
 
 
-def test_the_same_request_again_is_the_same_bulk_edit_also_when_nothing_matches_any_more(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
-) -> None:
+def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
     client, body = api(alice), RED | {"q": "metadata.team:blue", "apply": True}
     first = client.post("bulk-edits/", body, Idempotency_Key="k1")
     finish(client, first["Location"])
@@ -447,9 +427,7 @@ def test_the_same_request_again_is_the_same_bulk_edit_also_when_nothing_matches_
     assert len(sandbox.posts()) == 6
 
 
-def test_the_same_key_with_another_body_is_refused(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User
-) -> None:
+def test_reused_key_is_a_422(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
     body = RED | {"run_ids": team}
     assert api(alice).post("bulk-edits/", body, Idempotency_Key="k1").status_code == 202
     problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
@@ -457,9 +435,7 @@ def test_the_same_key_with_another_body_is_refused(
     assert api(bob).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1").status_code == 202
 
 
-def test_the_same_undo_again_is_the_same_bulk_edit(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User
-) -> None:
+def test_repeated_undo_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
     client, why = api(alice), {"reason": "a slip"}
     done = finish(client, plan(client, run_ids=team, apply=True)["url"])
     first, again = (client.post(f"{done['url']}undo/", why, Idempotency_Key="k1") for _ in range(2))
@@ -469,14 +445,14 @@ def test_the_same_undo_again_is_the_same_bulk_edit(
     assert api(bob).post(f"{done['url']}undo/", why, Idempotency_Key="k1")["Location"] != first["Location"]
 
 
-def test_a_request_that_failed_leaves_its_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_failed_request_leaves_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
     body = RED | {"run_ids": ["run_x"]}
     problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
     assert not IdempotencyKey.objects.exists()
     assert api(alice).post("bulk-edits/", RED | {"run_ids": team}, Idempotency_Key="k1").status_code == 202
 
 
-def test_of_two_requests_with_one_key_at_the_same_time_one_is_recorded_and_the_other_a_409(
+def test_simultaneous_plans_with_one_key(
     sandbox: Sandbox, team: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both, by_ids = Barrier(2), bulk_edits.by_ids
@@ -501,9 +477,7 @@ def test_of_two_requests_with_one_key_at_the_same_time_one_is_recorded_and_the_o
     assert post(0).headers["Location"] == recorded.headers["Location"]
 
 
-def test_an_edit_that_was_asked_for_twice_at_the_same_time_is_recorded_once(
-    sandbox: Sandbox, mirrored: Mirrored, alice: User
-) -> None:
+def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirrored: Mirrored, alice: User) -> None:
     run = mirrored(id="run_a")
 
     def record() -> Edit:
@@ -517,7 +491,7 @@ def test_an_edit_that_was_asked_for_twice_at_the_same_time_is_recorded_once(
     assert Edit.objects.get() == edit == other.known()
 
 
-def test_a_key_that_is_recorded_between_the_look_for_it_and_the_write_is_left_alone(
+def test_key_recorded_meanwhile_is_kept(
     sandbox: Sandbox, mirrored: Mirrored, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = mirrored(id="run_a")

@@ -1,4 +1,4 @@
-"""The way of one edit through REST: recorded, sent, and told as what it became."""
+"""The way of one edit through REST: recorded, sent, and data as what it became."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +22,10 @@ def sync_all() -> None:
     assert syncs.run(sync, until=float("inf")).status == "completed"
 
 
-# --- What happens
+# --- Outcomes
 
 
-def test_an_edit_reaches_upstream_the_mirror_and_the_log(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     run = mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red", "old": None}, "reason": "moved"})
@@ -51,16 +49,14 @@ def test_an_edit_reaches_upstream_the_mirror_and_the_log(
     assert api(alice).get("runs/run_a/").json()["metadata"] == {"team": "red"}
 
 
-def test_a_merge_patch_may_say_that_it_is_one(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_merge_patch_media_type(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     response = api(alice).call("PATCH", "runs/run_a/", {"metadata": {"a": "1"}}, "application/merge-patch+json")
     assert response.status_code == 200
     assert sandbox.metadata("run_a") == {"a": "1"}
 
 
-def test_null_clears_what_is_seen_and_a_key_that_is_unknown_here_survives(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_null_keeps_unknown_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
     sandbox.set_metadata("run_a", {"team": "blue", "env": "prod", "new": "x"})
 
@@ -70,18 +66,16 @@ def test_null_clears_what_is_seen_and_a_key_that_is_unknown_here_survives(
     assert response.json()["metadata"] == {"new": "x"} == sandbox.metadata("run_a")
 
 
-def test_a_patch_that_changes_nothing_is_told(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_empty_patch_is_a_400(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={})
     nothing: list[Any] = [{}, None]
     for metadata in nothing:
-        told = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
-        assert told["errors"][0]["code"] == "nothing_to_change"
+        data = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
+        assert data["errors"][0]["code"] == "nothing_to_change"
     assert not Edit.objects.exists()
 
 
-def test_what_upstream_keeps_otherwise_is_told_as_differs(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_other_metadata_differs(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
     sandbox.settings(modify="merge")
 
@@ -95,7 +89,7 @@ def test_what_upstream_keeps_otherwise_is_told_as_differs(
 # --- Two editors
 
 
-def test_with_a_base_different_keys_of_two_editors_both_survive(
+def test_base_different_keys_are_merged(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
@@ -107,25 +101,21 @@ def test_with_a_base_different_keys_of_two_editors_both_survive(
     assert sandbox.metadata("run_a") == {"team": "red", "env": "test"}
 
 
-def test_with_a_base_the_second_editor_of_the_same_key_is_told_base_theirs_and_ours(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
+def test_base_same_key_is_a_conflict(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
     seen = {"team": "blue", "env": "prod"}
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
 
     response = api(bob).patch("runs/run_a/", {"metadata": {"team": "green", "env": "test"}, "base": seen})
 
-    told = problem(response, 409, "edit-conflict")
-    assert told["conflicts"] == [{"key": "team", "base": "blue", "theirs": "red", "ours": "green"}]
-    assert told["edit"]["status"] == "conflict"
+    data = problem(response, 409, "edit-conflict")
+    assert data["conflicts"] == [{"key": "team", "base": "blue", "theirs": "red", "ours": "green"}]
+    assert data["edit"]["status"] == "conflict"
     assert sandbox.metadata("run_a") == {"team": "red", "env": "prod"}
-    assert api(bob).get(told["edit"]["url"]).json()["conflicts"] == told["conflicts"]
+    assert api(bob).get(data["edit"]["url"]).json()["conflicts"] == data["conflicts"]
 
 
-def test_a_change_made_directly_upstream_counts_as_an_editor(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_drift_counts_as_an_edit(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
 
@@ -139,7 +129,7 @@ def test_a_change_made_directly_upstream_counts_as_an_editor(
     assert sandbox.metadata("run_a") == {"team": "red", "new": "x", "env": "prod"}
 
 
-def test_a_base_of_null_is_an_empty_map(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_null_base_is_empty(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": None})
     assert problem(response, 409, "edit-conflict")["conflicts"] == [
@@ -147,9 +137,7 @@ def test_a_base_of_null_is_an_empty_map(sandbox: Sandbox, mirrored: Mirrored, ap
     ]
 
 
-def test_without_a_base_the_named_keys_are_set_on_what_upstream_has(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_without_base_keys_are_set(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}).status_code == 200
@@ -159,7 +147,7 @@ def test_without_a_base_the_named_keys_are_set_on_what_upstream_has(
 # --- If-Match
 
 
-def test_a_stale_version_is_refused_and_nothing_is_recorded(
+def test_stale_if_match_records_nothing(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
@@ -174,7 +162,7 @@ def test_a_stale_version_is_refused_and_nothing_is_recorded(
     assert sandbox.metadata("run_a") == {"team": "blue", "env": "prod"}
 
 
-def test_the_version_that_matches_is_the_base(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_matching_version_is_the_base(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     seen = api(alice).get("runs/run_a/")["ETag"]
     sandbox.set_metadata("run_a", {"team": "red"})
@@ -184,27 +172,21 @@ def test_the_version_that_matches_is_the_base(sandbox: Sandbox, mirrored: Mirror
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "blue"
 
 
-def test_a_base_that_is_given_wins_over_the_version_that_matches(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_base_wins_over_if_match(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     seen = api(alice).get("runs/run_a/")["ETag"]
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=seen)
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
 
 
-def test_a_star_matches_any_version_and_is_no_base(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_star_is_not_a_base(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red"})
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match="*")
     assert response.status_code == 200
 
 
-def test_a_sync_that_changed_nothing_makes_no_version_stale(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     before = api(alice).get("runs/run_a/")
 
@@ -220,23 +202,21 @@ def test_a_sync_that_changed_nothing_makes_no_version_stale(
 # --- Idempotency-Key
 
 
-def test_the_same_request_again_is_the_same_edit(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     client, change = api(alice), {"metadata": {"team": "red"}}
     seen = client.get("runs/run_a/")["ETag"]
 
     first, second = (
         client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=seen) for _ in range(2)
-    )  # By the second time the version is stale: by our own doing.
+    )  # The first request has made the version stale.
 
     assert first.status_code == second.status_code == 200
     assert first.json() == second.json()
     assert Edit.objects.count() == len(sandbox.posts()) == 1
 
 
-def test_the_same_key_with_another_body_is_refused(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
+def test_reused_key_is_a_422(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
     mirrored(id="run_a")
     mirrored(id="run_b")
     assert api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1").status_code == 200
@@ -250,16 +230,14 @@ def test_the_same_key_with_another_body_is_refused(
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201, "ключ".encode().decode("latin-1")])
-def test_a_key_that_cannot_be_kept_is_refused(
-    key: str, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key=key)
     assert problem(response, 400, "invalid-request")["errors"][0]["field"] == "Idempotency-Key"
     assert not Edit.objects.exists()
 
 
-def test_a_request_that_comes_again_while_the_first_is_under_way_sends_nothing(
+def test_repeated_patch_sends_nothing(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, settings: Settings
 ) -> None:
     mirrored(id="run_a", status="in_progress")
@@ -269,12 +247,10 @@ def test_a_request_that_comes_again_while_the_first_is_under_way_sends_nothing(
     assert len(sandbox.posts()) == 1
 
 
-# --- What goes wrong upstream is no 5xx
+# --- A fault of upstream is never a 5xx
 
 
-def test_an_active_run_is_waited_for_in_the_background(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_active_run_is_a_202(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="in_progress")
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
@@ -283,11 +259,11 @@ def test_an_active_run_is_waited_for_in_the_background(
     assert response.status_code == 202
     assert response["Location"] == f"http://testserver/api/v1/edits/{edit.pk}/"
     assert response.json()["mirror"]["edit"]["status"] == "pending"
-    told = api(alice).get(response["Location"]).json()
-    assert (told["status"], told["wait_reason"]) == ("pending", "active_run")
+    data = api(alice).get(response["Location"]).json()
+    assert (data["status"], data["wait_reason"]) == ("pending", "active_run")
 
 
-def test_a_slow_upstream_is_not_waited_for_longer_than_set(
+def test_slow_upstream_is_a_202(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, settings: Settings
 ) -> None:
     mirrored(id="run_a")
@@ -299,7 +275,7 @@ def test_a_slow_upstream_is_not_waited_for_longer_than_set(
 
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, {"kind": "lose"}, {"kind": "garbage"}])
-def test_a_lost_answer_is_unknown_and_goes_on(
+def test_lost_response_is_unknown(
     fault: dict[str, Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
@@ -309,37 +285,35 @@ def test_a_lost_answer_is_unknown_and_goes_on(
     assert response.json()["mirror"]["edit"]["status"] == "unknown"
 
 
-def test_what_upstream_refuses_is_told_in_its_words(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_rejection_has_upstreams_words(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
-    told = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
-    assert told["detail"].startswith("Not today.")
-    assert told["edit"]["http_status"] == 400
+    data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
+    assert data["detail"].startswith("Not today.")
+    assert data["edit"]["http_status"] == 400
 
 
-def test_an_edit_that_could_not_be_sent_has_failed_and_may_be_tried_again(
+def test_failed_edit_can_be_retried(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, settings: Settings
 ) -> None:
     mirrored(id="run_a")
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     sandbox.fault("status", status=500, method="GET")
-    told = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 424, "edit-failed")
+    data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 424, "edit-failed")
 
-    response = api(alice).post(f"{told['edit']['url']}retry/")
+    response = api(alice).post(f"{data['edit']['url']}retry/")
 
     assert (response.status_code, response.json()["status"]) == (200, "applied")
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
-def test_a_run_that_is_gone_is_told(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_missing_run_is_a_410(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     mirrored(id="run_b", thread_id="thread_b")
     sandbox.delete_run("run_a")
 
-    told = problem(api(alice).post("runs/run_a/refresh/"), 410, "run-gone")
-    assert "No run found" in told["detail"]
+    data = problem(api(alice).post("runs/run_a/refresh/"), 410, "run-gone")
+    assert "No run found" in data["detail"]
     assert api(alice).get("runs/run_a/").json()["mirror"]["missing_since"]
     problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
 
@@ -347,7 +321,7 @@ def test_a_run_that_is_gone_is_told(sandbox: Sandbox, mirrored: Mirrored, api: A
 # --- Refreshing
 
 
-def test_a_refresh_reads_the_run_anew(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     before = api(alice).get("runs/run_a/")
     sandbox.set_metadata("run_a", {"team": "red"})
@@ -369,7 +343,7 @@ def test_a_refresh_reads_the_run_anew(sandbox: Sandbox, mirrored: Mirrored, api:
         {"kind": "cut_while"},
     ],
 )
-def test_a_refresh_that_upstream_fails_is_a_problem_and_no_fault_of_ours(
+def test_failed_refresh_is_a_424(
     fault: dict[str, Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
@@ -377,9 +351,7 @@ def test_a_refresh_that_upstream_fails_is_a_problem_and_no_fault_of_ours(
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
 
 
-def test_an_upstream_that_is_gone_altogether_is_not_taken_for_a_missing_run(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_retired_upstream_marks_no_run_missing(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     mirrored(id="run_b", thread_id="thread_b")
     sandbox.settings(not_found_for_all=True)
@@ -387,7 +359,7 @@ def test_an_upstream_that_is_gone_altogether_is_not_taken_for_a_missing_run(
     assert not Thread.objects.exclude(missing_since=None).exists()
 
 
-# --- What is judged before there is an edit
+# --- Validation before an edit is recorded
 
 
 @pytest.mark.parametrize(
@@ -409,30 +381,28 @@ def test_an_upstream_that_is_gone_altogether_is_not_taken_for_a_missing_run(
         ("k=v", "invalid_type"),
     ],
 )
-def test_metadata_over_a_limit_is_a_clear_error_and_no_edit(
+def test_metadata_over_a_limit_is_a_400(
     metadata: Any, code: str, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     sandbox.clear_log()
 
-    told = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
+    data = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
 
-    assert [error["code"] for error in told["errors"]] == [code]
-    assert told["errors"][0]["field"] == "metadata"
+    assert [error["code"] for error in data["errors"]] == [code]
+    assert data["errors"][0]["field"] == "metadata"
     assert not Edit.objects.exists()
     assert sandbox.log() == []
 
 
-def test_a_seventeenth_pair_is_judged_by_what_the_run_has(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_seventeenth_pair_is_a_400(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={f"k{n}": "v" for n in range(16)})
-    told = problem(api(alice).patch("runs/run_a/", {"metadata": {"one": "more"}}), 400, "invalid-metadata")
-    assert "17 pairs" in told["detail"]
+    data = problem(api(alice).patch("runs/run_a/", {"metadata": {"one": "more"}}), 400, "invalid-metadata")
+    assert "17 pairs" in data["detail"]
     assert api(alice).patch("runs/run_a/", {"metadata": {"one": "more", "k0": None}}).status_code == 200
 
 
-def test_limits_count_characters_and_not_bytes(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_limits_count_characters(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     metadata = {"ключ" * 16: "🦊" * 512}
     assert api(alice).patch("runs/run_a/", {"metadata": metadata}).json()["metadata"] == metadata
@@ -452,9 +422,7 @@ def test_limits_count_characters_and_not_bytes(sandbox: Sandbox, mirrored: Mirro
         b'{"metadata": {"a": "b"}, "base": {"n": ' + b"9" * 5000 + b"}}",
     ],
 )
-def test_a_body_that_cannot_be_read_one_way_only_is_refused(
-    body: bytes, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     sandbox.clear_log()
     problem(api(alice).patch("runs/run_a/", body), 400, "malformed-body")
@@ -475,18 +443,16 @@ def test_a_body_that_cannot_be_read_one_way_only_is_refused(
         ("x", None),
     ],
 )
-def test_a_wrong_field_is_named(
+def test_invalid_field_is_named(
     body: Any, field: str | None, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
-    told = problem(api(alice).patch("runs/run_a/", body), 400, "invalid-request")
-    assert [error["field"] for error in told["errors"]] == [field]
+    data = problem(api(alice).patch("runs/run_a/", body), 400, "invalid-request")
+    assert [error["field"] for error in data["errors"]] == [field]
     assert not Edit.objects.exists()
 
 
-def test_an_unknown_field_is_told_with_those_that_are_known(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_unknown_field_lists_known_ones(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
-    told = problem(api(alice).patch("runs/run_a/", {"metdata": {}}), 400, "invalid-request")
-    assert told["detail"] == "metdata: Unknown field. Known: metadata, base, reason."
+    data = problem(api(alice).patch("runs/run_a/", {"metdata": {}}), 400, "invalid-request")
+    assert data["detail"] == "metdata: Unknown field. Known: metadata, base, reason."

@@ -1,4 +1,4 @@
-"""The log of edits, and what people do with one of them."""
+"""The log of edits, and the actions on an edit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,25 +20,25 @@ def change(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> A
 
 
 def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, Any]:
-    """The edit that wanted team=green where somebody made red of blue."""
+    """An edit to team=green that found red instead of blue."""
     sandbox.set_metadata(run_id, {"team": "red"})
     edit: dict[str, Any] = change(client, run_id, {"team": "green"}, base={"team": "blue"}).json()["edit"]
     return edit
 
 
-def test_the_log_tells_who_when_why_before_and_after(
+def test_log_has_all_facts_of_an_edit(
     sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
     body = {"metadata": {"team": "red", "old": None}, "base": {"team": "blue", "old": "x"}, "reason": "moved"}
     api(alice).patch("runs/run_a/", body, X_Request_ID="job-7")
 
-    (told,) = api(carol).get("edits/").json()["results"]
+    (data,) = api(carol).get("edits/").json()["results"]
 
-    assert told == api(carol).get(told["url"]).json()
+    assert data == api(carol).get(data["url"]).json()
     for name in ("created_at", "sent_at", "finished_at"):
-        assert told.pop(name).endswith("Z")
-    assert told == {
+        assert data.pop(name).endswith("Z")
+    assert data == {
         "id": Edit.objects.get().pk,
         "url": f"http://testserver/api/v1/edits/{Edit.objects.get().pk}/",
         "connection": "default",
@@ -69,9 +69,7 @@ def test_the_log_tells_who_when_why_before_and_after(
     }
 
 
-def test_the_log_is_found_by_run_actor_status_and_connection(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
+def test_log_is_filtered(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
     for run_id in ("run_a", "run_b"):
         mirrored(id=run_id, metadata={"team": "blue"})
     change(api(alice), "run_a", {"team": "red"})
@@ -91,24 +89,20 @@ def test_the_log_is_found_by_run_actor_status_and_connection(
     problem(api(alice).get("edits/?status=odd"), 400, "invalid-request")
 
 
-def test_an_undo_puts_back_what_the_edit_changed(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
+def test_undo_restores_values(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
 
     response = api(bob).post(f"{edit['url']}undo/", {"reason": "a slip"})
 
     assert response.status_code == 201
-    told = response.json()
-    assert response["Location"] == told["url"]
-    assert (told["undoes"], told["actor"], told["reason"], told["status"]) == (edit["id"], "bob", "a slip", "applied")
+    data = response.json()
+    assert response["Location"] == data["url"]
+    assert (data["undoes"], data["actor"], data["reason"], data["status"]) == (edit["id"], "bob", "a slip", "applied")
     assert sandbox.metadata("run_a") == {"team": "blue"}
 
 
-def test_an_undo_leaves_what_was_changed_since_and_tells(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
+def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     change(api(bob), "run_a", {"team": "green"})
@@ -120,15 +114,13 @@ def test_an_undo_leaves_what_was_changed_since_and_tells(
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_only_what_was_applied_can_be_undone(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_only_applied_edits_can_be_undone(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     problem(api(alice).post(f"{edit['url']}undo/"), 409, "illegal-change")
 
 
-def test_a_conflict_is_resolved_by_who_saw_theirs(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_conflict_is_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
 
@@ -139,15 +131,15 @@ def test_a_conflict_is_resolved_by_who_saw_theirs(
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_a_resolution_may_be_in_conflict_again(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_resolution_can_conflict(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     sandbox.set_metadata("run_a", {"team": "violet"})
 
-    told = problem(api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}}), 409, "edit-conflict")
+    data = problem(api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}}), 409, "edit-conflict")
 
-    assert told["conflicts"] == [{"key": "team", "base": "red", "theirs": "violet", "ours": "green"}]
-    assert told["edit"]["resolves"] == edit["id"]
+    assert data["conflicts"] == [{"key": "team", "base": "red", "theirs": "violet", "ours": "green"}]
+    assert data["edit"]["resolves"] == edit["id"]
 
 
 def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
@@ -159,9 +151,7 @@ def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: Mirrored, a
     problem(response, 400, "invalid-request")
 
 
-def test_an_edit_that_waits_is_taken_back_and_then_cannot_be_again(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
 
@@ -172,11 +162,9 @@ def test_an_edit_that_waits_is_taken_back_and_then_cannot_be_again(
     problem(api(alice).post(f"{address}retry/"), 409, "illegal-change")
 
 
-def test_acting_on_an_edit_takes_no_fields_of_its_own(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
-) -> None:
+def test_actions_take_no_fields(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
-    told = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")
-    assert told["detail"] == "force: Unknown field. This request takes no fields."
+    data = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")
+    assert data["detail"] == "force: Unknown field. This request takes no fields."
     assert Edit.objects.get().status == "pending"

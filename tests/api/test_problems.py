@@ -1,4 +1,4 @@
-"""Whatever goes wrong has one shape, and its `type` is in the documentation."""
+"""Every error is a problem with a documented `type`."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "rest-api.md"
 
 
-def test_every_type_of_problem_is_documented_with_its_status_and_no_other() -> None:
+def test_problem_types_are_documented() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `([a-z-]+)` \|", DOCUMENTATION.read_text(), re.MULTILINE)
     assert {(int(status), name) for status, name in rows} == {
         (known.status, known.uri.rpartition(":")[2]) for known in ProblemType
@@ -27,39 +27,39 @@ def test_every_type_of_problem_is_documented_with_its_status_and_no_other() -> N
 
 
 @pytest.mark.parametrize("path", ["", "nothing/", "runs", "edits/x/", "edits/1/steal/", "runs/a%0Ab/", "RUNS/"])
-def test_an_address_that_is_not_there_is_a_problem_that_tells_where_to_look(path: str, api: ApiOf, alice: User) -> None:
-    told = problem(api(alice).get(path), 404, "not-found")
-    assert "/api/v1/schema/" in told["detail"] or "mirrored here" in told["detail"]
+def test_unknown_url_is_a_problem(path: str, api: ApiOf, alice: User) -> None:
+    data = problem(api(alice).get(path), 404, "not-found")
+    assert "/api/v1/schema/" in data["detail"] or "mirrored here" in data["detail"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "runs/"), ("PUT", "runs/a/"), ("OPTIONS", "runs/")])
-def test_a_method_that_is_not_there_is_a_problem(method: str, path: str, api: ApiOf, alice: User) -> None:
+def test_unknown_method_is_a_405(method: str, path: str, api: ApiOf, alice: User) -> None:
     response = api(alice).call(method, path)
     problem(response, 405, "method-not-allowed")
     assert "GET" in response["Allow"]
     assert "OPTIONS" not in response["Allow"]
 
 
-def test_another_kind_of_answer_is_not_to_be_had(api: ApiOf, alice: User) -> None:
+def test_other_accept_is_a_406(api: ApiOf, alice: User) -> None:
     problem(api(alice).get("runs/", Accept="text/html"), 406, "not-acceptable")
     assert api(alice).get("runs/", Accept="application/*, text/html;q=0.5").status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_another_kind_of_body_is_not_read(kind: str, api: ApiOf, alice: User) -> None:
+def test_other_media_type_is_a_415(kind: str, api: ApiOf, alice: User) -> None:
     problem(api(alice).call("POST", "threads/", b"thread_id=a", kind), 415, "unsupported-media-type")
 
 
-def test_a_body_that_is_too_large_is_not_read(api: ApiOf, alice: User, settings: Settings) -> None:
+def test_too_large_body_is_a_413(api: ApiOf, alice: User, settings: Settings) -> None:
     body = b'{"thread_id": "' + b"a" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
     problem(api(alice).call("POST", "threads/", body), 413, "body-too-large")
 
 
-def test_a_host_that_is_not_ours_is_a_problem(api: ApiOf, alice: User) -> None:
+def test_other_host_is_a_400(api: ApiOf, alice: User) -> None:
     problem(api(alice).get("runs/", Host="elsewhere.example"), 400, "bad-request")
 
 
-def test_a_fault_of_our_own_is_a_problem_without_a_word_about_its_inside(
+def test_internal_error_reveals_nothing(
     mirrored: Callable[..., Run], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirrored(id="run_a")
@@ -73,5 +73,5 @@ def test_a_fault_of_our_own_is_a_problem_without_a_word_about_its_inside(
     assert b"secret" not in response.content
 
 
-def test_errors_of_the_admin_stay_pages(api: ApiOf, alice: User) -> None:
+def test_admin_errors_are_pages(api: ApiOf, alice: User) -> None:
     assert api(alice).get("/admin/nothing/")["Content-Type"].startswith("text/html")

@@ -1,4 +1,4 @@
-"""Runs as REST shows them: in the API's own shape, page by page, and never counted."""
+"""Runs by REST: in the API's own shape, by pages, without counts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +53,7 @@ THE_DOCUMENTED_RUN = {
 
 @pytest.fixture
 def store(db: None) -> Callable[..., Run]:
-    """Puts a run into the mirror, without a server; the fields are the API's."""
+    """Stores a run in the mirror, without a server. The fields are the API's."""
 
     def store(alias: str = "default", /, **fields: Any) -> Run:
         raw = make_run(**fields)
@@ -73,7 +73,7 @@ def ids(response: Any) -> list[str]:
 # --- One run
 
 
-def test_the_documented_run_comes_in_over_http_and_goes_out_with_every_field_equal(
+def test_documented_run_is_returned_unchanged(
     mirrored: Callable[..., Run], sandbox: Sandbox, api: ApiOf, carol: User
 ) -> None:
     sandbox.put_runs([THE_DOCUMENTED_RUN])
@@ -83,7 +83,7 @@ def test_the_documented_run_comes_in_over_http_and_goes_out_with_every_field_equ
     (listed,) = api(carol).get("runs/").json()["results"]
 
     assert one == listed
-    # The documentation's own example leaves out one of the documented fields.
+    # The documented example lacks one of the documented fields.
     assert one.pop("required_action") is None
     mirror = one.pop("mirror")
     assert one == THE_DOCUMENTED_RUN
@@ -96,24 +96,24 @@ def test_the_documented_run_comes_in_over_http_and_goes_out_with_every_field_equ
     }
 
 
-def test_every_documented_field_is_in_the_schema() -> None:
+def test_documented_fields_are_in_schema() -> None:
     assert set(RunSerializer().fields) == {*FIELDS, "mirror"}
 
 
-def test_whatever_else_a_server_sends_is_shown_as_well(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+def test_other_fields_are_passed_on(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     store(id="run_a", file_ids=["file_1"], updated_at="soon", metadata={"n": 1, "half": "\ud83d"}, usage=None)
-    told = api(carol).get("runs/run_a/").json()
-    assert (told["file_ids"], told["updated_at"]) == (["file_1"], "soon")
-    assert told["metadata"] == {"n": 1, "half": "\ud83d"}
+    data = api(carol).get("runs/run_a/").json()
+    assert (data["file_ids"], data["updated_at"]) == (["file_1"], "soon")
+    assert data["metadata"] == {"n": 1, "half": "\ud83d"}
 
 
-def test_times_are_unix_seconds_whatever_the_server_sends(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+def test_times_are_unix_seconds(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     store(id="run_a", created_at=1700000000123, started_at=1700000001.5)
-    told = api(carol).get("runs/run_a/").json()
-    assert (told["created_at"], told["started_at"]) == (1700000000, 1700000001)
+    data = api(carol).get("runs/run_a/").json()
+    assert (data["created_at"], data["started_at"]) == (1700000000, 1700000001)
 
 
-def test_who_has_this_version_is_not_told_it_again(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+def test_if_none_match_is_a_304(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     run = store(id="run_a")
     client = api(carol)
     first = client.get("runs/run_a/")
@@ -126,12 +126,12 @@ def test_who_has_this_version_is_not_told_it_again(store: Callable[..., Run], ap
     assert client.get("runs/run_a/", If_None_Match='"other"').status_code == 200
 
 
-def test_a_compressed_answer_keeps_its_strong_tag(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+def test_compression_keeps_strong_etag(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     run = store(id="run_a", instructions="many words " * 100)
     assert api(carol).get("runs/run_a/", Accept_Encoding="gzip, br")["ETag"] == run.etag
 
 
-def test_an_id_of_two_connections_has_to_be_told_apart(
+def test_ambiguous_run_id_is_a_409(
     store: Callable[..., Run], connect: Callable[..., None], api: ApiOf, carol: User
 ) -> None:
     connect("eu")
@@ -140,9 +140,9 @@ def test_an_id_of_two_connections_has_to_be_told_apart(
     client = api(carol)
 
     assert "default, eu" in problem(client.get("runs/run_a/"), 409, "ambiguous-id")["detail"]
-    told = client.get("runs/run_a/?connection=eu").json()
-    assert told["mirror"]["connection"] == "eu"
-    assert client.get(told["mirror"]["url"]).json() == told
+    data = client.get("runs/run_a/?connection=eu").json()
+    assert data["mirror"]["connection"] == "eu"
+    assert client.get(data["mirror"]["url"]).json() == data
     assert problem(client.get("runs/run_a/?connection=us"), 400, "unknown-connection")["detail"] == (
         "There is no connection 'us'. Configured are: default, eu."
     )
@@ -150,24 +150,22 @@ def test_an_id_of_two_connections_has_to_be_told_apart(
 
 
 @pytest.mark.parametrize("odd", ["run/a", "run a?b#c", "run%2Fa", "ключ", "refresh"])
-def test_ids_of_any_shape_have_an_address_that_works(
-    odd: str, store: Callable[..., Run], api: ApiOf, carol: User
-) -> None:
+def test_any_id_has_a_working_url(odd: str, store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     store(id=odd)
     (listed,) = api(carol).get("runs/").json()["results"]
     assert api(carol).get(listed["mirror"]["url"]).json()["id"] == odd
 
 
 @pytest.mark.parametrize("path", ["runs/run_x/", "runs/a%00b/", "runs/%ff/", "edits/0/", f"edits/{2**64}/", "syncs/9/"])
-def test_what_is_not_there_is_a_problem(path: str, api: ApiOf, carol: User) -> None:
+def test_unknown_id_is_a_404(path: str, api: ApiOf, carol: User) -> None:
     problem(api(carol).get(path), 404, "not-found")
 
 
 # --- Lists
 
 
-def test_pages_go_on_and_back_and_show_every_run_once(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
-    # Seven runs of the same second among others: the time alone is no place in the list.
+def test_pages_show_every_run_once(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+    # Seven runs have the same time: the time alone is not a position in the list.
     times = [1700000000 + min(n, 5) for n in range(12)]
     newest_first = [
         run.upstream_id for run in sorted((store(created_at=time) for time in times), key=lambda run: -run.pk)
@@ -189,7 +187,7 @@ def test_pages_go_on_and_back_and_show_every_run_once(store: Callable[..., Run],
     assert back == [pages[1], pages[0]]
 
 
-def test_a_page_that_ends_exactly_at_the_end_has_no_next(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+def test_full_last_page_has_no_next(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     for _ in range(4):
         store()
     first = api(carol).get("runs/?page_size=2").json()
@@ -207,7 +205,7 @@ def test_links_keep_the_filters(store: Callable[..., Run], api: ApiOf, carol: Us
 
 @pytest.fixture
 def found(store: Callable[..., Run], connect: Callable[..., None], api: ApiOf, carol: User) -> Callable[..., list[str]]:
-    """The ids of what a query finds among three runs."""
+    """The ids that a query finds among three runs."""
     connect("eu")
     store(id="run_a", status="failed", model="gpt-4o", assistant_id="asst_1", thread_id="thread_1", created_at=1000)
     store(id="run_b", status="completed", model="gpt-4o", assistant_id="asst_2", thread_id="thread_2", created_at=2000)
@@ -260,21 +258,21 @@ def test_plain_filters(query: str, expected: list[str], found: Callable[..., lis
         ("cursor=WzEsIm4iLDNd", "cursor"),
     ],
 )
-def test_a_wrong_parameter_is_named(query: str, field: str, api: ApiOf, carol: User) -> None:
-    told = problem(api(carol).get(f"runs/?{query}"), 400, "invalid-request")
-    assert [error["field"] for error in told["errors"]] == [field]
+def test_invalid_parameter_is_named(query: str, field: str, api: ApiOf, carol: User) -> None:
+    data = problem(api(carol).get(f"runs/?{query}"), 400, "invalid-request")
+    assert [error["field"] for error in data["errors"]] == [field]
 
 
-def test_an_unknown_parameter_is_told_with_those_that_are_known(api: ApiOf, carol: User) -> None:
-    told = problem(api(carol).get("runs/?view=x"), 400, "invalid-request")
-    assert told["detail"] == (
+def test_unknown_parameter_lists_known_ones(api: ApiOf, carol: User) -> None:
+    data = problem(api(carol).get("runs/?view=x"), 400, "invalid-request")
+    assert data["detail"] == (
         "view: Unknown parameter. Known: cursor, page_size, q, connection, status, model, assistant_id, "
         "thread_id, created_after, created_before."
     )
-    assert told["errors"][0]["code"] == "unknown_parameter"
+    assert data["errors"][0]["code"] == "unknown_parameter"
 
 
-def test_a_cursor_of_another_list_is_refused(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
+def test_cursor_of_another_list_is_a_400(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
     for _ in range(2):
         run = store()
         edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, source=Edit.Source.API)
@@ -282,9 +280,7 @@ def test_a_cursor_of_another_list_is_refused(store: Callable[..., Run], api: Api
     problem(api(carol).get(f"runs/?{cursor}"), 400, "invalid-request")
 
 
-def test_each_run_is_listed_with_its_latest_edit(
-    store: Callable[..., Run], api: ApiOf, carol: User, alice: User
-) -> None:
+def test_runs_have_their_latest_edit(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
     run, _ = store(), store()
     for value in "abc":
         latest = edits.record(run=run, patch=MetadataPatch({"k": value}), actor=alice, source=Edit.Source.API)
@@ -301,9 +297,7 @@ def queries_of(client: Api, path: str) -> list[str]:
     return [query["sql"] for query in queries]
 
 
-def test_a_list_takes_the_same_queries_however_long_it_is_and_counts_nothing(
-    store: Callable[..., Run], api: ApiOf, carol: User, alice: User
-) -> None:
+def test_lists_have_constant_queries(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
     client = api(carol)
 
     def fill(count: int) -> None:

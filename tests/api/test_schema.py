@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, and everything that the API answers stands in it."""
+"""The OpenAPI document is valid, and every response conforms to it."""
 
 import datetime as dt
 import re
@@ -46,7 +46,7 @@ CHECKS = [
     unsupported_method,
 ]
 
-# Any 4xx is a refusal of what breaks the schema: by default some, 413 for one, are not taken for it.
+# Any 4xx rejects invalid data. By default some do not count, 413 for example.
 REFUSALS = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}})
 schema = schemathesis.openapi.from_dict(document(), config=REFUSALS)
 schema.app = application
@@ -56,11 +56,11 @@ OPERATIONS: dict[str, APIOperation[Any, Any, Any, Any]] = {
 }
 
 
-def test_the_document_is_valid_openapi_3_1_and_so_is_every_schema_in_it(api: ApiOf, carol: User) -> None:
-    told = api(carol).get("schema/").json()
-    assert told["openapi"] == "3.1.0"
-    validate_schema(told)  # type: ignore[no-untyped-call]
-    for component in told["components"]["schemas"].values():
+def test_document_is_valid_openapi(api: ApiOf, carol: User) -> None:
+    data = api(carol).get("schema/").json()
+    assert data["openapi"] == "3.1.0"
+    validate_schema(data)  # type: ignore[no-untyped-call]
+    for component in data["components"]["schemas"].values():
         Draft202012Validator.check_schema(component)
 
 
@@ -91,7 +91,7 @@ def test_examples_fit_their_schemas() -> None:
                     Draft202012Validator(content["schema"] | root).validate(example["value"])
 
 
-def test_every_operation_tells_its_errors_as_problems() -> None:
+def test_operations_declare_their_problems() -> None:
     for path, operations in document()["paths"].items():
         for method, operation in operations.items():
             assert {"400", "401", "403", "406"} <= operation["responses"].keys()
@@ -102,13 +102,13 @@ def test_every_operation_tells_its_errors_as_problems() -> None:
                     assert list(response["content"]) == ["application/problem+json"], (method, path, status)
 
 
-def test_the_page_that_shows_it_has_no_inline_script_and_nothing_from_elsewhere(api: ApiOf, carol: User) -> None:
+def test_docs_page_needs_no_other_host(api: ApiOf, carol: User) -> None:
     page = api(carol).get("docs/").content.decode()
     assert re.findall(r"<script(?! src=)", page) == []
     assert re.findall(r'(?:src|href)="(?!/)', page) == []
 
 
-def test_who_is_not_signed_in_is_sent_from_the_page_to_the_sign_in(api: ApiOf) -> None:
+def test_docs_page_redirects_to_sign_in(api: ApiOf) -> None:
     response = api().get("docs/")
     assert (response.status_code, response["Location"]) == (302, "/admin/login/?next=/api/v1/docs/")
 
@@ -118,7 +118,7 @@ type World = Callable[[], dict[str, list[Any]]]
 
 @pytest.fixture
 def world(mirrored: Callable[..., Run], alice: User) -> World:
-    """Puts everything back to where each operation has something to do; returns the ids by parameter."""
+    """Restores rows for which every operation can succeed. Returns their ids by parameter."""
     run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
     queued = mirrored(id="run_b", thread_id="thread_b", status="queued")
     now = dt.datetime.now(dt.UTC)
@@ -160,8 +160,8 @@ def world(mirrored: Callable[..., Run], alice: User) -> World:
     return world
 
 
-def made_real(case: Case[Any]) -> Case[Any]:
-    """Names what there is, where something was made up: otherwise nearly every example would be refused for it."""
+def with_existing_names(case: Case[Any]) -> Case[Any]:
+    """Replaces random names with existing ones: otherwise nearly every example would be rejected."""
     query, body = case.query or {}, case.body if isinstance(case.body, dict) else {}
     for part in (query, body):
         if "connection" in part:
@@ -182,9 +182,7 @@ def made_real(case: Case[Any]) -> Case[Any]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_nothing_is_answered_that_is_not_documented(
-    name: str, world: World, alice: User, pytestconfig: pytest.Config
-) -> None:
+def test_responses_match_the_document(name: str, world: World, alice: User, pytestconfig: pytest.Config) -> None:
     examples = pytestconfig.getoption("schema_examples")
     operation = OPERATIONS[name]
     ids = world()
@@ -192,7 +190,7 @@ def test_nothing_is_answered_that_is_not_documented(
     parameters = re.findall(r"{(\w+)}", operation.path)
     known: list[dict[str, Any]] = [{parameter: value} for parameter in parameters for value in ids[parameter]] or [{}]
     valid = [operation.as_strategy(path_parameters=real) for real in known]
-    cases = [case.map(made_real) for case in valid] + valid
+    cases = [case.map(with_existing_names) for case in valid] + valid
     cases += [operation.as_strategy(), operation.as_strategy(GenerationMode.NEGATIVE)]
     token = tokens.create(user=alice, expires_in=None)
     seen: Counter[int] = Counter()

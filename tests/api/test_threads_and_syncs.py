@@ -1,4 +1,4 @@
-"""Which threads are mirrored, and the passes that read them."""
+"""Tracked threads, and syncs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_thread_is_tracked_once(api: ApiOf, alice: User) -> None:
     assert client.get("threads/thread_a/").json() == client.get("threads/").json()["results"][0]
 
 
-def test_many_threads_are_told_one_by_one(api: ApiOf, alice: User) -> None:
+def test_many_threads_are_reported(api: ApiOf, alice: User) -> None:
     client = api(alice)
     client.post("threads/", {"thread_id": "thread_a"})
     response = client.post("threads/", {"thread_ids": ["thread_b", "../x", "thread_a", "thread_b"]})
@@ -63,17 +63,17 @@ def test_many_threads_are_told_one_by_one(api: ApiOf, alice: User) -> None:
         ({"thread_id": "a", "name": "x"}, "name"),
     ],
 )
-def test_what_cannot_be_tracked_is_named(body: Any, field: str | None, api: ApiOf, alice: User) -> None:
-    told = problem(api(alice).post("threads/", body), 400, "invalid-request")
-    assert [error["field"] for error in told["errors"]] == [field]
+def test_invalid_thread_is_named(body: Any, field: str | None, api: ApiOf, alice: User) -> None:
+    data = problem(api(alice).post("threads/", body), 400, "invalid-request")
+    assert [error["field"] for error in data["errors"]] == [field]
     assert not Thread.objects.exists()
 
 
-def test_with_two_connections_one_has_to_be_named(connect: Callable[..., None], api: ApiOf, alice: User) -> None:
+def test_connection_must_be_named(connect: Callable[..., None], api: ApiOf, alice: User) -> None:
     connect("eu")
     client = api(alice)
-    told = problem(client.post("threads/", {"thread_id": "thread_a"}), 400, "invalid-request")
-    assert told["errors"][0]["field"] == "connection"
+    data = problem(client.post("threads/", {"thread_id": "thread_a"}), 400, "invalid-request")
+    assert data["errors"][0]["field"] == "connection"
     problem(client.post("threads/", {"thread_id": "thread_a", "connection": "us"}), 400, "unknown-connection")
     for alias in ("default", "eu"):
         response = client.post("threads/", {"thread_id": "thread_a", "connection": alias})
@@ -84,7 +84,7 @@ def test_with_two_connections_one_has_to_be_named(connect: Callable[..., None], 
     assert list(Thread.objects.filter(tracked=True).values_list("connection", flat=True)) == ["default"]
 
 
-def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(
+def test_untracked_thread_keeps_its_runs(
     sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a", thread_id="thread_a")
@@ -99,7 +99,7 @@ def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(
     problem(client.delete("threads/thread_x/"), 404, "not-found")
 
 
-def test_a_pass_is_started_and_shown(sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User) -> None:
+def test_sync_is_started_and_shown(sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", thread_id="thread_a")
     client = api(alice)
 
@@ -110,17 +110,15 @@ def test_a_pass_is_started_and_shown(sandbox: Sandbox, mirrored: Callable[..., R
     assert response["Location"] == again["Location"] == response.json()["url"]
     assert response.json()["status"] == "queued"
     syncs.run(Sync.objects.get(), until=float("inf"))
-    told = client.get(response["Location"]).json()
-    assert (told["status"], told["actor"], told["threads_done"], told["runs_seen"]) == ("completed", "alice", 1, 1)
-    assert told["errors"] == []
+    data = client.get(response["Location"]).json()
+    assert (data["status"], data["actor"], data["threads_done"], data["runs_seen"]) == ("completed", "alice", 1, 1)
+    assert data["errors"] == []
     (listed,) = client.get("syncs/?status=completed&kind=full&connection=default").json()["results"]
-    assert listed | {"errors": []} == told
+    assert listed | {"errors": []} == data
     assert client.get("syncs/?kind=incremental").json()["results"] == []
 
 
-def test_a_pass_over_one_thread_tells_what_it_could_not_read(
-    sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User
-) -> None:
+def test_sync_reports_its_errors(sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", thread_id="thread_a")
     mirrored(id="run_b", thread_id="thread_b")
     sandbox.delete_thread("thread_b")
@@ -129,10 +127,10 @@ def test_a_pass_over_one_thread_tells_what_it_could_not_read(
     address = client.post("syncs/", {"thread_id": "thread_b"})["Location"]
     syncs.run(Sync.objects.get(), until=float("inf"))
 
-    told = client.get(address).json()
-    assert (told["thread_id"], told["errors_count"]) == ("thread_b", 1)
-    assert told["errors"][0]["thread_id"] == "thread_b"
-    assert "no longer has this thread" in told["errors"][0]["message"]
+    data = client.get(address).json()
+    assert (data["thread_id"], data["errors_count"]) == ("thread_b", 1)
+    assert data["errors"][0]["thread_id"] == "thread_b"
+    assert "no longer has this thread" in data["errors"][0]["message"]
     assert SyncError.objects.count() == 1
 
 
@@ -145,7 +143,7 @@ def test_a_pass_over_one_thread_tells_what_it_could_not_read(
         ({"since": "x"}, "since"),
     ],
 )
-def test_a_pass_that_cannot_be_is_refused(body: Any, field: str, api: ApiOf, alice: User) -> None:
-    told = problem(api(alice).post("syncs/", body), 400, "invalid-request")
-    assert [error["field"] for error in told["errors"]] == [field]
+def test_invalid_sync_is_a_400(body: Any, field: str, api: ApiOf, alice: User) -> None:
+    data = problem(api(alice).post("syncs/", body), 400, "invalid-request")
+    assert [error["field"] for error in data["errors"]] == [field]
     assert not Sync.objects.exists()
