@@ -1,4 +1,4 @@
-"""The settings of this app, read when they are asked for. Each is described in docs/operations.md."""
+"""The settings of this app, read on each call. docs/operations.md describes them."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -28,7 +28,7 @@ class Connection:
     lists_are_fresh: bool = False
 
     def setting(self, name: str) -> str:
-        """What an option of this connection is called in the environment."""
+        """The environment variable of an option of this connection."""
         return (
             f"RUNSADMIN_UPSTREAM_{name}"
             if self.alias == "default"
@@ -78,7 +78,7 @@ def max_attempts() -> int:
 
 
 def settling_time() -> timedelta:
-    """How long after the timeouts a write whose answer was lost may still land."""
+    """How long after the timeouts a write whose response was lost may still happen."""
     return timedelta(seconds=settings.RUNSADMIN_SETTLING_TIME)
 
 
@@ -88,7 +88,7 @@ def active_run_wait() -> timedelta:
 
 
 def plan_lasts() -> timedelta:
-    """How long a plan may be applied."""
+    """For how long a plan can be applied."""
     return timedelta(seconds=settings.RUNSADMIN_PLAN_LASTS)
 
 

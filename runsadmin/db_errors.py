@@ -1,6 +1,6 @@
 """The database in trouble: away, locked, full or read-only. It is no mistake of a request, and it passes.
 
-What can be said then depends on what the request has done before: `watching` looks at its statements.
+What the response can say depends on what the request has done so far: `watching` observes its statements.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def is_in_trouble(error: BaseException | None) -> bool:
 
 
 def may_have_saved() -> bool:
-    """Whether something was written since `watching` began, or perhaps was: the answer was lost."""
+    """Whether something was written since `watching` began, or may have been because the response was lost."""
     return _may_have_saved.get()
 
 
@@ -47,15 +47,15 @@ def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
     try:
         result = execute(sql, params, many, context)
     except Error as error:
-        # With a code it is the database that says no: what it refuses it has not done.
+        # With a code the database refused the statement, so it has not executed it.
         if _code(error) is None:
             _may_have_saved.set(True)
         raise
-    _may_have_saved.set(True)  # Even in a transaction that is rolled back: the answer to its end may be lost as well.
+    _may_have_saved.set(True)  # Also in a transaction that is rolled back: the response to its end may be lost.
     return result
 
 
 def _code(error: Error) -> object:
-    """What PostgreSQL or SQLite said, None when nobody said anything."""
+    """The error code of PostgreSQL or SQLite, None when there is none."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)

@@ -1,27 +1,27 @@
 """Every error of this app, as a tree.
 
 RunsAdminError
-├── InvalidMetadata         the pairs break a limit: mend them and try again
-├── InvalidSearch           a search that is not understood: it says where, and what was expected
-├── InvalidSelection        the runs that were chosen cannot be edited together: it says why
-├── InvalidList             a list of ids that cannot be read: it says where, and what to do
-├── InvalidId               an id that no upstream could have given: mend it
-├── NotAllowed              the account may not do this: ask for the permission
+├── InvalidMetadata         the pairs exceed a limit: correct them
+├── InvalidSearch           the search is invalid: the message says where, and what was expected
+├── InvalidSelection        the selected runs cannot be edited together: the message says why
+├── InvalidList             a list of ids is invalid: the message says where, and what to do
+├── InvalidId               no upstream could have issued this id: correct it
+├── NotAllowed              the account lacks a permission: the message says which
 ├── UnknownConnection       no such connection is configured
-├── IllegalChange           the row is no longer in a state that allows this
+├── InvalidTransition       the row is in a state that does not allow this
 ├── StaleVersion            the run was written since it was read: read it again
-├── KeyReused               an Idempotency-Key that was used for another request
-├── KeyInUse                the same request is being recorded just now: ask again
+├── IdempotencyKeyReused    the Idempotency-Key was used for another request
+├── IdempotencyKeyInUse     the same request is being recorded now: try again
 └── UpstreamError           what one call to an upstream meant (see upstream/faults.py)
     ├── NotSent             nothing was changed upstream: try again later
     │   ├── RunActive       … once the run has ended
-    │   ├── TooLarge        … less at a time, if it can be asked for so: a response was larger than allowed
-    │   └── Busy            … when the connection has a place: it was not even asked
-    ├── OutcomeUnknown      it may have been kept: look before sending again
-    ├── Rejected            refused for good: stop
-    ├── NotFound            404: look whether it is the run or everything
-    ├── Forbidden           403: nothing was changed; it may concern one map, one thread or the whole connection
-    └── Held                nothing works on this connection until a person mends its settings: hold it
+    │   ├── TooLarge        … with a smaller page: the response was larger than allowed
+    │   └── NoSlot          … when the rate limiter has a slot: nothing was requested
+    ├── OutcomeUnknown      the write may have happened: fetch before sending again
+    ├── Rejected            a final refusal: stop
+    ├── NotFound            404: check whether only the run is missing, or everything
+    ├── Forbidden           403: nothing was changed; it may concern one edit, one thread or the whole connection
+    └── ConnectionHeld      nothing works on this connection until its settings are corrected: hold it
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ from runsadmin.text import clean
 
 
 class RunsAdminError(Exception):
-    """The root of everything that this app raises on purpose."""
+    """The base of all errors that this app raises on purpose."""
 
 
 @dataclass(frozen=True)
 class MetadataError:
-    """One thing that is wrong with a map of metadata. `key` is the pair it is about, None for the map."""
+    """One error in a map of metadata. `key` is None if it concerns the whole map."""
 
     key: str | None
     code: str
@@ -55,7 +55,7 @@ class InvalidSearch(RunsAdminError):
 
 
 class InvalidSelection(RunsAdminError):
-    """`left_out` are the ids that were named and cannot be chosen, each with why."""
+    """`left_out` has the ids that could not be selected, each with why."""
 
     def __init__(self, message: str, left_out: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
@@ -95,14 +95,14 @@ class IdempotencyKeyInUse(RunsAdminError):
 
 
 class UpstreamError(RunsAdminError):
-    """What one call meant. `http_status` and `request_id` are None and "" when no answer came.
+    """What one call meant. Without a response `http_status` is None and `request_id` empty.
 
-    The server's words may hold anything: what can be neither stored nor shown becomes U+FFFD here, once for all.
-    `retry_after` is how many seconds the server asked us to wait, None when it did not say.
-    `slow_down` is true when the server asked the whole connection to go slower (429, 503).
-    `has_response` is false when there was no response, or none that was whole.
-    `is_outage` is true when this may be so of the whole server: no response, or a proxy that has no server behind it.
-    `redirect` is where a redirect leads, "" when the response is none. It concerns the connection, whatever the error.
+    The server's message may hold anything: characters that can be neither stored nor shown become U+FFFD here.
+    `retry_after` is how many seconds the server wants us to wait, None when it does not say.
+    `slow_down` is true when the server wants the whole connection to slow down (429, 503).
+    `has_response` is false when there was no response, or no complete one.
+    `is_outage` is true when the whole server may be affected: no response, or a proxy that does not reach its server.
+    `redirect` is the target of a redirect, otherwise empty. It concerns the connection, whatever the error.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class UpstreamError(RunsAdminError):
 
     @property
     def is_outage(self) -> bool:
-        if self.http_status == 503:  # With a time it only asks for patience.
+        if self.http_status == 503:  # With a Retry-After it is only overloaded.
             return self.retry_after is None
         return not self.has_response or self.http_status in (502, 504)
 
@@ -146,7 +146,7 @@ class NoSlot(NotSent):
 
 
 class TooLarge(NotSent):
-    """`first_id` is the id of the first item, where a list was asked for and its beginning shows it."""
+    """`first_id` is the id of the first item if a list was requested and its beginning shows it."""
 
     def __init__(self, message: str, *, first_id: str = "", **details: Any) -> None:
         super().__init__(message, **details)

@@ -1,4 +1,4 @@
-"""Whose work is done just now: the request, the account, the edit. Every log line written meanwhile tells it."""
+"""The request, account and edit that are being worked on. Every log line written meanwhile has them."""
 
 from contextlib import AbstractContextManager
 
@@ -6,13 +6,13 @@ from structlog import contextvars
 
 
 def begin_request(request_id: str) -> None:
-    """Forgets the request before, which the same thread may have answered."""
+    """Replaces the context of the previous request in the same thread."""
     contextvars.clear_contextvars()
     contextvars.bind_contextvars(request_id=request_id)
 
 
 def request_id() -> str:
-    """Of the request that is answered just now; empty outside of one."""
+    """The id of the current request; empty outside of one."""
     return str(contextvars.get_contextvars().get("request_id", ""))
 
 

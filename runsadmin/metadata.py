@@ -2,7 +2,7 @@
 
 The limits are the API's own: at most 16 pairs, keys up to 64 and values up to 512 characters (not bytes), all of them
 strings. Maps that come from an upstream are never judged: some servers keep other things, and those are carried
-through untouched. Only what somebody here wants to write is judged.
+through untouched. Only what is written here is validated.
 
 An absent key and a JSON null count as the same in comparisons: no server is known to tell them apart.
 """
@@ -156,7 +156,7 @@ def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A key that somebody else changed since we looked, and that we want to change as well. None means absent."""
+    """A key that both sides changed since `base`. None means absent."""
 
     key: str
     base: object
@@ -166,14 +166,14 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merge:
-    """What came of a merge: `result` is to be written only when there are no conflicts."""
+    """The result of a merge. `result` may be written only when there are no conflicts."""
 
     result: Metadata
     conflicts: tuple[Conflict, ...] = ()
 
 
 def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: MetadataPatch) -> Merge:
-    """Applies our patch, made by somebody who saw `base`, to what is there now (`theirs`).
+    """Applies our patch, made by someone who saw `base`, to what upstream has now (`theirs`).
 
     A key that the patch does not touch stays as it is now. A touched key is a conflict when its value now is neither
     the one in `base` nor the one that we want.

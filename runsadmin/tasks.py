@@ -1,4 +1,4 @@
-"""What the background engine calls. Tasks carry ids only: the rows are the truth, so a doubled one does no harm."""
+"""The background tasks. They carry ids only: the rows are the truth, so a repeated task does no harm."""
 
 import time
 from datetime import timedelta
@@ -10,27 +10,27 @@ from runsadmin.engine.schedule import Entry, enqueue_unless_waiting
 from runsadmin.models import BulkEdit, Sync
 from runsadmin.services import bulk_edits, edits, idempotency, probes, runs, syncs
 
-SHARE = 30.0
+MAX_SECONDS = 30.0
 # How long the process that recorded a bulk edit plans it, in seconds. Workers continue a larger plan.
 PLANNING_SECONDS = 1.0
 
 
 @task(queue_name="push")
 def push_edits() -> int:
-    """A share of about half a minute. While there is more than one worker needs to do, another is asked for help."""
+    """Pushes for about half a minute. While there is more work than one worker can do, another is enqueued."""
     has_backlog = edits.has_backlog()
     if has_backlog:
         enqueue_unless_waiting(push_edits)
-    count = edits.process_due(until=time.monotonic() + SHARE, stopping=stopping)
+    count = edits.process_due(until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     if has_backlog and not count:
-        stopping.wait(1)  # It is nobody's turn yet: all wait for others of their runs.
+        stopping.wait(1)  # No edit is next in turn: all wait for others of their runs.
     bulk_edits.advance_statuses()
     return count
 
 
 @task
 def advance_bulk_edits() -> None:
-    """The claims of processes that died, and the bulk edits whose last edit has ended."""
+    """Releases the claims of dead processes, and completes the bulk edits whose last edit has ended."""
     edits.release_expired()
     bulk_edits.advance_statuses()
 
@@ -45,9 +45,9 @@ def find_plans() -> int:
 
 @task(queue_name="long")
 def plan_bulk_edit(pk: int) -> str:
-    """A share, as of a sync. `find_plans` goes on."""
+    """Plans for about half a minute. `find_plans` continues."""
     planned = bulk_edits.continue_planning(
-        BulkEdit.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping
+        BulkEdit.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping
     )
     enqueue_if_in_progress(planned)
     return str(planned.status)
@@ -79,8 +79,8 @@ def find_syncs() -> int:
 
 @task(queue_name="long")
 def run_sync(pk: int) -> str:
-    """A share of about half a minute, so that small jobs never wait long behind a large pass. `find_syncs` goes on."""
-    sync = syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + SHARE, stopping=stopping)
+    """Works for about half a minute, so that others need not wait for a large pass. `find_syncs` continues."""
+    sync = syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     return str(sync.status)
 
 

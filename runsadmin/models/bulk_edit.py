@@ -34,34 +34,34 @@ class BulkEditStatus(models.TextChoices):
 
 S = BulkEditStatus
 
-# Every legal change of a bulk edit's status, and why it happens.
+# Every permitted transition, and why it happens.
 TRANSITIONS: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
     S.PLANNING: {
-        S.PLANNED: "every selected run is an edit of the plan",
-        S.FAILED: "planning broke",
-        S.CANCELLED: "somebody gave it up",
+        S.PLANNED: "every selected run has an edit in the plan",
+        S.FAILED: "planning failed with an internal error",
+        S.CANCELLED: "a person discarded it",
     },
     S.PLANNED: {
-        S.QUEUED: "somebody applied the plan",
-        S.EXPIRED: "nobody applied it in time",
-        S.CANCELLED: "somebody gave it up",
+        S.QUEUED: "a person applied the plan",
+        S.EXPIRED: "it was not applied in time",
+        S.CANCELLED: "a person discarded it",
     },
     S.QUEUED: {
-        S.RUNNING: "a worker took up the first of its edits",
-        S.PAUSED: "somebody stopped it, or upstream changed keys that no edit touched",
+        S.RUNNING: "a worker claimed the first of its edits",
+        S.PAUSED: "a person paused it, or upstream changed keys that no edit touched",
         S.COMPLETED: "every edit has ended",
-        S.CANCELLED: "somebody ended it",
+        S.CANCELLED: "a person cancelled it",
     },
     S.RUNNING: {
-        S.PAUSED: "somebody stopped it, its canary has ended, or upstream changed keys that no edit touched",
+        S.PAUSED: "a person paused it, its canary has ended, or upstream changed keys that no edit touched",
         S.COMPLETED: "every edit has ended",
-        S.CANCELLED: "somebody ended it",
+        S.CANCELLED: "a person cancelled it",
     },
     S.PAUSED: {
-        S.QUEUED: "somebody has it go on",
-        S.CANCELLED: "somebody ended it",
+        S.QUEUED: "a person resumed it",
+        S.CANCELLED: "a person cancelled it",
     },
-    S.COMPLETED: {S.QUEUED: "somebody has the failed edits tried again"},
+    S.COMPLETED: {S.QUEUED: "a person retried the failed edits"},
     S.CANCELLED: {},
     S.FAILED: {},
     S.EXPIRED: {},
@@ -77,9 +77,9 @@ class BulkEditQuerySet(ClaimableQuerySet["BulkEdit"]):
 
 
 class BulkEdit(models.Model):
-    """One change to the metadata of many runs: planned as one edit for each, shown, then applied.
+    """One patch over many runs: planned as one edit for each, shown, then applied.
 
-    The runs were chosen once and are frozen. Applying touches the edits of the plan and nothing else.
+    The selection is frozen. Applying touches the edits of the plan and nothing else.
     """
 
     Status = BulkEditStatus
@@ -88,32 +88,32 @@ class BulkEdit(models.Model):
     applied_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     source = models.CharField(max_length=16, choices=EditSource.choices)
     reason = models.CharField(max_length=MAX_REASON_LENGTH)
-    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that came to us.")
+    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that recorded it.")
 
-    connection = models.CharField(max_length=64, help_text="All of its runs are of this one.")
-    query = models.TextField(blank=True, help_text="The search that chose the runs. Empty: they were named.")
-    selected = models.PositiveIntegerField(default=0, help_text="How many runs were chosen.")
-    not_selected = models.JSONField(default=list, help_text="The ids that were named and could not be chosen, and why.")
+    connection = models.CharField(max_length=64, help_text="The connection of all of its runs.")
+    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty: they were named.")
+    selected = models.PositiveIntegerField(default=0, help_text="How many runs were selected.")
+    not_selected = models.JSONField(default=list, help_text="The ids that could not be selected, and why.")
     set = models.JSONField(default=dict, help_text="Keys, and templates of their values.")
     remove = models.JSONField(default=list, help_text="Keys.")
-    rename = models.JSONField(default=dict, help_text="Keys, and what they are to be called.")
+    rename = models.JSONField(default=dict, help_text="Old and new keys.")
     undoes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="undone_by")
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PLANNING)
-    detail = CleanTextField(blank=True, help_text="The last thing that happened, in words.")
-    planned = models.PositiveIntegerField(default=0, help_text="How many of the chosen runs the plan has reached.")
+    detail = CleanTextField(blank=True, help_text="The last event, as text.")
+    planned = models.PositiveIntegerField(default=0, help_text="How many of the selected runs are planned.")
     wait_for_active = models.DurationField(
-        null=True, help_text="How long active runs are waited for, from applying on. Empty: they are left out."
+        null=True, help_text="How long to wait for active runs after applying. Empty: they are skipped."
     )
     active_until = models.DateTimeField(null=True)
-    apply_when_planned = models.BooleanField(default=False, help_text="As soon as the plan is whole, unseen.")
-    canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses by itself.")
+    apply_when_planned = models.BooleanField(default=False, help_text="Apply the plan as soon as it is complete.")
+    canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses.")
 
     rewrites_seen_at = models.DateTimeField(
         null=True, help_text="When upstream first changed keys that an edit did not touch."
     )
     accepts_rewrites = models.BooleanField(
-        default=False, help_text="Somebody resumed it after upstream had changed keys that no edit touched."
+        default=False, help_text="It was resumed after upstream had changed keys that no edit touched."
     )
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -121,11 +121,11 @@ class BulkEdit(models.Model):
     expires_at = models.DateTimeField(null=True, help_text="Until when the plan may be applied.")
     applied_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    # Where the pace is counted from: it was applied or resumed at this time, with so many edits ended.
+    # Baseline of the rate: when it was last started, and how many edits had ended by then.
     running_since = models.DateTimeField(null=True)
     ended_before = models.PositiveIntegerField(default=0)
 
-    # Of the process that plans it.
+    # The claim of the process that plans it.
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 
@@ -151,7 +151,7 @@ class BulkEdit(models.Model):
 
     @property
     def is_paused_for_rewrites(self) -> bool:
-        """A person decides whether it goes on, although upstream changes keys that its edits do not touch."""
+        """Whether a person must decide to continue, because upstream changes keys that its edits do not touch."""
         return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property
@@ -164,9 +164,9 @@ class BulkEdit(models.Model):
 
 
 class SelectionSnapshot(models.Model):
-    """What was chosen, frozen, in the order in which it is planned. Deleted when the plan is made.
+    """The frozen selection of a bulk edit, in the order of planning. Deleted when the plan is complete.
 
-    These are the keys of runs, and for an undo those of the edits to be undone.
+    It has the keys of the runs, or for an undo those of the edits to undo.
     """
 
     bulk_edit = models.OneToOneField(BulkEdit, on_delete=models.CASCADE, primary_key=True, related_name="selection")

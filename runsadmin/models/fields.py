@@ -11,7 +11,7 @@ from runsadmin.text import clean
 
 
 class _Clean(models.Field[Any, Any]):
-    """Text of any origin: what no database can store becomes U+FFFD, in what is written and in what is looked for."""
+    """Text of any origin: characters that no database can store become U+FFFD, when written and in lookups."""
 
     def get_prep_value(self, value: Any) -> Any:
         prepared = super().get_prep_value(value)
@@ -37,7 +37,7 @@ class CleanCharField(_Clean, models.CharField[Any, str]):
 class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
     """Text that sorts by byte on every database, so that a prefix is a range of an index.
 
-    SQLite does so by itself; PostgreSQL needs its C collation.
+    SQLite does this anyway; PostgreSQL needs its C collation.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from runsadmin.models.fields import ByteOrderedCharField
 
 
 class Thread(models.Model):
-    """A tracked thread: the API cannot list threads, so people and tools tell us which ones to mirror."""
+    """A tracked thread: the API cannot list threads, so people and tools name the ones to mirror."""
 
     connection = models.CharField(max_length=64)
     upstream_id = ByteOrderedCharField("thread id", max_length=128)

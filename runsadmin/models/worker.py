@@ -8,9 +8,9 @@ from django.db.models.functions import Now
 
 
 class Worker(models.Model):
-    """A living worker process. Its row is there while it beats; whoever finds it silent deletes it."""
+    """A living worker process. Other workers delete the row when the heartbeat stops."""
 
-    # Readable, because it stands in logs and in the `worker_ids` of tasks: host, process id, eight random letters.
+    # Readable, because it appears in logs and in the `worker_ids` of tasks: host, process id, eight random letters.
     id = models.CharField(primary_key=True, max_length=64)
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_index=True)

@@ -1,4 +1,4 @@
-"""One request, one edit or bulk edit, however often a client sends it."""
+"""A request with an Idempotency-Key records one edit or bulk edit, however often it is sent."""
 
 import datetime as dt
 import hashlib
@@ -19,8 +19,8 @@ _COLUMNS: dict[type[Edit | BulkEdit], str] = {Edit: "edit", BulkEdit: "bulk_edit
 
 
 @dataclass(frozen=True)
-class Asked[M: (Edit, BulkEdit)]:
-    """A request with an Idempotency-Key, that makes a row of `kind`. Keys belong to a user and an endpoint."""
+class IdempotentRequest[M: (Edit, BulkEdit)]:
+    """A request that records a row of `kind`. Keys belong to a user and an endpoint."""
 
     kind: type[M]
     user: User
@@ -28,26 +28,26 @@ class Asked[M: (Edit, BulkEdit)]:
     key: str
     body: bytes
 
-    def known(self) -> M | None:
-        """What this request was recorded as before. Raises KeyReused when the key came with another body."""
+    def existing(self) -> M | None:
+        """What an earlier request recorded. Raises IdempotencyKeyReused when the key came with another body."""
         row = self._rows.exclude(_is_old()).first()
         if row is None:
             return None
         if row.body_digest != self._digest:
             raise IdempotencyKeyReused(
-                "This Idempotency-Key was used with another body. Take a new key for a new request."
+                "This Idempotency-Key was used with another body. Use a new key for a new request."
             )
         return self.kind.objects.get(pk=getattr(row, f"{self._column}_id"))
 
     def once(self, record: Callable[[], M]) -> M:
-        """What `record` writes, in one transaction with the key: to be called when nothing is `known`.
+        """What `record` writes, in one transaction with the key. To be called when there is nothing `existing`.
 
-        Raises KeyInUse when the same request came meanwhile and was recorded first, and whatever `record` raises.
+        Raises IdempotencyKeyInUse when the same request was recorded meanwhile, and what `record` raises.
         """
         try:
             with transaction.atomic():
-                if self.known() is None:
-                    self._rows.filter(_is_old()).delete()  # Not one that was recorded since we looked.
+                if self.existing() is None:
+                    self._rows.filter(_is_old()).delete()  # But never one that was recorded meanwhile.
                     recorded = record()
                     self._rows.create(
                         user=self.user,
@@ -57,12 +57,10 @@ class Asked[M: (Edit, BulkEdit)]:
                         **{self._column: recorded},
                     )
                     return recorded
-        except IntegrityError:  # Ours was rolled back, with what it recorded.
-            if self.known() is None:
+        except IntegrityError:  # Ours was rolled back.
+            if self.existing() is None:
                 raise
-        raise IdempotencyKeyInUse(
-            "The same request is under way just now, and recorded once. Ask again for what it became."
-        )
+        raise IdempotencyKeyInUse("The same request is being processed now. Send it again to get its result.")
 
     @property
     def _rows(self) -> QuerySet[IdempotencyKey]:

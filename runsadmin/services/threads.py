@@ -17,10 +17,7 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Tracked:
-    """What became of the ids that were given: every one is in exactly one of these.
-
-    `duplicates` counts how often an id was given again.
-    """
+    """The result for each id: every one is in exactly one of these. `duplicates` counts the repetitions."""
 
     added: tuple[str, ...]
     already: tuple[str, ...]
@@ -29,12 +26,12 @@ class Tracked:
 
 
 def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked:
-    """Tracks threads from now on, or again. Raises NotAllowed, UnknownConnection. Ids that cannot be are told."""
+    """Tracks threads, also ones that were tracked before. Raises NotAllowed, UnknownConnection."""
     permissions.require(actor, permissions.Action.TRACK_THREADS)
     conf.connection(connection)
     given = list(thread_ids)
-    wanted = dict.fromkeys(given)
-    valid = dict.fromkeys(thread_id for thread_id in wanted if is_id(thread_id))
+    distinct = dict.fromkeys(given)
+    valid = dict.fromkeys(thread_id for thread_id in distinct if is_id(thread_id))
     already: set[str] = set()
     with transaction.atomic():
         for some in batched(valid, _BATCH, strict=False):
@@ -47,8 +44,8 @@ def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked
     return Tracked(
         added=tuple(thread_id for thread_id in valid if thread_id not in already),
         already=tuple(thread_id for thread_id in valid if thread_id in already),
-        invalid=tuple(thread_id for thread_id in wanted if thread_id not in valid),
-        duplicates=len(given) - len(wanted),
+        invalid=tuple(thread_id for thread_id in distinct if thread_id not in valid),
+        duplicates=len(given) - len(distinct),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a connection proves who it is. Kept in an auth object, so that no netrc file overrides it."""
+"""The credentials of a connection. They are an auth object, so that no netrc file overrides them."""
 
 import re
 import threading
@@ -13,7 +13,7 @@ from requests.auth import AuthBase
 from runsadmin.conf import Connection
 from runsadmin.errors import ConnectionHeld
 
-# Seconds before a token expires from which on a new one is asked for.
+# Seconds before a token expires in which a new one is requested.
 RENEW_BEFORE = 300.0
 
 _ENTRA_ERROR = re.compile(r"AADSTS\d+: [^\r\n]{1,200}")
@@ -26,11 +26,11 @@ class Header(AuthBase):
         self.name = name
         self.value = value
         self.scheme = scheme
-        # What was sent last: error messages must not show it.
+        # The value that was sent last: error messages must not show it.
         self.secret = ""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Raises Held when there are no credentials."""
+        """Raises ConnectionHeld when there are no credentials."""
         self.secret = self.value()
         request.headers[self.name] = f"{self.scheme} {self.secret}" if self.scheme else self.secret
         return request
@@ -47,9 +47,9 @@ def of(connection: Connection) -> Header:
 
 
 def _azure_token(connection: Connection) -> str:
-    """Raises Held, whatever goes wrong: without a token nothing can be sent on this connection."""
+    """Raises ConnectionHeld for any error: without a token nothing can be sent on this connection."""
     try:
-        # An extra package of the operator's: a system check says so when it is missing.
+        # An optional package. A system check reports when it is missing.
         from azure.identity import DefaultAzureCredential
     except ImportError:
         raise ConnectionHeld(
@@ -62,8 +62,8 @@ def _azure_token(connection: Connection) -> str:
 class _Tokens:
     """The token of one scope, for all threads: one of them asks for it, and it is kept until it is about to expire.
 
-    A credential retries by itself, for minutes where the identity endpoint hangs. It is asked in a thread of its own,
-    so that nobody waits for longer than a request may take.
+    A credential retries on its own, for minutes if the identity endpoint hangs. It runs in a thread of its own, so that
+    no request waits longer than its timeout.
     """
 
     def __init__(self, credential: Callable[[], Any], scope: str) -> None:
@@ -71,14 +71,14 @@ class _Tokens:
         self._scope = scope
         self._lock = threading.Lock()
         self._kept = ("", 0.0)  # The token, and when it expires.
-        self._asking: Future[str] | None = None
+        self._pending: Future[str] | None = None
 
     def get(self, *, timeout: float) -> str:
         token, expires_at = self._kept
         if time.time() < expires_at - RENEW_BEFORE:
             return token
         try:
-            return self._asked().result(timeout)
+            return self._request().result(timeout)
         except TimeoutError:
             why = "the identity endpoint took too long to answer."
         except BaseException as error:  # noqa: BLE001 - Credentials raise what they like.
@@ -87,19 +87,19 @@ class _Tokens:
             return token
         raise ConnectionHeld(f"There is no Azure token: {why} Check the managed identity, or the AZURE_… variables.")
 
-    def _asked(self) -> Future[str]:
+    def _request(self) -> Future[str]:
         with self._lock:
             token, expires_at = self._kept
-            if time.time() < expires_at - RENEW_BEFORE:  # It has come since this thread looked.
-                come: Future[str] = Future()
-                come.set_result(token)
-                return come
-            if self._asking is None or self._asking.done():
-                self._asking = Future()
-                threading.Thread(target=self._ask, args=[self._asking], daemon=True, name="azure-token").start()
-            return self._asking
+            if time.time() < expires_at - RENEW_BEFORE:  # It was received meanwhile.
+                received: Future[str] = Future()
+                received.set_result(token)
+                return received
+            if self._pending is None or self._pending.done():
+                self._pending = Future()
+                threading.Thread(target=self._fetch, args=[self._pending], daemon=True, name="azure-token").start()
+            return self._pending
 
-    def _ask(self, future: Future[str]) -> None:
+    def _fetch(self, future: Future[str]) -> None:
         try:
             response = self._credential().get_token(self._scope)
             token = response.token
@@ -140,7 +140,7 @@ def _of_this_process(credential_class: Callable[[], Any]) -> _OfThisProcess:
 
 
 def _seconds(expires_on: Any) -> float:
-    """0 for what is no time: then the credential is asked each time."""
+    """0 for an invalid time: then a token is requested each time."""
     try:
         return float(expires_on)
     except (TypeError, ValueError, OverflowError):
@@ -148,10 +148,10 @@ def _seconds(expires_on: Any) -> float:
 
 
 def _words(error: BaseException) -> str:
-    """The first line, and what Entra answered. Not all of it: it can quote what the identity endpoint answered."""
+    """The first line and the error of Entra. Not the whole text: it can quote the response of the identity endpoint."""
     text = str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    told = _ENTRA_ERROR.search(text)
-    words = first if told is None or told[0] in first else f"{first} {told[0]}"
+    found = _ENTRA_ERROR.search(text)
+    words = first if found is None or found[0] in first else f"{first} {found[0]}"
     words = "".join(sign if sign.isprintable() else "\ufffd" for sign in words[:300]).rstrip(". ")
     return f"{words}."

@@ -1,7 +1,7 @@
-"""What a fault of one call means: the whole of it, to be read as a table.
+"""What the failure of one call means, as a table.
 
-A *read* changes nothing upstream, so all that matters is whether to try again. For a *write* it matters whether it can
-have been kept: only an answer that says no, or a connection that never was, proves that it was not.
+A *read* changes nothing upstream, so it only matters whether to try again. For a *write* it matters whether it may have
+happened: only a refusal, or a connection that was never made, proves that it did not.
 """
 
 import datetime as dt
@@ -38,7 +38,7 @@ _AMOUNT = re.compile(
 
 
 class NoResponse(StrEnum):
-    """Why there is no answer to judge."""
+    """Why there is no response to classify."""
 
     NO_CONNECTION = "The server could not be reached."
     TOO_LATE = "It took too long until the request could be sent, so it was not."
@@ -49,17 +49,17 @@ class NoResponse(StrEnum):
     UNREADABLE = "The answer could not be read."
 
 
-# Nothing was heard of the server, whether or not it was there.
+# The server sent no complete response.
 NO_RESPONSE = (NoResponse.NO_CONNECTION, NoResponse.CUT, NoResponse.TIMEOUT)
 
 
 def classify_read(what: NoResponse | int) -> type[UpstreamError]:
-    """What to make of a read that ended without an answer, or with this HTTP status."""
+    """The meaning of a read that ended without a response, or with this HTTP status."""
     match what:
         case NoResponse():
             return NotSent
         case 401 | 407:
-            return ConnectionHeld  # 407: the credentials of a proxy on the way.
+            return ConnectionHeld  # 407: the credentials of a proxy.
         case status if status in REDIRECTS:
             return ConnectionHeld
         case 403:
@@ -75,7 +75,7 @@ def classify_read(what: NoResponse | int) -> type[UpstreamError]:
 
 
 def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[UpstreamError]:
-    """What to make of a write that ended without an answer, or with this HTTP status."""
+    """The meaning of a write that ended without a response, or with this HTTP status."""
     match what:
         case NoResponse.NO_CONNECTION | NoResponse.TOO_LATE | NoResponse.NOT_SENT:
             return NotSent
@@ -85,7 +85,7 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
             return RunActive
         case 401 | 407:
             return ConnectionHeld
-        case 307 | 308:  # These ask for the same POST elsewhere: nothing was done here.
+        case 307 | 308:  # The same POST should be sent elsewhere: nothing was done here.
             return ConnectionHeld
         case 403:
             return Forbidden
@@ -95,7 +95,7 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
             return NotSent
         case status if 400 <= status < 500:
             return Rejected
-        case _:  # 5xx, the other 3xx, and 2xx that cannot be read. 303 even means that the POST was done.
+        case _:  # 5xx, the other 3xx, and 2xx that cannot be read. 303 even means that the POST happened.
             return OutcomeUnknown
 
 
@@ -105,16 +105,16 @@ def says_run_is_active(status: int, message: str) -> bool:
 
 
 def says_scheme_is_wrong(status: int, message: str) -> bool:
-    """What nginx, Go and others say to plain HTTP on the port where they speak HTTPS."""
+    """The message of nginx, Go and others for plain HTTP on an HTTPS port."""
     return status == 400 and re.search(r"\bHTTP\b.{1,60}\b(HTTPS|SSL|TLS)\b", message) is not None
 
 
 def retry_after(
     headers: Mapping[str, str], *, now: dt.datetime, http_status: int | None = None, message: str = ""
 ) -> float | None:
-    """How many seconds the server asks us to wait: by a header, or, with a 429 or 503, in the words of its message.
+    """How many seconds the server wants us to wait: by a header or, with a 429 or 503, in its message.
 
-    None when it does not say, or says nonsense. Never more than five minutes.
+    None when it does not say, or the value is invalid. Never more than five minutes.
     """
     for name, unit in _RETRY_HEADERS:
         seconds = _seconds(headers.get(name, ""), unit, now)

@@ -32,7 +32,7 @@ class RunRecord:
     upstream_id: str
     thread_id: str
     metadata_state: MetadataState = MetadataState.KNOWN
-    # Fields with something that is no JSON. It is null in `answer`.
+    # Fields with a value that is not JSON. It is null in `response`.
     damaged: frozenset[str] = frozenset()
 
     @classmethod

@@ -656,7 +656,7 @@ def test_a_canary_pauses_and_says_why(sandbox, team, as_alice):
     push_until_settled(bulk_edit)
 
     shown = text_of(as_alice, bulk_edit)
-    assert "The first 2 were sent. Look at them, then resume or cancel." in shown
+    assert "The first 2 were sent. Check them, then resume or cancel." in shown
     assert "2 of 5 runs done" in shown
     assert len(sandbox.posts()) == 2
 

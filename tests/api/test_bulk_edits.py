@@ -20,7 +20,7 @@ from runsadmin.errors import IdempotencyKeyInUse
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, IdempotencyKey, Run
 from runsadmin.services import bulk_edits, edits, runs, tokens
-from runsadmin.services.idempotency import Asked
+from runsadmin.services.idempotency import IdempotentRequest
 from tests.api.conftest import Api, ApiOf, problem
 from tests.bulk import push_until_settled
 from tests.sandbox_client import Sandbox
@@ -483,12 +483,12 @@ def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirrored: Mirrored, a
     def record() -> Edit:
         return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
 
-    one, other = (Asked(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
-    assert one.known() is other.known() is None
+    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    assert one.existing() is other.existing() is None
     edit = one.once(record)
     with pytest.raises(IdempotencyKeyInUse):
         other.once(record)
-    assert Edit.objects.get() == edit == other.known()
+    assert Edit.objects.get() == edit == other.existing()
 
 
 def test_key_recorded_meanwhile_is_kept(
@@ -499,10 +499,10 @@ def test_key_recorded_meanwhile_is_kept(
     def record() -> Edit:
         return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
 
-    one, other = (Asked(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
     edit = one.once(record)
-    known, looks = Asked.known, iter([lambda _: None])
-    monkeypatch.setattr(Asked, "known", lambda asked: next(looks, known)(asked))
+    known, looks = IdempotentRequest.existing, iter([lambda _: None])
+    monkeypatch.setattr(IdempotentRequest, "existing", lambda asked: next(looks, known)(asked))
     with pytest.raises(IdempotencyKeyInUse):
         other.once(record)
-    assert Edit.objects.get() == edit == other.known()
+    assert Edit.objects.get() == edit == other.existing()

@@ -93,7 +93,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         """
         body = self.read_body(PlanBulkEditBody)
         idempotent = idempotent_request(request, BulkEdit, "bulk-edits")
-        if idempotent is not None and (existing := idempotent.known()) is not None:
+        if idempotent is not None and (existing := idempotent.existing()) is not None:
             return self._planned(existing, body)
         selection = _select(body)  # It may take a while and needs no transaction.
 

@@ -1,7 +1,7 @@
-"""What people do with a plan, and what brings a bulk edit from one status to the next.
+"""What people do with a bulk edit, and how workers move it from one status to the next.
 
-The edits themselves are pushed like all others (services/edits): those of a bulk edit that goes on are due, and those
-of one that is paused or ended are left alone.
+Its edits are pushed like all others (services/edits): those of a bulk edit in progress are due, those of a paused or
+ended one are not sent.
 """
 
 import datetime as dt
@@ -23,9 +23,9 @@ S = BulkEditStatus
 
 
 def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Has the edits of a plan sent: those, and nothing else. With a canary the first few, and then it pauses.
+    """Releases the edits of a plan for sending, with a canary only the first few. Nothing else is touched.
 
-    Raises NotAllowed, IllegalChange.
+    Raises NotAllowed, InvalidTransition.
     """
     permitted.require(actor, bulk_edit, BulkEditAction.APPLY)
     now = clock.now()
@@ -44,22 +44,22 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         if moved:
             bulk_edit.edits.filter(status=EditStatus.PLANNED).exclude(actor=actor).update(actor=actor)
             _release(bulk_edit, now, limit=bulk_edit.canary)
-    return _moved(bulk_edit, moved, "Only a plan that is whole and has not expired can be applied")
+    return _moved(bulk_edit, moved, "Only a complete plan that has not expired can be applied")
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """What is under way ends; nothing more is sent until it is resumed. Raises NotAllowed, IllegalChange."""
+    """Edits in flight end; nothing more is sent until it is resumed. Raises NotAllowed, InvalidTransition."""
     permitted.require(actor, bulk_edit, BulkEditAction.PAUSE)
     moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
         S.PAUSED, detail=f"{actor.get_username()} paused it."
     )
-    return _moved(bulk_edit, moved, "Only a bulk edit that goes on can be paused")
+    return _moved(bulk_edit, moved, "Only a bulk edit in progress can be paused")
 
 
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Goes on with all that is left. Where upstream has changed keys that no edit touched, that is accepted now.
+    """Continues with all edits that are left. If upstream changed keys that no edit touched, that is now accepted.
 
-    Raises NotAllowed, IllegalChange.
+    Raises NotAllowed, InvalidTransition.
     """
     permitted.require(actor, bulk_edit, BulkEditAction.RESUME)
     now = clock.now()
@@ -74,11 +74,11 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         )
         if moved:
             _release(bulk_edit, now)
-    return _moved(bulk_edit, moved, "Only a bulk edit that is paused can be resumed")
+    return _moved(bulk_edit, moved, "Only a paused bulk edit can be resumed")
 
 
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Takes back all that was not sent yet. What is under way ends, and tells how. Raises NotAllowed, IllegalChange."""
+    """Cancels all edits that were not sent. Those in flight end normally. Raises NotAllowed, InvalidTransition."""
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     permitted.require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
@@ -91,7 +91,7 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Has the failed edits of one that was completed tried again. Raises NotAllowed, IllegalChange."""
+    """Retries the failed edits of a completed bulk edit. Raises NotAllowed, InvalidTransition."""
     permitted.require(actor, bulk_edit, BulkEditAction.RETRY)
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
@@ -99,7 +99,7 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         if bulk_edit.status == S.COMPLETED:
             of_it = Edit.objects.filter(bulk_edit=bulk_edit)
             moved = edits.try_again(of_it, bulk_edit=bulk_edit, by=actor, actor=actor)
-    return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be tried again")
+    return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be retried")
 
 
 def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None) -> None:
@@ -111,7 +111,7 @@ def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None)
 
 
 def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
-    """Ends all of its edits that were not sent."""
+    """Cancels all of its edits that were not sent."""
     waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
     waiting.transition_to(
         EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, wait_reason=""
@@ -133,35 +133,35 @@ def _moved(bulk_edit: BulkEdit, moved: int, otherwise: str) -> BulkEdit:
 
 
 def advance_statuses() -> None:
-    """Tells what has begun, ends what has come to its end, and pauses what has sent its canary.
+    """Marks bulk edits as running, completed, expired, or paused after their canary.
 
     Calling it twice does no harm.
     """
     _expire(BulkEdit.objects.filter(expires_at__lte=clock.now()))
-    taken_up = Q(status__in=IN_FLIGHT) | Q(finished_at__gt=OuterRef("running_since"))
-    some = Edit.objects.filter(taken_up, bulk_edit=OuterRef("pk"))
+    was_claimed = Q(status__in=IN_FLIGHT) | Q(finished_at__gt=OuterRef("running_since"))
+    some = Edit.objects.filter(was_claimed, bulk_edit=OuterRef("pk"))
     BulkEdit.objects.filter(Exists(some), status=S.QUEUED).transition_to(S.RUNNING)
     for bulk_edit in BulkEdit.objects.filter(status__in=IN_PROGRESS):
         _conclude(bulk_edit)
-    # What was under way when its bulk edit was cancelled, and came back unsent.
-    came_back = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
-    for bulk_edit in BulkEdit.objects.filter(pk__in=came_back.values("bulk_edit")):
+    # Edits that were in flight when their bulk edit was cancelled, and turned out to be unsent.
+    returned = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
+    for bulk_edit in BulkEdit.objects.filter(pk__in=returned.values("bulk_edit")):
         cancel_unsent(bulk_edit)
 
 
 def _conclude(bulk_edit: BulkEdit) -> None:
     some = Edit.objects.filter(bulk_edit=OuterRef("pk"))
-    # Each in one statement that asks for all of it: edits end, and somebody may resume or retry it, just now.
-    through = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
+    # The whole condition is part of each statement: meanwhile edits end, and someone may resume or retry it.
+    finished = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
     has_more = Exists(some.filter(status=EditStatus.PLANNED))
-    told = f"The first {bulk_edit.canary} were sent. Look at them, then resume or cancel."
-    through.filter(has_more).transition_to(S.PAUSED, detail=told)
-    through.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
+    message = f"The first {bulk_edit.canary} were sent. Check them, then resume or cancel."
+    finished.filter(has_more).transition_to(S.PAUSED, detail=message)
+    finished.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
 
 
 def _expire(plans: BulkEditQuerySet) -> None:
     for plan in plans.filter(status=S.PLANNED):
         with transaction.atomic():
-            told = "Nobody applied the plan in time. Plan it again."
-            if BulkEdit.objects.filter(pk=plan.pk).transition_to(S.EXPIRED, detail=told, finished_at=clock.now()):
+            message = "The plan was not applied in time. Plan it again."
+            if BulkEdit.objects.filter(pk=plan.pk).transition_to(S.EXPIRED, detail=message, finished_at=clock.now()):
                 cancel_unsent(plan, "The plan expired.")

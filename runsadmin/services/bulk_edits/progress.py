@@ -1,4 +1,4 @@
-"""How far a bulk edit has come, counted from its edits: nothing that could disagree with them is kept."""
+"""How far a bulk edit has come, counted from its edits: no stored counts that could differ from them."""
 
 import datetime as dt
 from collections import Counter
@@ -10,9 +10,9 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.edit import ENDED
 from runsadmin.services import clock
 
-# Before so much time has passed, a pace would be a guess.
-_LEAST = dt.timedelta(seconds=2)
-_MOST_COUNTED = 10_000
+# A rate over a shorter time would be a guess.
+_MIN_DURATION = dt.timedelta(seconds=2)
+_MAX_COUNTED = 10_000
 _LEFT_OUT = [plan_result for plan_result in Edit.PlanResult if plan_result != Edit.PlanResult.CHANGE]
 
 
@@ -29,7 +29,7 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """The edits that are to be sent, or were."""
+        """The edits that are sent or will be."""
         return sum(self.statuses.values()) - self.count(EditStatus.SKIPPED)
 
     @property
@@ -40,28 +40,28 @@ class Progress:
 def progress(bulk_edit: BulkEdit) -> Progress:
     statuses = _counted(bulk_edit.edits.all(), "status")
     plan_results = _counted(bulk_edit.edits.filter(plan_result__in=_LEFT_OUT), "plan_result")
-    # All others are changes: most of a large plan is not counted twice.
+    # All others are changes, so that most of a large plan is not counted twice.
     if (changes := sum(statuses.values()) - sum(plan_results.values())) > 0:
         plan_results = {Edit.PlanResult.CHANGE.value: changes} | plan_results
     ended = sum(statuses.get(status, 0) for status in ENDED)
     per_second = left = None
     if bulk_edit.is_in_progress and bulk_edit.running_since is not None:
-        going_for = clock.now() - bulk_edit.running_since
-        if going_for >= _LEAST and ended > bulk_edit.ended_before:
-            per_second = (ended - bulk_edit.ended_before) / going_for.total_seconds()
+        elapsed = clock.now() - bulk_edit.running_since
+        if elapsed >= _MIN_DURATION and ended > bulk_edit.ended_before:
+            per_second = (ended - bulk_edit.ended_before) / elapsed.total_seconds()
             left = (sum(statuses.values()) - ended) / per_second
     return Progress(statuses, plan_results, per_second, left)
 
 
 def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
-    """How many of its pending edits wait for what, apart from their turn. Counts the oldest, which were tried first."""
+    """How many of its pending edits wait for what, apart from their turn. Counts the oldest ones."""
     pending = bulk_edit.edits.filter(status=EditStatus.PENDING).order_by("pk")
-    counts = Counter(pending.values_list("wait_reason", flat=True)[:_MOST_COUNTED])
+    counts = Counter(pending.values_list("wait_reason", flat=True)[:_MAX_COUNTED])
     return {reason: count for reason, count in counts.items() if reason}
 
 
 def waiting_in_words(bulk_edit: BulkEdit) -> str:
-    """As "3 for the run to end, 1 for the next attempt". Empty where none waits for more than its turn."""
+    """Such as "3 for the run to end, 1 for the next attempt". Empty if all wait only for their turn."""
     counts = waiting(bulk_edit)
     return ", ".join(
         f"{count:,} for {label[0].lower()}{label[1:]}"

@@ -1,4 +1,4 @@
-"""Choosing the runs of a bulk edit. What is chosen is frozen: later changes of the table choose nothing else."""
+"""Selecting the runs of a bulk edit. A selection is frozen: later changes of the runs do not change it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from runsadmin.services import run_search
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
-# As upstream lists them: then one page of a thread's list serves many of its runs.
+# In the order of upstream's lists, so that one page of a thread's list serves many of its runs.
 _ORDER = ("thread_id", "-created_at", "-pk")
 _BATCH = 500
-# Of an id that is not known here: longer ones than any upstream gives are kept in part.
+# Of an unknown id: only this many characters are stored.
 LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys of the runs, all of one connection, and what was named and could not be chosen: id and why.
+    """The keys of the runs, all of one connection. `left_out` has the ids that could not be selected, each with why.
 
-    `duplicates` counts how often an id was named again.
+    `duplicates` counts how many ids were repetitions.
     """
 
     connection: str
@@ -40,7 +40,7 @@ def by_search(query: str, *, connection: str | None = None) -> Selection:
 
 
 def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
-    """All of these runs, now; `query` tells which they are. Raises InvalidSelection, UnknownConnection."""
+    """All of these runs; `query` describes them. Raises InvalidSelection, UnknownConnection."""
     runs = runs.order_by()
     if connection is not None:
         runs = runs.filter(connection=conf.connection(connection).alias)
@@ -49,7 +49,7 @@ def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None
 
 
 def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
-    """The runs with these upstream ids, each once. The others are told one by one.
+    """The runs with these upstream ids, each once. The others are in `left_out`.
 
     Raises InvalidSelection when no run is left or they are of several connections; UnknownConnection.
     """
