@@ -72,7 +72,7 @@ GUARDS = (
         DECIDING,
         "if intent.fetch_age <= MAX_FETCH_AGE:",
         "if intent.fetch_age <= MAX_FETCH_AGE * 1000:",
-        ("tests/faults/test_look.py",),
+        ("tests/faults/test_fetch.py",),
     ),
     Guard(
         "the order of truths: a slow answer never replaces a newer one",
@@ -173,7 +173,7 @@ GUARDS = (
         "runsadmin/upstream/faults.py",
         "            return NotSent\n        case 401 | 407:\n            return ConnectionHeld",
         "            return NotSent\n        case 401 | 407:\n            return Rejected",
-        ("tests/faults/test_look.py",),
+        ("tests/faults/test_fetch.py",),
     ),
 )
 

@@ -45,7 +45,7 @@ def bury_the_claim() -> None:
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 
-def test_an_edit_that_cannot_be_written_down_is_not_sent(scene: Scene, trouble: Trouble) -> None:
+def test_unrecorded_edit_is_not_sent(scene: Scene, trouble: Trouble) -> None:
     with told(trouble):
         trouble.begin()
         scene.record(LONG)
@@ -55,7 +55,7 @@ def test_an_edit_that_cannot_be_written_down_is_not_sent(scene: Scene, trouble: 
 
 
 @pytest.mark.parametrize("step", ["claimed", "fetched", "responded"])
-def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(scene: Scene, trouble: Trouble, step: str) -> None:
+def test_database_fault_loses_nothing(scene: Scene, trouble: Trouble, step: str) -> None:
     edit = scene.record(LONG)
     with told(trouble), at_step(step, trouble.begin):
         edits.push(edit)
@@ -66,9 +66,7 @@ def test_trouble_in_the_middle_loses_nothing_and_sends_nothing_twice(scene: Scen
     scene.check(posts=1)
 
 
-def test_one_edit_in_trouble_does_not_keep_the_others(
-    scene: Scene, make_second: Callable[[], Edit], trouble: Trouble
-) -> None:
+def test_one_fault_leaves_other_edits_alone(scene: Scene, make_second: Callable[[], Edit], trouble: Trouble) -> None:
     first, second = scene.record(LONG), make_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
     with suppress(DatabaseError), at_step("responded", trouble.begin):

@@ -72,9 +72,7 @@ def told_on_a_page(response: Any) -> str:
 
 
 @pytest.mark.parametrize("trouble", FOR_LONG, indirect=True)
-def test_a_patch_is_told_that_nothing_was_saved_and_can_be_sent_again(
-    scene: Scene, client: Client, trouble: Trouble
-) -> None:
+def test_patch_reports_nothing_saved(scene: Scene, client: Client, trouble: Trouble) -> None:
     token = tokens.create(user=scene.alice, expires_in=None)
     trouble.begin()
     assert "Nothing was saved" in told_as_a_problem(patch(client, scene, token))
@@ -85,9 +83,7 @@ def test_a_patch_is_told_that_nothing_was_saved_and_can_be_sent_again(
 
 
 @pytest.mark.parametrize("trouble", FOR_LONG, indirect=True)
-def test_a_form_is_told_that_nothing_was_saved_and_can_be_sent_again(
-    scene: Scene, client: Client, trouble: Trouble
-) -> None:
+def test_form_reports_nothing_saved(scene: Scene, client: Client, trouble: Trouble) -> None:
     client.force_login(scene.alice)
     pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
     form = typed(*pairs, base=base_fields(client, scene.run))
@@ -99,7 +95,7 @@ def test_a_form_is_told_that_nothing_was_saved_and_can_be_sent_again(
     assert Edit.objects.get().status == Edit.Status.APPLIED
 
 
-def test_signing_in_is_told_and_can_be_done_again(alice: User, client: Client, trouble: Trouble) -> None:
+def test_sign_in_reports_nothing_saved(alice: User, client: Client, trouble: Trouble) -> None:
     form = {"username": "alice", "password": "alice"}
     trouble.begin()
     response = client.post("/admin/login/?next=/admin/", form)
@@ -108,7 +104,7 @@ def test_signing_in_is_told_and_can_be_done_again(alice: User, client: Client, t
     assert client.post("/admin/login/?next=/admin/", form).headers["Location"] == "/admin/"
 
 
-def test_what_only_reads_goes_on_where_it_can(scene: Scene, client: Client, trouble: Trouble) -> None:
+def test_reads_continue_where_possible(scene: Scene, client: Client, trouble: Trouble) -> None:
     client.force_login(scene.alice)
     trouble.begin()
     response = client.get(page(scene.run))
@@ -120,9 +116,7 @@ def test_what_only_reads_goes_on_where_it_can(scene: Scene, client: Client, trou
     assert client.get(page(scene.run)).status_code == 200
 
 
-def test_it_is_logged_once_with_the_id_of_the_request(
-    scene: Scene, client: Client, trouble: Trouble, written: Written
-) -> None:
+def test_fault_is_logged_once(scene: Scene, client: Client, trouble: Trouble, written: Written) -> None:
     token = tokens.create(user=scene.alice, expires_in=None)
     log = written("json")
     trouble.begin()
@@ -135,7 +129,7 @@ def test_it_is_logged_once_with_the_id_of_the_request(
     assert "Traceback" in told["exception"]
 
 
-def test_what_was_perhaps_saved_is_not_called_lost(scene: Scene, client: Client, monkeypatch: Any) -> None:
+def test_possible_save_is_not_called_lost(scene: Scene, client: Client, monkeypatch: Any) -> None:
     """The answer to the commit is lost, or comes and the next question has none."""
     token = tokens.create(user=scene.alice, expires_in=None)
     record = edits.record
@@ -155,7 +149,7 @@ def test_what_was_perhaps_saved_is_not_called_lost(scene: Scene, client: Client,
     assert Edit.objects.count() == 2
 
 
-def test_a_write_whose_own_answer_is_lost_was_perhaps_saved() -> None:
+def test_lost_commit_may_have_saved() -> None:
     def lose(*_: Any) -> None:
         raise OperationalError("server closed the connection unexpectedly")
 
@@ -167,9 +161,7 @@ def test_a_write_whose_own_answer_is_lost_was_perhaps_saved() -> None:
     assert not db_errors.may_have_saved()
 
 
-def test_a_session_that_cannot_be_saved_was_not_deleted_by_somebody(
-    alice: User, client: Client, monkeypatch: Any
-) -> None:
+def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch: Any) -> None:
     """As Django's own session does it: it takes every error of the database for a row that is gone."""
 
     def fail(self: SessionStore, must_create: bool = False) -> None:

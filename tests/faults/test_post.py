@@ -28,7 +28,7 @@ REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", REFUSED_FOR_NOW.values(), ids=REFUSED_FOR_NOW)
-def test_a_refusal_for_now_is_pending_and_sent_again(scene: Scene, fault: dict[str, Any]) -> None:
+def test_temporary_refusal_is_sent_again(scene: Scene, fault: dict[str, Any]) -> None:
     scene.sandbox.fault("status", method="POST", **fault)
     edit = scene.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.RETRY, 1)
@@ -36,7 +36,7 @@ def test_a_refusal_for_now_is_pending_and_sent_again(scene: Scene, fault: dict[s
     scene.check(posts=2)
 
 
-def test_a_server_that_cannot_be_reached_for_the_post_is_pending_and_sent_again(scene: Scene, connect: Connect) -> None:
+def test_unreachable_for_the_post_is_pending(scene: Scene, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
         edit = scene.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
@@ -58,9 +58,7 @@ def test_a_server_that_cannot_be_reached_for_the_post_is_pending_and_sent_again(
         pytest.param({}, 0, 2, id="missing"),
     ],
 )
-def test_a_429_is_waited_for_as_long_as_it_says_and_at_most_five_minutes(
-    scene: Scene, headers: dict[str, str], least: float, most: float
-) -> None:
+def test_retry_after_is_at_most_five_minutes(scene: Scene, headers: dict[str, str], least: float, most: float) -> None:
     scene.sandbox.fault("status", method="POST", status=429, headers=headers)
     edit = scene.push()
     assert edit.status == S.PENDING
@@ -77,7 +75,7 @@ def test_a_429_with_a_date_is_waited_for(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_429_and_503_slow_the_whole_connection(scene: Scene, status: int) -> None:
+def test_429_and_503_back_off_for_all(scene: Scene, status: int) -> None:
     scene.sandbox.fault("status", method="POST", status=status, headers={"Retry-After": "60"})
     scene.push()
     before = len(scene.sandbox.log())
@@ -91,7 +89,7 @@ def test_429_and_503_slow_the_whole_connection(scene: Scene, status: int) -> Non
     assert len(scene.sandbox.log()) == before
 
 
-def test_400_because_the_run_is_active_waits_for_its_end(scene: Scene) -> None:
+def test_400_for_an_active_run_waits(scene: Scene) -> None:
     scene.sandbox.change_run(scene.run.upstream_id, status="in_progress")
     edit = scene.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
@@ -104,7 +102,7 @@ def test_400_because_the_run_is_active_waits_for_its_end(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_another_4xx_is_rejected_with_the_servers_words_and_never_sent_again(scene: Scene, status: int) -> None:
+def test_other_4xx_is_never_sent_again(scene: Scene, status: int) -> None:
     scene.sandbox.fault("status", method="POST", status=status, body={"error": {"message": "No, thank you."}})
     edit = scene.push()
     assert (edit.status, edit.detail, edit.http_status) == (S.REJECTED, "No, thank you.", status)
@@ -112,7 +110,7 @@ def test_another_4xx_is_rejected_with_the_servers_words_and_never_sent_again(sce
     scene.check(posts=1, team="blue")
 
 
-def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) -> None:
+def test_404_for_the_run_is_rejected(scene: Scene) -> None:
     scene.writer.stop()
     with at_step("intended", lambda: scene.sandbox.delete_run(scene.run.upstream_id)):
         edit = scene.push()
@@ -120,7 +118,7 @@ def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) ->
     assert scene.mirror.missing_since is not None
 
 
-def test_404_for_everything_holds_the_connection(scene: Scene) -> None:
+def test_404_for_everything_holds(scene: Scene) -> None:
     with at_step("intended", lambda: _all_404(scene.sandbox)):
         edit = scene.push()
     assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
@@ -131,7 +129,7 @@ def _all_404(sandbox: Sandbox) -> None:
     sandbox.settings(not_found_for_all=True)
 
 
-def test_refused_credentials_hold_writing_and_nothing_is_rejected(scene: Scene) -> None:
+def test_refused_write_credentials_hold_writing(scene: Scene) -> None:
     scene.sandbox.fault("status", method="POST", status=401)
     edit = scene.push()
     assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
@@ -167,9 +165,7 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize(("fault", "posts"), LOST.values(), ids=LOST)
-def test_a_lost_answer_is_unknown_and_looked_after_before_anything_is_sent_again(
-    scene: Scene, fault: dict[str, Any], posts: int
-) -> None:
+def test_lost_response_is_reconciled_first(scene: Scene, fault: dict[str, Any], posts: int) -> None:
     scene.sandbox.fault(**fault, method="POST")
     edit = scene.push()
     assert edit.status == S.UNKNOWN
@@ -184,7 +180,7 @@ def _never_twice_without_a_look(scene: Scene) -> None:
     assert "POST POST" not in " ".join(methods)
 
 
-def test_an_answer_that_lands_late_is_waited_for_and_not_sent_again(scene: Scene) -> None:
+def test_late_write_is_not_sent_again(scene: Scene) -> None:
     scene.writer.stop()  # What lands late overwrites whatever came before it: that is the gap.
     scene.sandbox.fault("land_late", method="POST", seconds=0.5)
     edit = scene.push()
@@ -194,7 +190,7 @@ def test_an_answer_that_lands_late_is_waited_for_and_not_sent_again(scene: Scene
     scene.check(posts=1)
 
 
-def test_a_write_that_is_never_kept_fails_after_the_configured_attempts(scene: Scene, settings: Settings) -> None:
+def test_write_that_never_happens_fails(scene: Scene, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scene.sandbox.fault("cut_before", method="POST", times=None)
     edit = scene.process_due(scene.push())
@@ -203,7 +199,7 @@ def test_a_write_that_is_never_kept_fails_after_the_configured_attempts(scene: S
     scene.check(posts=2, team="blue")
 
 
-def test_a_lost_answer_and_somebody_elses_change_of_the_same_key_is_a_conflict(scene: Scene) -> None:
+def test_lost_response_can_be_a_conflict(scene: Scene) -> None:
     scene.sandbox.fault("lose", method="POST")
     edit = scene.push()
     scene.sandbox.add_pairs(scene.run.upstream_id, {"team": "green"})
@@ -214,7 +210,7 @@ def test_a_lost_answer_and_somebody_elses_change_of_the_same_key_is_a_conflict(s
     scene.check(posts=1, team="green")
 
 
-def test_a_run_that_vanishes_while_the_outcome_is_unknown_is_rejected(scene: Scene) -> None:
+def test_unknown_edit_of_missing_run_ends(scene: Scene) -> None:
     scene.writer.stop()
     scene.sandbox.fault("lose", method="POST")
     edit = scene.push()
@@ -225,12 +221,12 @@ def test_a_run_that_vanishes_while_the_outcome_is_unknown_is_rejected(scene: Sce
 # --- An answer that can be read
 
 
-def test_2xx_with_the_intended_map_is_applied(scene: Scene) -> None:
+def test_2xx_as_intended_is_applied(scene: Scene) -> None:
     assert scene.push().status == S.APPLIED
     scene.check(posts=1)
 
 
-def test_a_server_that_merges_keeps_removed_keys_and_both_are_shown(scene: Scene) -> None:
+def test_merging_server_differs(scene: Scene) -> None:
     scene.sandbox.settings(modify="merge")
     edit = scene.push(MetadataPatch(remove=frozenset({"team"})))
     assert edit.status == S.DIFFERS
@@ -240,7 +236,7 @@ def test_a_server_that_merges_keeps_removed_keys_and_both_are_shown(scene: Scene
     scene.check(posts=1, team="blue")
 
 
-def test_a_server_that_stores_something_else_differs_and_both_are_shown(scene: Scene) -> None:
+def test_rewriting_server_differs(scene: Scene) -> None:
     scene.writer.stop()
     scene.sandbox.settings(modify="scramble")
     edit = scene.push()

@@ -97,7 +97,7 @@ def test_one_bad_run_is_no_outage(
     assert not connections.is_held("default")
 
 
-def test_many_edits_fail_together_without_attempts(
+def test_batch_fail_together_without_attempts(
     upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
 ) -> None:
     many = mirror(*(make_run(thread_id=f"thread_{number % 4}") for number in range(40)))

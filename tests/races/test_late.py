@@ -11,7 +11,7 @@ S = Edit.Status
 
 
 @pytest.mark.parametrize("step", PUSHING)
-def test_a_worker_that_stood_still_until_its_claim_had_run_out_sends_nothing_any_more(race: Race, step: str) -> None:
+def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.one.stop()
@@ -28,9 +28,7 @@ def test_a_worker_that_stood_still_until_its_claim_had_run_out_sends_nothing_any
 
 @pytest.mark.parametrize("step", RECONCILING)
 @pytest.mark.parametrize("fault", ["lose", "cut_before"])
-def test_a_worker_that_stood_still_while_it_looked_after_a_lost_answer_changes_nothing_any_more(
-    race: Race, fault: str, step: str
-) -> None:
+def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) -> None:
     race.environment.sandbox.fault(fault, method="POST")
     edit, later = race.record("red"), race.record("green")
     race.one.push(edit)
@@ -49,7 +47,7 @@ def test_a_worker_that_stood_still_while_it_looked_after_a_lost_answer_changes_n
 
 
 @pytest.mark.parametrize("step", RECONCILING)
-def test_a_lost_write_that_lands_after_its_reconciling_began_is_not_sent_again(race: Race, step: str) -> None:
+def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
     race.environment.sandbox.fault("land_late", seconds=0.4, method="POST")
     edit = race.record("red")
     race.one.push(edit)
@@ -62,7 +60,7 @@ def test_a_lost_write_that_lands_after_its_reconciling_began_is_not_sent_again(r
     assert race.posts("red") == 1
 
 
-def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None:
+def test_late_write_is_found(race: Race) -> None:
     race.environment.sandbox.fault("land_late", seconds=0.4, method="POST")
     edit = race.record("red")
     race.one.push(edit)
@@ -73,7 +71,7 @@ def test_a_lost_write_that_lands_while_nobody_looks_is_found(race: Race) -> None
 
 
 @pytest.mark.parametrize("step", ["claimed", "fetched"])
-def test_a_worker_that_lost_its_claim_does_not_send_beside_the_one_that_has_it(race: Race, step: str) -> None:
+def test_lost_claim_never_sends_twice(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.environment.expire_claims()

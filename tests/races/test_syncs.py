@@ -30,7 +30,7 @@ def test_a_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_s
 
 @pytest.mark.parametrize("fault", ["delay", "slow_answer"])
 @pytest.mark.parametrize("push_step", PUSHING)
-def test_a_page_that_is_slow_overtakes_no_edit(race: Race, fault: str, push_step: str) -> None:
+def test_slow_page_undoes_no_edit(race: Race, fault: str, push_step: str) -> None:
     """The server holds the page: read before the edit and answered after it, or asked before and read after it."""
     edit, sync = race.record("red"), race.sync()
     race.environment.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
@@ -44,7 +44,7 @@ def test_a_page_that_is_slow_overtakes_no_edit(race: Race, fault: str, push_step
     assert race.mirror.metadata["team"] == "red"
 
 
-def test_a_page_that_was_read_before_an_edit_and_arrives_after_it_changes_nothing(race: Race) -> None:
+def test_late_page_undoes_no_edit(race: Race) -> None:
     edit, sync = race.record("red"), race.sync()
     race.other.sync(sync, until="page received")
     race.one.push(edit)

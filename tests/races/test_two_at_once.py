@@ -10,7 +10,7 @@ S = Edit.Status
 BEFORE_THE_END = [step for step in PUSHING if step != "stored"]
 
 
-def test_two_processes_push_edits_of_one_run_one_after_the_other_in_the_order_of_their_recording(race: Race) -> None:
+def test_processes_keep_the_order_of_a_run(race: Race) -> None:
     first, second = race.record("first"), race.record("second")
     race.other.push(second)
     race.one.push(first)
@@ -23,7 +23,7 @@ def test_two_processes_push_edits_of_one_run_one_after_the_other_in_the_order_of
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_END)
-def test_an_edit_waits_while_another_of_its_run_is_at_any_step(race: Race, step: str) -> None:
+def test_edit_waits_at_every_step(race: Race, step: str) -> None:
     first, second = race.record("first"), race.record("second")
     race.one.push(first, until=step)
     race.other.push(second)
@@ -34,7 +34,7 @@ def test_an_edit_waits_while_another_of_its_run_is_at_any_step(race: Race, step:
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_END)
-def test_an_edit_that_somebody_is_at_is_nobody_elses(race: Race, step: str) -> None:
+def test_claimed_edit_has_one_process(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.other.push(edit)
@@ -43,7 +43,7 @@ def test_an_edit_that_somebody_is_at_is_nobody_elses(race: Race, step: str) -> N
     assert race.posts("red") == 1
 
 
-def test_many_threads_of_two_processes_claim_the_same_edits_and_each_is_sent_once(race: Race) -> None:
+def test_many_claims_send_each_edit_once(race: Race) -> None:
     recorded = [race.record(f"of-{run.upstream_id}", run) for run in race.runs]
     race.one.hammer(*recorded)
     race.other.hammer(*recorded)
@@ -54,7 +54,7 @@ def test_many_threads_of_two_processes_claim_the_same_edits_and_each_is_sent_onc
     assert [race.posts(f"of-{run.upstream_id}") for run in race.runs] == [1, 1, 1]
 
 
-def test_many_threads_of_two_processes_claim_edits_of_one_run_and_each_is_sent_once(race: Race) -> None:
+def test_many_claims_of_a_run_send_once(race: Race) -> None:
     recorded = [race.record(value) for value in ("first", "second", "third")]
     race.one.hammer(*recorded)
     race.other.hammer(*recorded)
@@ -67,7 +67,7 @@ def test_many_threads_of_two_processes_claim_edits_of_one_run_and_each_is_sent_o
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_END)
-def test_an_edit_that_is_being_sent_cannot_be_taken_back(race: Race, step: str) -> None:
+def test_sending_edit_cannot_be_cancelled(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.other.cancel(edit)
@@ -76,7 +76,7 @@ def test_an_edit_that_is_being_sent_cannot_be_taken_back(race: Race, step: str) 
     assert race.posts("red") == 1
 
 
-def test_of_a_cancel_and_a_push_at_the_same_moment_one_wins_and_tells_the_truth(race: Race) -> None:
+def test_cancel_and_push_have_one_winner(race: Race) -> None:
     edit = race.record("red")
     race.other.cancel(edit)
     race.one.push(edit)

@@ -26,14 +26,14 @@ def after(seconds: float) -> dt.datetime:
     return NOW + dt.timedelta(seconds=seconds)
 
 
-def test_the_first_place_is_free_now_and_the_next_ones_follow_at_the_pace() -> None:
+def test_slots_follow_at_the_rate() -> None:
     lanes = Lanes(None, None)
     for number in range(5):
         at, lanes = take(lanes, slots=1, requests_per_minute=600, is_interactive=False, now=NOW)
         assert at == after(number / 9)  # Nine tenths of ten a second.
 
 
-def test_a_persons_edit_overtakes_the_work_in_a_lane_of_its_own() -> None:
+def test_interactive_edits_have_a_lane() -> None:
     lanes = Lanes(None, after(60))
     at, lanes = take(lanes, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
@@ -41,7 +41,7 @@ def test_a_persons_edit_overtakes_the_work_in_a_lane_of_its_own() -> None:
     assert at == after(2)
 
 
-def test_a_persons_edit_takes_the_other_lane_where_that_is_free_sooner() -> None:
+def test_interactive_edits_take_the_free_lane() -> None:
     at, lanes = take(Lanes(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
     assert lanes.interactive == after(10)
@@ -55,7 +55,7 @@ def test_places_are_paced_in_real_time(connect: Connect) -> None:
     assert time.monotonic() - began >= 18 / 45
 
 
-def test_what_is_too_far_away_is_not_waited_for_and_takes_no_place(connect: Connect) -> None:
+def test_distant_slot_is_not_taken(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=60)
     connections.wait_for_slots("default", 6)
     with pytest.raises(NoSlot) as caught:
@@ -66,7 +66,7 @@ def test_what_is_too_far_away_is_not_waited_for_and_takes_no_place(connect: Conn
     assert state.background_free_at < timezone.now() + dt.timedelta(seconds=7)
 
 
-def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -> None:
+def test_slot_is_never_in_the_past(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=600)
     connections.state("default")
     with ThreadPoolExecutor(1) as threads:
@@ -79,7 +79,7 @@ def test_who_waited_for_the_others_gets_no_place_in_the_past(connect: Connect) -
     assert (connections.state("default").background_free_at or NOW) > released
 
 
-def test_a_place_that_was_slept_through_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_slot_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(REQUESTS_PER_MINUTE=600)
     monkeypatch.setattr(connections, "MAX_SLOT_LATENESS", 0.2)
     stalls = iter([2 * connections.MAX_SLOT_LATENESS])
@@ -102,7 +102,7 @@ def _wait_for_a_place() -> None:
         connection.close()
 
 
-def test_an_operator_holds_and_releases_a_connection(make_user: Callable[..., User], alice: User) -> None:
+def test_operator_holds_and_releases(make_user: Callable[..., User], alice: User) -> None:
     operator = make_user(*EDITOR, Action.HOLD, username="olga")
     with pytest.raises(NotAllowed, match="hold or release"):
         connections.set_hold("default", on=True, actor=alice)

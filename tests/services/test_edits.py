@@ -51,7 +51,7 @@ def test_recording_sends_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: Use
     assert sandbox.posts() == []
 
 
-def test_a_limit_is_judged_before_there_is_a_row(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_limits_are_checked_before_recording(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={f"k{number}": "v" for number in range(16)})
     with pytest.raises(InvalidMetadata, match="17 pairs"):
         record(run, alice)
@@ -62,14 +62,14 @@ def test_a_limit_is_judged_before_there_is_a_row(sandbox: Sandbox, mirrored: Mak
     assert not Edit.objects.exists()
 
 
-def test_who_may_only_look_records_nothing(mirrored: MakeRun, carol: User) -> None:
+def test_viewer_records_nothing(mirrored: MakeRun, carol: User) -> None:
     run = mirrored()
     with pytest.raises(NotAllowed, match=r"runsadmin\.change_run"):
         record(run, carol)
     assert not Edit.objects.exists()
 
 
-def test_a_run_of_a_connection_that_is_not_configured_cannot_be_edited(mirrored: MakeRun, alice: User) -> None:
+def test_unconfigured_connection_is_refused(mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     Run.objects.update(connection="gone")
     run.refresh_from_db()
@@ -77,7 +77,7 @@ def test_a_run_of_a_connection_that_is_not_configured_cannot_be_edited(mirrored:
         record(run, alice)
 
 
-def test_a_run_of_a_retired_service_is_an_archive(mirrored: MakeRun, alice: User) -> None:
+def test_retired_connection_is_read_only(mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     connections.hold("default", ConnectionState.Hold.RETIRED, "")
     with pytest.raises(InvalidTransition, match="gone"):
@@ -87,7 +87,7 @@ def test_a_run_of_a_retired_service_is_an_archive(mirrored: MakeRun, alice: User
 # --- Pushing
 
 
-def test_an_edit_reaches_upstream_the_mirror_and_the_log(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue", "ticket": "OPS-1"})
     edit = edits.push(record(run, alice))
 
@@ -102,20 +102,20 @@ def test_an_edit_reaches_upstream_the_mirror_and_the_log(sandbox: Sandbox, mirro
     assert dict(run.pairs.values_list("key", "value")) == {"team": "red", "ticket": "OPS-1"}
 
 
-def test_an_edit_may_remove_keys(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_edit_can_remove_keys(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue", "ticket": "OPS-1"})
     edits.push(record(run, alice, MetadataPatch(remove=frozenset({"ticket"}))))
     assert sandbox.metadata(run.upstream_id) == {"team": "blue"} == mirror(run)
 
 
-def test_what_is_there_already_is_applied_without_a_post(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_no_change_needs_no_post(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "red"})
     edit = edits.push(record(run, alice))
     assert edit.status == Edit.Status.APPLIED
     assert sandbox.posts() == []
 
 
-def test_a_pair_that_somebody_added_upstream_survives(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_pair_added_upstream_survives(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = record(run, alice)
     sandbox.set_metadata(run.upstream_id, {"team": "blue", "added": "meanwhile"})
@@ -123,9 +123,7 @@ def test_a_pair_that_somebody_added_upstream_survives(sandbox: Sandbox, mirrored
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "added": "meanwhile"} == mirror(run)
 
 
-def test_two_editors_of_different_keys_both_survive(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User
-) -> None:
+def test_edits_of_different_keys_survive(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     first = record(run, alice, base=run.metadata)
     second = record(run, bob, MetadataPatch({"env": "prod"}), base=run.metadata)
@@ -133,9 +131,7 @@ def test_two_editors_of_different_keys_both_survive(
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"} == mirror(run)
 
 
-def test_two_editors_of_one_key_conflict_and_the_second_is_told(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User
-) -> None:
+def test_edits_of_one_key_conflict(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     first = record(run, alice, base=run.metadata)
     second = record(run, bob, MetadataPatch({"team": "green"}), base=run.metadata)
@@ -147,7 +143,7 @@ def test_two_editors_of_one_key_conflict_and_the_second_is_told(
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_a_change_made_directly_upstream_counts_as_an_editor(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_upstream_change_conflicts(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = record(run, alice, base=run.metadata)
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
@@ -157,7 +153,7 @@ def test_a_change_made_directly_upstream_counts_as_an_editor(sandbox: Sandbox, m
     assert sandbox.posts() == []
 
 
-def test_edits_of_one_run_are_pushed_in_their_order(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_edits_of_one_run_keep_their_order(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     first, second = record(run, alice), record(run, alice, MetadataPatch({"team": "green"}))
     assert edits.push(second).status == Edit.Status.PENDING
@@ -166,7 +162,7 @@ def test_edits_of_one_run_are_pushed_in_their_order(sandbox: Sandbox, mirrored: 
     assert sandbox.metadata(run.upstream_id) == {"team": "green"}
 
 
-def test_an_edit_that_somebody_else_has_claimed_is_left_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_claimed_edit_is_left_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     edit = record(mirrored(), alice)
     Edit.objects.update(
         status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=timezone.now() + dt.timedelta(minutes=1)
@@ -175,9 +171,7 @@ def test_an_edit_that_somebody_else_has_claimed_is_left_alone(sandbox: Sandbox, 
     assert sandbox.log()[1:] == []
 
 
-def test_what_the_account_may_no_longer_do_when_the_edit_is_claimed_is_not_done(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_permission_is_checked_at_the_claim(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = record(run, alice)
     alice.user_permissions.clear()
@@ -187,15 +181,13 @@ def test_what_the_account_may_no_longer_do_when_the_edit_is_claimed_is_not_done(
     assert sandbox.posts() == []
 
 
-def test_an_account_that_was_switched_off_edits_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_inactive_account_edits_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     edit = record(mirrored(), alice)
     User.objects.filter(pk=alice.pk).update(is_active=False)
     assert edits.push(edit).status == Edit.Status.REJECTED
 
 
-def test_a_server_that_keeps_removed_keys_differs_and_both_are_shown(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_kept_removed_key_differs(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     sandbox.settings(modify="merge")
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red"}, frozenset({"env"}))))
@@ -204,9 +196,7 @@ def test_a_server_that_keeps_removed_keys_differs_and_both_are_shown(
     assert mirror(run) == {"team": "red", "env": "dev"}
 
 
-def test_a_merged_map_over_the_limit_is_rejected_with_the_reason(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_merged_map_over_limit_is_rejected(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={})
     edit = record(run, alice)
     sandbox.set_metadata(run.upstream_id, {f"k{number}": "v" for number in range(16)})
@@ -216,14 +206,14 @@ def test_a_merged_map_over_the_limit_is_rejected_with_the_reason(
     assert sandbox.posts() == []
 
 
-def test_the_servers_refusal_is_told_in_its_own_words(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_refusal_keeps_the_servers_words(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     sandbox.fault("status", method="POST", status=400, body={"error": {"message": "Not on a Sunday."}})
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.detail, edit.http_status) == (Edit.Status.REJECTED, "Not on a Sunday.", 400)
 
 
-def test_a_run_that_is_gone_is_rejected_and_marked_missing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_missing_run_is_rejected_and_marked(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     mirrored(thread_id="thread_other")
     run = mirrored()
     sandbox.delete_run(run.upstream_id)
@@ -233,9 +223,7 @@ def test_a_run_that_is_gone_is_rejected_and_marked_missing(sandbox: Sandbox, mir
     assert run.missing_since is not None
 
 
-def test_a_server_that_answers_404_to_everything_holds_the_connection_and_rejects_nothing(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_404_for_everything_rejects_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     mirrored(thread_id="thread_other")
     run = mirrored(metadata={"team": "blue"})
     sandbox.settings(not_found_for_all=True)
@@ -250,9 +238,7 @@ def test_a_server_that_answers_404_to_everything_holds_the_connection_and_reject
     assert connections.held().get().hold == ConnectionState.Hold.RETIRED
 
 
-def test_a_bad_key_holds_the_connection_and_all_goes_on_when_it_is_mended(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, connect: Connect
-) -> None:
+def test_bad_key_holds_until_corrected(sandbox: Sandbox, mirrored: MakeRun, alice: User, connect: Connect) -> None:
     run = mirrored(metadata={"team": "blue"})
     connect(API_KEY="wrong")
     edit = edits.push(record(run, alice))
@@ -279,7 +265,7 @@ def test_the_hold_setting_stops_all_sending(
     assert sandbox.log() == []
 
 
-def test_a_fault_of_the_look_sends_nothing_and_is_tried_again(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_failed_fetch_is_retried(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500)
     edit = edits.push(record(run, alice))
@@ -291,9 +277,7 @@ def test_a_fault_of_the_look_sends_nothing_and_is_tried_again(sandbox: Sandbox, 
     assert edit.status == Edit.Status.APPLIED
 
 
-def test_an_edit_that_cannot_be_sent_fails_after_the_configured_attempts_and_a_person_may_retry_it(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings
-) -> None:
+def test_failed_edit_can_be_retried(sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500, times=2)
@@ -303,7 +287,7 @@ def test_an_edit_that_cannot_be_sent_fails_after_the_configured_attempts_and_a_p
     assert edit.status == Edit.Status.APPLIED
 
 
-def test_an_error_of_our_own_counts_as_an_attempt_and_comes_to_an_end(
+def test_own_error_counts_as_attempt(
     sandbox: Sandbox,
     mirrored: MakeRun,
     alice: User,
@@ -328,9 +312,7 @@ def test_an_error_of_our_own_counts_as_an_attempt_and_comes_to_an_end(
     assert sandbox.posts() == []
 
 
-def test_a_429_waits_as_long_as_the_server_says_and_slows_the_connection(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_429_backs_off_as_long_as_it_says(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     sandbox.fault("status", method="POST", status=429, headers={"Retry-After": "60"})
     edit = edits.push(record(run, alice))
@@ -342,9 +324,7 @@ def test_a_429_waits_as_long_as_the_server_says_and_slows_the_connection(
     assert until > timezone.now() + dt.timedelta(seconds=50)
 
 
-def test_a_connection_that_was_asked_to_slow_down_is_not_even_asked_and_no_attempt_is_counted(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_back_off_counts_no_attempt(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     sandbox.clear_log()
     connections.state("default")
@@ -356,7 +336,7 @@ def test_a_connection_that_was_asked_to_slow_down_is_not_even_asked_and_no_attem
     assert sandbox.log() == []
 
 
-def test_an_active_run_is_waited_for(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_active_run_is_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(status="in_progress", metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.ACTIVE_RUN)
@@ -370,7 +350,7 @@ def test_an_active_run_is_waited_for(sandbox: Sandbox, mirrored: MakeRun, alice:
 # --- Lost answers
 
 
-def test_a_lost_answer_is_not_a_failure(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_lost_response_is_reconciled(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
     edit = edits.push(record(run, alice))
@@ -381,9 +361,7 @@ def test_a_lost_answer_is_not_a_failure(sandbox: Sandbox, mirrored: MakeRun, ali
     assert mirror(run) == {"team": "red"}
 
 
-def test_nothing_is_sent_again_before_a_lost_write_can_no_longer_land(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_no_resend_before_settling_time(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("cut_before", method="POST")
     edit = edits.push(record(run, alice))
@@ -396,9 +374,7 @@ def test_nothing_is_sent_again_before_a_lost_write_can_no_longer_land(
     assert edits.push(edit).status == Edit.Status.APPLIED
 
 
-def test_a_lost_answer_and_somebody_elses_change_is_a_conflict_that_can_be_resolved(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
     edit = edits.push(record(run, alice))
@@ -413,7 +389,7 @@ def test_a_lost_answer_and_somebody_elses_change_is_a_conflict_that_can_be_resol
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "more": "x"}
 
 
-def test_the_rows_of_a_process_that_died_are_found(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_dead_process_is_recovered(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     long_ago = timezone.now() - dt.timedelta(minutes=5)
     one, two = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "blue"})
     dead = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
@@ -432,7 +408,7 @@ def test_the_rows_of_a_process_that_died_are_found(sandbox: Sandbox, mirrored: M
     assert sandbox.posts(two.upstream_id) == []
 
 
-def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     claim = claims.claim(record(run, alice))
     assert claim is not None
@@ -444,9 +420,7 @@ def test_a_claim_that_ran_out_stores_no_outcome(sandbox: Sandbox, mirrored: Make
     assert Edit.objects.get().status == Edit.Status.SENDING
 
 
-def test_no_post_starts_when_the_claim_may_run_out_before_it_leaves(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_no_post_on_an_expiring_claim(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     claim = claims.claim(record(run, alice))
     assert claim is not None
@@ -459,9 +433,7 @@ def test_no_post_starts_when_the_claim_may_run_out_before_it_leaves(
 # --- For somebody who waits
 
 
-def test_what_is_not_settled_in_time_goes_on_in_the_background(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_slow_edit_continues_in_background(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("slow_answer", method="POST", seconds=1.5)
     edit = edits.push_within(record(run, alice), 0.5)
@@ -474,9 +446,7 @@ def test_what_is_not_settled_in_time_goes_on_in_the_background(
 # --- Undo, cancel
 
 
-def test_undo_puts_back_what_the_edit_changed_and_nothing_else(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User
-) -> None:
+def test_undo_reverts_only_its_edit(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
     run = mirrored(metadata={"team": "blue", "old": "1"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "new": "2"}, frozenset({"old"}))))
     sandbox.set_metadata(run.upstream_id, {"team": "red", "new": "2", "later": "3"})
@@ -493,7 +463,7 @@ def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) 
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_undo_leaves_a_key_that_was_changed_since_and_tells(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})
@@ -504,7 +474,7 @@ def test_undo_leaves_a_key_that_was_changed_since_and_tells(sandbox: Sandbox, mi
     assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
 
 
-def test_undo_with_nothing_left_to_do_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
@@ -512,13 +482,13 @@ def test_undo_with_nothing_left_to_do_is_skipped(sandbox: Sandbox, mirrored: Mak
     assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
 
 
-def test_only_what_was_applied_can_be_undone(mirrored: MakeRun, alice: User) -> None:
+def test_only_applied_edits_can_be_undone(mirrored: MakeRun, alice: User) -> None:
     edit = record(mirrored(), alice)
     with pytest.raises(InvalidTransition, match="pending"):
         edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
 
 
-def test_an_edit_can_be_taken_back_until_it_is_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = edits.cancel(edit=record(run, alice), actor=alice)
     assert edit.status == Edit.Status.CANCELLED
@@ -529,7 +499,7 @@ def test_an_edit_can_be_taken_back_until_it_is_sent(sandbox: Sandbox, mirrored: 
 
 
 @pytest.mark.parametrize("verb", ["undo", "retry", "cancel", "resolve"])
-def test_who_may_only_look_does_nothing_to_an_edit(
+def test_viewer_can_do_nothing_to_an_edit(
     verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
 ) -> None:
     edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))

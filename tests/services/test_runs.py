@@ -58,21 +58,21 @@ def upstream(thread: Thread) -> Upstream:
     return Upstream(thread)
 
 
-def test_an_answer_asked_for_after_the_rows_own_came_replaces_it(upstream: Upstream) -> None:
+def test_later_response_replaces_the_row(upstream: Upstream) -> None:
     assert upstream.responses("a", asked=0, answered=1) == Stored(created=1, updated=0)
     assert upstream.responses("b", asked=2, answered=3) == Stored(created=0, updated=1)
     assert upstream.row.metadata == {"team": "b"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "b"}
 
 
-def test_a_slow_answer_never_undoes_a_newer_one(upstream: Upstream) -> None:
+def test_slow_response_undoes_nothing(upstream: Upstream) -> None:
     upstream.responses("a", asked=5, answered=6)
     upstream.responses("old", asked=1, answered=2)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is None
 
 
-def test_what_was_written_since_a_row_was_read_is_not_written_over(upstream: Upstream) -> None:
+def test_concurrent_write_is_kept(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     older = runs.compare([(upstream.thread, upstream.seen("older", asked=2, answered=3))])
     upstream.responses("newer", asked=4, answered=5)
@@ -81,7 +81,7 @@ def test_what_was_written_since_a_row_was_read_is_not_written_over(upstream: Ups
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "newer"}
 
 
-def test_a_run_that_two_answers_told_of_first_is_stored_once(upstream: Upstream) -> None:
+def test_new_run_in_two_responses_is_one_row(upstream: Upstream) -> None:
     first = runs.compare([(upstream.thread, upstream.seen("first", asked=0, answered=1))])
     upstream.responses("second", asked=2, answered=3)
     assert first.write() == Stored(created=0, updated=0)
@@ -89,9 +89,7 @@ def test_a_run_that_two_answers_told_of_first_is_stored_once(upstream: Upstream)
 
 
 @pytest.mark.parametrize(("asked", "answered"), [(0, 20), (0, 6), (5.5, 20), (5.2, 5.8)])
-def test_where_two_answers_overlap_the_row_stays_and_is_read_again(
-    upstream: Upstream, asked: float, answered: float
-) -> None:
+def test_overlapping_responses_keep_the_row(upstream: Upstream, asked: float, answered: float) -> None:
     upstream.responses("a", asked=5, answered=6)
     upstream.responses("other", asked=asked, answered=answered)
     assert upstream.row.metadata == {"team": "a"}
@@ -102,7 +100,7 @@ def test_where_two_answers_overlap_the_row_stays_and_is_read_again(
     assert upstream.row.needs_refresh_since is None
 
 
-def test_an_answer_that_overlaps_the_last_full_check_of_the_thread_is_not_taken_for_newer(upstream: Upstream) -> None:
+def test_full_check_counts_as_a_response(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     Thread.objects.update(fully_checked_at=at(11))
     upstream.responses("b", asked=10, answered=12)
@@ -129,16 +127,14 @@ def test_fetched_unchanged_run_keeps_its_version(upstream: Upstream) -> None:
     assert upstream.row.metadata == {"team": "a"}
 
 
-def test_a_run_that_is_there_again_is_no_longer_missing(upstream: Upstream) -> None:
+def test_found_run_is_no_longer_missing(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     Run.objects.update(missing_since=at(2))
     upstream.responses("a", asked=3, answered=4)
     assert upstream.row.missing_since is None
 
 
-def test_two_processes_that_see_a_new_run_first_store_it_once(
-    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_store_a_new_run_once(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     first_look = Run.objects.select_for_update().none()
     original = Run.objects.select_for_update
 
@@ -151,7 +147,7 @@ def test_two_processes_that_see_a_new_run_first_store_it_once(
     assert upstream.responses("b", asked=2, answered=3) == Stored(created=0, updated=1)
 
 
-def test_the_etag_changes_when_the_row_is_written_and_only_then(upstream: Upstream) -> None:
+def test_etag_changes_with_the_row(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     etag = upstream.row.etag
     upstream.responses("a", asked=2, answered=3)
@@ -172,14 +168,14 @@ def test_the_etag_changes_when_the_row_is_written_and_only_then(upstream: Upstre
         {"rtl": "שלום", "emoji": "🙂" * 512, "html": "<script>alert(1)</script>"},
     ],
 )
-def test_whatever_upstream_says_is_stored_and_comes_out_again(thread: Thread, metadata: Json | None) -> None:
+def test_any_response_is_stored_whole(thread: Thread, metadata: Json | None) -> None:
     response = make_run(thread_id=thread.upstream_id, metadata=metadata, unknown_field={"kept": True})
     record = RunRecord.read(response, thread_id=thread.upstream_id)
     runs.store(thread, [record], requested_at=at(0), received_at=at(1))
     assert Run.objects.get().as_api() == response
 
 
-def test_a_run_comes_out_with_every_documented_field(thread: Thread) -> None:
+def test_api_form_has_every_field(thread: Thread) -> None:
     record = RunRecord.read({"id": "0f3a", "created_at": 1_700_000_000_123}, thread_id=thread.upstream_id)
     runs.store(thread, [record], requested_at=at(0), received_at=at(1))
     api = Run.objects.get().as_api()
@@ -219,9 +215,7 @@ def test_who_may_only_look_does_not_refresh(sandbox: Sandbox, mirrored: Callable
     assert sandbox.log() == []
 
 
-def test_runs_whose_answers_overlapped_are_read_again_in_the_background(
-    sandbox: Sandbox, mirrored: Callable[..., Run]
-) -> None:
+def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirrored: Callable[..., Run]) -> None:
     run = mirrored(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
     Run.objects.update(needs_refresh_since=timezone.now())
@@ -245,7 +239,7 @@ def take_the_peoples_lane() -> None:
     connections.wait_for_slots("default", 1, interactive=True)
 
 
-def test_asking_what_a_404_means_takes_a_place_like_any_other_call(sandbox: Sandbox, gone: Run, alice: User) -> None:
+def test_probes_take_slots(sandbox: Sandbox, gone: Run, alice: User) -> None:
     with pytest.raises(NotFound):
         runs.refresh(run=gone, actor=alice)
     assert len(sandbox.gets()) == 2
@@ -255,7 +249,7 @@ def test_asking_what_a_404_means_takes_a_place_like_any_other_call(sandbox: Sand
     )
 
 
-def test_without_a_place_to_ask_what_a_404_means_nothing_is_concluded(sandbox: Sandbox, gone: Run, alice: User) -> None:
+def test_no_slot_to_probe_decides_nothing(sandbox: Sandbox, gone: Run, alice: User) -> None:
     take_the_peoples_lane()
     with pytest.raises(NoSlot):
         runs.refresh(run=gone, actor=alice)
@@ -264,7 +258,7 @@ def test_without_a_place_to_ask_what_a_404_means_nothing_is_concluded(sandbox: S
     assert not connections.is_held("default")
 
 
-def test_a_404_that_cannot_be_explained_yet_leaves_the_run_to_be_read_again(sandbox: Sandbox, gone: Run) -> None:
+def test_unexplained_404_is_fetched_again(sandbox: Sandbox, gone: Run) -> None:
     Run.objects.update(needs_refresh_since=timezone.now())
     take_the_peoples_lane()
     assert runs.refresh_marked() == 0

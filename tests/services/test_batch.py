@@ -1,4 +1,4 @@
-"""Many edits brought on at once: what happens to one of them leaves the others alone, and a stop is a stop."""
+"""A batch: one edit's trouble leaves the others alone, and stopping is prompt."""
 
 import datetime as dt
 import time
@@ -62,7 +62,7 @@ def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Calla
 @pytest.mark.parametrize(
     ("module", "step"), [(deciding, "decide_write"), (pushing, "send"), (classifying, "write_response")]
 )
-def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
+def test_own_error_leaves_other_edits_alone(
     module: ModuleType, step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlucky = due[3]
@@ -88,9 +88,7 @@ def test_an_error_of_our_own_in_one_edit_leaves_the_others_alone(
     assert len(sandbox.posts(unlucky.run.upstream_id)) == 1
 
 
-def test_an_error_of_our_own_that_stays_comes_to_an_end(
-    due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
+def test_repeated_own_error_ends(due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     unlucky = due[3]
     monkeypatch.setattr(
@@ -104,9 +102,7 @@ def test_an_error_of_our_own_that_stays_comes_to_an_end(
     assert "error of our own" in unlucky.detail
 
 
-def test_a_worker_that_is_to_stop_takes_nothing_more_up_and_leaves_nothing_in_the_middle(
-    sandbox: Sandbox, due: list[Edit], connect: Connect
-) -> None:
+def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
     connect(CONCURRENCY=1)
     sandbox.settings(latency_ms=150)
     stopping = Event()
@@ -119,9 +115,7 @@ def test_a_worker_that_is_to_stop_takes_nothing_more_up_and_leaves_nothing_in_th
     assert len(sandbox.posts()) == sent
 
 
-def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
-    sandbox: Sandbox, due: list[Edit], connect: Connect
-) -> None:
+def test_429_for_one_pauses_all(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=30)
     sandbox.fault("status", status=429, headers={"retry-after-ms": "700"}, method="POST")
@@ -136,9 +130,7 @@ def test_a_429_for_one_stops_the_others_at_once_and_they_come_back(
     assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "It was sent again, by the same look."
 
 
-def test_one_that_is_refused_again_waits_for_its_turn_and_is_looked_at_again(
-    sandbox: Sandbox, due: list[Edit], connect: Connect
-) -> None:
+def test_second_429_is_fetched_again(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
     unlucky = due[3].run.upstream_id
     sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=unlucky, times=2)
     process_due()
@@ -149,9 +141,7 @@ def test_one_that_is_refused_again_waits_for_its_turn_and_is_looked_at_again(
     assert (len(sandbox.posts(unlucky)), len(sandbox.gets(unlucky))) == (3, 1)
 
 
-def test_one_that_is_refused_for_longer_than_its_look_is_good_for_is_looked_at_again(
-    sandbox: Sandbox, due: list[Edit]
-) -> None:
+def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
     sandbox.fault("status", status=429, headers={"retry-after-ms": "2500"}, method="POST")
     process_due()
     make_due()
@@ -165,9 +155,7 @@ def test_one_that_is_refused_for_longer_than_its_look_is_good_for_is_looked_at_a
     assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
 
-def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_another_share(
-    sandbox: Sandbox, due: list[Edit], connect: Connect
-) -> None:
+def test_long_back_off_ends_the_batch(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
     connect(CONCURRENCY=1)
     assert edits.has_backlog()
     sandbox.fault("status", status=429, headers={"retry-after": "60"}, method="GET", path="thread_0/runs$")
@@ -182,15 +170,13 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is_come_back_to_by_anothe
     assert not edits.has_backlog(), "A second worker would be of no use."
 
 
-def test_those_that_shared_a_look_that_failed_share_the_next_one(sandbox: Sandbox, due: list[Edit]) -> None:
+def test_failed_list_is_shared_again(sandbox: Sandbox, due: list[Edit]) -> None:
     sandbox.fault("status", status=500, method="GET", path="thread_0/runs$")
     until(lambda: process_due() == 0 and counts() == {E.APPLIED: 12})
     assert [call["path"].endswith("/runs") for call in sandbox.gets()] == [True] * 3
 
 
-def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
-    sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lost_claim_sends_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
     thief = "f" * 32
 
     def stolen(*args: object, **kwargs: object) -> object:
@@ -204,7 +190,7 @@ def test_an_edit_whose_claim_was_lost_before_its_write_is_not_sent(
     assert counts() == {E.APPLIED: 11, E.SENDING: 1}
 
 
-def test_lost_responses_are_reconciled_together(sandbox: Sandbox, due: list[Edit], settings: Settings) -> None:
+def test_lost_responses_share_a_list(sandbox: Sandbox, due: list[Edit], settings: Settings) -> None:
     settings.RUNSADMIN_SETTLING_TIME = 0
     sandbox.fault("lose", method="POST", times=None)
     process_due()
@@ -216,9 +202,7 @@ def test_lost_responses_are_reconciled_together(sandbox: Sandbox, due: list[Edit
     assert (len(sandbox.gets()), sandbox.posts()) == (2, [])
 
 
-def test_no_more_requests_are_under_way_at_once_than_the_connection_may_have(
-    sandbox: Sandbox, due: list[Edit], connect: Connect
-) -> None:
+def test_concurrency_is_limited(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=50)
     process_due()
@@ -228,7 +212,7 @@ def test_no_more_requests_are_under_way_at_once_than_the_connection_may_have(
     assert max(sum(b <= at for b in began) - sum(e <= at for e in ended) for at in began) == 2
 
 
-def test_with_a_slow_server_no_look_at_one_run_grows_too_old_behind_the_others(
+def test_slow_server_makes_no_stale_fetch(
     sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect
 ) -> None:
     for n in range(8):
@@ -243,7 +227,7 @@ def test_with_a_slow_server_no_look_at_one_run_grows_too_old_behind_the_others(
     assert (len(sandbox.gets()), len(sandbox.posts())) == (8, 8)
 
 
-def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
+def test_slow_server_expires_no_lease(
     sandbox: Sandbox, due: list[Edit], connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(READ_TIMEOUT=10)
@@ -258,7 +242,7 @@ def test_who_is_still_at_it_keeps_his_claims_however_long_the_server_takes(
     assert not Edit.objects.exclude(detail="").exists(), "None of them was ever interrupted."
 
 
-def test_edits_of_a_process_that_died_are_free_again_after_a_few_seconds(due: list[Edit]) -> None:
+def test_lease_ends_after_seconds(due: list[Edit]) -> None:
     began = timezone.now()
     taken = claims.claim_due("default", 5)
     edits.release_expired()
@@ -269,9 +253,7 @@ def test_edits_of_a_process_that_died_are_free_again_after_a_few_seconds(due: li
     assert max(left) - timezone.now() < dt.timedelta(seconds=7)
 
 
-def test_a_broken_probe_keeps_nobody_waiting(
-    sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_crashed_probe_blocks_no_edit(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
     for edit in due:
         sandbox.delete_run(edit.run.upstream_id)
     monkeypatch.setattr(probes, "send", failing(probes.send, lambda *_, **__: True))

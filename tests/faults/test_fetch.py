@@ -1,4 +1,4 @@
-"""The first half of the table: a fault of the look. Nothing was sent."""
+"""The first half of the table: an error of the fetch. Nothing was sent."""
 
 import datetime as dt
 import time
@@ -39,7 +39,7 @@ PASSING: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_a_look_that_fails_is_pending_and_tried_again(scene: Scene, fault: dict[str, Any]) -> None:
+def test_failed_fetch_is_pending(scene: Scene, fault: dict[str, Any]) -> None:
     scene.sandbox.fault(**fault, method="GET", path=scene.run.upstream_id)
     edit = scene.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.RETRY, 1)
@@ -51,9 +51,7 @@ def test_a_look_that_fails_is_pending_and_tried_again(scene: Scene, fault: dict[
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_a_look_that_keeps_failing_fails_after_the_configured_attempts(
-    scene: Scene, settings: Settings, fault: dict[str, Any]
-) -> None:
+def test_repeated_failed_fetch_fails(scene: Scene, settings: Settings, fault: dict[str, Any]) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scene.sandbox.fault(**fault, method="GET", path=scene.run.upstream_id, times=2)
     edit = scene.process_due(scene.push())
@@ -62,7 +60,7 @@ def test_a_look_that_keeps_failing_fails_after_the_configured_attempts(
     scene.check(posts=0, team="blue")
 
 
-def test_a_server_that_cannot_be_reached_is_pending_and_tried_again(scene: Scene, connect: Connect) -> None:
+def test_unreachable_server_is_pending(scene: Scene, connect: Connect) -> None:
     connect(URL="http://127.0.0.1:9/v1")
     edit = scene.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
@@ -74,7 +72,7 @@ def test_a_server_that_cannot_be_reached_is_pending_and_tried_again(scene: Scene
     scene.check(posts=1)
 
 
-def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) -> None:
+def test_404_for_the_run_is_rejected(scene: Scene) -> None:
     scene.writer.stop()
     scene.sandbox.delete_run(scene.run.upstream_id)
     edit = scene.push()
@@ -84,7 +82,7 @@ def test_404_for_the_run_is_rejected_and_the_run_marked_missing(scene: Scene) ->
     assert not connections.held()
 
 
-def test_404_for_its_thread_is_rejected_when_another_known_run_answers(scene: Scene) -> None:
+def test_404_for_the_thread_is_rejected(scene: Scene) -> None:
     scene.writer.stop()
     scene.sandbox.delete_thread(scene.run.thread.upstream_id)
     edit = scene.push()
@@ -93,7 +91,7 @@ def test_404_for_its_thread_is_rejected_when_another_known_run_answers(scene: Sc
     assert not connections.held()
 
 
-def test_404_for_everything_holds_the_connection_and_is_retired_after_a_second_look(scene: Scene) -> None:
+def test_404_for_everything_twice_is_retired(scene: Scene) -> None:
     scene.sandbox.settings(not_found_for_all=True)
     edit = scene.push()
     assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
@@ -111,7 +109,7 @@ def test_404_for_everything_holds_the_connection_and_is_retired_after_a_second_l
     scene.check(posts=1)
 
 
-def test_refused_credentials_hold_the_connection_reject_nothing_and_all_goes_on_when_they_are_mended(
+def test_refused_credentials_reject_nothing(
     scene: Scene,
 ) -> None:
     scene.sandbox.fault("status", status=401, times=None)
@@ -130,16 +128,14 @@ def test_refused_credentials_hold_the_connection_reject_nothing_and_all_goes_on_
     scene.check(posts=1)
 
 
-def test_another_4xx_is_rejected_with_the_servers_words(scene: Scene) -> None:
+def test_other_4xx_is_rejected(scene: Scene) -> None:
     scene.sandbox.fault("status", method="GET", status=422, body={"detail": "Not a run id."})
     edit = scene.push()
     assert (edit.status, edit.detail) == (S.REJECTED, "Not a run id.")
     scene.check(posts=0, team="blue")
 
 
-def test_a_look_that_is_too_old_is_repeated_before_anything_is_sent(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stale_fetch_is_repeated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deciding, "MAX_FETCH_AGE", dt.timedelta(seconds=0.2))
     with at_step("intended", lambda: time.sleep(0.3)):
         edit = scene.push()
