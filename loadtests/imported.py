@@ -13,6 +13,6 @@ for name in (
     "project.urls",
     "runsadmin.management.commands.worker",
     "loadtests.environment",
-    "tests.races.hands",
+    "tests.races.scripted_process",
 ):
     import_module(name)

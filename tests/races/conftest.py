@@ -20,7 +20,7 @@ from runsadmin.services import edits, runs
 from tests.conftest import Connect
 from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
 from tests.faults.writer import KEY, writing
-from tests.races.hands import Hand
+from tests.races.scripted_process import ScriptedProcess
 from tests.waiting import until
 
 PATIENCE = {
@@ -41,8 +41,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @dataclass
 class Race:
     environment: Environment
-    one: Hand
-    other: Hand
+    one: ScriptedProcess
+    other: ScriptedProcess
     runs: list[Run]
 
     @property
@@ -84,18 +84,18 @@ class Race:
 
 @dataclass
 class Stage:
-    """Stands for all rounds: a race begins with what a process costs only when the one before it has gone wrong."""
+    """Keeps processes between rounds: starting one is slow, so only busy ones are replaced."""
 
     environment: Environment
-    hands: list[Hand] = field(default_factory=list)
+    processes: list[ScriptedProcess] = field(default_factory=list)
 
-    def two_hands(self) -> tuple[Hand, Hand]:
-        for hand in self.hands:
-            if hand.is_busy:
-                hand.kill()
-        self.hands = [hand for hand in self.hands if not hand.is_busy]
-        self.hands += [Hand(self.environment) for _ in range(2 - len(self.hands))]
-        return self.hands[0], self.hands[1]
+    def two_processes(self) -> tuple[ScriptedProcess, ScriptedProcess]:
+        for process in self.processes:
+            if process.is_busy:
+                process.kill()
+        self.processes = [process for process in self.processes if not process.is_busy]
+        self.processes += [ScriptedProcess(self.environment) for _ in range(2 - len(self.processes))]
+        return self.processes[0], self.processes[1]
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +120,7 @@ def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, 
     settings.RUNSADMIN_SETTLING_TIME = float(PATIENCE["RUNSADMIN_SETTLING_TIME"])
     connect(URL=sandbox.url, API_KEY=sandbox.key, **timeouts(PATIENCE))
     environment.alice = alice
-    race = Race(environment, *stage.two_hands(), environment.make_runs(3))
+    race = Race(environment, *stage.two_processes(), environment.make_runs(3))
     with writing(sandbox, *(run.upstream_id for run in race.runs), pause=0.03):
         yield race
         race.process_due()

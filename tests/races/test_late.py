@@ -15,7 +15,7 @@ def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.one.stop()
-    race.one.go_on()
+    race.one.resume()
     race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [S.APPLIED]
@@ -35,7 +35,7 @@ def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) ->
     assert race.one.wait_until_done() == "done unknown"
     race.one.reconcile(edit, until=step)
     race.one.stop()
-    race.one.go_on()
+    race.one.resume()
     race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [S.APPLIED, S.APPLIED]

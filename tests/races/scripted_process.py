@@ -1,4 +1,4 @@
-"""A process that does what it is told, and stands still where it is told to: so that a test decides the order."""
+"""A process that runs single steps on command and stops at named steps, so that a test decides the order."""
 
 import logging
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from runsadmin.models.edit import EditStatus
 from runsadmin.services import edits, syncs
 
 
-class Hand(Process):
+class ScriptedProcess(Process):
     def __init__(self, environment: Environment) -> None:
         self._line, far_end = forking.Pipe()
-        super().__init__(_obey, far_end, variables=environment.variables, log=environment.log("script"))
+        super().__init__(_follow_script, far_end, variables=environment.variables, log=environment.log("script"))
         far_end.close()
         environment.processes.append(self)
         self.is_busy = False
@@ -53,9 +53,9 @@ class Hand(Process):
 
     # ---
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """From the step at which it stands."""
-        self._line.send("go on")
+        self._line.send("resume")
 
     def wait_until_done(self) -> str:
         """What became of the order."""
@@ -65,7 +65,7 @@ class Hand(Process):
         return said
 
     def end(self) -> str:
-        self.go_on()
+        self.resume()
         return self.wait_until_done()
 
     def _hear(self) -> str:
@@ -89,7 +89,7 @@ class _Steps(logging.Handler):
             self.line.recv()
 
 
-def _obey(line: Connection) -> None:
+def _follow_script(line: Connection) -> None:
     steps = _Steps(line)
     for name in OBSERVED:
         logging.getLogger(name).setLevel(logging.DEBUG)  # It is quiet in processes that are not to crash.
