@@ -1,0 +1,57 @@
+"""Many rows updated in one statement, each with its own values."""
+
+import datetime as dt
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from runsadmin.models import Thread
+from runsadmin.models.bulk_sql import update_rows
+
+pytestmark = pytest.mark.django_db
+
+NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def threads() -> list[Thread]:
+    return [Thread.objects.create(connection="default", upstream_id=f"thread_{number}") for number in range(3)]
+
+
+def watermarks() -> list[str]:
+    return list(Thread.objects.order_by("pk").values_list("watermark", flat=True))
+
+
+def test_each_row_gets_its_values(threads: list[Thread]) -> None:
+    rows = [({"watermark": f"run_{thread.pk}", "checked_at": NOON}, {"id": thread.pk}) for thread in threads]
+    with CaptureQueriesContext(connection) as queries:
+        assert update_rows(Thread, rows) == 3
+    assert len(queries) == 1
+    assert watermarks() == [f"run_{thread.pk}" for thread in threads]
+    assert set(Thread.objects.values_list("checked_at", flat=True)) == {NOON}
+
+
+def test_rows_that_differ_are_left_alone(threads: list[Thread]) -> None:
+    """The values that identify a row are conditions: a lost claim changes nothing."""
+    first, second, _ = threads
+    rows = [
+        ({"watermark": "a"}, {"id": first.pk, "watermark": ""}),
+        ({"watermark": "b"}, {"id": second.pk, "watermark": "other"}),
+    ]
+    assert update_rows(Thread, rows) == 1
+    assert watermarks() == ["a", "", ""]
+
+
+def test_one_row_and_null(threads: list[Thread]) -> None:
+    Thread.objects.update(checked_at=NOON)
+    assert update_rows(Thread, [({"checked_at": None, "tracked": False}, {"id": threads[0].pk})]) == 1
+    assert list(Thread.objects.order_by("pk").values_list("checked_at", "tracked")) == [
+        (None, False), (NOON, True), (NOON, True),
+    ]  # fmt: skip
+
+
+def test_values_are_bound_and_not_quoted(threads: list[Thread]) -> None:
+    text = "'); DELETE FROM runsadmin_thread; -- %s"
+    assert update_rows(Thread, [({"watermark": text}, {"id": thread.pk}) for thread in threads]) == 3
+    assert watermarks() == [text] * 3
