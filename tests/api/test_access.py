@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from knox.models import AuthToken
 
+from runsadmin.api.urls import router
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
@@ -96,6 +97,13 @@ def test_no_permission_sees_nothing(api: ApiOf, make_user: Callable[..., User]) 
     for path in READS:
         if path != "schema/":
             problem(client.get(path), 403, "not-allowed")
+
+
+def test_every_action_requires_a_permission() -> None:
+    for _, viewset, _ in router.registry:
+        routed = {action for route in router.get_routes(viewset) for action in route.mapping.values()}
+        actions = {action for action in routed if hasattr(viewset, action)}
+        assert viewset.required_permissions.keys() == actions
 
 
 def assert_unauthenticated(client: Api) -> None:
