@@ -11,6 +11,7 @@ from django.test import Client
 from knox.models import AuthToken
 
 from runsadmin.api.urls import router
+from runsadmin.api.viewsets.strict import StrictViewSet
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
@@ -103,6 +104,7 @@ def test_every_action_requires_a_permission() -> None:
     for _, viewset, _ in router.registry:
         routed = {action for route in router.get_routes(viewset) for action in route.mapping.values()}
         actions = {action for action in routed if hasattr(viewset, action)}
+        assert issubclass(viewset, StrictViewSet)
         assert viewset.required_permissions.keys() == actions
 
 
