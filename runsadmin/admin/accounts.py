@@ -1,16 +1,38 @@
-"""Accounts and groups: Django's own pages in the theme's clothes."""
+"""Accounts and groups: Django's own pages in the theme, with only the permissions that mean something here."""
 
+from typing import Any
+
+from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import ManyToManyField
+from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from runsadmin.admin.base import ThemedAdmin
+from runsadmin.services import permissions
+
+
+class PermissionChoices:
+    """Offers the permissions that this site asks for, in plain words."""
+
+    def formfield_for_manytomany(
+        self, db_field: ManyToManyField[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        field: forms.Field | None = super().formfield_for_manytomany(  # type: ignore[misc]
+            db_field, request, **kwargs
+        )
+        if db_field.related_model is Permission and isinstance(field, forms.ModelMultipleChoiceField):
+            tokens = Permission.objects.filter(content_type__app_label="knox").exclude(codename="change_authtoken")
+            field.queryset = (permissions.assignable() | tokens).select_related("content_type")
+            field.label_from_instance = permissions.label  # type: ignore[method-assign, assignment]
+        return field
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ThemedAdmin):  # type: ignore[type-arg]
+class UserAdmin(PermissionChoices, DjangoUserAdmin, ThemedAdmin):  # type: ignore[misc, type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -18,5 +40,5 @@ class UserAdmin(DjangoUserAdmin, ThemedAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ThemedAdmin):
+class GroupAdmin(PermissionChoices, DjangoGroupAdmin, ThemedAdmin):  # type: ignore[misc]
     pass

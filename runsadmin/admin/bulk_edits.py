@@ -112,7 +112,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         if form.has_errors:
             return None
         bulk_edit = None
-        with reporting_errors(request), form.judging():
+        with reporting_errors(request), form.showing_errors():
             bulk_edit = bulk_edits.plan(
                 selection=selection, patch=form.patch, actor=actor(request), source=Edit.Source.ADMIN,
                 reason=form.cleaned_data["reason"],

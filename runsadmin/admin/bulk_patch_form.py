@@ -14,6 +14,7 @@ from django.http import QueryDict
 from runsadmin.bulk_patch import TEXTS, TIMES, BulkPatch
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_PAIRS, MAX_VALUE_LENGTH
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services.bulk_edits import LONGEST_WAIT, MOST_RUNS
 
 BLANK_ROWS = 3
@@ -21,7 +22,7 @@ MOST_HOURS = LONGEST_WAIT // dt.timedelta(hours=1)
 
 
 class What(TextChoices):
-    """What becomes of a key."""
+    """What a row does with its key."""
 
     SET = "set", "set to"
     EMPTY = "empty", "set to empty text"
@@ -45,19 +46,19 @@ class Row:
         """Those that it names."""
         return (self.key, self.value) if self.what == What.RENAME else (self.key,)
 
-    def judge(self) -> None:
+    def check(self) -> None:
         """What only the form can get wrong."""
         takes_text = self.what in (What.SET, What.RENAME)
         if self.what not in What.values:
-            self.errors.append("Choose what becomes of the key.")
+            self.errors.append("Choose what to do with the key.")
         elif not self.key:
-            self.errors.append("Name the key.")
+            self.errors.append("Enter the key.")
         elif self.what == What.SET and not self.value:
-            self.errors.append("Type the value, or choose “set to empty text” or “remove the pair”.")
+            self.errors.append("Enter the value, or choose “set to empty text” or “remove the pair”.")
         elif self.what == What.RENAME and not self.value:
-            self.errors.append("Type the new name of the key.")
+            self.errors.append("Enter the new name of the key.")
         elif self.value and not takes_text:
-            self.errors.append(f"{self.value[:40]!r} is typed here, but this row uses no value: empty it.")
+            self.errors.append(f"This row uses no value. Clear {self.value[:40]!r}.")
 
 
 def _always(message: str) -> dict[str, str]:
@@ -69,8 +70,8 @@ class BulkPatchForm(forms.Form):
     """All of it as it was typed. What is wrong stands beside the row or the field that it is about."""
 
     reason = forms.CharField(
-        error_messages={"required": "Say why: a bulk edit needs a reason."},
-        widget=forms.TextInput({"maxlength": 500, "dir": "auto", "autocomplete": "off"}),
+        error_messages={"required": "A bulk edit needs a reason. Enter one."},
+        widget=forms.TextInput({"maxlength": MAX_REASON_LENGTH, "dir": "auto", "autocomplete": "off"}),
     )
     canary = forms.IntegerField(
         required=False,
@@ -100,19 +101,19 @@ class BulkPatchForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         for row in self.rows:
-            row.judge()
+            row.check()
         several = {named for named, times in Counter((row.what, row.key) for row in self.rows).items() if times > 1}
         for row in self.rows:
             if row.key and (row.what, row.key) in several:
-                row.errors.append(f"{row.key!r} is named more than once: say one thing about each key.")
+                row.errors.append(f"{row.key!r} is used more than once. Use each key once.")
         if not any(row.errors for row in self.rows):
-            with self.judging():
+            with self.showing_errors():
                 self.patch.check()
         return self.cleaned_data
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Puts what is wrong beside the row or field that it is about."""
+    def showing_errors(self) -> Iterator[None]:
+        """Shows what is wrong beside the row or field concerned."""
         try:
             yield
         except InvalidMetadata as error:

@@ -41,7 +41,7 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
             on = request.POST.get("on") == "1"
             with reporting_errors(request):
                 connections.set_hold(alias, on=on, actor=actor(request))
-                said = "is held: nothing is sent over it." if on else "is released: sending goes on."
+                said = "is held: nothing is sent on it." if on else "is released: sending continues."
                 messages.success(request, f"The connection {alias} {said}")
         return redirect(links.list_url(ConnectionState))
 

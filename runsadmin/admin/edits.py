@@ -230,7 +230,7 @@ class Decision:
             elif choice.taken == "other":
                 wanted[key] = choice.other
             elif choice.taken != "theirs":
-                choice.errors.append("Choose one of them.")
+                choice.errors.append("Choose a value.")
         if any(choice.errors for choice in self.choices):
             raise InvalidMetadata([])
         return MetadataPatch.parse(wanted)

@@ -14,6 +14,7 @@ from django.http import QueryDict
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_PAIRS, MAX_VALUE_LENGTH, Metadata, MetadataPatch
 from runsadmin.models import Run
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.text import is_text
 
 SALT = "runsadmin.pairs"
@@ -46,6 +47,7 @@ class MetadataForm:
     max_pairs = MAX_PAIRS
     max_key_length = MAX_KEY_LENGTH
     max_value_length = MAX_VALUE_LENGTH
+    max_reason_length = MAX_REASON_LENGTH
 
     @classmethod
     def show(cls, run: Run) -> Self:
@@ -56,7 +58,7 @@ class MetadataForm:
 
     @classmethod
     def read(cls, data: QueryDict, run: Run) -> Self:
-        """What was sent, with what is wrong with it."""
+        """The form as it was posted, with its errors."""
         try:
             carried = signing.loads(data.get("base", ""), salt=SALT)
             if carried["run"] != run.pk:
@@ -64,7 +66,7 @@ class MetadataForm:
         except signing.BadSignature:
             form = cls.show(run)
             form.errors.append(
-                "This form did not tell what the metadata was when you opened it. Here it is as it is now: edit again."
+                "The form was changed or is too old to use. It now shows the current metadata: edit it again."
             )
             return form
         base: dict[str, object] = carried["base"]
@@ -76,24 +78,24 @@ class MetadataForm:
         typed = zip(data.getlist("key"), data.getlist("value"), strict=False)
         rows += [Row(key, _as_typed(value)) for key, value in typed]
         form = cls(base, str(data["base"]), [row for row in rows if not row.is_blank], data.get("reason", "").strip())
-        form._judge_rows()
+        form._check_rows()
         return form
 
-    def _judge_rows(self) -> None:
+    def _check_rows(self) -> None:
         """What only the form can get wrong: keys that are empty, or there twice."""
         seen: set[str] = set()
         for row in self.rows:
             if row.is_kept and not row.stays:
                 continue
             if not row.key and not row.is_kept:
-                row.errors.append("A key cannot be empty.")
+                row.errors.append("The key is empty. Enter one.")
             elif row.key in seen:
-                row.errors.append(f"The key {row.key!r} is given twice.")
+                row.errors.append(f"The key {row.key!r} is used twice. Remove one of them.")
             seen.add(row.key)
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Puts what is wrong with the metadata beside the row that it is about."""
+    def showing_errors(self) -> Iterator[None]:
+        """Shows what is wrong with the metadata beside the row concerned."""
         try:
             yield
         except InvalidMetadata as error:
@@ -102,7 +104,7 @@ class MetadataForm:
                 (rows[0].errors if rows else self.errors).append(problem.message)
 
     def patch(self) -> MetadataPatch:
-        """What the person changed, judged by the limits. Raises InvalidMetadata."""
+        """What the user changed. Raises InvalidMetadata."""
         typed = {row.key: row.value for row in self.rows if row.stays}
         return MetadataPatch.parse(MetadataPatch.between(self.base, typed).as_merge_patch())
 

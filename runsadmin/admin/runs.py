@@ -202,7 +202,7 @@ class RunAdmin(ReadOnlyAdmin):
         if form.has_errors:
             return None
         edit = None
-        with reporting_errors(request), form.judging():
+        with reporting_errors(request), form.showing_errors():
             edit = edits.record(
                 run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), source=Edit.Source.ADMIN,
                 reason=form.reason, request_id=log_context.request_id(),

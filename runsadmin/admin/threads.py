@@ -66,11 +66,11 @@ class ThreadAdmin(ReadOnlyAdmin):
             return display.badge("incomplete", "missing upstream")
         return display.badge("completed", "tracked") if thread.tracked else display.badge("", "not tracked")
 
-    @admin.display(description="last read")
+    @admin.display(description="last synced")
     def checked(self, thread: Thread) -> SafeString:
         return display.short_moment(thread.checked_at)
 
-    @admin.display(description="all of it read")
+    @admin.display(description="last full sync")
     def fully_checked(self, thread: Thread) -> SafeString:
         return display.short_moment(thread.fully_checked_at)
 
@@ -143,7 +143,7 @@ class ThreadAdmin(ReadOnlyAdmin):
                 if file := request.FILES.get("file"):
                     thread_ids += id_lists.read(file.read(), "thread")
                 if not thread_ids:
-                    messages.error(request, "Give at least one thread id, or choose a file that holds some.")
+                    messages.error(request, "Enter at least one thread id, or choose a file.")
                 else:
                     alias = request.POST.get("connection", "")
                     tracked = threads.track(connection=alias, thread_ids=thread_ids, actor=actor(request))

@@ -54,7 +54,7 @@ class TokenAdmin(ThemedAdmin):
                 return redirect(links.list_url(AuthToken))
             user = found
         if days not in map(str, LIFETIMES):
-            messages.error(request, "Choose how long the token is to live.")
+            messages.error(request, "Choose when the token expires.")
             return redirect(links.list_url(AuthToken))
         return self._render(request, token=tokens.create(user=user, expires_in=dt.timedelta(days=int(days))))
 
@@ -66,7 +66,7 @@ class TokenAdmin(ThemedAdmin):
             raise PermissionDenied
         if request.method == "POST":
             token.delete()
-            messages.success(request, "The token is revoked: it opens nothing any more.")
+            messages.success(request, "Token revoked.")
         return redirect(links.list_url(AuthToken))
 
     def change_view(

@@ -93,3 +93,10 @@ def create_roles() -> None:
             group.permissions.set(
                 Permission.objects.filter(content_type__app_label="runsadmin", codename__in=codenames)
             )
+
+
+def label(permission: Permission) -> str:
+    """What a permission allows, in plain words."""
+    name = f"{permission.content_type.app_label}.{permission.codename}"
+    verb = _VERBS[Action(name)] if name in list(Action) else permission.name.removeprefix("Can ")
+    return verb[:1].upper() + verb[1:]

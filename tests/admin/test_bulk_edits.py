@@ -363,10 +363,10 @@ def test_sets_empties_removes_and_renames_and_leaves_the_rest(team, as_alice):
         (("team", "set", ""), "choose “set to empty text” or “remove the pair”"),
         (("team", "remove", "red"), "uses no value"),
         (("team", "empty", "red"), "uses no value"),
-        (("", "remove", ""), "Name the key"),
-        (("", "set", "red"), "Name the key"),
-        (("team", "rename", ""), "Type the new name"),
-        (("team", "nonsense", "red"), "Choose what becomes of the key"),
+        (("", "remove", ""), "Enter the key"),
+        (("", "set", "red"), "Enter the key"),
+        (("team", "rename", ""), "Enter the new name"),
+        (("team", "nonsense", "red"), "Choose what to do with the key"),
         (("team", "set", "{nosuch}"), "is not a field"),
         (("team", "set", "{"), "Single '{'"),
         (("k" * 65, "set", "red"), "at most 64"),
@@ -414,9 +414,9 @@ def test_mistakes_in_other_fields_stand_beside_them(team, as_alice, more, said):
 
 def test_a_key_named_twice_or_no_row_at_all_is_told(team, as_alice):
     twice = typed(("team", "set", "red"), ("team", "set", "green"))
-    assert "named more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
+    assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
     both = typed(("team", "set", "red"), ("team", "remove", ""))
-    assert "named more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
+    assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
     assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), {**typed()}).text
     assert not BulkEdit.objects.exists()
 
@@ -436,7 +436,7 @@ def test_tells_what_changes_what_is_left_out_and_sends_nothing(sandbox, team, as
     shown = text_of(as_alice, bulk_edit)
 
     for said in (
-        "A plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
+        "Plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
         "team blue → red", "2 runs are left out",
         "This changes the first 2 of 4 runs, then pauses", "Change the first 2 runs", "Expires", "moved",
         "None of its runs has changed", "6 runs: all that matched connection:default",
@@ -453,7 +453,7 @@ def test_a_large_plan_moves_without_a_reload_until_it_is_whole(team, alice, as_a
 
     assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
     shown = text_of(as_alice, bulk_edit)
-    assert "The plan is being made" in shown
+    assert "Planning" in shown
     assert "0 of 6 runs" in shown
     assert "Change 6 runs" not in shown
 
@@ -594,13 +594,13 @@ def test_nothing_is_called_done_before_it_is(sandbox, team, as_alice):
     assert "Waiting for a worker" in shown
     assert "0 of 5 runs done" in shown
     assert "still open 5 pending" in shown
-    for early in ("applied ", "Every edit has its outcome"):
+    for early in ("applied ", "All edits are done"):
         assert early not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
     assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
 
     push_until_settled(bulk_edit)
     shown = text_of(as_alice, bulk_edit)
-    assert "Every edit has its outcome" in shown
+    assert "All edits are done" in shown
     assert "changed 5 applied" in shown
     assert runs_shown(as_alice, url(bulk_edit) + "?status=skipped") == ["run_5"]
     assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
@@ -637,7 +637,7 @@ def test_pause_and_resume(sandbox, team, as_alice):
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     press(as_alice, bulk_edit, "pause")
-    assert "Nothing more is sent until somebody resumes it" in text_of(as_alice, bulk_edit)
+    assert "Nothing more is sent until someone resumes it" in text_of(as_alice, bulk_edit)
     edit = bulk_edit.edits.filter(status=E.PENDING)[0]
     assert (
         "its bulk edit to be resumed, which is paused" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
@@ -669,7 +669,7 @@ def test_cancel_says_exactly_what_was_and_was_not_done(sandbox, team, as_alice):
 
     shown = text_of(as_alice, bulk_edit)
     assert "changed 2 applied" in shown
-    assert "not changed 3 taken back unsent" in shown
+    assert "not changed 3 cancelled unsent" in shown
     assert "still open" not in shown
     assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
 

@@ -38,7 +38,7 @@ def test_a_server_that_keeps_removed_keys_is_told_as_such(sandbox, mirrored, as_
     )
 
     assert Edit.objects.get().status == EditStatus.DIFFERS
-    assert "Upstream made something else of it" in response.text
+    assert "Upstream returned something else" in response.text
     assert "Intended:" in response.text
 
 
@@ -63,7 +63,7 @@ def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, 
         page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
     )
 
-    assert "Nobody knows yet" in response.text
+    assert "Outcome unknown" in response.text
     assert 'hx-trigger="every 2s"' in response.text
     assert "Applied" not in response.text
 
@@ -101,7 +101,7 @@ class TestAConflict:
     def test_shows_base_theirs_and_ours(self, conflict, as_alice):
         shown = as_alice.get(change_url(conflict)).text
 
-        for value in ("When you looked", "blue", "green", "red", "Theirs", "Mine", "why not"):
+        for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "why not"):
             assert value in shown
 
     @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ class TestAConflict:
         told = as_alice.post(change_url(conflict, "resolve"), {})
 
         assert told.status_code == 422
-        assert "Choose one of them" in told.text
+        assert "Choose a value" in told.text
 
     def test_is_shown_but_not_decided_by_who_may_only_look(self, conflict, as_carol):
         assert "Decide what stays" not in as_carol.get(change_url(conflict)).text
@@ -172,7 +172,7 @@ def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
 
     response = press(as_alice, edit, "cancel", follow=True)
 
-    assert "It was taken back before it was sent" in response.text
+    assert "It was cancelled before it was sent" in response.text
 
 
 def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice, as_alice):

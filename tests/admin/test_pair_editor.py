@@ -29,8 +29,8 @@ def test_what_is_typed_is_upstream_in_the_mirror_and_in_the_log(sandbox, mirrore
 @pytest.mark.parametrize(
     ("pairs", "told"),
     [
-        ([("team", "red"), ("team", "green")], "is given twice"),
-        ([("", "red")], "A key cannot be empty"),
+        ([("team", "red"), ("team", "green")], "is used twice"),
+        ([("", "red")], "The key is empty"),
         ([("k" * 65, "red")], "at most 64"),
         ([("team", "v" * 513)], "at most 512"),
         ([("team", "a\0b")], "U+0000"),
@@ -89,7 +89,7 @@ def test_without_the_metadata_that_the_person_saw_nothing_is_recorded(mirrored, 
     response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base))
 
     assert response.status_code == 422
-    assert "edit again" in response.text
+    assert "edit it again" in response.text
     assert not Edit.objects.exists()
 
 

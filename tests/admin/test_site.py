@@ -1,6 +1,7 @@
 """What is on every page, the first page, accounts and tokens."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_the_first_page_shows_what_the_account_may_see(mirrored, alice, as_carol
     edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, source=Edit.Source.ADMIN)
 
     shown = as_carol.get("/admin/").text
-    for value in ("Recent edits", "1</b> not settled yet", "Runs that failed last", run.upstream_id, "Last syncs"):
+    for value in ("Recent edits", "1</b> pending edits", "Recent failures", run.upstream_id, "Recent syncs"):
         assert value in shown
     assert "Sync all threads" not in shown
 
@@ -134,7 +135,7 @@ class TestTokens:
         client.post(f"{self.URL}add/", {"days": "7", "username": "alice"})
         assert tokens_of(alice).count() == 1
         assert "no active account" in client.post(f"{self.URL}add/", {"days": "7", "username": "x"}, follow=True).text
-        assert "how long" in client.post(f"{self.URL}add/", {"days": "0"}, follow=True).text
+        assert "when the token expires" in client.post(f"{self.URL}add/", {"days": "0"}, follow=True).text
 
     def test_need_their_permission(self, as_carol):
         assert as_carol.get(self.URL).status_code == 403
@@ -152,3 +153,17 @@ def test_the_connection_page_shows_no_secret(admin, signed_in, sandbox):
 
     assert sandbox.url in shown
     assert sandbox.key not in shown
+
+
+@pytest.mark.django_db
+def test_only_meaningful_permissions_are_offered(signed_in: Callable[[User], Client]) -> None:
+    admin = signed_in(User.objects.create_superuser("root"))
+
+    for url in ("/admin/auth/group/add/", f"/admin/auth/user/{User.objects.get().pk}/change/"):
+        shown = admin.get(url).text
+        assert "Edit metadata" in shown
+        assert "Plan bulk edits" in shown
+        for internal in ("content type", "log entry", "worker", "Can change run", "idempotency"):
+            assert internal not in shown, internal
+    field = admin.get("/admin/auth/group/add/").context_data["adminform"].form.fields["permissions"]  # type: ignore[attr-defined]
+    assert len(field.queryset) == 23

@@ -50,7 +50,7 @@ def test_somebody_signs_in_edits_a_run_and_sees_what_happened(page, sandbox, run
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("link", name="Runs", exact=True).first.click()
     page.get_by_role("link", name=run.upstream_id).click()
-    page.get_by_role("link", name="Edit metadata").click()
+    page.get_by_role("button", name="Edit metadata…").click()
     change(page, "team", "red")
     page.get_by_label("Reason").fill("moved")
     page.get_by_role("button", name="Send to upstream").click()
@@ -127,7 +127,7 @@ def test_a_conflict_lets_the_person_decide_and_keeps_what_was_typed(page, sandbo
     for value in ("blue", "green", "red"):
         expect(decide).to_contain_text(value)
     decide.get_by_label("Mine").check()
-    page.get_by_role("button", name="Send what I decided").click()
+    page.get_by_role("button", name="Send").click()
 
     expect(page.locator(".ra-head h2")).to_contain_text("Applied")
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"}
@@ -139,7 +139,7 @@ def test_the_page_of_an_edit_follows_it_until_it_is_settled(page, sandbox, run, 
     page.goto(address(run, "metadata"))
     change(page, "team", "red")
     page.get_by_role("button", name="Send to upstream").click()
-    expect(page.locator(".ra-head h2")).to_contain_text("Nobody knows yet")
+    expect(page.locator(".ra-head h2")).to_contain_text("Outcome unknown")
 
     edits.reconcile(Edit.objects.get())
 
@@ -149,7 +149,7 @@ def test_the_page_of_an_edit_follows_it_until_it_is_settled(page, sandbox, run, 
 def test_the_progress_of_a_sync_moves_without_a_reload(page, run, alice, sign_in):
     sign_in(alice)
     page.goto(f"/admin/runsadmin/thread/{run.thread_id}/change/")
-    page.get_by_role("button", name="Everything").click()
+    page.get_by_role("button", name="Full sync").click()
     expect(page.locator(".ra-head h2")).to_contain_text("Queued")
 
     syncs.run(Sync.objects.get(), until=time.monotonic() + 10)
@@ -195,6 +195,8 @@ def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, wid
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
     edit = edits.push(_edit(run, admin))
+    selection = bulk_edits.by_search(f"id:{run.upstream_id}")
+    draft = bulk_edits.save_draft(selection=selection, actor=admin)
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=admin)
     syncs.run(sync, until=time.monotonic() + 10)
     bulk_edit, undo = _bulk_edit(run, admin)
@@ -203,7 +205,7 @@ def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, wid
     for url in (
         "/admin/", "/admin/runsadmin/run/", address(run), address(run, "metadata"), "/admin/runsadmin/edit/",
         f"/admin/runsadmin/edit/{edit.pk}/change/", "/admin/runsadmin/bulkedit/",
-        "/admin/runsadmin/bulkedit/add/?matching=q%3D" + run.upstream_id,
+        f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}",
         f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/", f"/admin/runsadmin/bulkedit/{undo.pk}/change/",
         "/admin/runsadmin/thread/", "/admin/runsadmin/thread/add/",
         f"/admin/runsadmin/thread/{run.thread_id}/change/", "/admin/runsadmin/sync/",

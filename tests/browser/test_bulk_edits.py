@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Locator, Page, expect
 
 from runsadmin.bulk_patch import BulkPatch
+from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.bulk import whole
@@ -18,6 +20,7 @@ from tests.sandbox_client import Sandbox
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/runsadmin/run/"
+type SignIn = Callable[[User], None]
 
 
 @pytest.fixture
@@ -87,35 +90,34 @@ def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, ali
     # Filter, and choose all that match, on both pages of the list.
     page.goto(LIST)
     page.locator("select[name=status]").select_option("completed")
-    page.get_by_role("link", name="Edit all 60 that match").click()
+    expect(page.locator(".ra-across")).to_contain_text("(60)")
+    page.get_by_label("All that match").check()
+    expect(page.get_by_role("button", name="Refresh")).to_be_disabled()
+    page.get_by_role("button", name="Edit metadata…").click()
     expect(head).to_have_text("Edit the metadata of 60 runs")
     expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the other rows.
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
-    page.get_by_role("button", name="Make the plan").click()
+    page.get_by_role("button", name="Make plan").click()
 
     # The plan, with what changes.
-    expect(head).to_contain_text("A plan: nothing has been sent")
+    expect(head).to_contain_text("Plan: nothing has been sent")
     expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*blue\s*→\s*red"))
-    page.get_by_role("link", name="After →").click()
+    page.get_by_role("link", name="Next →").click()
     expect(page.locator(".ra-edits > li")).to_have_count(10)
     assert teams(sandbox, team) == blue
     assert sandbox.posts() == []
 
     # Applied, it moves by itself.
     page.get_by_role("button", name="Change 60 runs").click()
-    expect(page.get_by_text("of 60 runs have their outcome")).to_be_visible()
+    expect(page.get_by_text("of 60 runs done")).to_be_visible()
     moves = page.locator("progress")
     expect(moves).not_to_have_attribute("value", "0")
     before = moves.get_attribute("value") or ""
     expect(moves).not_to_have_attribute("value", before)
     expect(head).to_contain_text("Being sent")
     expect(page.get_by_text("per second, about")).to_be_visible()
-    page.locator("summary", has_text="Cancel…").click()
-    before = moves.get_attribute("value") or ""
-    expect(moves).not_to_have_attribute("value", before)
-    expect(page.get_by_role("button", name="Cancel the rest")).to_be_visible()  # What is open stays open.
 
     # Paused, it sends no more.
     page.get_by_role("button", name="Pause").click()
@@ -123,7 +125,7 @@ def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, ali
     is_settled(page)
     sent = len(sandbox.posts())
     assert 0 < sent < 60
-    shown = page.get_by_text(f"{sent} of 60 runs have their outcome")
+    shown = page.get_by_text(f"{sent} of 60 runs done")
     expect(shown).to_be_visible()
     assert sorted(teams(sandbox, team)) == ["blue"] * (62 - sent) + ["red"] * sent
     time.sleep(1)
@@ -132,7 +134,9 @@ def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, ali
     # Resumed, it comes to its end.
     sandbox.settings(latency_ms=20)
     page.get_by_role("button", name="Resume").click()
-    expect(head).to_contain_text("Every edit has its outcome")
+    expect(page.get_by_text(f"This sends the {60 - sent} edits that are left.")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(head).to_contain_text("All edits are done")
     assert BulkEdit.objects.get().status == BulkEdit.Status.COMPLETED
     assert teams(sandbox, team) == red
     assert len(sandbox.posts()) == 60
@@ -143,54 +147,106 @@ def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, ali
     page.locator("summary", has_text="Undo…").click()
     page.locator("#undo").get_by_label("Reason").fill("a mistake")
     page.get_by_role("button", name="Plan the undo").click()
-    expect(head).to_contain_text("A plan: nothing has been sent")
+    expect(head).to_contain_text("Plan: nothing has been sent")
     expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*red\s*→\s*blue"))
     assert teams(sandbox, team) == red
     page.get_by_role("button", name="Change 60 runs").click()
-    expect(head).to_contain_text("Every edit has its outcome")
+    expect(head).to_contain_text("All edits are done")
     assert teams(sandbox, team) == blue
     assert dialogs == []
 
 
-def test_ticks_are_kept_from_page_to_page_of_one_filter(page, team, alice, sign_in):
+def tick(page: Page, run_id: str) -> Locator:
+    return page.locator(f"tr:has-text('{run_id}') input.action-select")
+
+
+def test_ticks_survive_paging_and_end_with_the_action(
+    page: Page, team: list[Run], alice: User, sign_in: SignIn
+) -> None:
     sign_in(alice)
     page.goto(f"{LIST}?status=completed")
-    button = page.locator("[data-ticked]")
+    button = page.get_by_role("button", name="Edit metadata…")
+    ticked = page.locator("[data-ticked]")
     expect(button).to_be_disabled()
-    page.get_by_label("Tick run_59").press("Space")
-    page.get_by_label("Tick run_58").check()
+    tick(page, "run_59").press("Space")
+    tick(page, "run_58").check()
     page.get_by_role("link", name="Older →").click()
-    expect(button).to_have_text("Edit metadata of 2 ticked runs")
-    page.get_by_label("Tick run_00").check()
+    expect(ticked).to_have_text("2 ticked, 2 not on this page")
+    tick(page, "run_00").check()
     page.get_by_role("link", name="← Newer").click()
-    expect(page.get_by_label("Tick run_59")).to_be_checked()
-    page.get_by_label("Tick run_58").uncheck()
+    expect(tick(page, "run_59")).to_be_checked()
+    tick(page, "run_58").uncheck()
 
     page.goto(LIST)  # Another filter: other ticks.
     expect(button).to_be_disabled()
     page.goto(f"{LIST}?status=completed")
-    expect(button).to_have_text("Edit metadata of 2 ticked runs")
+    expect(ticked).to_have_text("2 ticked, 1 not on this page")
+    Run.objects.filter(upstream_id="run_00").update(status="failed")
     button.click()
+    expect(page.get_by_text("no longer in the filtered list, and still included: run_00")).to_be_visible()
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
-    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the other rows.
+    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # The script removed the other rows.
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
-    page.get_by_role("button", name="Make the plan").click()
+    page.get_by_role("button", name="Make plan").click()
     expect(page.get_by_role("link", name="run_59")).to_be_visible()
     expect(page.get_by_role("link", name="run_00")).to_be_visible()
     expect(page.locator(".ra-edits > li")).to_have_count(2)
 
     page.goto(f"{LIST}?status=completed")
-    page.get_by_role("button", name="Tick this page").click()
-    expect(button).to_have_text("Edit metadata of 51 ticked runs")
-    page.get_by_role("button", name="Untick all").click()
+    expect(ticked).to_have_text("Nothing ticked")
+    page.locator("#action-toggle").check()
+    expect(ticked).to_have_text("50 ticked")
+    page.get_by_role("button", name="Clear ticks").click()
     expect(button).to_be_disabled()
+
+
+def test_every_list_runs_its_actions(
+    page: Page, sandbox: Sandbox, team: list[Run], alice: User, sign_in: SignIn, worker: None
+) -> None:
+    sign_in(alice)
+    page.goto(LIST)
+    tick(page, "run_61").check()
+    page.get_by_role("button", name="Refresh").click()
+    expect(page.get_by_text("1 run will be refreshed")).to_be_visible()
+    tick(page, "run_61").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert download.value.suggested_filename == "runs.csv"
+
+    edit = edits.push(edits.record(
+        run=team[0], patch=MetadataPatch.parse({"team": "red"}), actor=alice, source=Edit.Source.ADMIN
+    ))  # fmt: skip
+    page.goto("/admin/runsadmin/edit/")
+    page.locator("input.action-select").check()
+    page.get_by_role("button", name="Retry").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("Only a failed edit can be")).to_be_visible()
+    page.locator("input.action-select").check()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("heading", name=f"Undo edit {edit.pk}?")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
+    assert sandbox.metadata(team[0].upstream_id)["team"] == "blue"
+
+    page.goto("/admin/runsadmin/thread/")
+    page.locator("input.action-select").first.check()
+    page.get_by_role("button", name="Stop tracking").click()
+    expect(page.get_by_role("heading", name="Stop tracking 1 thread?")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Their runs stay")).to_be_visible()
+    page.locator("input.action-select").first.check()
+    page.locator("#changelist-form").get_by_role("button", name="Sync new runs").click()
+    expect(page.locator(".ra-head h2")).to_contain_text("Incremental")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".ra-head h2")).to_contain_text("Cancelled")
 
 
 def test_the_patch_is_typed_from_the_keyboard_and_tells_apart_what_looks_alike(page, team, alice, sign_in):
     sign_in(alice)
-    page.goto("/admin/runsadmin/bulkedit/add/?matching=q%3Drun_0")
+    draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(f"run_0{n}" for n in range(10)), actor=alice)
+    page.goto(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}")
     row = page.locator("[data-row]")
     page.get_by_label("Key", exact=True).focus()
     page.keyboard.type("team")
@@ -216,7 +272,7 @@ def test_the_patch_is_typed_from_the_keyboard_and_tells_apart_what_looks_alike(p
     page.get_by_label("Reason").fill("moved")
     page.keyboard.press("Control+Enter")
 
-    expect(page.locator(".ra-head h2")).to_contain_text("A plan")
+    expect(page.locator(".ra-head h2")).to_contain_text("Plan")
     changes = page.locator(".ra-changes").first.locator("dd")
     expect(changes).to_have_text(["blue → completed", "9 → removed", "not there → empty text"])
 
@@ -227,19 +283,20 @@ def test_all_of_it_works_without_scripts(page, browser, live_server, sandbox, te
     context.add_cookies(page.context.cookies())
     page = context.new_page()
     page.goto(LIST)
-    page.get_by_label("Tick run_61").check()
-    page.get_by_label("Tick run_59").check()
-    page.get_by_role("button", name="Edit metadata of ticked runs").click()
+    tick(page, "run_61").check()
+    tick(page, "run_59").check()
+    page.get_by_role("button", name="Edit metadata…").click()
     page.locator("[name=key]").nth(1).fill("team")
     page.locator("[name=value]").nth(1).fill("red")
     page.get_by_label("Reason").fill("moved")
-    page.get_by_role("button", name="Make the plan").click()
+    page.get_by_role("button", name="Make plan").click()
     page.get_by_role("button", name="Change 2 runs").click()
 
-    expect(page.locator(".ra-head h2")).to_contain_text("Every edit has its outcome")
+    expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
     assert [n for n, color in enumerate(teams(sandbox, team)) if color == "red"] == [59, 61]
     page.goto(f"{LIST}?status=failed")
-    page.get_by_role("link", name="Edit all that match").click()
+    page.get_by_label("All that match").check()
+    page.get_by_role("button", name="Edit metadata…").click()
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
     context.close()
 
