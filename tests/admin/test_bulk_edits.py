@@ -416,7 +416,7 @@ def test_a_key_named_twice_or_no_row_at_all_is_told(team, as_alice):
     twice = typed(("team", "set", "red"), ("team", "set", "green"))
     assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
     both = typed(("team", "set", "red"), ("team", "remove", ""))
-    assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
+    assert "named more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
     assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), {**typed()}).text
     assert not BulkEdit.objects.exists()
 
