@@ -1,4 +1,4 @@
-"""Reads settings from the environment, strictly: what is missing or wrong stops the start and says how to mend it.
+"""Reads settings from the environment, strictly: a missing or wrong one stops the start and says how to fix it.
 
 django-environ's own casts are lenient (a mistyped boolean is false, "12abc" is 12.0, a value that begins with "$" names
 another variable), so only its reading of files and of database URLs is used. No message repeats a value, which may be
@@ -26,14 +26,14 @@ class Environment:
     def read_file(self, path: str | Path) -> None:
         environ.Env.read_env(path)
 
-    def text(self, name: str, default: str | None = None, *, mend: str = "") -> str:
+    def text(self, name: str, default: str | None = None, *, fix: str = "") -> str:
         """The value, or the default where it is missing or empty; without a default it is required."""
         self.names.add(name)
         value = os.environ.get(name, "").strip()
         if value:
             return value
         if default is None:
-            raise _improper(f"The setting {name} is missing. {mend}")
+            raise _improper(f"The setting {name} is missing. {fix}")
         return default
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
@@ -81,9 +81,9 @@ class Environment:
             raise _wrong(name, f"It is a number of seconds, more than 0 (the default is {default:g}).")
         return value
 
-    def base_url(self, name: str, *, mend: str) -> str:
+    def base_url(self, name: str, *, fix: str) -> str:
         """An http or https address without credentials, and without a slash at its end."""
-        value = self.text(name, mend=mend)
+        value = self.text(name, fix=fix)
         try:
             parts = urlsplit(value)
             right = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
@@ -115,8 +115,8 @@ class Environment:
         return config
 
 
-def _wrong(name: str, mend: str) -> ImproperlyConfigured:
-    return _improper(f"The setting {name} is wrong. {mend}")
+def _wrong(name: str, fix: str) -> ImproperlyConfigured:
+    return _improper(f"The setting {name} is wrong. {fix}")
 
 
 def _improper(fault: str) -> ImproperlyConfigured:

@@ -1,4 +1,4 @@
-"""Signing in with a password, against guessing: django-axes counts what failed, this says how and what is told.
+"""Throttles sign-in against password guessing: django-axes counts failures, this decides how it counts and responds.
 
 Counted are user name and address together, so that nobody can lock somebody else out from another address; and, far
 more generously, the address alone, against one that tries many names. docs/security.md tells it to people.
@@ -23,7 +23,7 @@ ALL_NAMES = 10
 
 @never_cache
 def page(request: HttpRequest) -> HttpResponse:
-    """The sign-in page, which is the admin's. A page that keeps itself up to date (htmx) is loaded anew instead."""
+    """The sign-in page, which is the admin's. Pages that update themselves (htmx) are reloaded instead."""
     if "HX-Request" in request.headers:
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})
     return admin.site.login(request)
@@ -53,7 +53,7 @@ class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # It has no type
         return settings.AXES_FAILURE_LIMIT if self.locked_until(request, credentials) else 0
 
     def locked_until(self, request: HttpRequest, credentials: dict[str, Any] | None) -> dt.datetime | None:
-        """When the next try is looked at; None when it is looked at now."""
+        """When the next attempt is allowed; None when it is allowed now."""
         ends = []
         # As in AXES_LOCKOUT_PARAMETERS: by name and address, and by address.
         for attempts, times in zip(self.get_user_attempts(request, credentials), (1, ALL_NAMES), strict=True):
@@ -64,7 +64,7 @@ class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # It has no type
 
 
 def refuse(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
-    """The answer to whoever has to wait: the same for names that exist and for those that do not."""
+    """The response while attempts are blocked: the same for names that exist and for others."""
     until = FailedSignIns().locked_until(request, credentials) or timezone.now()
     seconds = max(1, round((until - timezone.now()).total_seconds()))
     refusal = render(request, "429.html", {"minutes": -(-seconds // 60)}, status=429)

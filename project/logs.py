@@ -1,4 +1,4 @@
-"""Log lines, for people (`line`) or for machines (`json`). Each says by itself whose request or edit it is about."""
+"""Log lines, for people (`line`) or machines (`json`). Each has the request or edit that it is about."""
 
 import logging
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 from structlog import contextvars, processors, stdlib
 from structlog.typing import EventDict, WrappedLogger
 
-# What a call may tell beside its message. Nothing else: Django hands over whole requests.
+# Allow-list of `extra` keys: Django passes whole requests.
 EXTRAS = {"edit", "step", "status_code", "took_ms"}
 
 
@@ -33,14 +33,14 @@ def formatter(name: str) -> dict[str, Any]:
 
 
 def calm(record: logging.LogRecord) -> bool:
-    """What Django refuses by itself (a strange host, a body that is too large) takes a line, not a traceback each."""
+    """What Django rejects (an unknown host, a body that is too large) is logged as one line, without a traceback."""
     if record.name.startswith("django.security"):
         record.exc_info = None
     return True
 
 
 def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
-    """Words of upstreams and of strangers stand in messages: none of them can begin a line that looks like ours."""
+    """Messages hold text of upstreams and of strangers: none of it can begin a line that looks like ours."""
     head = f"{event.pop('timestamp')} {event.pop('level').upper()} {event.pop('logger')}: {event.pop('event')}"
     traceback = str(event.pop("exception", "") or "")
     rest = " ".join(f"{key}={value}" for key, value in event.items())

@@ -19,11 +19,11 @@ env.read_file(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
 
 # Security
 
-SECRET_KEY = env.text("SECRET_KEY", mend="It is a long random text that nobody else knows; `make run` writes one.")
+SECRET_KEY = env.text("SECRET_KEY", fix="It is a long random text that nobody else knows; `make run` writes one.")
 DEBUG = env.switch("DEBUG", default=False)
 ALLOWED_HOSTS = env.names_in("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 
-# One switch for everything that needs a proxy in front which speaks HTTPS, and which sets X-Forwarded-Proto itself.
+# For a proxy in front that speaks HTTPS and always sets X-Forwarded-Proto itself.
 HTTPS = env.switch("HTTPS", default=False)
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -34,11 +34,11 @@ if HTTPS:
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
-# How many proxies stand in front, each of which adds to X-Forwarded-For whom it was asked by.
+# The number of proxies in front, each of which appends its client to X-Forwarded-For.
 PROXIES = env.integer("PROXIES", 1 if HTTPS else 0)
 
-# A larger body is refused unread, files included (project.middleware.BoundedBodyMiddleware), but for those at the paths
-# of LARGER_BODIES: a hundred thousand ids of runs fit in. Django's own bound knows no paths.
+# Larger bodies are rejected unread, files included (project.middleware.BoundedBodyMiddleware). The paths of
+# LARGER_BODIES take a hundred thousand run ids. Django's own limit cannot differ by path.
 LARGEST_BODY = 2_621_440
 LARGER_BODIES = {"/api/v1/bulk-edits/": 5_242_880}
 DATA_UPLOAD_MAX_MEMORY_SIZE = max(LARGER_BODIES.values())
@@ -60,8 +60,8 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "project.login_throttle.client_address"
 AXES_LOCKOUT_CALLABLE = "project.login_throttle.refuse"
-AXES_SENSITIVE_PARAMETERS = ["username"]  # Not in logs either: people type their password there.
-AXES_DISABLE_ACCESS_LOG = True  # Django's last_login says it.
+AXES_SENSITIVE_PARAMETERS = ["username"]  # Kept out of logs: people type their password there.
+AXES_DISABLE_ACCESS_LOG = True  # Django has last_login.
 AXES_ENABLE_ADMIN = False
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -77,7 +77,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # The parts
 
 INSTALLED_APPS = [
-    "runsadmin",  # First: its templates and commands win over those of the others.
+    "runsadmin",  # First: its templates and commands override those of the others.
     "unfold",  # Has to come before django.contrib.admin.
     "unfold.contrib.filters",
     "unfold.contrib.forms",
@@ -138,7 +138,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Compressing takes seconds: once per file, and not what only a debugger asks for.
+# Compressing takes seconds: once per file, and not for files that only debuggers load.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "map")
 
@@ -146,7 +146,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-# The admin's theme. What it needs of the code it asks for by name.
+# The admin's theme. Callables are given as dotted paths.
 
 LOGIN_REDIRECT_URL = "admin:index"
 UNFOLD: dict[str, Any] = {
@@ -190,19 +190,18 @@ DATABASE: dict[str, Any] = env.database("DATABASE_URL", "sqlite:///var/db.sqlite
 DATABASE |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     DATABASE["NAME"] = BASE_DIR / DATABASE["NAME"]
-    # A transaction takes the write lock when it begins: one that asks for it halfway gets "database is locked" at once.
+    # Transactions take the write lock when they begin: later, they would fail at once with "database is locked".
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        # FULL: what was committed survives a power cut. With NORMAL the last edits could be gone, and some of them
-        # had been sent already: a write upstream that no row tells of.
+        # FULL: commits survive a power cut. With NORMAL the rows of edits that were sent already could be lost.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
 DATABASES = {"default": DATABASE}
 
 # The background engine
 
-# What may take long waits in a queue of its own, so that a short task never waits behind it.
+# Long tasks have a queue of their own, so that short ones never wait behind them.
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "long", "push"]}}
 
 # REST
@@ -247,7 +246,7 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
-# Logging: to stderr, where whatever runs the process collects it.
+# Logging: to stderr, where the supervisor collects it.
 
 LOGGING = {
     "version": 1,
@@ -264,7 +263,7 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
         "axes": {"level": "WARNING"},
-        # Several lines for each token, and a warning of twenty where there is none: the reason of the hold says it.
+        # Several lines per token, and a long warning without one. The reason of the hold has what matters.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },
@@ -276,7 +275,7 @@ LOGGING = {
 def connection_from(alias: str) -> dict[str, Any]:
     """The options of one connection: `default` reads RUNSADMIN_UPSTREAM_URL, `eu` reads RUNSADMIN_UPSTREAM_EU_URL, …"""
     prefix = "RUNSADMIN_UPSTREAM_" if alias == "default" else f"RUNSADMIN_UPSTREAM_{alias.upper()}_"
-    url = env.base_url(f"{prefix}URL", mend=f"It is the base address of connection {alias!r}, version included: …/v1.")
+    url = env.base_url(f"{prefix}URL", fix=f"It is the base address of connection {alias!r}, version included: …/v1.")
     auth = env.choice(f"{prefix}AUTH", ("bearer", "api-key", "azure-identity"), "bearer")
     return {
         "URL": url,
@@ -284,7 +283,7 @@ def connection_from(alias: str) -> dict[str, Any]:
         "API_KEY": env.text(
             f"{prefix}API_KEY",
             "" if auth == "azure-identity" else None,
-            mend=f"It is the key of the connection {alias!r}, which the upstream gave you.",
+            fix=f"It is the key of the connection {alias!r}, which the upstream gave you.",
         ),
         "API_VERSION": env.text(f"{prefix}API_VERSION", ""),
         "ORGANIZATION": env.text(f"{prefix}ORGANIZATION", ""),
