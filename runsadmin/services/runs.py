@@ -182,17 +182,7 @@ class Difference:
             elif observation.received_at >= row["requested_at"]:
                 overlapping.append(row["pk"])
 
-        new = [
-            _new_run(observation)
-            for upstream_id, observation in self.observations.items()
-            if upstream_id not in self.known
-        ]
-        Run.objects.bulk_create(new)
-        MetadataPair.objects.bulk_create(
-            _pair(run.pk, run.connection, run.created_at, key, value)
-            for run in new
-            for key, value in _indexed(self.observations[run.upstream_id].record.metadata).items()
-        )
+        new = self._create_new()
         if changed:
             _rewrite(changed, self.mirrored)
         for rows in (settled, confirmed_rows):
@@ -201,6 +191,17 @@ class Difference:
         if overlapping:
             Run.objects.filter(pk__in=overlapping, needs_refresh_since=None).update(needs_refresh_since=clock.now())
         return Stored(len(new), len(changed), tuple(elsewhere))
+
+    def _create_new(self) -> list[Run]:
+        items = self.observations.items()
+        new = [_new_run(observation) for upstream_id, observation in items if upstream_id not in self.known]
+        Run.objects.bulk_create(new)
+        MetadataPair.objects.bulk_create(
+            _pair(run.pk, run.connection, run.created_at, key, value)
+            for run in new
+            for key, value in _indexed(self.observations[run.upstream_id].record.metadata).items()
+        )
+        return new
 
 
 def _new_run(observation: Observation) -> Run:
