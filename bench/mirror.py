@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from django.contrib.auth.models import User
 from django.db import connection
 
-from bench.push import stopping
+from bench.child_processes import stopping
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Sync, Thread, Worker
 from runsadmin.services import bulk_edits, syncs

@@ -8,14 +8,13 @@ where every thread has one run only: nobody shares its look.
 import os
 import random
 import resource
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -235,14 +234,3 @@ def environment(database_url: str) -> dict[str, str]:
         "RUNSADMIN_UPSTREAM_URL": f"http://127.0.0.1:{PORT}/v1",
         "RUNSADMIN_UPSTREAM_API_KEY": "bench",
     }
-
-
-@contextmanager
-def stopping(started: list[subprocess.Popen[bytes]]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.send_signal(signal.SIGTERM)
-        for process in started:
-            process.wait()
