@@ -52,7 +52,7 @@ def test_templates_are_filled() -> None:
 
 
 @pytest.mark.parametrize("field", ["error", "started"])
-def test_field_without_value_skips_the_run(field: str) -> None:
+def test_field_without_value_skips_run(field: str) -> None:
     with pytest.raises(Skipped, match=f"no {field}") as caught:
         resolve(BulkPatch({"team": f"{{{field}}}"}))
     assert caught.value.why == "no_value"
@@ -90,7 +90,7 @@ def test_errors_are_all_found() -> None:
     ]  # fmt: skip
 
 
-def test_value_is_too_long_only_when_surely_so() -> None:
+def test_value_is_too_long_only_if_certain() -> None:
     BulkPatch({"a": "x" * 510 + "{model}"}).check()
     assert codes(BulkPatch({"a": "x" * 512 + "{model}"})) == ["value_too_long"]
 
@@ -109,6 +109,6 @@ def test_planning_fills_every_field() -> None:
     assert filled.keys == {field.name for field in fields(TemplateFields)}
 
 
-def test_unknown_time_of_creation_has_no_value() -> None:
+def test_unknown_creation_time_has_no_value() -> None:
     with pytest.raises(Skipped):
         BulkPatch({"a": "{created}"}).resolve(replace(RUN, created=None), Metadata())

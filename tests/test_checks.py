@@ -13,12 +13,12 @@ def ids() -> list[str | None]:
     return [message.id for message in run_checks() if (message.id or "").startswith("runsadmin.")]
 
 
-def test_the_shipped_settings_pass() -> None:
+def test_shipped_settings_pass() -> None:
     assert ids() == []
 
 
 @pytest.mark.parametrize("url", ["http://upstream.example/v1", "http://10.0.0.7/v1"])
-def test_w001_a_key_that_would_travel_in_the_clear(connect: Connect, url: str) -> None:
+def test_w001_key_sent_in_the_clear(connect: Connect, url: str) -> None:
     connect(URL=url)
     assert ids() == ["runsadmin.W001"]
 
@@ -26,22 +26,22 @@ def test_w001_a_key_that_would_travel_in_the_clear(connect: Connect, url: str) -
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8001/v1", "http://[::1]/v1", "http://localhost/v1", "https://up.example"]
 )
-def test_w001_is_silent_on_this_machine_and_over_https(connect: Connect, url: str) -> None:
+def test_w001_accepts_localhost_and_https(connect: Connect, url: str) -> None:
     connect(URL=url)
     assert ids() == []
 
 
-def test_e002_azure_identity_that_is_not_installed(connect: Connect) -> None:
+def test_e002_azure_identity_not_installed(connect: Connect) -> None:
     connect(AUTH="azure-identity")
     assert ids() == ["runsadmin.E002"]
 
 
-def test_e003_sqlite_that_does_not_wait_for_its_lock(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_e003_sqlite_without_lock_timeout(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {"timeout": 20}}
     monkeypatch.setitem(settings.DATABASES, "default", sqlite)
     assert ids() == ["runsadmin.E003"]
 
 
-def test_e004_tasks_that_live_elsewhere(settings: Settings) -> None:
+def test_e004_tasks_outside_the_database(settings: Settings) -> None:
     settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
     assert ids() == ["runsadmin.E004"]

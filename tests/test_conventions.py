@@ -91,7 +91,7 @@ def test_test_names_are_short() -> None:
     assert mean(map(len, names)) <= MAX_MEAN_NAME
 
 
-def test_names_use_the_words_of_the_glossary() -> None:
+def test_names_use_the_glossary() -> None:
     found = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in modules()

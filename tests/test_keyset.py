@@ -43,7 +43,7 @@ def test_ascending_pages(ids: list[int]) -> None:
     assert [row.pk for row in (*first.rows, *rest.rows)] == ids[::-1]
 
 
-def test_page_behind_the_last_row_is_empty(ids: list[int]) -> None:
+def test_page_after_the_last_row_is_empty(ids: list[int]) -> None:
     assert keyset.read_page(Thread.objects.all(), ("id",), 5, after=(0,)).rows == []
 
 

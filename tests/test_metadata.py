@@ -15,7 +15,7 @@ PATCHES = st.builds(MetadataPatch.between, MAPS, MAPS)
 
 
 @given(MAPS, MAPS)
-def test_the_patch_between_two_maps_turns_one_into_the_other(a: Metadata, b: Metadata) -> None:
+def test_patch_between_maps_turns_one_to_other(a: Metadata, b: Metadata) -> None:
     assert MetadataPatch.between(a, b).apply(a) == b
 
 
@@ -31,7 +31,7 @@ def test_applying_twice_is_applying_once(metadata: Metadata, patch: MetadataPatc
 
 
 @given(MAPS, MAPS, MAPS)
-def test_a_clean_merge_is_symmetric(base: Metadata, ours: Metadata, theirs: Metadata) -> None:
+def test_clean_merge_is_symmetric(base: Metadata, ours: Metadata, theirs: Metadata) -> None:
     one = merge3(base=base, theirs=theirs, patch=MetadataPatch.between(base, ours))
     other = merge3(base=base, theirs=ours, patch=MetadataPatch.between(base, theirs))
     assert {conflict.key for conflict in one.conflicts} == {conflict.key for conflict in other.conflicts}
@@ -40,42 +40,40 @@ def test_a_clean_merge_is_symmetric(base: Metadata, ours: Metadata, theirs: Meta
 
 
 @given(MAPS, MAPS, PATCHES)
-def test_a_merge_leaves_every_key_that_the_patch_does_not_touch(
-    base: Metadata, theirs: Metadata, patch: MetadataPatch
-) -> None:
+def test_merge_keeps_untouched_keys(base: Metadata, theirs: Metadata, patch: MetadataPatch) -> None:
     result = merge3(base=base, theirs=theirs, patch=patch).result
     untouched = (base.keys() | theirs.keys()) - patch.keys
     assert {key: result.get(key) for key in untouched} == {key: theirs.get(key) for key in untouched}
 
 
 @given(MAPS, PATCHES)
-def test_a_merge_with_a_base_that_is_still_there_has_no_conflict(base: Metadata, patch: MetadataPatch) -> None:
+def test_merge_onto_base_has_no_conflict(base: Metadata, patch: MetadataPatch) -> None:
     merge = merge3(base=base, theirs=base, patch=patch)
     assert (merge.result, merge.conflicts) == (patch.apply(base), ())
 
 
 @given(PATCHES, MAPS)
-def test_a_patch_survives_the_way_through_json(patch: MetadataPatch, metadata: Metadata) -> None:
+def test_patch_survives_json(patch: MetadataPatch, metadata: Metadata) -> None:
     assert MetadataPatch.parse(patch.as_merge_patch()) == patch
 
 
 @given(PATCHES, st.sets(KEYS))
-def test_a_part_of_a_patch_touches_only_the_keys_asked_for(patch: MetadataPatch, keys: set[str]) -> None:
+def test_part_of_patch_has_only_its_keys(patch: MetadataPatch, keys: set[str]) -> None:
     assert patch.only(keys).keys == patch.keys & keys
 
 
-def test_a_key_changed_by_both_is_a_conflict_that_shows_base_theirs_and_ours() -> None:
+def test_conflict_shows_base_theirs_and_ours() -> None:
     merge = merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "c"}))
     (conflict,) = merge.conflicts
     assert (conflict.key, conflict.base, conflict.theirs, conflict.ours) == ("team", "a", "b", "c")
 
 
-def test_both_wanting_the_same_is_no_conflict() -> None:
+def test_same_change_is_no_conflict() -> None:
     assert not merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "b"})).conflicts
     assert not merge3(base={"team": "a"}, theirs={}, patch=MetadataPatch(remove=frozenset({"team"}))).conflicts
 
 
-def test_limits_count_characters_and_not_bytes_or_utf16_units() -> None:
+def test_limits_count_code_points() -> None:
     MetadataPatch.parse({"🙂" * 64: "🙂" * 512})
     with pytest.raises(InvalidMetadata, match="65 characters"):
         MetadataPatch.parse({"🙂" * 65: "x"})
@@ -83,7 +81,7 @@ def test_limits_count_characters_and_not_bytes_or_utf16_units() -> None:
         MetadataPatch.parse({"k": "🙂" * 513})
 
 
-def test_sixteen_pairs_fit_and_seventeen_do_not() -> None:
+def test_sixteen_pairs_are_the_limit() -> None:
     sixteen = {f"k{number}": "v" for number in range(16)}
     MetadataPatch.parse(sixteen).check({})
     with pytest.raises(InvalidMetadata, match="17 pairs"):
@@ -92,7 +90,7 @@ def test_sixteen_pairs_fit_and_seventeen_do_not() -> None:
         MetadataPatch.parse(sixteen | {"one": "more"})
 
 
-def test_a_map_that_is_over_the_limit_already_may_be_edited_as_long_as_it_does_not_grow() -> None:
+def test_map_over_limit_may_not_grow() -> None:
     twenty = {f"k{number}": "v" for number in range(20)}
     MetadataPatch({"k0": "w"}).check(twenty)
     MetadataPatch(remove=frozenset({"k0"})).check(twenty)
@@ -117,29 +115,29 @@ def test_a_map_that_is_over_the_limit_already_may_be_edited_as_long_as_it_does_n
         ({"k": "x" * 513}, "value_too_long"),
     ],
 )
-def test_what_cannot_be_written_is_refused_with_a_reason(merge_patch: object, code: str) -> None:
+def test_invalid_value_is_refused_with_reason(merge_patch: object, code: str) -> None:
     with pytest.raises(InvalidMetadata) as caught:
         MetadataPatch.parse(merge_patch)
     assert [problem.code for problem in caught.value.problems] == [code]
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_error_is_reported() -> None:
     with pytest.raises(InvalidMetadata) as caught:
         MetadataPatch.parse({"": "x", "k": 1, "long": "x" * 600})
     assert [problem.code for problem in caught.value.problems] == ["empty_key", "invalid_type", "value_too_long"]
 
 
-def test_a_key_cannot_be_set_and_removed_at_once() -> None:
+def test_key_is_not_both_set_and_removed() -> None:
     with pytest.raises(InvalidMetadata, match="both set and removed"):
         MetadataPatch({"a": "b"}, frozenset({"a"}))
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 3])
-def test_an_upstream_without_a_map_reads_as_empty(value: object) -> None:
+def test_missing_map_reads_as_empty(value: object) -> None:
     assert Metadata.read(value) == {}
 
 
-def test_other_values_of_lax_servers_are_carried_through() -> None:
+def test_non_text_values_are_kept() -> None:
     theirs = Metadata.read({"n": 1, "deep": {"a": [True]}, "team": "a"})
     assert merge3(base=theirs, theirs=theirs, patch=MetadataPatch({"team": "b"})).result == {
         "n": 1,

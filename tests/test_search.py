@@ -86,6 +86,6 @@ def test_word_finds_its_value(value: str) -> None:
     assert found(search.word("model", value)) == [1]
 
 
-def test_unknown_time_of_creation_is_not_found() -> None:
+def test_unknown_creation_time_is_not_found() -> None:
     Run.objects.filter(upstream_id="run_0").update(created_at_is_known=False)
     assert found("created:2026-03-01") == [1]

@@ -22,12 +22,12 @@ NEEDED = {
 }
 
 
-def test_every_setting_that_is_read_stands_in_the_example_and_no_other() -> None:
+def test_env_example_has_every_setting() -> None:
     example = (ROOT / ".env.example").read_text()
     assert set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE)) == env.names | READ_ELSEWHERE
 
 
-def test_every_setting_that_is_read_is_explained_in_the_documentation_and_no_other() -> None:
+def test_docs_explain_every_setting() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     explained = set(re.findall(r"`([A-Z][A-Z0-9_]+)(?:=[^`]*)?`", page))
     assert env.names | READ_ELSEWHERE <= explained
@@ -71,7 +71,7 @@ def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
         ("RUNSADMIN_MAX_ATTEMPTS", "many"),
     ],
 )
-def test_a_wrong_setting_stops_the_start_and_says_how_to_mend_it(name: str, value: str) -> None:
+def test_invalid_setting_stops_the_start(name: str, value: str) -> None:
     stopped = start_with(**{name: value})
 
     assert stopped.returncode != 0
@@ -82,12 +82,12 @@ def test_a_wrong_setting_stops_the_start_and_says_how_to_mend_it(name: str, valu
     assert "hunter2" not in stopped.stderr
 
 
-def test_a_connection_that_is_named_has_to_have_an_address() -> None:
+def test_named_connection_needs_an_address() -> None:
     stopped = start_with(RUNSADMIN_CONNECTIONS="default,eu")
     assert "The setting RUNSADMIN_UPSTREAM_EU_URL is missing." in stopped.stderr
 
 
-def test_each_connection_has_settings_of_its_own() -> None:
+def test_each_connection_has_its_settings() -> None:
     started = start_with(
         RUNSADMIN_CONNECTIONS="eu",
         RUNSADMIN_UPSTREAM_URL="",
@@ -97,11 +97,11 @@ def test_each_connection_has_settings_of_its_own() -> None:
     assert started.stdout == f"{ROOT / 'var' / 'db.sqlite3'} eu\n"
 
 
-def test_a_relative_database_file_lies_in_the_project() -> None:
+def test_relative_database_is_in_the_project() -> None:
     assert start_with(DATABASE_URL="sqlite:///var/other.sqlite3").stdout.startswith(str(ROOT / "var" / "other.sqlite3"))
 
 
-def test_the_first_run_writes_secrets_that_only_their_owner_can_read(tmp_path: Path) -> None:
+def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "scripts" / "write_env.py")]
     subprocess.run(script, cwd=tmp_path, env=os.environ | {"SANDBOX_PORT": "9001"}, check=True)
 
@@ -114,7 +114,7 @@ def test_the_first_run_writes_secrets_that_only_their_owner_can_read(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["PORT", "SANDBOX_PORT"])
-def test_a_taken_port_is_told_before_anything_starts(name: str, tmp_path: Path) -> None:
+def test_taken_port_is_reported_first(name: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as closed:
         ports = {"PORT": str(closed.getsockname()[1])} | {name: str(taken.getsockname()[1])}
         closed.close()

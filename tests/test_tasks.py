@@ -39,7 +39,7 @@ def worker(sandbox: Sandbox, transactional_db: None, tmp_path: Path) -> Iterator
     process.wait()
 
 
-def test_a_worker_finds_by_itself_what_is_to_be_sent_read_and_read_again(
+def test_worker_finds_all_due_work(
     worker: subprocess.Popen[bytes], sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
 ) -> None:
     run = mirrored(metadata={"team": "blue"}, thread_id="thread_a")
@@ -58,18 +58,14 @@ def test_a_worker_finds_by_itself_what_is_to_be_sent_read_and_read_again(
     until(lambda: Run.objects.get(upstream_id="run_new").metadata == {"team": "green"})
 
 
-def test_the_schedule_syncs_a_thread_that_was_just_tracked(
-    worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User
-) -> None:
+def test_schedule_syncs_new_threads(worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User) -> None:
     sandbox.put_runs([make_run(thread_id="thread_a")])
     Thread.objects.create(connection="default", upstream_id="thread_a")
     until(lambda: Run.objects.exists(), seconds=60)
     assert Sync.objects.get().actor is None
 
 
-def test_a_worker_that_is_asked_to_stop_in_a_share_ends_within_seconds(
-    worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User
-) -> None:
+def test_worker_stops_within_seconds(worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User) -> None:
     names = [f"thread_{number}" for number in range(100)]
     sandbox.put_runs([make_run(thread_id=name) for name in names])
     sandbox.settings(latency_ms=200)

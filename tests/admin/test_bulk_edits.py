@@ -94,7 +94,7 @@ def team(mirrored: Callable[..., Run]) -> list[Run]:
     ]  # fmt: skip
 
 
-def test_list_offers_actions_by_permission(team: list[Run], as_alice: Client, as_carol: Client) -> None:
+def test_list_offers_permitted_actions(team: list[Run], as_alice: Client, as_carol: Client) -> None:
     shown = as_alice.get(LIST + "?status=completed").text
 
     assert shown.count('name="_selected_action"') == 4 + 1
@@ -195,7 +195,7 @@ def test_other_filters_are_kept_in_words(team: list[Run], as_alice: Client, quer
         run_search.matching(bulk_edit.query)
 
 
-def test_pages_of_the_list_select_nothing(team: list[Run], as_alice: Client) -> None:
+def test_list_pages_select_nothing(team: list[Run], as_alice: Client) -> None:
     older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
 
     assert planned(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
@@ -227,7 +227,7 @@ def test_ticked_runs_are_planned(team: list[Run], as_alice: Client) -> None:
     assert "Not selected" in shown
 
 
-def test_tick_that_left_the_list_is_shown(team: list[Run], as_alice: Client) -> None:
+def test_tick_of_unlisted_run_is_shown(team: list[Run], as_alice: Client) -> None:
     keys = [team[0].pk, team[4].pk]
 
     shown = run_on_list(as_alice, f"{LIST}?status=completed", "edit_metadata", keys, follow=True).text
@@ -242,13 +242,13 @@ def test_one_ticked_run_opens_its_editor(team: list[Run], as_alice: Client) -> N
     assert response.headers["Location"] == page(team[0], "metadata")
 
 
-def test_boxes_themselves_work_without_scripts(team: list[Run], as_alice: Client) -> None:
+def test_ticks_work_without_scripts(team: list[Run], as_alice: Client) -> None:
     fields = {"action": "edit_metadata", "index": "0", "_selected_action": ["", team[0].pk, team[1].pk]}
 
     assert "Edit the metadata of 2 runs" in as_alice.post(LIST, fields, follow=True).text
 
 
-def test_thousand_ticks_fit_and_more_are_refused(team: list[Run], as_alice: Client) -> None:
+def test_thousand_ticks_are_the_limit(team: list[Run], as_alice: Client) -> None:
     thousand = [run.pk for run in team] + list(range(10_000, 10_994))
 
     assert "selection=" in run_on_list(as_alice, LIST, "edit_metadata", thousand).headers["Location"]
@@ -339,7 +339,7 @@ def test_action_asks_before_it_sends(sandbox: Sandbox, team: list[Run], as_alice
     assert bulk_edit.status == S.QUEUED
 
 
-def test_sets_empties_removes_and_renames_and_leaves_the_rest(team, as_alice):
+def test_patch_sets_empties_removes_and_renames(team, as_alice):
     form = typed(
         ("team", "set", "{model}, {created:%Y}"), ("note", "empty", ""), ("n", "rename", "number"),
         ("gone", "remove", ""), ("", "set", ""),
@@ -374,7 +374,7 @@ def test_sets_empties_removes_and_renames_and_leaves_the_rest(team, as_alice):
         (("n", "rename", "x" * 65), "at most 64"),
     ],
 )
-def test_mistakes_stand_beside_their_row_and_nothing_typed_is_lost(team, as_alice, row, said):
+def test_row_error_is_beside_its_row(team, as_alice, row, said):
     other = ("other", "set", "<kept> & safe")
     response = as_alice.post(select_all(as_alice, "status=completed"), {**typed(other, row, canary="3", wait="1.5")})
 
@@ -403,7 +403,7 @@ def test_mistakes_stand_beside_their_row_and_nothing_typed_is_lost(team, as_alic
         ({"wait": "721"}, "Give a number of hours"),
     ],
 )
-def test_mistakes_in_other_fields_stand_beside_them(team, as_alice, more, said):
+def test_field_error_is_beside_its_field(team, as_alice, more, said):
     response = as_alice.post(select_all(as_alice, ""), {**RED, **more})
 
     assert response.status_code == 422
@@ -412,7 +412,7 @@ def test_mistakes_in_other_fields_stand_beside_them(team, as_alice, more, said):
     assert not BulkEdit.objects.exists()
 
 
-def test_a_key_named_twice_or_no_row_at_all_is_told(team, as_alice):
+def test_repeated_key_and_empty_patch_are_errors(team, as_alice):
     twice = typed(("team", "set", "red"), ("team", "set", "green"))
     assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
     both = typed(("team", "set", "red"), ("team", "remove", ""))
@@ -421,7 +421,7 @@ def test_a_key_named_twice_or_no_row_at_all_is_told(team, as_alice):
     assert not BulkEdit.objects.exists()
 
 
-def test_keys_that_are_in_use_are_offered(team, mirrored, as_alice):
+def test_existing_keys_are_suggested(team, mirrored, as_alice):
     mirrored(id="run_x", metadata={"<b>": "1", "zone": "2"})
 
     offered = re.findall(r'<option value="([^"]*)"></option>', as_alice.get(select_all(as_alice)).text)
@@ -429,7 +429,7 @@ def test_keys_that_are_in_use_are_offered(team, mirrored, as_alice):
     assert offered == ["&lt;b&gt;", "n", "team", "zone"]
 
 
-def test_tells_what_changes_what_is_left_out_and_sends_nothing(sandbox, team, as_alice):
+def test_plan_shows_changes_and_sends_nothing(sandbox, team, as_alice):
     Run.objects.filter(upstream_id="run_4").update(missing_since=timezone.now())
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
 
@@ -445,7 +445,7 @@ def test_tells_what_changes_what_is_left_out_and_sends_nothing(sandbox, team, as
     assert sandbox.posts() == []
 
 
-def test_a_large_plan_moves_without_a_reload_until_it_is_whole(team, alice, as_alice):
+def test_large_plan_updates_without_reload(team, alice, as_alice):
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
@@ -462,7 +462,7 @@ def test_a_large_plan_moves_without_a_reload_until_it_is_whole(team, alice, as_a
     assert "Change 5 runs" in text_of(as_alice, bulk_edit)
 
 
-def test_that_is_to_be_applied_unseen_says_so(team, alice, as_alice):
+def test_apply_when_planned_is_shown(team, alice, as_alice):
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch({"team": "red"})
     bulk_edit = bulk_edits.plan(
@@ -477,7 +477,7 @@ def test_that_is_to_be_applied_unseen_says_so(team, alice, as_alice):
     assert "alice asked to apply the plan as soon as it is complete" in text_of(as_alice, bulk_edit)
 
 
-def test_its_counts_are_links_that_narrow_the_list(team, as_alice):
+def test_counts_link_to_filtered_edits(team, as_alice):
     bulk_edit = planned(as_alice)
 
     assert "?plan_result=active#edits" in as_alice.get(url(bulk_edit)).text
@@ -487,7 +487,7 @@ def test_its_counts_are_links_that_narrow_the_list(team, as_alice):
     assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=nonsense&after=x")) == 6
 
 
-def test_its_edits_are_paged_through_and_back(team, as_alice, monkeypatch):
+def test_edits_are_paged_both_ways(team, as_alice, monkeypatch):
     monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
     bulk_edit = planned(as_alice)
     everything = list(
@@ -511,14 +511,14 @@ def test_its_edits_are_paged_through_and_back(team, as_alice, monkeypatch):
     assert beside(first, "Next") is not None
 
 
-def test_runs_that_changed_since_are_told(sandbox, team, as_alice, alice):
+def test_runs_changed_since_are_counted(sandbox, team, as_alice, alice):
     bulk_edit = planned(as_alice)
     edits.push(edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, source=Edit.Source.ADMIN))
 
     assert "1 run has changed since the plan was made" in text_of(as_alice, bulk_edit)
 
 
-def test_is_applied_by_a_colleague_who_may_and_says_what_others_lack(team, as_alice, make_user, signed_in):
+def test_colleague_with_permission_applies(team, as_alice, make_user, signed_in):
     bulk_edit = planned(as_alice)
     looker = signed_in(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
     applier = signed_in(
@@ -536,7 +536,7 @@ def test_is_applied_by_a_colleague_who_may_and_says_what_others_lack(team, as_al
 
 
 @pytest.mark.parametrize("name", ["apply", "pause", "resume", "cancel", "retry", "undo"])
-def test_who_may_only_look_reads_it_and_presses_nothing(team, as_alice, as_carol, name):
+def test_viewer_sees_plan_without_buttons(team, as_alice, as_carol, name):
     bulk_edit = planned(as_alice)
 
     assert "team blue → red" in text_of(as_carol, bulk_edit)
@@ -545,7 +545,7 @@ def test_who_may_only_look_reads_it_and_presses_nothing(team, as_alice, as_carol
     assert bulk_edit.status == S.PLANNED
 
 
-def test_leads_to_no_page_that_the_account_may_not_see(team, as_alice, signed_in, make_user):
+def test_links_need_their_permission(team, as_alice, signed_in, make_user):
     bulk_edit = planned(as_alice)
 
     shown = signed_in(make_user(Action.VIEW_BULK_EDITS)).get(url(bulk_edit)).text
@@ -555,7 +555,7 @@ def test_leads_to_no_page_that_the_account_may_not_see(team, as_alice, signed_in
         assert other not in shown
 
 
-def test_that_has_expired_says_so_and_cannot_be_applied(team, as_alice):
+def test_expired_plan_cannot_be_applied(team, as_alice):
     bulk_edit = planned(as_alice)
     BulkEdit.objects.update(expires_at=timezone.now())
 
@@ -568,7 +568,7 @@ def test_that_has_expired_says_so_and_cannot_be_applied(team, as_alice):
     assert bulk_edit.status == S.EXPIRED
 
 
-def test_with_nothing_to_change_has_nothing_to_apply(team, as_alice):
+def test_plan_without_changes_has_no_apply(team, as_alice):
     bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
 
     shown = text_of(as_alice, bulk_edit)
@@ -576,7 +576,7 @@ def test_with_nothing_to_change_has_nothing_to_apply(team, as_alice):
     assert "6 Nothing to do" in shown
 
 
-def test_is_given_up_by_a_press(team, as_alice):
+def test_plan_is_discarded(team, as_alice):
     bulk_edit = planned(as_alice)
 
     response = press(as_alice, bulk_edit, "cancel", follow=True)
@@ -586,7 +586,7 @@ def test_is_given_up_by_a_press(team, as_alice):
     assert not bulk_edit.edits.filter(status=E.PLANNED).exists()
 
 
-def test_nothing_is_called_done_before_it_is(sandbox, team, as_alice):
+def test_nothing_is_done_before_it_is(sandbox, team, as_alice):
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
 
@@ -609,7 +609,7 @@ def test_nothing_is_called_done_before_it_is(sandbox, team, as_alice):
         assert sandbox.metadata(run.upstream_id)["team"] == "red"
 
 
-def test_what_a_worker_has_taken_up_is_being_sent(team, as_alice):
+def test_claimed_edits_are_being_sent(team, as_alice):
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     bulk_edits.advance_statuses()
@@ -623,7 +623,7 @@ def test_what_a_worker_has_taken_up_is_being_sent(team, as_alice):
     assert "still open 3 pending, 2 sending" in shown
 
 
-def test_what_is_under_way_when_it_is_paused_is_told(team, as_alice):
+def test_pause_shows_edits_in_flight(team, as_alice):
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     claim_due("default", 2)
@@ -650,7 +650,7 @@ def test_pause_and_resume(sandbox, team, as_alice):
     assert len(sandbox.posts()) == 5
 
 
-def test_a_canary_pauses_and_says_why(sandbox, team, as_alice):
+def test_canary_pauses_with_a_reason(sandbox, team, as_alice):
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -661,7 +661,7 @@ def test_a_canary_pauses_and_says_why(sandbox, team, as_alice):
     assert len(sandbox.posts()) == 2
 
 
-def test_cancel_says_exactly_what_was_and_was_not_done(sandbox, team, as_alice):
+def test_cancel_shows_what_was_done(sandbox, team, as_alice):
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -674,7 +674,7 @@ def test_cancel_says_exactly_what_was_and_was_not_done(sandbox, team, as_alice):
     assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
 
 
-def test_the_failed_are_tried_again(sandbox, team, as_alice, settings):
+def test_failed_edits_are_retried(sandbox, team, as_alice, settings):
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     sandbox.fault("status", status=409, times=1, method="POST")
     bulk_edit = planned(as_alice)
@@ -688,7 +688,7 @@ def test_the_failed_are_tried_again(sandbox, team, as_alice, settings):
     assert "changed 5 applied" in text_of(as_alice, bulk_edit)
 
 
-def test_undo_asks_a_reason_and_leads_to_a_plan_of_its_own(sandbox, team, as_alice):
+def test_undo_needs_reason_and_is_a_plan(sandbox, team, as_alice):
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -707,7 +707,7 @@ def test_undo_asks_a_reason_and_leads_to_a_plan_of_its_own(sandbox, team, as_ali
     assert "Undo…" in text_of(as_alice, undo)
 
 
-def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(sandbox, team, as_alice):
+def test_undo_is_offered_only_after_the_end(sandbox, team, as_alice):
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -719,7 +719,7 @@ def test_undo_is_offered_when_it_has_ended_and_not_while_it_is_paused(sandbox, t
     assert "Undo…" in text_of(as_alice, bulk_edit)
 
 
-def test_a_held_connection_is_told(team, as_alice):
+def test_held_connection_is_shown(team, as_alice):
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     connections.hold("default", connections.Hold.CREDENTIALS, "401")
@@ -727,7 +727,7 @@ def test_a_held_connection_is_told(team, as_alice):
     assert "The connection default is held, so nothing is sent" in text_of(as_alice, bulk_edit)
 
 
-def test_what_can_no_longer_be_done_is_told_and_changes_nothing(team, as_alice):
+def test_impossible_action_is_refused(team, as_alice):
     bulk_edit = planned(as_alice)
     for name in ("pause", "resume", "retry", "undo"):
         assert re.search("Only a|nothing to undo", press(as_alice, bulk_edit, name, {"reason": "x"}, follow=True).text)
@@ -735,7 +735,7 @@ def test_what_can_no_longer_be_done_is_told_and_changes_nothing(team, as_alice):
     assert bulk_edit.status == S.PLANNED
 
 
-def test_applying_enqueues_the_push_with_it(team, as_alice):
+def test_apply_enqueues_the_push(team, as_alice):
     press(as_alice, planned(as_alice), "apply")
 
     assert DBTaskResult.objects.filter(task_path=tasks.push_edits.module_path).exists()
@@ -748,7 +748,7 @@ def csv_rows(client: Client, bulk_edit: BulkEdit, query: str = "") -> list[dict[
     return list(csv.DictReader(response.getvalue().decode().splitlines(keepends=True)))
 
 
-def test_has_a_line_for_each_key_that_changes_and_for_each_run_that_is_left_out(team, as_alice, as_carol):
+def test_csv_lists_changes_and_skipped_runs(team, as_alice, as_carol):
     form = typed(("team", "remove", ""), ("note", "empty", ""), ("n", "set", "7"))
     bulk_edit = planned(as_alice, form)
 
@@ -762,7 +762,7 @@ def test_has_a_line_for_each_key_that_changes_and_for_each_run_that_is_left_out(
 
 
 @pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
-def test_no_value_is_a_formula(mirrored, as_alice, begin):
+def test_csv_value_is_no_formula(mirrored, as_alice, begin):
     mirrored(id="run_a", metadata={begin: begin})
     bulk_edit = planned(as_alice, typed((begin, "set", f"{begin}!")))
 
@@ -770,17 +770,17 @@ def test_no_value_is_a_formula(mirrored, as_alice, begin):
     assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
 
 
-def test_holds_all_of_a_plan_of_several_chunks(team, as_alice, monkeypatch):
+def test_csv_covers_all_chunks(team, as_alice, monkeypatch):
     monkeypatch.setattr("runsadmin.admin.csv_export.CHUNK", 2)
 
     assert len({row["run"] for row in csv_rows(as_alice, planned(as_alice))}) == 6
 
 
-def test_is_for_those_who_may_look(team, as_alice, make_user, signed_in):
+def test_csv_needs_view_permission(team, as_alice, make_user, signed_in):
     assert signed_in(make_user()).get(url(planned(as_alice), "csv")).status_code == 403
 
 
-def test_the_list_of_bulk_edits_tells_who_what_and_why(team, as_alice, as_carol):
+def test_list_shows_who_what_and_why(team, as_alice, as_carol):
     form = typed(("team", "set", "<i>red"), ("note", "empty", ""), ("n", "rename", "m"), ("old", "remove", ""))
     planned(as_alice, form, reason="moved <b>")
 
@@ -792,7 +792,7 @@ def test_the_list_of_bulk_edits_tells_who_what_and_why(team, as_alice, as_carol)
     assert "alice" not in as_carol.get("/admin/runsadmin/bulkedit/?status=paused").text
 
 
-def test_the_menu_the_dashboard_the_edit_and_the_run_lead_to_it(team, as_alice, signed_in, make_user):
+def test_other_pages_link_to_bulk_edit(team, as_alice, signed_in, make_user):
     bulk_edit = planned(as_alice)
     edit = bulk_edit.edits.filter(plan_result="change")[0]
 
@@ -805,7 +805,7 @@ def test_the_menu_the_dashboard_the_edit_and_the_run_lead_to_it(team, as_alice, 
     assert "bulkedit" not in nobody
 
 
-def test_hostile_metadata_is_shown_as_text(mirrored, as_alice):
+def test_hostile_metadata_is_escaped(mirrored, as_alice):
     hostile = {
         "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
         "odd": {"a": None},
@@ -866,7 +866,7 @@ def cost(client: Client, address: str) -> tuple[int, float]:
 
 
 @pytest.mark.django_db
-def test_a_hundred_times_as_many_edits_take_the_same_queries_and_not_much_longer(mirrored, alice, as_carol):
+def test_query_count_is_independent_of_size(mirrored, alice, as_carol):
     run = mirrored(metadata={"team": "blue", "n": "1"})
     few, many = fill(run, alice, 500), fill(run, alice, 50_000)
     with connection.cursor() as cursor:

@@ -29,7 +29,7 @@ def recorded(run: Run, actor: User, base: dict[str, object] | None = None, **pai
     )
 
 
-def test_a_server_that_keeps_removed_keys_is_told_as_such(sandbox, mirrored, as_alice):
+def test_server_keeping_removed_keys_is_shown(sandbox, mirrored, as_alice):
     sandbox.settings(modify="merge")
     run = mirrored(metadata={"team": "blue", "old": "x"})
 
@@ -42,7 +42,7 @@ def test_a_server_that_keeps_removed_keys_is_told_as_such(sandbox, mirrored, as_
     assert "Intended:" in response.text
 
 
-def test_the_servers_refusal_is_told_in_its_own_words(sandbox, mirrored, as_alice):
+def test_servers_refusal_is_quoted(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
     error = {"error": {"message": "Not on a Sunday.", "type": "invalid_request_error", "param": None, "code": None}}
     sandbox.fault("status", method="POST", status=400, body=error)
@@ -55,7 +55,7 @@ def test_the_servers_refusal_is_told_in_its_own_words(sandbox, mirrored, as_alic
     assert "Not on a Sunday." in response.text
 
 
-def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, as_alice):
+def test_lost_response_is_shown_as_unknown(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
 
@@ -77,7 +77,7 @@ def test_a_lost_answer_is_not_called_a_success_nor_a_failure(sandbox, mirrored, 
     ("wait_reason", "shown_wait"),
     [("", "a worker to claim it"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
-def test_a_pending_edit_tells_what_it_waits_for(mirrored, alice, as_alice, wait_reason, shown_wait):
+def test_pending_edit_shows_what_it_waits_for(mirrored, alice, as_alice, wait_reason, shown_wait):
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(wait_reason=wait_reason)
 
@@ -98,7 +98,7 @@ class TestAConflict:
         assert edit.status == EditStatus.CONFLICT
         return edit
 
-    def test_shows_base_theirs_and_ours(self, conflict, as_alice):
+    def test_conflict_shows_base_theirs_and_ours(self, conflict, as_alice):
         shown = as_alice.get(change_url(conflict)).text
 
         for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "why not"):
@@ -112,7 +112,7 @@ class TestAConflict:
             ({"take-0": "theirs"}, "green"),
         ],
     )
-    def test_is_decided_in_a_new_edit_that_keeps_what_else_was_typed(self, sandbox, conflict, as_alice, choice, team):
+    def test_resolution_is_a_new_edit(self, sandbox, conflict, as_alice, choice, team):
         told = as_alice.post(change_url(conflict, "resolve"), choice, follow=True)
 
         new = Edit.objects.get(resolves=conflict)
@@ -123,7 +123,7 @@ class TestAConflict:
         assert "resolved by" in shown
         assert "Decide what stays" not in shown
 
-    def test_keeps_what_was_typed_beside_a_mistake(self, conflict, as_alice):
+    def test_invalid_resolution_keeps_the_input(self, conflict, as_alice):
         form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
 
         told = as_alice.post(change_url(conflict, "resolve"), form)
@@ -133,18 +133,18 @@ class TestAConflict:
         assert "x" * 513 in told.text
         assert not Edit.objects.filter(resolves=conflict).exists()
 
-    def test_wants_a_choice_for_every_key(self, conflict, as_alice):
+    def test_every_key_needs_a_choice(self, conflict, as_alice):
         told = as_alice.post(change_url(conflict, "resolve"), {})
 
         assert told.status_code == 422
         assert "Choose a value" in told.text
 
-    def test_is_shown_but_not_decided_by_who_may_only_look(self, conflict, as_carol):
+    def test_viewer_sees_conflict_without_buttons(self, conflict, as_carol):
         assert "Decide what stays" not in as_carol.get(change_url(conflict)).text
         assert as_carol.post(change_url(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
 
 
-def test_undo_shows_what_it_would_do_and_puts_it_back(sandbox, mirrored, alice, as_alice):
+def test_undo_is_previewed_and_applied(sandbox, mirrored, alice, as_alice):
     run = mirrored(metadata={"team": "blue"})
     edit = edits.push(recorded(run, alice, team="red", ticket="1"))
 
@@ -158,7 +158,7 @@ def test_undo_shows_what_it_would_do_and_puts_it_back(sandbox, mirrored, alice, 
     assert "undone by" in as_alice.get(change_url(edit)).text
 
 
-def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_alice):
+def test_failed_edit_is_retried(sandbox, mirrored, alice, as_alice):
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
@@ -167,7 +167,7 @@ def test_a_failed_edit_is_tried_again_by_a_press(sandbox, mirrored, alice, as_al
     assert "Applied" in response.text
 
 
-def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
+def test_pending_edit_is_cancelled(mirrored, alice, as_alice):
     edit = recorded(mirrored(), alice, team="red")
 
     response = press(as_alice, edit, "cancel", follow=True)
@@ -175,7 +175,7 @@ def test_a_pending_edit_is_taken_back_by_a_press(mirrored, alice, as_alice):
     assert "It was cancelled before it was sent" in response.text
 
 
-def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice, as_alice):
+def test_impossible_action_is_refused(mirrored, alice, as_alice):
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
     for response in (
@@ -188,7 +188,7 @@ def test_what_can_no_longer_be_done_is_told_and_changes_nothing(mirrored, alice,
 
 
 @pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "nonsense"])
-def test_who_may_only_look_gets_403_for_every_button(mirrored, alice, as_carol, name):
+def test_viewer_is_refused_every_action(mirrored, alice, as_carol, name):
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
     if name == "resolve":
@@ -205,7 +205,7 @@ def test_who_may_only_look_gets_403_for_every_button(mirrored, alice, as_carol, 
     assert Edit.objects.count() == 1
 
 
-def test_the_log_lists_edits_with_who_why_and_what(mirrored, alice, as_carol):
+def test_list_shows_who_why_and_what(mirrored, alice, as_carol):
     run = mirrored(metadata={"team": "blue"})
     edit = recorded(run, alice, {"team": "blue"}, team="red")
     Edit.objects.filter(pk=edit.pk).update(reason="moved", created_at=timezone.now() - dt.timedelta(hours=2))
@@ -216,7 +216,7 @@ def test_the_log_lists_edits_with_who_why_and_what(mirrored, alice, as_carol):
         assert value in shown
 
 
-def test_the_log_is_filtered_by_status_person_and_run(mirrored, alice, bob, as_alice):
+def test_list_filters_by_status_actor_and_run(mirrored, alice, bob, as_alice):
     runs = [mirrored(), mirrored()]
     mine, theirs = recorded(runs[0], alice, team="red"), edits.push(recorded(runs[1], bob, team="red"))
 
@@ -231,9 +231,7 @@ def test_the_log_is_filtered_by_status_person_and_run(mirrored, alice, bob, as_a
     assert listed(f"q={runs[1].upstream_id}") == {theirs.pk}
 
 
-def test_a_held_connection_is_told_on_every_page_and_released_by_who_may(
-    mirrored, alice, as_alice, signed_in, make_user
-):
+def test_hold_is_shown_and_released(mirrored, alice, as_alice, signed_in, make_user):
     run = mirrored()
     connections.hold("default", connections.Hold.CREDENTIALS, "The server answered 401.")
     operator = signed_in(make_user(Action.HOLD, Action.VIEW_SYNCS))

@@ -9,7 +9,7 @@ from tests.admin.conftest import base_fields, page, typed
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_what_is_typed_is_upstream_in_the_mirror_and_in_the_log(sandbox, mirrored, as_alice):
+def test_saved_pairs_reach_upstream_and_mirror(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue", "env": "prod"})
     form = typed(("team", "red"), ("ticket", "OPS-1"), base=base_fields(as_alice, run), reason="moved")
 
@@ -39,7 +39,7 @@ def test_what_is_typed_is_upstream_in_the_mirror_and_in_the_log(sandbox, mirrore
         ([("team", "blue")], "This changes nothing"),
     ],
 )
-def test_a_mistake_is_told_and_no_edit_is_written_and_nothing_is_sent(sandbox, mirrored, as_alice, pairs, told):
+def test_invalid_pairs_send_nothing(sandbox, mirrored, as_alice, pairs, told):
     run = mirrored(metadata={"team": "blue"})
     base = base_fields(as_alice, run)
     sandbox.clear_log()
@@ -53,7 +53,7 @@ def test_a_mistake_is_told_and_no_edit_is_written_and_nothing_is_sent(sandbox, m
     assert sandbox.log() == []
 
 
-def test_what_was_typed_is_still_there_beside_a_mistake(mirrored, as_alice):
+def test_invalid_input_is_kept(mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
     form = typed(("team", "half <done>"), ("k" * 65, "kept"), base=base_fields(as_alice, run))
 
@@ -64,14 +64,14 @@ def test_what_was_typed_is_still_there_beside_a_mistake(mirrored, as_alice):
     assert ">\nkept</textarea>" in response.text
 
 
-def test_limits_count_characters_and_not_bytes(sandbox, mirrored, as_alice):
+def test_limits_count_characters(sandbox, mirrored, as_alice):
     run = mirrored()
     as_alice.post(page(run, "metadata"), typed(("😀" * 64, "é" * 512), base=base_fields(as_alice, run)))
 
     assert sandbox.metadata(run.upstream_id) == {"😀" * 64: "é" * 512}
 
 
-def test_two_people_who_change_different_keys_both_have_their_way(sandbox, mirrored, as_alice, as_bob):
+def test_edits_of_different_keys_both_apply(sandbox, mirrored, as_alice, as_bob):
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     seen_by_alice, seen_by_bob = base_fields(as_alice, run), base_fields(as_bob, run)
 
@@ -83,7 +83,7 @@ def test_two_people_who_change_different_keys_both_have_their_way(sandbox, mirro
 
 
 @pytest.mark.parametrize("base", ["", "forged", "eyJydW4iOjF9:aaaa:bbbb"])
-def test_without_the_metadata_that_the_person_saw_nothing_is_recorded(mirrored, as_alice, base):
+def test_missing_base_is_refused(mirrored, as_alice, base):
     run = mirrored(metadata={"team": "blue"})
 
     response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base))
@@ -93,7 +93,7 @@ def test_without_the_metadata_that_the_person_saw_nothing_is_recorded(mirrored, 
     assert not Edit.objects.exists()
 
 
-def test_the_base_of_another_run_is_not_taken(mirrored, as_alice):
+def test_base_of_another_run_is_refused(mirrored, as_alice):
     run, other = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "green"})
 
     response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, other)))
@@ -102,7 +102,7 @@ def test_the_base_of_another_run_is_not_taken(mirrored, as_alice):
     assert not Edit.objects.exists()
 
 
-def test_values_that_cannot_be_typed_stay_as_they_are_unless_the_mark_is_taken_off(sandbox, mirrored, as_alice):
+def test_untypable_values_stay_until_unmarked(sandbox, mirrored, as_alice):
     sandbox.settings(check_limits=False)
     odd = {"count": 5, "crlf": "a\r\nb", "flag": None}
     run = mirrored(metadata={"team": "blue", **odd})
@@ -116,7 +116,7 @@ def test_values_that_cannot_be_typed_stay_as_they_are_unless_the_mark_is_taken_o
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "crlf": "a\r\nb", "flag": None}
 
 
-def test_lines_of_a_value_come_back_as_they_were(sandbox, mirrored, as_alice):
+def test_line_breaks_survive_the_form(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"note": "\nfirst\nsecond", "team": "blue"})
     form = typed(("note", "\r\nfirst\r\nsecond"), ("team", "red"), base=base_fields(as_alice, run))
 
@@ -126,7 +126,7 @@ def test_lines_of_a_value_come_back_as_they_were(sandbox, mirrored, as_alice):
     assert sandbox.metadata(run.upstream_id)["note"] == "\nfirst\nsecond"
 
 
-def test_who_may_only_look_gets_no_form_and_no_edit(sandbox, mirrored, as_alice, as_carol):
+def test_viewer_gets_no_form_and_no_edit(sandbox, mirrored, as_alice, as_carol):
     run = mirrored(metadata={"team": "blue"})
     form = typed(("team", "red"), base=base_fields(as_alice, run))
     sandbox.clear_log()
@@ -138,7 +138,7 @@ def test_who_may_only_look_gets_no_form_and_no_edit(sandbox, mirrored, as_alice,
     assert sandbox.log() == []
 
 
-def test_a_forged_request_from_another_site_is_refused(mirrored, alice):
+def test_forged_request_is_refused(mirrored, alice):
     run = mirrored(metadata={"team": "blue"})
     client = Client(enforce_csrf_checks=True)
     client.force_login(alice)

@@ -57,7 +57,7 @@ def _copy(run: Run, **values: Any) -> Run:
 
 
 @pytest.mark.django_db
-def test_pages_lead_through_all_runs_newest_first_and_back(runs, as_carol):
+def test_pages_cover_all_runs_newest_first(runs, as_carol):
     runs(120)
     Run.objects.update(created_at=timezone.now())  # All of one moment: the key decides.
     pages = []
@@ -105,14 +105,14 @@ def test_paging_keeps_the_filters(runs, as_carol):
         "?nosuch=1",
     ],
 )
-def test_an_address_that_nobody_made_breaks_nothing(mirrored, as_carol, query):
+def test_invalid_address_breaks_nothing(mirrored, as_carol, query):
     mirrored()
 
     assert as_carol.get(LIST + query, follow=True).status_code == 200
 
 
 @pytest.mark.django_db
-def test_filters_narrow_by_status_time_connection_and_what_is_missing(runs, as_carol):
+def test_filters_narrow_the_list(runs, as_carol):
     runs(200)
     Run.objects.filter(upstream_id="run_003").update(status="failed")
     Run.objects.filter(upstream_id="run_004").update(missing_since=timezone.now())
@@ -126,7 +126,7 @@ def test_filters_narrow_by_status_time_connection_and_what_is_missing(runs, as_c
 
 
 @pytest.mark.django_db
-def test_the_search_finds_runs_by_their_own_their_threads_and_their_assistants_ids(mirrored, as_carol):
+def test_search_finds_runs_by_all_their_ids(mirrored, as_carol):
     mirrored(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
     mirrored(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)
     mirrored(id="5f3c", thread_id="thread_y", assistant_id="asst_2", created_at=1)
@@ -140,7 +140,7 @@ def test_the_search_finds_runs_by_their_own_their_threads_and_their_assistants_i
 
 
 @pytest.mark.django_db
-def test_hostile_metadata_is_shown_as_text(mirrored, as_carol):
+def test_hostile_metadata_is_escaped(mirrored, as_carol):
     mirrored(metadata={"<script>alert(1)</script>": "<img src=x onerror=alert(2)>", "rtl": "‮evil", "long": "x" * 512})
 
     shown = as_carol.get(LIST).text
@@ -195,7 +195,7 @@ def copy_all(times: int) -> None:
 
 
 @pytest.mark.django_db
-def test_a_hundred_times_as_many_runs_take_the_same_queries_and_about_the_same_time(mirrored, as_carol):
+def test_query_count_is_independent_of_size(mirrored, as_carol):
     seen = {}
     fill(mirrored)
     for count in (2_000, 200_000):

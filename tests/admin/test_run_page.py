@@ -14,13 +14,13 @@ from tests.admin.conftest import page, press
 pytestmark = pytest.mark.django_db
 
 
-def test_every_documented_field_has_one_place():
+def test_every_field_has_one_place():
     placed = [name for _, names in TASK + COURSE for name in names]
 
     assert sorted([*placed, "metadata"]) == sorted(FIELDS)
 
 
-def test_the_example_of_the_documentation_is_all_there(mirrored, as_carol):
+def test_documented_example_is_all_shown(mirrored, as_carol):
     run = mirrored(
         instructions="You are a tutor.\nBe kind.", tools=[{"type": "code_interpreter"}], temperature=0.7,
         tool_resources={"code_interpreter": {"file_ids": ["file-a1", "file-b2"]}}, metadata={"user_id": "u-17"},
@@ -38,7 +38,7 @@ def test_the_example_of_the_documentation_is_all_there(mirrored, as_carol):
         assert value in shown, value
 
 
-def test_what_no_encoding_can_hold_breaks_no_page(mirrored, as_alice):
+def test_unencodable_text_breaks_no_page(mirrored, as_alice):
     run = mirrored()
     odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
     Run.objects.update(raw=lenient_json.dumps(run.data | odd))
@@ -62,14 +62,14 @@ def test_what_no_encoding_can_hold_breaks_no_page(mirrored, as_alice):
         {"created_at": "never"},
     ],
 )
-def test_other_shapes_than_the_documented_break_no_page(mirrored, as_alice, fields):
+def test_undocumented_shapes_break_no_page(mirrored, as_alice, fields):
     run = mirrored(**fields)
 
     assert as_alice.get(page(run)).status_code == 200
     assert as_alice.get(page(run, "metadata")).status_code == 200
 
 
-def test_tells_what_is_missing_and_what_is_to_be_read_again(mirrored, as_carol):
+def test_missing_and_doubtful_runs_are_marked(mirrored, as_carol):
     run = mirrored()
     Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), needs_refresh_since=timezone.now())
 
@@ -81,7 +81,7 @@ def test_tells_what_is_missing_and_what_is_to_be_read_again(mirrored, as_carol):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_refresh_reads_it_anew(sandbox, mirrored, as_alice):
+def test_refresh_fetches_the_run(sandbox, mirrored, as_alice):
     run = mirrored(metadata={"team": "blue"})
     assert "Refreshed. No changes." in press(as_alice, run, "refresh", follow=True).text
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
@@ -90,7 +90,7 @@ def test_refresh_reads_it_anew(sandbox, mirrored, as_alice):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_refresh_tells_what_the_server_said(sandbox, mirrored, as_alice):
+def test_refresh_shows_the_servers_error(sandbox, mirrored, as_alice):
     run = mirrored()
     mirrored(thread_id="thread_other")
     sandbox.fault("status", status=503, body={"error": {"message": "We are resting."}}, times=None)
@@ -102,7 +102,7 @@ def test_refresh_tells_what_the_server_said(sandbox, mirrored, as_alice):
     assert "Upstream no longer has this run" in shown
 
 
-def test_nothing_is_added_saved_or_deleted_here(mirrored, as_alice):
+def test_run_cannot_be_added_or_deleted(mirrored, as_alice):
     run = mirrored()
 
     for url in (page(run), page(run, "delete"), "/admin/runsadmin/run/add/"):

@@ -27,7 +27,7 @@ def admin(make_user):
     return User.objects.create_superuser("admin", password="admin")
 
 
-def test_the_first_page_shows_what_the_account_may_see(mirrored, alice, as_carol, signed_in, make_user):
+def test_dashboard_shows_what_is_permitted(mirrored, alice, as_carol, signed_in, make_user):
     run = mirrored(status="failed")
     edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, source=Edit.Source.ADMIN)
 
@@ -41,7 +41,7 @@ def test_the_first_page_shows_what_the_account_may_see(mirrored, alice, as_carol
     assert "Recent edits" not in shown
 
 
-def test_signing_in_leads_to_the_first_page_and_never_outside(make_user):
+def test_sign_in_never_redirects_outside(make_user):
     make_user(username="dora")
     form = {"username": "dora", "password": "dora"}
 
@@ -60,21 +60,21 @@ def test_buttons_lead_nowhere_outside(mirrored, as_alice):
         assert response.headers["Location"] == page(run)
 
 
-def test_nothing_is_shown_to_who_is_not_signed_in(mirrored, client):
+def test_anonymous_visitor_sees_nothing(mirrored, client):
     run = mirrored()
 
     for url in ("/admin/", page(run), page(run, "metadata"), "/admin/search/?s=run", "/admin/knox/authtoken/"):
         assert client.get(url).headers["Location"].startswith("/admin/login/")
 
 
-def test_a_page_that_keeps_itself_up_to_date_takes_no_sign_in_page_for_a_part_of_itself(mirrored, client):
+def test_polling_page_ignores_the_sign_in_page(mirrored, client):
     for url in (page(mirrored()), "/admin/runsadmin/run/count/"):
         response = client.get(url, headers={"HX-Request": "true"}, follow=True)
         assert (response.status_code, response.headers["HX-Refresh"], response.content) == (204, "true", b"")
         assert "password" in client.get(url, follow=True).text
 
 
-def test_the_search_over_everything_finds_by_ids_in_their_own_case(mirrored, as_carol, signed_in, make_user):
+def test_global_search_finds_ids_by_their_case(mirrored, as_carol, signed_in, make_user):
     run = mirrored(id="run_AbC", thread_id="thread_XyZ")
 
     assert page(run) in as_carol.get("/admin/search/?s=run_Ab").text
@@ -82,7 +82,7 @@ def test_the_search_over_everything_finds_by_ids_in_their_own_case(mirrored, as_
     assert page(run) not in signed_in(make_user()).get("/admin/search/?s=run_AbC").text
 
 
-def test_accounts_and_groups_are_managed_in_the_same_clothes(admin, signed_in, as_carol):
+def test_accounts_and_groups_are_managed(admin, signed_in, as_carol):
     client = signed_in(admin)
 
     for url in ("user/", "user/add/", f"user/{admin.pk}/change/", f"user/{admin.pk}/password/", "group/", "group/add/"):
@@ -105,7 +105,7 @@ def tokens_of(user: User) -> Any:
 class TestTokens:
     URL = "/admin/knox/authtoken/"
 
-    def test_are_shown_once_and_belong_to_who_made_them(self, make_user, signed_in):
+    def test_token_is_shown_once(self, make_user, signed_in):
         client = signed_in(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
 
         response = client.post(f"{self.URL}add/", {"days": "30", "username": "somebody"})
@@ -120,7 +120,7 @@ class TestTokens:
         client.post(f"{self.URL}{tokens_of(dora).get().pk}/delete/")
         assert tokens_of(dora).count() == 0
 
-    def test_of_others_are_neither_seen_nor_revoked(self, alice, make_user, signed_in):
+    def test_tokens_of_others_are_hidden(self, alice, make_user, signed_in):
         tokens.create(user=alice, expires_in=None)
         others = tokens_of(alice).get()
         client = signed_in(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
@@ -129,7 +129,7 @@ class TestTokens:
         assert client.post(f"{self.URL}{others.pk}/delete/").status_code == 403
         assert tokens_of(alice).exists()
 
-    def test_for_others_are_made_by_superusers_only(self, admin, alice, signed_in):
+    def test_superuser_creates_tokens_for_others(self, admin, alice, signed_in):
         client = signed_in(admin)
 
         client.post(f"{self.URL}add/", {"days": "7", "username": "alice"})
@@ -137,18 +137,18 @@ class TestTokens:
         assert "no active account" in client.post(f"{self.URL}add/", {"days": "7", "username": "x"}, follow=True).text
         assert "when the token expires" in client.post(f"{self.URL}add/", {"days": "0"}, follow=True).text
 
-    def test_need_their_permission(self, as_carol):
+    def test_tokens_need_their_permission(self, as_carol):
         assert as_carol.get(self.URL).status_code == 403
         assert as_carol.post(f"{self.URL}add/", {"days": "7"}).status_code == 403
 
 
-def test_the_setting_that_stops_all_sending_is_told(settings, as_carol):
+def test_hold_setting_is_shown(settings, as_carol):
     settings.RUNSADMIN_HOLD = True
 
     assert "RUNSADMIN_HOLD" in as_carol.get("/admin/").text
 
 
-def test_the_connection_page_shows_no_secret(admin, signed_in, sandbox):
+def test_connection_page_shows_no_secret(admin, signed_in, sandbox):
     shown = signed_in(admin).get("/admin/runsadmin/connectionstate/").text
 
     assert sandbox.url in shown
@@ -156,7 +156,7 @@ def test_the_connection_page_shows_no_secret(admin, signed_in, sandbox):
 
 
 @pytest.mark.django_db
-def test_only_meaningful_permissions_are_offered(signed_in: Callable[[User], Client]) -> None:
+def test_meaningful_permissions_are_offered(signed_in: Callable[[User], Client]) -> None:
     admin = signed_in(User.objects.create_superuser("root"))
 
     for url in ("/admin/auth/group/add/", f"/admin/auth/user/{User.objects.get().pk}/change/"):

@@ -22,7 +22,7 @@ def sync_page(sync: Sync, name: str = "change") -> str:
     return f"{SYNCS}{sync.pk}/{name}/"
 
 
-def test_pasting_many_ids_tells_what_became_of_each(mirrored, as_alice):
+def test_each_pasted_id_gets_a_result(mirrored, as_alice):
     mirrored(thread_id="thread_old")
     pasted = "thread_new1, thread_new2\r\n thread_old ../../etc;thread_new1"
 
@@ -34,7 +34,7 @@ def test_pasting_many_ids_tells_what_became_of_each(mirrored, as_alice):
     assert rows.index("already tracked") < rows.index("thread_old") < rows.index("invalid") < rows.index("../../etc")
 
 
-def test_nothing_pasted_and_an_unknown_connection_are_told(sandbox, as_alice):
+def test_invalid_track_form_is_refused(sandbox, as_alice):
     assert "at least one" in as_alice.post(f"{THREADS}add/", {"connection": "default", "thread_ids": " "}).text
     shown = as_alice.post(f"{THREADS}add/", {"connection": "nowhere", "thread_ids": "thread_a"}).text
     assert "no connection" in shown
@@ -42,7 +42,7 @@ def test_nothing_pasted_and_an_unknown_connection_are_told(sandbox, as_alice):
     assert not Thread.objects.exists()
 
 
-def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(mirrored, as_alice):
+def test_untracked_thread_keeps_its_runs(mirrored, as_alice):
     thread = mirrored().thread
 
     assert "Their runs stay" in press(as_alice, thread, "stop_tracking", follow=True).text
@@ -56,7 +56,7 @@ def test_a_thread_that_is_no_longer_tracked_keeps_its_runs(mirrored, as_alice):
 
 
 @pytest.mark.parametrize("kind", ["incremental", "full"])
-def test_sync_now_reads_one_thread_or_all(sandbox, mirrored, as_alice, kind):
+def test_sync_covers_one_thread_or_all(sandbox, mirrored, as_alice, kind):
     thread = mirrored().thread
     sandbox.put_runs([make_run(thread_id=thread.upstream_id, id="run_new")])
 
@@ -74,14 +74,14 @@ def test_sync_now_reads_one_thread_or_all(sandbox, mirrored, as_alice, kind):
 @pytest.mark.parametrize(
     "form", [{"kind": "other"}, {"kind": "full", "thread": "99"}, {"kind": "full", "connection": "x"}]
 )
-def test_a_sync_of_nothing_that_is_there_is_refused_in_words(sandbox, as_alice, form):
+def test_sync_of_unknown_thread_is_refused(sandbox, as_alice, form):
     shown = as_alice.post(f"{SYNCS}start/", form, follow=True).text
 
     assert "There is no" in shown
     assert not Sync.objects.exists()
 
 
-def test_the_page_of_a_sync_moves_while_it_runs_and_rests_when_it_has_ended(mirrored, as_alice):
+def test_sync_page_polls_until_the_end(mirrored, as_alice):
     mirrored()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
@@ -95,7 +95,7 @@ def test_the_page_of_a_sync_moves_while_it_runs_and_rests_when_it_has_ended(mirr
     assert 'hx-trigger="every' not in as_alice.get(SYNCS).text
 
 
-def test_what_a_sync_could_not_read_is_told(sandbox, mirrored, as_alice):
+def test_sync_errors_are_shown(sandbox, mirrored, as_alice):
     run = mirrored(thread_id="thread_gone")
     mirrored(thread_id="thread_there")
     sandbox.delete_thread(run.thread.upstream_id)
@@ -110,7 +110,7 @@ def test_what_a_sync_could_not_read_is_told(sandbox, mirrored, as_alice):
     assert "no longer has this thread" in shown
 
 
-def test_a_sync_is_paused_goes_on_and_is_stopped_by_a_press(mirrored, as_alice, as_carol):
+def test_sync_is_paused_resumed_and_stopped(mirrored, as_alice, as_carol):
     mirrored()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()

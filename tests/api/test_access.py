@@ -100,7 +100,7 @@ def test_no_permission_sees_nothing(api: ApiOf, make_user: Callable[..., User]) 
             problem(client.get(path), 403, "not-allowed")
 
 
-def test_every_action_requires_a_permission() -> None:
+def test_every_action_needs_a_permission() -> None:
     for _, viewset, _ in router.registry:
         routed = {action for route in router.get_routes(viewset) for action in route.mapping.values()}
         actions = {action for action in routed if hasattr(viewset, action)}
@@ -120,21 +120,21 @@ def test_no_token_is_a_401(api: ApiOf) -> None:
     assert_unauthenticated(api())
 
 
-def test_an_expired_token_is_refused(alice: User) -> None:
+def test_expired_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=dt.timedelta(minutes=1)))
     assert client.get("runs/").status_code == 200
     with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1, seconds=1)):
         assert_unauthenticated(client)
 
 
-def test_a_revoked_token_is_refused(alice: User) -> None:
+def test_revoked_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     assert client.get("runs/").status_code == 200
     AuthToken.objects.all().delete()
     assert_unauthenticated(client)
 
 
-def test_token_of_inactive_account_is_refused(alice: User) -> None:
+def test_inactive_accounts_token_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     alice.is_active = False
     alice.save()
@@ -155,7 +155,7 @@ def test_token_of_inactive_account_is_refused(alice: User) -> None:
         lambda token: "0" * 100_000,
     ],
 )
-def test_a_garbled_token_is_refused(garble: Callable[[str], str], alice: User) -> None:
+def test_garbled_token_is_refused(garble: Callable[[str], str], alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
     response = Client(raise_request_exception=False).get("/api/v1/runs/", HTTP_AUTHORIZATION=f"Token {garble(token)}")
     problem(response, 401, "not-authenticated")
@@ -174,7 +174,7 @@ def test_other_scheme_is_refused(alice: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_session_needs_csrf_token_to_write(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+def test_session_write_needs_csrf_token(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
     mirrored(id="run_a")
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)

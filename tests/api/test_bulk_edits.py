@@ -246,7 +246,7 @@ def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewset, "PLANNING_SECONDS", 0.0)
 
 
-def test_large_plan_is_applied_when_complete(
+def test_large_plan_is_applied_once_complete(
     slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
 ) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
@@ -360,7 +360,7 @@ def test_invalid_field_is_named(
         ),
     ],
 )
-def test_invalid_patch_names_field_and_key(
+def test_invalid_patch_names_its_field(
     body: Any, wrong: list[Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")

@@ -351,7 +351,7 @@ def test_failed_refresh_is_a_424(
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
 
 
-def test_retired_upstream_marks_no_run_missing(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     mirrored(id="run_b", thread_id="thread_b")
     sandbox.settings(not_found_for_all=True)

@@ -114,7 +114,7 @@ def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: Mirrored, api: Api
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_only_applied_edits_can_be_undone(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_only_applied_edits_are_undone(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     problem(api(alice).post(f"{edit['url']}undo/"), 409, "illegal-change")

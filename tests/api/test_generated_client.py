@@ -83,7 +83,7 @@ def test_run_is_listed_edited_and_undone(
     assert sandbox.metadata("run_a") == {"team": "ads"}
 
 
-def test_bulk_edit_is_planned_applied_and_undone(
+def test_bulk_edit_is_applied_and_undone(
     sandbox: Sandbox, mirrored: Callable[..., Run], client: GeneratedClient
 ) -> None:
     for id in ("run_a", "run_b"):

@@ -73,9 +73,7 @@ def ids(response: Any) -> list[str]:
 # --- One run
 
 
-def test_documented_run_is_returned_unchanged(
-    mirrored: Callable[..., Run], sandbox: Sandbox, api: ApiOf, carol: User
-) -> None:
+def test_documented_run_is_unchanged(mirrored: Callable[..., Run], sandbox: Sandbox, api: ApiOf, carol: User) -> None:
     sandbox.put_runs([THE_DOCUMENTED_RUN])
     mirrored(**THE_DOCUMENTED_RUN)
 
@@ -263,7 +261,7 @@ def test_invalid_parameter_is_named(query: str, field: str, api: ApiOf, carol: U
     assert [error["field"] for error in data["errors"]] == [field]
 
 
-def test_unknown_parameter_lists_known_ones(api: ApiOf, carol: User) -> None:
+def test_unknown_parameter_is_explained(api: ApiOf, carol: User) -> None:
     data = problem(api(carol).get("runs/?view=x"), 400, "invalid-request")
     assert data["detail"] == (
         "view: Unknown parameter. Known: cursor, page_size, q, connection, status, model, assistant_id, "

@@ -72,7 +72,7 @@ def test_operations_are_described() -> None:
             assert all(parameter["description"] for parameter in operation.get("parameters", ())), (method, path)
 
 
-def test_fields_have_a_type_and_a_description() -> None:
+def test_fields_have_type_and_description() -> None:
     for name, component in document()["components"]["schemas"].items():
         for field, described in component.get("properties", {}).items():
             assert described.keys() & {"type", "allOf", "oneOf"}, (name, field)
@@ -91,7 +91,7 @@ def test_examples_fit_their_schemas() -> None:
                     Draft202012Validator(content["schema"] | root).validate(example["value"])
 
 
-def test_operations_declare_their_problems() -> None:
+def test_operations_declare_problems() -> None:
     for path, operations in document()["paths"].items():
         for method, operation in operations.items():
             assert {"400", "401", "403", "406"} <= operation["responses"].keys()

@@ -18,7 +18,7 @@ def tracked(client: Api, query: str = "") -> list[str]:
     return [thread["thread_id"] for thread in client.get(f"threads/?{query}").json()["results"]]
 
 
-def test_a_thread_is_tracked_once(api: ApiOf, alice: User) -> None:
+def test_thread_is_tracked_once(api: ApiOf, alice: User) -> None:
     client = api(alice)
     first = client.post("threads/", {"thread_id": "thread_a"})
     again = client.post("threads/", {"thread_id": "thread_a"})

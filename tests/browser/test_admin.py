@@ -43,7 +43,7 @@ def change(page: Page, key: str, value: str) -> None:
     row(page, key).locator("[name=value]").fill(value)
 
 
-def test_somebody_signs_in_edits_a_run_and_sees_what_happened(page, sandbox, run, alice):
+def test_person_signs_in_and_edits_a_run(page, sandbox, run, alice):
     page.goto("/admin/")
     page.fill("[name=username]", "alice")
     page.fill("[name=password]", "alice")
@@ -62,7 +62,7 @@ def test_somebody_signs_in_edits_a_run_and_sees_what_happened(page, sandbox, run
     expect(page.get_by_text(Edit.objects.get().upstream_request_id)).to_be_visible()
 
 
-def test_the_pair_editor_is_worked_from_the_keyboard(page, sandbox, run, alice, sign_in):
+def test_pair_editor_works_by_keyboard(page, sandbox, run, alice, sign_in):
     sign_in(alice)
     page.goto(address(run, "metadata"))
     row(page, "env").locator("[name=value]").press("Enter")
@@ -78,7 +78,7 @@ def test_the_pair_editor_is_worked_from_the_keyboard(page, sandbox, run, alice, 
     assert sandbox.metadata(run.upstream_id) == {"env": "dev", "ticket": "OPS-1\nsecond line"}
 
 
-def test_the_counters_count_characters_and_tell_what_is_too_much(page, run, alice, sign_in):
+def test_counters_count_characters(page, run, alice, sign_in):
     sign_in(alice)
     page.goto(address(run, "metadata"))
     counter = row(page, "team").locator("[data-count]")
@@ -95,7 +95,7 @@ def test_the_counters_count_characters_and_tell_what_is_too_much(page, run, alic
     assert not Edit.objects.exists()
 
 
-def test_the_pair_editor_works_without_scripts(page, browser, live_server, sandbox, run, alice, sign_in):
+def test_pair_editor_works_without_scripts(page, browser, live_server, sandbox, run, alice, sign_in):
     sign_in(alice)
     context = browser.new_context(java_script_enabled=False, base_url=live_server.url)
     context.add_cookies(page.context.cookies())
@@ -114,7 +114,7 @@ def test_the_pair_editor_works_without_scripts(page, browser, live_server, sandb
     context.close()
 
 
-def test_a_conflict_lets_the_person_decide_and_keeps_what_was_typed(page, sandbox, run, alice, sign_in):
+def test_conflict_is_resolved_by_the_person(page, sandbox, run, alice, sign_in):
     sign_in(alice)
     page.goto(address(run, "metadata"))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev"})
@@ -133,7 +133,7 @@ def test_a_conflict_lets_the_person_decide_and_keeps_what_was_typed(page, sandbo
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"}
 
 
-def test_the_page_of_an_edit_follows_it_until_it_is_settled(page, sandbox, run, alice, sign_in):
+def test_edit_page_polls_until_it_ends(page, sandbox, run, alice, sign_in):
     sandbox.fault("lose", method="POST")
     sign_in(alice)
     page.goto(address(run, "metadata"))
@@ -146,7 +146,7 @@ def test_the_page_of_an_edit_follows_it_until_it_is_settled(page, sandbox, run, 
     expect(page.locator(".ra-head h2")).to_contain_text("Applied")
 
 
-def test_the_progress_of_a_sync_moves_without_a_reload(page, run, alice, sign_in):
+def test_sync_progress_updates_without_reload(page, run, alice, sign_in):
     sign_in(alice)
     page.goto(f"/admin/runsadmin/thread/{run.thread_id}/change/")
     page.get_by_role("button", name="Full sync").click()
@@ -158,7 +158,7 @@ def test_the_progress_of_a_sync_moves_without_a_reload(page, run, alice, sign_in
     expect(page.locator(".ra-tiles")).to_contain_text("1 runs seen")
 
 
-def test_choosing_a_filter_shows_it_at_once(page, run, mirrored, alice, sign_in):
+def test_filter_applies_when_chosen(page, run, mirrored, alice, sign_in):
     failed = mirrored(status="failed")
     sign_in(alice)
     page.goto("/admin/runsadmin/run/")
@@ -169,7 +169,7 @@ def test_choosing_a_filter_shows_it_at_once(page, run, mirrored, alice, sign_in)
     assert page.url.endswith("?status=failed")
 
 
-def test_the_search_over_everything_opens_with_the_keyboard(page, run, alice, sign_in):
+def test_global_search_opens_by_keyboard(page, run, alice, sign_in):
     sign_in(alice)
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto("/admin/")
@@ -181,7 +181,7 @@ def test_the_search_over_everything_opens_with_the_keyboard(page, run, alice, si
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_no_page_breaks_whatever_the_metadata_holds(page, mirrored, sign_in, width, scheme):
+def test_hostile_metadata_breaks_no_page(page, mirrored, sign_in, width, scheme):
     run = mirrored(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
     admin = User.objects.create_superuser("admin", password="admin")
     alerts = []

@@ -73,7 +73,7 @@ def is_settled(page: Page) -> None:
     expect(page.locator("#live")).not_to_have_attribute("hx-get", re.compile("."))
 
 
-def test_from_a_filter_to_the_plan_its_end_and_its_undo(page, sandbox, team, alice, sign_in, worker, connect):
+def test_filter_to_plan_to_apply_to_undo(page, sandbox, team, alice, sign_in, worker, connect):
     dialogs: list[str] = []
 
     def note(dialog: Dialog) -> None:
@@ -160,9 +160,7 @@ def tick(page: Page, run_id: str) -> Locator:
     return page.locator(f"tr:has-text('{run_id}') input.action-select")
 
 
-def test_ticks_survive_paging_and_end_with_the_action(
-    page: Page, team: list[Run], alice: User, sign_in: SignIn
-) -> None:
+def test_ticks_survive_paging(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(f"{LIST}?status=completed")
     button = page.get_by_role("button", name="Edit metadata…")
@@ -243,7 +241,7 @@ def test_every_list_runs_its_actions(
     expect(page.locator(".ra-head h2")).to_contain_text("Cancelled")
 
 
-def test_the_patch_is_typed_from_the_keyboard_and_tells_apart_what_looks_alike(page, team, alice, sign_in):
+def test_patch_is_typed_by_keyboard(page, team, alice, sign_in):
     sign_in(alice)
     draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(f"run_0{n}" for n in range(10)), actor=alice)
     page.goto(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}")
@@ -301,7 +299,7 @@ def test_all_of_it_works_without_scripts(page, browser, live_server, sandbox, te
     context.close()
 
 
-def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sign_in):
+def test_plan_updates_without_reload(page, team, alice, sign_in):
     selection = bulk_edits.by_search("status:completed")
     patch = BulkPatch({"team": "red"})
     bulk_edit = bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="moved")
@@ -314,7 +312,7 @@ def test_a_plan_that_is_being_made_moves_without_a_reload(page, team, alice, sig
     expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
 
 
-def test_a_page_that_is_followed_leads_to_signing_in_when_the_session_has_ended(page, team, alice, sign_in):
+def test_polling_page_redirects_to_sign_in(page, team, alice, sign_in):
     selection = bulk_edits.by_search("status:completed")
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"

@@ -56,7 +56,7 @@ def restart_database(postgres: Postgres) -> None:
 
 
 @pytest.mark.parametrize("step", [*PUSHING, *RECONCILING])
-def test_worker_survives_a_database_crash(environment: Environment, postgres: Postgres, step: str) -> None:
+def test_worker_survives_database_crash(environment: Environment, postgres: Postgres, step: str) -> None:
     with surviving(environment) as runs:
         if step in RECONCILING:
             environment.sandbox.fault("lose", method="POST")
@@ -106,7 +106,7 @@ def signed_in(site: Site, alice: User) -> Browser:
     return browser
 
 
-def test_every_entry_point_reports_an_unavailable_database(
+def test_unavailable_database_is_reported(
     site: Site, signed_in: Browser, environment: Environment, run: Run, postgres: Postgres
 ) -> None:
     def call(method: str, path: str, **options: object) -> requests.Response:

@@ -32,7 +32,7 @@ def test_worker_killed_while_reconciling(environment: Environment, fault: str, s
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_web_process_killed_during_a_patch(environment: Environment, step: str) -> None:
+def test_web_process_killed_during_patch(environment: Environment, step: str) -> None:
     with surviving(environment) as runs:
         web = environment.web(Crash(step))
         assert web.patch(runs[0].upstream_id, {"team": "red"}, environment.token()) is None

@@ -27,7 +27,7 @@ def silent_for(worker: str, seconds: float) -> None:
     Worker.objects.update_or_create(pk=worker, defaults={"seen_at": timezone.now() - timedelta(seconds=seconds)})
 
 
-def test_the_age_of_the_freshest_beat_is_told_and_none_when_there_is_no_worker() -> None:
+def test_beat_age_is_the_newest() -> None:
     assert heartbeat.beat_age() is None
     silent_for("old", 60)
     silent_for("young", 5)
@@ -36,7 +36,7 @@ def test_the_age_of_the_freshest_beat_is_told_and_none_when_there_is_no_worker()
     assert 4 < age < 10
 
 
-def test_a_worker_that_has_just_started_or_was_silent_itself_is_told_so() -> None:
+def test_first_or_late_beat_returns_false() -> None:
     assert not heartbeat.beat("worker", dead_after=TEN_SECONDS)
     assert heartbeat.beat("worker", dead_after=TEN_SECONDS)
     silent_for("worker", 11)
@@ -44,7 +44,7 @@ def test_a_worker_that_has_just_started_or_was_silent_itself_is_told_so() -> Non
     assert heartbeat.beat("worker", dead_after=TEN_SECONDS)
 
 
-def test_tasks_of_the_silent_are_requeued_and_those_of_the_living_are_left() -> None:
+def test_tasks_of_dead_workers_are_requeued() -> None:
     silent_for("dead", 11)
     silent_for("living", 9)
     of_the_dead, of_the_living = running_task("living", "dead"), running_task("dead", "living")
@@ -58,7 +58,7 @@ def test_tasks_of_the_silent_are_requeued_and_those_of_the_living_are_left() -> 
     assert of_the_living.status == TaskResultStatus.RUNNING
 
 
-def test_a_task_that_another_claims_while_the_dead_are_buried_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requeue_leaves_a_reclaimed_task(monkeypatch: pytest.MonkeyPatch) -> None:
     task = running_task("dead")
     seen = list(DBTaskResult.objects.running())
     task.claim("quicker/0")
@@ -67,7 +67,7 @@ def test_a_task_that_another_claims_while_the_dead_are_buried_is_left_to_it(monk
     assert task.status == TaskResultStatus.RUNNING
 
 
-def test_a_lane_gives_back_its_own_tasks_only() -> None:
+def test_lane_releases_only_its_own_tasks() -> None:
     mine, theirs = running_task("me"), running_task("them")
     heartbeat.release("me/0")
     mine.refresh_from_db()

@@ -28,7 +28,7 @@ def make_due() -> None:
     Schedule.objects.update(due_at=timezone.now() - timedelta(minutes=1))
 
 
-def test_two_workers_with_the_schedule_run_each_due_task_once(start_worker: StartWorker, diary: Diary) -> None:
+def test_two_workers_run_each_due_task_once(start_worker: StartWorker, diary: Diary) -> None:
     for _ in range(2):
         start_worker("--beat-every", "0.1", schedule="SCHEDULE")
     until(lambda: diary.lines.count("tick") >= 3 and diary.lines.count("slow end") >= 2)
@@ -42,7 +42,7 @@ def test_two_workers_with_the_schedule_run_each_due_task_once(start_worker: Star
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_that_look_at_the_same_moment_enqueue_a_due_entry_once() -> None:
+def test_concurrent_checks_enqueue_once() -> None:
     together = threading.Barrier(8)
 
     def look() -> None:
@@ -64,7 +64,7 @@ def test_many_that_look_at_the_same_moment_enqueue_a_due_entry_once() -> None:
 
 
 @pytest.mark.django_db
-def test_an_entry_is_due_at_first_sight_and_then_once_a_period() -> None:
+def test_entry_is_due_once_a_period() -> None:
     assert enqueue_due([HOURLY]) == ["hourly"]
     finish()
     assert enqueue_due([HOURLY]) == []
@@ -75,7 +75,7 @@ def test_an_entry_is_due_at_first_sight_and_then_once_a_period() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", [TaskResultStatus.READY, TaskResultStatus.RUNNING])
-def test_an_entry_whose_last_task_waits_or_runs_follows_when_that_one_has_ended(status: TaskResultStatus) -> None:
+def test_entry_waits_for_its_last_task(status: TaskResultStatus) -> None:
     enqueue_due([HOURLY])
     DBTaskResult.objects.update(status=status)
     make_due()
@@ -85,7 +85,7 @@ def test_an_entry_whose_last_task_waits_or_runs_follows_when_that_one_has_ended(
 
 
 @pytest.mark.django_db
-def test_an_entry_whose_last_task_was_pruned_goes_on() -> None:
+def test_pruned_task_does_not_stop_its_entry() -> None:
     enqueue_due([HOURLY])
     DBTaskResult.objects.all().delete()
     make_due()
@@ -93,7 +93,7 @@ def test_an_entry_whose_last_task_was_pruned_goes_on() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_entry_that_could_not_be_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_not_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise OSError("the disk is full")
 
@@ -105,14 +105,14 @@ def test_an_entry_that_could_not_be_enqueued_stays_due(monkeypatch: pytest.Monke
 
 
 @pytest.mark.django_db
-def test_a_shorter_period_does_not_wait_for_the_old_one() -> None:
+def test_shorter_period_takes_effect_now() -> None:
     enqueue_due([HOURLY])
     finish()
     assert enqueue_due([Entry("hourly", jobs.tick, every=timedelta(minutes=1))]) == ["hourly"]
 
 
 @pytest.mark.django_db
-def test_tasks_that_ended_well_are_kept_an_hour_and_failed_ones_a_week() -> None:
+def test_ended_tasks_are_pruned() -> None:
     kept = []
     for status, ago, keep in (
         (TaskResultStatus.SUCCESSFUL, timedelta(minutes=59), True),

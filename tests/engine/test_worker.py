@@ -22,7 +22,7 @@ from tests.waiting import until
 SOON = ("--beat-every", "0.2", "--dead-after", "1")
 
 
-def test_a_task_enqueued_in_a_transaction_that_rolls_back_never_runs(start_worker: StartWorker, diary: Diary) -> None:
+def test_task_of_a_rollback_never_runs(start_worker: StartWorker, diary: Diary) -> None:
     start_worker()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         jobs.note.enqueue(diary.path, "rolled back")
@@ -36,7 +36,7 @@ def test_a_task_enqueued_in_a_transaction_that_rolls_back_never_runs(start_worke
     assert diary.lines == ["committed"]
 
 
-def test_an_idle_worker_starts_a_task_within_half_a_second(start_worker: StartWorker, diary: Diary) -> None:
+def test_idle_worker_starts_in_half_a_second(start_worker: StartWorker, diary: Diary) -> None:
     start_worker()
     delays = []
     for _ in range(5):
@@ -47,12 +47,12 @@ def test_an_idle_worker_starts_a_task_within_half_a_second(start_worker: StartWo
     assert statistics.median(delays) < 0.5
 
 
-def test_a_worker_counts_as_alive_before_it_takes_its_first_task(start_worker: StartWorker) -> None:
+def test_worker_is_alive_before_its_first_task(start_worker: StartWorker) -> None:
     start_worker("--beat-every", "60", "--dead-after", "180")
     assert Worker.objects.count() == 1
 
 
-def test_two_workers_run_each_task_once_beside_a_busy_writer(start_worker: StartWorker, diary: Diary) -> None:
+def test_two_workers_run_each_task_once(start_worker: StartWorker, diary: Diary) -> None:
     workers = [start_worker(), start_worker()]
     for number in range(60):
         jobs.note.enqueue(diary.path, str(number))
@@ -65,7 +65,7 @@ def test_two_workers_run_each_task_once_beside_a_busy_writer(start_worker: Start
         assert not worker.says("locked")
 
 
-def test_small_tasks_do_not_wait_behind_a_long_one(start_worker: StartWorker, diary: Diary) -> None:
+def test_small_tasks_overtake_a_long_one(start_worker: StartWorker, diary: Diary) -> None:
     start_worker()
     for _ in range(3):
         jobs.work_until_stopped.enqueue(diary.path)
@@ -75,7 +75,7 @@ def test_small_tasks_do_not_wait_behind_a_long_one(start_worker: StartWorker, di
     assert diary.lines == ["long start", "small"]
 
 
-def test_a_lane_can_take_several_queues(start_worker: StartWorker, diary: Diary) -> None:
+def test_lane_can_take_several_queues(start_worker: StartWorker, diary: Diary) -> None:
     start_worker("--lane", "default,long")
     jobs.work_until_stopped.enqueue(diary.path)
     until(lambda: diary.lines)
@@ -84,7 +84,7 @@ def test_a_lane_can_take_several_queues(start_worker: StartWorker, diary: Diary)
     assert diary.lines == ["long start"]  # One lane is one task at a time.
 
 
-def test_a_task_that_raises_is_logged_with_its_id_and_kept_as_failed(start_worker: StartWorker, diary: Diary) -> None:
+def test_failed_task_is_logged_and_kept(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     failed = jobs.fail.enqueue(diary.path)
     jobs.note.enqueue(diary.path, "the worker goes on")
@@ -96,7 +96,7 @@ def test_a_task_that_raises_is_logged_with_its_id_and_kept_as_failed(start_worke
     assert worker.says("the words of the failure")
 
 
-def test_a_task_whose_code_is_gone_fails_and_the_worker_goes_on(start_worker: StartWorker, diary: Diary) -> None:
+def test_task_without_code_fails_alone(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     with transaction.atomic():
         gone = jobs.note.enqueue(diary.path, "never")
@@ -108,7 +108,7 @@ def test_a_task_whose_code_is_gone_fails_and_the_worker_goes_on(start_worker: St
     assert worker.says(gone.id)
 
 
-def test_a_signal_lets_the_worker_finish_its_task_and_start_no_other(start_worker: StartWorker, diary: Diary) -> None:
+def test_signal_lets_the_task_finish(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     running, waiting = jobs.work.enqueue(diary.path, 0.5), jobs.work.enqueue(diary.path, 0.5)
     until(lambda: diary.lines)
@@ -121,7 +121,7 @@ def test_a_signal_lets_the_worker_finish_its_task_and_start_no_other(start_worke
     assert not Worker.objects.exists()
 
 
-def test_a_long_task_is_told_that_its_process_is_to_end(start_worker: StartWorker, diary: Diary) -> None:
+def test_long_task_learns_of_the_shutdown(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     jobs.work_until_stopped.enqueue(diary.path)
     until(lambda: diary.lines)
@@ -130,9 +130,7 @@ def test_a_long_task_is_told_that_its_process_is_to_end(start_worker: StartWorke
     assert diary.lines == ["long start", "long end"]
 
 
-def test_a_second_signal_ends_at_once_and_another_worker_takes_the_task_over(
-    start_worker: StartWorker, diary: Diary
-) -> None:
+def test_second_signal_requeues_the_task(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     task = jobs.hang_the_first_time.enqueue(diary.path)
     until(lambda: diary.lines)
@@ -148,7 +146,7 @@ def test_a_second_signal_ends_at_once_and_another_worker_takes_the_task_over(
     until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
 
 
-def test_after_kill_9_the_work_goes_on_within_15_seconds(start_worker: StartWorker, diary: Diary) -> None:
+def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     task = jobs.hang_the_first_time.enqueue(diary.path)
     until(lambda: diary.lines)
@@ -160,9 +158,7 @@ def test_after_kill_9_the_work_goes_on_within_15_seconds(start_worker: StartWork
     assert other.says(f"Task id={task.id} was left running by worker")
 
 
-def test_the_heart_beats_while_a_task_runs_so_that_nobody_takes_it_over(
-    start_worker: StartWorker, diary: Diary
-) -> None:
+def test_heartbeat_continues_during_a_task(start_worker: StartWorker, diary: Diary) -> None:
     for _ in range(2):
         start_worker("--beat-every", "0.2", "--dead-after", "2.5")
     jobs.work.enqueue(diary.path, 3.5)
@@ -172,9 +168,7 @@ def test_the_heart_beats_while_a_task_runs_so_that_nobody_takes_it_over(
     assert Worker.objects.count() == 2
 
 
-def test_a_worker_that_stood_still_does_not_overwrite_the_task_that_another_took_over(
-    start_worker: StartWorker, diary: Diary
-) -> None:
+def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, diary: Diary) -> None:
     stalled = start_worker(*SOON)
     task = jobs.work.enqueue(diary.path, 2)
     until(lambda: f"start {stalled.pid}" in diary.lines)
@@ -196,7 +190,7 @@ def test_a_worker_that_stood_still_does_not_overwrite_the_task_that_another_took
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_result_that_could_not_be_written_is_worked_out_again(monkeypatch: pytest.MonkeyPatch, diary: Diary) -> None:
+def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, diary: Diary) -> None:
     stopping = threading.Event()
     monkeypatch.setattr(engine_worker, "stopping", stopping)
     save, failures = engine_worker._save_if_claimed, iter(range(6))  # The library tries three times, in two places.

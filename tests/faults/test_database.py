@@ -66,7 +66,7 @@ def test_database_fault_loses_nothing(scene: Scene, trouble: Trouble, step: str)
     scene.check(posts=1)
 
 
-def test_one_fault_leaves_other_edits_alone(scene: Scene, make_second: Callable[[], Edit], trouble: Trouble) -> None:
+def test_one_fault_spares_other_edits(scene: Scene, make_second: Callable[[], Edit], trouble: Trouble) -> None:
     first, second = scene.record(LONG), make_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
     with suppress(DatabaseError), at_step("responded", trouble.begin):

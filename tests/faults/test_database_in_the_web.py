@@ -129,7 +129,7 @@ def test_fault_is_logged_once(scene: Scene, client: Client, trouble: Trouble, wr
     assert "Traceback" in told["exception"]
 
 
-def test_possible_save_is_not_called_lost(scene: Scene, client: Client, monkeypatch: Any) -> None:
+def test_possible_save_is_not_a_failure(scene: Scene, client: Client, monkeypatch: Any) -> None:
     """The answer to the commit is lost, or comes and the next question has none."""
     token = tokens.create(user=scene.alice, expires_in=None)
     record = edits.record
@@ -176,7 +176,7 @@ def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch
     told_on_a_page(client.post("/admin/login/?next=/admin/", {"username": "alice", "password": "alice"}))
 
 
-def test_a_mistake_of_ours_stays_one(client: Client, scene: Scene, monkeypatch: Any) -> None:
+def test_own_error_is_still_a_500(client: Client, scene: Scene, monkeypatch: Any) -> None:
     def ask_for_what_is_not_there(**_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM nowhere")

@@ -91,7 +91,7 @@ def test_404_for_the_thread_is_rejected(scene: Scene) -> None:
     assert not connections.held()
 
 
-def test_404_for_everything_twice_is_retired(scene: Scene) -> None:
+def test_404_twice_means_retired(scene: Scene) -> None:
     scene.sandbox.settings(not_found_for_all=True)
     edit = scene.push()
     assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
@@ -109,7 +109,7 @@ def test_404_for_everything_twice_is_retired(scene: Scene) -> None:
     scene.check(posts=1)
 
 
-def test_refused_credentials_reject_nothing(
+def test_refused_credentials_fail_nothing(
     scene: Scene,
 ) -> None:
     scene.sandbox.fault("status", status=401, times=None)

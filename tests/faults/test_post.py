@@ -36,7 +36,7 @@ def test_temporary_refusal_is_sent_again(scene: Scene, fault: dict[str, Any]) ->
     scene.check(posts=2)
 
 
-def test_unreachable_for_the_post_is_pending(scene: Scene, connect: Connect) -> None:
+def test_unreachable_post_stays_pending(scene: Scene, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
         edit = scene.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
@@ -58,7 +58,7 @@ def test_unreachable_for_the_post_is_pending(scene: Scene, connect: Connect) -> 
         pytest.param({}, 0, 2, id="missing"),
     ],
 )
-def test_retry_after_is_at_most_five_minutes(scene: Scene, headers: dict[str, str], least: float, most: float) -> None:
+def test_retry_after_is_capped(scene: Scene, headers: dict[str, str], least: float, most: float) -> None:
     scene.sandbox.fault("status", method="POST", status=429, headers=headers)
     edit = scene.push()
     assert edit.status == S.PENDING
@@ -68,7 +68,7 @@ def test_retry_after_is_at_most_five_minutes(scene: Scene, headers: dict[str, st
     scene.check(posts=2)
 
 
-def test_a_429_with_a_date_is_waited_for(scene: Scene) -> None:
+def test_429_with_a_date_is_waited_for(scene: Scene) -> None:
     date = (timezone.now() + dt.timedelta(seconds=40)).strftime("%a, %d %b %Y %H:%M:%S GMT")
     scene.sandbox.fault("status", method="POST", status=429, headers={"Retry-After": date})
     assert 30 <= in_seconds(scene.push()) <= 41
@@ -129,7 +129,7 @@ def _all_404(sandbox: Sandbox) -> None:
     sandbox.settings(not_found_for_all=True)
 
 
-def test_refused_write_credentials_hold_writing(scene: Scene) -> None:
+def test_refused_write_holds_writing(scene: Scene) -> None:
     scene.sandbox.fault("status", method="POST", status=401)
     edit = scene.push()
     assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
@@ -165,7 +165,7 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize(("fault", "posts"), LOST.values(), ids=LOST)
-def test_lost_response_is_reconciled_first(scene: Scene, fault: dict[str, Any], posts: int) -> None:
+def test_lost_response_is_reconciled(scene: Scene, fault: dict[str, Any], posts: int) -> None:
     scene.sandbox.fault(**fault, method="POST")
     edit = scene.push()
     assert edit.status == S.UNKNOWN

@@ -37,7 +37,7 @@ def team(mirrored: MakeRun) -> list[str]:
     ]
 
 
-def test_all_that_a_search_finds_is_planned_shown_and_pushed_to_its_end(
+def test_search_is_planned_and_applied(
     sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
 ) -> None:
     mirrored(id="run_other", metadata={"team": "green"})
@@ -60,9 +60,7 @@ def test_all_that_a_search_finds_is_planned_shown_and_pushed_to_its_end(
     assert sandbox.metadata("run_other") == {"team": "green"}
 
 
-def test_a_dry_run_sends_nothing_and_says_how_to_apply_the_plan(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
-) -> None:
+def test_dry_run_sends_nothing(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     said = manage("edit_metadata", *team, "--dry-run", *RED)
 
     bulk_edit = BulkEdit.objects.get()
@@ -80,7 +78,7 @@ def test_a_dry_run_sends_nothing_and_says_how_to_apply_the_plan(
 
 
 @pytest.mark.parametrize("by", ["ids", "search"])
-def test_the_runs_that_are_touched_are_those_of_the_plan_and_a_key_that_was_added_since_survives(
+def test_plan_fixes_the_runs(
     by: str, sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
 ) -> None:
     selection = team if by == "ids" else ["--where", "metadata.team:blue"]
@@ -102,7 +100,7 @@ def test_the_runs_that_are_touched_are_those_of_the_plan_and_a_key_that_was_adde
 
 
 @pytest.mark.parametrize("source", ["file", "standard input"])
-def test_ids_are_read_from_a_file_and_unknown_ones_are_told_one_by_one(
+def test_ids_are_read_from_a_file(
     source: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -122,16 +120,14 @@ def test_ids_are_read_from_a_file_and_unknown_ones_are_told_one_by_one(
     assert BulkEdit.objects.get().status == "completed"
 
 
-def test_where_no_id_is_known_nothing_is_planned(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+def test_unknown_ids_plan_nothing(sandbox: Sandbox, manage: Manage, alice: User) -> None:
     said = manage("edit_metadata", "run_x", "run_y", "--dry-run", *RED)
     assert said.code == 1
     assert [line.split(":")[0] for line in said.err.splitlines()[:2]] == ["run_x", "run_y"]
     assert not BulkEdit.objects.exists()
 
 
-def test_what_fails_is_told_with_its_reason_and_in_the_exit_code(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
-) -> None:
+def test_failures_are_listed_with_exit_code(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     sandbox.set_metadata("run_3", {"team": "green"})
     sandbox.fault("status", status=400, method="POST", path="run_4", body={"error": {"message": "Not today."}})
 
@@ -143,7 +139,7 @@ def test_what_fails_is_told_with_its_reason_and_in_the_exit_code(
     assert said.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
 
 
-def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_json_output(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     sandbox.set_metadata("run_0", {"team": "green"})
     said = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *WHY, "--json")
 
@@ -166,7 +162,7 @@ def test_it_speaks_json(sandbox: Sandbox, team: list[str], manage: Manage, alice
     }  # fmt: skip
 
 
-def test_in_json_every_mistake_is_told_and_none_is_said_to_be_left_out(
+def test_json_reports_every_error(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_edit_runner, "ERRORS_SHOWN", 1)
@@ -177,9 +173,7 @@ def test_in_json_every_mistake_is_told_and_none_is_said_to_be_left_out(
     assert "more" not in said.err
 
 
-def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
-) -> None:
+def test_canary_goes_first(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     said = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
     bulk_edit = BulkEdit.objects.get()
     assert (said.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
@@ -191,9 +185,7 @@ def test_a_canary_goes_first_and_the_rest_when_it_is_resumed(
     assert (said.code, len(sandbox.posts())) == (0, 8)
 
 
-def test_a_dry_run_sends_nothing_of_one_that_is_applied_as_soon_as_it_is_planned(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
-) -> None:
+def test_dry_run_ignores_apply_when_planned(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch(set={"team": "red"})
     bulk_edit = bulk_edits.plan(
@@ -204,9 +196,7 @@ def test_a_dry_run_sends_nothing_of_one_that_is_applied_as_soon_as_it_is_planned
     assert "is applied as soon as it is planned. Nothing was done." in said.err
 
 
-def test_active_runs_are_waited_for_as_long_as_is_said(
-    sandbox: Sandbox, mirrored: MakeRun, manage: Manage, alice: User
-) -> None:
+def test_active_runs_are_waited_for(sandbox: Sandbox, mirrored: MakeRun, manage: Manage, alice: User) -> None:
     mirrored(id="run_a", status="in_progress")
     said = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
     assert (said.code, BulkEdit.objects.get().is_in_progress) == (1, True)
@@ -218,7 +208,7 @@ def test_active_runs_are_waited_for_as_long_as_is_said(
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
-def test_where_the_connection_is_held_it_says_so_and_does_not_wait_for_ever(
+def test_held_connection_is_not_waited_for(
     sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
 ) -> None:
     sandbox.settings(api_key="another")
@@ -229,9 +219,7 @@ def test_where_the_connection_is_held_it_says_so_and_does_not_wait_for_ever(
     assert BulkEdit.objects.get().is_in_progress
 
 
-def test_control_c_pauses_it_and_says_how_to_go_on(
-    sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
-) -> None:
+def test_control_c_pauses(sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User) -> None:
     connect(CONCURRENCY=1)
     sandbox.settings(latency_ms=300)
 
@@ -257,7 +245,7 @@ def test_control_c_pauses_it_and_says_how_to_go_on(
     assert len(sandbox.posts()) == 8
 
 
-def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
+def test_control_c_while_planning_keeps_the_plan(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, blocks = bulk_edits.continue_planning, iter((True,))
@@ -277,7 +265,7 @@ def test_control_c_while_it_is_planned_leaves_a_plan_to_go_on_with(
     assert len(sandbox.posts()) == 8
 
 
-def test_control_c_while_it_is_planned_pauses_what_was_applied_meanwhile(
+def test_control_c_pauses_what_was_just_applied(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = bulk_edits.continue_planning
@@ -294,9 +282,7 @@ def test_control_c_while_it_is_planned_pauses_what_was_applied_meanwhile(
     assert sandbox.posts() == []
 
 
-def test_who_may_plan_and_not_apply_can_only_try_it_out(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User
-) -> None:
+def test_planner_can_only_dry_run(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
     said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     assert (said.code, BulkEdit.objects.count()) == (1, 0)
@@ -328,7 +314,7 @@ def test_who_may_plan_and_not_apply_can_only_try_it_out(
         (RED, "exactly one of"),
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_planned(
+def test_invalid_arguments_plan_nothing(
     arguments: list[str], complaint: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User
 ) -> None:
     said: Said = manage("edit_metadata", *arguments)

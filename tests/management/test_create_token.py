@@ -14,7 +14,7 @@ def status(token: str) -> int:
     return Client().get("/api/v1/runs/", headers={"Authorization": f"Token {token}"}).status_code
 
 
-def test_it_prints_a_token_that_works_until_it_expires(manage: Manage, alice: User) -> None:
+def test_token_works_until_it_expires(manage: Manage, alice: User) -> None:
     said = manage("create_token", "alice", "--days", "2")
     token = said.out.strip()
     assert (said.code, len(token)) == (0, 64)
@@ -23,7 +23,7 @@ def test_it_prints_a_token_that_works_until_it_expires(manage: Manage, alice: Us
         assert status(token) == 401
 
 
-def test_it_lasts_ninety_days_unless_told_otherwise(manage: Manage, alice: User) -> None:
+def test_token_lasts_ninety_days_by_default(manage: Manage, alice: User) -> None:
     (told,) = manage("create_token", "alice", "--json").objects
     assert told["user"] == "alice"
     left = dt.datetime.fromisoformat(told["expires_at"]) - dt.datetime.now(dt.UTC)
@@ -31,7 +31,7 @@ def test_it_lasts_ninety_days_unless_told_otherwise(manage: Manage, alice: User)
     assert manage("create_token", "alice", "--never", "--json").objects[0]["expires_at"] is None
 
 
-def test_an_account_that_is_not_there_or_switched_off_gets_none(manage: Manage, alice: User) -> None:
+def test_unknown_or_inactive_account_is_refused(manage: Manage, alice: User) -> None:
     assert manage("create_token", "mallory").err == "There is no account 'mallory'.\n"
     alice.is_active = False
     alice.save()

@@ -12,9 +12,7 @@ UNSTORABLE = "holds a character that cannot be stored (U+0000 or a lone surrogat
 pytestmark = pytest.mark.django_db
 
 
-def test_named_runs_are_edited_upstream_in_the_mirror_and_in_the_log(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
-) -> None:
+def test_named_runs_are_edited(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
     for name in "ab":
         mirrored(id=f"run_{name}", metadata={"team": "blue", "old": "x", "kept": name})
 
@@ -41,7 +39,7 @@ def test_named_runs_are_edited_upstream_in_the_mirror_and_in_the_log(
     assert all(Edit.objects.values_list("upstream_request_id", flat=True))
 
 
-def test_it_speaks_json(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
+def test_json_output(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
     mirrored(id="run_a")
 
     said = manage("edit_metadata", "run_a", "run_x", "--set", "team=red", "--actor", "alice", "--json")
@@ -68,9 +66,7 @@ def test_it_speaks_json(sandbox: Sandbox, mirrored: Callable[..., Run], manage: 
     }
 
 
-def test_unknown_runs_are_told_one_by_one_and_nothing_is_done_for_them(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
-) -> None:
+def test_unknown_runs_are_reported(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
     mirrored(id="run_a")
 
     said = manage("edit_metadata", "run_x", "run_a", "run_y", "--set", "team=red", "--actor", "alice")
@@ -85,7 +81,7 @@ def test_unknown_runs_are_told_one_by_one_and_nothing_is_done_for_them(
     assert Edit.objects.count() == 1
 
 
-def test_an_edit_that_upstream_refuses_is_told_and_ends_in_failure(
+def test_refused_edit_fails_the_command(
     sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
     mirrored(id="run_a")
@@ -97,7 +93,7 @@ def test_an_edit_that_upstream_refuses_is_told_and_ends_in_failure(
     assert said.err.splitlines()[0] == "run_a: rejected. Not today."
 
 
-def test_a_lost_answer_is_looked_up_without_a_worker(
+def test_lost_response_is_reconciled(
     sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
     mirrored(id="run_a")
@@ -110,9 +106,7 @@ def test_a_lost_answer_is_looked_up_without_a_worker(
     assert len(sandbox.posts("run_a")) == 1
 
 
-def test_a_busy_server_is_tried_again_without_a_worker(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
-) -> None:
+def test_busy_server_is_retried(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
     mirrored(id="run_a")
     sandbox.fault("status", status=503, method="GET")
 
@@ -122,7 +116,7 @@ def test_a_busy_server_is_tried_again_without_a_worker(
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
-def test_what_is_not_settled_in_time_is_left_to_the_background_and_told(
+def test_slow_edit_continues_in_background(
     sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
     mirrored(id="run_a", status="in_progress")
@@ -150,7 +144,7 @@ def test_what_is_not_settled_in_time_is_left_to_the_background_and_told(
         ),
     ],
 )
-def test_metadata_over_a_limit_is_one_clear_line_and_no_edit(
+def test_metadata_over_a_limit_records_nothing(
     arguments: list[str], complaint: str, sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
     mirrored(id="run_a")
@@ -164,7 +158,7 @@ def test_metadata_over_a_limit_is_one_clear_line_and_no_edit(
     assert sandbox.log() == []
 
 
-def test_a_seventeenth_pair_is_told_for_the_run_that_has_sixteen(
+def test_seventeenth_pair_is_refused(
     sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
     mirrored(id="run_full", metadata={f"k{n}": "v" for n in range(16)})
@@ -179,9 +173,7 @@ def test_a_seventeenth_pair_is_told_for_the_run_that_has_sixteen(
     assert sandbox.posts("run_full") == []
 
 
-def test_who_may_only_look_edits_nothing(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, carol: User
-) -> None:
+def test_viewer_edits_nothing(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, carol: User) -> None:
     mirrored(id="run_a")
     sandbox.clear_log()
 
@@ -193,7 +185,7 @@ def test_who_may_only_look_edits_nothing(
     assert sandbox.log() == []
 
 
-def test_without_a_name_it_is_the_only_superuser_s_work(
+def test_only_superuser_is_the_default_actor(
     sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, make_user: Callable[..., User]
 ) -> None:
     mirrored(id="run_a")
@@ -207,7 +199,7 @@ def test_without_a_name_it_is_the_only_superuser_s_work(
     assert "--actor USER" in manage("edit_metadata", "run_a", "--set", "team=blue").err
 
 
-def test_a_run_of_two_connections_has_to_be_told_apart(
+def test_ambiguous_run_is_refused(
     mirrored: Callable[..., Run], in_two: Callable[[Run], None], manage: Manage, alice: User
 ) -> None:
     in_two(mirrored(id="run_a"))

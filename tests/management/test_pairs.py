@@ -11,31 +11,31 @@ def problems_of(to_set: list[str], to_remove: list[str] | None = None) -> list[t
     return [(problem.key, problem.code) for problem in caught.value.problems]
 
 
-def test_the_first_equals_sign_splits() -> None:
+def test_first_equals_sign_splits() -> None:
     assert pair_arguments.parse(["query=a=b", "empty="], ["old", "old"]) == MetadataPatch(
         {"query": "a=b", "empty": ""}, frozenset({"old"})
     )
 
 
-def test_spaces_and_signs_belong_to_key_and_value() -> None:
+def test_spaces_and_signs_are_kept() -> None:
     assert pair_arguments.parse([" cost center = R&D "], []).set == {" cost center ": " R&D "}
 
 
-def test_what_has_no_equals_sign_is_no_pair() -> None:
+def test_pair_needs_an_equals_sign() -> None:
     assert problems_of(["team"]) == [("team", "no_equals_sign")]
 
 
-def test_an_empty_key_is_refused() -> None:
+def test_empty_key_is_refused() -> None:
     assert problems_of(["=x"]) == [("", "empty_key")]
     assert problems_of([], [""]) == [("", "empty_key")]
 
 
-def test_the_same_key_twice_is_refused() -> None:
+def test_same_key_twice_is_refused() -> None:
     assert problems_of(["team=a", "team=b"]) == [("team", "set_twice")]
     assert problems_of(["team=a"], ["team"]) == [("team", "set_and_removed")]
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_error_is_reported() -> None:
     assert problems_of(["team", "=x", "k=" + "v" * 513]) == [
         ("team", "no_equals_sign"),
         ("", "empty_key"),
@@ -48,7 +48,7 @@ def test_every_mistake_is_told_at_once() -> None:
     [("team=red\r", "line_end"), ("\ufeffteam=red", "byte_order_mark")],
     ids=["CRLF", "byte order mark"],
 )
-def test_what_a_file_left_is_refused(text: str, code: str) -> None:
+def test_traces_of_a_file_are_refused(text: str, code: str) -> None:
     assert problems_of([text]) == [(text, code)]
     key = text.replace("=red", "")
     assert problems_of([], [key]) == [(key, code)]

@@ -19,9 +19,7 @@ def three_threads(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
-def test_it_reads_all_without_a_worker_and_the_second_time_writes_nothing(
-    three_threads: Sandbox, manage: Manage
-) -> None:
+def test_second_sync_writes_nothing(three_threads: Sandbox, manage: Manage) -> None:
     said = manage("sync_runs")
     assert said.code == 0, said.err
     assert said.out == "default: completed. 3 of 3 threads, 6 runs read, 6 new, 0 changed, 0 errors.\n"
@@ -40,7 +38,7 @@ def test_one_thread_is_read_alone(three_threads: Sandbox, manage: Manage) -> Non
     assert "is not tracked" in manage("sync_runs", "--thread", "thread_x").err
 
 
-def test_a_thread_that_cannot_be_read_is_told_and_the_others_are_read(three_threads: Sandbox, manage: Manage) -> None:
+def test_unreadable_thread_is_reported(three_threads: Sandbox, manage: Manage) -> None:
     three_threads.delete_thread("thread_b")
     said = manage("sync_runs")
     assert said.code == 1
@@ -49,7 +47,7 @@ def test_a_thread_that_cannot_be_read_is_told_and_the_others_are_read(three_thre
     assert Run.objects.count() == 4
 
 
-def test_refused_credentials_end_it_with_the_reason(three_threads: Sandbox, manage: Manage) -> None:
+def test_refused_credentials_end_the_sync(three_threads: Sandbox, manage: Manage) -> None:
     three_threads.settings(api_key="another")
     said = manage("sync_runs")
     assert said.code == 1
@@ -57,7 +55,7 @@ def test_refused_credentials_end_it_with_the_reason(three_threads: Sandbox, mana
     assert Sync.objects.get().status == Sync.Status.RUNNING  # It goes on by itself when the connection is mended.
 
 
-def test_every_connection_is_synced_unless_one_is_named(
+def test_every_connection_is_synced_by_default(
     three_threads: Sandbox, connect: Callable[..., None], manage: Manage
 ) -> None:
     connect("eu")
@@ -67,7 +65,7 @@ def test_every_connection_is_synced_unless_one_is_named(
     assert "There is no connection 'us'." in manage("sync_runs", "--connection", "us").err
 
 
-def test_who_may_only_look_starts_no_pass(three_threads: Sandbox, manage: Manage, carol: User) -> None:
+def test_viewer_cannot_sync(three_threads: Sandbox, manage: Manage, carol: User) -> None:
     said = manage("sync_runs", "--actor", "carol")
     assert said.code == 1
     assert "may not start a sync" in said.err

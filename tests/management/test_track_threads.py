@@ -28,7 +28,7 @@ def test_named_threads_are_tracked_once(manage: Manage, alice: User) -> None:
     assert tracked() == {"thread_a", "thread_b", "thread_c"}
 
 
-def test_ids_come_from_a_file_or_from_standard_input(
+def test_ids_come_from_file_or_stdin(
     manage: Manage, alice: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ids.txt").write_text("\ufeffthread_a\r\n\nthread_b\n")
@@ -43,7 +43,7 @@ def test_ids_come_from_a_file_or_from_standard_input(
     assert "cannot be read" in said.err
 
 
-def test_all_that_the_upstream_lists_are_tracked(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+def test_all_listed_threads_are_tracked(sandbox: Sandbox, manage: Manage, alice: User) -> None:
     ids = {f"thread_{number:03}" for number in range(120)}
     sandbox.put_runs(make_run(thread_id=thread_id) for thread_id in ids)
 
@@ -51,32 +51,32 @@ def test_all_that_the_upstream_lists_are_tracked(sandbox: Sandbox, manage: Manag
     assert tracked() == ids
 
 
-def test_an_upstream_that_cannot_list_threads_says_so(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+def test_unlistable_threads_are_reported(sandbox: Sandbox, manage: Manage, alice: User) -> None:
     sandbox.settings(lists_threads=False)
     said = manage("track_threads", "--listed", "--actor", "alice")
     assert said.code == 1
     assert said.err == "The upstream of connection 'default' cannot list its threads. Name them instead.\n"
 
 
-def test_what_cannot_be_an_id_is_told_and_the_others_are_tracked(manage: Manage, alice: User) -> None:
+def test_invalid_ids_are_reported(manage: Manage, alice: User) -> None:
     said = manage("track_threads", "../x", "thread_a", "--actor", "alice")
     assert said.code == 1
     assert said.err.splitlines()[0] == "'../x' is not a valid thread id."
     assert tracked() == {"thread_a"}
 
 
-def test_who_may_only_look_tracks_nothing(manage: Manage, carol: User) -> None:
+def test_viewer_cannot_track(manage: Manage, carol: User) -> None:
     said = manage("track_threads", "thread_a", "--actor", "carol")
     assert said.code == 1
     assert "may not track threads" in said.err
     assert tracked() == set()
 
 
-def test_nothing_to_track_is_a_mistake(manage: Manage, alice: User) -> None:
+def test_nothing_to_track_is_an_error(manage: Manage, alice: User) -> None:
     assert "Name the threads" in manage("track_threads", "--actor", "alice").err
 
 
-def test_with_two_connections_one_has_to_be_named(connect: Callable[..., Any], manage: Manage, alice: User) -> None:
+def test_connection_is_required_with_two(connect: Callable[..., Any], manage: Manage, alice: User) -> None:
     connect("eu")
     assert "Name one: --connection default | eu." in manage("track_threads", "thread_a", "--actor", "alice").err
     assert manage("track_threads", "thread_a", "--actor", "alice", "--connection", "eu").code == 0

@@ -61,61 +61,61 @@ def test_one_edit_of_a_run_is_in_flight(
     edit()  # Others wait.
 
 
-def test_an_edit_that_is_being_sent_is_claimed(edit: Callable[..., Edit]) -> None:
+def test_sending_edit_is_claimed(edit: Callable[..., Edit]) -> None:
     assert refused(lambda: edit(status="sending"))
     assert refused(lambda: edit(**SENDING | {"claimed_until": None}))
 
 
-def test_an_edit_whose_outcome_is_unknown_was_sent_and_knows_what_was_there(edit: Callable[..., Edit]) -> None:
+def test_unknown_edit_has_sent_at_and_before(edit: Callable[..., Edit]) -> None:
     for missing in ("before", "intended", "sent_at"):
         assert refused(partial(edit, **UNKNOWN | {missing: None}))
 
 
 @pytest.mark.parametrize("status", ["applied", "differs", "conflict", "rejected", "failed", "skipped", "cancelled"])
-def test_an_edit_that_ended_knows_when(edit: Callable[..., Edit], status: str) -> None:
+def test_edit_that_ended_knows_when(edit: Callable[..., Edit], status: str) -> None:
     assert refused(lambda: edit(status=status))
     edit(status=status, finished_at=timezone.now())
 
 
-def test_an_edit_that_has_not_ended_has_no_end(edit: Callable[..., Edit]) -> None:
+def test_open_edit_has_no_end(edit: Callable[..., Edit]) -> None:
     assert refused(lambda: edit(finished_at=NOW))
 
 
-def test_a_status_that_nobody_knows_is_refused(edit: Callable[..., Edit], run: Run) -> None:
+def test_unknown_status_is_refused(edit: Callable[..., Edit], run: Run) -> None:
     assert refused(lambda: edit(status="lost"))
     assert refused(lambda: Sync.objects.create(connection="default", status="lost"))
 
 
-def test_a_run_is_mirrored_once_per_connection(run: Run) -> None:
+def test_run_is_unique_per_connection(run: Run) -> None:
     again = {"thread": run.thread, "upstream_id": "run_a", "created_at": NOW, "requested_at": NOW, "received_at": NOW}
     assert refused(lambda: Run.objects.create(connection="default", **again))
     Run.objects.create(connection="eu", **again)
 
 
-def test_an_answer_comes_after_it_was_asked_for(run: Run) -> None:
+def test_response_follows_its_request(run: Run) -> None:
     assert refused(lambda: Run.objects.update(requested_at=NOW + dt.timedelta(seconds=1)))
 
 
-def test_a_key_stands_once_in_a_runs_pairs(run: Run) -> None:
+def test_key_is_unique_per_run(run: Run) -> None:
     pair = {"run": run, "connection": "default", "key": "team", "created_at": NOW}
     MetadataPair.objects.create(**pair, value="a")
     assert refused(lambda: MetadataPair.objects.create(**pair, value="b"))
 
 
-def test_a_thread_is_tracked_once_per_connection(run: Run) -> None:
+def test_thread_is_unique_per_connection(run: Run) -> None:
     assert refused(lambda: Thread.objects.create(connection="default", upstream_id="thread_a"))
 
 
-def test_one_pass_of_a_kind_is_unfinished_at_a_time(run: Run) -> None:
+def test_one_sync_of_a_kind_is_open(run: Run) -> None:
     Sync.objects.create(connection="default", kind="full")
     assert refused(lambda: Sync.objects.create(connection="default", kind="full", status="paused"))
     Sync.objects.create(connection="default", kind="full", status="completed")
     Sync.objects.create(connection="default", kind="incremental")
 
 
-def test_a_pass_has_not_read_more_threads_than_there_are(run: Run) -> None:
+def test_sync_reads_no_more_than_all_threads(run: Run) -> None:
     assert refused(lambda: Sync.objects.create(connection="default", threads_done=1))
 
 
-def test_a_connection_that_is_held_knows_since_when(run: Run) -> None:
+def test_held_connection_has_a_time(run: Run) -> None:
     assert refused(lambda: ConnectionState.objects.create(alias="default", hold="operator"))

@@ -31,7 +31,7 @@ def test_transitions_have_reasons(
     assert all(reason for targets in changes.values() for reason in targets.values())
 
 
-def test_ends_lead_nowhere() -> None:
+def test_final_statuses_are_final() -> None:
     assert {status.value for status, targets in edit.TRANSITIONS.items() if not targets} == ENDS["edit"]
     assert {status.value for status, targets in sync.TRANSITIONS.items() if not targets} == ENDS["sync"]
     assert {status.value for status, targets in bulk_edit.TRANSITIONS.items() if not targets} == ENDS["bulk edit"]

@@ -162,7 +162,7 @@ def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: A
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["answers 500", "refuses the connection", "hangs"])
-def test_work_waits(
+def test_background_work_waits(
     upstream: FakeUpstream,
     identity: Identity,
     run: Run,

@@ -89,7 +89,7 @@ def is_strict(text: str) -> bool:
 
 
 @broken
-def test_value_is_unknown_and_the_rest_is_read(value: bytes, serve: Serve, alice: User, api: ApiOf) -> None:
+def test_broken_value_is_unknown(value: bytes, serve: Serve, alice: User, api: ApiOf) -> None:
     good, bad = make_run(metadata={"a": "b"}), make_run(metadata={"a": "b"}, seed="@", instructions="Be brief.")
     runs = serve(value, good, bad)
     assert [run.metadata for run in runs] == [{"a": "b"}, {"a": "b"}]
@@ -116,7 +116,7 @@ def test_known_columns_become_unknown(value: bytes, serve: Serve) -> None:
 
 
 @broken
-def test_metadata_that_cannot_be_read_is_not_edited(
+def test_unreadable_metadata_is_not_edited(
     value: bytes, serve: Serve, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
     (run,) = serve(value, make_run(metadata={"ticket": "1", "odd": "@"}))
@@ -188,7 +188,7 @@ def test_unnamed_utf_16_is_not_guessed(upstream: FakeUpstream, db: None) -> None
     assert not Run.objects.exists()
 
 
-def test_what_an_older_version_stored_is_read(serve: Serve, alice: User, api: ApiOf, upstream: FakeUpstream) -> None:
+def test_older_versions_rows_are_readable(serve: Serve, alice: User, api: ApiOf, upstream: FakeUpstream) -> None:
     (run,) = serve(b"1", make_run(metadata={"ticket": "1"}, seed=5))
     Run.objects.update(raw=run.raw.replace('"seed":5', f'"seed":[Infinity,{2**70}]'))
     (seen,) = api(alice).get("runs/").json()["results"]
@@ -198,7 +198,7 @@ def test_what_an_older_version_stored_is_read(serve: Serve, alice: User, api: Ap
 
 
 @broken
-def test_fetch_that_cannot_be_read_ends_the_edit(value: bytes, run: Run, upstream: FakeUpstream, alice: User) -> None:
+def test_unreadable_fetch_ends_the_edit(value: bytes, run: Run, upstream: FakeUpstream, alice: User) -> None:
     bad = make_run(id=run.upstream_id, thread_id=run.thread.upstream_id, metadata={"ticket": "1", "odd": "@"})
     content = json.dumps(bad).encode().replace(b'"@"', value)
     upstream.override(lambda request: Response(200, content) if request.is_fetch else None)

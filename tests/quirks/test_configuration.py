@@ -94,7 +94,7 @@ def test_key_is_refused_at_start(connect: Connect, key: str, auth: str) -> None:
 
 
 @pytest.mark.parametrize("key", [f"“{S3}”", f"Bearer {S3}"])
-def test_the_web_does_not_start(connect: Connect, key: str) -> None:
+def test_web_does_not_start(connect: Connect, key: str) -> None:
     check_settings()
     connect(API_KEY=key)
     with pytest.raises(SystemCheckError, match="RUNSADMIN_UPSTREAM_API_KEY") as caught:
@@ -103,7 +103,7 @@ def test_the_web_does_not_start(connect: Connect, key: str) -> None:
 
 
 @pytest.mark.django_db
-def test_the_setting_is_that_of_its_alias(connect: Connect) -> None:
+def test_setting_belongs_to_its_alias(connect: Connect) -> None:
     connect("eu", API_KEY="Bearer x")
     ((_, message),) = errors()
     assert "RUNSADMIN_UPSTREAM_EU_API_KEY" in message
@@ -170,7 +170,7 @@ def test_nothing_is_sent(upstream: FakeUpstream, connect: Connect, written: Writ
 
 
 @pytest.mark.parametrize("option", ["ORGANIZATION", "PROJECT", "API_VERSION", "URL"])
-def test_nothing_is_sent_with_other_settings(upstream: FakeUpstream, connect: Connect, option: str) -> None:
+def test_other_settings_send_nothing(upstream: FakeUpstream, connect: Connect, option: str) -> None:
     connect(**{option: f"{upstream.url if option == 'URL' else ''}“x”\n"})
     with pytest.raises(ConnectionHeld, match=f"RUNSADMIN_UPSTREAM_{option}"):
         Client(conf.connection("default")).modify_run("thread_a", "run_a", {"a": "b"})

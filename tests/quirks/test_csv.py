@@ -83,7 +83,7 @@ def csv_of(client: Client, query: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(("value", "cell"), CELLS.values(), ids=CELLS.keys())
-def test_a_cell_is_no_formula(value: str, cell: str) -> None:
+def test_cell_is_no_formula(value: str, cell: str) -> None:
     assert csv_export.safe(value) == cell
     assert plain(cell) == value
     for delimiter in (",", ";", "\t"):
@@ -100,7 +100,7 @@ def test_every_value_comes_back(upstream: FakeUpstream, download: Callable[..., 
         assert not [cell for cell in parsed(content, delimiter) if is_formula(cell)]
 
 
-def test_a_byte_order_mark_is_an_option(upstream: FakeUpstream, download: Callable[..., bytes], client: Client) -> None:
+def test_byte_order_mark_is_an_option(upstream: FakeUpstream, download: Callable[..., bytes], client: Client) -> None:
     without = download("Zoë")
     assert csv_of(client, "?bom=1") == csv_of(client, "?finding=change&bom=1") == b"\xef\xbb\xbf" + without
     page = client.get(f"/admin/runsadmin/bulkedit/{BulkEdit.objects.get().pk}/change/").text

@@ -139,7 +139,7 @@ def tracked() -> set[str]:
 
 
 @pytest.mark.parametrize("content", LISTS.values(), ids=LISTS.keys())
-def test_a_file_names_runs(content: bytes, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
+def test_file_names_runs(content: bytes, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
     said = edit(content)
     assert (said.code, said.err) == (0, "")
     assert edited(upstream) == {"run_a", "run_b"}
@@ -178,7 +178,7 @@ def test_duplicates_are_counted(
 
 
 @pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_an_unreadable_list_is_refused(
+def test_unreadable_list_is_refused(
     content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
 ) -> None:
     said = edit(content)
@@ -188,7 +188,7 @@ def test_an_unreadable_list_is_refused(
     assert upstream.writes == []
 
 
-def test_an_unreadable_upload_is_refused(client: Client) -> None:
+def test_unreadable_upload_is_refused(client: Client) -> None:
     file = SimpleUploadedFile("ids.csv", "thread_a\nthread_ü".encode("latin-1"))
     page = client.post(TRACK, {"connection": "default", "thread_ids": "thread_b", "file": file}).text
     assert "Line 2 is not UTF-8 text" in page
@@ -196,7 +196,7 @@ def test_an_unreadable_upload_is_refused(client: Client) -> None:
     assert tracked() == set()
 
 
-def test_a_directory_is_no_list(manage: Manage, alice: User, tmp_path: Path) -> None:
+def test_directory_is_no_list(manage: Manage, alice: User, tmp_path: Path) -> None:
     for name in (str(tmp_path), str(tmp_path / "none"), "nul\0"):
         for command, option in (("track_threads", "--from-file"), ("edit_metadata", "--ids-from")):
             said = manage(command, option, name, *(["--set", "a=1"] if "edit" in command else []), "--actor", "alice")
@@ -204,7 +204,7 @@ def test_a_directory_is_no_list(manage: Manage, alice: User, tmp_path: Path) -> 
             assert f"{name} cannot be read: " in said.err
 
 
-def test_closed_input_is_told(manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_input_is_reported(manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     said = manage("track_threads", "--from-file", "-", "--actor", "alice")
     assert "Standard input cannot be read: it is closed." in said.err
@@ -225,7 +225,7 @@ def test_one_bad_id_leaves_the_others(upstream: FakeUpstream, runs: list[Run], e
     assert len(BulkEdit.objects.get().not_selected) == 3
 
 
-def test_an_id_with_a_blank_is_one_id(upstream: FakeUpstream, mirror: Callable[..., list[Run]]) -> None:
+def test_id_with_a_blank_is_one_id(upstream: FakeUpstream, mirror: Callable[..., list[Run]]) -> None:
     assert id_lists.read(b"run 1\nabc+def==\nx@y\n", "run") == ["run 1", "abc+def==", "x@y"]
     assert id_lists.read(b'"a,b"\n"#c"\n', "run") == ["a,b", "#c"]
 
@@ -279,7 +279,7 @@ def test_reading_takes_linear_time(separator: str) -> None:
         assert time.process_time() - start < 5
 
 
-def test_rest_counts_and_bounds_its_lists(runs: list[Run], api: ApiOf, alice: User) -> None:
+def test_rest_bounds_its_lists(runs: list[Run], api: ApiOf, alice: User) -> None:
     client: Api = api(alice)
     response = client.post("threads/", {"thread_ids": ["t1", "t2", "t1", "t1"]}).json()
     assert response["duplicates"] == 2

@@ -134,7 +134,7 @@ def test_bulk_edit_and_tracking_take_it(id: str, odd: Callable[[str], Run], alic
 
 
 @invalid
-def test_invalid_id_is_reported_once_alone(id: str, upstream: FakeUpstream, alice: User, db: None) -> None:
+def test_invalid_id_is_reported_once(id: str, upstream: FakeUpstream, alice: User, db: None) -> None:
     good, bad = make_run(metadata={}), make_run(id=id)
     upstream.put(good)
     upstream.override(lambda request: list_response([bad, good]) if request.is_list else None)
@@ -154,7 +154,7 @@ def test_invalid_id_is_refused(id: str, db: None, alice: User, api: ApiOf) -> No
         assert api(alice).get(f"runs/{quote(id, safe='', errors='replace')}/").status_code == 404
 
 
-def test_edit_of_an_unsendable_run_leaves_no_row(mirror: Mirror, alice: User, api: ApiOf) -> None:  # noqa: F811
+def test_unsendable_run_records_no_edit(mirror: Mirror, alice: User, api: ApiOf) -> None:  # noqa: F811
     mirror(make_run(metadata={}))
     Run.objects.update(upstream_id="run\x01")
     response = api(alice).patch("runs/run%01/", {"metadata": {"a": "b"}})
@@ -162,7 +162,7 @@ def test_edit_of_an_unsendable_run_leaves_no_row(mirror: Mirror, alice: User, ap
     assert not Edit.objects.exists()
 
 
-def test_listed_threads_with_odd_ids_are_all_read(upstream: FakeUpstream, db: None, alice: User) -> None:
+def test_listed_threads_with_odd_ids_are_read(upstream: FakeUpstream, db: None, alice: User) -> None:
     pages: dict[str, list[object]] = {
         "": ["thread 1", "\ud83d", 5, "thread/2"],
         "thread/2": ["th\0", "thread_3"],
@@ -181,7 +181,7 @@ def test_listed_threads_with_odd_ids_are_all_read(upstream: FakeUpstream, db: No
     assert set(tracked.invalid) == {"\ud83d", "th\0"}
 
 
-def test_plan_leaves_out_what_cannot_be_sent(mirror: Mirror, alice: User) -> None:
+def test_plan_leaves_out_unsendable_runs(mirror: Mirror, alice: User) -> None:
     mirror(make_run(metadata={}), make_run(metadata={}))
     old = Run.objects.latest("pk")
     Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # As older versions stored.

@@ -44,7 +44,7 @@ def patch(api: ApiOf, alice: User, run: Run, tag: str) -> Any:
 
 
 @pytest.mark.parametrize(("tag", "cause"), CHANGED.values(), ids=CHANGED.keys())
-def test_a_changed_tag_names_its_cause(
+def test_changed_tag_names_its_cause(
     tag: str, cause: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User
 ) -> None:
     told = problem(patch(api, alice, run, tag), 412, "changed-tag")["detail"]
@@ -54,14 +54,14 @@ def test_a_changed_tag_names_its_cause(
     assert upstream.writes == []
 
 
-def test_a_changed_tag_may_be_stale_too(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+def test_changed_tag_may_be_stale_too(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     told = problem(patch(api, alice, run, 'W/"{}0"'), 412, "changed-tag")["detail"]
     assert told.startswith("A proxy weakened the ETag")
     assert "read the run again" in told
 
 
 @pytest.mark.parametrize("tag", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_no_tag_is_shown(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+def test_invalid_tag_is_a_400(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     told = problem(patch(api, alice, run, tag), 400, "invalid-request")
     assert told["errors"][0]["field"] == "If-Match"
     assert "Send the ETag" in told["detail"]
@@ -70,7 +70,7 @@ def test_what_is_no_tag_is_shown(tag: str, upstream: FakeUpstream, run: Run, api
 
 
 @pytest.mark.parametrize("tag", ['"{}"', '"other","{}"', ' "{}" ', 'W/"{}", "{}"', "*", " * "])
-def test_a_tag_that_fits_is_taken(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+def test_tag_that_fits_is_taken(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     assert patch(api, alice, run, tag).status_code == 200
 
 

@@ -47,7 +47,7 @@ TOO_LARGE_RUNS = {
 
 
 @pytest.mark.parametrize("count", [5, 12, 40])
-def test_a_page_that_is_too_large_is_read_in_parts(upstream: FakeUpstream, thread: Thread, count: int) -> None:
+def test_large_page_is_read_in_parts(upstream: FakeUpstream, thread: Thread, count: int) -> None:
     put(upstream, count, {}, instructions=LARGE)
     done = sync(thread)
     assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, count)
@@ -56,7 +56,7 @@ def test_a_page_that_is_too_large_is_read_in_parts(upstream: FakeUpstream, threa
 
 @pytest.mark.parametrize("extra", [{}, {"Transfer-Encoding": "chunked"}], ids=["announced", "chunked"])
 @pytest.mark.parametrize(("count", "too_large"), TOO_LARGE_RUNS.values(), ids=TOO_LARGE_RUNS)
-def test_a_run_that_is_too_large_is_named(
+def test_too_large_run_is_named(
     upstream: FakeUpstream, thread: Thread, count: int, too_large: dict[int, Json], extra: dict[str, str]
 ) -> None:
     put(upstream, count, too_large)
@@ -78,7 +78,7 @@ def chunked(response: Response) -> Response:
     return Response(200, body, {"Transfer-Encoding": "chunked", "Content-Length": ""})
 
 
-def test_a_run_that_became_too_large_stays_mirrored(upstream: FakeUpstream, thread: Thread) -> None:
+def test_run_grown_too_large_stays_mirrored(upstream: FakeUpstream, thread: Thread) -> None:
     put(upstream, 10, {})
     sync(thread)
     put(upstream, 10, {4: FAT})
@@ -88,7 +88,7 @@ def test_a_run_that_became_too_large_stays_mirrored(upstream: FakeUpstream, thre
 
 
 @pytest.mark.parametrize("first", ["instructions", "object"])
-def test_a_run_whose_id_comes_late(upstream: FakeUpstream, thread: Thread, first: str) -> None:
+def test_run_whose_id_comes_late(upstream: FakeUpstream, thread: Thread, first: str) -> None:
     """Where nobody can tell which run it is, the runs on both sides of it are read all the same."""
     fat = make_run(id="run_fat", thread_id=THREAD, created_at=1_700_000_014, **FAT)
     put(upstream, 30, {})
@@ -104,7 +104,7 @@ def test_a_run_whose_id_comes_late(upstream: FakeUpstream, thread: Thread, first
         assert error.run_id == "run_fat"
 
 
-def test_an_inclusive_pager_and_a_run_too_large(upstream: FakeUpstream, thread: Thread) -> None:
+def test_inclusive_pager_and_too_large_run(upstream: FakeUpstream, thread: Thread) -> None:
     """A page of one run never leads on there."""
     put(upstream, 30, {14: FAT})
 
@@ -119,7 +119,7 @@ def test_an_inclusive_pager_and_a_run_too_large(upstream: FakeUpstream, thread: 
     assert Run.objects.count() == 29
 
 
-def test_one_run_too_large_when_it_is_fetched(upstream: FakeUpstream, thread: Thread) -> None:
+def test_too_large_run_when_fetched(upstream: FakeUpstream, thread: Thread) -> None:
     """The list leaves out metadata, and the run itself is too large. The others are not held up."""
     put(upstream, 5, {2: {"metadata": {"note": TOO_LARGE}}})
 

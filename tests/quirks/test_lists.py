@@ -72,7 +72,7 @@ def test_runs_without_metadata_are_fetched(
 
 
 @pytest.mark.parametrize("change", HIDING.values(), ids=HIDING)
-def test_an_incremental_sync_fetches_what_changed(
+def test_incremental_sync_fetches_changes(
     upstream: FakeUpstream, thread: Thread, change: Callable[[Json], Json]
 ) -> None:
     list_as(upstream, change)
@@ -87,7 +87,7 @@ def test_an_incremental_sync_fetches_what_changed(
     assert Run.objects.get(upstream_id=f"{THREAD}_003").status == "failed"
 
 
-def test_a_full_sync_fetches_all_without_metadata(upstream: FakeUpstream, thread: Thread) -> None:
+def test_full_sync_fetches_without_metadata(upstream: FakeUpstream, thread: Thread) -> None:
     list_as(upstream, without("metadata"))
     sync(thread)
     upstream.log.clear()
@@ -98,14 +98,14 @@ def test_a_full_sync_fetches_all_without_metadata(upstream: FakeUpstream, thread
 
 
 @pytest.mark.parametrize("name", ["metadata", "metadata_"], ids=["under metadata", "under metadata_"])
-def test_a_list_with_metadata_costs_no_fetch(upstream: FakeUpstream, thread: Thread, name: str) -> None:
+def test_list_with_metadata_needs_no_fetch(upstream: FakeUpstream, thread: Thread, name: str) -> None:
     list_as(upstream, lambda run: without("metadata")(run) | {name: run["metadata"]})
     assert sync(thread).runs_created == 5
     assert fetches(upstream) == []
 
 
 @pytest.mark.parametrize("response", [not_found("run", "it"), error_response(500, "Oops."), error_response(403, "No.")])
-def test_a_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, response: Response) -> None:
+def test_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, response: Response) -> None:
     list_as(upstream, without("metadata"))
     upstream.override(lambda request: response if request.is_fetch and request.parts[-1].endswith("2") else None)
     done = sync(thread)
@@ -115,7 +115,7 @@ def test_a_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, re
 
 
 @pytest.mark.parametrize("is_inclusive", [False, True])
-def test_fetches_of_a_page_in_many_shares(upstream: FakeUpstream, thread: Thread, is_inclusive: bool) -> None:
+def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is_inclusive: bool) -> None:
     hide = without("metadata")
 
     def override(request: Request) -> Response | None:
@@ -157,9 +157,7 @@ def write(upstream: FakeUpstream, run_id: str, ago: dt.timedelta) -> None:
 
 @pytest.mark.parametrize("kind", [FULL, INCREMENTAL])
 @pytest.mark.parametrize("ago", [0, 1, 30, 100])
-def test_a_list_that_lags_turns_nothing_back(
-    upstream: FakeUpstream, lagging: Thread, kind: Sync.Kind, ago: int
-) -> None:
+def test_stale_list_reverts_nothing(upstream: FakeUpstream, lagging: Thread, kind: Sync.Kind, ago: int) -> None:
     run_id = f"{THREAD}_004"
     write(upstream, run_id, dt.timedelta(seconds=ago))
     done = sync(Thread.objects.get(), kind)
@@ -168,16 +166,14 @@ def test_a_list_that_lags_turns_nothing_back(
     assert done.status == Sync.Status.COMPLETED
 
 
-def test_a_list_counts_where_a_setting_vouches_for_it(
-    upstream: FakeUpstream, lagging: Thread, connect: Connect
-) -> None:
+def test_list_counts_where_configured_fresh(upstream: FakeUpstream, lagging: Thread, connect: Connect) -> None:
     connect(LISTS_ARE_FRESH=True)
     write(upstream, f"{THREAD}_004", dt.timedelta(seconds=30))
     sync(Thread.objects.get())
     assert fetches(upstream) == []
 
 
-def test_a_list_counts_against_an_old_response(upstream: FakeUpstream, lagging: Thread) -> None:
+def test_list_counts_against_old_response(upstream: FakeUpstream, lagging: Thread) -> None:
     write(upstream, f"{THREAD}_004", dt.timedelta(minutes=5))
     sync(Thread.objects.get())
     assert fetches(upstream) == []

@@ -105,7 +105,7 @@ def test_lists_wipe_nothing(
 
 
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_fetch_ends_the_edit(upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]) -> None:
+def test_fetch_ends_the_edit(upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]) -> None:
     upstream.override(changed(change, where="fetch")(upstream))
     edit = push(run, alice)
     assert edit.status == S.FAILED
@@ -132,7 +132,7 @@ def test_known_spellings_are_read(
     assert upstream.metadata(run.upstream_id) == metadata | {"triage": "done"}
 
 
-def test_missing_is_empty_where_configured(upstream: FakeUpstream, run: Run, alice: User, connect: Connect) -> None:
+def test_missing_is_empty_if_configured(upstream: FakeUpstream, run: Run, alice: User, connect: Connect) -> None:
     connect(MISSING_METADATA_IS_EMPTY=True)
     upstream.put(upstream.runs[run.upstream_id] | {"metadata": {}})
     upstream.override(changed(lambda run: run if run["metadata"] else without(run), where="fetch")(upstream))
@@ -149,7 +149,7 @@ PARTIAL: dict[str, Callable[[Json], Json]] = {
 
 
 @pytest.mark.parametrize("change", PARTIAL.values(), ids=PARTIAL)
-def test_part_of_a_run_changes_nothing_else(
+def test_partial_run_changes_nothing_else(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
     before = Run.objects.get(pk=run.pk)
@@ -164,7 +164,7 @@ def test_part_of_a_run_changes_nothing_else(
 
 
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_write_that_shows_none_is_reconciled(
+def test_write_without_metadata_is_reconciled(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
     upstream.override(changed(change, where="write")(upstream))
@@ -205,7 +205,7 @@ def stale_by_a_write(upstream: FakeUpstream) -> Override:
 
 
 @pytest.mark.parametrize("vouched", [True, False], ids=["lists vouched for", "lists not vouched for"])
-def test_a_stale_list_is_noticed(
+def test_stale_list_is_noticed(
     upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, connect: Connect, vouched: bool
 ) -> None:
     connect(LISTS_ARE_FRESH=vouched)
@@ -224,7 +224,7 @@ def test_a_stale_list_is_noticed(
     assert set(done.edits.values_list("status", flat=True)) == {S.APPLIED}
 
 
-def test_lists_that_show_our_writes_replace_fetches(
+def test_lists_with_our_writes_save_fetches(
     upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
 ) -> None:
     many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(150)))

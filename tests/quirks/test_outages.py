@@ -47,7 +47,7 @@ def check_outage(edit: Edit) -> None:
 
 @pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
-def test_an_outage_holds_the_connection(
+def test_outage_holds_the_connection(
     upstream: FakeUpstream, run: Run, alice: User, connect: Connect, outage: Override, background: bool
 ) -> None:
     connect(CONNECT_TIMEOUT=0.2, READ_TIMEOUT=0.1)
@@ -97,9 +97,7 @@ def test_one_bad_run_is_no_outage(
     assert not connections.is_held("default")
 
 
-def test_batch_fail_together_without_attempts(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
-) -> None:
+def test_batch_fails_without_attempts(upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User) -> None:
     many = mirror(*(make_run(thread_id=f"thread_{number % 4}") for number in range(40)))
     recorded = [record(run, alice) for run in many]
     upstream.override(lambda request: CUT)
@@ -112,7 +110,7 @@ def test_batch_fail_together_without_attempts(
     assert len(recorded) == len(upstream.writes)
 
 
-def test_a_sync_waits_for_the_end_of_an_outage(upstream: FakeUpstream, run: Run) -> None:
+def test_sync_waits_for_the_end_of_an_outage(upstream: FakeUpstream, run: Run) -> None:
     upstream.override(lambda request: CUT)
     waiting = sync()
     assert (waiting.status, waiting.errors_count) == (Sync.Status.RUNNING, 0)
@@ -140,14 +138,14 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_releases_what_works_again(held: Run, admin_user: User, command: tuple[str, ...]) -> None:
+def test_command_releases_what_works_again(held: Run, admin_user: User, command: tuple[str, ...]) -> None:
     call_command(*(word.format(run=held.upstream_id) for word in command))
     assert not connections.is_held("default")
     assert command[0] == "sync_runs" or Run.objects.get(pk=held.pk).metadata["triage"] == "done"
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_says_why_it_is_held(
+def test_command_reports_why_it_is_held(
     held: Run, admin_user: User, upstream: FakeUpstream, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     upstream.override(lambda request: CUT)
@@ -157,7 +155,7 @@ def test_a_command_says_why_it_is_held(
     assert "No request gets through." in capsys.readouterr().err
 
 
-def test_a_command_goes_on_when_the_outage_ends(
+def test_command_continues_after_an_outage(
     held: Run, admin_user: User, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ends_at = time.monotonic() + 1

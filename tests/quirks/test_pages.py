@@ -229,7 +229,7 @@ def test_every_run_is_mirrored(upstream: FakeUpstream, pager: Pager, count: int)
 
 
 @pytest.mark.parametrize("pager", READABLE.values(), ids=READABLE)
-def test_an_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager) -> None:
+def test_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager) -> None:
     thread = put(upstream, 60, pager)
     sync(thread)
     upstream.put(*make_runs(65)[60:])
@@ -241,7 +241,7 @@ def test_an_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager
 @pytest.mark.parametrize(
     "pager", [compares_seconds, shuffles_seconds, clamped, never_has_more, inclusive, oldest_first]
 )
-def test_runs_of_one_second_are_all_mirrored(upstream: FakeUpstream, pager: Pager, together: int) -> None:
+def test_runs_of_one_second_are_mirrored(upstream: FakeUpstream, pager: Pager, together: int) -> None:
     """So many runs were created in each second."""
     thread = put(upstream, 137, pager)
     for number, run in enumerate(upstream.runs.values()):
@@ -306,7 +306,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("pager", "count"), BROKEN.values(), ids=BROKEN)
-def test_a_list_without_an_end_is_an_error(upstream: FakeUpstream, pager: Pager, count: int | None) -> None:
+def test_endless_list_is_an_error(upstream: FakeUpstream, pager: Pager, count: int | None) -> None:
     thread = put(upstream, 137)
     sync(thread)
     Thread.objects.update(watermark="", fully_checked_at=None)
@@ -324,7 +324,7 @@ def test_a_list_without_an_end_is_an_error(upstream: FakeUpstream, pager: Pager,
 
 
 @pytest.mark.parametrize("pager", [first_page_only, refuses_cursors, more_but_none])
-def test_a_short_thread_is_read_from_both_ends(upstream: FakeUpstream, pager: Pager) -> None:
+def test_short_thread_is_read_from_both_ends(upstream: FakeUpstream, pager: Pager) -> None:
     done = sync(put(upstream, 30, pager))
     assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 30)
 
@@ -345,7 +345,7 @@ def test_runs_of_one_second_prove_nothing(upstream: FakeUpstream) -> None:
 # --- What is remembered of a connection
 
 
-def test_a_page_that_ends_is_believed_below_the_largest(upstream: FakeUpstream) -> None:
+def test_last_page_below_largest_is_trusted(upstream: FakeUpstream) -> None:
     """`has_more: false` counts where this server has served larger pages than this one."""
     thread = put(upstream, 137, never_has_more)
     sync(thread)
@@ -357,7 +357,7 @@ def test_a_page_that_ends_is_believed_below_the_largest(upstream: FakeUpstream) 
     assert (done.status, done.runs_seen, len(upstream.log)) == (Sync.Status.COMPLETED, 3, 1)
 
 
-def test_a_wrong_has_more_is_remembered(upstream: FakeUpstream) -> None:
+def test_wrong_has_more_is_remembered(upstream: FakeUpstream) -> None:
     """Once a page said that it was the last one, and was not, the next thread's short first page proves nothing."""
     sync(put(upstream, 60, never_has_more))
     upstream.put(*make_runs(40, "thread_b"))
@@ -366,7 +366,7 @@ def test_a_wrong_has_more_is_remembered(upstream: FakeUpstream) -> None:
     assert (done.status, done.runs_seen) == (Sync.Status.COMPLETED, 40)
 
 
-def test_a_server_that_misreads_after_is_read_oldest_first(upstream: FakeUpstream) -> None:
+def test_misread_after_reads_oldest_first(upstream: FakeUpstream) -> None:
     thread = put(upstream, 137, misreads_after)
     sync(thread)
     assert ConnectionState.objects.get().oldest_first
@@ -375,7 +375,7 @@ def test_a_server_that_misreads_after_is_read_oldest_first(upstream: FakeUpstrea
     assert [request.query["order"] for request in upstream.requests()][:2] == ["desc", "asc"]
 
 
-def test_a_server_that_was_mended_is_read_newest_first(upstream: FakeUpstream) -> None:
+def test_repaired_server_is_read_newest_first(upstream: FakeUpstream) -> None:
     sync(put(upstream, 60, misreads_after))
     upstream.clear_overrides()
     done = sync()
@@ -385,7 +385,7 @@ def test_a_server_that_was_mended_is_read_newest_first(upstream: FakeUpstream) -
 
 
 @pytest.mark.parametrize("known", [1, 5, 40])
-def test_the_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> None:
+def test_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> None:
     """A mirror whose watermark was set while nobody noticed the order."""
     thread = put(upstream, known, oldest_first)
     sync(thread)
@@ -396,7 +396,7 @@ def test_the_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> N
     assert Thread.objects.get().watermark == ""
 
 
-def test_the_watermark_in_a_page_of_one_second(upstream: FakeUpstream) -> None:
+def test_watermark_in_page_of_one_second(upstream: FakeUpstream) -> None:
     """The times do not show that the order is wrong. Unknown runs behind the watermark do."""
     thread = put(upstream, 5)
     for run in upstream.runs.values():
@@ -413,7 +413,7 @@ def test_the_watermark_in_a_page_of_one_second(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("status", [404, 400, 410])
 @pytest.mark.parametrize("gone", [1, 2, 20])
-def test_a_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gone: int) -> None:
+def test_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gone: int) -> None:
     """So many of the last runs of the first page are deleted before the second one is asked for."""
     thread = put(upstream, 60)
 
@@ -436,7 +436,7 @@ def test_a_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gon
     assert Run.objects.filter(missing_since=None).count() == 60 - gone
 
 
-def test_a_run_that_arrives_between_two_pages(upstream: FakeUpstream) -> None:
+def test_run_arriving_between_two_pages(upstream: FakeUpstream) -> None:
     thread = put(upstream, 60)
 
     def pager(runs: list[Json], query: Query) -> Response:
@@ -460,7 +460,7 @@ def endless(runs: list[Json], query: Query) -> Response:
     return list_response([run], has_more=True)
 
 
-def test_a_share_of_an_endless_list_ends(upstream: FakeUpstream) -> None:
+def test_task_of_an_endless_list_ends(upstream: FakeUpstream) -> None:
     thread = put(upstream, 1, endless)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     began = time.monotonic()
@@ -471,7 +471,7 @@ def test_a_share_of_an_endless_list_ends(upstream: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize("pager", [clamped, misreads_after, inclusive, oldest_first])
-def test_a_thread_is_read_in_many_shares(upstream: FakeUpstream, pager: Pager) -> None:
+def test_thread_is_read_by_many_tasks(upstream: FakeUpstream, pager: Pager) -> None:
     """Each share reads one page, and the last one still knows what is missing."""
     thread = put(upstream, 90)
     sync(thread)
@@ -483,7 +483,7 @@ def test_a_thread_is_read_in_many_shares(upstream: FakeUpstream, pager: Pager) -
     assert (done.reading, done.cursor, done.oldest_first) == ("", "", False)
 
 
-def test_a_list_that_repeats_ends_in_many_shares(upstream: FakeUpstream) -> None:
+def test_repeating_list_ends_across_tasks(upstream: FakeUpstream) -> None:
     thread = put(upstream, 90, round_and_round)
     done = in_shares(syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread))
     assert "could not be read to its end" in done.errors.get().message
@@ -497,7 +497,7 @@ def in_shares(started: Sync) -> Sync:
     return started
 
 
-def test_a_process_dies_while_it_reads_oldest_first(upstream: FakeUpstream) -> None:
+def test_process_dies_reading_oldest_first(upstream: FakeUpstream) -> None:
     """What the first reading showed is lost with it: the thread is read anew."""
     thread = put(upstream, 60, misreads_after)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)

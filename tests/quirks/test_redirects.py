@@ -120,14 +120,14 @@ def test_target_is_shown(upstream: FakeUpstream, run: Run, location: str, shown:
     assert message.isprintable()
 
 
-def test_the_alias_names_the_setting(upstream: FakeUpstream, connect: Connect, db: None) -> None:
+def test_alias_names_the_setting(upstream: FakeUpstream, connect: Connect, db: None) -> None:
     connect("eu", URL=upstream.url)
     upstream.override(redirect(301))
     with pytest.raises(UpstreamError, match=r"Check RUNSADMIN_UPSTREAM_EU_URL\.$"):
         Client(conf.connection("eu")).retrieve_thread("thread_a")
 
 
-def test_a_probe_does_not_release(upstream: FakeUpstream, run: Run, alice: User) -> None:
+def test_probe_does_not_release(upstream: FakeUpstream, run: Run, alice: User) -> None:
     upstream.override(redirect(302))
     push(run, alice)
     ConnectionState.objects.update(next_probe_at=hold().held_since)

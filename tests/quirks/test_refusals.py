@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[Override, str]] = {
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
 @pytest.mark.parametrize(("refusal", "words"), REFUSED.values(), ids=REFUSED)
-def test_one_refusal_is_rejected_when_another_write_succeeds(
+def test_refusal_is_rejected_beside_a_success(
     upstream: FakeUpstream, threads: list[Run], alice: User, refusal: Override, words: str, background: bool
 ) -> None:
     upstream.override(refusal)
@@ -69,7 +69,7 @@ def test_one_refusal_is_rejected_when_another_write_succeeds(
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
 @pytest.mark.parametrize(("refusal", "words"), REFUSED.values(), ids=REFUSED)
-def test_alone_it_is_rejected_at_its_second_refusal(
+def test_sole_refusal_is_rejected_second_time(
     upstream: FakeUpstream, threads: list[Run], alice: User, refusal: Override, words: str, background: bool
 ) -> None:
     upstream.override(refusal)
@@ -84,7 +84,7 @@ def test_alone_it_is_rejected_at_its_second_refusal(
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
 @pytest.mark.parametrize("status", [403, 401])
-def test_a_role_that_may_only_read_holds_writing(
+def test_read_only_role_holds_writing(
     upstream: FakeUpstream, threads: list[Run], alice: User, background: bool, status: int
 ) -> None:
     upstream.override(refuse("POST", response=error_response(status, "Read-only role.")))
@@ -131,7 +131,7 @@ def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: l
     assert Edit.objects.filter(status=S.REJECTED).count() == 2
 
 
-def test_a_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
     upstream.override(lambda request: error_response(401, "Invalid key."))
     edit = push(threads[0], alice)
     for _ in range(10):
@@ -142,7 +142,7 @@ def test_a_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: 
     assert connections.state("default").hold == Hold.CREDENTIALS
 
 
-def test_a_refused_thread_is_its_own_error(upstream: FakeUpstream, threads: list[Run]) -> None:
+def test_refused_thread_is_its_own_error(upstream: FakeUpstream, threads: list[Run]) -> None:
     upstream.override(refuse("/threads/thread_0/runs"))
     done = sync()
     assert (done.status, done.errors_count, done.threads_done) == (Sync.Status.COMPLETED_WITH_ERRORS, 1, 5)
@@ -161,7 +161,7 @@ GONE: dict[str, Response] = {
 
 
 @pytest.mark.parametrize("response", GONE.values(), ids=GONE)
-def test_the_only_thread_is_missing(
+def test_only_thread_is_missing(
     upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, response: Response
 ) -> None:
     (run,) = mirror(make_run(thread_id="thread_0"))
@@ -174,7 +174,7 @@ def test_the_only_thread_is_missing(
     assert not connections.is_held("default")
 
 
-def test_two_deleted_threads_that_the_server_names_are_missing(
+def test_two_named_deleted_threads_are_missing(
     upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
 ) -> None:
     both = mirror(make_run(thread_id="thread_0"), make_run(thread_id="thread_1"))
@@ -192,7 +192,7 @@ def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, threads: l
     assert connections.state("default").hold == Hold.RETIRED
 
 
-def test_deleted_runs_of_one_thread_take_two_probes(
+def test_deleted_runs_of_thread_take_two_probes(
     upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
 ) -> None:
     gone = mirror(*(make_run(thread_id="thread_0") for _ in range(32)), make_run(thread_id="thread_1"))[:32]

@@ -50,7 +50,7 @@ def test_status_counts(upstream: FakeUpstream, headers: dict[str, str], status: 
 
 
 @pytest.mark.parametrize("headers", IN_PART.values(), ids=IN_PART)
-def test_a_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str]) -> None:
+def test_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str]) -> None:
     upstream.override(lambda request: Response(200, b'{"id": "run_a"', headers))
     assert isinstance(write(), OutcomeUnknown)
 
@@ -118,12 +118,12 @@ def breaking(pem: Path) -> Iterator[int]:
     thread.join(0.1)
 
 
-def test_a_certificate_that_is_not_trusted(breaking: int, connect: Connect) -> None:
+def test_untrusted_certificate(breaking: int, connect: Connect) -> None:
     connect(URL=f"https://127.0.0.1:{breaking}/v1")
     assert isinstance(write(), NotSent)
 
 
-def test_a_broken_tls_connection_is_unknown(
+def test_broken_tls_connection_is_unknown(
     breaking: int, pem: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))

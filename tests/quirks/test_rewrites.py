@@ -103,7 +103,7 @@ def differing(bulk_edit: BulkEdit) -> int:
 
 
 @pytest.mark.parametrize(("rewrite", "key"), MEMBERS)
-def test_first_rewrite_pauses_the_bulk_edit(
+def test_first_rewrite_pauses_bulk_edit(
     rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User
 ) -> None:
     rewriting(upstream, rewrite, seconds=0.02)
@@ -157,7 +157,7 @@ def test_touched_keys_alone_do_not_pause(upstream: FakeUpstream, runs: list[Run]
     assert "other values than were sent for triage" in bulk_edit.edits.all()[0].detail
 
 
-def test_canary_pauses_at_its_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+def test_canary_pauses_at_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, REWRITES["trims"])
     bulk_edit = push_until_settled(applied(runs, alice, canary=2))
     assert bulk_edit.status == B.PAUSED
@@ -184,7 +184,7 @@ def test_last_edit_pauses_for_a_decision(upstream: FakeUpstream, runs: list[Run]
     assert push_until_settled(bulk_edit).status == B.COMPLETED
 
 
-def test_a_persons_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+def test_manual_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     """It was on its way when somebody paused: whoever resumes it knows."""
     bulk_edit = applied(runs, alice)
 
@@ -202,7 +202,7 @@ def test_a_persons_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: li
     assert bulk_edits.resume(bulk_edit=bulk_edit, actor=alice).accepts_rewrites
 
 
-def test_a_persons_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+def test_manual_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.pause(bulk_edit=applied(runs, alice), actor=alice)
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
     rewriting(upstream, REWRITES["adds-a-key"])
@@ -220,7 +220,7 @@ def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: Use
     assert page.count("This edit does not touch this key.") == 2
 
 
-def test_command_says_so_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
+def test_command_reports_it_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
     rewriting(upstream, REWRITES["adds-a-key"], seconds=0.02)
     words = ("--set", "triage=done", "--reason", "triage", "--actor", "alice")
     said = manage("edit_metadata", "--where", "connection:default", *words)

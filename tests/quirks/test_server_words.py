@@ -125,7 +125,7 @@ def test_text(upstream: FakeUpstream, body: bytes, content_type: str, message: s
 
 @pytest.mark.parametrize("body", [json.dumps({"error": "Not so."}).encode(), b"<title>Not so.</title>", b"Not so."])
 @pytest.mark.django_db(transaction=True)
-def test_the_edit_tells_it(upstream: FakeUpstream, run: Run, alice: User, body: bytes) -> None:
+def test_edit_quotes_it(upstream: FakeUpstream, run: Run, alice: User, body: bytes) -> None:
     upstream.override(lambda request: Response(422, body) if request.is_write else None)
     edit = push(run, alice)
     assert (edit.status, edit.detail) == (Edit.Status.REJECTED, "Not so.")
@@ -142,19 +142,19 @@ def test_the_edit_tells_it(upstream: FakeUpstream, run: Run, alice: User, body: 
     ],
     ids=["JSON", "escaped", "HTML", "at the cut"],
 )
-def test_the_key_is_masked(upstream: FakeUpstream, connect: Connect, body: Any, key: str) -> None:
+def test_key_is_masked(upstream: FakeUpstream, connect: Connect, body: Any, key: str) -> None:
     connect(API_KEY=key)
     message = str(error_of(upstream, body(key).encode()))
     assert key[:4] not in message
     assert "[our" in message
 
 
-def test_a_short_key_spares_words(upstream: FakeUpstream, connect: Connect) -> None:
+def test_short_key_spares_words(upstream: FakeUpstream, connect: Connect) -> None:
     connect(API_KEY="teal")
     assert str(error_of(upstream, b"Steal no teal")) == "Steal no [our key]"
 
 
-def test_a_refusal_too_large_to_read(upstream: FakeUpstream) -> None:
+def test_refusal_too_large_to_read(upstream: FakeUpstream) -> None:
     assert error_of(upstream, b"x" * 9_000_000).http_status == 422
 
 

@@ -81,7 +81,7 @@ def run(mirror: Callable[..., list[Run]]) -> Run:
 
 
 @pytest.mark.parametrize(("template", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_it_is_refused_and_says_why(template: str, message: str) -> None:
+def test_template_is_refused_with_reason(template: str, message: str) -> None:
     with pytest.raises(InvalidMetadata) as refused:
         BulkPatch({"month": template}).check()
     [problem] = refused.value.problems

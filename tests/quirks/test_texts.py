@@ -31,7 +31,7 @@ def error(status: int, message: str) -> Response:
 
 @strange
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500])
-def test_error_of_a_list_ends_no_sync_for_good(
+def test_list_error_ends_no_sync_for_good(
     status: int, text: str, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
     upstream.override(lambda request: error(status, text) if request.is_list else None)
@@ -159,7 +159,7 @@ def test_rest_refuses_it(
         "edits/?run=%00", "edits/?actor=%00", "threads/%00/", "syncs/?connection=%00", "runs/?cursor=%00",
     ],
 )  # fmt: skip
-def test_rest_query_is_no_error_of_ours(path: str, run: Run, alice: User, api: ApiOf) -> None:
+def test_rest_query_is_no_server_error(path: str, run: Run, alice: User, api: ApiOf) -> None:
     assert api(alice).get(path).status_code < 500
 
 
@@ -170,14 +170,14 @@ def test_rest_query_is_no_error_of_ours(path: str, run: Run, alice: User, api: A
         "thread/?q=%00", "run/?metadata=%00", "run/?status=%00", "run/%00/change/", "edit/?actor=%00",
     ],
 )  # fmt: skip
-def test_admin_query_is_no_error_of_ours(path: str, run: Run, alice: User) -> None:
+def test_admin_query_is_no_server_error(path: str, run: Run, alice: User) -> None:
     client = Client()
     client.force_login(alice)
     assert client.get(f"/admin/runsadmin/{path}").status_code < 500
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\udcffb"])
-def test_sign_in_is_no_error_of_ours(name: str, db: None) -> None:
+def test_sign_in_is_no_server_error(name: str, db: None) -> None:
     response = Client().post("/admin/login/", {"username": name.encode(errors="surrogateescape"), "password": "x"})
     assert response.status_code < 500
 

@@ -30,7 +30,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("response", REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("name", THREADS)
-def test_a_refused_thread_is_its_error(
+def test_refused_thread_is_its_error(
     upstream: FakeUpstream, threads: list[Thread], response: Response, name: str
 ) -> None:
     upstream.override(lambda request: response if request.parts[1] == name else None)
@@ -42,7 +42,7 @@ def test_a_refused_thread_is_its_error(
     assert not Thread.objects.exclude(missing_since=None).exists()
 
 
-def test_one_refused_thread_leaves_the_limit(upstream: FakeUpstream, threads: list[Thread]) -> None:
+def test_refused_thread_leaves_the_limit(upstream: FakeUpstream, threads: list[Thread]) -> None:
     """A 400 may be about the limit, so that less is asked for; the next thread is asked for whole pages again."""
     upstream.override(lambda request: error_response(400, "No.") if request.parts[1] == "thread_a" else None)
     assert sync().runs_seen == 6
@@ -50,12 +50,12 @@ def test_one_refused_thread_leaves_the_limit(upstream: FakeUpstream, threads: li
     assert limits == {"100"}
 
 
-def test_a_refusal_is_told_in_the_words_of_the_server(upstream: FakeUpstream, threads: list[Thread]) -> None:
+def test_refusal_quotes_the_server(upstream: FakeUpstream, threads: list[Thread]) -> None:
     upstream.override(lambda request: REFUSALS["JSON"] if request.parts[1] == "thread_b" else None)
     assert "You may not see this thread." in sync().errors.get().message
 
 
-def test_a_refused_key_holds_the_connection(upstream: FakeUpstream, threads: list[Thread]) -> None:
+def test_refused_key_holds_the_connection(upstream: FakeUpstream, threads: list[Thread]) -> None:
     upstream.override(lambda request: error_response(401, "Wrong key.") if request.parts[1] == "thread_b" else None)
     done = sync()
     assert (done.status, done.threads_done) == (Sync.Status.RUNNING, 1)
@@ -72,7 +72,7 @@ def test_every_thread_refused_has_failed(upstream: FakeUpstream, threads: list[T
 
 @pytest.mark.parametrize("shared", [1, 3])
 @pytest.mark.parametrize("thread_id", ["own", None, "absent"])
-def test_a_run_in_two_threads_stays_in_the_first(upstream: FakeUpstream, shared: int, thread_id: str | None) -> None:
+def test_run_in_two_threads_stays_in_first(upstream: FakeUpstream, shared: int, thread_id: str | None) -> None:
     """Servers that number runs in each thread. The error names both threads."""
     for name in ("thread_a", "thread_b"):
         Thread.objects.create(connection="default", upstream_id=name)
@@ -97,9 +97,9 @@ def test_a_run_in_two_threads_stays_in_the_first(upstream: FakeUpstream, shared:
     assert {run.thread.upstream_id for run in Run.objects.all()} == {"thread_a"}
 
 
-def test_a_run_in_two_threads_again(upstream: FakeUpstream) -> None:
+def test_run_in_two_threads_again(upstream: FakeUpstream) -> None:
     """However often it is read, it does not change hands."""
-    test_a_run_in_two_threads_stays_in_the_first(upstream, 1, "own")
+    test_run_in_two_threads_stays_in_first(upstream, 1, "own")
     versions = list(Run.objects.order_by("pk").values_list("pk", "version", "thread"))
     sync()
     assert list(Run.objects.order_by("pk").values_list("pk", "version", "thread")) == versions

@@ -20,7 +20,7 @@ type ApiOf = Callable[..., Api]
 type Mirror = Callable[..., list[Run]]
 
 
-def test_unknown_time_sorts_by_first_sight(mirror: Mirror, upstream: FakeUpstream) -> None:
+def test_unknown_time_sorts_by_first_sync(mirror: Mirror, upstream: FakeUpstream) -> None:
     (run,) = mirror(make_run(created_at=None, metadata={"ticket": "1"}))
     first_seen = run.created_at
     assert first_seen > dt.datetime.now(dt.UTC) - dt.timedelta(minutes=1)
@@ -35,7 +35,7 @@ def test_unknown_time_sorts_by_first_sight(mirror: Mirror, upstream: FakeUpstrea
     assert set(MetadataPair.objects.values_list("key", "created_at")) == {("ticket", first_seen), ("owner", first_seen)}
 
 
-def test_time_known_later_replaces_first_sight(mirror: Mirror, upstream: FakeUpstream) -> None:
+def test_known_time_replaces_first_sync(mirror: Mirror, upstream: FakeUpstream) -> None:
     (run,) = mirror(make_run(created_at=None, metadata={"ticket": "1"}))
     upstream.put(make_run(id=run.upstream_id, created_at=1_700_000_000, metadata={"ticket": "1"}))
     sync(run.thread)
@@ -44,7 +44,7 @@ def test_time_known_later_replaces_first_sight(mirror: Mirror, upstream: FakeUps
     assert MetadataPair.objects.get().created_at == run.created_at
 
 
-def test_known_time_outlives_an_unreadable_one(mirror: Mirror, upstream: FakeUpstream) -> None:
+def test_known_time_outlives_unreadable_one(mirror: Mirror, upstream: FakeUpstream) -> None:
     (run,) = mirror(make_run(created_at=1_700_000_000, metadata={"ticket": "1"}))
     upstream.put(make_run(id=run.upstream_id, created_at="soon", metadata={"ticket": "2"}))
     sync(run.thread)
@@ -163,7 +163,7 @@ def test_unreadable_field_is_reported_once(upstream: FakeUpstream, db: None) -> 
 
 
 @pytest.mark.parametrize("unset", [None, 0, "", 0.0, False])
-def test_time_that_is_not_set_is_no_error(unset: object, upstream: FakeUpstream, db: None) -> None:
+def test_unset_time_is_no_error(unset: object, upstream: FakeUpstream, db: None) -> None:
     pass_, errors = errors_of(make_run(failed_at=unset, expires_at=unset), upstream=upstream)
     assert (pass_.status, errors) == (Sync.Status.COMPLETED, [])
 
@@ -189,7 +189,7 @@ def test_unknown_time_has_no_value(mirror: Mirror, alice: User) -> None:
 
 
 @pytest.mark.parametrize("query", ["created:>=2000-01-01", "created:<2100-01-01", "created:>2000-01-01T00:00:00Z"])
-def test_search_by_time_leaves_unknown_out(query: str, mirror: Mirror, alice: User, api: ApiOf) -> None:
+def test_time_search_leaves_unknown_out(query: str, mirror: Mirror, alice: User, api: ApiOf) -> None:
     known, _ = mirror(make_run(created_at=TIME), make_run(created_at=None, thread_id="thread_b"))
     found = api(alice).get(f"runs/?q={quote(query)}").json()["results"]
     assert [run["id"] for run in found] == [known.upstream_id]

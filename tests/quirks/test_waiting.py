@@ -86,7 +86,7 @@ WAITS = [
 
 
 @pytest.mark.parametrize(("fields", "prepare", "what", "has_end"), WAITS)
-def test_every_place_says_for_what_and_until_when(
+def test_every_place_shows_reason_and_time(
     fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], what: str, has_end: bool,
     upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf, manage: Manage,
 ) -> None:  # fmt: skip
@@ -123,7 +123,9 @@ def words(client: Client, page: str) -> str:
     return html.unescape(re.sub(r"\s+", " ", text))
 
 
-def test_bulk_edit_says_it_too(upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf) -> None:
+def test_bulk_edit_shows_it_too(
+    upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf
+) -> None:
     refuses("in_progress")(upstream)
     bulk_edit = applied(mirror(make_run(**NOW_ACTIVE), make_run()), alice, wait_for_active=dt.timedelta(hours=2))
     edits.process_due(until=time.monotonic() + 10)
@@ -190,7 +192,7 @@ FIRST = [
 
 
 @pytest.mark.parametrize(("fields", "prepare", "what"), FIRST)
-def test_edit_behind_one_that_waits_is_answered(
+def test_edit_behind_a_waiting_one_is_shown(
     fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], what: str,
     upstream: FakeUpstream, mirror: Mirror, alice: User, api: ApiOf,
 ) -> None:  # fmt: skip
@@ -338,14 +340,14 @@ def test_plan_names_the_option(
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action"])
-def test_server_that_takes_active_runs_is_not_waited_for(
+def test_server_taking_active_runs_is_not_waited(
     status: str, upstream: FakeUpstream, mirror: Mirror, alice: User
 ) -> None:
     (run,) = mirror(make_run(status=status))
     assert push(run, alice).status == E.APPLIED
 
 
-def test_run_that_became_active_names_the_option(upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
+def test_activated_run_names_the_option(upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
     (run,) = mirror(make_run())
     bulk_edit = applied([run], alice)
     upstream.runs[run.upstream_id]["status"] = "in_progress"

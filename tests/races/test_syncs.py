@@ -12,7 +12,7 @@ from tests.waiting import until
 @pytest.mark.parametrize("push_step", PUSHING)
 @pytest.mark.parametrize("first", ["push", "sync"])
 @pytest.mark.parametrize("ends", ["push", "sync"])
-def test_a_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_step: str, ends: str) -> None:
+def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_step: str, ends: str) -> None:
     """Both come to a step, one after the other, and go on to their ends from there, one after the other."""
     edit, sync = race.record("red"), race.sync()
     if first == "push":

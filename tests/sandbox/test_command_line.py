@@ -36,14 +36,14 @@ def started(command: list[str], **environment: str) -> Iterator[tuple[subprocess
             process.kill()
 
 
-def test_it_says_where_it_listens() -> None:
+def test_address_is_printed() -> None:
     with started([*MODULE, "--port", "0", "--memory"]) as (_, line):
         found = re.fullmatch(r"sandbox listening on (http://127\.0\.0\.1:\d+/v1)\n", line)
         assert found
         assert requests.get(f"{found[1]}/threads", timeout=5).json()["data"] == []  # Without --key, no key is wanted.
 
 
-def test_it_starts_with_a_team_when_asked_to(tmp_path: Path) -> None:
+def test_team_option_seeds_a_team(tmp_path: Path) -> None:
     sandbox = Sandbox.start(0, tmp_path, "key", "--seed", "--threads", "3", "--runs", "30")
     runs = sandbox.runs()
     sandbox.restart()
@@ -52,7 +52,7 @@ def test_it_starts_with_a_team_when_asked_to(tmp_path: Path) -> None:
     sandbox.stop()
 
 
-def test_a_taken_port_is_one_clear_sentence() -> None:
+def test_taken_port_is_one_clear_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [*MODULE, "--port", str(port), "--memory"]
@@ -65,7 +65,7 @@ def test_a_taken_port_is_one_clear_sentence() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_promptly_when_told_to(number: signal.Signals) -> None:
+def test_sigterm_ends_it_promptly(number: signal.Signals) -> None:
     with started([*MODULE, "--port", "0", "--memory"]) as (process, line):
         url = line.split()[-1]
         requests.post(url.replace("/v1", "/_sandbox/faults"), json={"kind": "hang"}, timeout=5)
@@ -80,7 +80,7 @@ def test_it_ends_promptly_when_told_to(number: signal.Signals) -> None:
         assert process.stderr.read() == ""
 
 
-def test_defaults_come_from_the_environment(tmp_path: Path) -> None:
+def test_defaults_come_from_environment(tmp_path: Path) -> None:
     command = [*MODULE, "--state", str(tmp_path)]
     with started(command, SANDBOX_PORT="0", SANDBOX_KEY="key-of-the-tests") as (_, line):
         url = line.split()[-1]
@@ -89,7 +89,7 @@ def test_defaults_come_from_the_environment(tmp_path: Path) -> None:
         assert requests.get(f"{url}/threads", headers=headers, timeout=5).status_code == 200
 
 
-def test_it_shares_no_code_with_the_rest() -> None:
+def test_no_code_is_shared() -> None:
     """Nothing of Django, and nothing of runsadmin."""
     code = (
         "import sys, sandbox.command_line\n"

@@ -23,7 +23,7 @@ def test_reset_forgets_everything(sandbox: Sandbox, api: Api) -> None:
     assert api.get("/threads").json()["data"] == []
 
 
-def test_runs_are_stored_as_they_are_however_odd(sandbox: Sandbox, api: Api) -> None:
+def test_odd_runs_are_stored_unchanged(sandbox: Sandbox, api: Api) -> None:
     odd: list[dict[str, Any]] = [
         {"id": "bare", "thread_id": "t"},
         make_run(thread_id="t", created_at=1.7e12, metadata=None, extra={"deep": [1, {"a": None}]}),
@@ -36,7 +36,7 @@ def test_runs_are_stored_as_they_are_however_odd(sandbox: Sandbox, api: Api) -> 
     assert api.get("/threads/t/runs/it's%2Fodd%3F").json() == odd[-1]
 
 
-def test_runs_are_put_in_the_place_of_those_with_their_id(sandbox: Sandbox, api: Api) -> None:
+def test_runs_with_the_same_id_are_replaced(sandbox: Sandbox, api: Api) -> None:
     run = make_run(thread_id="thread_a")
     sandbox.put_runs([run])
     sandbox.put_runs([moved := run | {"thread_id": "thread_b", "status": "failed"}])
@@ -53,7 +53,7 @@ def test_runs_can_be_asked_for_by_thread(sandbox: Sandbox) -> None:
     assert sandbox.run(a["id"]) == a
 
 
-def test_somebody_else_can_change_a_run_unseen(sandbox: Sandbox, api: Api) -> None:
+def test_run_can_be_changed_unseen(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run(status="in_progress", metadata={"team": "blue"})])
     sandbox.set_metadata(run["id"], {"team": "green"})
     sandbox.change_run(run["id"], status="failed", extra=1)
@@ -61,7 +61,7 @@ def test_somebody_else_can_change_a_run_unseen(sandbox: Sandbox, api: Api) -> No
     assert api.read(run).json() == run | {"metadata": {"team": "green"}, "status": "failed", "extra": 1}
 
 
-def test_somebody_else_can_add_pairs_to_those_that_are_there(sandbox: Sandbox) -> None:
+def test_pairs_can_be_added_unseen(sandbox: Sandbox) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"}), bare := make_run(metadata=None)])
     before = time.time()
     at = sandbox.add_pairs(run["id"], {"ticket": "OPS-1"})
@@ -74,7 +74,7 @@ def test_somebody_else_can_add_pairs_to_those_that_are_there(sandbox: Sandbox) -
     assert sandbox.log() == []
 
 
-def test_a_run_and_a_thread_can_be_gone(sandbox: Sandbox, api: Api) -> None:
+def test_run_and_a_thread_can_be_gone(sandbox: Sandbox, api: Api) -> None:
     a, b = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
     sandbox.put_runs([a, b])
     sandbox.delete_run(a["id"])
@@ -92,7 +92,7 @@ def test_a_run_and_a_thread_can_be_gone(sandbox: Sandbox, api: Api) -> None:
 
 
 @pytest.mark.parametrize("runs", [{}, [7], [{"id": "run_a"}], [{"id": 1, "thread_id": "t"}]])
-def test_runs_without_an_id_and_a_thread_are_refused(sandbox: Sandbox, runs: object) -> None:
+def test_runs_without_ids_are_refused(sandbox: Sandbox, runs: object) -> None:
     with pytest.raises(ValueError, match="refuses PUT runs"):
         sandbox.control("PUT", "runs", runs)
     assert sandbox.runs() == {}
@@ -102,7 +102,7 @@ def test_runs_without_an_id_and_a_thread_are_refused(sandbox: Sandbox, runs: obj
     "changes",
     [{"speed": 1}, {"modify": "maybe"}, {"latency_ms": "5"}, {"check_limits": 1}, {"api_key": 7}, {"pace": True}],
 )
-def test_a_setting_that_makes_no_sense_is_refused(sandbox: Sandbox, changes: dict[str, Any]) -> None:
+def test_invalid_setting_is_refused(sandbox: Sandbox, changes: dict[str, Any]) -> None:
     before = sandbox.settings()
     with pytest.raises(ValueError, match="refuses PATCH settings"):
         sandbox.settings(lists_threads=False, **changes)
@@ -112,18 +112,18 @@ def test_a_setting_that_makes_no_sense_is_refused(sandbox: Sandbox, changes: dic
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "nothing"), ("POST", "runs"), ("POST", "reset/x"), ("GET", "log/1")]
 )
-def test_an_unknown_control_call_is_refused(sandbox: Sandbox, method: str, path: str) -> None:
+def test_unknown_control_call_is_refused(sandbox: Sandbox, method: str, path: str) -> None:
     with pytest.raises(ValueError, match="Invalid URL"):
         sandbox.control(method, path)
 
 
-def test_control_calls_that_are_not_json_are_refused(sandbox: Sandbox) -> None:
+def test_control_calls_must_be_json(sandbox: Sandbox) -> None:
     for path in ("faults", "seed"):
         response = requests.post(f"{sandbox.origin}/_sandbox/{path}", data=b"{", timeout=5)
         assert response.status_code == 400
 
 
-def test_a_web_page_cannot_use_the_control_api(sandbox: Sandbox) -> None:
+def test_web_page_cannot_control(sandbox: Sandbox) -> None:
     sandbox.put_runs([make_run()])
     headers = {"Origin": "http://evil.example"}
     response = requests.post(f"{sandbox.origin}/_sandbox/reset", headers=headers, timeout=5)
@@ -149,7 +149,7 @@ def test_a_web_page_cannot_use_the_control_api(sandbox: Sandbox) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "path"), [("GET", "log"), ("GET", "settings"), ("POST", "reset")])
-def test_a_rebound_name_is_refused(sandbox: Sandbox, host: str, method: str, path: str) -> None:
+def test_rebound_name_is_refused(sandbox: Sandbox, host: str, method: str, path: str) -> None:
     sandbox.put_runs([make_run()])
     response = requests.request(method, f"{sandbox.origin}/_sandbox/{path}", headers={"Host": host}, timeout=5)
     assert response.status_code == 403
@@ -163,7 +163,7 @@ def test_this_machine_has_many_names(sandbox: Sandbox, host: str) -> None:
     assert response.status_code == 200
 
 
-def test_a_request_without_a_host_is_refused(sandbox: Sandbox) -> None:
+def test_request_without_host_is_refused(sandbox: Sandbox) -> None:
     with socket.create_connection(("127.0.0.1", int(sandbox.origin.rpartition(":")[2])), timeout=5) as line:
         line.sendall(b"GET /_sandbox/settings HTTP/1.0\r\n\r\n")
         assert line.recv(100).startswith(b"HTTP/1.1 403")
@@ -193,7 +193,7 @@ def everything_shown(sandbox: Sandbox) -> str:
     ],
     ids=["Bearer", "no scheme", "key as scheme", "api-key", "other headers", "query", "body", "text"],
 )
-def test_the_key_is_never_shown(sandbox: Sandbox, sent: dict[str, Any]) -> None:
+def test_key_is_never_shown(sandbox: Sandbox, sent: dict[str, Any]) -> None:
     sandbox.settings(api_key=KEY)
     requests.post(f"{sandbox.url}/threads", timeout=5, **sent)
     requests.post(f"{sandbox.url}/threads/{KEY}", timeout=5)
@@ -201,12 +201,12 @@ def test_the_key_is_never_shown(sandbox: Sandbox, sent: dict[str, Any]) -> None:
     assert KEY not in everything_shown(sandbox)
 
 
-def test_a_refused_setting_does_not_repeat_the_key(sandbox: Sandbox) -> None:
+def test_refused_setting_does_not_echo_the_key(sandbox: Sandbox) -> None:
     response = requests.patch(f"{sandbox.origin}/_sandbox/settings", json={"api_key": [KEY]}, timeout=5)
     assert (response.status_code, KEY in response.text) == (400, False)
 
 
-def test_other_machines_cannot_use_the_control_api() -> None:
+def test_other_machines_cannot_control() -> None:
     here = address_of_this_machine()
     sandbox = Sandbox.start(0, None, "key", "--host", here)
     try:

@@ -48,7 +48,7 @@ def test_status_answers_something_else(sandbox: Sandbox, api: Api, run: dict[str
     assert api.modify(run, RED).status_code == 200
 
 
-def test_status_can_have_a_body_of_any_kind(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_status_takes_any_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     for body in ({"detail": "no"}, [{"loc": ["body"]}], 7):
         sandbox.fault("status", status=422, body=body)
         response = api.read(run)
@@ -84,7 +84,7 @@ def test_slow_answer_handles_it_at_once(sandbox: Sandbox, api: Api, run: dict[st
 @pytest.mark.parametrize(
     ("kind", "keeps"), [("lose", True), ("cut_while", True), ("truncate", True), ("cut_before", False)]
 )
-def test_a_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind: str, keeps: bool) -> None:
+def test_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind: str, keeps: bool) -> None:
     sandbox.fault(kind)
     with pytest.raises(CUT):
         api.modify(run, RED)
@@ -92,7 +92,7 @@ def test_a_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], ki
     assert api.read(run).status_code == 200
 
 
-def test_cut_while_sends_half_of_the_answer(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_cut_sends_half_of_the_response(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     length = int(api.read(run).headers["content-length"])
     sandbox.fault("cut_while")
     with connected(sandbox) as line:
@@ -102,7 +102,7 @@ def test_cut_while_sends_half_of_the_answer(sandbox: Sandbox, api: Api, run: dic
     assert 0 < len(received) - received.index(b"\r\n\r\n") < length
 
 
-def test_truncate_sends_the_whole_head_and_half_of_the_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_truncate_sends_half_of_the_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     length = int(api.read(run).headers["content-length"])
     sandbox.fault("truncate")
     with connected(sandbox) as line:
@@ -112,7 +112,7 @@ def test_truncate_sends_the_whole_head_and_half_of_the_body(sandbox: Sandbox, ap
     assert len(body) == length - length // 2
 
 
-def test_land_late_cuts_at_once_and_keeps_the_write_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_land_late_cuts_now_and_writes_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("land_late", seconds=0.8)
     with pytest.raises(CUT):
         api.modify(run, RED)
@@ -121,9 +121,7 @@ def test_land_late_cuts_at_once_and_keeps_the_write_later(sandbox: Sandbox, api:
     assert sandbox.posts()[-1]["status"] is None
 
 
-def test_what_was_to_land_late_is_forgotten_with_everything_else(
-    sandbox: Sandbox, api: Api, run: dict[str, Any]
-) -> None:
+def test_reset_forgets_late_writes(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("land_late", seconds=0.1)
     with pytest.raises(CUT):
         api.modify(run, RED)
@@ -177,7 +175,7 @@ def test_html_is_what_a_proxy_sends(sandbox: Sandbox, api: Api, run: dict[str, A
     assert kept(sandbox, run)
 
 
-def test_huge_sends_as_much_as_is_asked_for(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_huge_sends_the_size_asked_for(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("huge", bytes=5_000_000)
     response = api.read(run)
     assert len(response.content) >= 5_000_000
@@ -200,7 +198,7 @@ def test_hang_never_answers(sandbox: Sandbox, api: Api, run: dict[str, Any], kee
     assert sandbox.posts()[-1]["received_at"] is None
 
 
-def test_a_fault_strikes_as_often_as_told(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_strikes_the_given_times(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", times=2)
     assert [api.read(run).status_code for _ in range(4)] == [500, 500, 200, 200]
     forever = sandbox.fault("status", times=None)
@@ -209,7 +207,7 @@ def test_a_fault_strikes_as_often_as_told(sandbox: Sandbox, api: Api, run: dict[
     assert api.read(run).status_code == 200
 
 
-def test_a_fault_strikes_only_its_method_and_path(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_strikes_its_method_and_path(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", method="POST", times=None)
     assert api.read(run).status_code == 200
     assert api.modify(run, RED).status_code == 500
@@ -219,9 +217,7 @@ def test_a_fault_strikes_only_its_method_and_path(sandbox: Sandbox, api: Api, ru
     assert api.get(f"/threads/{run['thread_id']}/runs", limit=5).status_code == 500
 
 
-def test_the_first_fault_that_matches_and_is_not_used_up_strikes(
-    sandbox: Sandbox, api: Api, run: dict[str, Any]
-) -> None:
+def test_first_matching_unused_fault_strikes(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", status=500, method="POST")
     sandbox.fault("status", status=502)
     sandbox.fault("status", status=503, times=2)
@@ -230,7 +226,7 @@ def test_the_first_fault_that_matches_and_is_not_used_up_strikes(
     assert [fault["used"] for fault in sandbox.faults()] == [1, 1, 2]
 
 
-def test_a_fault_may_strike_by_chance(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_may_strike_by_chance(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", probability=0.0, times=None)
     assert api.read(run).status_code == 200
     sandbox.clear_faults()
@@ -238,14 +234,14 @@ def test_a_fault_may_strike_by_chance(sandbox: Sandbox, api: Api, run: dict[str,
     assert {api.read(run).status_code for _ in range(100)} == {200, 500}
 
 
-def test_a_fault_comes_before_the_key_is_looked_at(sandbox: Sandbox, run: dict[str, Any]) -> None:
+def test_fault_comes_before_the_key_check(sandbox: Sandbox, run: dict[str, Any]) -> None:
     sandbox.fault("status", status=502, keep=True)
     url = f"{sandbox.url}/threads/{run['thread_id']}/runs/{run['id']}"
     assert requests.post(url, json={"metadata": RED}, timeout=5).status_code == 502
     assert not kept(sandbox, run)
 
 
-def test_the_control_api_never_fails(sandbox: Sandbox) -> None:
+def test_control_api_never_fails(sandbox: Sandbox) -> None:
     sandbox.fault("hang", times=None)
     sandbox.settings(latency_ms=5000)
     assert sandbox.runs() == {}
@@ -267,7 +263,7 @@ def test_the_control_api_never_fails(sandbox: Sandbox) -> None:
         {"kind": "lose", "times": "often"},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(sandbox: Sandbox, fault: dict[str, Any]) -> None:
+def test_invalid_fault_is_refused(sandbox: Sandbox, fault: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="refuses POST faults"):
         sandbox.control("POST", "faults", fault)
     assert sandbox.faults() == []

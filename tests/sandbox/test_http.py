@@ -66,7 +66,7 @@ def line(sandbox: Sandbox) -> Iterator[Socket]:
         yield line
 
 
-def test_one_connection_serves_many_requests(line: Socket) -> None:
+def test_connection_serves_many_requests(line: Socket) -> None:
     for _ in range(5):
         line.send(f"GET {PATH} HTTP/1.1")
         response = line.response()
@@ -75,7 +75,7 @@ def test_one_connection_serves_many_requests(line: Socket) -> None:
         assert response.headers["date"].endswith("GMT")
 
 
-def test_a_request_may_come_in_small_pieces(line: Socket) -> None:
+def test_request_may_come_in_pieces(line: Socket) -> None:
     line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     body = '{"metadata": {"größe": "🙂"}}'.encode()
     whole = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -84,7 +84,7 @@ def test_a_request_may_come_in_small_pieces(line: Socket) -> None:
     assert '"größe":"🙂"' in line.response().body.decode()
 
 
-def test_a_request_may_be_chunked(line: Socket) -> None:
+def test_request_may_be_chunked(line: Socket) -> None:
     chunks = b'b\r\n{"metadata"\r\n8;name=x\r\n: {"a": \r\n5\r\n"b"}}\r\n0\r\n\r\n'
     line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunks)
     response = line.response()
@@ -92,7 +92,7 @@ def test_a_request_may_be_chunked(line: Socket) -> None:
     assert b'"metadata":{"a":"b"}' in response.body
 
 
-def test_a_chunked_request_that_is_too_large_is_refused(line: Socket) -> None:
+def test_large_chunked_request_is_refused(line: Socket) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunk * 20 + b"0\r\n\r\n")
     assert line.response().status == 413
@@ -108,13 +108,13 @@ def test_connection_close_is_honoured(line: Socket) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
-def test_what_is_not_http_is_refused_and_closed(line: Socket, nonsense: bytes) -> None:
+def test_malformed_http_is_refused_and_closed(line: Socket, nonsense: bytes) -> None:
     line.socket.sendall(nonsense)
     assert line.response().status == 400
     assert line.is_closed()
 
 
-def test_a_connection_that_ends_half_way_leaves_nothing_behind(sandbox: Sandbox, line: Socket) -> None:
+def test_half_a_request_leaves_nothing(sandbox: Sandbox, line: Socket) -> None:
     line.send(f"POST {PATH} HTTP/1.1", "Content-Length: 100", body=b'{"metadata"')
     line.socket.shutdown(socket.SHUT_WR)
     assert line.is_closed()

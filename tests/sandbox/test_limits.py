@@ -55,7 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("metadata", "message", "code", "param"), REFUSED)
-def test_what_is_over_a_limit_is_refused_with_the_vendors_words(
+def test_over_a_limit_quotes_the_vendor(
     sandbox: Sandbox, api: Api, metadata: dict[str, Any], message: str, code: str, param: str
 ) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"})])
@@ -78,14 +78,14 @@ def test_limits_count_characters_not_bytes(sandbox: Sandbox, api: Api) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["text", ["team"], 7, True])
-def test_metadata_that_is_no_map_is_refused(sandbox: Sandbox, api: Api, metadata: object) -> None:
+def test_metadata_must_be_a_map(sandbox: Sandbox, api: Api, metadata: object) -> None:
     sandbox.put_runs([run := make_run()])
     response = api.modify(run, metadata)
     assert response.status_code == 400
     assert error_of(response)["param"] == "metadata"
 
 
-def test_an_upstream_that_checks_nothing_stores_what_it_gets(sandbox: Sandbox, api: Api) -> None:
+def test_unchecked_upstream_stores_anything(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(check_limits=False)
     sandbox.put_runs([run := make_run()])
     metadata = {f"k{number}": "v" * 600 for number in range(20)} | {"k" * 70: True, "list": [1, None]}
@@ -93,13 +93,13 @@ def test_an_upstream_that_checks_nothing_stores_what_it_gets(sandbox: Sandbox, a
     assert sandbox.metadata(run["id"]) == metadata
 
 
-def test_an_upstream_can_let_active_runs_be_modified(sandbox: Sandbox, api: Api) -> None:
+def test_active_runs_can_be_modifiable(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(refuse_active=False)
     sandbox.put_runs([run := make_run(status="in_progress")])
     assert api.modify(run, {"team": "red"}).status_code == 200
 
 
-def test_an_upstream_that_merges_keeps_what_is_not_named(sandbox: Sandbox, api: Api) -> None:
+def test_merging_upstream_keeps_other_keys(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(modify="merge")
     sandbox.put_runs([run := make_run(metadata={"team": "blue", "old": "1"})])
     assert api.modify(run, {"team": "red", "new": ""}).json()["metadata"] == {"team": "red", "old": "1", "new": ""}
@@ -108,7 +108,7 @@ def test_an_upstream_that_merges_keeps_what_is_not_named(sandbox: Sandbox, api: 
     assert error_of(response)["code"] == "object_above_max_properties"
 
 
-def test_an_upstream_that_scrambles_stores_something_else(sandbox: Sandbox, api: Api) -> None:
+def test_scrambling_upstream_changes_values(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(modify="scramble")
     sandbox.put_runs([run := make_run()])
     for metadata in ({"team": "red"}, {}):

@@ -7,7 +7,7 @@ from tests.sandbox.conftest import Api
 from tests.sandbox_client import Sandbox, make_run
 
 
-def test_the_log_tells_what_was_asked_and_answered(sandbox: Sandbox, api: Api) -> None:
+def test_log_has_requests_and_responses(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run(id="run_a", thread_id="thread_a")])
     before = time.time()
     response = api.modify(run, {"team": "red"})
@@ -33,20 +33,20 @@ def test_the_log_tells_what_was_asked_and_answered(sandbox: Sandbox, api: Api) -
     assert sandbox.gets("run_a") == []
 
 
-def test_the_log_names_the_fault(sandbox: Sandbox, api: Api) -> None:
+def test_log_names_the_fault(sandbox: Sandbox, api: Api) -> None:
     sandbox.fault("status", status=503)
     api.get("/threads")
     assert [(entry["fault"], entry["status"]) for entry in sandbox.log()] == [("status", 503)]
 
 
-def test_a_request_is_in_the_log_before_it_is_answered(sandbox: Sandbox, api: Api) -> None:
+def test_request_is_logged_before_its_response(sandbox: Sandbox, api: Api) -> None:
     sandbox.fault("hang")
     with pytest.raises(requests.ReadTimeout):
         api.call("GET", "/threads", timeout=0.1)
     assert [(entry["status"], entry["received_at"]) for entry in sandbox.log()] == [(None, None)]
 
 
-def test_the_log_can_be_read_from_a_number_on_and_emptied(sandbox: Sandbox, api: Api) -> None:
+def test_log_is_read_from_a_number_and_emptied(sandbox: Sandbox, api: Api) -> None:
     for _ in range(3):
         api.get("/threads")
     first, second, third = sandbox.log()
@@ -58,7 +58,7 @@ def test_the_log_can_be_read_from_a_number_on_and_emptied(sandbox: Sandbox, api:
     assert [entry["n"] for entry in sandbox.log(after=third["n"])] == [third["n"] + 1]
 
 
-def test_the_log_keeps_no_secret(sandbox: Sandbox) -> None:
+def test_log_keeps_no_secret(sandbox: Sandbox) -> None:
     headers = {
         "api-key": "secret-a",
         "Cookie": "secret-b",
@@ -75,12 +75,12 @@ def test_the_log_keeps_no_secret(sandbox: Sandbox) -> None:
     assert first["headers"]["openai-project"] == "proj_1"
 
 
-def test_the_log_shows_a_body_that_is_not_json_as_text(sandbox: Sandbox, api: Api) -> None:
+def test_log_shows_a_non_json_body_as_text(sandbox: Sandbox, api: Api) -> None:
     api.call("POST", "/threads", data=b"{nonsense")
     assert sandbox.log()[0]["body"] == "{nonsense"
 
 
-def test_control_calls_are_not_in_the_log(sandbox: Sandbox) -> None:
+def test_control_calls_are_not_logged(sandbox: Sandbox) -> None:
     sandbox.seed(threads=1, runs=1)
     sandbox.runs()
     assert sandbox.log() == []

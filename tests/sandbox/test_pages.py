@@ -25,7 +25,7 @@ def listed(api: Api, **params: object) -> tuple[list[str], bool]:
     return found, page["has_more"]
 
 
-def test_the_newest_come_first_unless_asked_otherwise(api: Api, ids: list[str]) -> None:
+def test_newest_come_first_by_default(api: Api, ids: list[str]) -> None:
     assert listed(api) == (ids[::-1], False)
     assert listed(api, order="desc") == (ids[::-1], False)
     assert listed(api, order="asc") == (ids, False)
@@ -33,7 +33,7 @@ def test_the_newest_come_first_unless_asked_otherwise(api: Api, ids: list[str]) 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-def test_walking_after_the_last_id_gives_each_run_once(api: Api, ids: list[str], order: str, limit: int) -> None:
+def test_walking_after_gives_each_run_once(api: Api, ids: list[str], order: str, limit: int) -> None:
     found, has_more = listed(api, order=order, limit=limit)
     while has_more:
         more, has_more = listed(api, order=order, limit=limit, after=found[-1])
@@ -43,7 +43,7 @@ def test_walking_after_the_last_id_gives_each_run_once(api: Api, ids: list[str],
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_before_gives_the_page_that_ends_just_ahead(api: Api, ids: list[str], order: str) -> None:
+def test_before_gives_the_preceding_page(api: Api, ids: list[str], order: str) -> None:
     expected = ids if order == "asc" else ids[::-1]
     assert listed(api, order=order, before=expected[5], limit=2) == (expected[3:5], True)
     assert listed(api, order=order, before=expected[2], limit=2) == (expected[:2], False)
@@ -51,17 +51,17 @@ def test_before_gives_the_page_that_ends_just_ahead(api: Api, ids: list[str], or
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_after_and_before_together_give_what_is_between(api: Api, ids: list[str], order: str) -> None:
+def test_after_and_before_bound_the_page(api: Api, ids: list[str], order: str) -> None:
     expected = ids if order == "asc" else ids[::-1]
     assert listed(api, order=order, after=expected[0], before=expected[4], limit=2) == (expected[1:3], True)
     assert listed(api, order=order, after=expected[4], before=expected[0]) == ([], False)
 
 
-def test_past_the_last_run_there_is_an_empty_page(api: Api, ids: list[str]) -> None:
+def test_page_past_the_last_run_is_empty(api: Api, ids: list[str]) -> None:
     assert listed(api, after=ids[0]) == ([], False)
 
 
-def test_a_page_has_twenty_unless_asked_otherwise(sandbox: Sandbox, api: Api) -> None:
+def test_page_has_twenty_by_default(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([make_run(thread_id=THREAD) for _ in range(120)])
     assert len(listed(api)[0]) == 20
     assert len(listed(api, limit=100)[0]) == 100
@@ -80,12 +80,12 @@ def test_a_page_has_twenty_unless_asked_otherwise(sandbox: Sandbox, api: Api) ->
         ({"before": "run_elsewhere"}, "before", None),
     ],
 )
-def test_a_senseless_page_is_refused(api: Api, ids: list[str], params: dict[str, str], param: str, code: str) -> None:
+def test_invalid_page_is_refused(api: Api, ids: list[str], params: dict[str, str], param: str, code: str) -> None:
     response = api.get(f"/threads/{THREAD}/runs", **params)
     assert response.status_code == 400
     error = error_of(response)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
 
 
-def test_unknown_parameters_such_as_an_api_version_are_ignored(api: Api, ids: list[str]) -> None:
+def test_unknown_parameters_are_ignored(api: Api, ids: list[str]) -> None:
     assert listed(api, **{"api-version": "2024-05-01-preview"}) == (ids[::-1], False)

@@ -16,7 +16,7 @@ def run(sandbox: Sandbox) -> None:
     "headers",
     [{}, {"Authorization": "sandbox-key"}, {"Authorization": "Basic sandbox-key"}, {"Authorization": "Bearer "}],
 )
-def test_who_shows_no_key_is_told_so(sandbox: Sandbox, headers: dict[str, str]) -> None:
+def test_missing_key_is_refused(sandbox: Sandbox, headers: dict[str, str]) -> None:
     response = requests.get(sandbox.url + RUN_PATH, headers=headers, timeout=5)
     assert response.status_code == 401
     error = error_of(response)
@@ -24,7 +24,7 @@ def test_who_shows_no_key_is_told_so(sandbox: Sandbox, headers: dict[str, str]) 
     assert (error["type"], error["code"]) == ("invalid_request_error", None)
 
 
-def test_who_shows_a_wrong_key_changes_nothing(sandbox: Sandbox) -> None:
+def test_wrong_key_changes_nothing(sandbox: Sandbox) -> None:
     headers = {"Authorization": "Bearer guess"}
     response = requests.post(sandbox.url + RUN_PATH, json={"metadata": {"a": "b"}}, headers=headers, timeout=5)
     assert response.status_code == 401
@@ -33,14 +33,14 @@ def test_who_shows_a_wrong_key_changes_nothing(sandbox: Sandbox) -> None:
     assert sandbox.metadata("run_a") == {}
 
 
-def test_the_key_can_be_asked_for_in_another_header(sandbox: Sandbox, api: Api) -> None:
+def test_key_can_be_in_another_header(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(auth="api-key")
     assert api.get(RUN_PATH).status_code == 401
     response = requests.get(sandbox.url + RUN_PATH, headers={"api-key": sandbox.key}, timeout=5)
     assert response.status_code == 200
 
 
-def test_the_key_can_be_changed_and_taken_away(sandbox: Sandbox, api: Api) -> None:
+def test_key_can_be_changed_and_removed(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(api_key="another")
     assert api.get(RUN_PATH).status_code == 401
     sandbox.settings(api_key=None)
@@ -58,7 +58,7 @@ def test_the_key_can_be_changed_and_taken_away(sandbox: Sandbox, api: Api) -> No
         ("/threads/thread_a/runs/it's%2Fodd", "No run found with id 'it's/odd'."),
     ],
 )
-def test_what_is_not_there_is_not_found(api: Api, path: str, message: str) -> None:
+def test_missing_object_is_not_found(api: Api, path: str, message: str) -> None:
     response = api.get(path)
     assert response.status_code == 404
     assert error_of(response) == {
@@ -69,7 +69,7 @@ def test_what_is_not_there_is_not_found(api: Api, path: str, message: str) -> No
     }
 
 
-def test_an_unknown_address_is_not_found(api: Api) -> None:
+def test_unknown_url_is_not_found(api: Api) -> None:
     response = api.get("/assistants")
     assert response.status_code == 404
     assert error_of(response)["message"] == "Invalid URL (GET /v1/assistants)"
@@ -85,7 +85,7 @@ def test_an_unknown_address_is_not_found(api: Api) -> None:
         ("POST", RUN_PATH + "/steps", "GET"),
     ],
 )
-def test_a_wrong_method_is_refused_with_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
+def test_wrong_method_lists_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
     response = api.call(method, path)
     assert response.status_code == 405
     assert response.headers["allow"] == allowed
@@ -101,20 +101,20 @@ def test_malformed_json_is_refused(sandbox: Sandbox, api: Api, body: bytes) -> N
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"null", b"7"])
-def test_json_that_is_no_object_is_refused(api: Api, body: bytes) -> None:
+def test_json_must_be_an_object(api: Api, body: bytes) -> None:
     response = api.call("POST", RUN_PATH, data=body)
     assert response.status_code == 400
     assert error_of(response)["code"] == "invalid_type"
 
 
-def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(sandbox: Sandbox, api: Api) -> None:
+def test_large_body_keeps_the_connection(sandbox: Sandbox, api: Api) -> None:
     response = api.post(RUN_PATH, {"metadata": {"a": "x" * 2_000_000}})
     assert response.status_code == 413
     assert error_of(response)["type"] == "invalid_request_error"
     assert api.get(RUN_PATH).json()["metadata"] == {}
 
 
-def test_a_retired_upstream_answers_404_to_everything(sandbox: Sandbox, api: Api) -> None:
+def test_retired_upstream_answers_404(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(not_found_for_all=True)
     assert api.get("/threads").status_code == 404
     assert api.get(RUN_PATH).status_code == 404
@@ -123,14 +123,14 @@ def test_a_retired_upstream_answers_404_to_everything(sandbox: Sandbox, api: Api
     assert "found with id" not in error_of(response)["message"]
 
 
-def test_an_upstream_that_moved_sends_everybody_elsewhere(sandbox: Sandbox, api: Api) -> None:
+def test_moved_upstream_redirects_everything(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(redirect_to="http://127.0.0.1:9/elsewhere")
     response = api.get(RUN_PATH)
     assert response.status_code == 302
     assert response.headers["location"] == "http://127.0.0.1:9/elsewhere"
 
 
-def test_the_rate_is_limited_when_told_so(sandbox: Sandbox, api: Api) -> None:
+def test_rate_limit_can_be_set(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(requests_per_minute=20, retry_after="7")
     assert [api.get(RUN_PATH).status_code for _ in range(3)] == [200, 429, 429]
     response = api.get(RUN_PATH)

@@ -18,7 +18,7 @@ STATUSES = (
 )
 
 
-def test_a_run_is_given_as_it_was_stored(sandbox: Sandbox, api: Api) -> None:
+def test_run_is_returned_as_stored(sandbox: Sandbox, api: Api) -> None:
     """The example Run of the vendor's documentation, and a field that no documentation has."""
     run = make_run(
         id="run_abc123",
@@ -35,7 +35,7 @@ def test_a_run_is_given_as_it_was_stored(sandbox: Sandbox, api: Api) -> None:
     assert api.get("/threads/thread_abc123/runs").json()["data"] == [run]
 
 
-def test_answers_carry_a_request_id_and_the_time_they_took(sandbox: Sandbox, api: Api) -> None:
+def test_responses_have_request_id_and_time(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run()])
     first, second = api.read(run), api.read(run)
     assert first.headers["x-request-id"].startswith("req_")
@@ -44,7 +44,7 @@ def test_answers_carry_a_request_id_and_the_time_they_took(sandbox: Sandbox, api
     assert first.headers["content-type"] == "application/json"
 
 
-def test_a_modification_replaces_the_map_and_nothing_else(sandbox: Sandbox, api: Api) -> None:
+def test_modification_replaces_only_metadata(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue", "old": "1"})])
     response = api.modify(run, {"team": "red", "größe": "🙂", "empty": ""})
     assert response.status_code == 200
@@ -54,12 +54,12 @@ def test_a_modification_replaces_the_map_and_nothing_else(sandbox: Sandbox, api:
 
 
 @pytest.mark.parametrize("body", [{"metadata": None}, {}])
-def test_a_modification_without_a_map_leaves_it_alone(sandbox: Sandbox, api: Api, body: object) -> None:
+def test_modification_without_metadata(sandbox: Sandbox, api: Api, body: object) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"})])
     assert api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", body).json() == run
 
 
-def test_a_modification_of_anything_but_the_metadata_is_refused(sandbox: Sandbox, api: Api) -> None:
+def test_only_metadata_can_be_modified(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run()])
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     response = api.post(path, {"metadata": {"team": "red"}, "status": "failed"})
@@ -69,7 +69,7 @@ def test_a_modification_of_anything_but_the_metadata_is_refused(sandbox: Sandbox
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_run_can_be_modified_unless_it_is_queued_or_in_progress(sandbox: Sandbox, api: Api, status: str) -> None:
+def test_active_runs_cannot_be_modified(sandbox: Sandbox, api: Api, status: str) -> None:
     sandbox.put_runs([run := make_run(status=status)])
     response = api.modify(run, {"team": "red"})
     if status in ("queued", "in_progress"):
@@ -85,7 +85,7 @@ def test_a_run_can_be_modified_unless_it_is_queued_or_in_progress(sandbox: Sandb
         assert response.json()["metadata"] == {"team": "red"}
 
 
-def test_a_run_is_created_queued(sandbox: Sandbox, api: Api) -> None:
+def test_run_is_created_queued(sandbox: Sandbox, api: Api) -> None:
     thread = api.post("/threads").json()["id"]
     options = {"assistant_id": "asst_a", "metadata": {"team": "blue"}, "temperature": 0.3, "max_prompt_tokens": 256}
     run = api.post(f"/threads/{thread}/runs", options).json()
@@ -98,7 +98,7 @@ def test_a_run_is_created_queued(sandbox: Sandbox, api: Api) -> None:
     assert sandbox.run(run["id"]) == run
 
 
-def test_a_run_needs_an_assistant_and_sensible_options(api: Api) -> None:
+def test_run_needs_assistant_and_valid_options(api: Api) -> None:
     path = f"/threads/{api.post('/threads').json()['id']}/runs"
     assert error_of(api.post(path, {}))["message"] == "Missing required parameter: 'assistant_id'."
     assert error_of(api.post(path, {"assistant_id": 7}))["code"] == "invalid_type"
@@ -108,7 +108,7 @@ def test_a_run_needs_an_assistant_and_sensible_options(api: Api) -> None:
     assert api.get(path).json()["data"] == []
 
 
-def test_a_run_is_cancelled_only_while_it_is_active(sandbox: Sandbox, api: Api) -> None:
+def test_only_active_runs_are_cancelled(sandbox: Sandbox, api: Api) -> None:
     active, ended = make_run(status="in_progress"), make_run(status="completed")
     sandbox.put_runs([active, ended])
     path = f"/threads/{active['thread_id']}/runs"
@@ -118,14 +118,14 @@ def test_a_run_is_cancelled_only_while_it_is_active(sandbox: Sandbox, api: Api) 
     assert error_of(response)["message"] == "Cannot cancel run with status 'completed'."
 
 
-def test_runs_stay_as_they_are_when_told_so(sandbox: Sandbox) -> None:
+def test_runs_stay_unchanged_if_set_so(sandbox: Sandbox) -> None:
     sandbox.settings(advance_runs=False, pace=0)
     sandbox.put_runs([run := make_run(status="queued")])
     time.sleep(0.3)
     assert sandbox.run(run["id"]) == run
 
 
-def test_runs_come_to_their_end_by_themselves(sandbox: Sandbox, api: Api) -> None:
+def test_runs_end_by_themselves(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(advance_runs=True, pace=0.01)
     thread = api.post("/threads").json()["id"]
     run = api.post(f"/threads/{thread}/runs", {"assistant_id": "asst_a"}).json()
@@ -147,7 +147,7 @@ def test_runs_come_to_their_end_by_themselves(sandbox: Sandbox, api: Api) -> Non
     assert sandbox.run(waiting["id"]) == waiting
 
 
-def test_the_steps_of_a_run_are_listed_and_read(sandbox: Sandbox, api: Api) -> None:
+def test_run_steps_are_listed_and_read(sandbox: Sandbox, api: Api) -> None:
     tools = [{"type": "code_interpreter"}, {"type": "function", "function": {"name": "look_up"}}]
     run = make_run(created_at=1_700_000_000, tools=tools)
     failed = make_run(status="failed", tools=tools, last_error={"code": "server_error", "message": "Sorry."})

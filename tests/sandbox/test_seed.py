@@ -5,7 +5,7 @@ from tests.sandbox_client import Sandbox
 NOW = 1_790_000_000
 
 
-def test_seeding_again_leaves_what_is_there(sandbox: Sandbox) -> None:
+def test_seeding_again_changes_nothing(sandbox: Sandbox) -> None:
     sandbox.seed(threads=3, runs=50, now=NOW)
     first, second, *_ = sandbox.runs()
     sandbox.set_metadata(first, {"mine": "yes"})

@@ -27,7 +27,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("end", [Sandbox.stop, Sandbox.kill], ids=["SIGTERM", "SIGKILL"])
-def test_what_was_answered_is_there_after_a_restart(start: Start, end: Callable[[Sandbox], object]) -> None:
+def test_answered_writes_survive_a_restart(start: Start, end: Callable[[Sandbox], object]) -> None:
     sandbox = start()
     api = Api(sandbox)
     changed, gone, unseen, _ = runs = [make_run(thread_id="thread_a", created_at=7) for _ in range(4)]
@@ -53,7 +53,7 @@ def test_what_was_answered_is_there_after_a_restart(start: Start, end: Callable[
     api.session.close()
 
 
-def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_answered(start: Start) -> None:
+def test_kill_while_writing_loses_nothing(start: Start) -> None:
     sandbox = start()
     sandbox.put_runs([run := make_run()])
     answered = []
@@ -78,7 +78,7 @@ def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_answered(start: 
     assert int(sandbox.metadata(run["id"])["number"]) in (answered[-1], answered[-1] + 1)
 
 
-def test_a_line_that_was_cut_off_is_left_out(start: Start, tmp_path: Path) -> None:
+def test_cut_off_line_is_skipped(start: Start, tmp_path: Path) -> None:
     sandbox = start()
     sandbox.put_runs([run := make_run()])
     sandbox.kill()
@@ -91,7 +91,7 @@ def test_a_line_that_was_cut_off_is_left_out(start: Start, tmp_path: Path) -> No
     assert sandbox.runs() == {run["id"]: run, other["id"]: other}
 
 
-def test_the_journal_is_rewritten_at_the_start(start: Start, tmp_path: Path) -> None:
+def test_journal_is_rewritten_at_start(start: Start, tmp_path: Path) -> None:
     sandbox = start()
     run = make_run()
     for number in range(50):
@@ -102,7 +102,7 @@ def test_the_journal_is_rewritten_at_the_start(start: Start, tmp_path: Path) -> 
     assert sandbox.metadata(run["id"]) == {"number": "49"}
 
 
-def test_a_reset_outlasts_a_restart(start: Start) -> None:
+def test_reset_outlasts_a_restart(start: Start) -> None:
     sandbox = start()
     sandbox.put_runs([make_run()])
     sandbox.reset()
@@ -110,7 +110,7 @@ def test_a_reset_outlasts_a_restart(start: Start) -> None:
     assert sandbox.runs() == {}
 
 
-def test_faults_settings_and_log_do_not_outlast_a_restart(start: Start) -> None:
+def test_faults_settings_and_log_are_not_kept(start: Start) -> None:
     sandbox = start()
     before = sandbox.settings()
     sandbox.fault("lose")
@@ -128,7 +128,7 @@ def test_two_sandboxes_cannot_share_a_state(start: Start, capfd: pytest.CaptureF
 
 
 @pytest.mark.parametrize("journal", [b"hello\n", b"run {}\n", b'run {"id"\n', b'run-gone "run_a"\n'])
-def test_a_journal_that_cannot_be_understood_is_left_as_it_is(
+def test_unreadable_journal_is_left_unchanged(
     start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str], journal: bytes
 ) -> None:
     (tmp_path / "journal").write_bytes(journal)

@@ -6,7 +6,7 @@ from tests.sandbox.conftest import Api, error_of
 from tests.sandbox_client import Sandbox, make_run
 
 
-def test_a_thread_is_created_read_modified_and_deleted(api: Api) -> None:
+def test_thread_is_created_modified_and_deleted(api: Api) -> None:
     thread = api.post("/threads", {"metadata": {"channel": "mail"}}).json()
     assert thread["id"].startswith("thread_")
     assert len(thread["id"]) == len("thread_") + 24
@@ -23,18 +23,18 @@ def test_a_thread_is_created_read_modified_and_deleted(api: Api) -> None:
     assert error_of(response)["message"] == f"No thread found with id '{thread['id']}'."
 
 
-def test_a_thread_is_created_without_a_body(api: Api) -> None:
+def test_thread_is_created_without_a_body(api: Api) -> None:
     assert api.post("/threads").json()["metadata"] == {}
 
 
-def test_a_thread_with_too_long_a_value_is_refused(api: Api) -> None:
+def test_too_long_thread_value_is_refused(api: Api) -> None:
     response = api.post("/threads", {"metadata": {"k": "v" * 513}})
     assert response.status_code == 400
     assert error_of(response)["code"] == "string_above_max_length"
     assert api.get("/threads").json()["data"] == []
 
 
-def test_a_thread_and_its_run_are_created_at_once(api: Api) -> None:
+def test_thread_and_run_are_created_at_once(api: Api) -> None:
     thread = {"messages": [{"role": "user", "content": "Hello"}], "metadata": {"channel": "mail"}}
     body = {"assistant_id": "asst_a", "thread": thread, "metadata": {"team": "blue"}, "model": "gpt-4o-mini"}
     response = api.post("/threads/runs", body)
@@ -55,7 +55,7 @@ def test_a_thread_and_its_run_are_created_at_once(api: Api) -> None:
 
 
 @pytest.mark.parametrize("thread", [{}, {"thread": None}, {"thread": {}}], ids=["absent", "null", "empty"])
-def test_a_run_is_created_with_an_empty_thread(api: Api, thread: dict[str, Any]) -> None:
+def test_run_is_created_with_an_empty_thread(api: Api, thread: dict[str, Any]) -> None:
     run = api.post("/threads/runs", {"assistant_id": "asst_a"} | thread).json()
     assert run["metadata"] == api.get(f"/threads/{run['thread_id']}").json()["metadata"] == {}
 
@@ -74,7 +74,7 @@ def test_a_run_is_created_with_an_empty_thread(api: Api, thread: dict[str, Any])
         ({"assistant_id": "a", "stream": True}, None, "stream"),
     ],
 )
-def test_neither_is_created_where_one_is_refused(api: Api, body: dict[str, Any], code: str | None, param: str) -> None:
+def test_refused_pair_creates_neither(api: Api, body: dict[str, Any], code: str | None, param: str) -> None:
     response = api.post("/threads/runs", body)
     assert response.status_code == 400
     error = error_of(response)
@@ -82,13 +82,13 @@ def test_neither_is_created_where_one_is_refused(api: Api, body: dict[str, Any],
     assert api.get("/threads").json()["data"] == []
 
 
-def test_creating_both_needs_the_key_and_post(api: Api) -> None:
+def test_creating_both_needs_key_and_post(api: Api) -> None:
     assert api.post("/threads/runs", {"assistant_id": "a"}, headers={"Authorization": "Bearer x"}).status_code == 401
     response = api.get("/threads/runs")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-def test_a_deleted_thread_takes_its_runs_with_it(sandbox: Sandbox, api: Api) -> None:
+def test_deleted_thread_takes_its_runs(sandbox: Sandbox, api: Api) -> None:
     run, other = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
     sandbox.put_runs([run, other])
     api.call("DELETE", "/threads/thread_a")
@@ -104,7 +104,7 @@ def test_threads_are_listed_in_pages(api: Api) -> None:
     assert [thread["id"] for thread in rest["data"]] == made[2:]
 
 
-def test_an_upstream_that_lists_no_threads_refuses_the_method(sandbox: Sandbox, api: Api) -> None:
+def test_unlistable_threads_refuse_the_method(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(lists_threads=False)
     response = api.get("/threads")
     assert response.status_code == 405

@@ -40,7 +40,7 @@ def addresses(patterns: list[Any], before: str = "/") -> Iterator[str]:
 ADDRESSES = sorted(set(addresses(get_resolver().url_patterns)))
 
 
-def test_no_page_of_the_admin_takes_a_post_without_its_token(strict: Client, root: User) -> None:
+def test_admin_post_needs_its_token(strict: Client, root: User) -> None:
     strict.force_login(root)
     pages = [address for address in ADDRESSES if address.startswith("/admin/")]
     assert len(pages) > 40
@@ -49,7 +49,7 @@ def test_no_page_of_the_admin_takes_a_post_without_its_token(strict: Client, roo
 
 
 @pytest.mark.parametrize("method", ["post", "patch", "delete", "put"])
-def test_no_call_of_the_api_takes_a_session_without_its_token(strict: Client, root: User, method: str) -> None:
+def test_api_session_needs_its_token(strict: Client, root: User, method: str) -> None:
     strict.force_login(root)
     calls = [address for address in ADDRESSES if address.startswith("/api/")]
     assert len(calls) > 14
@@ -60,7 +60,7 @@ def test_no_call_of_the_api_takes_a_session_without_its_token(strict: Client, ro
             assert "CSRF" in problem(refused, 403, "not-allowed")["detail"]
 
 
-def test_a_token_needs_no_token_against_forgery(strict: Client, alice: User) -> None:
+def test_api_token_needs_no_csrf_token(strict: Client, alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
     body = {"thread_id": "thread_a"}
     headers = {"Authorization": f"Token {token}"}
@@ -82,7 +82,7 @@ def test_signing_in_takes_a_new_session(client: Client, alice: User) -> None:
     assert client.session.session_key != chosen_by_somebody_else
 
 
-def test_a_new_password_ends_all_other_sessions(alice: User) -> None:
+def test_new_password_ends_other_sessions(alice: User) -> None:
     elsewhere = Client()
     elsewhere.force_login(alice)
     assert elsewhere.get("/admin/").status_code == 200
@@ -91,14 +91,14 @@ def test_a_new_password_ends_all_other_sessions(alice: User) -> None:
     assert elsewhere.get("/admin/").status_code == 302
 
 
-def test_cookies_are_kept_from_scripts_and_from_other_sites(client: Client, alice: User) -> None:
+def test_cookies_are_closed_to_scripts_and_sites(client: Client, alice: User) -> None:
     client.get("/admin/login/")
     client.post("/admin/login/", {"username": "alice", "password": "alice"})
     session, token = client.cookies["sessionid"], client.cookies["csrftoken"]
     assert (session["httponly"], session["samesite"], token["samesite"]) == (True, "Lax", "Lax")
 
 
-def test_behind_https_cookies_are_secure_and_plain_requests_are_sent_there_but_for_probes() -> None:
+def test_https_is_enforced_except_for_probes() -> None:
     code = (
         "from django.conf import settings as s; from django.test import Client\n"
         "plain = Client(headers={'Host': 'runs.example.org'})\n"
@@ -115,7 +115,7 @@ def test_behind_https_cookies_are_secure_and_plain_requests_are_sent_there_but_f
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_signing_in_leads_to_no_other_site(client: Client, alice: User, target: str) -> None:
+def test_sign_in_never_redirects_outside(client: Client, alice: User, target: str) -> None:
     client.post("/admin/login/", {"username": "bob", "password": "wrong", "next": target})
     response = client.post("/admin/login/", {"username": "alice", "password": "alice", "next": target})
     assert response.status_code == 302
@@ -125,7 +125,7 @@ def test_signing_in_leads_to_no_other_site(client: Client, alice: User, target: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_address_is_turned_into_a_link_to_another_site(site: Site, alice: User, mirrored: Any) -> None:
+def test_no_address_redirects_outside(site: Site, alice: User, mirrored: Any) -> None:
     mirrored(id="run_a")
     browser = site.browser()
     assert browser.sign_in("alice", "alice").ok
@@ -147,7 +147,7 @@ def test_no_address_is_turned_into_a_link_to_another_site(site: Site, alice: Use
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "localhost:80@evil.example", "evil.example:8000", "a b"]
 )
-def test_another_host_is_refused_whatever_else_is_said(client: Client, alice: User, host: str) -> None:
+def test_other_host_is_always_refused(client: Client, alice: User, host: str) -> None:
     client.force_login(alice)
     for path in ("/", "/admin/", "/admin/login/", "/api/v1/runs/"):
         assert client.get(path, headers={"Host": host}).status_code == 400
@@ -155,7 +155,7 @@ def test_another_host_is_refused_whatever_else_is_said(client: Client, alice: Us
     assert "evil" not in str(forwarded.content) + str(forwarded.headers)
 
 
-def test_nothing_was_done_by_those_who_were_refused(strict: Client, root: User) -> None:
+def test_refused_requests_changed_nothing(strict: Client, root: User) -> None:
     strict.force_login(root)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     strict.post(f"/admin/runsadmin/thread/{thread.pk}/untrack/")

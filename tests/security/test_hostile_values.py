@@ -34,9 +34,7 @@ def is_clean(response: requests.Response) -> bool:
     )
 
 
-def test_hostile_metadata_is_shown_as_text_on_every_page_and_in_no_header(
-    site: Site, mirrored: Any, root: User, sandbox: Any
-) -> None:
+def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root: User, sandbox: Any) -> None:
     run = mirrored(id="run_a", metadata=METADATA, model=HOSTILE[0], instructions=HOSTILE[1], status="failed",
                    last_error={"code": HOSTILE[1], "message": HOSTILE[7]})  # fmt: skip
     browser = site.browser()
@@ -85,7 +83,7 @@ def test_hostile_metadata_is_shown_as_text_on_every_page_and_in_no_header(
     assert "&lt;script&gt;alert" in responses[2].text
 
 
-def test_ids_that_hold_line_breaks_and_slashes_reach_no_header(site: Site, mirrored: Any, root: User) -> None:
+def test_hostile_ids_reach_no_header(site: Site, mirrored: Any, root: User) -> None:
     run, browser = mirrored(id="run_a"), site.browser()
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
     assert browser.sign_in("root", "root").ok
@@ -117,7 +115,7 @@ def test_ids_that_hold_line_breaks_and_slashes_reach_no_header(site: Site, mirro
         ("", False),
     ],
 )
-def test_a_request_id_is_taken_only_when_it_is_a_sane_one(site: Site, given: str, is_taken: bool) -> None:
+def test_only_valid_request_ids_are_used(site: Site, given: str, is_taken: bool) -> None:
     response = site.browser().get("/admin/login/", headers={"X-Request-ID": given.encode()})
     assert (response.headers["X-Request-ID"] == given) == is_taken
     assert re.fullmatch(r"[A-Za-z0-9._:/=+-]{1,128}", response.headers["X-Request-ID"])

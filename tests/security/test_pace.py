@@ -48,7 +48,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return wait
 
 
-def test_an_account_that_asks_too_often_is_told_how_long_to_wait(limit: Any, wait: Any, alice: User) -> None:
+def test_rate_limit_gives_the_wait(limit: Any, wait: Any, alice: User) -> None:
     limit(7)
     client = api_of(alice)
     assert statuses(client, 7) == [200] * 7
@@ -61,16 +61,14 @@ def test_an_account_that_asks_too_often_is_told_how_long_to_wait(limit: Any, wai
     assert statuses(client, 8) == [200] * 7 + [429]
 
 
-def test_an_account_has_one_pace_for_all_its_tokens_and_others_have_their_own(
-    limit: Any, alice: User, bob: User
-) -> None:
+def test_all_tokens_of_an_account_share_a_rate(limit: Any, alice: User, bob: User) -> None:
     limit(3)
     assert statuses(api_of(alice), 3) == [200] * 3
     assert statuses(api_of(alice), 1) == [429]
     assert statuses(api_of(bob), 3) == [200] * 3
 
 
-def test_a_refused_edit_is_not_recorded(limit: Any, alice: User, mirrored: Any) -> None:
+def test_refused_edit_is_not_recorded(limit: Any, alice: User, mirrored: Any) -> None:
     mirrored(id="run_a", metadata={})
     limit(1)
     client = api_of(alice)
@@ -87,7 +85,7 @@ def test_zero_is_no_limit(limit: Any, alice: User) -> None:
     assert not ApiRateState.objects.exists()
 
 
-def test_most_requests_are_counted_without_a_query(
+def test_most_requests_need_no_query(
     limit: Any, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     limit(1200)
@@ -98,7 +96,7 @@ def test_most_requests_are_counted_without_a_query(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_threads_that_ask_at_once_get_no_more_than_there_is(limit: Any, wait: Any, alice: User) -> None:
+def test_concurrent_requests_share_the_quota(limit: Any, wait: Any, alice: User) -> None:
     limit(300)
 
     def ask(_: int) -> float:

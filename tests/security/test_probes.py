@@ -38,32 +38,32 @@ def no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_it_is_ready_while_database_migrations_and_a_worker_are_there(client: Client, worker: Worker) -> None:
+def test_all_parts_working_is_ready(client: Client, worker: Worker) -> None:
     assert told(client) == (200, "ok")
 
 
-def test_without_a_worker_it_is_not_ready(client: Client) -> None:
+def test_missing_worker_is_not_ready(client: Client) -> None:
     assert told(client) == (503, "worker")
 
 
-def test_a_worker_that_fell_silent_is_none(client: Client, worker: Worker) -> None:
+def test_silent_worker_is_not_ready(client: Client, worker: Worker) -> None:
     seconds = "datetime('now', '-11 seconds')" if connection.vendor == "sqlite" else "now() - interval '11 seconds'"
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE runsadmin_worker SET seen_at = {seconds}")
     assert told(client) == (503, "worker")
 
 
-def test_with_a_migration_that_was_not_applied_it_is_not_ready(client: Client, worker: Worker) -> None:
+def test_unapplied_migration_is_not_ready(client: Client, worker: Worker) -> None:
     MigrationRecorder(connection).migration_qs.filter(app="runsadmin").delete()
     assert told(client) == (503, "migrations")
 
 
-def test_without_the_database_it_lives_and_is_not_ready_and_tells_no_names(client: Client, no_database: None) -> None:
+def test_lost_database_is_live_but_not_ready(client: Client, no_database: None) -> None:
     assert told(client) == (503, "database")
     assert told(client, "/livez") == (200, "ok")
 
 
-def test_living_takes_no_query_and_being_ready_few(
+def test_probes_take_few_queries(
     client: Client, worker: Worker, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     health.lacking()
@@ -74,7 +74,7 @@ def test_living_takes_no_query_and_being_ready_few(
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_probes_may_ask_for_any_host_set_no_cookie_and_take_only_reading(client: Client, path: str) -> None:
+def test_probes_take_any_host_but_no_post(client: Client, path: str) -> None:
     response = client.get(path, headers={"Host": "10.0.0.7:8000"})
     assert response.status_code in (200, 503)
     assert not response.cookies

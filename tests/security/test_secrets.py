@@ -69,9 +69,7 @@ def everything_in(response: requests.Response) -> str:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
-    site_of: Callable[..., Site], sandbox: Sandbox
-) -> None:
+def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) -> None:
     root = User.objects.create_superuser("root", password=PASSWORD)
     token = tokens.create(user=root, expires_in=None)
     sandbox.settings(api_key=KEY)
@@ -156,7 +154,7 @@ def test_no_secret_is_in_any_log_page_answer_process_list_or_dump(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_page_for_debugging_tells_no_secret_either(site_of: Callable[..., Site]) -> None:
+def test_debug_page_shows_no_secret(site_of: Callable[..., Site]) -> None:
     root = User.objects.create_superuser("root", password=PASSWORD)
     token = tokens.create(user=root, expires_in=None)
     site = site_of(

@@ -43,7 +43,7 @@ def test_password_guessing_is_throttled(site: Site, alice: User) -> None:
     assert "alice" not in "".join(line for line in site.log("web").splitlines() if "axes" in line)
 
 
-def test_the_wait_ends_by_itself_and_trying_meanwhile_does_not_make_it_longer(alice: User) -> None:
+def test_lockout_ends_despite_more_attempts(alice: User) -> None:
     now = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
     with time_machine.travel(now, tick=False) as clock:
         for _ in range(5):
@@ -58,9 +58,7 @@ def test_the_wait_ends_by_itself_and_trying_meanwhile_does_not_make_it_longer(al
         assert is_let_in(sign_in("alice", "alice"))
 
 
-def test_refusing_costs_next_to_nothing_since_no_password_is_hashed(
-    alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refusal_hashes_no_password(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     encode = MD5PasswordHasher.encode
 
@@ -75,14 +73,14 @@ def test_refusing_costs_next_to_nothing_since_no_password_is_hashed(
     assert hashed == [f"guess {n}" for n in range(5)] * 2
 
 
-def test_nobody_can_lock_somebody_else_out_from_another_address(alice: User) -> None:
+def test_nobody_is_locked_out_from_elsewhere(alice: User) -> None:
     for _ in range(10):
         refused = sign_in("alice", "wrong", address="203.0.113.66")
     assert refused.status_code == 429
     assert is_let_in(sign_in("alice", "alice", address="192.0.2.1"))
 
 
-def test_an_operator_ends_a_wait(alice: User) -> None:
+def test_operator_ends_the_lockout(alice: User) -> None:
     for _ in range(5):
         refused = sign_in("alice", "wrong")
     assert refused.status_code == 429
@@ -90,20 +88,20 @@ def test_an_operator_ends_a_wait(alice: User) -> None:
     assert is_let_in(sign_in("alice", "alice"))
 
 
-def test_others_at_the_same_address_can_sign_in(alice: User, bob: User) -> None:
+def test_others_at_the_address_can_sign_in(alice: User, bob: User) -> None:
     for _ in range(10):
         sign_in("alice", "wrong")
     assert is_let_in(sign_in("bob", "bob"))
 
 
-def test_one_address_cannot_try_one_password_with_many_names(alice: User, bob: User) -> None:
+def test_password_spraying_is_limited(alice: User, bob: User) -> None:
     responses = [sign_in(f"name{n}", "Spring2026").status_code for n in range(60)]
     assert responses == [200] * 49 + [429] * 11
     assert sign_in("alice", "alice").status_code == 429
     assert is_let_in(sign_in("bob", "bob", address="192.0.2.2"))
 
 
-def test_the_same_is_said_of_names_that_exist_and_of_others(alice: User) -> None:
+def test_unknown_names_get_the_same_error(alice: User) -> None:
     told: list[tuple[int, bytes]] = []
     for name in ("alice", "nobody"):
         for _ in range(5):
@@ -112,7 +110,7 @@ def test_the_same_is_said_of_names_that_exist_and_of_others(alice: User) -> None
     assert told[0] == told[1]
 
 
-def test_another_browser_or_a_header_of_ones_own_is_no_new_beginning(alice: User) -> None:
+def test_new_browser_or_header_resets_nothing(alice: User) -> None:
     for n in range(10):
         refused = sign_in("alice", "wrong", **{"User-Agent": f"browser {n}", "X-Forwarded-For": f"198.51.100.{n}"})
     assert refused.status_code == 429
@@ -132,7 +130,7 @@ def test_another_browser_or_a_header_of_ones_own_is_no_new_beginning(alice: User
         (0, "", "", None),
     ],
 )
-def test_the_address_is_the_one_that_our_own_proxies_saw(
+def test_address_comes_from_trusted_proxies(
     settings: Settings, proxies: int, forwarded: str, remote: str, address: str | None
 ) -> None:
     settings.PROXIES = proxies
@@ -140,7 +138,7 @@ def test_the_address_is_the_one_that_our_own_proxies_saw(
     assert client_address(RequestFactory().get("/", REMOTE_ADDR=remote, headers=headers)) == address
 
 
-def test_no_password_is_kept_of_a_sign_in_that_failed(alice: User) -> None:
+def test_failed_sign_in_keeps_no_password(alice: User) -> None:
     sign_in("alice", "almost right")
     kept = AccessAttempt.objects.values().get()
     assert "almost right" not in repr(kept)

@@ -18,9 +18,7 @@ from tests.waiting import until
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line_about_it(
-    written: Written, alice: User, mirrored: Any
-) -> None:
+def test_request_id_reaches_edit_and_logs(written: Written, alice: User, mirrored: Any) -> None:
     mirrored(id="run_a", metadata={})
     log = written("json")
     token = tokens.create(user=alice, expires_in=None)
@@ -47,7 +45,7 @@ def test_a_request_is_followed_by_its_id_into_the_answer_the_edit_and_every_line
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_people_do_in_the_admin_is_followed_too(written: Written, alice: User, mirrored: Any) -> None:
+def test_admin_requests_are_traced_too(written: Written, alice: User, mirrored: Any) -> None:
     run = mirrored(id="run_a", metadata={"team": "blue"})
     log = written("json")
     client = Client(headers={"X-Request-ID": "from-a-proxy"})
@@ -63,7 +61,7 @@ def test_what_people_do_in_the_admin_is_followed_too(written: Written, alice: Us
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_writes_the_id_of_the_request_that_an_edit_came_with(
+def test_worker_logs_the_edits_request_id(
     site_of: Callable[..., Site], alice: User, mirrored: Any, sandbox: Any
 ) -> None:
     mirrored(id="run_a", metadata={})
@@ -84,7 +82,7 @@ def test_a_worker_writes_the_id_of_the_request_that_an_edit_came_with(
     assert {(line["edit"], line["user"]) for line in about} == {(Edit.objects.get().pk, "alice")}
 
 
-def test_one_request_says_nothing_of_the_one_before(written: Written) -> None:
+def test_request_context_is_not_carried_over(written: Written) -> None:
     log_context.begin_request("first")
     log_context.is_by("alice")
     log_context.begin_request("second")
@@ -94,7 +92,7 @@ def test_one_request_says_nothing_of_the_one_before(written: Written) -> None:
     assert (line["request_id"], "user" in line) == ("second", False)
 
 
-def test_json_is_one_object_a_line_whatever_is_logged(written: Written) -> None:
+def test_json_log_is_one_object_a_line(written: Written) -> None:
     log = written("json")
     try:
         raise ValueError("a\nb")
@@ -107,7 +105,7 @@ def test_json_is_one_object_a_line_whatever_is_logged(written: Written) -> None:
     assert "request" not in line
 
 
-def test_no_words_of_strangers_look_like_a_line_of_ours(written: Written) -> None:
+def test_log_lines_cannot_be_forged(written: Written) -> None:
     log = written("line")
     forged = "held\n2026-11-23T00:00:00Z INFO django: all is well\r\x1b[2K\u2028"
     try:
@@ -121,7 +119,7 @@ def test_no_words_of_strangers_look_like_a_line_of_ours(written: Written) -> Non
 
 
 @pytest.mark.parametrize("name", ["line", "json"])
-def test_no_traceback_tells_the_values_of_variables(written: Written, name: str) -> None:
+def test_tracebacks_show_no_variables(written: Written, name: str) -> None:
     log = written(name)
 
     def fail() -> None:

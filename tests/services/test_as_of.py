@@ -39,7 +39,7 @@ def upstream(sandbox: Sandbox, alice: User) -> list[Json]:
     return upstream[::-1]
 
 
-def test_refresh_moves_it(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+def test_refresh_updates_it(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     Run.objects.update(requested_at=LONG_AGO, received_at=LONG_AGO)
     before = timezone.now()
@@ -48,14 +48,14 @@ def test_refresh_moves_it(sandbox: Sandbox, mirrored: Callable[..., Run], alice:
     assert refreshed.version == run.version
 
 
-def test_full_sync_moves_it_for_all(upstream: list[Json]) -> None:
+def test_full_sync_updates_it_for_all(upstream: list[Json]) -> None:
     before = timezone.now()
     sync(FULL)
     assert min(as_of(run["id"]) for run in upstream) > before
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
-def test_incremental_sync_moves_it_for_listed_runs(upstream: list[Json]) -> None:
+def test_incremental_sync_updates_listed_runs(upstream: list[Json]) -> None:
     before = timezone.now()
     sync(INCREMENTAL)
     moved = [as_of(run["id"]) > before for run in upstream]
@@ -77,7 +77,7 @@ def test_unlisted_run_keeps_its_own(upstream: list[Json], sandbox: Sandbox, alic
 
 
 @pytest.mark.parametrize("field", ["missing_since", "needs_refresh_since"])
-def test_list_does_not_confirm_a_doubtful_run(upstream: list[Json], field: str) -> None:
+def test_list_does_not_confirm_doubtful_run(upstream: list[Json], field: str) -> None:
     sync(INCREMENTAL)
     Run.objects.filter(upstream_id=upstream[0]["id"]).update(**{field: timezone.now()})
     assert as_of(upstream[0]["id"]) == LONG_AGO

@@ -62,7 +62,7 @@ def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Calla
 @pytest.mark.parametrize(
     ("module", "step"), [(deciding, "decide_write"), (pushing, "send"), (classifying, "write_response")]
 )
-def test_own_error_leaves_other_edits_alone(
+def test_own_error_spares_other_edits(
     module: ModuleType, step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlucky = due[3]
@@ -262,7 +262,7 @@ def test_crashed_probe_blocks_no_edit(sandbox: Sandbox, due: list[Edit], monkeyp
     assert not Edit.objects.exclude(claim_token=None).exists()
 
 
-def test_deleted_runs_of_one_thread_share_a_probe(
+def test_deleted_runs_of_thread_share_a_probe(
     sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts probe requests: all that upstream gets besides one fetch per run."""
@@ -290,7 +290,7 @@ def test_deleted_runs_of_one_thread_share_a_probe(
     assert len(probes_sent) <= 2, probes_sent
 
 
-def test_the_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.delete_run(due[0].run.upstream_id)
     callers: set[str] = set()
 

@@ -100,9 +100,7 @@ def slow(team: list[Run], sandbox: Sandbox, connect: Connect) -> None:
     sandbox.settings(latency_ms=300)
 
 
-def test_a_plan_is_applied_and_upstream_the_mirror_and_the_log_agree(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_applied_plan_reaches_upstream(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert (bulk_edit.status, bulk_edit.selected, statuses(bulk_edit)) == (S.PLANNED, 12, {E.PLANNED: 12})
     assert sandbox.posts() == []
@@ -118,7 +116,7 @@ def test_a_plan_is_applied_and_upstream_the_mirror_and_the_log_agree(
 # --- Who may, and what is refused before there is a row
 
 
-def test_a_reason_is_required(team: list[Run], alice: User) -> None:
+def test_reason_is_required(team: list[Run], alice: User) -> None:
     with pytest.raises(InvalidMetadata, match="reason"):
         plan(alice, reason="  ")
     with pytest.raises(InvalidMetadata, match="500"):
@@ -129,15 +127,13 @@ def test_a_reason_is_required(team: list[Run], alice: User) -> None:
         bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="")
 
 
-def test_the_reason_and_the_actor_are_those_of_every_edit(team: list[Run], alice: User) -> None:
+def test_edits_share_reason_and_actor(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice, reason="OPS-7", request_id="req-1")
     told = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
     assert told == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
 
 
-def test_a_patch_that_changes_nothing_or_breaks_a_limit_is_refused_with_every_mistake(
-    team: list[Run], alice: User
-) -> None:
+def test_invalid_patch_reports_every_error(team: list[Run], alice: User) -> None:
     with pytest.raises(InvalidMetadata) as mistakes:
         plan(alice, patch=BulkPatch({"k" * 65: "v", "long": "v" * 513, "who": "{nobody}"}, ["long"]))
     codes = {problem.code for problem in mistakes.value.problems}
@@ -147,7 +143,7 @@ def test_a_patch_that_changes_nothing_or_breaks_a_limit_is_refused_with_every_mi
     assert not BulkEdit.objects.exists()
 
 
-def test_who_may_only_look_neither_plans_nor_applies(team: list[Run], alice: User, carol: User) -> None:
+def test_viewer_neither_plans_nor_applies(team: list[Run], alice: User, carol: User) -> None:
     with pytest.raises(NotAllowed, match=r"runsadmin\.add_bulkedit"):
         plan(carol)
     bulk_edit = plan(alice)
@@ -157,9 +153,7 @@ def test_who_may_only_look_neither_plans_nor_applies(team: list[Run], alice: Use
     assert statuses(bulk_edit) == {E.PLANNED: 12}
 
 
-def test_who_may_plan_but_not_apply_leaves_it_to_a_colleague_whose_edits_they_are(
-    team: list[Run], bob: User, make_user: Callable[..., User]
-) -> None:
+def test_colleague_applies_and_is_the_actor(team: list[Run], bob: User, make_user: Callable[..., User]) -> None:
     dave = make_user(*VIEWER, Action.PLAN_BULK_EDITS, username="dave")
     bulk_edit = plan(dave)
     with pytest.raises(NotAllowed, match=r"runsadmin\.apply_bulkedit"):
@@ -170,7 +164,7 @@ def test_who_may_plan_but_not_apply_leaves_it_to_a_colleague_whose_edits_they_ar
     assert set(bulk_edit.edits.values_list("actor", flat=True)) == {bob.pk}
 
 
-def test_ids_that_cannot_be_chosen_are_told_one_by_one(team: list[Run], alice: User) -> None:
+def test_unselectable_ids_are_reported(team: list[Run], alice: User) -> None:
     selection = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
     bulk_edit = whole(
         bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
@@ -181,7 +175,7 @@ def test_ids_that_cannot_be_chosen_are_told_one_by_one(team: list[Run], alice: U
         bulk_edits.by_ids(["run_nobody_knows"])
 
 
-def test_runs_of_several_connections_are_not_one_selection(team: list[Run], connect: Connect) -> None:
+def test_selection_has_one_connection(team: list[Run], connect: Connect) -> None:
     connect("eu")
     Run.objects.filter(pk=team[0].pk).update(connection="eu")
     with pytest.raises(InvalidSelection, match="default, eu"):
@@ -192,7 +186,7 @@ def test_runs_of_several_connections_are_not_one_selection(team: list[Run], conn
 # --- What the plan finds, one by one
 
 
-def test_a_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
     edit = only(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
     assert (edit.plan_result, edit.status, edit.base) == (F.CHANGE, E.PLANNED, run.metadata)
@@ -220,41 +214,41 @@ def test_nothing_to_do_is_left_out(mirrored: MakeRun, alice: User) -> None:
     )
 
 
-def test_a_run_that_would_have_too_many_pairs_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_run_with_too_many_pairs_is_left_out(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={f"k{n}": "v" for n in range(16)})
     assert left_out(plan_for(alice, run), F.TOO_MANY_PAIRS, "17 pairs")
 
 
-def test_a_value_that_becomes_too_long_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_too_long_value_is_left_out(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(model="m" * 100)
     assert left_out(plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), F.TOO_LONG, "600 characters")
 
 
-def test_a_new_name_that_is_taken_is_left_out_unless_both_say_the_same(mirrored: MakeRun, alice: User) -> None:
+def test_taken_name_is_left_out_unless_equal(mirrored: MakeRun, alice: User) -> None:
     rename = BulkPatch({}, rename={"old": "new"})
     assert left_out(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.NAME_TAKEN, "'new'")
     edit = only(plan_for(alice, mirrored(metadata={"old": "1", "new": "1"}), patch=rename))
     assert (edit.plan_result, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
 
 
-def test_a_run_without_a_value_for_the_template_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_run_without_field_value_is_left_out(mirrored: MakeRun, alice: User) -> None:
     bulk_edit = plan_for(alice, mirrored(), patch=BulkPatch({"why": "{error}"}))
     assert left_out(bulk_edit, F.NO_VALUE, "no error")
 
 
-def test_an_active_run_is_left_out_unless_it_is_waited_for(mirrored: MakeRun, alice: User) -> None:
+def test_active_run_is_left_out_unless_awaited(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(status="in_progress")
     assert left_out(plan_for(alice, run), F.ACTIVE, "in_progress")
     assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == F.CHANGE
 
 
-def test_a_run_that_upstream_no_longer_has_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_missing_run_is_left_out(mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     Run.objects.update(missing_since=timezone.now())
     assert left_out(plan_for(alice, run), F.MISSING, "no longer")
 
 
-def test_setting_to_empty_and_removing_are_different_things(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_empty_value_differs_from_removal(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     apply(plan(alice, patch=BulkPatch({"team": ""}, ["n"])), alice)
     assert metadata(sandbox, team) == [{"team": ""}] * 12
 
@@ -262,7 +256,7 @@ def test_setting_to_empty_and_removing_are_different_things(sandbox: Sandbox, te
 # --- Templates
 
 
-def test_templates_are_filled_for_each_run(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_templates_are_filled_per_run(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     january, may = (int(dt.datetime(2026, month, 5, tzinfo=dt.UTC).timestamp()) for month in (1, 5))
     first = mirrored(model="gpt-4o", created_at=january)
     second = mirrored(model="o3", created_at=may, status="failed", last_error={"code": "server_error", "message": ""})
@@ -277,7 +271,7 @@ def test_templates_are_filled_for_each_run(sandbox: Sandbox, mirrored: MakeRun, 
 # --- Plans expire
 
 
-def test_a_plan_that_is_too_old_cannot_be_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_stale_plan_cannot_be_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert bulk_edit.expires_at is not None
     BulkEdit.objects.update(expires_at=timezone.now())
@@ -288,7 +282,7 @@ def test_a_plan_that_is_too_old_cannot_be_applied(sandbox: Sandbox, team: list[R
     assert statuses(bulk_edit) == {E.CANCELLED: 12}
 
 
-def test_a_plan_that_nobody_applies_expires_and_its_edits_are_cancelled(team: list[Run], alice: User) -> None:
+def test_expired_plan_cancels_its_edits(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     bulk_edits.advance_statuses()
     assert statuses(bulk_edit) == {E.PLANNED: 12}
@@ -299,7 +293,7 @@ def test_a_plan_that_nobody_applies_expires_and_its_edits_are_cancelled(team: li
     assert "expired" in bulk_edit.edits.all()[0].detail
 
 
-def test_a_plan_tells_how_many_runs_were_seen_changed_since(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_plan_counts_runs_changed_since(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert changed_since(bulk_edit) == 0
     for run in team[:3]:
@@ -327,7 +321,7 @@ def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
     return Counter(bulk_edit.edits.values_list("run", flat=True))
 
 
-def test_planning_that_was_interrupted_goes_on_where_it_was(blocks_of_five: None, team: list[Run], alice: User) -> None:
+def test_interrupted_planning_resumes(blocks_of_five: None, team: list[Run], alice: User) -> None:
     bulk_edit = begin(alice)
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
     assert bulk_edits.waiting_plans() == [bulk_edit.pk]
@@ -336,7 +330,7 @@ def test_planning_that_was_interrupted_goes_on_where_it_was(blocks_of_five: None
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
 
 
-def test_a_block_whose_planner_died_is_planned_once(
+def test_block_of_dead_planner_is_planned_once(
     blocks_of_five: None, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk_edit = begin(alice)
@@ -353,9 +347,7 @@ def test_a_block_whose_planner_died_is_planned_once(
     assert planned_runs(whole(bulk_edit)) == {run.pk: 1 for run in team}
 
 
-def test_a_plan_that_somebody_else_makes_is_left_alone_until_its_claim_runs_out(
-    blocks_of_five: None, team: list[Run], alice: User
-) -> None:
+def test_claimed_plan_is_left_alone(blocks_of_five: None, team: list[Run], alice: User) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
@@ -366,7 +358,7 @@ def test_a_plan_that_somebody_else_makes_is_left_alone_until_its_claim_runs_out(
     assert whole(bulk_edit).status == S.PLANNED
 
 
-def test_planning_that_breaks_is_told_as_failed(
+def test_broken_planning_fails_the_plan(
     blocks_of_five: None, sandbox: Sandbox, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk_edit = begin(alice)
@@ -386,9 +378,7 @@ def test_planning_that_breaks_is_told_as_failed(
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_a_plan_given_up_while_it_is_made_is_planned_no_further(
-    blocks_of_five: None, team: list[Run], alice: User
-) -> None:
+def test_discarded_plan_is_planned_no_further(blocks_of_five: None, team: list[Run], alice: User) -> None:
     bulk_edit = begin(alice)
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
     bulk_edit = whole(bulk_edit)
@@ -398,9 +388,7 @@ def test_a_plan_given_up_while_it_is_made_is_planned_no_further(
 # --- Applying touches what was planned
 
 
-def test_applying_touches_the_runs_of_the_plan_and_no_others(
-    sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User
-) -> None:
+def test_apply_touches_only_planned_runs(sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User) -> None:
     outside = mirrored(metadata={"team": "green"})
     bulk_edit = plan(alice)
     sandbox.set_metadata(team[0].upstream_id, {"team": "blue", "n": "changed"})
@@ -419,15 +407,13 @@ def test_applying_touches_the_runs_of_the_plan_and_no_others(
     assert metadata(sandbox, [team[1], outside, appeared]) == [{"team": "violet"}, {"team": "blue"}, {"team": "blue"}]
 
 
-def test_applying_a_plan_of_named_runs_touches_those_and_no_others(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_apply_touches_only_named_runs(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = apply(plan_for(alice, *team[:5]), alice)
     assert statuses(bulk_edit) == {E.APPLIED: 5}
     assert [pairs["team"] for pairs in metadata(sandbox, team)] == ["red"] * 5 + ["blue"] * 7
 
 
-def test_a_key_added_upstream_between_plan_and_apply_survives(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_concurrently_added_key_survives(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     for run in team:
         sandbox.add_pairs(run.upstream_id, {"theirs": "1"})
@@ -435,9 +421,7 @@ def test_a_key_added_upstream_between_plan_and_apply_survives(sandbox: Sandbox, 
     assert metadata(sandbox, team) == [{"team": "red", "n": str(n), "theirs": "1"} for n in range(12)]
 
 
-def test_a_touched_key_that_was_changed_in_between_is_a_conflict_and_the_others_go_on(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_concurrently_changed_key_is_a_conflict(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     sandbox.add_pairs(team[3].upstream_id, {"team": "violet"})
     bulk_edit = apply(bulk_edit, alice)
@@ -447,17 +431,13 @@ def test_a_touched_key_that_was_changed_in_between_is_a_conflict_and_the_others_
     assert sandbox.metadata(team[3].upstream_id)["team"] == "violet"
 
 
-def test_a_run_that_is_gone_when_it_is_applied_is_rejected_and_the_others_go_on(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_run_deleted_since_is_rejected(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     sandbox.delete_run(team[3].upstream_id)
     assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 11, E.REJECTED: 1}
 
 
-def test_it_is_queued_until_a_worker_takes_up_its_first_edit(
-    slow: None, sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_queued_until_first_claim(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     assert bulk_edit.status == S.QUEUED
     bulk_edits.advance_statuses()
@@ -469,14 +449,14 @@ def test_it_is_queued_until_a_worker_takes_up_its_first_edit(
         assert bulk_edit.status == S.RUNNING
 
 
-def test_a_plan_is_applied_once(team: list[Run], alice: User) -> None:
+def test_plan_is_applied_once(team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     with pytest.raises(InvalidTransition, match="queued"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
     assert Counter(statuses(bulk_edit)) == {E.PENDING: 12}
 
 
-def test_a_plan_that_would_change_nothing_is_complete_at_once(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_empty_plan_completes_at_once(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, patch=BulkPatch({"team": "blue"})), alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.SKIPPED: 12})
 
@@ -484,7 +464,7 @@ def test_a_plan_that_would_change_nothing_is_complete_at_once(sandbox: Sandbox, 
 # --- Canary, pause, resume, cancel
 
 
-def test_a_canary_pauses_after_the_first_and_resume_goes_on(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_canary_pauses_and_resumes(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, canary=3), alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: 3, E.PLANNED: 9})
     assert "first 3" in bulk_edit.detail
@@ -494,9 +474,7 @@ def test_a_canary_pauses_after_the_first_and_resume_goes_on(sandbox: Sandbox, te
     assert len(sandbox.posts()) == 12
 
 
-def test_a_canary_that_ends_between_two_looks_pauses_and_leaves_nothing_behind(
-    team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_canary_ended_between_checks_pauses(team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
     transition_to = BulkEditQuerySet.transition_to
 
@@ -514,22 +492,20 @@ def test_a_canary_that_ends_between_two_looks_pauses_and_leaves_nothing_behind(
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.FAILED: 1, E.PLANNED: 11})
 
 
-def test_a_canary_larger_than_the_plan_is_no_canary(team: list[Run], alice: User) -> None:
+def test_canary_larger_than_plan_is_none(team: list[Run], alice: User) -> None:
     assert apply(plan(alice, canary=100), alice).status == S.COMPLETED
     with pytest.raises(InvalidSelection, match="canary"):
         plan(alice, "metadata.team:red", canary=0)
 
 
-def test_a_canary_that_is_cancelled_leaves_the_others_alone(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_cancelled_canary_sends_no_more(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, canary=3), alice)
     bulk_edit = bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.APPLIED: 3, E.CANCELLED: 9})
     assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": 3, "blue": 9}
 
 
-def test_a_paused_one_sends_nothing_until_it_is_resumed(
-    slow: None, sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_paused_bulk_edit_sends_nothing(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sent = stopped_halfway(sandbox, lambda: bulk_edits.pause(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.advance_statuses()
@@ -543,9 +519,7 @@ def test_a_paused_one_sends_nothing_until_it_is_resumed(
     assert len(sandbox.posts()) == 12
 
 
-def test_of_a_cancelled_one_what_was_done_and_what_was_not_adds_up(
-    slow: None, sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_cancelled_counts_add_up(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sent = stopped_halfway(sandbox, lambda: bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.advance_statuses()
@@ -557,7 +531,7 @@ def test_of_a_cancelled_one_what_was_done_and_what_was_not_adds_up(
         bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_what_cannot_be_done_now_is_refused_in_words(team: list[Run], alice: User) -> None:
+def test_impossible_action_is_refused(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     for verb in (bulk_edits.pause, bulk_edits.resume, bulk_edits.retry):
         with pytest.raises(InvalidTransition, match="this one is planned"):
@@ -586,9 +560,7 @@ def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirror
     assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 2}
 
 
-def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_retried(
-    short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_active_runs_fail_at_the_deadline(short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     active = mirrored(status="in_progress")
     bulk_edit = apply(plan_for(alice, active, wait_for_active=dt.timedelta(seconds=0.5)), alice)
     edit = only(bulk_edit)
@@ -600,9 +572,7 @@ def test_active_runs_are_waited_for_until_the_deadline_then_failed_and_may_be_re
     assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)
 
 
-def test_a_run_that_has_become_active_fails_at_once_when_it_is_not_to_be_waited_for(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User
-) -> None:
+def test_active_run_fails_unless_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     bulk_edit = plan_for(alice, run)
     sandbox.change_run(run.upstream_id, status="in_progress")
@@ -613,9 +583,7 @@ def test_a_run_that_has_become_active_fails_at_once_when_it_is_not_to_be_waited_
 # --- Retry
 
 
-def test_the_failed_are_retried_and_no_others(
-    sandbox: Sandbox, team: list[Run], alice: User, settings: Settings
-) -> None:
+def test_only_failed_edits_are_retried(sandbox: Sandbox, team: list[Run], alice: User, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     bulk_edit = plan(alice)
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
@@ -630,9 +598,7 @@ def test_the_failed_are_retried_and_no_others(
         bulk_edits.retry(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_a_single_one_of_the_failed_is_retried_and_comes_to_its_end(
-    sandbox: Sandbox, team: list[Run], alice: User, settings: Settings
-) -> None:
+def test_single_failed_edit_is_retried(sandbox: Sandbox, team: list[Run], alice: User, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     bulk_edit = plan(alice)
     sandbox.fault("status", status=409, method="POST", path=team[0].upstream_id, times=3)
@@ -645,9 +611,7 @@ def test_a_single_one_of_the_failed_is_retried_and_comes_to_its_end(
     assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
 
 
-def test_a_single_one_that_waited_for_its_run_in_vain_waits_again_when_it_is_retried(
-    team: list[Run], alice: User
-) -> None:
+def test_retried_edit_waits_for_its_run_again(team: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice), alice)
     wait = dt.timedelta(minutes=5)
     BulkEdit.objects.update(wait_for_active=wait, active_until=timezone.now())
@@ -658,7 +622,7 @@ def test_a_single_one_that_waited_for_its_run_in_vain_waits_again_when_it_is_ret
     assert bulk_edit.active_until > timezone.now() + wait / 2
 
 
-def test_one_of_a_cancelled_bulk_edit_cannot_be_retried(team: list[Run], alice: User) -> None:
+def test_edit_of_cancelled_bulk_is_not_retried(team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
     failed = bulk_edit.edits.filter(status=E.APPLIED)[0]
     Edit.objects.filter(pk=failed.pk).update(status=E.FAILED)
@@ -672,7 +636,7 @@ def test_one_of_a_cancelled_bulk_edit_cannot_be_retried(team: list[Run], alice: 
 # --- Undo and redo
 
 
-def test_undo_puts_every_run_back_to_its_own_earlier_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_restores_each_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
     way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
     assert (way_back.undoes, way_back.status, statuses(way_back)) == (done, S.PLANNED, {E.PLANNED: 12})
@@ -692,13 +656,13 @@ def test_redo_is_undo_of_the_undo(sandbox: Sandbox, team: list[Run], alice: User
     assert metadata(sandbox, team) == [{"team": "red", "n": str(n)} for n in range(12)]
 
 
-def test_undo_of_a_cancelled_one_puts_back_what_was_done(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_of_cancelled_restores_the_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=4), alice), actor=alice)
     assert statuses(undo(done, alice)) == {E.APPLIED: 4}
     assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
 
 
-def test_a_paused_one_is_undone_only_when_it_was_cancelled(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_paused_must_be_cancelled_to_undo(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     paused = apply(plan(alice, canary=3), alice)
     with pytest.raises(InvalidTransition, match="has ended can be undone; this one is paused"):
         bulk_edits.plan_undo(bulk_edit=paused, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
@@ -706,7 +670,7 @@ def test_a_paused_one_is_undone_only_when_it_was_cancelled(sandbox: Sandbox, tea
     assert statuses(undo(bulk_edits.cancel(bulk_edit=paused, actor=alice), alice)) == {E.APPLIED: 3}
 
 
-def test_undo_waits_for_what_is_still_under_way(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_waits_for_edits_in_flight(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.resume(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
     assert len(claim_due("default", 2)) == 2
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
@@ -718,9 +682,7 @@ def test_undo_waits_for_what_is_still_under_way(sandbox: Sandbox, team: list[Run
     assert statuses(undo(bulk_edit, alice)) == {E.APPLIED: 3}
 
 
-def test_undo_leaves_pairs_that_the_mirror_knows_to_be_changed_and_tells_while_the_others_go_back(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_undo_skips_pairs_changed_in_mirror(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
     sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
@@ -738,9 +700,7 @@ def test_undo_leaves_pairs_that_the_mirror_knows_to_be_changed_and_tells_while_t
     assert metadata(sandbox, team[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
 
 
-def test_undo_leaves_pairs_changed_upstream_only_and_tells_while_the_others_go_back(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
     sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
@@ -754,7 +714,7 @@ def test_undo_leaves_pairs_changed_upstream_only_and_tells_while_the_others_go_b
     assert metadata(sandbox, team[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
 
 
-def test_undo_leaves_a_run_that_is_gone(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_leaves_a_missing_run(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
     Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
     way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
@@ -764,7 +724,7 @@ def test_undo_leaves_a_run_that_is_gone(sandbox: Sandbox, team: list[Run], alice
 # --- With others at work
 
 
-def test_several_bulk_edits_at_once_share(
+def test_concurrent_bulk_edits_share(
     connect: Connect, sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User, bob: User
 ) -> None:
     connect(CONCURRENCY=1)
@@ -781,9 +741,7 @@ def test_several_bulk_edits_at_once_share(
     assert 3 <= halfway <= 9, "Both have come about as far."
 
 
-def test_two_bulk_edits_of_the_same_runs_follow_each_other(
-    sandbox: Sandbox, team: list[Run], alice: User, bob: User
-) -> None:
+def test_bulk_edits_of_same_runs_take_turns(sandbox: Sandbox, team: list[Run], alice: User, bob: User) -> None:
     first, second = plan(alice), plan(bob, patch=BulkPatch({"env": "prod"}))
     for bulk_edit in (second, first):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=bob)
@@ -797,7 +755,7 @@ def record(run: Run, actor: User, **pairs: str) -> Edit:
     return edit
 
 
-def test_a_single_edit_of_a_person_overtakes(
+def test_single_edit_goes_first(
     connect: Connect, sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User, bob: User
 ) -> None:
     connect(CONCURRENCY=1)
@@ -808,9 +766,7 @@ def test_a_single_edit_of_a_person_overtakes(
     assert run.upstream_id in sandbox.written()[:4]
 
 
-def test_a_single_edit_of_the_same_run_overtakes_and_the_bulk_edit_goes_on(
-    sandbox: Sandbox, team: list[Run], alice: User, bob: User
-) -> None:
+def test_single_edit_of_same_run_goes_first(sandbox: Sandbox, team: list[Run], alice: User, bob: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     single = record(team[5], bob, env="prod")
     push_until_settled(bulk_edit)
@@ -823,9 +779,7 @@ def test_a_single_edit_of_the_same_run_overtakes_and_the_bulk_edit_goes_on(
     assert sandbox.metadata(team[5].upstream_id) == {"team": "red", "n": "5", "env": "prod"}
 
 
-def test_a_single_edit_of_the_same_run_does_not_wait_for_a_paused_bulk_edit(
-    sandbox: Sandbox, team: list[Run], alice: User, bob: User
-) -> None:
+def test_single_edit_passes_a_paused_bulk_edit(sandbox: Sandbox, team: list[Run], alice: User, bob: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
     assert edits.push(record(team[0], bob, team="violet")).status == E.APPLIED
@@ -837,13 +791,13 @@ def test_a_single_edit_of_the_same_run_does_not_wait_for_a_paused_bulk_edit(
     assert statuses(bulk_edit) == {E.APPLIED: 10, E.CONFLICT: 2}
 
 
-def test_a_bulk_edit_of_the_same_runs_does_not_wait_for_a_paused_one(team: list[Run], alice: User) -> None:
+def test_bulk_edit_passes_a_paused_one(team: list[Run], alice: User) -> None:
     first, second = plan(alice), plan(alice, patch=BulkPatch({"env": "prod"}))
     bulk_edits.pause(bulk_edit=bulk_edits.apply(bulk_edit=first, actor=alice), actor=alice)
     assert statuses(apply(second, alice)) == {E.APPLIED: 12}
 
 
-def test_rights_are_judged_again_when_an_edit_is_claimed(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_permission_is_checked_at_the_claim(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     alice.user_permissions.clear()
     bulk_edit = push_until_settled(bulk_edit)
@@ -852,9 +806,7 @@ def test_rights_are_judged_again_when_an_edit_is_claimed(sandbox: Sandbox, team:
     assert sandbox.posts() == []
 
 
-def test_a_held_connection_rejects_nothing_and_all_goes_on_when_it_is_mended(
-    sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_hold_rejects_nothing(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sandbox.settings(api_key="another-key")
     edits.process_due(until=time.monotonic() + 5)
@@ -870,9 +822,7 @@ def test_a_held_connection_rejects_nothing_and_all_goes_on_when_it_is_mended(
     assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
 
 
-def test_a_connection_that_is_held_meanwhile_sends_nothing_more(
-    slow: None, sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_hold_during_bulk_edit_stops_sending(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     hold = ConnectionState.Hold.OPERATOR
     sent = stopped_halfway(sandbox, lambda: connections.hold("default", hold, "bob stopped all sending."))
@@ -894,7 +844,7 @@ def lists(sandbox: Sandbox) -> int:
     return sum(call["path"].endswith("/runs") for call in sandbox.gets())
 
 
-def test_a_run_that_is_not_on_the_page_is_looked_at_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_run_not_on_the_page_is_fetched_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     now = int(time.time())
     new = [mirrored(thread_id="thread_long", created_at=now - n) for n in range(2)]
     old = mirrored(thread_id="thread_long", created_at=now - 1000)
@@ -906,7 +856,7 @@ def test_a_run_that_is_not_on_the_page_is_looked_at_alone(sandbox: Sandbox, mirr
     assert len(sandbox.gets(old.upstream_id)) == 1
 
 
-def test_a_thread_whose_runs_take_several_pages_is_paged(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_long_thread_is_read_in_pages(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     now = int(time.time())
     new = [mirrored(thread_id="thread_long", created_at=now - n) for n in range(2)]
     old = [mirrored(thread_id="thread_long", created_at=now - 1000 - n) for n in range(2)]
@@ -918,9 +868,7 @@ def test_a_thread_whose_runs_take_several_pages_is_paged(sandbox: Sandbox, mirro
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
-def test_runs_of_a_thread_whose_list_fails_are_looked_at_one_by_one(
-    status: int, sandbox: Sandbox, team: list[Run], alice: User
-) -> None:
+def test_failed_list_falls_back_to_fetches(status: int, sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     sandbox.clear_log()
     sandbox.fault("status", status=status, method="GET", path=r"/runs$", times=None)
@@ -928,7 +876,7 @@ def test_runs_of_a_thread_whose_list_fails_are_looked_at_one_by_one(
     assert (lists(sandbox), lone_gets(sandbox)) == (2, 12)
 
 
-def test_a_list_that_fails_for_now_is_asked_for_again(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_temporarily_failed_list_is_retried(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     sandbox.clear_log()
     sandbox.fault("status", status=500, method="GET", path=r"thread_0/runs$")

@@ -41,13 +41,13 @@ def test_interactive_edits_have_a_lane() -> None:
     assert at == after(2)
 
 
-def test_interactive_edits_take_the_free_lane() -> None:
+def test_interactive_edits_take_free_lane() -> None:
     at, lanes = take(Lanes(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
     assert lanes.interactive == after(10)
 
 
-def test_places_are_paced_in_real_time(connect: Connect) -> None:
+def test_slots_are_paced_in_real_time(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=3000)
     began = time.monotonic()
     for _ in range(19):

@@ -51,7 +51,7 @@ def test_recording_sends_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: Use
     assert sandbox.posts() == []
 
 
-def test_limits_are_checked_before_recording(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_limits_apply_before_recording(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={f"k{number}": "v" for number in range(16)})
     with pytest.raises(InvalidMetadata, match="17 pairs"):
         record(run, alice)
@@ -254,9 +254,7 @@ def test_bad_key_holds_until_corrected(sandbox: Sandbox, mirrored: MakeRun, alic
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_the_hold_setting_stops_all_sending(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings
-) -> None:
+def test_hold_setting_stops_all_sending(sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings) -> None:
     run = mirrored()
     sandbox.clear_log()
     settings.RUNSADMIN_HOLD = True
@@ -312,7 +310,7 @@ def test_own_error_counts_as_attempt(
     assert sandbox.posts() == []
 
 
-def test_429_backs_off_as_long_as_it_says(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_429_backs_off_as_asked(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     sandbox.fault("status", method="POST", status=429, headers={"Retry-After": "60"})
     edit = edits.push(record(run, alice))
@@ -482,7 +480,7 @@ def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: 
     assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
 
 
-def test_only_applied_edits_can_be_undone(mirrored: MakeRun, alice: User) -> None:
+def test_only_applied_edits_are_undone(mirrored: MakeRun, alice: User) -> None:
     edit = record(mirrored(), alice)
     with pytest.raises(InvalidTransition, match="pending"):
         edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)

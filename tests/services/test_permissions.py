@@ -28,7 +28,7 @@ def no_groups() -> None:
 
 
 @pytest.mark.usefixtures("no_groups")
-def test_first_migration_creates_the_roles() -> None:
+def test_first_migration_creates_roles() -> None:
     migrate(is_first=True)
     created = {
         group.name: {f"runsadmin.{codename}" for codename in group.permissions.values_list("codename", flat=True)}
@@ -38,7 +38,7 @@ def test_first_migration_creates_the_roles() -> None:
 
 
 @pytest.mark.usefixtures("no_groups")
-def test_later_migrations_leave_groups_alone() -> None:
+def test_later_migrations_keep_groups() -> None:
     migrate(is_first=True)
     Group.objects.get(name="Operator").delete()
     Group.objects.get(name="Viewer").permissions.clear()
@@ -54,7 +54,7 @@ def test_group_of_the_same_name_stays() -> None:
     assert not Group.objects.get(name="Editor").permissions.exists()
 
 
-def test_every_action_is_in_a_role_and_assignable() -> None:
+def test_every_action_is_in_a_role() -> None:
     assert set(Action) == {action for actions in ROLES.values() for action in actions}
     codenames = set(permissions.assignable().values_list("codename", flat=True))
     assert {action.value.removeprefix("runsadmin.") for action in Action} <= codenames
@@ -62,7 +62,7 @@ def test_every_action_is_in_a_role_and_assignable() -> None:
     assert permissions.assignable().count() < Permission.objects.count()
 
 
-def test_refusal_names_permission_and_who_grants_it(carol: User) -> None:
+def test_refusal_names_the_permission(carol: User) -> None:
     with pytest.raises(NotAllowed) as caught:
         permissions.require(carol, Action.SYNC)
     assert str(caught.value) == (

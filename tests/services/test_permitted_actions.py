@@ -38,7 +38,7 @@ def test_state_decides(status: str, expected: set[BulkEditAction], run: Run, ali
     assert bulk_edits.permitted_actions(bulk_edit, alice) == expected
 
 
-def test_expired_plan_can_only_be_discarded(run: Run, alice: User) -> None:
+def test_expired_plan_is_only_discarded(run: Run, alice: User) -> None:
     bulk_edit = bulk_edit_of(run.upstream_id, "planned", alice)
     bulk_edit.expires_at = bulk_edit.created_at - dt.timedelta(seconds=1)
     assert bulk_edits.permitted_actions(bulk_edit, alice) == {A.CANCEL}
@@ -72,7 +72,7 @@ def test_actions_of_an_edit(status: str, expected: set[str], run: Run, alice: Us
     assert edits.permitted_actions(edit, carol) == set()
 
 
-def test_edits_of_a_cancelled_bulk_edit_stay_failed(run: Run, alice: User) -> None:
+def test_cancelled_bulk_edit_keeps_failures(run: Run, alice: User) -> None:
     bulk_edit = bulk_edit_of(run.upstream_id, "completed", alice)
     failed = bulk_edit.edits.get(status="failed")
     assert edits.permitted_actions(failed, alice) == {"retry"}

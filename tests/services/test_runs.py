@@ -108,7 +108,7 @@ def test_full_check_counts_as_a_response(upstream: Upstream) -> None:
     assert upstream.row.needs_refresh_since is not None
 
 
-def test_unchanged_run_of_a_list_is_not_written(upstream: Upstream) -> None:
+def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     seen = upstream.seen("a", asked=2, answered=3)
     with CaptureQueriesContext(connection) as queries:
@@ -117,7 +117,7 @@ def test_unchanged_run_of_a_list_is_not_written(upstream: Upstream) -> None:
     assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
 
 
-def test_fetched_unchanged_run_keeps_its_version(upstream: Upstream) -> None:
+def test_unchanged_fetch_keeps_the_version(upstream: Upstream) -> None:
     upstream.responses("a", asked=0, answered=1)
     version = upstream.row.version
     assert upstream.responses("a", asked=2, answered=3) == Stored(created=0, updated=0)
@@ -134,7 +134,7 @@ def test_found_run_is_no_longer_missing(upstream: Upstream) -> None:
     assert upstream.row.missing_since is None
 
 
-def test_two_processes_store_a_new_run_once(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_store_new_run_once(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     first_look = Run.objects.select_for_update().none()
     original = Run.objects.select_for_update
 
@@ -183,7 +183,7 @@ def test_api_form_has_every_field(thread: Thread) -> None:
     assert api["created_at"] == 1_700_000_000
 
 
-def test_two_servers_may_give_the_same_id(thread: Thread) -> None:
+def test_two_servers_may_share_an_id(thread: Thread) -> None:
     other = Thread.objects.create(connection="eu", upstream_id=thread.upstream_id)
     record = RunRecord.read(make_run(thread_id=thread.upstream_id), thread_id=thread.upstream_id)
     for one in (thread, other):
@@ -191,13 +191,13 @@ def test_two_servers_may_give_the_same_id(thread: Thread) -> None:
     assert Run.objects.count() == 2
 
 
-def test_refresh_reads_a_run_anew(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
     run = mirrored(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
     assert runs.refresh(run=run, actor=alice).metadata == {"team": "b"}
 
 
-def test_refresh_tells_of_a_run_that_is_gone(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+def test_refresh_reports_a_missing_run(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
     mirrored(thread_id="thread_other")
     run = mirrored()
     sandbox.delete_thread(run.thread.upstream_id)
@@ -207,7 +207,7 @@ def test_refresh_tells_of_a_run_that_is_gone(sandbox: Sandbox, mirrored: Callabl
     assert run.missing_since is not None
 
 
-def test_who_may_only_look_does_not_refresh(sandbox: Sandbox, mirrored: Callable[..., Run], carol: User) -> None:
+def test_viewer_cannot_refresh(sandbox: Sandbox, mirrored: Callable[..., Run], carol: User) -> None:
     run = mirrored()
     sandbox.clear_log()
     with pytest.raises(NotAllowed):

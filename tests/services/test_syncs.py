@@ -40,9 +40,7 @@ def versions() -> dict[str, int]:
     return dict(Run.objects.values_list("upstream_id", "version"))
 
 
-def test_a_sync_of_the_seeded_sandbox_brings_every_run_and_a_second_one_writes_none(
-    sandbox: Sandbox, alice: User
-) -> None:
+def test_second_sync_writes_nothing(sandbox: Sandbox, alice: User) -> None:
     sandbox.seed(threads=8, runs=400)
     track(threads.listed_upstream(connection="default"), alice)
     first = sync()
@@ -56,7 +54,7 @@ def test_a_sync_of_the_seeded_sandbox_brings_every_run_and_a_second_one_writes_n
     assert versions() == before
 
 
-def test_runs_changed_in_between_are_written_by_the_full_pass_and_only_they(sandbox: Sandbox, alice: User) -> None:
+def test_full_sync_writes_only_changed_runs(sandbox: Sandbox, alice: User) -> None:
     upstream = make_thread(sandbox, 260)
     track(["thread_a"], alice)
     sync()
@@ -71,9 +69,7 @@ def test_runs_changed_in_between_are_written_by_the_full_pass_and_only_they(sand
     assert Run.objects.get(upstream_id=ended).error_code == "server_error"
 
 
-def test_an_incremental_pass_stops_at_the_watermark_and_reads_the_runs_that_were_active(
-    sandbox: Sandbox, alice: User
-) -> None:
+def test_incremental_sync_stops_at_watermark(sandbox: Sandbox, alice: User) -> None:
     upstream = make_thread(sandbox, 250)
     sandbox.change_run(upstream[-1]["id"], status="in_progress")
     track(["thread_a"], alice)
@@ -90,7 +86,7 @@ def test_an_incremental_pass_stops_at_the_watermark_and_reads_the_runs_that_were
     assert Thread.objects.get().watermark == new["id"]
 
 
-def test_a_run_that_is_gone_is_marked_missing_and_kept(sandbox: Sandbox, alice: User) -> None:
+def test_missing_run_is_marked_and_kept(sandbox: Sandbox, alice: User) -> None:
     upstream = make_thread(sandbox, 5)
     track(["thread_a"], alice)
     sync()
@@ -110,7 +106,7 @@ def one_of_two_gone(sandbox: Sandbox, alice: User) -> None:
     sandbox.delete_thread("thread_a")
 
 
-def test_a_thread_that_is_gone_is_told_and_stops_nothing(one_of_two_gone: None) -> None:
+def test_missing_thread_does_not_stop_the_sync(one_of_two_gone: None) -> None:
     second = sync()
     assert (second.status, second.errors_count) == (Sync.Status.COMPLETED_WITH_ERRORS, 1)
     assert second.errors.get().thread == Thread.objects.get(upstream_id="thread_a")
@@ -118,7 +114,7 @@ def test_a_thread_that_is_gone_is_told_and_stops_nothing(one_of_two_gone: None) 
     assert second.runs_seen == 3
 
 
-def test_a_thread_whose_404_nobody_can_explain_is_told_and_not_marked(one_of_two_gone: None, sandbox: Sandbox) -> None:
+def test_unexplained_404_marks_no_thread(one_of_two_gone: None, sandbox: Sandbox) -> None:
     sandbox.fault("status", method="GET", path="/threads/thread_a", status=404, body={}, times=None)
     sandbox.fault("status", method="GET", path="/threads/thread_b/runs/", status=500)
     second = sync()
@@ -126,19 +122,19 @@ def test_a_thread_whose_404_nobody_can_explain_is_told_and_not_marked(one_of_two
     assert not Thread.objects.filter(missing_since__isnull=False).exists()
 
 
-def test_a_pass_that_could_read_nothing_has_failed(sandbox: Sandbox, alice: User) -> None:
+def test_sync_that_reads_nothing_fails(sandbox: Sandbox, alice: User) -> None:
     track(["thread_unknown"], alice)
     assert sync().status == Sync.Status.FAILED
 
 
-def test_a_fault_that_passes_is_no_error(sandbox: Sandbox, alice: User) -> None:
+def test_temporary_fault_is_no_error(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 3)
     track(["thread_a"], alice)
     sandbox.fault("status", method="GET", status=500)
     assert sync().status == Sync.Status.COMPLETED
 
 
-def test_a_row_that_is_no_run_is_told_and_stops_nothing(sandbox: Sandbox, alice: User) -> None:
+def test_invalid_row_does_not_stop_the_sync(sandbox: Sandbox, alice: User) -> None:
     good = make_thread(sandbox, 3)
     track(["thread_a"], alice)
     body = {"object": "list", "data": [{"id": "run_bad", "thread_id": "thread_z"}, 5, *good], "has_more": False}
@@ -147,7 +143,7 @@ def test_a_row_that_is_no_run_is_told_and_stops_nothing(sandbox: Sandbox, alice:
     assert (done.status, done.errors_count, done.runs_created) == (Sync.Status.COMPLETED_WITH_ERRORS, 2, 3)
 
 
-def test_a_held_connection_lets_the_pass_wait_and_go_on(sandbox: Sandbox, alice: User, connect: Connect) -> None:
+def test_sync_waits_for_a_held_connection(sandbox: Sandbox, alice: User, connect: Connect) -> None:
     make_thread(sandbox, 3)
     track(["thread_a"], alice)
     connect(API_KEY="wrong")
@@ -164,7 +160,7 @@ def test_a_held_connection_lets_the_pass_wait_and_go_on(sandbox: Sandbox, alice:
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
 
 
-def test_a_pass_that_is_asked_to_slow_down_goes_on_where_it_is_later(sandbox: Sandbox, alice: User) -> None:
+def test_slowed_sync_resumes_later(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 3)
     track(["thread_a"], alice)
     sandbox.fault("status", method="GET", status=429, headers={"Retry-After": "60"})
@@ -176,7 +172,7 @@ def test_a_pass_that_is_asked_to_slow_down_goes_on_where_it_is_later(sandbox: Sa
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
 
 
-def test_a_share_ends_and_the_next_one_goes_on_where_it_was(sandbox: Sandbox, alice: User) -> None:
+def test_next_task_resumes_the_sync(sandbox: Sandbox, alice: User) -> None:
     names = ["thread_a", "thread_b", "thread_c"]
     for name in names:
         make_thread(sandbox, 2, name)
@@ -189,7 +185,7 @@ def test_a_share_ends_and_the_next_one_goes_on_where_it_was(sandbox: Sandbox, al
     assert len(sandbox.gets()) == 6
 
 
-def test_a_pass_that_died_in_a_thread_goes_on_at_its_page(sandbox: Sandbox, alice: User) -> None:
+def test_dead_sync_resumes_at_its_page(sandbox: Sandbox, alice: User) -> None:
     upstream = make_thread(sandbox, 250)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
@@ -205,7 +201,7 @@ def test_a_pass_that_died_in_a_thread_goes_on_at_its_page(sandbox: Sandbox, alic
     assert Thread.objects.get().watermark == upstream[0]["id"]
 
 
-def test_two_processes_never_read_for_one_pass(sandbox: Sandbox, alice: User) -> None:
+def test_two_processes_never_share_a_sync(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 2)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
@@ -216,7 +212,7 @@ def test_two_processes_never_read_for_one_pass(sandbox: Sandbox, alice: User) ->
     assert sandbox.log() == []
 
 
-def test_one_pass_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
+def test_one_sync_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
     one = syncs.start(connection="default", kind=FULL, actor=alice)
     assert syncs.start(connection="default", kind=FULL, actor=alice) == one
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
@@ -225,7 +221,7 @@ def test_one_pass_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
     assert syncs.start(connection="default", kind=FULL, actor=alice, thread=thread) == of_thread
 
 
-def test_a_pass_can_be_paused_resumed_and_stopped(sandbox: Sandbox, alice: User) -> None:
+def test_sync_is_paused_resumed_and_stopped(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 2)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
@@ -241,13 +237,13 @@ def test_a_pass_can_be_paused_resumed_and_stopped(sandbox: Sandbox, alice: User)
     assert sandbox.log() == []
 
 
-def test_waiting_passes_are_handed_out_once_in_a_while(sandbox: Sandbox, alice: User) -> None:
+def test_waiting_syncs_are_enqueued_rarely(sandbox: Sandbox, alice: User) -> None:
     started = syncs.start(connection="default", kind=FULL, actor=alice)
     assert syncs.claim_waiting() == [started.pk]
     assert syncs.claim_waiting() == []
 
 
-def test_the_schedule_starts_a_full_pass_first_and_incremental_ones_after_it(sandbox: Sandbox, alice: User) -> None:
+def test_schedule_starts_full_then_incremental(sandbox: Sandbox, alice: User) -> None:
     assert syncs.start_due() == []  # Nothing is tracked.
     make_thread(sandbox, 2)
     track(["thread_a"], alice)
@@ -260,18 +256,18 @@ def test_the_schedule_starts_a_full_pass_first_and_incremental_ones_after_it(san
     assert second.kind == INCREMENTAL
 
 
-def test_who_may_only_look_starts_no_pass(sandbox: Sandbox, carol: User) -> None:
+def test_viewer_cannot_sync(sandbox: Sandbox, carol: User) -> None:
     with pytest.raises(NotAllowed):
         syncs.start(connection="default", kind=FULL, actor=carol)
     assert not Sync.objects.exists()
 
 
-def test_an_unknown_connection_is_told_with_those_that_are_known(sandbox: Sandbox, alice: User) -> None:
+def test_unknown_connection_lists_known_ones(sandbox: Sandbox, alice: User) -> None:
     with pytest.raises(UnknownConnection, match="default"):
         syncs.start(connection="nowhere", kind=FULL, actor=alice)
 
 
-def test_tracking_tells_of_every_id_what_became_of_it(sandbox: Sandbox, alice: User, carol: User) -> None:
+def test_tracking_reports_on_every_id(sandbox: Sandbox, alice: User, carol: User) -> None:
     track(["thread_a"], alice)
     told = threads.track(connection="default", thread_ids=["thread_a", "thread_b", "../x", "", "thread_b"], actor=alice)
     assert (told.added, told.already, told.invalid) == (("thread_b",), ("thread_a",), ("../x", ""))
@@ -279,7 +275,7 @@ def test_tracking_tells_of_every_id_what_became_of_it(sandbox: Sandbox, alice: U
         track(["thread_c"], carol)
 
 
-def test_a_thread_that_is_no_longer_tracked_keeps_its_runs_and_is_not_read(sandbox: Sandbox, alice: User) -> None:
+def test_untracked_thread_keeps_its_runs(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 2)
     track(["thread_a"], alice)
     sync()

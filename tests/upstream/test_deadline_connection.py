@@ -79,7 +79,7 @@ def test_late_request_is_not_sent(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("begins", [b"", RESPONSE[:-2]], ids=["head", "body"])
-def test_slow_response_ends_at_the_deadline(serve: Serve, begins: bytes) -> None:
+def test_slow_response_ends_at_deadline(serve: Serve, begins: bytes) -> None:
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(begins)

@@ -41,7 +41,7 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         (425, NotSent),
     ],
 )
-def test_a_read_that_fails_changed_nothing(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
+def test_failed_read_changed_nothing(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
     assert faults.classify_read(what) is meaning
 
 
@@ -75,13 +75,11 @@ def test_a_read_that_fails_changed_nothing(what: NoResponse | int, meaning: type
         (425, NotSent),
     ],
 )
-def test_a_write_that_fails_may_have_been_kept_unless_the_answer_says_no(
-    what: NoResponse | int, meaning: type[UpstreamError]
-) -> None:
+def test_failed_write_may_have_been_kept(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
     assert faults.classify_write(what) is meaning
 
 
-def test_a_refusal_for_the_runs_status_waits_for_the_run() -> None:
+def test_status_refusal_waits_for_the_run() -> None:
     assert faults.says_run_is_active(400, "Cannot update run with status 'in_progress'.")
     assert not faults.says_run_is_active(400, "Invalid 'metadata'.")
     assert faults.classify_write(400, run_is_active=True) is RunActive
@@ -118,9 +116,7 @@ def test_a_refusal_for_the_runs_status_waits_for_the_run() -> None:
         ({"retry-after-ms": "999999999"}, 300.0),
     ],
 )
-def test_retry_after_is_read_in_every_form_and_nonsense_is_ignored(
-    headers: dict[str, str], seconds: float | None
-) -> None:
+def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
     assert faults.retry_after(headers, now=NOW) == seconds
 
 

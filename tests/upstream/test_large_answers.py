@@ -63,9 +63,7 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.mark.parametrize("way", ["told", "chunked", "until it ends"])
-def test_an_answer_that_is_too_large_is_not_read_on(
-    way: str, upstream: Upstream, connect: Connect, settings: Settings
-) -> None:
+def test_large_response_is_not_read_on(way: str, upstream: Upstream, connect: Connect, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_RESPONSE_BYTES = ALLOWED
     connect(URL=f"http://127.0.0.1:{upstream.server_port}/{way.replace(' ', '-')}")
     with pytest.raises(NotSent, match=NoResponse.TOO_LARGE):

@@ -100,7 +100,7 @@ def make_pager(seed: int, faults: int) -> Pager:
     )
 
 
-def test_a_pager_without_fault_is_read_to_its_end() -> None:
+def test_faultless_pager_is_read_to_its_end() -> None:
     for seed in range(200):
         pager = make_pager(seed, faults=0)
         reading = read(pager)
@@ -111,7 +111,7 @@ def test_a_pager_without_fault_is_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("faults", [1, 2])
-def test_what_counts_as_read_is_whole(faults: int) -> None:
+def test_complete_reading_has_every_run(faults: int) -> None:
     for seed in range(1000):
         pager = make_pager(seed, faults)
         reading = read(pager)
@@ -122,7 +122,7 @@ def test_what_counts_as_read_is_whole(faults: int) -> None:
 @pytest.mark.parametrize(
     "fault", ["after is inclusive", "after counts from the other end", "order is ignored", "sorted by id"]
 )
-def test_a_pager_with_one_fault_can_be_read(fault: str) -> None:
+def test_pager_with_one_fault_is_readable(fault: str) -> None:
     for seed in range(50):
         pager = make_pager(seed, faults=0)
         pager.faults = frozenset({fault})

@@ -13,18 +13,18 @@ def read(**fields: object) -> RunRecord:
 
 
 @pytest.mark.parametrize("created_at", [1_700_000_000, 1_700_000_000.0, 1_700_000_000_000])
-def test_times_come_as_seconds_floats_and_milliseconds(created_at: float) -> None:
+def test_times_are_seconds_floats_or_millis(created_at: float) -> None:
     assert read(created_at=created_at).created_at == dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize("created_at", [None, "yesterday", True, -1, 10**30, float("1e308")])
-def test_a_time_that_cannot_be_read_is_unknown(created_at: object) -> None:
+def test_unreadable_time_is_unknown(created_at: object) -> None:
     record = read(created_at=created_at)
     assert record.created_at is None
     assert "created_at" not in record.columns
 
 
-def test_the_duration_is_from_the_start_to_the_end_whatever_the_end() -> None:
+def test_duration_is_from_start_to_any_end() -> None:
     def duration(**times: int | None) -> object:
         return read(**times).columns["duration"]
 
@@ -35,7 +35,7 @@ def test_the_duration_is_from_the_start_to_the_end_whatever_the_end() -> None:
     assert duration(started_at=200, completed_at=160) is None
 
 
-def test_what_changed_since_is_told_column_by_column_and_metadata_is_none() -> None:
+def test_changed_columns_exclude_metadata() -> None:
     run = make_run(thread_id="thread_a", completed_at=None, usage={"total_tokens": 1}, metadata={"team": "red"})
 
     def changes(**now: object) -> dict[str, object]:
@@ -48,24 +48,24 @@ def test_what_changed_since_is_told_column_by_column_and_metadata_is_none() -> N
     assert changes(usage={"total_tokens": True}) == {"total_tokens": None}
 
 
-def test_a_run_without_usage_metadata_or_any_optional_field_is_read() -> None:
+def test_run_without_optional_fields_is_read() -> None:
     record = RunRecord.read({"id": "0f3a", "status": "completed"}, thread_id="thread_a")
     assert record.metadata == {}
     assert (record.columns["total_tokens"], record.columns["model"]) == (None, "")
 
 
 @pytest.mark.parametrize("response", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
-def test_what_is_not_a_run_is_unreadable(response: object) -> None:
+def test_non_run_is_unreadable(response: object) -> None:
     with pytest.raises(Unreadable):
         RunRecord.read(response, thread_id="thread_a")
 
 
-def test_a_run_of_another_thread_is_unreadable() -> None:
+def test_run_of_another_thread_is_unreadable() -> None:
     with pytest.raises(Unreadable, match="another thread"):
         RunRecord.read(make_run(thread_id="thread_b"), thread_id="thread_a")
 
 
-def test_the_digest_knows_the_content_and_not_the_order() -> None:
+def test_digest_ignores_order() -> None:
     run = make_run(thread_id="thread_a")
     turned = dict(reversed(run.items()))
     one, other = (RunRecord.read(response, thread_id="thread_a") for response in (run, turned))
@@ -73,7 +73,7 @@ def test_the_digest_knows_the_content_and_not_the_order() -> None:
     assert RunRecord.read(run | {"extra": 1}, thread_id="thread_a").digest != one.digest
 
 
-def test_halves_of_surrogate_pairs_are_kept() -> None:
+def test_surrogate_halves_are_kept() -> None:
     record = read(metadata={"odd": "\ud800"})
     assert record.metadata["odd"] == "\ud800"
     assert "\\ud800" in record.raw

@@ -16,7 +16,7 @@ from tests.sandbox_client import Sandbox
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_write_that_is_too_late_does_not_leave(sandbox: Sandbox, mirrored: Callable[..., Run]) -> None:
+def test_late_write_does_not_leave(sandbox: Sandbox, mirrored: Callable[..., Run]) -> None:
     run = mirrored(metadata={"team": "blue"})
     caller = Client(conf.connection("default"))
     with pytest.raises(NotSent, match="too long until"):
@@ -26,7 +26,7 @@ def test_a_write_that_is_too_late_does_not_leave(sandbox: Sandbox, mirrored: Cal
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_the_time_until_a_connection_stands_counts(
+def test_connecting_time_counts(
     scene: Scene,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

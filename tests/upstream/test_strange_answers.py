@@ -18,7 +18,7 @@ S = Edit.Status
     ("status", "outcome"),
     [(422, S.REJECTED), (404, S.REJECTED), (401, S.PENDING), (429, S.PENDING)],
 )
-def test_u0000_in_the_servers_words_is_shown_as_a_sign(
+def test_u0000_of_the_server_is_shown_as_a_sign(
     scene: Scene,  # noqa: F811
     method: str,
     status: int,
@@ -32,7 +32,7 @@ def test_u0000_in_the_servers_words_is_shown_as_a_sign(
 
 
 @pytest.mark.parametrize("strange", ["run_\0", "r" * 500], ids=["U+0000", "too long"])
-def test_an_id_that_cannot_be_stored_is_told_and_does_not_stop_a_pass(
+def test_unstorable_id_does_not_stop_a_sync(
     scene: Scene,  # noqa: F811
     strange: str,
 ) -> None:
