@@ -16,7 +16,6 @@ from runsadmin.templatetags.links import change_url
 type MakeRun = Callable[..., Run]
 type MakeUser = Callable[..., User]
 type SignIn = Callable[[User], Client]
-type Connect = Callable[..., Any]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.http import urlencode
 from django_tasks_db.models import DBTaskResult
+from pytest_django import Settings
 
 from runsadmin import tasks
 from runsadmin.admin import id_search, run_selection
@@ -27,8 +28,9 @@ from runsadmin.services import bulk_edits, connections, edits, run_search, runs
 from runsadmin.services.bulk_edits import drafts
 from runsadmin.services.edits.claims import claim_due
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import Connect, MakeRun, MakeUser, SignIn, page, press, run_on_list
+from tests.admin.conftest import MakeRun, MakeUser, SignIn, page, press, run_on_list
 from tests.bulk import push_until_settled, whole
+from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -339,7 +341,7 @@ def test_action_asks_before_it_sends(sandbox: Sandbox, team: list[Run], as_alice
     assert bulk_edit.status == S.QUEUED
 
 
-def test_patch_sets_empties_removes_and_renames(team, as_alice):
+def test_patch_sets_empties_removes_and_renames(team: list[Run], as_alice: Client) -> None:
     form = typed(
         ("team", "set", "{model}, {created:%Y}"), ("note", "empty", ""), ("n", "rename", "number"),
         ("gone", "remove", ""), ("", "set", ""),
@@ -374,7 +376,7 @@ def test_patch_sets_empties_removes_and_renames(team, as_alice):
         (("n", "rename", "x" * 65), "at most 64"),
     ],
 )
-def test_row_error_is_beside_its_row(team, as_alice, row, said):
+def test_row_error_is_beside_its_row(team: list[Run], as_alice: Client, row: tuple[str, str, str], said: str) -> None:
     other = ("other", "set", "<kept> & safe")
     response = as_alice.post(select_all(as_alice, "status=completed"), {**typed(other, row, canary="3", wait="1.5")})
 
@@ -403,7 +405,7 @@ def test_row_error_is_beside_its_row(team, as_alice, row, said):
         ({"wait": "721"}, "Give a number of hours"),
     ],
 )
-def test_field_error_is_beside_its_field(team, as_alice, more, said):
+def test_field_error_is_beside_its_field(team: list[Run], as_alice: Client, more: dict[str, str], said: str) -> None:
     response = as_alice.post(select_all(as_alice, ""), {**RED, **more})
 
     assert response.status_code == 422
@@ -412,7 +414,7 @@ def test_field_error_is_beside_its_field(team, as_alice, more, said):
     assert not BulkEdit.objects.exists()
 
 
-def test_repeated_key_and_empty_patch_are_errors(team, as_alice):
+def test_repeated_key_and_empty_patch_are_errors(team: list[Run], as_alice: Client) -> None:
     twice = typed(("team", "set", "red"), ("team", "set", "green"))
     assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
     both = typed(("team", "set", "red"), ("team", "remove", ""))
@@ -421,7 +423,7 @@ def test_repeated_key_and_empty_patch_are_errors(team, as_alice):
     assert not BulkEdit.objects.exists()
 
 
-def test_existing_keys_are_suggested(team, mirrored, as_alice):
+def test_existing_keys_are_suggested(team: list[Run], mirrored: MakeRun, as_alice: Client) -> None:
     mirrored(id="run_x", metadata={"<b>": "1", "zone": "2"})
 
     offered = re.findall(r'<option value="([^"]*)"></option>', as_alice.get(select_all(as_alice)).text)
@@ -429,7 +431,7 @@ def test_existing_keys_are_suggested(team, mirrored, as_alice):
     assert offered == ["&lt;b&gt;", "n", "team", "zone"]
 
 
-def test_plan_shows_changes_and_sends_nothing(sandbox, team, as_alice):
+def test_plan_shows_changes_and_sends_nothing(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     Run.objects.filter(upstream_id="run_4").update(missing_since=timezone.now())
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
 
@@ -445,7 +447,7 @@ def test_plan_shows_changes_and_sends_nothing(sandbox, team, as_alice):
     assert sandbox.posts() == []
 
 
-def test_large_plan_updates_without_reload(team, alice, as_alice):
+def test_large_plan_updates_without_reload(team: list[Run], alice: User, as_alice: Client) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
@@ -462,7 +464,7 @@ def test_large_plan_updates_without_reload(team, alice, as_alice):
     assert "Change 5 runs" in text_of(as_alice, bulk_edit)
 
 
-def test_apply_when_planned_is_shown(team, alice, as_alice):
+def test_apply_when_planned_is_shown(team: list[Run], alice: User, as_alice: Client) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch({"team": "red"})
     bulk_edit = bulk_edits.plan(
@@ -477,7 +479,7 @@ def test_apply_when_planned_is_shown(team, alice, as_alice):
     assert "alice asked to apply the plan as soon as it is complete" in text_of(as_alice, bulk_edit)
 
 
-def test_counts_link_to_filtered_edits(team, as_alice):
+def test_counts_link_to_filtered_edits(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
 
     assert "?plan_result=active#edits" in as_alice.get(url(bulk_edit)).text
@@ -487,7 +489,7 @@ def test_counts_link_to_filtered_edits(team, as_alice):
     assert len(runs_shown(as_alice, url(bulk_edit) + "?plan_result=nonsense&after=x")) == 6
 
 
-def test_edits_are_paged_both_ways(team, as_alice, monkeypatch):
+def test_edits_are_paged_both_ways(team: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
     bulk_edit = planned(as_alice)
     everything = list(
@@ -511,14 +513,16 @@ def test_edits_are_paged_both_ways(team, as_alice, monkeypatch):
     assert beside(first, "Next") is not None
 
 
-def test_runs_changed_since_are_counted(sandbox, team, as_alice, alice):
+def test_runs_changed_since_are_counted(sandbox: Sandbox, team: list[Run], as_alice: Client, alice: User) -> None:
     bulk_edit = planned(as_alice)
     edits.push(edits.record(run=team[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, source=Edit.Source.ADMIN))
 
     assert "1 run has changed since the plan was made" in text_of(as_alice, bulk_edit)
 
 
-def test_colleague_with_permission_applies(team, as_alice, make_user, signed_in):
+def test_colleague_with_permission_applies(
+    team: list[Run], as_alice: Client, make_user: MakeUser, signed_in: SignIn
+) -> None:
     bulk_edit = planned(as_alice)
     looker = signed_in(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
     applier = signed_in(
@@ -536,7 +540,7 @@ def test_colleague_with_permission_applies(team, as_alice, make_user, signed_in)
 
 
 @pytest.mark.parametrize("name", ["apply", "pause", "resume", "cancel", "retry", "undo"])
-def test_viewer_sees_plan_without_buttons(team, as_alice, as_carol, name):
+def test_viewer_sees_plan_without_buttons(team: list[Run], as_alice: Client, as_carol: Client, name: str) -> None:
     bulk_edit = planned(as_alice)
 
     assert "team blue → red" in text_of(as_carol, bulk_edit)
@@ -545,7 +549,7 @@ def test_viewer_sees_plan_without_buttons(team, as_alice, as_carol, name):
     assert bulk_edit.status == S.PLANNED
 
 
-def test_links_need_their_permission(team, as_alice, signed_in, make_user):
+def test_links_need_their_permission(team: list[Run], as_alice: Client, signed_in: SignIn, make_user: MakeUser) -> None:
     bulk_edit = planned(as_alice)
 
     shown = signed_in(make_user(Action.VIEW_BULK_EDITS)).get(url(bulk_edit)).text
@@ -555,7 +559,7 @@ def test_links_need_their_permission(team, as_alice, signed_in, make_user):
         assert other not in shown
 
 
-def test_expired_plan_cannot_be_applied(team, as_alice):
+def test_expired_plan_cannot_be_applied(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     BulkEdit.objects.update(expires_at=timezone.now())
 
@@ -568,7 +572,7 @@ def test_expired_plan_cannot_be_applied(team, as_alice):
     assert bulk_edit.status == S.EXPIRED
 
 
-def test_plan_without_changes_has_no_apply(team, as_alice):
+def test_plan_without_changes_has_no_apply(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice, typed(("team", "set", "blue")))
 
     shown = text_of(as_alice, bulk_edit)
@@ -576,7 +580,7 @@ def test_plan_without_changes_has_no_apply(team, as_alice):
     assert "6 Nothing to do" in shown
 
 
-def test_plan_is_discarded(team, as_alice):
+def test_plan_is_discarded(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
 
     response = press(as_alice, bulk_edit, "cancel", follow=True)
@@ -586,7 +590,7 @@ def test_plan_is_discarded(team, as_alice):
     assert not bulk_edit.edits.filter(status=E.PLANNED).exists()
 
 
-def test_nothing_is_done_before_it_is(sandbox, team, as_alice):
+def test_nothing_is_done_before_it_is(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
 
@@ -609,7 +613,7 @@ def test_nothing_is_done_before_it_is(sandbox, team, as_alice):
         assert sandbox.metadata(run.upstream_id)["team"] == "red"
 
 
-def test_claimed_edits_are_being_sent(team, as_alice):
+def test_claimed_edits_are_being_sent(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     bulk_edits.advance_statuses()
@@ -623,7 +627,7 @@ def test_claimed_edits_are_being_sent(team, as_alice):
     assert "still open 3 pending, 2 sending" in shown
 
 
-def test_pause_shows_edits_in_flight(team, as_alice):
+def test_pause_shows_edits_in_flight(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     claim_due("default", 2)
@@ -633,7 +637,7 @@ def test_pause_shows_edits_in_flight(team, as_alice):
     assert 'hx-trigger="every 1s"' in as_alice.get(url(bulk_edit)).text
 
 
-def test_pause_and_resume(sandbox, team, as_alice):
+def test_pause_and_resume(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     press(as_alice, bulk_edit, "pause")
@@ -650,7 +654,7 @@ def test_pause_and_resume(sandbox, team, as_alice):
     assert len(sandbox.posts()) == 5
 
 
-def test_canary_pauses_with_a_reason(sandbox, team, as_alice):
+def test_canary_pauses_with_a_reason(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -661,7 +665,7 @@ def test_canary_pauses_with_a_reason(sandbox, team, as_alice):
     assert len(sandbox.posts()) == 2
 
 
-def test_cancel_shows_what_was_done(sandbox, team, as_alice):
+def test_cancel_shows_what_was_done(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -674,7 +678,7 @@ def test_cancel_shows_what_was_done(sandbox, team, as_alice):
     assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in team) == 2
 
 
-def test_failed_edits_are_retried(sandbox, team, as_alice, settings):
+def test_failed_edits_are_retried(sandbox: Sandbox, team: list[Run], as_alice: Client, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     sandbox.fault("status", status=409, times=1, method="POST")
     bulk_edit = planned(as_alice)
@@ -688,7 +692,7 @@ def test_failed_edits_are_retried(sandbox, team, as_alice, settings):
     assert "changed 5 applied" in text_of(as_alice, bulk_edit)
 
 
-def test_undo_needs_reason_and_is_a_plan(sandbox, team, as_alice):
+def test_undo_needs_reason_and_is_a_plan(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -707,7 +711,7 @@ def test_undo_needs_reason_and_is_a_plan(sandbox, team, as_alice):
     assert "Undo…" in text_of(as_alice, undo)
 
 
-def test_undo_is_offered_only_after_the_end(sandbox, team, as_alice):
+def test_undo_is_offered_only_after_the_end(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice, typed(("team", "set", "red"), canary="2"))
     press(as_alice, bulk_edit, "apply")
     push_until_settled(bulk_edit)
@@ -719,7 +723,7 @@ def test_undo_is_offered_only_after_the_end(sandbox, team, as_alice):
     assert "Undo…" in text_of(as_alice, bulk_edit)
 
 
-def test_held_connection_is_shown(team, as_alice):
+def test_held_connection_is_shown(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
     connections.hold("default", connections.Hold.CREDENTIALS, "401")
@@ -727,7 +731,7 @@ def test_held_connection_is_shown(team, as_alice):
     assert "The connection default is held, so nothing is sent" in text_of(as_alice, bulk_edit)
 
 
-def test_impossible_action_is_refused(team, as_alice):
+def test_impossible_action_is_refused(team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     for name in ("pause", "resume", "retry", "undo"):
         assert re.search("Only a|nothing to undo", press(as_alice, bulk_edit, name, {"reason": "x"}, follow=True).text)
@@ -735,7 +739,7 @@ def test_impossible_action_is_refused(team, as_alice):
     assert bulk_edit.status == S.PLANNED
 
 
-def test_apply_enqueues_the_push(team, as_alice):
+def test_apply_enqueues_the_push(team: list[Run], as_alice: Client) -> None:
     press(as_alice, planned(as_alice), "apply")
 
     assert DBTaskResult.objects.filter(task_path=tasks.push_edits.module_path).exists()
@@ -748,7 +752,7 @@ def csv_rows(client: Client, bulk_edit: BulkEdit, query: str = "") -> list[dict[
     return list(csv.DictReader(response.getvalue().decode().splitlines(keepends=True)))
 
 
-def test_csv_lists_changes_and_skipped_runs(team, as_alice, as_carol):
+def test_csv_lists_changes_and_skipped_runs(team: list[Run], as_alice: Client, as_carol: Client) -> None:
     form = typed(("team", "remove", ""), ("note", "empty", ""), ("n", "set", "7"))
     bulk_edit = planned(as_alice, form)
 
@@ -762,7 +766,7 @@ def test_csv_lists_changes_and_skipped_runs(team, as_alice, as_carol):
 
 
 @pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
-def test_csv_value_is_no_formula(mirrored, as_alice, begin):
+def test_csv_value_is_no_formula(mirrored: MakeRun, as_alice: Client, begin: str) -> None:
     mirrored(id="run_a", metadata={begin: begin})
     bulk_edit = planned(as_alice, typed((begin, "set", f"{begin}!")))
 
@@ -770,17 +774,17 @@ def test_csv_value_is_no_formula(mirrored, as_alice, begin):
     assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
 
 
-def test_csv_covers_all_chunks(team, as_alice, monkeypatch):
+def test_csv_covers_all_chunks(team: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runsadmin.admin.csv_export.CHUNK", 2)
 
     assert len({row["run"] for row in csv_rows(as_alice, planned(as_alice))}) == 6
 
 
-def test_csv_needs_view_permission(team, as_alice, make_user, signed_in):
+def test_csv_needs_view_permission(team: list[Run], as_alice: Client, make_user: MakeUser, signed_in: SignIn) -> None:
     assert signed_in(make_user()).get(url(planned(as_alice), "csv")).status_code == 403
 
 
-def test_list_shows_who_what_and_why(team, as_alice, as_carol):
+def test_list_shows_who_what_and_why(team: list[Run], as_alice: Client, as_carol: Client) -> None:
     form = typed(("team", "set", "<i>red"), ("note", "empty", ""), ("n", "rename", "m"), ("old", "remove", ""))
     planned(as_alice, form, reason="moved <b>")
 
@@ -792,7 +796,9 @@ def test_list_shows_who_what_and_why(team, as_alice, as_carol):
     assert "alice" not in as_carol.get("/admin/runsadmin/bulkedit/?status=paused").text
 
 
-def test_other_pages_link_to_bulk_edit(team, as_alice, signed_in, make_user):
+def test_other_pages_link_to_bulk_edit(
+    team: list[Run], as_alice: Client, signed_in: SignIn, make_user: MakeUser
+) -> None:
     bulk_edit = planned(as_alice)
     edit = bulk_edit.edits.filter(plan_result="change")[0]
 
@@ -805,7 +811,7 @@ def test_other_pages_link_to_bulk_edit(team, as_alice, signed_in, make_user):
     assert "bulkedit" not in nobody
 
 
-def test_hostile_metadata_is_escaped(mirrored, as_alice):
+def test_hostile_metadata_is_escaped(mirrored: MakeRun, as_alice: Client) -> None:
     hostile = {
         "<script>alert(1)</script>": "<img src=x onerror=alert(2)>",
         "odd": {"a": None},
@@ -866,7 +872,7 @@ def cost(client: Client, address: str) -> tuple[int, float]:
 
 
 @pytest.mark.django_db
-def test_query_count_is_independent_of_size(mirrored, alice, as_carol):
+def test_query_count_is_independent_of_size(mirrored: MakeRun, alice: User, as_carol: Client) -> None:
     run = mirrored(metadata={"team": "blue", "n": "1"})
     few, many = fill(run, alice, 500), fill(run, alice, 50_000)
     with connection.cursor() as cursor:

@@ -4,13 +4,15 @@ import datetime as dt
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 from django.utils import timezone
 
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import base_fields, page, press, typed
+from tests.admin.conftest import MakeRun, MakeUser, SignIn, base_fields, page, press, typed
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,7 +31,7 @@ def recorded(run: Run, actor: User, base: dict[str, object] | None = None, **pai
     )
 
 
-def test_server_keeping_removed_keys_is_shown(sandbox, mirrored, as_alice):
+def test_server_keeping_removed_keys_is_shown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     sandbox.settings(modify="merge")
     run = mirrored(metadata={"team": "blue", "old": "x"})
 
@@ -42,7 +44,7 @@ def test_server_keeping_removed_keys_is_shown(sandbox, mirrored, as_alice):
     assert "Intended:" in response.text
 
 
-def test_servers_refusal_is_quoted(sandbox, mirrored, as_alice):
+def test_servers_refusal_is_quoted(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(metadata={"team": "blue"})
     error = {"error": {"message": "Not on a Sunday.", "type": "invalid_request_error", "param": None, "code": None}}
     sandbox.fault("status", method="POST", status=400, body=error)
@@ -55,7 +57,7 @@ def test_servers_refusal_is_quoted(sandbox, mirrored, as_alice):
     assert "Not on a Sunday." in response.text
 
 
-def test_lost_response_is_shown_as_unknown(sandbox, mirrored, as_alice):
+def test_lost_response_is_shown_as_unknown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
 
@@ -77,7 +79,9 @@ def test_lost_response_is_shown_as_unknown(sandbox, mirrored, as_alice):
     ("wait_reason", "shown_wait"),
     [("", "a worker to claim it"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
-def test_pending_edit_shows_what_it_waits_for(mirrored, alice, as_alice, wait_reason, shown_wait):
+def test_pending_edit_shows_what_it_waits_for(
+    mirrored: MakeRun, alice: User, as_alice: Client, wait_reason: str, shown_wait: str
+) -> None:
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(wait_reason=wait_reason)
 
@@ -87,64 +91,70 @@ def test_pending_edit_shows_what_it_waits_for(mirrored, alice, as_alice, wait_re
     assert "Nothing has changed upstream so far" in shown
 
 
-class TestAConflict:
-    @pytest.fixture
-    def conflict(self, sandbox, mirrored, as_alice):
-        run = mirrored(metadata={"team": "blue", "env": "dev"})
-        base = base_fields(as_alice, run)
-        sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev", "new": "1"})
-        as_alice.post(page(run, "metadata"), typed(("team", "red"), ("env", "prod"), base=base, reason="why not"))
-        edit = Edit.objects.get()
-        assert edit.status == EditStatus.CONFLICT
-        return edit
-
-    def test_conflict_shows_base_theirs_and_ours(self, conflict, as_alice):
-        shown = as_alice.get(change_url(conflict)).text
-
-        for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "why not"):
-            assert value in shown
-
-    @pytest.mark.parametrize(
-        ("choice", "team"),
-        [
-            ({"take-0": "mine"}, "red"),
-            ({"take-0": "other", "other-0": "gold"}, "gold"),
-            ({"take-0": "theirs"}, "green"),
-        ],
-    )
-    def test_resolution_is_a_new_edit(self, sandbox, conflict, as_alice, choice, team):
-        told = as_alice.post(change_url(conflict, "resolve"), choice, follow=True)
-
-        new = Edit.objects.get(resolves=conflict)
-        assert told.redirect_chain == [(change_url(new), 302)]
-        assert new.status == EditStatus.APPLIED
-        assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
-        shown = as_alice.get(change_url(conflict)).text
-        assert "resolved by" in shown
-        assert "Decide what stays" not in shown
-
-    def test_invalid_resolution_keeps_the_input(self, conflict, as_alice):
-        form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
-
-        told = as_alice.post(change_url(conflict, "resolve"), form)
-
-        assert told.status_code == 422
-        assert "at most 512" in told.text
-        assert "x" * 513 in told.text
-        assert not Edit.objects.filter(resolves=conflict).exists()
-
-    def test_every_key_needs_a_choice(self, conflict, as_alice):
-        told = as_alice.post(change_url(conflict, "resolve"), {})
-
-        assert told.status_code == 422
-        assert "Choose a value" in told.text
-
-    def test_viewer_sees_conflict_without_buttons(self, conflict, as_carol):
-        assert "Decide what stays" not in as_carol.get(change_url(conflict)).text
-        assert as_carol.post(change_url(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
+@pytest.fixture
+def conflict(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> Edit:
+    run = mirrored(metadata={"team": "blue", "env": "dev"})
+    base = base_fields(as_alice, run)
+    sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev", "new": "1"})
+    as_alice.post(page(run, "metadata"), typed(("team", "red"), ("env", "prod"), base=base, reason="why not"))
+    edit = Edit.objects.get()
+    assert edit.status == EditStatus.CONFLICT
+    return edit
 
 
-def test_undo_is_previewed_and_applied(sandbox, mirrored, alice, as_alice):
+def test_conflict_shows_base_theirs_and_ours(conflict: Edit, as_alice: Client) -> None:
+    shown = as_alice.get(change_url(conflict)).text
+
+    for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "why not"):
+        assert value in shown
+
+
+@pytest.mark.parametrize(
+    ("choice", "team"),
+    [
+        ({"take-0": "mine"}, "red"),
+        ({"take-0": "other", "other-0": "gold"}, "gold"),
+        ({"take-0": "theirs"}, "green"),
+    ],
+)
+def test_resolution_is_a_new_edit(
+    sandbox: Sandbox, conflict: Edit, as_alice: Client, choice: dict[str, str], team: str
+) -> None:
+    told = as_alice.post(change_url(conflict, "resolve"), choice, follow=True)
+
+    new = Edit.objects.get(resolves=conflict)
+    assert told.redirect_chain == [(change_url(new), 302)]
+    assert new.status == EditStatus.APPLIED
+    assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
+    shown = as_alice.get(change_url(conflict)).text
+    assert "resolved by" in shown
+    assert "Decide what stays" not in shown
+
+
+def test_invalid_resolution_keeps_the_input(conflict: Edit, as_alice: Client) -> None:
+    form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
+
+    told = as_alice.post(change_url(conflict, "resolve"), form)
+
+    assert told.status_code == 422
+    assert "at most 512" in told.text
+    assert "x" * 513 in told.text
+    assert not Edit.objects.filter(resolves=conflict).exists()
+
+
+def test_every_key_needs_a_choice(conflict: Edit, as_alice: Client) -> None:
+    told = as_alice.post(change_url(conflict, "resolve"), {})
+
+    assert told.status_code == 422
+    assert "Choose a value" in told.text
+
+
+def test_viewer_sees_conflict_without_buttons(conflict: Edit, as_carol: Client) -> None:
+    assert "Decide what stays" not in as_carol.get(change_url(conflict)).text
+    assert as_carol.post(change_url(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
+
+
+def test_undo_is_previewed_and_applied(sandbox: Sandbox, mirrored: MakeRun, alice: User, as_alice: Client) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = edits.push(recorded(run, alice, team="red", ticket="1"))
 
@@ -158,7 +168,7 @@ def test_undo_is_previewed_and_applied(sandbox, mirrored, alice, as_alice):
     assert "undone by" in as_alice.get(change_url(edit)).text
 
 
-def test_failed_edit_is_retried(sandbox, mirrored, alice, as_alice):
+def test_failed_edit_is_retried(sandbox: Sandbox, mirrored: MakeRun, alice: User, as_alice: Client) -> None:
     edit = recorded(mirrored(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
@@ -167,7 +177,7 @@ def test_failed_edit_is_retried(sandbox, mirrored, alice, as_alice):
     assert "Applied" in response.text
 
 
-def test_pending_edit_is_cancelled(mirrored, alice, as_alice):
+def test_pending_edit_is_cancelled(mirrored: MakeRun, alice: User, as_alice: Client) -> None:
     edit = recorded(mirrored(), alice, team="red")
 
     response = press(as_alice, edit, "cancel", follow=True)
@@ -175,7 +185,7 @@ def test_pending_edit_is_cancelled(mirrored, alice, as_alice):
     assert "It was cancelled before it was sent" in response.text
 
 
-def test_impossible_action_is_refused(mirrored, alice, as_alice):
+def test_impossible_action_is_refused(mirrored: MakeRun, alice: User, as_alice: Client) -> None:
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
     for response in (
@@ -188,7 +198,7 @@ def test_impossible_action_is_refused(mirrored, alice, as_alice):
 
 
 @pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "nonsense"])
-def test_viewer_is_refused_every_action(mirrored, alice, as_carol, name):
+def test_viewer_is_refused_every_action(mirrored: MakeRun, alice: User, as_carol: Client, name: str) -> None:
     edit = edits.push(recorded(mirrored(), alice, team="red"))
 
     if name == "resolve":
@@ -205,7 +215,7 @@ def test_viewer_is_refused_every_action(mirrored, alice, as_carol, name):
     assert Edit.objects.count() == 1
 
 
-def test_list_shows_who_why_and_what(mirrored, alice, as_carol):
+def test_list_shows_who_why_and_what(mirrored: MakeRun, alice: User, as_carol: Client) -> None:
     run = mirrored(metadata={"team": "blue"})
     edit = recorded(run, alice, {"team": "blue"}, team="red")
     Edit.objects.filter(pk=edit.pk).update(reason="moved", created_at=timezone.now() - dt.timedelta(hours=2))
@@ -216,7 +226,7 @@ def test_list_shows_who_why_and_what(mirrored, alice, as_carol):
         assert value in shown
 
 
-def test_list_filters_by_status_actor_and_run(mirrored, alice, bob, as_alice):
+def test_list_filters_by_status_actor_and_run(mirrored: MakeRun, alice: User, bob: User, as_alice: Client) -> None:
     runs = [mirrored(), mirrored()]
     mine, theirs = recorded(runs[0], alice, team="red"), edits.push(recorded(runs[1], bob, team="red"))
 
@@ -231,7 +241,9 @@ def test_list_filters_by_status_actor_and_run(mirrored, alice, bob, as_alice):
     assert listed(f"q={runs[1].upstream_id}") == {theirs.pk}
 
 
-def test_hold_is_shown_and_released(mirrored, alice, as_alice, signed_in, make_user):
+def test_hold_is_shown_and_released(
+    mirrored: MakeRun, alice: User, as_alice: Client, signed_in: SignIn, make_user: MakeUser
+) -> None:
     run = mirrored()
     connections.hold("default", connections.Hold.CREDENTIALS, "The server answered 401.")
     operator = signed_in(make_user(Action.HOLD, Action.VIEW_SYNCS))

@@ -1,15 +1,17 @@
 """The pair editor: what is typed becomes an edit, which is pushed, and a page tells what became of it."""
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 from runsadmin.models import Edit, EditStatus
-from tests.admin.conftest import base_fields, page, typed
+from tests.admin.conftest import MakeRun, base_fields, page, typed
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_saved_pairs_reach_upstream_and_mirror(sandbox, mirrored, as_alice):
+def test_saved_pairs_reach_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(metadata={"team": "blue", "env": "prod"})
     form = typed(("team", "red"), ("ticket", "OPS-1"), base=base_fields(as_alice, run), reason="moved")
 
@@ -39,7 +41,9 @@ def test_saved_pairs_reach_upstream_and_mirror(sandbox, mirrored, as_alice):
         ([("team", "blue")], "This changes nothing"),
     ],
 )
-def test_invalid_pairs_send_nothing(sandbox, mirrored, as_alice, pairs, told):
+def test_invalid_pairs_send_nothing(
+    sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, pairs: list[tuple[str, str]], told: str
+) -> None:
     run = mirrored(metadata={"team": "blue"})
     base = base_fields(as_alice, run)
     sandbox.clear_log()
@@ -53,7 +57,7 @@ def test_invalid_pairs_send_nothing(sandbox, mirrored, as_alice, pairs, told):
     assert sandbox.log() == []
 
 
-def test_invalid_input_is_kept(mirrored, as_alice):
+def test_invalid_input_is_kept(mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(metadata={"team": "blue"})
     form = typed(("team", "half <done>"), ("k" * 65, "kept"), base=base_fields(as_alice, run))
 
@@ -64,14 +68,16 @@ def test_invalid_input_is_kept(mirrored, as_alice):
     assert ">\nkept</textarea>" in response.text
 
 
-def test_limits_count_characters(sandbox, mirrored, as_alice):
+def test_limits_count_characters(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored()
     as_alice.post(page(run, "metadata"), typed(("😀" * 64, "é" * 512), base=base_fields(as_alice, run)))
 
     assert sandbox.metadata(run.upstream_id) == {"😀" * 64: "é" * 512}
 
 
-def test_edits_of_different_keys_both_apply(sandbox, mirrored, as_alice, as_bob):
+def test_edits_of_different_keys_both_apply(
+    sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, as_bob: Client
+) -> None:
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     seen_by_alice, seen_by_bob = base_fields(as_alice, run), base_fields(as_bob, run)
 
@@ -83,7 +89,7 @@ def test_edits_of_different_keys_both_apply(sandbox, mirrored, as_alice, as_bob)
 
 
 @pytest.mark.parametrize("base", ["", "forged", "eyJydW4iOjF9:aaaa:bbbb"])
-def test_missing_base_is_refused(mirrored, as_alice, base):
+def test_missing_base_is_refused(mirrored: MakeRun, as_alice: Client, base: str) -> None:
     run = mirrored(metadata={"team": "blue"})
 
     response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base))
@@ -93,7 +99,7 @@ def test_missing_base_is_refused(mirrored, as_alice, base):
     assert not Edit.objects.exists()
 
 
-def test_base_of_another_run_is_refused(mirrored, as_alice):
+def test_base_of_another_run_is_refused(mirrored: MakeRun, as_alice: Client) -> None:
     run, other = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "green"})
 
     response = as_alice.post(page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, other)))
@@ -102,7 +108,7 @@ def test_base_of_another_run_is_refused(mirrored, as_alice):
     assert not Edit.objects.exists()
 
 
-def test_untypable_values_stay_until_unmarked(sandbox, mirrored, as_alice):
+def test_untypable_values_stay_until_unmarked(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     sandbox.settings(check_limits=False)
     odd = {"count": 5, "crlf": "a\r\nb", "flag": None}
     run = mirrored(metadata={"team": "blue", **odd})
@@ -116,7 +122,7 @@ def test_untypable_values_stay_until_unmarked(sandbox, mirrored, as_alice):
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "crlf": "a\r\nb", "flag": None}
 
 
-def test_line_breaks_survive_the_form(sandbox, mirrored, as_alice):
+def test_line_breaks_survive_the_form(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(metadata={"note": "\nfirst\nsecond", "team": "blue"})
     form = typed(("note", "\r\nfirst\r\nsecond"), ("team", "red"), base=base_fields(as_alice, run))
 
@@ -126,7 +132,9 @@ def test_line_breaks_survive_the_form(sandbox, mirrored, as_alice):
     assert sandbox.metadata(run.upstream_id)["note"] == "\nfirst\nsecond"
 
 
-def test_viewer_gets_no_form_and_no_edit(sandbox, mirrored, as_alice, as_carol):
+def test_viewer_gets_no_form_and_no_edit(
+    sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, as_carol: Client
+) -> None:
     run = mirrored(metadata={"team": "blue"})
     form = typed(("team", "red"), base=base_fields(as_alice, run))
     sandbox.clear_log()
@@ -138,7 +146,7 @@ def test_viewer_gets_no_form_and_no_edit(sandbox, mirrored, as_alice, as_carol):
     assert sandbox.log() == []
 
 
-def test_forged_request_is_refused(mirrored, alice):
+def test_forged_request_is_refused(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     client = Client(enforce_csrf_checks=True)
     client.force_login(alice)

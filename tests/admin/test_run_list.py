@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from runsadmin.models import Run
+from tests.admin.conftest import MakeRun
 from tests.sandbox_client import make_run
 
 LIST = "/admin/runsadmin/run/"
@@ -36,10 +37,10 @@ def ids(count: int) -> list[str]:
 
 
 @pytest.fixture
-def runs(mirrored):
-    """Makes this many runs of one and the same time, then spreads their times: one hour between each two."""
+def make_runs(mirrored: MakeRun) -> MakeRun:
+    """Makes this many runs, each one hour older than the one before. Returns the first."""
 
-    def runs(count, **fields):
+    def make_runs(count: int, **fields: Any) -> Run:
         first = mirrored(id="run_000", **fields)
         copies = [_copy(first, upstream_id=run_id) for run_id in ids(count)[1:]]
         Run.objects.bulk_create(copies)
@@ -48,7 +49,7 @@ def runs(mirrored):
             Run.objects.filter(upstream_id=run_id).update(created_at=created)
         return first
 
-    return runs
+    return make_runs
 
 
 def _copy(run: Run, **values: Any) -> Run:
@@ -57,8 +58,8 @@ def _copy(run: Run, **values: Any) -> Run:
 
 
 @pytest.mark.django_db
-def test_pages_cover_all_runs_newest_first(runs, as_carol):
-    runs(120)
+def test_pages_cover_all_runs_newest_first(make_runs: MakeRun, as_carol: Client) -> None:
+    make_runs(120)
     Run.objects.update(created_at=timezone.now())  # All of one moment: the key decides.
     pages = []
     query: str | None = ""
@@ -79,8 +80,8 @@ def test_pages_cover_all_runs_newest_first(runs, as_carol):
 
 
 @pytest.mark.django_db
-def test_paging_keeps_the_filters(runs, as_carol):
-    runs(60, status="failed")
+def test_paging_keeps_the_filters(make_runs: MakeRun, as_carol: Client) -> None:
+    make_runs(60, status="failed")
 
     older = beside(as_carol, "?status=failed", "Older")
 
@@ -105,15 +106,15 @@ def test_paging_keeps_the_filters(runs, as_carol):
         "?nosuch=1",
     ],
 )
-def test_invalid_address_breaks_nothing(mirrored, as_carol, query):
+def test_invalid_address_breaks_nothing(mirrored: MakeRun, as_carol: Client, query: str) -> None:
     mirrored()
 
     assert as_carol.get(LIST + query, follow=True).status_code == 200
 
 
 @pytest.mark.django_db
-def test_filters_narrow_the_list(runs, as_carol):
-    runs(200)
+def test_filters_narrow_the_list(make_runs: MakeRun, as_carol: Client) -> None:
+    make_runs(200)
     Run.objects.filter(upstream_id="run_003").update(status="failed")
     Run.objects.filter(upstream_id="run_004").update(missing_since=timezone.now())
 
@@ -126,7 +127,7 @@ def test_filters_narrow_the_list(runs, as_carol):
 
 
 @pytest.mark.django_db
-def test_search_finds_runs_by_all_their_ids(mirrored, as_carol):
+def test_search_finds_runs_by_all_their_ids(mirrored: MakeRun, as_carol: Client) -> None:
     mirrored(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
     mirrored(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)
     mirrored(id="5f3c", thread_id="thread_y", assistant_id="asst_2", created_at=1)
@@ -140,7 +141,7 @@ def test_search_finds_runs_by_all_their_ids(mirrored, as_carol):
 
 
 @pytest.mark.django_db
-def test_hostile_metadata_is_escaped(mirrored, as_carol):
+def test_hostile_metadata_is_escaped(mirrored: MakeRun, as_carol: Client) -> None:
     mirrored(metadata={"<script>alert(1)</script>": "<img src=x onerror=alert(2)>", "rtl": "‮evil", "long": "x" * 512})
 
     shown = as_carol.get(LIST).text
@@ -195,7 +196,7 @@ def copy_all(times: int) -> None:
 
 
 @pytest.mark.django_db
-def test_query_count_is_independent_of_size(mirrored, as_carol):
+def test_query_count_is_independent_of_size(mirrored: MakeRun, as_carol: Client) -> None:
     seen = {}
     fill(mirrored)
     for count in (2_000, 200_000):

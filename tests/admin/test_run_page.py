@@ -1,26 +1,29 @@
 """The page of one run: every field laid out for reading, and nothing but the metadata can be changed."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from runsadmin import lenient_json
 from runsadmin.admin.layout import COURSE, TASK
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import FIELDS
-from tests.admin.conftest import page, press
+from tests.admin.conftest import MakeRun, MakeUser, SignIn, page, press
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db
 
 
-def test_every_field_has_one_place():
+def test_every_field_has_one_place() -> None:
     placed = [name for _, names in TASK + COURSE for name in names]
 
     assert sorted([*placed, "metadata"]) == sorted(FIELDS)
 
 
-def test_documented_example_is_all_shown(mirrored, as_carol):
+def test_documented_example_is_all_shown(mirrored: MakeRun, as_carol: Client) -> None:
     run = mirrored(
         instructions="You are a tutor.\nBe kind.", tools=[{"type": "code_interpreter"}], temperature=0.7,
         tool_resources={"code_interpreter": {"file_ids": ["file-a1", "file-b2"]}}, metadata={"user_id": "u-17"},
@@ -38,7 +41,7 @@ def test_documented_example_is_all_shown(mirrored, as_carol):
         assert value in shown, value
 
 
-def test_unencodable_text_breaks_no_page(mirrored, as_alice):
+def test_unencodable_text_breaks_no_page(mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored()
     odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
     Run.objects.update(raw=lenient_json.dumps(run.data | odd))
@@ -62,14 +65,14 @@ def test_unencodable_text_breaks_no_page(mirrored, as_alice):
         {"created_at": "never"},
     ],
 )
-def test_undocumented_shapes_break_no_page(mirrored, as_alice, fields):
+def test_undocumented_shapes_break_no_page(mirrored: MakeRun, as_alice: Client, fields: dict[str, Any]) -> None:
     run = mirrored(**fields)
 
     assert as_alice.get(page(run)).status_code == 200
     assert as_alice.get(page(run, "metadata")).status_code == 200
 
 
-def test_missing_and_doubtful_runs_are_marked(mirrored, as_carol):
+def test_missing_and_doubtful_runs_are_marked(mirrored: MakeRun, as_carol: Client) -> None:
     run = mirrored()
     Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), needs_refresh_since=timezone.now())
 
@@ -81,7 +84,7 @@ def test_missing_and_doubtful_runs_are_marked(mirrored, as_carol):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_refresh_fetches_the_run(sandbox, mirrored, as_alice):
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(metadata={"team": "blue"})
     assert "Refreshed. No changes." in press(as_alice, run, "refresh", follow=True).text
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
@@ -90,7 +93,7 @@ def test_refresh_fetches_the_run(sandbox, mirrored, as_alice):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_refresh_shows_the_servers_error(sandbox, mirrored, as_alice):
+def test_refresh_shows_the_servers_error(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored()
     mirrored(thread_id="thread_other")
     sandbox.fault("status", status=503, body={"error": {"message": "We are resting."}}, times=None)
@@ -102,7 +105,7 @@ def test_refresh_shows_the_servers_error(sandbox, mirrored, as_alice):
     assert "Upstream no longer has this run" in shown
 
 
-def test_run_cannot_be_added_or_deleted(mirrored, as_alice):
+def test_run_cannot_be_added_or_deleted(mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored()
 
     for url in (page(run), page(run, "delete"), "/admin/runsadmin/run/add/"):
@@ -113,7 +116,9 @@ def test_run_cannot_be_added_or_deleted(mirrored, as_alice):
     assert as_alice.get("/admin/runsadmin/run/nonsense/change/").status_code == 404
 
 
-def test_every_post_needs_its_permission(mirrored, as_carol, signed_in, make_user):
+def test_every_post_needs_its_permission(
+    mirrored: MakeRun, as_carol: Client, signed_in: SignIn, make_user: MakeUser
+) -> None:
     run = mirrored()
     thread, nobody = run.thread, signed_in(make_user())
     posts = [

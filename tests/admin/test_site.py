@@ -8,11 +8,13 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from pytest_django import Settings
 
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit
 from runsadmin.services import edits, tokens
-from tests.admin.conftest import page
+from tests.admin.conftest import MakeRun, MakeUser, SignIn, page
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db
 
@@ -23,11 +25,13 @@ def grant(user: User, *codenames: str) -> User:
 
 
 @pytest.fixture
-def admin(make_user):
+def admin(make_user: MakeUser) -> User:
     return User.objects.create_superuser("admin", password="admin")
 
 
-def test_dashboard_shows_what_is_permitted(mirrored, alice, as_carol, signed_in, make_user):
+def test_dashboard_shows_what_is_permitted(
+    mirrored: MakeRun, alice: User, as_carol: Client, signed_in: SignIn, make_user: MakeUser
+) -> None:
     run = mirrored(status="failed")
     edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, source=Edit.Source.ADMIN)
 
@@ -41,7 +45,7 @@ def test_dashboard_shows_what_is_permitted(mirrored, alice, as_carol, signed_in,
     assert "Recent edits" not in shown
 
 
-def test_sign_in_never_redirects_outside(make_user):
+def test_sign_in_never_redirects_outside(make_user: MakeUser) -> None:
     make_user(username="dora")
     form = {"username": "dora", "password": "dora"}
 
@@ -51,7 +55,7 @@ def test_sign_in_never_redirects_outside(make_user):
         assert response.headers["Location"] == "/admin/"
 
 
-def test_buttons_lead_nowhere_outside(mirrored, as_alice):
+def test_buttons_lead_nowhere_outside(mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored()
 
     for extra in ("?next=https://evil.example/", "?_to=//evil.example"):
@@ -60,21 +64,23 @@ def test_buttons_lead_nowhere_outside(mirrored, as_alice):
         assert response.headers["Location"] == page(run)
 
 
-def test_anonymous_visitor_sees_nothing(mirrored, client):
+def test_anonymous_visitor_sees_nothing(mirrored: MakeRun, client: Client) -> None:
     run = mirrored()
 
     for url in ("/admin/", page(run), page(run, "metadata"), "/admin/search/?s=run", "/admin/knox/authtoken/"):
         assert client.get(url).headers["Location"].startswith("/admin/login/")
 
 
-def test_polling_page_ignores_the_sign_in_page(mirrored, client):
+def test_polling_page_ignores_the_sign_in_page(mirrored: MakeRun, client: Client) -> None:
     for url in (page(mirrored()), "/admin/runsadmin/run/count/"):
         response = client.get(url, headers={"HX-Request": "true"}, follow=True)
         assert (response.status_code, response.headers["HX-Refresh"], response.content) == (204, "true", b"")
         assert "password" in client.get(url, follow=True).text
 
 
-def test_global_search_finds_ids_by_their_case(mirrored, as_carol, signed_in, make_user):
+def test_global_search_finds_ids_by_their_case(
+    mirrored: MakeRun, as_carol: Client, signed_in: SignIn, make_user: MakeUser
+) -> None:
     run = mirrored(id="run_AbC", thread_id="thread_XyZ")
 
     assert page(run) in as_carol.get("/admin/search/?s=run_Ab").text
@@ -82,7 +88,7 @@ def test_global_search_finds_ids_by_their_case(mirrored, as_carol, signed_in, ma
     assert page(run) not in signed_in(make_user()).get("/admin/search/?s=run_AbC").text
 
 
-def test_accounts_and_groups_are_managed(admin, signed_in, as_carol):
+def test_accounts_and_groups_are_managed(admin: User, signed_in: SignIn, as_carol: Client) -> None:
     client = signed_in(admin)
 
     for url in ("user/", "user/add/", f"user/{admin.pk}/change/", f"user/{admin.pk}/password/", "group/", "group/add/"):
@@ -102,53 +108,56 @@ def tokens_of(user: User) -> Any:
     return apps.get_model("knox", "AuthToken")._default_manager.filter(user=user)
 
 
-class TestTokens:
-    URL = "/admin/knox/authtoken/"
-
-    def test_token_is_shown_once(self, make_user, signed_in):
-        client = signed_in(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
-
-        response = client.post(f"{self.URL}add/", {"days": "30", "username": "somebody"})
-
-        assert "no-store" in response.headers["Cache-Control"]
-        found = re.search(r"data-token>([^<]+)<", response.text)
-        assert found
-        dora = User.objects.get(username="dora")
-        assert tokens_of(dora).count() == 1
-        assert found[1] not in client.get(self.URL).text
-
-        client.post(f"{self.URL}{tokens_of(dora).get().pk}/delete/")
-        assert tokens_of(dora).count() == 0
-
-    def test_tokens_of_others_are_hidden(self, alice, make_user, signed_in):
-        tokens.create(user=alice, expires_in=None)
-        others = tokens_of(alice).get()
-        client = signed_in(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
-
-        assert "alice" not in client.get(self.URL).text
-        assert client.post(f"{self.URL}{others.pk}/delete/").status_code == 403
-        assert tokens_of(alice).exists()
-
-    def test_superuser_creates_tokens_for_others(self, admin, alice, signed_in):
-        client = signed_in(admin)
-
-        client.post(f"{self.URL}add/", {"days": "7", "username": "alice"})
-        assert tokens_of(alice).count() == 1
-        assert "no active account" in client.post(f"{self.URL}add/", {"days": "7", "username": "x"}, follow=True).text
-        assert "when the token expires" in client.post(f"{self.URL}add/", {"days": "0"}, follow=True).text
-
-    def test_tokens_need_their_permission(self, as_carol):
-        assert as_carol.get(self.URL).status_code == 403
-        assert as_carol.post(f"{self.URL}add/", {"days": "7"}).status_code == 403
+TOKENS = "/admin/knox/authtoken/"
 
 
-def test_hold_setting_is_shown(settings, as_carol):
+def test_token_is_shown_once(make_user: MakeUser, signed_in: SignIn) -> None:
+    client = signed_in(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
+
+    response = client.post(f"{TOKENS}add/", {"days": "30", "username": "somebody"})
+
+    assert "no-store" in response.headers["Cache-Control"]
+    found = re.search(r"data-token>([^<]+)<", response.text)
+    assert found
+    dora = User.objects.get(username="dora")
+    assert tokens_of(dora).count() == 1
+    assert found[1] not in client.get(TOKENS).text
+
+    client.post(f"{TOKENS}{tokens_of(dora).get().pk}/delete/")
+    assert tokens_of(dora).count() == 0
+
+
+def test_tokens_of_others_are_hidden(alice: User, make_user: MakeUser, signed_in: SignIn) -> None:
+    tokens.create(user=alice, expires_in=None)
+    others = tokens_of(alice).get()
+    client = signed_in(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
+
+    assert "alice" not in client.get(TOKENS).text
+    assert client.post(f"{TOKENS}{others.pk}/delete/").status_code == 403
+    assert tokens_of(alice).exists()
+
+
+def test_superuser_creates_tokens_for_others(admin: User, alice: User, signed_in: SignIn) -> None:
+    client = signed_in(admin)
+
+    client.post(f"{TOKENS}add/", {"days": "7", "username": "alice"})
+    assert tokens_of(alice).count() == 1
+    assert "no active account" in client.post(f"{TOKENS}add/", {"days": "7", "username": "x"}, follow=True).text
+    assert "when the token expires" in client.post(f"{TOKENS}add/", {"days": "0"}, follow=True).text
+
+
+def test_tokens_need_their_permission(as_carol: Client) -> None:
+    assert as_carol.get(TOKENS).status_code == 403
+    assert as_carol.post(f"{TOKENS}add/", {"days": "7"}).status_code == 403
+
+
+def test_hold_setting_is_shown(settings: Settings, as_carol: Client) -> None:
     settings.RUNSADMIN_HOLD = True
 
     assert "RUNSADMIN_HOLD" in as_carol.get("/admin/").text
 
 
-def test_connection_page_shows_no_secret(admin, signed_in, sandbox):
+def test_connection_page_shows_no_secret(admin: User, signed_in: SignIn, sandbox: Sandbox) -> None:
     shown = signed_in(admin).get("/admin/runsadmin/connectionstate/").text
 
     assert sandbox.url in shown

@@ -3,11 +3,12 @@
 import time
 
 import pytest
+from django.test import Client
 
 from runsadmin.models import Run, Sync, SyncStatus, Thread
 from runsadmin.services import syncs
-from tests.admin.conftest import press
-from tests.sandbox_client import make_run
+from tests.admin.conftest import MakeRun, press
+from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,7 +23,7 @@ def sync_page(sync: Sync, name: str = "change") -> str:
     return f"{SYNCS}{sync.pk}/{name}/"
 
 
-def test_each_pasted_id_gets_a_result(mirrored, as_alice):
+def test_each_pasted_id_gets_a_result(mirrored: MakeRun, as_alice: Client) -> None:
     mirrored(thread_id="thread_old")
     pasted = "thread_new1, thread_new2\r\n thread_old ../../etc;thread_new1"
 
@@ -34,7 +35,7 @@ def test_each_pasted_id_gets_a_result(mirrored, as_alice):
     assert rows.index("already tracked") < rows.index("thread_old") < rows.index("invalid") < rows.index("../../etc")
 
 
-def test_invalid_track_form_is_refused(sandbox, as_alice):
+def test_invalid_track_form_is_refused(sandbox: Sandbox, as_alice: Client) -> None:
     assert "at least one" in as_alice.post(f"{THREADS}add/", {"connection": "default", "thread_ids": " "}).text
     shown = as_alice.post(f"{THREADS}add/", {"connection": "nowhere", "thread_ids": "thread_a"}).text
     assert "no connection" in shown
@@ -42,7 +43,7 @@ def test_invalid_track_form_is_refused(sandbox, as_alice):
     assert not Thread.objects.exists()
 
 
-def test_untracked_thread_keeps_its_runs(mirrored, as_alice):
+def test_untracked_thread_keeps_its_runs(mirrored: MakeRun, as_alice: Client) -> None:
     thread = mirrored().thread
 
     assert "Their runs stay" in press(as_alice, thread, "stop_tracking", follow=True).text
@@ -56,7 +57,7 @@ def test_untracked_thread_keeps_its_runs(mirrored, as_alice):
 
 
 @pytest.mark.parametrize("kind", ["incremental", "full"])
-def test_sync_covers_one_thread_or_all(sandbox, mirrored, as_alice, kind):
+def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, kind: str) -> None:
     thread = mirrored().thread
     sandbox.put_runs([make_run(thread_id=thread.upstream_id, id="run_new")])
 
@@ -74,14 +75,14 @@ def test_sync_covers_one_thread_or_all(sandbox, mirrored, as_alice, kind):
 @pytest.mark.parametrize(
     "form", [{"kind": "other"}, {"kind": "full", "thread": "99"}, {"kind": "full", "connection": "x"}]
 )
-def test_sync_of_unknown_thread_is_refused(sandbox, as_alice, form):
+def test_sync_of_unknown_thread_is_refused(sandbox: Sandbox, as_alice: Client, form: dict[str, str]) -> None:
     shown = as_alice.post(f"{SYNCS}start/", form, follow=True).text
 
     assert "There is no" in shown
     assert not Sync.objects.exists()
 
 
-def test_sync_page_polls_until_the_end(mirrored, as_alice):
+def test_sync_page_polls_until_the_end(mirrored: MakeRun, as_alice: Client) -> None:
     mirrored()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
@@ -95,7 +96,7 @@ def test_sync_page_polls_until_the_end(mirrored, as_alice):
     assert 'hx-trigger="every' not in as_alice.get(SYNCS).text
 
 
-def test_sync_errors_are_shown(sandbox, mirrored, as_alice):
+def test_sync_errors_are_shown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored(thread_id="thread_gone")
     mirrored(thread_id="thread_there")
     sandbox.delete_thread(run.thread.upstream_id)
@@ -110,7 +111,7 @@ def test_sync_errors_are_shown(sandbox, mirrored, as_alice):
     assert "no longer has this thread" in shown
 
 
-def test_sync_is_paused_resumed_and_stopped(mirrored, as_alice, as_carol):
+def test_sync_is_paused_resumed_and_stopped(mirrored: MakeRun, as_alice: Client, as_carol: Client) -> None:
     mirrored()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()

@@ -11,7 +11,11 @@ from django.test import Client
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
+from runsadmin.models import Run
 from tests import chromium
+
+type MakeRun = Callable[..., Run]
+type SignIn = Callable[[User], None]
 
 # Playwright's synchronous calls run inside an event loop, which Django takes for a mistake.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -63,7 +67,7 @@ def complaints(context: BrowserContext) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def sign_in(page: Page, live_server: LiveServer) -> Callable[[User], None]:
+def sign_in(page: Page, live_server: LiveServer) -> SignIn:
     """Signs somebody in without the form, which has tests of its own."""
 
     def sign_in(user: User) -> None:

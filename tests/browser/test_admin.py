@@ -2,16 +2,20 @@
 
 import re
 import time
+from typing import Literal
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+from pytest_django.live_server_helper import LiveServer
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.services import bulk_edits, connections, edits, syncs
+from tests.browser.conftest import MakeRun, SignIn
 from tests.bulk import push_until_settled, whole
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +35,7 @@ def address(run: Run, name: str = "change") -> str:
 
 
 @pytest.fixture
-def run(mirrored):
+def run(mirrored: MakeRun) -> Run:
     return mirrored(metadata={"team": "blue", "env": "dev"})
 
 
@@ -43,7 +47,7 @@ def change(page: Page, key: str, value: str) -> None:
     row(page, key).locator("[name=value]").fill(value)
 
 
-def test_person_signs_in_and_edits_a_run(page, sandbox, run, alice):
+def test_person_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run, alice: User) -> None:
     page.goto("/admin/")
     page.fill("[name=username]", "alice")
     page.fill("[name=password]", "alice")
@@ -62,7 +66,7 @@ def test_person_signs_in_and_edits_a_run(page, sandbox, run, alice):
     expect(page.get_by_text(Edit.objects.get().upstream_request_id)).to_be_visible()
 
 
-def test_pair_editor_works_by_keyboard(page, sandbox, run, alice, sign_in):
+def test_pair_editor_works_by_keyboard(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(address(run, "metadata"))
     row(page, "env").locator("[name=value]").press("Enter")
@@ -78,7 +82,7 @@ def test_pair_editor_works_by_keyboard(page, sandbox, run, alice, sign_in):
     assert sandbox.metadata(run.upstream_id) == {"env": "dev", "ticket": "OPS-1\nsecond line"}
 
 
-def test_counters_count_characters(page, run, alice, sign_in):
+def test_counters_count_characters(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(address(run, "metadata"))
     counter = row(page, "team").locator("[data-count]")
@@ -95,10 +99,12 @@ def test_counters_count_characters(page, run, alice, sign_in):
     assert not Edit.objects.exists()
 
 
-def test_pair_editor_works_without_scripts(page, browser, live_server, sandbox, run, alice, sign_in):
+def test_pair_editor_works_without_scripts(
+    page: Page, browser: Browser, live_server: LiveServer, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn
+) -> None:
     sign_in(alice)
     context = browser.new_context(java_script_enabled=False, base_url=live_server.url)
-    context.add_cookies(page.context.cookies())
+    context.add_cookies(page.context.cookies())  # type: ignore[arg-type]  # Two types of the same shape.
     page = context.new_page()
     page.goto(address(run, "metadata"))
     keys, values = page.locator("[name=key]"), page.locator("[name=value]")
@@ -114,7 +120,9 @@ def test_pair_editor_works_without_scripts(page, browser, live_server, sandbox, 
     context.close()
 
 
-def test_conflict_is_resolved_by_the_person(page, sandbox, run, alice, sign_in):
+def test_conflict_is_resolved_by_the_person(
+    page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn
+) -> None:
     sign_in(alice)
     page.goto(address(run, "metadata"))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev"})
@@ -133,7 +141,7 @@ def test_conflict_is_resolved_by_the_person(page, sandbox, run, alice, sign_in):
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"}
 
 
-def test_edit_page_polls_until_it_ends(page, sandbox, run, alice, sign_in):
+def test_edit_page_polls_until_it_ends(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sandbox.fault("lose", method="POST")
     sign_in(alice)
     page.goto(address(run, "metadata"))
@@ -146,7 +154,7 @@ def test_edit_page_polls_until_it_ends(page, sandbox, run, alice, sign_in):
     expect(page.locator(".ra-head h2")).to_contain_text("Applied")
 
 
-def test_sync_progress_updates_without_reload(page, run, alice, sign_in):
+def test_sync_progress_updates_without_reload(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(f"/admin/runsadmin/thread/{run.thread_id}/change/")
     page.get_by_role("button", name="Full sync").click()
@@ -158,7 +166,7 @@ def test_sync_progress_updates_without_reload(page, run, alice, sign_in):
     expect(page.locator(".ra-tiles")).to_contain_text("1 runs seen")
 
 
-def test_filter_applies_when_chosen(page, run, mirrored, alice, sign_in):
+def test_filter_applies_when_chosen(page: Page, run: Run, mirrored: MakeRun, alice: User, sign_in: SignIn) -> None:
     failed = mirrored(status="failed")
     sign_in(alice)
     page.goto("/admin/runsadmin/run/")
@@ -169,7 +177,7 @@ def test_filter_applies_when_chosen(page, run, mirrored, alice, sign_in):
     assert page.url.endswith("?status=failed")
 
 
-def test_global_search_opens_by_keyboard(page, run, alice, sign_in):
+def test_global_search_opens_by_keyboard(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto("/admin/")
@@ -181,7 +189,9 @@ def test_global_search_opens_by_keyboard(page, run, alice, sign_in):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_hostile_metadata_breaks_no_page(page, mirrored, sign_in, width, scheme):
+def test_hostile_metadata_breaks_no_page(
+    page: Page, mirrored: MakeRun, sign_in: SignIn, width: int, scheme: Literal["light", "dark"]
+) -> None:
     run = mirrored(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
     admin = User.objects.create_superuser("admin", password="admin")
     alerts = []

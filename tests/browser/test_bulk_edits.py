@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from playwright.sync_api import Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+from pytest_django.live_server_helper import LiveServer
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
+from tests.browser.conftest import SignIn
 from tests.bulk import whole
+from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/runsadmin/run/"
-type SignIn = Callable[[User], None]
 
 
 @pytest.fixture
@@ -73,7 +75,9 @@ def is_settled(page: Page) -> None:
     expect(page.locator("#live")).not_to_have_attribute("hx-get", re.compile("."))
 
 
-def test_filter_to_plan_to_apply_to_undo(page, sandbox, team, alice, sign_in, worker, connect):
+def test_filter_to_plan_to_apply_to_undo(
+    page: Page, sandbox: Sandbox, team: list[Run], alice: User, sign_in: SignIn, worker: None, connect: Connect
+) -> None:
     dialogs: list[str] = []
 
     def note(dialog: Dialog) -> None:
@@ -241,7 +245,7 @@ def test_every_list_runs_its_actions(
     expect(page.locator(".ra-head h2")).to_contain_text("Cancelled")
 
 
-def test_patch_is_typed_by_keyboard(page, team, alice, sign_in):
+def test_patch_is_typed_by_keyboard(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(f"run_0{n}" for n in range(10)), actor=alice)
     page.goto(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}")
@@ -275,10 +279,19 @@ def test_patch_is_typed_by_keyboard(page, team, alice, sign_in):
     expect(changes).to_have_text(["blue → completed", "9 → removed", "not there → empty text"])
 
 
-def test_all_of_it_works_without_scripts(page, browser, live_server, sandbox, team, alice, sign_in, worker):
+def test_all_of_it_works_without_scripts(
+    page: Page,
+    browser: Browser,
+    live_server: LiveServer,
+    sandbox: Sandbox,
+    team: list[Run],
+    alice: User,
+    sign_in: SignIn,
+    worker: None,
+) -> None:
     sign_in(alice)
     context = browser.new_context(java_script_enabled=False, base_url=live_server.url)
-    context.add_cookies(page.context.cookies())
+    context.add_cookies(page.context.cookies())  # type: ignore[arg-type]  # Two types of the same shape.
     page = context.new_page()
     page.goto(LIST)
     tick(page, "run_61").check()
@@ -299,7 +312,7 @@ def test_all_of_it_works_without_scripts(page, browser, live_server, sandbox, te
     context.close()
 
 
-def test_plan_updates_without_reload(page, team, alice, sign_in):
+def test_plan_updates_without_reload(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
     selection = bulk_edits.by_search("status:completed")
     patch = BulkPatch({"team": "red"})
     bulk_edit = bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="moved")
@@ -312,7 +325,7 @@ def test_plan_updates_without_reload(page, team, alice, sign_in):
     expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
 
 
-def test_polling_page_redirects_to_sign_in(page, team, alice, sign_in):
+def test_polling_page_redirects_to_sign_in(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
     selection = bulk_edits.by_search("status:completed")
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
