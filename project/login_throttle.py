@@ -1,7 +1,7 @@
-"""Throttles sign-in against password guessing: django-axes counts failures, this decides how it counts and responds.
+"""Throttles sign-in against password guessing: django-axes stores failures, this module counts them and responds.
 
-Counted are user name and address together, so that nobody can lock somebody else out from another address; and, far
-more generously, the address alone, against one that tries many names. docs/security.md tells it to people.
+Failures are counted per user name and address together, so that no one can lock out a user from another address; and,
+with a much higher limit, per address alone, against guessing with many names. See docs/security.md.
 """
 
 import datetime as dt
@@ -17,22 +17,22 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-# How many times AXES_FAILURE_LIMIT one address may fail with whatever names.
+# One address may fail this many times AXES_FAILURE_LIMIT, over all user names.
 ALL_NAMES = 10
 
 
 @never_cache
 def page(request: HttpRequest) -> HttpResponse:
-    """The sign-in page, which is the admin's. Pages that update themselves (htmx) are reloaded instead."""
+    """The admin's sign-in page. A request by htmx gets a reload of its page instead."""
     if "HX-Request" in request.headers:
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})
     return admin.site.login(request)
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address that the outermost of our own proxies was asked from; None where that is no IP address.
+    """The address that connected to the outermost of our proxies; None if it is not an IP address.
 
-    Who has an IPv6 address has a network of them: the network counts.
+    An IPv6 client usually has a whole /64 network, so the network is returned.
     """
     forwarded = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
     hops = [*forwarded, request.META.get("REMOTE_ADDR", "")]
@@ -45,11 +45,11 @@ def client_address(request: HttpRequest) -> str | None:
     return str(address.ipv4_mapped or ip_network((address, 64), strict=False).network_address)
 
 
-class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # It has no types.
-    """Kept in the database, and so counted over all processes."""
+class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # The package has no types.
+    """Counts failures in the database, and so across all processes."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """What is compared with AXES_FAILURE_LIMIT."""
+        """The number that axes compares with AXES_FAILURE_LIMIT."""
         return settings.AXES_FAILURE_LIMIT if self.locked_until(request, credentials) else 0
 
     def locked_until(self, request: HttpRequest, credentials: dict[str, Any] | None) -> dt.datetime | None:
@@ -64,7 +64,7 @@ class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # It has no type
 
 
 def refuse(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
-    """The response while attempts are blocked: the same for names that exist and for others."""
+    """The response while attempts are blocked: the same whether or not the user name exists."""
     until = FailedSignIns().locked_until(request, credentials) or timezone.now()
     seconds = max(1, round((until - timezone.now()).total_seconds()))
     refusal = render(request, "429.html", {"minutes": -(-seconds // 60)}, status=429)

@@ -1,4 +1,4 @@
-"""The patch of a bulk edit: pairs to set, keys to remove and to rename, resolved for each run. Pure values.
+"""The patch of a bulk edit: pairs to set, keys to remove or rename, resolved for each run. No Django, no I/O.
 
 A value may be a template over fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`. Times are UTC and take a
 strftime format, limited to the directives that give the same result on every machine. A literal brace is doubled: `{{`.
@@ -19,9 +19,9 @@ from runsadmin.text import is_text
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateFields:
-    """What templates can name, with the values of one run: empty or None where it has none.
+    """The fields that templates can name, with their values in one run: empty or None if it has none.
 
-    This is the only list of them. What may be typed, what is checked and what planning fills in follow from it.
+    This is the only list of them: validation and planning derive from it.
     """
 
     id: str
@@ -47,7 +47,7 @@ _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
 
-# The shortest values that are possible: Friday and May are the shortest names.
+# The shortest possible values: Friday and May are the shortest names.
 _SHORTEST = TemplateFields(
     **dict.fromkeys(TEXTS, "x"),  # type: ignore[arg-type]
     **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC)),  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ _SHORTEST = TemplateFields(
 
 
 class Skipped(RunsAdminError):
-    """The patch cannot be applied to this run. `why` is the value of a plan result (Edit.PlanResult)."""
+    """The patch cannot be applied to this run. `why` is a value of Edit.PlanResult."""
 
     def __init__(self, why: str, message: str) -> None:
         super().__init__(message)
@@ -69,13 +69,13 @@ class ValueTemplate:
     text: str
 
     def check(self) -> None:
-        """Raises ValueError, with a message that says what is allowed."""
+        """Raises ValueError whose message says what is allowed."""
         for field, spec in self._placeholders():
             if field not in (*TEXTS, *TIMES):
                 known = ", ".join((*TEXTS, *TIMES))
-                raise ValueError(f"{{{field}}} is not a field. The fields are: {known}. Double a literal brace: {{{{.")
+                raise ValueError(f"{{{field}}} is not a field. Use one of: {known}. Double a literal brace: {{{{.")
             if spec and field in TEXTS:
-                raise ValueError(f"{{{field}}} takes no format: only times do.")
+                raise ValueError(f"{{{field}}} takes no format: only times have one.")
             if spec:
                 _check_format(spec)
 
@@ -109,7 +109,7 @@ def _shown(field: str, value: object, spec: str) -> str:
         raise Skipped("no_value", f"The run has no {field}.")
     if isinstance(value, dt.datetime):
         time = value.astimezone(dt.UTC)
-        # One directive at a time: the C library may not accept the text between them.
+        # Format each directive separately: the C library may not accept the text between them.
         return _DIRECTIVE.sub(lambda found: time.strftime(found[0]), spec or "%Y-%m-%dT%H:%M:%SZ")
     return str(value)
 
@@ -117,19 +117,19 @@ def _shown(field: str, value: object, spec: str) -> str:
 def _check_format(spec: str) -> None:
     """Raises ValueError for a format that is invalid or depends on the machine."""
     if "{" in spec or "}" in spec:
-        raise ValueError(f"The format {spec!r} holds a brace. Put it outside the field.")
+        raise ValueError(f"The format {spec!r} contains a brace. Put it outside the field.")
     found = _DIRECTIVE.findall(spec)
     for directive in found:
         if not directive:
-            raise ValueError(f"The format {spec!r} ends with a lone %. A percent sign is doubled: %%.")
+            raise ValueError(f"The format {spec!r} ends with a single %. Write %% for a percent sign.")
         if directive not in _SUPPORTED:
             known = " ".join(f"%{one}" for one in _DIRECTIVES)
             raise ValueError(
                 f"%{directive} in the format {spec!r} is not supported, nor are flags and widths such as %-d and %10d. "
-                f"Use: {known} %:z. A percent sign is doubled: %%."
+                f"Use: {known} %:z. Write %% for a percent sign."
             )
     if not any(directive != "%" for directive in found):
-        raise ValueError(f"The format {spec!r} shows nothing of the time. Use directives such as %Y-%m-%d.")
+        raise ValueError(f"The format {spec!r} has no directive. Use some, such as %Y-%m-%d.")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class BulkPatch:
     def _problems_of_keys(self) -> Iterator[MetadataError]:
         named = [*self.set, *self.remove, *self.rename, *self.rename.values()]
         for key in sorted(key for key, times in Counter(named).items() if times > 1):
-            yield MetadataError(key, "named_twice", f"{key!r} is named more than once: say one thing about each key.")
+            yield MetadataError(key, "named_twice", f"{key!r} is used more than once. Use each key once.")
         try:
             MetadataPatch.parse(dict.fromkeys([*self.set, *self.rename.values()], ""))
         except InvalidMetadata as error:
@@ -167,7 +167,8 @@ class BulkPatch:
                 yield MetadataError(
                     key,
                     "invalid_character",
-                    f"The value of {key!r} holds a character that cannot be stored (U+0000 or a lone surrogate).",
+                    f"The value of {key!r} contains a character that cannot be stored (U+0000 or a lone surrogate). "
+                    "Remove it.",
                 )
                 continue
             template = ValueTemplate(text)
@@ -176,13 +177,13 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # The field values are not known yet: it is too long only if the shortest ones make it too long.
+            try:  # The field values are not known yet, so report it only if even the shortest ones make it too long.
                 MetadataPatch.parse({key: template.shortest()})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")
 
     def resolve(self, values: TemplateFields, metadata: Metadata) -> MetadataPatch:
-        """What this changes in one run. Raises Skipped, InvalidMetadata."""
+        """The changes to one run. Raises Skipped, InvalidMetadata."""
         pairs: dict[str, object] = {key: ValueTemplate(text).fill(values) for key, text in self.set.items()}
         MetadataPatch.parse(pairs)
         gone = set(self.remove)
@@ -197,7 +198,7 @@ class BulkPatch:
         return MetadataPatch.between(metadata, wanted)
 
     def why_unchanged(self) -> str:
-        """The reason, part by part, for a run that the patch resolves to nothing for."""
+        """Why the patch changes nothing in a run, part by part."""
         parts = [
             ("already has the value to set of", self.set),
             ("does not have the key to remove:", self.remove),

@@ -1,4 +1,4 @@
-"""System checks: what is configured in a way that would lose data or leak a key. docs/operations.md lists them."""
+"""System checks for configurations that would lose data or leak a key. docs/operations.md lists them."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -61,7 +61,7 @@ def check_sqlite_waits_for_its_lock(**kwargs: object) -> Iterable[CheckMessage]:
 def check_tasks_share_the_database(**kwargs: object) -> Iterable[CheckMessage]:
     if settings.TASKS["default"]["BACKEND"] != "django_tasks_db.DatabaseBackend":
         yield Error(
-            "The background tasks do not live in the database, so they are not enqueued with the rows they are about.",
+            "The background tasks are not stored in the database, so they are not committed together with their rows.",
             hint="Set TASKS['default']['BACKEND'] to 'django_tasks_db.DatabaseBackend'.",
             id="runsadmin.E004",
         )

@@ -1,4 +1,4 @@
-"""The settings of this app, read on each call. docs/operations.md describes them."""
+"""The settings of this app, read at each call. docs/operations.md describes them."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,7 +37,7 @@ class Connection:
 
     @property
     def timeout(self) -> float:
-        """The longest that one request may take, in seconds, from connecting to the last byte."""
+        """The maximum duration of one request in seconds, from connecting to the last byte."""
         return self.connect_timeout + self.read_timeout
 
 
@@ -50,11 +50,11 @@ def connection(alias: str) -> Connection:
         return _connection(alias, settings.RUNSADMIN_CONNECTIONS[alias])
     except KeyError:
         known = ", ".join(settings.RUNSADMIN_CONNECTIONS)
-        raise UnknownConnection(f"There is no connection {alias!r}. Configured are: {known}.") from None
+        raise UnknownConnection(f"There is no connection {alias!r}. Use one of: {known}.") from None
 
 
 def default_connection() -> str | None:
-    """The alias to use where none is named: the only one configured, None where there are several."""
+    """The alias to use if none is named: the only one configured, or None if there are several."""
     aliases = list(settings.RUNSADMIN_CONNECTIONS)
     return aliases[0] if len(aliases) == 1 else None
 
@@ -69,7 +69,7 @@ def hold() -> bool:
 
 
 def push_wait() -> float:
-    """Seconds that a web request waits for the push of one edit."""
+    """How many seconds a web request waits for the push of one edit."""
     return float(settings.RUNSADMIN_PUSH_WAIT)
 
 
@@ -78,17 +78,17 @@ def max_attempts() -> int:
 
 
 def settling_time() -> timedelta:
-    """How long after the timeouts a write whose response was lost may still happen."""
+    """How long after the timeouts a write whose response was lost may still take effect."""
     return timedelta(seconds=settings.RUNSADMIN_SETTLING_TIME)
 
 
 def active_run_wait() -> timedelta:
-    """How long an edit waits for a run that stays active past its `expires_at`."""
+    """How long an edit still waits for an active run after its `expires_at`."""
     return timedelta(seconds=settings.RUNSADMIN_ACTIVE_RUN_WAIT)
 
 
 def plan_lasts() -> timedelta:
-    """For how long a plan can be applied."""
+    """How long a plan can be applied."""
     return timedelta(seconds=settings.RUNSADMIN_PLAN_LASTS)
 
 
@@ -101,7 +101,7 @@ def full_sync_every() -> timedelta:
 
 
 def api_requests_per_minute() -> int:
-    """Of one account, in the REST API. 0: no limit."""
+    """The limit of one account in the REST API. 0: no limit."""
     return int(settings.RUNSADMIN_API_REQUESTS_PER_MINUTE)
 
 

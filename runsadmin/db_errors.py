@@ -1,6 +1,6 @@
-"""The database in trouble: away, locked, full or read-only. It is no mistake of a request, and it passes.
+"""Failures of the database itself: unreachable, locked, full or read-only. They are temporary, not a request's fault.
 
-What the response can say depends on what the request has done so far: `watching` observes its statements.
+The response says whether anything may have been saved: `watching` observes the statements of the request.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError, connection
 
-# What a server says that takes no writes, such as a standby after a failover.
+# The SQLSTATE of a server that rejects writes, such as a standby after a failover.
 _READ_ONLY = "25006"
 
 _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 
 
 def is_in_trouble(error: BaseException | None) -> bool:
-    """Whether the error comes of this, whatever else was raised on the way."""
+    """Whether such a failure caused the error, directly or through a chain of exceptions."""
     while error is not None:
-        # With SQLITE_ERROR it is a mistake in the statement, or a table that is not there.
+        # SQLITE_ERROR means an invalid statement or a missing table.
         if isinstance(error, OperationalError | InterfaceError) and _code(error) != SQLITE_ERROR:
             return True
         if isinstance(error, Error) and _code(error) == _READ_ONLY:
@@ -47,11 +47,11 @@ def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
     try:
         result = execute(sql, params, many, context)
     except Error as error:
-        # With a code the database refused the statement, so it has not executed it.
+        # With a code, the database refused the statement and did not execute it.
         if _code(error) is None:
             _may_have_saved.set(True)
         raise
-    _may_have_saved.set(True)  # Also in a transaction that is rolled back: the response to its end may be lost.
+    _may_have_saved.set(True)  # Even if the transaction is then rolled back: the response to its COMMIT may be lost.
     return result
 
 

@@ -1,4 +1,4 @@
-"""Every error of this app, as a tree.
+"""All exceptions of this app, as a tree.
 
 RunsAdminError
 ├── InvalidMetadata         the pairs exceed a limit: correct them
@@ -37,7 +37,7 @@ class RunsAdminError(Exception):
 
 @dataclass(frozen=True)
 class MetadataError:
-    """One error in a map of metadata. `key` is None if it concerns the whole map."""
+    """One error in metadata. `key` is None if it concerns the whole map."""
 
     key: str | None
     code: str
@@ -55,7 +55,7 @@ class InvalidSearch(RunsAdminError):
 
 
 class InvalidSelection(RunsAdminError):
-    """`left_out` has the ids that could not be selected, each with why."""
+    """`left_out` has the ids that could not be selected, each with the reason."""
 
     def __init__(self, message: str, left_out: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
@@ -95,14 +95,14 @@ class IdempotencyKeyInUse(RunsAdminError):
 
 
 class UpstreamError(RunsAdminError):
-    """What one call meant. Without a response `http_status` is None and `request_id` empty.
+    """A call that failed. Without a response `http_status` is None and `request_id` empty.
 
-    The server's message may hold anything: characters that can be neither stored nor shown become U+FFFD here.
+    The server's message may contain anything: characters that can be neither stored nor shown become U+FFFD.
     `retry_after` is how many seconds the server wants us to wait, None when it does not say.
     `slow_down` is true when the server wants the whole connection to slow down (429, 503).
     `has_response` is false when there was no response, or no complete one.
-    `is_outage` is true when the whole server may be affected: no response, or a proxy that does not reach its server.
-    `redirect` is the target of a redirect, otherwise empty. It concerns the connection, whatever the error.
+    `is_outage` is true when the whole server may be affected: no response, or a proxy that cannot reach its server.
+    `redirect` is the target of a redirect, otherwise empty. A redirect always concerns the whole connection.
     """
 
     def __init__(

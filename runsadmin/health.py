@@ -1,4 +1,4 @@
-"""Whether this process can do its work: asked by whoever balances load or restarts, without signing in."""
+"""The health checks for load balancers and supervisors. They need no sign-in."""
 
 from functools import lru_cache
 
@@ -9,12 +9,12 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from runsadmin.engine import heartbeat
 
-# Seconds. Workers beat every other second, and the others take one for dead after as many.
+# Seconds. Workers beat every 2 s and count as dead after 10 s.
 SILENCE = 10
 
 
 def lacking() -> str:
-    """The name of the first thing that is not there: `database`, `migrations` or `worker`. Empty: all is there."""
+    """The first thing that is missing: `database`, `migrations` or `worker`. Empty if nothing is."""
     try:
         if not _is_migrated(frozenset(MigrationRecorder(connection).applied_migrations())):
             return "migrations"
@@ -24,7 +24,7 @@ def lacking() -> str:
     return "" if age is not None and age < SILENCE else "worker"
 
 
-@lru_cache(maxsize=1)  # Reading the migrations takes long, and is needed only when others are applied than before.
+@lru_cache(maxsize=1)  # Loading the migrations is slow, and only needed again after others were applied.
 def _is_migrated(applied: frozenset[tuple[str, str]]) -> bool:
     executor = MigrationExecutor(connection)
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())

@@ -1,8 +1,8 @@
-"""Lists of ids as people have them: text files, CSV from a spreadsheet, what was pasted. Without Django.
+"""Lists of ids as users have them: text files, CSV from a spreadsheet, pasted text. Does not use Django.
 
-A list has ids on lines, or several on a line between commas, semicolons or tabs. Blanks separate ids that look like
-those of the API: `run 1` is one id, `run_a run_b` are two. With a header line that names the column of ids it is a CSV
-table, and the other columns are not read. Lines that begin with `#` are comments, unless the id is quoted.
+A list has one id per line, or several separated by commas, semicolons or tabs. Spaces separate only ids that look like
+the API's: `run 1` is one id, `run_a run_b` are two. If the first line is a header that names an id column, the list is
+read as CSV and the other columns are ignored. Lines that begin with `#` are comments, unless the id is quoted.
 """
 
 import codecs
@@ -19,7 +19,7 @@ type Kind = Literal["run", "thread"]
 MAX_IDS = 100_000
 MAX_BYTES = 50_000_000
 
-# UTF-32 first: its mark begins with that of UTF-16.
+# UTF-32 before UTF-16: its byte order mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -29,7 +29,7 @@ _MARKS = (
 )
 _DELIMITERS = ("\t", ";", ",", "|")
 _SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
-# Byte order marks of files that were joined, the end of a DOS file, and what editors and chats put around words.
+# Byte order marks inside joined files, the DOS end-of-file character, and invisible characters from editors and chats.
 _INVISIBLE = (
     "\ufeff\x1a\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
 )
@@ -38,10 +38,10 @@ _QUOTES = {"'": "'", "`": "`", "\u201c": "\u201d", "\u201e": "\u201c", "\u2018":
 _LOOKS_LIKE_ID = re.compile(
     r"(?:run|thread|step)_\S|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.IGNORECASE
 )
-# What spreadsheets, ours included, put before text that they would else take for a formula.
+# An apostrophe that marks text as not being a formula, in spreadsheets and in our own CSV files.
 _GUARDED = re.compile(r"'+[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
-# The names of the column, the surest first.
+# The names of the id column, the most specific first.
 _COLUMNS: dict[Kind, tuple[str, ...]] = {
     "run": ("runid", "runids", "run", "runs", "id", "ids", "upstreamid"),
     "thread": ("threadid", "threadids", "thread", "threads", "id", "ids", "upstreamid"),
@@ -50,10 +50,10 @@ _ALL_COLUMNS = frozenset(name for names in _COLUMNS.values() for name in names)
 
 
 def read(content: bytes | str, kind: Kind) -> list[str]:
-    """The ids in their order, duplicates included. Whether they are valid is not judged here. Raises InvalidList."""
+    """The ids in their order, duplicates included. Does not check that they are valid. Raises InvalidList."""
     if len(content) > MAX_BYTES:
         raise InvalidList(
-            f"The list is larger than {MAX_BYTES // 1_000_000} MB. Split it, or leave out all columns but that of ids."
+            f"The list is larger than {MAX_BYTES // 1_000_000} MB. Split it, or remove all columns except the ids."
         )
     text = (_decode(content) if isinstance(content, bytes) else content).lstrip("\ufeff")
     ids: list[str] = []
@@ -62,14 +62,14 @@ def read(content: bytes | str, kind: Kind) -> list[str]:
         ids.append(found)
         distinct.add(found)
         if len(distinct) > MAX_IDS:
-            raise InvalidList(f"The list has more than {MAX_IDS:,} ids. Split it into lists of at most so many.")
+            raise InvalidList(f"The list has more than {MAX_IDS:,} ids. Split it into smaller lists.")
     return ids
 
 
 def from_arguments(values: Iterable[str]) -> list[str]:
-    """Ids that are arguments of a command, without what a file of another system left around them.
+    """Ids from command-line arguments, without invisible characters left over from other systems.
 
-    Blanks in an argument were quoted, so they belong to the id.
+    Spaces in an argument were quoted, so they belong to the id.
     """
     around = _AROUND.replace(" ", "")
     return [cleaned for value in values if (cleaned := value.strip(around)) and not cleaned.isspace()]
@@ -90,7 +90,7 @@ def _decode(content: bytes) -> str:
 
 
 def _utf16_without_mark(content: bytes) -> str:
-    """Ids are ASCII mostly, and then every second byte of UTF-16 is zero. Empty when it is something else."""
+    """The UTF-16 variant, recognized by every second byte being zero, since ids are mostly ASCII. Empty for others."""
     start = content[:1000]
     for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
         if len(content) % 2 == 0 and zeros.count(0) * 5 > len(start) * 2 and not others.count(0):
@@ -113,7 +113,7 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
         return
     if re.match(r'\s*(?:\[\s*["{]|\{\s*"|[\[{]\s*$)', lines[start]):
         raise InvalidList("This is JSON. Give one id on each line, or a CSV file with a header line.")
-    repeated = ""  # Files that were joined have it again further down.
+    repeated = ""  # The header cell: joined files repeat it further down.
     for delimiter in delimiters:
         cells = _cells(lines[start], delimiter, start)
         header = [re.sub(r"[\W_]", "", cell).lower() for cell in cells]
@@ -133,13 +133,13 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
 
 
 def _next(lines: list[str], start: int) -> int:
-    """The first line from there on that says something."""
+    """The first line from `start` on that is neither blank nor a comment."""
     says = (number for number in range(start, len(lines)) if lines[number].strip(_AROUND))
     return next((number for number in says if not _is_comment(lines[number])), len(lines))
 
 
 def _column(lines: list[str], start: int, delimiter: str, column: int) -> Iterator[str]:
-    """A quoted cell may go on over several lines, so the lines are read as one text."""
+    """A quoted cell may span several lines, so all lines are parsed as one text."""
     rows = csv.reader(io.StringIO("\n".join(lines[start:])), delimiter=delimiter, strict=True)
     number = start + 1
     try:
@@ -151,7 +151,7 @@ def _column(lines: list[str], start: int, delimiter: str, column: int) -> Iterat
                 yield found
             number = start + 1 + rows.line_num
     except csv.Error as error:
-        raise InvalidList(f"Line {number} is not CSV: {error}. Mend its quotes, or give the ids alone.") from None
+        raise InvalidList(f"Line {number} is not CSV: {error}. Fix its quotes, or give only the ids.") from None
 
 
 def _line(line: str, number: int) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _is_comment(line: str) -> bool:
 
 
 def _clean(cell: str) -> str:
-    """Without blanks, invisible characters and typed quotes around it."""
+    """The cell without surrounding white space, invisible characters and quotes."""
     cell = cell.strip(_AROUND)
     if len(cell) > 1 and _QUOTES.get(cell[0]) == cell[-1]:
         cell = cell[1:-1].strip(_AROUND)

@@ -1,7 +1,7 @@
-"""The one definition of the id of a run or a thread.
+"""The definition of the id of a run or a thread.
 
-Upstreams give them, and differ: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. An id is text that can
-be stored, sent as one segment of a path, and shown in one line.
+Each upstream has its own format: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. An id is text that can
+be stored, sent as one segment of a path, and shown on one line.
 """
 
 import re
@@ -17,9 +17,9 @@ RULE = (
     " empty, . or .."
 )
 
-# Most ids are like this, and stand in a path as they are. Whatever matches is valid.
+# Most ids match this: they are valid and need no escaping in a path.
 _PLAIN = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
-# Control characters, and what ends a line.
+# Control characters and line separators.
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 # A proxy may decode %2F, and then merge slashes and follow dots.
@@ -38,7 +38,7 @@ def is_id(value: object) -> TypeGuard[str]:
 
 
 def shown(value: str) -> str:
-    """A text that may be no id, short and without control characters."""
+    """Any text, shortened and without control characters, for messages."""
     return repr(value if len(value) <= 60 else f"{value[:60]}…")
 
 

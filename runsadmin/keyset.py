@@ -1,8 +1,7 @@
-"""Keyset pagination: a page starts behind a row's key. No OFFSET, no count: the last page costs what the first does.
+"""Keyset pagination: a page starts after a row's key. No OFFSET, no count: the last page costs as much as the first.
 
 An order is a tuple of field names, at most one time followed by the primary key (`("created_at", "id")` or `("id",)`).
-Rows are read in descending order, newest first, unless `ascending` says otherwise. A key is a row's values of these
-fields.
+Rows are read in descending order, newest first, unless `ascending` is set. A key holds a row's values of these fields.
 """
 
 import datetime as dt
@@ -72,9 +71,10 @@ def read_chunks[M: Model](rows: QuerySet[M], size: int) -> Iterator[list[M]]:
 
 
 def behind(order: Order, key: Key, *, ascending: bool = False) -> Q:
-    """The rows behind a key.
+    """The rows after a key.
 
-    `time <= t AND (time < t OR pk < p)`: the first part is a range of the index, which databases do not see in an OR.
+    `time <= t AND (time < t OR pk < p)`: the first part gives the database an index range, which it would not derive
+    from the OR.
     """
     side = "gt" if ascending else "lt"
     if len(order) == 1:

@@ -1,8 +1,8 @@
-"""JSON text that survives what real servers send. What is stored and sent is always strict JSON.
+"""JSON parsing that tolerates what real servers send. What is stored and sent is always strict JSON.
 
-orjson does the work. What it refuses goes through the standard library, which is slower and lets us decide for each
-value: halves of surrogate pairs are kept, and what cannot be read (NaN, 1e400, an integer of 70 digits, a byte that
-does not decode, a value that is nested too deeply) is null, in an object that says so.
+orjson parses nearly everything. What it rejects goes through the standard library, which is slower but lets us decide
+per value: lone surrogates are kept; what cannot be read (NaN, 1e400, an integer of 70 digits, a byte that does not
+decode, a value that is nested too deeply) becomes null, in a `Damaged` object.
 """
 
 import json
@@ -12,23 +12,23 @@ from typing import Any
 
 import orjson
 
-# Deeper values cannot be written by orjson, and are more than a page can show.
+# orjson cannot write deeper values, and no page could show them.
 MAX_DEPTH = 200
 
-# What 64 bits hold. orjson rounds longer integers without a word.
+# The integers that fit 64 bits. orjson silently rounds longer ones.
 _INTEGERS = range(-(2**63), 2**64)
 _DIGITS = bytes.maketrans(b"0123456789-,[ \t\r\n", b"0" * 10 + b":" * 7)
 _LONG = b":" + b"0" * 19
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _NOT_DECODED = re.compile("[\udc80-\udcff]")
-# No text from JSON holds this: a pair of escapes is read as one character.
+# Decoded JSON text never contains this: an escaped surrogate pair is read as one character.
 _MARK = "\udbff\udfff"
 
 
 class Damaged(dict[str, Any]):
-    """An object with values that could not be read, in full or in part.
+    """An object with values that could not be read completely.
 
-    `unreadable` has the names of their fields. Such a value, or such a part of it, is None.
+    `unreadable` has the names of their fields. Such a value, or the part of it that could not be read, is None.
     """
 
     unreadable: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ def read(content: bytes, encoding: str = "utf-8") -> Any:
 
 
 def loads(text: str | bytes) -> Any:
-    """As `read`, of text that is ours already. Raises ValueError when this is not JSON."""
+    """As `read`, for text that is already decoded. Raises ValueError when it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -65,7 +65,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> str:
-    """The value as strict JSON that every database can store. What is nested too deeply is null."""
+    """The value as strict JSON that every database can store. Values that are nested too deeply become null."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None).decode()
     except orjson.JSONEncodeError as error:
@@ -74,7 +74,7 @@ def dumps(value: Any, *, sort_keys: bool = False) -> str:
 
 
 def is_kept_whole(value: Any) -> bool:
-    """Whether `dumps` writes all of this value."""
+    """Whether `dumps` keeps all of this value."""
     try:
         orjson.dumps(value)
     except orjson.JSONEncodeError as error:
@@ -83,7 +83,7 @@ def is_kept_whole(value: Any) -> bool:
 
 
 def _has_long_integer(content: bytes) -> bool:
-    """Whether an integer may be longer than 64 bits. Cheap, since every response is asked: it may say yes wrongly."""
+    """Whether an integer may not fit 64 bits. Runs for every response, so it is cheap; false positives are allowed."""
     return _LONG in content.translate(_DIGITS)
 
 
@@ -102,7 +102,7 @@ def _tolerant(text: str, *, is_deep: bool) -> Any:
 def _loads(text: str) -> Any:
     return json.loads(
         text,
-        strict=False,  # Some servers send line breaks in text as they are.
+        strict=False,  # Some servers do not escape line breaks in strings.
         object_pairs_hook=_object,
         parse_float=_float,
         parse_int=_int,
@@ -137,7 +137,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _settled(value: Any) -> tuple[Any, bool]:
-    """The value without what could not be read, and whether there was nothing of the kind."""
+    """The value with null for what could not be read, and whether everything could be read."""
     if value is _UNREADABLE or (isinstance(value, str) and _MARK in value):
         return None, False
     if isinstance(value, list):
@@ -147,7 +147,7 @@ def _settled(value: Any) -> tuple[Any, bool]:
 
 
 def _cut(text: str, instead: str = "null") -> str:
-    """JSON text with values in place of what is nested too deeply."""
+    """The JSON text with `instead` in place of values that are nested too deeply."""
     parts: list[str] = []
     depth = start = 0
     for token in _TOKENS.finditer(text):
@@ -164,7 +164,7 @@ def _cut(text: str, instead: str = "null") -> str:
 
 
 def _strict(value: Any) -> Any:
-    """Without infinities and NaN, which are no JSON."""
+    """The value without infinities and NaN, which JSON does not have."""
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:

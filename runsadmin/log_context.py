@@ -1,4 +1,4 @@
-"""The request, account and edit that are being worked on. Every log line written meanwhile has them."""
+"""The request, account and edit that are being processed. Every log line written meanwhile includes them."""
 
 from contextlib import AbstractContextManager
 
@@ -21,5 +21,5 @@ def is_by(username: str) -> None:
 
 
 def about_edit(pk: int, *, request_id: str, username: str) -> AbstractContextManager[None]:
-    """For the work on one edit, in whatever process: it goes by the request that recorded it."""
+    """For work on one edit, in any process: log lines name the request that recorded it."""
     return contextvars.bound_contextvars(edit=pk, request_id=request_id, user=username)

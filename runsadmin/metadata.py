@@ -1,10 +1,10 @@
 """Metadata as a value: maps, patches and the three-way merge. No Django, no I/O.
 
 The limits are the API's own: at most 16 pairs, keys up to 64 and values up to 512 characters (not bytes), all of them
-strings. Maps that come from an upstream are never judged: some servers keep other things, and those are carried
-through untouched. Only what is written here is validated.
+strings. Only what our users write is validated. Maps from an upstream are not: some servers store other values, which
+are passed through unchanged.
 
-An absent key and a JSON null count as the same in comparisons: no server is known to tell them apart.
+Comparisons treat an absent key and a JSON null as the same: no server is known to distinguish them.
 """
 
 from collections.abc import Collection, ItemsView, Iterator, Mapping
@@ -20,7 +20,7 @@ MAX_VALUE_LENGTH = 512
 
 
 class MetadataState(StrEnum):
-    """Whether a response shows the metadata of a run. Empty: it does."""
+    """Whether a response shows the metadata of a run. Empty: yes."""
 
     KNOWN = ""
     NOT_SHOWN = "not_shown"
@@ -37,7 +37,7 @@ class Metadata(Mapping[str, object]):
 
     @classmethod
     def read(cls, value: object) -> "Metadata":
-        """What an upstream sent as `metadata`: null, missing and anything that is not a map read as empty."""
+        """What an upstream sent as `metadata`: null, absent and anything that is not a map count as empty."""
         return cls(value) if isinstance(value, Mapping) else cls()
 
     def __getitem__(self, key: str) -> object:
@@ -79,9 +79,9 @@ class MetadataPatch:
 
     @classmethod
     def parse(cls, merge_patch: object) -> "MetadataPatch":
-        """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata, with every mistake."""
+        """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata with every error."""
         if not isinstance(merge_patch, Mapping):
-            raise InvalidMetadata([MetadataError(None, "invalid_type", "Metadata is an object of strings.")])
+            raise InvalidMetadata([MetadataError(None, "invalid_type", "Metadata must be an object of strings.")])
         if problems := [problem for key, value in merge_patch.items() for problem in _problems(key, value)]:
             raise InvalidMetadata(problems)
         patch = cls(
@@ -127,8 +127,8 @@ class MetadataPatch:
     def check(self, metadata: Mapping[str, object]) -> None:
         """Raises InvalidMetadata when applying this to `metadata` would leave too many pairs.
 
-        A map that is over the limit already, on a server that does not check it, may still be edited as long as the
-        patch does not make it longer.
+        A map that is already over the limit, on a server that does not enforce it, may still be edited if the patch
+        adds no pairs.
         """
         count = len(self.apply(metadata))
         if count > MAX_PAIRS and count > len(metadata):
@@ -136,21 +136,20 @@ class MetadataPatch:
 
 
 def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
-    """Raises InvalidMetadata for a map that upstream holds and that could not be read in full.
+    """Raises InvalidMetadata if upstream's metadata could not be read completely.
 
-    A write sends the whole map, so it would lose what could not be read. Such values are None here.
+    A write sends the whole map, so it would lose what could not be read. Such values are None in `metadata`.
     """
     if state != MetadataState.UNREADABLE:
         return
-    todo = "An edit would lose it, so none is sent. Correct it where it is written, then refresh the run."
+    todo = "An edit would lose it, so nothing is sent. Correct it upstream, then refresh the run."
     problems = [
-        MetadataError(key, "unreadable", f"The value of {key!r} that upstream holds cannot be read. {todo}")
+        MetadataError(key, "unreadable", f"Upstream's value of {key!r} cannot be read. {todo}")
         for key, value in metadata.items()
         if value is None
     ]
     raise InvalidMetadata(
-        problems
-        or [MetadataError(None, "unreadable", f"The metadata that upstream holds cannot be read in full. {todo}")]
+        problems or [MetadataError(None, "unreadable", f"Upstream's metadata cannot be read completely. {todo}")]
     )
 
 
@@ -175,8 +174,8 @@ class Merge:
 def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: MetadataPatch) -> Merge:
     """Applies our patch, made by someone who saw `base`, to what upstream has now (`theirs`).
 
-    A key that the patch does not touch stays as it is now. A touched key is a conflict when its value now is neither
-    the one in `base` nor the one that we want.
+    A key that the patch does not touch keeps its current value. A touched key is a conflict if its current value is
+    neither the one in `base` nor the one that the patch sets.
     """
     ours = patch.apply(base)
     return Merge(
@@ -196,7 +195,7 @@ def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> li
 
 def _problems(key: object, value: object) -> Iterator[MetadataError]:
     if not isinstance(key, str):
-        yield MetadataError(str(key), "invalid_type", "A key is a string.")
+        yield MetadataError(str(key), "invalid_type", "A key must be a string.")
         return
     if not key:
         yield MetadataError(key, "empty_key", "A key cannot be empty.")
@@ -204,9 +203,9 @@ def _problems(key: object, value: object) -> Iterator[MetadataError]:
         yield MetadataError(
             key,
             "invalid_character",
-            "A key holds a character that cannot be stored (U+0000 or a lone surrogate).",
+            "A key contains a character that cannot be stored (U+0000 or a lone surrogate). Remove it.",
         )
-    if value is None:  # To be removed: lax servers keep keys of any length, and those must be removable.
+    if value is None:  # Removal: lax servers store keys of any length, and those must be removable.
         return
     shown = key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}…"
     if len(key) > MAX_KEY_LENGTH:
@@ -225,7 +224,8 @@ def _problems(key: object, value: object) -> Iterator[MetadataError]:
         yield MetadataError(
             key,
             "invalid_character",
-            f"The value of {shown!r} holds a character that cannot be stored (U+0000 or a lone surrogate).",
+            f"The value of {shown!r} contains a character that cannot be stored (U+0000 or a lone surrogate). "
+            "Remove it.",
         )
 
 

@@ -2,7 +2,7 @@
 
     status:failed model:gpt-4o created:>=2026-01-01 metadata.team:search metadata."cost center":"R&D"
 
-A mistake is an error that names its place and what was expected; nothing is ignored.
+A syntax error names the position and what was expected; nothing is ignored.
 """
 
 import datetime as dt
@@ -21,14 +21,14 @@ _TERM = re.compile(rf'(?:{_KEY}|(?P<field>[a-z_]+)):(?:{_QUOTED.format("value")}
 _COMPARED = re.compile(r"(>=|<=|>|<)?(.*)", re.DOTALL)
 _LOOKUPS = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
 _DAY = dt.timedelta(days=1)
-# Each pair is a join, of which databases do not do many at once.
+# Each metadata pair is a join, and databases limit the number of joins.
 MOST_WORDS = 30
 
 
 def conditions(text: str) -> list[Q]:
     """One condition for each word, to be applied one after the other. Raises InvalidSearch."""
     if not is_text(text):
-        raise InvalidSearch("No run holds U+0000 or a lone surrogate in what can be searched.")
+        raise InvalidSearch("A search cannot contain U+0000 or a lone surrogate. Remove it.")
     found: list[Q] = []
     at = 0
     while at < len(text):
@@ -63,7 +63,7 @@ def _condition(term: re.Match[str], at: int) -> Q:
         raise InvalidSearch(f"At character {at + 1}: there is no field {field!r}; expected {_EXPECTED}.")
     try:
         return _FIELDS[field](value)
-    except (ValueError, OverflowError) as error:  # A date has a last day: the year 9999 has an end.
+    except (ValueError, OverflowError) as error:  # OverflowError: the day after 9999-12-31.
         raise InvalidSearch(f"At character {term.end('field') + 2}: {error}") from None
 
 
@@ -77,17 +77,17 @@ def _equal(lookup: str) -> Callable[[str], Q]:
 
 
 def _created(value: str) -> Q:
-    """Finds no run whose time of creation is unknown: its row then holds when it was first seen."""
+    """Finds no run whose time of creation is unknown: its row has the time when it was first seen instead."""
     return Q(created_at_is_known=True) & _created_at(value)
 
 
 def _created_at(value: str) -> Q:
-    sign, text = _COMPARED.fullmatch(value).groups()  # type: ignore[union-attr] # It matches everything.
+    sign, text = _COMPARED.fullmatch(value).groups()  # type: ignore[union-attr] # It matches any text.
     day = parse_date(text)
     if day is None or "T" in text:
         moment = parse_datetime(text)
         if moment is None or sign is None:
-            raise ValueError(f"{value!r} is no time; expected >=, >, <= or < and a day or an ISO time, in UTC.")
+            raise ValueError(f"{value!r} is not a time; expected >=, >, <= or < and a day or an ISO time, in UTC.")
         moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
         return Q(**{f"created_at__{_LOOKUPS[sign]}": moment})
     begins = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)

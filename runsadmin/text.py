@@ -1,6 +1,6 @@
 """Text that can be stored and sent.
 
-PostgreSQL stores no U+0000, and UTF-8 has no form for one half of a surrogate pair, which JSON can hold as an escape.
+PostgreSQL cannot store U+0000, and UTF-8 cannot encode a lone surrogate, which JSON can hold as an escape.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""The admin: what people see and press. It asks the services for everything that changes something."""
+"""The admin pages. Every change goes through the services."""
 
 from django.contrib import admin
 
-# What the other apps register comes first and is taken out again: only what is laid out here is shown.
+# The admins of other apps register first; unregister them, so that only those below are shown.
 admin.autodiscover()
 for model in list(admin.site._registry):
     admin.site.unregister(model)

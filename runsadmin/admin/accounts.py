@@ -1,4 +1,4 @@
-"""Accounts and groups: Django's own pages in the theme, with only the permissions that mean something here."""
+"""Accounts and groups: Django's own pages in the theme, offering only the permissions that this app checks."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from runsadmin.services import permissions
 
 
 class PermissionChoices:
-    """Offers the permissions that this site asks for, in plain words."""
+    """Offers only the permissions that this site checks, in plain words."""
 
     def formfield_for_manytomany(
         self, db_field: ManyToManyField[Any, Any], request: HttpRequest, **kwargs: Any

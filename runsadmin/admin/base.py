@@ -1,4 +1,4 @@
-"""What the admin pages share: permissions, the frame, actions, and how errors of the services are reported."""
+"""What the admin pages share: permissions, layout, actions, and how errors of the services are reported."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -32,19 +32,19 @@ from runsadmin.templatetags.links import change_url
 
 # Where actions are offered: above a list for the ticked rows, and on the page of one row.
 EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
-MAX_ROWS = 500  # Of an action that calls a service for each row.
-MAX_TICKED = 1_000  # Of an action that takes all that match, which is the way to more.
+MAX_ROWS = 500  # For an action that calls a service for each row.
+MAX_TICKED = 1_000  # For an action that can also take all matching rows: use that for more.
 CONFIRM_SHOWN = 20
 
 
 def actor(request: HttpRequest) -> User:
-    """Who is signed in. Admin pages are for nobody else."""
+    """The signed-in user. Admin pages require one."""
     assert isinstance(request.user, User)
     return request.user
 
 
 def may(request: HttpRequest, action: Action) -> bool:
-    return isinstance(request.user, User) and permissions.may(request.user, action)  # Or nobody is signed in.
+    return isinstance(request.user, User) and permissions.may(request.user, action)  # Otherwise no one is signed in.
 
 
 def require(request: HttpRequest, action: Action) -> None:
@@ -67,7 +67,7 @@ def reporting_errors(request: HttpRequest) -> Iterator[None]:
 
 
 class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
-    """The theme's admin, and pages of our own in its frame."""
+    """The theme's admin, with custom pages in its layout."""
 
     def get_action_choices(
         self,
@@ -86,12 +86,12 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
         return TemplateResponse(request, template, {**shared, "opts": self.opts, "title": title, **context})
 
     def view(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponse]:
-        """A view of this admin: signed in, protected against forged requests, never cached."""
+        """Wraps a view: it requires sign-in, is protected against forged requests, and is never cached."""
         return self.admin_site.admin_view(view)  # type: ignore[no-any-return]
 
 
 class ReadOnlyAdmin(ThemedAdmin):
-    """A list that pages by key, and a page for each row. Nothing is saved here: actions call services.
+    """A list with keyset pagination, and a page for each row. Nothing is saved here: actions call services.
 
     Subclasses define `page`, which shows one row.
     """
@@ -100,7 +100,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     list_template: ClassVar[str] = "runsadmin/list.html"
 
     actions: tuple[str, ...] = ()
-    actions_for_all: ClassVar[tuple[str, ...]] = ()  # Those that also take all rows that match the list's filters.
+    actions_for_all: ClassVar[tuple[str, ...]] = ()  # These can also take all rows that match the list's filters.
     sortable_by = ()
     list_per_page = 50
     show_full_result_count = False
@@ -113,7 +113,7 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     @property
     def media(self) -> forms.Media:
-        return forms.Media()  # Lists have a script of their own for ticks.
+        return forms.Media()  # Lists have their own script for ticks.
 
     # --- permissions
 
@@ -132,7 +132,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
 
-    # Named by the `permissions` of actions.
+    # Referenced by the `permissions` of actions.
 
     def has_view_runs_permission(self, request: HttpRequest) -> bool:
         return may(request, Action.VIEW_RUNS)
@@ -170,7 +170,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         return path(f"<path:object_id>/{name}/", self.view(view), name=self.url_name(name))
 
     def row(self, request: HttpRequest, object_id: str) -> Any:
-        """The row of a page. Raises PermissionDenied, Http404."""
+        """The row that a page shows. Raises PermissionDenied, Http404."""
         require(request, self.view_action)
         try:
             return self.get_queryset(request).get(pk=unquote(object_id))
@@ -190,7 +190,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         if request.method in (HTTPMethod.GET, HTTPMethod.HEAD):
             return self.page(request, row)
         if f"{ActionLocation.CHANGE_FORM.value}-action" not in request.POST:
-            raise PermissionDenied("This page saves nothing.")
+            raise PermissionDenied("This page is read-only.")
         rows = self.get_queryset(request).filter(pk=row.pk)
         response = self.response_action(request, rows, action_location=ActionLocation.CHANGE_FORM)
         return response or redirect(change_url(row))
@@ -199,7 +199,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         raise NotImplementedError
 
     def page_actions(self, request: HttpRequest, row: Any, possible: Collection[str] | None = None) -> dict[str, Any]:
-        """What the template `parts/actions.html` needs: names and descriptions of what this user may do."""
+        """The context of the template `parts/actions.html`: names and descriptions of what this user may do."""
         choices = self.get_action_choices(request, [], ActionLocation.CHANGE_FORM)
         actions = [choice for choice in choices if possible is None or choice[0] in possible]
         return {"actions": actions, "row_url": change_url(row)}
@@ -212,7 +212,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         queryset: QuerySet[Any],
         action_location: ActionLocation = ActionLocation.CHANGE_LIST,
     ) -> HttpResponse | None:
-        """As Django's, but ticks may come joined by commas, and they also count on rows that left the list."""
+        """Like Django's, but ticks may be joined by commas, and rows that have left the list still count."""
         is_list = action_location == ActionLocation.CHANGE_LIST
         name = request.POST.get("action" if is_list else f"{action_location.value}-action", "")
         self._check_permitted(request, name, action_location)
@@ -229,14 +229,14 @@ class ReadOnlyAdmin(ThemedAdmin):
         else:
             keys = [row.pk for row in queryset]
         posted.setlist(ACTION_CHECKBOX_NAME, list(map(str, keys)) or [""])
-        request.POST = posted  # type: ignore[assignment] # Only the parsed one is immutable.
+        request.POST = posted  # type: ignore[assignment] # Only the parsed one is immutable; this is a copy.
         response: HttpResponse | None = None
         with reporting_errors(request):
             response = super().response_action(request, queryset, action_location)
         return response  # noqa: RET504 - None after an error.
 
     def _check_permitted(self, request: HttpRequest, name: str, location: ActionLocation) -> None:
-        """Raises PermissionDenied where only a permission is missing."""
+        """Raises PermissionDenied if only a permission is missing."""
         if name in (self.actions or ()) and name not in self.get_actions(request, location):
             needed = getattr(type(self), name).allowed_permissions[0]
             require(request, Action[needed.upper()])
@@ -253,7 +253,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         return ""
 
     def for_each[R](self, request: HttpRequest, queryset: QuerySet[Any], call: Callable[[Any], R]) -> list[R]:
-        """What a service returns for each row. Refusals become messages. Raises NotAllowed."""
+        """Calls a service for each row and returns its results. Refusals become messages. Raises NotAllowed."""
         results: list[R] = []
         refusals: Counter[str] = Counter()
         for row in queryset[:MAX_ROWS]:
@@ -270,7 +270,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     def confirm(
         self, request: HttpRequest, queryset: QuerySet[Any], title: str, explanation: str = "", *, reason: str = ""
     ) -> HttpResponse | None:
-        """The page that asks before something is sent, or None once confirmed. `reason`: optional or required."""
+        """The confirmation page, or None once confirmed. `reason`: optional or required."""
         if request.POST.get("confirmed") == "1":
             return None
         rows = list(queryset[:MAX_ROWS])
@@ -289,21 +289,21 @@ def counted(count: int, noun: str) -> str:
 
 
 def single[R](results: list[R], queryset: QuerySet[Any]) -> R | None:
-    """The one result of an action on one row: its page is where to continue."""
+    """The result of an action on a single row, whose page is shown next."""
     return results[0] if len(results) == 1 and len(queryset[:2]) == 1 else None
 
 
 def _keys(values: list[str]) -> list[int]:
     parts = [part for value in values for part in value.split(",") if part]
     if not all(part.isdecimal() and part.isascii() and len(part) < 19 for part in parts):
-        raise Http404("These are not keys of rows.")
+        raise Http404("The selection holds invalid keys.")
     return list(dict.fromkeys(map(int, parts)))
 
 
 def _report_ticks_outside(
     request: HttpRequest, keys: list[int], *, listed: QuerySet[Any], all_rows: QuerySet[Any]
 ) -> None:
-    """Rows that were ticked on a page that has changed since are part of the selection, which must be visible."""
+    """Rows that were ticked but have since left the list are still selected; tell the user which."""
     inside = set(listed.filter(pk__in=keys).values_list("pk", flat=True))
     outside = list(all_rows.filter(pk__in=set(keys) - inside)) if len(inside) < len(keys) else []
     if outside:

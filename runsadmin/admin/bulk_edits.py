@@ -1,4 +1,4 @@
-"""Bulk edits: the form in which one is planned, their list, and a page for each: its plan, and what becomes of it."""
+"""Bulk edits: the planning form, the list, and a page for each with its plan and progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             )  # fmt: skip
         return None if bulk_edit is None else tasks.plan_and_enqueue(bulk_edit)
 
-    # --- the page of one
+    # --- the page of one bulk edit
 
     def page(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         progress = bulk_edits.progress(bulk_edit)
@@ -212,7 +212,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         return None
 
     def _offered(self, request: HttpRequest, bulk_edit: BulkEdit, progress: bulk_edits.Progress) -> dict[str, Any]:
-        """The actions that the page offers, and why a plan cannot be applied."""
+        """The context of the buttons: the actions that the user may take, and why a plan cannot be applied."""
         possible = bulk_edits.possible_actions(bulk_edit, counts=progress)
         permitted = bulk_edits.permitted_actions(bulk_edit, actor(request), counts=progress)
         may_discard = BulkEditAction.CANCEL in permitted and not bulk_edit.applied_at
@@ -240,7 +240,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
 @dataclass(frozen=True)
 class Tile:
-    """A count that is a link to what it counts."""
+    """A count that links to what it counts."""
 
     value: str
     word: str
@@ -251,7 +251,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class EditFilter:
-    """Which edits of a bulk edit are shown: all, those of one status, or those with one finding."""
+    """Which edits of a bulk edit are shown: all, those with one status, or those with one plan result."""
 
     name: str = ""
     value: str = ""
@@ -259,7 +259,7 @@ class EditFilter:
 
     @classmethod
     def read(cls, request: HttpRequest) -> "EditFilter":
-        """What the address asks for; what it asks for in vain is taken for all."""
+        """Reads the filter from the URL; an unknown value means all."""
         choices = {"status": EditStatus, "plan_result": Edit.PlanResult}
         for name, known in choices.items():
             if (value := request.GET.get(name)) in known.values:
@@ -278,7 +278,7 @@ class EditFilter:
         ]
 
     def url(self, **at: int | None) -> str | None:
-        """The same edits, from another place on. None where there is none."""
+        """The URL of the same filter at another position. None if there is nothing there."""
         if None in at.values():
             return None
         narrowed = {self.name: self.value} if self.name else {}

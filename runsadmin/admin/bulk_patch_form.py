@@ -1,4 +1,4 @@
-"""The form in which the patch of a bulk edit is typed, with or without JavaScript. A key that no row names stays."""
+"""The form for the patch of a bulk edit, with or without JavaScript. Keys that no row names stay as they are."""
 
 import datetime as dt
 from collections import Counter
@@ -43,11 +43,11 @@ class Row:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those that it names."""
+        """The keys that this row names."""
         return (self.key, self.value) if self.what == What.RENAME else (self.key,)
 
     def check(self) -> None:
-        """What only the form can get wrong."""
+        """Checks for errors that only a form can have."""
         takes_text = self.what in (What.SET, What.RENAME)
         if self.what not in What.values:
             self.errors.append("Choose what to do with the key.")
@@ -62,12 +62,12 @@ class Row:
 
 
 def _always(message: str) -> dict[str, str]:
-    """Whatever is wrong with a number."""
+    """The same message for every error of a number field."""
     return dict.fromkeys(("invalid", "min_value", "max_value"), message)
 
 
 class BulkPatchForm(forms.Form):
-    """All of it as it was typed. What is wrong stands beside the row or the field that it is about."""
+    """Keeps everything as typed. Errors are shown beside the row or field concerned."""
 
     reason = forms.CharField(
         error_messages={"required": "A bulk edit needs a reason. Enter one."},
@@ -113,7 +113,7 @@ class BulkPatchForm(forms.Form):
 
     @contextmanager
     def showing_errors(self) -> Iterator[None]:
-        """Shows what is wrong beside the row or field concerned."""
+        """Shows errors beside the row or field concerned."""
         try:
             yield
         except InvalidMetadata as error:
@@ -130,7 +130,7 @@ class BulkPatchForm(forms.Form):
 
     @property
     def typed(self) -> list[Row]:
-        """The rows to type in, some blank ones at the end."""
+        """The rows to fill in, with some blank ones at the end."""
         return [*self.rows, *(Row() for _ in range(BLANK_ROWS))]
 
     @property

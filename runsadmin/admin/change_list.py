@@ -1,4 +1,4 @@
-"""Lists that page by key: no count, no page numbers, never an OFFSET, whatever the size of the table."""
+"""Lists with keyset pagination: no count, no page numbers, no OFFSET, however large the table."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ OLDER, NEWER = "older", "newer"
 
 
 class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no types.
-    """Newest first by the admin's `keyset`. The addresses of the pages beside this one name the row they start from."""
+    """Newest first by the admin's `keyset`. The URLs of the adjacent pages name the row they start from."""
 
     older_url: str | None = None
     newer_url: str | None = None
@@ -32,7 +32,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
         if any("\0" in value for values in request.GET.lists() for value in values[1]):
-            raise IncorrectLookupParameters  # PostgreSQL cannot even look for it.
+            raise IncorrectLookupParameters  # PostgreSQL rejects U+0000 even in a query.
         rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
         return rows
 
@@ -55,7 +55,9 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
             self.newer_url = self._beside(NEWER, _key(keyset, page[0]))
         if page and (upwards or has_more):
             self.older_url = self._beside(OLDER, _key(keyset, page[-1]))
-        if not page and (upwards or OLDER in request.GET):  # Rows went since: back to the beginning.
+        if not page and (
+            upwards or OLDER in request.GET
+        ):  # The rows were deleted in the meantime: go to the first page.
             self.newer_url = self.get_query_string(remove=[OLDER, NEWER])
 
         self.result_list = page
@@ -69,7 +71,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
 @dataclass(frozen=True)
 class Slice[M: Model]:
-    """A part of the rows in the order of their keys, and the keys from which the parts beside it start."""
+    """Some of the rows in key order, and the keys at which the adjacent slices start."""
 
     rows: list[M]
     before: int | None
@@ -77,7 +79,7 @@ class Slice[M: Model]:
 
 
 def in_order[M: Model](rows: QuerySet[M], at: Mapping[str, str], size: int) -> Slice[M]:
-    """The part `after=` or `before=` a key, else the first. What is no key is taken for none."""
+    """The slice `after=` or `before=` a key, otherwise the first. An invalid key is ignored."""
     after, before = (_whole_number(at.get(side, "")) for side in ("after", "before"))
     if before is not None:
         found = list(rows.filter(pk__lt=before).order_by("-pk")[: size + 1])
@@ -93,7 +95,7 @@ def in_order[M: Model](rows: QuerySet[M], at: Mapping[str, str], size: int) -> S
 
 
 def chunks[M: Model](rows: QuerySet[M], size: int) -> Iterator[list[M]]:
-    """All of them in the order of their keys, with no query open in between."""
+    """All rows in key order, with no query open between two chunks."""
     chunk = list(rows.order_by("pk")[:size])
     while chunk:
         yield chunk
@@ -111,10 +113,10 @@ def _key(keyset: tuple[str, ...], row: Model) -> str:
 
 
 def _beyond(keyset: tuple[str, ...], text: str, side: str) -> Q:
-    """The rows beyond a key. Raises IncorrectLookupParameters for what is no key.
+    """The rows beyond a key. Raises IncorrectLookupParameters if it is not a key.
 
-    With a time and a primary key: `time <= t AND (time < t OR pk < p)`. The first part alone is a range of the index,
-    which databases do not see in an OR.
+    With a time and a primary key: `time <= t AND (time < t OR pk < p)`. The first part gives the database an index
+    range, which it would not derive from the OR.
     """
     try:
         *time, pk = text.split(",")

@@ -1,4 +1,4 @@
-"""What an edit changes, laid out per key for reading."""
+"""What an edit changes, per key, for display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from runsadmin.services import edits
 
 @dataclass(frozen=True)
 class Change:
-    """A key before and after. None: it was not there. `asked` is what we asked for where upstream made it another."""
+    """A key before and after. None: absent. `asked` is the value that was sent, if upstream returned another."""
 
     key: str
     old: object
     new: object
     asked: object = None
     differs: bool = False
-    is_seen: bool = True  # Whether anybody has looked what was there before.
+    is_seen: bool = True  # Whether the value before is known.
     is_touched: bool = True  # Whether the edit is about this key.
 
     @property
@@ -25,7 +25,7 @@ class Change:
 
 
 def of(edit: Edit) -> list[Change]:
-    """What came of an edit where that is known; what it intends otherwise."""
+    """The changes that an edit made, as far as known; otherwise those that it intends."""
     before = edit.base if edit.before is None else edit.before
     start: Mapping[str, object] = before or {}
     intended: Mapping[str, object] = edit.patch.apply(start) if edit.intended is None else edit.intended
@@ -51,13 +51,13 @@ def of(edit: Edit) -> list[Change]:
 
 
 def of_planned(edit: Edit) -> list[Change]:
-    """As `of`; but nothing changes of a run that its bulk edit leaves out."""
+    """As `of`, but without changes for a run that its bulk edit skips."""
     return [] if edit.status == EditStatus.SKIPPED else of(edit)
 
 
 @dataclass(frozen=True)
 class PutBack:
-    """What undoing does to one key: `now` becomes `then`, unless it was changed since the edit."""
+    """What an undo does to one key: `now` becomes `then`, unless it was changed since the edit."""
 
     key: str
     now: object
@@ -66,6 +66,6 @@ class PutBack:
 
 
 def undoing(edit: Edit) -> list[PutBack]:
-    """What undoing an edit would do, as far as the mirror knows. The service decides when it is done."""
+    """What an undo would do, as far as the mirror knows. The service decides again when the undo runs."""
     undo, before, now = edits.undo_patch(edit), edit.before or {}, edit.run.metadata
     return [PutBack(key, now.get(key), before.get(key), key in undo.skipped) for key in sorted(undo.whole.keys)]

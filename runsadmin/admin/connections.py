@@ -41,13 +41,13 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
             on = request.POST.get("on") == "1"
             with reporting_errors(request):
                 connections.set_hold(alias, on=on, actor=actor(request))
-                said = "is held: nothing is sent on it." if on else "is released: sending continues."
-                messages.success(request, f"The connection {alias} {said}")
+                outcome = "is held: nothing is sent on it." if on else "is released: sending continues."
+                messages.success(request, f"The connection {alias} {outcome}")
         return redirect(links.list_url(ConnectionState))
 
 
 def states() -> list[tuple[conf.Connection, ConnectionState]]:
-    """Every configured connection with what is known of it."""
+    """Every configured connection with its state."""
     known = ConnectionState.objects.in_bulk()
     return [
         (connection, known.get(alias, ConnectionState(alias=alias))) for alias, connection in conf.connections().items()

@@ -1,4 +1,4 @@
-"""CSV files: runs, a line each; and the edits of a bulk edit, a line for each key that changes."""
+"""CSV files: one line per run, or one line per changed key of the edits of a bulk edit."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ READ = (
     "status", "plan_result", "base", "patch", "before", "intended", "after", "detail", "run__upstream_id",
     "run__thread__upstream_id",
 )  # fmt: skip
-# Excel takes a file without it for the encoding of the machine.
+# Without it, Excel assumes the machine's legacy encoding.
 BYTE_ORDER_MARK = "\ufeff"
 RUN_HEADER = (
     "id", "connection", "thread", "status", "model", "assistant", "created", "seconds", "tokens", "error", "metadata",
@@ -27,19 +27,19 @@ RUN_HEADER = (
 EDIT_HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "before", "after", "detail")
 
 
-# Begins a formula, also in full width and in the small forms.
+# Characters that begin a formula, including full-width and small forms.
 _SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
-# What may stand between the beginning of a cell and a formula that spreadsheets still take for one.
+# Spreadsheets still see a formula after these characters at the beginning of a cell.
 _BLANK = r"\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
 _BEGINNING = re.compile(rf"[{_BLANK}\"']*+[{re.escape(_SIGNS)}]|'*+[\t\r\n]")
 _RUN = re.compile(rf"[{_BLANK}\"';]+")
-# Where some spreadsheets begin a new cell although the quotes of CSV say otherwise.
+# Some spreadsheets begin a new cell here, even inside quotes.
 _SPLITS = re.compile(r"[;\t\r\n\v\f\x85\u2028\u2029]")
 
 
 def response(lines: Iterator[str], filename: str) -> StreamingHttpResponse:
-    """Chunk by chunk, so that the memory it takes does not grow with the rows."""
+    """Streams chunk by chunk, so that memory use does not grow with the number of rows."""
     return StreamingHttpResponse(
         lines,
         content_type="text/csv; charset=utf-8",
@@ -48,7 +48,7 @@ def response(lines: Iterator[str], filename: str) -> StreamingHttpResponse:
 
 
 def runs(rows: QuerySet[Run]) -> Iterator[str]:
-    """A line for each run, its metadata as JSON."""
+    """One line per run, with its metadata as JSON."""
     yield _lines([RUN_HEADER])
     for chunk in read_chunks(rows, CHUNK):
         yield _lines(
@@ -63,7 +63,7 @@ def runs(rows: QuerySet[Run]) -> Iterator[str]:
 
 
 def edits(rows: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
-    """A line for each key that changes; a run where nothing changes has one line."""
+    """One line per changed key; a run without changes has one line."""
     yield BYTE_ORDER_MARK * with_mark + _lines([EDIT_HEADER])
     for chunk in read_chunks(rows.select_related("run__thread").only(*READ), CHUNK):
         yield _lines(row for edit in chunk for row in _rows(edit))
@@ -85,7 +85,7 @@ def _rows(edit: Edit) -> Iterator[list[object]]:
 
 
 def _kind(change: changes.Change) -> str:
-    """Tells a value that is not there from an empty one."""
+    """Distinguishes an absent value from an empty one."""
     if change.is_same:
         return "same"
     if change.old is None:
@@ -98,9 +98,9 @@ def _cell(value: object) -> str:
 
 
 def safe(text: str) -> str:
-    """With an apostrophe before whatever a spreadsheet would take for a formula. Numbers stay numbers.
+    """Puts an apostrophe before anything that a spreadsheet would treat as a formula. Numbers stay numbers.
 
-    It can be undone: where the text has apostrophes at such a place itself, there is one more.
+    This is reversible: text that already has apostrophes at such a place gets one more.
     """
     if _NUMBER.fullmatch(text):
         return text

@@ -1,4 +1,4 @@
-"""The first page: is all well, and what happened lately. Every query reads a bounded part of an index."""
+"""The dashboard: health and recent activity. Every query reads a bounded part of an index."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _capped(rows: QuerySet[Any]) -> int:
-    """How many there are, counted no further than one beyond the cap."""
+    """The number of rows, counted to at most one beyond the cap."""
     return rows.order_by()[: CAP + 1].count()
 
 

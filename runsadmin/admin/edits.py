@@ -1,4 +1,4 @@
-"""Edits: the log, and a page for each that shows how it ended and what can be done about it."""
+"""Edits: the list, and a page for each that shows its outcome and the possible next steps."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,7 +117,7 @@ class EditAdmin(ReadOnlyAdmin):
     @admin.action(description="Undo", permissions=["edit_metadata"], location=EVERYWHERE)
     def undo(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
         title = f"Undo {_name(queryset)}"
-        explanation = "What they changed goes back, key by key. A key that was changed since then is left as it is."
+        explanation = "Their changes are reverted, key by key. A key that was changed since then is left as it is."
         if page := self.confirm(request, queryset, title, explanation, reason="optional"):
             return page
         new = self.for_each(request, queryset, lambda edit: edits.undo(
@@ -128,7 +128,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry", permissions=["edit_metadata"], location=EVERYWHERE)
     def retry(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
-        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", "Each is sent to upstream again."):
+        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", "Each is sent upstream again."):
             return page
         retried = self.for_each(request, queryset, lambda edit: edits.retry(edit=edit, actor=actor(request)))
         return self._pushed(request, queryset, retried, "Retrying")
@@ -142,7 +142,7 @@ class EditAdmin(ReadOnlyAdmin):
     def _pushed(
         self, request: HttpRequest, queryset: QuerySet[Edit], new: list[Edit], done: str
     ) -> HttpResponse | None:
-        """One edit is sent now, and its page shows how it went. Several are sent by workers."""
+        """A single edit is sent now and its page shows the outcome. Several are sent by workers."""
         if edit := single(new, queryset):
             return redirect(links.change_url(edits.push_within(edit)))
         if new:
@@ -189,7 +189,7 @@ def _name(queryset: QuerySet[Edit]) -> str:
 
 @dataclass
 class Choice:
-    """The decision for one key in conflict."""
+    """The decision about one key in conflict."""
 
     conflict: Conflict
     taken: str = ""
@@ -220,7 +220,7 @@ class Decision:
         return decision
 
     def patch(self) -> MetadataPatch:
-        """The decisions, and the other keys of the edit. Raises InvalidMetadata."""
+        """The decisions, plus the keys of the edit that were not in conflict. Raises InvalidMetadata."""
         patch = self.edit.patch
         wanted = patch.only(patch.keys - {choice.conflict.key for choice in self.choices}).as_merge_patch()
         for choice in self.choices:

@@ -1,4 +1,4 @@
-"""Filters with fixed choices: none of them asks the table what there is in it."""
+"""Filters with fixed choices: none of them queries the table for its values."""
 
 import datetime as dt
 from functools import cached_property
@@ -17,7 +17,7 @@ Choices = list[tuple[str, str]]
 
 
 def choice(field: str, choices: Choices, *, title: str = "") -> type[SimpleListFilter]:
-    """A filter on a field that holds one of these."""
+    """A filter on a field that holds one of these choices."""
 
     class Choice(SimpleListFilter):
         parameter_name = field
@@ -36,7 +36,7 @@ def choice(field: str, choices: Choices, *, title: str = "") -> type[SimpleListF
 
 
 class ConnectionFilter(SimpleListFilter):
-    """Shown where there is more than one connection."""
+    """Shown if more than one connection is configured."""
 
     title = "connection"
     parameter_name = "connection"
@@ -68,7 +68,7 @@ class CreatedFilter(SimpleListFilter):
 
     @cached_property
     def since(self) -> dt.datetime | None:
-        """Kept, so that what is told of it is what was looked for."""
+        """Computed once, so that the description of a selection names the time that was actually used."""
         if not self.value():
             return None
         try:
@@ -94,7 +94,7 @@ class MissingFilter(SimpleListFilter):
 
 
 class _Exact(SimpleListFilter):
-    """A filter that links of other pages set: it is shown only while it is set, to be taken off."""
+    """A filter that is set by links on other pages and shown only while it is set, so that it can be cleared."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         value = self.value()

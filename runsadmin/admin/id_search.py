@@ -1,4 +1,4 @@
-"""Finds runs by ids, each time through an index and never in more than a bounded part of it."""
+"""Finds runs by id, always through an index and always within a bounded part of it."""
 
 from django.db import connection
 from django.db.models import Model, QuerySet
@@ -6,14 +6,14 @@ from django.db.models import Model, QuerySet
 from runsadmin.metadata import MAX_KEY_LENGTH
 from runsadmin.models import MetadataPair, Run, Thread
 
-# A beginning that more ids share is too short to be meant.
+# A prefix that more ids than this share is too short to be useful.
 MOST = 500
 
 
 def find_runs(queryset: QuerySet[Run], term: str) -> QuerySet[Run]:
-    """Narrows to the runs with this id, thread or assistant; of the first two, the beginning is enough.
+    """Narrows to the runs with this run id, thread id or assistant id. For the first two a prefix is enough.
 
-    Of a beginning that very many ids share, the first 500 in the order of ids are taken.
+    If very many ids share a prefix, the first 500 in id order are used.
     """
     term = term.strip()
     if not term:
@@ -26,7 +26,7 @@ def find_runs(queryset: QuerySet[Run], term: str) -> QuerySet[Run]:
 
 
 def leaves_some_out(term: str) -> bool:
-    """Whether `find_runs` takes only the first of those that are meant."""
+    """Whether `find_runs` leaves out some of the matching ids."""
     for rows in (Run.objects.all(), Thread.objects.all()):
         if found := beginning(rows, term.strip(), most=MOST + 1):
             return len(found) > MOST
@@ -34,15 +34,15 @@ def leaves_some_out(term: str) -> bool:
 
 
 def beginning[M: Model](rows: QuerySet[M], term: str, *, most: int = MOST) -> list[int]:
-    """The keys of the rows whose id begins like this: a range of the index, since these columns sort by byte."""
+    """The keys of the rows whose id has this prefix: an index range, since these columns sort by byte."""
     found = rows.filter(upstream_id__gte=term, upstream_id__lt=term + "\U0010ffff")
     return list(found.order_by("upstream_id").values_list("pk", flat=True)[:most])
 
 
 def observed_keys(most: int = 300) -> list[str]:
-    """Keys of metadata that are in use, the first in their order: a jump through the index for each, however many runs.
+    """The first metadata keys in use, sorted: one index lookup per key, however many runs there are.
 
-    They are to be offered and typed: long ones from lax servers are left out.
+    They are offered as suggestions, so overlong ones from lax servers are left out.
     """
     table = connection.ops.quote_name(MetadataPair._meta.db_table)
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Where each documented field of a Run stands on its page."""
+"""Where each documented field of a Run is shown on its page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from runsadmin.models.run import FIELDS, TIMES
 
 type Sections = tuple[tuple[str, tuple[str, ...]], ...]
 
-# Below the metadata, which has a place of its own: what the run was told to do.
+# Below the metadata, which has its own section: what the run was asked to do.
 TASK: Sections = (
     ("Instructions", ("instructions",)),
     ("Tools", ("tools", "tool_choice", "parallel_tool_calls")),
 )
-# Beside it: what became of the run.
+# Beside it: how the run went.
 COURSE: Sections = (
     ("Run", ("id", "object", "status", "model", "assistant_id", "thread_id")),
     ("Times", TIMES),
@@ -32,7 +32,7 @@ WORDS = {"id": "run id", "assistant_id": "assistant", "thread_id": "thread", "la
 
 @dataclass(frozen=True)
 class Field:
-    """A field as it is shown. `kind`: null, time, unreadable, usage, long (text), json, plain, or that of a link."""
+    """A field as shown. `kind` selects its layout in `parts/field.html`."""
 
     name: str
     kind: str
@@ -40,7 +40,7 @@ class Field:
 
     @property
     def words(self) -> str:
-        """The name of a documented field as people say it; another one stands as it came."""
+        """The readable name of a documented field; other names are shown unchanged."""
         return (
             WORDS.get(self.name, self.name.removesuffix("_at").replace("_", " ")) if self.name in FIELDS else self.name
         )
@@ -55,7 +55,7 @@ def laid_out(run: Run, sections: Sections) -> list[tuple[str, list[Field]]]:
 
 
 def other_fields(run: Run) -> list[Field]:
-    """What this server sends beside the documented fields."""
+    """The fields that this server sends in addition to the documented ones."""
     return [_plain(name, value) for name, value in run.data.items() if name not in FIELDS]
 
 
@@ -95,7 +95,7 @@ def _usage(value: dict[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def _tool(tool: object) -> tuple[str, object]:
-    """The name of a tool, and all of it where there is more to say than its type."""
+    """The name of a tool, and the whole tool if it has more than a type."""
     if not isinstance(tool, dict):
         return "tool", tool
     kind, function = str(tool.get("type", "tool")), tool.get("function")

@@ -1,6 +1,6 @@
-"""The form in which the pairs of a run's metadata are typed, with or without JavaScript.
+"""The form for editing the metadata of a run, with or without JavaScript.
 
-It carries the metadata that the person saw, signed, so that two people who edit at once conflict where they should.
+It carries the metadata that the user saw, signed, so that simultaneous edits of the same key are detected.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BLANK_ROWS = 3
 
 @dataclass
 class Row:
-    """One pair as it was typed. A `kept` one cannot be typed (other JSON from a lax server): it stays or it goes."""
+    """One pair as typed. A `kept` pair is other JSON from a lax server: it can only be kept or removed."""
 
     key: str = ""
     value: object = ""
@@ -58,7 +58,7 @@ class MetadataForm:
 
     @classmethod
     def read(cls, data: QueryDict, run: Run) -> Self:
-        """The form as it was posted, with its errors."""
+        """The posted form, with its errors."""
         try:
             carried = signing.loads(data.get("base", ""), salt=SALT)
             if carried["run"] != run.pk:
@@ -82,7 +82,7 @@ class MetadataForm:
         return form
 
     def _check_rows(self) -> None:
-        """What only the form can get wrong: keys that are empty, or there twice."""
+        """Checks for errors that only a form can have: empty and duplicate keys."""
         seen: set[str] = set()
         for row in self.rows:
             if row.is_kept and not row.stays:
@@ -95,7 +95,7 @@ class MetadataForm:
 
     @contextmanager
     def showing_errors(self) -> Iterator[None]:
-        """Shows what is wrong with the metadata beside the row concerned."""
+        """Shows errors in the metadata beside the row concerned."""
         try:
             yield
         except InvalidMetadata as error:
@@ -104,7 +104,7 @@ class MetadataForm:
                 (rows[0].errors if rows else self.errors).append(problem.message)
 
     def patch(self) -> MetadataPatch:
-        """What the user changed. Raises InvalidMetadata."""
+        """The user's changes. Raises InvalidMetadata."""
         typed = {row.key: row.value for row in self.rows if row.stays}
         return MetadataPatch.parse(MetadataPatch.between(self.base, typed).as_merge_patch())
 
@@ -114,13 +114,13 @@ class MetadataForm:
 
     @property
     def kept(self) -> list[tuple[int, Row]]:
-        """The rows that cannot be typed, each with its place in the base."""
+        """The rows that cannot be typed, each with its position in the base."""
         places = list(self.base)
         return [(places.index(row.key), row) for row in self.rows if row.is_kept]
 
     @property
     def typed(self) -> list[Row]:
-        """The rows to type in, some blank ones at the end."""
+        """The rows to fill in, with some blank ones at the end."""
         rows = [row for row in self.rows if not row.is_kept]
         return [*rows, *(Row() for _ in range(BLANK_ROWS))]
 
@@ -130,12 +130,12 @@ class MetadataForm:
 
 
 def _can_be_typed(key: str, value: object) -> bool:
-    """Whether a browser gives back exactly what it was given: it rewrites line ends, and knows no lone surrogates."""
+    """Whether a browser would submit the value unchanged: it rewrites line breaks and cannot hold lone surrogates."""
     return (
         isinstance(value, str) and is_text(key) and is_text(value) and not {"\r", "\n"} & set(key) and "\r" not in value
     )
 
 
 def _as_typed(value: str) -> str:
-    """Browsers send line ends as CRLF; what people type and what was there has LF."""
+    """Browsers submit line breaks as CRLF; stored and typed values have LF."""
     return value.replace("\r\n", "\n")

@@ -1,7 +1,7 @@
-"""Which runs someone selected in the list: those that were ticked, or all that the list's filters find.
+"""Which runs a user selected in the list: the ticked ones, or all that match the list's filters.
 
-All that match are never posted as keys: the list's own query string says which they are, and the selection is frozen
-when its action runs.
+"All that match" is never posted as keys: the list's query string defines it, and the selection is frozen when the
+action runs.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ def ticked(runs: QuerySet[Run], keys: list[int]) -> Selection:
 
 
 def all_that_match(shown: ChangeList) -> Selection:
-    """All runs that a list shows, on all of its pages. Raises InvalidSelection, UnknownConnection."""
+    """All runs of a list, on all of its pages. Raises InvalidSelection, UnknownConnection."""
     check_complete(shown)
     query = _query(shown)
     selection = select_all(shown.queryset, query=query)
@@ -37,7 +37,7 @@ def all_that_match(shown: ChangeList) -> Selection:
 
 
 def check_complete(shown: ChangeList) -> None:
-    """Raises InvalidSelection where the list itself shows only a part of what matches."""
+    """Raises InvalidSelection if the list itself shows only some of the matching runs."""
     if shown.query and leaves_some_out(shown.query):
         raise InvalidSelection(
             f"More than {MOST} ids begin with {shown.query!r}, and the list shows only the first of them. Type more of"
@@ -46,7 +46,7 @@ def check_complete(shown: ChangeList) -> None:
 
 
 def count(shown: ChangeList) -> int:
-    """How many runs match, counted no further than one beyond COUNTED."""
+    """The number of matching runs, counted to at most one beyond COUNTED."""
     return int(shown.queryset.order_by()[: COUNTED + 1].count())
 
 
@@ -66,7 +66,7 @@ def _word(spec: Any) -> str:
 
 
 def _term(spec: Any) -> str | None:
-    """A filter of the list in the search language; None where that has no such field."""
+    """A filter of the list in the search language; None if the language has no such field."""
     match spec.parameter_name:
         case "status" | "connection" | "model" as field:
             return search.word(field, spec.value())

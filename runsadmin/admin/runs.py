@@ -1,4 +1,4 @@
-"""Runs: the list, a page for each, and the page on which their metadata is edited."""
+"""Runs: the list, a page for each, and the metadata editor."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ class RunAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> RunQuerySet:
         queryset: RunQuerySet = super().get_queryset(request)
         if getattr(request.resolver_match, "url_name", "") == self.url_name("changelist"):
-            return queryset.defer("raw").prefetch_related("pairs")  # Whole answers may be long.
+            return queryset.defer("raw").prefetch_related("pairs")  # Whole responses may be long.
         return queryset.select_related("thread").with_as_of()
 
     def get_search_results(
@@ -110,7 +110,7 @@ class RunAdmin(ReadOnlyAdmin):
         location=EVERYWHERE,
     )
     def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
-        """One run: its own editor. Several, or all that match: the selection is frozen, and then comes the form."""
+        """For one run, opens its editor. For several or all that match, freezes the selection and opens the form."""
         is_across = request.POST.get("select_across") == "1"
         if not is_across and may(request, Action.EDIT_METADATA) and len(found := queryset[:2]) == 1:
             return redirect(links.change_url(found[0], "metadata"))
@@ -144,7 +144,7 @@ class RunAdmin(ReadOnlyAdmin):
         return csv_export.response(csv_export.runs(rows), "runs.csv")
 
     def count_view(self, request: HttpRequest) -> HttpResponse:
-        """How many runs match: a part of the list that is fetched after it, since counting takes time."""
+        """The number of matching runs: fetched after the list, since counting takes time."""
         require(request, self.view_action)
         count = problem = None
         try:
@@ -152,7 +152,7 @@ class RunAdmin(ReadOnlyAdmin):
             run_selection.check_complete(shown)
             count = run_selection.count(shown)
         except IncorrectLookupParameters:
-            problem = "The list does not understand this filter."
+            problem = "This filter is not valid."
         except InvalidSelection as error:
             problem = str(error)
         context = {"count": count, "problem": problem, "cap": run_selection.COUNTED}
@@ -176,7 +176,7 @@ class RunAdmin(ReadOnlyAdmin):
             **self.page_actions(request, run, None if may(request, Action.EDIT_METADATA) else ("download_csv",)),
         )  # fmt: skip
 
-    # --- the page on which its metadata is edited
+    # --- the metadata editor
 
     def get_urls(self) -> list[URLPattern]:
         metadata = path("<path:object_id>/metadata/", self.view(self.metadata_view), name=self.url_name("metadata"))
@@ -198,7 +198,7 @@ class RunAdmin(ReadOnlyAdmin):
         return response
 
     def _record(self, request: HttpRequest, run: Run, form: MetadataForm) -> Edit | None:
-        """The edit that was typed, or None: then the form tells what is wrong with it."""
+        """Records the edit. Returns None if it is invalid: then the form shows the errors."""
         if form.has_errors:
             return None
         edit = None

@@ -1,4 +1,4 @@
-"""What is on every page: the menu, the search over ids, and the connections that wait for a person."""
+"""What every page shows: the menu, the search by id, and the banner of held connections."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ FOUND = 8
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
-    """For the banner. Nothing of it is for people who are not signed in."""
+    """The context of the banner, which is shown only to signed-in staff."""
     if not (request.user.is_authenticated and request.user.is_staff):
         return {}
     return {
@@ -64,7 +64,7 @@ def _items(items: list[tuple[str, str, str, bool]]) -> list[dict[str, Any]]:
 
 
 def search(request: HttpRequest, term: str) -> list[Any]:
-    """For the search over everything (Ctrl+K): a few runs and threads by ids, which the theme gives in lower case."""
+    """Results for the global search (Ctrl+K): runs and threads by id. The theme lower-cases `term`."""
     term = request.GET.get("s", term).strip().replace("\0", "")
     return [SearchResult(title=str(row), description=what, link=links.change_url(row), icon=icon)
             for row, what, icon in _found(request, term)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How an edit or a bulk edit ended, in words for the person who made it. Nothing is called saved that is not."""
+"""The outcome of an edit or a bulk edit, in words for users. Nothing is called saved unless it is."""
 
 from dataclasses import dataclass
 
@@ -39,8 +39,8 @@ def of(edit: Edit) -> Outcome:
         explanation = "The response was lost, and a later fetch found neither the old value nor the intended one."
     if edit.status == S.PENDING and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         explanation = (
-            "Upstream refused the change while the run is active. It is sent when the run has ended. If the wait is "
-            "over before that, the edit fails, and can be retried. Nothing has changed upstream so far."
+            "Upstream refused the change while the run is active. It is sent once the run has ended. If the wait ends "
+            "before that, the edit fails and can be retried. Nothing has changed upstream so far."
         )
     return Outcome(title, explanation)
 
@@ -63,7 +63,7 @@ _NOT_CHANGED = (S.CONFLICT, S.REJECTED, S.FAILED, S.CANCELLED)
 
 @dataclass(frozen=True)
 class BulkOutcome(Outcome):
-    """How many runs were changed, how many were not, and of how many that is still open, each in words."""
+    """How many runs were changed, how many were not, and how many are still open, each in words."""
 
     changed: str
     not_changed: str

@@ -1,4 +1,4 @@
-"""Syncs: what was read from upstream, what could not be, and how far a pass has come."""
+"""Syncs: what was read from upstream, what could not be read, and the progress."""
 
 from typing import Any
 
@@ -137,7 +137,7 @@ def _permitted(sync: Sync) -> tuple[str, ...]:
 
 
 def start_form(request: HttpRequest) -> dict[str, object] | None:
-    """What the buttons that start a sync need, for who may start one."""
+    """The context of the buttons that start a sync, for users who may start one."""
     if not may(request, Action.SYNC):
         return None
     return {"url": links.list_url(Sync, "start"), "connections": list(conf.connections())}

@@ -19,7 +19,7 @@ from runsadmin.services import syncs, threads
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
-# Of the ids that were given, with each outcome.
+# How many of the submitted ids are listed per result.
 IDS_SHOWN = 200
 
 
@@ -129,7 +129,7 @@ class ThreadAdmin(ReadOnlyAdmin):
         ))  # fmt: skip
         messages.success(request, f"Tracking {counted(len(queryset), 'thread')} again.")
 
-    # --- one or many more
+    # --- tracking threads
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Tokens for the REST API: made here, shown once, revoked here. Everybody has their own; superusers see all."""
+"""Tokens for the REST API: created, shown once, and revoked here. Users see their own; superusers see all."""
 
 import datetime as dt
 from typing import Any
@@ -16,7 +16,7 @@ from runsadmin.admin.base import ThemedAdmin, actor
 from runsadmin.services import tokens
 from runsadmin.templatetags import links
 
-# Only the service knows the package behind the tokens; the model is asked for by its name.
+# Only the service imports knox; look the model up by name.
 AuthToken = apps.get_model("knox", "AuthToken")
 LIFETIMES = (7, 30, 90, 365)
 MOST = 500
@@ -41,7 +41,7 @@ class TokenAdmin(ThemedAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Makes one and shows it in the answer, which nobody may store."""
+        """Creates a token and shows it in the response, which must not be cached."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":

@@ -1,1 +1,1 @@
-"""The REST API: the only code that knows Django REST framework. A view calls one service and represents the result."""
+"""The REST API: the only code that uses Django REST framework. A view calls one service and represents the result."""

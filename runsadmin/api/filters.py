@@ -1,4 +1,4 @@
-"""The filters of lists: for each list its query parameters, and the conditions that they stand for."""
+"""The filters of lists: the query parameters of each list and the lookups that they apply."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

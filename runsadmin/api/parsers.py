@@ -1,4 +1,4 @@
-"""JSON request bodies, read strictly: they are about to be written somewhere."""
+"""JSON request bodies, parsed strictly, since their content is written upstream."""
 
 import json
 import math
@@ -13,7 +13,7 @@ MAX_DEPTH = 32
 
 
 class JSONParser(BaseParser):
-    """JSON without duplicate keys: it would be unclear which of the two is meant.
+    """Rejects duplicate keys: it would be unclear which of the two is meant.
 
     Django limits the size of the body (DATA_UPLOAD_MAX_MEMORY_SIZE).
     """

@@ -79,7 +79,7 @@ def details(problem: ProblemType, detail: str, **members: Any) -> dict[str, Any]
     return {"type": problem.uri, "title": problem.title, "status": problem.status, "detail": detail, **members}
 
 
-# The first match counts.
+# The first match applies.
 _TYPES: tuple[tuple[type[Exception], ProblemType], ...] = (
     (errors.InvalidMetadata, ProblemType.INVALID_METADATA),
     (errors.InvalidSearch, ProblemType.INVALID_SEARCH),
@@ -119,7 +119,7 @@ _DETAILS = {
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """None for a fault of ours: Django logs it and calls `server_error`."""
+    """None for an internal error: Django logs it and calls `server_error`."""
     set_rollback()
     if isinstance(error, ProblemError):
         return _response(details(error.problem, str(error), **error.members))
@@ -216,7 +216,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return _database_unavailable(request)
     if not _is_api(request):
         return defaults.server_error(request)
-    return _plain(ProblemType.INTERNAL_ERROR, "This is a fault of this service. It was logged. Try again later.")
+    return _plain(ProblemType.INTERNAL_ERROR, "This is an internal error, and it was logged. Try again later.")
 
 
 def _database_unavailable(request: HttpRequest) -> HttpResponse:

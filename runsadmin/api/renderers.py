@@ -7,7 +7,7 @@ from runsadmin import lenient_json
 
 
 class JSONRenderer(BaseRenderer):
-    """JSON that may hold what upstreams send, such as a lone surrogate."""
+    """JSON that may contain whatever upstreams send, such as a lone surrogate."""
 
     media_type = "application/json"
     format = "json"

@@ -1,6 +1,7 @@
 """Runs as this API shows them: the stored response in the API's own shape, with `mirror`.
 
-Lists of runs are requested most, so these are plain dicts made with two queries per page. RunSerializer describes them.
+Lists of runs are the most frequent request, so these are plain dicts built with two queries per page. RunSerializer
+describes them.
 """
 
 import datetime as dt

@@ -1,4 +1,4 @@
-"""What the OpenAPI document has beyond what views and serializers say themselves."""
+"""What the OpenAPI document contains beyond what views and serializers declare."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from runsadmin.api.problems import CONTENT_TYPE, ProblemType, details
 from runsadmin.api.serializers.edits import EXAMPLE as EDIT_EXAMPLE
 from runsadmin.api.serializers.problems import ProblemSerializer
 
-# Any request may end in these; one with a body also in the latter.
+# Any request may return these; one with a body, WITH_BODY as well.
 EVERYWHERE = (400, 401, 403, 406, 429, 503)
 WITH_BODY = (413, 415)
 
@@ -138,7 +138,7 @@ def _problem(status: int) -> OpenApiResponse:
 
 
 class AutoSchema(BaseAutoSchema):
-    """Adds the query parameters of the action, a summary, and the problems that any request may end in."""
+    """Adds the query parameters of the action, a summary, and the problems that any request may return."""
 
     def get_override_parameters(self) -> list[Any]:
         view: Any = self.view

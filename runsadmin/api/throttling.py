@@ -1,4 +1,4 @@
-"""One account cannot keep the others waiting."""
+"""A rate limit per account, so that none can crowd out the others."""
 
 from typing import TYPE_CHECKING
 

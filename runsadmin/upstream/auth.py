@@ -13,7 +13,7 @@ from requests.auth import AuthBase
 from runsadmin.conf import Connection
 from runsadmin.errors import ConnectionHeld
 
-# Seconds before a token expires in which a new one is requested.
+# Request a new token this many seconds before the old one expires.
 RENEW_BEFORE = 300.0
 
 _ENTRA_ERROR = re.compile(r"AADSTS\d+: [^\r\n]{1,200}")
@@ -26,7 +26,7 @@ class Header(AuthBase):
         self.name = name
         self.value = value
         self.scheme = scheme
-        # The value that was sent last: error messages must not show it.
+        # The last value sent, which error messages must not show.
         self.secret = ""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
@@ -60,9 +60,9 @@ def _azure_token(connection: Connection) -> str:
 
 
 class _Tokens:
-    """The token of one scope, for all threads: one of them asks for it, and it is kept until it is about to expire.
+    """The token of one scope, for all threads: one of them requests it, and it is reused until it is about to expire.
 
-    A credential retries on its own, for minutes if the identity endpoint hangs. It runs in a thread of its own, so that
+    A credential retries on its own, for minutes if the identity endpoint hangs. It runs in a separate thread, so that
     no request waits longer than its timeout.
     """
 
@@ -80,8 +80,8 @@ class _Tokens:
         try:
             return self._request().result(timeout)
         except TimeoutError:
-            why = "the identity endpoint took too long to answer."
-        except BaseException as error:  # noqa: BLE001 - Credentials raise what they like.
+            why = "the identity endpoint took too long to respond."
+        except BaseException as error:  # noqa: BLE001 - Credentials may raise anything.
             why = _words(error)
         if time.time() < expires_at:
             return token
@@ -90,7 +90,7 @@ class _Tokens:
     def _request(self) -> Future[str]:
         with self._lock:
             token, expires_at = self._kept
-            if time.time() < expires_at - RENEW_BEFORE:  # It was received meanwhile.
+            if time.time() < expires_at - RENEW_BEFORE:  # Another thread has renewed it.
                 received: Future[str] = Future()
                 received.set_result(token)
                 return received
@@ -104,17 +104,17 @@ class _Tokens:
             response = self._credential().get_token(self._scope)
             token = response.token
             if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-                raise ValueError("What came is not a token.")
+                raise ValueError("The response is not a token.")
             with self._lock:
                 self._kept = (token, _seconds(response.expires_on))
-        except BaseException as error:  # noqa: BLE001 - Goes to those who wait.
+        except BaseException as error:  # noqa: BLE001 - Passed on to the waiting threads.
             future.set_exception(error)
         else:
             future.set_result(token)
 
 
 class _OfThisProcess:
-    """One credential, which has a cache of its own, and the tokens of each scope."""
+    """One credential, which has its own cache, and the tokens of each scope."""
 
     def __init__(self, credential_class: Callable[[], Any]) -> None:
         self._class = credential_class
@@ -140,7 +140,7 @@ def _of_this_process(credential_class: Callable[[], Any]) -> _OfThisProcess:
 
 
 def _seconds(expires_on: Any) -> float:
-    """0 for an invalid time: then a token is requested each time."""
+    """0 for an invalid time: then every request asks for a token."""
     try:
         return float(expires_on)
     except (TypeError, ValueError, OverflowError):
@@ -148,7 +148,7 @@ def _seconds(expires_on: Any) -> float:
 
 
 def _words(error: BaseException) -> str:
-    """The first line and the error of Entra. Not the whole text: it can quote the response of the identity endpoint."""
+    """The first line and Entra's error. Not the whole text: it can quote the response of the identity endpoint."""
     text = str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     found = _ENTRA_ERROR.search(text)

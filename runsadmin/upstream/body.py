@@ -1,4 +1,4 @@
-"""Reading the body of a response, up to the size that is allowed."""
+"""Reads the body of a response, up to the allowed size."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _COLON = re.compile(r"\s*:\s*")
 
 
 class Oversized(Exception):
-    """A body that is larger than allowed. `size` is None where the server does not say."""
+    """A body that is larger than allowed. `size` is None if the server does not announce it."""
 
     def __init__(self, size: int | None, beginning: bytes) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Oversized(Exception):
 
 
 def read_content(response: requests.Response) -> bytes:
-    """The body, or its beginning if it is that of an error: the status says what matters."""
+    """The body. For an error its beginning is enough, since the status is what matters."""
     content = bytearray()
     try:
         _read(response, content)
@@ -36,7 +36,7 @@ def read_content(response: requests.Response) -> bytes:
 
 
 def _read(response: requests.Response, content: bytearray) -> None:
-    """Raises Oversized when it is larger than allowed, or announced to be: the rest is not read."""
+    """Raises Oversized when it is larger than allowed, or announced to be, without reading the rest."""
     limit = conf.max_response_bytes()
     header = response.headers.get("Content-Length", "")
     announced = int(header) if re.fullmatch("[0-9]{1,18}", header) else None
@@ -47,7 +47,7 @@ def _read(response: requests.Response, content: bytearray) -> None:
 
 
 def first_id(beginning: bytes) -> str:
-    """The id of the first item of a list of which only the beginning was read. Empty if that does not show it."""
+    """The id of the first item of a list whose beginning was read. Empty if the beginning does not show it."""
     text = beginning.decode(errors="ignore")
     item = _FIRST_ITEM.search(text)
     position = item.end() if item else len(text)

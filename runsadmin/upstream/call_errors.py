@@ -1,4 +1,4 @@
-"""The exception for a call that failed: one class per meaning (see faults.py), with what the server said."""
+"""The exception for a call that failed: one class per meaning (see faults.py), with the server's message."""
 
 import datetime as dt
 import logging
@@ -42,12 +42,12 @@ def _why(error: Exception, exchange: Exchange) -> NoResponse:
             return _why_not_connected(error)
         case requests.exceptions.ChunkedEncodingError():
             return NoResponse.CUT
-        case _:  # Its text may quote a header, and with it the key.
+        case _:  # Do not use its text, which may quote a header and so the key.
             return _internal_error(error, exchange)
 
 
 def _why_not_connected(error: requests.ConnectionError) -> NoResponse:
-    """`requests` has one class for "never connected" and "cut in the middle": the cause below it tells them apart."""
+    """`requests` has one class for "never connected" and "cut in the middle": the cause below distinguishes them."""
     cause = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)
     if isinstance(reason, NewConnectionError | ProxyError):
@@ -58,7 +58,7 @@ def _why_not_connected(error: requests.ConnectionError) -> NoResponse:
 
 
 def _internal_error(error: Exception, exchange: Exchange) -> NoResponse:
-    """What was never sent must not count as sent."""
+    """Logs an unexpected error. A request that was never sent must not count as sent."""
     if exchange.sent_at:
         return NoResponse.UNREADABLE
     frames = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]
@@ -74,11 +74,11 @@ def of_fault(method: str, why: NoResponse, response: requests.Response | None = 
 
 
 def of_oversized(method: str, oversized: Oversized, response: requests.Response) -> UpstreamError:
-    """The message names the size and the setting. For a read there is an error of its own: less can be requested."""
+    """The message names the size and the setting. A read has its own error, since less can be requested."""
     allowed = conf.max_response_bytes()
     size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
     message = (
-        f"{NoResponse.TOO_LARGE} It has {size} bytes, and {allowed:,} are accepted: raise RUNSADMIN_MAX_RESPONSE_BYTES."
+        f"{NoResponse.TOO_LARGE} It has {size} bytes; the limit is {allowed:,}. Raise RUNSADMIN_MAX_RESPONSE_BYTES."
     )
     status, request_id = response.status_code, request_id_of(response)
     if method == "GET":
@@ -114,9 +114,9 @@ def of_status(method: str, response: requests.Response, content: bytes, session:
 
 
 def _target(location: str, base_url: str) -> str:
-    """Where a redirect leads: scheme and host only, since the rest may be secret."""
+    """The target of a redirect: scheme and host only, since the rest may be secret."""
     if not location:
-        return "an address that it does not name"
+        return "an unnamed address"
     try:
         parts = urlsplit(urljoin(base_url, location))
     except ValueError:
@@ -130,6 +130,6 @@ def _target(location: str, base_url: str) -> str:
 
 
 def request_id_of(response: requests.Response) -> str:
-    """The server's own name for the request; Azure's gateway has another one for it."""
+    """The server's own id of the request; Azure's gateway uses another header."""
     names = (response.headers.get(name, "").strip() for name in _REQUEST_IDS)
     return next(filter(None, names), "")[:256].replace("\0", "\ufffd")

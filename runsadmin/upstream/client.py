@@ -1,4 +1,4 @@
-"""The calls that we make. Every one ends in `_call`, which raises one exception per meaning (see call_errors.py)."""
+"""The API calls. All of them go through `_call`, which raises one exception per meaning (see call_errors.py)."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,8 +23,8 @@ type Slot = AbstractContextManager[object]
 class Client:
     """Calls one connection. Safe to share between threads: each has its own session.
 
-    An id that no path can carry raises InvalidId before anything is sent. `slot` is held from the sending of a request
-    to the end of its response.
+    An id that cannot be part of a path raises InvalidId before anything is sent. `slot` is held from the start of a
+    request to the end of its response.
     """
 
     def __init__(self, connection: conf.Connection, *, slot: Slot | None = None) -> None:
@@ -40,7 +40,7 @@ class Client:
     ) -> Response[RunRecord]:
         """Sends the whole intended map: servers differ in whether they replace or merge.
 
-        From `send_by` (in time.monotonic()) on nothing is sent: then it raises NotSent.
+        After `send_by` (in time.monotonic()) nothing is sent, and it raises NotSent.
         """
         path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
         body = {"metadata": dict(metadata)}
@@ -51,7 +51,7 @@ class Client:
     def list_runs(
         self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE, oldest_first: bool = False
     ) -> Response[Page]:
-        """One page. What it proves is for the caller to decide (see paging.py): servers differ in how they page."""
+        """One page. The caller decides what it proves (see paging.py), since servers page differently."""
         order = "asc" if oldest_first else "desc"
         params = {"limit": str(limit), "order": order} | ({"after": after} if after else {})
         return self._call(
@@ -117,7 +117,7 @@ class Client:
             session, response, content = self._exchange(exchange, method, path, params, body)
         except UpstreamError:  # Without a token nothing is sent.
             raise
-        except Exception as error:  # noqa: BLE001 - what was never sent must not count as sent.
+        except Exception as error:  # noqa: BLE001 - an unsent request must not count as sent.
             raise call_errors.of_exception(method, error, exchange) from None
         if isinstance(content, Oversized):
             raise call_errors.of_oversized(method, content, response)

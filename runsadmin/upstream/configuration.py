@@ -1,6 +1,6 @@
-"""What of a connection's settings cannot be sent as it is.
+"""Errors in a connection's settings: values that cannot be sent.
 
-System checks name it at start, and the client names it instead of sending. No message repeats a value.
+System checks report them at startup, and the client reports them instead of sending. No message repeats a value.
 """
 
 import re
@@ -12,13 +12,13 @@ from runsadmin import conf
 
 _SCHEME = re.compile(r"(bearer|basic|token)(\s|$)|[\w-]*(authorization|api[_-]?key|bearer|token)\s*[:=]", re.IGNORECASE)
 _QUOTES = "'\"`"
-# The last part of an address that is no base address: the calls add it themselves.
+# A base URL must not end in one of these: the calls append them.
 _CALLS = ("threads", "runs", "assistants", "completions", "responses")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """`setting` is the variable's name; `option` the part of it that all connections share, such as API_KEY."""
+    """`setting` is the name of the variable; `option` is the part that all connections share, such as API_KEY."""
 
     setting: str
     option: str
@@ -36,12 +36,12 @@ def mistakes(connection: conf.Connection) -> Iterator[Mistake]:
             "URL",
             connection.url,
             _wrong_url,
-            "Set the base address up to its version, such as https://upstream.example/v1.",
+            "Set the base URL up to the version, such as https://upstream.example/v1.",
         ),
-        ("API_KEY", key, _wrong_key, "Set the key alone, as the upstream gave it."),
-        ("ORGANIZATION", connection.organization, _wrong_value, "Set the id alone, or leave it out."),
-        ("PROJECT", connection.project, _wrong_value, "Set the id alone, or leave it out."),
-        ("API_VERSION", connection.api_version, _wrong_version, "Set the version alone, such as 2024-05-01-preview."),
+        ("API_KEY", key, _wrong_key, "Set only the key, as issued by the upstream."),
+        ("ORGANIZATION", connection.organization, _wrong_value, "Set only the id, or remove the setting."),
+        ("PROJECT", connection.project, _wrong_value, "Set only the id, or remove the setting."),
+        ("API_VERSION", connection.api_version, _wrong_version, "Set only the version, such as 2024-05-01-preview."),
         ("AZURE_SCOPE", connection.azure_scope, _wrong_value, "Set a scope, such as https://ai.azure.com/.default."),
     ):
         if wrong := is_wrong(value):
@@ -50,15 +50,15 @@ def mistakes(connection: conf.Connection) -> Iterator[Mistake]:
 
 
 def _wrong_value(value: str) -> str:
-    """Why this cannot be the value of a header; empty when it can."""
+    """Why this cannot be the value of a header. Empty if it can."""
     if value.startswith(("\ufeff", " ", "\t", "\n", "\r", "\xa0")) or value != value.strip():
         return "begins or ends with white space"
     if any(quote in value for quote in "“”„‘’«»"):
-        return "has typographic quotation marks in it"
+        return "contains typographic quotation marks"
     if "\n" in value or "\r" in value:
-        return "has a line break in it"
+        return "contains a line break"
     if not value.isascii() or not value.isprintable():
-        return "has characters in it that no header can carry"
+        return "contains characters that are not allowed in a header"
     if value and (value[0] in _QUOTES or value[-1] in _QUOTES):
         return "begins or ends with a quotation mark"
     return ""
@@ -68,20 +68,20 @@ def _wrong_key(value: str) -> str:
     if wrong := _wrong_value(value):
         return wrong
     if _SCHEME.match(value):
-        return "begins with the name of a header or of its scheme, which is added by itself"
+        return "begins with a header name or an authentication scheme, which is added automatically"
     return ""
 
 
 def _wrong_version(value: str) -> str:
     if wrong := _wrong_value(value):
         return wrong
-    return "holds more than a version" if re.search(r"[\s?&=/]", value) else ""
+    return "contains more than a version" if re.search(r"[\s?&=/]", value) else ""
 
 
 def _wrong_url(value: str) -> str:
     if not value.isascii() or not value.isprintable() or " " in value:
-        return "has characters in it that no address can carry"
+        return "contains characters that are not allowed in a URL"
     last = urlsplit(value).path.rstrip("/").rpartition("/")[2]
     if last in _CALLS or "/threads/thread_" in value:
-        return "ends in a call of the API instead of before it"
+        return "includes the path of an API call"
     return ""

@@ -1,11 +1,11 @@
-"""HTTP with a time limit on the whole response, and on when a request leaves.
+"""HTTP with a time limit on the whole response, and a latest time for sending the request.
 
-The read timeout of `requests` starts again with every byte, so a server that sends slowly could hold us for ever. Here
-one deadline covers the response from the first byte of its head to the last one of its body.
+The read timeout of `requests` restarts with every byte, so a slow server could block us forever. Here one deadline
+covers the response from the first byte of its head to the last byte of its body.
 
-The connect timeout does not cover all that may come before the first byte of a request: name servers are slow, several
-addresses are tried one after the other, and the process may be stopped. What must not be sent late is held back here,
-at the last moment before it goes to the system.
+The connect timeout does not cover every delay before the first byte of a request: name servers may be slow, several
+addresses are tried in turn, and the process may be suspended. A request that must not be sent late is therefore
+checked here, at the last moment before it is handed to the operating system.
 
 This is the only module that reaches into urllib3 and http.client. It relies on: `HTTPConnectionPool._get_conn` and
 `ConnectionCls`, `HTTPConnection.send` and `response_class`, and `HTTPResponse` reading from `sock.makefile`.
@@ -29,8 +29,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 class Exchange:
     """The time limits of one request, and when it was sent. Times are in time.monotonic()."""
 
-    deadline: float  # The response must be complete.
-    send_by: float = float("inf")  # From here on the request must not be sent.
+    deadline: float  # By then the response must be complete.
+    send_by: float = float("inf")  # After this the request must not be sent.
     sent_at: float = 0.0  # 0: it was not sent.
 
 
@@ -54,7 +54,7 @@ class _DeadlineReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("The response took too long.")
         timeout = self._sock.gettimeout()
-        if timeout is None or timeout > left:  # Setting it is a system call.
+        if timeout is None or timeout > left:  # Set it only if needed: this is a system call.
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
@@ -64,7 +64,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineSocket:
-    """What a response reads from in place of its socket."""
+    """Stands in for the socket that a response reads from."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
@@ -88,7 +88,7 @@ class DeadlineConnection(http.client.HTTPConnection):
     _has_body = False
 
     def begin(self, exchange: Exchange) -> None:
-        """To be called before each request, and before a tunnel through a proxy is opened for it."""
+        """Call it before each request, and before a tunnel through a proxy is opened for it."""
         self.exchange = exchange
         self._is_requesting = False
         self.response_class = partial(_DeadlineResponse, exchange.deadline)  # type: ignore[assignment]
@@ -141,9 +141,9 @@ class _SecurePool(_DeadlinePool, HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Keeps the time limits of each request, and never retries by itself.
+    """Enforces the time limits of each request, and never retries.
 
-    For one thread and one server: what is the same for all requests is found out once.
+    It serves one thread and one server, so what all requests share is computed once.
     """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -152,7 +152,7 @@ class DeadlineAdapter(HTTPAdapter):
         self._pool: Any = None
 
     def send_within(self, exchange: Exchange, request: PreparedRequest, **options: Any) -> Response:
-        """The response, of which only the head has been read. Raises TooLate, and what `requests` raises."""
+        """The response, with only its head read. Raises TooLate, and whatever `requests` raises."""
         self._exchange = exchange
         return self.send(request, **options)
 
@@ -168,13 +168,13 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:
-        """The path, unless a proxy may need more."""
+        """The path, or the whole URL if a proxy may need it."""
         if proxies:
             return super().request_url(request, proxies)
         return "/" + str(request.url).split("/", 3)[3]
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """Without cookies, of which we keep none."""
+        """Skips cookie handling: we keep no cookies."""
         response = Response()
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         return response

@@ -1,4 +1,4 @@
-"""The server's own words in the body of an error response. Any body gives text, in linear time, and never an error."""
+"""Extracts the server's message from the body of an error response: linear time, and no exception for any body."""
 
 import html
 import re
@@ -11,14 +11,14 @@ from runsadmin import lenient_json
 from runsadmin.upstream import charsets
 
 MAX_LENGTH = 300
-# What is longer is no error object: its beginning is shown as text.
+# A longer body is not parsed: its beginning is shown as text.
 _LONGEST_JSON = 262_144
 _LONGEST_TEXT = 65_536
 _DEEPEST = 8
 _MOST_WORDS = 20
 _MOST_VALUES = 2000
 
-# Keys that hold a message, the most telling first. All keys are compared in lower case and without _ and -.
+# Keys of a message, the most informative first. All keys are compared in lower case and without _ and -.
 _MESSAGES = (
     "message",
     "msg",
@@ -37,9 +37,9 @@ _MESSAGES = (
     "exception",
     "value",
 )
-# What names a fault where nothing describes it.
+# Keys that at least name the error if there is no message.
 _CODES = ("code", "errorcode", "type", "statustext")
-# Keys that hold the error itself, and those that tell more of it.
+# Keys of the error itself, and of additional details.
 _ERRORS = ("error", "fault", "message", "err")
 _MORE = (
     "detail",
@@ -55,9 +55,9 @@ _MORE = (
     "exception",
     "issues",
 )
-# Where a server wraps its whole answer.
+# Keys under which some servers wrap the whole response.
 _WRAPPERS = ("data", "response", "body", "result", "content")
-# Where an item of a list of errors says what it is about.
+# Keys that say which field an item of a list of errors concerns.
 _PLACES = ("loc", "field", "pointer", "path", "param", "source", "property", "location")
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|title|body|h1|center|p|div)\b", re.IGNORECASE)
@@ -66,14 +66,14 @@ _XML_WORDS = re.compile(
 )
 _TAG = re.compile(r"<[^<>]*>")
 _EVENT = re.compile(r"^data: ?([{\[].*)$", re.MULTILINE)
-# Control characters, what would turn the text around it, and halves of surrogate pairs.
+# Control characters, characters that change the text direction, and lone surrogates.
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 
 
 def of(content: bytes, content_type: str = "", *, secret: str = "") -> str:
-    """At most 300 characters; "" only when there is nothing but white space. The secret is not shown."""
+    """The message, at most 300 characters without the secret. Empty only if the body is empty or white space."""
     is_whole = len(content) <= _LONGEST_JSON
     text = _decoded(content[:_LONGEST_JSON], content_type).strip()
     found = _from_json(text) if is_whole else ""
@@ -81,9 +81,9 @@ def of(content: bytes, content_type: str = "", *, secret: str = "") -> str:
     return _clean(found, secret) or _clean(_from_markup(text, content_type), secret) or _clean(text, secret)
 
 
-def said(value: object) -> str:
-    """What a JSON value says; "" when it is an object without words that are known."""
-    return _joined(_Reader().said(value, 0))
+def message_in(value: object) -> str:
+    """The message in a JSON value. Empty for an object without known keys."""
+    return _joined(_Reader().messages(value, 0))
 
 
 # --- JSON
@@ -97,7 +97,7 @@ def _from_json(text: str) -> str:
         return ""
     if not isinstance(value, Mapping | list | str):
         return ""
-    return said(value) or (_joined(_Reader().pairs(value, 0)) if isinstance(value, Mapping) else "")
+    return message_in(value) or (_joined(_Reader().pairs(value, 0)) if isinstance(value, Mapping) else "")
 
 
 def _joined(words: Iterator[str]) -> str:
@@ -108,12 +108,12 @@ def _joined(words: Iterator[str]) -> str:
 
 
 class _Reader:
-    """Finds words in a JSON value, and looks at no more than some of it."""
+    """Finds messages in a JSON value, visiting a limited number of its values."""
 
     def __init__(self) -> None:
         self.left = _MOST_VALUES
 
-    def said(self, value: object, depth: int) -> Iterator[str]:
+    def messages(self, value: object, depth: int) -> Iterator[str]:
         self.left -= 1
         if depth > _DEEPEST or self.left < 0:
             return
@@ -123,19 +123,19 @@ class _Reader:
             case list():
                 for item in value[:_MOST_WORDS]:
                     slot = _place(item)
-                    yield from (f"{slot}: {words}" if slot else words for words in self.said(item, depth + 1))
+                    yield from (f"{slot}: {words}" if slot else words for words in self.messages(item, depth + 1))
             case Mapping():
                 yield from self.in_object(value, depth)
 
     def in_text(self, text: str, depth: int) -> Iterator[str]:
-        """Some gateways put the JSON of the server behind them into a text."""
+        """Some gateways embed the JSON of the server behind them in a string."""
         found = False
         if text.lstrip().startswith(("{", "[")):
             try:
                 inner = lenient_json.loads(text)
             except ValueError:
                 inner = None
-            for words in self.said(inner, depth + 1):
+            for words in self.messages(inner, depth + 1):
                 found = True
                 yield words
         if not found:
@@ -150,7 +150,7 @@ class _Reader:
             found = True
             yield words
         for name in () if found else _WRAPPERS:
-            for words in self.said(containers.get(name), depth + 1):
+            for words in self.messages(containers.get(name), depth + 1):
                 found = True
                 yield words
         if not found:
@@ -158,29 +158,29 @@ class _Reader:
 
     def parts(self, texts: Mapping[str, str], containers: Mapping[str, object], depth: int) -> Iterator[str]:
         for name in _ERRORS:
-            yield from self.said(containers.get(name), depth + 1)
+            yield from self.messages(containers.get(name), depth + 1)
         if main := next((texts[name] for name in _MESSAGES if name in texts), ""):
             yield from self.in_text(main, depth)
         for name in _MORE:
             yield from self.more(containers.get(name), depth + 1)
 
     def more(self, value: object, depth: int) -> Iterator[str]:
-        """`{"errors": {"name": ["is too long"]}}` names what each is about; the others are errors or lists of them."""
+        """Details: errors, or a map of them by field, as in `{"errors": {"name": ["is too long"]}}`."""
         found = False
-        for words in self.said(value, depth):
+        for words in self.messages(value, depth):
             found = True
             yield words
         if not found and isinstance(value, Mapping):
             yield from self.pairs(value, depth)
 
     def pairs(self, value: Mapping[str, Any], depth: int) -> Iterator[str]:
-        """What no known key tells: `{"name": ["is too long"]}`."""
+        """Messages under unknown keys, which are taken for fields: `{"name": ["is too long"]}`."""
         for name, item in islice(value.items(), _MOST_WORDS):
-            yield from (f"{name}: {words}" for words in self.said(item, depth + 1) if words.strip())
+            yield from (f"{name}: {words}" for words in self.messages(item, depth + 1) if words.strip())
 
 
 def _place(item: object) -> str:
-    """`{"loc": ["body", "metadata", 0], "msg": …}` is about body.metadata.0."""
+    """The field that an error concerns: body.metadata.0 for `{"loc": ["body", "metadata", 0], "msg": …}`."""
     if not isinstance(item, Mapping):
         return ""
     for name in _PLACES:
@@ -208,7 +208,7 @@ def _from_markup(text: str, content_type: str) -> str:
 
 
 def _element(text: str, name: str) -> str:
-    """The text of the first element of this name that has any."""
+    """The text of the first element with this name that is not empty."""
     for match in islice(re.finditer(rf"<{name}\b", text, re.IGNORECASE), 3):
         begins = text.find(">", match.end()) + 1
         ends = re.compile(rf"</{name}\b", re.IGNORECASE).search(text, begins) if begins else None
@@ -236,7 +236,7 @@ def _without_tags(text: str) -> str:
 
 
 def _decoded(content: bytes, content_type: str) -> str:
-    """UTF-8, unless the Content-Type names another charset. What does not decode becomes U+FFFD."""
+    """Decodes as UTF-8, unless the Content-Type names another charset. Invalid bytes become U+FFFD."""
     try:
         return content.decode(charsets.of(content_type), "replace").removeprefix("\ufeff")
     except ValueError:
@@ -244,13 +244,13 @@ def _decoded(content: bytes, content_type: str) -> str:
 
 
 def _clean(text: str, secret: str) -> str:
-    """One line of at most 300 characters, without the secret and without what cannot be seen or stored."""
+    """One line of at most 300 characters, without the secret and without invisible and unstorable characters."""
     text = _UNSEEN.sub("\ufffd", " ".join(_masked(text, secret).split()))
     return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1].rstrip()}…"
 
 
 def _masked(text: str, secret: str) -> str:
-    """A short secret is masked only where it is a word of its own: it may be part of others. Three letters are none."""
+    """Masks the secret. A short one is masked only as a whole word, and one of up to three characters not at all."""
     if len(secret) < 4:
         return text
     for form in {secret, secret.replace("/", "\\/"), quote(secret, safe=""), html.escape(secret)}:

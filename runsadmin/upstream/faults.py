@@ -1,6 +1,6 @@
-"""What the failure of one call means, as a table.
+"""What a failed call means, as a table.
 
-A *read* changes nothing upstream, so it only matters whether to try again. For a *write* it matters whether it may have
+A *read* changes nothing upstream, so it only matters whether to retry. For a *write* it matters whether it may have
 happened: only a refusal, or a connection that was never made, proves that it did not.
 """
 
@@ -41,12 +41,12 @@ class NoResponse(StrEnum):
     """Why there is no response to classify."""
 
     NO_CONNECTION = "The server could not be reached."
-    TOO_LATE = "It took too long until the request could be sent, so it was not."
-    NOT_SENT = "The request could not be sent because of an error of our own, which the log shows."
-    CUT = "The connection was cut before the answer was whole."
-    TIMEOUT = "The server took too long to answer."
-    TOO_LARGE = "The answer was larger than allowed."
-    UNREADABLE = "The answer could not be read."
+    TOO_LATE = "The request could not be sent in time, so it was not sent."
+    NOT_SENT = "The request could not be sent because of an internal error; see the log."
+    CUT = "The connection was cut before the response was complete."
+    TIMEOUT = "The server took too long to respond."
+    TOO_LARGE = "The response was larger than allowed."
+    UNREADABLE = "The response could not be read."
 
 
 # The server sent no complete response.
@@ -85,7 +85,7 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
             return RunActive
         case 401 | 407:
             return ConnectionHeld
-        case 307 | 308:  # The same POST should be sent elsewhere: nothing was done here.
+        case 307 | 308:  # The same POST should be sent elsewhere, so this server did nothing.
             return ConnectionHeld
         case 403:
             return Forbidden
@@ -100,19 +100,19 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
 
 
 def says_run_is_active(status: int, message: str) -> bool:
-    """Whether a refusal is for the run's status. The wording was seen on recorded traffic."""
+    """Whether upstream refused because of the run's status. The wording is from recorded traffic."""
     return status == 400 and message.startswith("Cannot update run with status")
 
 
 def says_scheme_is_wrong(status: int, message: str) -> bool:
-    """The message of nginx, Go and others for plain HTTP on an HTTPS port."""
+    """Whether plain HTTP was sent to an HTTPS port: the messages of nginx, Go and others."""
     return status == 400 and re.search(r"\bHTTP\b.{1,60}\b(HTTPS|SSL|TLS)\b", message) is not None
 
 
 def retry_after(
     headers: Mapping[str, str], *, now: dt.datetime, http_status: int | None = None, message: str = ""
 ) -> float | None:
-    """How many seconds the server wants us to wait: by a header or, with a 429 or 503, in its message.
+    """How many seconds the server asks us to wait, in a header or, with a 429 or 503, in its message.
 
     None when it does not say, or the value is invalid. Never more than five minutes.
     """
@@ -134,7 +134,7 @@ def _seconds(value: str, unit: float, now: dt.datetime) -> float | None:
 
 
 def _in_words(message: str) -> float | None:
-    """`retry after 45 seconds`, `try again in 1m30s`. Without a unit these are seconds."""
+    """Parses `retry after 45 seconds` and `try again in 1m30s`. Without a unit the number is in seconds."""
     seconds = None
     if wait := _WAIT.search(message):
         position = wait.end()

@@ -1,4 +1,4 @@
-"""When the next requests of a rate-limited connection may be sent. Pure arithmetic; the state lives in the database."""
+"""Computes when the next requests of a rate-limited connection may be sent. The state is stored in the database."""
 
 import datetime as dt
 from dataclasses import dataclass

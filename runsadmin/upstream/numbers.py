@@ -7,7 +7,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
 
 
 def read(value: object) -> int | float | None:
-    """None for anything that is no number. True and false are none."""
+    """None for anything that is not a number, including true and false."""
     if isinstance(value, str):
         return _of_text(value.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

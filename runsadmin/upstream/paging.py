@@ -1,7 +1,7 @@
-"""What the pages of one thread's list prove: where the list ends, and whether all of it was read.
+"""What the pages of a thread's list prove: where the list ends, and whether all of it was read.
 
-A list is read newest first. Where its pages contradict each other it is read again, oldest first. It counts as read to
-its end when the second reading ends well and shows all that the first one did, or when both ends meet.
+A list is read newest first. If its pages contradict each other, it is read again, oldest first. It counts as complete
+when the second reading reaches the end and shows everything that the first one did, or when both readings overlap.
 """
 
 import datetime as dt
@@ -12,7 +12,7 @@ from typing import Any, Self
 from runsadmin import lenient_json
 from runsadmin.upstream.responses import Page
 
-# Some servers filter after they cut a list into pages: this many empty pages in a row are followed.
+# Some servers filter after cutting a list into pages: continue after up to this many empty pages in a row.
 MOST_EMPTY_PAGES = 3
 
 REPEATED = "A page repeated runs of an earlier page."
@@ -23,7 +23,7 @@ MORE_NOT_SHOWN = "The server seems to have more runs but shows none."
 
 @dataclass(frozen=True)
 class Habits:
-    """What is known of a connection's lists. `largest_page` is the most runs that one page has shown."""
+    """What is known about a connection's lists. `largest_page` is the most runs that a page has shown."""
 
     largest_page: int = 0
     has_more_is_wrong: bool = False
@@ -33,22 +33,22 @@ class Habits:
 class ListReading:
     """What the pages in one order have shown so far. Times are in seconds since 1970.
 
-    The cursor is the last run whose time of creation is not that of the last one: the next page has to show the runs
-    behind it again. So pages that skip runs are noticed, and runs created in the same second are not lost between two
-    pages on servers that sort them in another order each time, or that treat `after` as a time.
+    The cursor is the last run with another time of creation than the very last one, so the next page has to repeat the
+    runs after the cursor. This detects pages that skip runs. It also keeps runs of one second from being lost between
+    two pages on servers that reorder them each time or that treat `after` as a time.
     """
 
     oldest_first: bool = False
     cursor: str = ""  # `after` of the next request.
     cursor_time: float | None = None
-    overlap: list[str] = field(default_factory=list)  # What the next page has to show again.
+    overlap: list[str] = field(default_factory=list)  # The runs that the next page has to repeat.
     limit: int = 0
     ids: dict[str, None] = field(default_factory=dict)
     pages: int = 0
     longest: int = 0
     ended: bool = False
     doubt: str = ""  # Why these pages may not show everything.
-    in_order: bool = True  # Whether the times of creation are in the order that was asked for.
+    in_order: bool = True  # Whether the times of creation are in the requested order.
     has_more_was_wrong: bool = False
     ignores_end: bool = False  # Whether `has_more: false` is ignored.
     said_end: bool = False
@@ -65,7 +65,7 @@ class ListReading:
         return next(iter(self.ids), "")
 
     def take(self, page: Page, habits: Habits) -> None:
-        """Takes the page that follows the cursor, requested with `limit`, into account."""
+        """Evaluates the page that follows the cursor, requested with `limit`."""
         self.pages += 1
         shown = list(dict.fromkeys(page.ids))
         times = {
@@ -94,15 +94,15 @@ class ListReading:
             self._move_on(shown, new, times)
             is_believed = not (habits.has_more_is_wrong or self.has_more_was_wrong or self.ignores_end)
             if self.said_end and is_believed:
-                # A full page proves nothing: on some servers `has_more` is always false. Neither does a page as large
-                # as the largest of this server, which may return fewer runs than requested.
+                # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as
+                # this server's largest, since it may return fewer runs than requested.
                 self.ended = page.size < self.limit and page.size < habits.largest_page
         self.longest = max(self.longest, page.size)
 
     def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
-        """The runs that were read before and do not belong on this page.
+        """The runs on this page that were read before and should not be repeated.
 
-        Servers may sort the runs of one second in another order each time.
+        Servers may reorder the runs of one second each time.
         """
         expected = {self.cursor, *self.overlap}
         repeats = [run_id for run_id in shown if run_id in self.ids and run_id not in expected]
@@ -111,7 +111,7 @@ class ListReading:
         return repeats
 
     def _has_skipped(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> bool:
-        """Whether the page skips runs that it had to show. Those of one second may come in any order."""
+        """Whether the page skips runs that it had to show. Runs of one second may be in any order."""
         if all(run_id in shown for run_id in self.overlap):
             return False
         return any(not self.in_order or times.get(run_id) != self.last_time for run_id in new)
@@ -135,7 +135,7 @@ class ListReading:
         self.is_stuck = False
 
     def continue_behind_last(self) -> bool:
-        """Makes the last run the cursor, and expects no overlap. False where that is so already."""
+        """Makes the last run the cursor and expects no overlap. False if it already is."""
         if not self.overlap:
             return False
         self.cursor, self.cursor_time, self.overlap = next(reversed(self.ids)), self.last_time, []
@@ -148,12 +148,12 @@ class ListReading:
             self.continue_behind_last()
 
     def _take_nothing_new(self, page: Page, repeats: Sequence[str]) -> None:
-        """It is the end if the page shows only what it had to show again; nothing else can be concluded."""
+        """If the page only repeats what it had to, this is the end. Otherwise nothing can be concluded."""
         is_short = page.size < self.longest
         if not repeats and not (is_short and not page.has_more) and self.continue_behind_last():
             return
         if self.limit == 1 and not self.is_stuck and not repeats:
-            self.is_stuck = True  # A page of one run cannot get past it: two are requested next.
+            self.is_stuck = True  # A page of one run cannot get past it, so two are requested next.
             return
         self.ended = True
         if not page.ids:
@@ -164,12 +164,12 @@ class ListReading:
             self._doubt(MORE_NOT_SHOWN)
 
     def _take_empty(self, page: Page, had_said_end: bool) -> None:
-        """Past the last page some servers always say that there is more. With a new `last_id` it may be true."""
+        """After the last page some servers still claim that there is more. With a new `last_id` it may be true."""
         leads_on = page.has_more and page.last_id and page.last_id != self.cursor and page.last_id not in self.ids
         if leads_on and self.empty_pages <= MOST_EMPTY_PAGES:
             self.cursor = page.last_id
             return
-        # Where the server treats the cursor as a time, the other runs of that second may be missing.
+        # If the server treats the cursor as a time, the other runs of that second may be missing.
         is_same_second = bool(self.overlap) and self.cursor_time == self.last_time
         if is_same_second and not had_said_end:
             self._doubt(SKIPPED)
@@ -180,7 +180,7 @@ class ListReading:
         self.ended = True
 
     def skip(self, run_id: str) -> bool:
-        """Continues behind a run that cannot be read. False where that is not possible."""
+        """Continues after a run that cannot be read. False if that is not possible."""
         if not run_id or run_id in self.ids:
             return False
         self.ids[run_id] = None
@@ -207,7 +207,7 @@ class ListReading:
 class ThreadReading:
     """The readings of one thread in one pass, which another process may continue.
 
-    `from_the_start` is false when an earlier process died and what it was shown is not known.
+    `from_the_start` is false if an earlier process died, so that the runs it was shown are not known.
     """
 
     began_at: dt.datetime
@@ -223,17 +223,17 @@ class ThreadReading:
         return run_id in self.newest.ids or (self.oldest is not None and run_id in self.oldest.ids)
 
     def note_confirmed(self, ids: Sequence[str], confirmed: Iterable[str]) -> None:
-        """Of the runs of a page, those whose whole state is known from it or was fetched with it."""
+        """Records which runs of a page are fully known, from the page itself or from a fetch."""
         self.not_confirmed |= dict.fromkeys(set(ids).difference(confirmed))
 
     @property
     def confirmed(self) -> frozenset[str]:
-        """The runs whose state was read in this pass."""
+        """The runs that were fully read in this pass."""
         shown = self.newest.ids | (self.oldest.ids if self.oldest else {})
         return frozenset(shown.keys() - self.not_confirmed.keys())
 
     def leaves_out(self, run_id: str) -> bool:
-        """Whether the run has to be fetched, since the last complete pages did not show it."""
+        """Whether the run has to be fetched, because the pages did not show it."""
         if run_id in self.fetched:
             return False
         if self.oldest is not None and self.oldest.ended and not self.oldest.doubt:
@@ -241,7 +241,7 @@ class ThreadReading:
         return not self.has_shown(run_id)
 
     def read_on(self) -> bool:
-        """After a run that exists and was not shown. Returns whether there are more pages to read."""
+        """Called when a run exists that was not shown. Returns whether there are more pages to read."""
         if self.current.said_end and self.current.ended and not self.current.ignores_end:
             self.current.ignores_end, self.current.ended = True, False
             return True
@@ -275,7 +275,7 @@ class ThreadReading:
 
     @property
     def shows_everything(self) -> bool:
-        """Whether it is complete from the first run to the last: then a run that was not shown may be gone."""
+        """Whether it is complete from the first run to the last, so that a run that was not shown may be gone."""
         is_whole = self.oldest is not None or self.from_the_start
         return self.is_complete and is_whole and not self.reached_watermark
 
@@ -285,13 +285,13 @@ class ThreadReading:
 
     @property
     def _ends_meet(self) -> bool:
-        """Whether the newest runs and the oldest ones overlap, so that there is nothing between them."""
+        """Whether the readings from both ends overlap, so that there is nothing between them."""
         if self.oldest is None or not self.from_the_start:
             return False
         newest, oldest = self.newest.first_edge, self.oldest.edge
         if newest is not None and oldest is not None and oldest > newest:
             return True
-        # All within one second: both first pages are the same, in opposite orders.
+        # All runs are from one second: both first pages are the same, in opposite orders.
         return bool(self.newest.first_page) and self.newest.first_page == self.oldest.first_page[::-1]
 
     def read_oldest_first(self) -> None:

@@ -1,4 +1,4 @@
-"""A Run as a server sent it, read tolerantly: what is stored is what came, what is judged is only what we need."""
+"""A Run as a server sent it, parsed tolerantly: all of it is stored as received; only what we need is validated."""
 
 import datetime as dt
 import hashlib
@@ -18,28 +18,28 @@ USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class Unreadable(ValueError):
-    """This is not a Run: it has no id, or no thread."""
+    """This is not a Run: it has no valid id, or belongs to another thread."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One Run of an answer: `raw` is all of it as JSON text, `columns` is what the mirror filters and sorts by.
+    """One Run of a response: `raw` is all of it as JSON text, `columns` has what the mirror filters and sorts by.
 
-    Worked out when asked for: of most Runs that a list shows, hardly anything is.
+    Computed on demand: for most Runs of a list, hardly anything is needed.
     """
 
     response: Mapping[str, Any]
     upstream_id: str
     thread_id: str
     metadata_state: MetadataState = MetadataState.KNOWN
-    # Fields with a value that is not JSON. It is null in `response`.
+    # Fields whose value is not JSON. It is null in `response`.
     damaged: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, response: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
-        """`thread_id` is the thread that was asked. Raises Unreadable."""
+        """`thread_id` is the requested thread. Raises Unreadable."""
         if not isinstance(response, Mapping):
-            raise Unreadable("This is not a Run but another kind of JSON.")
+            raise Unreadable("This is not a Run: it is not a JSON object.")
         upstream_id = response.get("id")
         if not isinstance(upstream_id, str) or not upstream_id:
             raise Unreadable("This Run has no id.")
@@ -63,12 +63,12 @@ class RunRecord:
 
     @cached_property
     def created_at(self) -> dt.datetime | None:
-        """None where it cannot be read."""
+        """None if it cannot be read."""
         return times.read(self.response.get("created_at"))
 
     @cached_property
     def metadata(self) -> Metadata:
-        """Empty where it is not known: see `metadata_state`."""
+        """Empty if it is not known: see `metadata_state`."""
         return Metadata.read(self.response.get("metadata"))
 
     @property
@@ -77,16 +77,16 @@ class RunRecord:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the response holds a whole Run. Some servers respond to a write with a part of it."""
+        """Whether the response has a whole Run. Some servers respond to a write with only a part of it."""
         return self.shows_metadata and "status" in self.response and "created_at" in self.response
 
     def is_part_of(self, stored: "RunRecord") -> bool:
-        """Whether all that it shows is stored, apart from the metadata. What it leaves out does not count."""
+        """Whether every field that it has is stored with the same value, metadata aside. Absent fields do not count."""
         shown = (item for item in self.response.items() if item[0] != "metadata")
         return all(name in stored.response and stored.response[name] == value for name, value in shown)
 
     def completed_by(self, stored: "RunRecord") -> "RunRecord":
-        """With what this response leaves out as it was stored before. Absent is not empty."""
+        """This record, with its absent fields as stored before: absent does not mean empty."""
         if self.is_complete:
             return self
         response = dict(self.response)
@@ -103,7 +103,7 @@ class RunRecord:
 
     @property
     def columns(self) -> dict[str, object]:
-        """Without `created_at` where it cannot be read: only the mirror knows when it first saw the run."""
+        """Without `created_at` if it cannot be read: then the mirror uses the time when it first saw the run."""
         created_at = self.created_at
         created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
         response, usage = self.response, _mapping(self.response.get("usage"))
@@ -124,7 +124,7 @@ class RunRecord:
 
     @property
     def unreadable(self) -> list[str]:
-        """The fields that the mirror would have read and could not. They are unknown."""
+        """The fields that the mirror uses but could not read. Their values are unknown."""
         response, usage = self.response, self.response.get("usage")
         found = [
             name
@@ -142,9 +142,9 @@ class RunRecord:
         return sorted({*self.damaged, *found}) if self.damaged else found
 
     def shown(self, name: str) -> str:
-        """The value of one of `unreadable`, short, as it came."""
+        """The raw value of one of `unreadable`, shortened."""
         if name.partition(".")[0] in self.damaged:
-            return "no value of JSON, or one that is nested too deeply"
+            return "not a JSON value, or nested too deeply"
         value = (
             _mapping(self.response.get("usage")).get(name[6:]) if name.startswith("usage.") else self.response.get(name)
         )
@@ -152,7 +152,7 @@ class RunRecord:
         return text if len(text) <= 60 else f"{text[:60]}…"
 
     def changes_since(self, was: "RunRecord") -> dict[str, object]:
-        """The columns that are no longer what they were. After most edits there are none: only the metadata is new."""
+        """The columns that have changed. After most edits there are none: only the metadata is new."""
         if self._without_metadata == was._without_metadata:
             return {}
         before = was.columns
@@ -172,14 +172,14 @@ class RunRecord:
 
 
 def _has_plain_metadata(response: Mapping[str, Any]) -> bool:
-    """Whether the response is as nearly all are: nothing unreadable in it, and metadata that is a map of text."""
+    """Whether this is the normal case: nothing is unreadable, and the metadata is a map of strings."""
     if type(response) is not dict or type(metadata := response.get("metadata")) is not dict:
         return False
     return set(map(type, metadata.values())) <= {str}
 
 
 def _with_metadata(response: Mapping[str, Any], *, missing_is_empty: bool) -> tuple[Mapping[str, Any], MetadataState]:
-    """The response with its metadata as a map or null under `metadata`, and whether it shows it.
+    """The response with its metadata under `metadata`, as a map or null, and whether it shows the metadata.
 
     Some servers name it `metadata_` in lists, and PHP writes an empty map as `[]`.
     """
@@ -199,7 +199,7 @@ def _with_metadata(response: Mapping[str, Any], *, missing_is_empty: bool) -> tu
 
 
 def indexed_text(value: object, length: int) -> str:
-    """A value as text that every database can index: U+0000 and halves of surrogate pairs become U+FFFD."""
+    """A value as text that every database can index: U+0000 and lone surrogates become U+FFFD."""
     return clean(value if isinstance(value, str) else lenient_json.dumps(value))[:length]
 
 
@@ -212,14 +212,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> dt.timedelta | None:
-    """From the start to the end, None while either is missing."""
+    """From start to end. None while either is missing."""
     if started_at is None or ended_at is None or ended_at < started_at:
         return None
     return ended_at - started_at
 
 
 def _count(value: object) -> int | None:
-    """A whole number, also where it comes as `12.0` or as text. None for anything that is none."""
+    """A whole number, also if sent as `12.0` or as text. None for anything else."""
     number = numbers.read(value)
     if number is None or not 0 <= number < 2**63 or number != int(number):
         return None
@@ -227,5 +227,5 @@ def _count(value: object) -> int | None:
 
 
 def _is_kept_whole(metadata: Mapping[str, Any] | None) -> bool:
-    """Values that are no text may be nested too deeply to be sent back."""
+    """Whether the metadata can be sent back: values other than text may be nested too deeply."""
     return metadata is None or lenient_json.is_kept_whole(metadata)

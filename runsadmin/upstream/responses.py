@@ -1,4 +1,4 @@
-"""What calls return."""
+"""The return values of calls."""
 
 from dataclasses import dataclass
 
@@ -23,10 +23,10 @@ class Response[T]:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a thread's runs, as far as it can be read.
+    """One page of a thread's runs, as far as it is readable.
 
-    `ids` has the ids of all items, also of those that are not Runs; `unreadable` has a message for each of these.
-    `size` is the number of items. `has_more` and `last_id` are the server's; None and "" where it does not say.
+    `ids` has the ids of all items, including those that are not Runs; `unreadable` has a message for each of these.
+    `size` is the number of items. `has_more` and `last_id` are the server's; None and "" if absent.
     """
 
     records: tuple[RunRecord, ...]
@@ -37,7 +37,7 @@ class Page:
     last_id: str = ""
 
     def before(self, run_id: str) -> "Page":
-        """The part before this run, as a page that more follows."""
+        """The part before this run, as a page with more to follow."""
         ids = self.ids[: self.ids.index(run_id)]
         records = tuple(record for record in self.records if record.upstream_id in ids)
         return Page(records, ids, self.unreadable, len(ids), has_more=True)

@@ -1,4 +1,4 @@
-"""Sessions with a connection: one for each thread."""
+"""HTTP sessions, one per thread and connection."""
 
 import threading
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class ThreadSession:
     """One thread's session with a connection. What all requests share is prepared once."""
 
     def __init__(self, connection: conf.Connection) -> None:
-        """Raises ConnectionHeld when a setting cannot be sent: the error of `requests` would quote it."""
+        """Raises ConnectionHeld if a setting cannot be sent: an error from `requests` would quote it."""
         for mistake in configuration.mistakes(connection):
             raise ConnectionHeld(str(mistake))
         self.connection = connection
@@ -35,14 +35,14 @@ class ThreadSession:
         like = self._session.prepare_request(requests.Request("GET", self._url, auth=lambda request: request))
         self._headers: Any = dict(like.headers)
         self._hooks = like.hooks
-        # Proxies and certificates of the environment.
+        # Proxies and certificates from the environment.
         self._options: Any = self._session.merge_environment_settings(self._url, {}, True, None, None)
         self._adapter = DeadlineAdapter()
 
     def send(
         self, exchange: Exchange, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None
     ) -> requests.Response:
-        """The response, of which only the head has been read. Follows no redirect."""
+        """The response, with only its head read. Does not follow redirects."""
         request = requests.PreparedRequest()
         request.method = method
         query = dict(params or {}) | _extra_query(self.connection)
@@ -58,7 +58,7 @@ class ThreadSession:
 
     @property
     def secret(self) -> str:
-        """The key or token that was sent last."""
+        """The last key or token sent."""
         return self._auth.secret
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Times as servers write them: ISO 8601, or as a number, or a number as text, since 1970.
+"""Times as servers write them: ISO 8601, or the time since 1970 as a number or as a number in text.
 
-The documented unit is the second. Milliseconds, microseconds and nanoseconds are told apart by their size: no two of
-them are plausible for the same number. What fits none of them is unknown, since a guess would look like a fact.
+The documented unit is the second. Milliseconds, microseconds and nanoseconds are recognized by their magnitude: no
+number is plausible in two of these units. A number that is plausible in none is unknown, rather than a wrong guess.
 """
 
 import datetime as dt
@@ -11,17 +11,17 @@ from typing import TypeGuard
 from runsadmin.upstream import numbers
 
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
-# In seconds this is a date in the year 5138: larger numbers are of another unit.
+# In seconds this is the year 5138, so larger numbers are in another unit.
 _SECONDS_BELOW = 100_000_000_000
 _PER_SECOND = (1_000, 1_000_000, 1_000_000_000)
-# Of the other units only these are believed. A count of ticks since another year than 1970 is out of this range.
+# The plausible range in the other units. Ticks since another year than 1970 are outside of it.
 _EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 _LATEST = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
 _COMPACT_DATE = re.compile(r"(19|20|21)[0-9]{6}")
 
 
 def read(value: object) -> dt.datetime | None:
-    """None for anything that is no time, or none after 1970 began."""
+    """None for anything that is not a time since 1970."""
     if is_documented(value):
         return dt.datetime.fromtimestamp(value, dt.UTC)
     if isinstance(value, str):
@@ -37,7 +37,7 @@ def is_documented(value: object) -> TypeGuard[int]:
 
 
 def is_readable(value: object, *, or_unset: bool = False) -> bool:
-    """With `or_unset`, zero and empty are as good as null, for servers without nulls."""
+    """With `or_unset`, zero and empty count as null, for servers without nulls."""
     return (or_unset and value in (0, "", False)) or read(value) is not None
 
 
@@ -53,7 +53,7 @@ def _of_number(number: float) -> dt.datetime | None:
 
 
 def _of_text(text: str) -> dt.datetime | None:
-    """ISO 8601; without a zone it is UTC."""
+    """ISO 8601. UTC if it has no zone."""
     try:
         time = dt.datetime.fromisoformat(text.upper().removesuffix(" UTC"))
         time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

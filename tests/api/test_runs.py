@@ -142,7 +142,7 @@ def test_ambiguous_run_id_is_a_409(
     assert data["mirror"]["connection"] == "eu"
     assert client.get(data["mirror"]["url"]).json() == data
     assert problem(client.get("runs/run_a/?connection=us"), 400, "unknown-connection")["detail"] == (
-        "There is no connection 'us'. Configured are: default, eu."
+        "There is no connection 'us'. Use one of: default, eu."
     )
     problem(client.get("runs/run_b/?connection=eu"), 404, "not-found")
 

@@ -7,7 +7,7 @@ from runsadmin.models import Edit, Run
 from tests.management.conftest import Manage
 from tests.sandbox_client import Sandbox
 
-UNSTORABLE = "holds a character that cannot be stored (U+0000 or a lone surrogate)."
+UNSTORABLE = "contains a character that cannot be stored (U+0000 or a lone surrogate). Remove it."
 
 pytestmark = pytest.mark.django_db
 
@@ -137,10 +137,13 @@ def test_slow_edit_continues_in_background(
         (["--set", "k" * 65 + "=v"], f"The key '{'k' * 64}…' has 65 characters; at most 64 are allowed."),
         (["--set", "k=" + "v" * 513], "The value of 'k' has 513 characters; at most 512 are allowed."),
         ([f"--set=k{n}=v" for n in range(17)], "This would leave 17 pairs; a run has at most 16."),
-        (["--set", "k=\0"], "The value of 'k' holds a character that cannot be stored (U+0000 or a lone surrogate)."),
+        (
+            ["--set", "k=\0"],
+            "The value of 'k' contains a character that cannot be stored (U+0000 or a lone surrogate). Remove it.",
+        ),
         (
             ["--set", "k=\udcff"],
-            "The value of 'k' holds a character that cannot be stored (U+0000 or a lone surrogate).",
+            "The value of 'k' contains a character that cannot be stored (U+0000 or a lone surrogate). Remove it.",
         ),
     ],
 )

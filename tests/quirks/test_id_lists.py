@@ -242,7 +242,7 @@ def test_our_own_csv_is_a_list(
 
 def test_too_many_ids_are_refused(edit: Callable[..., Said], client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(id_lists, "MAX_IDS", 2)
-    message = "The list has more than 2 ids. Split it into lists of at most so many."
+    message = "The list has more than 2 ids. Split it into smaller lists."
     assert message in edit(b"run_a\nrun_b\nrun_a\nrun_c\n").err
     assert message in client.post(TRACK, {"connection": "default", "thread_ids": "t1,t2,t3"}).text
     monkeypatch.setattr(id_lists, "MAX_BYTES", 1_000_000)

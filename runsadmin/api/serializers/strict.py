@@ -1,4 +1,4 @@
-"""The bases of what is read from a request."""
+"""The base classes of what is read from a request."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

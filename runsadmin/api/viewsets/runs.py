@@ -31,7 +31,7 @@ from runsadmin.models import Edit, Run
 from runsadmin.services import edits, run_search, runs
 from runsadmin.services.permissions import Action
 
-# Made once: resolving its expressions takes a tenth of the time of a page.
+# Built once: resolving its expressions takes a tenth of the time of a page.
 REPRESENTABLE = representable(Run.objects.all())
 
 

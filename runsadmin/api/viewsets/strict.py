@@ -1,4 +1,4 @@
-"""The bases of all views: permissions by action, and strict reading of queries and bodies."""
+"""The base classes of all views: permissions by action, and strict parsing of queries and bodies."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Runs and threads are looked up by the id that their upstream gave them. Two connections may have the same id."""
+"""Runs and threads are looked up by their upstream id. Two connections may have the same id."""
 
 from collections.abc import Mapping
 from typing import Any
