@@ -46,13 +46,15 @@ GUARDS = (
         CLAIMS,
         '{"id": claim.edit.pk, "claim_token": claim.token}',
         '{"id": claim.edit.pk}',
-        races=RACES,
+        ("tests/services/test_edit_recovery.py",),
+        RACES,
     ),
     Guard(
         "no POST when the claim may run out before it leaves",
         CLAIMS,
         "status_in=[EditStatus.SENDING.value], claimed_until=lasting_until",
         "status_in=[EditStatus.SENDING.value]",
+        ("tests/services/test_edit_recovery.py",),
     ),
     Guard(
         "no POST when it would leave too late: the last look at the clock",

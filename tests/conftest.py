@@ -56,6 +56,9 @@ def sandbox(sandbox_process: Sandbox, connect: "Connect") -> Sandbox:
     return sandbox_process
 
 
+type MakeRun = Callable[..., Run]
+
+
 class Connect(Protocol):
     def __call__(self, alias: str = "default", /, **options: Any) -> None: ...
 
@@ -72,7 +75,7 @@ def connect(settings: Settings) -> Connect:
 
 
 @pytest.fixture
-def mirrored(sandbox: Sandbox, db: None) -> Callable[..., Run]:
+def mirrored(sandbox: Sandbox, db: None) -> MakeRun:
     """Makes a run upstream (the fields are the API's) and brings it into the mirror, over HTTP."""
 
     def mirrored(**fields: Any) -> Run:

@@ -13,7 +13,6 @@ from django.test import Client
 from runsadmin.models import Run
 from runsadmin.templatetags.links import change_url
 
-type MakeRun = Callable[..., Run]
 type MakeUser = Callable[..., User]
 type SignIn = Callable[[User], Client]
 
@@ -68,3 +67,16 @@ def run_on_list(client: Client, url: str, action: str, keys: list[int], *, follo
     """Runs an action of a list on ticked rows, as its script posts it."""
     joined = ",".join(map(str, keys))
     return client.post(url, {"action": action, "index": "0", "_selected_action": joined, **more}, follow=follow)
+
+
+@pytest.fixture
+def team(mirrored: Callable[..., Run]) -> list[Run]:
+    """Six runs of two threads; the last is active, and the one before it failed."""
+    status = {4: "failed", 5: "in_progress"}
+    return [
+        mirrored(
+            id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)},
+            status=status.get(n, "completed"), created_at=1_700_000_000 + n,
+        )
+        for n in range(6)
+    ]  # fmt: skip

@@ -11,7 +11,8 @@ from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import MakeRun, MakeUser, SignIn, base_fields, page, press, typed
+from tests.admin.conftest import MakeUser, SignIn, base_fields, page, press, typed
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)

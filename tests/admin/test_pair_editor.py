@@ -5,7 +5,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from runsadmin.models import Edit, EditStatus
-from tests.admin.conftest import MakeRun, base_fields, page, typed
+from tests.admin.conftest import base_fields, page, typed
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from runsadmin.models import Run
-from tests.admin.conftest import MakeRun
+from tests.conftest import MakeRun
 from tests.sandbox_client import make_run
 
 LIST = "/admin/runsadmin/run/"

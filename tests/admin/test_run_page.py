@@ -11,7 +11,8 @@ from runsadmin import lenient_json
 from runsadmin.admin.layout import COURSE, TASK
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import FIELDS
-from tests.admin.conftest import MakeRun, MakeUser, SignIn, page, press
+from tests.admin.conftest import MakeUser, SignIn, page, press
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db

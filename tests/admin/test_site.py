@@ -13,7 +13,8 @@ from pytest_django import Settings
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit
 from runsadmin.services import edits, tokens
-from tests.admin.conftest import MakeRun, MakeUser, SignIn, page
+from tests.admin.conftest import MakeUser, SignIn, page
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db

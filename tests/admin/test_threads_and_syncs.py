@@ -7,7 +7,8 @@ from django.test import Client
 
 from runsadmin.models import Run, Sync, SyncStatus, Thread
 from runsadmin.services import syncs
-from tests.admin.conftest import MakeRun, press
+from tests.admin.conftest import press
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,6 +10,7 @@ from django.test import Client
 
 from runsadmin import lenient_json
 from runsadmin.services import tokens
+from tests.conftest import MakeRun
 
 JSON = "application/json"
 
@@ -63,3 +64,9 @@ def problem(response: Any, status: int, name: str) -> dict[str, Any]:
     assert data["title"]
     assert data["detail"]
     return data
+
+
+@pytest.fixture
+def team(mirrored: MakeRun) -> list[str]:
+    """Six runs of two threads."""
+    return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)]

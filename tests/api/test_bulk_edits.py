@@ -2,58 +2,24 @@
 
 import datetime as dt
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
 
 import pytest
-import requests
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 from pytest_django import Settings
-from pytest_django.live_server_helper import LiveServer
 
 from runsadmin import tasks
 from runsadmin.api.viewsets import bulk_edits as viewset
-from runsadmin.errors import IdempotencyKeyInUse
-from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEdit, Edit, IdempotencyKey, Run
-from runsadmin.services import bulk_edits, edits, runs, tokens
-from runsadmin.services.idempotency import IdempotentRequest
-from tests.api.conftest import Api, ApiOf, problem
-from tests.bulk import push_until_settled
+from runsadmin.models import BulkEdit, Run
+from runsadmin.services import bulk_edits, edits, runs
+from tests.api.bulk_edit import RED, act, finish, plan
+from tests.api.conftest import ApiOf, problem
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-type Mirrored = Callable[..., Run]
-
-RED: dict[str, Any] = {"set": {"team": "red"}, "reason": "moved"}
-
-
-@pytest.fixture
-def team(mirrored: Mirrored) -> list[str]:
-    """Six runs of two threads."""
-    return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)]
-
-
-def plan(client: Api, **body: Any) -> Any:
-    response = client.post("bulk-edits/", RED | body)
-    assert response.status_code == 202, response.json()
-    return response.json()
-
-
-def finish(client: Api, address: str) -> Any:
-    """Pushes the edits; returns the bulk edit once it is no longer in progress."""
-    push_until_settled(BulkEdit.objects.get(pk=client.get(address).json()["id"]))
-    return client.get(address).json()
-
-
-def act(client: Api, address: str, verb: str, status: int = 202, body: Any = None) -> Any:
-    response = client.post(f"{address}{verb}/", body)
-    assert response.status_code == status, response.json()
-    return response.json()
 
 
 # --- From the plan to the undo
@@ -100,9 +66,7 @@ def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, team: list[str], api: Api
     assert [sandbox.metadata(id) for id in team] == [{"team": "blue", "n": str(n)} for n in range(6)]
 
 
-def test_plan_is_listed_and_filtered(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
-) -> None:
+def test_plan_is_listed_and_filtered(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, carol: User) -> None:
     for id, metadata in {"run_a": {"team": "blue"}, "run_b": {"team": "red"}, "run_c": {"team": "blue"}}.items():
         mirrored(id=id, metadata=metadata)
     mirrored(id="run_active", status="in_progress", metadata={"team": "blue"})
@@ -138,7 +102,7 @@ def test_plan_is_listed_and_filtered(
 
 @pytest.mark.parametrize("by", ["ids", "search"])
 def test_apply_edits_only_planned_runs(
-    by: str, sandbox: Sandbox, team: list[str], mirrored: Mirrored, api: ApiOf, alice: User
+    by: str, sandbox: Sandbox, team: list[str], mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     client = api(alice)
     mirrored(id="run_other", metadata={"team": "green"})
@@ -210,7 +174,7 @@ def test_failed_edits_are_retried(
     problem(client.post(f"{address}retry/"), 409, "illegal-change")
 
 
-def test_wait_for_active_runs(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_wait_for_active_runs(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="in_progress")
     data = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
     assert (data["wait_for_active"], data["progress"]["plan_results"]) == (60, {"change": 1})
@@ -280,7 +244,7 @@ def test_permission_lost_while_planning(
 
 
 def test_unknown_and_ambiguous_ids(
-    sandbox: Sandbox, mirrored: Mirrored, in_two: Callable[[Run], None], api: ApiOf, alice: User
+    sandbox: Sandbox, mirrored: MakeRun, in_two: Callable[[Run], None], api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     in_two(mirrored(id="run_b"))
@@ -302,7 +266,7 @@ def test_unknown_and_ambiguous_ids(
     assert "default, eu" in two["detail"]
 
 
-def test_limit_of_100_000_ids(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_limit_of_100_000_ids(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     many = [f"run_{n:024d}" for n in range(99_999)]
     data = plan(api(alice), run_ids=["run_a", *many])
@@ -338,7 +302,7 @@ def test_limit_of_100_000_ids(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, 
     ],
 )
 def test_invalid_field_is_named(
-    body: Any, field: str | None, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+    body: Any, field: str | None, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     data = problem(api(alice).post("bulk-edits/", RED | body), 400, "invalid-request")
@@ -361,7 +325,7 @@ def test_invalid_field_is_named(
     ],
 )
 def test_invalid_patch_names_its_field(
-    body: Any, wrong: list[Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+    body: Any, wrong: list[Any], sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     data = problem(api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
@@ -369,140 +333,7 @@ def test_invalid_patch_names_its_field(
     assert not BulkEdit.objects.exists()
 
 
-def test_patch_of_200_000_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_patch_of_200_000_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     body = RED | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
     problem(api(alice).post("bulk-edits/", body), 400, "invalid-metadata")
-
-
-# --- The search
-
-
-def test_lists_and_plans_search_alike(team: list[str], mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_f", status="failed", metadata={"team": "blue"})
-
-    def found(query: str) -> set[str]:
-        return {run["id"] for run in api(alice).get(f"runs/?{query}").json()["results"]}
-
-    assert found("q=metadata.team:blue") == {*team, "run_f"}
-    assert found("q=metadata.team:blue+status:failed") == found("q=metadata.team:blue&status=failed") == {"run_f"}
-    assert found("q=") == {*team, "run_f"}
-    assert found("q=created:%3E=2020-01-01T00:00:00%2B14:00+status:failed") == {"run_f"}
-    assert plan(api(alice), q="metadata.team:blue status:failed")["selected"] == 1
-
-
-@pytest.mark.parametrize(
-    ("query", "place"),
-    [
-        ("status:failed colour:red", 15),
-        ("status:failed  what", 16),
-        ("created:2026-13-01", 9),
-        ("created:9999-12-31", 9),
-        ("created:>=0001-01-01T00:00:00+14:00", 9),
-        (" ".join(["metadata.a:b"] * 31), 391),
-    ],
-)
-def test_invalid_search_names_position(query: str, place: int, api: ApiOf, alice: User) -> None:
-    client = api(alice)
-    for response in (
-        client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
-        client.post("bulk-edits/", RED | {"q": query}),
-    ):
-        data = problem(response, 400, "invalid-search")
-        assert data["errors"][0]["field"] == "q"
-        assert data["detail"].startswith(f"At character {place}: ")
-
-
-# --- Idempotency-Key
-
-
-def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
-    client, body = api(alice), RED | {"q": "metadata.team:blue", "apply": True}
-    first = client.post("bulk-edits/", body, Idempotency_Key="k1")
-    finish(client, first["Location"])
-    again = client.post("bulk-edits/", body, Idempotency_Key="k1")
-    assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
-    assert again.json()["status"] == "completed"
-    assert BulkEdit.objects.count() == 1
-    assert len(sandbox.posts()) == 6
-
-
-def test_reused_key_is_a_422(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
-    body = RED | {"run_ids": team}
-    assert api(alice).post("bulk-edits/", body, Idempotency_Key="k1").status_code == 202
-    problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
-    assert BulkEdit.objects.count() == 1
-    assert api(bob).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1").status_code == 202
-
-
-def test_repeated_undo_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
-    client, why = api(alice), {"reason": "a slip"}
-    done = finish(client, plan(client, run_ids=team, apply=True)["url"])
-    first, again = (client.post(f"{done['url']}undo/", why, Idempotency_Key="k1") for _ in range(2))
-    assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
-    problem(client.post(f"{done['url']}undo/", {"reason": "another"}, Idempotency_Key="k1"), 422, "key-reused")
-    assert BulkEdit.objects.filter(undoes=done["id"]).count() == 1
-    assert api(bob).post(f"{done['url']}undo/", why, Idempotency_Key="k1")["Location"] != first["Location"]
-
-
-def test_failed_request_leaves_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
-    body = RED | {"run_ids": ["run_x"]}
-    problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
-    assert not IdempotencyKey.objects.exists()
-    assert api(alice).post("bulk-edits/", RED | {"run_ids": team}, Idempotency_Key="k1").status_code == 202
-
-
-def test_simultaneous_plans_with_one_key(
-    sandbox: Sandbox, team: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both, by_ids = Barrier(2), bulk_edits.by_ids
-    headers = {"Idempotency-Key": "k1", "Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
-
-    def choose_together(*args: Any, **options: Any) -> Any:
-        both.wait(10)
-        return by_ids(*args, **options)
-
-    def post(_: int) -> requests.Response:
-        body = RED | {"run_ids": team}
-        return requests.post(f"{live_server}/api/v1/bulk-edits/", json=body, headers=headers, timeout=30)
-
-    monkeypatch.setattr(bulk_edits, "by_ids", choose_together)
-    with ThreadPoolExecutor(2) as pool:
-        recorded, refused = sorted(pool.map(post, range(2)), key=lambda response: response.status_code)
-
-    assert recorded.status_code == 202
-    assert (refused.status_code, refused.json()["type"]) == (409, "urn:runsadmin:problem:key-in-use")
-    assert (BulkEdit.objects.count(), IdempotencyKey.objects.count()) == (1, 1)
-    monkeypatch.undo()
-    assert post(0).headers["Location"] == recorded.headers["Location"]
-
-
-def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirrored: Mirrored, alice: User) -> None:
-    run = mirrored(id="run_a")
-
-    def record() -> Edit:
-        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
-
-    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
-    assert one.existing() is other.existing() is None
-    edit = one.once(record)
-    with pytest.raises(IdempotencyKeyInUse):
-        other.once(record)
-    assert Edit.objects.get() == edit == other.existing()
-
-
-def test_key_recorded_meanwhile_is_kept(
-    sandbox: Sandbox, mirrored: Mirrored, alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = mirrored(id="run_a")
-
-    def record() -> Edit:
-        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
-
-    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
-    edit = one.once(record)
-    known, looks = IdempotentRequest.existing, iter([lambda _: None])
-    monkeypatch.setattr(IdempotentRequest, "existing", lambda asked: next(looks, known)(asked))
-    with pytest.raises(IdempotencyKeyInUse):
-        other.once(record)
-    assert Edit.objects.get() == edit == other.existing()

@@ -1,20 +1,18 @@
-"""The way of one edit through REST: recorded, sent, and data as what it became."""
+"""One edit through REST: recorded, sent, and its outcome returned."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
-from runsadmin.models import Edit, Run, Thread
+from runsadmin.models import Edit, Thread
 from runsadmin.services import syncs
 from tests.api.conftest import ApiOf, problem
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-type Mirrored = Callable[..., Run]
 
 
 def sync_all() -> None:
@@ -25,7 +23,7 @@ def sync_all() -> None:
 # --- Outcomes
 
 
-def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     run = mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red", "old": None}, "reason": "moved"})
@@ -49,14 +47,14 @@ def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: Mirrored, 
     assert api(alice).get("runs/run_a/").json()["metadata"] == {"team": "red"}
 
 
-def test_merge_patch_media_type(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_merge_patch_media_type(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     response = api(alice).call("PATCH", "runs/run_a/", {"metadata": {"a": "1"}}, "application/merge-patch+json")
     assert response.status_code == 200
     assert sandbox.metadata("run_a") == {"a": "1"}
 
 
-def test_null_keeps_unknown_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_null_keeps_unknown_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
     sandbox.set_metadata("run_a", {"team": "blue", "env": "prod", "new": "x"})
 
@@ -66,7 +64,7 @@ def test_null_keeps_unknown_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiO
     assert response.json()["metadata"] == {"new": "x"} == sandbox.metadata("run_a")
 
 
-def test_empty_patch_is_a_400(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_empty_patch_is_a_400(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={})
     nothing: list[Any] = [{}, None]
     for metadata in nothing:
@@ -75,7 +73,7 @@ def test_empty_patch_is_a_400(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, 
     assert not Edit.objects.exists()
 
 
-def test_other_metadata_differs(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_other_metadata_differs(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
     sandbox.settings(modify="merge")
 
@@ -86,107 +84,7 @@ def test_other_metadata_differs(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf
     assert response.json()["mirror"]["edit"]["status"] == "differs"
 
 
-# --- Two editors
-
-
-def test_base_different_keys_are_merged(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
-    seen = {"team": "blue", "env": "prod"}
-
-    assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
-    assert api(bob).patch("runs/run_a/", {"metadata": {"env": "test"}, "base": seen}).status_code == 200
-
-    assert sandbox.metadata("run_a") == {"team": "red", "env": "test"}
-
-
-def test_base_same_key_is_a_conflict(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
-    seen = {"team": "blue", "env": "prod"}
-    assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
-
-    response = api(bob).patch("runs/run_a/", {"metadata": {"team": "green", "env": "test"}, "base": seen})
-
-    data = problem(response, 409, "edit-conflict")
-    assert data["conflicts"] == [{"key": "team", "base": "blue", "theirs": "red", "ours": "green"}]
-    assert data["edit"]["status"] == "conflict"
-    assert sandbox.metadata("run_a") == {"team": "red", "env": "prod"}
-    assert api(bob).get(data["edit"]["url"]).json()["conflicts"] == data["conflicts"]
-
-
-def test_drift_counts_as_an_edit(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
-
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}, "base": {"team": "blue"}})
-    assert problem(response, 409, "edit-conflict")["conflicts"] == [
-        {"key": "team", "base": "blue", "theirs": "red", "ours": "green"}
-    ]
-
-    response = api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}, "base": {"team": "blue"}})
-    assert response.status_code == 200
-    assert sandbox.metadata("run_a") == {"team": "red", "new": "x", "env": "prod"}
-
-
-def test_null_base_is_empty(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": None})
-    assert problem(response, 409, "edit-conflict")["conflicts"] == [
-        {"key": "team", "base": None, "theirs": "blue", "ours": "red"}
-    ]
-
-
-def test_without_base_keys_are_set(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
-    assert api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}).status_code == 200
-    assert sandbox.metadata("run_a") == {"team": "green", "new": "x"}
-
-
-# --- If-Match
-
-
-def test_stale_if_match_records_nothing(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User
-) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    seen = api(bob).get("runs/run_a/")["ETag"]
-    assert api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}}, If_Match=seen).status_code == 200
-
-    for base in ({}, {"base": {"team": "blue"}}):
-        response = api(bob).patch("runs/run_a/", {"metadata": {"team": "red"}, **base}, If_Match=seen)
-        problem(response, 412, "stale-version")
-
-    assert Edit.objects.count() == 1
-    assert sandbox.metadata("run_a") == {"team": "blue", "env": "prod"}
-
-
-def test_matching_version_is_the_base(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    seen = api(alice).get("runs/run_a/")["ETag"]
-    sandbox.set_metadata("run_a", {"team": "red"})
-
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match=f'"other", {seen}')
-
-    assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "blue"
-
-
-def test_base_wins_over_if_match(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    seen = api(alice).get("runs/run_a/")["ETag"]
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=seen)
-    assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
-
-
-def test_star_is_not_a_base(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    sandbox.set_metadata("run_a", {"team": "red"})
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match="*")
-    assert response.status_code == 200
-
-
-def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     before = api(alice).get("runs/run_a/")
 
@@ -199,58 +97,10 @@ def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirrored: Mirrored, api:
     assert response.status_code == 200
 
 
-# --- Idempotency-Key
-
-
-def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
-    client, change = api(alice), {"metadata": {"team": "red"}}
-    seen = client.get("runs/run_a/")["ETag"]
-
-    first, second = (
-        client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=seen) for _ in range(2)
-    )  # The first request has made the version stale.
-
-    assert first.status_code == second.status_code == 200
-    assert first.json() == second.json()
-    assert Edit.objects.count() == len(sandbox.posts()) == 1
-
-
-def test_reused_key_is_a_422(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
-    mirrored(id="run_a")
-    mirrored(id="run_b")
-    assert api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1").status_code == 200
-
-    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1")
-    problem(response, 422, "key-reused")
-
-    # A key belongs to a user and a run.
-    assert api(bob).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1").status_code == 200
-    assert api(alice).patch("runs/run_b/", {"metadata": {"a": "2"}}, Idempotency_Key="k1").status_code == 200
-
-
-@pytest.mark.parametrize("key", ["", "k" * 201, "ключ".encode().decode("latin-1")])
-def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
-    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key=key)
-    assert problem(response, 400, "invalid-request")["errors"][0]["field"] == "Idempotency-Key"
-    assert not Edit.objects.exists()
-
-
-def test_repeated_patch_sends_nothing(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, settings: Settings
-) -> None:
-    mirrored(id="run_a", status="in_progress")
-    for _ in range(3):
-        response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1")
-        assert response.status_code == 202
-    assert len(sandbox.posts()) == 1
-
-
 # --- A fault of upstream is never a 5xx
 
 
-def test_active_run_is_a_202(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_active_run_is_a_202(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="in_progress")
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
@@ -264,7 +114,7 @@ def test_active_run_is_a_202(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, a
 
 
 def test_slow_upstream_is_a_202(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, settings: Settings
+    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, settings: Settings
 ) -> None:
     mirrored(id="run_a")
     settings.RUNSADMIN_PUSH_WAIT = 0.2
@@ -276,7 +126,7 @@ def test_slow_upstream_is_a_202(
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, {"kind": "lose"}, {"kind": "garbage"}])
 def test_lost_response_is_unknown(
-    fault: dict[str, Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+    fault: dict[str, Any], sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     sandbox.fault(**fault, method="POST")
@@ -285,7 +135,7 @@ def test_lost_response_is_unknown(
     assert response.json()["mirror"]["edit"]["status"] == "unknown"
 
 
-def test_rejection_has_upstreams_words(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_rejection_has_upstreams_words(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
     data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
@@ -294,7 +144,7 @@ def test_rejection_has_upstreams_words(sandbox: Sandbox, mirrored: Mirrored, api
 
 
 def test_failed_edit_can_be_retried(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, settings: Settings
+    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, settings: Settings
 ) -> None:
     mirrored(id="run_a")
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
@@ -307,7 +157,7 @@ def test_failed_edit_can_be_retried(
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
-def test_missing_run_is_a_410(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_missing_run_is_a_410(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     mirrored(id="run_b", thread_id="thread_b")
     sandbox.delete_run("run_a")
@@ -321,7 +171,7 @@ def test_missing_run_is_a_410(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, 
 # --- Refreshing
 
 
-def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     before = api(alice).get("runs/run_a/")
     sandbox.set_metadata("run_a", {"team": "red"})
@@ -344,14 +194,14 @@ def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: Mirrored, api: ApiO
     ],
 )
 def test_failed_refresh_is_a_424(
-    fault: dict[str, Any], sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+    fault: dict[str, Any], sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     sandbox.fault(**fault)
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
 
 
-def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     mirrored(id="run_b", thread_id="thread_b")
     sandbox.settings(not_found_for_all=True)
@@ -382,7 +232,7 @@ def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirrored: Mirrored, api
     ],
 )
 def test_metadata_over_a_limit_is_a_400(
-    metadata: Any, code: str, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+    metadata: Any, code: str, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     sandbox.clear_log()
@@ -395,14 +245,14 @@ def test_metadata_over_a_limit_is_a_400(
     assert sandbox.log() == []
 
 
-def test_seventeenth_pair_is_a_400(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_seventeenth_pair_is_a_400(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={f"k{n}": "v" for n in range(16)})
     data = problem(api(alice).patch("runs/run_a/", {"metadata": {"one": "more"}}), 400, "invalid-metadata")
     assert "17 pairs" in data["detail"]
     assert api(alice).patch("runs/run_a/", {"metadata": {"one": "more", "k0": None}}).status_code == 200
 
 
-def test_limits_count_characters(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_limits_count_characters(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     metadata = {"ключ" * 16: "🦊" * 512}
     assert api(alice).patch("runs/run_a/", {"metadata": metadata}).json()["metadata"] == metadata
@@ -422,7 +272,7 @@ def test_limits_count_characters(sandbox: Sandbox, mirrored: Mirrored, api: ApiO
         b'{"metadata": {"a": "b"}, "base": {"n": ' + b"9" * 5000 + b"}}",
     ],
 )
-def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     sandbox.clear_log()
     problem(api(alice).patch("runs/run_a/", body), 400, "malformed-body")
@@ -444,7 +294,7 @@ def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirrored: Mirr
     ],
 )
 def test_invalid_field_is_named(
-    body: Any, field: str | None, sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User
+    body: Any, field: str | None, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirrored(id="run_a")
     data = problem(api(alice).patch("runs/run_a/", body), 400, "invalid-request")
@@ -452,7 +302,7 @@ def test_invalid_field_is_named(
     assert not Edit.objects.exists()
 
 
-def test_unknown_field_lists_known_ones(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_unknown_field_lists_known_ones(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     data = problem(api(alice).patch("runs/run_a/", {"metdata": {}}), 400, "invalid-request")
     assert data["detail"] == "metdata: Unknown field. Known: metadata, base, reason."

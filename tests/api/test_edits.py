@@ -1,18 +1,16 @@
 """The log of edits, and the actions on an edit."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
-from runsadmin.models import Edit, Run
+from runsadmin.models import Edit
 from tests.api.conftest import Api, ApiOf, problem
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-type Mirrored = Callable[..., Run]
 
 
 def change(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> Any:
@@ -27,7 +25,7 @@ def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, 
 
 
 def test_log_has_all_facts_of_an_edit(
-    sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, carol: User
+    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, carol: User
 ) -> None:
     mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
     body = {"metadata": {"team": "red", "old": None}, "base": {"team": "blue", "old": "x"}, "reason": "moved"}
@@ -69,7 +67,7 @@ def test_log_has_all_facts_of_an_edit(
     }
 
 
-def test_log_is_filtered(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
+def test_log_is_filtered(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     for run_id in ("run_a", "run_b"):
         mirrored(id=run_id, metadata={"team": "blue"})
     change(api(alice), "run_a", {"team": "red"})
@@ -89,7 +87,7 @@ def test_log_is_filtered(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice
     problem(api(alice).get("edits/?status=odd"), 400, "invalid-request")
 
 
-def test_undo_restores_values(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
+def test_undo_restores_values(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
 
@@ -102,7 +100,7 @@ def test_undo_restores_values(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, 
     assert sandbox.metadata("run_a") == {"team": "blue"}
 
 
-def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User, bob: User) -> None:
+def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     change(api(bob), "run_a", {"team": "green"})
@@ -114,13 +112,13 @@ def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: Mirrored, api: Api
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_only_applied_edits_are_undone(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_only_applied_edits_are_undone(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     problem(api(alice).post(f"{edit['url']}undo/"), 409, "illegal-change")
 
 
-def test_conflict_is_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_conflict_is_resolved(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
 
@@ -131,7 +129,7 @@ def test_conflict_is_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, 
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_resolution_can_conflict(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_resolution_can_conflict(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     sandbox.set_metadata("run_a", {"team": "violet"})
@@ -142,7 +140,7 @@ def test_resolution_can_conflict(sandbox: Sandbox, mirrored: Mirrored, api: ApiO
     assert data["edit"]["resolves"] == edit["id"]
 
 
-def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a")
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}})
@@ -151,7 +149,7 @@ def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: Mirrored, a
     problem(response, 400, "invalid-request")
 
 
-def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
 
@@ -162,7 +160,7 @@ def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirrored: Mirrored, ap
     problem(api(alice).post(f"{address}retry/"), 409, "illegal-change")
 
 
-def test_actions_take_no_fields(sandbox: Sandbox, mirrored: Mirrored, api: ApiOf, alice: User) -> None:
+def test_actions_take_no_fields(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
     mirrored(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
     data = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")

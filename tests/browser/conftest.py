@@ -11,10 +11,8 @@ from django.test import Client
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from runsadmin.models import Run
 from tests import chromium
 
-type MakeRun = Callable[..., Run]
 type SignIn = Callable[[User], None]
 
 # Playwright's synchronous calls run inside an event loop, which Django takes for a mistake.

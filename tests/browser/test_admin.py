@@ -13,8 +13,9 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.services import bulk_edits, connections, edits, syncs
-from tests.browser.conftest import MakeRun, SignIn
+from tests.browser.conftest import SignIn
 from tests.bulk import push_until_settled, whole
+from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,14 +15,13 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.management import bulk_edit_runner
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, runs
-from tests.conftest import Connect
+from tests.conftest import Connect, MakeRun
 from tests.management.conftest import Manage, Said
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MakeRun = Callable[..., Run]
 WHY = ("--reason", "moved", "--actor", "alice")
 RED = ("--set", "team=red", *WHY)
 

@@ -57,6 +57,15 @@ def sync(thread: Thread | None = None, kind: Sync.Kind = Sync.Kind.FULL) -> Sync
     return syncs.run(started, until=time.monotonic() + 60)
 
 
+def run_by_tasks(started: Sync) -> Sync:
+    """Runs a sync to its end, one page per task."""
+    for _ in range(50):
+        started = syncs.run(started, until=0)
+        if started.status != Sync.Status.RUNNING:
+            break
+    return started
+
+
 def record(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
     patch = MetadataPatch(pairs or {"triage": "done"})
     return edits.record(run=run, patch=patch, actor=actor, source=Edit.Source.API)

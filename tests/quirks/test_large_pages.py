@@ -6,7 +6,7 @@ from pytest_django import Settings
 from runsadmin.models import Run, Sync, Thread
 from tests.fake_upstream import FakeUpstream, Json, Request, Response
 from tests.quirks.conftest import sync
-from tests.quirks.test_pages import THREAD, cut, make_runs, use
+from tests.quirks.pagers import THREAD, cut, make_runs, use
 from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db

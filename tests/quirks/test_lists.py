@@ -12,8 +12,8 @@ from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import syncs
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Request, Response, error_response, not_found
-from tests.quirks.conftest import sync
-from tests.quirks.test_pages import THREAD, in_shares, make_runs
+from tests.quirks.conftest import run_by_tasks, sync
+from tests.quirks.pagers import THREAD, make_runs
 
 pytestmark = pytest.mark.django_db
 
@@ -126,7 +126,7 @@ def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is
         return Response(200, {"data": [hide(upstream.runs[run_id]) for run_id in ids[start:]]})
 
     upstream.override(override)
-    done = in_shares(syncs.start(connection="default", kind=FULL, actor=None, thread=thread))
+    done = run_by_tasks(syncs.start(connection="default", kind=FULL, actor=None, thread=thread))
     assert (done.status, done.runs_created, len(fetches(upstream))) == (Sync.Status.COMPLETED, 5, 5)
     assert Thread.objects.get().fully_checked_at is not None
 

@@ -5,7 +5,7 @@ import pytest
 from runsadmin.models import ConnectionState, Run, Sync, SyncError, Thread
 from tests.fake_upstream import FakeUpstream, Json, Response, error_response, list_response
 from tests.quirks.conftest import sync
-from tests.quirks.test_pages import make_runs, use
+from tests.quirks.pagers import make_runs, use
 
 pytestmark = pytest.mark.django_db
 

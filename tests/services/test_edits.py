@@ -1,9 +1,7 @@
 """One edit, from the intent to the outcome, against a real upstream."""
 
 import datetime as dt
-import time
 import uuid
-from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,34 +9,16 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.errors import InvalidMetadata, InvalidTransition, NotAllowed, UnknownConnection
-from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.metadata import MetadataPatch
 from runsadmin.models import ConnectionState, Edit, Run
-from runsadmin.services import connections, edits, probes, runs
-from runsadmin.services.edits import claims, deciding, outcomes, pushing, storing
-from tests.conftest import Connect
+from runsadmin.services import connections, edits, probes
+from runsadmin.services.edits import deciding
+from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox
+from tests.services.single_edit import make_due, mirror, process_due, record
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-MakeRun = Callable[..., Run]
-RED = MetadataPatch({"team": "red"})
-
-
-def record(run: Run, actor: User, patch: MetadataPatch = RED, **more: object) -> Edit:
-    return edits.record(run=run, patch=patch, actor=actor, source=Edit.Source.API, **more)  # type: ignore[arg-type]
-
-
-def make_due(edit: Edit) -> None:
-    Edit.objects.filter(pk=edit.pk).update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
-
-
-def process_due() -> int:
-    return edits.process_due(until=time.monotonic() + 30)
-
-
-def mirror(run: Run) -> Metadata:
-    return Run.objects.get(pk=run.pk).metadata
 
 
 # --- Recording
@@ -345,89 +325,6 @@ def test_active_run_is_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User)
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-# --- Lost answers
-
-
-def test_lost_response_is_reconciled(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    sandbox.fault("lose", method="POST")
-    edit = edits.push(record(run, alice))
-    assert edit.status == Edit.Status.UNKNOWN
-
-    assert edits.reconcile(edit).status == Edit.Status.APPLIED
-    assert len(sandbox.posts()) == 1
-    assert mirror(run) == {"team": "red"}
-
-
-def test_no_resend_before_settling_time(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    sandbox.fault("cut_before", method="POST")
-    edit = edits.push(record(run, alice))
-    assert edits.reconcile(edit).status == Edit.Status.UNKNOWN
-    assert len(sandbox.posts()) == 1
-
-    Edit.objects.update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # As if that long had passed.
-    edit = edits.reconcile(edit)
-    assert (edit.status, edit.before, edit.intended) == (Edit.Status.PENDING, None, None)
-    assert edits.push(edit).status == Edit.Status.APPLIED
-
-
-def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    sandbox.fault("lose", method="POST")
-    edit = edits.push(record(run, alice))
-    sandbox.set_metadata(run.upstream_id, {"team": "green", "more": "x"})
-    edit = edits.reconcile(edit)
-    assert edit.status == Edit.Status.CONFLICT
-    (conflict,) = edits.conflicts(edit)
-    assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
-
-    resolved = edits.push(edits.resolve(edit=edit, patch=RED, actor=alice, source=Edit.Source.API))
-    assert (resolved.status, resolved.resolves) == (Edit.Status.APPLIED, edit)
-    assert sandbox.metadata(run.upstream_id) == {"team": "red", "more": "x"}
-
-
-def test_dead_process_is_recovered(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    long_ago = timezone.now() - dt.timedelta(minutes=5)
-    one, two = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "blue"})
-    dead = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
-    not_sent, maybe_sent = record(one, alice), record(two, alice)
-    Edit.objects.filter(pk=not_sent.pk).update(**dead)
-    Edit.objects.filter(pk=maybe_sent.pk).update(
-        **dead, before=Metadata({"team": "blue"}), intended=Metadata({"team": "red"}), sent_at=long_ago
-    )
-    sandbox.set_metadata(two.upstream_id, {"team": "red"})
-    process_due()
-    assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["pending", "unknown"]
-    Edit.objects.update(next_attempt_at=long_ago)
-    process_due()
-    assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["applied", "applied"]
-    assert len(sandbox.posts(one.upstream_id)) == 1
-    assert sandbox.posts(two.upstream_id) == []
-
-
-def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    claim = claims.claim(record(run, alice))
-    assert claim is not None
-    Edit.objects.update(claim_token=uuid.uuid4())
-    outcome = pushing._attempt(claim, interactive=False, is_trial=False)
-    assert outcome is None  # Its claim is no longer there to commit what is intended.
-    storing.store([outcomes.finish(claim, Edit.Status.REJECTED, "Too late.")])
-    assert sandbox.posts() == []
-    assert Edit.objects.get().status == Edit.Status.SENDING
-
-
-def test_no_post_on_an_expiring_claim(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    claim = claims.claim(record(run, alice))
-    assert claim is not None
-    Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))
-    assert pushing._attempt(claim, interactive=False, is_trial=False) is None
-    assert sandbox.posts() == []
-    assert Edit.objects.get().status == Edit.Status.PENDING
-
-
 # --- For somebody who waits
 
 
@@ -439,72 +336,3 @@ def test_slow_edit_continues_in_background(sandbox: Sandbox, mirrored: MakeRun, 
     until(lambda: Edit.objects.exclude(status=Edit.Status.SENDING).exists())
     edit.refresh_from_db()
     assert edit.status == Edit.Status.APPLIED
-
-
-# --- Undo, cancel
-
-
-def test_undo_reverts_only_its_edit(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
-    run = mirrored(metadata={"team": "blue", "old": "1"})
-    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "new": "2"}, frozenset({"old"}))))
-    sandbox.set_metadata(run.upstream_id, {"team": "red", "new": "2", "later": "3"})
-    undone = edits.push(edits.undo(edit=edit, actor=bob, source=Edit.Source.ADMIN))
-    assert (undone.status, undone.undoes, undone.actor) == (Edit.Status.APPLIED, edit, bob)
-    assert sandbox.metadata(run.upstream_id) == {"team": "blue", "old": "1", "later": "3"}
-
-
-def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    edit = edits.push(record(run, alice))
-    undone = edits.push(edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN))
-    edits.push(edits.undo(edit=undone, actor=alice, source=Edit.Source.ADMIN))
-    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
-
-
-def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue", "env": "dev"})
-    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
-    sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})
-    runs.refresh(run=run, actor=alice)
-    undo = edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
-    assert "team" in undo.detail
-    edits.push(undo)
-    assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
-
-
-def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    edit = edits.push(record(run, alice))
-    sandbox.set_metadata(run.upstream_id, {"team": "green"})
-    runs.refresh(run=run, actor=alice)
-    assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
-
-
-def test_only_applied_edits_are_undone(mirrored: MakeRun, alice: User) -> None:
-    edit = record(mirrored(), alice)
-    with pytest.raises(InvalidTransition, match="pending"):
-        edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
-
-
-def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    edit = edits.cancel(edit=record(run, alice), actor=alice)
-    assert edit.status == Edit.Status.CANCELLED
-    assert edits.push(edit).status == Edit.Status.CANCELLED
-    applied = edits.push(record(run, alice))
-    with pytest.raises(InvalidTransition, match="applied"):
-        edits.cancel(edit=applied, actor=alice)
-
-
-@pytest.mark.parametrize("verb", ["undo", "retry", "cancel", "resolve"])
-def test_viewer_can_do_nothing_to_an_edit(
-    verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
-) -> None:
-    edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))
-    arguments: dict[str, dict[str, object]] = {
-        "resolve": {"patch": RED, "source": Edit.Source.API},
-        "undo": {"source": Edit.Source.API},
-    }
-    with pytest.raises(NotAllowed):
-        getattr(edits, verb)(edit=edit, actor=carol, **arguments.get(verb, {}))
-    assert Edit.objects.count() == 1

@@ -1,0 +1,57 @@
+"""The pages of bulk edits, as a person without a browser uses them."""
+
+import html
+import re
+from typing import Any
+
+from django.test import Client
+
+from runsadmin.models import BulkEdit, BulkEditStatus, EditStatus
+from tests.admin.conftest import run_on_list
+
+LIST = "/admin/runsadmin/run/"
+ADD = "/admin/runsadmin/bulkedit/add/"
+S, E = BulkEditStatus, EditStatus
+
+
+def url(bulk_edit: BulkEdit, name: str = "change") -> str:
+    return f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/{name}/"
+
+
+def typed(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
+    """The form as a browser posts it: for each row its key, what becomes of it, and its value."""
+    keys, whats, values = ([row[part] for row in rows] for part in range(3))
+    return {"key": keys, "what": whats, "value": values, "reason": reason, **more}
+
+
+RED = typed(("team", "set", "red"))
+
+
+def select_across(client: Client, query: str = "", action: str = "edit_metadata", *, follow: bool = False) -> Any:
+    return run_on_list(client, f"{LIST}?{query}", action, [], follow=follow, select_across="1")
+
+
+def select_all(client: Client, query: str = "") -> str:
+    """Selects all runs that match. Returns the address of the form in which they are planned."""
+    address: str = select_across(client, query).headers["Location"]
+    assert address.startswith(f"{ADD}?selection="), address
+    return address
+
+
+def planned(client: Client, form: dict[str, object] = RED, query: str = "", **more: Any) -> BulkEdit:
+    response = client.post(select_all(client, query), {**form, **more})
+    assert response.status_code == 302, re.findall(r'role="alert">([^<]+)', response.text)
+    bulk_edit = BulkEdit.objects.latest("pk")
+    assert response.headers["Location"] == url(bulk_edit)
+    return bulk_edit
+
+
+def text_of(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
+    """What the page says, as text."""
+    shown = client.get(url(bulk_edit) + query)
+    assert shown.status_code == 200
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown.text)).split())
+
+
+def runs_shown(client: Client, address: str) -> list[str]:
+    return re.findall(r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(address).text)

@@ -1,0 +1,166 @@
+"""Idempotency-Key: a repeated request is done once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+import requests
+from django.contrib.auth.models import User
+from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
+
+from runsadmin.errors import IdempotencyKeyInUse
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, Edit, IdempotencyKey
+from runsadmin.services import bulk_edits, edits, tokens
+from runsadmin.services.idempotency import IdempotentRequest
+from tests.api.bulk_edit import RED, finish, plan
+from tests.api.conftest import ApiOf, problem
+from tests.conftest import MakeRun
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+# --- Bulk edits
+
+
+def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+    client, body = api(alice), RED | {"q": "metadata.team:blue", "apply": True}
+    first = client.post("bulk-edits/", body, Idempotency_Key="k1")
+    finish(client, first["Location"])
+    again = client.post("bulk-edits/", body, Idempotency_Key="k1")
+    assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
+    assert again.json()["status"] == "completed"
+    assert BulkEdit.objects.count() == 1
+    assert len(sandbox.posts()) == 6
+
+
+def test_key_of_another_plan_is_a_422(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
+    body = RED | {"run_ids": team}
+    assert api(alice).post("bulk-edits/", body, Idempotency_Key="k1").status_code == 202
+    problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
+    assert BulkEdit.objects.count() == 1
+    assert api(bob).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1").status_code == 202
+
+
+def test_repeated_undo_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
+    client, why = api(alice), {"reason": "a slip"}
+    done = finish(client, plan(client, run_ids=team, apply=True)["url"])
+    first, again = (client.post(f"{done['url']}undo/", why, Idempotency_Key="k1") for _ in range(2))
+    assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
+    problem(client.post(f"{done['url']}undo/", {"reason": "another"}, Idempotency_Key="k1"), 422, "key-reused")
+    assert BulkEdit.objects.filter(undoes=done["id"]).count() == 1
+    assert api(bob).post(f"{done['url']}undo/", why, Idempotency_Key="k1")["Location"] != first["Location"]
+
+
+def test_failed_request_leaves_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+    body = RED | {"run_ids": ["run_x"]}
+    problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
+    assert not IdempotencyKey.objects.exists()
+    assert api(alice).post("bulk-edits/", RED | {"run_ids": team}, Idempotency_Key="k1").status_code == 202
+
+
+def test_simultaneous_plans_with_one_key(
+    sandbox: Sandbox, team: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, by_ids = Barrier(2), bulk_edits.by_ids
+    headers = {"Idempotency-Key": "k1", "Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
+
+    def choose_together(*args: Any, **options: Any) -> Any:
+        both.wait(10)
+        return by_ids(*args, **options)
+
+    def post(_: int) -> requests.Response:
+        body = RED | {"run_ids": team}
+        return requests.post(f"{live_server}/api/v1/bulk-edits/", json=body, headers=headers, timeout=30)
+
+    monkeypatch.setattr(bulk_edits, "by_ids", choose_together)
+    with ThreadPoolExecutor(2) as pool:
+        recorded, refused = sorted(pool.map(post, range(2)), key=lambda response: response.status_code)
+
+    assert recorded.status_code == 202
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:runsadmin:problem:key-in-use")
+    assert (BulkEdit.objects.count(), IdempotencyKey.objects.count()) == (1, 1)
+    monkeypatch.undo()
+    assert post(0).headers["Location"] == recorded.headers["Location"]
+
+
+def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(id="run_a")
+
+    def record() -> Edit:
+        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
+
+    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    assert one.existing() is other.existing() is None
+    edit = one.once(record)
+    with pytest.raises(IdempotencyKeyInUse):
+        other.once(record)
+    assert Edit.objects.get() == edit == other.existing()
+
+
+def test_key_recorded_meanwhile_is_kept(
+    sandbox: Sandbox, mirrored: MakeRun, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = mirrored(id="run_a")
+
+    def record() -> Edit:
+        return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
+
+    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    edit = one.once(record)
+    known, looks = IdempotentRequest.existing, iter([lambda _: None])
+    monkeypatch.setattr(IdempotentRequest, "existing", lambda asked: next(looks, known)(asked))
+    with pytest.raises(IdempotencyKeyInUse):
+        other.once(record)
+    assert Edit.objects.get() == edit == other.existing()
+
+
+# --- Edits
+
+
+def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
+    mirrored(id="run_a", metadata={"team": "blue"})
+    client, change = api(alice), {"metadata": {"team": "red"}}
+    seen = client.get("runs/run_a/")["ETag"]
+
+    first, second = (
+        client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=seen) for _ in range(2)
+    )  # The first request has made the version stale.
+
+    assert first.status_code == second.status_code == 200
+    assert first.json() == second.json()
+    assert Edit.objects.count() == len(sandbox.posts()) == 1
+
+
+def test_reused_key_is_a_422(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+    mirrored(id="run_a")
+    mirrored(id="run_b")
+    assert api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1").status_code == 200
+
+    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1")
+    problem(response, 422, "key-reused")
+
+    # A key belongs to a user and a run.
+    assert api(bob).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1").status_code == 200
+    assert api(alice).patch("runs/run_b/", {"metadata": {"a": "2"}}, Idempotency_Key="k1").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "ключ".encode().decode("latin-1")])
+def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
+    mirrored(id="run_a")
+    response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key=key)
+    assert problem(response, 400, "invalid-request")["errors"][0]["field"] == "Idempotency-Key"
+    assert not Edit.objects.exists()
+
+
+def test_repeated_patch_sends_nothing(
+    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, settings: Settings
+) -> None:
+    mirrored(id="run_a", status="in_progress")
+    for _ in range(3):
+        response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1")
+        assert response.status_code == 202
+    assert len(sandbox.posts()) == 1

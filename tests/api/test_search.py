@@ -1,0 +1,45 @@
+"""The search language by REST: lists and plans understand it alike."""
+
+import pytest
+from django.contrib.auth.models import User
+
+from tests.api.bulk_edit import RED, plan
+from tests.api.conftest import ApiOf, problem
+from tests.conftest import MakeRun
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_lists_and_plans_search_alike(team: list[str], mirrored: MakeRun, api: ApiOf, alice: User) -> None:
+    mirrored(id="run_f", status="failed", metadata={"team": "blue"})
+
+    def found(query: str) -> set[str]:
+        return {run["id"] for run in api(alice).get(f"runs/?{query}").json()["results"]}
+
+    assert found("q=metadata.team:blue") == {*team, "run_f"}
+    assert found("q=metadata.team:blue+status:failed") == found("q=metadata.team:blue&status=failed") == {"run_f"}
+    assert found("q=") == {*team, "run_f"}
+    assert found("q=created:%3E=2020-01-01T00:00:00%2B14:00+status:failed") == {"run_f"}
+    assert plan(api(alice), q="metadata.team:blue status:failed")["selected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("status:failed colour:red", 15),
+        ("status:failed  what", 16),
+        ("created:2026-13-01", 9),
+        ("created:9999-12-31", 9),
+        ("created:>=0001-01-01T00:00:00+14:00", 9),
+        (" ".join(["metadata.a:b"] * 31), 391),
+    ],
+)
+def test_invalid_search_names_position(query: str, place: int, api: ApiOf, alice: User) -> None:
+    client = api(alice)
+    for response in (
+        client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
+        client.post("bulk-edits/", RED | {"q": query}),
+    ):
+        data = problem(response, 400, "invalid-search")
+        assert data["errors"][0]["field"] == "q"
+        assert data["detail"].startswith(f"At character {place}: ")

@@ -1,0 +1,74 @@
+"""Steps of a bulk edit that tests share."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.services import bulk_edits
+from tests.bulk import at_work, push_until_settled, whole
+from tests.sandbox_client import Sandbox
+
+S, E, F = BulkEdit.Status, Edit.Status, Edit.PlanResult
+RED = BulkPatch({"team": "red"})
+
+
+def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: Any) -> BulkEdit:
+    selection = bulk_edits.by_search(query)
+    return whole(
+        bulk_edits.plan(
+            selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, **{"reason": "moved", **more}
+        )
+    )
+
+
+def plan_for(actor: User, *selection: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
+    by_ids = bulk_edits.by_ids([run.upstream_id for run in selection])
+    return whole(
+        bulk_edits.plan(selection=by_ids, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="moved", **more)
+    )
+
+
+def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    return push_until_settled(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
+
+
+def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    return apply(
+        whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")),
+        actor,
+    )
+
+
+def statuses(bulk_edit: BulkEdit) -> dict[str, int]:
+    return bulk_edits.progress(bulk_edit).statuses
+
+
+def only(bulk_edit: BulkEdit) -> Edit:
+    return bulk_edit.edits.get()
+
+
+def metadata(sandbox: Sandbox, some: list[Run]) -> list[Any]:
+    return [sandbox.metadata(run.upstream_id) for run in some]
+
+
+def make_due(bulk_edit: BulkEdit) -> None:
+    bulk_edit.edits.filter(status=E.PENDING).update(next_attempt_at=timezone.now())
+
+
+def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
+    """Stops what a worker is at. Returns how many were sent by then, which is some and not all."""
+    with at_work(sandbox):
+        stop()
+    sandbox.settings(latency_ms=0)
+    sent = len(sandbox.posts())
+    assert 0 < sent < 12
+    return sent
+
+
+def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
+    return Counter(bulk_edit.edits.values_list("run", flat=True))

@@ -1,0 +1,20 @@
+"""Runs for bulk edits."""
+
+import pytest
+
+from runsadmin.models import Run
+from tests.conftest import Connect, MakeRun
+from tests.sandbox_client import Sandbox
+
+
+@pytest.fixture
+def team(mirrored: MakeRun) -> list[Run]:
+    """Twelve runs of two threads."""
+    return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}) for n in range(12)]
+
+
+@pytest.fixture
+def slow(team: list[Run], sandbox: Sandbox, connect: Connect) -> None:
+    """From now on two requests at a time, each of which takes a while: there is time to stop it."""
+    connect(CONCURRENCY=2)
+    sandbox.settings(latency_ms=300)

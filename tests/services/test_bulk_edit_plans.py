@@ -1,0 +1,233 @@
+"""Plans: their result for each run, how they are made, and when they expire."""
+
+import datetime as dt
+import time
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.utils import timezone
+
+from runsadmin.bulk_patch import BulkPatch
+from runsadmin.errors import InvalidTransition
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.services import bulk_edits, edits, runs
+from runsadmin.services.bulk_edits import planning
+from runsadmin.services.bulk_edits.progress import changed_since
+from tests.bulk import whole
+from tests.conftest import MakeRun
+from tests.sandbox_client import Sandbox
+from tests.services.bulk_edit import (
+    RED,
+    E,
+    F,
+    S,
+    apply,
+    metadata,
+    only,
+    plan,
+    plan_for,
+    planned_runs,
+    statuses,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+# --- Plan results
+
+
+def test_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
+    edit = only(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
+    assert (edit.plan_result, edit.status, edit.base) == (F.CHANGE, E.PLANNED, run.metadata)
+    assert edit.base is not None
+    assert edit.patch.apply(edit.base) == {"team": "red", "new": "1", "n": "1"}
+    assert sandbox.posts() == []
+
+
+def left_out(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
+    """Whether its only edit is: told, ended, and not to be sent."""
+    edit = only(bulk_edit)
+    assert (edit.plan_result, edit.status) == (plan_result, E.SKIPPED)
+    assert detail in edit.detail
+    assert edit.finished_at is not None
+    assert bulk_edits.progress(bulk_edit).plan_results == {plan_result: 1}
+    return True
+
+
+def test_nothing_to_do_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "red"})
+    assert left_out(
+        plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
+        F.NOTHING,
+        "already has the value to set of 'team', and does not have the key to remove: 'gone'",
+    )
+
+
+def test_run_with_too_many_pairs_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={f"k{n}": "v" for n in range(16)})
+    assert left_out(plan_for(alice, run), F.TOO_MANY_PAIRS, "17 pairs")
+
+
+def test_too_long_value_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(model="m" * 100)
+    assert left_out(plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), F.TOO_LONG, "600 characters")
+
+
+def test_taken_name_is_left_out_unless_equal(mirrored: MakeRun, alice: User) -> None:
+    rename = BulkPatch({}, rename={"old": "new"})
+    assert left_out(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.NAME_TAKEN, "'new'")
+    edit = only(plan_for(alice, mirrored(metadata={"old": "1", "new": "1"}), patch=rename))
+    assert (edit.plan_result, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
+
+
+def test_run_without_field_value_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    bulk_edit = plan_for(alice, mirrored(), patch=BulkPatch({"why": "{error}"}))
+    assert left_out(bulk_edit, F.NO_VALUE, "no error")
+
+
+def test_active_run_is_left_out_unless_awaited(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(status="in_progress")
+    assert left_out(plan_for(alice, run), F.ACTIVE, "in_progress")
+    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == F.CHANGE
+
+
+def test_missing_run_is_left_out(mirrored: MakeRun, alice: User) -> None:
+    run = mirrored()
+    Run.objects.update(missing_since=timezone.now())
+    assert left_out(plan_for(alice, run), F.MISSING, "no longer")
+
+
+def test_empty_value_differs_from_removal(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    apply(plan(alice, patch=BulkPatch({"team": ""}, ["n"])), alice)
+    assert metadata(sandbox, team) == [{"team": ""}] * 12
+
+
+# --- Templates
+
+
+def test_templates_are_filled_per_run(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    january, may = (int(dt.datetime(2026, month, 5, tzinfo=dt.UTC).timestamp()) for month in (1, 5))
+    first = mirrored(model="gpt-4o", created_at=january)
+    second = mirrored(model="o3", created_at=may, status="failed", last_error={"code": "server_error", "message": ""})
+    patch = BulkPatch({"batch": "{model}-{created:%Y-%m}", "was": "{status} {{}}"})
+    apply(plan_for(alice, first, second, patch=patch), alice)
+    assert metadata(sandbox, [first, second]) == [
+        {"batch": "gpt-4o-2026-01", "was": "completed {}"},
+        {"batch": "o3-2026-05", "was": "failed {}"},
+    ]
+
+
+# --- Plans expire
+
+
+def test_stale_plan_cannot_be_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    assert bulk_edit.expires_at is not None
+    BulkEdit.objects.update(expires_at=timezone.now())
+    with pytest.raises(InvalidTransition, match="expired"):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
+    edits.process_due(until=time.monotonic() + 5)
+    assert sandbox.posts() == []
+    assert statuses(bulk_edit) == {E.CANCELLED: 12}
+
+
+def test_expired_plan_cancels_its_edits(team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    bulk_edits.advance_statuses()
+    assert statuses(bulk_edit) == {E.PLANNED: 12}
+    BulkEdit.objects.update(expires_at=timezone.now())
+    bulk_edits.advance_statuses()
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.EXPIRED, {E.CANCELLED: 12})
+    assert "expired" in bulk_edit.edits.all()[0].detail
+
+
+def test_plan_counts_runs_changed_since(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+    bulk_edit = plan(alice)
+    assert changed_since(bulk_edit) == 0
+    for run in team[:3]:
+        sandbox.set_metadata(run.upstream_id, {"team": "green"})
+        runs.refresh(run=run, actor=alice)
+    assert changed_since(bulk_edit) == 3
+
+
+# --- Planning in blocks
+
+
+@pytest.fixture
+def blocks_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "BLOCK", 5)
+
+
+def begin(actor: User) -> BulkEdit:
+    """A plan of which one block is made."""
+    selection = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=actor, source=Edit.Source.ADMIN, reason="moved")
+    return bulk_edits.continue_planning(bulk_edit, until=0)
+
+
+def test_interrupted_planning_resumes(blocks_of_five: None, team: list[Run], alice: User) -> None:
+    bulk_edit = begin(alice)
+    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
+    assert bulk_edits.waiting_plans() == [bulk_edit.pk]
+    bulk_edit = whole(bulk_edit)
+    assert (bulk_edit.status, bulk_edit.planned) == (S.PLANNED, 12)
+    assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
+
+
+def test_block_of_dead_planner_is_planned_once(
+    blocks_of_five: None, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk_edit = begin(alice)
+
+    def dies(*_: object, **__: object) -> None:
+        raise OperationalError("The connection is gone.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(Edit.objects), "bulk_create", dies)
+        with pytest.raises(OperationalError):
+            whole(bulk_edit)
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
+    assert planned_runs(whole(bulk_edit)) == {run.pk: 1 for run in team}
+
+
+def test_claimed_plan_is_left_alone(blocks_of_five: None, team: list[Run], alice: User) -> None:
+    selection = bulk_edits.by_search("metadata.team:blue")
+    bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
+    BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
+    assert bulk_edits.waiting_plans() == []
+    assert whole(bulk_edit).planned == 0
+    BulkEdit.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
+    assert bulk_edits.waiting_plans() == [bulk_edit.pk]
+    assert whole(bulk_edit).status == S.PLANNED
+
+
+def test_broken_planning_fails_the_plan(
+    blocks_of_five: None, sandbox: Sandbox, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk_edit = begin(alice)
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(planning, "_fields", breaks)
+    with pytest.raises(RuntimeError):
+        whole(bulk_edit)
+    bulk_edit.refresh_from_db()
+    assert (bulk_edit.status, bulk_edit.claim_token) == (S.FAILED, None)
+    assert "internal error" in bulk_edit.detail
+    assert bulk_edit.finished_at is not None
+    assert statuses(bulk_edit) == {E.CANCELLED: 5}
+    with pytest.raises(InvalidTransition, match="failed"):
+        bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
+
+
+def test_discarded_plan_is_planned_no_further(blocks_of_five: None, team: list[Run], alice: User) -> None:
+    bulk_edit = begin(alice)
+    bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
+    bulk_edit = whole(bulk_edit)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.CANCELLED: 5})

@@ -1,0 +1,80 @@
+"""Undo and cancel."""
+
+import pytest
+from django.contrib.auth.models import User
+
+from runsadmin.errors import InvalidTransition, NotAllowed
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit
+from runsadmin.services import edits, runs
+from tests.conftest import MakeRun
+from tests.sandbox_client import Sandbox
+from tests.services.single_edit import RED, record
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_undo_reverts_only_its_edit(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
+    run = mirrored(metadata={"team": "blue", "old": "1"})
+    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "new": "2"}, frozenset({"old"}))))
+    sandbox.set_metadata(run.upstream_id, {"team": "red", "new": "2", "later": "3"})
+    undone = edits.push(edits.undo(edit=edit, actor=bob, source=Edit.Source.ADMIN))
+    assert (undone.status, undone.undoes, undone.actor) == (Edit.Status.APPLIED, edit, bob)
+    assert sandbox.metadata(run.upstream_id) == {"team": "blue", "old": "1", "later": "3"}
+
+
+def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.push(record(run, alice))
+    undone = edits.push(edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN))
+    edits.push(edits.undo(edit=undone, actor=alice, source=Edit.Source.ADMIN))
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+
+def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue", "env": "dev"})
+    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
+    sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})
+    runs.refresh(run=run, actor=alice)
+    undo = edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
+    assert "team" in undo.detail
+    edits.push(undo)
+    assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
+
+
+def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.push(record(run, alice))
+    sandbox.set_metadata(run.upstream_id, {"team": "green"})
+    runs.refresh(run=run, actor=alice)
+    assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
+
+
+def test_only_applied_edits_are_undone(mirrored: MakeRun, alice: User) -> None:
+    edit = record(mirrored(), alice)
+    with pytest.raises(InvalidTransition, match="pending"):
+        edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
+
+
+def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    edit = edits.cancel(edit=record(run, alice), actor=alice)
+    assert edit.status == Edit.Status.CANCELLED
+    assert edits.push(edit).status == Edit.Status.CANCELLED
+    applied = edits.push(record(run, alice))
+    with pytest.raises(InvalidTransition, match="applied"):
+        edits.cancel(edit=applied, actor=alice)
+
+
+@pytest.mark.parametrize("verb", ["undo", "retry", "cancel", "resolve"])
+def test_viewer_can_do_nothing_to_an_edit(
+    verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
+) -> None:
+    edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))
+    arguments: dict[str, dict[str, object]] = {
+        "resolve": {"patch": RED, "source": Edit.Source.API},
+        "undo": {"source": Edit.Source.API},
+    }
+    with pytest.raises(NotAllowed):
+        getattr(edits, verb)(edit=edit, actor=carol, **arguments.get(verb, {}))
+    assert Edit.objects.count() == 1

@@ -1,0 +1,98 @@
+"""Lost responses, dead processes and lost claims."""
+
+import datetime as dt
+import uuid
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runsadmin.metadata import Metadata
+from runsadmin.models import Edit
+from runsadmin.services import edits
+from runsadmin.services.edits import claims, outcomes, pushing, storing
+from tests.conftest import MakeRun
+from tests.sandbox_client import Sandbox
+from tests.services.single_edit import RED, mirror, process_due, record
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_lost_response_is_reconciled(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("lose", method="POST")
+    edit = edits.push(record(run, alice))
+    assert edit.status == Edit.Status.UNKNOWN
+
+    assert edits.reconcile(edit).status == Edit.Status.APPLIED
+    assert len(sandbox.posts()) == 1
+    assert mirror(run) == {"team": "red"}
+
+
+def test_no_resend_before_settling_time(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("cut_before", method="POST")
+    edit = edits.push(record(run, alice))
+    assert edits.reconcile(edit).status == Edit.Status.UNKNOWN
+    assert len(sandbox.posts()) == 1
+
+    Edit.objects.update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # As if that long had passed.
+    edit = edits.reconcile(edit)
+    assert (edit.status, edit.before, edit.intended) == (Edit.Status.PENDING, None, None)
+    assert edits.push(edit).status == Edit.Status.APPLIED
+
+
+def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    sandbox.fault("lose", method="POST")
+    edit = edits.push(record(run, alice))
+    sandbox.set_metadata(run.upstream_id, {"team": "green", "more": "x"})
+    edit = edits.reconcile(edit)
+    assert edit.status == Edit.Status.CONFLICT
+    (conflict,) = edits.conflicts(edit)
+    assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
+
+    resolved = edits.push(edits.resolve(edit=edit, patch=RED, actor=alice, source=Edit.Source.API))
+    assert (resolved.status, resolved.resolves) == (Edit.Status.APPLIED, edit)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "more": "x"}
+
+
+def test_dead_process_is_recovered(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    long_ago = timezone.now() - dt.timedelta(minutes=5)
+    one, two = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "blue"})
+    dead = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
+    not_sent, maybe_sent = record(one, alice), record(two, alice)
+    Edit.objects.filter(pk=not_sent.pk).update(**dead)
+    Edit.objects.filter(pk=maybe_sent.pk).update(
+        **dead, before=Metadata({"team": "blue"}), intended=Metadata({"team": "red"}), sent_at=long_ago
+    )
+    sandbox.set_metadata(two.upstream_id, {"team": "red"})
+    process_due()
+    assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["pending", "unknown"]
+    Edit.objects.update(next_attempt_at=long_ago)
+    process_due()
+    assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["applied", "applied"]
+    assert len(sandbox.posts(one.upstream_id)) == 1
+    assert sandbox.posts(two.upstream_id) == []
+
+
+def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    claim = claims.claim(record(run, alice))
+    assert claim is not None
+    Edit.objects.update(claim_token=uuid.uuid4())
+    outcome = pushing._attempt(claim, interactive=False, is_trial=False)
+    assert outcome is None  # Its claim is no longer there to commit what is intended.
+    storing.store([outcomes.finish(claim, Edit.Status.REJECTED, "Too late.")])
+    assert sandbox.posts() == []
+    assert Edit.objects.get().status == Edit.Status.SENDING
+
+
+def test_no_post_on_an_expiring_claim(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+    run = mirrored(metadata={"team": "blue"})
+    claim = claims.claim(record(run, alice))
+    assert claim is not None
+    Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))
+    assert pushing._attempt(claim, interactive=False, is_trial=False) is None
+    assert sandbox.posts() == []
+    assert Edit.objects.get().status == Edit.Status.PENDING
