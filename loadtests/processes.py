@@ -20,7 +20,7 @@ from django.core.management import execute_from_command_line
 from django.db import connections
 
 from loadtests.crash_points import OBSERVED, Crash
-from tests.postgres import AS_SOMEBODY, Command, binaries
+from tests.postgres import AS_ANOTHER_USER, Command, binaries
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
 
@@ -212,7 +212,7 @@ class Postgres:
         self.folder = folder
         initdb: Command = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
         subprocess.run(
-            [*AS_SOMEBODY, *initdb, "--locale=C.UTF-8", "-D", folder / "data"], check=True, capture_output=True
+            [*AS_ANOTHER_USER, *initdb, "--locale=C.UTF-8", "-D", folder / "data"], check=True, capture_output=True
         )
         self.start()
 
@@ -232,7 +232,7 @@ class Postgres:
     def _launch(self) -> None:
         options = [part for option in self.OPTIONS for part in ("-c", option)]
         command: Command = [
-            *AS_SOMEBODY,
+            *AS_ANOTHER_USER,
             binaries() / "postgres",
             "-D",
             self.folder / "data",

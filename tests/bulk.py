@@ -17,12 +17,12 @@ from tests.waiting import until
 
 
 def whole(bulk_edit: BulkEdit) -> BulkEdit:
-    """With its plan made, to the last run."""
+    """With its plan complete."""
     return bulk_edits.continue_planning(bulk_edit, until=float("inf"))
 
 
 def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
-    """What workers do, until it no longer goes on."""
+    """Does the workers' part until it is no longer in progress."""
 
     def has_stopped() -> bool:
         edits.process_due(until=time.monotonic() + 30)
@@ -36,7 +36,7 @@ def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
 
 @contextmanager
 def settling(stopping: Event | None = None) -> Iterator[Future[None]]:
-    """Meanwhile a worker brings on what is due. Leaves when it has ended."""
+    """A worker processes due edits meanwhile. Leaves when it has ended."""
 
     def process_due() -> None:
         try:

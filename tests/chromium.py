@@ -1,4 +1,4 @@
-"""The browser of the tests: `python -m tests.chromium` looks for an installed Chromium, or gets one."""
+"""The browser of the tests: `python -m tests.chromium` finds an installed Chromium, or gets one."""
 
 import base64
 import hashlib

@@ -1,6 +1,6 @@
 """The cast, and the upstream that they work on.
 
-alice and bob may edit and carol may only look; none of them is a superuser. `sandbox` is a real server in a process of
+alice and bob may edit, carol may only view; none of them is a superuser. `sandbox` is a real server in a process of
 its own, empty at the start of each test, and the connection `default` leads to it.
 """
 
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C: what was started is stopped.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Like Ctrl-C: started processes are stopped.
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +76,7 @@ def connect(settings: Settings) -> Connect:
 
 @pytest.fixture
 def mirrored(sandbox: Sandbox, db: None) -> MakeRun:
-    """Makes a run upstream (the fields are the API's) and brings it into the mirror, over HTTP."""
+    """Makes a run upstream (the fields are the API's) and mirrors it, over HTTP."""
 
     def mirrored(**fields: Any) -> Run:
         upstream = make_run(**fields)
@@ -115,7 +115,7 @@ def written() -> Iterator[Written]:
 
 
 def json_lines(log: str) -> list[dict[str, Any]]:
-    """Of a log with LOG_FORMAT=json, without what others write into it."""
+    """The entries of a log with LOG_FORMAT=json, without what others write into it."""
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
@@ -135,7 +135,7 @@ def in_two(connect: Connect) -> Callable[[Run], None]:
 
 @pytest.fixture
 def make_user(db: None) -> Callable[..., User]:
-    """A person who may do what is named, and who signs in to the admin with the user's name as password."""
+    """A user with these permissions, who signs in to the admin with the username as password."""
     numbers = itertools.count(1)
 
     def make_user(*actions: Action, username: str = "", **fields: Any) -> User:

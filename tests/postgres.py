@@ -23,11 +23,11 @@ type Command = list[str | Path]
 
 OLDEST = 14
 
-# PostgreSQL refuses to run as root. In a user namespace of its own it takes itself for somebody else.
-AS_SOMEBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+# PostgreSQL refuses to run as root. In a user namespace of its own it runs as another user.
+AS_ANOTHER_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 
 OPTIONS = ["listen_addresses=", "max_connections=200"]
-# Nothing has to survive: speed is all.
+# Nothing has to survive, so be fast.
 HASTY = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
 
 
@@ -52,14 +52,14 @@ def _version(folder: Path) -> int:
 
 @contextmanager
 def server(*, durable: bool = False) -> Iterator[str]:
-    """Runs a fresh server and gives its DATABASE_URL. A durable one keeps what is committed as one in earnest does."""
+    """Runs a fresh server and gives its DATABASE_URL. A durable one keeps committed data as in production."""
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
     log = folder / "log"
     options = OPTIONS if durable else [*OPTIONS, *HASTY]
     try:
         initdb: Command = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
         made = subprocess.run(
-            [*AS_SOMEBODY, *initdb, "--locale=C.UTF-8", "-D", folder / "data"],
+            [*AS_ANOTHER_USER, *initdb, "--locale=C.UTF-8", "-D", folder / "data"],
             capture_output=True,
             text=True,
             check=False,
@@ -69,7 +69,7 @@ def server(*, durable: bool = False) -> Iterator[str]:
         postgres: Command = [binaries() / "postgres", "-D", folder / "data", "-k", folder]
         with log.open("w") as output:
             process = subprocess.Popen(
-                [*AS_SOMEBODY, *postgres, *(part for option in options for part in ("-c", option))],
+                [*AS_ANOTHER_USER, *postgres, *(part for option in options for part in ("-c", option))],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the tests: the server is stopped after them.

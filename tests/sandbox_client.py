@@ -1,4 +1,4 @@
-"""The sandbox as tests see it: a real process, and its control API.
+"""The sandbox as tests see it: a real process and its control API.
 
 sandbox = Sandbox.start()
 sandbox.put_runs([make_run(id="run_a", metadata={"team": "blue"})])
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Sandbox:
-    """A sandbox process of our own. `url` is the base URL of its API, `key` what it wants to be shown."""
+    """A sandbox process of our own. `url` is the base URL of its API, `key` the API key."""
 
     module = "sandbox"
 
@@ -38,7 +38,7 @@ class Sandbox:
 
     @classmethod
     def start(cls, port: int = 0, state: Path | None = None, key: str = "sandbox-key", *options: str) -> Self:
-        """Returns when it answers. Without `state` it keeps nothing, and its runs never move by themselves."""
+        """Returns when it responds. Without `state` it keeps nothing, and its runs never change by themselves."""
         return cls(port, state, key, options)
 
     def _launch(self) -> None:
@@ -82,7 +82,7 @@ class Sandbox:
     # --- the control API
 
     def control(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
-        """Any call of the control API; returns what it answered."""
+        """Any call of the control API; returns the response."""
         response = self._session.request(method, f"{self.origin}/_sandbox/{path}", json=json, params=params, timeout=60)
         if not response.ok:
             raise ValueError(f"The sandbox refuses {method} {path}: {response.text}")
@@ -120,16 +120,16 @@ class Sandbox:
         return self.run(run_id)["metadata"]
 
     def change_run(self, run_id: str, **fields: Any) -> Json:
-        """Changes fields of a run behind everybody's back: it is no API call and not in the log."""
+        """Changes fields of a run unseen: it is no API call and not in the log."""
         changed: Json = self.control("PATCH", f"runs/{run_id}", fields)
         return changed
 
     def set_metadata(self, run_id: str, metadata: Json | None) -> None:
-        """Somebody else changes the metadata directly upstream."""
+        """Another client changes the metadata upstream."""
         self.change_run(run_id, metadata=metadata)
 
     def add_pairs(self, run_id: str, pairs: Json) -> float | None:
-        """Somebody else sets a few pairs and leaves the others; returns when, or None where there is no such run."""
+        """Another client sets a few pairs and leaves the others; returns when, or None if there is no such run."""
         try:
             at: float = self.control("PATCH", f"runs/{run_id}/metadata", pairs)["at"]
         except ValueError:

@@ -11,9 +11,9 @@ os.environ |= {
     "DEBUG": "off",
     "HTTPS": "off",
     "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
-    "RUNSADMIN_UPSTREAM_URL": "http://127.0.0.1:9/v1",  # Nobody answers there: who needs an upstream starts one.
+    "RUNSADMIN_UPSTREAM_URL": "http://127.0.0.1:9/v1",  # Nothing listens there: tests that need an upstream start one.
     "RUNSADMIN_UPSTREAM_API_KEY": "key-of-the-tests",
-    "RUNSADMIN_API_REQUESTS_PER_MINUTE": "0",  # Counting takes queries: it has tests of its own.
+    "RUNSADMIN_API_REQUESTS_PER_MINUTE": "0",  # Counting takes queries, and has tests of its own.
 }
 
 from project.settings import *  # noqa: E402, F403

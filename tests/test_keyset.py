@@ -1,4 +1,4 @@
-"""Pages by key: none repeats or skips a row, in either direction."""
+"""Keyset pagination: no page repeats or skips a row, in either direction."""
 
 import datetime as dt
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The search language: what it finds, and where it says that a search is wrong."""
+"""The search language: what it finds, and where it reports an error."""
 
 import datetime as dt
 

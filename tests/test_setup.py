@@ -1,4 +1,4 @@
-"""What holds the settings, their example and their documentation to each other, and what a wrong setting says."""
+"""Settings match their example and their documentation, and an invalid one stops the start with a reason."""
 
 import os
 import re
@@ -75,10 +75,10 @@ def test_invalid_setting_stops_the_start(name: str, value: str) -> None:
     stopped = start_with(**{name: value})
 
     assert stopped.returncode != 0
-    said = stopped.stderr.splitlines()[-1]
-    assert said.startswith("django.core.exceptions.ImproperlyConfigured: The setting")
-    assert name in said
-    assert ".env.example" in said
+    last_line = stopped.stderr.splitlines()[-1]
+    assert last_line.startswith("django.core.exceptions.ImproperlyConfigured: The setting")
+    assert name in last_line
+    assert ".env.example" in last_line
     assert "hunter2" not in stopped.stderr
 
 

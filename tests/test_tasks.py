@@ -1,4 +1,4 @@
-"""A real worker with the real schedule, at work on what is only written down."""
+"""A real worker with the real schedule processes rows that nothing else pushes."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def test_worker_finds_all_due_work(
 ) -> None:
     run = mirrored(metadata={"team": "blue"}, thread_id="thread_a")
     edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.API)
-    Edit.objects.update(next_attempt_at=edit.created_at)  # Whoever recorded it is gone.
+    Edit.objects.update(next_attempt_at=edit.created_at)  # The process that recorded it is gone.
     sandbox.put_runs([make_run(thread_id="thread_a", id="run_new")])
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
 

@@ -19,7 +19,7 @@ def url(bulk_edit: BulkEdit, name: str = "change") -> str:
 
 
 def typed(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
-    """The form as a browser posts it: for each row its key, what becomes of it, and its value."""
+    """The form as a browser posts it: for each row its key, operation and value."""
     keys, whats, values = ([row[part] for row in rows] for part in range(3))
     return {"key": keys, "what": whats, "value": values, "reason": reason, **more}
 
@@ -47,7 +47,7 @@ def planned(client: Client, form: dict[str, object] = RED, query: str = "", **mo
 
 
 def text_of(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
-    """What the page says, as text."""
+    """The page as plain text."""
     shown = client.get(url(bulk_edit) + query)
     assert shown.status_code == 200
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown.text)).split())

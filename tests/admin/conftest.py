@@ -47,7 +47,7 @@ def page(run: Run, name: str = "change") -> str:
 
 
 def base_fields(client: Client, run: Run) -> str:
-    """What the form carries of the metadata that this person sees now."""
+    """The form's hidden copy of the metadata that this person sees now."""
     found = re.search(r'name="base" value="([^"]+)"', client.get(page(run, "metadata")).text)
     assert found
     return html.unescape(found[1])

@@ -32,7 +32,7 @@ def test_patch_sets_empties_removes_and_renames(team: list[Run], as_alice: Clien
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (("team", "set", ""), "choose “set to empty text” or “remove the pair”"),
         (("team", "remove", "red"), "uses no value"),
@@ -48,13 +48,15 @@ def test_patch_sets_empties_removes_and_renames(team: list[Run], as_alice: Clien
         (("n", "rename", "x" * 65), "at most 64"),
     ],
 )
-def test_row_error_is_beside_its_row(team: list[Run], as_alice: Client, row: tuple[str, str, str], said: str) -> None:
+def test_row_error_is_beside_its_row(
+    team: list[Run], as_alice: Client, row: tuple[str, str, str], message: str
+) -> None:
     other = ("other", "set", "<kept> & safe")
     response = as_alice.post(select_all(as_alice, "status=completed"), {**typed(other, row, canary="3", wait="1.5")})
 
     assert response.status_code == 422
     rows = html.unescape(response.text).split("data-row>")[1:3]
-    assert said in rows[1]
+    assert message in rows[1]
     assert 'role="alert"' not in rows[0]
     assert f'value="{row[0]}"' in rows[1]
     assert f">\n{row[2]}<" in rows[1]
@@ -65,7 +67,7 @@ def test_row_error_is_beside_its_row(team: list[Run], as_alice: Client, row: tup
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"reason": " "}, "needs a reason"),
         ({"reason": "x" * 501}, "at most 500"),
@@ -77,11 +79,11 @@ def test_row_error_is_beside_its_row(team: list[Run], as_alice: Client, row: tup
         ({"wait": "721"}, "Give a number of hours"),
     ],
 )
-def test_field_error_is_beside_its_field(team: list[Run], as_alice: Client, more: dict[str, str], said: str) -> None:
+def test_field_error_is_beside_its_field(team: list[Run], as_alice: Client, more: dict[str, str], message: str) -> None:
     response = as_alice.post(select_all(as_alice, ""), {**RED, **more})
 
     assert response.status_code == 422
-    assert said in response.text
+    assert message in response.text
     assert ">\nred<" in response.text
     assert not BulkEdit.objects.exists()
 

@@ -29,13 +29,13 @@ def test_plan_shows_changes_and_sends_nothing(sandbox: Sandbox, team: list[Run],
 
     shown = text_of(as_alice, bulk_edit)
 
-    for said in (
+    for text in (
         "Plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
         "team blue → red", "2 runs are left out",
         "This changes the first 2 of 4 runs, then pauses", "Change the first 2 runs", "Expires", "moved",
         "None of its runs has changed", "6 runs: all that matched connection:default",
     ):  # fmt: skip
-        assert said in shown, said
+        assert text in shown, text
     assert sandbox.posts() == []
 
 

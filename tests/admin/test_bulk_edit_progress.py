@@ -148,8 +148,8 @@ def test_undo_needs_reason_and_is_a_plan(sandbox: Sandbox, team: list[Run], as_a
     undo = BulkEdit.objects.latest("pk")
     assert response.headers["Location"] == url(undo)
     shown = text_of(as_alice, undo)
-    for said in ("Undoes bulk edit", "team red → blue", "Change 5 runs", "a mistake"):
-        assert said in shown
+    for text in ("Undoes bulk edit", "team red → blue", "Change 5 runs", "a mistake"):
+        assert text in shown
     assert "undone by" in text_of(as_alice, bulk_edit)
     press(as_alice, undo, "apply")
     push_until_settled(undo)

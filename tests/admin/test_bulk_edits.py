@@ -24,8 +24,8 @@ def test_list_shows_who_what_and_why(team: list[Run], as_alice: Client, as_carol
 
     shown = as_carol.get("/admin/runsadmin/bulkedit/").text
 
-    for said in ("Planned", "alice", "&lt;i&gt;red", "empty text", "renamed to", "removed", "moved &lt;b&gt;"):
-        assert said in shown, said
+    for text in ("Planned", "alice", "&lt;i&gt;red", "empty text", "renamed to", "removed", "moved &lt;b&gt;"):
+        assert text in shown, text
     assert "Select runs" not in shown
     assert "alice" not in as_carol.get("/admin/runsadmin/bulkedit/?status=paused").text
 
@@ -114,7 +114,7 @@ def test_query_count_is_independent_of_size(mirrored: MakeRun, alice: User, as_c
     for status in (S.PLANNED, S.RUNNING):
         BulkEdit.objects.update(status=status)
         for of_few, of_many in zip(pages_of(few), pages_of(many), strict=True):
-            # In turns: what slows the machine down slows both.
+            # Alternately, so that a slow machine slows down both.
             costs = [(cost(as_carol, of_few), cost(as_carol, of_many)) for _ in range(5)]
             (queries_of_few, took_of_few), (queries, took) = (min(each) for each in zip(*costs, strict=True))
             assert queries == queries_of_few, (status, of_many)

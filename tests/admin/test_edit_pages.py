@@ -1,4 +1,4 @@
-"""The page of an edit says what really happened, and lets people decide, undo, retry and take back."""
+"""The page of an edit shows its outcome, and its actions: resolve, undo, retry and cancel."""
 
 import datetime as dt
 
@@ -121,10 +121,10 @@ def test_conflict_shows_base_theirs_and_ours(conflict: Edit, as_alice: Client) -
 def test_resolution_is_a_new_edit(
     sandbox: Sandbox, conflict: Edit, as_alice: Client, choice: dict[str, str], team: str
 ) -> None:
-    told = as_alice.post(change_url(conflict, "resolve"), choice, follow=True)
+    response = as_alice.post(change_url(conflict, "resolve"), choice, follow=True)
 
     new = Edit.objects.get(resolves=conflict)
-    assert told.redirect_chain == [(change_url(new), 302)]
+    assert response.redirect_chain == [(change_url(new), 302)]
     assert new.status == EditStatus.APPLIED
     assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
     shown = as_alice.get(change_url(conflict)).text
@@ -135,19 +135,19 @@ def test_resolution_is_a_new_edit(
 def test_invalid_resolution_keeps_the_input(conflict: Edit, as_alice: Client) -> None:
     form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
 
-    told = as_alice.post(change_url(conflict, "resolve"), form)
+    response = as_alice.post(change_url(conflict, "resolve"), form)
 
-    assert told.status_code == 422
-    assert "at most 512" in told.text
-    assert "x" * 513 in told.text
+    assert response.status_code == 422
+    assert "at most 512" in response.text
+    assert "x" * 513 in response.text
     assert not Edit.objects.filter(resolves=conflict).exists()
 
 
 def test_every_key_needs_a_choice(conflict: Edit, as_alice: Client) -> None:
-    told = as_alice.post(change_url(conflict, "resolve"), {})
+    response = as_alice.post(change_url(conflict, "resolve"), {})
 
-    assert told.status_code == 422
-    assert "Choose a value" in told.text
+    assert response.status_code == 422
+    assert "Choose a value" in response.text
 
 
 def test_viewer_sees_conflict_without_buttons(conflict: Edit, as_carol: Client) -> None:

@@ -1,4 +1,4 @@
-"""The pair editor: what is typed becomes an edit, which is pushed, and a page tells what became of it."""
+"""The pair editor: the input becomes an edit, which is pushed, and a page shows its outcome."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -20,9 +20,9 @@ def test_saved_pairs_reach_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeR
 
     edit = Edit.objects.get()
     assert response.headers["Location"] == f"/admin/runsadmin/edit/{edit.pk}/change/"
-    told = as_alice.get(response.headers["Location"]).text
-    assert "Applied" in told
-    assert edit.upstream_request_id in told
+    shown = as_alice.get(response.headers["Location"]).text
+    assert "Applied" in shown
+    assert edit.upstream_request_id in shown
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "ticket": "OPS-1"}
     run = type(run).objects.get()
     assert run.metadata == {"team": "red", "ticket": "OPS-1"}
@@ -30,7 +30,7 @@ def test_saved_pairs_reach_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeR
 
 
 @pytest.mark.parametrize(
-    ("pairs", "told"),
+    ("pairs", "message"),
     [
         ([("team", "red"), ("team", "green")], "is used twice"),
         ([("", "red")], "The key is empty"),
@@ -43,7 +43,7 @@ def test_saved_pairs_reach_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeR
     ],
 )
 def test_invalid_pairs_send_nothing(
-    sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, pairs: list[tuple[str, str]], told: str
+    sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, pairs: list[tuple[str, str]], message: str
 ) -> None:
     run = mirrored(metadata={"team": "blue"})
     base = base_fields(as_alice, run)
@@ -52,7 +52,7 @@ def test_invalid_pairs_send_nothing(
     response = as_alice.post(page(run, "metadata"), typed(*pairs, base=base, reason="because"))
 
     assert response.status_code == 422
-    assert told in response.text
+    assert message in response.text
     assert 'value="because"' in response.text
     assert not Edit.objects.exists()
     assert sandbox.log() == []

@@ -1,4 +1,4 @@
-"""The list of runs: what it shows and finds, and that its size does not matter."""
+"""The list of runs: what it shows and finds, and that large lists are fast."""
 
 import datetime as dt
 import html
@@ -60,7 +60,7 @@ def _copy(run: Run, **values: Any) -> Run:
 @pytest.mark.django_db
 def test_pages_cover_all_runs_newest_first(make_runs: MakeRun, as_carol: Client) -> None:
     make_runs(120)
-    Run.objects.update(created_at=timezone.now())  # All of one moment: the key decides.
+    Run.objects.update(created_at=timezone.now())  # All at the same time: the key decides.
     pages = []
     query: str | None = ""
     while query is not None:
@@ -151,7 +151,7 @@ def test_hostile_metadata_is_escaped(mirrored: MakeRun, as_carol: Client) -> Non
     assert "&lt;script&gt;" in shown
 
 
-# --- its size does not matter
+# --- The size of the list
 
 QUERIES = (
     "",

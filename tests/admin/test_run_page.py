@@ -1,4 +1,4 @@
-"""The page of one run: every field laid out for reading, and nothing but the metadata can be changed."""
+"""The page of one run: every field is readable, and only the metadata can be changed."""
 
 import datetime as dt
 from typing import Any

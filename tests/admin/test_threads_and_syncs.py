@@ -1,4 +1,4 @@
-"""Threads are tracked, synced and let go; syncs show how far they have come."""
+"""Threads are tracked, synced and untracked; syncs show their progress."""
 
 import time
 

@@ -109,7 +109,7 @@ def test_every_action_needs_a_permission() -> None:
 
 
 def assert_unauthenticated(client: Api) -> None:
-    """Every operation is a 401 that says how to get a token."""
+    """Every operation is a 401 that explains how to get a token."""
     for method, path, body in [*(("GET", path, None) for path in READS), *WRITES, ("GET", "nothing/here/", None)]:
         response = client.call(method, re.sub("{.*?}", "1", path), body)
         assert "create_token" in problem(response, 401, "not-authenticated")["detail"]

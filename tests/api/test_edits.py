@@ -18,7 +18,7 @@ def change(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> A
 
 
 def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, Any]:
-    """An edit to team=green that found red instead of blue."""
+    """An edit to team=green that fetched red instead of blue."""
     sandbox.set_metadata(run_id, {"team": "red"})
     edit: dict[str, Any] = change(client, run_id, {"team": "green"}, base={"team": "blue"}).json()["edit"]
     return edit

@@ -111,8 +111,8 @@ def test_key_recorded_meanwhile_is_kept(
 
     one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
     edit = one.once(record)
-    known, looks = IdempotentRequest.existing, iter([lambda _: None])
-    monkeypatch.setattr(IdempotentRequest, "existing", lambda asked: next(looks, known)(asked))
+    known, checks = IdempotentRequest.existing, iter([lambda _: None])
+    monkeypatch.setattr(IdempotentRequest, "existing", lambda request: next(checks, known)(request))
     with pytest.raises(IdempotencyKeyInUse):
         other.once(record)
     assert Edit.objects.get() == edit == other.existing()

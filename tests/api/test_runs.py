@@ -19,7 +19,7 @@ from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db
 
-# "Modify run" in the vendor's public description of its API, word for word.
+# "Modify run" in the vendor's public description of its API, verbatim.
 THE_DOCUMENTED_RUN = {
     "id": "run_abc123",
     "object": "thread.run",

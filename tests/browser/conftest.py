@@ -15,9 +15,9 @@ from tests import chromium
 
 type SignIn = Callable[[User], None]
 
-# Playwright's synchronous calls run inside an event loop, which Django takes for a mistake.
+# Playwright's synchronous calls run inside an event loop, which Django would refuse.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-expect.set_options(timeout=20_000)  # A busy machine is slow, and no fault of a page.
+expect.set_options(timeout=20_000)  # A busy machine is slow.
 
 
 @pytest.fixture(scope="session")
@@ -41,32 +41,32 @@ def browser_type_launch_args() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def base_url(live_server: LiveServer) -> str:
-    """So that tests say `page.goto("/admin/")`."""
+    """So that tests write `page.goto("/admin/")`."""
     return live_server.url
 
 
 @pytest.fixture(autouse=True)
 def complaints(context: BrowserContext) -> Iterator[list[str]]:
-    """What the browser's console says is wrong, on all pages of the test. It has to be empty at the end.
+    """Errors in the browser's console, on all pages of the test. It must be empty at the end.
 
     Answers such as 409 are no fault of a page: "Failed to load resource" does not count.
     """
-    said: list[str] = []
+    errors: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
         wrong = message.type == "error" or "Content Security Policy" in message.text
         if wrong and not message.text.startswith("Failed to load resource"):
-            said.append(f"{message.text} ({message.location['url']})")
+            errors.append(f"{message.text} ({message.location['url']})")
 
     context.on("console", note)
-    context.on("weberror", lambda error: said.append(str(error.error)))
-    yield said
-    assert not said, "\n".join(said)
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    yield errors
+    assert not errors, "\n".join(errors)
 
 
 @pytest.fixture
 def sign_in(page: Page, live_server: LiveServer) -> SignIn:
-    """Signs somebody in without the form, which has tests of its own."""
+    """Signs a user in without the form, which has tests of its own."""
 
     def sign_in(user: User) -> None:
         client = Client()

@@ -1,4 +1,4 @@
-"""The admin in a real browser. What its console complains of fails the test: see conftest.py."""
+"""The admin in a real browser. An error in its console fails the test: see conftest.py."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Bulk edits in a real browser. What its console complains of fails the test: see conftest.py."""
+"""Bulk edits in a real browser. An error in its console fails the test: see conftest.py."""
 
 import re
 import threading
@@ -27,7 +27,7 @@ LIST = "/admin/runsadmin/run/"
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    """What a worker does for bulk edits, again and again, beside the test."""
+    """Does a worker's part in bulk edits while the test runs."""
     stopping = threading.Event()
 
     def work(share: Callable[[], object]) -> None:
@@ -71,7 +71,7 @@ def teams(sandbox: Sandbox, team: list[Run]) -> list[str]:
 
 
 def is_settled(page: Page) -> None:
-    """What was under way has come to its end, and the page says so."""
+    """Edits in flight have ended, and the page shows it."""
     expect(page.locator("#live")).not_to_have_attribute("hx-get", re.compile("."))
 
 
@@ -99,7 +99,7 @@ def test_filter_to_plan_to_apply_to_undo(
     expect(page.get_by_role("button", name="Refresh")).to_be_disabled()
     page.get_by_role("button", name="Edit metadata…").click()
     expect(head).to_have_text("Edit the metadata of 60 runs")
-    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # Its script has put away the other rows.
+    expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # The script removed the other rows.
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
@@ -113,7 +113,7 @@ def test_filter_to_plan_to_apply_to_undo(
     assert teams(sandbox, team) == blue
     assert sandbox.posts() == []
 
-    # Applied, it moves by itself.
+    # Applied, its page updates by itself.
     page.get_by_role("button", name="Change 60 runs").click()
     expect(page.get_by_text("of 60 runs done")).to_be_visible()
     moves = page.locator("progress")
@@ -135,7 +135,7 @@ def test_filter_to_plan_to_apply_to_undo(
     time.sleep(1)
     assert len(sandbox.posts()) == sent
 
-    # Resumed, it comes to its end.
+    # Resumed, it completes.
     sandbox.settings(latency_ms=20)
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text(f"This sends the {60 - sent} edits that are left.")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Who counts as alive, and whose tasks are requeued."""
+"""Which workers count as alive, and whose tasks are requeued."""
 
 from datetime import timedelta
 from typing import Any

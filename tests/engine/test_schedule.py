@@ -1,4 +1,4 @@
-"""What recurs: due once, enqueued once, never piled up."""
+"""Scheduled tasks: due once, enqueued once, never piled up."""
 
 import threading
 from datetime import timedelta
@@ -45,7 +45,7 @@ def test_two_workers_run_each_due_task_once(start_worker: StartWorker, diary: Di
 def test_concurrent_checks_enqueue_once() -> None:
     together = threading.Barrier(8)
 
-    def look() -> None:
+    def check() -> None:
         try:
             together.wait()
             enqueue_due([HOURLY])
@@ -53,7 +53,7 @@ def test_concurrent_checks_enqueue_once() -> None:
             connections.close_all()
 
     for expected in (1, 2, 3):
-        threads = [threading.Thread(target=look) for _ in range(8)]
+        threads = [threading.Thread(target=check) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,4 +1,4 @@
-"""Real worker processes: what they run, how they end, and what becomes of their tasks when they die."""
+"""Real worker processes: what they run, how they end, and who runs their tasks when they die."""
 
 import signal
 import statistics
@@ -18,7 +18,7 @@ from tests.engine import jobs
 from tests.engine.conftest import Diary, StartWorker
 from tests.waiting import until
 
-# A death is found out soon, for tests in which somebody dies.
+# Deaths are detected soon, for tests in which a worker dies.
 SOON = ("--beat-every", "0.2", "--dead-after", "1")
 
 
@@ -81,14 +81,14 @@ def test_lane_can_take_several_queues(start_worker: StartWorker, diary: Diary) -
     until(lambda: diary.lines)
     jobs.note.enqueue(diary.path, "small")
     time.sleep(0.6)
-    assert diary.lines == ["long start"]  # One lane is one task at a time.
+    assert diary.lines == ["long start"]  # One lane runs one task at a time.
 
 
 def test_failed_task_is_logged_and_kept(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     failed = jobs.fail.enqueue(diary.path)
-    jobs.note.enqueue(diary.path, "the worker goes on")
-    until(lambda: "the worker goes on" in diary.lines)
+    jobs.note.enqueue(diary.path, "the worker continues")
+    until(lambda: "the worker continues" in diary.lines)
     row = DBTaskResult.objects.get(pk=failed.id)
     assert row.status == TaskResultStatus.FAILED
     assert "RuntimeError: the words of the failure" in row.traceback
@@ -101,9 +101,9 @@ def test_task_without_code_fails_alone(start_worker: StartWorker, diary: Diary) 
     with transaction.atomic():
         gone = jobs.note.enqueue(diary.path, "never")
         DBTaskResult.objects.filter(pk=gone.id).update(task_path="tests.engine.jobs.of_last_year")
-    jobs.note.enqueue(diary.path, "the worker goes on")
+    jobs.note.enqueue(diary.path, "the worker continues")
     until(lambda: diary.lines)
-    assert diary.lines == ["the worker goes on"]
+    assert diary.lines == ["the worker continues"]
     assert DBTaskResult.objects.get(pk=gone.id).status == TaskResultStatus.FAILED
     assert worker.says(gone.id)
 
@@ -150,7 +150,7 @@ def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, diary
     worker = start_worker()
     task = jobs.hang_the_first_time.enqueue(diary.path)
     until(lambda: diary.lines)
-    other = start_worker()  # With the timings that are shipped.
+    other = start_worker()  # With the default timings.
     worker.send(signal.SIGKILL)
     killed = time.monotonic()
     until(lambda: f"end {other.pid}" in diary.lines)

@@ -1,4 +1,4 @@
-"""What a test of a fault needs: short timeouts, somebody else who writes, and the way to the end."""
+"""What tests of faults need: short timeouts, another client that writes, and a push to the end."""
 
 import datetime as dt
 import logging
@@ -27,7 +27,7 @@ RED = MetadataPatch({"team": "red"})
 
 @dataclass
 class Scene:
-    """One run, alice's edit of it, and somebody else at work upstream."""
+    """One run, alice's edit of it, and another client that writes upstream."""
 
     sandbox: Sandbox
     alice: User
@@ -41,7 +41,7 @@ class Scene:
         return edits.push(self.record(patch))
 
     def process_due(self, edit: Edit, *, longest: float = 10) -> Edit:
-        """Lets the background go on until the edit has ended. Pauses between attempts are not waited for."""
+        """Processes due edits until this one has ended, without the pauses between attempts."""
         deadline = time.monotonic() + longest
         while not edit.has_ended and time.monotonic() < deadline:
             Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
@@ -51,11 +51,11 @@ class Scene:
         return edit
 
     def check(self, *, posts: int, team: str | None = "red", landing: float = 0.0) -> None:
-        """How often it was sent, that the mirror says what upstream says, and that nobody's pair is lost."""
+        """Checks the number of POSTs, that mirror and upstream agree, and that no pair is lost."""
         self.writer.stop()
         upstream = self.sandbox.metadata(self.run.upstream_id)
         assert upstream.get("team") == team
-        assert self.mirror.metadata.get("team") == team, "The mirror knows it without being told to look again."
+        assert self.mirror.metadata.get("team") == team, "The mirror knows it without a refresh."
         runs.refresh(run=self.run, actor=self.alice)
         assert self.mirror.metadata == upstream
         assert len(self.sandbox.posts(self.run.upstream_id)) == posts
@@ -74,7 +74,7 @@ def impatient(settings: Settings, sandbox: Sandbox, connect: Connect) -> None:
 
 @pytest.fixture
 def scene(impatient: None, sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> Iterator[Scene]:
-    mirrored(thread_id="thread_other", id="run_other")  # Another run that is known, for when something answers 404.
+    mirrored(thread_id="thread_other", id="run_other")  # Another known run, to explain a 404.
     run = mirrored(metadata={"team": "blue"})
     with writing(sandbox, run.upstream_id) as writer:
         yield Scene(sandbox, alice, run, writer)
@@ -82,7 +82,7 @@ def scene(impatient: None, sandbox: Sandbox, mirrored: Callable[..., Run], alice
 
 @contextmanager
 def at_step(step: str, act: Callable[[], None]) -> Iterator[None]:
-    """Acts once when a push comes to this step: the steps are told in the log."""
+    """Acts once when a push logs this step."""
 
     class Act(logging.Handler):
         done = False

@@ -134,10 +134,10 @@ class RandomServer:
                 self.history[run["id"]] = [dict(run["metadata"])]
         self.upstream.override(self.respond)
 
-    # --- somebody else
+    # --- Another client
 
     def write(self, run_id: str, pairs: Mapping[str, str]) -> None:
-        """Somebody else sets pairs."""
+        """Another client sets pairs."""
         with self.upstream.lock:
             self._set(run_id, self.upstream.runs[run_id]["metadata"] | dict(pairs))
 

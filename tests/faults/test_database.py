@@ -1,4 +1,4 @@
-"""The database in trouble while an edit is under way: a clear error, nothing half written, and it goes on."""
+"""Database faults during an edit: a clear error, nothing half written, and the edit continues."""
 
 import datetime as dt
 from collections.abc import Callable, Iterator
@@ -31,8 +31,8 @@ def trouble(request: pytest.FixtureRequest) -> Trouble:
 
 
 @contextmanager
-def told(trouble: Trouble) -> Iterator[None]:
-    """The error is the database's own, not another one that came of it."""
+def raises_and_ends(trouble: Trouble) -> Iterator[None]:
+    """The database's own error is raised, not another one that follows from it."""
     try:
         with pytest.raises(OperationalError):
             yield
@@ -40,13 +40,13 @@ def told(trouble: Trouble) -> Iterator[None]:
         trouble.end()
 
 
-def bury_the_claim() -> None:
-    """As if its time had run out."""
+def expire_the_claim() -> None:
+    """As if its lease had expired."""
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 
 def test_unrecorded_edit_is_not_sent(scene: Scene, trouble: Trouble) -> None:
-    with told(trouble):
+    with raises_and_ends(trouble):
         trouble.begin()
         scene.record(LONG)
     assert not Edit.objects.exists()
@@ -57,11 +57,11 @@ def test_unrecorded_edit_is_not_sent(scene: Scene, trouble: Trouble) -> None:
 @pytest.mark.parametrize("step", ["claimed", "fetched", "responded"])
 def test_database_fault_loses_nothing(scene: Scene, trouble: Trouble, step: str) -> None:
     edit = scene.record(LONG)
-    with told(trouble), at_step(step, trouble.begin):
+    with raises_and_ends(trouble), at_step(step, trouble.begin):
         edits.push(edit)
     edit.refresh_from_db()
     assert edit.status in (S.SENDING, S.PENDING, S.UNKNOWN)
-    bury_the_claim()
+    expire_the_claim()
     assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=1)
 
@@ -72,7 +72,7 @@ def test_one_fault_spares_other_edits(scene: Scene, make_second: Callable[[], Ed
     with suppress(DatabaseError), at_step("responded", trouble.begin):
         edits.process_due(until=float("inf"))
     trouble.end()
-    bury_the_claim()
+    expire_the_claim()
     assert scene.process_due(first).status == S.APPLIED
     assert scene.process_due(second).status == S.APPLIED
 

@@ -1,4 +1,4 @@
-"""The database in trouble while somebody asks the web: what is answered is true, and it can be sent again."""
+"""Database faults during web requests: the response is true, and the request can be sent again."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ def trouble(request: pytest.FixtureRequest) -> Iterator[Trouble]:
 
 @pytest.fixture(autouse=True)
 def known_connection(db: None) -> None:
-    """Its row is there, as everywhere but in the first minute."""
+    """Its row exists, as always after the first minute."""
     connections.state("default")
 
 
@@ -52,7 +52,7 @@ def patch(client: Client, scene: Scene, token: str, **headers: str) -> Any:
     )  # fmt: skip
 
 
-def told_as_a_problem(response: Any) -> str:
+def problem_detail(response: Any) -> str:
     assert response.status_code == 503
     assert response["Content-Type"] == "application/problem+json"
     assert int(response["Retry-After"]) > 0
@@ -60,7 +60,7 @@ def told_as_a_problem(response: Any) -> str:
     return str(response.json()["detail"])
 
 
-def told_on_a_page(response: Any) -> str:
+def error_page(response: Any) -> str:
     assert response.status_code == 503
     assert response["Content-Type"].startswith("text/html")
     assert int(response["Retry-After"]) > 0
@@ -75,7 +75,7 @@ def told_on_a_page(response: Any) -> str:
 def test_patch_reports_nothing_saved(scene: Scene, client: Client, trouble: Trouble) -> None:
     token = tokens.create(user=scene.alice, expires_in=None)
     trouble.begin()
-    assert "Nothing was saved" in told_as_a_problem(patch(client, scene, token))
+    assert "Nothing was saved" in problem_detail(patch(client, scene, token))
     trouble.end()
     assert not Edit.objects.exists()
     assert patch(client, scene, token).status_code == 200
@@ -88,7 +88,7 @@ def test_form_reports_nothing_saved(scene: Scene, client: Client, trouble: Troub
     pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
     form = typed(*pairs, base=base_fields(client, scene.run))
     trouble.begin()
-    assert "Nothing was saved" in told_on_a_page(client.post(page(scene.run, "metadata"), form))
+    assert "Nothing was saved" in error_page(client.post(page(scene.run, "metadata"), form))
     trouble.end()
     assert not Edit.objects.exists()
     assert client.post(page(scene.run, "metadata"), form).status_code == 302
@@ -100,7 +100,7 @@ def test_sign_in_reports_nothing_saved(alice: User, client: Client, trouble: Tro
     trouble.begin()
     response = client.post("/admin/login/?next=/admin/", form)
     trouble.end()
-    told_on_a_page(response)
+    error_page(response)
     assert client.post("/admin/login/?next=/admin/", form).headers["Location"] == "/admin/"
 
 
@@ -109,7 +109,7 @@ def test_reads_continue_where_possible(scene: Scene, client: Client, trouble: Tr
     trouble.begin()
     response = client.get(page(scene.run))
     if isinstance(trouble, CutConnection):
-        assert "Nothing was saved" in told_on_a_page(response)
+        assert "Nothing was saved" in error_page(response)
     else:
         assert response.status_code == 200
     trouble.end()
@@ -123,28 +123,26 @@ def test_fault_is_logged_once(scene: Scene, client: Client, trouble: Trouble, wr
     response = patch(client, scene, token, **{"X-Request-ID": "job-7"})
     trouble.end()
     assert response["X-Request-ID"] == "job-7"
-    (told,) = (line for line in json_lines(log.getvalue()) if line["level"] not in ("debug", "info"))
-    assert told["request_id"] == "job-7"
-    assert told["event"] == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
-    assert "Traceback" in told["exception"]
+    (entry,) = (line for line in json_lines(log.getvalue()) if line["level"] not in ("debug", "info"))
+    assert entry["request_id"] == "job-7"
+    assert entry["event"] == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
+    assert "Traceback" in entry["exception"]
 
 
 def test_possible_save_is_not_a_failure(scene: Scene, client: Client, monkeypatch: Any) -> None:
-    """The answer to the commit is lost, or comes and the next question has none."""
+    """The response to the commit is lost, or the next query gets none."""
     token = tokens.create(user=scene.alice, expires_in=None)
     record = edits.record
 
-    def record_and_lose_the_answer(**told: Any) -> Edit:
-        record(**told)
+    def record_and_lose_the_response(**values: Any) -> Edit:
+        record(**values)
         raise OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(edits, "record", record_and_lose_the_answer)
-    detail = told_as_a_problem(patch(client, scene, token))
+    monkeypatch.setattr(edits, "record", record_and_lose_the_response)
+    detail = problem_detail(patch(client, scene, token))
     assert "not known whether this was saved" in detail
     client.force_login(scene.alice)
-    text = told_on_a_page(
-        client.post(page(scene.run, "metadata"), typed(("a", "b"), base=base_fields(client, scene.run)))
-    )
+    text = error_page(client.post(page(scene.run, "metadata"), typed(("a", "b"), base=base_fields(client, scene.run))))
     assert "not known whether what you sent was saved" in text
     assert Edit.objects.count() == 2
 
@@ -162,7 +160,7 @@ def test_lost_commit_may_have_saved() -> None:
 
 
 def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch: Any) -> None:
-    """As Django's own session does it: it takes every error of the database for a row that is gone."""
+    """Like Django's own session, which takes every database error for a deleted row."""
 
     def fail(self: SessionStore, must_create: bool = False) -> None:
         if must_create:
@@ -173,14 +171,14 @@ def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch
             raise UpdateError  # noqa: B904
 
     monkeypatch.setattr(SessionStore, "save", fail)
-    told_on_a_page(client.post("/admin/login/?next=/admin/", {"username": "alice", "password": "alice"}))
+    error_page(client.post("/admin/login/?next=/admin/", {"username": "alice", "password": "alice"}))
 
 
 def test_own_error_is_still_a_500(client: Client, scene: Scene, monkeypatch: Any) -> None:
-    def ask_for_what_is_not_there(**_: Any) -> None:
+    def query_missing_table(**_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM nowhere")
 
-    monkeypatch.setattr(edits, "record", ask_for_what_is_not_there)
+    monkeypatch.setattr(edits, "record", query_missing_table)
     response = patch(client, scene, tokens.create(user=scene.alice, expires_in=None))
     assert response.status_code == 500

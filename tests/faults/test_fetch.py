@@ -1,4 +1,4 @@
-"""The first half of the table: an error of the fetch. Nothing was sent."""
+"""The first half of the table: faults of the fetch. Nothing was sent."""
 
 import datetime as dt
 import time

@@ -1,4 +1,4 @@
-"""The other half of the table: a fault of the POST. What may have been kept is looked after, then sent again."""
+"""The other half of the table: faults of the POST. A write that may have happened is reconciled before a resend."""
 
 import datetime as dt
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 S = Edit.Status
 
-# --- An answer that says no: nothing was kept
+# --- A refusal: nothing was written
 
 REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
     "408": {"status": 408},
@@ -95,7 +95,7 @@ def test_400_for_an_active_run_waits(scene: Scene) -> None:
     assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
     assert "in_progress" in edit.detail
     edit = edits.push(edit)
-    assert (edit.status, len(scene.sandbox.posts())) == (S.PENDING, 1), "It looks, and does not ask in vain."
+    assert (edit.status, len(scene.sandbox.posts())) == (S.PENDING, 1), "It fetches, but sends no POST."
     scene.sandbox.change_run(scene.run.upstream_id, status="completed")
     assert scene.process_due(edit).status == S.APPLIED
     scene.check(posts=2)
@@ -139,7 +139,7 @@ def test_refused_write_holds_writing(scene: Scene) -> None:
     scene.check(posts=2)
 
 
-# --- No answer that can be relied on: it may have been kept
+# --- No reliable response: it may have been written
 
 LOST: dict[str, tuple[dict[str, Any], int]] = {
     # The fault, and how many POSTs there are in the end: one if the write was kept, or two.
@@ -171,17 +171,17 @@ def test_lost_response_is_reconciled(scene: Scene, fault: dict[str, Any], posts:
     assert edit.status == S.UNKNOWN
     assert edit.sent_at is not None
     assert scene.process_due(edit).status == S.APPLIED
-    _never_twice_without_a_look(scene)
+    _never_twice_without_a_fetch(scene)
     scene.check(posts=posts)
 
 
-def _never_twice_without_a_look(scene: Scene) -> None:
+def _never_twice_without_a_fetch(scene: Scene) -> None:
     methods = [call["method"] for call in scene.sandbox.log() if scene.run.upstream_id in call["path"]]
     assert "POST POST" not in " ".join(methods)
 
 
 def test_late_write_is_not_sent_again(scene: Scene) -> None:
-    scene.writer.stop()  # What lands late overwrites whatever came before it: that is the gap.
+    scene.writer.stop()  # A late write overwrites whatever came before it: that is the race window.
     scene.sandbox.fault("land_late", method="POST", seconds=0.5)
     edit = scene.push()
     assert edit.status == S.UNKNOWN
@@ -195,7 +195,7 @@ def test_write_that_never_happens_fails(scene: Scene, settings: Settings) -> Non
     scene.sandbox.fault("cut_before", method="POST", times=None)
     edit = scene.process_due(scene.push())
     assert (edit.status, edit.attempts) == (S.FAILED, 2)
-    _never_twice_without_a_look(scene)
+    _never_twice_without_a_fetch(scene)
     scene.check(posts=2, team="blue")
 
 
@@ -218,7 +218,7 @@ def test_unknown_edit_of_missing_run_ends(scene: Scene) -> None:
     assert scene.process_due(edit).status == S.REJECTED
 
 
-# --- An answer that can be read
+# --- A readable response
 
 
 def test_2xx_as_intended_is_applied(scene: Scene) -> None:

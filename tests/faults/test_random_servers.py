@@ -1,4 +1,4 @@
-"""Whatever a server does: every edit ends, none is called applied that is not, and nothing else is lost."""
+"""Whatever a server does: every edit ends, none is applied in name only, and nothing else is lost."""
 
 import logging
 import time
@@ -91,7 +91,7 @@ def _play(server: RandomServer, alice: User, client: Client) -> None:
 
 
 def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str]:
-    """Records edits, single and bulk. Returns what somebody else wrote last, by run: nothing yet."""
+    """Records edits, single and bulk. Returns what another client wrote last, by run: nothing yet."""
     rng = server.rng
     for run in rng.sample(runs, min(len(runs), 2)):
         patch = MetadataPatch({"team": "red"}) if rng.random() < 0.7 else MetadataPatch(remove=frozenset({"team"}))

@@ -1,4 +1,4 @@
-"""What can be wrong with the database of this process."""
+"""Faults of the database of this process."""
 
 import sqlite3
 

@@ -1,7 +1,7 @@
-"""Somebody else who edits the same runs upstream, all the time, and the proof that none of their pairs is lost.
+"""Another client that keeps editing the same runs upstream, and the proof that none of its pairs is lost.
 
-The API has no conditional write. What the writer writes between our look and our write is overwritten, and nobody can
-help it: that is the gap. Everything outside it has to be there at the end. The sandbox's own clock is the judge.
+The API has no conditional write, so what the writer writes between our fetch and our write is overwritten: the race
+window. Everything outside it must be there at the end. The sandbox's own clock decides.
 """
 
 import threading
@@ -46,7 +46,7 @@ class Writer:
         self._thread.join()
 
     def lost(self, log: list[Json], *, landing: float = 0.0) -> list[str]:
-        """The runs whose pair is not the last one that was written, where no gap explains it.
+        """The runs that lost the pair written last, although no race window explains it.
 
         `landing` is how many seconds after its arrival a write may land.
         """
@@ -54,18 +54,18 @@ class Writer:
         for run_id, written in self.written.items():
             at, value = written[-1]
             metadata = self.sandbox.metadata(run_id)
-            if (metadata or {}).get(KEY) != value and not _in_a_gap(run_id, at, log, landing):
+            if (metadata or {}).get(KEY) != value and not _in_race_window(run_id, at, log, landing):
                 lost.append(run_id)
         return lost
 
 
-def _in_a_gap(run_id: str, at: float, log: list[Json], landing: float) -> bool:
-    """Whether one of our looks at this run came before `at`, and the write that followed it after."""
-    looked_at = None
+def _in_race_window(run_id: str, at: float, log: list[Json], landing: float) -> bool:
+    """Whether `at` lies between one of our fetches of this run and the write that followed."""
+    fetched_at = None
     for call in (call for call in log if run_id in call["path"].split("/")):
         if call["method"] == "GET":
-            looked_at = call["at"]
-        elif looked_at is not None and looked_at <= at <= (call["received_at"] or call["at"]) + landing:
+            fetched_at = call["at"]
+        elif fetched_at is not None and fetched_at <= at <= (call["received_at"] or call["at"]) + landing:
             return True
     return False
 
@@ -75,7 +75,7 @@ def writing(sandbox: Sandbox, *run_ids: str, pause: float = 0.01) -> Iterator[Wr
     writer = Writer(sandbox, list(run_ids), pause)
     writer.start()
     try:
-        time.sleep(0.03)  # It has written something before anybody looks.
+        time.sleep(0.03)  # It has written something before the test begins.
         yield writer
     finally:
         writer.stop()

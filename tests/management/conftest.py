@@ -1,4 +1,4 @@
-"""Commands as a shell sees them: what they print, what they complain about, and how they end."""
+"""Commands as a shell sees them: their output, their errors and their exit code."""
 
 import io
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 
 @dataclass(frozen=True)
-class Said:
+class Output:
     code: int
     out: str
     err: str
@@ -22,14 +22,14 @@ class Said:
         return [orjson.loads(line) for line in self.out.splitlines()]
 
 
-type Manage = Callable[..., Said]
+type Manage = Callable[..., Output]
 
 
 @pytest.fixture
 def manage() -> Manage:
     """Runs `manage.py …` in this process."""
 
-    def manage(*arguments: str) -> Said:
+    def manage(*arguments: str) -> Output:
         out, err = io.StringIO(), io.StringIO()
         code = 0
         try:
@@ -37,6 +37,6 @@ def manage() -> Manage:
         except CommandError as error:  # manage.py prints it and ends with its code.
             err.write(f"{error}\n")
             code = error.returncode
-        return Said(code, out.getvalue(), err.getvalue())
+        return Output(code, out.getvalue(), err.getvalue())
 
     return manage

@@ -16,7 +16,7 @@ from runsadmin.management import bulk_edit_runner
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, runs
 from tests.conftest import Connect, MakeRun
-from tests.management.conftest import Manage, Said
+from tests.management.conftest import Manage, Output
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
 
@@ -41,13 +41,13 @@ def test_search_is_planned_and_applied(
     mirrored(id="run_other", metadata={"team": "green"})
     mirrored(id="run_red", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
 
-    said = manage(
+    output = manage(
         "edit_metadata", "--where", "metadata.team:blue", "--set", "team={model} red", "--rename", "n=number", *WHY
     )
 
     bulk_edit = BulkEdit.objects.get()
-    assert said.code == 0, said.err
-    first, *diffs, more, last = said.out.splitlines()
+    assert output.code == 0, output.err
+    first, *diffs, more, last = output.out.splitlines()
     assert first == f"Bulk edit {bulk_edit.pk}: 9 runs of default: active when planned 1, change 8."
     assert len(diffs) == 5
     assert "  run_6: n: 6 → (removed), number: (none) → 6, team: blue → gpt-4o red" in diffs
@@ -59,20 +59,20 @@ def test_search_is_planned_and_applied(
 
 
 def test_dry_run_sends_nothing(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
-    said = manage("edit_metadata", *team, "--dry-run", *RED)
+    output = manage("edit_metadata", *team, "--dry-run", *RED)
 
     bulk_edit = BulkEdit.objects.get()
-    assert (said.code, bulk_edit.status) == (0, "planned")
-    *_, last = said.out.splitlines()
+    assert (output.code, bulk_edit.status) == (0, "planned")
+    *_, last = output.out.splitlines()
     assert f"--resume {bulk_edit.pk}" in last
     assert f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/" in last
     assert sandbox.posts() == []
 
-    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
-    assert said.code == 0, said.err
+    output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
+    assert output.code == 0, output.err
     assert len(sandbox.posts()) == 8
-    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
-    assert (said.code, said.err) == (1, f"Bulk edit {bulk_edit.pk} is completed: nothing was done.\n")
+    output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
+    assert (output.code, output.err) == (1, f"Bulk edit {bulk_edit.pk} is completed: nothing was done.\n")
 
 
 @pytest.mark.parametrize("by", ["ids", "search"])
@@ -82,15 +82,15 @@ def test_plan_fixes_the_runs(
     selection = team if by == "ids" else ["--where", "metadata.team:blue"]
     assert manage("edit_metadata", *selection, "--dry-run", "--set", "owner=alice", *WHY).code == 0
     bulk_edit = BulkEdit.objects.get()
-    sandbox.set_metadata("run_0", {"team": "green"})  # It leaves the filter.
+    sandbox.set_metadata("run_0", {"team": "green"})  # It no longer matches.
     runs.refresh(run=Run.objects.get(upstream_id="run_0"), actor=alice)
     sandbox.add_pairs("run_1", {"added": "upstream"})
-    mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It comes in.
+    mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It matches now.
     sandbox.clear_log()
 
-    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
+    output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
 
-    assert said.code == 0, said.err
+    assert output.code == 0, output.err
     assert sorted(sandbox.written()) == sorted(team)
     assert sandbox.metadata("run_0") == {"team": "green", "owner": "alice"}
     assert sandbox.metadata("run_1") == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
@@ -107,10 +107,10 @@ def test_ids_are_read_from_a_file(
     ids.write_text(lines)
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
 
-    said = manage("edit_metadata", "--ids-from", "-" if source == "standard input" else str(ids), *RED)
+    output = manage("edit_metadata", "--ids-from", "-" if source == "standard input" else str(ids), *RED)
 
-    assert said.code == 1
-    assert said.err.splitlines()[:2] == [
+    assert output.code == 1
+    assert output.err.splitlines()[:2] == [
         "run_x: this run is not in the mirror. Nothing was done for it.",
         "run_y: this run is not in the mirror. Nothing was done for it.",
     ]
@@ -119,9 +119,9 @@ def test_ids_are_read_from_a_file(
 
 
 def test_unknown_ids_plan_nothing(sandbox: Sandbox, manage: Manage, alice: User) -> None:
-    said = manage("edit_metadata", "run_x", "run_y", "--dry-run", *RED)
-    assert said.code == 1
-    assert [line.split(":")[0] for line in said.err.splitlines()[:2]] == ["run_x", "run_y"]
+    output = manage("edit_metadata", "run_x", "run_y", "--dry-run", *RED)
+    assert output.code == 1
+    assert [line.split(":")[0] for line in output.err.splitlines()[:2]] == ["run_x", "run_y"]
     assert not BulkEdit.objects.exists()
 
 
@@ -129,22 +129,22 @@ def test_failures_are_listed_with_exit_code(sandbox: Sandbox, team: list[str], m
     sandbox.set_metadata("run_3", {"team": "green"})
     sandbox.fault("status", status=400, method="POST", path="run_4", body={"error": {"message": "Not today."}})
 
-    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
 
-    assert said.code == 1
-    assert "run_3: conflict. Changed by someone else since: team." in said.err
-    assert "run_4: rejected. Not today." in said.err
-    assert said.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
+    assert output.code == 1
+    assert "run_3: conflict. Changed by someone else since: team." in output.err
+    assert "run_4: rejected. Not today." in output.err
+    assert output.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
 
 
 def test_json_output(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     sandbox.set_metadata("run_0", {"team": "green"})
-    said = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *WHY, "--json")
+    output = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *WHY, "--json")
 
     bulk_edit = BulkEdit.objects.get()
     page = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
-    unknown, planned, *diffs, conflict, ended = said.objects
-    assert said.code == 1
+    unknown, planned, *diffs, conflict, ended = output.objects
+    assert output.code == 1
     assert (unknown["run"], unknown["status"]) == ("run_x", None)
     assert planned | {"expires_at": None} == {
         "bulk_edit": bulk_edit.pk, "status": "planned", "connection": "default", "selected": 2,
@@ -166,21 +166,21 @@ def test_json_reports_every_error(
     monkeypatch.setattr(bulk_edit_runner, "ERRORS_SHOWN", 1)
     for run_id in ("run_0", "run_1"):
         sandbox.set_metadata(run_id, {"team": "green"})
-    said = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *WHY, "--json")
-    assert [told["run"] for told in said.objects if told.get("status") == "conflict"] == ["run_0", "run_1"]
-    assert "more" not in said.err
+    output = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *WHY, "--json")
+    assert [data["run"] for data in output.objects if data.get("status") == "conflict"] == ["run_0", "run_1"]
+    assert "more" not in output.err
 
 
 def test_canary_goes_first(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
-    said = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
     bulk_edit = BulkEdit.objects.get()
-    assert (said.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
-    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in said.out
+    assert (output.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
+    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in output.out
 
-    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
-    assert (said.code, len(sandbox.posts())) == (1, 3)
-    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--wait")
-    assert (said.code, len(sandbox.posts())) == (0, 8)
+    output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
+    assert (output.code, len(sandbox.posts())) == (1, 3)
+    output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--wait")
+    assert (output.code, len(sandbox.posts())) == (0, 8)
 
 
 def test_dry_run_ignores_apply_when_planned(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
@@ -189,16 +189,16 @@ def test_dry_run_ignores_apply_when_planned(sandbox: Sandbox, team: list[str], m
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="why", apply_when_planned=True
     )
-    said = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
-    assert (said.code, BulkEdit.objects.get().status, sandbox.posts()) == (1, "planning", [])
-    assert "is applied as soon as it is planned. Nothing was done." in said.err
+    output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
+    assert (output.code, BulkEdit.objects.get().status, sandbox.posts()) == (1, "planning", [])
+    assert "is applied as soon as it is planned. Nothing was done." in output.err
 
 
 def test_active_runs_are_waited_for(sandbox: Sandbox, mirrored: MakeRun, manage: Manage, alice: User) -> None:
     mirrored(id="run_a", status="in_progress")
-    said = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
-    assert (said.code, BulkEdit.objects.get().is_in_progress) == (1, True)
-    assert "A worker continues it." in said.err
+    output = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
+    assert (output.code, BulkEdit.objects.get().is_in_progress) == (1, True)
+    assert "A worker continues it." in output.err
 
     sandbox.change_run("run_a", status="completed")
     Edit.objects.update(next_attempt_at=Edit.objects.get().created_at)
@@ -210,9 +210,9 @@ def test_held_connection_is_not_waited_for(
     sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
 ) -> None:
     sandbox.settings(api_key="another")
-    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
-    assert said.code == 1
-    assert "The connection default is held." in said.err
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    assert output.code == 1
+    assert "The connection default is held." in output.err
     assert sandbox.posts() == []
     assert BulkEdit.objects.get().is_in_progress
 
@@ -225,16 +225,16 @@ def test_control_c_pauses(sandbox: Sandbox, team: list[str], connect: Connect, m
         until(sandbox.posts)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with ThreadPoolExecutor(1) as somebody:
-        pressed = somebody.submit(press)
-        said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    with ThreadPoolExecutor(1) as threads:
+        pressed = threads.submit(press)
+        output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     pressed.result()
 
     bulk_edit = BulkEdit.objects.get()
     sent = len(sandbox.posts())
-    assert (said.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
+    assert (output.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
     assert 1 <= sent < 8
-    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in said.err
+    assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in output.err
     assert not bulk_edit.edits.filter(status="sending").exists()
     assert len(sandbox.posts()) == sent
 
@@ -246,19 +246,19 @@ def test_control_c_pauses(sandbox: Sandbox, team: list[str], connect: Connect, m
 def test_control_c_while_planning_keeps_the_plan(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, blocks = bulk_edits.continue_planning, iter((True,))
+    continue_planning, blocks = bulk_edits.continue_planning, iter((True,))
 
     def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
         if next(blocks, False):
             os.kill(os.getpid(), signal.SIGINT)
-        return go_on(bulk_edit, **options)  # type: ignore[arg-type]
+        return continue_planning(bulk_edit, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
     monkeypatch.setattr(bulk_edits, "continue_planning", pressed)
-    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     bulk_edit = BulkEdit.objects.get()
-    assert (said.code, bulk_edit.status, bulk_edit.planned) == (1, "planning", 2)
-    assert said.err.startswith("Stopped; nothing was sent.")
+    assert (output.code, bulk_edit.status, bulk_edit.planned) == (1, "planning", 2)
+    assert output.err.startswith("Stopped; nothing was sent.")
     assert manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice").code == 0
     assert len(sandbox.posts()) == 8
 
@@ -266,25 +266,25 @@ def test_control_c_while_planning_keeps_the_plan(
 def test_control_c_pauses_what_was_just_applied(
     sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = bulk_edits.continue_planning
+    continue_planning = bulk_edits.continue_planning
 
     def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
         os.kill(os.getpid(), signal.SIGINT)
-        return bulk_edits.apply(bulk_edit=go_on(bulk_edit, until=float("inf")), actor=alice)
+        return bulk_edits.apply(bulk_edit=continue_planning(bulk_edit, until=float("inf")), actor=alice)
 
     monkeypatch.setattr(bulk_edits, "continue_planning", pressed)
-    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     bulk_edit = BulkEdit.objects.get()
-    assert (said.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
-    assert "nothing was sent" not in said.err
+    assert (output.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
+    assert "nothing was sent" not in output.err
     assert sandbox.posts() == []
 
 
 def test_planner_can_only_dry_run(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
-    said = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
-    assert (said.code, BulkEdit.objects.count()) == (1, 0)
-    assert "may not apply bulk edits" in said.err
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    assert (output.code, BulkEdit.objects.count()) == (1, 0)
+    assert "may not apply bulk edits" in output.err
     assert manage("edit_metadata", "--where", "metadata.team:blue", "--dry-run", *RED).code == 0
     assert manage("edit_metadata", "--resume", str(BulkEdit.objects.get().pk), "--actor", "alice").code == 1
 
@@ -315,9 +315,9 @@ def test_planner_can_only_dry_run(sandbox: Sandbox, team: list[str], manage: Man
 def test_invalid_arguments_plan_nothing(
     arguments: list[str], complaint: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User
 ) -> None:
-    said: Said = manage("edit_metadata", *arguments)
-    assert said.code == 1
-    assert complaint in said.err
+    output: Output = manage("edit_metadata", *arguments)
+    assert output.code == 1
+    assert complaint in output.err
     assert not BulkEdit.objects.exists()
     assert not connection.in_atomic_block
     assert sandbox.posts() == []

@@ -15,18 +15,18 @@ def status(token: str) -> int:
 
 
 def test_token_works_until_it_expires(manage: Manage, alice: User) -> None:
-    said = manage("create_token", "alice", "--days", "2")
-    token = said.out.strip()
-    assert (said.code, len(token)) == (0, 64)
+    output = manage("create_token", "alice", "--days", "2")
+    token = output.out.strip()
+    assert (output.code, len(token)) == (0, 64)
     assert status(token) == 200
     with time_machine.travel(dt.datetime.now(dt.UTC) + dt.timedelta(days=2, seconds=1)):
         assert status(token) == 401
 
 
 def test_token_lasts_ninety_days_by_default(manage: Manage, alice: User) -> None:
-    (told,) = manage("create_token", "alice", "--json").objects
-    assert told["user"] == "alice"
-    left = dt.datetime.fromisoformat(told["expires_at"]) - dt.datetime.now(dt.UTC)
+    (data,) = manage("create_token", "alice", "--json").objects
+    assert data["user"] == "alice"
+    left = dt.datetime.fromisoformat(data["expires_at"]) - dt.datetime.now(dt.UTC)
     assert dt.timedelta(days=89) < left < dt.timedelta(days=90, minutes=1)
     assert manage("create_token", "alice", "--never", "--json").objects[0]["expires_at"] is None
 

@@ -16,7 +16,7 @@ def test_named_runs_are_edited(sandbox: Sandbox, mirrored: Callable[..., Run], m
     for name in "ab":
         mirrored(id=f"run_{name}", metadata={"team": "blue", "old": "x", "kept": name})
 
-    said = manage(
+    output = manage(
         "edit_metadata",
         "run_a",
         "run_b",
@@ -30,8 +30,8 @@ def test_named_runs_are_edited(sandbox: Sandbox, mirrored: Callable[..., Run], m
         "alice",
     )
 
-    assert said.code == 0, said.err
-    assert said.out.splitlines() == ["run_a: applied.", "run_b: applied."]
+    assert output.code == 0, output.err
+    assert output.out.splitlines() == ["run_a: applied.", "run_b: applied."]
     for name in "ab":
         assert sandbox.metadata(f"run_{name}") == {"team": "red", "kept": name}
         assert Run.objects.get(upstream_id=f"run_{name}").metadata == {"team": "red", "kept": name}
@@ -42,10 +42,10 @@ def test_named_runs_are_edited(sandbox: Sandbox, mirrored: Callable[..., Run], m
 def test_json_output(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
     mirrored(id="run_a")
 
-    said = manage("edit_metadata", "run_a", "run_x", "--set", "team=red", "--actor", "alice", "--json")
+    output = manage("edit_metadata", "run_a", "run_x", "--set", "team=red", "--actor", "alice", "--json")
 
-    assert said.code == 1
-    unknown, edited = said.objects
+    assert output.code == 1
+    unknown, edited = output.objects
     assert unknown == {
         "run": "run_x",
         "connection": None,
@@ -69,14 +69,14 @@ def test_json_output(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Man
 def test_unknown_runs_are_reported(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
     mirrored(id="run_a")
 
-    said = manage("edit_metadata", "run_x", "run_a", "run_y", "--set", "team=red", "--actor", "alice")
+    output = manage("edit_metadata", "run_x", "run_a", "run_y", "--set", "team=red", "--actor", "alice")
 
-    assert said.code == 1
-    assert said.err.splitlines()[:2] == [
+    assert output.code == 1
+    assert output.err.splitlines()[:2] == [
         "run_x: this run is not in the mirror. Nothing was done for it.",
         "run_y: this run is not in the mirror. Nothing was done for it.",
     ]
-    assert said.out == "run_a: applied.\n"
+    assert output.out == "run_a: applied.\n"
     assert sandbox.metadata("run_a") == {"team": "red"}
     assert Edit.objects.count() == 1
 
@@ -87,10 +87,10 @@ def test_refused_edit_fails_the_command(
     mirrored(id="run_a")
     sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
 
-    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+    output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
 
-    assert said.code == 1
-    assert said.err.splitlines()[0] == "run_a: rejected. Not today."
+    assert output.code == 1
+    assert output.err.splitlines()[0] == "run_a: rejected. Not today."
 
 
 def test_lost_response_is_reconciled(
@@ -99,9 +99,9 @@ def test_lost_response_is_reconciled(
     mirrored(id="run_a")
     sandbox.fault("lose", method="POST")
 
-    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+    output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
 
-    assert said.code == 0, said.err
+    assert output.code == 0, output.err
     assert sandbox.metadata("run_a") == {"team": "red"}
     assert len(sandbox.posts("run_a")) == 1
 
@@ -110,9 +110,9 @@ def test_busy_server_is_retried(sandbox: Sandbox, mirrored: Callable[..., Run], 
     mirrored(id="run_a")
     sandbox.fault("status", status=503, method="GET")
 
-    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
+    output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
 
-    assert said.code == 0, said.err
+    assert output.code == 0, output.err
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
@@ -121,10 +121,10 @@ def test_slow_edit_continues_in_background(
 ) -> None:
     mirrored(id="run_a", status="in_progress")
 
-    said = manage("edit_metadata", "run_a", "--set", "team=red", "--wait", "0", "--actor", "alice")
+    output = manage("edit_metadata", "run_a", "--set", "team=red", "--wait", "0", "--actor", "alice")
 
-    assert said.code == 1
-    assert said.err.startswith("run_a: pending. Cannot update run with status 'in_progress'.")
+    assert output.code == 1
+    assert output.err.startswith("run_a: pending. Cannot update run with status 'in_progress'.")
     assert Edit.objects.get().status == Edit.Status.PENDING
 
 
@@ -153,10 +153,10 @@ def test_metadata_over_a_limit_records_nothing(
     mirrored(id="run_a")
     sandbox.clear_log()
 
-    said = manage("edit_metadata", "run_a", *arguments, "--actor", "alice")
+    output = manage("edit_metadata", "run_a", *arguments, "--actor", "alice")
 
-    assert (said.code, said.out) == (1, "")
-    assert said.err.splitlines() == [complaint, "Nothing was changed."]
+    assert (output.code, output.out) == (1, "")
+    assert output.err.splitlines() == [complaint, "Nothing was changed."]
     assert not Edit.objects.exists()
     assert sandbox.log() == []
 
@@ -168,11 +168,11 @@ def test_seventeenth_pair_is_refused(
     mirrored(id="run_b")
     sandbox.clear_log()
 
-    said = manage("edit_metadata", "run_full", "run_b", "--set", "team=red", "--actor", "alice")
+    output = manage("edit_metadata", "run_full", "run_b", "--set", "team=red", "--actor", "alice")
 
-    assert said.code == 1
-    assert said.err.splitlines()[0] == "run_full: This would leave 17 pairs; a run has at most 16."
-    assert said.out == "run_b: applied.\n"
+    assert output.code == 1
+    assert output.err.splitlines()[0] == "run_full: This would leave 17 pairs; a run has at most 16."
+    assert output.out == "run_b: applied.\n"
     assert sandbox.posts("run_full") == []
 
 
@@ -180,10 +180,10 @@ def test_viewer_edits_nothing(sandbox: Sandbox, mirrored: Callable[..., Run], ma
     mirrored(id="run_a")
     sandbox.clear_log()
 
-    said = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "carol")
+    output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "carol")
 
-    assert said.code == 1
-    assert "The account 'carol' may not edit metadata" in said.err
+    assert output.code == 1
+    assert "The account 'carol' may not edit metadata" in output.err
     assert not Edit.objects.exists()
     assert sandbox.log() == []
 
@@ -208,9 +208,9 @@ def test_ambiguous_run_is_refused(
     in_two(mirrored(id="run_a"))
 
     arguments = ("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
-    said = manage(*arguments)
-    assert said.code == 1
-    assert said.err.startswith("run_a: several connections have this run: name one with --connection (default, eu).")
+    output = manage(*arguments)
+    assert output.code == 1
+    assert output.err.startswith("run_a: several connections have this run: name one with --connection (default, eu).")
     assert not Edit.objects.exists()
 
     assert manage(*arguments, "--connection", "eu").code == 0

@@ -20,19 +20,19 @@ def three_threads(sandbox: Sandbox) -> Sandbox:
 
 
 def test_second_sync_writes_nothing(three_threads: Sandbox, manage: Manage) -> None:
-    said = manage("sync_runs")
-    assert said.code == 0, said.err
-    assert said.out == "default: completed. 3 of 3 threads, 6 runs read, 6 new, 0 changed, 0 errors.\n"
+    output = manage("sync_runs")
+    assert output.code == 0, output.err
+    assert output.out == "default: completed. 3 of 3 threads, 6 runs read, 6 new, 0 changed, 0 errors.\n"
 
     assert manage("sync_runs", "--full").out.endswith("6 runs read, 0 new, 0 changed, 0 errors.\n")
     assert set(Run.objects.values_list("version", flat=True)) == {1}
 
 
 def test_one_thread_is_read_alone(three_threads: Sandbox, manage: Manage) -> None:
-    said = manage("sync_runs", "--thread", "thread_b", "--json")
-    assert said.code == 0, said.err
-    (told,) = said.objects
-    assert (told["status"], told["kind"], told["runs_created"]) == ("completed", "incremental", 2)
+    output = manage("sync_runs", "--thread", "thread_b", "--json")
+    assert output.code == 0, output.err
+    (data,) = output.objects
+    assert (data["status"], data["kind"], data["runs_created"]) == ("completed", "incremental", 2)
     assert set(Run.objects.values_list("upstream_id", flat=True)) == {"run_b0", "run_b1"}
 
     assert "is not tracked" in manage("sync_runs", "--thread", "thread_x").err
@@ -40,19 +40,19 @@ def test_one_thread_is_read_alone(three_threads: Sandbox, manage: Manage) -> Non
 
 def test_unreadable_thread_is_reported(three_threads: Sandbox, manage: Manage) -> None:
     three_threads.delete_thread("thread_b")
-    said = manage("sync_runs")
-    assert said.code == 1
-    assert said.err.startswith("thread_b: Upstream no longer has this thread")
-    assert "completed with errors. 3 of 3 threads, 4 runs read" in said.err
+    output = manage("sync_runs")
+    assert output.code == 1
+    assert output.err.startswith("thread_b: Upstream no longer has this thread")
+    assert "completed with errors. 3 of 3 threads, 4 runs read" in output.err
     assert Run.objects.count() == 4
 
 
 def test_refused_credentials_end_the_sync(three_threads: Sandbox, manage: Manage) -> None:
     three_threads.settings(api_key="another")
-    said = manage("sync_runs")
-    assert said.code == 1
-    assert "Waiting for the connection" in said.err
-    assert Sync.objects.get().status == Sync.Status.RUNNING  # It goes on by itself when the connection is mended.
+    output = manage("sync_runs")
+    assert output.code == 1
+    assert "Waiting for the connection" in output.err
+    assert Sync.objects.get().status == Sync.Status.RUNNING  # It continues by itself when the connection is released.
 
 
 def test_every_connection_is_synced_by_default(
@@ -60,13 +60,13 @@ def test_every_connection_is_synced_by_default(
 ) -> None:
     connect("eu")
     Thread.objects.create(connection="eu", upstream_id="thread_a")
-    assert [told["connection"] for told in manage("sync_runs", "--json").objects] == ["default", "eu"]
-    assert [told["connection"] for told in manage("sync_runs", "--json", "--connection", "eu").objects] == ["eu"]
+    assert [data["connection"] for data in manage("sync_runs", "--json").objects] == ["default", "eu"]
+    assert [data["connection"] for data in manage("sync_runs", "--json", "--connection", "eu").objects] == ["eu"]
     assert "There is no connection 'us'." in manage("sync_runs", "--connection", "us").err
 
 
 def test_viewer_cannot_sync(three_threads: Sandbox, manage: Manage, carol: User) -> None:
-    said = manage("sync_runs", "--actor", "carol")
-    assert said.code == 1
-    assert "may not start a sync" in said.err
+    output = manage("sync_runs", "--actor", "carol")
+    assert output.code == 1
+    assert "may not start a sync" in output.err
     assert not Sync.objects.exists()

@@ -18,11 +18,11 @@ def tracked() -> set[str]:
 
 
 def test_named_threads_are_tracked_once(manage: Manage, alice: User) -> None:
-    said = manage("track_threads", "thread_a", "thread_b", "thread_a", "--actor", "alice")
-    assert (said.code, said.out) == (0, "2 now tracked, 0 already tracked.\n")
+    output = manage("track_threads", "thread_a", "thread_b", "thread_a", "--actor", "alice")
+    assert (output.code, output.out) == (0, "2 now tracked, 0 already tracked.\n")
 
-    said = manage("track_threads", "thread_b", "thread_c", "--actor", "alice", "--json")
-    assert said.objects == [
+    output = manage("track_threads", "thread_b", "thread_c", "--actor", "alice", "--json")
+    assert output.objects == [
         {"connection": "default", "added": ["thread_c"], "already": ["thread_b"], "invalid": [], "duplicates": 0}
     ]
     assert tracked() == {"thread_a", "thread_b", "thread_c"}
@@ -38,9 +38,9 @@ def test_ids_come_from_file_or_stdin(
     assert manage("track_threads", "--from-file", "-", "--actor", "alice").code == 0
 
     assert tracked() == {"thread_a", "thread_b", "thread_c"}
-    said = manage("track_threads", "--from-file", str(tmp_path / "none"), "--actor", "alice")
-    assert said.code == 1
-    assert "cannot be read" in said.err
+    output = manage("track_threads", "--from-file", str(tmp_path / "none"), "--actor", "alice")
+    assert output.code == 1
+    assert "cannot be read" in output.err
 
 
 def test_all_listed_threads_are_tracked(sandbox: Sandbox, manage: Manage, alice: User) -> None:
@@ -53,22 +53,22 @@ def test_all_listed_threads_are_tracked(sandbox: Sandbox, manage: Manage, alice:
 
 def test_unlistable_threads_are_reported(sandbox: Sandbox, manage: Manage, alice: User) -> None:
     sandbox.settings(lists_threads=False)
-    said = manage("track_threads", "--listed", "--actor", "alice")
-    assert said.code == 1
-    assert said.err == "The upstream of connection 'default' cannot list its threads. Name them instead.\n"
+    output = manage("track_threads", "--listed", "--actor", "alice")
+    assert output.code == 1
+    assert output.err == "The upstream of connection 'default' cannot list its threads. Name them instead.\n"
 
 
 def test_invalid_ids_are_reported(manage: Manage, alice: User) -> None:
-    said = manage("track_threads", "../x", "thread_a", "--actor", "alice")
-    assert said.code == 1
-    assert said.err.splitlines()[0] == "'../x' is not a valid thread id."
+    output = manage("track_threads", "../x", "thread_a", "--actor", "alice")
+    assert output.code == 1
+    assert output.err.splitlines()[0] == "'../x' is not a valid thread id."
     assert tracked() == {"thread_a"}
 
 
 def test_viewer_cannot_track(manage: Manage, carol: User) -> None:
-    said = manage("track_threads", "thread_a", "--actor", "carol")
-    assert said.code == 1
-    assert "may not track threads" in said.err
+    output = manage("track_threads", "thread_a", "--actor", "carol")
+    assert output.code == 1
+    assert "may not track threads" in output.err
     assert tracked() == set()
 
 

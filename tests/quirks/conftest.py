@@ -1,4 +1,4 @@
-"""Servers that behave as some real ones do: each test module has one class of behavior, one row per member."""
+"""Servers that behave as some real ones do: one kind of behavior per module, one row per variant."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def mirror(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
 
 @pytest.fixture
 def run(mirror: Callable[..., list[Run]]) -> Run:
-    """One run with two pairs. Another one in another thread is known, for when something answers 404."""
+    """One run with two pairs. Another one, in another thread, is known, to explain a 404."""
     _, run = mirror(
         make_run(id="run_other", thread_id="thread_other"), make_run(metadata={"ticket": "1", "owner": "lee"})
     )
@@ -76,7 +76,7 @@ def push(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
 
 
 def process_due(*, times: int = 1) -> None:
-    """Has everything that waits for its next attempt tried now, in the background's way."""
+    """Makes every waiting edit due and processes it, as the background does."""
     for _ in range(times):
         Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
         edits.process_due(until=time.monotonic() + 10)

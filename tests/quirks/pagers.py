@@ -10,7 +10,7 @@ from tests.sandbox_client import make_run
 THREAD = "thread_a"
 CLAMP = 20
 type Query = dict[str, str]
-# What a server responds to a list, from all runs of the thread in the order that was asked for.
+# A server's response to a list, from all runs of the thread in the requested order.
 type Pager = Callable[[list[Json], Query], Response]
 
 
@@ -22,7 +22,7 @@ def make_runs(count: int, thread_id: str = THREAD, **fields: object) -> list[Jso
 
 
 def put(upstream: FakeUpstream, count: int, pager: Pager | None = None) -> Thread:
-    """So many runs in one thread, listed by this pager."""
+    """This many runs in one thread, listed by this pager."""
     upstream.put(*make_runs(count))
     if pager is not None:
         use(upstream, pager)
@@ -127,7 +127,7 @@ def null_past_the_end(runs: list[Json], query: Query) -> Response:
 
 
 def short_in_the_middle(runs: list[Json], query: Query) -> Response:
-    """The third page is shorter than the others, as all of them it has `has_more: false`, and it is not the last."""
+    """The third page is shorter than the others, like all of them it has `has_more: false`, and it is not the last."""
     return cut(runs, query, size=17 if start_of(runs, query) == 2 * CLAMP else CLAMP, has_more=False)
 
 

@@ -237,10 +237,10 @@ def test_token_is_renewed(upstream: FakeUpstream, identity: Identity) -> None:
 
 def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
     upstream.override(lambda request: Response(200, {"id": "thread_a"}))
-    go_on = threading.Event()
+    resume = threading.Event()
 
     def late(request: Request) -> Response:
-        go_on.wait(10)
+        resume.wait(10)
         return token()
 
     identity.server.override(late)
@@ -248,7 +248,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
     for _ in range(2):
         with pytest.raises(ConnectionHeld, match="took too long"):
             client.retrieve_thread("thread_a")
-    go_on.set()
+    resume.set()
     client.retrieve_thread("thread_a")
     assert len(identity.asked) == 1
 

@@ -1,4 +1,4 @@
-"""Servers whose JSON holds values that are none, or that nobody can read: the run and its page stay readable."""
+"""Servers whose JSON has invalid or unreadable values: the run and its page stay readable."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Settings that cannot be sent as they are: named at start, never sent, never shown."""
+"""Settings that cannot be sent: reported at start, never sent, never shown."""
 
 import io
 import traceback

@@ -1,4 +1,4 @@
-"""Summaries that show only some of what went wrong, and count all of it."""
+"""Summaries that show only some errors, and count all of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def runs(mirror: Callable[..., list[Run]], alice: User) -> list[Run]:
 
 
 def rewritten(request: Request) -> Response | None:
-    """It keeps everything in capitals."""
+    """It stores everything in capitals."""
     if not request.is_write:
         return None
     run = make_run(id=request.parts[-1], thread_id=request.parts[1])
@@ -46,30 +46,30 @@ def test_edits(
     ids = tmp_path / "ids"
     ids.write_text("\n".join(run.upstream_id for run in runs))
     upstream.override(response)
-    said = manage(
+    output = manage(
         "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
     )
-    assert said.code == 1
-    assert f"{MANY} errors, listed above." in said.err
+    assert output.code == 1
+    assert f"{MANY} errors, listed above." in output.err
 
 
 def test_errors_of_a_sync(upstream: FakeUpstream, runs: list[Run], manage: Manage) -> None:  # noqa: F811
     Thread.objects.bulk_create(Thread(connection="default", upstream_id=f"thread_{n}") for n in range(MANY))
-    said = manage("sync_runs", "--full")
-    assert f"{MANY} errors" in said.err
-    assert f"{MANY} errors, listed above." in said.err
+    output = manage("sync_runs", "--full")
+    assert f"{MANY} errors" in output.err
+    assert f"{MANY} errors, listed above." in output.err
 
 
 def test_ids_that_are_none(upstream: FakeUpstream, manage: Manage, alice: User) -> None:  # noqa: F811
-    said = manage("track_threads", *(f"{'x' * 200}{n}" for n in range(MANY)), "--actor", "alice")
-    assert f"{MANY} errors, listed above." in said.err
+    output = manage("track_threads", *(f"{'x' * 200}{n}" for n in range(MANY)), "--actor", "alice")
+    assert f"{MANY} errors, listed above." in output.err
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]], ids=["words", "JSON"])
 def test_unknown_runs(runs: list[Run], manage: Manage, tmp_path: Path, json: list[str]) -> None:  # noqa: F811
     ids = tmp_path / "ids"
     ids.write_text("\n".join([runs[0].upstream_id, *(f"run_unknown{n}" for n in range(MANY))]))
-    said = manage(
+    output = manage(
         "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
     )
-    assert f"{MANY} errors, listed above." in said.err
+    assert f"{MANY} errors, listed above." in output.err

@@ -18,7 +18,7 @@ from runsadmin.errors import InvalidList
 from runsadmin.models import BulkEdit, Run, Thread
 from tests.api.conftest import Api, ApiOf
 from tests.fake_upstream import FakeUpstream
-from tests.management.conftest import Manage, Said
+from tests.management.conftest import Manage, Output
 from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db
@@ -74,7 +74,7 @@ DUPLICATES = {
     "rows of a table": (b"run,key\nrun_a,team\nrun_a,note\nrun_b,team\n", 1),
 }
 
-# What cannot be read, and what is said of it.
+# What cannot be read, and the message.
 UNREADABLE = {
     "empty": (b"", "holds no id. Give one id on each line."),
     "blank": (b"\n \r\n\t", "holds no id"),
@@ -103,10 +103,10 @@ def runs(mirror: Callable[..., list[Run]]) -> list[Run]:
 
 
 @pytest.fixture
-def edit(manage: Manage, alice: User, tmp_path: Path) -> Callable[..., Said]:
+def edit(manage: Manage, alice: User, tmp_path: Path) -> Callable[..., Output]:
     """Edits the runs of a list in a file."""
 
-    def edit(content: bytes, *options: str) -> Said:
+    def edit(content: bytes, *options: str) -> Output:
         path = tmp_path / "ids.csv"
         path.write_bytes(content)
         common = ("--set", "triage=done", "--reason", "why", "--actor", "alice", *options)
@@ -139,9 +139,9 @@ def tracked() -> set[str]:
 
 
 @pytest.mark.parametrize("content", LISTS.values(), ids=LISTS.keys())
-def test_file_names_runs(content: bytes, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
-    said = edit(content)
-    assert (said.code, said.err) == (0, "")
+def test_file_names_runs(content: bytes, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output]) -> None:
+    output = edit(content)
+    assert (output.code, output.err) == (0, "")
     assert edited(upstream) == {"run_a", "run_b"}
 
 
@@ -155,7 +155,7 @@ def test_each_entry_point_reads_it(
         (tmp_path / "ids").write_bytes(content)
         manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
     elif entry == "standard input":
-        # The encoding of a terminal says nothing about that of a file.
+        # A terminal's encoding is not that of a file.
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
         manage("track_threads", "--from-file", "-", "--actor", "alice")
     elif entry == "upload":
@@ -169,7 +169,7 @@ def test_each_entry_point_reads_it(
 
 @pytest.mark.parametrize(("content", "count"), DUPLICATES.values(), ids=DUPLICATES.keys())
 def test_duplicates_are_counted(
-    content: bytes, count: int, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
+    content: bytes, count: int, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output], client: Client
 ) -> None:
     assert edit(content).err == f"Duplicates ignored: {count}.\n"
     assert len(upstream.writes) == 2
@@ -179,11 +179,11 @@ def test_duplicates_are_counted(
 
 @pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_unreadable_list_is_refused(
-    content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
+    content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output], client: Client
 ) -> None:
-    said = edit(content)
-    assert said.code == 1
-    assert message in said.err
+    output = edit(content)
+    assert output.code == 1
+    assert message in output.err
     assert not BulkEdit.objects.exists()
     assert upstream.writes == []
 
@@ -199,29 +199,29 @@ def test_unreadable_upload_is_refused(client: Client) -> None:
 def test_directory_is_no_list(manage: Manage, alice: User, tmp_path: Path) -> None:
     for name in (str(tmp_path), str(tmp_path / "none"), "nul\0"):
         for command, option in (("track_threads", "--from-file"), ("edit_metadata", "--ids-from")):
-            said = manage(command, option, name, *(["--set", "a=1"] if "edit" in command else []), "--actor", "alice")
-            assert said.code == 1
-            assert f"{name} cannot be read: " in said.err
+            output = manage(command, option, name, *(["--set", "a=1"] if "edit" in command else []), "--actor", "alice")
+            assert output.code == 1
+            assert f"{name} cannot be read: " in output.err
 
 
 def test_closed_input_is_reported(manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    said = manage("track_threads", "--from-file", "-", "--actor", "alice")
-    assert "Standard input cannot be read: it is closed." in said.err
+    output = manage("track_threads", "--from-file", "-", "--actor", "alice")
+    assert "Standard input cannot be read: it is closed." in output.err
 
 
 def test_arguments_lose_line_ends(manage: Manage, alice: User) -> None:
-    said = manage("track_threads", "thread_a\r", "\ufeffthread_b", "'x'", "thread_a", "--actor", "alice")
-    assert said.err == "Duplicates ignored: 1.\n"
+    output = manage("track_threads", "thread_a\r", "\ufeffthread_b", "'x'", "thread_a", "--actor", "alice")
+    assert output.err == "Duplicates ignored: 1.\n"
     assert tracked() == {"thread_a", "thread_b", "'x'"}
 
 
-def test_one_bad_id_leaves_the_others(upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said]) -> None:
+def test_one_bad_id_leaves_the_others(upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output]) -> None:
     content = b"run_a\nrun\0x\nrun_\xf0\x9f\x98\x80\n" + b"x" * 300_000 + b"\nrun_b\n"
-    said = edit(content)
-    assert said.code == 1
+    output = edit(content)
+    assert output.code == 1
     assert edited(upstream) == {"run_a", "run_b"}
-    assert len(said.err) < 2_000
+    assert len(output.err) < 2_000
     assert len(BulkEdit.objects.get().not_selected) == 3
 
 
@@ -231,16 +231,16 @@ def test_id_with_a_blank_is_one_id(upstream: FakeUpstream, mirror: Callable[...,
 
 
 def test_our_own_csv_is_a_list(
-    upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Said], client: Client
+    upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output], client: Client
 ) -> None:
     edit(b"run_a\nrun_b\n", "--dry-run", "--set", "note=x")
     plan = client.get(f"/admin/runsadmin/bulkedit/{BulkEdit.objects.get().pk}/csv/").getvalue()
-    said = edit(plan)
-    assert (said.code, said.err) == (0, "Duplicates ignored: 2.\n")
+    output = edit(plan)
+    assert (output.code, output.err) == (0, "Duplicates ignored: 2.\n")
     assert edited(upstream) == {"run_a", "run_b"}
 
 
-def test_too_many_ids_are_refused(edit: Callable[..., Said], client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_ids_are_refused(edit: Callable[..., Output], client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(id_lists, "MAX_IDS", 2)
     message = "The list has more than 2 ids. Split it into smaller lists."
     assert message in edit(b"run_a\nrun_b\nrun_a\nrun_c\n").err
@@ -250,20 +250,26 @@ def test_too_many_ids_are_refused(edit: Callable[..., Said], client: Client, mon
 
 
 def test_sixty_thousand_ids_take_seconds(
-    manage: Manage, alice: User, tmp_path: Path, runs: list[Run], edit: Callable[..., Said], client: Client, api: ApiOf
+    manage: Manage,
+    alice: User,
+    tmp_path: Path,
+    runs: list[Run],
+    edit: Callable[..., Output],
+    client: Client,
+    api: ApiOf,
 ) -> None:
     ids = [f"thread_{number}" if number % 2 else f"../{number}" for number in range(60_000)]
     content = "\n".join(ids).encode()
     (tmp_path / "ids").write_bytes(content)
     start = time.process_time()
-    said = manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
+    output = manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
     page = client.post(TRACK, {"connection": "default", "thread_ids": content.decode()}).text
     unknown = edit(content + b"\nrun_a\n")
     response = api(alice).post("bulk-edits/", {"run_ids": [*ids, "run_a"], "set": {"a": "1"}, "reason": "why"})
     assert time.process_time() - start < 30
 
-    assert said.err.splitlines()[20] == "… and 29,980 more invalid ids."
-    assert said.out == "30,000 now tracked, 0 already tracked.\n"
+    assert output.err.splitlines()[20] == "… and 29,980 more invalid ids."
+    assert output.out == "30,000 now tracked, 0 already tracked.\n"
     assert "These are the first 200 of 30,000." in page
     assert len(page) < 200_000
     assert unknown.err.splitlines()[20] == "… and 59,980 more that cannot be edited; --json lists all of them."

@@ -47,25 +47,25 @@ def patch(api: ApiOf, alice: User, run: Run, tag: str) -> Any:
 def test_changed_tag_names_its_cause(
     tag: str, cause: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User
 ) -> None:
-    told = problem(patch(api, alice, run, tag), 412, "changed-tag")["detail"]
-    assert told.startswith(cause)
-    assert f"Send {run.etag} instead" in told
+    detail = problem(patch(api, alice, run, tag), 412, "changed-tag")["detail"]
+    assert detail.startswith(cause)
+    assert f"Send {run.etag} instead" in detail
     assert not Edit.objects.exists()
     assert upstream.writes == []
 
 
 def test_changed_tag_may_be_stale_too(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
-    told = problem(patch(api, alice, run, 'W/"{}0"'), 412, "changed-tag")["detail"]
-    assert told.startswith("A proxy weakened the ETag")
-    assert "read the run again" in told
+    detail = problem(patch(api, alice, run, 'W/"{}0"'), 412, "changed-tag")["detail"]
+    assert detail.startswith("A proxy weakened the ETag")
+    assert "read the run again" in detail
 
 
 @pytest.mark.parametrize("tag", MALFORMED.values(), ids=MALFORMED.keys())
 def test_invalid_tag_is_a_400(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
-    told = problem(patch(api, alice, run, tag), 400, "invalid-request")
-    assert told["errors"][0]["field"] == "If-Match"
-    assert "Send the ETag" in told["detail"]
-    assert "was written since" not in told["detail"]
+    data = problem(patch(api, alice, run, tag), 400, "invalid-request")
+    assert data["errors"][0]["field"] == "If-Match"
+    assert "Send the ETag" in data["detail"]
+    assert "was written since" not in data["detail"]
     assert not Edit.objects.exists()
 
 

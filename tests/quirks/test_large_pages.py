@@ -27,7 +27,7 @@ def thread(db: None) -> Thread:
 
 
 def put(upstream: FakeUpstream, count: int, too_large: dict[int, Json], instructions: str = "") -> None:
-    """So many runs; some of them have other fields, by their numbers."""
+    """This many runs; some of them have other fields, by their numbers."""
     for number, run in enumerate(make_runs(count, instructions=instructions)):
         upstream.put(run | too_large.get(number, {}))
 
@@ -89,7 +89,7 @@ def test_run_grown_too_large_stays_mirrored(upstream: FakeUpstream, thread: Thre
 
 @pytest.mark.parametrize("first", ["instructions", "object"])
 def test_run_whose_id_comes_late(upstream: FakeUpstream, thread: Thread, first: str) -> None:
-    """Where nobody can tell which run it is, the runs on both sides of it are read all the same."""
+    """Where the run cannot be identified, the runs on both sides of it are still read."""
     fat = make_run(id="run_fat", thread_id=THREAD, created_at=1_700_000_014, **FAT)
     put(upstream, 30, {})
     upstream.runs[f"{THREAD}_014"] = {first: fat[first], **{name: fat[name] for name in fat if name != first}}

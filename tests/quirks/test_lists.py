@@ -136,7 +136,7 @@ def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is
 
 @pytest.fixture
 def lagging(upstream: FakeUpstream, thread: Thread) -> Thread:
-    """The list goes on to show all runs as they are now."""
+    """The list shows all runs as they are now."""
     sync(thread)
     then = copy.deepcopy(upstream.runs)
     list_as(upstream, lambda run: then[run["id"]])
@@ -144,7 +144,7 @@ def lagging(upstream: FakeUpstream, thread: Thread) -> Thread:
 
 
 def write(upstream: FakeUpstream, run_id: str, ago: dt.timedelta) -> None:
-    """Somebody changes the metadata, and the mirror has it from a GET so long ago."""
+    """Another client changes the metadata, which the mirror has from a GET this long ago."""
     upstream.runs[run_id]["metadata"] = {"ticket": "2"}
     list_as(upstream, lambda run: run)
     sync(Thread.objects.get())

@@ -1,4 +1,4 @@
-"""An outage uses up no attempts: the connection is held, and all goes on when the server responds again."""
+"""An outage uses up no attempts: the connection is held, and edits continue when the server responds again."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Servers that page in their own ways: either every run is mirrored, or the sync says that it is not."""
+"""Servers that page in their own ways: either every run is mirrored, or the sync reports an error."""
 
 import datetime as dt
 import time
@@ -66,7 +66,7 @@ def test_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager) -
     "pager", [compares_seconds, shuffles_seconds, clamped, never_has_more, inclusive, oldest_first]
 )
 def test_runs_of_one_second_are_mirrored(upstream: FakeUpstream, pager: Pager, together: int) -> None:
-    """So many runs were created in each second."""
+    """This many runs were created in each second."""
     thread = put(upstream, 137, pager)
     for number, run in enumerate(upstream.runs.values()):
         run["created_at"] = 1_700_000_000 + number // together
@@ -99,7 +99,7 @@ def test_short_thread_is_read_from_both_ends(upstream: FakeUpstream, pager: Page
 
 
 def test_runs_of_one_second_prove_nothing(upstream: FakeUpstream) -> None:
-    """Sorted by a second that all share, any 20 runs may come first."""
+    """If all share one second, any 20 runs may come first."""
     thread = put(upstream, 0)
     upstream.put(*(run | {"created_at": 1_700_000_000} for run in make_runs(30)))
 
@@ -127,7 +127,7 @@ def test_last_page_below_largest_is_trusted(upstream: FakeUpstream) -> None:
 
 
 def test_wrong_has_more_is_remembered(upstream: FakeUpstream) -> None:
-    """Once a page said that it was the last one, and was not, the next thread's short first page proves nothing."""
+    """Once a page wrongly claimed to be the last one, the next thread's short first page proves nothing."""
     sync(put(upstream, 60, never_has_more))
     upstream.put(*make_runs(40, "thread_b"))
     use(upstream, lambda runs, query: cut(runs, query, size=CLAMP if "after" in query else 17, has_more=False))
@@ -155,7 +155,7 @@ def test_repaired_server_is_read_newest_first(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("known", [1, 5, 40])
 def test_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> None:
-    """A mirror whose watermark was set while nobody noticed the order."""
+    """A mirror whose watermark was set before the order was noticed."""
     thread = put(upstream, known, oldest_first)
     sync(thread)
     Thread.objects.update(watermark=f"{THREAD}_000")
@@ -183,7 +183,7 @@ def test_watermark_in_page_of_one_second(upstream: FakeUpstream) -> None:
 @pytest.mark.parametrize("status", [404, 400, 410])
 @pytest.mark.parametrize("gone", [1, 2, 20])
 def test_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gone: int) -> None:
-    """So many of the last runs of the first page are deleted before the second one is asked for."""
+    """This many of the last runs of the first page are deleted before the second one is requested."""
     thread = put(upstream, 60)
 
     def pager(runs: list[Json], query: Query) -> Response:

@@ -1,4 +1,4 @@
-"""Servers that redirect: the key must not follow, nothing is guessed, and the person learns which setting to check."""
+"""Servers that redirect: the key must not follow, and the message names the setting to check."""
 
 import time
 from collections.abc import Callable

@@ -99,7 +99,7 @@ def test_read_only_role_holds_writing(
     assert set(Edit.objects.values_list("status", flat=True)) == {S.PENDING}
     writes = len(upstream.writes)
 
-    for _ in range(3):  # Reading goes on and shows nothing about writing.
+    for _ in range(3):  # Reads continue, and prove nothing about writes.
         assert sync().status == Sync.Status.COMPLETED
         probes.probe_held()
         process_due()

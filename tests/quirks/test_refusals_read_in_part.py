@@ -92,7 +92,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def breaking(pem: Path) -> Iterator[int]:
-    """Speaks TLS, reads a request and answers without."""
+    """Speaks TLS, reads a request and responds without."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -47,7 +47,7 @@ def of_text(change: Callable[[str], Any]) -> Rewrite:
     return values(lambda value: change(value) if isinstance(value, str) else value)
 
 
-# How the server changes a map, and one key that the edit does not touch and that comes back as something else.
+# How the server changes a map, and one untouched key that comes back with another value.
 MEMBERS = [
     pytest.param(of_text(lambda value: f'"{value}"'), "ticket", id="quotes"),
     pytest.param(of_text(str.strip), "ticket", id="trims"),
@@ -66,7 +66,7 @@ REWRITES: dict[str, Rewrite] = {str(member.id): member.values[0] for member in M
 
 
 def rewriting(upstream: FakeUpstream, rewrite: Rewrite, *, seconds: float = 0.0) -> None:
-    """From now on every write is changed like this, and takes so long."""
+    """From now on every write is changed like this, and takes this long."""
 
     def respond(request: Request) -> Response | None:
         if not request.is_write:
@@ -113,7 +113,7 @@ def test_first_rewrite_pauses_bulk_edit(
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert key in bulk_edit.detail
     assert "resume" in bulk_edit.detail
-    # Those that were on their way when the first one came back; a few more have got their response meanwhile.
+    # Those in flight when the first one came back; a few more have got their response meanwhile.
     assert len(upstream.writes) <= 2 * CONCURRENCY
     assert differing(bulk_edit) == len(upstream.writes), "What was under way has its own outcome."
     assert bulk_edit.edits.filter(status=E.PENDING).count() == RUNS - len(upstream.writes)
@@ -185,7 +185,7 @@ def test_last_edit_pauses_for_a_decision(upstream: FakeUpstream, runs: list[Run]
 
 
 def test_manual_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    """It was on its way when somebody paused: whoever resumes it knows."""
+    """The rewrite was in flight at the pause, so the person who resumes knows of it."""
     bulk_edit = applied(runs, alice)
 
     def pausing(metadata: Json) -> Json:
@@ -223,12 +223,12 @@ def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: Use
 def test_command_reports_it_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
     rewriting(upstream, REWRITES["adds-a-key"], seconds=0.02)
     words = ("--set", "triage=done", "--reason", "triage", "--actor", "alice")
-    said = manage("edit_metadata", "--where", "connection:default", *words)
+    output = manage("edit_metadata", "--where", "connection:default", *words)
     bulk_edit = BulkEdit.objects.get()
-    assert said.code == 1
-    assert f"Bulk edit {bulk_edit.pk}: paused" in said.err
-    assert "keys that the edit did not touch (_updated_at)" in said.err
-    assert f"--resume {bulk_edit.pk}" in said.err
+    assert output.code == 1
+    assert f"Bulk edit {bulk_edit.pk}: paused" in output.err
+    assert "keys that the edit did not touch (_updated_at)" in output.err
+    assert f"--resume {bulk_edit.pk}" in output.err
 
 
 def test_page_and_rest_show_the_reason(
@@ -240,6 +240,6 @@ def test_page_and_rest_show_the_reason(
     page = client.get(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/").text
     assert "keys that the edit did not touch (_updated_at)" in page
     assert "Resume" in page
-    told = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
-    assert (told["status"], told["accepts_rewrites"]) == ("paused", False)
-    assert "_updated_at" in told["detail"]
+    data = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
+    assert (data["status"], data["accepts_rewrites"]) == ("paused", False)
+    assert "_updated_at" in data["detail"]

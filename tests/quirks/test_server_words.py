@@ -1,4 +1,4 @@
-"""Servers that say why in bodies of every shape: their words are shown, not replaced."""
+"""Servers that give reasons in bodies of every shape: their words are shown, not replaced."""
 
 import json
 import random

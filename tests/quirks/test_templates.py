@@ -93,13 +93,13 @@ def test_template_is_refused_with_reason(template: str, message: str) -> None:
 def test_nothing_is_planned(
     template: str, upstream: FakeUpstream, run: Run, manage: Manage, api: ApiOf, alice: User, client: Client
 ) -> None:
-    said = manage(
+    output = manage(
         "edit_metadata", "run_a", "--set", f"month={template}", "--reason", "why", "--dry-run", "--actor", "alice"
     )
-    assert said.code == 1
-    assert "The value of 'month': " in said.err
-    told = api(alice).post("bulk-edits/", {"run_ids": ["run_a"], "set": {"month": template}, "reason": "why"})
-    assert problem(told, 400, "invalid-metadata")["errors"][0]["key"] == "month"
+    assert output.code == 1
+    assert "The value of 'month': " in output.err
+    response = api(alice).post("bulk-edits/", {"run_ids": ["run_a"], "set": {"month": template}, "reason": "why"})
+    assert problem(response, 400, "invalid-metadata")["errors"][0]["key"] == "month"
     client.force_login(alice)
     form = {"run": run.pk, "what": "set", "key": "month", "value": template, "reason": "why", "plan": "1"}
     page = client.post("/admin/runsadmin/bulkedit/add/", form)
@@ -111,6 +111,6 @@ def test_nothing_is_planned(
 def test_supported_formats_are_filled(upstream: FakeUpstream, run: Run, manage: Manage, alice: User) -> None:
     """Each directive gives the same on every machine."""
     options = [f"--set=k{place}={template}" for place, (template, _) in enumerate(FILLED.values())]
-    said = manage("edit_metadata", "run_a", *options, "--reason", "why", "--canary", "1", "--actor", "alice")
-    assert (said.code, said.err) == (0, "")
+    output = manage("edit_metadata", "run_a", *options, "--reason", "why", "--canary", "1", "--actor", "alice")
+    assert (output.code, output.err) == (0, "")
     assert upstream.metadata("run_a") == {f"k{place}": value for place, (_, value) in enumerate(FILLED.values())}

@@ -204,8 +204,8 @@ def test_command_refuses_it(
     words = [word.replace("{id}", run.upstream_id) for word in arguments(text)]
     if "--actor" not in words:
         words += ["--actor", "alice"]
-    said = manage(*words)
-    assert said.code != 0
-    assert said.err
-    said.out.encode()  # Standard output takes nothing else. Standard error escapes what it cannot write.
+    output = manage(*words)
+    assert output.code != 0
+    assert output.err
+    output.out.encode()  # Standard output takes nothing else. Standard error escapes what it cannot write.
     assert not Edit.objects.exists()

@@ -1,4 +1,4 @@
-"""What a server says about one thread concerns that thread."""
+"""A server's error about one thread concerns only that thread."""
 
 import pytest
 
@@ -98,7 +98,7 @@ def test_run_in_two_threads_stays_in_first(upstream: FakeUpstream, shared: int, 
 
 
 def test_run_in_two_threads_again(upstream: FakeUpstream) -> None:
-    """However often it is read, it does not change hands."""
+    """However often it is read, it stays in its thread."""
     test_run_in_two_threads_stays_in_first(upstream, 1, "own")
     versions = list(Run.objects.order_by("pk").values_list("pk", "version", "thread"))
     sync()

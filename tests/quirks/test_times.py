@@ -139,7 +139,7 @@ def test_usage_is_read(value: object, read: int | None, mirror: Mirror) -> None:
 
 
 def errors_of(*runs: Json, upstream: FakeUpstream) -> tuple[Sync, list[str]]:
-    """What a pass over two pages of these runs reports."""
+    """What a sync of two pages of these runs reports."""
     upstream.override(
         lambda request: (
             list_response(

@@ -1,4 +1,4 @@
-"""Many edits of one run at once: each is answered as soon as those before it have ended."""
+"""Many edits of one run at once: each gets its response as soon as those before it have ended."""
 
 import time
 from collections import Counter
@@ -111,7 +111,7 @@ def test_waiters_hold_no_pusher_thread(
 
 
 def test_other_process_ends(upstream: FakeUpstream, run: Run, alice: User, at_once: AtOnce) -> None:
-    """It is noticed at once, although nothing in this process tells."""
+    """It is noticed at once, although nothing in this process reports it."""
     claim = claims.claim(record(run, alice, {"a": "1"}))
     assert claim is not None
     second = record(run, alice, {"b": "2"})

@@ -1,4 +1,4 @@
-"""Servers that make edits wait: each edit says for what and until when, and no wait is for ever."""
+"""Servers that make edits wait: each edit shows for what and until when, and no wait is for ever."""
 
 import datetime as dt
 import html
@@ -63,7 +63,7 @@ def ago(**past: float) -> dt.datetime:
     return timezone.now() - dt.timedelta(**past)
 
 
-# --- What it says
+# --- What is shown
 
 NOW_ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
 REFUSES_ALL = responses(error_response(401, "no"), everywhere=True)
@@ -97,10 +97,10 @@ def test_every_place_shows_reason_and_time(
 
     assert response.status_code == 202
     edit = Edit.objects.get()
-    for told in (response.json()["mirror"]["edit"], api(alice).get(f"edits/{edit.pk}/").json()):
-        assert what in told["waits_for"]
-        assert (told["waits_until"] is not None) == has_end
-        assert told["next_attempt_at"] is not None
+    for data in (response.json()["mirror"]["edit"], api(alice).get(f"edits/{edit.pk}/").json()):
+        assert what in data["waits_for"]
+        assert (data["waits_until"] is not None) == has_end
+        assert data["next_attempt_at"] is not None
     assert what in api(alice).get("edits/").json()["results"][0]["waits_for"]
     assert what in api(alice).get("runs/").json()["results"][0]["mirror"]["edit"]["waits_for"]
 
@@ -110,11 +110,11 @@ def test_every_place_shows_reason_and_time(
         assert f"Waits for {what}" in shown, page
         assert ("at the latest" in shown) == has_end, page
 
-    said = manage("edit_metadata", run.upstream_id, "--set", "b=2", "--actor", "alice", "--wait", "0")
-    assert said.code == 1
+    output = manage("edit_metadata", run.upstream_id, "--set", "b=2", "--actor", "alice", "--wait", "0")
+    assert output.code == 1
     assert (
-        f"Waits for an earlier edit of this run (edit {edit.pk}), which waits for {what}" in said.err
-        or what in said.err
+        f"Waits for an earlier edit of this run (edit {edit.pk}), which waits for {what}" in output.err
+        or what in output.err
     )
 
 
@@ -134,10 +134,10 @@ def test_bulk_edit_shows_it_too(
     page = words(client, f"bulkedit/{bulk_edit.pk}/change/")
     assert "waiting1 for the run to end; active runs are waited for until" in page
     assert "Waits for the run to end, which is in_progress, until" in page
-    told = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
-    assert told["waiting"] == {"active_run": 1}
+    data = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
+    assert data["waiting"] == {"active_run": 1}
     (edit,) = api(alice).get(f"bulk-edits/{bulk_edit.pk}/edits/?status=pending").json()["results"]
-    assert edit["waits_until"] == told["active_until"]
+    assert edit["waits_until"] == data["active_until"]
 
 
 def test_paused_bulk_edit_is_a_reason(upstream: FakeUpstream, mirror: Mirror, alice: User, api: ApiOf) -> None:
@@ -187,7 +187,7 @@ def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
 FIRST = [
     pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end", id="active"),
     pytest.param({}, responses(CUT, "POST"), "a fetch that shows", id="unknown"),
-    pytest.param({}, responses(Response(503, "", {"Retry-After": "100"})), "its next attempt", id="told-to-wait"),
+    pytest.param({}, responses(Response(503, "", {"Retry-After": "100"})), "its next attempt", id="Retry-After"),
 ]
 
 
@@ -196,7 +196,7 @@ def test_edit_behind_a_waiting_one_is_shown(
     fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], what: str,
     upstream: FakeUpstream, mirror: Mirror, alice: User, api: ApiOf,
 ) -> None:  # fmt: skip
-    """At once where the first one is not due in time, and with the reason."""
+    """At once if the first one is not due in time, and with the reason."""
     _, run = mirror(make_run(thread_id="thread_other"), make_run(**fields))
     prepare(upstream)
     first = push(run, alice)
@@ -209,7 +209,7 @@ def test_edit_behind_a_waiting_one_is_shown(
     assert reason.startswith(f"an earlier edit of this run (edit {first.pk}), which waits for {what}")
 
 
-# --- Its end
+# --- The end of a wait
 
 STUCK = [
     pytest.param({"status": "in_progress", "expires_at": at(ago(hours=1))}, id="expired"),
@@ -322,7 +322,7 @@ def test_last_poll_is_at_the_end(upstream: FakeUpstream, mirror: Mirror, alice: 
 def test_plan_names_the_option(
     status: str, upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client
 ) -> None:
-    """Nobody has asked upstream, so nothing is said of what it would do."""
+    """Upstream was not asked, so nothing is claimed about it."""
     (run,) = mirror(make_run(status=status))
     selection = bulk_edits.by_ids([run.upstream_id])
     plan = whole(

@@ -1,4 +1,4 @@
-"""What a race needs: two processes that do as they are told, a run, somebody else who writes, and the judgement."""
+"""What a race needs: two scripted processes, a run, another client that writes, and the final check."""
 
 import math
 import os
@@ -60,7 +60,7 @@ class Race:
         return self.environment.start_full_sync()
 
     def process_due(self) -> None:
-        """What the background does until everything has its outcome. Pauses between attempts are not waited for."""
+        """Does the background's part until every edit has its outcome, without the pauses between attempts."""
 
         def is_settled() -> bool:
             unsettled = Edit.objects.filter(status__in=UNSETTLED)
@@ -114,7 +114,7 @@ def stage(
 
 @pytest.fixture
 def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, connect: Connect) -> Iterator[Race]:
-    """When a test is over, everything is settled, and nobody's pair may be lost."""
+    """When a test is over, everything is settled, and no pair may be lost."""
     environment, sandbox = stage.environment, stage.environment.sandbox
     sandbox.reset()
     settings.RUNSADMIN_SETTLING_TIME = float(PATIENCE["RUNSADMIN_SETTLING_TIME"])

@@ -17,7 +17,7 @@ from tests.postgres import server
 
 @dataclass
 class Table:
-    """Hears of every test. A race is a test function: the orders of its steps are its parameters."""
+    """Sees every test. A race is a test function: the orders of its steps are its parameters."""
 
     rounds: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)

@@ -49,33 +49,33 @@ class ScriptedProcess(Process):
         self.is_busy = True
         self._line.send((what, whom, until))
         if until is not None:
-            assert self._hear() == f"at {until}"
+            assert self._receive() == f"at {until}"
 
     # ---
 
     def resume(self) -> None:
-        """From the step at which it stands."""
+        """From the step at which it stopped."""
         self._line.send("resume")
 
     def wait_until_done(self) -> str:
-        """What became of the order."""
-        said = self._hear()
-        assert said.startswith("done"), said
+        """The result of the order."""
+        message = self._receive()
+        assert message.startswith("done"), message
         self.is_busy = False
-        return said
+        return message
 
     def end(self) -> str:
         self.resume()
         return self.wait_until_done()
 
-    def _hear(self) -> str:
+    def _receive(self) -> str:
         if not self._line.poll(20):
-            raise TimeoutError("It does not say anything.")
+            raise TimeoutError("It sends nothing.")
         return str(self._line.recv())
 
 
 class _Steps(logging.Handler):
-    """Says that a step was reached, and waits until it may go on."""
+    """Reports that a step was reached, and waits until it may continue."""
 
     def __init__(self, line: Connection) -> None:
         super().__init__(logging.DEBUG)
@@ -92,7 +92,7 @@ class _Steps(logging.Handler):
 def _follow_script(line: Connection) -> None:
     steps = _Steps(line)
     for name in OBSERVED:
-        logging.getLogger(name).setLevel(logging.DEBUG)  # It is quiet in processes that are not to crash.
+        logging.getLogger(name).setLevel(logging.DEBUG)  # It is quiet outside crash tests.
     logging.getLogger("runsadmin.services").addHandler(steps)
     while True:
         try:

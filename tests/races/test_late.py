@@ -1,4 +1,4 @@
-"""A process stands still, or a write lands late: what others have settled meanwhile stays as it is."""
+"""A process stalls, or a write lands late: what others have settled meanwhile stays."""
 
 import pytest
 
@@ -75,11 +75,11 @@ def test_lost_claim_never_sends_twice(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
     race.environment.expire_claims()
-    edits.process_due(until=0)  # No more than the claims that ran out.
+    edits.process_due(until=0)  # Only the expired claims.
     race.other.push(edit, until="intended")
     assert race.one.end() == "done sending"
     assert race.posts("red") == 0
-    assert race.other.end() in ("done applied", "done pending")  # Pending where that took longer than a look lasts.
+    assert race.other.end() in ("done applied", "done pending")  # Pending if the fetch got too old.
     race.process_due()
     assert race.outcomes() == [S.APPLIED]
     assert race.posts("red") == 1

@@ -13,7 +13,7 @@ from tests.waiting import until
 @pytest.mark.parametrize("first", ["push", "sync"])
 @pytest.mark.parametrize("ends", ["push", "sync"])
 def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_step: str, ends: str) -> None:
-    """Both come to a step, one after the other, and go on to their ends from there, one after the other."""
+    """Both reach a step, one after the other, and then end, one after the other."""
     edit, sync = race.record("red"), race.sync()
     if first == "push":
         race.one.push(edit, until=push_step)
@@ -21,8 +21,8 @@ def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_ste
     else:
         race.other.sync(sync, until=sync_step)
         race.one.push(edit, until=push_step)
-    for hand in (race.one, race.other) if ends == "push" else (race.other, race.one):
-        hand.end()
+    for process in (race.one, race.other) if ends == "push" else (race.other, race.one):
+        process.end()
     race.process_due()
     assert race.outcomes() == ["applied"]
     assert race.mirror.metadata["team"] == "red"
@@ -31,7 +31,7 @@ def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_ste
 @pytest.mark.parametrize("fault", ["delay", "slow_answer"])
 @pytest.mark.parametrize("push_step", PUSHING)
 def test_slow_page_undoes_no_edit(race: Race, fault: str, push_step: str) -> None:
-    """The server holds the page: read before the edit and answered after it, or asked before and read after it."""
+    """The server delays the page: read before the edit and sent after it, or requested before and read after it."""
     edit, sync = race.record("red"), race.sync()
     race.environment.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
     race.one.push(edit, until=push_step)

@@ -22,7 +22,7 @@ def run(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def kept(sandbox: Sandbox, run: dict[str, Any]) -> bool:
-    """Whether the run is red now; the log has to say the same."""
+    """Whether the run is red now. The log must agree."""
     is_red = sandbox.metadata(run["id"]) == RED
     assert sandbox.posts(run["id"])[-1]["kept"] == is_red
     return bool(is_red)

@@ -14,7 +14,7 @@ PATH = "/v1/threads/thread_a/runs/run_a"
 
 
 class Socket:
-    """A connection on which bytes are sent, and whole answers read."""
+    """A connection on which bytes are sent and whole responses read."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         address = urlsplit(sandbox.url)

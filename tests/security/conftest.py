@@ -32,13 +32,13 @@ PRODUCTION = {
 }
 
 
-def said_in_production(code: str, **environment: str) -> list[str]:
+def printed_in_production(code: str, **environment: str) -> list[str]:
     """The lines that this prints in a process with the settings as they are shipped, behind HTTPS."""
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"import django; django.setup()\n{code}"],
         cwd=settings.BASE_DIR, env=os.environ | PRODUCTION | environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return told.stdout.splitlines()
+    return process.stdout.splitlines()
 
 
 class Browser(requests.Session):
@@ -150,13 +150,13 @@ def web(django_db_setup: None, sandbox_process: Sandbox, tmp_path_factory: pytes
 
 @pytest.fixture
 def site(web: Site, transactional_db: None, sandbox: Sandbox) -> Site:
-    """A web server as it is shipped. It is the same one for all tests: starting takes seconds."""
+    """A web server with the default settings. All tests share it: starting takes seconds."""
     return web
 
 
 @pytest.fixture
 def site_of(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Makes a site that has not started yet, with other settings. It ends with the test."""
+    """Makes a site with other settings, not started yet. It ends with the test."""
     sites: list[Site] = []
 
     def site_of(**environment: str) -> Site:
@@ -170,13 +170,13 @@ def site_of(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def strict() -> Client:
-    """A client that is asked for tokens against forged requests, as every browser is."""
+    """A client that needs CSRF tokens, as every browser does."""
     return Client(enforce_csrf_checks=True)
 
 
 @pytest.fixture
 def root(db: None) -> User:
-    """Somebody who may do all, so that nothing is refused for another reason than the one that is tested."""
+    """A superuser, so that nothing is refused for another reason than the one tested."""
     return User.objects.create_superuser("root", password="root")
 
 

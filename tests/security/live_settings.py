@@ -1,4 +1,4 @@
-"""The settings as they are shipped, for real processes; only static files need no collecting."""
+"""The default settings, for real processes; only static files need no collecting."""
 
 from project.settings import *  # noqa: F403
 

@@ -33,7 +33,7 @@ def memory(site: Site) -> int:
 
 
 def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: str) -> tuple[int, bytes]:
-    """POSTs that many bytes, or as many as are taken; returns the answer, which may come before the end."""
+    """POSTs this many bytes, or as many as are taken; returns the response, which may come before the end."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
     connection.putrequest("POST", path)
     length = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
@@ -46,7 +46,7 @@ def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: 
             connection.send(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
         connection.send(b"0\r\n\r\n" if chunked else b"")
     except (BrokenPipeError, ConnectionResetError):
-        pass  # It does not want to hear the rest.
+        pass  # It closed the connection before the rest.
     response = connection.getresponse()
     content = response.read()
     connection.close()

@@ -1,4 +1,4 @@
-"""Nobody acts in the name of somebody who is signed in: sessions, cookies, forged requests, turned redirects, hosts."""
+"""Nobody can act for a signed-in user: sessions, cookies, forged requests, redirects, hosts."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from django.urls.resolvers import RoutePattern
 from runsadmin.models import Edit, Sync, Thread
 from runsadmin.services import tokens
 from tests.api.conftest import problem
-from tests.security.conftest import Site, said_in_production
+from tests.security.conftest import Site, printed_in_production
 
 pytestmark = pytest.mark.django_db
 
@@ -76,10 +76,10 @@ def test_signing_out_takes_a_post(client: Client, alice: User) -> None:
 
 
 def test_signing_in_takes_a_new_session(client: Client, alice: User) -> None:
-    chosen_by_somebody_else = client.session.session_key
+    chosen_by_attacker = client.session.session_key
     client.post("/admin/login/", {"username": "alice", "password": "alice"})
     assert client.get("/admin/").status_code == 200
-    assert client.session.session_key != chosen_by_somebody_else
+    assert client.session.session_key != chosen_by_attacker
 
 
 def test_new_password_ends_other_sessions(alice: User) -> None:
@@ -107,7 +107,7 @@ def test_https_is_enforced_except_for_probes() -> None:
         "login = plain.get('/api/v1/runs/', headers={'X-Forwarded-Proto': 'https'})\n"
         "print(login.status_code, login['Strict-Transport-Security'])"
     )
-    assert said_in_production(code) == [
+    assert printed_in_production(code) == [
         "True True https://runs.example.org/admin/",
         "200 200",
         "401 max-age=31536000; includeSubDomains; preload",

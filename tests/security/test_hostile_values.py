@@ -24,7 +24,7 @@ METADATA = {f"{n}{value}"[:64]: value for n, value in enumerate(HOSTILE[:16])}
 
 
 def is_clean(response: requests.Response) -> bool:
-    """No tag, attribute or header of somebody else's."""
+    """No tag, attribute or header from the metadata."""
     headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
     raw = response.text if "html" in response.headers.get("Content-Type", "") else ""
     return not (
@@ -40,7 +40,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
     browser = site.browser()
     assert browser.sign_in("root", "root").ok
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
-    # An edit with a hostile reason that conflicts over a hostile key, and an error in words of the upstream's.
+    # An edit with a hostile reason that conflicts over a hostile key, and an error in the upstream's words.
     key = next(iter(METADATA))
     sandbox.set_metadata("run_a", METADATA | {key: "somebody else"})
     change = {"metadata": {key: HOSTILE[1]}, "base": METADATA, "reason": HOSTILE[7]}
@@ -50,7 +50,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
     rejected = browser.patch("/api/v1/runs/run_a/", json={"metadata": {key: None}}, headers=api)
     assert rejected.status_code == 422
 
-    # A plan of a patch that is as hostile, which names runs that nobody has.
+    # A plan of a hostile patch, which names unknown runs.
     run.refresh_from_db()
     form = {"plan": "1", "run": f"{run.pk},987654", "what": ["set", "remove"], "key": [key, HOSTILE[1]],
             "value": [HOSTILE[3], ""], "reason": HOSTILE[0]}  # fmt: skip

@@ -1,4 +1,4 @@
-"""No account can keep the REST API from the others."""
+"""No account can use up the REST API for the others."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def limit(settings: Settings) -> Callable[[int], None]:
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Stops the clock, and moves it on by some seconds."""
+    """Stops the clock, and moves it forward by some seconds."""
     now = timezone.now()
 
     def wait(seconds: float) -> None:

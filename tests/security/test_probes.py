@@ -1,4 +1,4 @@
-"""/livez and /readyz: for whoever starts, stops and balances, without signing in, and without a word too many."""
+"""/livez and /readyz, for orchestrators and load balancers: no sign-in, no detail."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from runsadmin.models import Worker
 pytestmark = pytest.mark.django_db
 
 
-def told(client: Client, path: str = "/readyz") -> tuple[int, str]:
+def probe(client: Client, path: str = "/readyz") -> tuple[int, str]:
     response = client.get(path)
     assert response["Cache-Control"] == "no-store"
     return response.status_code, response.content.decode().strip()
@@ -39,28 +39,28 @@ def no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_all_parts_working_is_ready(client: Client, worker: Worker) -> None:
-    assert told(client) == (200, "ok")
+    assert probe(client) == (200, "ok")
 
 
 def test_missing_worker_is_not_ready(client: Client) -> None:
-    assert told(client) == (503, "worker")
+    assert probe(client) == (503, "worker")
 
 
 def test_silent_worker_is_not_ready(client: Client, worker: Worker) -> None:
     seconds = "datetime('now', '-11 seconds')" if connection.vendor == "sqlite" else "now() - interval '11 seconds'"
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE runsadmin_worker SET seen_at = {seconds}")
-    assert told(client) == (503, "worker")
+    assert probe(client) == (503, "worker")
 
 
 def test_unapplied_migration_is_not_ready(client: Client, worker: Worker) -> None:
     MigrationRecorder(connection).migration_qs.filter(app="runsadmin").delete()
-    assert told(client) == (503, "migrations")
+    assert probe(client) == (503, "migrations")
 
 
 def test_lost_database_is_live_but_not_ready(client: Client, no_database: None) -> None:
-    assert told(client) == (503, "database")
-    assert told(client, "/livez") == (200, "ok")
+    assert probe(client) == (503, "database")
+    assert probe(client, "/livez") == (200, "ok")
 
 
 def test_probes_take_few_queries(

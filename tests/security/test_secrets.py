@@ -36,7 +36,7 @@ FAULTS: list[dict[str, Any]] = [
 
 
 class Broken:
-    """A table that is away for a while: whoever needs it ends in a traceback."""
+    """A table that is missing for a while: every use of it ends in a traceback."""
 
     def __init__(self, table: str) -> None:
         self.table = table
@@ -97,7 +97,7 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
     browser.get("/api/v1/runs/", headers=api, params={"token": token})
     browser.post("/api/v1/threads/", data=f'{{"thread_id": 1, "{token[:8]}": [', headers=api)
 
-    # Work, and every kind of trouble with the upstream.
+    # Edits, and every kind of upstream fault.
     syncs.start(connection="default", kind=Sync.Kind.FULL, actor=root)
     until(lambda: Sync.objects.filter(status="completed").exists())
     for n, fault in enumerate(FAULTS):
@@ -147,7 +147,7 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
         for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG, token)
         for name, text in slots.items()
         for shape in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
-        # What a person sent is echoed to nobody but in the address that they asked for themselves.
+        # What a person sent is echoed only in the URL that they requested.
         if shape in text.replace(f"?token={token}", "")
     ]
     assert found == []

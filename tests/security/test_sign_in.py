@@ -1,4 +1,4 @@
-"""Guessing passwords is slow, is told, and locks nobody else out."""
+"""Guessing passwords is slow, is logged, and locks nobody else out."""
 
 import datetime as dt
 from typing import Any
@@ -102,12 +102,12 @@ def test_password_spraying_is_limited(alice: User, bob: User) -> None:
 
 
 def test_unknown_names_get_the_same_error(alice: User) -> None:
-    told: list[tuple[int, bytes]] = []
+    responses: list[tuple[int, bytes]] = []
     for name in ("alice", "nobody"):
         for _ in range(5):
-            response = sign_in(name, "wrong", address=f"192.0.2.{len(told)}")
-        told.append((response.status_code, response.content))
-    assert told[0] == told[1]
+            response = sign_in(name, "wrong", address=f"192.0.2.{len(responses)}")
+        responses.append((response.status_code, response.content))
+    assert responses[0] == responses[1]
 
 
 def test_new_browser_or_header_resets_nothing(alice: User) -> None:

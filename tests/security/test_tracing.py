@@ -1,4 +1,4 @@
-"""One request can be followed: through the logs of every process, in the answer and on the edit."""
+"""One request can be traced: through the logs of every process, in the response and on the edit."""
 
 import logging
 from collections.abc import Callable

@@ -61,7 +61,7 @@ def make_due(bulk_edit: BulkEdit) -> None:
 
 
 def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
-    """Stops what a worker is at. Returns how many were sent by then, which is some and not all."""
+    """Stops a worker halfway. Returns how many edits were sent by then: some, but not all."""
     with at_work(sandbox):
         stop()
     sandbox.settings(latency_ms=0)

@@ -15,6 +15,6 @@ def team(mirrored: MakeRun) -> list[Run]:
 
 @pytest.fixture
 def slow(team: list[Run], sandbox: Sandbox, connect: Connect) -> None:
-    """From now on two requests at a time, each of which takes a while: there is time to stop it."""
+    """Two slow requests at a time, so that there is time to stop the worker."""
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=300)

@@ -1,4 +1,4 @@
-"""As of when upstream is known to say what a run's page shows, though unchanged runs are not written again."""
+"""`as_of`: when upstream was last known to have what a run's page shows. Unchanged runs are not written again."""
 
 import datetime as dt
 import time

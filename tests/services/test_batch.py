@@ -1,4 +1,4 @@
-"""A batch: one edit's trouble leaves the others alone, and stopping is prompt."""
+"""A batch: one edit's error leaves the others alone, and stopping is prompt."""
 
 import datetime as dt
 import time
@@ -29,7 +29,7 @@ E = Edit.Status
 
 @pytest.fixture
 def due(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> list[Edit]:
-    """Twelve edits of as many runs of two threads, whose time has come."""
+    """Twelve due edits, of twelve runs of two threads."""
     some = [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
     patch = MetadataPatch({"team": "red"})
     recorded = [edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.COMMAND) for run in some]
@@ -53,7 +53,7 @@ def counts() -> dict[str, int]:
 def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Callable[P, R]:
     def failing(*args: P.args, **kwargs: P.kwargs) -> R:
         if fails(*args, **kwargs):
-            raise RuntimeError("a mistake of ours")
+            raise RuntimeError("our own error")
         return function(*args, **kwargs)
 
     return failing
@@ -122,12 +122,12 @@ def test_429_for_one_pauses_all(sandbox: Sandbox, due: list[Edit], connect: Conn
     process_due()
     assert counts() == {E.APPLIED: 12}
     log = sandbox.log()
-    told = next(call["received_at"] for call in log if call["status"] == 429)
-    early = [call for call in log if told < call["at"] < told + 0.65]
+    refused_at = next(call["received_at"] for call in log if call["status"] == 429)
+    early = [call for call in log if refused_at < call["at"] < refused_at + 0.65]
     assert len(early) <= 2, "All leave the server alone: no more came than were on their way."
     assert len([call for call in log if call["method"] == "POST"]) == 13
-    assert len([call for call in log if call["method"] == "GET"]) <= 6, "A look that is fresh is still good afterwards."
-    assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "It was sent again, by the same look."
+    assert len([call for call in log if call["method"] == "GET"]) <= 6, "A fresh fetch is still good afterwards."
+    assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "It was sent again, after the same fetch."
 
 
 def test_second_429_is_fetched_again(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
@@ -151,7 +151,7 @@ def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
     refused = next(post for post in posts if post["status"] == 429)
     (sent,) = (post for post in posts if post["path"] == refused["path"] and post is not refused)
     allowed = refused["received_at"] + 2.4
-    assert [look for look in sandbox.gets() if allowed <= look["at"] <= sent["at"]], "It was looked at in between."
+    assert [fetch for fetch in sandbox.gets() if allowed <= fetch["at"] <= sent["at"]], "It was fetched in between."
     assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
 
@@ -265,7 +265,7 @@ def test_crashed_probe_blocks_no_edit(sandbox: Sandbox, due: list[Edit], monkeyp
 def test_deleted_runs_of_thread_share_a_probe(
     sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts probe requests: all that upstream gets besides one fetch per run."""
+    """Counts probe requests: all requests except one fetch per run."""
     gone = [mirrored(thread_id="thread_0", metadata={"team": "blue"}) for _ in range(32)]
     mirrored(thread_id="thread_1")
     for run in gone:

@@ -112,7 +112,7 @@ def test_hold_rejects_nothing(sandbox: Sandbox, team: list[Run], alice: User) ->
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_in_progress, statuses(bulk_edit)) == (True, {E.PENDING: 12})
     assert sandbox.posts() == []
-    assert edits.process_due(until=time.monotonic() + 1) == 0, "Nothing is even taken up."
+    assert edits.process_due(until=time.monotonic() + 1) == 0, "Nothing is even claimed."
     sandbox.settings(api_key=sandbox.key)
     connections.release("default")
     make_due(bulk_edit)
@@ -133,7 +133,7 @@ def test_hold_during_bulk_edit_stops_sending(slow: None, sandbox: Sandbox, team:
 # --- Shared fetches
 
 
-def lone_gets(sandbox: Sandbox) -> int:
+def single_gets(sandbox: Sandbox) -> int:
     return sum("/runs/" in call["path"] for call in sandbox.gets())
 
 
@@ -149,7 +149,7 @@ def test_run_not_on_the_page_is_fetched_alone(sandbox: Sandbox, mirrored: MakeRu
     bulk_edit = plan_for(alice, *new, old)
     sandbox.clear_log()
     assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 3}
-    assert (lists(sandbox), lone_gets(sandbox)) == (1, 1)
+    assert (lists(sandbox), single_gets(sandbox)) == (1, 1)
     assert len(sandbox.gets(old.upstream_id)) == 1
 
 
@@ -161,7 +161,7 @@ def test_long_thread_is_read_in_pages(sandbox: Sandbox, mirrored: MakeRun, alice
     bulk_edit = plan_for(alice, *new, *old)
     sandbox.clear_log()
     assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 4}
-    assert (lists(sandbox), lone_gets(sandbox)) == (2, 0)
+    assert (lists(sandbox), single_gets(sandbox)) == (2, 0)
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -170,7 +170,7 @@ def test_failed_list_falls_back_to_fetches(status: int, sandbox: Sandbox, team: 
     sandbox.clear_log()
     sandbox.fault("status", status=status, method="GET", path=r"/runs$", times=None)
     assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 12}
-    assert (lists(sandbox), lone_gets(sandbox)) == (2, 12)
+    assert (lists(sandbox), single_gets(sandbox)) == (2, 12)
 
 
 def test_temporarily_failed_list_is_retried(sandbox: Sandbox, team: list[Run], alice: User) -> None:
@@ -178,4 +178,4 @@ def test_temporarily_failed_list_is_retried(sandbox: Sandbox, team: list[Run], a
     sandbox.clear_log()
     sandbox.fault("status", status=500, method="GET", path=r"thread_0/runs$")
     assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 12}
-    assert (lists(sandbox), lone_gets(sandbox)) == (3, 0)
+    assert (lists(sandbox), single_gets(sandbox)) == (3, 0)

@@ -48,7 +48,7 @@ def test_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, a
 
 
 def left_out(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
-    """Whether its only edit is: told, ended, and not to be sent."""
+    """Whether its only edit is left out: reported, ended, and never sent."""
     edit = only(bulk_edit)
     assert (edit.plan_result, edit.status) == (plan_result, E.SKIPPED)
     assert detail in edit.detail
@@ -212,7 +212,7 @@ def test_broken_planning_fails_the_plan(
     bulk_edit = begin(alice)
 
     def breaks(*_: object) -> None:
-        raise RuntimeError("a mistake of ours")
+        raise RuntimeError("our own error")
 
     monkeypatch.setattr(planning, "_fields", breaks)
     with pytest.raises(RuntimeError):

@@ -44,7 +44,7 @@ def test_single_failed_edit_is_retried(sandbox: Sandbox, team: list[Run], alice:
     bulk_edit = apply(bulk_edit, alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.FAILED: 1})
     edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=E.FAILED), actor=alice))
-    assert edit.status == E.PENDING, "It is refused once more: the background has to go on."
+    assert edit.status == E.PENDING, "It is refused once more: the background has to continue."
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_in_progress, bulk_edit.finished_at) == (True, None)
     assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
@@ -77,15 +77,15 @@ def test_edit_of_cancelled_bulk_is_not_retried(team: list[Run], alice: User) -> 
 
 def test_undo_restores_each_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
-    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
-    assert (way_back.undoes, way_back.status, statuses(way_back)) == (done, S.PLANNED, {E.PLANNED: 12})
-    for edit in way_back.edits.select_related("undoes"):
+    undoing = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    assert (undoing.undoes, undoing.status, statuses(undoing)) == (done, S.PLANNED, {E.PLANNED: 12})
+    for edit in undoing.edits.select_related("undoes"):
         assert edit.undoes is not None
         assert edit.base is not None
         assert edit.patch.apply(edit.base) == edit.undoes.before
     assert len(sandbox.posts()) == 12, "Nothing is sent before it is applied."
-    way_back = apply(way_back, alice)
-    assert (way_back.status, statuses(way_back)) == (S.COMPLETED, {E.APPLIED: 12})
+    undoing = apply(undoing, alice)
+    assert (undoing.status, statuses(undoing)) == (S.COMPLETED, {E.APPLIED: 12})
     assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
 
 
@@ -127,11 +127,11 @@ def test_undo_skips_pairs_changed_in_mirror(sandbox: Sandbox, team: list[Run], a
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
     for run in team[:2]:
         runs.refresh(run=run, actor=alice)
-    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
-    assert bulk_edits.progress(way_back).plan_results == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
-    way_back = apply(way_back, alice)
-    assert statuses(way_back) == {E.APPLIED: 11, E.SKIPPED: 1}
-    wholly, partly = way_back.edits.get(run=team[0]), way_back.edits.get(run=team[1])
+    undoing = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    assert bulk_edits.progress(undoing).plan_results == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
+    undoing = apply(undoing, alice)
+    assert statuses(undoing) == {E.APPLIED: 11, E.SKIPPED: 1}
+    wholly, partly = undoing.edits.get(run=team[0]), undoing.edits.get(run=team[1])
     assert "changed after the edit: new, team." in wholly.detail
     assert "changed after the edit: team." in partly.detail
     assert sandbox.metadata(team[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
@@ -143,9 +143,9 @@ def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, team: list[Run], al
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
     sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
-    way_back = undo(done, alice)
-    assert statuses(way_back) == {E.APPLIED: 11, E.CONFLICT: 1}
-    wholly, partly = way_back.edits.get(run=team[0]), way_back.edits.get(run=team[1])
+    undoing = undo(done, alice)
+    assert statuses(undoing) == {E.APPLIED: 11, E.CONFLICT: 1}
+    wholly, partly = undoing.edits.get(run=team[0]), undoing.edits.get(run=team[1])
     assert (wholly.status, "new, team" in wholly.detail) == (E.CONFLICT, True)
     assert (partly.status, "changed after the edit: team." in partly.detail) == (E.APPLIED, True)
     assert sandbox.metadata(team[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
@@ -156,5 +156,5 @@ def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, team: list[Run], al
 def test_undo_leaves_a_missing_run(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
     Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
-    way_back = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
-    assert bulk_edits.progress(way_back).plan_results == {F.CHANGE: 11, F.MISSING: 1}
+    undoing = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    assert bulk_edits.progress(undoing).plan_results == {F.CHANGE: 11, F.MISSING: 1}

@@ -45,7 +45,7 @@ def test_applied_plan_reaches_upstream(sandbox: Sandbox, team: list[Run], alice:
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
     for n, run in enumerate(team):
         assert Run.objects.get(pk=run.pk).metadata == sandbox.metadata(run.upstream_id) == {"team": "red", "n": str(n)}
-    assert len(sandbox.gets()) == 2, "A thread's runs share one look."
+    assert len(sandbox.gets()) == 2, "A thread's runs share one fetch."
     assert not SelectionSnapshot.objects.exists()
 
 
@@ -65,14 +65,14 @@ def test_reason_is_required(team: list[Run], alice: User) -> None:
 
 def test_edits_share_reason_and_actor(team: list[Run], alice: User) -> None:
     bulk_edit = plan(alice, reason="OPS-7", request_id="req-1")
-    told = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
-    assert told == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
+    facts = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
+    assert facts == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
 
 
 def test_invalid_patch_reports_every_error(team: list[Run], alice: User) -> None:
-    with pytest.raises(InvalidMetadata) as mistakes:
+    with pytest.raises(InvalidMetadata) as refused:
         plan(alice, patch=BulkPatch({"k" * 65: "v", "long": "v" * 513, "who": "{nobody}"}, ["long"]))
-    codes = {problem.code for problem in mistakes.value.problems}
+    codes = {problem.code for problem in refused.value.problems}
     assert codes == {"key_too_long", "value_too_long", "invalid_template", "named_twice"}
     with pytest.raises(InvalidMetadata, match="changes nothing"):
         plan(alice, patch=BulkPatch({}))
@@ -127,9 +127,9 @@ def test_apply_touches_only_planned_runs(sandbox: Sandbox, team: list[Run], mirr
     bulk_edit = plan(alice)
     sandbox.set_metadata(team[0].upstream_id, {"team": "blue", "n": "changed"})
     runs.refresh(run=team[0], actor=alice)
-    sandbox.set_metadata(team[1].upstream_id, {"team": "violet"})  # It leaves the filter,
+    sandbox.set_metadata(team[1].upstream_id, {"team": "violet"})  # It no longer matches,
     runs.refresh(run=team[1], actor=alice)
-    sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # another one comes in,
+    sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # another one matches now,
     runs.refresh(run=outside, actor=alice)
     appeared = mirrored(thread_id="thread_0", metadata={"team": "blue"})  # and one is new.
     sandbox.clear_log()
@@ -212,14 +212,14 @@ def test_canary_ended_between_checks_pauses(team: list[Run], alice: User, monkey
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
     transition_to = BulkEditQuerySet.transition_to
 
-    def ends_after_the_first_look(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
+    def ends_after_the_first_check(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
         moved = transition_to(rows, status, **values)
         if status == S.PAUSED:
             bulk_edit.edits.filter(status=E.PENDING).update(status=E.FAILED, finished_at=timezone.now())
         return moved
 
     with monkeypatch.context() as patched:
-        patched.setattr(BulkEditQuerySet, "transition_to", ends_after_the_first_look)
+        patched.setattr(BulkEditQuerySet, "transition_to", ends_after_the_first_check)
         bulk_edits.advance_statuses()
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
@@ -300,7 +300,7 @@ def test_active_runs_fail_at_the_deadline(short_pauses: None, sandbox: Sandbox, 
     edit = only(bulk_edit)
     assert (bulk_edit.status, edit.status) == (S.COMPLETED, E.FAILED)
     assert "in_progress" in edit.detail
-    assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only looks."
+    assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only fetches."
     sandbox.change_run(active.upstream_id, status="completed")
     bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)

@@ -1,4 +1,4 @@
-"""What the processes share about a connection: its pace, and whether it is held."""
+"""What the processes share about a connection: its rate, and whether it is held."""
 
 import datetime as dt
 import time

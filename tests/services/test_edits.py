@@ -325,7 +325,7 @@ def test_active_run_is_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User)
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-# --- For somebody who waits
+# --- Interactive edits
 
 
 def test_slow_edit_continues_in_background(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:

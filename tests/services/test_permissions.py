@@ -1,4 +1,4 @@
-"""Roles, and what someone who lacks a permission is told."""
+"""Roles, and the message to someone who lacks a permission."""
 
 import pytest
 from django.apps import apps

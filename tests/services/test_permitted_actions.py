@@ -1,4 +1,4 @@
-"""What can be done with an edit or a bulk edit now, asked in one place for admin and API."""
+"""Which actions an edit or a bulk edit permits now, for the admin and the API."""
 
 import datetime as dt
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The mirror, and the order of truths."""
+"""The mirror, and which response wins."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -35,18 +35,18 @@ def thread(db: None) -> Thread:
 
 
 class Upstream:
-    """One run as answers tell of it."""
+    """One run as responses show it."""
 
     def __init__(self, thread: Thread) -> None:
         self.thread = thread
         self.run = make_run(thread_id=thread.upstream_id)
 
-    def seen(self, team: str, *, asked: float, answered: float) -> TimedResponse[RunRecord]:
+    def seen(self, team: str, *, requested: float, received: float) -> TimedResponse[RunRecord]:
         record = RunRecord.read(self.run | {"metadata": {"team": team}}, thread_id=self.thread.upstream_id)
-        return TimedResponse(Response(record, 200, "req_1", 0.0), at(asked), at(answered))
+        return TimedResponse(Response(record, 200, "req_1", 0.0), at(requested), at(received))
 
-    def responses(self, team: str, *, asked: float, answered: float) -> Stored:
-        return runs.compare([(self.thread, self.seen(team, asked=asked, answered=answered))]).write()
+    def responses(self, team: str, *, requested: float, received: float) -> Stored:
+        return runs.compare([(self.thread, self.seen(team, requested=requested, received=received))]).write()
 
     @property
     def row(self) -> Run:
@@ -59,58 +59,58 @@ def upstream(thread: Thread) -> Upstream:
 
 
 def test_later_response_replaces_the_row(upstream: Upstream) -> None:
-    assert upstream.responses("a", asked=0, answered=1) == Stored(created=1, updated=0)
-    assert upstream.responses("b", asked=2, answered=3) == Stored(created=0, updated=1)
+    assert upstream.responses("a", requested=0, received=1) == Stored(created=1, updated=0)
+    assert upstream.responses("b", requested=2, received=3) == Stored(created=0, updated=1)
     assert upstream.row.metadata == {"team": "b"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "b"}
 
 
 def test_slow_response_undoes_nothing(upstream: Upstream) -> None:
-    upstream.responses("a", asked=5, answered=6)
-    upstream.responses("old", asked=1, answered=2)
+    upstream.responses("a", requested=5, received=6)
+    upstream.responses("old", requested=1, received=2)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is None
 
 
 def test_concurrent_write_is_kept(upstream: Upstream) -> None:
-    upstream.responses("a", asked=0, answered=1)
-    older = runs.compare([(upstream.thread, upstream.seen("older", asked=2, answered=3))])
-    upstream.responses("newer", asked=4, answered=5)
+    upstream.responses("a", requested=0, received=1)
+    older = runs.compare([(upstream.thread, upstream.seen("older", requested=2, received=3))])
+    upstream.responses("newer", requested=4, received=5)
     assert older.write() == Stored(created=0, updated=0)
     assert upstream.row.metadata == {"team": "newer"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "newer"}
 
 
 def test_new_run_in_two_responses_is_one_row(upstream: Upstream) -> None:
-    first = runs.compare([(upstream.thread, upstream.seen("first", asked=0, answered=1))])
-    upstream.responses("second", asked=2, answered=3)
+    first = runs.compare([(upstream.thread, upstream.seen("first", requested=0, received=1))])
+    upstream.responses("second", requested=2, received=3)
     assert first.write() == Stored(created=0, updated=0)
     assert upstream.row.metadata == {"team": "second"}
 
 
-@pytest.mark.parametrize(("asked", "answered"), [(0, 20), (0, 6), (5.5, 20), (5.2, 5.8)])
-def test_overlapping_responses_keep_the_row(upstream: Upstream, asked: float, answered: float) -> None:
-    upstream.responses("a", asked=5, answered=6)
-    upstream.responses("other", asked=asked, answered=answered)
+@pytest.mark.parametrize(("requested", "received"), [(0, 20), (0, 6), (5.5, 20), (5.2, 5.8)])
+def test_overlapping_responses_keep_the_row(upstream: Upstream, requested: float, received: float) -> None:
+    upstream.responses("a", requested=5, received=6)
+    upstream.responses("other", requested=requested, received=received)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is not None
 
-    upstream.responses("settled", asked=30, answered=31)
+    upstream.responses("settled", requested=30, received=31)
     assert upstream.row.metadata == {"team": "settled"}
     assert upstream.row.needs_refresh_since is None
 
 
 def test_full_check_counts_as_a_response(upstream: Upstream) -> None:
-    upstream.responses("a", asked=0, answered=1)
+    upstream.responses("a", requested=0, received=1)
     Thread.objects.update(fully_checked_at=at(11))
-    upstream.responses("b", asked=10, answered=12)
+    upstream.responses("b", requested=10, received=12)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is not None
 
 
 def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
-    upstream.responses("a", asked=0, answered=1)
-    seen = upstream.seen("a", asked=2, answered=3)
+    upstream.responses("a", requested=0, received=1)
+    seen = upstream.seen("a", requested=2, received=3)
     with CaptureQueriesContext(connection) as queries:
         stored = runs.store(upstream.thread, [seen.value], requested_at=seen.requested_at, received_at=seen.received_at)
     assert stored == Stored(created=0, updated=0)
@@ -118,41 +118,41 @@ def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
 
 
 def test_unchanged_fetch_keeps_the_version(upstream: Upstream) -> None:
-    upstream.responses("a", asked=0, answered=1)
+    upstream.responses("a", requested=0, received=1)
     version = upstream.row.version
-    assert upstream.responses("a", asked=2, answered=3) == Stored(created=0, updated=0)
+    assert upstream.responses("a", requested=2, received=3) == Stored(created=0, updated=0)
     assert upstream.row.version == version
     assert upstream.row.received_at == at(3)
-    upstream.responses("b", asked=1.5, answered=1.6)  # Slow: requested before the fetch.
+    upstream.responses("b", requested=1.5, received=1.6)  # Slow: requested before the fetch.
     assert upstream.row.metadata == {"team": "a"}
 
 
 def test_found_run_is_no_longer_missing(upstream: Upstream) -> None:
-    upstream.responses("a", asked=0, answered=1)
+    upstream.responses("a", requested=0, received=1)
     Run.objects.update(missing_since=at(2))
-    upstream.responses("a", asked=3, answered=4)
+    upstream.responses("a", requested=3, received=4)
     assert upstream.row.missing_since is None
 
 
 def test_two_processes_store_new_run_once(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    first_look = Run.objects.select_for_update().none()
+    first_read = Run.objects.select_for_update().none()
     original = Run.objects.select_for_update
 
     def blind_once() -> object:
         monkeypatch.setattr(Run.objects, "select_for_update", original)
-        return first_look
+        return first_read
 
-    upstream.responses("a", asked=0, answered=1)
+    upstream.responses("a", requested=0, received=1)
     monkeypatch.setattr(Run.objects, "select_for_update", blind_once)
-    assert upstream.responses("b", asked=2, answered=3) == Stored(created=0, updated=1)
+    assert upstream.responses("b", requested=2, received=3) == Stored(created=0, updated=1)
 
 
 def test_etag_changes_with_the_row(upstream: Upstream) -> None:
-    upstream.responses("a", asked=0, answered=1)
+    upstream.responses("a", requested=0, received=1)
     etag = upstream.row.etag
-    upstream.responses("a", asked=2, answered=3)
+    upstream.responses("a", requested=2, received=3)
     assert upstream.row.etag == etag
-    upstream.responses("b", asked=4, answered=5)
+    upstream.responses("b", requested=4, received=5)
     assert upstream.row.etag != etag
 
 
@@ -227,7 +227,7 @@ def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirrored: Callable[...
 
 @pytest.fixture
 def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Run:
-    """A run that upstream no longer has. Its connection has one free place in each lane, and the next is far away."""
+    """A run missing upstream. Its connection has one free slot in each lane, and the next one is far away."""
     run = mirrored()
     sandbox.delete_run(run.upstream_id)
     sandbox.clear_log()

@@ -1,4 +1,4 @@
-"""Passes over threads, against a real upstream."""
+"""Syncs of threads, against a real upstream."""
 
 import datetime as dt
 import time
@@ -269,8 +269,10 @@ def test_unknown_connection_lists_known_ones(sandbox: Sandbox, alice: User) -> N
 
 def test_tracking_reports_on_every_id(sandbox: Sandbox, alice: User, carol: User) -> None:
     track(["thread_a"], alice)
-    told = threads.track(connection="default", thread_ids=["thread_a", "thread_b", "../x", "", "thread_b"], actor=alice)
-    assert (told.added, told.already, told.invalid) == (("thread_b",), ("thread_a",), ("../x", ""))
+    tracked = threads.track(
+        connection="default", thread_ids=["thread_a", "thread_b", "../x", "", "thread_b"], actor=alice
+    )
+    assert (tracked.added, tracked.already, tracked.invalid) == (("thread_b",), ("thread_a",), ("../x", ""))
     with pytest.raises(NotAllowed):
         track(["thread_c"], carol)
 

@@ -18,7 +18,7 @@ type Serve = Callable[[Callable[[socket.socket], None]], str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server that hands each connection to a function. Returns its address."""
+    """Starts a server that calls a function with each connection. Returns its address."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(handle: Callable[[socket.socket], None]) -> str:
@@ -112,7 +112,7 @@ def test_limits_hold_through_a_proxy(serve: Serve) -> None:
 
 
 def test_tunnel_is_not_the_request(serve: Serve) -> None:
-    """A proxy that answers CONNECT and is no TLS server: the request itself never left."""
+    """A proxy that accepts CONNECT and is no TLS server: the request itself never left."""
 
     def handle(connection: socket.socket) -> None:
         assert connection.recv(65536).startswith(b"CONNECT upstream.invalid:443")

@@ -1,4 +1,4 @@
-"""An answer that is too large is not read on, whether or not it says how large it will be."""
+"""A response that is too large is not read to its end, with or without a Content-Length."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,22 +20,22 @@ BLOCK = b"x" * 50_000
 
 
 class Upstream(ThreadingHTTPServer):
-    """Answers with very much, in the way that the address asks for, until nobody listens any more."""
+    """Responds without end, in the way that the path names, until the client disconnects."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Talking)
+        super().__init__(("127.0.0.1", 0), Endless)
         self.sent = 0
         self.has_ended = Event()
 
 
-class Talking(BaseHTTPRequestHandler):
+class Endless(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Upstream
 
     def do_GET(self) -> None:
         way = self.path.split("/")[1]
         self.send_response(200)
-        if way == "told":
+        if way == "Content-Length":
             self.send_header("Content-Length", str(OFFERED))
         elif way == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
@@ -62,7 +62,7 @@ def upstream() -> Iterator[Upstream]:
         serving.join()
 
 
-@pytest.mark.parametrize("way", ["told", "chunked", "until it ends"])
+@pytest.mark.parametrize("way", ["Content-Length", "chunked", "until it ends"])
 def test_large_response_is_not_read_on(way: str, upstream: Upstream, connect: Connect, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_RESPONSE_BYTES = ALLOWED
     connect(URL=f"http://127.0.0.1:{upstream.server_port}/{way.replace(' ', '-')}")

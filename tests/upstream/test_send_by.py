@@ -1,4 +1,4 @@
-"""What must not be sent late is not: the last look at the clock is the last thing before a request leaves."""
+"""No late write is sent: the clock is checked last before a request leaves."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def test_connecting_time_counts(
     connect = deadline_connection._Connection.connect
 
     def connect_slowly(self: deadline_connection._Connection) -> None:
-        time.sleep(0.7)  # Longer than the look lasts, which is no longer than the timeouts.
+        time.sleep(0.7)  # Longer than a fetch may be old, which is no longer than the timeouts.
         connect(self)
 
     def lose_the_connection() -> None:

@@ -1,4 +1,4 @@
-"""Answers that a database could refuse: they are told like any other, and nothing is tried for ever."""
+"""Responses that a database could refuse: they are reported like any other, and nothing is retried for ever."""
 
 import time
 
