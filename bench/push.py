@@ -216,11 +216,11 @@ def _in_a_process_of_its_own(database: str, edits: int, per: int, latency: int) 
             from tests.postgres import server
 
             url = stack.enter_context(server(durable=True))
-        told = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-m", "bench.whole", str(edits), str(per), str(latency)],
             env=os.environ | environment(url), stdout=subprocess.PIPE, text=True, check=True,
         ).stdout  # fmt: skip
-        seconds, cpu = map(float, told.split())
+        seconds, cpu = map(float, output.split())
         return seconds, cpu
 
 

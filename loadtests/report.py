@@ -51,8 +51,8 @@ class Report:
         self.edits_recorded_over_rest = edits.filter(source=Edit.Source.API).count()
         self.outcomes = dict(Counter(edits.values_list("status", flat=True)))
         self.posts = len(log_checks.writes(events))
-        gaps = edits.filter(race_window__isnull=False).values_list("race_window", flat=True)
-        percentiles = quantiles((gap.total_seconds() * 1000 for gap in gaps if gap is not None), n=100)
+        windows = edits.filter(race_window__isnull=False).values_list("race_window", flat=True)
+        percentiles = quantiles((window.total_seconds() * 1000 for window in windows if window is not None), n=100)
         self.race_window_p50_in_ms, self.race_window_p99_in_ms = percentiles[49], percentiles[98]
         self.outside_pairs = sum(event.what == "outside" for event in events)
         self.outside_pairs_lost_in_the_race_window = len(log_checks.lost_in_race_window(events))

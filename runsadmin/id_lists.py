@@ -35,7 +35,7 @@ _INVISIBLE = (
 )
 _AROUND = _SPACES + _INVISIBLE
 _QUOTES = {"'": "'", "`": "`", "\u201c": "\u201d", "\u201e": "\u201c", "\u2018": "\u2019", "\u00ab": "\u00bb"}
-_LOOKS_LIKE_ID = re.compile(
+_ID_LIKE = re.compile(
     r"(?:run|thread|step)_\S|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.IGNORECASE
 )
 # An apostrophe that marks text as not being a formula, in spreadsheets and in our own CSV files.
@@ -162,7 +162,7 @@ def _line(line: str, number: int) -> Iterator[str]:
     for raw in re.split(r"[\t;,]", line):
         cell = _clean(raw)
         parts = cell.split()
-        if len(parts) > 1 and any(map(_LOOKS_LIKE_ID.match, parts)):
+        if len(parts) > 1 and any(map(_ID_LIKE.match, parts)):
             yield from filter(None, map(_clean, parts))
         elif cell:
             yield cell

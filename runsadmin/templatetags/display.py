@@ -178,14 +178,20 @@ def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
         "",
         '<span class="ra-chip" title="{}: {} → {}"><b dir="auto">{}</b>{}<span class="ra-arrow">→</span>{}</span>',
         (
-            (text(c.key), _told(c.old) if c.is_seen else "?", _told(c.new), _cut(c.key, 24), *_sides(c))
+            (
+                text(c.key),
+                _display_value(c.old) if c.is_seen else "?",
+                _display_value(c.new),
+                _cut(c.key, 24),
+                *_sides(c),
+            )
             for c in changes[:most]
         ),
     )
     return _chips(shown, len(changes) - most)
 
 
-def _told(value: object) -> str:
+def _display_value(value: object) -> str:
     return "nothing" if value is None else text(value)
 
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 S = Edit.Status
 
 PASSING: dict[str, dict[str, Any]] = {
-    "cut before answering": {"kind": "cut_before"},
-    "cut while answering": {"kind": "cut_while"},
+    "cut before the response": {"kind": "cut_before"},
+    "cut during the response": {"kind": "cut_while"},
     "truncated": {"kind": "truncate"},
     "read timeout": {"kind": "hang"},
     "slow drip": {"kind": "drip", "seconds": 5},
@@ -33,8 +33,8 @@ PASSING: dict[str, dict[str, Any]] = {
     "504": {"kind": "status", "status": 504},
     "not JSON": {"kind": "garbage"},
     "JSON of another shape": {"kind": "other_shape"},
-    "another run": {"kind": "other_shape", "body": {"id": "run_somebody_elses", "metadata": {}}},
-    "a huge answer": {"kind": "huge", "bytes": 9 * 1024 * 1024},
+    "another run": {"kind": "other_shape", "body": {"id": "run_of_another_client", "metadata": {}}},
+    "huge response": {"kind": "huge", "bytes": 9 * 1024 * 1024},
 }
 
 

@@ -122,22 +122,22 @@ def is_missing(identity: Identity) -> None:
 
 
 FAULTS: dict[str, Callable[[Identity], None]] = {
-    "answers 500": responses(Response(500, {"error": "x"})),
-    "answers 400": responses(Response(400, {"error": "identity not found"})),
-    "answers HTML": responses(Response(200, b"<html>")),
-    "answers nothing": responses(Response(200, b"")),
-    "answers without a token": responses(Response(200, {"expires_on": "9999999999"})),
-    "gives an empty token": responses(token("")),
-    "gives null": responses(Response(200, {"access_token": None, "expires_on": "9999999999"})),
-    "gives a broken token": responses(token(f"{SECRET}\r\nX: y")),
+    "status 500": responses(Response(500, {"error": "x"})),
+    "status 400": responses(Response(400, {"error": "identity not found"})),
+    "HTML": responses(Response(200, b"<html>")),
+    "empty body": responses(Response(200, b"")),
+    "no token": responses(Response(200, {"expires_on": "9999999999"})),
+    "empty token": responses(token("")),
+    "null token": responses(Response(200, {"access_token": None, "expires_on": "9999999999"})),
+    "broken token": responses(token(f"{SECRET}\r\nX: y")),
     "cuts the connection": responses(Response(cut=True)),
     "refuses the connection": refuses,
     "hangs": hangs,
-    "is not there": raises(CredentialUnavailableError()),
+    "unavailable": raises(CredentialUnavailableError()),
     "Entra refuses": raises(ClientAuthenticationError("Failed.\n\tEnv: AADSTS7000215: Invalid client secret.")),
     "times out": raises(TimeoutError("timed out")),
-    "an exception of any kind": raises(RuntimeError(f"first line\n{SECRET}")),
-    "cannot be installed": is_missing,
+    "any exception": raises(RuntimeError(f"first line\n{SECRET}")),
+    "not installed": is_missing,
 }
 
 
@@ -161,7 +161,7 @@ def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: A
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", ["answers 500", "refuses the connection", "hangs"])
+@pytest.mark.parametrize("name", ["status 500", "refuses the connection", "hangs"])
 def test_background_work_waits(
     upstream: FakeUpstream,
     identity: Identity,

@@ -197,7 +197,7 @@ def test_edits_wait(
     assert "Traceback" not in log.getvalue()
     assert S3 not in log.getvalue() + edit.detail + hold.hold_detail
 
-    connect(API_KEY="mended")
+    connect(API_KEY="corrected")
     ConnectionState.objects.update(next_probe_at=hold.held_since)
     probes.probe_held()
     process_due()

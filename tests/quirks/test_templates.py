@@ -37,7 +37,7 @@ REFUSED = {
     "colons twice": ("{created:%::z}", UNSUPPORTED),
     "letter of another alphabet": ("{created:%é}", UNSUPPORTED),
     "line end": ("{created:%\n}", UNSUPPORTED),
-    "lone percent": ("{created:100%}", "ends with a single %. Write %% for a percent sign."),
+    "single percent": ("{created:100%}", "ends with a single %. Write %% for a percent sign."),
     "only a percent": ("{created:%}", "ends with a single %"),
     "no directive": ("{created:YYYY-MM-DD}", "has no directive. Use some, such as %Y-%m-%d."),
     "only percent signs": ("{created:%%}", "has no directive"),

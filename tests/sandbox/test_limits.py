@@ -112,6 +112,6 @@ def test_scrambling_upstream_changes_values(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(modify="scramble")
     sandbox.put_runs([run := make_run()])
     for metadata in ({"team": "red"}, {}):
-        answered = api.modify(run, metadata).json()["metadata"]
-        assert answered != metadata
-        assert sandbox.metadata(run["id"]) == answered
+        returned = api.modify(run, metadata).json()["metadata"]
+        assert returned != metadata
+        assert sandbox.metadata(run["id"]) == returned

@@ -27,7 +27,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("end", [Sandbox.stop, Sandbox.kill], ids=["SIGTERM", "SIGKILL"])
-def test_answered_writes_survive_a_restart(start: Start, end: Callable[[Sandbox], object]) -> None:
+def test_acknowledged_writes_survive_a_restart(start: Start, end: Callable[[Sandbox], object]) -> None:
     sandbox = start()
     api = Api(sandbox)
     changed, gone, unseen, _ = runs = [make_run(thread_id="thread_a", created_at=7) for _ in range(4)]
@@ -56,7 +56,7 @@ def test_answered_writes_survive_a_restart(start: Start, end: Callable[[Sandbox]
 def test_kill_while_writing_loses_nothing(start: Start) -> None:
     sandbox = start()
     sandbox.put_runs([run := make_run()])
-    answered = []
+    acknowledged = []
 
     def write() -> None:
         api = Api(sandbox)
@@ -65,17 +65,17 @@ def test_kill_while_writing_loses_nothing(start: Start) -> None:
                 api.modify(run, {"number": str(number)})
             except requests.RequestException:
                 break
-            answered.append(number)
+            acknowledged.append(number)
         api.session.close()
 
     writer = Thread(target=write)
     writer.start()
-    while len(answered) < 200 and writer.is_alive():
+    while len(acknowledged) < 200 and writer.is_alive():
         time.sleep(0.01)
     sandbox.kill()
     writer.join()
     sandbox.restart()
-    assert int(sandbox.metadata(run["id"])["number"]) in (answered[-1], answered[-1] + 1)
+    assert int(sandbox.metadata(run["id"])["number"]) in (acknowledged[-1], acknowledged[-1] + 1)
 
 
 def test_cut_off_line_is_skipped(start: Start, tmp_path: Path) -> None:

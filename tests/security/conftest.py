@@ -86,7 +86,7 @@ class Site:
             "--no-ws",
         ]
         self._start("web", ["granian", "--interface", "wsgi", *options, "project.wsgi:application"])
-        until(self._answers, seconds=60)
+        until(self._responds, seconds=60)
 
     def start_worker(self) -> None:
         self._start("worker", ["manage.py", "worker", "--skip-checks"])
@@ -123,7 +123,7 @@ class Site:
                 )
             )
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         assert self.processes[-1].poll() is None, self.log("web")
         try:
             return self.browser().get("/livez").ok

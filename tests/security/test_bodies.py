@@ -79,8 +79,8 @@ def test_large_bodies_take_no_memory(site: Site, alice: User) -> None:
             time.sleep(0.01)
         return most
 
-    # Each thread holds what may be under way, and the allocator goes up and down with it by as much again. It does not
-    # go on: 3.2 GB are sent here, and after fourteen such bursts it was where it had been after four.
+    # Each thread holds a request in flight, and the allocator varies by as much again. Memory does not keep growing:
+    # 3.2 GB are sent here, and after fourteen such bursts it was the same as after four.
     before = memory(site)
     assert max(burst() for _ in range(8)) - before < 200 * MEGABYTE
 
@@ -130,7 +130,7 @@ def test_large_response_takes_no_memory(
                 assert response.status_code == 424
                 assert response.json()["detail"].startswith(NoResponse.TOO_LARGE)
 
-    refused(20)  # Each thread of the server keeps the room that it once needed: by now all of them have it.
+    refused(20)  # Each thread of the server keeps the memory that it once needed: by now all of them have it.
     before = memory(site)
     refused(20)
     sent, grown = 20 * TEN, memory(site) - before

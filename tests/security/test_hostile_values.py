@@ -42,7 +42,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
     # An edit with a hostile reason that conflicts over a hostile key, and an error in the upstream's words.
     key = next(iter(METADATA))
-    sandbox.set_metadata("run_a", METADATA | {key: "somebody else"})
+    sandbox.set_metadata("run_a", METADATA | {key: "another client"})
     change = {"metadata": {key: HOSTILE[1]}, "base": METADATA, "reason": HOSTILE[7]}
     conflict = browser.patch("/api/v1/runs/run_a/", json=change, headers=api)
     assert conflict.status_code == 409
