@@ -1,4 +1,4 @@
-"""The background tasks. They carry ids only: the rows are the truth, so a repeated task does no harm."""
+"""The background tasks. They carry only ids and act on the state of the rows, so repeating a task is harmless."""
 
 import time
 from datetime import timedelta
@@ -11,19 +11,19 @@ from runsadmin.models import BulkEdit, Sync
 from runsadmin.services import bulk_edits, edits, idempotency, probes, runs, syncs
 
 MAX_SECONDS = 30.0
-# How long the process that recorded a bulk edit plans it, in seconds. Workers continue a larger plan.
+# The process that records a bulk edit plans it for this many seconds. Workers continue a larger plan.
 PLANNING_SECONDS = 1.0
 
 
 @task(queue_name="push")
 def push_edits() -> int:
-    """Pushes for about half a minute. While there is more work than one worker can do, another is enqueued."""
+    """Pushes for about half a minute. While there is more work than one worker can do, it enqueues another task."""
     has_backlog = edits.has_backlog()
     if has_backlog:
         enqueue_unless_waiting(push_edits)
     count = edits.process_due(until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     if has_backlog and not count:
-        stopping.wait(1)  # No edit is next in turn: all wait for others of their runs.
+        stopping.wait(1)  # No edit can be claimed: all wait for other edits of their runs.
     bulk_edits.advance_statuses()
     return count
 
@@ -64,7 +64,7 @@ def plan_and_enqueue(bulk_edit: BulkEdit) -> BulkEdit:
 
 
 def enqueue_if_in_progress(bulk_edit: BulkEdit) -> None:
-    """Asks for a worker for its edits. To be called after each action that may set it in progress."""
+    """Enqueues a task for its edits. Call it after every action that may set it in progress."""
     if bulk_edit.is_in_progress:
         enqueue_unless_waiting(push_edits)
 
@@ -79,7 +79,7 @@ def find_syncs() -> int:
 
 @task(queue_name="long")
 def run_sync(pk: int) -> str:
-    """Works for about half a minute, so that others need not wait for a large pass. `find_syncs` continues."""
+    """Reads for about half a minute, so that other tasks need not wait for a large sync. `find_syncs` continues it."""
     sync = syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     return str(sync.status)
 

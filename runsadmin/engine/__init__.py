@@ -1,4 +1,4 @@
-"""The background engine: Django's Tasks API on django-tasks-db, and what that lacks.
+"""The background engine: Django's Tasks API on django-tasks-db, plus the features that it lacks.
 
 `worker` runs tasks, `heartbeat` requeues the tasks of dead workers, `schedule` enqueues recurring tasks.
 The reasons are in docs/decisions/0002-background-engine.md.
@@ -6,6 +6,6 @@ The reasons are in docs/decisions/0002-background-engine.md.
 
 import threading
 
-# Set when this process is asked to end. Long tasks check it between two items and return early: supervisors wait only
-# a few seconds before they kill.
+# Set when this process is asked to stop. Long tasks check it between two items and return early, since supervisors
+# wait only a few seconds before they kill a process.
 stopping = threading.Event()

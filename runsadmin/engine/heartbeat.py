@@ -1,7 +1,7 @@
-"""Which workers are alive, and requeueing the tasks of those that are not.
+"""Tracks which workers are alive, and requeues the tasks of dead ones.
 
-A worker is alive while its row is fresh by the database's clock. Living workers delete the rows of dead ones and
-requeue the tasks that these were running.
+A worker is alive while its row is fresh by the database's clock. Live workers delete the rows of dead ones and requeue
+the tasks that those were running.
 """
 
 import logging
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 def beat(worker_id: str, *, dead_after: timedelta) -> bool:
     """Records that the worker is alive. Returns whether its row was fresh without interruption.
 
-    If not, it counted as dead or has just started. Perhaps the database was away; then the others may be alive as well,
-    so the worker declares none of them dead before its next beat.
+    If not, it has just started or counted as dead. The database may have been unreachable, so that the others only seem
+    dead: the worker declares none of them dead before its next beat.
     """
     if Worker.objects.filter(pk=worker_id, seen_at__gt=Now() - dead_after).update(seen_at=Now()):
         return True
@@ -32,9 +32,9 @@ def beat(worker_id: str, *, dead_after: timedelta) -> bool:
 
 
 def requeue_dead(*, dead_after: timedelta) -> None:
-    """Deletes the rows of dead workers, and requeues every running task that has no living worker."""
+    """Deletes the rows of dead workers, and requeues every running task without a live worker."""
     Worker.objects.filter(seen_at__lte=Now() - dead_after).delete()
-    # In this order: a worker has its row before its first claim, so every living runner of these tasks is found.
+    # Read tasks before workers: a worker has its row before its first claim, so no live runner of a task is missed.
     running = list(DBTaskResult.objects.running())
     living = set(Worker.objects.values_list("pk", flat=True))
     _requeue(running, left=lambda lane_id: lane_id.partition("/")[0] not in living)
@@ -55,7 +55,7 @@ def beat_age() -> float | None:
 def _requeue(running: list[DBTaskResult[..., Any]], *, left: Callable[[str], bool]) -> None:
     for task in running:
         if left(task.worker_ids[-1]):
-            # The claim is part of the condition: meanwhile the task may have ended or been claimed by another worker.
+            # The claim is part of the condition: the task may have ended or been claimed by another worker meanwhile.
             claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
             if claim.update(status=TaskResultStatus.READY, started_at=None):
                 logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

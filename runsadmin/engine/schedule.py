@@ -1,4 +1,4 @@
-"""Recurring tasks: entries in code, due times in the database, each enqueued once however many workers there are."""
+"""Recurring tasks: defined in code, with due times in the database. Each is enqueued once, by any number of workers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from runsadmin.models.worker import Schedule
 
 @dataclass(frozen=True)
 class Entry:
-    """One recurring task. `name` is the key of its row. Due times are checked with each heartbeat, not more often."""
+    """A recurring task. `name` is the key of its row. Due times are checked at each heartbeat, not more often."""
 
     name: str
     task: "Task[[], Any]"
@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def is_due(self) -> Q:
-        """Of the entry's row: whether its time has come."""
+        """The condition on the entry's row that it is due."""
         # Two or more periods ahead: the period was shortened or the clock moved back. Run it now.
         return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.every), pk=self.name)
 
@@ -38,7 +38,7 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
     known = set(Schedule.objects.values_list("pk", flat=True))
     Schedule.objects.bulk_create([Schedule(name=name) for name in by_name.keys() - known], ignore_conflicts=True)
     unfinished = DBTaskResult.objects.filter(status__in=(TaskResultStatus.READY, TaskResultStatus.RUNNING))
-    # Never a second one beside a task that still waits or runs: it stays due until that one has ended.
+    # Do not enqueue a second task while one is waiting or running: the entry stays due until that task has ended.
     idle = Schedule.objects.exclude(last_task_id__in=unfinished.values("pk"))
     due = idle.filter(reduce(or_, (entry.is_due for entry in by_name.values()), Q(pk__in=[]))).in_bulk()
     return [name for name, entry in by_name.items() if name in due and _claim_and_enqueue(entry, due[name])]
@@ -46,9 +46,9 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
 
 def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     with transaction.atomic():
-        # Two workers may have seen it due. The second UPDATE waits for the first, and then its condition is false,
-        # since the first has changed the last task. (A condition on the time would not do: the second statement may
-        # have begun earlier.) The next period counts from now: after a night without workers it runs once.
+        # Two workers may both see it as due. The second UPDATE waits for the first and then finds its condition false,
+        # since the first has changed the last task. (A condition on the time would not work: the second statement may
+        # have begun earlier.) The next period counts from now, so after a night without workers it runs once.
         claim = Schedule.objects.filter(pk=seen.pk, last_task_id=seen.last_task_id)
         if not claim.update(due_at=Now() + entry.every):
             return False
@@ -58,7 +58,7 @@ def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
 
 
 def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
-    """Enqueues a task, unless one like it waits for a worker already."""
+    """Enqueues a task, unless the same task is already waiting for a worker."""
     waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
     if not waiting.exists():
         wanted.enqueue()

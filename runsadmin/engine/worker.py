@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 
 def lanes_for_all_queues() -> list[list[str]]:
-    """One lane per queue of settings.TASKS. Tasks that take long (syncs, planning) use the queue "long", so that short
-    tasks wait only behind other short ones."""
+    """One lane per queue of settings.TASKS. Long tasks (syncs, planning) have the queue "long", so that short tasks
+    wait only for other short ones."""
     return [[queue] for queue in sorted(task_backends[DEFAULT_TASK_BACKEND_ALIAS].queues)]
 
 
@@ -38,7 +38,7 @@ class ClaimLostError(Exception):
 
 
 class Lane(db_worker.Worker):
-    """A thread that claims tasks of its queues and runs them one after the other."""
+    """A thread that claims tasks from its queues and runs them one at a time."""
 
     def __init__(self, *, worker_id: str, queue_names: Sequence[str], poll_every: float) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ class Lane(db_worker.Worker):
         """Runs until the process is asked to stop. Unlike the library's loop, it survives a failing database."""
         while not stopping.is_set():
             with _errors_logged():
-                # Also after an error, which may have kept a result from being written.
+                # Also after an error, which may have prevented a result from being stored.
                 heartbeat.release(self.worker_id)
                 while not stopping.is_set():
                     close_old_connections()
@@ -69,7 +69,7 @@ class Lane(db_worker.Worker):
 
     def claim(self) -> DBTaskResult[..., Any] | None:
         ready = DBTaskResult.objects.ready().filter(backend_name=self.backend_name, queue_name__in=self.queue_names)
-        # Check first: an idle worker should not take SQLite's only write lock.
+        # Check before claiming: an idle worker should not take SQLite's only write lock.
         if not ready.exists():
             return None
         with exclusive_transaction(ready.db):
@@ -79,7 +79,7 @@ class Lane(db_worker.Worker):
         return task
 
     def run_task(self, db_task_result: DBTaskResult[..., Any]) -> None:
-        """The library runs the task and stores its result or traceback; we make sure that the claim is still ours."""
+        """The library runs the task and stores its result or traceback, but only while the claim is still ours."""
         setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 (mypy: it is a method)
         try:
             super().run_task(db_task_result)
@@ -88,7 +88,7 @@ class Lane(db_worker.Worker):
 
 
 def _save_if_claimed(task: DBTaskResult[..., Any], *, update_fields: list[str], **_: Any) -> None:
-    close_old_connections()  # The database may have been restarted during a long task.
+    close_old_connections()  # The database may have restarted during a long task.
     claim = DBTaskResult.objects.filter(
         pk=task.pk,
         status=TaskResultStatus.RUNNING,
@@ -99,7 +99,7 @@ def _save_if_claimed(task: DBTaskResult[..., Any], *, update_fields: list[str], 
 
 
 class WorkerProcess:
-    """All of one `manage.py worker`."""
+    """The process of `manage.py worker`."""
 
     def __init__(
         self,
@@ -124,9 +124,9 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT, then finishes the running tasks; a second signal ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
-        # Before any claim: a task whose worker has no row is requeued.
+        # Before any claim, since a task whose worker has no row is requeued.
         heartbeat.beat(self.id, dead_after=self.dead_after)
-        connections.close_all()  # While it waits, this thread needs none.
+        connections.close_all()  # This thread needs no connection while it waits.
         logger.info("Worker %s started", self.id)
         beating = threading.Thread(target=self.beat_loop, name="heartbeat", daemon=True)
         threads = [threading.Thread(target=lane.run, name=lane.worker_id, daemon=True) for lane in self.lanes]
@@ -145,7 +145,7 @@ class WorkerProcess:
         stopping.set()
 
     def beat_loop(self) -> None:
-        """Runs beside the lanes, also while they run tasks, until all of them have ended."""
+        """Runs alongside the lanes until all of them have ended."""
         while not self.idle.wait(self.beat_every):
             with _errors_logged():
                 if heartbeat.beat(self.id, dead_after=self.dead_after):
@@ -158,7 +158,7 @@ class WorkerProcess:
 
 @contextmanager
 def _errors_logged() -> Iterator[None]:
-    """No error between two tasks may end the worker. A database that is away needs no traceback."""
+    """Keeps errors between two tasks from ending the worker. An unreachable database needs no traceback."""
     try:
         close_old_connections()
         yield

@@ -35,7 +35,7 @@ class ReportingCommand(BaseCommand):
         return result
 
     def report(self, message: str, *, is_success: bool = True, errors: int = 1, **data: Any) -> None:
-        """Prints the message, or the data with --json. Anything but a success adds to the errors."""
+        """Prints the message, or the data with --json. Without `is_success` it adds to the errors."""
         if not is_success:
             self.warn(message, errors)
         if self.as_json:

@@ -60,7 +60,7 @@ def _split(texts: Iterable[str], option: str, form: str, problems: list[Metadata
 
 
 def _file_artifact(text: str) -> MetadataError | None:
-    """Detects what a script left that read the argument from a Windows file: it is invisible and never intended."""
+    """Detects invisible leftovers in an argument that a script read from a Windows file."""
     if text.endswith("\r"):
         return MetadataError(
             text, "line_end", f"{text!r} ends with a carriage return (a Windows line ending). Remove it."

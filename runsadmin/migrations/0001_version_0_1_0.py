@@ -125,7 +125,7 @@ class Migration(migrations.Migration):
             name='ConnectionState',
             fields=[
                 ('alias', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('hold', models.CharField(blank=True, choices=[('', 'Not held'), ('credentials', 'The credentials are refused'), ('not_found', 'Everything answers 404'), ('unreachable', 'The server does not respond'), ('redirected', 'The server redirects'), ('writing', 'Writing is refused'), ('retired', 'The service is gone'), ('operator', 'Held by an operator')], default='', max_length=16)),
+                ('hold', models.CharField(blank=True, choices=[('', 'Not held'), ('credentials', 'The credentials are refused'), ('not_found', 'Everything returns 404'), ('unreachable', 'The server does not respond'), ('redirected', 'The server redirects'), ('writing', 'Writing is refused'), ('retired', 'The service is gone'), ('operator', 'Held by an operator')], default='', max_length=16)),
                 ('hold_detail', models.TextField(blank=True)),
                 ('held_since', models.DateTimeField(null=True)),
                 ('next_probe_at', models.DateTimeField(help_text='When a held connection is probed next.', null=True)),

@@ -8,7 +8,7 @@ from django.db.models import Q
 from runsadmin.models.fields import CleanTextField
 from runsadmin.models.transitions import ClaimableQuerySet
 
-# Of the reason of an edit and of a bulk edit, in characters.
+# The maximum length of a reason, in characters.
 MAX_REASON_LENGTH = 500
 
 
@@ -67,7 +67,7 @@ TRANSITIONS: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
     S.EXPIRED: {},
 }
 
-# Its pending edits may be sent.
+# In these statuses pending edits may be sent.
 IN_PROGRESS = (S.QUEUED, S.RUNNING)
 ENDED = (S.COMPLETED, S.CANCELLED, S.FAILED, S.EXPIRED)
 
@@ -77,7 +77,7 @@ class BulkEditQuerySet(ClaimableQuerySet["BulkEdit"]):
 
 
 class BulkEdit(models.Model):
-    """One patch over many runs: planned as one edit for each, shown, then applied.
+    """One patch for many runs: planned as one edit per run, shown, then applied.
 
     The selection is frozen. Applying touches the edits of the plan and nothing else.
     """
@@ -125,7 +125,7 @@ class BulkEdit(models.Model):
     running_since = models.DateTimeField(null=True)
     ended_before = models.PositiveIntegerField(default=0)
 
-    # The claim of the process that plans it.
+    # The claim of the process that is planning it.
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 
@@ -151,7 +151,7 @@ class BulkEdit(models.Model):
 
     @property
     def is_paused_for_rewrites(self) -> bool:
-        """Whether a person must decide to continue, because upstream changes keys that its edits do not touch."""
+        """Whether a user must decide to continue, because upstream changes keys that its edits do not touch."""
         return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property
@@ -166,7 +166,7 @@ class BulkEdit(models.Model):
 class SelectionSnapshot(models.Model):
     """The frozen selection of a bulk edit, in the order of planning. Deleted when the plan is complete.
 
-    It has the keys of the runs, or for an undo those of the edits to undo.
+    It has the keys of the runs or, for an undo, of the edits to undo.
     """
 
     bulk_edit = models.OneToOneField(BulkEdit, on_delete=models.CASCADE, primary_key=True, related_name="selection")

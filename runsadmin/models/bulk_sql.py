@@ -1,4 +1,4 @@
-"""Statements that the ORM cannot express: many rows, each with values of its own, in one statement."""
+"""Statements that the ORM cannot express: update many rows, each with its own values, in one statement."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, cast
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Field, Model
 
-# What to set, and the values that identify the row.
+# The values to set, and the values that identify the row.
 type Row = tuple[Mapping[str, object], Mapping[str, object]]
 
 
@@ -20,8 +20,8 @@ def update_rows(
 ) -> int:
     """Updates each row with its own values; all rows set the same fields. Returns how many rows were updated.
 
-    `status_in` and `claimed_until` are conditions for all of them. Faster than `bulk_update`, whose CASE is evaluated
-    for every row, and able to require a claim token.
+    `status_in` and `claimed_until` are conditions on all rows. This is faster than `bulk_update`, whose CASE is
+    evaluated for every row, and it can require a claim token.
     """
     connection = connections[DEFAULT_DB_ALIAS]  # The proxy would look it up again for every value.
     table = model._meta.db_table

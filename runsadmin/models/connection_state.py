@@ -2,20 +2,20 @@ from django.db import models
 
 from runsadmin.models.fields import CleanTextField
 
-# How many of our own writes lists must show at once before they replace a GET of each run.
+# Lists must immediately show this many of our own writes before they replace a GET of each run.
 FRESH_LIST_ITEMS = 20
 
 
 class ConnectionState(models.Model):
-    """What all processes share about a connection: whether it is held, and how fast it may be called.
+    """The state of a connection that all processes share: whether it is held, and how fast it may be called.
 
-    Its configuration, and its secrets above all, stay in the settings.
+    Its configuration, secrets included, stays in the settings.
     """
 
     class Hold(models.TextChoices):
         NONE = "", "Not held"
         CREDENTIALS = "credentials", "The credentials are refused"
-        NOT_FOUND = "not_found", "Everything answers 404"
+        NOT_FOUND = "not_found", "Everything returns 404"
         UNREACHABLE = "unreachable", "The server does not respond"
         REDIRECTED = "redirected", "The server redirects"
         WRITING = "writing", "Writing is refused"
@@ -30,8 +30,8 @@ class ConnectionState(models.Model):
 
     # 429 and 503 concern the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
-    # A server may read lists from a replica that lags. They replace a GET of each run only once they are known to be
-    # fresh: `fresh_list_items` counts our own writes that a list showed at once, up to FRESH_LIST_ITEMS.
+    # A server may serve lists from a lagging replica. Lists replace a GET of each run only once they are known to be
+    # fresh: `fresh_list_items` counts our own writes that a list showed immediately, up to FRESH_LIST_ITEMS.
     fresh_list_items = models.PositiveSmallIntegerField(default=0)
     stale_list_at = models.DateTimeField(null=True, help_text="When a list showed a run older than it was.")
     stale_list_detail = CleanTextField(blank=True)

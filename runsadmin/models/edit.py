@@ -92,7 +92,7 @@ class Edit(models.Model):
         REFUSED = "refused", "Another write to show whether only this one is refused"
 
     class PlanResult(models.TextChoices):
-        """What planning found for a run. Everything but a change is skipped, with the reason."""
+        """What planning found for a run. Any result but a change means that the run is skipped."""
 
         CHANGE = "change", "Change"
         NOTHING = "nothing", "Nothing to do"

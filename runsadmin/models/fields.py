@@ -1,4 +1,4 @@
-"""Columns that know what they hold: ids and texts sorted by byte, and metadata kept as JSON text."""
+"""Field types: cleaned text, text that sorts by byte, and metadata stored as JSON text."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from runsadmin.text import clean
 
 
 class _Clean(models.Field[Any, Any]):
-    """Text of any origin: characters that no database can store become U+FFFD, when written and in lookups."""
+    """Text of any origin: characters that not every database can store become U+FFFD, in writes and in lookups."""
 
     def get_prep_value(self, value: Any) -> Any:
         prepared = super().get_prep_value(value)
@@ -19,7 +19,7 @@ class _Clean(models.Field[Any, Any]):
 
 
 class CleanTextField(_Clean, models.TextField[Any, str]):
-    """For the words of a server. To migrations it is a plain TextField: the column is the same."""
+    """For text from servers. Migrations see a plain TextField, since the column is the same."""
 
     def deconstruct(self) -> Any:
         name, _, args, options = super().deconstruct()
@@ -27,7 +27,7 @@ class CleanTextField(_Clean, models.TextField[Any, str]):
 
 
 class CleanCharField(_Clean, models.CharField[Any, str]):
-    """As CleanTextField."""
+    """Like CleanTextField."""
 
     def deconstruct(self) -> Any:
         name, _, args, options = super().deconstruct()
@@ -35,7 +35,7 @@ class CleanCharField(_Clean, models.CharField[Any, str]):
 
 
 class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
-    """Text that sorts by byte on every database, so that a prefix is a range of an index.
+    """Text that sorts by byte on every database, so that a prefix search is an index range.
 
     SQLite does this anyway; PostgreSQL needs its C collation.
     """
@@ -48,7 +48,7 @@ class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
 
 
 class _JSONTextField[T](models.TextField[Any, Any]):
-    """A value kept as JSON in a text column: jsonb would refuse U+0000, which an upstream may send."""
+    """A value stored as JSON in a text column: jsonb rejects U+0000, which an upstream may send."""
 
     def from_db_value(self, value: str | None, expression: object, connection: object) -> T | None:
         return None if value is None else self.read(lenient_json.loads(value))

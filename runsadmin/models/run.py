@@ -13,7 +13,7 @@ from runsadmin.models.thread import Thread
 
 
 class RunStatus(models.TextChoices):
-    """The documented statuses. No list of the API's is closed: a run may hold another one."""
+    """The documented statuses. The API's enumerations are open, so a run may have another one."""
 
     QUEUED = "queued", "Queued"
     IN_PROGRESS = "in_progress", "In progress"
@@ -26,9 +26,9 @@ class RunStatus(models.TextChoices):
     EXPIRED = "expired", "Expired"
 
 
-# A run in one of these may still change by itself. The last two are not known to refuse modification.
+# A run in one of these statuses may still change on its own. The last two are not known to refuse modification.
 ACTIVE = (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING, RunStatus.REQUIRES_ACTION)
-# Modifying a run in one of these is refused, as seen on recorded traffic.
+# Upstream refuses to modify a run in one of these statuses, according to recorded traffic.
 LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
 
 TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
@@ -43,9 +43,9 @@ FIELDS = (
 
 class RunQuerySet(models.QuerySet["Run"]):
     def with_as_of(self) -> "RunQuerySet":
-        """Adds `as_of`: when upstream was last known to say what the row holds.
+        """Adds `as_of`: when upstream was last known to have the run as stored.
 
-        A sync does not write the rows of unchanged runs; what it listed stands in the row of the thread.
+        A sync does not write the rows of unchanged runs; the thread's row says when and how far they were listed.
         """
         is_listed = Q(created_at__gte=F("thread__listed_from"), thread__listed_at__isnull=False)
         return self.annotate(
@@ -61,7 +61,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
 
 class Run(models.Model):
-    """The mirror of one upstream Run: typed columns to filter and sort by, and the whole response."""
+    """The mirror of an upstream Run: typed columns to filter and sort by, and the whole response."""
 
     connection = models.CharField(max_length=64)
     upstream_id = ByteOrderedCharField("run id", max_length=128)
@@ -71,7 +71,7 @@ class Run(models.Model):
     assistant_id = ByteOrderedCharField(max_length=128, blank=True)
     error_code = models.CharField(max_length=128, blank=True)
 
-    # Without a readable time of creation: when it was first mirrored.
+    # If the time of creation is not readable: when the run was first mirrored.
     created_at = models.DateTimeField("created")
     created_at_is_known = models.BooleanField(default=True)
     started_at = models.DateTimeField("started", null=True)
@@ -91,12 +91,12 @@ class Run(models.Model):
         help_text="Whether upstream has shown the metadata. A response without it changes nothing.",
     )
 
-    # Text, not JSON: nothing queries into it, and PostgreSQL's JSON rewrites its input.
+    # Text, not JSON: nothing queries it, and PostgreSQL's jsonb would rewrite it.
     raw = models.TextField(help_text="The whole response as JSON.")
     digest = models.CharField(max_length=32, help_text="A hash of the response: an unchanged run costs no write.")
     version = models.PositiveIntegerField(default=1, help_text="Counts the writes of this row. Part of the ETag.")
 
-    # By the database's clock. Responses replace each other in this order, whenever they are stored.
+    # By the database's clock. These times order responses, regardless of when they are stored.
     requested_at = models.DateTimeField(help_text="When the response in this row was requested.")
     received_at = models.DateTimeField(help_text="When it was received, or another one of this run that was the same.")
     needs_refresh_since = models.DateTimeField(
@@ -106,7 +106,7 @@ class Run(models.Model):
 
     objects = RunQuerySet.as_manager()
 
-    as_of: dt.datetime  # Only of rows from `with_as_of`.
+    as_of: dt.datetime  # Only set by `with_as_of`.
 
     class Meta:
         constraints = [
@@ -140,7 +140,7 @@ class Run(models.Model):
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """The Run as upstream sent it, unknown fields included."""
+        """The Run as upstream sent it, including unknown fields."""
         data: dict[str, Any] = lenient_json.loads(self.raw)
         return data
 
@@ -150,7 +150,7 @@ class Run(models.Model):
 
     @property
     def is_locked(self) -> bool:
-        """Whether upstream is known to refuse a change of the metadata now."""
+        """Whether upstream is known to refuse metadata changes in the current status."""
         return self.status in LOCKED
 
     @property
@@ -158,14 +158,14 @@ class Run(models.Model):
         return f'"{self.pk}-{self.version}"'
 
     def time(self, name: str) -> dt.datetime | None:
-        """One of TIMES, None where it is unknown."""
+        """One of TIMES. None if it is unknown."""
         if name == "created_at" and not self.created_at_is_known:
             return None
         time: dt.datetime | None = getattr(self, name)
         return time
 
     def as_api(self) -> dict[str, Any]:
-        """The Run in the API's own shape: every documented field, times in Unix seconds, and all other fields."""
+        """The Run in the API's own format: every documented field, times in Unix seconds, and all other fields."""
         times = {name: _unix_seconds(self.time(name)) for name in TIMES}
         return dict.fromkeys(FIELDS) | self.data | times
 
@@ -175,10 +175,10 @@ def _unix_seconds(time: dt.datetime | None) -> int | None:
 
 
 class MetadataPair(models.Model):
-    """One pair of a run's metadata, for searching, written together with its run.
+    """One metadata pair of a run, for searching, written together with the run.
 
-    Lax servers allow keys and values of any length or type: here are their first 512 characters, with other types as
-    JSON, and U+FFFD for U+0000, which PostgreSQL cannot store.
+    Lax servers allow keys and values of any length or type: this stores their first 512 characters, with other types as
+    JSON, and U+FFFD in place of U+0000, which PostgreSQL cannot store.
     """
 
     INDEXED_LENGTH = 512

@@ -13,7 +13,7 @@ class Thread(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
-    # What the syncs know of it. The watermark moves only when a pass reached the old one or the end of the list.
+    # Written by syncs. The watermark moves only when a pass reaches the old one or the end of the list.
     watermark = ByteOrderedCharField(
         max_length=128, blank=True, default="", help_text="The newest run that a sync has read down from."
     )
@@ -23,7 +23,7 @@ class Thread(models.Model):
     fully_checked_at = models.DateTimeField(
         "fully checked", null=True, blank=True, help_text="When all of its runs were last read."
     )
-    # An unchanged run is not written again: these two say when a list last showed the newest ones.
+    # Unchanged runs are not written again: these two say when a list last showed the newest ones, and how far it went.
     listed_at = models.DateTimeField(null=True, blank=True, help_text="When its newest runs were last listed.")
     listed_from = models.DateTimeField(
         null=True, blank=True, help_text="The list then showed every run that was created at this time or later."

@@ -1,4 +1,4 @@
-"""A status changes along a table of permitted transitions, and in no other way."""
+"""Changes of status, which must follow a table of permitted transitions."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from runsadmin.models.bulk_sql import Row, update_rows
 
 
 class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
-    """Rows that have a status. `transitions` is the table: what each status may become, and why."""
+    """Rows with a status. `transitions` is the table: which statuses may follow each status, and why."""
 
     transitions: ClassVar[Mapping[Any, Mapping[Any, str]]]
 
@@ -21,18 +21,18 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
         return [source.value for source, targets in cls.transitions.items() if status in targets]
 
     def transition_to(self, status: models.TextChoices, **values: object) -> int:
-        """Moves those of these rows that may change to `status`. Returns how many did: check it."""
+        """Moves the rows that may change to `status`. Returns how many did, which the caller must check."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
 
     def transition_rows(self, status: models.TextChoices, rows: Sequence[Row]) -> int:
-        """As `transition_to`, for many rows, each with its own values: (what to set, what identifies the row)."""
+        """As `transition_to`, for many rows with their own values: (what to set, what identifies the row)."""
         moved = [({"status": status, **values}, identity) for values, identity in rows]
         return update_rows(self.model, moved, status_in=self.sources(status))
 
 
 class ClaimableQuerySet[M: models.Model](TransitionQuerySet[M]):
-    """Rows that one process at a time works on: `claim_token` says which one, until `claimed_until`."""
+    """Rows that one process at a time works on: the one with the `claim_token`, until `claimed_until`."""
 
     def free(self, now: dt.datetime) -> Self:
-        """Those that may be claimed: unclaimed, or with a lease that has expired."""
+        """The rows that may be claimed: unclaimed, or with an expired lease."""
         return self.filter(Q(claimed_until=None) | Q(claimed_until__lt=now))

@@ -1,7 +1,7 @@
-"""How fast one account may ask: so many requests at once, and then so many a minute.
+"""The rate limit of an account: a burst of requests, then a number per minute.
 
-All processes share the count, through the database. They take requests from it in blocks of about a second's worth,
-so that reading costs no write each.
+All processes share the limit through the database. They take requests from it in blocks of about a second's worth, so
+that not every request costs a write.
 """
 
 import datetime as dt
@@ -16,13 +16,13 @@ from runsadmin.services import clock
 
 MINUTE = dt.timedelta(minutes=1)
 
-# What this process has taken for an account and not used yet.
+# The requests that this process has taken for an account and not used yet.
 _taken: dict[int, int] = {}
 _lock = threading.Lock()
 
 
 def use_one(user: User) -> float:
-    """Uses one request of the account's. Returns 0, or the seconds to wait: then nothing was used."""
+    """Uses one of the account's requests and returns 0, or returns the seconds to wait without using any."""
     limit = conf.api_requests_per_minute()
     with _lock:
         if not limit or _use_taken(user.pk):
@@ -42,7 +42,7 @@ def _use_taken(pk: int) -> bool:
 
 
 def _take(user: User, limit: int) -> tuple[int, float]:
-    """Takes a block, or what is left of it; how many there were, and the seconds until there is one."""
+    """Takes a block, or what is left of it. Returns how many, and the seconds until the next request is available."""
     now, each = clock.now(), MINUTE // limit
     with transaction.atomic():
         quota, _ = ApiRateState.objects.select_for_update().get_or_create(user=user, defaults={"free_at": now})

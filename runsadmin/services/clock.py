@@ -8,7 +8,7 @@ from django.utils import timezone
 
 
 def now() -> dt.datetime:
-    """The database's time. A SQLite file is on this machine, so there the system clock is the same."""
+    """The database's time. A SQLite file is on this machine, so its time is the system clock."""
     if connection.vendor == "sqlite":
         return timezone.now()
     with connection.cursor() as cursor:
@@ -18,9 +18,9 @@ def now() -> dt.datetime:
 
 
 class ClockBounds:
-    """The database's time, read once: afterwards it gives bounds of the current time without a query.
+    """Reads the database's time once and then gives bounds of the current time without a query.
 
-    Valid for some seconds: long enough for a block of requests, too short for clocks to drift apart.
+    It is valid for some seconds: long enough for a block of requests, too short for clocks to drift apart.
     """
 
     def __init__(self) -> None:

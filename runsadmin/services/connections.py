@@ -20,13 +20,13 @@ from runsadmin.upstream import limiter
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY = dt.timedelta(seconds=30)
-# Outages are mostly short, and a refused connection costs nothing.
+# Most outages are short, and a refused connection costs nothing.
 PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
 # While writing is held, one edit is sent this often to check whether writes are accepted again.
 TRY_WRITING_EVERY = dt.timedelta(minutes=5)
 # The caller's claim could expire meanwhile: beyond this, retry later.
 MAX_SLOT_WAIT = dt.timedelta(seconds=5)
-# Seconds. After a stall, of the database say, all waiting processes would send at once: late ones take a new slot.
+# Seconds. After a stall (such as the database's) all waiting processes would send at once: late ones take a new slot.
 MAX_SLOT_LATENESS = 1.0
 
 Hold = ConnectionState.Hold
@@ -51,7 +51,7 @@ def available_aliases() -> list[str]:
 
 
 def hold_reason(alias: str, *, is_write: bool = True, row: ConnectionState | None = None) -> str:
-    """Why nothing may be sent now, in a sentence. Empty: it may. A hold of writing lets reads pass."""
+    """Why nothing may be sent now, as a sentence. Empty if it may. If only writing is held, reads may be sent."""
     if conf.hold():
         return "All sending is stopped by the setting RUNSADMIN_HOLD."
     row = row or ConnectionState.objects.filter(alias=alias).first()
@@ -65,7 +65,7 @@ def is_held(alias: str) -> bool:
 
 
 def is_unreachable(alias: str) -> bool:
-    """Whether it is held because of an outage, which mostly ends by itself."""
+    """Whether it is held because of an outage, which usually ends without intervention."""
     return not conf.hold() and ConnectionState.objects.filter(alias=alias, hold=Hold.UNREACHABLE).exists()
 
 
@@ -75,9 +75,9 @@ def held() -> QuerySet[ConnectionState]:
 
 
 def hold(alias: str, why: ConnectionState.Hold, detail: str) -> None:
-    """Stops all sending on this connection; with WRITING, all writing.
+    """Stops all sending on this connection; with WRITING, only writes.
 
-    The first reason stays, except that a hold of writing is replaced by a wider one.
+    An existing hold stays, unless it is WRITING and the new one is not.
     """
     state(alias)
     now = clock.now()
@@ -100,7 +100,7 @@ def _probe_every(why: str) -> dt.timedelta:
 
 
 def set_hold(alias: str, *, on: bool, actor: User) -> None:
-    """Holds a connection for an operator, or releases it whatever its hold was. Raises NotAllowed."""
+    """Holds a connection for an operator, or releases it from any hold. Raises NotAllowed."""
     permissions.require(actor, permissions.Action.HOLD)
     conf.connection(alias)
     release(alias)
@@ -113,7 +113,7 @@ def release(alias: str) -> None:
 
 
 def release_writing(alias: str) -> bool:
-    """After a write that succeeded. Returns whether writing was held."""
+    """Called after a successful write. Returns whether writing was held."""
     released = ConnectionState.objects.filter(alias=alias, hold=Hold.WRITING).update(**_RELEASED)
     if released:
         logger.info("Connection %s accepts writes again.", alias)
@@ -124,7 +124,7 @@ _RELEASED = {"hold": Hold.NONE, "hold_detail": "", "held_since": None, "next_pro
 
 
 def claim_probe(row: ConnectionState) -> bool:
-    """Whether this process is the one to probe a held connection now."""
+    """Whether this process should probe a held connection now."""
     now = clock.now()
     if row.next_probe_at is None or row.next_probe_at > now:
         return False
@@ -147,7 +147,7 @@ def store_effect(alias: str, effect: ConnectionEffect) -> None:
 
 
 def _back_off(alias: str, seconds: float) -> None:
-    """429 and 503 answer one request and concern all: no process sends before this time."""
+    """Keeps all processes from sending for this long: a 429 or 503 concerns all requests, not only its own."""
     state(alias)
     until = clock.now() + dt.timedelta(seconds=seconds)
     ConnectionState.objects.filter(alias=alias).exclude(not_before__gte=until).update(not_before=until)
@@ -166,9 +166,9 @@ def is_backing_off(alias: str) -> bool:
 
 
 def wait_for_slots(alias: str, slots: int, *, interactive: bool = False) -> None:
-    """Returns when so many requests may be sent to this connection, one right after the other.
+    """Waits until this many requests may be sent to the connection, one right after the other.
 
-    Raises NoSlot when that is too far away. Then no slot was taken.
+    Raises NoSlot without taking a slot if that would take too long.
     """
     while True:
         at = take_slots(alias, slots, interactive=interactive)
@@ -188,7 +188,7 @@ def take_slots(alias: str, slots: int, *, interactive: bool = False) -> dt.datet
     state(connection.alias)
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
-        now = clock.now()  # After the lock, or the slot would be in the past.
+        now = clock.now()  # Read it after locking, or the slot could be in the past.
         lanes = limiter.Lanes(row.interactive_free_at, row.background_free_at)
         at, lanes = limiter.take(
             lanes,
@@ -204,7 +204,7 @@ def take_slots(alias: str, slots: int, *, interactive: bool = False) -> dt.datet
 
 
 def background_per_second(alias: str) -> float | None:
-    """How many requests a second all processes together may send for bulk edits and syncs. None: no limit."""
+    """How many requests per second all processes together may send for bulk edits and syncs. None: no limit."""
     requests_per_minute = conf.connection(alias).requests_per_minute
     return limiter.background_per_second(requests_per_minute) if requests_per_minute else None
 
@@ -219,23 +219,23 @@ def _check_wait(at: dt.datetime, now: dt.datetime) -> dt.datetime:
 
 
 def lists_are_fresh(alias: str, *, row: ConnectionState | None = None) -> bool:
-    """Whether a list may replace a GET of each run: configured so, or proven.
+    """Whether a list may replace a GET of each run, by configuration or because lists have proven to be fresh.
 
-    One list that showed a run older than it was ends both.
+    One list with stale data ends both.
     """
     known = row or ConnectionState.objects.filter(alias=alias).first() or ConnectionState(alias=alias)
     return known.lists_are_proven or (known.stale_list_at is None and conf.connection(alias).lists_are_fresh)
 
 
 def note_fresh_list(alias: str, items: int) -> None:
-    """A list showed this many of our own writes of the last second."""
+    """Records that a list showed this many of our own writes of the last second."""
     state(alias)
     row = ConnectionState.objects.filter(alias=alias, fresh_list_items__lt=FRESH_LIST_ITEMS)
     row.update(fresh_list_items=Least(F("fresh_list_items") + items, FRESH_LIST_ITEMS))
 
 
 def note_stale_list(alias: str, detail: str) -> None:
-    """From now on runs of this connection are fetched one by one."""
+    """Records that a list was stale: from now on runs of this connection are fetched one by one."""
     state(alias)
     found = ConnectionState.objects.filter(alias=alias, stale_list_at=None).update(
         stale_list_at=clock.now(), stale_list_detail=detail, fresh_list_items=0

@@ -1,8 +1,8 @@
-"""The one way by which services reach upstream.
+"""The only way for services to call upstream.
 
-Each call returns a timed response or raises an UpstreamError. What an error means for the connection as a whole is a
-value (`effect_of`); the caller stores it with `connections.store_effect`. Nothing here touches the database, so threads
-of a pool may call it. With `slot` it is held from the sending of the request to the end of the response.
+Each call returns a timed response or raises an UpstreamError. `effect_of` says what an error means for the whole
+connection, as a value that the caller stores with `connections.store_effect`. Nothing here uses the database, so
+threads of a pool may call it. A `slot` is held from the start of the request to the end of the response.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ from runsadmin.upstream.client import Client, Slot
 from runsadmin.upstream.records import RunRecord
 from runsadmin.upstream.responses import PAGE_SIZE, Page, Response
 
-# Seconds. For a 429 or 503 without Retry-After.
+# Seconds, after a 429 or 503 without Retry-After.
 DEFAULT_BACK_OFF = 1.0
 
 Hold = ConnectionState.Hold
@@ -77,7 +77,7 @@ def write(
     send_by: float,
     slot: Slot | None = None,
 ) -> TimedResponse[RunRecord]:
-    """Sends the whole map. From `send_by` (in time.monotonic()) on it raises NotSent instead."""
+    """Sends the whole map. After `send_by` (in time.monotonic()) it raises NotSent instead."""
     client = _client(alias, slot)
     return _timed(clock, lambda: client.modify_run(thread_id, run_id, metadata, send_by=send_by))
 
@@ -106,7 +106,7 @@ def _timed[T](clock: ClockBounds, call: Callable[[], Response[T]]) -> TimedRespo
 
 @dataclass(frozen=True)
 class ConnectionEffect:
-    """For how many seconds nothing is sent, and why the connection is held. By default neither."""
+    """How many seconds to back off, and why to hold the connection. By default neither."""
 
     back_off: float | None = None
     hold: ConnectionState.Hold = Hold.NONE
@@ -117,20 +117,20 @@ NO_EFFECT = ConnectionEffect()
 
 
 def effect_of(error: UpstreamError, *, is_write: bool = False) -> ConnectionEffect:
-    """As far as this one response shows it. How far a 404 or an outage reaches is known after probes only."""
+    """The effect as far as this response shows it. How far a 404 or an outage reaches is only known after probes."""
     back_off = None
     if error.slow_down:
         back_off = DEFAULT_BACK_OFF if error.retry_after is None else error.retry_after
     if error.redirect:
         return ConnectionEffect(back_off, Hold.REDIRECTED, why_held(error))
     if isinstance(error, ConnectionHeld):
-        # The fetch just before was accepted with the same credentials: what is refused is the write.
+        # The fetch just before was accepted with the same credentials, so it is the write that is refused.
         return ConnectionEffect(back_off, Hold.WRITING if is_write else Hold.CREDENTIALS, why_held(error))
     return ConnectionEffect(back_off)
 
 
 def why_held(error: UpstreamError) -> str:
-    """The detail of a connection that this error holds."""
+    """The detail of a connection that is held because of this error."""
     if error.redirect or error.http_status is None:  # Without a status no credentials were sent.
         return str(error)
     return f"The server refuses the credentials ({error.http_status}): {error}"

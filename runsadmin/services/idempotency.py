@@ -1,4 +1,4 @@
-"""A request with an Idempotency-Key records one edit or bulk edit, however often it is sent."""
+"""Requests with an Idempotency-Key, which record one edit or bulk edit however often they are sent."""
 
 import datetime as dt
 import hashlib
@@ -29,7 +29,7 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
     body: bytes
 
     def existing(self) -> M | None:
-        """What an earlier request recorded. Raises IdempotencyKeyReused when the key came with another body."""
+        """The row that an earlier request recorded. Raises IdempotencyKeyReused if that request had another body."""
         row = self._rows.exclude(_is_old()).first()
         if row is None:
             return None
@@ -40,14 +40,16 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
         return self.kind.objects.get(pk=getattr(row, f"{self._column}_id"))
 
     def once(self, record: Callable[[], M]) -> M:
-        """What `record` writes, in one transaction with the key. To be called when there is nothing `existing`.
+        """Records the row and the key in one transaction. Call it if there is nothing `existing`.
 
-        Raises IdempotencyKeyInUse when the same request was recorded meanwhile, and what `record` raises.
+        Raises IdempotencyKeyInUse if the same request was recorded meanwhile, and whatever `record` raises.
         """
         try:
             with transaction.atomic():
                 if self.existing() is None:
-                    self._rows.filter(_is_old()).delete()  # But never one that was recorded meanwhile.
+                    self._rows.filter(
+                        _is_old()
+                    ).delete()  # Only an old one: a new one may have been recorded meanwhile.
                     recorded = record()
                     self._rows.create(
                         user=self.user,
@@ -57,7 +59,7 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
                         **{self._column: recorded},
                     )
                     return recorded
-        except IntegrityError:  # Ours was rolled back.
+        except IntegrityError:  # Our transaction was rolled back.
             if self.existing() is None:
                 raise
         raise IdempotencyKeyInUse("The same request is being processed now. Send it again to get its result.")

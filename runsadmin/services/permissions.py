@@ -1,6 +1,6 @@
-"""Who may do what, for all entry points. The permissions are Django's own, granted in the admin.
+"""Who may do what, for all entry points. These are Django permissions, granted in the admin.
 
-Roles are groups that `migrate` creates once, when it creates the tables. After that they belong to the site.
+Roles are groups that `migrate` creates together with the tables. After that, each site may change them.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ from runsadmin.errors import NotAllowed
 
 
 class Action(StrEnum):
-    """What people do, and the permission that it needs."""
+    """What users can do, and the permission that it needs."""
 
     VIEW_RUNS = "runsadmin.view_run"
     EDIT_METADATA = "runsadmin.change_run"  # Also to undo, retry, cancel and resolve an edit, and to refresh a run.
@@ -60,7 +60,7 @@ def may(actor: User, action: Action) -> bool:
 
 
 def require(actor: User, action: Action) -> None:
-    """Raises NotAllowed, with a message that says what to ask for."""
+    """Raises NotAllowed, with a message that says which permission to request."""
     if not may(actor, action):
         raise NotAllowed(why_not(actor, action))
 
@@ -75,9 +75,9 @@ def why_not(actor: User, action: Action) -> str:
 
 
 def assignable() -> QuerySet[Permission]:
-    """The permissions that mean something here: those of the actions above, and those to manage users and groups.
+    """The permissions that have an effect: those of the actions above, and those to manage users and groups.
 
-    Django creates four for every model, most of which nothing asks for.
+    Django creates four for every model, most of which are never checked.
     """
     codenames = [action.value.removeprefix("runsadmin.") for action in Action]
     accounts = Q(content_type__app_label="auth", content_type__model__in=("user", "group"))

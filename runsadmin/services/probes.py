@@ -1,7 +1,7 @@
-"""How far an error reaches: one run, one thread, or the whole server.
+"""Determines how far an error reaches: one run, one thread, or the whole server.
 
-A 404 may mean a deleted run or a service that is gone, and a timeout one slow run or an outage. Before one response
-decides, something else that is known is requested. Probes never write.
+A 404 may mean a deleted run or a retired service, and a timeout one slow run or an outage. So before acting on one
+response, other known runs and threads are requested. Probes never write.
 """
 
 import logging
@@ -23,7 +23,7 @@ Hold = ConnectionState.Hold
 
 @dataclass(frozen=True)
 class Target:
-    """Something that upstream had: a run, or a thread where `run_id` is empty."""
+    """Something that upstream is known to have had: a run, or a thread if `run_id` is empty."""
 
     thread_id: str
     run_id: str = ""
@@ -31,11 +31,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Reach:
-    """What the probes showed.
+    """The result of the probes.
 
-    `responds`: the server responded, whatever it said. `knows`: it has something that is known here, or speaks of it by
-    its id. `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that thread
-    was requested. `error` is what kept the result from being clear.
+    `responds`: the server sent any response. `knows`: it has a known target, or its error names one by id.
+    `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that thread was
+    requested. `error` is why the result is not conclusive.
     """
 
     responds: bool = False
@@ -50,7 +50,7 @@ class Reach:
 
     @property
     def is_all_gone(self) -> bool:
-        """Whether every probe got a 404, also outside the thread."""
+        """Whether every probe returned 404, including those outside the thread."""
         return self.responds and self.error is None and not self.knows and self.probed_others
 
 
@@ -60,13 +60,13 @@ def is_needed(error: UpstreamError) -> bool:
 
 
 def targets(thread: Thread) -> list[Target]:
-    """What to request after an error in this thread: the thread itself, then a few runs of others."""
+    """What to request after an error in this thread: the thread itself, then a few runs of other threads."""
     others = Thread.objects.filter(connection=thread.connection, missing_since=None).exclude(pk=thread.pk)
     return [Target(thread.upstream_id), *map(_known, others.order_by("-checked_at", "-id")[:MAX_OTHERS])]
 
 
 def known_targets(alias: str) -> list[Target]:
-    """What to request to see whether a connection works: known runs, or else a missing thread."""
+    """What to request to check whether a connection works: known runs, otherwise a missing thread."""
     threads = Thread.objects.filter(connection=alias).order_by("-checked_at", "-id")
     known = [_known(thread) for thread in threads.filter(missing_since=None)[:MAX_OTHERS]]
     return known or [Target(thread.upstream_id) for thread in threads[:1]]
@@ -81,9 +81,9 @@ def _known(thread: Thread) -> Target:
 def send(
     alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False, slot: Slot | None = None
 ) -> Reach:
-    """Requests one target after the other until the result is clear. Uses no database.
+    """Requests the targets in turn until the result is conclusive. Does not use the database.
 
-    `thread_id` is the thread of the error. With `is_outage` the question is only whether the server responds.
+    `thread_id` is the thread of the error. With `is_outage` it only checks whether the server responds.
     """
     probed_others = thread_is_gone = False
     responds = not is_outage  # A 404 is a response.
@@ -108,7 +108,7 @@ def send(
 
 
 def names_the_target(error: NotFound, target: Target) -> bool:
-    """Whether a 404 names this run or thread rather than the URL: then the API is there, and this is not."""
+    """Whether a 404 names this run or thread rather than the URL, which shows that the API itself is there."""
     words = str(error)
     return any(wanted and wanted in words and f"/{wanted}" not in words for wanted in (target.run_id, target.thread_id))
 
@@ -123,12 +123,12 @@ def reach_of(thread: Thread, error: UpstreamError) -> Reach:
     return send(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
 
 
-# --- What it means
+# --- What the result means
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What an error means once it is known how far it reaches. With `error` that is not certain."""
+    """What an error means once it is known how far it reaches. With `error`, that is not certain."""
 
     effect: ConnectionEffect = NO_EFFECT
     run_is_missing: bool = False
@@ -137,7 +137,7 @@ class Conclusion:
 
 
 def conclude(run: Run, error: UpstreamError, reach: Reach) -> Conclusion:
-    """`error` was met when this run was requested."""
+    """`error` occurred when this run was requested."""
     if isinstance(reach.error, NoSlot):
         return Conclusion(error=reach.error)
     effect = NO_EFFECT if reach.error is None else gateway.effect_of(reach.error)
@@ -165,7 +165,7 @@ def outage(error: UpstreamError, effect: ConnectionEffect = NO_EFFECT) -> Connec
 
 def all_gone(upstream_id: str, error: NotFound) -> ConnectionEffect:
     """`upstream_id` is the run or thread that was requested first."""
-    detail = f"The server answers 404 for every probe, {upstream_id} for one: {error}"
+    detail = f"The server returns 404 for every probe, for example for {upstream_id}: {error}"
     return ConnectionEffect(hold=Hold.NOT_FOUND, detail=detail)
 
 
@@ -175,7 +175,7 @@ def all_gone(upstream_id: str, error: NotFound) -> ConnectionEffect:
 def probe_held() -> None:
     """Probes held connections that are due, and releases those that work again.
 
-    Only an operator releases what an operator holds, and only a write releases held writing (`edits.process_due`).
+    Only an operator releases an operator's hold, and only a write releases held writing (`edits.process_due`).
     """
     for row in connections.held().exclude(hold__in=(Hold.OPERATOR, Hold.WRITING)):
         if connections.claim_probe(row):
@@ -206,8 +206,8 @@ def _probe(row: ConnectionState) -> None:
     elif row.hold == Hold.NOT_FOUND and reach.is_all_gone:
         ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
             hold=Hold.RETIRED,
-            hold_detail="Every known run answered 404, twice. The service seems to be gone for good; "
-            "what is mirrored here is an archive.",
+            hold_detail="Every known run returned 404, twice. The service seems to be shut down permanently; "
+            "the mirror remains as an archive.",
         )
 
 

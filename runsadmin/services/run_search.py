@@ -1,4 +1,4 @@
-"""Runs that a search finds. The language of searches is in `runsadmin.search`."""
+"""Finds runs by a search. `runsadmin.search` has the search language."""
 
 from runsadmin import search
 from runsadmin.models import Run
@@ -9,6 +9,6 @@ def matching(query: str) -> RunQuerySet:
     """All runs that match the query; an empty query matches every run. Raises InvalidSearch."""
     runs = Run.objects.all()
     for condition in search.conditions(query):
-        # One filter per condition: each metadata pair may be another row of the join.
+        # One filter per condition: each metadata pair needs its own join.
         runs = runs.filter(condition)
     return runs

@@ -28,7 +28,7 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class Stored:
-    """How many runs were written. `elsewhere` has the ids of those that belong to another thread: they stay there."""
+    """How many runs were written. `elsewhere` has the ids of runs that belong to another thread and stay there."""
 
     created: int
     updated: int
@@ -65,7 +65,7 @@ def store_one(run: Run, timed: TimedResponse[RunRecord]) -> Stored:
 def store(
     thread: Thread, records: Sequence[RunRecord], *, requested_at: dt.datetime, received_at: dt.datetime
 ) -> Stored:
-    """Stores the runs of one response, all of one thread, where it is newer than the mirror."""
+    """Stores the runs of one response, all of one thread, if it is newer than the mirror."""
     return compare_list(thread, records, requested_at=requested_at, received_at=received_at).write()
 
 
@@ -112,7 +112,7 @@ def _is_unchanged(row: Mapping[str, Any], observation: Observation) -> bool:
 
 
 def _stored(rows: Sequence[Mapping[str, Any]]) -> dict[int, RunRecord]:
-    """These runs as mirrored, by their keys."""
+    """These runs as mirrored, by key."""
     if not rows:
         return {}
     states = {row["pk"]: MetadataState(row["metadata_state"]) for row in rows}
@@ -126,7 +126,7 @@ class ConcurrentWrite(Exception):
 
 @dataclass(frozen=True)
 class Difference:
-    """Runs as received, by their upstream ids, beside the mirror's rows as they were read.
+    """Received runs, by upstream id, together with the mirror's rows as read before.
 
     A response replaces a row only if it was requested after the row's own response was received. Where the two
     overlap their order is unknown: the row stays and is marked to be fetched again. An unchanged run of a list costs
@@ -136,14 +136,14 @@ class Difference:
     observations: Mapping[str, Observation]
     known: Mapping[str, Mapping[str, Any]]
     mirrored: Mapping[int, RunRecord]
-    confirms: bool = False  # Whether the time of a response that changes nothing is written.
+    confirms: bool = False  # Whether to store the time of a response that changes nothing.
 
     def changes(self, upstream_id: str) -> bool:
         """Whether a known run differs from its row."""
         return not _is_unchanged(self.known[upstream_id], self.observations[upstream_id])
 
     def write(self) -> Stored:
-        """Compares again, with the rows locked, if another process wrote one of them meanwhile."""
+        """Writes the changes. Compares again, with locked rows, if another process has changed one meanwhile."""
         if not self.observations:
             return Stored(0, 0)
         try:
@@ -154,7 +154,7 @@ class Difference:
                 return _compare(self.observations.values(), lock=True, confirms=self.confirms)._write()
 
     def _write(self) -> Stored:
-        # A run that a pass found unchanged was confirmed at that pass, though its row was not written.
+        # A run that a pass found unchanged was confirmed then, although its row was not written.
         threads = {observation.thread.pk for observation in self.observations.values()}
         confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
         changed: list[tuple[Mapping[str, Any], Observation]] = []
@@ -225,7 +225,7 @@ def _update(rows: Sequence[tuple[dict[str, object], dict[str, object]]]) -> None
 
 
 def _rewrite(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Mapping[int, RunRecord]) -> None:
-    """Writes the columns that changed, and the pairs, so that other indexes stay as they are."""
+    """Writes only the columns that changed, and the pairs, so that other indexes need no update."""
     alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
     for row, observation in rows:
         record = observation.record
@@ -251,7 +251,7 @@ def _rewrite(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Ma
 
 
 def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Mapping[int, RunRecord]) -> None:
-    """A run's pairs always match its row: the two are only written together."""
+    """Rewrites the pairs of runs whose metadata changed. Pairs and rows are only written together, so they match."""
     new: list[MetadataPair] = []
     gone: dict[str, list[int]] = defaultdict(list)
     changed: list[tuple[dict[str, object], dict[str, object]]] = []
@@ -286,7 +286,7 @@ def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: s
 
 
 def refresh(*, run: Run, actor: User) -> Run:
-    """Fetches a run for an actor. Raises NotAllowed, UpstreamError; NotFound when upstream no longer has it."""
+    """Fetches a run for an actor. Raises NotAllowed, UpstreamError; NotFound if upstream no longer has it."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     connections.wait_for_slots(run.connection, 1, interactive=True)
     try:
@@ -299,9 +299,9 @@ def refresh(*, run: Run, actor: User) -> Run:
 
 
 def find_reach(run: Run, error: UpstreamError) -> bool:
-    """After an error that may concern more than this run: whether it is this run that is missing.
+    """After an error that may concern more than this run, returns whether this run is missing.
 
-    Marks the run missing, or holds the connection. Raises UpstreamError when neither is certain.
+    Marks the run as missing, or holds the connection. Raises UpstreamError if neither is certain.
     """
     conclusion = probes.find_out(run, error)
     if conclusion.error is not None:

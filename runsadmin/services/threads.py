@@ -1,4 +1,4 @@
-"""Which threads are mirrored."""
+"""Tracking: which threads are mirrored."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Tracked:
-    """The result for each id: every one is in exactly one of these. `duplicates` counts the repetitions."""
+    """The result of `track`: every id is in exactly one of the lists. `duplicates` counts the repetitions."""
 
     added: tuple[str, ...]
     already: tuple[str, ...]
@@ -26,7 +26,7 @@ class Tracked:
 
 
 def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked:
-    """Tracks threads, also ones that were tracked before. Raises NotAllowed, UnknownConnection."""
+    """Tracks threads, including ones that were untracked. Raises NotAllowed, UnknownConnection."""
     permissions.require(actor, permissions.Action.TRACK_THREADS)
     conf.connection(connection)
     given = list(thread_ids)
@@ -50,15 +50,15 @@ def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked
 
 
 def untrack(*, thread: Thread, actor: User) -> None:
-    """Stops reading a thread. Its runs stay. Raises NotAllowed."""
+    """Stops tracking a thread. Its runs stay. Raises NotAllowed."""
     permissions.require(actor, permissions.Action.UNTRACK_THREADS)
     Thread.objects.filter(pk=thread.pk).update(tracked=False)
 
 
 def listed_upstream(*, connection: str) -> list[str]:
-    """The ids of all threads of a connection that can list them, also those that `track` refuses.
+    """The ids of all threads of a connection that can list them, including those that `track` rejects.
 
-    Raises UpstreamError: NotFound or Rejected where it cannot.
+    Raises UpstreamError: NotFound or Rejected if it cannot list them.
     """
     found: dict[str, None] = {}
     while True:

@@ -1,6 +1,6 @@
-"""How values look on pages. A template library: `{% load show %}`.
+"""Formats values for pages. A template library: `{% load display %}`.
 
-Whatever an upstream sent can stand in a page: halves of surrogate pairs and U+0000 are written out as escapes.
+Any value that an upstream sent can be shown: lone surrogates and U+0000 are written as escapes.
 """
 
 import datetime as dt
@@ -17,7 +17,7 @@ from runsadmin.services.edits import Wait
 
 register = template.Library()
 
-# The tone of a status, of a run, an edit, a bulk edit or a sync: its colour, beside its word.
+# The color of each status of a run, an edit, a bulk edit or a sync.
 TONES = {
     **dict.fromkeys(("completed", "applied"), "good"),
     **dict.fromkeys(("failed", "rejected"), "bad"),
@@ -34,7 +34,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 @register.filter
 def wait(wait: Wait | None) -> str | SafeString:
-    """What an edit waits for, and until when. Nothing where it does not wait."""
+    """What an edit waits for, and until when. Empty if it does not wait."""
     if wait is None:
         return ""
     until = format_html(", until {} at the latest", moment(wait.until)) if wait.until else ""
@@ -43,20 +43,20 @@ def wait(wait: Wait | None) -> str | SafeString:
 
 @register.filter
 def text(value: object) -> str:
-    """A value that may be any JSON, as text that can be encoded."""
+    """Any JSON value as text that can be encoded."""
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return shown.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
 
 
 @register.filter
 def pretty(value: object) -> str:
-    """JSON laid out for reading."""
+    """Indented JSON."""
     return text(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 @register.filter
 def badge(status: str, word: str = "") -> SafeString:
-    """A status in its colour, with its word."""
+    """A status as a colored label."""
     shown = word or status.replace("_", " ")
     return format_html('<span class="ra-badge ra-{}">{}</span>', TONES.get(status, "calm"), shown)
 
@@ -80,7 +80,7 @@ def age(time: dt.datetime | None) -> str:
 
 @register.filter
 def moment(time: dt.datetime | None) -> SafeString:
-    """A time in UTC, and how long ago that is."""
+    """A time in UTC, with its age."""
     if time is None:
         return EMPTY
     utc = time.astimezone(dt.UTC)
@@ -92,7 +92,7 @@ def moment(time: dt.datetime | None) -> SafeString:
 
 @register.filter
 def short_moment(time: dt.datetime | None) -> SafeString:
-    """A time for lists: how long ago first, since that is what people scan for."""
+    """A time for lists: its age comes first, since that is what people scan for."""
     if time is None:
         return EMPTY
     utc = time.astimezone(dt.UTC)
@@ -107,7 +107,7 @@ UNKNOWN = SafeString('<span class="ra-none">unknown</span>')
 
 @register.filter
 def created(run: Run) -> SafeString:
-    """When a run was created, in lists."""
+    """A run's time of creation, for lists."""
     return short_moment(run.created_at) if run.created_at_is_known else UNKNOWN
 
 
@@ -136,7 +136,7 @@ def at_most(count: int, cap: int) -> str:
 
 
 def chips(pairs: list[tuple[str, object]], most: int = 4) -> SafeString:
-    """Metadata as compact as it gets; the title of a chip tells all of it."""
+    """Metadata as compact chips; the tooltip of a chip has its whole text."""
     shown = format_html_join(
         "",
         '<span class="ra-chip" title="{}: {}"><b dir="auto">{}</b><bdi>{}</bdi></span>',
@@ -146,7 +146,7 @@ def chips(pairs: list[tuple[str, object]], most: int = 4) -> SafeString:
 
 
 def _chips(shown: SafeString, more: int, title: str = "") -> SafeString:
-    """In a line, and how many more there are."""
+    """Chips on one line, followed by the number of those that are not shown."""
     rest = format_html('<span class="ra-more" title="{}">+{}</span>', title, more) if more > 0 else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, rest)
 
@@ -158,9 +158,9 @@ def _cut(value: object, length: int) -> str:
 
 @register.simple_tag
 def pair(value: object, kind: str = "") -> SafeString:
-    """One value of metadata, or calmly that there is none. Text stands apart from other JSON."""
+    """A metadata value, or a note that there is none. Strings are styled differently from other JSON."""
     if value is None:
-        return SafeString('<span class="ra-none">not there</span>')
+        return SafeString('<span class="ra-none">absent</span>')
     css = "ra-value" if isinstance(value, str) else "ra-value ra-json"
     if value == "":
         return format_html('<span class="{} {} ra-empty">empty text</span>', css, kind)
@@ -173,7 +173,7 @@ def of(mapping: dict[str, Any], key: str) -> Any:
 
 
 def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
-    """The changes of an edit as compact as they get."""
+    """The changes of an edit as compact chips."""
     shown = format_html_join(
         "",
         '<span class="ra-chip" title="{}: {} → {}"><b dir="auto">{}</b>{}<span class="ra-arrow">→</span>{}</span>',
@@ -216,10 +216,10 @@ def reason(words: str) -> SafeString:
 
 @register.filter
 def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
-    """What a bulk edit does to keys, as compact as it gets."""
+    """What a bulk edit does to each key, as compact chips."""
     if bulk_edit.undoes is not None:
         return format_html('<span class="ra-chip">undoes bulk edit {}</span>', bulk_edit.undoes.pk)
-    said = [
+    effects = [
         *((key, format_html('<bdi class="ra-new">{}</bdi>', _cut(value, 32)) if value else _EMPTY)
           for key, value in bulk_edit.set.items()),
         *((key, _REMOVED) for key in bulk_edit.remove),
@@ -229,9 +229,9 @@ def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
     shown = format_html_join(
         "",
         '<span class="ra-chip"><b dir="auto">{}</b>{}</span>',
-        ((_cut(key, 24), after) for key, after in said[:most]),
+        ((_cut(key, 24), after) for key, after in effects[:most]),
     )
-    return _chips(shown, len(said) - most)
+    return _chips(shown, len(effects) - most)
 
 
 _EMPTY = SafeString('<span class="ra-empty ra-new">empty text</span>')
@@ -240,5 +240,5 @@ _REMOVED = SafeString('<span class="ra-removed">removed</span>')
 
 @register.filter
 def left(seconds: float) -> str | SafeString:
-    """How long something still takes: `2 min 3 s`."""
+    """The remaining time: `2 min 3 s`."""
     return duration(dt.timedelta(seconds=max(seconds, 1)))

@@ -1,4 +1,4 @@
-"""The addresses of admin pages, for code and for templates: `{% load links %}`."""
+"""The URLs of admin pages, for code and for templates: `{% load links %}`."""
 
 from django import template
 from django.db.models import Model

@@ -90,7 +90,7 @@ def test_pause_and_resume(sandbox: Sandbox, team: list[Run], as_alice: Client) -
     assert "Nothing more is sent until someone resumes it" in text_of(as_alice, bulk_edit)
     edit = bulk_edit.edits.filter(status=E.PENDING)[0]
     assert (
-        "its bulk edit to be resumed, which is paused" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
+        "its paused bulk edit to be resumed" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
     )
     edits.process_due(until=time.monotonic() + 1)
     assert sandbox.posts() == []

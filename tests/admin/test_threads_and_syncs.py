@@ -116,7 +116,7 @@ def test_sync_is_paused_resumed_and_stopped(mirrored: MakeRun, as_alice: Client,
     mirrored()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
-    assert "cannot be done now" in press(as_alice, sync, "pause", follow=True).text
+    assert "not possible now" in press(as_alice, sync, "pause", follow=True).text
     Sync.objects.update(status="running")
 
     for action, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):

@@ -97,7 +97,7 @@ def test_run_whose_id_comes_late(upstream: FakeUpstream, thread: Thread, first: 
     error = done.errors.get()
     assert Run.objects.count() == 29
     if first == "instructions":
-        assert "could not be read to its end, 29 runs read" in error.message
+        assert "could not be read to its end; 29 runs were read" in error.message
         assert "RUNSADMIN_MAX_RESPONSE_BYTES" in error.message
         assert Thread.objects.get().fully_checked_at is None
     else:

@@ -154,7 +154,7 @@ def test_touched_keys_alone_do_not_pause(upstream: FakeUpstream, runs: list[Run]
     rewriting(upstream, lambda metadata: metadata | {"triage": "DONE"})
     bulk_edit = push_until_settled(applied(runs, alice))
     assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
-    assert "other values than were sent for triage" in bulk_edit.edits.all()[0].detail
+    assert "values other than those sent for triage" in bulk_edit.edits.all()[0].detail
 
 
 def test_canary_pauses_at_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:

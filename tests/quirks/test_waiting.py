@@ -69,9 +69,9 @@ NOW_ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
 REFUSES_ALL = responses(error_response(401, "no"), everywhere=True)
 QUEUED = NOW_ACTIVE | {"status": "queued"}
 WAITS = [
-    pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end, which is in_progress", True, id="active"),
+    pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end (it is in_progress)", True, id="active"),
     pytest.param(
-        NOW_ACTIVE | {"status": "queued"}, refuses("queued"), "the run to end, which is queued", True, id="queued"
+        NOW_ACTIVE | {"status": "queued"}, refuses("queued"), "the run to end (it is queued)", True, id="queued"
     ),
     pytest.param({}, responses(Response(503, "")), "its next attempt: 1 of 8 have failed", True, id="503"),
     pytest.param(
@@ -133,7 +133,7 @@ def test_bulk_edit_shows_it_too(
     client.force_login(alice)
     page = words(client, f"bulkedit/{bulk_edit.pk}/change/")
     assert "waiting1 for the run to end; active runs are waited for until" in page
-    assert "Waits for the run to end, which is in_progress, until" in page
+    assert "Waits for the run to end (it is in_progress), until" in page
     data = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
     assert data["waiting"] == {"active_run": 1}
     (edit,) = api(alice).get(f"bulk-edits/{bulk_edit.pk}/edits/?status=pending").json()["results"]
@@ -143,7 +143,7 @@ def test_bulk_edit_shows_it_too(
 def test_paused_bulk_edit_is_a_reason(upstream: FakeUpstream, mirror: Mirror, alice: User, api: ApiOf) -> None:
     bulk_edit = bulk_edits.pause(bulk_edit=applied(mirror(make_run()), alice), actor=alice)
     (edit,) = api(alice).get(f"bulk-edits/{bulk_edit.pk}/edits/").json()["results"]
-    assert edit["waits_for"] == "its bulk edit to be resumed, which is paused"
+    assert edit["waits_for"] == "its paused bulk edit to be resumed"
     assert edit["waits_until"] is None
 
 

@@ -99,7 +99,7 @@ def test_repeated_own_error_ends(due: list[Edit], monkeypatch: pytest.MonkeyPatc
     process_due()
     assert counts() == {E.APPLIED: 11, E.FAILED: 1}
     unlucky.refresh_from_db()
-    assert "error of our own" in unlucky.detail
+    assert "internal error" in unlucky.detail
 
 
 def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:

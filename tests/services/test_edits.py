@@ -286,7 +286,7 @@ def test_own_error_counts_as_attempt(
     assert process_due() == 1
     edit.refresh_from_db()
     assert (edit.status, edit.attempts) == (Edit.Status.FAILED, 2)
-    assert "an error of our own" in edit.detail
+    assert "an internal error" in edit.detail
     assert sandbox.posts() == []
 
 

@@ -100,7 +100,7 @@ class Command(ReportingCommand):
         else:
             self._edit_each(actor, options)
 
-    # --- Many, by a plan
+    # --- Bulk edits
 
     def _edit_many(self, actor: User, options: dict[str, Any]) -> None:
         if not options["dry_run"]:
@@ -163,7 +163,7 @@ class Command(ReportingCommand):
         if count:
             self.stderr.write(f"Duplicates ignored: {count:,}.")
 
-    # --- A few, one by one
+    # --- Named runs, one by one
 
     def _edit_each(self, actor: User, options: dict[str, Any]) -> None:
         patch = pair_arguments.parse(options["set"], options["remove"])

@@ -1,7 +1,7 @@
-"""Bulk edits: one patch over many runs, planned as one edit for each, applied, followed, undone.
+"""Bulk edits: one patch for many runs, planned as one edit per run, then applied, and undone if necessary.
 
-`selecting` chooses the runs and freezes them. `planning` makes an edit of each, in the background. `permitted` says
-what can be done with a bulk edit now, and `actions` does it. `progress` counts its edits.
+`selecting` selects the runs and freezes the selection. `planning` makes an edit for each, in the background.
+`permitted` says which actions a bulk edit allows now, and `actions` has them. `progress` counts its edits.
 """
 
 from runsadmin.services.bulk_edits.actions import advance_statuses, apply, cancel, pause, resume, retry

@@ -1,6 +1,6 @@
-"""What people do with a bulk edit, and how workers move it from one status to the next.
+"""Actions of users on a bulk edit, and the changes of status that workers make.
 
-Its edits are pushed like all others (services/edits): those of a bulk edit in progress are due, those of a paused or
+Its edits are pushed like all others (services/edits): those of a bulk edit in progress are due; those of a paused or
 ended one are not sent.
 """
 
@@ -23,7 +23,7 @@ S = BulkEditStatus
 
 
 def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Releases the edits of a plan for sending, with a canary only the first few. Nothing else is touched.
+    """Releases the edits of a plan for sending; with a canary, only the first few. Nothing else is touched.
 
     Raises NotAllowed, InvalidTransition.
     """
@@ -48,7 +48,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Edits in flight end; nothing more is sent until it is resumed. Raises NotAllowed, InvalidTransition."""
+    """Edits in flight finish; nothing else is sent until it is resumed. Raises NotAllowed, InvalidTransition."""
     permitted.require(actor, bulk_edit, BulkEditAction.PAUSE)
     moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
         S.PAUSED, detail=f"{actor.get_username()} paused it."
@@ -57,7 +57,7 @@ def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Continues with all edits that are left. If upstream changed keys that no edit touched, that is now accepted.
+    """Continues with all remaining edits. If upstream changed keys that no edit touched, this accepts it.
 
     Raises NotAllowed, InvalidTransition.
     """
@@ -78,7 +78,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Cancels all edits that were not sent. Those in flight end normally. Raises NotAllowed, InvalidTransition."""
+    """Cancels all unsent edits. Those in flight finish. Raises NotAllowed, InvalidTransition."""
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     permitted.require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
@@ -111,7 +111,7 @@ def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None)
 
 
 def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
-    """Cancels all of its edits that were not sent."""
+    """Cancels its unsent edits."""
     waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
     waiting.transition_to(
         EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, wait_reason=""
@@ -135,7 +135,7 @@ def _moved(bulk_edit: BulkEdit, moved: int, otherwise: str) -> BulkEdit:
 def advance_statuses() -> None:
     """Marks bulk edits as running, completed, expired, or paused after their canary.
 
-    Calling it twice does no harm.
+    Calling it twice is harmless.
     """
     _expire(BulkEdit.objects.filter(expires_at__lte=clock.now()))
     was_claimed = Q(status__in=IN_FLIGHT) | Q(finished_at__gt=OuterRef("running_since"))
@@ -143,7 +143,7 @@ def advance_statuses() -> None:
     BulkEdit.objects.filter(Exists(some), status=S.QUEUED).transition_to(S.RUNNING)
     for bulk_edit in BulkEdit.objects.filter(status__in=IN_PROGRESS):
         _conclude(bulk_edit)
-    # Edits that were in flight when their bulk edit was cancelled, and turned out to be unsent.
+    # Edits that were in flight when their bulk edit was cancelled, but were not sent after all.
     returned = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
     for bulk_edit in BulkEdit.objects.filter(pk__in=returned.values("bulk_edit")):
         cancel_unsent(bulk_edit)
@@ -151,7 +151,7 @@ def advance_statuses() -> None:
 
 def _conclude(bulk_edit: BulkEdit) -> None:
     some = Edit.objects.filter(bulk_edit=OuterRef("pk"))
-    # The whole condition is part of each statement: meanwhile edits end, and someone may resume or retry it.
+    # Every statement repeats the whole condition: edits may end meanwhile, and a user may resume or retry it.
     finished = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
     has_more = Exists(some.filter(status=EditStatus.PLANNED))
     message = f"The first {bulk_edit.canary} were sent. Check them, then resume or cancel."

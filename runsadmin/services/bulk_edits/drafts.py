@@ -1,4 +1,4 @@
-"""Selections between choosing the runs and planning their bulk edit. What was chosen is what is planned."""
+"""Stores selections between selecting the runs and planning the bulk edit, so that exactly those are planned."""
 
 import datetime as dt
 
@@ -13,7 +13,7 @@ LIFETIME = dt.timedelta(days=1)
 
 
 def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
-    """Freezes a selection for its actor, and deletes drafts that nobody planned in time."""
+    """Freezes a selection for its actor, and deletes drafts that were not planned in time."""
     DraftSelection.objects.filter(created_at__lt=clock.now() - LIFETIME).delete()
     return DraftSelection.objects.create(
         actor=actor, connection=selection.connection, query=selection.query,
@@ -22,7 +22,7 @@ def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
 
 
 def read_draft(*, pk: str, actor: User) -> Selection:
-    """Raises InvalidSelection for a draft that does not exist any more or belongs to someone else."""
+    """Raises InvalidSelection for a draft that no longer exists or belongs to someone else."""
     draft = DraftSelection.objects.filter(pk=pk, actor=actor).first() if pk.isdecimal() and len(pk) < 19 else None
     if draft is None:
         raise InvalidSelection("This selection is no longer available. Select the runs again.")

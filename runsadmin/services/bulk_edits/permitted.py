@@ -1,4 +1,4 @@
-"""Which actions a bulk edit allows now, and which permissions each takes. Entry points show and check these."""
+"""Which actions a bulk edit allows now, and which permissions each needs. Entry points show and check these."""
 
 from collections.abc import Collection
 from enum import StrEnum
@@ -16,18 +16,18 @@ _STATUS = BulkEditStatus
 
 
 class BulkEditAction(StrEnum):
-    """The names of the functions of this package that people call on a bulk edit."""
+    """The names of the functions in this package that act on a bulk edit for a user."""
 
     APPLY = "apply"
     PAUSE = "pause"
     RESUME = "resume"
-    CANCEL = "cancel"  # Of a plan that was not applied: discard it.
+    CANCEL = "cancel"  # A plan that was not applied is discarded.
     RETRY = "retry"
     UNDO = "undo"
 
 
 def permitted_actions(bulk_edit: BulkEdit, actor: User, *, counts: Progress | None = None) -> frozenset[BulkEditAction]:
-    """What this actor may do with the bulk edit in its present state. `counts` saves counting its edits again."""
+    """What this actor may do with the bulk edit in its current state. `counts` avoids counting its edits again."""
     return frozenset(
         action
         for action in possible_actions(bulk_edit, counts=counts)
@@ -36,7 +36,7 @@ def permitted_actions(bulk_edit: BulkEdit, actor: User, *, counts: Progress | No
 
 
 def possible_actions(bulk_edit: BulkEdit, *, counts: Progress | None = None) -> frozenset[BulkEditAction]:
-    """What the state of the bulk edit allows now, whoever asks."""
+    """What the state of the bulk edit allows now, regardless of the actor."""
     possible: set[BulkEditAction] = set()
     match bulk_edit.status:
         case _STATUS.PLANNING:
@@ -59,7 +59,7 @@ def possible_actions(bulk_edit: BulkEdit, *, counts: Progress | None = None) -> 
 
 
 def needed_permissions(bulk_edit: BulkEdit, action: BulkEditAction) -> Collection[Action]:
-    """The permissions that an actor needs for an action; all of them."""
+    """The permissions that an action needs; an actor must have all of them."""
     match action:
         case BulkEditAction.APPLY:
             return (Action.APPLY_BULK_EDITS, Action.EDIT_METADATA)

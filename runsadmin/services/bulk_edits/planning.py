@@ -1,7 +1,7 @@
-"""Planning: an edit for every selected run, with what it would change or why the run is skipped.
+"""Planning: makes an edit for every selected run, with its changes or the reason why the run is skipped.
 
-Plans are made in the background and in blocks. How far a block came is committed with the block, so after a crash
-planning continues where it was, and no run is planned twice.
+Plans are made in the background and in blocks. The progress is committed with each block, so planning continues there
+after a crash, and no run is planned twice.
 """
 
 import datetime as dt
@@ -39,7 +39,7 @@ PlanResult = Edit.PlanResult
 
 
 def check_may_apply(actor: User) -> None:
-    """For one who plans and applies in one go. Raises NotAllowed."""
+    """For an actor who plans and applies in one step. Raises NotAllowed."""
     permissions.require(actor, permissions.Action.APPLY_BULK_EDITS)
     permissions.require(actor, permissions.Action.EDIT_METADATA)
 
@@ -59,7 +59,7 @@ def plan(
     """Records a bulk edit. `continue_planning` then makes its plan; nothing is sent before the plan is applied.
 
     With `apply_when_planned` the process that completes the plan also applies it, with the permissions that the actor
-    has then. Raises NotAllowed, InvalidMetadata, InvalidSelection, InvalidTransition: then there is no bulk edit.
+    has then. Raises NotAllowed, InvalidMetadata, InvalidSelection, InvalidTransition: then nothing is recorded.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     if apply_when_planned:
@@ -87,9 +87,9 @@ def plan(
 
 
 def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: str, request_id: str = "") -> BulkEdit:
-    """Records a bulk edit that undoes another one, with a plan of its own.
+    """Records a bulk edit that undoes another one, with its own plan.
 
-    The other one must have ended, with no edit in flight: what it changes later would be left out.
+    The other one must have ended, with no edit in flight: later changes would not be undone.
     Raises NotAllowed, InvalidMetadata, InvalidTransition.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
@@ -141,9 +141,9 @@ def waiting_plans() -> list[int]:
 
 
 def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
-    """Plans block by block until the plan is complete or `time.monotonic()` reaches `until`.
+    """Plans in blocks until the plan is complete or `time.monotonic()` reaches `until`.
 
-    Does nothing while another process works on it.
+    Does nothing while another process is planning it.
     """
     token, now = uuid.uuid4(), clock.now()
     free = BulkEdit.objects.free(now).filter(pk=bulk_edit.pk, status=BulkEditStatus.PLANNING)
@@ -168,7 +168,7 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
 
 
 def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
-    """Returns whether there is more to plan."""
+    """Plans the next block. Returns whether there is more to plan."""
     bulk_edit = claimed.select_related("actor").first()
     if bulk_edit is None:  # Cancelled, or claimed by another process.
         return False
@@ -196,7 +196,7 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
 
 
 def _apply(bulk_edit: BulkEdit) -> None:
-    """As the actor requested. If it is not permitted, the plan waits for someone who may apply it."""
+    """Applies it, as its actor requested. If that is not permitted, the plan waits for someone who may apply it."""
     try:
         actions.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
     except (NotAllowed, InvalidTransition) as error:
@@ -207,7 +207,7 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     patch = BulkPatch(bulk_edit.set, bulk_edit.remove, bulk_edit.rename)
     runs = Run.objects.select_related("thread").in_bulk(keys)
     for key in keys:
-        if run := runs.get(key):  # It may have been purged since.
+        if run := runs.get(key):  # It may have been purged in the meantime.
             yield _change(run, patch, waits_for_active=bulk_edit.wait_for_active is not None)
 
 

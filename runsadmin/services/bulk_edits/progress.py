@@ -1,4 +1,4 @@
-"""How far a bulk edit has come, counted from its edits: no stored counts that could differ from them."""
+"""The progress of a bulk edit, counted from its edits: stored counts could differ from them."""
 
 import datetime as dt
 from collections import Counter
@@ -10,7 +10,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.edit import ENDED
 from runsadmin.services import clock
 
-# A rate over a shorter time would be a guess.
+# A rate over a shorter time would not be reliable.
 _MIN_DURATION = dt.timedelta(seconds=2)
 _MAX_COUNTED = 10_000
 _LEFT_OUT = [plan_result for plan_result in Edit.PlanResult if plan_result != Edit.PlanResult.CHANGE]
@@ -24,12 +24,12 @@ class Progress:
     seconds_left: float | None
 
     def count(self, *statuses: EditStatus) -> int:
-        """How many edits have one of these."""
+        """How many edits have one of these statuses."""
         return sum(self.statuses.get(status, 0) for status in statuses)
 
     @property
     def total(self) -> int:
-        """The edits that are sent or will be."""
+        """How many edits are sent or will be."""
         return sum(self.statuses.values()) - self.count(EditStatus.SKIPPED)
 
     @property
@@ -40,7 +40,7 @@ class Progress:
 def progress(bulk_edit: BulkEdit) -> Progress:
     statuses = _counted(bulk_edit.edits.all(), "status")
     plan_results = _counted(bulk_edit.edits.filter(plan_result__in=_LEFT_OUT), "plan_result")
-    # All others are changes, so that most of a large plan is not counted twice.
+    # All other edits are changes: subtracting avoids counting most of a large plan twice.
     if (changes := sum(statuses.values()) - sum(plan_results.values())) > 0:
         plan_results = {Edit.PlanResult.CHANGE.value: changes} | plan_results
     ended = sum(statuses.get(status, 0) for status in ENDED)
@@ -54,14 +54,14 @@ def progress(bulk_edit: BulkEdit) -> Progress:
 
 
 def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
-    """How many of its pending edits wait for what, apart from their turn. Counts the oldest ones."""
+    """How many pending edits wait for each reason other than their turn. Counts only the oldest edits."""
     pending = bulk_edit.edits.filter(status=EditStatus.PENDING).order_by("pk")
     counts = Counter(pending.values_list("wait_reason", flat=True)[:_MAX_COUNTED])
     return {reason: count for reason, count in counts.items() if reason}
 
 
 def waiting_in_words(bulk_edit: BulkEdit) -> str:
-    """Such as "3 for the run to end, 1 for the next attempt". Empty if all wait only for their turn."""
+    """For example "3 for the run to end, 1 for the next attempt". Empty if all wait only for their turn."""
     counts = waiting(bulk_edit)
     return ", ".join(
         f"{count:,} for {label[0].lower()}{label[1:]}"
@@ -71,7 +71,7 @@ def waiting_in_words(bulk_edit: BulkEdit) -> str:
 
 
 def changed_since(bulk_edit: BulkEdit) -> int:
-    """How many runs of a plan the mirror has seen changed since it was made."""
+    """How many runs of a plan have changed since it was made, as far as the mirror knows."""
     if bulk_edit.status != BulkEditStatus.PLANNED:
         return 0
     planned = Edit.objects.filter(bulk_edit=bulk_edit, status=EditStatus.PLANNED)

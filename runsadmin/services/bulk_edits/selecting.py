@@ -16,13 +16,13 @@ from runsadmin.upstream.records import indexed_text
 # In the order of upstream's lists, so that one page of a thread's list serves many of its runs.
 _ORDER = ("thread_id", "-created_at", "-pk")
 _BATCH = 500
-# Of an unknown id: only this many characters are stored.
+# At most this many characters of an unknown id are stored.
 LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys of the runs, all of one connection. `left_out` has the ids that could not be selected, each with why.
+    """The keys of the runs, all of one connection. `left_out` has the ids that could not be selected, with the reasons.
 
     `duplicates` counts how many ids were repetitions.
     """
@@ -40,7 +40,7 @@ def by_search(query: str, *, connection: str | None = None) -> Selection:
 
 
 def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
-    """All of these runs; `query` describes them. Raises InvalidSelection, UnknownConnection."""
+    """All of these runs, which `query` describes. Raises InvalidSelection, UnknownConnection."""
     runs = runs.order_by()
     if connection is not None:
         runs = runs.filter(connection=conf.connection(connection).alias)
@@ -49,9 +49,9 @@ def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None
 
 
 def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
-    """The runs with these upstream ids, each once. The others are in `left_out`.
+    """The runs with these upstream ids, without duplicates. Other ids are in `left_out`.
 
-    Raises InvalidSelection when no run is left or they are of several connections; UnknownConnection.
+    Raises InvalidSelection if no run remains or the runs are on several connections; UnknownConnection.
     """
     given = list(ids)
     ids = list(dict.fromkeys(given))
@@ -83,11 +83,11 @@ def _one_connection(aliases: Iterable[str]) -> str:
             raise InvalidSelection("No run matches, so there is nothing to plan.")
         case several:
             names = ", ".join(sorted(several))
-            raise InvalidSelection(f"These runs are of several connections ({names}). Choose those of one of them.")
+            raise InvalidSelection(f"These runs are on several connections ({names}). Select runs of one connection.")
 
 
 def _nothing(left_out: Sequence[tuple[str, str]]) -> str:
     if not left_out:
-        return "No run was named, so there is nothing to plan."
+        return "No run was given, so there is nothing to plan."
     shown = ", ".join(id[:60] for id, _ in left_out[:5])
-    return f"None of the runs that were named can be chosen ({shown}{', …' if len(left_out) > 5 else ''})."
+    return f"None of the given runs can be selected ({shown}{', …' if len(left_out) > 5 else ''})."

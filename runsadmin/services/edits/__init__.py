@@ -1,12 +1,12 @@
 """Edits: recorded, pushed, reconciled, retried, cancelled, undone.
 
-An edit is a row before it is a request. No transaction is open during a request, and every change of a status is a
-conditional UPDATE that requires the claim's token: a process that lost its claim changes nothing.
+An edit is recorded as a row before any request is sent. No transaction is open during a request, and every change of
+status is a conditional UPDATE that requires the claim's token, so a process that lost its claim changes nothing.
 
-`recording` writes the edit. `claims` gives one process the right to work on it. `pushing` takes one edit from its claim
-to its outcome: `deciding` (what to send) and `classifying` (what a response means) are functions of values, `outcomes`
-are values, and `storing` writes them. `reconciling` checks an unknown write. `batch` does all of it for many edits at
-once, and `due` for all that are due. `waits` says what an edit waits for. `actions` is what people do with one later.
+`recording` writes the edit. `claims` gives one process the right to work on it. `pushing` takes an edit from its claim
+to its outcome: `deciding` (what to send) and `classifying` (what a response means) are pure functions, `outcomes` are
+values, and `storing` writes them. `reconciling` checks an unknown write. `batch` does all of this for many edits at
+once, and `due` for all that are due. `waits` says what an edit waits for. `actions` has what users do with it later.
 """
 
 from runsadmin.services.edits.actions import (

@@ -1,4 +1,4 @@
-"""What people do with an edit afterwards: retry, cancel, undo, and resolve its conflict."""
+"""What users do with a recorded edit: retry, cancel, undo, and resolve its conflict."""
 
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ from runsadmin.services.edits.undo import undo_patch
 
 
 class EditAction(StrEnum):
-    """The names of the functions of this package that people call on an edit."""
+    """The names of the functions in this package that act on an edit for a user."""
 
     RETRY = "retry"
     CANCEL = "cancel"
@@ -25,7 +25,7 @@ class EditAction(StrEnum):
 
 
 def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
-    """What this actor may do with the edit in its present state."""
+    """What this actor may do with the edit in its current state."""
     if not permissions.may(actor, permissions.Action.EDIT_METADATA):
         return frozenset()
     match edit.status:
@@ -50,7 +50,7 @@ def retry(*, edit: Edit, actor: User) -> Edit:
 
 
 def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **values: object) -> int:
-    """Makes the failed ones of these edits, all of one bulk edit or of none, due again. Returns how many."""
+    """Makes the failed edits among these due again; all belong to one bulk edit or to none. Returns how many."""
     now = clock.now()
     with transaction.atomic():
         moved = failed.filter(status=EditStatus.FAILED).transition_to(
@@ -65,7 +65,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
             waiting_since=None,
             **values,
         )
-        if moved and bulk_edit:  # It is no longer completed until these have ended.
+        if moved and bulk_edit:  # It is not completed again until these have ended.
             waits = bulk_edit.wait_for_active
             BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).transition_to(
                 BulkEditStatus.QUEUED,
@@ -79,7 +79,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
 
 
 def cancel(*, edit: Edit, actor: User) -> Edit:
-    """Withdraws an edit that was not sent yet. Raises NotAllowed, InvalidTransition."""
+    """Cancels an edit that was not sent yet. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     moved = Edit.objects.filter(pk=edit.pk).transition_to(
         EditStatus.CANCELLED,
@@ -101,8 +101,8 @@ def _moved(edit: Edit, moved: int, otherwise: str) -> Edit:
 def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", request_id: str = "") -> Edit:
     """Records the edit that reverts, key by key, what this one changed.
 
-    A key that was changed since is left as it is, and reported. With nothing left to revert the new edit is skipped.
-    Raises InvalidTransition, and what `record` raises.
+    A key that was changed since is left as it is and reported. If nothing is left to revert, the new edit is skipped.
+    Raises InvalidTransition, and whatever `record` raises.
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
@@ -129,7 +129,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
 
 
 def conflicts(edit: Edit) -> tuple[Conflict, ...]:
-    """What was in conflict, per key: base, theirs and ours. Empty for an edit that is not in conflict."""
+    """The conflicts of an edit, per key: base, theirs and ours. Empty if it is not in conflict."""
     if edit.status != EditStatus.CONFLICT:
         return ()
     base, theirs = _conflicting(edit)
@@ -137,8 +137,8 @@ def conflicts(edit: Edit) -> tuple[Conflict, ...]:
 
 
 def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
-    """The two maps of a conflict: ours to start from, and theirs."""
-    if edit.after is not None:  # Found by reconciling: the base is the fetch before the write.
+    """The two maps of a conflict: our base, and theirs."""
+    if edit.after is not None:  # Reconciling found it: the base is what the fetch before the write returned.
         return edit.before or Metadata(), edit.after
     return edit.base or Metadata(), edit.before or Metadata()
 
@@ -146,9 +146,9 @@ def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
 def resolve(
     *, edit: Edit, patch: MetadataPatch, actor: User, source: EditSource, reason: str = "", request_id: str = ""
 ) -> Edit:
-    """Records a new edit in place of one in conflict, by an actor who saw theirs.
+    """Records a new edit to replace one in conflict, with theirs as the base.
 
-    Raises InvalidTransition, and what `record` raises.
+    Raises InvalidTransition, and whatever `record` raises.
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)

@@ -1,7 +1,7 @@
-"""Waiting for an active run to end: until when, and how often the run is fetched meanwhile.
+"""Waiting for an active run to end: how long, and how often the run is fetched meanwhile.
 
-A run that is stuck never ends. Its `expires_at` says how long it may take, and the wait ends some time after that. An
-edit of a bulk edit waits as long as its plan says.
+A stuck run never ends. Its `expires_at` says how long it may take, and the wait ends some time after that. An edit of
+a bulk edit waits as long as its plan says.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_
 
 
 def ends_at(edit: Edit, *, since: dt.datetime, expires_at: dt.datetime | None) -> dt.datetime | None:
-    """When the wait ends at the latest. None: there is no wait."""
+    """The latest end of the wait. None: it does not wait."""
     if edit.bulk_edit is not None:
         return edit.bulk_edit.active_until
     run_ends_at = since if expires_at is None else min(max(since, expires_at), since + LONGEST_RUN)
@@ -39,18 +39,18 @@ def wait(
     *,
     error: UpstreamError | None = None,
 ) -> Outcome:
-    """`detail` says that the run is active, with its status."""
+    """The outcome for an edit whose run is active. `detail` says so, with the run's status."""
     edit = claim.edit
     since = edit.waiting_since or now
     expires_at = edit.run.expires_at if timed is None else _expires_at(timed.value)
     until = ends_at(edit, since=since, expires_at=expires_at)
     if until is None:
-        message = f"{detail} Its bulk edit does not wait for active runs: to have it wait, {HOW_TO_WAIT}."
+        message = f"{detail} Its bulk edit does not wait for active runs. If it should, {HOW_TO_WAIT}."
         message = f"{message} Retry the edit when the run has ended."
         return outcomes.finish(claim, EditStatus.FAILED, message, timed, error=error)
     if until <= now:
-        expired = f", and the run was to end by {_utc(expires_at)}" if expires_at is not None else ""
-        reason = f"{detail} The edit has waited for its end since {_utc(since)}{expired}. Nothing was sent."
+        expired = f", and the run should have ended by {_utc(expires_at)}" if expires_at is not None else ""
+        reason = f"{detail} The edit has waited for it to end since {_utc(since)}{expired}. Nothing was sent."
         message = f"{reason} Retry the edit when the run has ended."
         return outcomes.finish(claim, EditStatus.FAILED, message, timed, error=error)
     pause = min(max(outcomes.WAIT_FOR_RUN, (now - since) / 4), LONGEST_PAUSE, until - now)

@@ -1,4 +1,4 @@
-"""The right to push or reconcile an edit: taken by a conditional UPDATE, proven by a token, with an expiry."""
+"""The exclusive right to push or reconcile an edit: a conditional UPDATE sets a token and an expiry."""
 
 import datetime as dt
 import logging
@@ -19,7 +19,7 @@ from runsadmin.services import clock, permissions
 
 logger = logging.getLogger("runsadmin.services.edits")
 
-# How much longer the claim of a single edit lasts than the two requests that it is for.
+# The claim of a single edit lasts this much longer than its two requests may take.
 SLACK = dt.timedelta(seconds=4)
 # Lease of a batch claim, renewed while its process lives; a dead process's edits are free again after this.
 LEASE = dt.timedelta(seconds=6)
@@ -29,7 +29,7 @@ SOON = dt.timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one edit, until the time in its row."""
+    """The right to work on one edit, until the expiry in its row."""
 
     edit: Edit
     token: uuid.UUID
@@ -45,12 +45,12 @@ class Claim:
 
     @property
     def timeout(self) -> dt.timedelta:
-        """The longest that one request may take."""
+        """The maximum duration of one request."""
         return dt.timedelta(seconds=conf.connection(self.alias).timeout)
 
     @property
     def is_unknown(self) -> bool:
-        """Whether to reconcile it. Otherwise it is to push."""
+        """Whether it has to be reconciled rather than pushed."""
         return self.edit.status == EditStatus.UNKNOWN
 
     def log_step(self, step: str) -> None:
@@ -71,9 +71,9 @@ def reload(edit: Edit) -> Edit:
 
 
 def claim(edit: Edit) -> Claim | None:
-    """To push it: the oldest unsettled edit of its run, and only while none of that run is in flight.
+    """Claims an edit for pushing: the oldest unsettled edit of its run, and only while none of that run is in flight.
 
-    None when others of its run come first, or another process has claimed it.
+    None if other edits of its run come first, or another process has claimed it.
     """
     earlier = _earlier(OuterRef("run"), OuterRef("pk"), single=edit.bulk_edit_id is None)
     free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
@@ -81,13 +81,13 @@ def claim(edit: Edit) -> Claim | None:
     token = uuid.uuid4()
     try:
         claimed = free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
-    except IntegrityError:  # Another process claimed another edit of this run between our condition and our write.
+    except IntegrityError:  # Another process has just claimed another edit of this run.
         return None
     return _claims([reload(edit)], token)[0] if claimed else None
 
 
 def _claims(edits: Iterable[Edit], token: uuid.UUID) -> list[Claim]:
-    """Checks the permission of each actor again: it may have been withdrawn since the edit was recorded."""
+    """Checks the permission of each actor again: it may have been revoked since the edit was recorded."""
     permitted: dict[int, bool] = {}
     made = []
     for edit in edits:
@@ -98,14 +98,14 @@ def _claims(edits: Iterable[Edit], token: uuid.UUID) -> list[Claim]:
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """The edit of its run in flight, or else the oldest that waits before it. None: it is its turn."""
+    """The edit of its run that is in flight, otherwise the oldest one waiting before it. None: it is its turn."""
     earlier = _earlier(edit.run_id, edit.pk, single=edit.bulk_edit_id is None).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
 
 
 def claim_unknown(edit: Edit) -> Claim | None:
-    """To reconcile it."""
+    """Claims an unknown edit for reconciling."""
     token, now = uuid.uuid4(), clock.now()
     free = Edit.objects.free(now).filter(pk=edit.pk, status=EditStatus.UNKNOWN)
     claimed = free.update(claim_token=token, claimed_until=now + _for_two_requests(edit.run.connection))
@@ -116,9 +116,9 @@ def claim_unknown(edit: Edit) -> Claim | None:
 
 
 def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Claim]:
-    """At most `limit` due edits of a connection, to push or to reconcile.
+    """Claims at most `limit` due edits of a connection, for pushing or reconciling.
 
-    Unknown ones first, then single edits, then bulk edits: these share evenly what is left.
+    Unknown edits come first, then single edits; bulk edits share the rest evenly.
     """
     token, now = uuid.uuid4(), clock.now()
     until = now + LEASE
@@ -139,7 +139,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
     if not unknown and not pending:
         return []
     claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
-    # Many edits share a few threads, accounts and bulk edits. Other columns of the run are not needed.
+    # Prefetch what many edits share: threads, accounts and bulk edits. Other columns of the run are not needed.
     slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit", "undoes")
     return _claims(slim, token)
 
@@ -163,7 +163,7 @@ def has_backlog(alias: str) -> bool:
 
 def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
     found = _first_of_runs(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
-    taken = set(found.values())  # A single edit comes first: of its run nothing else can be claimed with it.
+    taken = set(found.values())  # Single edits come first, and only one edit of a run can be claimed.
     in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).order_by("pk")
     waiting = list(in_progress.values_list("pk", flat=True))
     waits_for = [None, *waiting]
@@ -177,10 +177,10 @@ def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
 def _first_of_runs(
     due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None], except_runs: Collection[int] = ()
 ) -> dict[int, int]:
-    """Those that come first among the edits of their run, with that run, which is none of `except_runs`.
+    """The edits that come first among those of their run, each with its run, except runs in `except_runs`.
 
-    Skips the others, for a limited number of queries. The order is compared here, by run: with statistics that are a
-    minute old, PostgreSQL would join the whole table.
+    Uses a limited number of queries to skip the others. Orders the edits of each run in Python: with slightly outdated
+    statistics, PostgreSQL would join the whole table.
     """
     found: dict[int, int] = {}
     after = 0
@@ -208,7 +208,7 @@ def _due(now: dt.datetime, status: EditStatus, *, of: Q) -> QuerySet[Edit]:
 
 
 def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:
-    """The keys of edits and of their runs."""
+    """Locks at most `limit` edits. Returns the keys of the edits and of their runs."""
     if limit <= 0:
         return []
     if connection.features.has_select_for_update_skip_locked:
@@ -221,7 +221,7 @@ def _of_single(alias: str) -> Q:
 
 
 def _of(alias: str) -> Q:
-    """Also of bulk edits that are paused or have ended: an unknown write is reconciled in any case."""
+    """Includes bulk edits that are paused or have ended: an unknown write is always reconciled."""
     return _of_single(alias) | Q(bulk_edit__connection=alias)
 
 
@@ -229,15 +229,15 @@ def _of(alias: str) -> Q:
 
 
 def write(rows: Sequence[tuple[Claim, Mapping[str, object]]], *, lasting_until: dt.datetime) -> int:
-    """Sets the same columns of rows that are being sent, each to its own values. Returns how many it wrote.
+    """Sets the same columns of several rows in flight, each to its own values. Returns how many it wrote.
 
-    Leaves out those whose claim was lost, or expires before `lasting_until`.
+    Skips rows whose claim was lost, or expires before `lasting_until`.
     """
     return update_rows(Edit, _identified(rows), status_in=[EditStatus.SENDING.value], claimed_until=lasting_until)
 
 
 def transition(status: EditStatus, rows: Sequence[tuple[Claim, Mapping[str, object]]]) -> int:
-    """Moves claimed rows to a status, each with its own values, unless its claim was lost. Returns how many."""
+    """Moves claimed rows to a status, each with its own values, unless the claim was lost. Returns how many."""
     return Edit.objects.all().transition_rows(status, _identified(rows))
 
 
@@ -249,34 +249,34 @@ def _identified(rows: Sequence[tuple[Claim, Mapping[str, object]]]) -> list[Row]
 
 
 def renew(claims: Iterable[Claim]) -> None:
-    """Each lasts for a whole lease again."""
+    """Extends each claim to a full lease."""
     rows(claims).update(claimed_until=clock.now() + LEASE)
 
 
 def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
-    """Ends claims without an outcome: what may have been sent is unknown, the rest is pending."""
+    """Ends claims without an outcome: edits that may have been sent become unknown, the others pending."""
     free = {"claim_token": None, "claimed_until": None, "next_attempt_at": clock.now() + pause}
     sending = rows.filter(status=EditStatus.SENDING)
     sending.filter(intended__isnull=True).transition_to(EditStatus.PENDING, **free)
-    detail = "The process was interrupted when the write may have been sent."
+    detail = "The process was interrupted after the write may have been sent."
     sending.filter(intended__isnull=False).transition_to(EditStatus.UNKNOWN, detail=detail, **free)
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 
 
 def release_expired() -> None:
-    """The claims of processes that died, or stalled for too long."""
+    """Releases the claims of processes that died or stalled for too long."""
     release(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
 
 
 def rows(claims: Iterable[Claim]) -> EditQuerySet:
-    """The rows of these claims, except those that were lost."""
+    """The rows of these claims, except claims that were lost."""
     claims = list(claims)
     tokens = {claim.token for claim in claims}
     return Edit.objects.filter(pk__in=[claim.edit.pk for claim in claims], claim_token__in=tokens)
 
 
 def _earlier(run: int | OuterRef, pk: int | OuterRef, *, single: bool) -> QuerySet[Edit]:
-    """Those that come before an edit: of the same run, in flight, or older and waiting to be sent.
+    """The edits that come before an edit: of the same run, and in flight or older and waiting to be sent.
 
     Single edits do not wait for bulk edits, and no edit waits for a paused one.
     """

@@ -1,4 +1,4 @@
-"""What a response or an error means for the edit that it belongs to. Values only."""
+"""What a response or an error means for its edit. Pure functions."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from runsadmin.upstream.records import RunRecord
 
 
 def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
-    """Of a write that succeeded."""
+    """The outcome of a successful write."""
     record, response = timed.value, timed.response
     if not record.shows_metadata:
         error = OutcomeUnknown(
@@ -52,7 +52,7 @@ def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
 
 
 def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
-    """Compares before, intended and now on the keys that the patch touches."""
+    """Compares the metadata before, intended and now, on the keys that the patch touches."""
     edit = claim.edit
     assert edit.before is not None
     assert edit.intended is not None
@@ -70,7 +70,7 @@ def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome
         detail = "The response was lost; a later fetch found something else."
         return outcomes.finish(claim, EditStatus.CONFLICT, detail, timed, after=now)
     if timed.requested_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):
-        # An earlier check would rarely be conclusive.
+        # Check after the settling time: an earlier check would rarely be conclusive.
         pause = settled_at - timed.requested_at
         return outcomes.still_unknown(claim, "The response was lost, and the write may still arrive.", pause)
     return outcomes.retry_later(
@@ -86,7 +86,7 @@ def _agree(one: Mapping[str, object], other: Mapping[str, object], keys: frozens
 
 
 def fetch_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
-    """Nothing was sent; what was unknown stays so."""
+    """The outcome of a failed fetch: nothing was sent. An unknown edit stays unknown."""
     if claim.is_unknown:
         return outcomes.still_unknown(claim, str(error), outcomes.reconcile_pause(claim, now))
     match error:
@@ -104,7 +104,7 @@ def fetch_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome
 
 
 def write_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
-    """Upstream refused it, or the write may have happened."""
+    """The outcome of a failed write: upstream refused it, or the write may have happened."""
     match error:
         case ConnectionHeld():
             return outcomes.reschedule_held(claim, gateway.why_held(error), error)
@@ -121,7 +121,7 @@ def write_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome
 
 
 def error_after_probes(claim: Claim, error: UpstreamError, conclusion: Conclusion, now: dt.datetime) -> Outcome:
-    """Of a fetch or a write, once it is known how far the error reaches."""
+    """The outcome of a failed fetch or write, once it is known how far the error reaches."""
     if conclusion.run_is_missing:
         detail = f"Upstream no longer has this run: {error}"
         outcome = outcomes.finish(claim, EditStatus.REJECTED, detail, error=error)
@@ -131,7 +131,7 @@ def error_after_probes(claim: Claim, error: UpstreamError, conclusion: Conclusio
     if conclusion.error is not None:
         return fetch_error(claim, conclusion.error, now)
     if isinstance(error, NotFound):
-        return outcomes.reschedule_held(claim, f"Everything answers 404: {error}", error)
+        return outcomes.reschedule_held(claim, f"Everything returns 404: {error}", error)
     if conclusion.effect.hold == ConnectionState.Hold.UNREACHABLE:
         return outcomes.reschedule_held(claim, conclusion.effect.detail, error)
     return outcomes.retry_later(claim, error)

@@ -1,4 +1,4 @@
-"""What to send: the three-way merge of what the actor wants with what the fetch found. Values only."""
+"""Decides what to send: a three-way merge of the patch with what the fetch returned. Pure functions."""
 
 import datetime as dt
 import time
@@ -15,21 +15,21 @@ from runsadmin.services.edits.undo import skipped_keys_message
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
-# An older fetch is repeated before the write: this bounds the race window, in which another client's write can be lost.
+# An older fetch is repeated before the write. This bounds the race window, in which another client's write can be lost.
 MAX_FETCH_AGE = dt.timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class Intent:
-    """A write to send: the map that the fetch found, and the one that replaces it."""
+    """A write to send: the fetched map, and the one that replaces it."""
 
     claim: Claim
     before: Metadata
     intended: Metadata
     fetched_at: float  # In time.monotonic().
-    detail: str = ""  # Of the edit, once it is applied.
+    detail: str = ""  # The detail of the edit once it is applied.
     has_slot: bool = True  # Whether the rate limiter gave it a slot together with its fetch.
-    was_refused: bool = False  # By a 429: this is the second try of the same write.
+    was_refused: bool = False  # A 429 refused the first attempt at this write.
 
     @property
     def fetch_age(self) -> dt.timedelta:
@@ -37,12 +37,12 @@ class Intent:
 
     @property
     def send_by(self) -> float:
-        """In time.monotonic(). When the claim has expired, another process may send after the timeouts."""
+        """The latest time to send, in time.monotonic(). After the claim has expired, another process may send."""
         return self.fetched_at + min(MAX_FETCH_AGE, self.claim.timeout).total_seconds()
 
 
 def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: float) -> Outcome | Intent:
-    """From what the fetch found to what to send, if anything."""
+    """Decides from the fetched run what to send, if anything."""
     edit, now = claim.edit, timed.value
     if not now.shows_metadata:
         return _metadata_unknown(claim, timed)
@@ -66,21 +66,21 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
         return outcomes.finish(claim, EditStatus.REJECTED, str(error), timed, before=now.metadata)
     if merge.result == now.metadata:
         return outcomes.finish(
-            claim, EditStatus.APPLIED, detail or "Upstream had it already.", timed,
+            claim, EditStatus.APPLIED, detail or "Upstream already had it.", timed,
             before=now.metadata, intended=merge.result, after=now.metadata,
         )  # fmt: skip
     return Intent(claim, now.metadata, merge.result, fetched_at, detail)
 
 
 def _metadata_unknown(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
-    """Sending a map without knowing the current one would erase it."""
+    """The outcome if the metadata is not known: sending a map would erase the current one."""
     if timed.value.metadata_state == MetadataState.UNREADABLE:
         return outcomes.finish(claim, EditStatus.REJECTED, UNREADABLE, timed)
     return outcomes.finish(claim, EditStatus.FAILED, NOT_SHOWN, timed)
 
 
 UNREADABLE = (
-    "The metadata of this run holds a value that cannot be read, and sending the map again would change it. "
+    "The metadata of this run contains a value that cannot be read, and sending the map would change it. "
     "Nothing was sent. Correct the value upstream, then retry."
 )
 NOT_SHOWN = (
@@ -95,7 +95,7 @@ def not_permitted(claim: Claim) -> Outcome:
 
 
 def stale_fetch(intent: Intent) -> Outcome | None:
-    """Checked right before sending. None: the fetch is fresh enough."""
+    """The outcome if the fetch is too old, checked right before sending. None: it is fresh enough."""
     if intent.fetch_age <= MAX_FETCH_AGE:
         return None
     return outcomes.reschedule(intent.claim, Edit.WaitReason.RETRY, "The fetch was too old to rely on.", dt.timedelta())

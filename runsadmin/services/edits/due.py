@@ -1,4 +1,4 @@
-"""All due edits, in the background."""
+"""Processes all due edits, in the background."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +12,15 @@ from runsadmin.services.edits import batch, claims, refusals
 from runsadmin.services.edits.pushing import push, waits_for_turn
 from runsadmin.services.edits.reconciling import reconcile
 
-# The shortest pause between two checks of a row, in seconds.
+# The minimum pause between two checks of a row, in seconds.
 SHORTEST_PAUSE = 0.1
 
 
 def process_due(*, until: float, stopping: Event | None = None) -> int:
     """Pushes and reconciles all due edits, until `time.monotonic()` reaches `until` or `stopping` is set.
 
-    Returns how many it claimed. Also releases the claims of processes that died. The rows are the truth: calling it
-    twice, late or in two processes at once changes only the time it takes.
+    Returns how many it claimed. Also releases the claims of dead processes. It acts only on the state of the rows, so
+    it may be called twice, late, or in several processes at once.
     """
     claims.release_expired()
     aliases = connections.available_aliases()
@@ -41,15 +41,15 @@ def process_due(*, until: float, stopping: Event | None = None) -> int:
 
 
 def _try_writing(alias: str) -> None:
-    """While writing is held: sends one edit now and then, to check whether writes are accepted again."""
+    """While writing is held, sends an edit from time to time to check whether writes are accepted again."""
     for edit in refusals.edits_to_try(alias):
         tried = push(edit, is_trial=True)
         if tried.has_ended or tried.next_attempt_at != edit.next_attempt_at:
-            return  # Otherwise others of its run come first: try the next.
+            return  # Otherwise other edits of its run come first: try the next one.
 
 
 def push_until_settled(edit: Edit, *, until: float) -> Edit:
-    """Pushes one edit until it has ended or `time.monotonic()` reaches `until`: there may be no worker running."""
+    """Pushes one edit until it has ended or `time.monotonic()` reaches `until`. Does not need a running worker."""
     edit = push(edit, interactive=True)
     while not edit.has_ended and (left := until - time.monotonic()) > 0:
         due = 0.0
@@ -65,7 +65,7 @@ def push_until_settled(edit: Edit, *, until: float) -> Edit:
 
 
 def has_backlog() -> bool:
-    """Whether so much is due that a second process would help."""
+    """Whether enough is due that a second process would help."""
     return any(
         claims.has_backlog(alias) for alias in connections.available_aliases() if not connections.is_backing_off(alias)
     )

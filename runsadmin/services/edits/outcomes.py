@@ -1,4 +1,4 @@
-"""How an attempt at an edit ended, as values. `storing` writes them down."""
+"""The outcomes of attempts at edits, as values. `storing` writes them."""
 
 import datetime as dt
 import random
@@ -12,18 +12,18 @@ from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
-# How often a held connection or an active run is checked again.
+# The interval between checks of a held connection or an active run.
 WAIT_FOR_RUN = dt.timedelta(seconds=5)
 WAIT_FOR_CONNECTION = dt.timedelta(seconds=10)
-# When a lost response is first reconciled, and the longest pause between two attempts.
+# Seconds until a lost response is first reconciled, and the maximum pause between two attempts.
 FIRST_RECONCILE, LAST_RECONCILE = 1.0, 60.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the row of a claim becomes; storing it releases the claim. `timed` is the Run that showed it.
+    """The new state of a claimed edit; storing it releases the claim. `timed` is the Run that showed it.
 
-    Without a `pause` until the next attempt the edit has ended.
+    If there is no `pause` until the next attempt, the edit has ended.
     """
 
     claim: Claim
@@ -32,7 +32,7 @@ class Outcome:
     timed: TimedResponse[RunRecord] | None = None
     pause: dt.timedelta | None = None
     values: dict[str, object] = field(default_factory=dict)
-    pauses_bulk_edit: str = ""  # Why. Empty: it does not.
+    pauses_bulk_edit: str = ""  # The reason. Empty: it does not pause it.
     has_written: bool = False  # Whether upstream has just accepted a write for it.
     run_is_missing: bool = False
     thread_is_missing: bool = False
@@ -60,7 +60,7 @@ def reschedule(
     error: UpstreamError | None = None,
     **values: object,
 ) -> Outcome:
-    """Nothing was sent: back to pending."""
+    """Nothing was sent: the edit is pending again."""
     nothing_sent = {"before": None, "intended": None, "sent_at": None}
     values = {"wait_reason": reason, **nothing_sent, **_response_columns(timed, error), **values}
     return Outcome(claim, EditStatus.PENDING, detail, timed, pause, values)
@@ -91,7 +91,7 @@ def still_unknown(claim: Claim, detail: str, pause: dt.timedelta) -> Outcome:
 
 
 def reconcile_pause(claim: Claim, now: dt.datetime) -> dt.timedelta:
-    """Grows with the time since the write was sent."""
+    """The pause before the next reconcile, which grows with the time since the write was sent."""
     since = (now - claim.edit.sent_at).total_seconds() if claim.edit.sent_at else 0
     return dt.timedelta(seconds=min(max(FIRST_RECONCILE, since / 2), LAST_RECONCILE))
 

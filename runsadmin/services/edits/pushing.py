@@ -1,4 +1,4 @@
-"""One edit, from its claim to its outcome: fetch, decide, store the intent, write, classify, store."""
+"""Pushes one edit, from its claim to its outcome: fetch, decide, store the intent, write, classify, store."""
 
 import logging
 import time
@@ -21,15 +21,15 @@ from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
 
-# How often an interactive edit checks whether it comes first among the edits of its run, in seconds.
+# An interactive edit checks this often, in seconds, whether it comes first among the edits of its run.
 TURN_PAUSE = 0.05
 
 
 def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Edit:
     """Claims the edit, fetches, merges, writes, and stores the outcome. Returns the edit as it is then.
 
-    An edit that cannot be claimed now is left alone. With `is_trial` it is sent although writing is held, to check
-    whether that is still necessary.
+    Does nothing if the edit cannot be claimed now. With `is_trial` it is sent even though writing is held, to check
+    whether the hold is still necessary.
     """
     if claim := claims.claim(edit):
         with claim.log_context():
@@ -40,7 +40,7 @@ def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Ed
                     if outcome.has_written and outcome.timed is not None:
                         refusals.note_write(claim.alias, outcome.timed.requested_at)
             except Exception:
-                logger.exception("Pushing edit %s ended in an error of our own.", edit.pk)
+                logger.exception("Pushing edit %s failed with an internal error.", edit.pk)
                 storing.record_crash(claim)
                 raise
     return claims.reload(edit)
@@ -54,7 +54,7 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
         return outcomes.reschedule_held(claim, reason)
     run = claim.edit.run
     try:
-        # Slots for both requests at once: the write must follow the fetch immediately.
+        # Take slots for both requests together: the write must follow the fetch immediately.
         connections.wait_for_slots(claim.alias, 2, interactive=interactive)
         timed = gateway.fetch_run(claim.alias, run.thread.upstream_id, run.upstream_id, ClockBounds())
     except UpstreamError as error:
@@ -75,7 +75,7 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
 
 
 def send(intent: Intent, clock: ClockBounds, *, slot: Slot | None = None) -> TimedResponse[RunRecord] | UpstreamError:
-    """Writes the intended map, unless its fetch is too old when the bytes are to leave. Uses no database."""
+    """Writes the intended map, unless the fetch is too old by the time of sending. Does not use the database."""
     run = intent.claim.edit.run
     try:
         return gateway.write(
@@ -103,13 +103,13 @@ def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool) -> Ou
     return classify(claim, error, clock.now())
 
 
-# --- For a person who is waiting
+# --- While a user is waiting
 
 
 def push_within(edit: Edit, seconds: float | None = None) -> Edit:
-    """Pushes an interactive edit for at most `seconds`. What has not ended by then continues in the background.
+    """Pushes an interactive edit for at most `seconds`. If it has not ended by then, it continues in the background.
 
-    Call it after the commit of the edit. Returns the edit as it is then.
+    Call it after the edit is committed. Returns the edit as it is then.
     """
     logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
     until = time.monotonic() + (conf.push_wait() if seconds is None else seconds)
@@ -123,7 +123,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
             elif first is None:
                 pushed = _pushers.submit(_push_and_close, edit)
                 wait([pushed], left)
-                edit = claims.reload(edit)  # Errors were logged there; the row has the outcome.
+                edit = claims.reload(edit)  # The pushing thread has logged errors; the row has the outcome.
                 if not pushed.done() or not waits_for_turn(edit):
                     return edit
                 was_blocked = True
@@ -135,7 +135,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
                 return claims.reload(edit)
 
 
-# An edit that waits for its turn never occupies one of these threads: the edits before it need one.
+# An edit that waits for its turn must not occupy one of these threads, which the edits before it need.
 _pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
 
 
@@ -147,12 +147,12 @@ def _push_and_close(edit: Edit) -> None:
 
 
 def waits_for_turn(edit: Edit) -> bool:
-    """Whether it was left alone because others of its run come first."""
+    """Whether it could not be claimed because other edits of its run come first."""
     return edit.status == EditStatus.PENDING and edit.wait_reason == Edit.WaitReason.TURN
 
 
 def _seconds_until_due(edit: Edit) -> float:
-    """0: it is being worked on, or about to be."""
+    """0 if it is being processed or about to be."""
     is_waiting = edit.status == EditStatus.UNKNOWN or edit.wait_reason != Edit.WaitReason.TURN
     if not is_waiting or edit.next_attempt_at is None:
         return 0.0

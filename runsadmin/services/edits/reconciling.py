@@ -1,4 +1,4 @@
-"""Finding out afterwards whether an unknown write happened. Never sends."""
+"""Determines afterwards whether an unknown write happened. Never sends."""
 
 import logging
 
@@ -14,14 +14,14 @@ logger = logging.getLogger("runsadmin.services.edits")
 
 
 def reconcile(edit: Edit) -> Edit:
-    """Fetches the run of an unknown edit and compares. Returns the edit as it is then."""
+    """Fetches the run of an unknown edit and compares it. Returns the edit as it is then."""
     if claim := claims.claim_unknown(edit):
         with claim.log_context():
             claim.log_step("reconciling")
             try:
                 storing.store([_attempt(claim)])
             except Exception:
-                logger.exception("Reconciling edit %s ended in an error of our own.", edit.pk)
+                logger.exception("Reconciling edit %s failed with an internal error.", edit.pk)
                 storing.record_crash(claim)
                 raise
     return claims.reload(edit)

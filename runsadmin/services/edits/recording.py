@@ -1,4 +1,4 @@
-"""Recording an edit: the row that everything else starts from."""
+"""Records an edit: the row that everything else starts from."""
 
 import datetime as dt
 from typing import NotRequired, TypedDict, Unpack
@@ -16,7 +16,7 @@ from runsadmin.text import is_text
 
 
 class NewEdit(TypedDict):
-    """`base` is what the actor saw: with it, a key that someone else changed since is a conflict."""
+    """`base` is what the actor saw: if given, a key that someone else has changed since is a conflict."""
 
     run: Run
     patch: MetadataPatch
@@ -32,7 +32,7 @@ class NewEdit(TypedDict):
 def record(**values: Unpack[NewEdit]) -> Edit:
     """Writes the edit. Nothing is sent yet.
 
-    Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, InvalidTransition: then there is no row.
+    Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, InvalidTransition: then nothing is recorded.
     """
     permissions.require(values["actor"], permissions.Action.EDIT_METADATA)
     return create(**values)
@@ -51,7 +51,7 @@ def create(**values: Unpack[NewEdit]) -> Edit:
     check_is_readable(run.metadata_state, run.metadata)
     patch.check(run.metadata if base is None else base)
     check_not_retired(run.connection)
-    # The process that recorded it pushes it first. Should that one die, the background does so then.
+    # The process that records it also pushes it. If that process dies, a worker pushes it once it is due.
     return Edit.objects.create(next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()), **values)
 
 

@@ -1,8 +1,8 @@
-"""A 403: whether upstream refuses one map, one thread, or all writing.
+"""Handles 403 responses: whether upstream refuses one map, one thread, or all writing.
 
-A refused edit stays pending. Once another write succeeds, the refusal was about this edit: it is rejected with the
-server's words, as it is at its second refusal. When edits in three threads are refused and none succeeds, writing is
-held: then one edit is tried now and then, and all continue when that one succeeds.
+A refused edit stays pending. Once another write succeeds, the refusal concerned only this edit: it is rejected with the
+server's message, as it is at its second refusal. If edits in three threads are refused and none succeeds, writing is
+held: then one edit is tried from time to time, and all continue when one succeeds.
 """
 
 import datetime as dt
@@ -20,16 +20,16 @@ from runsadmin.services.gateway import ConnectionEffect
 
 PAUSE = dt.timedelta(seconds=10)
 MAX_REFUSALS = 2
-# More than one, since some of them may have to wait for others of their runs.
+# More than one, since some may have to wait for other edits of their runs.
 MAX_TRIED = 10
-# Refusals in so many threads show that it is not the thread.
+# Refusals in this many threads show that the cause is not the thread.
 THREADS_THAT_PROVE = 3
 
 
 def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written: bool) -> list[Outcome]:
-    """Of edits that were refused at about the same time. `has_written`: other writes succeeded meanwhile.
+    """The outcomes of edits that were refused at about the same time. `has_written`: other writes succeeded meanwhile.
 
-    Holds writing where the refusals prove that all of it is refused.
+    Holds writing if the refusals prove that all writes are refused.
     """
     if not refused:
         return []
@@ -59,12 +59,12 @@ def _is_writing_refused(alias: str, threads: Collection[int]) -> bool:
 
 
 def waiting(alias: str) -> EditQuerySet:
-    """The edits that were refused once, until another write shows what that means."""
+    """The edits that were refused once and wait for the result of another write."""
     return Edit.objects.filter(wait_reason=Edit.WaitReason.REFUSED, status=EditStatus.PENDING, run__connection=alias)
 
 
 def note_write(alias: str, requested_at: dt.datetime) -> None:
-    """After a write that succeeded: what was refused before it is rejected, unless writing was held."""
+    """Called after a successful write: rejects the edits that were refused before it, unless writing was held."""
     if connections.release_writing(alias):
         waiting(alias).update(wait_reason=Edit.WaitReason.TURN, refusals=0, next_attempt_at=clock.now())
     else:
@@ -74,7 +74,7 @@ def note_write(alias: str, requested_at: dt.datetime) -> None:
 
 
 def edits_to_try(alias: str) -> list[Edit]:
-    """Send the first of these that can be claimed, to see whether writing is still refused. Empty: not now."""
+    """Edits of which the first that can be claimed should be sent, to check whether writing is still refused."""
     state = ConnectionState.objects.filter(alias=alias, hold=ConnectionState.Hold.WRITING).first()
     if state is None or not connections.claim_probe(state):
         return []

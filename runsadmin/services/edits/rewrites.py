@@ -1,7 +1,7 @@
-"""Servers that change what they are sent: which keys came back with other values, and what that means.
+"""Handles servers that change what they are sent: which keys were returned with other values, and what that means.
 
-A key that the patch touches is shown with its edit. A key that it does not touch may be someone's data: the bulk edit
-pauses at the first one, and a person decides whether to continue.
+A changed key that the patch touches is shown with its edit. One that it does not touch may be someone else's data: the
+bulk edit pauses at the first one, and a user decides whether to continue.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ ACCEPTED = ExpressionWrapper(Q(rewrites_seen_at__isnull=False), output_field=Boo
 
 @dataclass(frozen=True)
 class Rewrite:
-    """The keys that came back other than they were sent: those that the patch touches, and all others."""
+    """The keys that were returned with other values than were sent: those that the patch touches, and all others."""
 
     touched: tuple[str, ...]
     untouched: tuple[str, ...]
@@ -41,19 +41,19 @@ def of(edit: Edit, intended: Metadata, after: Metadata) -> Rewrite:
 
 
 def detail(rewrite: Rewrite) -> str:
-    """Of an edit."""
+    """The detail of an edit."""
     sentences = []
     if rewrite.touched:
-        sentences.append(f"Upstream returned other values than were sent for {_named(rewrite.touched)}.")
+        sentences.append(f"Upstream returned values other than those sent for {_named(rewrite.touched)}.")
     if rewrite.untouched:
         sentences.append(f"Upstream changed keys that this edit does not touch: {_named(rewrite.untouched)}.")
     return " ".join(sentences)
 
 
 def changed_since(rewrite: Rewrite) -> str:
-    """Of an edit whose response was lost: either upstream rewrote them, or another client changed them since."""
+    """The detail of an edit whose response was lost: upstream rewrote these keys, or another client changed them."""
     keys = rewrite.untouched
-    return f"Keys that this edit does not touch have other values than were sent: {_named(keys)}." if keys else ""
+    return f"Keys that this edit does not touch have values other than those sent: {_named(keys)}." if keys else ""
 
 
 def pauses(edit: Edit, rewrite: Rewrite) -> bool:
@@ -62,11 +62,11 @@ def pauses(edit: Edit, rewrite: Rewrite) -> bool:
 
 
 def why_paused(edit: Edit, rewrite: Rewrite, intended: Mapping[str, object], after: Mapping[str, object]) -> str:
-    """Of the bulk edit: what happened, with an example, and what to do."""
+    """The detail of the bulk edit: what happened, with an example, and what to do."""
     key = rewrite.untouched[0]
     return (
         f"Upstream changed keys that the edit did not touch ({_named(rewrite.untouched)}) on {edit.run.upstream_id}: "
-        f"{_short(key)} was sent as {_shown(intended.get(key))} and came back as {_shown(after.get(key))}. "
+        f"{_short(key)} was sent as {_shown(intended.get(key))} and returned as {_shown(after.get(key))}. "
         "Check it, then resume (such changes are accepted from then on) or cancel."
     )
 

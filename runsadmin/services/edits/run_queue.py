@@ -1,7 +1,7 @@
-"""The interactive edits of this process, in order: of each run only the first one tries to claim.
+"""Queues the interactive edits of this process by run, so that only the first one of each run tries to claim.
 
-The others wait without queries until those before them have ended, so that many simultaneous requests for one run cost
-no more than consecutive ones.
+The others wait, without queries, until those before them have ended. So many simultaneous requests for one run cost no
+more than consecutive ones.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ class Position:
             return self.edit == min(_queues[self.run])
 
     def wait(self, seconds: float) -> None:
-        """Until the time is over or another edit has left the queue: it may have been one of this run."""
+        """Waits for this time, or until an edit leaves the queue: it may be one of this run."""
         with _changed:
             _changed.wait(seconds)
 

@@ -1,4 +1,4 @@
-"""Writes what became of edits: their rows and the mirror, in one transaction."""
+"""Stores the outcomes of edits: their rows and the mirror, in one transaction."""
 
 import datetime as dt
 import logging
@@ -22,13 +22,13 @@ type _Row = tuple[Claim, dict[str, object]]
 
 
 def store(ended: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Intent]:
-    """Stores outcomes, and writes down what is about to be sent. Returns the intents that may be sent now.
+    """Stores outcomes and intents. Returns the intents that may be sent now.
 
-    An outcome whose claim was lost is dropped; its Run is stored. An intent whose claim expires too soon is released.
+    Outcomes whose claim was lost are dropped, but their Runs are stored. Intents whose claim expires too soon are released.
     """
     now = clock.now()
     rows = _rows(ended, now)
-    # Reads only, ahead of the transaction: it holds no lock meanwhile.
+    # Compare before the transaction, which then holds no lock meanwhile.
     difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in ended if outcome.timed)
     written = 0
     with transaction.atomic(durable=True):
@@ -56,7 +56,7 @@ def store(ended: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Inte
 
 
 def _rows(ended: Iterable[Outcome], now: dt.datetime) -> dict[tuple[EditStatus, tuple[str, ...]], list[_Row]]:
-    """By status and columns: each group is one statement."""
+    """Groups rows by status and columns: each group is one statement."""
     rows: dict[tuple[EditStatus, tuple[str, ...]], list[_Row]] = defaultdict(list)
     for outcome in ended:
         values = {
@@ -72,9 +72,9 @@ def _rows(ended: Iterable[Outcome], now: dt.datetime) -> dict[tuple[EditStatus, 
 
 
 def write_intents(intents: Sequence[Intent]) -> list[Intent]:
-    """In the transaction that is open. Committed ahead of the write, so that a later fetch can tell what happened.
+    """Stores intents in the open transaction: committed before the write, they let a later fetch tell what happened.
 
-    Leaves out those whose claim expires before their fetch is too old: another process could then send as well.
+    Skips those whose claim expires before their fetch becomes too old: another process could send them as well.
     """
     if not intents:
         return []
@@ -90,9 +90,9 @@ def write_intents(intents: Sequence[Intent]) -> list[Intent]:
 
 
 def _pause_bulk_edits(ended: Iterable[Outcome], now: dt.datetime) -> None:
-    """Pauses those whose edits came back rewritten, unless they were resumed in knowledge of such changes.
+    """Pauses bulk edits whose edits were rewritten, unless such changes were accepted by resuming.
 
-    One that a person has paused meanwhile stays paused, with the new detail: resuming it accepts that, too.
+    One that a user has paused meanwhile stays paused and gets the new detail: resuming it accepts that, too.
     """
     reasons: dict[int, str] = {}
     for outcome in ended:
@@ -115,9 +115,9 @@ def _mark_missing(ended: Iterable[Outcome]) -> None:
 
 
 def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
-    """Releases a claim after an error of our own. It counts as an attempt, so that it does not repeat for ever.
+    """Releases a claim after an internal error. It counts as an attempt, so that it does not repeat forever.
 
-    With `is_unsent` nothing was sent, so the edit is pending even when its intent was written.
+    With `is_unsent` nothing was sent, so the edit is pending even if its intent was stored.
     """
     if is_unsent:
         claim.row.filter(status=EditStatus.SENDING).update(before=None, intended=None, sent_at=None)
@@ -126,7 +126,7 @@ def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
     if attempts >= conf.max_attempts() and not claim.is_unknown:
         claim.row.filter(intended__isnull=True).transition_to(
             EditStatus.FAILED,
-            detail=f"Tried {attempts} times. It ended in an error of our own, which is in the log.",
+            detail=f"Tried {attempts} times. It failed with an internal error; see the log.",
             finished_at=clock.now(),
             claim_token=None,
             claimed_until=None,

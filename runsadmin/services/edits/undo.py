@@ -1,4 +1,4 @@
-"""How an edit is undone: what it changed goes back to its earlier value, unless it was changed since."""
+"""Undoing an edit: the values that it changed are restored, unless they were changed since."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from runsadmin.models import Edit
 
 @dataclass(frozen=True)
 class UndoPatch:
-    """`whole` reverts the edit; `patch` does so without the keys that were changed since, which are `skipped`."""
+    """`whole` reverts the edit; `patch` leaves out the keys that were changed since, which are `skipped`."""
 
     whole: MetadataPatch
     skipped: frozenset[str]
@@ -24,7 +24,7 @@ class UndoPatch:
 
 
 def undo_patch(edit: Edit) -> UndoPatch:
-    """What an undo would change, as far as the mirror knows. The edit was applied, or differs."""
+    """What an undo would change, as far as the mirror knows. The edit must be applied or differ."""
     assert edit.after is not None
     whole = _whole(edit)
     now, after = edit.run.metadata, edit.after
@@ -32,7 +32,7 @@ def undo_patch(edit: Edit) -> UndoPatch:
 
 
 def skipped_keys_message(edit: Edit, result: Metadata) -> str:
-    """The keys that an undo leaves as they are, with this map as its result. Empty: none, or it is no undo."""
+    """The keys that an undo with this result leaves as they are. Empty: none, or it is not an undo."""
     undone = edit.undoes
     if undone is None or undone.before is None:
         return ""

@@ -18,9 +18,9 @@ WaitReason = Edit.WaitReason
 
 @dataclass(frozen=True)
 class Wait:
-    """`what` completes "Waits for …". `until` is when that is over at the latest.
+    """`what` completes "Waits for …". `until` is when the wait ends at the latest.
 
-    None where that is not known: `what` names the event that ends it.
+    None if that is not known: `what` names the event that ends it.
     """
 
     what: str
@@ -31,7 +31,7 @@ class Wait:
 
 
 def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
-    """By the keys of those that wait. A few queries for all of them together, and none where nothing waits."""
+    """The waits by edit key, for those that wait. A few queries for all of them, and none if nothing waits."""
     waiting = [edit for edit in edits if edit.status in UNSETTLED]
     if not waiting:
         return {}
@@ -49,7 +49,7 @@ def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
 
 
 def _of(edit: Edit, held: dict[str, str]) -> Wait:
-    """By itself: without those that come before it."""
+    """What the edit itself waits for, apart from the edits before it."""
     if edit.status == EditStatus.SENDING:
         return Wait("upstream's response", edit.claimed_until)
     if wait := _stopped(edit, held):
@@ -58,11 +58,11 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
         case EditStatus.UNKNOWN, _:
             return Wait("a fetch that shows whether the write happened", _known_by(edit))
         case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
-            return Wait("its bulk edit to be resumed, which is paused")
+            return Wait("its paused bulk edit to be resumed")
         case _, WaitReason.ACTIVE_RUN:
             since = edit.waiting_since or edit.created_at
             until = active_runs.ends_at(edit, since=since, expires_at=edit.run.expires_at)
-            return Wait(f"the run to end, which is {edit.run.status}", until)
+            return Wait(f"the run to end (it is {edit.run.status})", until)
         case _, WaitReason.RETRY:
             tried = f": {edit.attempts} of {conf.max_attempts()} have failed" if edit.attempts else ""
             return Wait(f"its next attempt{tried}", edit.next_attempt_at)
@@ -73,9 +73,9 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
 
 
 def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
-    """Where nothing is sent to its connection."""
+    """The wait if nothing is sent to its connection."""
     if conf.hold():
-        return Wait("the setting RUNSADMIN_HOLD to be switched off")
+        return Wait("the setting RUNSADMIN_HOLD to be turned off")
     if (why := held.get(edit.run.connection)) is not None:
         return Wait(f"the connection {edit.run.connection} to be released, which is held: {why}".rstrip(" .:"))
     if edit.run.connection not in conf.connections():
@@ -84,7 +84,7 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
 
 
 def _known_by(edit: Edit) -> dt.datetime | None:
-    """When a fetch shows it at the latest; while fetches fail, at the next one."""
+    """When a fetch will show it at the latest; while fetches fail, the time of the next one."""
     times = [edit.next_attempt_at]
     if edit.sent_at is not None:
         timeout = dt.timedelta(seconds=conf.connection(edit.run.connection).timeout)
@@ -92,7 +92,7 @@ def _known_by(edit: Edit) -> dt.datetime | None:
     return max((time for time in times if time is not None), default=None)
 
 
-# --- Edits that come before it
+# --- Earlier edits of its run
 
 
 def _waits_for_others(edit: Edit) -> bool:
@@ -101,7 +101,7 @@ def _waits_for_others(edit: Edit) -> bool:
 
 
 def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
-    """By run, oldest first."""
+    """The unsettled edits of each run, oldest first."""
     by_run: dict[int, list[Edit]] = defaultdict(list)
     if runs:
         unsettled = Edit.objects.filter(run__in=runs, status__in=UNSETTLED).order_by("pk")

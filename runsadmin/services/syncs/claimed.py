@@ -1,4 +1,4 @@
-"""A sync that this process has claimed, while it works on it for a limited time."""
+"""A sync that this process has claimed and works on for a limited time."""
 
 import datetime as dt
 import logging
@@ -28,7 +28,7 @@ class Interrupted(Exception):
 
 
 class TimeUp(Exception):
-    """The process has to stop here; another call continues the pass."""
+    """The time of this call is up; another call continues the pass."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class ClaimedSync:
     token: uuid.UUID
     until: float  # In time.monotonic().
     stopping: Event | None
-    retry_after: dt.timedelta = dt.timedelta()  # How long nothing is to be sent after this call.
+    retry_after: dt.timedelta = dt.timedelta()  # How long not to send anything after this call.
     page_limit: int = PAGE_SIZE
     failures: int = 0
     unreadable_fields: set[str] = field(default_factory=set)
@@ -69,14 +69,14 @@ class ClaimedSync:
             raise Interrupted
 
     def save_reading(self, reading: ThreadReading) -> None:
-        """For the next call, which could not know otherwise which runs were shown before."""
+        """Stores the reading for the next call, which needs to know which runs were shown."""
         pages = reading.current
         self.row.filter(status__in=UNFINISHED).update(
             reading=reading.dump(), cursor=pages.cursor, first_run=reading.newest.first, oldest_first=pages.oldest_first
         )
 
     def count_failure(self, error: RunsAdminError) -> None:
-        """Raises the error when it seems to concern more than the run that was fetched."""
+        """Raises the error if it seems to concern more than the run that was fetched."""
         if isinstance(error, NotSent) and not isinstance(error, TooLarge):
             self.failures += 1
             if self.failures >= MAX_TRIES:
@@ -88,7 +88,7 @@ class ClaimedSync:
             SyncError.objects.create(sync=self.sync, thread=thread, run_id=run_id[:128], message=message[:2000])
 
     def remember(self, **values: object) -> None:
-        """Stores what was learned about how this connection pages."""
+        """Stores what is known about how this connection pages."""
         if any(getattr(self.connection, name) != value for name, value in values.items()):
             ConnectionState.objects.filter(pk=self.connection.pk).update(**values)
             for name, value in values.items():

@@ -1,4 +1,4 @@
-"""What a pass could not read, recorded with the pass."""
+"""Records what a pass could not read."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ MAX_FIELDS_REPORTED = 50
 
 
 def record_once(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, message: str, run_id: str = "") -> None:
-    """A thread that is read in both orders shows its errors twice."""
+    """Records an error unless it is a duplicate: a thread that is read in both orders shows its errors twice."""
     if message not in reading.reported:
         reading.reported.append(message)
         claimed.record_error(message, thread=thread, run_id=run_id)
@@ -27,14 +27,14 @@ def record_not_fetched(
 def record_other_thread(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, run_id: str) -> None:
     owner = Thread.objects.get(runs__connection=thread.connection, runs__upstream_id=run_id)
     message = (
-        f"The run {run_id} is shown in the thread {thread} and belongs to the thread {owner}, where it stays. "
-        "Run ids have to be unique on a connection."
+        f"The run {run_id} is listed in the thread {thread} but belongs to the thread {owner}, where it stays. "
+        "Run ids must be unique on a connection."
     )
     record_once(claimed, thread, reading, message, run_id)
 
 
 def record_unreadable_fields(claimed: ClaimedSync, thread: Thread, records: Iterable[RunRecord]) -> None:
-    """Once in a pass for each field: a server writes it alike in all runs."""
+    """Records each field once per pass, since a server formats it the same way in all runs."""
     for record in records:
         for name in record.unreadable:
             if name in claimed.unreadable_fields or len(claimed.unreadable_fields) == MAX_FIELDS_REPORTED:

@@ -1,4 +1,4 @@
-"""Starting, pausing and cancelling passes, and finding those that need a worker."""
+"""Starts, pauses and cancels passes, and finds those that need a worker."""
 
 import datetime as dt
 
@@ -12,14 +12,14 @@ from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import clock, connections, permissions
 
-# A task that was enqueued for a waiting sync has this long to begin before another one is enqueued.
+# A task for a waiting sync has this long to start before another one is enqueued.
 HEAD_START = dt.timedelta(seconds=10)
 
 
 def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Thread | None = None) -> Sync:
     """Queues a pass, or returns the one of this kind that is already queued or running.
 
-    Without an `actor` the schedule starts it. Raises NotAllowed, UnknownConnection.
+    No `actor` means that the schedule started it. Raises NotAllowed, UnknownConnection.
     """
     if actor is not None:
         permissions.require(actor, permissions.Action.SYNC)
@@ -35,7 +35,7 @@ def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Threa
 
 
 def start_due() -> list[Sync]:
-    """Queues the passes that are due, for every connection that is not held."""
+    """Queues the due passes of every connection that is not held."""
     now = clock.now()
     started = []
     for alias in connections.available_aliases():
@@ -55,20 +55,20 @@ def start_due() -> list[Sync]:
 
 
 def cancel(*, sync: Sync, actor: User) -> Sync:
-    """Stops a pass. What it has read stays. Raises NotAllowed, InvalidTransition."""
+    """Cancels a pass. What it has read stays. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     detail = f"{actor.get_username()} cancelled it."
     return _move(sync, SyncStatus.CANCELLED, detail, finished_at=clock.now(), reading="")
 
 
 def pause(*, sync: Sync, actor: User) -> Sync:
-    """Pauses a pass; resumed, it continues where it was. Raises NotAllowed, InvalidTransition."""
+    """Pauses a pass. `resume` continues it from there. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     return _move(sync, SyncStatus.PAUSED, f"{actor.get_username()} paused it.")
 
 
 def resume(*, sync: Sync, actor: User) -> Sync:
-    """Raises NotAllowed, InvalidTransition."""
+    """Resumes a paused pass. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     return _move(sync, SyncStatus.RUNNING, "", claim_token=None, claimed_until=None)
 
@@ -77,12 +77,12 @@ def _move(sync: Sync, status: SyncStatus, detail: str, **values: object) -> Sync
     moved = Sync.objects.filter(pk=sync.pk).transition_to(status, detail=detail, **values)
     sync = Sync.objects.get(pk=sync.pk)
     if not moved:
-        raise InvalidTransition(f"This sync is {sync.get_status_display().lower()}, so that cannot be done now.")
+        raise InvalidTransition(f"This sync is {sync.get_status_display().lower()}, so this is not possible now.")
     return sync
 
 
 def claim_waiting() -> list[int]:
-    """The passes that have work and no worker. Each is returned once per HEAD_START, so that tasks do not pile up."""
+    """The passes that have work but no worker. Each is returned once per HEAD_START, so that tasks do not pile up."""
     now = clock.now()
     waiting = Sync.objects.free(now).filter(
         status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING), connection__in=connections.available_aliases()

@@ -1,4 +1,4 @@
-"""Reading one thread: its pages, and the runs that they do not show."""
+"""Reads one thread: its pages, and the runs that they do not show."""
 
 import datetime as dt
 from functools import partial
@@ -28,7 +28,7 @@ from runsadmin.services.syncs.unlisted import fetch_unlisted
 from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, ListReading, ThreadReading
 from runsadmin.upstream.responses import Page
 
-# How servers refuse a page of more runs than they serve.
+# Statuses with which servers refuse a `limit` above their maximum.
 LIMIT_REFUSALS = (400, 413, 422)
 
 
@@ -58,7 +58,7 @@ def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
 
 
 def _resume(claimed: ClaimedSync) -> ThreadReading:
-    """What was read of this thread, if the pass is in the middle of it."""
+    """The reading of this thread so far, if the pass was interrupted in the middle of it."""
     sync = Sync.objects.get(pk=claimed.sync.pk)
     if sync.reading:
         reading = ThreadReading.load(sync.reading)
@@ -66,20 +66,20 @@ def _resume(claimed: ClaimedSync) -> ThreadReading:
             return reading
     if not sync.cursor or sync.oldest_first:
         return ThreadReading(began_at=clock.now())
-    # A process died here. The mirror has what it read, but which runs those were is not known.
+    # A process died here. The mirror has what it read, but it is not known which runs those were.
     known = dict.fromkeys((sync.first_run, sync.cursor))
     return ThreadReading(clock.now(), ListReading(cursor=sync.cursor, ids=known), from_the_start=False)
 
 
 def _handle_not_found(claimed: ClaimedSync, thread: Thread, error: NotFound) -> None:
-    """Raises ConnectionHeld when everything that is known returns 404."""
+    """Raises ConnectionHeld if everything that is known returns 404."""
     reach = probes.reach_of(thread, error)
     if reach.is_all_gone:
         effect = probes.all_gone(thread.upstream_id, error)
         connections.store_effect(thread.connection, effect)
         raise ConnectionHeld(effect.detail)
     if reach.error is not None:
-        claimed.record_error(f"The server answers 404, and it could not be found out why: {error}", thread=thread)
+        claimed.record_error(f"The server returned 404 for an unknown reason: {error}", thread=thread)
     else:
         runs.mark_thread_missing(thread.pk)
         claimed.record_error(f"Upstream no longer has this thread: {error}", thread=thread)
@@ -105,7 +105,7 @@ def _read_pages(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) ->
 
 
 def _next_page(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> TimedResponse[Page] | None:
-    """The next page, with a smaller limit after one that was too large. None: there is none, and a doubt says why."""
+    """The next page, with a smaller limit if it was too large. None: it could not be read, and a doubt says why."""
     pages = reading.current
     is_limit_refused = False
     while not pages.ended:
@@ -132,7 +132,7 @@ def _next_page(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> 
 
 
 def _handle_too_large(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, error: TooLarge) -> None:
-    """Asks for fewer runs, or skips the one that is too large by itself. Otherwise the reading ends."""
+    """Requests fewer runs, or skips a single run that is too large. Otherwise the reading ends."""
     pages = reading.current
     pages.too_large = str(error)
     if pages.limit > 1:
@@ -147,11 +147,11 @@ def _handle_too_large(claimed: ClaimedSync, thread: Thread, reading: ThreadReadi
 
 
 def _handle_refused_page(pages: ListReading, error: Rejected | NotFound | Forbidden) -> bool:
-    """Tries another cursor or a smaller limit, or ends the reading. Returns whether the limit seems to be refused.
+    """Tries another cursor or a smaller limit, or ends the reading. Returns whether the limit seems to be the problem.
 
-    Raises the error where the whole thread is refused.
+    Raises the error if the whole thread is refused.
     """
-    if pages.continue_behind_last():  # The run that was the cursor may be gone.
+    if pages.continue_behind_last():  # The run at the cursor may be gone.
         return False
     if pages.cursor or pages.oldest_first:  # The thread exists: only this page of it is refused.
         pages.stop(f"The server refused the next page. {error}")
@@ -165,7 +165,7 @@ def _handle_refused_page(pages: ListReading, error: Rejected | NotFound | Forbid
 def _take_page(
     claimed: ClaimedSync, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page]
 ) -> dict[str, object]:
-    """Stores a page. Returns the counts to be written with the cursor."""
+    """Stores a page. Returns the counts to write with the cursor."""
     claimed.log_step("page received")
     pages, page = reading.current, timed.value
     claimed.remember(largest_page=min(max(claimed.connection.largest_page, page.size), 32767))
@@ -177,7 +177,7 @@ def _take_page(
     new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
     habits = Habits(claimed.connection.largest_page, claimed.connection.has_more_is_wrong)
     pages.take(page, habits)
-    # It may have been halved for large runs that are behind us now.
+    # It may have been halved for large runs that are now done.
     pages.limit = min(pages.limit * 2, claimed.page_limit)
     if pages.has_more_was_wrong and not pages.oldest_first:
         claimed.remember(has_more_is_wrong=True)
@@ -197,7 +197,7 @@ def _take_page(
 
 
 def _shows_watermark(claimed: ClaimedSync, thread: Thread, page: Page, difference: Difference) -> bool:
-    """Whether the page reaches down to runs that are known. An unknown run behind the watermark means it does not."""
+    """Whether the page reaches known runs. An unknown run after the watermark means that it does not."""
     if claimed.is_full or not thread.watermark or thread.watermark not in page.ids:
         return False
     older = page.ids[page.ids.index(thread.watermark) :]
@@ -206,20 +206,20 @@ def _shows_watermark(claimed: ClaimedSync, thread: Thread, page: Page, differenc
 
 
 def _finish_thread(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> None:
-    """Writes what the pass now knows about the thread."""
+    """Stores what the pass now knows about the thread."""
     checked: dict[str, object] = _confirmed(thread, reading)
     if reading.is_complete:
         now = clock.now()
         checked |= {"checked_at": now, "missing_since": None}
         if not reading.newest.in_order:
-            checked["watermark"] = ""  # It would be the newest run, which is not known.
+            checked["watermark"] = ""  # The newest run is not known.
         elif reading.newest.first:
             checked["watermark"] = reading.newest.first
         if reading.shows_everything:
             checked["fully_checked_at"] = now
     else:
         claimed.record_error(
-            f"This thread could not be read to its end, {reading.count:,} runs read. {reading.doubt} "
+            f"This thread could not be read to its end; {reading.count:,} runs were read. {reading.doubt} "
             "What was read is mirrored. Ask the operator of the server to check how it pages.",
             thread=thread,
         )
@@ -228,7 +228,7 @@ def _finish_thread(claimed: ClaimedSync, thread: Thread, reading: ThreadReading)
 
 
 def _confirmed(thread: Thread, reading: ThreadReading) -> dict[str, object]:
-    """Since which time of creation the list has shown every run that is mirrored. Empty if not even the newest one."""
+    """From which time of creation on the list has shown every mirrored run. Empty if not even the newest one."""
     if reading.shows_everything:
         return {}
     confirmed = reading.confirmed

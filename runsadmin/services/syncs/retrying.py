@@ -1,4 +1,4 @@
-"""Calls that only read, repeated after faults that may pass."""
+"""Retries reading calls after temporary errors."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.syncs.claimed import MAX_TRIES
 
-# Seconds. Doubled after each fault.
+# Seconds. Doubled after each error.
 FIRST_PAUSE = 0.5
 
 
@@ -17,7 +17,7 @@ def with_retry[T](alias: str, call: Callable[[ClockBounds], TimedResponse[T]]) -
     """Raises UpstreamError."""
     faults = 0
     while True:
-        connections.wait_for_slots(alias, 1)  # After a 429 `apply_error` has postponed the next slot.
+        connections.wait_for_slots(alias, 1)  # After a 429, the back-off has postponed the next slot.
         try:
             return call(ClockBounds())
         except TooLarge:  # Only a smaller limit helps.

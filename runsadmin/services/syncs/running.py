@@ -1,4 +1,4 @@
-"""Working on a pass: thread after thread, for a limited time."""
+"""Works on a pass, thread by thread, for a limited time."""
 
 import datetime as dt
 import uuid
@@ -16,10 +16,10 @@ from runsadmin.services.syncs.claimed import LEASE, ClaimedSync, Interrupted, Ti
 
 
 def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
-    """Works on a pass, for one page at least, until `time.monotonic()` reaches `until` or `stopping` is set.
+    """Works on a pass, for at least one page, until `time.monotonic()` reaches `until` or `stopping` is set.
 
-    Does nothing while another process works on it. Returns the sync as it is then; while it is running there is more
-    to do.
+    Does nothing while another process works on it. Returns the sync as it is then: if it is still running, there is
+    more to do.
     """
     token, now = uuid.uuid4(), clock.now()
     free = Q(claim_token=None) | Q(claimed_until__lt=now)
@@ -42,7 +42,7 @@ def _read_threads(claimed: ClaimedSync) -> None:
     sync = claimed.sync
     try:
         if claimed.is_full and sync.thread_id is None and not (sync.last_thread or sync.cursor):
-            claimed.remember(oldest_first=False)  # The server may have been fixed: the first long thread shows it.
+            claimed.remember(oldest_first=False)  # Start over with newest first: the server may have been fixed.
         while (thread := _next_thread(claimed)) is not None:
             reading.read_thread(claimed, thread)
             claimed.write(
@@ -60,9 +60,9 @@ def _read_threads(claimed: ClaimedSync) -> None:
         pass
     except Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
-    except ConnectionHeld as error:  # Every thread would fail in the same way. Released, the pass continues by itself.
+    except ConnectionHeld as error:  # Every thread would fail the same way. After release, it continues automatically.
         claimed.row.update(detail=f"Waiting for the connection: {error}")
-    except NoSlot as error:  # It continues as soon as the connection has a free slot.
+    except NoSlot as error:  # The pass continues as soon as the connection has a free slot.
         claimed.retry_after = dt.timedelta(seconds=error.retry_after or 0)
 
 

@@ -1,4 +1,4 @@
-"""Writing what a page shows. Runs that a list does not show well enough are fetched first."""
+"""Stores the runs of a page. Runs that the list does not show completely are fetched first."""
 
 import datetime as dt
 from functools import partial
@@ -16,14 +16,14 @@ from runsadmin.upstream.paging import ThreadReading
 from runsadmin.upstream.records import RunRecord
 from runsadmin.upstream.responses import Page
 
-# A list that comes from a replica may show a run as it was this long ago.
+# A list from a replica may show a run as it was this long ago.
 LIST_LAG = dt.timedelta(minutes=2)
 
 
 def store_page(
     claimed: ClaimedSync, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page], difference: Difference
 ) -> tuple[Page, Stored]:
-    """Returns the page as far as it came before the time was up, and what was written."""
+    """Returns the part of the page that was stored before the time was up, and what was written."""
     page = timed.value
     wanted = _to_fetch(claimed, thread, timed, difference)
     errors.record_unreadable_fields(claimed, thread, page.records)
@@ -31,7 +31,7 @@ def store_page(
         reading.note_confirmed(page.ids, [record.upstream_id for record in page.records])
         return page, difference.write()
     page, fetched, failed = _fetch(claimed, thread, reading, page, wanted)
-    kept = [  # Without its metadata, the other fields of a run are better than nothing.
+    kept = [  # The other fields of a run are useful even without its metadata.
         record
         for record in page.records
         if (record.upstream_id in failed if _hides_metadata(record) else record.upstream_id not in wanted)
@@ -47,12 +47,12 @@ def store_page(
 def _fetch(
     claimed: ClaimedSync, thread: Thread, reading: ThreadReading, page: Page, wanted: set[str]
 ) -> tuple[Page, list[TimedResponse[RunRecord]], set[str]]:
-    """The page as far as there was time, what was fetched of it, and the ids of the runs that could not be fetched."""
+    """The part of the page that there was time for, the fetched runs, and the ids of runs that could not be fetched."""
     fetched: list[TimedResponse[RunRecord]] = []
     failed: set[str] = set()
-    has_progress = False  # Whether the next call would continue behind the place where this one began.
+    has_progress = False  # Whether the next call would continue after the position where this one began.
     for run_id in page.ids:
-        if run_id not in wanted or reading.has_shown(run_id):  # One that was shown was fetched just before.
+        if run_id not in wanted or reading.has_shown(run_id):  # A run that was shown before was fetched then.
             has_progress = has_progress or run_id not in reading.current.ids
             continue
         if has_progress and claimed.is_time_up:
@@ -82,7 +82,7 @@ def _hides_metadata(record: RunRecord) -> bool:
 
 
 def _to_fetch(claimed: ClaimedSync, thread: Thread, timed: TimedResponse[Page], difference: Difference) -> set[str]:
-    """The runs of a page whose metadata it does not show, or that it may show as they were before.
+    """The runs of a page whose metadata it does not show, or that it may show in an old state.
 
     An incremental pass fetches only those that are new or whose other fields have changed.
     """

@@ -1,4 +1,4 @@
-"""Runs that the pages of a thread did not show: still active ones, and those that may be gone."""
+"""Fetches runs that the pages of a thread did not show: active ones, and those that may be gone."""
 
 from functools import partial
 
@@ -15,9 +15,9 @@ from runsadmin.upstream.paging import ThreadReading
 
 
 def fetch_unlisted(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> bool:
-    """After the last page: fetches active runs that were not shown and, if all pages were read, every run not shown.
+    """Called after the last page: fetches unshown active runs and, if all pages were read, all unshown runs.
 
-    Returns whether more pages have to be read, since one of these runs exists and the list should have shown it.
+    Returns whether more pages have to be read, because one of these runs exists and the list should have shown it.
     """
     known = Run.objects.filter(thread=thread, missing_since=None, received_at__lt=reading.began_at)
     unseen = known if reading.shows_everything else known.filter(status__in=ACTIVE)
@@ -33,7 +33,7 @@ def fetch_unlisted(claimed: ClaimedSync, thread: Thread, reading: ThreadReading)
 
 
 def _fetch(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, run: Run) -> bool:
-    """Whether upstream returned the run."""
+    """Fetches the run. Returns whether upstream has it."""
     try:
         call = partial(gateway.fetch_run, thread.connection, thread.upstream_id, run.upstream_id)
         stored = runs.store_one(run, with_retry(thread.connection, call))

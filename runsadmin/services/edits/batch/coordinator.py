@@ -1,4 +1,4 @@
-"""Claims edits, hands every call to the pool, and stores what its results mean. Makes no call to upstream itself."""
+"""Claims edits, passes every call to the pool, and stores the outcomes. Makes no calls to upstream itself."""
 
 import datetime as dt
 import logging
@@ -32,12 +32,12 @@ from runsadmin.upstream.responses import Page
 
 logger = logging.getLogger("runsadmin.services.edits")
 
-# How long the coordinator collects results before it stores them, in seconds.
+# The coordinator collects results for this many seconds before it stores them.
 BATCH_WINDOW = 0.05
-# How far ahead edits are claimed, in seconds of work: with more, fetches would become too old.
+# Edits are claimed for this many seconds of work: with more, fetches would become stale.
 LOOKAHEAD_SECONDS = 0.4
 MAX_CLAIMED = 500
-# After this many failed attempts a run is fetched by itself: lists may fail where single runs do not.
+# After this many failed attempts a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
 
 
@@ -66,7 +66,7 @@ class Coordinator:
         self.probes = ProbeQueue()
         self.lists = list_freshness.Evidence(alias)
         self.claimed: dict[int, Claim] = {}
-        self.forbidden: list[tuple[Claim, Forbidden]] = []  # Of the results being processed.
+        self.forbidden: list[tuple[Claim, Forbidden]] = []  # From the results being processed.
         self.received_at = 0.0  # When upstream last responded, in time.monotonic().
         self.claimed_count = 0
         self.writes_per_second = 0.0
@@ -85,7 +85,7 @@ class Coordinator:
             if self.claimed:
                 self._process_results()
             elif continues and 0 < self.gate.back_off <= MAX_BACK_OFF:
-                time.sleep(min(self.gate.back_off, REFRESH_EVERY))  # With nothing claimed.
+                time.sleep(min(self.gate.back_off, REFRESH_EVERY))  # Nothing is claimed meanwhile.
             else:
                 return
 
@@ -99,7 +99,7 @@ class Coordinator:
     def _claim_block(self) -> None:
         most = self._max_claimed()
         room = most - len(self.claimed)
-        if room < max(1, most // 4) or time.monotonic() < self.claims_again_at:  # In blocks, not one by one.
+        if room < max(1, most // 4) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
             return
         self.jobs.clock = ClockBounds()
         claimed = claims.claim_due(self.alias, room, only_unknown=self.gate.writing_is_held)
@@ -109,7 +109,7 @@ class Coordinator:
         self.claimed |= {claim.edit.pk: claim for claim in claimed}
         for claim in claimed:
             claim.log_step("reconciling" if claim.is_unknown else "claimed")
-        # Only sending needs the permission: an unknown write is reconciled in any case.
+        # Only sending needs the permission: an unknown write is always reconciled.
         refused = [claim for claim in claimed if not claim.is_permitted and not claim.is_unknown]
         self._store([deciding.not_permitted(claim) for claim in refused])
         others = sorted((claim for claim in claimed if claim.edit.pk in self.claimed), key=_as_upstream_lists)
@@ -122,7 +122,7 @@ class Coordinator:
         return max(2 * self.block, min(MAX_CLAIMED, int(self.writes_per_second * LOOKAHEAD_SECONDS)))
 
     def _fetch_runs(self, of_thread: list[Claim]) -> None:
-        """By one list for all, where lists are known to be fresh; otherwise by a GET of each."""
+        """Fetches runs of one thread: with one list if lists are known to be fresh, otherwise with a GET of each."""
         by_list = [claim for claim in of_thread if claim.edit.attempts < MAX_LIST_ATTEMPTS]
         if len(by_list) < 2 or not self.gate.lists_are_fresh:
             by_list = []
@@ -134,7 +134,7 @@ class Coordinator:
                 self._fetch(Fetch([claim]))
 
     def _fetch(self, fetch: Fetch) -> None:
-        """Takes the slots of a fetch and of the writes that follow it."""
+        """Takes the slots of a fetch and of the writes that will follow it."""
         if self.background_per_second:
             try:
                 at = connections.take_slots(self.alias, 1 + len(fetch.claims))
@@ -167,7 +167,7 @@ class Coordinator:
         self.writes_per_second += (writes - self.writes_per_second) / (4 if self.writes_per_second else 1)
 
     def _collect_results(self, began: float) -> list[Result]:
-        """Waits for the first result, then for more of them until they are worth a transaction."""
+        """Waits for the first result, then briefly for more, so that one transaction stores several."""
         results: list[Result] = []
         queue = self.jobs.results
         with suppress(Empty):
@@ -204,7 +204,7 @@ class Coordinator:
         found = fetched.found if fetched.page is None or self.gate.lists_are_fresh else {}
         served = [claim for claim in fetch.claims if claim.edit.run.upstream_id in found]
         unserved = [claim for claim in fetch.claims if claim.edit.run.upstream_id not in found]
-        if len(served) > 1 and fetched.last and unserved:  # The list was of use: fetch its next page.
+        if len(served) > 1 and fetched.last and unserved:  # The list was useful: fetch its next page.
             self._fetch(Fetch(unserved, after=fetched.last))
         else:
             for claim in unserved:
@@ -261,29 +261,29 @@ class Coordinator:
             self.received_at = at
 
     def _needs_probes(self, error: UpstreamError, *, began: float) -> bool:
-        """A 404 always does. For an outage another response since then is proof enough."""
+        """Whether it is unclear how far an error reaches. A later response already disproves an outage."""
         return isinstance(error, NotFound) or (probes.is_needed(error) and not self.received_at > began)
 
     def _fetch_failed(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
         return self._each(of, lambda claim: classifying.fetch_error(claim, error, self.jobs.clock.latest()))
 
     def _may_be_sent_again(self, written: Written, error: UpstreamError) -> bool:
-        """Whether a 429 refused it for the first time, and its fetch will still be fresh after the back-off."""
+        """Whether this was its first 429, and its fetch will still be fresh after the back-off."""
         if not (isinstance(error, NotSent) and error.slow_down) or written.intent.was_refused:
             return False
-        if self.background_per_second is not None:  # A resend would use a slot that was not reserved.
+        if self.background_per_second is not None:  # Resending would use a slot that was not reserved.
             return False
         return written.intent.fetch_age + dt.timedelta(seconds=self.gate.back_off) < deciding.MAX_FETCH_AGE
 
     def _refuse_or_wait(self, of: list[Claim], error: Forbidden) -> list[Outcome]:
-        """Refused edits are weighed together, with all results. Unknown ones stay unknown."""
+        """Collects refused edits, which are evaluated together after all results. Unknown ones stay unknown."""
         self.forbidden += [(claim, error) for claim in of if not claim.is_unknown]
         return self._fetch_failed([claim for claim in of if claim.is_unknown], error)
 
     # --- Probes
 
     def _find_reach(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
-        """Has the pool probe how far an error reaches, once for all edits that meet it there."""
+        """Has the pool probe how far an error reaches, once for all edits that it affects."""
         key = probe_queue.key_of(of[0], error)
         if reach := self.probes.recent(key):
             return self._apply_reach([(claim, error) for claim in of], reach)
@@ -301,7 +301,7 @@ class Coordinator:
     def _apply_reach(self, waiting: list[tuple[Claim, UpstreamError]], reach: Reach) -> list[Outcome]:
         errors = {claim.edit.pk: error for claim, error in waiting}
         claim, error = waiting[0]
-        # The same for all of them, except for its example.
+        # The effect is the same for all of them, apart from the run that it mentions.
         connections.store_effect(self.alias, probes.conclude(claim.edit.run, error, reach).effect)
         now = self.jobs.clock.latest()
 
@@ -314,7 +314,7 @@ class Coordinator:
     # --- Whether lists are fresh
 
     def _check_list(self, page: TimedResponse[Page] | None, *, is_sample: bool = False) -> None:
-        """Compares a list with our own last writes."""
+        """Compares a list with our latest writes."""
         if page is None:
             return
         if stale := self.lists.compare(page.response):
@@ -324,7 +324,7 @@ class Coordinator:
             self.gate.lists_are_fresh = self.lists.is_proven
 
     def _request_sample(self) -> None:
-        """Requests a list right after our own writes, where lists may still prove that they are fresh."""
+        """Requests a list right after our own writes, if lists may still prove to be fresh."""
         if not self.gate.lists_may_prove or (sample := self.lists.next_sample()) is None:
             return
         with suppress(NoSlot):
@@ -353,7 +353,7 @@ class Coordinator:
             self.claimed.pop(claim.edit.pk, None)
 
     def _each[T](self, of: Sequence[Claim], classify: Callable[[Claim], T]) -> list[T]:
-        """An error of our own in one of them leaves the others alone."""
+        """An internal error in one of them does not affect the others."""
         classified: list[T] = []
         for claim in of:
             try:
@@ -365,19 +365,19 @@ class Coordinator:
         return classified
 
     def _record_crash(self, crashed: list[Claim], error: Exception, *, is_unsent: bool = False) -> None:
-        logger.error("An error of our own: %s", [claim.edit.pk for claim in crashed], exc_info=error)
+        logger.error("An internal error in edits %s", [claim.edit.pk for claim in crashed], exc_info=error)
         for claim in crashed:
             storing.record_crash(claim, is_unsent=is_unsent)
         self._drop(crashed)
 
 
 def _together(ended: list[Outcome]) -> list[Outcome]:
-    """Edits that shared a fetch are due at the same time again, so that they share the next one."""
+    """Makes edits that shared a fetch due at the same time, so that they share the next one too."""
     longest = max((outcome.pause for outcome in ended if outcome.pause is not None), default=None)
     return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in ended]
 
 
 def _as_upstream_lists(claim: Claim) -> tuple[int, float, int]:
-    """By thread, newest first."""
+    """The sort key: by thread, newest first."""
     run = claim.edit.run
     return (run.thread_id, -run.created_at.timestamp(), -run.pk)

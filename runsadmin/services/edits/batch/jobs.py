@@ -1,4 +1,4 @@
-"""What threads of the pool do: one call to upstream each, and no use of the database."""
+"""The jobs of the pool's threads: one call to upstream each, without the database."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ logger = logging.getLogger("runsadmin.services.edits")
 
 @dataclass(frozen=True)
 class Fetch:
-    """A job: one call that fetches the runs of these claims, all of one thread; a list where there are several."""
+    """One call that fetches the runs of these claims, all of one thread: a list if there are several."""
 
     claims: list[Claim]
     after: str = ""
@@ -39,7 +39,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The runs that a fetch found, by their upstream ids, or an error."""
+    """The runs that a fetch returned, by upstream id, or an error."""
 
     fetch: Fetch
     found: dict[str, TimedResponse[RunRecord]]
@@ -47,7 +47,7 @@ class Fetched:
     at: float
     last: str = ""
     error: UpstreamError | None = None
-    page: TimedResponse[Page] | None = None  # Where it was a list.
+    page: TimedResponse[Page] | None = None  # If it was a list.
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Probed:
-    """How far an error reaches, under the key of the edits that wait for it."""
+    """How far an error reaches, with the key of the edits that wait for it."""
 
     key: int
     reach: Reach
@@ -68,27 +68,27 @@ class Probed:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A list that was requested only to see whether it shows our own writes. None: it failed."""
+    """A list that was requested only to check whether it shows our own writes. None: it failed."""
 
     page: TimedResponse[Page] | None
 
 
 @dataclass(frozen=True)
 class Crashed:
-    """An error of our own. With `is_unsent` it came before anything was sent."""
+    """An internal error. With `is_unsent` it occurred before anything was sent."""
 
     claims: list[Claim]
     error: Exception
     is_unsent: bool = False
 
 
-# What a thread of the pool calls, with its slot.
+# A thread of the pool calls this with its slot.
 type Job = Callable[[Slot], None]
 type Result = Fetched | Written | Probed | Sampled | Outcome | Crashed
 
 
 class Jobs:
-    """Each method returns a job. Its result is put into `results`."""
+    """Each method returns a job that puts its result into `results`."""
 
     def __init__(self, alias: str, gate: SendGate, spacer: RequestSpacer) -> None:
         self.alias = alias
@@ -112,7 +112,7 @@ class Jobs:
         return self._job(fetch.claims, lambda slot: self._fetch(fetch, slot))
 
     def _fetch(self, fetch: Fetch, slot: Slot) -> Fetched:
-        # A single fetch also waits for the slot of its write, which then follows at once.
+        # A single fetch also waits for the slot of its write, which can then follow immediately.
         self.spacer.wait(2 if fetch.is_single else 1)
         began = time.monotonic()
         try:
@@ -122,7 +122,7 @@ class Jobs:
         except UpstreamError as error:
             now = time.monotonic()
             if not fetch.is_single and _concerns_the_list(error):
-                return Fetched(fetch, {}, began, now)  # As if it had found none: each is then fetched by itself.
+                return Fetched(fetch, {}, began, now)  # As if it had returned none: each is then fetched individually.
             self.gate.note_error(error)
             return Fetched(fetch, {}, began, now, error=error)
 
@@ -149,13 +149,13 @@ class Jobs:
     # --- Writes
 
     def write(self, intent: Intent) -> Job:
-        # The client raises UpstreamError for all that may have been sent.
+        # For anything that may have been sent the client raises UpstreamError.
         return self._job([intent.claim], lambda slot: self._write(intent, slot), is_unsent=True)
 
     def _write(self, intent: Intent, slot: Slot) -> Written | Outcome:
         if not intent.has_slot:
             self.spacer.wait(1)
-        with suppress(NoSlot):  # Then it is fetched again.
+        with suppress(NoSlot):  # The run is then fetched again.
             self.gate.wait_out_back_off(longest=(deciding.MAX_FETCH_AGE - intent.fetch_age).total_seconds())
         if stopped := self.gate.blocked(intent.claim) or deciding.stale_fetch(intent):
             return stopped
@@ -171,16 +171,16 @@ class Jobs:
     # --- Others
 
     def probe(self, key: int, claims: list[Claim], targets: list[Target], error: UpstreamError, pause: float) -> Job:
-        """How far an error reaches that was met in the thread of these claims. `pause` is until its slots."""
+        """Probes how far an error in the thread of these claims reaches, after `pause` seconds."""
         thread_id = claims[0].edit.run.thread.upstream_id
 
         def work(slot: Slot) -> Probed:
             time.sleep(max(0.0, pause))
             try:
                 reach = probes.send(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage, slot=slot)
-            except Exception:  # Others wait for this probe, and must not wait for ever.
-                logger.exception("A probe of %s ended in an error of our own.", self.alias)
-                reach = Reach(responds=True, error=NotSent("It could not be found out how far this reaches."))
+            except Exception:  # Other edits wait for this probe and must not wait forever.
+                logger.exception("A probe of %s failed with an internal error.", self.alias)
+                reach = Reach(responds=True, error=NotSent("The extent of the error could not be determined."))
             return Probed(key, reach)
 
         return self._job(claims, work)
@@ -199,7 +199,7 @@ class Jobs:
 
 
 def _concerns_the_list(error: UpstreamError) -> bool:
-    """Whether a list failed for a reason that may not concern single runs, such as its size."""
+    """Whether a list failed for a reason that may not affect single runs, such as its size."""
     if error.redirect or error.slow_down or isinstance(error, ConnectionHeld | NoSlot) or error.http_status is None:
         return False
     return error.http_status < 500

@@ -1,4 +1,4 @@
-"""Whether the lists of a connection show runs as they are now: compared with our own writes of the last second."""
+"""Whether the lists of a connection are up to date: compares them with our own writes of the last second."""
 
 import time
 from collections import Counter
@@ -11,15 +11,15 @@ from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 from runsadmin.upstream.responses import Page, Response
 
-# A list counts when it was requested at most so many seconds after the response to our write.
+# A list counts if it was requested within this many seconds after the response to our write.
 WITHIN = 1.0
-# A list that showed none of our writes is not requested again for so many seconds.
+# After a list that showed none of our writes, the next one is requested this many seconds later.
 PAUSE = 5.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A list to request: it should show our last writes in this thread."""
+    """A list to request: it should show our latest writes in this thread."""
 
     thread_id: str
     after: str
@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Write:
-    """What a write changed, per key: the value before and after it, None where there was none."""
+    """What a write changed, per key: the values before and after, None for absent."""
 
     run: Run
     changed: dict[str, tuple[object, object]]
@@ -35,7 +35,7 @@ class _Write:
 
 
 class Evidence:
-    """Our own last writes on a connection, and how many of them lists have shown."""
+    """Our latest writes on a connection, and how many of them lists have shown."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -48,7 +48,7 @@ class Evidence:
         return connections.lists_are_fresh(self.alias)
 
     def add_write(self, intent: Intent, timed: TimedResponse[RunRecord], at: float) -> None:
-        """A write that upstream took. One that changed nothing would prove nothing."""
+        """Adds a write that upstream accepted, unless it changed nothing and so could prove nothing."""
         self._drop_old()
         if not timed.value.shows_metadata:
             return
@@ -61,7 +61,7 @@ class Evidence:
             self._writes[run.upstream_id] = _Write(run, changed, at)
 
     def next_sample(self) -> Sample | None:
-        """The list that would show most of our last writes. None: one is under way, or it would show too few."""
+        """The list that would show most of our latest writes. None: one is in flight, or it would show too few."""
         self._drop_old()
         now = time.monotonic()
         if self.is_requested or now < self._next_at:
@@ -77,7 +77,7 @@ class Evidence:
         return Sample(runs[0].thread.upstream_id, after or "")
 
     def compare(self, page: Response[Page]) -> str:
-        """Compares a list with the writes before it. Returns what is stale in it, in a sentence, or an empty string."""
+        """Compares a list with the writes before it. Returns a sentence about what is stale, or an empty string."""
         shown = 0
         for record in page.value.records:
             write = self._writes.get(record.upstream_id)
@@ -97,6 +97,8 @@ class Evidence:
         return ""
 
     def _drop_old(self) -> None:
-        oldest = time.monotonic() - 2 * WITHIN  # A list that was requested in time may take as long to arrive.
+        oldest = (
+            time.monotonic() - 2 * WITHIN
+        )  # Twice, since a list that was requested in time may take just as long to arrive.
         while self._writes and self._writes[run_id := next(iter(self._writes))].at < oldest:
             del self._writes[run_id]

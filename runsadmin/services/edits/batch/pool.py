@@ -1,4 +1,4 @@
-"""Threads that call upstream, with as many requests at a time as the connection allows."""
+"""Threads that call upstream, with as many concurrent requests as the connection allows."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,10 +15,10 @@ REQUESTS_PER_SPARE = 4
 
 
 class Priority(IntEnum):
-    """What threads take first.
+    """The order in which threads take jobs.
 
-    Fetches come before writes: one behind a hundred writes would leave the threads idle afterwards. A write whose
-    fetch was for it alone comes first: behind dozens of fetches at a slow server, its own would become too old.
+    Fetches come before writes: a fetch behind a hundred writes would leave the threads idle afterwards. A write with
+    its own fetch comes first of all: behind dozens of fetches from a slow server, that fetch would become stale.
     """
 
     STOP = 0
@@ -30,7 +30,7 @@ class Priority(IntEnum):
 class WorkerPool:
     def __init__(self, concurrency: int) -> None:
         self._jobs: dict[Priority, deque[Callable[[Slot], None] | None]] = {priority: deque() for priority in Priority}
-        # One item for each waiting job and for each free slot. Semaphores are slower.
+        # Queues with one item per waiting job and per free slot, since semaphores are slower.
         self._waiting: SimpleQueue[None] = SimpleQueue()
         self._free_slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(concurrency):
@@ -44,7 +44,7 @@ class WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for the jobs under way. Waiting jobs are dropped."""
+        """Waits for running jobs. Drops waiting ones."""
         for _thread in self._threads:
             self.submit(Priority.STOP, None)
         for thread in self._threads:
@@ -56,7 +56,7 @@ class WorkerPool:
 
     def _next(self) -> Callable[[Slot], None] | None:
         self._waiting.get()
-        while True:  # Another thread may take the job that this one sees, and leave it another.
+        while True:  # Another thread may take the job that this one sees and leave a different one.
             for jobs in self._jobs.values():
                 with suppress(IndexError):
                     return jobs.popleft()
@@ -73,7 +73,7 @@ class WorkerPool:
 
 
 class _Slot:
-    """The right of a thread to have one request in flight. Released as soon as the response is there."""
+    """A thread's right to have one request in flight. Released as soon as the response has arrived."""
 
     def __init__(self, free: "SimpleQueue[None]") -> None:
         self._free = free

@@ -1,4 +1,4 @@
-"""The edits that wait until it is known how far an error reaches, and what was found out recently."""
+"""The edits that wait until it is known how far an error reaches, and the latest results of probes."""
 
 import time
 
@@ -6,9 +6,9 @@ from runsadmin.errors import NotFound, UpstreamError
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.probes import Reach
 
-# How long the result of a probe is used again, in seconds.
+# The result of a probe is reused for this many seconds.
 REACH_LASTS = 5.0
-# The key of the question whether the server responds at all. Other keys are those of threads.
+# The key for whether the server responds at all. Other keys are those of threads.
 SERVER = 0
 
 
@@ -23,7 +23,7 @@ class ProbeQueue:
         self._known: dict[int, tuple[float, Reach]] = {}
 
     def recent(self, key: int) -> Reach | None:
-        """What a probe has just shown, if it was clear."""
+        """The result of a recent probe, if it was conclusive."""
         at, reach = self._known.get(key, (-REACH_LASTS, None))
         return reach if reach is not None and reach.error is None and time.monotonic() - at < REACH_LASTS else None
 
@@ -34,6 +34,6 @@ class ProbeQueue:
         self._waiting.setdefault(key, []).extend((claim, error) for claim in claims)
 
     def finish(self, key: int, reach: Reach) -> list[tuple[Claim, UpstreamError]]:
-        """Those that waited for this probe."""
+        """Returns the claims that waited for this probe."""
         self._known[key] = (time.monotonic(), reach)
         return self._waiting.pop(key)

@@ -1,4 +1,4 @@
-"""What keeps claimed edits from being sent: a hold, a stopped bulk edit, a server that asks for fewer requests."""
+"""What can keep claimed edits from being sent: a hold, a stopped bulk edit, a server that asks us to slow down."""
 
 import datetime as dt
 import time
@@ -16,20 +16,20 @@ from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
-# How often holds, pauses, cancellations and back-off are read, in seconds.
+# Holds, pauses, cancellations and back-off are read from the database every so many seconds.
 REFRESH_EVERY = 0.5
-# The longest back-off during which the batch waits instead of ending, in seconds.
+# During a back-off of up to this many seconds the batch waits instead of ending.
 MAX_BACK_OFF = 5.0
 
 
 class SendGate:
-    """`refresh` is for the coordinator; the other methods are for threads of the pool, too."""
+    """Only the coordinator may call `refresh`; threads of the pool may call the other methods, too."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.hold_reason = ""
-        self.writing_is_held = False  # Then unknown edits are still reconciled.
-        self.has_refused = False  # Whether edits wait for what another write shows.
+        self.writing_is_held = False  # If so, unknown edits are still reconciled.
+        self.has_refused = False  # Whether refused edits wait for the result of another write.
         self.lists_are_fresh = False
         self.lists_may_prove = False
         self._backs_off_until = 0.0
@@ -39,11 +39,11 @@ class SendGate:
 
     @property
     def back_off(self) -> float:
-        """For how many seconds nothing may be sent."""
+        """How many seconds nothing may be sent."""
         return max(0.0, self._backs_off_until - time.monotonic())
 
     def refresh(self) -> None:
-        """Reads the database again, if it is time."""
+        """Reads the database again when it is time to."""
         if time.monotonic() - self._refreshed < REFRESH_EVERY:
             return
         in_progress = BulkEdit.objects.filter(connection=self.alias, status__in=IN_PROGRESS)
@@ -61,16 +61,16 @@ class SendGate:
         self._refreshed = time.monotonic()
 
     def note_error(self, error: UpstreamError) -> None:
-        """What one request is told concerns all of the connection, at once."""
+        """Applies the error of one request to the whole connection immediately."""
         effect = gateway.effect_of(error)
         if effect.back_off is not None:
             self._back_off(effect.back_off)
         self.hold_reason = effect.detail or self.hold_reason
 
     def note_write(self, intent: Intent, timed: TimedResponse[RunRecord]) -> None:
-        """Where upstream changes keys that the edit does not touch, its bulk edit sends nothing more, at once.
+        """If upstream changes keys that the edit does not touch, stops sending its bulk edit immediately.
 
-        Storing the outcome pauses the bulk edit.
+        Storing the outcome then pauses the bulk edit.
         """
         edit, record = intent.claim.edit, timed.value
         if record.shows_metadata and rewrites.pauses(edit, rewrites.of(edit, intent.intended, record.metadata)):
@@ -80,14 +80,14 @@ class SendGate:
         self._backs_off_until = max(self._backs_off_until, time.monotonic() + seconds)
 
     def wait_out_back_off(self, longest: float = MAX_BACK_OFF) -> None:
-        """Raises NoSlot when it takes longer than this."""
+        """Waits until the back-off ends. Raises NoSlot if that takes longer than `longest`."""
         while seconds := self.back_off:
             if seconds > longest:
                 raise NoSlot("The server asked for fewer requests.", retry_after=seconds)
             time.sleep(seconds)
 
     def blocked(self, claim: Claim) -> Outcome | None:
-        """The outcome of an edit that may not be sent now. None: it may."""
+        """The outcome if the edit may not be sent now. None: it may be sent."""
         if self.hold_reason:
             return outcomes.reschedule_held(claim, self.hold_reason)
         if seconds := self.back_off:
@@ -101,7 +101,7 @@ class SendGate:
 
 
 class RequestSpacer:
-    """Spaces the requests of one process, so that a block of slots is used one after the other."""
+    """Spaces the requests of one process, so that it uses a block of slots evenly."""
 
     def __init__(self) -> None:
         self._lock = Lock()
