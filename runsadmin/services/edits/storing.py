@@ -24,7 +24,7 @@ type _Row = tuple[Claim, dict[str, object]]
 def store(ended: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Intent]:
     """Stores outcomes and intents. Returns the intents that may be sent now.
 
-    Outcomes whose claim was lost are dropped, but their Runs are stored. Intents whose claim expires too soon are released.
+    Drops outcomes whose claim was lost, but stores their Runs. Releases intents whose claim expires too soon.
     """
     now = clock.now()
     rows = _rows(ended, now)
