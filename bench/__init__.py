@@ -1,1 +1,1 @@
-"""The benchmark: what a user would pick instead, side by side with us, against the same quick upstream."""
+"""The benchmark: runsadmin and its alternatives, against the same fast upstream."""

@@ -1,4 +1,4 @@
-"""The ceiling: the same POSTs from prepared bytes over keep-alive connections, with nothing done about the answers."""
+"""The upper bound: the same POSTs as prepared bytes over keep-alive connections, ignoring the responses."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ import uvloop
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: sends its requests one after the other, and counts whole answers by their length."""
+    """One connection: sends its requests one after the other, and counts complete responses by their length."""
 
     def __init__(self, requests: list[bytes], done: asyncio.Future[None]) -> None:
         self.requests = iter(requests)
@@ -34,7 +34,7 @@ class _Caller(asyncio.Protocol):
             self.transport.close()
             self.done.set_result(None)
         else:
-            self.transport.write(request)  # type: ignore[attr-defined] # It is a transport that writes.
+            self.transport.write(request)  # type: ignore[attr-defined] # It is a WriteTransport.
 
 
 def a_post(thread: str, run: str, body: bytes) -> bytes:
@@ -46,7 +46,7 @@ def a_post(thread: str, run: str, body: bytes) -> bytes:
 
 
 async def call(port: int, requests: list[bytes], in_flight: int) -> float:
-    """Seconds that it took."""
+    """Returns how many seconds it took."""
     loop = asyncio.get_running_loop()
     began = time.monotonic()
     waiting = []

@@ -1,4 +1,4 @@
-"""A mirror of what the quick upstream holds, a plan over it, and workers that are ready."""
+"""Prepares a mirror of the fast upstream, a plan over it, and idle workers."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def planned(*, threads: int) -> BulkEdit:
     bulk_edit = bulk_edits.continue_planning(bulk_edit, until=float("inf"))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")  # A server that is in use does so by itself, within a minute.
+            cursor.execute("ANALYZE")  # A server in use does this automatically within a minute.
     return bulk_edit
 
 

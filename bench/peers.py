@@ -1,4 +1,4 @@
-"""What a user would write instead of a bulk edit: the vendor's SDK, which stores nothing and looks at nothing.
+"""What one would write instead of a bulk edit: loops over the vendor's SDK, which store and fetch nothing.
 
 Each is a process of its own and prints the seconds that its calls took: `python -m bench.peers WAY PORT FROM TO PER N`.
 """
@@ -15,12 +15,12 @@ METADATA = {"team": "red", "env": "prod", "ticket": "x"}
 
 
 def sdk_loop(base_url: str, pairs: Pairs, in_flight: int) -> float:
-    """One call after the other, however many may be in flight."""
+    """One call after the other, whatever `in_flight` is."""
     from openai import OpenAI
 
     client = OpenAI(api_key="bench", base_url=base_url, max_retries=0)
     update = client.beta.threads.runs.update
-    update(pairs[0][1], thread_id=pairs[0][0], metadata=METADATA)  # The connection stands before the clock runs.
+    update(pairs[0][1], thread_id=pairs[0][0], metadata=METADATA)  # Connect before the clock starts.
     began = time.monotonic()
     for thread, run in pairs:
         update(run, thread_id=thread, metadata=METADATA)
@@ -51,7 +51,7 @@ async def _sdk_async(base_url: str, pairs: Pairs, in_flight: int) -> float:
 
 
 def pushing_alone(base_url: str, pairs: Pairs, in_flight: int) -> float:
-    """Our own client with nothing around it: no row, no look, no limiter."""
+    """Only our own client: no rows, no fetches, no limiter."""
     from runsadmin.conf import Connection
     from runsadmin.upstream.client import Client
 

@@ -1,8 +1,8 @@
-"""How quickly edits reach upstream: a whole bulk edit with shipped settings, beside what a user would pick instead.
+"""How fast edits reach upstream: a whole bulk edit with default settings, compared with the alternatives.
 
-All ways call the same quick upstream, one after the other, in every round in another order. The bound is what nobody
-can beat: requests × latency ÷ requests in flight. A way takes one request for each edit, and a whole bulk edit two
-where every thread has one run only: nobody shares its look.
+All candidates call the same fast upstream, one after the other, in a different order in every round. The bound is the
+theoretical optimum: requests × latency ÷ requests in flight. Every candidate needs one request per edit, except that a
+whole bulk edit needs two if every thread has only one run, so that no fetch is shared.
 """
 
 import os
@@ -29,7 +29,7 @@ PORT = 18111
 
 @dataclass
 class Measured:
-    """One way at one latency: what each repeat took, in edits a second, and the CPU of its processes per edit."""
+    """One candidate at one latency: the edits per second of each repeat, and the CPU time of its processes per edit."""
 
     per_second: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
@@ -68,13 +68,13 @@ def control(what: str) -> Any:
         return session.get(f"http://127.0.0.1:{PORT}/v1/_control/{what}", timeout=60).json()
 
 
-# --- The ways
+# --- The candidates
 
 
 def processes(*commands: Sequence[str]) -> tuple[float, float]:
     """Runs commands side by side, each of which prints its seconds. Returns the longest, and their CPU in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # The vendor's client warns with every call that its API is an old one.
+    # The vendor's client warns at every call that its API is deprecated.
     python = [sys.executable, "-W", "ignore::DeprecationWarning", "-m"]
     started = [subprocess.Popen([*python, *words], stdout=subprocess.PIPE, text=True) for words in commands]
     seconds = [float(process.communicate()[0]) for process in started]
@@ -83,7 +83,7 @@ def processes(*commands: Sequence[str]) -> tuple[float, float]:
 
 
 def peer(way: str, edits: int, per: int, *, of: int = 1) -> tuple[float, float]:
-    """CPU without that of starting Python is not told apart: it is that of the whole process."""
+    """The CPU time is that of the whole process, including the start of Python."""
     bounds = [edits * number // of for number in range(of + 1)]
     return processes(
         *(
@@ -98,14 +98,14 @@ def load(edits: int, per: int) -> tuple[float, float]:
 
 
 def whole_bulk_edit(edits: int, per: int, latency: int) -> tuple[float, float]:
-    """From applying to its end, with workers that were idle before. The process that follows it is not counted."""
+    """From applying to the end, with workers that were idle before. The process that waits for it is not counted."""
     from django.db import transaction
 
     from bench import mirror
     from runsadmin import tasks
     from runsadmin.services import bulk_edits
 
-    control("latency/0")  # The mirror is made by a sync, whose calls are none of ours.
+    control("latency/0")  # A sync fills the mirror; its calls are not measured.
     bulk_edit = mirror.planned(threads=-(-edits // per))
     control(f"latency/{latency}")
     control("forget")
@@ -139,7 +139,7 @@ def _cpu(process: subprocess.Popen[bytes]) -> float:
 def measure(
     *, latencies: Sequence[int], edits: int, per: int, repeats: int, databases: Sequence[str]
 ) -> dict[str, Any]:
-    """Edits a second of every way at every latency. `per` is the number of runs in each thread."""
+    """Edits per second of every candidate at every latency. `per` is the number of runs in each thread."""
     found: dict[int, dict[str, Measured]] = {}
     upstream = Upstream()
     try:
@@ -178,7 +178,7 @@ def measure(
 
 
 def _requests(way: str, per: int) -> int:
-    """At least so many for each edit."""
+    """The minimum number of requests per edit."""
     return 2 if per == 1 and way not in _PEERS else 1
 
 
@@ -208,7 +208,7 @@ def _take(way: str, edits: int, per: int, latency: int) -> tuple[float, float]:
 
 
 def _in_a_process_of_its_own(database: str, edits: int, per: int, latency: int) -> tuple[float, float]:
-    """Django is set up once for each database."""
+    """Runs in a new process, since Django can be set up for only one database."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runsadmin-bench-")))
         url = f"sqlite:///{folder}/db.sqlite3"
@@ -225,7 +225,7 @@ def _in_a_process_of_its_own(database: str, edits: int, per: int, latency: int) 
 
 
 def environment(database_url: str) -> dict[str, str]:
-    """Shipped settings, with this upstream."""
+    """The default settings, with this upstream."""
     return {
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "ENV_FILE": os.devnull,

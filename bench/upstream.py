@@ -1,6 +1,6 @@
-"""A quick upstream: the calls that an edit takes, from memory, after a fixed time. `python -m bench.upstream --help`.
+"""A fast upstream: the calls that an edit needs, from memory, after a fixed latency. `python -m bench.upstream --help`.
 
-It counts what it was asked. The sandbox keeps a journal and a log of everything; this one must never be the bottleneck.
+It only counts requests: unlike the sandbox, which keeps a journal and a log, it must never be the bottleneck.
 """
 
 import argparse
@@ -24,7 +24,7 @@ class Upstream:
         self.counts: Counter[str] = Counter()
 
     def seed(self, threads: int, runs_per_thread: int) -> None:
-        """Newest first, as a list gives them."""
+        """Newest first, as in lists."""
         self.runs.clear()
         self.lists.clear()
         for t in range(threads):

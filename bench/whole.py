@@ -1,4 +1,4 @@
-"""A whole bulk edit, in a process whose settings name the database: prints its seconds and its CPU seconds."""
+"""Runs a whole bulk edit in a process whose settings name the database. Prints its seconds and its CPU seconds."""
 
 import sys
 
@@ -6,7 +6,7 @@ import django
 
 
 def main(*numbers: str) -> None:
-    """Of edits, of runs in a thread, of milliseconds that the upstream takes."""
+    """The arguments: edits, runs per thread, and the upstream's latency in milliseconds."""
     django.setup()
     from django.core.management import call_command
 

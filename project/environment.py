@@ -1,7 +1,7 @@
-"""Reads settings from the environment, strictly: a missing or wrong one stops the start and says how to fix it.
+"""Reads settings from the environment, strictly: a missing or wrong one prevents the start and says how to fix it.
 
 django-environ's own casts are lenient (a mistyped boolean is false, "12abc" is 12.0, a value that begins with "$" names
-another variable), so only its reading of files and of database URLs is used. No message repeats a value, which may be
+another variable), so only its parsing of files and database URLs is used. No message repeats a value, which may be a
 secret.
 """
 
@@ -18,7 +18,7 @@ _YES_OR_NO = {"on": True, "true": True, "yes": True, "1": True, "off": False, "f
 
 
 class Environment:
-    """The process environment, which wins over the file. `names` collects every name that was asked for."""
+    """The process environment, which overrides the file. `names` collects the names of all settings that were read."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -27,7 +27,7 @@ class Environment:
         environ.Env.read_env(path)
 
     def text(self, name: str, default: str | None = None, *, fix: str = "") -> str:
-        """The value, or the default where it is missing or empty; without a default it is required."""
+        """The value, or the default if it is missing or empty. Without a default it is required."""
         self.names.add(name)
         value = os.environ.get(name, "").strip()
         if value:
@@ -39,17 +39,17 @@ class Environment:
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         value = self.text(name, default)
         if value not in choices:
-            raise _wrong(name, f"It is one of: {', '.join(choices)}.")
+            raise _wrong(name, f"It must be one of: {', '.join(choices)}.")
         return value
 
     def switch(self, name: str, *, default: bool) -> bool:
         value = self.text(name, "on" if default else "off").lower()
         if value not in _YES_OR_NO:
-            raise _wrong(name, "It is either on or off.")
+            raise _wrong(name, "It must be on or off.")
         return _YES_OR_NO[value]
 
     def names_in(self, name: str, default: str) -> list[str]:
-        """A list, separated by commas."""
+        """A comma-separated list."""
         return [part.strip() for part in self.text(name, default).split(",") if part.strip()]
 
     def aliases(self, name: str, default: str) -> list[str]:
@@ -58,7 +58,7 @@ class Environment:
         if not all(re.fullmatch(r"[a-z][a-z0-9_]*", alias) for alias in aliases):
             raise _wrong(
                 name,
-                "It is a list, separated by commas, of names in lower-case letters, digits and underscores, such as"
+                "It must be a comma-separated list of names in lower-case letters, digits and underscores, such as"
                 " default,eu.",
             )
         return aliases
@@ -69,7 +69,7 @@ class Environment:
         except ValueError:
             value = least - 1
         if value < least:
-            raise _wrong(name, f"It is a whole number, {least} or more (the default is {default}).")
+            raise _wrong(name, f"It must be a whole number, {least} or more (the default is {default}).")
         return value
 
     def seconds(self, name: str, default: float) -> float:
@@ -78,31 +78,31 @@ class Environment:
         except ValueError:
             value = 0.0
         if not 0 < value < float("inf"):
-            raise _wrong(name, f"It is a number of seconds, more than 0 (the default is {default:g}).")
+            raise _wrong(name, f"It must be a number of seconds greater than 0 (the default is {default:g}).")
         return value
 
     def base_url(self, name: str, *, fix: str) -> str:
-        """An http or https address without credentials, and without a slash at its end."""
+        """An http or https URL without credentials, and without a trailing slash."""
         value = self.text(name, fix=fix)
         try:
             parts = urlsplit(value)
             right = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-            _ = parts.port  # Raises when it is no number.
+            _ = parts.port  # Raises ValueError if it is not a number.
         except ValueError:
             right = False
         if not right or parts.query or parts.fragment:
             raise _wrong(
-                name, "It is an address such as https://upstream.example/v1, without user, password, query or fragment."
+                name, "It must be a URL such as https://upstream.example/v1, without user, password, query or fragment."
             )
         return value.rstrip("/")
 
     def database(self, name: str, default: str) -> dict[str, Any]:
-        """Django's settings of one database, SQLite or PostgreSQL."""
+        """Django's settings for a database, SQLite or PostgreSQL."""
         url = self.text(name, default)
         wrong = _wrong(
             name,
-            "It is sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME; in the user and the password,"
-            " characters such as @ and / are written as %40 and %2F.",
+            "It must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME; in the user and the password,"
+            " write characters such as @ and / as %40 and %2F.",
         )
         if not url.startswith(("sqlite:///", "postgres://", "postgresql://")):
             raise wrong
@@ -110,7 +110,7 @@ class Environment:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
             raise wrong from None
-        if config["NAME"] in ("", ":memory:"):  # In memory, every thread would see a database of its own.
+        if config["NAME"] in ("", ":memory:"):  # In memory, every thread would see its own database.
             raise wrong
         return config
 

@@ -1,4 +1,4 @@
-"""Log lines, for people (`line`) or machines (`json`). Each has the request or edit that it is about."""
+"""Log formats, for people (`line`) or machines (`json`). Every line names its request or edit."""
 
 import logging
 from collections.abc import Callable
@@ -12,7 +12,7 @@ EXTRAS = {"edit", "step", "status_code", "took_ms"}
 
 
 def formatter(name: str) -> dict[str, Any]:
-    """The formatter of this name (`line` or `json`), as `logging.config.dictConfig` wants it."""
+    """The formatter with this name (`line` or `json`), for `logging.config.dictConfig`."""
     renderers: dict[str, Callable[..., Any]] = {"line": line, "json": processors.JSONRenderer(default=str)}
     return {
         "()": stdlib.ProcessorFormatter,
@@ -25,7 +25,7 @@ def formatter(name: str) -> dict[str, Any]:
         ],
         "processors": [
             stdlib.ProcessorFormatter.remove_processors_meta,
-            # Plain tracebacks: those with the values of variables would show keys.
+            # Plain tracebacks: with the values of variables, they would show keys.
             processors.format_exc_info,
             renderers[name],
         ],
@@ -33,14 +33,14 @@ def formatter(name: str) -> dict[str, Any]:
 
 
 def calm(record: logging.LogRecord) -> bool:
-    """What Django rejects (an unknown host, a body that is too large) is logged as one line, without a traceback."""
+    """Removes the traceback when Django rejects a request (unknown host, body too large): one line is enough."""
     if record.name.startswith("django.security"):
         record.exc_info = None
     return True
 
 
 def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
-    """Messages hold text of upstreams and of strangers: none of it can begin a line that looks like ours."""
+    """Escapes messages, which may contain text from upstreams and strangers, so that it cannot fake a log line."""
     head = f"{event.pop('timestamp')} {event.pop('level').upper()} {event.pop('logger')}: {event.pop('event')}"
     traceback = str(event.pop("exception", "") or "")
     rest = " ".join(f"{key}={value}" for key, value in event.items())

@@ -1,4 +1,4 @@
-"""What happens to every request before a view, and to every response after it."""
+"""Processing of every request before the view, and of every response after it."""
 
 import logging
 import re
@@ -41,13 +41,13 @@ class TracingMiddleware:
         return response
 
     def process_view(self, request: HttpRequest, *args: Any) -> None:
-        # Without the cookie nobody is signed in, and reading the session would add Cookie to the Vary header.
+        # Without the cookie no one is signed in, and reading the session would add Cookie to the Vary header.
         if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
             log_context.is_by(request.user.get_username())
 
 
 class ProbesMiddleware:
-    """/livez and /readyz. First in line, because probes use plain HTTP and any host name."""
+    """/livez and /readyz. It comes first, because probes use plain HTTP and any host name."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -67,7 +67,7 @@ class ProbesMiddleware:
 
 
 class WatchingMiddleware:
-    """If the database fails, the response can say whether anything may have been saved."""
+    """Observes database statements, so that after a failure the response can say whether anything was saved."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -78,7 +78,7 @@ class WatchingMiddleware:
 
 
 def max_body_size(path: str) -> int:
-    """How many bytes a body may have at this path."""
+    """The maximum size of a body at this path, in bytes."""
     size: int = settings.LARGER_BODIES.get(path, settings.LARGEST_BODY)
     return size
 

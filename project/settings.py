@@ -19,7 +19,7 @@ env.read_file(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
 
 # Security
 
-SECRET_KEY = env.text("SECRET_KEY", fix="It is a long random text that nobody else knows; `make run` writes one.")
+SECRET_KEY = env.text("SECRET_KEY", fix="It must be a long random secret; `make run` writes one.")
 DEBUG = env.switch("DEBUG", default=False)
 ALLOWED_HOSTS = env.names_in("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 
@@ -43,7 +43,7 @@ LARGEST_BODY = 2_621_440
 LARGER_BODIES = {"/api/v1/bulk-edits/": 5_242_880}
 DATA_UPLOAD_MAX_MEMORY_SIZE = max(LARGER_BODIES.values())
 
-# The two exceptions are the admin theme's: Alpine evaluates attributes, and it sets styles on elements.
+# The admin theme needs the two exceptions: Alpine evaluates attributes and sets styles on elements.
 SECURE_CSP = {
     "default-src": [CSP.SELF],
     "script-src": [CSP.SELF, CSP.UNSAFE_EVAL],
@@ -51,11 +51,11 @@ SECURE_CSP = {
     "frame-ancestors": [CSP.NONE],
 }
 
-# Signing in: a password can be guessed only slowly (project.login_throttle).
+# Sign-in: limits password guessing (project.login_throttle).
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_HANDLER = "project.login_throttle.FailedSignIns"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
-AXES_FAILURE_LIMIT = 5  # For one name from one address; for all names together ten times as many.
+AXES_FAILURE_LIMIT = 5  # Per name and address; ten times as many for all names from one address.
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "project.login_throttle.client_address"
@@ -74,11 +74,11 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The parts
+# Apps and middleware
 
 INSTALLED_APPS = [
-    "runsadmin",  # First: its templates and commands override those of the others.
-    "unfold",  # Has to come before django.contrib.admin.
+    "runsadmin",  # First, so that its templates and commands override those of the others.
+    "unfold",  # Must come before django.contrib.admin.
     "unfold.contrib.filters",
     "unfold.contrib.forms",
     "django.contrib.admin",
@@ -138,7 +138,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Compressing takes seconds: once per file, and not for files that only debuggers load.
+# Compression takes seconds, so compress only the hashed files, and skip those that only debuggers load.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "map")
 
@@ -178,30 +178,30 @@ UNFOLD: dict[str, Any] = {
     },
     "GLOBAL_CALLBACK": "runsadmin.admin.site.context",
     "DASHBOARD_CALLBACK": "runsadmin.admin.dashboard.context",
-    # Never `search_models`: it reads whole tables.
+    # Do not use `search_models`, which reads whole tables.
     "COMMAND": {"search_callback": "runsadmin.admin.site.search"},
     "SIDEBAR": {"show_search": True, "navigation": "runsadmin.admin.site.navigation"},
 }
 
-# The database. Connections are kept open; every thread has one of its own, so that a pool would add nothing.
+# The database. Every thread keeps its own connection open, so a pool would be of no use.
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASE: dict[str, Any] = env.database("DATABASE_URL", "sqlite:///var/db.sqlite3")
 DATABASE |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     DATABASE["NAME"] = BASE_DIR / DATABASE["NAME"]
-    # Transactions take the write lock when they begin: later, they would fail at once with "database is locked".
+    # Transactions take the write lock when they begin: taking it later can fail immediately with "database is locked".
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        # FULL: commits survive a power cut. With NORMAL the rows of edits that were sent already could be lost.
+        # FULL: commits survive a power failure. With NORMAL, rows of edits that were already sent could be lost.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
     }
 DATABASES = {"default": DATABASE}
 
 # The background engine
 
-# Long tasks have a queue of their own, so that short ones never wait behind them.
+# Long tasks have their own queue, so that short ones never wait behind them.
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "long", "push"]}}
 
 # REST
@@ -258,12 +258,12 @@ LOGGING = {
         "handlers": ["stderr"],
         "level": env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
     },
-    # Django's own handlers would print each line twice with DEBUG, and mail it without.
+    # Django's own handlers would print each line twice with DEBUG, and mail it otherwise.
     "loggers": {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
         "axes": {"level": "WARNING"},
-        # Several lines per token, and a long warning without one. The reason of the hold has what matters.
+        # It logs several lines per token, and a long warning without one. The hold's reason has what matters.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },
@@ -275,7 +275,9 @@ LOGGING = {
 def connection_from(alias: str) -> dict[str, Any]:
     """The options of one connection: `default` reads RUNSADMIN_UPSTREAM_URL, `eu` reads RUNSADMIN_UPSTREAM_EU_URL, …"""
     prefix = "RUNSADMIN_UPSTREAM_" if alias == "default" else f"RUNSADMIN_UPSTREAM_{alias.upper()}_"
-    url = env.base_url(f"{prefix}URL", fix=f"It is the base address of connection {alias!r}, version included: …/v1.")
+    url = env.base_url(
+        f"{prefix}URL", fix=f"It must be the base URL of the connection {alias!r}, including the version: …/v1."
+    )
     auth = env.choice(f"{prefix}AUTH", ("bearer", "api-key", "azure-identity"), "bearer")
     return {
         "URL": url,
@@ -283,7 +285,7 @@ def connection_from(alias: str) -> dict[str, Any]:
         "API_KEY": env.text(
             f"{prefix}API_KEY",
             "" if auth == "azure-identity" else None,
-            fix=f"It is the key of the connection {alias!r}, which the upstream gave you.",
+            fix=f"It must be the key of the connection {alias!r}, as issued by the upstream.",
         ),
         "API_VERSION": env.text(f"{prefix}API_VERSION", ""),
         "ORGANIZATION": env.text(f"{prefix}ORGANIZATION", ""),
@@ -311,6 +313,6 @@ RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
 RUNSADMIN_API_REQUESTS_PER_MINUTE = env.integer("RUNSADMIN_API_REQUESTS_PER_MINUTE", 1200)
 RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, least=1024)
 
-# What `make run` signs in with, and where its sandbox listens.
+# The credentials and the sandbox port of `make run`.
 RUNSADMIN_DEMO_PASSWORD = env.text("RUNSADMIN_DEMO_PASSWORD", "")
 RUNSADMIN_DEMO_TOKEN = env.text("RUNSADMIN_DEMO_TOKEN", "")

@@ -11,6 +11,6 @@ urlpatterns = [
     path("api/v1/", include("runsadmin.api.urls")),
 ]
 
-# Under /api/ they are told as problem details; anywhere else they are Django's own.
+# Under /api/ errors are problem details; everywhere else they are Django's own pages.
 handler400 = "runsadmin.api.problems.bad_request"
 handler500 = "runsadmin.api.problems.server_error"

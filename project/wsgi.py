@@ -15,7 +15,7 @@ from project.middleware import max_body_size  # noqa: E402 - it needs the apps t
 
 
 def check_settings() -> None:
-    """As `manage.py` does before each command. Raises SystemCheckError, whose text holds no secret."""
+    """Runs the checks that `manage.py` runs before each command. Raises SystemCheckError, whose text has no secrets."""
     if wrong := [
         each for each in run_checks(tags=[Tags.compatibility]) if each.is_serious() and not each.is_silenced()
     ]:
@@ -26,9 +26,9 @@ check_settings()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Django treats a chunked body, whose length is not announced, as empty.
+    """Buffers chunked bodies: Django treats a body without an announced length as empty.
 
-    So it is read here, up to the size that project.middleware.BoundedBodyMiddleware rejects.
+    Reads up to the size that project.middleware.BoundedBodyMiddleware rejects.
     """
     environ.pop("DATABASE_URL", None)  # Granian passes its own environment, which debug pages show.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):

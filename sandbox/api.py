@@ -16,11 +16,11 @@ from sandbox.timeline import Key, Timeline
 
 type Call = Callable[..., Response]  # (sandbox, request, *ids in the path)
 
-RUN_LIFETIME = 600  # An upstream gives up on a run after ten minutes.
+RUN_LIFETIME = 600  # Seconds until an upstream expires a run.
 
 
 def handle(sandbox: Sandbox, request: Request) -> Response:
-    """Answers one call. What it changes is kept before this returns."""
+    """Handles one call. Its changes are stored before this returns."""
     settings = sandbox.settings
     try:
         if settings.redirect_to is not None:
@@ -126,7 +126,7 @@ def delete_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Respons
 
 # --- runs ---------------------------------------------------------------------------------------------------------
 
-# The options of a run that are copied as they are given, with what they are when they are not.
+# The options of a run that are copied from the request, with their defaults.
 RUN_OPTIONS: Json = {
     "model": "gpt-4o",
     "instructions": "",
@@ -162,7 +162,7 @@ def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
 
 
 def create_thread_and_run(sandbox: Sandbox, request: Request) -> Response:
-    """Both or neither. `metadata` is that of the run; the thread has its own, in `thread`."""
+    """Creates both or neither. `metadata` is the run's; the thread's own is in `thread`."""
     body = read(request, CREATE_THREAD_AND_RUN)
     given = {} if body.get("thread") is None else body["thread"]
     if not isinstance(given, dict):
@@ -253,7 +253,7 @@ def get_step(sandbox: Sandbox, request: Request, thread_id: str, run_id: str, st
     raise refusals.not_found("run step", step_id)
 
 
-# --- what the calls share -----------------------------------------------------------------------------------------
+# --- shared by the calls -----------------------------------------------------------------------------------------
 
 
 def find_thread(sandbox: Sandbox, thread_id: str) -> Thread:
@@ -272,7 +272,7 @@ def find_run(sandbox: Sandbox, thread_id: str, run_id: str) -> Run:
 
 
 def read(request: Request, properties: frozenset[str]) -> Json:
-    """The body: a JSON object with no other properties. None at all is an empty one."""
+    """The body: a JSON object with only these properties. A missing body counts as an empty object."""
     try:
         body = orjson.loads(request.body) if request.body else {}
     except orjson.JSONDecodeError:
@@ -284,7 +284,7 @@ def read(request: Request, properties: frozenset[str]) -> Json:
 
 
 def read_metadata(sandbox: Sandbox, body: Json) -> Json | None:
-    """None where it is absent or null: both leave the map that is there alone."""
+    """None if it is absent or null: both leave the existing map unchanged."""
     metadata = body.get("metadata")
     if metadata is None:
         return None
@@ -296,7 +296,7 @@ def read_metadata(sandbox: Sandbox, body: Json) -> Json | None:
 
 
 def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
-    """What is stored after a modification, by the kind of upstream that we play."""
+    """The metadata to store after a modification, depending on the kind of upstream to imitate."""
     match sandbox.settings.modify:
         case "replace":
             return given
@@ -310,7 +310,7 @@ def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
 
 
 def page(request: Request, kind: str, timeline: Timeline, records: Mapping[str, Record]) -> Response:
-    """The envelope of a list: the part of the timeline that the query asks for."""
+    """A page of a list: the part of the timeline that the query requests."""
     query = request.query
 
     def place(param: str) -> Key | None:

@@ -16,10 +16,15 @@ from sandbox.store import StateInUseError, Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="sandbox", description="An Assistants-compatible server for trying things.")
+    parser = argparse.ArgumentParser(
+        prog="sandbox", description="An Assistants-compatible server for development and tests."
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(
-        "--port", type=int, default=os.environ.get("SANDBOX_PORT", "8001"), help="0: a free one (default: %(default)s)"
+        "--port",
+        type=int,
+        default=os.environ.get("SANDBOX_PORT", "8001"),
+        help="0: any free port (default: %(default)s)",
     )
     parser.add_argument(
         "--key", default=os.environ.get("SANDBOX_KEY"), help="the API key that callers need (default: SANDBOX_KEY)"
@@ -29,11 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         default="var/sandbox",
         metavar="DIR",
-        help="where its state is kept (default: %(default)s)",
+        help="the directory of its state (default: %(default)s)",
     )
     parser.add_argument("--memory", action="store_true", help="keep the state in memory only")
     parser.add_argument(
-        "--seed", action="store_true", help="create the runs of an imaginary team, unless there are runs"
+        "--seed", action="store_true", help="create the runs of a fictional team, unless there are runs"
     )
     parser.add_argument("--threads", type=int, default=40, help="how many threads to create (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=2000, help="how many runs to create (default: %(default)s)")
@@ -41,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--advance-runs",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="whether active runs end by themselves",
+        help="whether active runs end on their own",
     )
     return run(parser.parse_args(arguments))
 
@@ -50,11 +55,11 @@ def run(options: argparse.Namespace) -> int:
     """Serves until it is stopped; returns the exit code."""
     try:
         listening = listen(options.host, options.port)
-    except (OSError, OverflowError) as error:  # Taken, or no port at all.
+    except (OSError, OverflowError) as error:  # The port is taken or invalid.
         reason = str(getattr(error, "strerror", error)).rstrip(".")
         print(
             f"The sandbox cannot listen on {options.host}:{options.port}: {reason}. "
-            "Stop the program that has the port, or choose another with --port.",
+            "Stop the program that uses the port, or choose another with --port.",
             file=sys.stderr,
         )
         return 1

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: requests are read ahead and handled one after the other."""
+"""HTTP/1.1 on one connection: requests are read ahead and handled one at a time."""
 
 import asyncio
 from collections import deque
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """Drops the rest of a body that is too long: a client that still sends does not read the refusal."""
+        """Drops the rest of a body that is too long: a client that is still sending would not read the refusal."""
         self._length += len(body)
         if self._length <= self._longest:
             self._body += body
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
             )
         )
 
-    # --- one after the other
+    # --- one request at a time
 
     def _advance(self) -> None:
         if self._advancing:  # Called while the loop below runs, which continues with the next request.
@@ -134,6 +134,6 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def close(self) -> None:
-        """Closes after sending what was written. Drops waiting requests."""
+        """Closes the connection once everything written is sent. Drops waiting requests."""
         self._waiting.clear()
         self._transport.close()

@@ -1,4 +1,4 @@
-"""The control API under `/_sandbox/`, for tests and for trying things. No real upstream has it.
+"""The control API under `/_sandbox/`, for tests and experiments. No real upstream has it.
 
 It needs no key and accepts requests from this machine only.
 """

@@ -56,7 +56,7 @@ class Exchange:
             raise
 
     def handle(self) -> Response:
-        """Handles the request as if there were no fault. Its changes are kept."""
+        """Handles the request as if there were no fault. Its changes are stored."""
         before = self._sandbox.store.changes
         try:
             response = api.handle(self._sandbox, self.request)
@@ -87,7 +87,7 @@ class Exchange:
         self._connection.next()
 
     def cut(self) -> None:
-        """Closes the connection after sending what was written."""
+        """Closes the connection once everything written is sent."""
         self._connection.close()
 
     async def gone(self) -> None:

@@ -83,7 +83,7 @@ async def cut_while(exchange: Exchange) -> None:
 
 @kind
 async def truncate(exchange: Exchange) -> None:
-    """Sends the whole head, and less of the body than it announces."""
+    """Sends the whole head, and less of the body than announced."""
     response = exchange.handle()
     data = exchange.encode(response)
     exchange.write(data[: len(data) - len(response.body) // 2])
@@ -116,7 +116,7 @@ async def status(
     body: Any = None,
     keep: bool = False,
 ) -> None:
-    """Sends a string body as it is, any other as JSON; by default an error in the form of the API."""
+    """Sends a string body unchanged and any other as JSON; by default an error in the API's format."""
     if body is None:
         message = f"The sandbox is set to respond with {status}."
         body = {"error": {"message": message, "type": "server_error", "param": None, "code": None}}
@@ -223,7 +223,7 @@ def read_fault(given: Json) -> Fault:
 
 
 class Faults:
-    """Kept in the order they were added: the first that matches a request strikes."""
+    """Faults in the order they were added: the first that matches a request strikes."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
@@ -236,7 +236,7 @@ class Faults:
         return fault_id
 
     def take(self, request: Request) -> Fault | None:
-        """Returns the fault that strikes this request, and counts its use."""
+        """Returns the fault that strikes this request, and counts it."""
         for fault in self._faults.values():
             if fault.strikes(request):
                 fault.used += 1

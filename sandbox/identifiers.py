@@ -1,4 +1,4 @@
-"""Ids as the upstream makes them: a prefix and 24 letters or digits."""
+"""Ids in the upstream's format: a prefix and 24 letters or digits."""
 
 import string
 from random import Random, SystemRandom
@@ -12,5 +12,5 @@ def new_id(prefix: str) -> str:
 
 
 def seeded_id(random: Random, prefix: str) -> str:
-    """The same for the same state of the random generator."""
+    """An id that depends only on the state of the random generator."""
     return prefix + "_" + "".join(random.choices(ALPHABET, k=24))

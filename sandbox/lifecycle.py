@@ -1,4 +1,4 @@
-"""How runs come to their end by themselves."""
+"""Moves active runs to their end."""
 
 import asyncio
 import time
@@ -11,14 +11,14 @@ from sandbox.store import Run
 
 TICK = 0.1
 
-# The seconds that a run stays in a status, at least and at most.
+# The minimum and maximum number of seconds that a run stays in a status.
 STAYS = {"queued": (1.0, 3.0), "in_progress": (2.0, 6.0), "cancelling": (1.0, 3.0)}
-# One run in so many is slow and takes that many times as long: up to two minutes.
+# One run in ONE_IN is slow and takes IS_SLOWER times as long: up to two minutes.
 ONE_IN, IS_SLOWER = 4, 20
 
 
 async def advance_runs(sandbox: Sandbox) -> None:
-    """Does so until it is cancelled."""
+    """Runs until it is cancelled."""
     while True:
         await asyncio.sleep(TICK)
         if sandbox.settings.advance_runs:
@@ -26,7 +26,7 @@ async def advance_runs(sandbox: Sandbox) -> None:
 
 
 def advance(sandbox: Sandbox) -> None:
-    """Moves every run on whose time has come."""
+    """Moves every run that is due to its next status."""
     store, now = sandbox.store, time.monotonic()
     active = {run_id: store.runs[run_id] for run_id in store.active}
     due = [run for run_id, run in active.items() if now - run.since >= stay(run_id, run) * sandbox.settings.pace]
@@ -35,7 +35,7 @@ def advance(sandbox: Sandbox) -> None:
 
 
 def stay(run_id: str, run: Run) -> float:
-    """In seconds; always the same for the same run."""
+    """How many seconds a run stays in its status: always the same for the same run."""
     least, most = STAYS[run.status]
     chance = crc32(run_id.encode())
     return (least + (most - least) * (chance % 1000) / 1000) * (IS_SLOWER if chance % ONE_IN == 0 else 1)
@@ -51,7 +51,7 @@ def next_state(run: Json, now: int) -> Json:
         case "cancelling":
             return run | {"status": "cancelled", "cancelled_at": now, "expires_at": None, "usage": usage(run["id"])}
         case other:
-            raise ValueError(f"A run that is {other} does not move by itself.")
+            raise ValueError(f"A run that is {other} does not change on its own.")
 
 
 def usage(run_id: str) -> Json:

@@ -1,4 +1,4 @@
-"""What the API was asked, for tests to look at."""
+"""A log of API requests, for tests to inspect."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sandbox.messages import Json, Request
 
 KEPT_ENTRIES = 100_000
 
-# No other header is kept: one of them may be a secret.
+# No other headers are logged: they may contain secrets.
 KEPT_HEADERS = (
     "accept",
     "content-type",
@@ -25,7 +25,7 @@ KEPT_HEADERS = (
 
 KEPT_SCHEMES = ("bearer", "basic")
 HIDDEN = "[the API key]"
-# A shorter one may well be part of a word.
+# A shorter key could be part of a word.
 LONG_KEY = 8
 
 
@@ -36,16 +36,16 @@ class Entry:
     request: Request
     request_id: str
     received_at: float | None = None
-    status: int | None = None  # None: no answer yet, or never.
+    status: int | None = None  # None: no response yet, or none at all.
     fault: str | None = None
     kept: bool = False
 
     def to_json(self, key: str | None) -> Json:
-        """Without the API key, wherever its sender has put it."""
+        """The entry without the API key, wherever it occurs."""
         request = self.request
         headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
         scheme, space, _ = request.headers.get("authorization", "").partition(" ")
-        if space and scheme.lower() in KEPT_SCHEMES:  # The key is what follows it.
+        if space and scheme.lower() in KEPT_SCHEMES:  # The key follows the scheme.
             headers["authorization"] = scheme
         entry = {
             "n": self.n,
@@ -65,7 +65,7 @@ class Entry:
 
 
 def hidden(entry: Json, body: bytes, key: str) -> Json:
-    """A value that is the key, or that a long key is part of, is left out."""
+    """Removes values that are the key or that contain a long key."""
 
     def shown(value: Any, text: str) -> Any:
         return HIDDEN if text == key or (len(key) >= LONG_KEY and key in text) else value
@@ -79,7 +79,7 @@ def hidden(entry: Json, body: bytes, key: str) -> Json:
 
 
 def readable(body: bytes | None) -> Any:
-    """The JSON value, the text where it is not JSON, null where there was none (or too much of it)."""
+    """The JSON value, the text if it is not JSON, or null if there was no body or it was too large."""
     if not body:
         return None
     try:
@@ -90,7 +90,7 @@ def readable(body: bytes | None) -> Any:
 
 
 class Log:
-    """The latest entries. Their numbers go on when it is cleared: one never means two."""
+    """The latest entries. Numbering continues after a clear, so numbers are unique."""
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)

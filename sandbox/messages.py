@@ -18,7 +18,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(slots=True)
 class Request:
-    """One whole request. `body` is None when it was longer than we read."""
+    """A complete request. `body` is None if it was too long to read."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ class Request:
 
     @property
     def connection_header(self) -> str:
-        """What the answer says about the connection, where it has to say something."""
+        """The response's Connection header, if it needs one."""
         if not self.keep_alive:
             return "connection: close\r\n"
         return "connection: keep-alive\r\n" if self.http_version == "1.0" else ""
@@ -58,8 +58,8 @@ class Response:
         return cls(status, orjson.dumps(value), headers or {})
 
     def encode(self, headers: str, *, without_body: bool = False) -> bytes:
-        """What goes over the line; `headers` are more of them, each with its line end."""
-        body = b"" if self.status in (204, 304) else self.body  # Those two never have one.
+        """The bytes to send. `headers` are additional ones, each with its line ending."""
+        body = b"" if self.status in (204, 304) else self.body  # These two never have a body.
         head = (
             f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}\r\n"
             f"date: {http_date(int(time.time()))}\r\n"

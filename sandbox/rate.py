@@ -1,11 +1,11 @@
-"""How many requests are allowed in a minute."""
+"""The limit of requests per minute."""
 
 import math
 import time
 
 
 class Allowance:
-    """Spread evenly: of 600 requests a minute, no more than 10 in any second."""
+    """Spreads requests evenly: with 600 per minute, no more than 10 in any second."""
 
     def __init__(self) -> None:
         self._left = math.inf

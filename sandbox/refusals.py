@@ -1,4 +1,4 @@
-"""What the API refuses, with the words it uses."""
+"""The errors of the API, with its wording."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ TYPES = {
 
 
 class ApiError(Exception):
-    """A call that is answered with an error body."""
+    """A call that returns an error body."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ApiError(Exception):
         return Response.json({"error": error}, self.status, self.headers)
 
 
-# --- who asks, and what for ---------------------------------------------------------------------------------------
+# --- credentials and paths ---------------------------------------------------------------------------------------
 
 
 def no_key(auth: str) -> ApiError:
@@ -76,7 +76,7 @@ def not_found(kind: str, wanted: str) -> ApiError:
 
 
 def no_such_place(kind: str, wanted: str, *, param: str) -> ApiError:
-    """A page was to begin or end at something that is not in the list."""
+    """The cursor of a page is not in the list."""
     return ApiError(f"No {kind} found with id '{wanted}'.", param=param)
 
 
@@ -145,7 +145,7 @@ def check_integer(param: str, value: int, *, least: int, most: int | None = None
 
 
 def check_metadata(metadata: Json) -> None:
-    """16 pairs, keys of 64, values of 512: characters, not bytes."""
+    """At most 16 pairs, keys of 64 and values of 512 characters (not bytes)."""
     if len(metadata) > MAX_PAIRS:
         raise ApiError(
             f"Invalid 'metadata': too many properties. Expected an object with at most {MAX_PAIRS} properties, "

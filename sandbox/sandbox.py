@@ -11,7 +11,7 @@ from sandbox.store import Store
 
 
 class Sandbox:
-    """Only the store outlasts the process. A reset restores the initial `settings`."""
+    """Only the store survives the process. A reset restores the initial `settings`."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -22,7 +22,7 @@ class Sandbox:
         self._in_progress: set[asyncio.Task[None]] = set()
 
     def reset(self) -> None:
-        """Clears everything and cancels what was still to happen."""
+        """Clears everything and cancels what is still pending."""
         for task in self._in_progress:
             task.cancel()
         self.store.reset()

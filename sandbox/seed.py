@@ -1,6 +1,6 @@
-"""The data of a made-up team: months of runs that look as if people had worked with them.
+"""The data of a fictional team: months of realistic runs.
 
-Everything but the times follows from the seed number alone; the times end at `now`.
+Everything except the times depends only on the seed; the times end at `now`.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sandbox.store import Store
 
 HOUR = 3600
 DAY = 24 * HOUR
-DAYS = 150  # So far back it goes.
-LIFETIME = 600  # Seconds, after which an upstream gives up on a run.
+DAYS = 150  # How far back it goes.
+LIFETIME = 600  # Seconds until an upstream expires a run.
 MANY = 270  # Runs in the first thread.
 
 PEOPLE = ("mira", "jonas", "tove", "emeka", "yuki", "lena", "ravi", "noor", "pablo", "ines")
@@ -56,7 +56,7 @@ class Assistant:
     top_p: float | None = 1.0
     max_completion_tokens: int | None = None
     response_format: str | Json = "auto"
-    share: int = 1  # How much of the work it does.
+    share: int = 1  # Its relative share of the runs.
 
 
 ASSISTANTS = (
@@ -141,7 +141,7 @@ ARGUMENTS = {
 }
 
 ENDS = {"completed": 80, "failed": 8, "incomplete": 4, "expired": 4, "cancelled": 4}
-# The newest runs are still under way.
+# The newest runs are still active.
 UNDER_WAY = (
     "queued",
     "in_progress",
@@ -166,7 +166,7 @@ ERRORS = (
     ("tool_user_error", "Tool open_ticket answered with status 403: the service account may not write to this queue."),
 )
 
-# Values that break whoever is careless with quotes, spreadsheets, markup or directions.
+# Values that break code that is careless with quotes, spreadsheets, markup or text direction.
 ODD_VALUES = (
     'said "ship it", twice',
     "one, two; three\tfour",
@@ -193,7 +193,7 @@ LONG_NOTE = "The customer wrote again and asked for the whole history of the cas
 
 
 def seed_store(store: Store, *, threads: int, runs: int, seed: int, now: int) -> Json:
-    """Adds what is not there yet, and says how much that was."""
+    """Adds what does not exist yet, and returns how much that was."""
     all_threads, all_runs = team(threads=threads, runs=runs, seed=seed, now=now)
     new_threads = [thread for thread in all_threads if thread["id"] not in store.threads]
     new_runs = [run for run in all_runs if run["id"] not in store.runs]
@@ -202,7 +202,7 @@ def seed_store(store: Store, *, threads: int, runs: int, seed: int, now: int) ->
 
 
 def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], list[Json]]:
-    """The threads, and the runs from old to new."""
+    """The threads, and the runs from oldest to newest."""
     random = Random(seed)
     assistant_ids = [seeded_id(random, "asst") for _ in ASSISTANTS]
     thread_ids = [seeded_id(random, "thread") for _ in range(threads)]
@@ -219,7 +219,7 @@ def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], l
             status, created_at = under_way[age], now - 4 - 7 * age
         run = new_run(random, ASSISTANTS[number], status, created_at)
         run |= {"thread_id": thread_id, "assistant_id": assistant_ids[number]}
-        if age > 0.95 * len(plan):  # The oldest come from before there was this field.
+        if age > 0.95 * len(plan):  # The oldest runs are from before this field existed.
             del run["parallel_tool_calls"]
         all_runs.append(run)
 
@@ -228,7 +228,7 @@ def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], l
 
 
 def share_out(random: Random, runs: int, thread_ids: list[str]) -> list[str]:
-    """A thread for each run: the first has very many, of the others some have more than some."""
+    """A thread for each run: the first thread has very many, and the others differ in size."""
     first, *others = thread_ids
     many = min(runs, MANY) if others else runs
     weights = [1 / (place + 5) for place in range(len(others))]
@@ -236,7 +236,7 @@ def share_out(random: Random, runs: int, thread_ids: list[str]) -> list[str]:
 
 
 def work_time(random: Random, now: int) -> int:
-    """A second of the last months, mostly in working hours, and more of them lately."""
+    """A time in the last months: mostly in working hours, and more often recent."""
     midnight = now - now % DAY - DAY * int(random.triangular(0, DAYS, 0))
     second = midnight + int(3600 * min(23.9, max(0.0, random.gauss(12.5, 3.2))))
     return second if second < now - HOUR else second - DAY
@@ -295,7 +295,7 @@ def new_run(random: Random, assistant: Assistant, status: str, created_at: int) 
 
 
 def state(random: Random, assistant: Assistant, status: str, created_at: int) -> Json:
-    """What a run in this status has: its times, and what became of it."""
+    """The fields that depend on the status: the times and the outcome."""
     started_at = created_at + random.choice((0, 0, 1, 1, 2, 4))
     ended_at = started_at + 1 + min(LIFETIME - 10, int(random.lognormvariate(2.4, 1.0)))
     expires_at = created_at + LIFETIME
@@ -304,7 +304,7 @@ def state(random: Random, assistant: Assistant, status: str, created_at: int) ->
             return {"expires_at": expires_at}
         case "in_progress" | "cancelling":
             return {"expires_at": expires_at, "started_at": started_at}
-        case "requires_action":  # It waits for a person, and the sandbox has none.
+        case "requires_action":  # It waits for a person, so it never continues in the sandbox.
             names = [name for name in assistant.tools if name in FUNCTIONS] or ["look_up_order"]
             action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": calls(random, names)}}
             return {
@@ -335,7 +335,7 @@ def state(random: Random, assistant: Assistant, status: str, created_at: int) ->
         case "expired":
             return {"expires_at": expires_at, "started_at": started_at, "usage": usage(random)}
         case _:  # cancelled
-            waited = random.random() < 0.2  # It was cancelled before it had started.
+            waited = random.random() < 0.2  # It was cancelled before it started.
             return {
                 "started_at": None if waited else started_at,
                 "cancelled_at": ended_at,
@@ -365,7 +365,7 @@ def calls(random: Random, names: list[str]) -> list[Json]:
 
 
 def metadata(random: Random) -> dict[str, str]:
-    """Some runs have none, most a handful of pairs, a few as many and as long as is allowed."""
+    """Some runs have none, most have a few pairs, and a few reach the limits."""
     kind = random.random()
     if kind < 0.2:
         return {}

@@ -1,4 +1,4 @@
-"""How the sandbox behaves. Left alone it behaves as a healthy upstream does."""
+"""How the sandbox behaves. By default it behaves like a healthy upstream."""
 
 from dataclasses import asdict, dataclass, field, replace
 from types import NoneType, UnionType
@@ -9,22 +9,22 @@ from sandbox.messages import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    api_key: str | None = field(default=None, repr=False)  # None: everybody may call.
+    api_key: str | None = field(default=None, repr=False)  # None: no key is required.
     auth: Literal["bearer", "api-key"] = "bearer"
-    modify: Literal["replace", "merge", "scramble"] = "replace"  # What a modification makes of the map that is there.
+    modify: Literal["replace", "merge", "scramble"] = "replace"  # What a modification does to the existing map.
     check_limits: bool = True  # Off: any number of pairs, of any length, of any type.
     refuse_active: bool = True  # Off: queued and running runs can be modified too.
-    advance_runs: bool = True  # Active runs come to their end by themselves.
-    pace: float = 1.0  # A factor on the time that they take for it.
-    latency_ms: float = 0  # Before any API call is handled.
+    advance_runs: bool = True  # Active runs end on their own.
+    pace: float = 1.0  # A factor on their duration.
+    latency_ms: float = 0  # The delay before each API call.
     requests_per_minute: int | None = None
-    retry_after: str | None = "1"  # The header beside a 429 of the line above; None leaves it out.
-    not_found_for_all: bool = False  # As an upstream answers that was shut down for good.
-    lists_threads: bool = True  # `GET /threads`: the vendor never had it, others do.
+    retry_after: str | None = "1"  # The header of a 429 because of the limit above; None leaves it out.
+    not_found_for_all: bool = False  # As an upstream responds that was shut down permanently.
+    lists_threads: bool = True  # `GET /threads`: the vendor never had it, but others do.
     redirect_to: str | None = None
 
     def changed(self, changes: Json) -> "Settings":
-        """A copy with the changes; ValueError, in words for the caller, where one does not fit."""
+        """A copy with the changes. Raises ValueError, with a message for the caller, if one is invalid."""
         hints = get_type_hints(Settings)
         for name, value in changes.items():
             if name not in hints:
@@ -33,12 +33,12 @@ class Settings:
         return replace(self, **changes)
 
     def to_json(self) -> Json:
-        """All but the key, which is a secret."""
+        """All settings except the key, which is secret."""
         return {name: value for name, value in asdict(self).items() if name != "api_key"}
 
 
 def check_type(what: str, value: Any, hint: Any, *, is_secret: bool = False) -> None:
-    """ValueError unless the JSON value is of that type. A boolean is no number; an integer may stand for a float."""
+    """Raises ValueError unless the JSON value has that type. A boolean is not a number; an integer is a valid float."""
     choices = get_args(hint) if get_origin(hint) in (Literal, UnionType) else (hint,)
     types = [get_origin(choice) or choice for choice in choices]
     if Any in types or value in types or type(value) in types or (type(value) is int and float in types):

@@ -1,4 +1,4 @@
-"""The steps of a run. They are made from the run whenever somebody asks, and are always the same."""
+"""The steps of a run. They are derived from the run on each request, always with the same result."""
 
 from random import Random
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from sandbox.identifiers import seeded_id
 from sandbox.messages import Json
 
-# How a step can end, and the run's field that says when the last one did.
+# How a step can end, and the run's field with the time when the last one did.
 ENDS = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at", "expired": "expires_at"}
 
 
 def steps_of(run: Json) -> list[Json]:
-    """One for each tool and, where it came so far, the message; spread over the time that the run took."""
+    """One step per tool and, if the run got that far, the message; spread over the duration of the run."""
     start = run.get("started_at")
     if not isinstance(start, int):
         return []
@@ -28,7 +28,7 @@ def steps_of(run: Json) -> list[Json]:
 
 
 def new_step(random: Random, run: Json, details: Json, *, created_at: int, is_last: bool) -> Json:
-    """All steps but the last went well; the last shares the run's fate."""
+    """All steps but the last succeeded; the last one ended like the run."""
     status = run["status"] if is_last and run["status"] != "incomplete" else "completed"
     times: Json = {f"{end}_at": None for end in ENDS}
     usage = None

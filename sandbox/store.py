@@ -1,6 +1,6 @@
-"""The threads and runs that the sandbox holds: in memory, and in a file that outlasts it.
+"""The threads and runs of the sandbox: in memory, and in a file that survives restarts.
 
-A record is kept as the JSON text that is sent. It is encoded once, when it changes; reading it costs nothing.
+A record is stored as the JSON text to send. It is encoded once, when it changes, so that reading costs nothing.
 """
 
 import fcntl
@@ -16,12 +16,12 @@ import orjson
 from sandbox.messages import Json
 from sandbox.timeline import Key, Timeline
 
-# What was done, and the JSON that it was done with: a line of the journal.
+# The kind of a change and its JSON: one line of the journal.
 type Change = tuple[bytes, bytes]
 
 RUN, THREAD, RUN_GONE, THREAD_GONE, RESET = b"run", b"thread", b"run-gone", b"thread-gone", b"reset"
 
-# The statuses that a run leaves by itself.
+# The statuses that a run leaves on its own.
 ACTIVE = frozenset({"queued", "in_progress", "cancelling"})
 
 
@@ -40,7 +40,7 @@ class Record:
 class Run(Record):
     thread_id: str
     status: str
-    since: float  # On the monotonic clock: when we first saw it with this status.
+    since: float  # When it got this status, in time.monotonic().
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ class Thread(Record):
 
 
 class Store:
-    """Answers from memory. What changes is first appended to the journal, where there is one."""
+    """Reads from memory. Changes are first appended to the journal, if there is one."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.changes = 0  # Grows with each change: who compares it sees whether something was kept.
+        self.changes = 0  # Incremented at each change, to detect whether anything was stored.
         self._forget()
         self._journal = None
         if directory is not None:
@@ -67,20 +67,20 @@ class Store:
 
     def _forget(self) -> None:
         self.threads: dict[str, Thread] = {}
-        self.timeline = Timeline()  # Of the threads. Each of them has one of its runs.
+        self.timeline = Timeline()  # The threads in order. Each thread has a timeline of its runs.
         self.runs: dict[str, Run] = {}
         self.active: set[str] = set()
         self._arrivals = 0
 
     def put(self, *, threads: Iterable[Json] = (), runs: Iterable[Json] = ()) -> None:
-        """Stores them as they are, in the place of those with the same ids. A run's thread is made where it is not."""
+        """Stores them unchanged, replacing those with the same ids. Creates missing threads of runs."""
         self._keep([(THREAD, orjson.dumps(thread)) for thread in threads] + [(RUN, orjson.dumps(run)) for run in runs])
 
     def remove_run(self, run_id: str) -> None:
         self._keep([(RUN_GONE, orjson.dumps(run_id))])
 
     def remove_thread(self, thread_id: str) -> None:
-        """Forgets the thread and its runs."""
+        """Removes the thread and its runs."""
         self._keep([(THREAD_GONE, orjson.dumps(thread_id))])
 
     def reset(self) -> None:
@@ -151,7 +151,7 @@ class Store:
         return moment(value), self._arrivals, value["id"]
 
     def _snapshot(self) -> Iterator[Change]:
-        """The changes that lead here by the shortest way, each kind in the order of arrival."""
+        """The shortest list of changes that leads to this state, each kind in order of arrival."""
         for thread in self.threads.values():
             yield THREAD, thread.body
         for run in self.runs.values():
@@ -161,8 +161,8 @@ class Store:
 class Journal:
     """An append-only file of changes, one line each.
 
-    A change is handed to the system in one write before it is answered, so it outlasts the death of this process. It
-    is not forced to the disk: a power cut may take the last ones.
+    A change is passed to the operating system in one write before the response, so it survives the death of this
+    process. It is not synced to disk: a power failure may lose the last ones.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -179,7 +179,7 @@ class Journal:
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def read(self) -> Iterator[Change]:
-        """Every change that was kept whole: a line without its end was cut off while it was written."""
+        """Every complete change: a line without a line break was cut off while being written."""
         with self.path.open("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):
@@ -187,7 +187,7 @@ class Journal:
                     yield kind, body
 
     def append(self, changes: Iterable[Change]) -> None:
-        """Keeps all of the changes; or none, and raises OSError."""
+        """Appends all changes, or none and raises OSError."""
         text = encode(changes)
         end = os.fstat(self._file).st_size
         if os.write(self._file, text) != len(text):
@@ -195,7 +195,7 @@ class Journal:
             raise OSError(f"there is no room for more in {self.path}")
 
     def rewrite(self, changes: Iterable[Change]) -> None:
-        """Puts these changes in the place of all that were kept. Dying half-way leaves the old ones."""
+        """Replaces all changes by these. If the process dies halfway, the old ones remain."""
         fresh = self.path.with_suffix(".new")
         with fresh.open("wb") as file:
             file.write(encode(changes))
@@ -215,7 +215,7 @@ def encode(changes: Iterable[Change]) -> bytes:
 
 
 def moment(value: Json) -> float:
-    """When it was created, for sorting. Whoever stores strange things gets a strange order, but no error."""
+    """The time of creation, for sorting. Strange values give a strange order, but no error."""
     created_at: Any = value.get("created_at")
     return created_at if isinstance(created_at, (int, float)) else 0
 

@@ -1,8 +1,8 @@
-"""Names in the order of their `created_at`, and pages of them."""
+"""Ids in the order of `created_at`, and pages of them."""
 
 from bisect import bisect_left, bisect_right, insort
 
-# When it was created, when it arrived here (which settles ties), its id.
+# The time of creation, the order of arrival (for ties), and the id.
 type Key = tuple[float, int, str]
 
 
@@ -24,16 +24,16 @@ class Timeline:
         return [name for _, _, name in self._keys]
 
     def page(self, *, limit: int, descending: bool, after: Key | None, before: Key | None) -> tuple[list[str], bool]:
-        """One page of ids in the asked order, and whether there are more beyond it.
+        """One page of ids in the requested order, and whether there are more after it.
 
-        `after` and `before` are places in the asked order, both exclusive. With `before` alone, the page is the one
-        that ends just ahead of it.
+        `after` and `before` are positions in the requested order, both exclusive. With `before` alone, it is the page
+        that ends right before it.
         """
         older, newer = (before, after) if descending else (after, before)
         low = bisect_right(self._keys, older) if older else 0
         high = bisect_left(self._keys, newer) if newer else len(self._keys)
         backwards = before is not None and after is None
-        if descending == backwards:  # The page is at the old end of what is asked for.
+        if descending == backwards:  # The page is at the old end of the requested range.
             keys = self._keys[low : min(high, low + limit)]
         else:
             keys = self._keys[max(low, high - limit) : high]

@@ -1,7 +1,7 @@
-"""`make run`: everything on this machine, with the sandbox as upstream unless .env holds the key of another.
+"""`make run`: everything on this machine, with the sandbox as upstream unless .env has the key of another one.
 
-Looks whether the ports are free, prepares the database, and becomes honcho, which starts the lines of the Procfile and
-stops them all together.
+Checks that the ports are free, prepares the database, and then becomes honcho, which starts the lines of the Procfile
+and stops all of them together.
 """
 
 import os
@@ -17,7 +17,7 @@ def main() -> None:
     environ.Env.read_env(".env")
     web_port = os.environ.get("PORT", "8000")
     assert_free("PORT", web_port)
-    # honcho gives every line of the Procfile a PORT of its own.
+    # honcho gives every line of the Procfile its own PORT.
     os.environ["WEB_PORT"] = web_port
 
     lines = ["web", "worker"]
@@ -44,7 +44,7 @@ def assert_free(name: str, port: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", int(port)))
     except (ValueError, OverflowError):
-        sys.exit(f"{name} is {port!r}, which is no port: it has to be a number from 1 to 65535.")
+        sys.exit(f"{name} is {port!r}, which is not a port. Set a number from 1 to 65535.")
     except OSError as error:
         other = 9000 if name == "PORT" else 9001
         sys.exit(

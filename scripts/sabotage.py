@@ -1,8 +1,8 @@
-"""`make sabotage`: takes one guard away at a time, and shows which test notices.
+"""`make sabotage`: removes one guard at a time, and shows which test fails.
 
-Each guard is a piece of the code and what stands there instead. The tree is copied, the guard taken away in the copy,
-and the tests run there that ought to notice. A guard whose loss no test notices is a failure of this command; where the
-races ought to notice too, they have to.
+Each guard is a piece of code and a replacement for it. The tree is copied, the guard is replaced in the copy, and the
+tests that should fail are run there. The command fails if no test notices a missing guard; a guard with races must also
+be noticed by a race.
 """
 
 import os
@@ -42,7 +42,7 @@ GUARDS = (
         races=RACES,
     ),
     Guard(
-        "the claim's token: who lost the claim changes nothing",
+        "the claim's token: a process that lost its claim changes nothing",
         CLAIMS,
         '{"id": claim.edit.pk, "claim_token": claim.token}',
         '{"id": claim.edit.pk}',
@@ -50,62 +50,62 @@ GUARDS = (
         RACES,
     ),
     Guard(
-        "no POST when the claim may run out before it leaves",
+        "no POST when the claim may expire before it is sent",
         CLAIMS,
         "status_in=[EditStatus.SENDING.value], claimed_until=lasting_until",
         "status_in=[EditStatus.SENDING.value]",
         ("tests/services/test_edit_recovery.py",),
     ),
     Guard(
-        "no POST when it would leave too late: the last look at the clock",
+        "no POST when it would be sent too late: the last check of the time",
         "runsadmin/upstream/deadline_connection.py",
         "if now >= self.exchange.send_by:",
         "if False:",
         ("tests/upstream/test_send_by.py",),
     ),
     Guard(
-        "the commit of `before` ahead of the POST",
+        "the commit of `before` before the POST",
         STORING,
         '{"before": intent.before, "intended": intent.intended, "sent_at": now}',
         '{"claimed_until": now + dt.timedelta(minutes=1)}',
     ),
     Guard(
-        "the look before the POST is a fresh one",
+        "the fetch before the POST is fresh",
         DECIDING,
         "if intent.fetch_age <= MAX_FETCH_AGE:",
         "if intent.fetch_age <= MAX_FETCH_AGE * 1000:",
         ("tests/faults/test_fetch.py",),
     ),
     Guard(
-        "the order of truths: a slow answer never replaces a newer one",
+        "the order of responses: a slow response never replaces a newer one",
         RUNS,
         'is_newer = observation.requested_at > row["received_at"]',
         "is_newer = True",
         ("tests/services/test_runs.py",),
     ),
     Guard(
-        "the order of truths: answers that overlap are read again",
+        "the order of responses: overlapping responses are fetched again",
         RUNS,
         'elif observation.received_at >= row["requested_at"]:',
         "elif False:",
         ("tests/services/test_runs.py",),
     ),
     Guard(
-        "the order of truths: what was written since a row was read is not written over",
+        "the order of responses: a concurrent write is not overwritten",
         RUNS,
         "if update_rows(Run, rows) < len(rows):",
         'if update_rows(Run, [(values, {"id": has["id"]}) for values, has in rows]) < 0:',
         ("tests/services/test_runs.py",),
     ),
     Guard(
-        "the merge: keys that the patch does not touch stay as the look found them",
+        "the merge: keys that the patch does not touch keep their fetched values",
         METADATA,
         "result=patch.apply(theirs),",
         "result=ours,",
         ("tests/test_metadata.py", "tests/services/test_edits.py"),
     ),
     Guard(
-        "the merge: a key that somebody else changed is a conflict",
+        "the merge: a key that someone else changed is a conflict",
         METADATA,
         "if theirs.get(key) != base.get(key) and theirs.get(key) != ours.get(key)",
         "if False",
@@ -145,13 +145,13 @@ GUARDS = (
         ("tests/faults/test_post.py",),
     ),
     Guard(
-        "an error of our own counts as an attempt",
+        "an internal error counts as an attempt",
         STORING,
         "attempts = claim.edit.attempts + 1\n    claim.row.update(attempts=attempts)",
         "attempts = claim.edit.attempts\n    claim.row.update(attempts=attempts)",
     ),
     Guard(
-        "a lost answer is unknown, not pending",
+        "a lost response is unknown, not pending",
         "runsadmin/upstream/faults.py",
         "        case NoResponse():\n            return OutcomeUnknown",
         "        case NoResponse():\n            return NotSent",
@@ -187,7 +187,7 @@ def main() -> int:
     with copy_of_the_tree() as copy:
         whole = run(copy, *every_test)
         if whole.returncode:
-            raise SystemExit(f"The tests fail with every guard in place:\n{whole.stdout}{whole.stderr}")
+            raise SystemExit(f"The tests fail even with every guard in place:\n{whole.stdout}{whole.stderr}")
     unnoticed = 0
     print("| guard | noticed by |\n| --- | --- |", flush=True)
     for guard in GUARDS:
@@ -199,7 +199,7 @@ def main() -> int:
 
 
 def check() -> int:
-    """Checks without running tests that each guard is in its file once, and in the table of the documentation."""
+    """Checks, without running tests, that each guard is in its file once and in the documentation's table."""
     table = (ROOT / "docs" / "reliability.md").read_text().partition("## Guards")[2]
     documented = re.findall(r"^\| (?!guard |---)(.+?) \|", table, re.MULTILINE)
     errors = [f"{guard.name}: not exactly once in {guard.file}" for guard in GUARDS if count(guard) != 1]
@@ -222,12 +222,12 @@ def exists(name: str) -> bool:
 
 
 def without(guard: Guard) -> list[str]:
-    """With the guard taken away: the test that fails, and the race where races are asked; "" where none does."""
+    """Without the guard: the test that fails and, if it has races, the race that fails. Empty strings if none does."""
     with copy_of_the_tree() as copy:
         file = copy / guard.file
         text = file.read_text()
         if text.count(guard.code) != 1:
-            raise SystemExit(f"The guard {guard.name!r} is not in {guard.file} any more: update scripts/sabotage.py.")
+            raise SystemExit(f"The guard {guard.name!r} is no longer in {guard.file}. Update scripts/sabotage.py.")
         file.write_text(text.replace(guard.code, guard.instead))
         return [first_to_fail(copy, guard, tests) for tests in (guard.tests, guard.races) if tests]
 

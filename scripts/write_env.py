@@ -1,4 +1,4 @@
-"""Writes .env for `make run`: secrets of this machine's own, readable by their owner alone."""
+"""Writes .env for `make run`: secrets for this machine, readable only by their owner."""
 
 import os
 import secrets

@@ -89,9 +89,7 @@ def test_pause_and_resume(sandbox: Sandbox, team: list[Run], as_alice: Client) -
     press(as_alice, bulk_edit, "pause")
     assert "Nothing more is sent until someone resumes it" in text_of(as_alice, bulk_edit)
     edit = bulk_edit.edits.filter(status=E.PENDING)[0]
-    assert (
-        "its paused bulk edit to be resumed" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
-    )
+    assert "its paused bulk edit to be resumed" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
     edits.process_due(until=time.monotonic() + 1)
     assert sandbox.posts() == []
 
