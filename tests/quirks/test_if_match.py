@@ -13,13 +13,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # `{}` is the tag of the version that is here, without its quotes.
 CHANGED = {
-    "weak": ('W/"{}"', "A proxy weakened the ETag"),
-    "weak in lower case": ('w/"{}"', "A proxy weakened the ETag"),
-    "weak in a list": ('"other", W/"{}"', "A proxy weakened the ETag"),
-    "weak and gzip": ('W/"{}-gzip"', "A proxy weakened the ETag"),
-    "gzip of Apache": ('"{}-gzip"', "A proxy changed the ETag"),
-    "gzip of Jetty": ('"{}--gzip"', "A proxy changed the ETag"),
-    "brotli": ('"{};br"', "A proxy changed the ETag"),
+    "weak": ('W/"{}"', "Nothing was changed: a proxy weakened the ETag"),
+    "weak in lower case": ('w/"{}"', "Nothing was changed: a proxy weakened the ETag"),
+    "weak in a list": ('"other", W/"{}"', "Nothing was changed: a proxy weakened the ETag"),
+    "weak and gzip": ('W/"{}-gzip"', "Nothing was changed: a proxy weakened the ETag"),
+    "gzip of Apache": ('"{}-gzip"', "Nothing was changed: a proxy changed the ETag"),
+    "gzip of Jetty": ('"{}--gzip"', "Nothing was changed: a proxy changed the ETag"),
+    "brotli": ('"{};br"', "Nothing was changed: a proxy changed the ETag"),
 }
 MALFORMED = {
     "unquoted": "{}",
@@ -56,8 +56,8 @@ def test_changed_tag_names_its_cause(
 
 def test_changed_tag_may_be_stale_too(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     detail = problem(patch(api, alice, run, 'W/"{}0"'), 412, "changed-tag")["detail"]
-    assert detail.startswith("A proxy weakened the ETag")
-    assert "read the run again" in detail
+    assert detail.startswith("Nothing was changed: a proxy weakened the ETag")
+    assert "The run has changed as well: read it again." in detail
 
 
 @pytest.mark.parametrize("tag", MALFORMED.values(), ids=MALFORMED.keys())
@@ -65,7 +65,7 @@ def test_invalid_tag_is_a_400(tag: str, upstream: FakeUpstream, run: Run, api: A
     data = problem(patch(api, alice, run, tag), 400, "invalid-request")
     assert data["errors"][0]["field"] == "If-Match"
     assert "Send the ETag" in data["detail"]
-    assert "was written since" not in data["detail"]
+    assert "has changed since" not in data["detail"]
     assert not Edit.objects.exists()
 
 
@@ -76,4 +76,4 @@ def test_tag_that_fits_is_taken(tag: str, upstream: FakeUpstream, run: Run, api:
 
 @pytest.mark.parametrize("tag", ['"{}0"', '"other"', '"a", "b"', '""', '"{}-1"'])
 def test_another_tag_is_stale(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
-    assert "was written since" in problem(patch(api, alice, run, tag), 412, "stale-version")["detail"]
+    assert "has changed since you read it" in problem(patch(api, alice, run, tag), 412, "stale-version")["detail"]
