@@ -102,7 +102,7 @@ class FakeUpstream:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # --- its content
+    # --- Content
 
     def put(self, *runs: Json) -> None:
         with self.lock:
@@ -118,10 +118,10 @@ class FakeUpstream:
         runs.sort(key=lambda run: (run["created_at"], run["id"]))
         return runs[::-1] if order == "desc" else runs
 
-    # --- its responses
+    # --- Responses
 
     def override(self, override: Override) -> None:
-        """The newest override comes first; one that returns None leaves the request to the others."""
+        """The newest override comes first; if it returns None, the next one is asked."""
         self._overrides.insert(0, override)
 
     def clear_overrides(self) -> None:
@@ -136,7 +136,7 @@ class FakeUpstream:
         return response
 
     def default(self, request: Request) -> Response:
-        """What a correct server responds."""
+        """The response of a correct server."""
         match request.parts:
             case ("threads", thread_id) if request.method == "GET":
                 if self.in_thread(thread_id):
@@ -164,7 +164,7 @@ class FakeUpstream:
         limit = int(query.get("limit", "20"))
         return list_response(runs[start : start + limit], has_more=start + limit < len(runs))
 
-    # --- what it received
+    # --- Requests
 
     def requests(self, method: str | None = None) -> list[Request]:
         with self.lock:
@@ -213,7 +213,7 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is none."""
+        """A client that hangs up is no error."""
 
 
 def _handler(upstream: FakeUpstream) -> type[BaseHTTPRequestHandler]:

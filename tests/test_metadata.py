@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import Metadata, MetadataPatch, merge3
 
-# Few keys and values, so that maps meet often.
+# Few keys and values, so that maps often overlap.
 KEYS = st.sampled_from(["team", "ticket", "env", "owner"])
 VALUES = st.sampled_from(["", "a", "b", "🙂", "=cmd()"])
 MAPS = st.dictionaries(KEYS, VALUES).map(Metadata)

@@ -13,7 +13,7 @@ from project.settings import env
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Read before there are settings, or by `make run` alone.
+# Read before the settings, or by `make run` only.
 READ_ELSEWHERE = {"ENV_FILE", "PORT"}
 NEEDED = {
     "SECRET_KEY": "x" * 50,
@@ -35,7 +35,7 @@ def test_docs_explain_every_setting() -> None:
 
 
 def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Reads the settings in a process of their own, as a server does when it starts."""
+    """Reads the settings in a new process, as a server does at start."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNSADMIN_")}
     return subprocess.run(
         [sys.executable, "-c", "import project.settings as s; print(s.DATABASE['NAME'], *s.RUNSADMIN_CONNECTIONS)"],

@@ -96,7 +96,7 @@ def pages_of(bulk_edit: BulkEdit) -> list[str]:
 
 
 def cost(client: Client, address: str) -> tuple[int, float]:
-    """How many queries it takes, and how many seconds."""
+    """The number of queries, and the seconds."""
     began = time.perf_counter()
     with CaptureQueriesContext(connection) as captured:
         assert client.get(address).status_code == 200

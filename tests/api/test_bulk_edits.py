@@ -205,7 +205,7 @@ def test_small_plan_is_applied_at_once(sandbox: Sandbox, team: list[str], api: A
 
 @pytest.fixture
 def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request plans two runs."""
+    """A request plans only two runs."""
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
     monkeypatch.setattr(viewset, "PLANNING_SECONDS", 0.0)
 

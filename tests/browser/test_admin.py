@@ -232,7 +232,7 @@ def test_hostile_metadata_breaks_no_page(
 
 
 def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
-    """One that has ended, and the plan of its undo."""
+    """A completed bulk edit, and the plan of its undo."""
     patch = BulkPatch(
         {"long": "{model}" * 70, "<script>alert(7)</script>": "</bdi><script>alert(8)</script>"},
         ["rtl"], {"emoji": "<img src=x onerror=alert(9)>"},

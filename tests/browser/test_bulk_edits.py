@@ -147,7 +147,7 @@ def test_filter_to_plan_to_apply_to_undo(
     page.get_by_role("link", name="60 Applied").click()
     expect(page.locator("#edits h3")).to_contain_text("applied")
 
-    # Undone, by a plan of its own.
+    # Undone, by its own plan.
     page.locator("summary", has_text="Undo…").click()
     page.locator("#undo").get_by_label("Reason").fill("a mistake")
     page.get_by_role("button", name="Plan the undo").click()

@@ -68,7 +68,7 @@ def diary(tmp_path: Path) -> Diary:
 
 @pytest.fixture
 def start_worker(transactional_db: None, tmp_path: Path, diary: Diary) -> Iterator[StartWorker]:
-    """Starts a worker and waits until it takes tasks. However the test ends, no worker is left."""
+    """Starts a worker and waits until it takes tasks. It is stopped however the test ends."""
     workers: list[WorkerUnderTest] = []
 
     def start(*options: str, schedule: str = "NOTHING") -> WorkerUnderTest:

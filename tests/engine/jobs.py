@@ -1,4 +1,4 @@
-"""Tasks and schedules for the tests of the engine. They write into a file, whose lines no rollback takes back."""
+"""Tasks and schedules for the tests of the engine. They write to a file, which no rollback undoes."""
 
 import os
 import time

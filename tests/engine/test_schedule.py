@@ -36,7 +36,7 @@ def test_two_workers_run_each_due_task_once(start_worker: StartWorker, diary: Di
     ticks = DBTaskResult.objects.filter(task_path="tests.engine.jobs.tick").order_by("enqueued_at")
     times = [tick.enqueued_at for tick in ticks]
     assert all(later - earlier > timedelta(seconds=0.9) for earlier, later in pairwise(times))
-    # Due every 0.3 s, it takes 1 s: none is enqueued beside one that waits or runs.
+    # Due every 0.3 s, it takes 1 s: none is enqueued while one waits or runs.
     slow = [line for line in diary.lines if line.startswith("slow")]
     assert all(line == ("slow end" if number % 2 else "slow start") for number, line in enumerate(slow))
 

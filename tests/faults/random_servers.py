@@ -20,7 +20,7 @@ SLOW = 1.0  # Seconds: longer than both.
 
 
 class Slow(Response):
-    """What was to be done is done at once; the response comes too late."""
+    """The request is handled at once; the response comes too late."""
 
 
 # --- What can be wrong with a run
@@ -147,7 +147,7 @@ class RandomServer:
         self.upstream.runs[run_id] = run | {"metadata": metadata}
         self.history[run_id].append(dict(metadata))
 
-    # --- responses
+    # --- Responses
 
     def respond(self, request: Request) -> Response:
         response = self._respond(request)

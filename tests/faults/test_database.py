@@ -12,7 +12,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit
 from runsadmin.services import edits
 from tests.faults.conftest import Scene, at_step
-from tests.faults.trouble import CutConnection, FullDisk, LockedFile, Trouble
+from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,23 +21,23 @@ S = Edit.Status
 LONG = MetadataPatch({"team": "red", **{f"k{number}": "x" * 512 for number in range(12)}})
 
 
-TROUBLES: dict[str, list[type[Trouble]]] = {"sqlite": [FullDisk, LockedFile], "postgresql": [CutConnection]}
+FAULTS: dict[str, list[type[DatabaseFault]]] = {"sqlite": [FullDisk, LockedFile], "postgresql": [CutConnection]}
 
 
-@pytest.fixture(params=TROUBLES[connection.vendor])
-def trouble(request: pytest.FixtureRequest) -> Trouble:
-    kind: type[Trouble] = request.param
+@pytest.fixture(params=FAULTS[connection.vendor])
+def fault(request: pytest.FixtureRequest) -> DatabaseFault:
+    kind: type[DatabaseFault] = request.param
     return kind()
 
 
 @contextmanager
-def raises_and_ends(trouble: Trouble) -> Iterator[None]:
+def raises_and_ends(fault: DatabaseFault) -> Iterator[None]:
     """The database's own error is raised, not another one that follows from it."""
     try:
         with pytest.raises(OperationalError):
             yield
     finally:
-        trouble.end()
+        fault.end()
 
 
 def expire_the_claim() -> None:
@@ -45,9 +45,9 @@ def expire_the_claim() -> None:
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 
-def test_unrecorded_edit_is_not_sent(scene: Scene, trouble: Trouble) -> None:
-    with raises_and_ends(trouble):
-        trouble.begin()
+def test_unrecorded_edit_is_not_sent(scene: Scene, fault: DatabaseFault) -> None:
+    with raises_and_ends(fault):
+        fault.begin()
         scene.record(LONG)
     assert not Edit.objects.exists()
     assert scene.push(LONG).status == S.APPLIED
@@ -55,9 +55,9 @@ def test_unrecorded_edit_is_not_sent(scene: Scene, trouble: Trouble) -> None:
 
 
 @pytest.mark.parametrize("step", ["claimed", "fetched", "responded"])
-def test_database_fault_loses_nothing(scene: Scene, trouble: Trouble, step: str) -> None:
+def test_database_fault_loses_nothing(scene: Scene, fault: DatabaseFault, step: str) -> None:
     edit = scene.record(LONG)
-    with raises_and_ends(trouble), at_step(step, trouble.begin):
+    with raises_and_ends(fault), at_step(step, fault.begin):
         edits.push(edit)
     edit.refresh_from_db()
     assert edit.status in (S.SENDING, S.PENDING, S.UNKNOWN)
@@ -66,12 +66,12 @@ def test_database_fault_loses_nothing(scene: Scene, trouble: Trouble, step: str)
     scene.check(posts=1)
 
 
-def test_one_fault_spares_other_edits(scene: Scene, make_second: Callable[[], Edit], trouble: Trouble) -> None:
+def test_one_fault_spares_other_edits(scene: Scene, make_second: Callable[[], Edit], fault: DatabaseFault) -> None:
     first, second = scene.record(LONG), make_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
-    with suppress(DatabaseError), at_step("responded", trouble.begin):
+    with suppress(DatabaseError), at_step("responded", fault.begin):
         edits.process_due(until=float("inf"))
-    trouble.end()
+    fault.end()
     expire_the_claim()
     assert scene.process_due(first).status == S.APPLIED
     assert scene.process_due(second).status == S.APPLIED

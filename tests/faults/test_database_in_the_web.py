@@ -16,22 +16,25 @@ from runsadmin.services import connections, edits, tokens
 from tests.admin.conftest import base_fields, page, typed
 from tests.conftest import Written, json_lines
 from tests.faults.conftest import Scene
-from tests.faults.trouble import CutConnection, FullDisk, LockedFile, ReadOnly, Trouble
+from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile, ReadOnly
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TROUBLES: dict[str, list[type[Trouble]]] = {"sqlite": [LockedFile, ReadOnly], "postgresql": [CutConnection, ReadOnly]}
-# A disk that is full may still have room for something small.
-FOR_LONG = [*TROUBLES[connection.vendor], *([FullDisk] if connection.vendor == "sqlite" else [])]
+FAULTS: dict[str, list[type[DatabaseFault]]] = {
+    "sqlite": [LockedFile, ReadOnly],
+    "postgresql": [CutConnection, ReadOnly],
+}
+# A full disk may still have room for something small.
+FOR_LONG = [*FAULTS[connection.vendor], *([FullDisk] if connection.vendor == "sqlite" else [])]
 LONG = {f"k{number}": "x" * 512 for number in range(12)}
 
 
-@pytest.fixture(params=TROUBLES[connection.vendor])
-def trouble(request: pytest.FixtureRequest) -> Iterator[Trouble]:
-    kind: type[Trouble] = request.param
-    trouble = kind()
-    yield trouble
-    trouble.end()
+@pytest.fixture(params=FAULTS[connection.vendor])
+def fault(request: pytest.FixtureRequest) -> Iterator[DatabaseFault]:
+    kind: type[DatabaseFault] = request.param
+    fault = kind()
+    yield fault
+    fault.end()
 
 
 @pytest.fixture(autouse=True)
@@ -71,57 +74,57 @@ def error_page(response: Any) -> str:
     return text
 
 
-@pytest.mark.parametrize("trouble", FOR_LONG, indirect=True)
-def test_patch_reports_nothing_saved(scene: Scene, client: Client, trouble: Trouble) -> None:
+@pytest.mark.parametrize("fault", FOR_LONG, indirect=True)
+def test_patch_reports_nothing_saved(scene: Scene, client: Client, fault: DatabaseFault) -> None:
     token = tokens.create(user=scene.alice, expires_in=None)
-    trouble.begin()
+    fault.begin()
     assert "Nothing was saved" in problem_detail(patch(client, scene, token))
-    trouble.end()
+    fault.end()
     assert not Edit.objects.exists()
     assert patch(client, scene, token).status_code == 200
     scene.check(posts=1)
 
 
-@pytest.mark.parametrize("trouble", FOR_LONG, indirect=True)
-def test_form_reports_nothing_saved(scene: Scene, client: Client, trouble: Trouble) -> None:
+@pytest.mark.parametrize("fault", FOR_LONG, indirect=True)
+def test_form_reports_nothing_saved(scene: Scene, client: Client, fault: DatabaseFault) -> None:
     client.force_login(scene.alice)
     pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
     form = typed(*pairs, base=base_fields(client, scene.run))
-    trouble.begin()
+    fault.begin()
     assert "Nothing was saved" in error_page(client.post(page(scene.run, "metadata"), form))
-    trouble.end()
+    fault.end()
     assert not Edit.objects.exists()
     assert client.post(page(scene.run, "metadata"), form).status_code == 302
     assert Edit.objects.get().status == Edit.Status.APPLIED
 
 
-def test_sign_in_reports_nothing_saved(alice: User, client: Client, trouble: Trouble) -> None:
+def test_sign_in_reports_nothing_saved(alice: User, client: Client, fault: DatabaseFault) -> None:
     form = {"username": "alice", "password": "alice"}
-    trouble.begin()
+    fault.begin()
     response = client.post("/admin/login/?next=/admin/", form)
-    trouble.end()
+    fault.end()
     error_page(response)
     assert client.post("/admin/login/?next=/admin/", form).headers["Location"] == "/admin/"
 
 
-def test_reads_continue_where_possible(scene: Scene, client: Client, trouble: Trouble) -> None:
+def test_reads_continue_where_possible(scene: Scene, client: Client, fault: DatabaseFault) -> None:
     client.force_login(scene.alice)
-    trouble.begin()
+    fault.begin()
     response = client.get(page(scene.run))
-    if isinstance(trouble, CutConnection):
+    if isinstance(fault, CutConnection):
         assert "Nothing was saved" in error_page(response)
     else:
         assert response.status_code == 200
-    trouble.end()
+    fault.end()
     assert client.get(page(scene.run)).status_code == 200
 
 
-def test_fault_is_logged_once(scene: Scene, client: Client, trouble: Trouble, written: Written) -> None:
+def test_fault_is_logged_once(scene: Scene, client: Client, fault: DatabaseFault, written: Written) -> None:
     token = tokens.create(user=scene.alice, expires_in=None)
     log = written("json")
-    trouble.begin()
+    fault.begin()
     response = patch(client, scene, token, **{"X-Request-ID": "job-7"})
-    trouble.end()
+    fault.end()
     assert response["X-Request-ID"] == "job-7"
     (entry,) = (line for line in json_lines(log.getvalue()) if line["level"] not in ("debug", "info"))
     assert entry["request_id"] == "job-7"

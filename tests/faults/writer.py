@@ -17,7 +17,7 @@ KEY = "writer"
 
 @dataclass
 class Writer:
-    """Changes a pair of its own in every run that it is given, as fast as `pause` allows."""
+    """Keeps changing one pair of every given run, as fast as `pause` allows."""
 
     sandbox: Sandbox
     run_ids: list[str]

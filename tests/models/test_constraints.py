@@ -1,4 +1,4 @@
-"""What the database itself refuses."""
+"""The database's own constraints."""
 
 import datetime as dt
 import uuid
@@ -58,7 +58,7 @@ def test_one_edit_of_a_run_is_in_flight(
 ) -> None:
     edit(**one)
     assert refused(lambda: edit(**other))
-    edit()  # Others wait.
+    edit()  # Other edits of the run wait.
 
 
 def test_sending_edit_is_claimed(edit: Callable[..., Edit]) -> None:

@@ -55,7 +55,7 @@ UPDATES = {"update", "aupdate", "update_rows", "bulk_update", "update_or_create"
 
 
 def status_writes(tree: ast.AST) -> Iterator[int]:
-    """The lines that write a status past the table: in an update, an assignment, or values for one."""
+    """The lines that write a status without the table: in an update, an assignment, or values for one."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), keywords=keywords) if name in UPDATES:
@@ -73,12 +73,12 @@ def status_writes(tree: ast.AST) -> Iterator[int]:
 
 
 def _is_ours(value: ast.expr) -> bool:
-    """Tasks have a status, too, which is that of their backend."""
+    """Tasks have a status, too, which belongs to their backend."""
     return "TaskResultStatus" not in ast.unparse(value)
 
 
 def _names_a_status(value: ast.expr) -> bool:
-    """`EditStatus.PENDING` or `status`: a status as a value, and not one to show."""
+    """`EditStatus.PENDING` or `status`: a status as a value, not one to show."""
     return isinstance(value, ast.Name) or (isinstance(value, ast.Attribute) and value.attr.isupper())
 
 

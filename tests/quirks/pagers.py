@@ -132,7 +132,7 @@ def short_in_the_middle(runs: list[Json], query: Query) -> Response:
 
 
 def empty_in_the_middle(runs: list[Json], query: Query) -> Response:
-    """Every page is followed by an empty one, with a cursor of its own that leads on."""
+    """Every page is followed by an empty one, whose cursor leads to the next."""
     cursor = query.get("after", "")
     if cursor and not cursor.startswith("cursor-"):
         start = start_of(runs, query)
@@ -164,7 +164,7 @@ def skips_one(runs: list[Json], query: Query) -> Response:
 
 
 def compares_seconds(runs: list[Json], query: Query) -> Response:
-    """`after` stands for its run's time of creation."""
+    """`after` means its run's creation time."""
     if "after" in query:
         (then,) = (run["created_at"] for run in runs if run["id"] == query["after"])
         is_beyond = then.__lt__ if query["order"] == "asc" else then.__gt__

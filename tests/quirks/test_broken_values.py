@@ -83,7 +83,7 @@ type Serve = Callable[..., list[Run]]
 
 
 def is_strict(text: str) -> bool:
-    """Whether it is JSON without constants and numbers that JSON has not. orjson takes no other."""
+    """Whether it is strict JSON, without constants such as NaN: orjson accepts nothing else."""
     orjson.loads(text)
     return True
 

@@ -1,4 +1,4 @@
-"""Our CSV in spreadsheets: no cell is a formula wherever they split it, and every value can be read back."""
+"""Our CSV in spreadsheets: no cell is a formula wherever they split it, and every value survives."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ CELLS = {
 
 @pytest.fixture
 def download(mirror: Callable[..., list[Run]], manage: Manage, alice: User, client: Client) -> Callable[..., bytes]:
-    """The CSV of a plan that removes these values, each from a run of its own."""
+    """The CSV of a plan that removes these values, one per run."""
 
     def download(*values: str) -> bytes:
         mirror(*(make_run(id=f"run_{place}", metadata={"note": value}) for place, value in enumerate(values)))
@@ -140,7 +140,7 @@ def parsed(content: str, delimiter: str) -> list[str]:
 
 
 def is_formula(cell: str) -> bool:
-    """Whether a spreadsheet may take the cell for one; a plain number is none."""
+    """Whether a spreadsheet may take the cell for a formula; a plain number is none."""
     begun = cell.lstrip(' \t\r\n\u00a0\u200b\ufeff\x01"')
     return begun[:1] != "" and begun[0] in SIGNS and not NUMBER.fullmatch(cell)
 

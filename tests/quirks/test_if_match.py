@@ -11,7 +11,7 @@ from tests.fake_upstream import FakeUpstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# `{}` is the tag of the version that is here, without its quotes.
+# `{}` is the tag of the current version, without its quotes.
 CHANGED = {
     "weak": ('W/"{}"', "Nothing was changed: a proxy weakened the ETag"),
     "weak in lower case": ('w/"{}"', "Nothing was changed: a proxy weakened the ETag"),

@@ -1,4 +1,4 @@
-"""Pages that are larger than is accepted: read in smaller ones, and what is too large by itself is named."""
+"""Pages over the size limit are read in smaller ones, and a run over the limit is named."""
 
 import pytest
 from pytest_django import Settings

@@ -1,4 +1,4 @@
-"""Refusals that do not arrive whole, and connections that break: the status counts, and so does what was sent."""
+"""Refusals that arrive in part, and connections that break: the status counts, and so does what was sent."""
 
 import os
 import shutil

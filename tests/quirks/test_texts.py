@@ -1,4 +1,4 @@
-"""Text that can be neither stored nor sent, wherever it comes in: cleaned from a server, refused from people."""
+"""Text that can be neither stored nor sent: replaced if a server sends it, refused if a person does."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def test_list_error_ends_no_sync_for_good(
     upstream.override(lambda request: error(status, text) if request.is_list else None)
     first = sync(run.thread)
     upstream.clear_overrides()
-    ConnectionState.objects.all().delete()  # It is held, or asked to wait.
+    ConnectionState.objects.all().delete()  # It is held or backing off.
     Sync.objects.filter(pk=first.pk).update(status=Sync.Status.CANCELLED)
     assert sync(run.thread).status == Sync.Status.COMPLETED
     assert api(alice).get(f"syncs/{first.pk}/").status_code == 200
@@ -207,5 +207,5 @@ def test_command_refuses_it(
     output = manage(*words)
     assert output.code != 0
     assert output.err
-    output.out.encode()  # Standard output takes nothing else. Standard error escapes what it cannot write.
+    output.out.encode()  # Standard output raises otherwise. Standard error escapes what it cannot write.
     assert not Edit.objects.exists()

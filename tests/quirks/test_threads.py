@@ -43,7 +43,7 @@ def test_refused_thread_is_its_error(
 
 
 def test_refused_thread_leaves_the_limit(upstream: FakeUpstream, threads: list[Thread]) -> None:
-    """A 400 may be about the limit, so that less is asked for; the next thread is asked for whole pages again."""
+    """A 400 may be about the limit, so smaller pages are requested; the next thread gets whole pages again."""
     upstream.override(lambda request: error_response(400, "No.") if request.parts[1] == "thread_a" else None)
     assert sync().runs_seen == 6
     limits = {request.query["limit"] for request in upstream.requests() if request.parts[1] == "thread_b"}

@@ -43,7 +43,7 @@ def refuses(*statuses: str) -> Callable[[FakeUpstream], None]:
 
 
 def responses(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
-    """A server that responds like this; only for the run that is edited, unless `everywhere`."""
+    """A server that responds like this; only for the edited run, unless `everywhere`."""
 
     def is_meant(request: Request) -> bool:
         is_run = len(request.parts) == 4 and request.parts[1] != "thread_other"

@@ -40,7 +40,7 @@ def test_address_is_printed() -> None:
     with started([*MODULE, "--port", "0", "--memory"]) as (_, line):
         found = re.fullmatch(r"sandbox listening on (http://127\.0\.0\.1:\d+/v1)\n", line)
         assert found
-        assert requests.get(f"{found[1]}/threads", timeout=5).json()["data"] == []  # Without --key, no key is wanted.
+        assert requests.get(f"{found[1]}/threads", timeout=5).json()["data"] == []  # Without --key, no key is required.
 
 
 def test_team_option_seeds_a_team(tmp_path: Path) -> None:

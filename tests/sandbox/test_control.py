@@ -219,7 +219,7 @@ def test_other_machines_cannot_control() -> None:
 
 
 def address_of_this_machine() -> str:
-    """One that is not the loopback's: who connects to it comes from it."""
+    """An address of this machine other than the loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # Nothing is sent.
         address: str = probe.getsockname()[0]

@@ -1,4 +1,4 @@
-"""HTTP itself, over sockets of our own."""
+"""HTTP itself, over raw sockets."""
 
 import socket
 from collections.abc import Iterator

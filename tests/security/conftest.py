@@ -1,4 +1,4 @@
-"""The site as real processes on the test's own database, and a browser without scripts to ask it with."""
+"""The site as real processes on the test's own database, and a client without scripts."""
 
 import os
 import re
@@ -33,7 +33,7 @@ PRODUCTION = {
 
 
 def printed_in_production(code: str, **environment: str) -> list[str]:
-    """The lines that this prints in a process with the settings as they are shipped, behind HTTPS."""
+    """The lines that this prints in a process with the default settings, behind HTTPS."""
     process = subprocess.run(
         [sys.executable, "-c", f"import django; django.setup()\n{code}"],
         cwd=settings.BASE_DIR, env=os.environ | PRODUCTION | environment, capture_output=True, text=True, check=True,
@@ -63,7 +63,7 @@ class Browser(requests.Session):
 
 
 class Site:
-    """One web server (granian, as in the Procfile) and as many workers as are asked for."""
+    """One web server (granian, as in the Procfile) and this many workers."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -94,7 +94,7 @@ class Site:
 
     @property
     def pids(self) -> list[int]:
-        """Of all processes, and of all that those have started."""
+        """Of all processes and their children."""
 
         def family(pid: int) -> list[int]:
             lists = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))

@@ -1,4 +1,4 @@
-"""What is too large is refused, and takes no memory: from people and from upstreams."""
+"""Bodies that are too large are refused without taking memory, from people and from upstreams."""
 
 import http.client
 import resource
@@ -27,7 +27,7 @@ TEN = 10 * MEGABYTE
 
 
 def memory(site: Site) -> int:
-    """Bytes in use by the web server, its processes together."""
+    """Bytes in use by the web server's processes."""
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in site.pids)
     return pages * resource.getpagesize()
 
@@ -69,7 +69,7 @@ def test_large_bodies_take_no_memory(site: Site, alice: User) -> None:
         assert (b"urn:runsadmin:problem:body-too-large" in content) == path.startswith("/api/")
 
     def burst() -> int:
-        """400 MB at once; returns the most memory that was used meanwhile."""
+        """400 MB at once; returns the peak memory meanwhile."""
         threads = [Thread(target=send, args=(site, path, TEN), kwargs=options) for path, options in ways * 8]
         for thread in threads:
             thread.start()

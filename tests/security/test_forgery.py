@@ -25,7 +25,7 @@ HOSTILE = [
 
 
 def addresses(patterns: list[Any], before: str = "/") -> Iterator[str]:
-    """Every address there is, with 1 for whatever it takes."""
+    """Every URL there is, with 1 for each of its arguments."""
     for pattern in patterns:
         if isinstance(pattern.pattern, RoutePattern):
             own = re.sub(r"<[^>]*>", "1", str(pattern.pattern))

@@ -1,4 +1,4 @@
-"""Canaries: secrets of a shape that is found nowhere else are used everywhere, and then searched for everywhere."""
+"""Canaries: unmistakable secrets are used everywhere, and then searched for everywhere."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class Broken:
 
 
 def dump() -> Iterator[str]:
-    """Every row of every table; on SQLite the bytes of the files as well, with what was deleted."""
+    """Every row of every table; on SQLite also the bytes of the files, deleted rows included."""
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
             cursor.execute(f'SELECT * FROM "{table}"')
@@ -169,7 +169,7 @@ def test_debug_page_shows_no_secret(site_of: Callable[..., Site]) -> None:
 
 
 def database_url() -> str:
-    """On PostgreSQL with a password, which this server does not ask for."""
+    """On PostgreSQL with a password, which this server does not check."""
     return url_of_the_test_database().replace("tests@", f"tests:{DATABASE_PASSWORD}@")
 
 

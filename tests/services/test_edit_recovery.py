@@ -82,7 +82,7 @@ def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
     outcome = pushing._attempt(claim, interactive=False, is_trial=False)
-    assert outcome is None  # Its claim is no longer there to commit what is intended.
+    assert outcome is None  # It lost its claim, so it cannot commit what is intended.
     storing.store([outcomes.finish(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.SENDING

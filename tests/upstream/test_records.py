@@ -44,7 +44,7 @@ def test_changed_columns_exclude_metadata() -> None:
 
     assert changes(metadata={"team": "blue"}) == {}
     assert changes(metadata={}, status="failed", failed_at=1_900_000_000).keys() == {"status", "failed_at", "duration"}
-    # JSON's true is no count, though Python takes it for 1.
+    # JSON's true is not a count, although it equals 1 in Python.
     assert changes(usage={"total_tokens": True}) == {"total_tokens": None}
 
 

@@ -38,7 +38,7 @@ def slow(upstream: FakeUpstream) -> FakeUpstream:
 
 @pytest.fixture
 def at_once() -> Iterator[AtOnce]:
-    """Calls it so many times at once, each with its number; returns the results and how long each took."""
+    """Calls it this many times at once, each with its number; returns the results and how long each took."""
     pools: list[ThreadPoolExecutor] = []
 
     def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:

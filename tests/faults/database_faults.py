@@ -5,7 +5,7 @@ import sqlite3
 from django.db import connection
 
 
-class Trouble:
+class DatabaseFault:
     """Begins in the middle of something, and ends when the block does."""
 
     def begin(self) -> None:
@@ -15,7 +15,7 @@ class Trouble:
         pass
 
 
-class FullDisk(Trouble):
+class FullDisk(DatabaseFault):
     """SQLite may not grow by a page: the same error as on a full disk."""
 
     def begin(self) -> None:
@@ -30,7 +30,7 @@ class FullDisk(Trouble):
             cursor.execute("PRAGMA max_page_count=1000000")
 
 
-class LockedFile(Trouble):
+class LockedFile(DatabaseFault):
     """Another program holds SQLite's write lock for longer than we wait."""
 
     def begin(self) -> None:
@@ -45,7 +45,7 @@ class LockedFile(Trouble):
             cursor.execute("PRAGMA busy_timeout=20000")
 
 
-class CutConnection(Trouble):
+class CutConnection(DatabaseFault):
     """PostgreSQL ends our session, as a restart does."""
 
     def begin(self) -> None:
@@ -59,7 +59,7 @@ class CutConnection(Trouble):
         connection.close()
 
 
-class ReadOnly(Trouble):
+class ReadOnly(DatabaseFault):
     """As a file system after a fault, or the PostgreSQL that stood by."""
 
     def begin(self) -> None:
