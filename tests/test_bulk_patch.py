@@ -38,7 +38,7 @@ def codes(patch: BulkPatch) -> list[str]:
     return [problem.code for problem in caught.value.problems]
 
 
-def test_resolves_to_what_changes() -> None:
+def test_patch_resolves_to_its_changes() -> None:
     patch = BulkPatch({"team": "red", "same": "x"}, ["old"], {"owner": "lead"})
     patch.check()
     assert resolve(patch, same="x", old="1", owner="ann", kept="y") == {

@@ -57,7 +57,7 @@ def found(query: str) -> list[int]:
         ("created:<2026-03-01T13:00:00+01:00", [0]),
     ],
 )
-def test_finds(query: str, expected: list[int]) -> None:
+def test_search_finds_runs(query: str, expected: list[int]) -> None:
     assert found(query) == expected
 
 
@@ -74,7 +74,7 @@ def test_finds(query: str, expected: list[int]) -> None:
         (" ".join(["status:a"] * 31), "at most 30 words"),
     ],
 )
-def test_error_names_the_place(query: str, message: str) -> None:
+def test_error_names_the_position(query: str, message: str) -> None:
     with pytest.raises(InvalidSearch) as caught:
         search.conditions(query)
     assert message in str(caught.value)

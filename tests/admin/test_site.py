@@ -72,7 +72,7 @@ def test_anonymous_visitor_sees_nothing(mirrored: MakeRun, client: Client) -> No
         assert client.get(url).headers["Location"].startswith("/admin/login/")
 
 
-def test_polling_page_ignores_the_sign_in_page(mirrored: MakeRun, client: Client) -> None:
+def test_polling_page_reloads_at_sign_out(mirrored: MakeRun, client: Client) -> None:
     for url in (page(mirrored()), "/admin/runsadmin/run/count/"):
         response = client.get(url, headers={"HX-Request": "true"}, follow=True)
         assert (response.status_code, response.headers["HX-Refresh"], response.content) == (204, "true", b"")

@@ -76,7 +76,7 @@ def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirrored: MakeRun, as_a
 @pytest.mark.parametrize(
     "form", [{"kind": "other"}, {"kind": "full", "thread": "99"}, {"kind": "full", "connection": "x"}]
 )
-def test_sync_of_unknown_thread_is_refused(sandbox: Sandbox, as_alice: Client, form: dict[str, str]) -> None:
+def test_invalid_sync_form_is_refused(sandbox: Sandbox, as_alice: Client, form: dict[str, str]) -> None:
     shown = as_alice.post(f"{SYNCS}start/", form, follow=True).text
 
     assert "There is no" in shown

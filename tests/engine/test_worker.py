@@ -65,7 +65,7 @@ def test_two_workers_run_each_task_once(start_worker: StartWorker, diary: Diary)
         assert not worker.says("locked")
 
 
-def test_small_tasks_overtake_a_long_one(start_worker: StartWorker, diary: Diary) -> None:
+def test_small_tasks_pass_a_long_one(start_worker: StartWorker, diary: Diary) -> None:
     start_worker()
     for _ in range(3):
         jobs.work_until_stopped.enqueue(diary.path)

@@ -183,7 +183,7 @@ def test_canary_goes_first(sandbox: Sandbox, team: list[str], manage: Manage, al
     assert (output.code, len(sandbox.posts())) == (0, 8)
 
 
-def test_dry_run_ignores_apply_when_planned(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_dry_run_refuses_apply_when_planned(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch(set={"team": "red"})
     bulk_edit = bulk_edits.plan(

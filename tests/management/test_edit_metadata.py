@@ -188,7 +188,7 @@ def test_viewer_edits_nothing(sandbox: Sandbox, mirrored: Callable[..., Run], ma
     assert sandbox.log() == []
 
 
-def test_only_superuser_is_the_default_actor(
+def test_sole_superuser_is_default_actor(
     sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, make_user: Callable[..., User]
 ) -> None:
     mirrored(id="run_a")

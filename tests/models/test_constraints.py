@@ -72,7 +72,7 @@ def test_unknown_edit_has_sent_at_and_before(edit: Callable[..., Edit]) -> None:
 
 
 @pytest.mark.parametrize("status", ["applied", "differs", "conflict", "rejected", "failed", "skipped", "cancelled"])
-def test_edit_that_ended_knows_when(edit: Callable[..., Edit], status: str) -> None:
+def test_ended_edit_has_a_time(edit: Callable[..., Edit], status: str) -> None:
     assert refused(lambda: edit(status=status))
     edit(status=status, finished_at=timezone.now())
 

@@ -60,7 +60,7 @@ def test_errors_of_a_sync(upstream: FakeUpstream, runs: list[Run], manage: Manag
     assert f"{MANY} errors, listed above." in output.err
 
 
-def test_ids_that_are_none(upstream: FakeUpstream, manage: Manage, alice: User) -> None:  # noqa: F811
+def test_invalid_ids(upstream: FakeUpstream, manage: Manage, alice: User) -> None:  # noqa: F811
     output = manage("track_threads", *(f"{'x' * 200}{n}" for n in range(MANY)), "--actor", "alice")
     assert f"{MANY} errors, listed above." in output.err
 

@@ -340,7 +340,7 @@ def test_plan_names_the_option(
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action"])
-def test_server_taking_active_runs_is_not_waited(
+def test_server_taking_active_runs_needs_no_wait(
     status: str, upstream: FakeUpstream, mirror: Mirror, alice: User
 ) -> None:
     (run,) = mirror(make_run(status=status))

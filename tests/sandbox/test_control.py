@@ -45,7 +45,7 @@ def test_runs_with_the_same_id_are_replaced(sandbox: Sandbox, api: Api) -> None:
     assert api.get("/threads/thread_b/runs").json()["data"] == [moved]
 
 
-def test_runs_can_be_asked_for_by_thread(sandbox: Sandbox) -> None:
+def test_runs_can_be_read_by_thread(sandbox: Sandbox) -> None:
     a, b = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
     sandbox.put_runs([a, b])
     assert sandbox.runs("thread_b") == {b["id"]: b}
@@ -74,7 +74,7 @@ def test_pairs_can_be_added_unseen(sandbox: Sandbox) -> None:
     assert sandbox.log() == []
 
 
-def test_run_and_a_thread_can_be_gone(sandbox: Sandbox, api: Api) -> None:
+def test_run_and_thread_can_be_deleted(sandbox: Sandbox, api: Api) -> None:
     a, b = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
     sandbox.put_runs([a, b])
     sandbox.delete_run(a["id"])

@@ -37,7 +37,7 @@ def wait_until_kept(sandbox: Sandbox, run: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_status_answers_something_else(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
+def test_status_replaces_the_response(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
     sandbox.fault("status", status=503, headers={"Retry-After": "3"}, keep=keep)
     response = api.modify(run, RED)
     assert response.status_code == 503
@@ -190,7 +190,7 @@ def test_redirect_points_elsewhere(sandbox: Sandbox, api: Api, run: dict[str, An
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_hang_never_answers(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
+def test_hang_never_responds(sandbox: Sandbox, api: Api, run: dict[str, Any], keep: bool) -> None:
     sandbox.fault("hang", keep=keep)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.2)

@@ -114,7 +114,7 @@ def test_large_body_keeps_the_connection(sandbox: Sandbox, api: Api) -> None:
     assert api.get(RUN_PATH).json()["metadata"] == {}
 
 
-def test_retired_upstream_answers_404(sandbox: Sandbox, api: Api) -> None:
+def test_retired_upstream_returns_404(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(not_found_for_all=True)
     assert api.get("/threads").status_code == 404
     assert api.get(RUN_PATH).status_code == 404

@@ -69,4 +69,4 @@ def test_large_response_is_not_read_on(way: str, upstream: Upstream, connect: Co
     with pytest.raises(NotSent, match=NoResponse.TOO_LARGE):
         Client(conf.connection("default")).retrieve_run("thread_a", "run_a")
     assert upstream.has_ended.wait(30)
-    assert upstream.sent < OFFERED / 2, "The system holds a few megabytes; the rest was never asked for."
+    assert upstream.sent < OFFERED / 2, "The system holds a few megabytes; the rest was never read."

@@ -18,7 +18,7 @@ S = Edit.Status
     ("status", "outcome"),
     [(422, S.REJECTED), (404, S.REJECTED), (401, S.PENDING), (429, S.PENDING)],
 )
-def test_u0000_of_the_server_is_shown_as_a_sign(
+def test_u0000_is_shown_as_a_symbol(
     scene: Scene,  # noqa: F811
     method: str,
     status: int,
