@@ -1,10 +1,10 @@
 # make run    everything on this machine: http://127.0.0.1:8000 (PORT and SANDBOX_PORT move it)
 # make test   make check, then all tests on SQLite and on PostgreSQL
-# make check  what needs no test to be found: style, types, layers, migrations, settings
-# make sabotage   takes the guards of the edits away one by one, and shows which test notices
-# make bench  how quickly edits reach upstream, beside what one would use instead; writes var/bench/push.json
-#             (BENCH='--help' tells its options)
-# make lock   remakes the lock files; UPGRADE=--upgrade takes newer versions
+# make check  everything but the tests: style, types, layers, migrations, settings
+# make sabotage   removes the guards of the edits one by one, and shows which test notices
+# make bench  how fast edits reach upstream, compared with the alternatives; writes var/bench/push.json
+#             (BENCH='--help' lists its options)
+# make lock   updates the lock files; UPGRADE=--upgrade takes newer versions
 
 .DELETE_ON_ERROR:
 .PHONY: run test check bench lock sabotage
@@ -12,16 +12,16 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 export UV_PYTHON_DOWNLOADS := never
-# As pip does: the certificates that the machine trusts, and not a list of its own.
+# Like pip, use the certificates that the machine trusts instead of a bundled list.
 export UV_SYSTEM_CERTS ?= 1
-# Tests start many processes: without bytecode, each would compile every import again.
+# Tests start many processes, which without bytecode would all compile their imports again.
 export UV_COMPILE_BYTECODE := 1
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE PYTHONDONTWRITEBYTECODE
 
 run: .env var/static/staticfiles.json
 	exec python scripts/run.py
 
-# Made once, with secrets of this machine's own.
+# Written once, with secrets for this machine.
 .env: | .venv/run.stamp
 	python scripts/write_env.py
 
@@ -30,8 +30,8 @@ var/static/staticfiles.json: .venv/run.stamp $(shell find static runsadmin/stati
 	python manage.py collectstatic --no-input --verbosity 0
 	touch $@
 
-# Each line is one process, so that it gets the SIGTERM that make gets. More tests at once than cores: most tests wait
-# more than they compute.
+# Each line is one process, so that it receives make's SIGTERM. More tests run at once than there are cores, since most
+# tests wait more than they compute.
 PYTEST := pytest -n 3 --dist worksteal
 
 test: check
@@ -48,7 +48,7 @@ ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashe
 	tests/quirks/test_times.py tests/security/test_hostile_values.py tests/security/test_probes.py \
 	tests/security/test_rate_limit.py
 
-# As in production: whatever the machine's own settings are.
+# Production settings, regardless of the machine's own.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \
 	ALLOWED_HOSTS=runs.example.org RUNSADMIN_UPSTREAM_URL=https://upstream.example/v1 RUNSADMIN_UPSTREAM_API_KEY=none
 
