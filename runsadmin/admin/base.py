@@ -303,7 +303,7 @@ def _keys(values: list[str]) -> list[int]:
 def _report_ticks_outside(
     request: HttpRequest, keys: list[int], *, listed: QuerySet[Any], all_rows: QuerySet[Any]
 ) -> None:
-    """Rows that were ticked but have since left the list are still selected; tell the user which."""
+    """Warns about rows that were ticked but have since left the list, since they are still selected."""
     inside = set(listed.filter(pk__in=keys).values_list("pk", flat=True))
     outside = list(all_rows.filter(pk__in=set(keys) - inside)) if len(inside) < len(keys) else []
     if outside:

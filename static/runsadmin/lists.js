@@ -1,4 +1,4 @@
-// Lists: choosing a filter applies it at once. Without scripts there is the button.
+// Lists: choosing a filter applies it immediately. Without scripts there is a button.
 
 document.addEventListener("change", (event) => {
   const form = event.target.closest("[data-filters]");
@@ -11,7 +11,7 @@ document.addEventListener("submit", (event) => {
   for (const field of event.target.elements) field.disabled ||= field.name && !field.value;
 });
 
-// Ticks survive paging within one filter. An action ends them.
+// Ticks survive paging within one filter. An action clears them.
 const bar = document.querySelector("[data-actions]");
 if (bar) {
   const store = `ticked ${location.pathname}?${bar.dataset.filter}`;

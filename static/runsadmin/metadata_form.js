@@ -1,18 +1,17 @@
-// The pair editor, of one run and of many, for browsers that run scripts: add and remove rows, count characters, work
-// from the keyboard.
-// Without it the form has some blank rows, and does the same.
+// The metadata editor, for one run and for many: adds and removes rows, counts characters, handles the keyboard.
+// Without scripts the form has some blank rows and works the same way.
 
 const form = document.querySelector("[data-pairs]");
 const rows = form.querySelector("[data-rows]");
 const blank = form.querySelector("[data-blank]");
 const limits = { pairs: +(form.dataset.maxPairs ?? 0), key: +form.dataset.maxKey, value: +form.dataset.maxValue };
 
-// As the API counts: code points, so that an emoji is one.
+// Like the API, count code points, so that an emoji is one.
 const length = (text) => [...text].length;
 const keyOf = (row) => row.querySelector("[name=key]");
 const valueOf = (row) => row.querySelector("[name=value]");
 const allRows = () => [...rows.querySelectorAll("[data-row]")];
-const whatOf = (row) => row.querySelector("[name=what]")?.value ?? "set"; // Of many runs: what becomes of the key.
+const whatOf = (row) => row.querySelector("[name=what]")?.value ?? "set"; // For many runs: what to do with the key.
 const isBlank = (row) => !keyOf(row).value && !valueOf(row).value && whatOf(row) === "set";
 
 function prepare(row) {
@@ -40,7 +39,7 @@ function count() {
     shown.classList.toggle("ra-too-long", key > limits.key || (takesText && value > mostOfValue));
     row.dataset.what = whatOf(row);
     valueOf(row).placeholder = whatOf(row) === "rename" ? "new name" : "value";
-    valueOf(row).hidden = !takesText && !value; // What was typed stays to be seen: nothing is dropped silently.
+    valueOf(row).hidden = !takesText && !value; // Keep typed text visible: nothing is dropped silently.
   }
   if (!limits.pairs) return;
   const kept = form.querySelectorAll("[data-kept] input:checked").length;
@@ -79,7 +78,7 @@ form.addEventListener("keydown", (event) => {
   else addRow(row);
 });
 
-// One press sends once.
+// Prevent double submission.
 form.addEventListener("submit", () => {
   const send = form.querySelector("[data-send]");
   send.disabled = true;
@@ -87,10 +86,10 @@ form.addEventListener("submit", () => {
   send.textContent = send.dataset.send || "Sending…";
 });
 window.addEventListener("pageshow", (event) => {
-  if (!event.persisted) return; // Back from the next page …
-  if (form.querySelector("[name=base]")) window.location.reload(); // … where what stood here may be out of date …
+  if (!event.persisted) return; // Only when coming back from the next page:
+  if (form.querySelector("[name=base]")) window.location.reload(); // the form may be out of date,
   const send = form.querySelector("[data-send]");
-  send.disabled = false; // … or may be wanted once more.
+  send.disabled = false; // or the user may want to send it again.
   send.textContent = send.dataset.word ?? send.textContent;
 });
 
