@@ -129,7 +129,7 @@ def _check_format(spec: str) -> None:
                 f"Use: {known} %:z. Write %% for a percent sign."
             )
     if not any(directive != "%" for directive in found):
-        raise ValueError(f"The format {spec!r} has no directive. Use some, such as %Y-%m-%d.")
+        raise ValueError(f"The format {spec!r} has no directive. Use directives such as %Y-%m-%d.")
 
 
 @dataclass(frozen=True)

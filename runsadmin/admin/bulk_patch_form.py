@@ -77,14 +77,14 @@ class BulkPatchForm(forms.Form):
         required=False,
         min_value=1,
         max_value=MOST_RUNS,
-        error_messages=_always("Give a number of runs, or leave it empty."),
+        error_messages=_always("Enter a number of runs, or leave the field empty."),
         widget=forms.TextInput({"inputmode": "numeric", "class": "ra-short-input", "autocomplete": "off"}),
     )
     wait = forms.FloatField(
         required=False,
         min_value=1 / 3600,
         max_value=MOST_HOURS,
-        error_messages=_always(f"Give a number of hours, at most {MOST_HOURS}, or leave it empty."),
+        error_messages=_always(f"Enter a number of hours, at most {MOST_HOURS}, or leave the field empty."),
         widget=forms.TextInput({"inputmode": "decimal", "class": "ra-short-input", "autocomplete": "off"}),
     )
 

@@ -71,12 +71,12 @@ def test_row_error_is_beside_its_row(
     [
         ({"reason": " "}, "needs a reason"),
         ({"reason": "x" * 501}, "at most 500"),
-        ({"canary": "0"}, "Give a number of runs"),
-        ({"canary": "many"}, "Give a number of runs"),
-        ({"canary": "9" * 20}, "Give a number of runs"),
-        ({"wait": "-1"}, "Give a number of hours"),
-        ({"wait": "nan"}, "Give a number of hours"),
-        ({"wait": "721"}, "Give a number of hours"),
+        ({"canary": "0"}, "Enter a number of runs"),
+        ({"canary": "many"}, "Enter a number of runs"),
+        ({"canary": "9" * 20}, "Enter a number of runs"),
+        ({"wait": "-1"}, "Enter a number of hours"),
+        ({"wait": "nan"}, "Enter a number of hours"),
+        ({"wait": "721"}, "Enter a number of hours"),
     ],
 )
 def test_field_error_is_beside_its_field(team: list[Run], as_alice: Client, more: dict[str, str], message: str) -> None:

@@ -129,7 +129,7 @@ def test_resolution_is_a_new_edit(
     assert sandbox.metadata(conflict.run.upstream_id) == {"team": team, "env": "prod", "new": "1"}
     shown = as_alice.get(change_url(conflict)).text
     assert "resolved by" in shown
-    assert "Decide what stays" not in shown
+    assert "Resolve the conflict" not in shown
 
 
 def test_invalid_resolution_keeps_the_input(conflict: Edit, as_alice: Client) -> None:
@@ -151,7 +151,7 @@ def test_every_key_needs_a_choice(conflict: Edit, as_alice: Client) -> None:
 
 
 def test_viewer_sees_conflict_without_buttons(conflict: Edit, as_carol: Client) -> None:
-    assert "Decide what stays" not in as_carol.get(change_url(conflict)).text
+    assert "Resolve the conflict" not in as_carol.get(change_url(conflict)).text
     assert as_carol.post(change_url(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
 
 

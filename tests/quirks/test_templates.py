@@ -9,6 +9,7 @@ from django.test import Client
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidMetadata
 from runsadmin.models import BulkEdit, Run
+from runsadmin.services import bulk_edits
 from tests.api.conftest import ApiOf, problem
 from tests.fake_upstream import FakeUpstream
 from tests.management.conftest import Manage
@@ -39,7 +40,7 @@ REFUSED = {
     "line end": ("{created:%\n}", UNSUPPORTED),
     "single percent": ("{created:100%}", "ends with a single %. Write %% for a percent sign."),
     "only a percent": ("{created:%}", "ends with a single %"),
-    "no directive": ("{created:YYYY-MM-DD}", "has no directive. Use some, such as %Y-%m-%d."),
+    "no directive": ("{created:YYYY-MM-DD}", "has no directive. Use directives such as %Y-%m-%d."),
     "only percent signs": ("{created:%%}", "has no directive"),
     "blank": ("{created: }", "has no directive"),
     "a field within": ("{created:{model}}", "contains a brace"),
@@ -101,8 +102,9 @@ def test_nothing_is_planned(
     response = api(alice).post("bulk-edits/", {"run_ids": ["run_a"], "set": {"month": template}, "reason": "why"})
     assert problem(response, 400, "invalid-metadata")["errors"][0]["key"] == "month"
     client.force_login(alice)
-    form = {"run": run.pk, "what": "set", "key": "month", "value": template, "reason": "why", "plan": "1"}
-    page = client.post("/admin/runsadmin/bulkedit/add/", form)
+    draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(["run_a"]), actor=alice)
+    form = {"what": "set", "key": "month", "value": template, "reason": "why"}
+    page = client.post(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}", form)
     assert page.status_code == 422
     assert "The value of &#x27;month&#x27;: " in page.text
     assert not BulkEdit.objects.exists()

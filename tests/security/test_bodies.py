@@ -110,7 +110,7 @@ def test_upload_counts_like_any_body(root: User, client: Client) -> None:
     file = SimpleUploadedFile("threads.csv", b"a" * 3 * MEGABYTE)
     refused = client.post("/admin/runsadmin/thread/add/", {"file": file})
     assert refused.status_code == 413
-    assert "larger than is read here" in refused.content.decode()
+    assert "larger than this site accepts" in refused.content.decode()
 
 
 @pytest.mark.django_db(transaction=True)
