@@ -112,13 +112,13 @@ class RunAdmin(ReadOnlyAdmin):
     def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         """For one run, opens its editor. For several or all that match, freezes the selection and opens the form."""
         is_across = request.POST.get("select_across") == "1"
-        if not is_across and may(request, Action.EDIT_METADATA) and len(found := queryset[:2]) == 1:
-            return redirect(links.change_url(found[0], "metadata"))
+        keys = [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
+        if not is_across and len(keys) == 1 and may(request, Action.EDIT_METADATA) and (run := queryset.first()):
+            return redirect(links.change_url(run, "metadata"))
         require(request, Action.PLAN_BULK_EDITS)
         if is_across:
             selection = run_selection.all_that_match(self.get_changelist_instance(request))
         else:
-            keys = [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
             selection = run_selection.ticked(queryset, keys)
         draft = bulk_edits.save_draft(selection=selection, actor=actor(request))
         return redirect(f"{links.list_url(BulkEdit, 'add')}?selection={draft.pk}")

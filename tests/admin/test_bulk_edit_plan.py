@@ -158,7 +158,7 @@ def test_expired_plan_cannot_be_applied(team: list[Run], as_alice: Client) -> No
     shown = text_of(as_alice, bulk_edit)
     assert "The plan has expired" in shown
     assert "Change 5 runs" not in shown
-    assert "Only a plan that is whole" in press(as_alice, bulk_edit, "apply", follow=True).text
+    assert "Only a complete plan that has not expired" in press(as_alice, bulk_edit, "apply", follow=True).text
     assert "can no longer be applied" in text_of(as_alice, bulk_edit)
     bulk_edit.refresh_from_db()
     assert bulk_edit.status == S.EXPIRED

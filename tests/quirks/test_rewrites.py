@@ -217,7 +217,7 @@ def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: Use
     assert "for triage." in edit.detail
     client.force_login(alice)
     page = client.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
-    assert page.count("This edit does not touch this key.") == 2
+    assert page.count("This edit does not change this key.") == 2
 
 
 def test_command_reports_it_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:

@@ -132,7 +132,7 @@ def test_bulk_edit_shows_it_too(
 
     client.force_login(alice)
     page = words(client, f"bulkedit/{bulk_edit.pk}/change/")
-    assert "waiting1 for the run to end; active runs are waited for until" in page
+    assert "waiting1 for the run to end; for active runs until" in page
     assert "Waits for the run to end (it is in_progress), until" in page
     data = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
     assert data["waiting"] == {"active_run": 1}

@@ -52,14 +52,16 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
 
     # A plan of a hostile patch, which names unknown runs.
     run.refresh_from_db()
-    form = {"plan": "1", "run": f"{run.pk},987654", "what": ["set", "remove"], "key": [key, HOSTILE[1]],
-            "value": [HOSTILE[3], ""], "reason": HOSTILE[0]}  # fmt: skip
-    planned = browser.submit("/admin/runsadmin/bulkedit/add/", form)
+    list_url = "/admin/runsadmin/run/"
+    ticked = {"action": "edit_metadata", "index": "0", "_selected_action": f"{run.pk},987654"}
+    form_url = browser.submit(list_url, ticked).url
+    form = {"what": ["set", "remove"], "key": [key, HOSTILE[1]], "value": [HOSTILE[3], ""], "reason": HOSTILE[0]}
+    planned = browser.submit(form_url, form)
     bulk_edit = BulkEdit.objects.get()
     assert planned.url.endswith(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
-    refused = browser.submit("/admin/runsadmin/bulkedit/add/", {**form, "reason": "", "canary": HOSTILE[1]})
+    refused = browser.submit(form_url, {**form, "reason": "", "canary": HOSTILE[1]})
     assert refused.status_code == 422
-    listed = f"?matching=model%3D{quote(HOSTILE[0])}"
+    listed = f"?model={quote(HOSTILE[0])}"
 
     searches = [
         f"{where}<script>alert(1)</script>" for where in ("runsadmin/run/?q=", "runsadmin/run/?model=", "search/?s=")
@@ -68,7 +70,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
         "", "runsadmin/run/", f"runsadmin/run/{run.pk}/change/", f"runsadmin/run/{run.pk}/metadata/", "runsadmin/edit/",
         *(f"runsadmin/edit/{edit.pk}/change/" for edit in Edit.objects.all()),
         "runsadmin/bulkedit/", f"runsadmin/bulkedit/{bulk_edit.pk}/change/", f"runsadmin/bulkedit/{bulk_edit.pk}/csv/",
-        f"runsadmin/bulkedit/add/{listed}", f"runsadmin/run/matching/{listed}",
+        f"runsadmin/run/{listed}",
         "runsadmin/thread/", f"runsadmin/thread/{run.thread_id}/change/", *searches,
     ]  # fmt: skip
     responses = [browser.get(f"/admin/{page}") for page in pages]

@@ -104,7 +104,7 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
         sandbox.fault(times=1, **fault)
         browser.patch(f"/api/v1/runs/run_{n}/", json={"metadata": {"team": "red"}}, headers=api)
         browser.post("/admin/runsadmin/connectionstate/default/switch/", {"on": "0", **forgery_token(browser)})
-    with Broken("runsadmin_pair"):  # A traceback in the thread that pushes, in the view and in the worker.
+    with Broken("runsadmin_metadatapair"):  # A traceback in the thread that pushes, in the view and in the worker.
         browser.patch("/api/v1/runs/run_8/", json={"metadata": {"team": "red"}}, headers=api)
         browser.post("/api/v1/runs/run_9/refresh/", json={}, headers=api)
         syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=root)

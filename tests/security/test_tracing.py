@@ -11,7 +11,7 @@ from django.test import Client
 from runsadmin import log_context
 from runsadmin.models import Edit
 from runsadmin.services import tokens
-from tests.admin.conftest import base_fields, page, typed
+from tests.admin.conftest import base_fields, page, press, typed
 from tests.conftest import Written, json_lines
 from tests.security.conftest import Site
 from tests.waiting import until
@@ -53,7 +53,7 @@ def test_admin_requests_are_traced_too(written: Written, alice: User, mirrored: 
     form = typed(("team", "red"), base=base_fields(client, run))
 
     response = client.post(page(run, "metadata"), form)
-    client.post(f"/admin/runsadmin/edit/{Edit.objects.get().pk}/undo/")
+    press(client, Edit.objects.get(), "undo")
 
     assert response["X-Request-ID"] == "from-a-proxy"
     assert [edit.request_id for edit in Edit.objects.all()] == ["from-a-proxy"] * 2

@@ -214,7 +214,7 @@ def test_broken_planning_fails_the_plan(
     def breaks(*_: object) -> None:
         raise RuntimeError("our own error")
 
-    monkeypatch.setattr(planning, "_fields", breaks)
+    monkeypatch.setattr(planning, "template_fields", breaks)
     with pytest.raises(RuntimeError):
         whole(bulk_edit)
     bulk_edit.refresh_from_db()
