@@ -27,7 +27,7 @@ def test_patch_sets_empties_removes_and_renames(team: list[Run], as_alice: Clien
     }  # fmt: skip
     shown = text_of(as_alice, bulk_edit)
     assert "team blue → gpt-4o, 2023" in shown
-    assert "note not there → empty text" in shown
+    assert "note absent → empty text" in shown
     assert "n 1 → removed" in shown
 
 

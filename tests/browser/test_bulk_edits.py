@@ -276,7 +276,7 @@ def test_patch_is_typed_by_keyboard(page: Page, team: list[Run], alice: User, si
 
     expect(page.locator(".ra-head h2")).to_contain_text("Plan")
     changes = page.locator(".ra-changes").first.locator("dd")
-    expect(changes).to_have_text(["blue → completed", "9 → removed", "not there → empty text"])
+    expect(changes).to_have_text(["blue → completed", "9 → removed", "absent → empty text"])
 
 
 def test_all_of_it_works_without_scripts(

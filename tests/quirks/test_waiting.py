@@ -250,7 +250,7 @@ def test_stuck_run_ends_the_wait(
     later()
     assert edit.status == E.FAILED
     assert fields["status"] in edit.detail
-    assert "has waited for its end since 20" in edit.detail
+    assert "has waited for it to end since 20" in edit.detail
     assert "Retry" in edit.detail
     assert len(upstream.writes) == 1, "Only the first attempt was sent; then the run was fetched."
 

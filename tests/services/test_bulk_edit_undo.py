@@ -113,7 +113,7 @@ def test_undo_waits_for_edits_in_flight(sandbox: Sandbox, team: list[Run], alice
     bulk_edit = bulk_edits.resume(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
     assert len(claim_due("default", 2)) == 2
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
-    with pytest.raises(InvalidTransition, match="still under way"):
+    with pytest.raises(InvalidTransition, match="still in flight"):
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     bulk_edit.edits.filter(status=E.SENDING).update(claimed_until=timezone.now())
     edits.release_expired()
