@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("random cases", "more of them than a quick run of the whole suite has time for")
     group.addoption("--server-cases", type=int, default=200, help="tests/faults: how many random servers")
     group.addoption("--server-seed", type=int, default=0, help="tests/faults: the seed of the first one")
-    group.addoption("--schema-examples", type=int, default=25, help="tests/api: how many requests per operation")
+    group.addoption("--schema-examples", type=int, default=100, help="tests/api: how many requests per operation")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -112,8 +112,8 @@ class RunAdmin(ReadOnlyAdmin):
     def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         """For one run, opens its editor. For several or all that match, freezes the selection and opens the form."""
         is_across = request.POST.get("select_across") == "1"
-        keys = [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
-        if not is_across and len(keys) == 1 and may(request, Action.EDIT_METADATA) and (run := queryset.first()):
+        keys = [] if is_across else [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
+        if len(keys) == 1 and may(request, Action.EDIT_METADATA) and (run := queryset.first()):
             return redirect(links.change_url(run, "metadata"))
         require(request, Action.PLAN_BULK_EDITS)
         if is_across:

@@ -82,12 +82,12 @@ def write(
     return _timed(clock, lambda: client.modify_run(thread_id, run_id, metadata, send_by=send_by))
 
 
-def probe(alias: str, thread_id: str, run_id: str = "", *, slot: Slot | None = None) -> None:
+def probe(alias: str, thread_id: str, run_id: str = "") -> None:
     """Requests a run, or a thread where no run is named. Raises UpstreamError."""
     if run_id:
-        _client(alias, slot).retrieve_run(thread_id, run_id)
+        _client(alias).retrieve_run(thread_id, run_id)
     else:
-        _client(alias, slot).retrieve_thread(thread_id)
+        _client(alias).retrieve_thread(thread_id)
 
 
 def _client(alias: str, slot: Slot | None = None) -> Client:

@@ -12,7 +12,6 @@ from runsadmin.errors import Forbidden, InvalidId, NoSlot, NotFound, Rejected, U
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, connections, gateway
 from runsadmin.services.gateway import NO_EFFECT, ConnectionEffect
-from runsadmin.upstream.client import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +77,7 @@ def _known(thread: Thread) -> Target:
     return Target(thread.upstream_id, run_id or "")
 
 
-def send(
-    alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False, slot: Slot | None = None
-) -> Reach:
+def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False) -> Reach:
     """Requests the targets in turn until the result is conclusive. Does not use the database.
 
     `thread_id` is the thread of the error. With `is_outage` it only checks whether the server responds.
@@ -90,7 +87,7 @@ def send(
     for target in wanted:
         probed_others = probed_others or target.thread_id != thread_id
         try:
-            gateway.probe(alias, target.thread_id, target.run_id, slot=slot)
+            gateway.probe(alias, target.thread_id, target.run_id)
         except NotFound as error:
             responds = True
             thread_is_gone = thread_is_gone or target == Target(thread_id)

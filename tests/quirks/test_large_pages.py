@@ -68,7 +68,7 @@ def test_too_large_run_is_named(
     for error in done.errors.all():
         assert error.run_id in error.message
         assert "RUNSADMIN_MAX_RESPONSE_BYTES" in error.message
-        assert "100,000 are accepted" in error.message
+        assert "the limit is 100,000" in error.message
     assert Run.objects.count() == count - len(too_large)
 
 

@@ -86,7 +86,7 @@ def test_endless_list_is_an_error(upstream: FakeUpstream, pager: Pager, count: i
     message = done.errors.latest("pk").message
     assert "could not be read to its end" in message
     if count is not None:
-        assert f"{count} runs read" in message
+        assert f"{count} runs were read" in message
     thread.refresh_from_db()
     assert (thread.fully_checked_at, thread.watermark) == (None, "")
     assert not Run.objects.exclude(missing_since=None).exists()

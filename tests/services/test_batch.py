@@ -4,11 +4,12 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Callable
-from threading import Event, current_thread
+from threading import Event, Thread, current_thread
 from types import ModuleType
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -306,3 +307,26 @@ def test_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatc
     process_due()
     assert counts() == {E.APPLIED: 11, E.REJECTED: 1}
     assert callers == {"upstream"}
+
+
+def test_probe_of_several_targets_ends(
+    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect
+) -> None:
+    """Between its requests a probe must not wait for a slot: threads without a job hold them."""
+    connect(CONCURRENCY=2)
+    runs = [mirrored(id=f"run_{name}", thread_id=f"thread_{name}", metadata={}) for name in "ab"]
+    patch = MetadataPatch({"team": "red"})
+    edit = edits.record(run=runs[0], patch=patch, actor=alice, source=Edit.Source.API)
+    make_due()
+    sandbox.settings(not_found_for_all=True)
+
+    def work() -> None:
+        process_due(1)
+        connection.close()
+
+    worker = Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(20)
+    assert not worker.is_alive()
+    edit.refresh_from_db()
+    assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)

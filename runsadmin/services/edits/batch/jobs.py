@@ -174,10 +174,11 @@ class Jobs:
         """Probes how far an error in the thread of these claims reaches, after `pause` seconds."""
         thread_id = claims[0].edit.run.thread.upstream_id
 
-        def work(slot: Slot) -> Probed:
+        def work(_: Slot) -> Probed:
+            # The thread keeps its slot between these requests: threads without a job hold all the others.
             time.sleep(max(0.0, pause))
             try:
-                reach = probes.send(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage, slot=slot)
+                reach = probes.send(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage)
             except Exception:  # Other edits wait for this probe and must not wait forever.
                 logger.exception("A probe of %s failed with an internal error.", self.alias)
                 reach = Reach(responds=True, error=NotSent("The extent of the error could not be determined."))
