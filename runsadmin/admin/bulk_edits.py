@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from runsadmin import log_context, tasks
+from runsadmin import keyset, log_context, tasks
 from runsadmin.admin import change_list, changes, csv_export, filters, id_search, status_text
 from runsadmin.admin.base import EVERYWHERE, MAX_ROWS, ReadOnlyAdmin, actor, counted, may, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
@@ -144,9 +144,9 @@ class BulkEditAdmin(ReadOnlyAdmin):
             shown=shown, url=url,
             edits=[(edit, changes.of_planned(edit), waits.get(edit.pk)) for edit in edits.rows],
             wait_reason=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_in_progress else "",
-            earlier_url=shown.url(before=edits.before), later_url=shown.url(after=edits.after),
+            earlier_url=shown.url(before=edits.previous), later_url=shown.url(after=edits.next),
             csv_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url()}",
-            csv_with_mark_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url(bom=1)}",
+            csv_with_mark_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url(bom=(1,))}",
             may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
@@ -277,12 +277,12 @@ class EditFilter:
             if counts.get(value)
         ]
 
-    def url(self, **at: int | None) -> str | None:
+    def url(self, **at: keyset.Key | None) -> str | None:
         """The URL of the same filter at another position. None if there is nothing there."""
         if None in at.values():
             return None
         narrowed = {self.name: self.value} if self.name else {}
-        query = urlencode(narrowed | {name: str(key) for name, key in at.items()})
+        query = urlencode(narrowed | {name: keyset.to_text(key) for name, key in at.items() if key is not None})
         return f"?{query}" if query else ""
 
 

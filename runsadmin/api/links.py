@@ -18,7 +18,7 @@ class Links:
         self._edits = request.build_absolute_uri(reverse("api:edit-list"))
         self._bulk_edits = request.build_absolute_uri(reverse("api:bulk-edit-list"))
         self._syncs = request.build_absolute_uri(reverse("api:sync-list"))
-        self._has_one_connection = len(conf.connections()) == 1
+        self._has_one_connection = conf.default_connection() is not None
 
     def run(self, run: Run) -> str:
         return self._by_upstream_id(self._runs, run)

@@ -1,4 +1,4 @@
-"""A rate limit per account, so that none can crowd out the others."""
+"""A rate limit per account, so that no account can use up the capacity of the others."""
 
 from typing import TYPE_CHECKING
 

@@ -71,10 +71,10 @@ def connection_of(alias: str | None) -> str:
     """Raises UnknownConnection, or CommandError if several connections are configured and none is named."""
     if alias is not None:
         return conf.connection(alias).alias
-    known = list(conf.connections())
-    if len(known) != 1:
-        raise CommandError(f"Several connections are configured. Name one: --connection {' | '.join(known)}.")
-    return known[0]
+    if (default := conf.default_connection()) is None:
+        known = " | ".join(conf.connections())
+        raise CommandError(f"Several connections are configured. Name one: --connection {known}.")
+    return default
 
 
 def add_actor(parser: ArgumentParser) -> None:

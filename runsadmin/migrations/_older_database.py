@@ -1,4 +1,4 @@
-"""Version 0.1.0 wrote the migrations anew: a database of an older version cannot be migrated."""
+"""Version 0.1.0 starts with new migrations: a database of an older version cannot be migrated."""
 
 from django.core.management.base import CommandError
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor

@@ -48,6 +48,7 @@ class ConnectionState(models.Model):
     background_free_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = "connection"
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(hold="", held_since__isnull=True)

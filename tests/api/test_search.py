@@ -26,7 +26,7 @@ def test_lists_and_plans_search_alike(team: list[str], mirrored: MakeRun, api: A
 @pytest.mark.parametrize(
     ("query", "place"),
     [
-        ("status:failed colour:red", 15),
+        ("status:failed color:red", 15),
         ("status:failed  what", 16),
         ("created:2026-13-01", 9),
         ("created:9999-12-31", 9),

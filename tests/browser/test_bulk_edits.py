@@ -113,7 +113,7 @@ def test_filter_to_plan_to_apply_to_undo(
     assert teams(sandbox, team) == blue
     assert sandbox.posts() == []
 
-    # Applied, its page updates by itself.
+    # Once applied, its page updates automatically.
     page.get_by_role("button", name="Change 60 runs").click()
     expect(page.get_by_text("of 60 runs done")).to_be_visible()
     moves = page.locator("progress")

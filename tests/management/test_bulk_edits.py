@@ -293,7 +293,7 @@ def test_planner_can_only_dry_run(sandbox: Sandbox, team: list[str], manage: Man
     ("arguments", "complaint"),
     [
         (["--where", " ", *RED], "This would select every run"),
-        (["--where", "colour:red", *RED], "At character 1: there is no field 'colour'"),
+        (["--where", "color:red", *RED], "At character 1: there is no field 'color'"),
         (["--where", "model:\udcff", *RED], "lone surrogate"),
         (["--where", "status:nothing", *RED], "No run matches"),
         (["--where", "model:gpt-4o", "run_0", *RED], "exactly one of"),

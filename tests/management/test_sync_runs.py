@@ -52,7 +52,7 @@ def test_refused_credentials_end_the_sync(three_threads: Sandbox, manage: Manage
     output = manage("sync_runs")
     assert output.code == 1
     assert "Waiting for the connection" in output.err
-    assert Sync.objects.get().status == Sync.Status.RUNNING  # It continues by itself when the connection is released.
+    assert Sync.objects.get().status == Sync.Status.RUNNING  # It continues automatically on release.
 
 
 def test_every_connection_is_synced_by_default(

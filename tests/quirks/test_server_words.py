@@ -86,7 +86,7 @@ TEXTS: dict[str, tuple[bytes, str, str]] = {
     ),
     "h1": (b"<html><title></title><body><h1>Not <b>so</b></h1>", "text/html", "Not so"),
     "HTML without a title": (b"<style>p { color: red }</style><p>Not <b>so</b>.</p>", "text/html", "Not so ."),
-    "HTML labelled as JSON": (b"<!DOCTYPE html><title>Blocked</title>", "application/json", "Blocked"),
+    "HTML labeled as JSON": (b"<!DOCTYPE html><title>Blocked</title>", "application/json", "Blocked"),
     "XML": (b"<?xml version='1.0'?><Error><Code>E</Code><Message>Not so.</Message></Error>", "text/xml", "Not so."),
     "CDATA": (b"<Error><Message><![CDATA[Not so.]]></Message></Error>", "application/xml", "Not so."),
     "SOAP": (b"<s:Envelope><s:Fault><faultstring>Not so.</faultstring></s:Fault></s:Envelope>", "text/xml", "Not so."),

@@ -1,4 +1,4 @@
-"""Servers that make edits wait: each edit shows for what and until when, and no wait is for ever."""
+"""Servers that make edits wait: each edit shows for what and until when, and no wait is endless."""
 
 import datetime as dt
 import html

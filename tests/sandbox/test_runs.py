@@ -104,7 +104,7 @@ def test_run_needs_assistant_and_valid_options(api: Api) -> None:
     assert error_of(api.post(path, {"assistant_id": 7}))["code"] == "invalid_type"
     few = api.post(path, {"assistant_id": "asst_a", "max_completion_tokens": 255})
     assert error_of(few)["code"] == "integer_below_min_value"
-    assert error_of(api.post(path, {"assistant_id": "asst_a", "colour": "red"}))["code"] == "unknown_parameter"
+    assert error_of(api.post(path, {"assistant_id": "asst_a", "color": "red"}))["code"] == "unknown_parameter"
     assert api.get(path).json()["data"] == []
 
 

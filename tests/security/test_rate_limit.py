@@ -126,7 +126,7 @@ def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, ali
         )
     ]
 
-    assert responses.count(200) in (10, 11)  # One comes back every six seconds.
+    assert responses.count(200) in (10, 11)  # One request is added every six seconds.
     assert 429 in responses
 
 

@@ -1,4 +1,4 @@
-"""Responses that a database could refuse: they are reported like any other, and nothing is retried for ever."""
+"""Responses that a database could refuse: they are reported like any other, and nothing is retried endlessly."""
 
 import time
 

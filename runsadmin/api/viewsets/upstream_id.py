@@ -42,7 +42,7 @@ def connection_of(body: Mapping[str, Any]) -> str:
     """The connection that a body names, or else the only one that is configured."""
     if "connection" in body:
         return str(body["connection"])
-    aliases = list(conf.connections())
-    if len(aliases) != 1:
-        raise ValidationError({"connection": f"Name one of the connections: {', '.join(aliases)}."}, code="required")
-    return aliases[0]
+    if (alias := conf.default_connection()) is None:
+        aliases = ", ".join(conf.connections())
+        raise ValidationError({"connection": f"Name one of the connections: {aliases}."}, code="required")
+    return alias
