@@ -55,11 +55,11 @@ class InvalidSearch(RunsAdminError):
 
 
 class InvalidSelection(RunsAdminError):
-    """`left_out` has the ids that could not be selected, each with the reason."""
+    """`not_selected` has the ids that select no run, each with the reason."""
 
-    def __init__(self, message: str, left_out: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, message: str, not_selected: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
-        self.left_out = tuple(left_out)
+        self.not_selected = tuple(not_selected)
 
 
 class InvalidList(RunsAdminError):

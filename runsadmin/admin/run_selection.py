@@ -25,7 +25,7 @@ def ticked(runs: QuerySet[Run], keys: list[int]) -> Selection:
     """Raises InvalidSelection, UnknownConnection."""
     selection = select_all(runs, query="")
     gone = sorted(set(keys).difference(selection.keys))
-    return replace(selection, left_out=[(f"the run with the key {key} here", "unknown") for key in gone])
+    return replace(selection, not_selected=[(f"the run with the key {key} here", "unknown") for key in gone])
 
 
 def all_that_match(shown: ChangeList) -> Selection:

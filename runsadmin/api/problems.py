@@ -154,8 +154,8 @@ def _members(error: Exception) -> dict[str, Any]:
         }
     if isinstance(error, errors.InvalidSearch):
         return {"errors": [{"field": "q", "key": None, "code": "invalid_search", "message": str(error)}]}
-    if isinstance(error, errors.InvalidSelection) and error.left_out:
-        return {"not_selected": [{"id": id, "why": why} for id, why in error.left_out]}
+    if isinstance(error, errors.InvalidSelection) and error.not_selected:
+        return {"not_selected": [{"id": id, "why": why} for id, why in error.not_selected]}
     if isinstance(error, exceptions.ValidationError):
         return {"errors": _errors(error)}
     return {}

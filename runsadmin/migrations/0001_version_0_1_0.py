@@ -152,7 +152,7 @@ class Migration(migrations.Migration):
                 ('connection', models.CharField(max_length=64)),
                 ('query', models.TextField(blank=True, help_text='The search that found the runs. Empty: they were ticked.')),
                 ('packed', models.BinaryField(help_text='Keys of runs, in the order in which they are planned.')),
-                ('left_out', models.JSONField(default=list, help_text='What was ticked and no longer exists: id and reason.')),
+                ('not_selected', models.JSONField(default=list, help_text='What was ticked and no longer exists: id and reason.')),
                 ('actor', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
         ),

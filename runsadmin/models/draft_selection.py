@@ -16,7 +16,7 @@ class DraftSelection(models.Model):
     connection = models.CharField(max_length=64)
     query = CleanTextField(blank=True, help_text="The search that found the runs. Empty: they were ticked.")
     packed = models.BinaryField(help_text="Keys of runs, in the order in which they are planned.")
-    left_out = models.JSONField(default=list, help_text="What was ticked and no longer exists: id and reason.")
+    not_selected = models.JSONField(default=list, help_text="What was ticked and no longer exists: id and reason.")
 
     def __str__(self) -> str:
         return f"draft selection {self.pk}"

@@ -251,13 +251,13 @@ def test_unknown_and_ambiguous_ids(
     client = api(alice)
 
     data = plan(client, run_ids=["run_x", "run_a", "run_b", "\0", "run_\ud800"])
-    left_out = [{"id": id, "why": "unknown"} for id in ("run_x", "\ufffd", "run_\ufffd")]
-    assert data["not_selected"] == [*left_out, {"id": "run_b", "why": "ambiguous"}]
+    unknown = [{"id": id, "why": "unknown"} for id in ("run_x", "\ufffd", "run_\ufffd")]
+    assert data["not_selected"] == [*unknown, {"id": "run_b", "why": "ambiguous"}]
     assert client.get(data["url"]).json()["not_selected"] == data["not_selected"]
     assert data["selected"] == 1
 
     named = plan(client, run_ids=["run_x", "run_b"], connection="eu")
-    assert (named["connection"], named["not_selected"]) == ("eu", left_out[:1])
+    assert (named["connection"], named["not_selected"]) == ("eu", unknown[:1])
     problem(client.post("bulk-edits/", RED | {"run_ids": ["run_a"], "connection": "us"}), 400, "unknown-connection")
 
     refused = problem(client.post("bulk-edits/", RED | {"run_ids": ["run_x", "run_b"]}), 400, "invalid-selection")

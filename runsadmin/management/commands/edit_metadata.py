@@ -109,7 +109,7 @@ class Command(ReportingCommand):
         try:
             selection = self._selection(options)
         except InvalidSelection as error:
-            self._report_skipped(error.left_out)
+            self._report_not_selected(error.not_selected)
             raise
         bulk_edit = bulk_edits.plan(
             selection=selection,
@@ -120,7 +120,7 @@ class Command(ReportingCommand):
             wait_for_active=options["wait_for_active"],
             canary=options["canary"],
         )
-        self._report_skipped(selection.left_out)
+        self._report_not_selected(selection.not_selected)
         self._report_duplicates(selection.duplicates)
         self._run(bulk_edit, actor, options)
 
@@ -151,11 +151,11 @@ class Command(ReportingCommand):
         with stopped_by_signals() as stopping:
             BulkEditRunner(self, actor, stopping).run(bulk_edit, dry_run=options["dry_run"], until=until)
 
-    def _report_skipped(self, left_out: Sequence[tuple[str, str]]) -> None:
-        shown = left_out if self.as_json else left_out[:ERRORS_SHOWN]
+    def _report_not_selected(self, not_selected: Sequence[tuple[str, str]]) -> None:
+        shown = not_selected if self.as_json else not_selected[:ERRORS_SHOWN]
         for run_id, why in shown:
             self._report_not_edited(run_id, _REASONS[why])
-        if (more := len(left_out) - len(shown)) > 0:
+        if (more := len(not_selected) - len(shown)) > 0:
             self.errors_count += more
             self.stderr.write(f"… and {more:,} more that cannot be edited; --json lists all of them.")
 

@@ -17,7 +17,7 @@ def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
     DraftSelection.objects.filter(created_at__lt=clock.now() - LIFETIME).delete()
     return DraftSelection.objects.create(
         actor=actor, connection=selection.connection, query=selection.query,
-        packed=DraftSelection.pack(selection.keys), left_out=[list(each) for each in selection.left_out],
+        packed=DraftSelection.pack(selection.keys), not_selected=[list(each) for each in selection.not_selected],
     )  # fmt: skip
 
 
@@ -26,4 +26,4 @@ def read_draft(*, pk: str, actor: User) -> Selection:
     draft = DraftSelection.objects.filter(pk=pk, actor=actor).first() if pk.isdecimal() and len(pk) < 19 else None
     if draft is None:
         raise InvalidSelection("This selection is no longer available. Select the runs again.")
-    return Selection(draft.connection, draft.keys, draft.query, [(id, why) for id, why in draft.left_out])
+    return Selection(draft.connection, draft.keys, draft.query, [(id, why) for id, why in draft.not_selected])

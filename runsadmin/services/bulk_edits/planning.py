@@ -71,7 +71,7 @@ def plan(
     bulk_edit = BulkEdit(
         connection=selection.connection,
         query=selection.query,
-        not_selected=[{"id": id, "why": why} for id, why in selection.left_out],
+        not_selected=[{"id": id, "why": why} for id, why in selection.not_selected],
         set=dict(patch.set),
         remove=list(patch.remove),
         rename=dict(patch.rename),

@@ -22,7 +22,7 @@ LONGEST_SHOWN = 200
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys of the runs, all of one connection. `left_out` has the ids that could not be selected, with the reasons.
+    """The keys of the runs, all of one connection. `not_selected` has the ids that select no run, each with the reason.
 
     `duplicates` counts how many ids were repetitions.
     """
@@ -30,7 +30,7 @@ class Selection:
     connection: str
     keys: Sequence[int]
     query: str = ""
-    left_out: Sequence[tuple[str, str]] = ()
+    not_selected: Sequence[tuple[str, str]] = ()
     duplicates: int = 0
 
 
@@ -49,7 +49,7 @@ def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None
 
 
 def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
-    """The runs with these upstream ids, without duplicates. Other ids are in `left_out`.
+    """The runs with these upstream ids, without duplicates. Other ids are in `not_selected`.
 
     Raises InvalidSelection if no run remains or the runs are on several connections; UnknownConnection.
     """
@@ -65,14 +65,14 @@ def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
             "upstream_id", "connection", "thread_id", "created_at", "pk"
         ):
             found.setdefault(id, []).append((alias, (thread, -created_at.timestamp(), -pk)))
-    left_out = [(indexed_text(id, min(len(id), LONGEST_SHOWN)), "unknown") for id in ids if id not in found]
-    left_out += [(id, "ambiguous") for id, several in found.items() if len(several) > 1]
+    not_selected = [(indexed_text(id, min(len(id), LONGEST_SHOWN)), "unknown") for id in ids if id not in found]
+    not_selected += [(id, "ambiguous") for id, several in found.items() if len(several) > 1]
     sure = [several[0] for several in found.values() if len(several) == 1]
     if not sure:
-        raise InvalidSelection(_nothing(left_out), left_out)
+        raise InvalidSelection(_nothing(not_selected), not_selected)
     alias = _one_connection(sorted({alias for alias, _ in sure}))
     keys = [-key[2] for _, key in sorted(sure, key=lambda run: run[1])]
-    return Selection(alias, keys, left_out=left_out, duplicates=len(given) - len(ids))
+    return Selection(alias, keys, not_selected=not_selected, duplicates=len(given) - len(ids))
 
 
 def _one_connection(aliases: Iterable[str]) -> str:
@@ -86,8 +86,8 @@ def _one_connection(aliases: Iterable[str]) -> str:
             raise InvalidSelection(f"These runs are on several connections ({names}). Select runs of one connection.")
 
 
-def _nothing(left_out: Sequence[tuple[str, str]]) -> str:
-    if not left_out:
+def _nothing(not_selected: Sequence[tuple[str, str]]) -> str:
+    if not not_selected:
         return "No run was given, so there is nothing to plan."
-    shown = ", ".join(id[:60] for id, _ in left_out[:5])
-    return f"None of the given runs can be selected ({shown}{', …' if len(left_out) > 5 else ''})."
+    shown = ", ".join(id[:60] for id, _ in not_selected[:5])
+    return f"None of the given runs can be selected ({shown}{', …' if len(not_selected) > 5 else ''})."
