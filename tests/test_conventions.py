@@ -1,4 +1,4 @@
-"""Conventions that no linter checks: the length of test names and modules, and words that the glossary replaces."""
+"""Conventions that no linter checks: lengths of names, modules and template lines, and words of the glossary."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ from statistics import mean
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("bench", "loadtests", "project", "runsadmin", "sandbox", "scripts", "tests")
 MAX_LINES = 400
+MAX_TEMPLATE_LINE = 120  # Like Python's, which ruff checks.
 MAX_NAME, MAX_MEAN_NAME = 60, 36
 
 # Words of names that have a better one in docs/glossary.md.
@@ -79,6 +80,16 @@ def words(name: str) -> str:
 def test_modules_are_short() -> None:
     lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules()}
     assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_template_lines_are_short() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in (ROOT / "templates").rglob("*.html")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > MAX_TEMPLATE_LINE
+    ]
+    assert sorted(long) == []
 
 
 def test_test_names_are_short() -> None:

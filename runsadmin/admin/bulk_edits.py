@@ -168,7 +168,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Resume", permissions=["apply_bulk_edits"], location=EVERYWHERE)
     def resume(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
-        explanation = f"This sends the {_edits(queryset, EditStatus.PENDING)} that are left."
+        explanation = f"This sends the remaining {_edits(queryset, EditStatus.PENDING)}."
         if page := self.confirm(request, queryset, f"Resume {_name(queryset)}", explanation):
             return page
         return self._call(request, queryset, bulk_edits.resume)
@@ -182,7 +182,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry", permissions=["apply_bulk_edits"], location=EVERYWHERE)
     def retry(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
-        explanation = f"This sends {_edits(queryset, EditStatus.FAILED)} that failed again."
+        explanation = f"This sends {_edits(queryset, EditStatus.FAILED)} again."
         if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", explanation):
             return page
         return self._call(request, queryset, bulk_edits.retry)

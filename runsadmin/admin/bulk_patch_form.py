@@ -92,8 +92,8 @@ class BulkPatchForm(forms.Form):
     max_key_length = MAX_KEY_LENGTH
     max_value_length = MAX_VALUE_LENGTH
     words = What.choices
-    texts = TEXTS
-    times = TIMES
+    texts = tuple(f"{{{name}}}" for name in TEXTS)
+    times = tuple(f"{{{name}}}" for name in TIMES)
 
     def __init__(self, data: QueryDict | None = None) -> None:
         super().__init__(data, auto_id=False)

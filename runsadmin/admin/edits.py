@@ -117,7 +117,7 @@ class EditAdmin(ReadOnlyAdmin):
     @admin.action(description="Undo", permissions=["edit_metadata"], location=EVERYWHERE)
     def undo(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
         title = f"Undo {_name(queryset)}"
-        explanation = "Their changes are reverted, key by key. A key that was changed since then is left as it is."
+        explanation = "Changed keys get their old values back. A key that was changed since then is left as it is."
         if page := self.confirm(request, queryset, title, explanation, reason="optional"):
             return page
         new = self.for_each(request, queryset, lambda edit: edits.undo(
@@ -128,7 +128,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry", permissions=["edit_metadata"], location=EVERYWHERE)
     def retry(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
-        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", "Each is sent upstream again."):
+        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", "This sends the change upstream again."):
             return page
         retried = self.for_each(request, queryset, lambda edit: edits.retry(edit=edit, actor=actor(request)))
         return self._pushed(request, queryset, retried, "Retrying")

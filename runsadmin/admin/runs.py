@@ -64,7 +64,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
-        missing = SafeString('<span class="ra-badge ra-warn">missing</span>') if run.missing_since else ""
+        missing = SafeString('<span class="ra-badge ra-warn">Missing</span>') if run.missing_since else ""
         several = format_html('<span class="ra-note">{}</span>', run.connection) if len(conf.connections()) > 1 else ""
         return format_html(
             '<a class="ra-id" href="{}">{}</a> {}{}'

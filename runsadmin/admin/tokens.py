@@ -81,7 +81,7 @@ class TokenAdmin(ThemedAdmin):
             for row in self.get_queryset(request).order_by("-created")[:MOST]
         ]
         response = self.render(
-            request, "runsadmin/tokens.html", "API tokens", rows=rows, token=token, lifetimes=LIFETIMES,
+            request, "runsadmin/tokens.html", "API tokens", opts=None, rows=rows, token=token, lifetimes=LIFETIMES,
             add_url=links.list_url(AuthToken, "add"), may_add=self.has_add_permission(request),
             may_revoke=self.has_delete_permission(request),
         )  # fmt: skip

@@ -11,6 +11,7 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from runsadmin.models import Run
 from runsadmin.services.edits import Wait
@@ -58,7 +59,7 @@ def pretty(value: object) -> str:
 def badge(status: str, word: str = "") -> SafeString:
     """A status as a colored label."""
     shown = word or status.replace("_", " ")
-    return format_html('<span class="ra-badge ra-{}">{}</span>', TONES.get(status, "calm"), shown)
+    return format_html('<span class="ra-badge ra-{}">{}</span>', TONES.get(status, "calm"), capfirst(shown))
 
 
 @register.filter
@@ -75,7 +76,7 @@ def age(time: dt.datetime | None) -> str:
             count = int(size // length)
             unit += "s" if unit == "day" and count != 1 else ""
             break
-    return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+    return f"{count:,} {unit} ago" if seconds > 0 else f"in {count:,} {unit}"
 
 
 @register.filter

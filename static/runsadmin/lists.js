@@ -59,6 +59,7 @@ if (bar) {
   bar.closest("form").addEventListener("formdata", (event) => {
     event.formData.set("_selected_action", [...read()].join(","));
     sessionStorage.removeItem(store);
+    setTimeout(show); // A download leaves the page in place.
   });
   window.addEventListener("pageshow", show);
   document.addEventListener("htmx:afterSwap", show);

@@ -32,8 +32,8 @@ def test_each_pasted_id_gets_a_result(mirrored: MakeRun, as_alice: Client) -> No
 
     assert {thread.upstream_id for thread in Thread.objects.all()} == {"thread_new1", "thread_new2", "thread_old"}
     rows = shown[shown.index('id="tracked"') :]
-    assert rows.index("added") < rows.index("thread_new1") < rows.index("thread_new2") < rows.index("already tracked")
-    assert rows.index("already tracked") < rows.index("thread_old") < rows.index("invalid") < rows.index("../../etc")
+    assert rows.index("Added") < rows.index("thread_new1") < rows.index("thread_new2") < rows.index("Already tracked")
+    assert rows.index("Already tracked") < rows.index("thread_old") < rows.index("Invalid") < rows.index("../../etc")
 
 
 def test_invalid_track_form_is_refused(sandbox: Sandbox, as_alice: Client) -> None:

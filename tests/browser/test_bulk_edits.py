@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.browser.conftest import SignIn
@@ -138,7 +137,7 @@ def test_filter_to_plan_to_apply_to_undo(
     # Resumed, it completes.
     sandbox.settings(latency_ms=20)
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text(f"This sends the {60 - sent} edits that are left.")).to_be_visible()
+    expect(page.get_by_text(f"This sends the remaining {60 - sent} edits.")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
     expect(head).to_contain_text("All edits are done")
     assert BulkEdit.objects.get().status == BulkEdit.Status.COMPLETED
@@ -204,47 +203,6 @@ def test_ticks_survive_paging(page: Page, team: list[Run], alice: User, sign_in:
     expect(button).to_be_disabled()
 
 
-def test_every_list_runs_its_actions(
-    page: Page, sandbox: Sandbox, team: list[Run], alice: User, sign_in: SignIn, worker: None
-) -> None:
-    sign_in(alice)
-    page.goto(LIST)
-    tick(page, "run_61").check()
-    page.get_by_role("button", name="Refresh").click()
-    expect(page.get_by_text("1 run will be refreshed")).to_be_visible()
-    tick(page, "run_61").check()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download as CSV").click()
-    assert download.value.suggested_filename == "runs.csv"
-
-    edit = edits.push(edits.record(
-        run=team[0], patch=MetadataPatch.parse({"team": "red"}), actor=alice, source=Edit.Source.ADMIN
-    ))  # fmt: skip
-    page.goto("/admin/runsadmin/edit/")
-    page.locator("input.action-select").check()
-    page.get_by_role("button", name="Retry").click()
-    page.get_by_role("button", name="Retry").click()
-    expect(page.get_by_text("Only a failed edit can be")).to_be_visible()
-    page.locator("input.action-select").check()
-    page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_role("heading", name=f"Undo edit {edit.pk}?")).to_be_visible()
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
-    assert sandbox.metadata(team[0].upstream_id)["team"] == "blue"
-
-    page.goto("/admin/runsadmin/thread/")
-    page.locator("input.action-select").first.check()
-    page.get_by_role("button", name="Stop tracking").click()
-    expect(page.get_by_role("heading", name="Stop tracking 1 thread?")).to_be_visible()
-    page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_text("Their runs stay")).to_be_visible()
-    page.locator("input.action-select").first.check()
-    page.locator("#changelist-form").get_by_role("button", name="Sync new runs").click()
-    expect(page.locator(".ra-head h2")).to_contain_text("Incremental")
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator(".ra-head h2")).to_contain_text("Cancelled")
-
-
 def test_patch_is_typed_by_keyboard(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(f"run_0{n}" for n in range(10)), actor=alice)
@@ -305,6 +263,12 @@ def test_all_of_it_works_without_scripts(
 
     expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
     assert [n for n, color in enumerate(teams(sandbox, team)) if color == "red"] == [59, 61]
+    page.locator("summary", has_text="Undo…").click()
+    page.locator("#undo").get_by_label("Reason").fill("a mistake")
+    page.get_by_role("button", name="Plan the undo").click()
+    page.get_by_role("button", name="Change 2 runs").click()
+    expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
+    assert set(teams(sandbox, team)) == {"blue"}
     page.goto(f"{LIST}?status=failed")
     page.get_by_label("All that match").check()
     page.get_by_role("button", name="Edit metadata…").click()

@@ -1,0 +1,203 @@
+"""Every action of every list in a real browser. A list with an action that its test does not run fails that test."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import Model
+from playwright.sync_api import Page, expect
+
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, SyncStatus, Thread
+from runsadmin.services import edits, syncs
+from runsadmin.templatetags.links import list_url
+from tests.browser.conftest import SignIn
+from tests.bulk import bulk_edit_of, push_until_settled
+from tests.conftest import MakeRun
+from tests.sandbox_client import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class ActionList:
+    """The list of a model, and the actions that were run on it."""
+
+    def __init__(self, page: Page, model: type[Model]) -> None:
+        self.page, self.model = page, model
+        self.used: set[str] = set()
+        actions = [getattr(type(admin.site._registry[model]), name) for name in admin.site._registry[model].actions]
+        self.offered = {str(action.short_description) for action in actions}
+
+    def run(self, action: str, *rows: Model) -> None:
+        """Ticks the rows and clicks the button."""
+        if not self.page.url.endswith(list_url(self.model)):
+            self.page.goto(list_url(self.model))
+        for row in rows:
+            self.page.locator(f"input.action-select[value='{row.pk}']").check()
+        self.page.locator("[data-actions]").get_by_role("button", name=action, exact=True).click()
+        self.used.add(action)
+
+    def confirm(self, heading: str, *, reason: str = "") -> None:
+        expect(self.page.get_by_role("heading", name=heading)).to_be_visible()
+        if reason:
+            self.page.get_by_label("Reason").fill(reason)
+        self.page.locator(".ra-confirm-page .ra-primary").click()
+
+    def shows(self, message: str) -> None:
+        expect(self.page.get_by_text(message)).to_be_visible()
+
+
+@pytest.fixture
+def actions_of(page: Page, alice: User, sign_in: SignIn) -> Callable[[type[Model]], ActionList]:
+    def actions_of(model: type[Model]) -> ActionList:
+        sign_in(alice)
+        return ActionList(page, model)
+
+    return actions_of
+
+
+type ActionsOf = Callable[[type[Model]], ActionList]
+
+
+def statuses(model: type[Edit | BulkEdit | Sync], *rows: Model) -> list[str]:
+    found = model._default_manager.in_bulk([row.pk for row in rows])
+    return [found[row.pk].status for row in rows]
+
+
+def test_actions_on_runs(page: Page, mirrored: MakeRun, actions_of: ActionsOf) -> None:
+    one, two = mirrored(metadata={"team": "blue"}), mirrored()
+    runs = actions_of(Run)
+    runs.run("Refresh", one, two)
+    runs.shows("2 runs will be refreshed")
+    assert Run.objects.exclude(needs_refresh_since=None).count() == 2
+    with page.expect_download() as download:
+        runs.run("Download as CSV", one)
+    lines = download.value.path().read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["id", one.upstream_id]
+    runs.shows("Nothing ticked")
+    runs.run("Edit metadata…", one)
+    expect(page.locator("[data-pairs] [name=key]").first).to_have_value("team")
+    runs.run("Edit metadata…", one, two)
+    expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
+    assert runs.used == runs.offered
+
+
+def test_actions_on_edits(page: Page, sandbox: Sandbox, mirrored: MakeRun, alice: User, actions_of: ActionsOf) -> None:
+    one, two = (
+        edits.record(
+            run=mirrored(metadata={"team": "blue"}), patch=MetadataPatch({"team": "red"}), actor=alice,
+            source=Edit.Source.ADMIN,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    listed = actions_of(Edit)
+    listed.run("Cancel", one, two)
+    listed.shows("Cancelled 2 edits.")
+    assert statuses(Edit, one, two) == ["cancelled", "cancelled"]
+
+    Edit.objects.update(status=EditStatus.FAILED)
+    listed.run("Retry", one, two)
+    listed.confirm("Retry 2 edits?")
+    listed.shows("Retrying 2 edits.")
+    assert statuses(Edit, one, two) == ["pending", "pending"]
+
+    edits.push(one)
+    edits.push(two)
+    listed.run("Undo", one, two)
+    listed.confirm("Undo 2 edits?", reason="a mistake")
+    listed.shows("Undo recorded for 2 edits.")
+    assert set(Edit.objects.exclude(undoes=None).values_list("undoes", "reason")) == {
+        (one.pk, "a mistake"), (two.pk, "a mistake"),
+    }  # fmt: skip
+
+    # Of one edit: it is sent at once, and its page shows the outcome. The undo of `one` waits no longer.
+    undo = Edit.objects.get(undoes=one)
+    edits.push(undo)
+    listed.run("Undo", undo)
+    listed.confirm(f"Undo edit {undo.pk}?")
+    expect(page.locator(".ra-head h2")).to_contain_text("Applied")
+    assert sandbox.metadata(one.run.upstream_id) == {"team": "red"}
+    listed.run("Retry", one)
+    listed.confirm(f"Retry edit {one.pk}?")
+    listed.shows("Only a failed edit can be")
+    assert listed.used == listed.offered
+
+
+def test_actions_on_bulk_edits(
+    page: Page, sandbox: Sandbox, mirrored: MakeRun, alice: User, actions_of: ActionsOf
+) -> None:
+    plans = [bulk_edit_of(mirrored(metadata={"team": "blue"}).upstream_id, "planned", alice) for _ in range(2)]
+    bulk_edits = actions_of(BulkEdit)
+    bulk_edits.run("Apply", *plans)
+    bulk_edits.shows("This changes the metadata of 2 runs upstream.")
+    assert statuses(BulkEdit, *plans) == ["planned", "planned"]
+    bulk_edits.confirm("Apply 2 bulk edits?")
+    bulk_edits.shows("Done for 2 bulk edits.")
+    assert statuses(BulkEdit, *plans) == ["queued", "queued"]
+
+    bulk_edits.run("Pause", *plans)
+    bulk_edits.shows("Done for 2 bulk edits.")
+    assert statuses(BulkEdit, *plans) == ["paused", "paused"]
+
+    bulk_edits.run("Resume", plans[0])
+    bulk_edits.shows("This sends the remaining 1 edit.")
+    bulk_edits.confirm(f"Resume {plans[0]}?")
+    expect(page.locator("tr", has_text="Queued")).to_have_count(1)
+    assert statuses(BulkEdit, *plans) == ["queued", "paused"]
+
+    bulk_edits.run("Cancel", plans[1])
+    bulk_edits.confirm(f"Cancel {plans[1]}?")
+    expect(page.locator("tr", has_text="Cancelled")).to_have_count(1)
+    assert statuses(BulkEdit, *plans) == ["queued", "cancelled"]
+    assert sandbox.posts() == []
+
+    run = mirrored(metadata={"team": "blue"})
+    done = bulk_edit_of(run.upstream_id, "completed", alice)
+    bulk_edits.run("Retry", done)
+    bulk_edits.shows("This sends 1 edit again.")
+    bulk_edits.confirm(f"Retry {done}?")
+    expect(page.locator("tr", has_text="Queued")).to_have_count(2)
+    push_until_settled(done)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red"}
+
+    bulk_edits.run("Undo", done)
+    bulk_edits.confirm(f"Undo {done}?", reason="a mistake")
+    expect(page.locator(".ra-head h2")).to_contain_text("Plan")
+    assert done.undone_by.get().reason == "a mistake"
+    assert bulk_edits.used == bulk_edits.offered
+
+
+def test_actions_on_threads(page: Page, mirrored: MakeRun, actions_of: ActionsOf) -> None:
+    one, two = mirrored(thread_id="thread_1").thread, mirrored(thread_id="thread_2").thread
+    threads = actions_of(Thread)
+    threads.run("Stop tracking", one, two)
+    threads.confirm("Stop tracking 2 threads?")
+    threads.shows("Stopped tracking 2 threads.")
+    assert not Thread.objects.filter(tracked=True).exists()
+    threads.run("Track again", one, two)
+    threads.shows("Tracking 2 threads again.")
+    assert Thread.objects.filter(tracked=True).count() == 2
+
+    threads.run("Sync new runs", one)
+    expect(page.locator(".ra-head h2")).to_contain_text("Incremental sync of thread_1")
+    threads.run("Full sync", one, two)
+    threads.shows("Queued 2 syncs")
+    started = Sync.objects.order_by("pk").values_list("thread__upstream_id", "kind")
+    assert sorted(started) == [("thread_1", "full"), ("thread_1", "incremental"), ("thread_2", "full")]
+    assert threads.used == threads.offered
+
+
+def test_actions_on_syncs(page: Page, mirrored: MakeRun, alice: User, actions_of: ActionsOf) -> None:
+    thread = mirrored().thread
+    started = [
+        syncs.start(connection="default", kind=kind, actor=alice, thread=thread)
+        for kind in (Sync.Kind.FULL, Sync.Kind.INCREMENTAL)
+    ]
+    Sync.objects.update(status=SyncStatus.RUNNING)
+    listed = actions_of(Sync)
+    for action, status in (("Pause", "paused"), ("Resume", "running"), ("Cancel", "cancelled")):
+        listed.run(action, *started)
+        expect(page.locator(f".field-status_:has-text('{status.capitalize()}')")).to_have_count(2)
+        assert statuses(Sync, *started) == [status, status]
+    assert listed.used == listed.offered
