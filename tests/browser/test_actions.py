@@ -1,6 +1,7 @@
 """Every action of every list in a real browser. A list with an action that its test does not run fails that test."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib import admin
@@ -26,8 +27,8 @@ class ActionList:
     def __init__(self, page: Page, model: type[Model]) -> None:
         self.page, self.model = page, model
         self.used: set[str] = set()
-        actions = [getattr(type(admin.site._registry[model]), name) for name in admin.site._registry[model].actions]
-        self.offered = {str(action.short_description) for action in actions}
+        registered: Any = admin.site._registry[model]
+        self.offered = {getattr(type(registered), name).short_description for name in registered.actions}
 
     def run(self, action: str, *rows: Model) -> None:
         """Ticks the rows and clicks the button."""
