@@ -1,6 +1,4 @@
-"""The request, account and edit that are being processed. Every log line written meanwhile includes them."""
-
-from contextlib import AbstractContextManager
+"""The request and account that are being processed. Every log line written meanwhile includes them."""
 
 from structlog import contextvars
 
@@ -18,8 +16,3 @@ def request_id() -> str:
 
 def is_by(username: str) -> None:
     contextvars.bind_contextvars(user=username)
-
-
-def about_edit(pk: int, *, request_id: str, username: str) -> AbstractContextManager[None]:
-    """For work on one edit, in any process: log lines name the request that recorded it."""
-    return contextvars.bound_contextvars(edit=pk, request_id=request_id, user=username)

@@ -43,7 +43,7 @@ GUARDS = (
     ),
     Guard(
         "the claim's token: a process that lost its claim changes nothing",
-        CLAIMS,
+        STORING,
         '{"id": claim.edit.pk, "claim_token": claim.token}',
         '{"id": claim.edit.pk}',
         ("tests/services/test_edit_recovery.py",),
@@ -51,8 +51,8 @@ GUARDS = (
     ),
     Guard(
         "no POST when the claim may expire before it is sent",
-        CLAIMS,
-        "status_in=[EditStatus.SENDING.value], claimed_until=lasting_until",
+        STORING,
+        "status_in=[EditStatus.SENDING.value], claimed_until=until",
         "status_in=[EditStatus.SENDING.value]",
         ("tests/services/test_edit_recovery.py",),
     ),
@@ -134,19 +134,19 @@ GUARDS = (
     Guard(
         "the permission, when an edit is claimed",
         CLAIMS,
-        "is_permitted=permitted[edit.actor_id]",
-        "is_permitted=True",
+        "return permissions.may(self.edit.actor, permissions.Action.EDIT_METADATA)",
+        "return True",
     ),
     Guard(
         "the settling time before anything is sent again",
         CLASSIFYING,
-        "if timed.requested_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):",
+        "if timed.requested_at < (settled_at := edit.sent_at + timeout + conf.settling_time()):",
         "if (settled_at := timed.requested_at) < edit.sent_at:",
         ("tests/faults/test_post.py",),
     ),
     Guard(
         "an internal error counts as an attempt",
-        STORING,
+        CLAIMS,
         "attempts = claim.edit.attempts + 1\n    claim.row.update(attempts=attempts)",
         "attempts = claim.edit.attempts\n    claim.row.update(attempts=attempts)",
     ),

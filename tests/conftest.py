@@ -82,7 +82,7 @@ def mirrored(sandbox: Sandbox, db: None) -> MakeRun:
         upstream = make_run(**fields)
         sandbox.put_runs([upstream])
         thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=upstream["thread_id"])
-        timed = gateway.fetch_run("default", thread.upstream_id, upstream["id"], ClockBounds())
+        timed = gateway.fetch_run(thread, upstream["id"], ClockBounds())
         runs.store(thread, [timed.value], requested_at=timed.requested_at, received_at=timed.received_at)
         return Run.objects.get(connection="default", upstream_id=upstream["id"])
 

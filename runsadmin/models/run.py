@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Case, F, Q, When
 from django.db.models.functions import Coalesce, Greatest
 
-from runsadmin import lenient_json
+from runsadmin import conf, lenient_json
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.models.fields import ByteOrderedCharField
 from runsadmin.models.thread import Thread
@@ -137,6 +137,11 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return str(self.upstream_id)
+
+    @property
+    def connection_settings(self) -> conf.Connection:
+        """Raises UnknownConnection."""
+        return conf.connection(self.connection)
 
     @cached_property
     def data(self) -> dict[str, Any]:

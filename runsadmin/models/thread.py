@@ -1,5 +1,6 @@
 from django.db import models
 
+from runsadmin import conf
 from runsadmin.models.fields import ByteOrderedCharField
 
 
@@ -42,3 +43,8 @@ class Thread(models.Model):
 
     def __str__(self) -> str:
         return str(self.upstream_id)
+
+    @property
+    def connection_settings(self) -> conf.Connection:
+        """Raises UnknownConnection."""
+        return conf.connection(self.connection)

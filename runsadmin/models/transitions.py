@@ -35,4 +35,4 @@ class ClaimableQuerySet[M: models.Model](TransitionQuerySet[M]):
 
     def free(self, now: dt.datetime) -> Self:
         """The rows that may be claimed: unclaimed, or with an expired lease."""
-        return self.filter(Q(claimed_until=None) | Q(claimed_until__lt=now))
+        return self.filter(Q(claim_token=None) | Q(claimed_until__lt=now))

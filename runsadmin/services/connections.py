@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import time
+from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -15,7 +16,6 @@ from runsadmin.models import ConnectionState
 from runsadmin.models.connection_state import FRESH_LIST_ITEMS
 from runsadmin.services import clock, gateway, permissions
 from runsadmin.services.gateway import ConnectionEffect
-from runsadmin.upstream import limiter
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ PROBE_EVERY = dt.timedelta(seconds=30)
 PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
 # While writing is held, one edit is sent this often to check whether writes are accepted again.
 TRY_WRITING_EVERY = dt.timedelta(minutes=5)
+# This share of a connection's requests per minute is reserved for interactive edits.
+INTERACTIVE_SHARE = 0.1
 # The caller's claim could expire meanwhile: beyond this, retry later.
 MAX_SLOT_WAIT = dt.timedelta(seconds=5)
 # Seconds. After a stall (such as the database's) all waiting processes would send at once: late ones take a new slot.
@@ -109,18 +111,10 @@ def set_hold(alias: str, *, on: bool, actor: User) -> None:
 
 
 def release(alias: str) -> None:
-    ConnectionState.objects.filter(alias=alias).update(**_RELEASED)
+    ConnectionState.objects.filter(alias=alias).update(**RELEASED)
 
 
-def release_writing(alias: str) -> bool:
-    """Called after a successful write. Returns whether writing was held."""
-    released = ConnectionState.objects.filter(alias=alias, hold=Hold.WRITING).update(**_RELEASED)
-    if released:
-        logger.info("Connection %s accepts writes again.", alias)
-    return bool(released)
-
-
-_RELEASED = {"hold": Hold.NONE, "hold_detail": "", "held_since": None, "next_probe_at": None}
+RELEASED = {"hold": Hold.NONE, "hold_detail": "", "held_since": None, "next_probe_at": None}
 
 
 def claim_probe(row: ConnectionState) -> bool:
@@ -165,23 +159,21 @@ def is_backing_off(alias: str) -> bool:
 # --- The rate
 
 
-def wait_for_slots(alias: str, slots: int, *, interactive: bool = False) -> None:
+def wait_for_slots(connection: conf.Connection, slots: int, *, interactive: bool = False) -> None:
     """Waits until this many requests may be sent to the connection, one right after the other.
 
     Raises NoSlot without taking a slot if that would take too long.
     """
     while True:
-        at = take_slots(alias, slots, interactive=interactive)
+        at = take_slots(connection, slots, interactive=interactive)
         due = time.monotonic() + (at - clock.now()).total_seconds()
         time.sleep(max(0.0, due - time.monotonic()))
-        is_backing_off_now = at < (not_before(alias) or at)  # Another process got a 429 in the meantime.
-        if not is_backing_off_now and time.monotonic() - due <= MAX_SLOT_LATENESS:
-            return
+        if time.monotonic() - due <= MAX_SLOT_LATENESS and at >= (not_before(connection.alias) or at):
+            return  # Otherwise another process got a 429 in the meantime, or all processes were stalled.
 
 
-def take_slots(alias: str, slots: int, *, interactive: bool = False) -> dt.datetime:
+def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = False) -> dt.datetime:
     """Takes consecutive slots, and returns the time of the first. Raises NoSlot."""
-    connection = conf.connection(alias)
     if not connection.requests_per_minute:
         now = clock.now()
         return _check_wait(max(not_before(connection.alias) or now, now), now)
@@ -189,9 +181,8 @@ def take_slots(alias: str, slots: int, *, interactive: bool = False) -> dt.datet
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
         now = clock.now()  # Read it after locking, or the slot could be in the past.
-        lanes = limiter.Lanes(row.interactive_free_at, row.background_free_at)
-        at, lanes = limiter.take(
-            lanes,
+        at, lanes = take(
+            Lanes(row.interactive_free_at, row.background_free_at),
             slots=slots,
             requests_per_minute=connection.requests_per_minute,
             is_interactive=interactive,
@@ -203,10 +194,33 @@ def take_slots(alias: str, slots: int, *, interactive: bool = False) -> dt.datet
     return at
 
 
-def background_per_second(alias: str) -> float | None:
+@dataclass(frozen=True)
+class Lanes:
+    """When each lane has its next free slot. None: now."""
+
+    interactive: dt.datetime | None
+    background: dt.datetime | None
+
+
+def take(
+    lanes: Lanes, *, slots: int, requests_per_minute: int, is_interactive: bool, now: dt.datetime
+) -> tuple[dt.datetime, Lanes]:
+    """Takes consecutive slots. Returns the time of the first one, and the lanes afterwards.
+
+    An interactive edit takes the lane that is free first; background work keeps to its own.
+    """
+    interactive, background = max(lanes.interactive or now, now), max(lanes.background or now, now)
+    per_second = requests_per_minute / 60
+    if is_interactive and interactive <= background:
+        step = dt.timedelta(seconds=slots / (per_second * INTERACTIVE_SHARE))
+        return interactive, Lanes(interactive + step, background)
+    step = dt.timedelta(seconds=slots / (per_second * (1 - INTERACTIVE_SHARE)))
+    return background, Lanes(interactive, background + step)
+
+
+def background_per_second(connection: conf.Connection) -> float | None:
     """How many requests per second all processes together may send for bulk edits and syncs. None: no limit."""
-    requests_per_minute = conf.connection(alias).requests_per_minute
-    return limiter.background_per_second(requests_per_minute) if requests_per_minute else None
+    return connection.requests_per_minute / 60 * (1 - INTERACTIVE_SHARE) if connection.requests_per_minute else None
 
 
 def _check_wait(at: dt.datetime, now: dt.datetime) -> dt.datetime:

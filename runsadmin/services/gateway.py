@@ -1,18 +1,17 @@
 """The only way for services to call upstream.
 
-Each call returns a timed response or raises an UpstreamError. `effect_of` says what an error means for the whole
-connection, as a value that the caller stores with `connections.store_effect`. Nothing here uses the database, so
-threads of a pool may call it. A `slot` is held from the start of the request to the end of the response.
+Each call returns a timed response, or raises an UpstreamError or UnknownConnection. `effect_of` says what an error
+means for the whole connection, as a value that the caller stores with `connections.store_effect`. Nothing here uses the
+database, so threads of a pool may call it. A `slot` is held from the start of the request to the end of the response.
 """
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from runsadmin import conf
 from runsadmin.errors import ConnectionHeld, UpstreamError
 from runsadmin.metadata import Metadata
-from runsadmin.models import ConnectionState
+from runsadmin.models import ConnectionState, Thread
 from runsadmin.services.clock import ClockBounds
 from runsadmin.upstream.client import Client, Slot
 from runsadmin.upstream.records import RunRecord
@@ -41,15 +40,14 @@ class TimedResponse[T]:
         return TimedResponse(self.response.of(part), self.requested_at, self.received_at)
 
 
-def fetch_run(
-    alias: str, thread_id: str, run_id: str, clock: ClockBounds, *, slot: Slot | None = None
-) -> TimedResponse[RunRecord]:
-    return _timed(clock, lambda: _client(alias, slot).retrieve_run(thread_id, run_id))
+def fetch_run(thread: Thread, run_id: str, clock: ClockBounds, *, slot: Slot | None = None) -> TimedResponse[RunRecord]:
+    requested_at = clock.earliest()
+    response = _client(thread, slot).retrieve_run(thread.upstream_id, run_id)
+    return TimedResponse(response, requested_at, clock.latest())
 
 
 def fetch_page(
-    alias: str,
-    thread_id: str,
+    thread: Thread,
     clock: ClockBounds,
     *,
     after: str = "",
@@ -58,18 +56,13 @@ def fetch_page(
     slot: Slot | None = None,
 ) -> TimedResponse[Page]:
     """One page of a thread's runs."""
-    client = _client(alias, slot)
-    return _timed(clock, lambda: client.list_runs(thread_id, after=after, limit=limit, oldest_first=oldest_first))
+    client, requested_at = _client(thread, slot), clock.earliest()
+    response = client.list_runs(thread.upstream_id, after=after, limit=limit, oldest_first=oldest_first)
+    return TimedResponse(response, requested_at, clock.latest())
 
 
-def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
-    """One page of the ids of a connection's threads. Few servers can list them."""
-    return _client(alias).list_threads(after=after).value
-
-
-def write(
-    alias: str,
-    thread_id: str,
+def write_run(
+    thread: Thread,
     run_id: str,
     metadata: Metadata,
     clock: ClockBounds,
@@ -78,27 +71,27 @@ def write(
     slot: Slot | None = None,
 ) -> TimedResponse[RunRecord]:
     """Sends the whole map. After `send_by` (in time.monotonic()) it raises NotSent instead."""
-    client = _client(alias, slot)
-    return _timed(clock, lambda: client.modify_run(thread_id, run_id, metadata, send_by=send_by))
+    requested_at = clock.earliest()
+    response = _client(thread, slot).modify_run(thread.upstream_id, run_id, metadata, send_by=send_by)
+    return TimedResponse(response, requested_at, clock.latest())
+
+
+def _client(thread: Thread, slot: Slot | None) -> Client:
+    return Client(thread.connection_settings, slot=slot)
+
+
+def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
+    """One page of the ids of a connection's threads. Few servers can list them."""
+    return Client(conf.connection(alias)).list_threads(after=after).value
 
 
 def probe(alias: str, thread_id: str, run_id: str = "") -> None:
     """Requests a run, or a thread where no run is named. Raises UpstreamError."""
+    client = Client(conf.connection(alias))
     if run_id:
-        _client(alias).retrieve_run(thread_id, run_id)
+        client.retrieve_run(thread_id, run_id)
     else:
-        _client(alias).retrieve_thread(thread_id)
-
-
-def _client(alias: str, slot: Slot | None = None) -> Client:
-    """Raises UnknownConnection."""
-    return Client(conf.connection(alias), slot=slot)
-
-
-def _timed[T](clock: ClockBounds, call: Callable[[], Response[T]]) -> TimedResponse[T]:
-    requested_at = clock.earliest()
-    response = call()
-    return TimedResponse(response, requested_at, clock.latest())
+        client.retrieve_thread(thread_id)
 
 
 # --- What an error means for the connection

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from runsadmin import conf
 from runsadmin.errors import Forbidden, InvalidId, NoSlot, NotFound, Rejected, UpstreamError
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.services import clock, connections, gateway
@@ -114,7 +115,7 @@ def reach_of(thread: Thread, error: UpstreamError) -> Reach:
     """Probes how far an error in this thread reaches."""
     wanted = targets(thread)
     try:
-        connections.wait_for_slots(thread.connection, len(wanted), interactive=True)
+        connections.wait_for_slots(thread.connection_settings, len(wanted), interactive=True)
     except NoSlot as busy:
         return Reach(responds=True, error=busy)
     return send(thread.connection, wanted, thread_id=thread.upstream_id, is_outage=error.is_outage)
@@ -191,7 +192,7 @@ def probe_now(alias: str) -> None:
 def _probe(row: ConnectionState) -> None:
     wanted = known_targets(row.alias)
     try:
-        connections.wait_for_slots(row.alias, max(1, len(wanted)), interactive=True)
+        connections.wait_for_slots(conf.connection(row.alias), max(1, len(wanted)), interactive=True)
     except NoSlot:
         return
     reach = send(row.alias, wanted, is_outage=row.hold == Hold.UNREACHABLE)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class Stored:
 def fetch(run: Run) -> TimedResponse[RunRecord]:
     """The run as upstream has it now. Raises UpstreamError."""
     try:
-        return gateway.fetch_run(run.connection, run.thread.upstream_id, run.upstream_id, ClockBounds())
+        return gateway.fetch_run(run.thread, run.upstream_id, ClockBounds())
     except UpstreamError as error:
         connections.apply_error(run.connection, error)
         raise
@@ -288,7 +288,7 @@ def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: s
 def refresh(*, run: Run, actor: User) -> Run:
     """Fetches a run for an actor. Raises NotAllowed, UpstreamError; NotFound if upstream no longer has it."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    connections.wait_for_slots(run.connection, 1, interactive=True)
+    connections.wait_for_slots(run.connection_settings, 1, interactive=True)
     try:
         store_one(run, fetch(run))
     except UpstreamError as error:
@@ -306,20 +306,19 @@ def find_reach(run: Run, error: UpstreamError) -> bool:
     conclusion = probes.find_out(run, error)
     if conclusion.error is not None:
         raise conclusion.error
-    if conclusion.run_is_missing:
-        mark_missing(run.pk)
-    if conclusion.thread_is_missing:
-        mark_thread_missing(run.thread_id)
+    mark_missing(
+        runs=[run.pk] if conclusion.run_is_missing else [],
+        threads=[run.thread_id] if conclusion.thread_is_missing else [],
+    )
     return conclusion.run_is_missing
 
 
-def mark_missing(*runs: int) -> None:
-    gone = {"missing_since": clock.now(), "needs_refresh_since": None}
-    Run.objects.filter(pk__in=runs, missing_since=None).update(**gone, version=F("version") + 1)
-
-
-def mark_thread_missing(*threads: int) -> None:
-    Thread.objects.filter(pk__in=threads, missing_since=None).update(missing_since=clock.now())
+def mark_missing(*, runs: Collection[int] = (), threads: Collection[int] = ()) -> None:
+    if runs:
+        gone = {"missing_since": clock.now(), "needs_refresh_since": None}
+        Run.objects.filter(pk__in=runs, missing_since=None).update(**gone, version=F("version") + 1)
+    if threads:
+        Thread.objects.filter(pk__in=threads, missing_since=None).update(missing_since=clock.now())
 
 
 def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
@@ -334,7 +333,7 @@ def refresh_marked(limit: int = 100) -> int:
     marked = Run.objects.filter(needs_refresh_since__isnull=False, connection__in=connections.available_aliases())
     for run in marked.select_related("thread").order_by("needs_refresh_since")[:limit]:
         try:
-            connections.wait_for_slots(run.connection, 1)
+            connections.wait_for_slots(run.connection_settings, 1)
             try:
                 store_one(run, fetch(run))
             except UpstreamError as error:

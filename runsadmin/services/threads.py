@@ -62,7 +62,7 @@ def listed_upstream(*, connection: str) -> list[str]:
     """
     found: dict[str, None] = {}
     while True:
-        connections.wait_for_slots(connection, 1)
+        connections.wait_for_slots(conf.connection(connection), 1)
         page = gateway.fetch_thread_ids(connection, after=next(filter(is_id, reversed(found)), ""))
         before = len(found)
         found.update(dict.fromkeys(page))

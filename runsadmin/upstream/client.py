@@ -67,8 +67,9 @@ class Client:
         return self._call("GET", "/threads", params=params, read=_named)
 
     def _read(self, item: object, thread_id: str) -> RunRecord:
-        missing_is_empty = self.connection.missing_metadata_is_empty
-        return RunRecord.read(item, thread_id=thread_id, missing_metadata_is_empty=missing_is_empty)
+        return RunRecord.read(
+            item, thread_id=thread_id, missing_metadata_is_empty=self.connection.missing_metadata_is_empty
+        )
 
     def _run(self, body: object, thread_id: str, run_id: str) -> RunRecord:
         record = self._read(body, thread_id)

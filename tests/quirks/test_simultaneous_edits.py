@@ -13,7 +13,8 @@ from pytest_django import Settings
 
 from runsadmin.models import Edit, Run
 from runsadmin.services import edits
-from runsadmin.services.edits import claims, outcomes, storing
+from runsadmin.services.edits import claims, storing
+from runsadmin.services.edits.outcomes import Outcome
 from tests.api.conftest import ApiOf
 from tests.fake_upstream import FakeUpstream, Request, Response
 from tests.quirks.conftest import record
@@ -120,7 +121,7 @@ def test_other_process_ends(upstream: FakeUpstream, run: Run, alice: User, at_on
         if number == 0:
             return edits.push_within(second, 10)
         time.sleep(0.5)
-        storing.store([outcomes.finish(claim, E.REJECTED, "no")])
+        storing.store([Outcome(claim, E.REJECTED, "no")])
         return None
 
     (edit, seconds), _ = at_once(2, act)

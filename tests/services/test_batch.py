@@ -17,7 +17,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, gateway, probes
-from runsadmin.services.edits import claims, classifying, deciding, pushing, storing
+from runsadmin.services.edits import claims, classifying, deciding, storing
 from tests.bulk import at_work, settling
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
@@ -61,14 +61,19 @@ def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Calla
 
 
 @pytest.mark.parametrize(
-    ("module", "step"), [(deciding, "decide_write"), (pushing, "send"), (classifying, "write_response")]
+    ("module", "step"), [(deciding, "decide_write"), (gateway, "write_run"), (classifying, "write_response")]
 )
 def test_own_error_spares_other_edits(
     module: ModuleType, step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlucky = due[3]
+    run_id_of: dict[str, Callable[..., str]] = {
+        "decide_write": lambda claim, *_, **__: claim.edit.run.upstream_id,
+        "write_run": lambda _, run_id, *__, **___: run_id,
+        "write_response": lambda intent, *_: intent.claim.edit.run.upstream_id,
+    }
     broken = failing(
-        getattr(module, step), lambda first, *_, **__: getattr(first, "claim", first).edit.pk == unlucky.pk
+        getattr(module, step), lambda *args, **named: run_id_of[step](*args, **named) == unlucky.run.upstream_id
     )
     with monkeypatch.context() as patched:
         patched.setattr(module, step, broken)
@@ -302,7 +307,7 @@ def test_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatc
 
         return spied
 
-    for name in ("fetch_run", "fetch_page", "write", "probe"):
+    for name in ("fetch_run", "fetch_page", "write_run", "probe"):
         monkeypatch.setattr(gateway, name, spied(getattr(gateway, name)))
     process_due()
     assert counts() == {E.APPLIED: 11, E.REJECTED: 1}

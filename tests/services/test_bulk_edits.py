@@ -14,7 +14,7 @@ from runsadmin.errors import InvalidMetadata, InvalidSelection, InvalidTransitio
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, Run, SelectionSnapshot
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import bulk_edits, edits, runs
-from runsadmin.services.edits import outcomes
+from runsadmin.services.edits import active_runs
 from runsadmin.services.permissions import Action
 from tests.bulk import at_work, push_until_settled, whole
 from tests.conftest import VIEWER, Connect, MakeRun
@@ -279,7 +279,7 @@ def test_impossible_action_is_refused(team: list[Run], alice: User) -> None:
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "WAIT_FOR_RUN", dt.timedelta(seconds=0.1))
+    monkeypatch.setattr(active_runs, "FIRST_PAUSE", dt.timedelta(seconds=0.1))
 
 
 def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:

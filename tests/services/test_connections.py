@@ -10,11 +10,12 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
+from runsadmin import conf
 from runsadmin.errors import NoSlot, NotAllowed, UnknownConnection
 from runsadmin.models import ConnectionState
 from runsadmin.services import connections, probes
+from runsadmin.services.connections import Lanes, take
 from runsadmin.services.permissions import Action
-from runsadmin.upstream.limiter import Lanes, take
 from tests.conftest import EDITOR, Connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,15 +52,15 @@ def test_slots_are_paced_in_real_time(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=3000)
     began = time.monotonic()
     for _ in range(19):
-        connections.wait_for_slots("default", 1)
+        connections.wait_for_slots(conf.connection("default"), 1)
     assert time.monotonic() - began >= 18 / 45
 
 
 def test_distant_slot_is_not_taken(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=60)
-    connections.wait_for_slots("default", 6)
+    connections.wait_for_slots(conf.connection("default"), 6)
     with pytest.raises(NoSlot) as caught:
-        connections.wait_for_slots("default", 1)
+        connections.wait_for_slots(conf.connection("default"), 1)
     assert caught.value.retry_after == pytest.approx(6 / 0.9, abs=1)
     state = connections.state("default")
     assert state.background_free_at is not None
@@ -91,13 +92,13 @@ def test_late_slot_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(connections, "not_before", stalled)
     woken = timezone.now() + dt.timedelta(seconds=2 * connections.MAX_SLOT_LATENESS)
-    connections.wait_for_slots("default", 1)
+    connections.wait_for_slots(conf.connection("default"), 1)
     assert (connections.state("default").background_free_at or NOW) > woken
 
 
 def _wait_for_a_place() -> None:
     try:
-        connections.wait_for_slots("default", 1)
+        connections.wait_for_slots(conf.connection("default"), 1)
     finally:
         connection.close()
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from runsadmin.metadata import Metadata
 from runsadmin.models import Edit
 from runsadmin.services import edits
-from runsadmin.services.edits import claims, outcomes, pushing, storing
+from runsadmin.services.edits import claims, pushing, storing
+from runsadmin.services.edits.outcomes import Outcome
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 from tests.services.single_edit import RED, mirror, process_due, record
@@ -83,7 +84,7 @@ def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice
     Edit.objects.update(claim_token=uuid.uuid4())
     outcome = pushing._attempt(claim, interactive=False, is_trial=False)
     assert outcome is None  # It lost its claim, so it cannot commit what is intended.
-    storing.store([outcomes.finish(claim, Edit.Status.REJECTED, "Too late.")])
+    storing.store([Outcome(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.SENDING
 

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from runsadmin import conf
 from runsadmin.errors import NoSlot, NotAllowed, NotFound
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.models.run import FIELDS
@@ -236,7 +237,7 @@ def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Ru
 
 
 def take_the_peoples_lane() -> None:
-    connections.wait_for_slots("default", 1, interactive=True)
+    connections.wait_for_slots(conf.connection("default"), 1, interactive=True)
 
 
 def test_probes_take_slots(sandbox: Sandbox, gone: Run, alice: User) -> None:

@@ -9,14 +9,13 @@ import datetime as dt
 from runsadmin import conf
 from runsadmin.errors import UpstreamError
 from runsadmin.models import Edit, EditStatus
-from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
-# The longest pause between two fetches of the run. The first is `outcomes.WAIT_FOR_RUN`.
-LONGEST_PAUSE = dt.timedelta(seconds=60)
+# The first and the longest pause between two fetches of the run.
+FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(seconds=5), dt.timedelta(seconds=60)
 # The latest `expires_at` to rely on, counted from the start of the wait.
 LONGEST_RUN = dt.timedelta(days=30)
 
@@ -45,18 +44,16 @@ def wait(
     expires_at = edit.run.expires_at if timed is None else _expires_at(timed.value)
     until = ends_at(edit, since=since, expires_at=expires_at)
     if until is None:
-        message = f"{detail} Its bulk edit does not wait for active runs. If it should, {HOW_TO_WAIT}."
-        message = f"{message} Retry the edit when the run has ended."
-        return outcomes.finish(claim, EditStatus.FAILED, message, timed, error=error)
-    if until <= now:
+        detail = f"{detail} Its bulk edit does not wait for active runs. If it should, {HOW_TO_WAIT}."
+    elif until <= now:
         expired = f", and the run should have ended by {_utc(expires_at)}" if expires_at is not None else ""
-        reason = f"{detail} The edit has waited for it to end since {_utc(since)}{expired}. Nothing was sent."
-        message = f"{reason} Retry the edit when the run has ended."
-        return outcomes.finish(claim, EditStatus.FAILED, message, timed, error=error)
-    pause = min(max(outcomes.WAIT_FOR_RUN, (now - since) / 4), LONGEST_PAUSE, until - now)
-    return outcomes.reschedule(
-        claim, Edit.WaitReason.ACTIVE_RUN, detail, pause, timed, error=error, waiting_since=since
-    )
+        detail = f"{detail} The edit has waited for it to end since {_utc(since)}{expired}. Nothing was sent."
+    else:
+        pause = min(max(FIRST_PAUSE, (now - since) / 4), LONGEST_PAUSE, until - now)
+        reason = Edit.WaitReason.ACTIVE_RUN
+        values: dict[str, object] = {"waiting_since": since}
+        return Outcome(claim, EditStatus.PENDING, detail, timed, error, pause, reason, values)
+    return Outcome(claim, EditStatus.FAILED, f"{detail} Retry the edit when the run has ended.", timed, error)
 
 
 def _expires_at(record: RunRecord) -> dt.datetime | None:

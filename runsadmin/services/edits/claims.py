@@ -2,18 +2,19 @@
 
 import datetime as dt
 import logging
+import random
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Exists, Q, QuerySet, When
+from structlog.contextvars import bound_contextvars
 
-from runsadmin import conf, log_context
+from runsadmin import conf
 from runsadmin.models import BulkEdit, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS
-from runsadmin.models.bulk_sql import Row, update_rows
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import clock, permissions
 
@@ -25,6 +26,8 @@ SLACK = dt.timedelta(seconds=4)
 LEASE = dt.timedelta(seconds=6)
 # The pause before an interrupted edit is due again.
 SOON = dt.timedelta(seconds=1)
+# The pauses after failed attempts, in seconds.
+FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,15 @@ class Claim:
 
     edit: Edit
     token: uuid.UUID
-    is_permitted: bool = True  # Whether its actor may edit metadata now.
+
+    @property
+    def is_permitted(self) -> bool:
+        """Whether its actor may still edit metadata: the permission may have been revoked since it was recorded."""
+        return permissions.may(self.edit.actor, permissions.Action.EDIT_METADATA)
 
     @property
     def row(self) -> EditQuerySet:
         return Edit.objects.filter(pk=self.edit.pk, claim_token=self.token)
-
-    @property
-    def alias(self) -> str:
-        return str(self.edit.run.connection)
-
-    @property
-    def timeout(self) -> dt.timedelta:
-        """The maximum duration of one request."""
-        return dt.timedelta(seconds=conf.connection(self.alias).timeout)
 
     @property
     def is_unknown(self) -> bool:
@@ -59,8 +57,9 @@ class Claim:
                 logger.debug("Edit %s: %s.", self.edit.pk, step, extra={"edit": self.edit.pk, "step": step})
 
     def log_context(self) -> AbstractContextManager[None]:
+        """Log lines name the edit, its actor, and the request that recorded it."""
         edit = self.edit
-        return log_context.about_edit(edit.pk, request_id=edit.request_id, username=edit.actor.get_username())
+        return bound_contextvars(edit=edit.pk, request_id=edit.request_id, user=edit.actor.get_username())
 
 
 def reload(edit: Edit) -> Edit:
@@ -75,31 +74,20 @@ def claim(edit: Edit) -> Claim | None:
 
     None if other edits of its run come first, or another process has claimed it.
     """
-    earlier = _earlier(OuterRef("run"), OuterRef("pk"), single=edit.bulk_edit_id is None)
+    earlier = _earlier(edit)
     free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
-    until = clock.now() + _for_two_requests(edit.run.connection)
+    until = clock.now() + _for_two_requests(edit)
     token = uuid.uuid4()
     try:
         claimed = free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
     except IntegrityError:  # Another process has just claimed another edit of this run.
         return None
-    return _claims([reload(edit)], token)[0] if claimed else None
-
-
-def _claims(edits: Iterable[Edit], token: uuid.UUID) -> list[Claim]:
-    """Checks the permission of each actor again: it may have been revoked since the edit was recorded."""
-    permitted: dict[int, bool] = {}
-    made = []
-    for edit in edits:
-        if edit.actor_id not in permitted:
-            permitted[edit.actor_id] = permissions.may(edit.actor, permissions.Action.EDIT_METADATA)
-        made.append(Claim(edit, token, is_permitted=permitted[edit.actor_id]))
-    return made
+    return Claim(reload(edit), token) if claimed else None
 
 
 def comes_before(edit: Edit) -> Edit | None:
     """The edit of its run that is in flight, otherwise the oldest one waiting before it. None: it is its turn."""
-    earlier = _earlier(edit.run_id, edit.pk, single=edit.bulk_edit_id is None).exclude(pk=edit.pk)
+    earlier = _earlier(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
 
@@ -108,7 +96,7 @@ def claim_unknown(edit: Edit) -> Claim | None:
     """Claims an unknown edit for reconciling."""
     token, now = uuid.uuid4(), clock.now()
     free = Edit.objects.free(now).filter(pk=edit.pk, status=EditStatus.UNKNOWN)
-    claimed = free.update(claim_token=token, claimed_until=now + _for_two_requests(edit.run.connection))
+    claimed = free.update(claim_token=token, claimed_until=now + _for_two_requests(edit))
     return Claim(reload(edit), token) if claimed else None
 
 
@@ -141,7 +129,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
     claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
     # Prefetch what many edits share: threads, accounts and bulk edits. Other columns of the run are not needed.
     slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit", "undoes")
-    return _claims(slim, token)
+    return [Claim(edit, token) for edit in slim]
 
 
 _NEEDED = (
@@ -225,32 +213,15 @@ def _of(alias: str) -> Q:
     return _of_single(alias) | Q(bulk_edit__connection=alias)
 
 
-# --- Writing claimed rows
-
-
-def write(rows: Sequence[tuple[Claim, Mapping[str, object]]], *, lasting_until: dt.datetime) -> int:
-    """Sets the same columns of several rows in flight, each to its own values. Returns how many it wrote.
-
-    Skips rows whose claim was lost, or expires before `lasting_until`.
-    """
-    return update_rows(Edit, _identified(rows), status_in=[EditStatus.SENDING.value], claimed_until=lasting_until)
-
-
-def transition(status: EditStatus, rows: Sequence[tuple[Claim, Mapping[str, object]]]) -> int:
-    """Moves claimed rows to a status, each with its own values, unless the claim was lost. Returns how many."""
-    return Edit.objects.all().transition_rows(status, _identified(rows))
-
-
-def _identified(rows: Sequence[tuple[Claim, Mapping[str, object]]]) -> list[Row]:
-    return [(values, {"id": claim.edit.pk, "claim_token": claim.token}) for claim, values in rows]
-
-
 # --- Expiry and release
 
 
 def renew(claims: Iterable[Claim]) -> None:
     """Extends each claim to a full lease."""
-    rows(claims).update(claimed_until=clock.now() + LEASE)
+    claims = list(claims)
+    tokens = {claim.token for claim in claims}
+    ours = Edit.objects.filter(pk__in=[claim.edit.pk for claim in claims], claim_token__in=tokens)
+    ours.update(claimed_until=clock.now() + LEASE)
 
 
 def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
@@ -268,23 +239,61 @@ def release_expired() -> None:
     release(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
 
 
-def rows(claims: Iterable[Claim]) -> EditQuerySet:
-    """The rows of these claims, except claims that were lost."""
-    claims = list(claims)
-    tokens = {claim.token for claim in claims}
-    return Edit.objects.filter(pk__in=[claim.edit.pk for claim in claims], claim_token__in=tokens)
+# --- Internal errors
 
 
-def _earlier(run: int | OuterRef, pk: int | OuterRef, *, single: bool) -> QuerySet[Edit]:
+@contextmanager
+def processing(claim: Claim) -> Iterator[None]:
+    """For work on one edit: log lines name it, and an internal error releases the claim."""
+    with claim.log_context():
+        try:
+            yield
+        except Exception:
+            logger.exception("Processing edit %s failed with an internal error.", claim.edit.pk)
+            record_crash(claim)
+            raise
+
+
+def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
+    """Releases a claim after an internal error. It counts as an attempt, so that it does not repeat forever.
+
+    With `is_unsent` nothing was sent, so the edit is pending even if its intent was stored.
+    """
+    if is_unsent:
+        claim.row.filter(status=EditStatus.SENDING).update(before=None, intended=None, sent_at=None)
+    attempts = claim.edit.attempts + 1
+    claim.row.update(attempts=attempts)
+    if attempts >= conf.max_attempts() and not claim.is_unknown:
+        claim.row.filter(intended__isnull=True).transition_to(
+            EditStatus.FAILED,
+            detail=f"Tried {attempts} times. It failed with an internal error; see the log.",
+            finished_at=clock.now(),
+            claim_token=None,
+            claimed_until=None,
+            next_attempt_at=None,
+            wait_reason=Edit.WaitReason.TURN,
+        )
+    release(claim.row, backoff(attempts))
+
+
+def backoff(attempts: int) -> dt.timedelta:
+    """The pause after this many failed attempts."""
+    seconds = min(FIRST_BACKOFF * 2 ** (attempts - 1), LAST_BACKOFF)
+    return dt.timedelta(seconds=seconds * random.uniform(0.5, 1.0))  # noqa: S311
+
+
+def _earlier(edit: Edit) -> QuerySet[Edit]:
     """The edits that come before an edit: of the same run, and in flight or older and waiting to be sent.
 
     Single edits do not wait for bulk edits, and no edit waits for a paused one.
     """
-    waiting = Q(bulk_edit=None) if single else Q(bulk_edit=None) | Q(bulk_edit__status__in=IN_PROGRESS)
-    return Edit.objects.filter(run=run).filter(
-        Q(status__in=IN_FLIGHT) | Q(waiting, status=EditStatus.PENDING, pk__lt=pk)
+    waiting = Q(bulk_edit=None)
+    if edit.bulk_edit_id is not None:
+        waiting |= Q(bulk_edit__status__in=IN_PROGRESS)
+    return Edit.objects.filter(run=edit.run_id).filter(
+        Q(status__in=IN_FLIGHT) | Q(waiting, status=EditStatus.PENDING, pk__lt=edit.pk)
     )
 
 
-def _for_two_requests(alias: str) -> dt.timedelta:
-    return dt.timedelta(seconds=2 * conf.connection(alias).timeout) + SLACK
+def _for_two_requests(edit: Edit) -> dt.timedelta:
+    return dt.timedelta(seconds=2 * edit.run.connection_settings.timeout) + SLACK

@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import replace
 
 from runsadmin import conf
 from runsadmin.errors import (
@@ -26,6 +25,9 @@ from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Conclusion
 from runsadmin.upstream.records import RunRecord
 
+# Until a lost response is first reconciled, and the longest pause between two attempts.
+FIRST_RECONCILE, LAST_RECONCILE = dt.timedelta(seconds=1), dt.timedelta(seconds=60)
+
 # --- Responses
 
 
@@ -38,7 +40,7 @@ def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
             http_status=response.http_status,
             request_id=response.request_id,
         )
-        return outcomes.mark_unknown(intent.claim, error)
+        return _unknown(intent.claim, error)
     edit, after = intent.claim.edit, record.metadata
     rewrite = rewrites.of(edit, intent.intended, after)
     status, detail, pauses = EditStatus.APPLIED, intent.detail, ""
@@ -46,9 +48,8 @@ def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
         status, detail = EditStatus.DIFFERS, f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
         if rewrites.pauses(edit, rewrite):
             pauses = rewrites.why_paused(edit, rewrite, intent.intended, after)
-    race_window = dt.timedelta(seconds=response.sent - intent.fetched_at)
-    outcome = outcomes.finish(intent.claim, status, detail, timed, after=after, race_window=race_window)
-    return replace(outcome, has_written=True, pauses_bulk_edit=pauses)
+    values = {"after": after, "race_window": dt.timedelta(seconds=response.sent - intent.fetched_at)}
+    return Outcome(intent.claim, status, detail, timed, values=values, has_written=True, pauses_bulk_edit=pauses)
 
 
 def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
@@ -58,24 +59,40 @@ def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome
     assert edit.intended is not None
     assert edit.sent_at is not None
     if not timed.value.shows_metadata:
-        pause = outcomes.reconcile_pause(claim, timed.received_at)
-        return outcomes.still_unknown(claim, "The server does not show the metadata of this run.", pause)
+        pause = _reconcile_pause(claim, timed.received_at)
+        return still_unknown(claim, "The server does not show the metadata of this run.", pause)
     before, intended, now = edit.before, edit.intended, timed.value.metadata
     if _agree(now, intended, edit.patch.keys):
         since = rewrites.changed_since(rewrites.of(edit, intended, now))
         parts = ("The response was lost; a later fetch found it applied.", since, skipped_keys_message(edit, intended))
         detail = " ".join(part for part in parts if part)
-        return outcomes.finish(claim, EditStatus.APPLIED, detail, timed, after=now)
+        return Outcome(claim, EditStatus.APPLIED, detail, timed, values={"after": now})
     if not _agree(now, before, edit.patch.keys):
         detail = "The response was lost; a later fetch found something else."
-        return outcomes.finish(claim, EditStatus.CONFLICT, detail, timed, after=now)
-    if timed.requested_at < (settled_at := edit.sent_at + claim.timeout + conf.settling_time()):
+        return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"after": now})
+    timeout = dt.timedelta(seconds=edit.run.connection_settings.timeout)
+    if timed.requested_at < (settled_at := edit.sent_at + timeout + conf.settling_time()):
         # Check after the settling time: an earlier check would rarely be conclusive.
         pause = settled_at - timed.requested_at
-        return outcomes.still_unknown(claim, "The response was lost, and the write may still arrive.", pause)
+        return still_unknown(claim, "The response was lost, and the write may still arrive.", pause)
     return outcomes.retry_later(
         claim, OutcomeUnknown("The response was lost; a later fetch found that the write did not happen.")
     )
+
+
+def _unknown(claim: Claim, error: OutcomeUnknown) -> Outcome:
+    detail = f"The response was lost, so the write may have happened. {error}"
+    return Outcome(claim, EditStatus.UNKNOWN, detail, error=error, pause=FIRST_RECONCILE)
+
+
+def still_unknown(claim: Claim, detail: str, pause: dt.timedelta) -> Outcome:
+    return Outcome(claim, EditStatus.UNKNOWN, detail, pause=pause)
+
+
+def _reconcile_pause(claim: Claim, now: dt.datetime) -> dt.timedelta:
+    """The pause before the next reconcile, which grows with the time since the write was sent."""
+    since = now - claim.edit.sent_at if claim.edit.sent_at else dt.timedelta()
+    return min(max(FIRST_RECONCILE, since / 2), LAST_RECONCILE)
 
 
 def _agree(one: Mapping[str, object], other: Mapping[str, object], keys: frozenset[str]) -> bool:
@@ -88,17 +105,17 @@ def _agree(one: Mapping[str, object], other: Mapping[str, object], keys: frozens
 def fetch_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
     """The outcome of a failed fetch: nothing was sent. An unknown edit stays unknown."""
     if claim.is_unknown:
-        return outcomes.still_unknown(claim, str(error), outcomes.reconcile_pause(claim, now))
+        return still_unknown(claim, str(error), _reconcile_pause(claim, now))
     match error:
         case ConnectionHeld():
-            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+            return outcomes.held(claim, gateway.why_held(error), error)
         case _ if error.redirect:
-            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+            return outcomes.held(claim, gateway.why_held(error), error)
         case Rejected():
-            return outcomes.finish(claim, EditStatus.REJECTED, str(error), error=error)
+            return Outcome(claim, EditStatus.REJECTED, str(error), error=error)
         case NoSlot():
             pause = dt.timedelta(seconds=error.retry_after or 0)
-            return outcomes.reschedule(claim, Edit.WaitReason.RETRY, str(error), pause)
+            return Outcome(claim, EditStatus.PENDING, str(error), pause=pause, wait_reason=Edit.WaitReason.RETRY)
         case _:
             return outcomes.retry_later(claim, error)
 
@@ -107,31 +124,31 @@ def write_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome
     """The outcome of a failed write: upstream refused it, or the write may have happened."""
     match error:
         case ConnectionHeld():
-            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+            return outcomes.held(claim, gateway.why_held(error), error)
         case OutcomeUnknown():
-            return outcomes.mark_unknown(claim, error)
+            return _unknown(claim, error)
         case _ if error.redirect:
-            return outcomes.reschedule_held(claim, gateway.why_held(error), error)
+            return outcomes.held(claim, gateway.why_held(error), error)
         case RunActive():
             return active_runs.wait(claim, str(error), now, error=error)
         case NotSent():
             return outcomes.retry_later(claim, error)
         case _:
-            return outcomes.finish(claim, EditStatus.REJECTED, str(error), error=error)
+            return Outcome(claim, EditStatus.REJECTED, str(error), error=error)
 
 
 def error_after_probes(claim: Claim, error: UpstreamError, conclusion: Conclusion, now: dt.datetime) -> Outcome:
     """The outcome of a failed fetch or write, once it is known how far the error reaches."""
     if conclusion.run_is_missing:
         detail = f"Upstream no longer has this run: {error}"
-        outcome = outcomes.finish(claim, EditStatus.REJECTED, detail, error=error)
-        return replace(outcome, run_is_missing=True, thread_is_missing=conclusion.thread_is_missing)
+        is_gone = conclusion.thread_is_missing
+        return Outcome(claim, EditStatus.REJECTED, detail, error=error, run_is_missing=True, thread_is_missing=is_gone)
     if claim.is_unknown:
         return fetch_error(claim, error, now)
     if conclusion.error is not None:
         return fetch_error(claim, conclusion.error, now)
     if isinstance(error, NotFound):
-        return outcomes.reschedule_held(claim, f"Everything returns 404: {error}", error)
+        return outcomes.held(claim, f"Everything returns 404: {error}", error)
     if conclusion.effect.hold == ConnectionState.Hold.UNREACHABLE:
-        return outcomes.reschedule_held(claim, conclusion.effect.detail, error)
+        return outcomes.held(claim, conclusion.effect.detail, error)
     return outcomes.retry_later(claim, error)

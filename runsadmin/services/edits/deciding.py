@@ -8,7 +8,7 @@ from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import Metadata, MetadataState, merge3
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
-from runsadmin.services.edits import active_runs, outcomes
+from runsadmin.services.edits import active_runs
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.edits.undo import skipped_keys_message
@@ -38,45 +38,40 @@ class Intent:
     @property
     def send_by(self) -> float:
         """The latest time to send, in time.monotonic(). After the claim has expired, another process may send."""
-        return self.fetched_at + min(MAX_FETCH_AGE, self.claim.timeout).total_seconds()
+        return self.fetched_at + min(MAX_FETCH_AGE.total_seconds(), self.claim.edit.run.connection_settings.timeout)
 
 
 def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: float) -> Outcome | Intent:
     """Decides from the fetched run what to send, if anything."""
-    edit, now = claim.edit, timed.value
-    if not now.shows_metadata:
-        return _metadata_unknown(claim, timed)
+    edit = claim.edit
+    now = timed.value
+    if now.metadata_state == MetadataState.UNREADABLE:
+        return Outcome(claim, EditStatus.REJECTED, UNREADABLE, timed)
+    if not now.shows_metadata:  # Sending a map would erase the current one.
+        return Outcome(claim, EditStatus.FAILED, NOT_SHOWN, timed)
     if now.status in LOCKED and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         return active_runs.wait(claim, f"The run is still {now.status}.", timed.received_at, timed)
-    base = now.metadata if edit.base is None else edit.base
+    found = now.metadata
     patch = edit.patch
-    merge = merge3(base=base, theirs=now.metadata, patch=patch)
+    base = found if edit.base is None else edit.base
+    merge = merge3(base=base, theirs=found, patch=patch)
     if merge.conflicts:
         keys = [conflict.key for conflict in merge.conflicts]
         if edit.undoes_id is None or patch.keys <= set(keys):
             detail = f"Changed by someone else since: {', '.join(keys)}."
-            return outcomes.finish(claim, EditStatus.CONFLICT, detail, timed, before=now.metadata)
+            return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"before": found})
         # An undo skips the keys that were changed since, and restores the rest.
         patch = patch.only(patch.keys - set(keys))
-        merge = merge3(base=base, theirs=now.metadata, patch=patch)
-    detail = skipped_keys_message(edit, merge.result)
+        merge = merge3(base=base, theirs=found, patch=patch)
     try:
-        patch.check(now.metadata)
+        patch.check(found)
     except InvalidMetadata as error:
-        return outcomes.finish(claim, EditStatus.REJECTED, str(error), timed, before=now.metadata)
-    if merge.result == now.metadata:
-        return outcomes.finish(
-            claim, EditStatus.APPLIED, detail or "Upstream already had it.", timed,
-            before=now.metadata, intended=merge.result, after=now.metadata,
-        )  # fmt: skip
-    return Intent(claim, now.metadata, merge.result, fetched_at, detail)
-
-
-def _metadata_unknown(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
-    """The outcome if the metadata is not known: sending a map would erase the current one."""
-    if timed.value.metadata_state == MetadataState.UNREADABLE:
-        return outcomes.finish(claim, EditStatus.REJECTED, UNREADABLE, timed)
-    return outcomes.finish(claim, EditStatus.FAILED, NOT_SHOWN, timed)
+        return Outcome(claim, EditStatus.REJECTED, str(error), timed, values={"before": found})
+    detail = skipped_keys_message(edit, merge.result)
+    if merge.result == found:
+        values: dict[str, object] = {"before": found, "intended": found, "after": found}
+        return Outcome(claim, EditStatus.APPLIED, detail or "Upstream already had it.", timed, values=values)
+    return Intent(claim, found, merge.result, fetched_at, detail)
 
 
 UNREADABLE = (
@@ -89,13 +84,9 @@ NOT_SHOWN = (
 )
 
 
-def not_permitted(claim: Claim) -> Outcome:
-    detail = f"The account {claim.edit.actor.get_username()!r} may no longer edit metadata."
-    return outcomes.finish(claim, EditStatus.REJECTED, detail)
-
-
 def stale_fetch(intent: Intent) -> Outcome | None:
     """The outcome if the fetch is too old, checked right before sending. None: it is fresh enough."""
     if intent.fetch_age <= MAX_FETCH_AGE:
         return None
-    return outcomes.reschedule(intent.claim, Edit.WaitReason.RETRY, "The fetch was too old to rely on.", dt.timedelta())
+    detail, at_once = "The fetch was too old to rely on.", dt.timedelta()
+    return Outcome(intent.claim, EditStatus.PENDING, detail, pause=at_once, wait_reason=Edit.WaitReason.RETRY)

@@ -13,10 +13,8 @@ from runsadmin.services import clock, connections, gateway, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import claims, classifying, deciding, outcomes, refusals, run_queue, storing
 from runsadmin.services.edits.claims import Claim
-from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
-from runsadmin.upstream.client import Slot
 from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
@@ -32,31 +30,27 @@ def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Ed
     whether the hold is still necessary.
     """
     if claim := claims.claim(edit):
-        with claim.log_context():
+        with claims.processing(claim):
             claim.log_step("claimed")
-            try:
-                if outcome := _attempt(claim, interactive=interactive, is_trial=is_trial):
-                    storing.store([outcome])
-                    if outcome.has_written and outcome.timed is not None:
-                        refusals.note_write(claim.alias, outcome.timed.requested_at)
-            except Exception:
-                logger.exception("Pushing edit %s failed with an internal error.", edit.pk)
-                storing.record_crash(claim)
-                raise
+            if outcome := _attempt(claim, interactive=interactive, is_trial=is_trial):
+                storing.store([outcome])
+                if outcome.has_written and outcome.timed is not None:
+                    refusals.note_write(edit.run.connection, outcome.timed.requested_at)
     return claims.reload(edit)
 
 
 def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | None:
     """None: the claim was lost before anything was sent."""
-    if not claim.is_permitted:
-        return deciding.not_permitted(claim)
-    if reason := connections.hold_reason(claim.alias, is_write=not is_trial):
-        return outcomes.reschedule_held(claim, reason)
     run = claim.edit.run
+    hold_reason = connections.hold_reason(run.connection, is_write=not is_trial)
+    if not claim.is_permitted:
+        return outcomes.not_permitted(claim)
+    if hold_reason:
+        return outcomes.held(claim, hold_reason)
     try:
         # Take slots for both requests together: the write must follow the fetch immediately.
-        connections.wait_for_slots(claim.alias, 2, interactive=interactive)
-        timed = gateway.fetch_run(claim.alias, run.thread.upstream_id, run.upstream_id, ClockBounds())
+        connections.wait_for_slots(run.connection_settings, 2, interactive=interactive)
+        timed = gateway.fetch_run(run.thread, run.upstream_id, ClockBounds())
     except UpstreamError as error:
         return _classify_error(claim, error, is_write=False)
     claim.log_step("fetched")
@@ -67,37 +61,25 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
         return None
     if stale := deciding.stale_fetch(step):
         return stale
-    response = send(step, ClockBounds())
+    response: TimedResponse[RunRecord] | UpstreamError
+    try:
+        response = gateway.write_run(run.thread, run.upstream_id, step.intended, ClockBounds(), send_by=step.send_by)
+    except UpstreamError as error:
+        response = error
     claim.log_step("responded")
     if isinstance(response, UpstreamError):
         return _classify_error(claim, response, is_write=True)
     return classifying.write_response(step, response)
 
 
-def send(intent: Intent, clock: ClockBounds, *, slot: Slot | None = None) -> TimedResponse[RunRecord] | UpstreamError:
-    """Writes the intended map, unless the fetch is too old by the time of sending. Does not use the database."""
-    run = intent.claim.edit.run
-    try:
-        return gateway.write(
-            run.connection,
-            run.thread.upstream_id,
-            run.upstream_id,
-            intent.intended,
-            clock,
-            send_by=intent.send_by,
-            slot=slot,
-        )
-    except UpstreamError as error:
-        return error
-
-
 def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool) -> Outcome:
-    connections.apply_error(claim.alias, error, is_write=is_write)
+    run = claim.edit.run
+    connections.apply_error(run.connection, error, is_write=is_write)
     if isinstance(error, Forbidden):
-        (outcome,) = refusals.weigh(claim.alias, [(claim, error)], has_written=False)
+        (outcome,) = refusals.weigh(run.connection, [(claim, error)], has_written=False)
         return outcome
     if probes.is_needed(error) and not isinstance(error, OutcomeUnknown):
-        conclusion = probes.find_out(claim.edit.run, error)
+        conclusion = probes.find_out(run, error)
         return classifying.error_after_probes(claim, error, conclusion, clock.now())
     classify = classifying.write_error if is_write else classifying.fetch_error
     return classify(claim, error, clock.now())

@@ -1,41 +1,32 @@
 """Determines afterwards whether an unknown write happened. Never sends."""
 
-import logging
-
 from runsadmin.errors import NotFound, UpstreamError
 from runsadmin.models import Edit
 from runsadmin.services import clock, connections, gateway, probes
 from runsadmin.services.clock import ClockBounds
-from runsadmin.services.edits import claims, classifying, outcomes, storing
+from runsadmin.services.edits import claims, classifying, storing
 from runsadmin.services.edits.claims import Claim
-from runsadmin.services.edits.outcomes import Outcome
-
-logger = logging.getLogger("runsadmin.services.edits")
+from runsadmin.services.edits.outcomes import WAIT_FOR_CONNECTION, Outcome
 
 
 def reconcile(edit: Edit) -> Edit:
     """Fetches the run of an unknown edit and compares it. Returns the edit as it is then."""
     if claim := claims.claim_unknown(edit):
-        with claim.log_context():
+        with claims.processing(claim):
             claim.log_step("reconciling")
-            try:
-                storing.store([_attempt(claim)])
-            except Exception:
-                logger.exception("Reconciling edit %s failed with an internal error.", edit.pk)
-                storing.record_crash(claim)
-                raise
+            storing.store([_attempt(claim)])
     return claims.reload(edit)
 
 
 def _attempt(claim: Claim) -> Outcome:
-    if reason := connections.hold_reason(claim.alias, is_write=False):
-        return outcomes.still_unknown(claim, reason, outcomes.WAIT_FOR_CONNECTION)
     run = claim.edit.run
+    if reason := connections.hold_reason(run.connection, is_write=False):
+        return classifying.still_unknown(claim, reason, WAIT_FOR_CONNECTION)
     try:
-        connections.wait_for_slots(claim.alias, 1)
-        timed = gateway.fetch_run(claim.alias, run.thread.upstream_id, run.upstream_id, ClockBounds())
+        connections.wait_for_slots(run.connection_settings, 1)
+        timed = gateway.fetch_run(run.thread, run.upstream_id, ClockBounds())
     except UpstreamError as error:
-        connections.apply_error(claim.alias, error)
+        connections.apply_error(run.connection, error)
         if isinstance(error, NotFound):
             conclusion = probes.find_out(run, error)
             return classifying.error_after_probes(claim, error, conclusion, clock.now())

@@ -6,6 +6,7 @@ held: then one edit is tried from time to time, and all continue when one succee
 """
 
 import datetime as dt
+import logging
 from collections.abc import Collection, Sequence
 
 from runsadmin.errors import Forbidden
@@ -17,6 +18,8 @@ from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import ConnectionEffect
+
+logger = logging.getLogger("runsadmin.services.edits")
 
 PAUSE = dt.timedelta(seconds=10)
 MAX_REFUSALS = 2
@@ -43,11 +46,12 @@ def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written
 
 def _classify(claim: Claim, error: Forbidden, hold_reason: str) -> Outcome:
     if hold_reason:
-        return outcomes.reschedule_held(claim, f"{hold_reason} Its own refusal: {error}", error)
+        return outcomes.held(claim, f"{hold_reason} Its own refusal: {error}", error)
     refusals = claim.edit.refusals + 1
+    values: dict[str, object] = {"refusals": refusals}
     if refusals >= MAX_REFUSALS:
-        return outcomes.finish(claim, EditStatus.REJECTED, str(error), error=error, refusals=refusals)
-    return outcomes.reschedule(claim, Edit.WaitReason.REFUSED, str(error), PAUSE, error=error, refusals=refusals)
+        return Outcome(claim, EditStatus.REJECTED, str(error), error=error, values=values)
+    return Outcome(claim, EditStatus.PENDING, str(error), None, error, PAUSE, Edit.WaitReason.REFUSED, values)
 
 
 def _is_writing_refused(alias: str, threads: Collection[int]) -> bool:
@@ -65,7 +69,8 @@ def waiting(alias: str) -> EditQuerySet:
 
 def note_write(alias: str, requested_at: dt.datetime) -> None:
     """Called after a successful write: rejects the edits that were refused before it, unless writing was held."""
-    if connections.release_writing(alias):
+    if ConnectionState.objects.filter(alias=alias, hold=ConnectionState.Hold.WRITING).update(**connections.RELEASED):
+        logger.info("Connection %s accepts writes again.", alias)
         waiting(alias).update(wait_reason=Edit.WaitReason.TURN, refusals=0, next_attempt_at=clock.now())
     else:
         waiting(alias).filter(next_attempt_at__lte=requested_at + PAUSE).transition_to(

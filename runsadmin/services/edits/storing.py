@@ -7,86 +7,105 @@ from collections.abc import Iterable, Sequence
 
 from django.db import transaction
 
-from runsadmin import conf
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
+from runsadmin.models.bulk_sql import Row, update_rows
 from runsadmin.models.edit import ENDED
 from runsadmin.services import clock, runs
-from runsadmin.services.edits import claims, outcomes
-from runsadmin.services.edits.claims import Claim
+from runsadmin.services.edits.claims import SOON, Claim
 from runsadmin.services.edits.deciding import MAX_FETCH_AGE, Intent
 from runsadmin.services.edits.outcomes import Outcome
 
 logger = logging.getLogger("runsadmin.services.edits")
 
-type _Row = tuple[Claim, dict[str, object]]
-
 
 def store(ended: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Intent]:
     """Stores outcomes and intents. Returns the intents that may be sent now.
 
-    Drops outcomes whose claim was lost, but stores their Runs. Releases intents whose claim expires too soon.
+    Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon is pending again.
     """
     now = clock.now()
-    rows = _rows(ended, now)
     # Compare before the transaction, which then holds no lock meanwhile.
     difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in ended if outcome.timed)
-    written = 0
     with transaction.atomic(durable=True):
-        ready = write_intents(intents)
-        if len(ready) < len(intents):
-            sent = {intent.claim.edit.pk for intent in ready}
-            claims.release(claims.rows(intent.claim for intent in intents if intent.claim.edit.pk not in sent))
+        ready = write_intents(intents, now)
+        sent = {intent.claim.edit.pk for intent in ready}
+        outcomes = [*ended, *(_not_sent(intent.claim) for intent in intents if intent.claim.edit.pk not in sent)]
         _pause_bulk_edits(ended, now)
-        for (status, _), of_status in rows.items():
-            written += claims.transition(status, of_status)
+        written = sum(
+            Edit.objects.all().transition_rows(status, rows) for (status, _), rows in _rows(outcomes, now).items()
+        )
         difference.write()
-        _mark_missing(ended)
+        runs.mark_missing(
+            runs={outcome.claim.edit.run_id for outcome in ended if outcome.run_is_missing},
+            threads={outcome.claim.edit.run.thread_id for outcome in ended if outcome.thread_is_missing},
+        )
     for intent in ready:
         intent.claim.log_step("intended")
     for outcome in ended:
         if outcome.status in ENDED:
             outcome.claim.log_step("stored")
-    if written < len(ended):
+    if written < len(outcomes):
         logger.warning(
             "%s of these edits were claimed by another process before their outcomes were stored: %s",
-            len(ended) - written,
-            [outcome.claim.edit.pk for outcome in ended],
+            len(outcomes) - written,
+            [outcome.claim.edit.pk for outcome in outcomes],
         )
     return ready
 
 
-def _rows(ended: Iterable[Outcome], now: dt.datetime) -> dict[tuple[EditStatus, tuple[str, ...]], list[_Row]]:
+def _rows(outcomes: Iterable[Outcome], now: dt.datetime) -> dict[tuple[EditStatus, tuple[str, ...]], list[Row]]:
     """Groups rows by status and columns: each group is one statement."""
-    rows: dict[tuple[EditStatus, tuple[str, ...]], list[_Row]] = defaultdict(list)
-    for outcome in ended:
+    rows: dict[tuple[EditStatus, tuple[str, ...]], list[Row]] = defaultdict(list)
+    for outcome in outcomes:
         values = {
             "detail": outcome.detail,
+            "wait_reason": outcome.wait_reason,
             "next_attempt_at": None if outcome.pause is None else now + outcome.pause,
             "finished_at": now if outcome.status in ENDED else None,
             "claim_token": None,
             "claimed_until": None,
             **outcome.values,
         }
-        rows[outcome.status, tuple(values)].append((outcome.claim, values))
+        if outcome.status == EditStatus.PENDING:
+            values |= {"before": None, "intended": None, "sent_at": None}
+        if response := outcome.timed.response if outcome.timed else outcome.error:
+            values |= {"http_status": response.http_status, "upstream_request_id": response.request_id}
+        rows[outcome.status, tuple(values)].append((values, _identity(outcome.claim)))
     return rows
 
 
-def write_intents(intents: Sequence[Intent]) -> list[Intent]:
+def _identity(claim: Claim) -> dict[str, object]:
+    """Identifies the row of a claim, unless the claim was lost."""
+    return {"id": claim.edit.pk, "claim_token": claim.token}
+
+
+def write_intents(intents: Sequence[Intent], now: dt.datetime) -> list[Intent]:
     """Stores intents in the open transaction: committed before the write, they let a later fetch tell what happened.
 
     Skips those whose claim expires before their fetch becomes too old: another process could send them as well.
     """
     if not intents:
         return []
-    now = clock.now()
-    rows = [
-        (intent.claim, {"before": intent.before, "intended": intent.intended, "sent_at": now}) for intent in intents
+    rows: list[Row] = [
+        ({"before": intent.before, "intended": intent.intended, "sent_at": now}, _identity(intent.claim))
+        for intent in intents
     ]
-    if claims.write(rows, lasting_until=now + MAX_FETCH_AGE) == len(intents):
+    until = now + MAX_FETCH_AGE
+    if update_rows(Edit, rows, status_in=[EditStatus.SENDING.value], claimed_until=until) == len(intents):
         return list(intents)
-    ours = claims.rows(intent.claim for intent in intents).filter(sent_at=now)
+    ours = Edit.objects.filter(
+        pk__in=[intent.claim.edit.pk for intent in intents],
+        claim_token__in={intent.claim.token for intent in intents},
+        sent_at=now,
+    )
     pks = set(ours.values_list("pk", flat=True))
     return [intent for intent in intents if intent.claim.edit.pk in pks]
+
+
+def _not_sent(claim: Claim) -> Outcome:
+    edit = claim.edit
+    reason = Edit.WaitReason(edit.wait_reason)
+    return Outcome(claim, EditStatus.PENDING, edit.detail, pause=SOON, wait_reason=reason)
 
 
 def _pause_bulk_edits(ended: Iterable[Outcome], now: dt.datetime) -> None:
@@ -103,34 +122,3 @@ def _pause_bulk_edits(ended: Iterable[Outcome], now: dt.datetime) -> None:
         unseen = BulkEdit.objects.filter(pk=pk, accepts_rewrites=False, rewrites_seen_at=None)
         if not unseen.transition_to(BulkEditStatus.PAUSED, **values):
             unseen.filter(status=BulkEditStatus.PAUSED).update(**values)
-
-
-def _mark_missing(ended: Iterable[Outcome]) -> None:
-    missing = [outcome.claim.edit.run for outcome in ended if outcome.run_is_missing]
-    threads = {outcome.claim.edit.run.thread_id for outcome in ended if outcome.thread_is_missing}
-    if missing:
-        runs.mark_missing(*(run.pk for run in missing))
-    if threads:
-        runs.mark_thread_missing(*threads)
-
-
-def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
-    """Releases a claim after an internal error. It counts as an attempt, so that it does not repeat forever.
-
-    With `is_unsent` nothing was sent, so the edit is pending even if its intent was stored.
-    """
-    if is_unsent:
-        claim.row.filter(status=EditStatus.SENDING).update(before=None, intended=None, sent_at=None)
-    attempts = claim.edit.attempts + 1
-    claim.row.update(attempts=attempts)
-    if attempts >= conf.max_attempts() and not claim.is_unknown:
-        claim.row.filter(intended__isnull=True).transition_to(
-            EditStatus.FAILED,
-            detail=f"Tried {attempts} times. It failed with an internal error; see the log.",
-            finished_at=clock.now(),
-            claim_token=None,
-            claimed_until=None,
-            next_attempt_at=None,
-            wait_reason=Edit.WaitReason.TURN,
-        )
-    claims.release(claim.row, dt.timedelta(seconds=outcomes.backoff(attempts)))

@@ -26,7 +26,8 @@ class UndoPatch:
 def undo_patch(edit: Edit) -> UndoPatch:
     """What an undo would change, as far as the mirror knows. The edit must be applied or differ."""
     assert edit.after is not None
-    whole = _whole(edit)
+    assert edit.before is not None
+    whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
     now, after = edit.run.metadata, edit.after
     return UndoPatch(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
 
@@ -34,16 +35,10 @@ def undo_patch(edit: Edit) -> UndoPatch:
 def skipped_keys_message(edit: Edit, result: Metadata) -> str:
     """The keys that an undo with this result leaves as they are. Empty: none, or it is not an undo."""
     undone = edit.undoes
-    if undone is None or undone.before is None:
+    if undone is None or undone.before is None or undone.after is None:
         return ""
-    before = undone.before
-    return _skipped_message({key for key in _whole(undone).keys if result.get(key) != before.get(key)})
-
-
-def _whole(edit: Edit) -> MetadataPatch:
-    assert edit.before is not None
-    assert edit.after is not None
-    return MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
+    before, after = undone.before, undone.after
+    return _skipped_message({key for key in undone.patch.keys if after.get(key) != before.get(key) != result.get(key)})
 
 
 def _skipped_message(keys: Collection[str]) -> str:

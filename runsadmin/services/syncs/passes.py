@@ -84,8 +84,11 @@ def _move(sync: Sync, status: SyncStatus, detail: str, **values: object) -> Sync
 def claim_waiting() -> list[int]:
     """The passes that have work but no worker. Each is returned once per HEAD_START, so that tasks do not pile up."""
     now = clock.now()
+    # Without a token, `claimed_until` says until when another task is expected to continue the pass.
     waiting = Sync.objects.free(now).filter(
-        status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING), connection__in=connections.available_aliases()
+        Q(claimed_until=None) | Q(claimed_until__lt=now),
+        status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING),
+        connection__in=connections.available_aliases(),
     )
     return [
         pk

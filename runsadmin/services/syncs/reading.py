@@ -81,7 +81,7 @@ def _handle_not_found(claimed: ClaimedSync, thread: Thread, error: NotFound) -> 
     if reach.error is not None:
         claimed.record_error(f"The server returned 404 for an unknown reason: {error}", thread=thread)
     else:
-        runs.mark_thread_missing(thread.pk)
+        runs.mark_missing(threads=[thread.pk])
         claimed.record_error(f"Upstream no longer has this thread: {error}", thread=thread)
 
 
@@ -112,14 +112,13 @@ def _next_page(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> 
         pages.limit = pages.limit or claimed.page_limit
         call = partial(
             gateway.fetch_page,
-            thread.connection,
-            thread.upstream_id,
+            thread,
             after=pages.cursor,
             limit=pages.limit,
             oldest_first=pages.oldest_first,
         )
         try:
-            timed = with_retry(thread.connection, call)
+            timed = with_retry(thread, call)
         except TooLarge as error:
             _handle_too_large(claimed, thread, reading, error)
         except (Rejected, NotFound, Forbidden) as error:

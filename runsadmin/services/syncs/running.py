@@ -5,7 +5,7 @@ import uuid
 from threading import Event
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Greatest
 
 from runsadmin.errors import ConnectionHeld, NoSlot
@@ -22,13 +22,12 @@ def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
     more to do.
     """
     token, now = uuid.uuid4(), clock.now()
-    free = Q(claim_token=None) | Q(claimed_until__lt=now)
-    row = Sync.objects.filter(free, pk=sync.pk, status__in=(SyncStatus.QUEUED, SyncStatus.RUNNING))
+    free = Sync.objects.free(now).filter(pk=sync.pk)
     with transaction.atomic():
-        Sync.objects.filter(free, pk=sync.pk, status=SyncStatus.QUEUED).transition_to(
-            SyncStatus.RUNNING, started_at=now
+        free.filter(status=SyncStatus.QUEUED).transition_to(SyncStatus.RUNNING, started_at=now)
+        is_claimed = free.filter(status=SyncStatus.RUNNING).update(
+            claim_token=token, claimed_until=now + LEASE, detail=""
         )
-        is_claimed = row.update(claim_token=token, claimed_until=now + LEASE, detail="")
     if is_claimed:
         claimed = ClaimedSync(Sync.objects.select_related("thread").get(pk=sync.pk), token, until, stopping)
         try:

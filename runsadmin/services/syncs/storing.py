@@ -58,8 +58,7 @@ def _fetch(
         if has_progress and claimed.is_time_up:
             return page.before(run_id), fetched, failed
         try:
-            call = partial(gateway.fetch_run, thread.connection, thread.upstream_id, run_id)
-            fetched.append(with_retry(thread.connection, call))
+            fetched.append(with_retry(thread, partial(gateway.fetch_run, thread, run_id)))
         except NoSlot:
             if not has_progress:
                 raise

@@ -35,8 +35,8 @@ def fetch_unlisted(claimed: ClaimedSync, thread: Thread, reading: ThreadReading)
 def _fetch(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, run: Run) -> bool:
     """Fetches the run. Returns whether upstream has it."""
     try:
-        call = partial(gateway.fetch_run, thread.connection, thread.upstream_id, run.upstream_id)
-        stored = runs.store_one(run, with_retry(thread.connection, call))
+        timed = with_retry(thread, partial(gateway.fetch_run, thread, run.upstream_id))
+        stored = runs.store_one(run, timed)
     except NotFound as error:
         if reading.is_complete:
             if not runs.find_reach(run, error):

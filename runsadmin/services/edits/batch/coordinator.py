@@ -16,7 +16,7 @@ from runsadmin import conf
 from runsadmin.errors import Forbidden, NoSlot, NotFound, NotSent, OutcomeUnknown, UpstreamError
 from runsadmin.services import connections, probes
 from runsadmin.services.clock import ClockBounds
-from runsadmin.services.edits import claims, classifying, deciding, refusals, storing
+from runsadmin.services.edits import claims, classifying, deciding, outcomes, refusals, storing
 from runsadmin.services.edits.batch import list_freshness, probe_queue
 from runsadmin.services.edits.batch.jobs import Crashed, Fetch, Fetched, Jobs, Probed, Result, Sampled, Written
 from runsadmin.services.edits.batch.pool import Priority, WorkerPool
@@ -72,8 +72,9 @@ class Coordinator:
         self.writes_per_second = 0.0
         self.claims_again_at = 0.0
         self.renews_at = 0.0
-        self.block = 2 * conf.connection(alias).concurrency
-        self.background_per_second = connections.background_per_second(alias)
+        self.connection = conf.connection(alias)
+        self.block = 2 * self.connection.concurrency
+        self.background_per_second = connections.background_per_second(self.connection)
 
     def run(self, may_continue: Callable[[], bool]) -> None:
         while True:
@@ -111,7 +112,7 @@ class Coordinator:
             claim.log_step("reconciling" if claim.is_unknown else "claimed")
         # Only sending needs the permission: an unknown write is always reconciled.
         refused = [claim for claim in claimed if not claim.is_permitted and not claim.is_unknown]
-        self._store([deciding.not_permitted(claim) for claim in refused])
+        self._store([outcomes.not_permitted(claim) for claim in refused])
         others = sorted((claim for claim in claimed if claim.edit.pk in self.claimed), key=_as_upstream_lists)
         for _, of_thread in groupby(others, key=lambda claim: claim.edit.run.thread_id):
             self._fetch_runs(list(of_thread))
@@ -137,7 +138,7 @@ class Coordinator:
         """Takes the slots of a fetch and of the writes that will follow it."""
         if self.background_per_second:
             try:
-                at = connections.take_slots(self.alias, 1 + len(fetch.claims))
+                at = connections.take_slots(self.connection, 1 + len(fetch.claims))
             except NoSlot as error:
                 self._store(self._fetch_failed(fetch.claims, error))
                 return
@@ -290,7 +291,7 @@ class Coordinator:
         if not self.probes.is_waiting(key):
             targets = probes.targets(of[0].edit.run.thread)
             try:
-                at = connections.take_slots(self.alias, len(targets), interactive=True)
+                at = connections.take_slots(self.connection, len(targets), interactive=True)
             except NoSlot as no_slot:
                 return self._fetch_failed(of, no_slot)
             pause = (at - self.jobs.clock.latest()).total_seconds()
@@ -328,7 +329,7 @@ class Coordinator:
         if not self.gate.lists_may_prove or (sample := self.lists.next_sample()) is None:
             return
         with suppress(NoSlot):
-            connections.take_slots(self.alias, 1)
+            connections.take_slots(self.connection, 1)
             self.lists.is_requested = True
             self.pool.submit(Priority.SINGLE_WRITE, self.jobs.sample(sample))
 
@@ -367,7 +368,7 @@ class Coordinator:
     def _record_crash(self, crashed: list[Claim], error: Exception, *, is_unsent: bool = False) -> None:
         logger.error("An internal error in edits %s", [claim.edit.pk for claim in crashed], exc_info=error)
         for claim in crashed:
-            storing.record_crash(claim, is_unsent=is_unsent)
+            claims.record_crash(claim, is_unsent=is_unsent)
         self._drop(crashed)
 
 

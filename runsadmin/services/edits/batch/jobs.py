@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from runsadmin.errors import ConnectionHeld, NoSlot, NotSent, UpstreamError
 from runsadmin.services import gateway, probes
 from runsadmin.services.clock import ClockBounds
-from runsadmin.services.edits import deciding, pushing
+from runsadmin.services.edits import deciding
 from runsadmin.services.edits.batch.list_freshness import Sample
 from runsadmin.services.edits.batch.send_gate import RequestSpacer, SendGate
 from runsadmin.services.edits.claims import Claim
@@ -130,12 +130,12 @@ class Jobs:
         (claim,) = fetch.claims
         run = claim.edit.run
         with claim.log_context():
-            timed = gateway.fetch_run(self.alias, run.thread.upstream_id, run.upstream_id, self.clock, slot=slot)
+            timed = gateway.fetch_run(run.thread, run.upstream_id, self.clock, slot=slot)
         return Fetched(fetch, {run.upstream_id: timed}, began, time.monotonic())
 
     def _fetch_list(self, fetch: Fetch, began: float, slot: Slot) -> Fetched:
-        thread_id = fetch.claims[0].edit.run.thread.upstream_id
-        page = gateway.fetch_page(self.alias, thread_id, self.clock, after=fetch.after, slot=slot)
+        thread = fetch.claims[0].edit.run.thread
+        page = gateway.fetch_page(thread, self.clock, after=fetch.after, slot=slot)
         at = time.monotonic()
         wanted = {claim.edit.run.upstream_id for claim in fetch.claims}
         found = {
@@ -160,12 +160,17 @@ class Jobs:
         if stopped := self.gate.blocked(intent.claim) or deciding.stale_fetch(intent):
             return stopped
         began = time.monotonic()
-        with intent.claim.log_context():
-            response = pushing.send(intent, self.clock, slot=slot)
-        if isinstance(response, UpstreamError):
-            self.gate.note_error(response)
-        else:
+        run = intent.claim.edit.run
+        response: TimedResponse[RunRecord] | UpstreamError
+        try:
+            with intent.claim.log_context():
+                response = gateway.write_run(
+                    run.thread, run.upstream_id, intent.intended, self.clock, send_by=intent.send_by, slot=slot
+                )
             self.gate.note_write(intent, response)
+        except UpstreamError as error:
+            response = error
+            self.gate.note_error(error)
         return Written(intent, response, began, time.monotonic())
 
     # --- Others
@@ -189,9 +194,7 @@ class Jobs:
     def sample(self, sample: Sample) -> Job:
         def work(slot: Slot) -> Sampled:
             try:
-                return Sampled(
-                    gateway.fetch_page(self.alias, sample.thread_id, self.clock, after=sample.after, slot=slot)
-                )
+                return Sampled(gateway.fetch_page(sample.thread, self.clock, after=sample.after, slot=slot))
             except UpstreamError as error:
                 self.gate.note_error(error)
                 return Sampled(None)

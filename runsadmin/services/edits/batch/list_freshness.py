@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from runsadmin.models import Run
+from runsadmin.models import Run, Thread
 from runsadmin.services import connections
 from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.gateway import TimedResponse
@@ -21,7 +21,7 @@ PAUSE = 5.0
 class Sample:
     """A list to request: it should show our latest writes in this thread."""
 
-    thread_id: str
+    thread: Thread
     after: str
 
 
@@ -74,7 +74,7 @@ class Evidence:
         newest = max(run.created_at for run in runs)
         newer = Run.objects.filter(thread=most[0], created_at__gt=newest).order_by("created_at", "id")
         after = newer.values_list("upstream_id", flat=True).first()
-        return Sample(runs[0].thread.upstream_id, after or "")
+        return Sample(runs[0].thread, after or "")
 
     def compare(self, page: Response[Page]) -> str:
         """Compares a list with the writes before it. Returns a sentence about what is stale, or an empty string."""

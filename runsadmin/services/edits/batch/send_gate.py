@@ -6,7 +6,7 @@ from threading import Lock
 
 from runsadmin import conf
 from runsadmin.errors import NoSlot, UpstreamError
-from runsadmin.models import BulkEdit, ConnectionState, Edit
+from runsadmin.models import BulkEdit, ConnectionState, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.services import clock, connections, gateway
 from runsadmin.services.edits import outcomes, refusals, rewrites
@@ -89,14 +89,15 @@ class SendGate:
     def blocked(self, claim: Claim) -> Outcome | None:
         """The outcome if the edit may not be sent now. None: it may be sent."""
         if self.hold_reason:
-            return outcomes.reschedule_held(claim, self.hold_reason)
+            return outcomes.held(claim, self.hold_reason)
         if seconds := self.back_off:
             # During a short back-off this batch keeps running, so the edits stay due.
             pause = dt.timedelta(seconds=seconds if seconds > MAX_BACK_OFF else 0)
-            return outcomes.reschedule(claim, Edit.WaitReason.RETRY, "The server asked for fewer requests.", pause)
+            detail = "The server asked for fewer requests."
+            return Outcome(claim, EditStatus.PENDING, detail, pause=pause, wait_reason=Edit.WaitReason.RETRY)
         bulk_edit = claim.edit.bulk_edit_id
         if bulk_edit not in self._in_progress or bulk_edit in self._rewritten:
-            return outcomes.reschedule(claim, Edit.WaitReason.TURN, "The bulk edit was stopped.", dt.timedelta())
+            return Outcome(claim, EditStatus.PENDING, "The bulk edit was stopped.", pause=dt.timedelta())
         return None
 
 
