@@ -37,7 +37,7 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
             raise IdempotencyKeyReused(
                 "This Idempotency-Key was used with another body. Use a new key for a new request."
             )
-        return self.kind.objects.get(pk=getattr(row, f"{self._column}_id"))
+        return self.kind.objects.get(pk=getattr(row, f"{_COLUMNS[self.kind]}_id"))
 
     def once(self, record: Callable[[], M]) -> M:
         """Records the row and the key in one transaction. Call it if there is nothing `existing`.
@@ -47,17 +47,11 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
         try:
             with transaction.atomic():
                 if self.existing() is None:
-                    self._rows.filter(
-                        _is_old()
-                    ).delete()  # Only an old one: a new one may have been recorded meanwhile.
+                    # Only an old one: a new one may have been recorded meanwhile.
+                    self._rows.filter(_is_old()).delete()
                     recorded = record()
-                    self._rows.create(
-                        user=self.user,
-                        endpoint=self.endpoint,
-                        key=self.key,
-                        body_digest=self._digest,
-                        **{self._column: recorded},
-                    )
+                    owner = {"user": self.user, "endpoint": self.endpoint, "key": self.key}
+                    self._rows.create(**owner, body_digest=self._digest, **{_COLUMNS[self.kind]: recorded})
                     return recorded
         except IntegrityError:  # Our transaction was rolled back.
             if self.existing() is None:
@@ -67,10 +61,6 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
     @property
     def _rows(self) -> QuerySet[IdempotencyKey]:
         return IdempotencyKey.objects.filter(user=self.user, endpoint=self.endpoint, key=self.key)
-
-    @property
-    def _column(self) -> str:
-        return _COLUMNS[self.kind]
 
     @property
     def _digest(self) -> str:

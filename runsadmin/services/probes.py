@@ -45,10 +45,6 @@ class Reach:
     error: UpstreamError | None = None
 
     @property
-    def is_outage(self) -> bool:
-        return not self.responds
-
-    @property
     def is_all_gone(self) -> bool:
         """Whether every probe returned 404, including those outside the thread."""
         return self.responds and self.error is None and not self.knows and self.probed_others
@@ -139,7 +135,7 @@ def conclude(run: Run, error: UpstreamError, reach: Reach) -> Conclusion:
     if isinstance(reach.error, NoSlot):
         return Conclusion(error=reach.error)
     effect = NO_EFFECT if reach.error is None else gateway.effect_of(reach.error)
-    if reach.is_outage:
+    if not reach.responds:
         return Conclusion(outage(error, effect))
     if not isinstance(error, NotFound):
         return Conclusion(effect)

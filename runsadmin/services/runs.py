@@ -3,6 +3,7 @@
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,15 +38,6 @@ class Stored:
     def __add__(self, other: "Stored") -> "Stored":
         elsewhere = self.elsewhere + other.elsewhere
         return Stored(self.created + other.created, self.updated + other.updated, elsewhere)
-
-
-def fetch(run: Run) -> TimedResponse[RunRecord]:
-    """The run as upstream has it now. Raises UpstreamError."""
-    try:
-        return gateway.fetch_run(run.thread, run.upstream_id, ClockBounds())
-    except UpstreamError as error:
-        connections.apply_error(run.connection, error)
-        raise
 
 
 @dataclass(frozen=True)
@@ -288,14 +280,22 @@ def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: s
 def refresh(*, run: Run, actor: User) -> Run:
     """Fetches a run for an actor. Raises NotAllowed, UpstreamError; NotFound if upstream no longer has it."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    connections.wait_for_slots(run.connection_settings, 1, interactive=True)
-    try:
-        store_one(run, fetch(run))
-    except UpstreamError as error:
-        if probes.is_needed(error):
-            find_reach(run, error)
-        raise
+    if missing := _fetch(run, interactive=True):
+        raise missing
     return Run.objects.select_related("thread").get(pk=run.pk)
+
+
+def _fetch(run: Run, *, interactive: bool = False) -> UpstreamError | None:
+    """Fetches and stores a run. Returns the 404 if upstream no longer has it. Raises UpstreamError."""
+    connections.wait_for_slots(run.connection_settings, 1, interactive=interactive)
+    try:
+        store_one(run, gateway.fetch_run(run.thread, run.upstream_id, ClockBounds()))
+    except UpstreamError as error:
+        connections.apply_error(run.connection, error)
+        if probes.is_needed(error) and find_reach(run, error):
+            return error
+        raise
+    return None
 
 
 def find_reach(run: Run, error: UpstreamError) -> bool:
@@ -332,14 +332,7 @@ def refresh_marked(limit: int = 100) -> int:
     count = 0
     marked = Run.objects.filter(needs_refresh_since__isnull=False, connection__in=connections.available_aliases())
     for run in marked.select_related("thread").order_by("needs_refresh_since")[:limit]:
-        try:
-            connections.wait_for_slots(run.connection_settings, 1)
-            try:
-                store_one(run, fetch(run))
-            except UpstreamError as error:
-                if not probes.is_needed(error) or not find_reach(run, error):
-                    continue
-        except UpstreamError:
-            continue
-        count += 1
+        with suppress(UpstreamError):
+            _fetch(run)
+            count += 1
     return count

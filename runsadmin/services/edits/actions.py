@@ -11,7 +11,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditSta
 from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
-from runsadmin.services.edits.recording import create
+from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.undo import undo_patch
 
 
@@ -114,7 +114,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
     patch, detail = undo.patch, undo.detail
     with transaction.atomic():
         if patch:
-            new = create(
+            new = record(
                 run=edit.run, patch=patch, actor=actor, source=source, base=edit.after,
                 reason=reason, request_id=request_id, undoes=edit,
             )  # fmt: skip
@@ -155,7 +155,7 @@ def resolve(
     if edit.status != EditStatus.CONFLICT:
         raise InvalidTransition(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")
     _, theirs = _conflicting(edit)
-    return create(
+    return record(
         run=edit.run, patch=patch, actor=actor, source=source, base=theirs,
         reason=reason or edit.reason, request_id=request_id, resolves=edit,
     )  # fmt: skip

@@ -46,8 +46,8 @@ def wait(
     if until is None:
         detail = f"{detail} Its bulk edit does not wait for active runs. If it should, {HOW_TO_WAIT}."
     elif until <= now:
-        expired = f", and the run should have ended by {_utc(expires_at)}" if expires_at is not None else ""
-        detail = f"{detail} The edit has waited for it to end since {_utc(since)}{expired}. Nothing was sent."
+        expired = f", and the run should have ended by {utc(expires_at)}" if expires_at is not None else ""
+        detail = f"{detail} The edit has waited for it to end since {utc(since)}{expired}. Nothing was sent."
     else:
         pause = min(max(FIRST_PAUSE, (now - since) / 4), LONGEST_PAUSE, until - now)
         reason = Edit.WaitReason.ACTIVE_RUN
@@ -61,5 +61,5 @@ def _expires_at(record: RunRecord) -> dt.datetime | None:
     return expires_at if isinstance(expires_at, dt.datetime) else None
 
 
-def _utc(time: dt.datetime) -> str:
+def utc(time: dt.datetime) -> str:
     return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"

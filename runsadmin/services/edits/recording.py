@@ -35,11 +35,6 @@ def record(**values: Unpack[NewEdit]) -> Edit:
     Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, InvalidTransition: then nothing is recorded.
     """
     permissions.require(values["actor"], permissions.Action.EDIT_METADATA)
-    return create(**values)
-
-
-def create(**values: Unpack[NewEdit]) -> Edit:
-    """As `record`, for an actor whose permission has just been checked."""
     run, patch, base = values["run"], values["patch"], values.get("base")
     conf.connection(run.connection)
     check_id(run.upstream_id)

@@ -27,7 +27,7 @@ class Wait:
     until: dt.datetime | None = None
 
     def __str__(self) -> str:
-        return f"Waits for {self.what}{f', until {_utc(self.until)} at the latest' if self.until else ''}."
+        return f"Waits for {self.what}{f', until {active_runs.utc(self.until)} at the latest' if self.until else ''}."
 
 
 def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
@@ -125,7 +125,3 @@ def _counts(other: Edit, edit: Edit) -> bool:
 
 def _behind(first: Edit, wait: Wait) -> Wait:
     return Wait(f"an earlier edit of this run (edit {first.pk}), which waits for {wait.what}", wait.until)
-
-
-def _utc(time: dt.datetime) -> str:
-    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -50,7 +50,7 @@ def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
         claimed.save_reading(reading)
         raise
     except (UpstreamError, InvalidId) as error:
-        if isinstance(error, UpstreamError) and error.is_outage and probes.reach_of(thread, error).is_outage:
+        if isinstance(error, UpstreamError) and error.is_outage and not probes.reach_of(thread, error).responds:
             connections.store_effect(thread.connection, probes.outage(error))
             claimed.save_reading(reading)
             raise ConnectionHeld(str(error)) from error
