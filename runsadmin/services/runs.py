@@ -83,7 +83,9 @@ def _compare(observations: Iterable[Observation], *, lock: bool = False, confirm
     rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
     if lock:
         rows = rows.select_for_update()
-    known = {row["upstream_id"]: row for row in rows.values("upstream_id", *KNOWN)}
+    # Nearly every write changes its run, so the response before it is read at once; few Runs of a list have changed.
+    columns = ("upstream_id", *KNOWN, "raw") if confirms else ("upstream_id", *KNOWN)
+    known = {row["upstream_id"]: row for row in rows.values(*columns)}
     mirrored: dict[int, RunRecord] = {}
     if incomplete := [row for id, row in known.items() if not by_id[id].record.is_complete]:
         mirrored |= _stored(incomplete)
@@ -105,11 +107,11 @@ def _is_unchanged(row: Mapping[str, Any], observation: Observation) -> bool:
 
 def _stored(rows: Sequence[Mapping[str, Any]]) -> dict[int, RunRecord]:
     """These runs as mirrored, by key."""
-    if not rows:
-        return {}
-    states = {row["pk"]: MetadataState(row["metadata_state"]) for row in rows}
-    stored = Run.objects.filter(pk__in=states).values_list("pk", "upstream_id", "thread__upstream_id", "raw")
-    return {pk: RunRecord(lenient_json.loads(raw), id, thread_id, states[pk]) for pk, id, thread_id, raw in stored}
+    raw = {row["pk"]: row["raw"] for row in rows if "raw" in row}
+    if missing := [row["pk"] for row in rows if row["pk"] not in raw]:
+        raw |= dict(Run.objects.filter(pk__in=missing).values_list("pk", "raw"))
+    states = {row["pk"]: (row["upstream_id"], MetadataState(row["metadata_state"])) for row in rows}
+    return {pk: RunRecord(lenient_json.loads(raw[pk]), *state) for pk, state in states.items()}
 
 
 class ConcurrentWrite(Exception):

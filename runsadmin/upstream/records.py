@@ -30,7 +30,6 @@ class RunRecord:
 
     response: Mapping[str, Any]
     upstream_id: str
-    thread_id: str
     metadata_state: MetadataState = MetadataState.KNOWN
     # Fields whose value is not JSON. It is null in `response`.
     damaged: frozenset[str] = frozenset()
@@ -48,14 +47,14 @@ class RunRecord:
         if (response.get("thread_id") or thread_id) != thread_id:
             raise Unreadable(f"The Run {upstream_id!r} belongs to another thread.")
         if _has_plain_metadata(response):
-            return cls(response, upstream_id, thread_id)
+            return cls(response, upstream_id)
         damaged = response.unreadable if isinstance(response, lenient_json.Damaged) else frozenset()
         response, metadata_state = _with_metadata(response, missing_is_empty=missing_metadata_is_empty)
         if not damaged.isdisjoint(("metadata", "metadata_")) or (
             metadata_state == MetadataState.KNOWN and not _is_kept_whole(response["metadata"])
         ):
             metadata_state = MetadataState.UNREADABLE
-        return cls(response, upstream_id, thread_id, metadata_state, damaged)
+        return cls(response, upstream_id, metadata_state, damaged)
 
     @property
     def status(self) -> str:
@@ -99,7 +98,7 @@ class RunRecord:
             if "metadata" in stored.response:
                 response["metadata"] = stored.response["metadata"]
             state = stored.metadata_state
-        return RunRecord(response, self.upstream_id, self.thread_id, state, self.damaged)
+        return RunRecord(response, self.upstream_id, state, self.damaged)
 
     @property
     def columns(self) -> dict[str, object]:

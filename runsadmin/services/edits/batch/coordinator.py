@@ -33,9 +33,9 @@ from runsadmin.upstream.responses import Page
 logger = logging.getLogger("runsadmin.services.edits")
 
 # The coordinator collects results for this many seconds before it stores them.
-BATCH_WINDOW = 0.05
+BATCH_WINDOW = 0.1
 # Edits are claimed for this many seconds of work: with more, fetches would become stale.
-LOOKAHEAD_SECONDS = 0.4
+LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
 # After this many failed attempts a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
@@ -100,7 +100,7 @@ class Coordinator:
     def _claim_block(self) -> None:
         most = self._max_claimed()
         room = most - len(self.claimed)
-        if room < max(1, most // 4) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
+        if room < max(1, most // 2) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
             return
         self.jobs.clock = ClockBounds()
         claimed = claims.claim_due(self.alias, room, only_unknown=self.gate.writing_is_held)
