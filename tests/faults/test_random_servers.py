@@ -18,7 +18,7 @@ from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import bulk_edits, edits, gateway, probes, syncs
-from runsadmin.services.syncs import retrying
+from runsadmin.services.syncs import claimed
 from tests.bulk import whole
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream
@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def upstream(connect: Connect, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeUpstream]:
     settings.RUNSADMIN_SETTLING_TIME = 0
     monkeypatch.setattr(gateway, "DEFAULT_BACK_OFF", 0.02)
-    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(claimed, "FIRST_PAUSE", 0.01)
     with FakeUpstream() as upstream:
         connect(URL=upstream.url, API_KEY="key", CONNECT_TIMEOUT=TIMEOUT, READ_TIMEOUT=TIMEOUT, CONCURRENCY=4)
         yield upstream

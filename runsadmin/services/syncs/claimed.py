@@ -4,23 +4,29 @@ import datetime as dt
 import logging
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Event
 
 from django.db.models import F
 
-from runsadmin.errors import NotSent, RunsAdminError, TooLarge
+from runsadmin.errors import InvalidId, NotSent, TooLarge, UpstreamError
 from runsadmin.models import ConnectionState, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
-from runsadmin.services import clock, connections
+from runsadmin.services import clock, connections, gateway
+from runsadmin.services.clock import ClockBounds
+from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.paging import ThreadReading
-from runsadmin.upstream.responses import PAGE_SIZE
+from runsadmin.upstream.records import PAGE_SIZE, RunRecord
 
 logger = logging.getLogger("runsadmin.services.syncs")
 
 MAX_TRIES = 3
+# Seconds between two tries. Doubled after each error.
+FIRST_PAUSE = 0.5
 LEASE = dt.timedelta(seconds=60)
 MAX_ERRORS_KEPT = 1000
+MAX_FIELDS_REPORTED = 50
 
 
 class Interrupted(Exception):
@@ -33,10 +39,14 @@ class TimeUp(Exception):
 
 @dataclass
 class ClaimedSync:
+    """`thread` is the one that is being read, and `reading` is what its pages have shown."""
+
     sync: Sync
     token: uuid.UUID
     until: float  # In time.monotonic().
     stopping: Event | None
+    thread: Thread = field(init=False)
+    reading: ThreadReading = field(init=False)
     retry_after: dt.timedelta = dt.timedelta()  # How long not to send anything after this call.
     page_limit: int = PAGE_SIZE
     failures: int = 0
@@ -68,24 +78,15 @@ class ClaimedSync:
         if not self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + LEASE, **values):
             raise Interrupted
 
-    def save_reading(self, reading: ThreadReading) -> None:
+    def save_reading(self) -> None:
         """Stores the reading for the next call, which needs to know which runs were shown."""
-        pages = reading.current
-        self.row.filter(status__in=UNFINISHED).update(
-            reading=reading.dump(), cursor=pages.cursor, first_run=reading.newest.first, oldest_first=pages.oldest_first
-        )
+        self.row.filter(status__in=UNFINISHED).update(reading=self.reading.dump(), **self.position)
 
-    def count_failure(self, error: RunsAdminError) -> None:
-        """Raises the error if it seems to concern more than the run that was fetched."""
-        if isinstance(error, NotSent) and not isinstance(error, TooLarge):
-            self.failures += 1
-            if self.failures >= MAX_TRIES:
-                raise error
-
-    def record_error(self, message: str, *, thread: Thread | None = None, run_id: str = "") -> None:
-        self.write(errors_count=F("errors_count") + 1)
-        if SyncError.objects.filter(sync=self.sync).count() < MAX_ERRORS_KEPT:
-            SyncError.objects.create(sync=self.sync, thread=thread, run_id=run_id[:128], message=message[:2000])
+    @property
+    def position(self) -> dict[str, object]:
+        """Where to continue, for `write`."""
+        pages = self.reading.current
+        return {"cursor": pages.cursor, "first_run": self.reading.newest.first, "oldest_first": pages.oldest_first}
 
     def remember(self, **values: object) -> None:
         """Stores what is known about how this connection pages."""
@@ -96,3 +97,63 @@ class ClaimedSync:
 
     def log_step(self, step: str) -> None:
         logger.debug("Sync %s: %s.", self.sync.pk, step, extra={"sync": self.sync.pk, "step": step})
+
+    # --- Calls
+
+    def fetch_run(self, run_id: str) -> TimedResponse[RunRecord]:
+        """Raises UpstreamError, InvalidId."""
+        timed = self.retried(lambda bounds: gateway.fetch_run(self.thread, run_id, bounds))
+        self.failures = 0
+        return timed
+
+    def retried[T](self, call: Callable[[ClockBounds], TimedResponse[T]]) -> TimedResponse[T]:
+        """Retries after temporary errors. Raises UpstreamError."""
+        faults = 0
+        while True:
+            # After a 429, the back-off has postponed the next slot.
+            connections.wait_for_slots(self.thread.connection_settings, 1)
+            try:
+                return call(ClockBounds())
+            except TooLarge:  # Only a smaller limit helps.
+                raise
+            except UpstreamError as error:
+                connections.apply_error(self.sync.connection, error)
+                faults += 1
+                if not isinstance(error, NotSent) or faults == MAX_TRIES:
+                    raise
+                if not error.slow_down:
+                    time.sleep(FIRST_PAUSE * 2**faults)
+
+    # --- What could not be read
+
+    def record_error(self, message: str, run_id: str = "") -> None:
+        self.write(errors_count=F("errors_count") + 1)
+        if SyncError.objects.filter(sync=self.sync).count() < MAX_ERRORS_KEPT:
+            SyncError.objects.create(sync=self.sync, thread=self.thread, run_id=run_id[:128], message=message[:2000])
+
+    def record_once(self, message: str, run_id: str = "") -> None:
+        """Records an error unless it is a duplicate: a thread that is read in both orders shows its errors twice."""
+        if message not in self.reading.reported:
+            self.reading.reported.append(message)
+            self.record_error(message, run_id)
+
+    def record_not_fetched(self, run_id: str, error: UpstreamError | InvalidId) -> None:
+        """Raises the error instead if it seems to concern more than this run."""
+        if isinstance(error, NotSent) and not isinstance(error, TooLarge):
+            self.failures += 1
+            if self.failures >= MAX_TRIES:
+                raise error
+        self.record_once(f"The run {run_id} could not be fetched: {error}", run_id)
+
+    def record_unreadable_fields(self, records: Iterable[RunRecord]) -> None:
+        """Records each field once per pass, since a server formats it the same way in all runs."""
+        for record in records:
+            for name in record.unreadable:
+                if name in self.unreadable_fields or len(self.unreadable_fields) == MAX_FIELDS_REPORTED:
+                    continue
+                self.unreadable_fields.add(name)
+                message = f"The field {name[:100]} could not be read"
+                if not SyncError.objects.filter(sync=self.sync, message__startswith=message).exists():
+                    example = f"in {record.upstream_id} it is {record.shown(name)}"
+                    message += f" in every run: {example}. Such a value is shown as unknown."
+                    self.record_error(message, record.upstream_id)

@@ -1,7 +1,6 @@
 """Reads one thread: its pages, and the runs that they do not show."""
 
 import datetime as dt
-from functools import partial
 
 from django.db.models import F
 
@@ -16,17 +15,16 @@ from runsadmin.errors import (
     UpstreamError,
 )
 from runsadmin.models import Run, Thread
+from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import Sync
 from runsadmin.services import clock, connections, gateway, probes, runs
+from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Difference
-from runsadmin.services.syncs import errors
 from runsadmin.services.syncs.claimed import ClaimedSync, Interrupted, TimeUp
-from runsadmin.services.syncs.retrying import with_retry
 from runsadmin.services.syncs.storing import store_page
-from runsadmin.services.syncs.unlisted import fetch_unlisted
-from runsadmin.upstream.paging import REPEATED, SKIPPED, Habits, ListReading, ThreadReading
-from runsadmin.upstream.responses import Page
+from runsadmin.upstream.paging import REPEATED, SKIPPED, ListReading, ThreadReading
+from runsadmin.upstream.records import Page
 
 # Statuses with which servers refuse a `limit` above their maximum.
 LIMIT_REFUSALS = (400, 413, 422)
@@ -37,24 +35,24 @@ def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
 
     Raises ConnectionHeld, NoSlot, Interrupted, TimeUp.
     """
-    reading = _resume(claimed)
+    claimed.thread, claimed.reading = thread, _resume(claimed)
     try:
         try:
-            _read_pages(claimed, thread, reading)
-            while fetch_unlisted(claimed, thread, reading):
-                _read_pages(claimed, thread, reading)
-            _finish_thread(claimed, thread, reading)
+            _read_pages(claimed)
+            while _fetch_unlisted(claimed):
+                _read_pages(claimed)
+            _finish_thread(claimed)
         except NotFound as error:
-            _handle_not_found(claimed, thread, error)
+            _handle_not_found(claimed, error)
     except (ConnectionHeld, NoSlot, Interrupted, TimeUp):
-        claimed.save_reading(reading)
+        claimed.save_reading()
         raise
     except (UpstreamError, InvalidId) as error:
         if isinstance(error, UpstreamError) and error.is_outage and not probes.reach_of(thread, error).responds:
             connections.store_effect(thread.connection, probes.outage(error))
-            claimed.save_reading(reading)
+            claimed.save_reading()
             raise ConnectionHeld(str(error)) from error
-        claimed.record_error(f"Not all of this thread was read: {error}", thread=thread)
+        claimed.record_error(f"Not all of this thread was read: {error}")
 
 
 def _resume(claimed: ClaimedSync) -> ThreadReading:
@@ -71,56 +69,54 @@ def _resume(claimed: ClaimedSync) -> ThreadReading:
     return ThreadReading(clock.now(), ListReading(cursor=sync.cursor, ids=known), from_the_start=False)
 
 
-def _handle_not_found(claimed: ClaimedSync, thread: Thread, error: NotFound) -> None:
+def _handle_not_found(claimed: ClaimedSync, error: NotFound) -> None:
     """Raises ConnectionHeld if everything that is known returns 404."""
+    thread = claimed.thread
     reach = probes.reach_of(thread, error)
     if reach.is_all_gone:
         effect = probes.all_gone(thread.upstream_id, error)
         connections.store_effect(thread.connection, effect)
         raise ConnectionHeld(effect.detail)
     if reach.error is not None:
-        claimed.record_error(f"The server returned 404 for an unknown reason: {error}", thread=thread)
+        claimed.record_error(f"The server returned 404 for an unknown reason: {error}")
     else:
         runs.mark_missing(threads=[thread.pk])
-        claimed.record_error(f"Upstream no longer has this thread: {error}", thread=thread)
+        claimed.record_error(f"Upstream no longer has this thread: {error}")
 
 
-def _read_pages(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> None:
+def _read_pages(claimed: ClaimedSync) -> None:
+    reading = claimed.reading
     while not reading.is_over:
         pages = reading.current
-        timed = _next_page(claimed, thread, reading)
-        progress = {} if timed is None else _take_page(claimed, thread, reading, timed)
+        timed = _next_page(claimed)
+        progress = {} if timed is None else _take_page(claimed, timed)
         if reading.oldest is None and not reading.reached_watermark:
             is_known_to_fail = claimed.connection.oldest_first and not pages.ended
             if pages.doubt or is_known_to_fail:
                 reading.read_oldest_first()
-        current = reading.current
-        claimed.write(
-            **progress, cursor=current.cursor, first_run=reading.newest.first, oldest_first=current.oldest_first
-        )
+        claimed.write(**progress, **claimed.position)
         if not reading.is_over:
             claimed.check_time()
     if reading.oldest is not None and reading.newest.doubt in (REPEATED, SKIPPED) and reading.is_complete:
         claimed.remember(oldest_first=True)
 
 
-def _next_page(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> TimedResponse[Page] | None:
+def _next_page(claimed: ClaimedSync) -> TimedResponse[Page] | None:
     """The next page, with a smaller limit if it was too large. None: it could not be read, and a doubt says why."""
-    pages = reading.current
+    pages, thread = claimed.reading.current, claimed.thread
     is_limit_refused = False
+
+    def fetch(bounds: ClockBounds) -> TimedResponse[Page]:
+        return gateway.fetch_page(
+            thread, bounds, after=pages.cursor, limit=pages.limit, oldest_first=pages.oldest_first
+        )
+
     while not pages.ended:
         pages.limit = pages.limit or claimed.page_limit
-        call = partial(
-            gateway.fetch_page,
-            thread,
-            after=pages.cursor,
-            limit=pages.limit,
-            oldest_first=pages.oldest_first,
-        )
         try:
-            timed = with_retry(thread, call)
+            timed = claimed.retried(fetch)
         except TooLarge as error:
-            _handle_too_large(claimed, thread, reading, error)
+            _handle_too_large(claimed, error)
         except (Rejected, NotFound, Forbidden) as error:
             is_limit_refused = _handle_refused_page(pages, error) or is_limit_refused
         else:
@@ -130,15 +126,14 @@ def _next_page(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> 
     return None
 
 
-def _handle_too_large(claimed: ClaimedSync, thread: Thread, reading: ThreadReading, error: TooLarge) -> None:
+def _handle_too_large(claimed: ClaimedSync, error: TooLarge) -> None:
     """Requests fewer runs, or skips a single run that is too large. Otherwise the reading ends."""
-    pages = reading.current
+    pages = claimed.reading.current
     pages.too_large = str(error)
     if pages.limit > 1:
         pages.halve()
     elif pages.skip(error.first_id):
-        message = f"The run {error.first_id} could not be read. {error}"
-        errors.record_once(claimed, thread, reading, message, error.first_id)
+        claimed.record_once(f"The run {error.first_id} could not be read. {error}", error.first_id)
         claimed.write(cursor=pages.cursor)
         claimed.check_time()
     else:
@@ -161,21 +156,20 @@ def _handle_refused_page(pages: ListReading, error: Rejected | NotFound | Forbid
     return True
 
 
-def _take_page(
-    claimed: ClaimedSync, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page]
-) -> dict[str, object]:
+def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, object]:
     """Stores a page. Returns the counts to write with the cursor."""
     claimed.log_step("page received")
-    pages, page = reading.current, timed.value
+    thread, reading, page = claimed.thread, claimed.reading, timed.value
+    pages = reading.current
     claimed.remember(largest_page=min(max(claimed.connection.largest_page, page.size), 32767))
     difference = runs.compare_list(thread, page.records, requested_at=timed.requested_at, received_at=timed.received_at)
-    at_watermark = _shows_watermark(claimed, thread, page, difference)
-    page, stored = store_page(claimed, thread, reading, timed, difference)
+    at_watermark = _shows_watermark(claimed, page, difference)
+    page, stored = store_page(claimed, timed, difference)
     claimed.log_step("page stored")
 
     new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
-    habits = Habits(claimed.connection.largest_page, claimed.connection.has_more_is_wrong)
-    pages.take(page, habits)
+    known = claimed.connection
+    pages.take(page, largest_page=known.largest_page, has_more_is_wrong=known.has_more_is_wrong)
     # It may have been halved for large runs that are now done.
     pages.limit = min(pages.limit * 2, claimed.page_limit)
     if pages.has_more_was_wrong and not pages.oldest_first:
@@ -184,9 +178,14 @@ def _take_page(
         at_watermark and thread.watermark in page.ids and pages.in_order and not (pages.oldest_first or pages.doubt)
     )
     for message in page.unreadable:
-        errors.record_once(claimed, thread, reading, message)
+        claimed.record_once(message)
     for run_id in stored.elsewhere:
-        errors.record_other_thread(claimed, thread, reading, run_id)
+        owner = Thread.objects.get(runs__connection=thread.connection, runs__upstream_id=run_id)
+        message = (
+            f"The run {run_id} is listed in the thread {thread} but belongs to the thread {owner}, where it stays. "
+            "Run ids must be unique on a connection."
+        )
+        claimed.record_once(message, run_id)
     return {
         "pages": F("pages") + 1,
         "runs_seen": F("runs_seen") + new,
@@ -195,17 +194,57 @@ def _take_page(
     }
 
 
-def _shows_watermark(claimed: ClaimedSync, thread: Thread, page: Page, difference: Difference) -> bool:
+def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -> bool:
     """Whether the page reaches known runs. An unknown run after the watermark means that it does not."""
-    if claimed.is_full or not thread.watermark or thread.watermark not in page.ids:
+    watermark = claimed.thread.watermark
+    if claimed.is_full or not watermark or watermark not in page.ids:
         return False
-    older = page.ids[page.ids.index(thread.watermark) :]
+    older = page.ids[page.ids.index(watermark) :]
     readable = {record.upstream_id for record in page.records}
     return all(run_id in difference.known for run_id in older if run_id in readable)
 
 
-def _finish_thread(claimed: ClaimedSync, thread: Thread, reading: ThreadReading) -> None:
+def _fetch_unlisted(claimed: ClaimedSync) -> bool:
+    """Called after the last page: fetches unshown active runs and, if all pages were read, all unshown runs.
+
+    Returns whether more pages have to be read, because one of these runs exists and the list should have shown it.
+    """
+    thread, reading = claimed.thread, claimed.reading
+    known = Run.objects.filter(thread=thread, missing_since=None, received_at__lt=reading.began_at)
+    unseen = known if reading.shows_everything else known.filter(status__in=ACTIVE)
+    for run in unseen.select_related("thread").defer("raw").iterator():
+        if not reading.leaves_out(run.upstream_id):
+            continue
+        exists = _refetch(claimed, run)
+        reading.fetched[run.upstream_id] = None
+        if exists and reading.shows_everything and reading.read_on():
+            return True
+        claimed.check_time()
+    return False
+
+
+def _refetch(claimed: ClaimedSync, run: Run) -> bool:
+    """Fetches the run. Returns whether upstream has it."""
+    try:
+        stored = runs.store_one(run, claimed.fetch_run(run.upstream_id))
+    except NotFound as error:
+        if claimed.reading.is_complete:
+            if not runs.find_reach(run, error):
+                raise ConnectionHeld(str(error)) from error
+            claimed.write(runs_updated=F("runs_updated") + 1)
+        return False
+    except (ConnectionHeld, NoSlot):
+        raise
+    except (UpstreamError, InvalidId) as error:
+        claimed.record_not_fetched(run.upstream_id, error)
+        return False
+    claimed.write(runs_updated=F("runs_updated") + stored.updated, runs_seen=F("runs_seen") + 1)
+    return True
+
+
+def _finish_thread(claimed: ClaimedSync) -> None:
     """Stores what the pass now knows about the thread."""
+    thread, reading = claimed.thread, claimed.reading
     checked: dict[str, object] = _confirmed(thread, reading)
     if reading.is_complete:
         now = clock.now()
@@ -218,9 +257,8 @@ def _finish_thread(claimed: ClaimedSync, thread: Thread, reading: ThreadReading)
             checked["fully_checked_at"] = now
     else:
         claimed.record_error(
-            f"This thread could not be read to its end; {reading.count:,} runs were read. {reading.doubt} "
-            "What was read is mirrored. Ask the operator of the server to check how it pages.",
-            thread=thread,
+            f"This thread could not be read to its end; {len(reading.shown):,} runs were read. {reading.doubt} "
+            "What was read is mirrored. Ask the operator of the server to check how it pages."
         )
     if checked:
         Thread.objects.filter(pk=thread.pk).update(**checked)

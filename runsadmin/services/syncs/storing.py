@@ -1,56 +1,47 @@
 """Stores the runs of a page. Runs that the list does not show completely are fetched first."""
 
 import datetime as dt
-from functools import partial
 
 from runsadmin.errors import ConnectionHeld, InvalidId, NoSlot, UpstreamError
 from runsadmin.metadata import MetadataState
-from runsadmin.models import Thread
-from runsadmin.services import connections, gateway, runs
+from runsadmin.services import connections, runs
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Difference, Stored
-from runsadmin.services.syncs import errors
 from runsadmin.services.syncs.claimed import ClaimedSync
-from runsadmin.services.syncs.retrying import with_retry
-from runsadmin.upstream.paging import ThreadReading
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import Page
+from runsadmin.upstream.records import Page, RunRecord
 
 # A list from a replica may show a run as it was this long ago.
 LIST_LAG = dt.timedelta(minutes=2)
 
 
-def store_page(
-    claimed: ClaimedSync, thread: Thread, reading: ThreadReading, timed: TimedResponse[Page], difference: Difference
-) -> tuple[Page, Stored]:
+def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> tuple[Page, Stored]:
     """Returns the part of the page that was stored before the time was up, and what was written."""
-    page = timed.value
-    wanted = _to_fetch(claimed, thread, timed, difference)
-    errors.record_unreadable_fields(claimed, thread, page.records)
+    page, reading, thread = timed.value, claimed.reading, claimed.thread
+    wanted = _to_fetch(claimed, timed, difference)
+    claimed.record_unreadable_fields(page.records)
     if not wanted and not any(map(_hides_metadata, page.records)):
         reading.note_confirmed(page.ids, [record.upstream_id for record in page.records])
         return page, difference.write()
-    page, fetched, failed = _fetch(claimed, thread, reading, page, wanted)
+    page, fetched, failed = _fetch(claimed, page, wanted)
     kept = [  # The other fields of a run are useful even without its metadata.
         record
         for record in page.records
         if (record.upstream_id in failed if _hides_metadata(record) else record.upstream_id not in wanted)
     ]
     records = [one.value for one in fetched]
-    errors.record_unreadable_fields(claimed, thread, records)
+    claimed.record_unreadable_fields(records)
     reading.note_confirmed(page.ids, [one.upstream_id for one in (*kept, *records) if not _hides_metadata(one)])
     listed = runs.store(thread, kept, requested_at=timed.requested_at, received_at=timed.received_at)
     one_by_one = runs.compare((thread, one) for one in fetched).write()
     return page, listed + one_by_one
 
 
-def _fetch(
-    claimed: ClaimedSync, thread: Thread, reading: ThreadReading, page: Page, wanted: set[str]
-) -> tuple[Page, list[TimedResponse[RunRecord]], set[str]]:
+def _fetch(claimed: ClaimedSync, page: Page, wanted: set[str]) -> tuple[Page, list[TimedResponse[RunRecord]], set[str]]:
     """The part of the page that there was time for, the fetched runs, and the ids of runs that could not be fetched."""
     fetched: list[TimedResponse[RunRecord]] = []
     failed: set[str] = set()
     has_progress = False  # Whether the next call would continue after the position where this one began.
+    reading = claimed.reading
     for run_id in page.ids:
         if run_id not in wanted or reading.has_shown(run_id):  # A run that was shown before was fetched then.
             has_progress = has_progress or run_id not in reading.current.ids
@@ -58,7 +49,7 @@ def _fetch(
         if has_progress and claimed.is_time_up:
             return page.before(run_id), fetched, failed
         try:
-            fetched.append(with_retry(thread, partial(gateway.fetch_run, thread, run_id)))
+            fetched.append(claimed.fetch_run(run_id))
         except NoSlot:
             if not has_progress:
                 raise
@@ -66,11 +57,8 @@ def _fetch(
         except ConnectionHeld:
             raise
         except (UpstreamError, InvalidId) as error:
-            claimed.count_failure(error)
+            claimed.record_not_fetched(run_id, error)
             failed.add(run_id)
-            errors.record_not_fetched(claimed, thread, reading, run_id, error)
-        else:
-            claimed.failures = 0
         has_progress = has_progress or run_id not in reading.current.ids
         claimed.write()
     return page, fetched, failed
@@ -80,7 +68,7 @@ def _hides_metadata(record: RunRecord) -> bool:
     return record.metadata_state == MetadataState.NOT_SHOWN
 
 
-def _to_fetch(claimed: ClaimedSync, thread: Thread, timed: TimedResponse[Page], difference: Difference) -> set[str]:
+def _to_fetch(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> set[str]:
     """The runs of a page whose metadata it does not show, or that it may show in an old state.
 
     An incremental pass fetches only those that are new or whose other fields have changed.
@@ -91,7 +79,7 @@ def _to_fetch(claimed: ClaimedSync, thread: Thread, timed: TimedResponse[Page], 
         if row is None:
             if _hides_metadata(record):
                 not_shown.add(record.upstream_id)
-        elif row["thread_id"] != thread.pk:
+        elif row["thread_id"] != claimed.thread.pk:
             continue
         elif _hides_metadata(record):
             was = difference.mirrored.get(row["pk"])
@@ -100,6 +88,6 @@ def _to_fetch(claimed: ClaimedSync, thread: Thread, timed: TimedResponse[Page], 
                 not_shown.add(record.upstream_id)
         elif difference.changes(record.upstream_id) and row["received_at"] > timed.requested_at - LIST_LAG:
             recent.add(record.upstream_id)
-    if recent and not connections.lists_are_fresh(thread.connection):
+    if recent and not connections.lists_are_fresh(claimed.thread.connection):
         return not_shown | recent
     return not_shown
