@@ -1,32 +1,9 @@
 from runsadmin.models.api_rate_state import ApiRateState
-from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, EditSource, SelectionSnapshot
+from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, DraftSelection, EditSource, SelectionSnapshot
 from runsadmin.models.connection_state import ConnectionState
-from runsadmin.models.draft_selection import DraftSelection
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
 from runsadmin.models.run import MetadataPair, Run, RunStatus
 from runsadmin.models.sync import Sync, SyncError, SyncStatus
 from runsadmin.models.thread import Thread
 from runsadmin.models.worker import Schedule, Worker
-
-__all__ = [
-    "ApiRateState",
-    "BulkEdit",
-    "BulkEditStatus",
-    "ConnectionState",
-    "DraftSelection",
-    "Edit",
-    "EditSource",
-    "EditStatus",
-    "IdempotencyKey",
-    "MetadataPair",
-    "Run",
-    "RunStatus",
-    "Schedule",
-    "SelectionSnapshot",
-    "Sync",
-    "SyncError",
-    "SyncStatus",
-    "Thread",
-    "Worker",
-]

@@ -175,11 +175,26 @@ class SelectionSnapshot(models.Model):
     def __str__(self) -> str:
         return f"the selection of {self.bulk_edit_id}"
 
-    @staticmethod
-    def pack(keys: Iterable[int]) -> bytes:
-        return array("q", keys).tobytes()
 
-    def keys(self) -> Sequence[int]:
-        unpacked = array("q")
-        unpacked.frombytes(bytes(self.packed))
-        return unpacked
+class DraftSelection(models.Model):
+    """Runs that someone selected for a bulk edit, frozen until it is planned."""
+
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    connection = models.CharField(max_length=64)
+    query = CleanTextField(blank=True, help_text="The search that found the runs. Empty: they were ticked.")
+    packed = models.BinaryField(help_text="Keys of runs, in the order in which they are planned.")
+    not_selected = models.JSONField(default=list, help_text="What was ticked and no longer exists: id and reason.")
+
+    def __str__(self) -> str:
+        return f"draft selection {self.pk}"
+
+
+def pack_keys(keys: Iterable[int]) -> bytes:
+    return array("q", keys).tobytes()
+
+
+def unpack_keys(packed: bytes | memoryview) -> Sequence[int]:
+    unpacked = array("q")
+    unpacked.frombytes(bytes(packed))
+    return unpacked

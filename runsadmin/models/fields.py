@@ -1,5 +1,6 @@
 """Field types: cleaned text, text that sorts by byte, and metadata stored as JSON text."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import models
@@ -18,20 +19,20 @@ class _Clean(models.Field[Any, Any]):
         return clean(prepared) if isinstance(prepared, str) else prepared
 
 
-class CleanTextField(_Clean, models.TextField[Any, str]):
-    """For text from servers. Migrations see a plain TextField, since the column is the same."""
+class _PlainInMigrations(models.Field[Any, Any]):
+    """Migrations see Django's own field, since the column is the same."""
 
     def deconstruct(self) -> Any:
         name, _, args, options = super().deconstruct()
-        return name, "django.db.models.TextField", args, options
+        return name, f"django.db.models.{self.get_internal_type()}", args, options
 
 
-class CleanCharField(_Clean, models.CharField[Any, str]):
-    """Like CleanTextField."""
+class CleanTextField(_Clean, _PlainInMigrations, models.TextField[Any, str]):
+    pass
 
-    def deconstruct(self) -> Any:
-        name, _, args, options = super().deconstruct()
-        return name, "django.db.models.CharField", args, options
+
+class CleanCharField(_Clean, _PlainInMigrations, models.CharField[Any, str]):
+    pass
 
 
 class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
@@ -62,21 +63,17 @@ class _JSONTextField[T](models.TextField[Any, Any]):
     def to_python(self, value: Any) -> Any:
         return self.read(lenient_json.loads(value)) if isinstance(value, str) else value
 
-    def read(self, value: Any) -> T:
-        raise NotImplementedError
-
-    def plain(self, value: T) -> Any:
-        raise NotImplementedError
+    read: Callable[[Any], T]
+    plain: Callable[[T], Any]
 
 
 class MetadataField(_JSONTextField[Metadata]):
     _pyi_private_set_type: Metadata  # type: ignore[assignment]
     _pyi_private_get_type: Metadata  # type: ignore[assignment]
+    read = staticmethod(Metadata.read)
 
-    def read(self, value: Any) -> Metadata:
-        return Metadata.read(value)
-
-    def plain(self, value: Metadata) -> Any:
+    @staticmethod
+    def plain(value: Metadata) -> Any:
         return dict(value)
 
 
@@ -84,8 +81,10 @@ class MetadataPatchField(_JSONTextField[MetadataPatch]):
     _pyi_private_set_type: MetadataPatch  # type: ignore[assignment]
     _pyi_private_get_type: MetadataPatch  # type: ignore[assignment]
 
-    def read(self, value: Any) -> MetadataPatch:
+    @staticmethod
+    def read(value: Any) -> MetadataPatch:
         return MetadataPatch(set=value["set"], remove=frozenset(value["remove"]))
 
-    def plain(self, value: MetadataPatch) -> Any:
+    @staticmethod
+    def plain(value: MetadataPatch) -> Any:
         return {"set": dict(value.set), "remove": sorted(value.remove)}

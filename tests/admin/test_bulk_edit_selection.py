@@ -13,7 +13,7 @@ from runsadmin.admin import id_search, run_selection
 from runsadmin.errors import InvalidSearch
 from runsadmin.models import BulkEdit, DraftSelection, Run
 from runsadmin.services import bulk_edits, run_search, runs
-from runsadmin.services.bulk_edits import drafts
+from runsadmin.services.bulk_edits import selecting
 from runsadmin.services.permissions import Action
 from tests.admin.bulk_edit_pages import ADD, LIST, RED, planned, runs_shown, select_across, select_all, text_of
 from tests.admin.conftest import MakeUser, SignIn, page, run_on_list
@@ -63,7 +63,7 @@ def test_draft_belongs_to_its_actor(team: list[Run], as_alice: Client, as_bob: C
 
 def test_drafts_are_deleted_after_a_day(team: list[Run], as_alice: Client) -> None:
     select_all(as_alice)
-    DraftSelection.objects.update(created_at=timezone.now() - drafts.LIFETIME - dt.timedelta(minutes=1))
+    DraftSelection.objects.update(created_at=timezone.now() - selecting.DRAFT_LIFETIME - dt.timedelta(minutes=1))
 
     select_all(as_alice)
     assert DraftSelection.objects.count() == 1

@@ -1,10 +1,12 @@
-"""Actions of users on a bulk edit, and the changes of status that workers make.
+"""Actions of users on a bulk edit, which of them it allows now, and the changes of status that workers make.
 
 Its edits are pushed like all others (services/edits): those of a bulk edit in progress are due; those of a paused or
 ended one are not sent.
 """
 
 import datetime as dt
+from collections.abc import Collection
+from enum import StrEnum
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -14,12 +16,83 @@ from runsadmin.errors import InvalidTransition
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS, BulkEditQuerySet
 from runsadmin.models.edit import ENDED, IN_FLIGHT, UNSETTLED
-from runsadmin.services import clock, edits
-from runsadmin.services.bulk_edits import permitted
-from runsadmin.services.bulk_edits.permitted import BulkEditAction
+from runsadmin.services import clock, edits, permissions
+from runsadmin.services.bulk_edits.progress import Progress, progress
 from runsadmin.services.edits import rewrites
+from runsadmin.services.permissions import Action
 
 S = BulkEditStatus
+
+
+class BulkEditAction(StrEnum):
+    """The names of the functions in this package that act on a bulk edit for a user."""
+
+    APPLY = "apply"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"  # A plan that was not applied is discarded.
+    RETRY = "retry"
+    UNDO = "undo"
+
+
+def permitted_actions(bulk_edit: BulkEdit, actor: User, *, counts: Progress | None = None) -> frozenset[BulkEditAction]:
+    """What this actor may do with the bulk edit in its current state. `counts` avoids counting its edits again."""
+    return frozenset(
+        action
+        for action in possible_actions(bulk_edit, counts=counts)
+        if all(permissions.may(actor, needed) for needed in _needed_permissions(bulk_edit, action))
+    )
+
+
+def possible_actions(bulk_edit: BulkEdit, *, counts: Progress | None = None) -> frozenset[BulkEditAction]:
+    """What the state of the bulk edit allows now, regardless of the actor."""
+    possible: set[BulkEditAction] = set()
+    match bulk_edit.status:
+        case S.PLANNING:
+            possible.add(BulkEditAction.CANCEL)
+        case S.PLANNED:
+            possible.add(BulkEditAction.CANCEL)
+            if not is_expired(bulk_edit) and (counts or progress(bulk_edit)).total:
+                possible.add(BulkEditAction.APPLY)
+        case status if status in IN_PROGRESS:
+            possible |= {BulkEditAction.PAUSE, BulkEditAction.CANCEL}
+        case S.PAUSED:
+            possible |= {BulkEditAction.RESUME, BulkEditAction.CANCEL}
+        case _:
+            counts = counts or progress(bulk_edit)
+            if bulk_edit.status == S.COMPLETED and counts.count(EditStatus.FAILED):
+                possible.add(BulkEditAction.RETRY)
+            if counts.count(EditStatus.APPLIED, EditStatus.DIFFERS) and not counts.count(*IN_FLIGHT):
+                possible.add(BulkEditAction.UNDO)
+    return frozenset(possible)
+
+
+def _needed_permissions(bulk_edit: BulkEdit, action: BulkEditAction) -> Collection[Action]:
+    """The permissions that an action needs; an actor must have all of them."""
+    match action:
+        case BulkEditAction.APPLY:
+            return (Action.APPLY_BULK_EDITS, Action.EDIT_METADATA)
+        case BulkEditAction.UNDO:
+            return (Action.PLAN_BULK_EDITS,)
+        case BulkEditAction.CANCEL if bulk_edit.status in (S.PLANNING, S.PLANNED):
+            return (Action.PLAN_BULK_EDITS,)
+        case _:
+            return (Action.APPLY_BULK_EDITS,)
+
+
+def _require(actor: User, bulk_edit: BulkEdit, action: BulkEditAction) -> None:
+    """Raises NotAllowed."""
+    for needed in _needed_permissions(bulk_edit, action):
+        permissions.require(actor, needed)
+
+
+def is_expired(bulk_edit: BulkEdit) -> bool:
+    """Whether this is a plan that can no longer be applied. A worker marks it as expired soon after."""
+    is_plan = bulk_edit.status == S.PLANNED
+    return is_plan and bulk_edit.expires_at is not None and bulk_edit.expires_at <= clock.now()
+
+
+# --- Actions of users
 
 
 def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
@@ -27,7 +100,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
     Raises NotAllowed, InvalidTransition.
     """
-    permitted.require(actor, bulk_edit, BulkEditAction.APPLY)
+    _require(actor, bulk_edit, BulkEditAction.APPLY)
     now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
@@ -49,7 +122,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Edits in flight finish; nothing else is sent until it is resumed. Raises NotAllowed, InvalidTransition."""
-    permitted.require(actor, bulk_edit, BulkEditAction.PAUSE)
+    _require(actor, bulk_edit, BulkEditAction.PAUSE)
     moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
         S.PAUSED, detail=f"{actor.get_username()} paused it."
     )
@@ -61,7 +134,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
     Raises NotAllowed, InvalidTransition.
     """
-    permitted.require(actor, bulk_edit, BulkEditAction.RESUME)
+    _require(actor, bulk_edit, BulkEditAction.RESUME)
     now = clock.now()
     with transaction.atomic():
         paused = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PAUSED)
@@ -80,7 +153,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Cancels all unsent edits. Those in flight finish. Raises NotAllowed, InvalidTransition."""
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
-    permitted.require(actor, bulk_edit, BulkEditAction.CANCEL)
+    _require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
         moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
             S.CANCELLED, detail=f"{actor.get_username()} cancelled it.", finished_at=clock.now()
@@ -92,7 +165,7 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Retries the failed edits of a completed bulk edit. Raises NotAllowed, InvalidTransition."""
-    permitted.require(actor, bulk_edit, BulkEditAction.RETRY)
+    _require(actor, bulk_edit, BulkEditAction.RETRY)
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         moved = 0

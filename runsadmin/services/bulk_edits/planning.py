@@ -20,7 +20,7 @@ from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, Inval
 from runsadmin.ids import check_id
 from runsadmin.metadata import MetadataPatch, check_is_readable
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditStatus, Run, SelectionSnapshot
-from runsadmin.models.bulk_edit import BulkEditQuerySet
+from runsadmin.models.bulk_edit import BulkEditQuerySet, pack_keys, unpack_keys
 from runsadmin.models.edit import IN_FLIGHT
 from runsadmin.services import clock, edits, permissions
 from runsadmin.services.bulk_edits import actions
@@ -121,7 +121,7 @@ def _record(bulk_edit: BulkEdit, keys: Sequence[int]) -> BulkEdit:
     bulk_edit.selected = len(keys)
     with transaction.atomic():
         bulk_edit.save()
-        SelectionSnapshot.objects.create(bulk_edit=bulk_edit, packed=SelectionSnapshot.pack(keys))
+        SelectionSnapshot.objects.create(bulk_edit=bulk_edit, packed=pack_keys(keys))
     return bulk_edit
 
 
@@ -150,7 +150,7 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
     if free.update(claim_token=token, claimed_until=now + CLAIM):
         claimed = BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token, status=BulkEditStatus.PLANNING)
         try:
-            keys = SelectionSnapshot.objects.get(bulk_edit=bulk_edit).keys()
+            keys = unpack_keys(SelectionSnapshot.objects.get(bulk_edit=bulk_edit).packed)
             while _plan_block(claimed, keys) and time.monotonic() < until and not (stopping and stopping.is_set()):
                 pass
         except DatabaseError:
@@ -177,6 +177,9 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     rows = list((_undoing if bulk_edit.undoes_id else _changing)(bulk_edit, keys))
     now = clock.now()
     for row in rows:
+        if row.status == EditStatus.PLANNED and row.run.is_locked and bulk_edit.wait_for_active is None:
+            reason = f"The run was {row.run.status} when this was planned. To wait for it, {HOW_TO_WAIT}."
+            _skip(row, PlanResult.ACTIVE, reason)
         row.bulk_edit = bulk_edit
         row.actor, row.source = bulk_edit.actor, bulk_edit.source
         row.reason = bulk_edit.reason
@@ -208,15 +211,13 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     runs = Run.objects.select_related("thread").in_bulk(keys)
     for key in keys:
         if run := runs.get(key):  # It may have been purged in the meantime.
-            yield _change(run, patch, waits_for_active=bulk_edit.wait_for_active is not None)
+            yield _change(run, patch)
 
 
-def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
+def _change(run: Run, patch: BulkPatch) -> Edit:
     edit = Edit(
         run=run, base=run.metadata, patch=MetadataPatch(), status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE
     )
-    if run.missing_since is not None:
-        return _skip(edit, PlanResult.MISSING, "Upstream no longer has this run.")
     if why_not := _cannot_be_sent(run):
         return _skip(edit, *why_not)
     try:
@@ -229,7 +230,7 @@ def _change(run: Run, patch: BulkPatch, *, waits_for_active: bool) -> Edit:
     except InvalidMetadata as error:
         too_many = any(problem.code == "too_many_pairs" for problem in error.problems)
         return _skip(edit, PlanResult.TOO_MANY_PAIRS if too_many else PlanResult.TOO_LONG, str(error))
-    return _unless_active(edit, waits_for_active=waits_for_active)
+    return edit
 
 
 def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
@@ -241,19 +242,18 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
             run=undone.run, undoes=undone, base=undone.after, patch=undo.patch,
             status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=undo.detail,
         )  # fmt: skip
-        if undone.run.missing_since is not None:
-            yield _skip(edit, PlanResult.MISSING, "Upstream no longer has this run.")
-        elif why_not := _cannot_be_sent(undone.run):
-            yield _skip(edit, *why_not)
+        if why_not := _cannot_be_sent(undone.run):
+            _skip(edit, *why_not)
         elif not undo.patch:
-            plan_result = PlanResult.CHANGED_SINCE if undo.skipped else PlanResult.NOTHING
             edit.patch = undo.whole
-            yield _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
-        else:
-            yield _unless_active(edit, waits_for_active=bulk_edit.wait_for_active is not None)
+            plan_result = PlanResult.CHANGED_SINCE if undo.skipped else PlanResult.NOTHING
+            _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
+        yield edit
 
 
 def _cannot_be_sent(run: Run) -> tuple[Edit.PlanResult, str] | None:
+    if run.missing_since is not None:
+        return PlanResult.MISSING, "Upstream no longer has this run."
     try:
         check_id(run.upstream_id)
         check_id(run.thread.upstream_id)
@@ -265,18 +265,9 @@ def _cannot_be_sent(run: Run) -> tuple[Edit.PlanResult, str] | None:
     return None
 
 
-def _unless_active(edit: Edit, *, waits_for_active: bool) -> Edit:
-    if edit.run.is_locked and not waits_for_active:
-        reason = f"The run was {edit.run.status} when this was planned. To wait for it, {HOW_TO_WAIT}."
-        return _skip(edit, PlanResult.ACTIVE, reason)
-    return edit
-
-
 def _skip(edit: Edit, plan_result: Edit.PlanResult, detail: str) -> Edit:
-    return Edit(
-        run=edit.run, undoes=edit.undoes, base=edit.base, patch=edit.patch,
-        status=EditStatus.SKIPPED, plan_result=plan_result, detail=detail,
-    )  # fmt: skip
+    edit.status, edit.plan_result, edit.detail = EditStatus.SKIPPED, plan_result, detail
+    return edit
 
 
 def template_fields(run: Run) -> TemplateFields:

@@ -1,15 +1,18 @@
 """Selecting the runs of a bulk edit. A selection is frozen: later changes of the runs do not change it."""
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import batched
 
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
 from runsadmin import conf
 from runsadmin.errors import InvalidSelection
-from runsadmin.models import Run
-from runsadmin.services import run_search
+from runsadmin.models import DraftSelection, Run
+from runsadmin.models.bulk_edit import pack_keys, unpack_keys
+from runsadmin.services import clock, run_search
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
@@ -18,6 +21,7 @@ _ORDER = ("thread_id", "-created_at", "-pk")
 _BATCH = 500
 # At most this many characters of an unknown id are stored.
 LONGEST_SHOWN = 200
+DRAFT_LIFETIME = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -91,3 +95,25 @@ def _nothing(not_selected: Sequence[tuple[str, str]]) -> str:
         return "No run was given, so there is nothing to plan."
     shown = ", ".join(id[:60] for id, _ in not_selected[:5])
     return f"None of the given runs can be selected ({shown}{', …' if len(not_selected) > 5 else ''})."
+
+
+# --- Drafts: selections between selecting the runs and planning, so that exactly those are planned
+
+
+def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
+    """Freezes a selection for its actor, and deletes drafts that were not planned in time."""
+    DraftSelection.objects.filter(created_at__lt=clock.now() - DRAFT_LIFETIME).delete()
+    return DraftSelection.objects.create(
+        actor=actor, connection=selection.connection, query=selection.query,
+        packed=pack_keys(selection.keys), not_selected=[list(each) for each in selection.not_selected],
+    )  # fmt: skip
+
+
+def read_draft(*, pk: str, actor: User) -> Selection:
+    """Raises InvalidSelection for a draft that no longer exists or belongs to someone else."""
+    draft = DraftSelection.objects.filter(pk=pk, actor=actor).first() if pk.isdecimal() and len(pk) < 19 else None
+    if draft is None:
+        raise InvalidSelection("This selection is no longer available. Select the runs again.")
+    return Selection(
+        draft.connection, unpack_keys(draft.packed), draft.query, [(id, why) for id, why in draft.not_selected]
+    )

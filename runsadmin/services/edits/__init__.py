@@ -26,25 +26,3 @@ from runsadmin.services.edits.reconciling import reconcile
 from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.undo import undo_patch
 from runsadmin.services.edits.waits import Wait, waits_of
-
-__all__ = [
-    "EditAction",
-    "Wait",
-    "cancel",
-    "conflicts",
-    "has_backlog",
-    "permitted_actions",
-    "process_due",
-    "push",
-    "push_until_settled",
-    "push_within",
-    "reconcile",
-    "record",
-    "release_expired",
-    "resolve",
-    "retry",
-    "try_again",
-    "undo",
-    "undo_patch",
-    "waits_of",
-]

@@ -6,5 +6,3 @@ coordinator never waits for the network and always renews its leases in time.
 """
 
 from runsadmin.services.edits.batch.coordinator import push_due
-
-__all__ = ["push_due"]
