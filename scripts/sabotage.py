@@ -173,8 +173,8 @@ GUARDS = (
     Guard(
         "the hold: refused credentials reject nothing",
         "runsadmin/upstream/faults.py",
-        "            return NotSent\n        case 401 | 407:\n            return ConnectionHeld",
-        "            return NotSent\n        case 401 | 407:\n            return Rejected",
+        "        case 401 | 407:  # 407: the credentials of a proxy.\n            return ConnectionHeld",
+        "        case 401 | 407:\n            return Rejected",
         ("tests/faults/test_fetch.py",),
     ),
 )

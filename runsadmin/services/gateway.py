@@ -14,8 +14,7 @@ from runsadmin.metadata import Metadata
 from runsadmin.models import ConnectionState, Thread
 from runsadmin.services.clock import ClockBounds
 from runsadmin.upstream.client import Client, Slot
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import PAGE_SIZE, Page, Response
+from runsadmin.upstream.records import PAGE_SIZE, Page, Response, RunRecord
 
 # Seconds, after a 429 or 503 without Retry-After.
 DEFAULT_BACK_OFF = 1.0

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from typing import Any
 
 from requests import PreparedRequest
@@ -55,8 +56,8 @@ def _azure_token(connection: Connection) -> str:
         raise ConnectionHeld(
             "There is no Azure token: azure-identity is not installed. Install it, and restart."
         ) from None
-    tokens = _of_this_process(DefaultAzureCredential).tokens(connection.azure_scope)
-    return tokens.get(timeout=connection.timeout)
+    key = (DefaultAzureCredential, connection.azure_scope)
+    return _tokens.setdefault(key, _Tokens(*key)).get(timeout=connection.timeout)
 
 
 class _Tokens:
@@ -66,19 +67,24 @@ class _Tokens:
     no request waits longer than its timeout.
     """
 
-    def __init__(self, credential: Callable[[], Any], scope: str) -> None:
-        self._credential = credential
+    def __init__(self, credential_class: Callable[[], Any], scope: str) -> None:
+        self._credential_class = credential_class
         self._scope = scope
         self._lock = threading.Lock()
         self._kept = ("", 0.0)  # The token, and when it expires.
         self._pending: Future[str] | None = None
 
     def get(self, *, timeout: float) -> str:
-        token, expires_at = self._kept
-        if time.time() < expires_at - RENEW_BEFORE:
-            return token
+        with self._lock:
+            token, expires_at = self._kept
+            if time.time() < expires_at - RENEW_BEFORE:
+                return token
+            if self._pending is None or self._pending.done():
+                self._pending = Future()
+                threading.Thread(target=self._fetch, args=[self._pending], daemon=True, name="azure-token").start()
+            pending = self._pending
         try:
-            return self._request().result(timeout)
+            return pending.result(timeout)
         except TimeoutError:
             why = "the identity endpoint took too long to respond."
         except BaseException as error:  # noqa: BLE001 - Credentials may raise anything.
@@ -87,64 +93,30 @@ class _Tokens:
             return token
         raise ConnectionHeld(f"There is no Azure token: {why} Check the managed identity, or the AZURE_… variables.")
 
-    def _request(self) -> Future[str]:
-        with self._lock:
-            token, expires_at = self._kept
-            if time.time() < expires_at - RENEW_BEFORE:  # Another thread has renewed it.
-                received: Future[str] = Future()
-                received.set_result(token)
-                return received
-            if self._pending is None or self._pending.done():
-                self._pending = Future()
-                threading.Thread(target=self._fetch, args=[self._pending], daemon=True, name="azure-token").start()
-            return self._pending
-
     def _fetch(self, future: Future[str]) -> None:
         try:
-            response = self._credential().get_token(self._scope)
+            with _creating:
+                credential = _credential(self._credential_class)
+            response = credential.get_token(self._scope)
             token = response.token
             if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("The response is not a token.")
             with self._lock:
-                self._kept = (token, _seconds(response.expires_on))
+                self._kept = (token, float(response.expires_on))
         except BaseException as error:  # noqa: BLE001 - Passed on to the waiting threads.
             future.set_exception(error)
         else:
             future.set_result(token)
 
 
-class _OfThisProcess:
-    """One credential, which has its own cache, and the tokens of each scope."""
-
-    def __init__(self, credential_class: Callable[[], Any]) -> None:
-        self._class = credential_class
-        self._lock = threading.Lock()
-        self._credential: Any = None
-        self._tokens: dict[str, _Tokens] = {}
-
-    def tokens(self, scope: str) -> _Tokens:
-        return self._tokens.setdefault(scope, _Tokens(self.credential, scope))
-
-    def credential(self) -> Any:
-        with self._lock:
-            if self._credential is None:
-                self._credential = self._class()
-            return self._credential
+_tokens: dict[tuple[Callable[[], Any], str], _Tokens] = {}
+_creating = threading.Lock()
 
 
-_by_class: dict[Callable[[], Any], _OfThisProcess] = {}
-
-
-def _of_this_process(credential_class: Callable[[], Any]) -> _OfThisProcess:
-    return _by_class.setdefault(credential_class, _OfThisProcess(credential_class))
-
-
-def _seconds(expires_on: Any) -> float:
-    """0 for an invalid time: then every request asks for a token."""
-    try:
-        return float(expires_on)
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
+@cache
+def _credential(credential_class: Callable[[], Any]) -> Any:
+    """One for all scopes, since it has a cache of its own."""
+    return credential_class()
 
 
 def _words(error: BaseException) -> str:

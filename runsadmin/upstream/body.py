@@ -1,7 +1,9 @@
-"""Reads the body of a response, up to the allowed size."""
+"""The body of a response: read up to the allowed size, and its encoding."""
 
+import codecs
 import json
 import re
+from functools import lru_cache
 
 import requests
 
@@ -12,14 +14,18 @@ BLOCK_SIZE = 65536
 
 _FIRST_ITEM = re.compile(r'"data"\s*:\s*\[\s*\{')
 _NEXT_MEMBER = re.compile(r'[\s,]*(?=")')
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:+-]{1,40})", re.IGNORECASE)
+# Codecs for names and source code, of which some take quadratic time; and those that are UTF-8 or a part of it.
+_READ_AS_UTF_8 = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "ascii", "utf-8-sig"}
 _COLON = re.compile(r"\s*:\s*")
 
 
 class Oversized(Exception):
     """A body that is larger than allowed. `size` is None if the server does not announce it."""
 
-    def __init__(self, size: int | None, beginning: bytes) -> None:
+    def __init__(self, response: requests.Response, size: int | None, beginning: bytes) -> None:
         super().__init__()
+        self.response = response
         self.size = size
         self.beginning = beginning
 
@@ -43,7 +49,7 @@ def _read(response: requests.Response, content: bytearray) -> None:
     for chunk in response.iter_content(BLOCK_SIZE):
         content += chunk
         if len(content) > limit or (announced is not None and announced > limit):
-            raise Oversized(announced, bytes(content[:BLOCK_SIZE]))
+            raise Oversized(response, announced, bytes(content[:BLOCK_SIZE]))
 
 
 def first_id(beginning: bytes) -> str:
@@ -61,3 +67,17 @@ def first_id(beginning: bytes) -> str:
     except (ValueError, AttributeError):
         return ""
     return ""
+
+
+@lru_cache(maxsize=64)
+def charset_of(content_type: str) -> str:
+    """The encoding that the Content-Type names. UTF-8 if it names none or an unknown one."""
+    named = _CHARSET.search(content_type)
+    try:
+        name = codecs.lookup(named[1]).name if named else "utf-8"
+        b"{}".decode(name)  # Python also has codecs from bytes to bytes, which raise LookupError here.
+    except UnicodeDecodeError:  # This encoding needs more than two bytes.
+        pass
+    except (LookupError, ValueError):
+        return "utf-8"
+    return "utf-8" if name in _READ_AS_UTF_8 else name

@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import re
 import traceback
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -15,7 +16,6 @@ from runsadmin.upstream import error_messages, faults
 from runsadmin.upstream.body import Oversized, first_id
 from runsadmin.upstream.deadline_connection import Exchange, TooLate
 from runsadmin.upstream.faults import NoResponse
-from runsadmin.upstream.sessions import ThreadSession
 
 logger = logging.getLogger("runsadmin.upstream")
 
@@ -23,12 +23,8 @@ _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-i
 _HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,260}")
 
 
-def of_exception(method: str, error: Exception, exchange: Exchange) -> UpstreamError:
-    """For a call that ended without a complete response."""
-    return of_fault(method, _why(error, exchange))
-
-
-def _why(error: Exception, exchange: Exchange) -> NoResponse:
+def why_incomplete(error: Exception, exchange: Exchange) -> NoResponse:
+    """Why a call ended without a complete response."""
     match error:
         case TooLate():
             return NoResponse.TOO_LATE
@@ -73,31 +69,36 @@ def of_fault(method: str, why: NoResponse, response: requests.Response | None = 
     return kind(why.value, http_status=response.status_code, request_id=request_id_of(response))
 
 
-def of_oversized(method: str, oversized: Oversized, response: requests.Response) -> UpstreamError:
+def of_oversized(method: str, oversized: Oversized) -> UpstreamError:
     """The message names the size and the setting. A read has its own error, since less can be requested."""
     allowed = conf.max_response_bytes()
     size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
     message = (
         f"{NoResponse.TOO_LARGE} It has {size} bytes; the limit is {allowed:,}. Raise RUNSADMIN_MAX_RESPONSE_BYTES."
     )
-    status, request_id = response.status_code, request_id_of(response)
+    details: dict[str, Any] = {
+        "http_status": oversized.response.status_code,
+        "request_id": request_id_of(oversized.response),
+    }
     if method == "GET":
-        return TooLarge(message, http_status=status, request_id=request_id, first_id=first_id(oversized.beginning))
-    return faults.classify_write(NoResponse.TOO_LARGE)(message, http_status=status, request_id=request_id)
+        return TooLarge(message, first_id=first_id(oversized.beginning), **details)
+    return faults.classify_write(NoResponse.TOO_LARGE)(message, **details)
 
 
-def of_status(method: str, response: requests.Response, content: bytes, session: ThreadSession) -> UpstreamError:
+def of_status(
+    method: str, response: requests.Response, content: bytes, connection: conf.Connection, secret: str
+) -> UpstreamError:
     # The message is stored and shown, and some servers quote the key that they refuse.
-    message = error_messages.of(content, response.headers.get("content-type", ""), secret=session.secret)
+    message = error_messages.of(content, response.headers.get("content-type", ""), secret=secret)
     status = response.status_code
     redirect = ""
     if status in faults.REDIRECTS:
-        redirect = _target(response.headers.get("location", ""), session.connection.url)
-        message = f"The server redirects to {redirect}. Check {session.connection.setting('URL')}."
+        redirect = _target(response.headers.get("location", ""), connection.url)
+        message = f"The server redirects to {redirect}. Check {connection.setting('URL')}."
     kind: type[UpstreamError]
     if faults.says_scheme_is_wrong(status, message):
         kind = ConnectionHeld
-        message = f"{message} Check {session.connection.setting('URL')}: it has to begin with https."
+        message = f"{message} Check {connection.setting('URL')}: it has to begin with https."
     elif method == "GET":
         kind = faults.classify_read(status)
     else:

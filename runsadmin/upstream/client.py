@@ -1,21 +1,23 @@
 """The API calls. All of them go through `_call`, which raises one exception per meaning (see call_errors.py)."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from urllib.parse import urlencode
 
 import requests
+from requests.utils import default_headers
 
 from runsadmin import conf, lenient_json
-from runsadmin.errors import UpstreamError
+from runsadmin.errors import ConnectionHeld, UpstreamError
 from runsadmin.ids import in_path, is_id
-from runsadmin.upstream import call_errors, charsets
-from runsadmin.upstream.body import Oversized, read_content
-from runsadmin.upstream.deadline_connection import Exchange
+from runsadmin.upstream import auth, call_errors, configuration
+from runsadmin.upstream.body import Oversized, charset_of, read_content
+from runsadmin.upstream.deadline_connection import DeadlineAdapter, Exchange
 from runsadmin.upstream.faults import NoResponse
-from runsadmin.upstream.records import RunRecord, Unreadable
-from runsadmin.upstream.responses import PAGE_SIZE, Page, Response
-from runsadmin.upstream.sessions import ThreadSession, session_of
+from runsadmin.upstream.records import PAGE_SIZE, Page, Response, RunRecord, Unreadable
 
 type Slot = AbstractContextManager[object]
 
@@ -89,19 +91,14 @@ class Client:
                 unreadable.append(str(error))
             else:
                 records.append(record)
-            run_id = item.get("id") if isinstance(item, Mapping) else None
-            if is_id(run_id):
+            if isinstance(item, Mapping) and is_id(run_id := item.get("id")):
                 ids.append(run_id)
         envelope = body if isinstance(body, Mapping) else {}
         has_more, last_id = envelope.get("has_more"), envelope.get("last_id")
         return Page(
-            tuple(records),
-            tuple(ids),
-            tuple(unreadable),
-            len(items),
-            has_more if isinstance(has_more, bool) else None,
-            last_id if is_id(last_id) else "",
-        )
+            tuple(records), tuple(ids), tuple(unreadable), len(items),
+            has_more if isinstance(has_more, bool) else None, last_id if is_id(last_id) else "",
+        )  # fmt: skip
 
     def _call[T](
         self,
@@ -118,14 +115,14 @@ class Client:
             session, response, content = self._exchange(exchange, method, path, params, body)
         except UpstreamError:  # Without a token nothing is sent.
             raise
+        except Oversized as oversized:
+            raise call_errors.of_oversized(method, oversized) from None
         except Exception as error:  # noqa: BLE001 - an unsent request must not count as sent.
-            raise call_errors.of_exception(method, error, exchange) from None
-        if isinstance(content, Oversized):
-            raise call_errors.of_oversized(method, content, response)
+            raise call_errors.of_fault(method, call_errors.why_incomplete(error, exchange)) from None
         if not 200 <= response.status_code < 300:
-            raise call_errors.of_status(method, response, content, session)
+            raise call_errors.of_status(method, response, content, self.connection, session.secret)
         try:
-            value = read(lenient_json.read(content, charsets.of(response.headers.get("Content-Type", ""))))
+            value = read(lenient_json.read(content, charset_of(response.headers.get("Content-Type", ""))))
         except ValueError:
             raise call_errors.of_fault(method, NoResponse.UNREADABLE, response) from None
         return Response(value, response.status_code, call_errors.request_id_of(response), exchange.sent_at)
@@ -137,22 +134,20 @@ class Client:
         path: str,
         params: Mapping[str, str] | None,
         body: Mapping[str, object] | None,
-    ) -> tuple[ThreadSession, requests.Response, bytes | Oversized]:
+    ) -> "tuple[_ThreadSession, requests.Response, bytes]":
         data = None if body is None else lenient_json.dumps(body).encode()
         with self._slot or nullcontext():
             exchange.deadline = time.monotonic() + self.connection.timeout  # Waiting for the slot does not count.
-            session = session_of(self.connection)
+            session = _session_of(self.connection)
             with session.send(exchange, method, path, params, data) as response:
-                try:
-                    return session, response, read_content(response)
-                except Oversized as oversized:
-                    return session, response, oversized
+                return session, response, read_content(response)
 
 
 def _id(body: object) -> str:
-    if not isinstance(body, Mapping) or not isinstance(body.get("id"), str):
-        raise Unreadable("The response has no id.")
-    return str(body["id"])
+    match body:
+        case {"id": str(found)}:
+            return found
+    raise Unreadable("The response has no id.")
 
 
 def _named(body: object) -> tuple[str, ...]:
@@ -162,9 +157,76 @@ def _named(body: object) -> tuple[str, ...]:
 
 
 def _items(body: object) -> list[object]:
-    data = body.get("data") if isinstance(body, Mapping) else None
-    if data is None and isinstance(body, Mapping) and "data" in body:
-        return []  # Go encodes a nil slice as null.
-    if not isinstance(data, list):
-        raise Unreadable("The response is not a list.")
-    return data
+    match body:
+        case {"data": None}:  # Go encodes a nil slice as null.
+            return []
+        case {"data": list(items)}:
+            return items
+    raise Unreadable("The response is not a list.")
+
+
+# --- HTTP sessions, one per thread and connection
+
+
+class _ThreadSession:
+    """One thread's session with a connection. What all requests share is prepared once."""
+
+    def __init__(self, connection: conf.Connection) -> None:
+        """Raises ConnectionHeld if a setting cannot be sent: an error from `requests` would quote it."""
+        for mistake in configuration.mistakes(connection):
+            raise ConnectionHeld(str(mistake))
+        self.connection = connection
+        self._url = connection.url.rstrip("/")
+        self._auth = auth.of(connection)
+        self._headers = {
+            **default_headers(),
+            "User-Agent": "runsadmin",
+            "Accept": "application/json",
+            "OpenAI-Beta": "assistants=v2",
+        }
+        if connection.organization:
+            self._headers["OpenAI-Organization"] = connection.organization
+        if connection.project:
+            self._headers["OpenAI-Project"] = connection.project
+        # Proxies and certificates from the environment.
+        self._options: Any = requests.Session().merge_environment_settings(self._url, {}, True, None, None)
+        self._adapter = DeadlineAdapter()
+
+    def send(
+        self, exchange: Exchange, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None
+    ) -> requests.Response:
+        """The response, with only its head read. Does not follow redirects."""
+        request = requests.PreparedRequest()
+        request.method = method
+        query = dict(params or {})
+        if self.connection.api_version:
+            query["api-version"] = self.connection.api_version
+        request.url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
+        request.headers = self._headers.copy()  # type: ignore[assignment]
+        if body is not None:
+            request.body = body
+            request.headers["Content-Type"] = "application/json"
+            request.headers["Content-Length"] = str(len(body))
+        timeout = (self.connection.connect_timeout, self.connection.read_timeout)
+        return self._adapter.send_within(exchange, self._auth(request), timeout=timeout, **self._options)
+
+    @property
+    def secret(self) -> str:
+        """The last key or token sent."""
+        return self._auth.secret
+
+    def close(self) -> None:
+        self._adapter.close()
+
+
+_sessions = threading.local()
+
+
+def _session_of(connection: conf.Connection) -> _ThreadSession:
+    """This thread's session. One per configuration, so that a corrected key is used at once."""
+    sessions: dict[conf.Connection, _ThreadSession] = _sessions.__dict__.setdefault("by_connection", {})
+    if connection not in sessions:
+        for stale in [known for known in sessions if known.alias == connection.alias]:
+            sessions.pop(stale).close()
+        sessions[connection] = _ThreadSession(connection)
+    return sessions[connection]

@@ -32,12 +32,7 @@ class Mistake:
 def mistakes(connection: conf.Connection) -> Iterator[Mistake]:
     key = connection.api_key if connection.auth != "azure-identity" else ""
     for option, value, is_wrong, hint in (
-        (
-            "URL",
-            connection.url,
-            _wrong_url,
-            "Set the base URL up to the version, such as https://upstream.example/v1.",
-        ),
+        ("URL", connection.url, _wrong_url, "Set the base URL up to the version, such as https://upstream.example/v1."),
         ("API_KEY", key, _wrong_key, "Set only the key, as issued by the upstream."),
         ("ORGANIZATION", connection.organization, _wrong_value, "Set only the id, or remove the setting."),
         ("PROJECT", connection.project, _wrong_value, "Set only the id, or remove the setting."),
@@ -65,17 +60,12 @@ def _wrong_value(value: str) -> str:
 
 
 def _wrong_key(value: str) -> str:
-    if wrong := _wrong_value(value):
-        return wrong
-    if _SCHEME.match(value):
-        return "begins with a header name or an authentication scheme, which is added automatically"
-    return ""
+    scheme = "begins with a header name or an authentication scheme, which is added automatically"
+    return _wrong_value(value) or (scheme if _SCHEME.match(value) else "")
 
 
 def _wrong_version(value: str) -> str:
-    if wrong := _wrong_value(value):
-        return wrong
-    return "contains more than a version" if re.search(r"[\s?&=/]", value) else ""
+    return _wrong_value(value) or ("contains more than a version" if re.search(r"[\s?&=/]", value) else "")
 
 
 def _wrong_url(value: str) -> str:

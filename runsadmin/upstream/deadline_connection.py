@@ -79,7 +79,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
         super().__init__(cast(socket.socket, _DeadlineSocket(sock, deadline)), *args, **kwargs)
 
 
-class DeadlineConnection(http.client.HTTPConnection):
+class _Connection(HTTPConnection):
     """Sends head and body in one piece, after a last check of the time."""
 
     exchange: Exchange
@@ -113,17 +113,14 @@ class DeadlineConnection(http.client.HTTPConnection):
         super().send(whole)
 
 
-class _Connection(DeadlineConnection, HTTPConnection):
+class _SecureConnection(_Connection, HTTPSConnection):
     pass
 
 
-class _SecureConnection(DeadlineConnection, HTTPSConnection):
-    pass
-
-
-class _DeadlinePool(HTTPConnectionPool):
+class _Pool(HTTPConnectionPool):
     """The connections of one thread to one server, which makes one request at a time."""
 
+    ConnectionCls = _Connection
     exchange: Exchange
 
     def _get_conn(self, timeout: float | None = None) -> Any:
@@ -132,12 +129,11 @@ class _DeadlinePool(HTTPConnectionPool):
         return connection
 
 
-class _Pool(_DeadlinePool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(_DeadlinePool, HTTPSConnectionPool):
+class _SecurePool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
 
 
 class DeadlineAdapter(HTTPAdapter):
@@ -148,7 +144,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
         self._pool: Any = None
 
     def send_within(self, exchange: Exchange, request: PreparedRequest, **options: Any) -> Response:
@@ -164,7 +160,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        manager.pool_classes_by_scheme = _POOLS
         return manager
 
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:

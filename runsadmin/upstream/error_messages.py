@@ -2,13 +2,14 @@
 
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from runsadmin import lenient_json
-from runsadmin.upstream import charsets
+from runsadmin.upstream.body import charset_of
 
 MAX_LENGTH = 300
 # A longer body is not parsed: its beginning is shown as text.
@@ -20,41 +21,17 @@ _MOST_VALUES = 2000
 
 # Keys of a message, the most informative first. All keys are compared in lower case and without _ and -.
 _MESSAGES = (
-    "message",
-    "msg",
-    "errormessage",
-    "errormsg",
-    "errmsg",
-    "errordescription",
-    "faultstring",
-    "detail",
-    "error",
-    "description",
-    "reason",
-    "title",
-    "err",
-    "cause",
-    "exception",
-    "value",
-)
+    "message", "msg", "errormessage", "errormsg", "errmsg", "errordescription", "faultstring", "detail", "error",
+    "description", "reason", "title", "err", "cause", "exception", "value",
+)  # fmt: skip
 # Keys that at least name the error if there is no message.
 _CODES = ("code", "errorcode", "type", "statustext")
 # Keys of the error itself, and of additional details.
 _ERRORS = ("error", "fault", "message", "err")
 _MORE = (
-    "detail",
-    "details",
-    "errors",
-    "errormessages",
-    "innererror",
-    "innererrors",
-    "inner",
-    "cause",
-    "causes",
-    "rootcause",
-    "exception",
-    "issues",
-)
+    "detail", "details", "errors", "errormessages", "innererror", "innererrors", "inner", "cause", "causes",
+    "rootcause", "exception", "issues",
+)  # fmt: skip
 # Keys under which some servers wrap the whole response.
 _WRAPPERS = ("data", "response", "body", "result", "content")
 # Keys that say which field an item of a list of errors concerns.
@@ -64,6 +41,7 @@ _HTML = re.compile(r"\s*<(!doctype|html|head|title|body|h1|center|p|div)\b", re.
 _XML_WORDS = re.compile(
     r"<(?:\w+:)?(message|faultstring|reason|detail|title|description)\b[^<>]*>([^<>]+)<", re.IGNORECASE
 )
+_SCRIPT = re.compile(r"<(script|style)\b.*?(?:</\1\b[^<>]*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 _EVENT = re.compile(r"^data: ?([{\[].*)$", re.MULTILINE)
 # Control characters, characters that change the text direction, and lone surrogates.
@@ -81,11 +59,6 @@ def of(content: bytes, content_type: str = "", *, secret: str = "") -> str:
     return _clean(found, secret) or _clean(_from_markup(text, content_type), secret) or _clean(text, secret)
 
 
-def message_in(value: object) -> str:
-    """The message in a JSON value. Empty for an object without known keys."""
-    return _joined(_Reader().messages(value, 0))
-
-
 # --- JSON
 
 
@@ -95,16 +68,10 @@ def _from_json(text: str) -> str:
         value = lenient_json.loads(event[1] if event else text)
     except ValueError:
         return ""
-    if not isinstance(value, Mapping | list | str):
-        return ""
-    return message_in(value) or (_joined(_Reader().pairs(value, 0)) if isinstance(value, Mapping) else "")
-
-
-def _joined(words: Iterator[str]) -> str:
-    text = ""
-    for each in dict.fromkeys(word for each in islice(words, _MOST_WORDS) if (word := each.strip())):
-        text = f"{text}{' ' if text.endswith(('.', '!', '?', ':')) else '; '}{each}" if text else each
-    return text
+    found = ""
+    for each in dict.fromkeys(filter(None, map(str.strip, _Reader().more(value, 0)[:_MOST_WORDS]))):
+        found = f"{found}{' ' if found.endswith(('.', '!', '?', ':')) else '; '}{each}" if found else each
+    return found
 
 
 class _Reader:
@@ -113,70 +80,53 @@ class _Reader:
     def __init__(self) -> None:
         self.left = _MOST_VALUES
 
-    def messages(self, value: object, depth: int) -> Iterator[str]:
+    def messages(self, value: object, depth: int) -> list[str]:
         self.left -= 1
         if depth > _DEEPEST or self.left < 0:
-            return
+            return []
         match value:
             case str():
-                yield from self.in_text(value, depth)
+                return self.in_text(value, depth)
             case list():
-                for item in value[:_MOST_WORDS]:
-                    slot = _place(item)
-                    yield from (f"{slot}: {words}" if slot else words for words in self.messages(item, depth + 1))
+                return [
+                    f"{place}: {words}" if place else words
+                    for place, item in ((_place(item), item) for item in value[:_MOST_WORDS])
+                    for words in self.messages(item, depth + 1)
+                ]
             case Mapping():
-                yield from self.in_object(value, depth)
+                return self.in_object(value, depth)
+        return []
 
-    def in_text(self, text: str, depth: int) -> Iterator[str]:
+    def in_text(self, text: str, depth: int) -> list[str]:
         """Some gateways embed the JSON of the server behind them in a string."""
-        found = False
         if text.lstrip().startswith(("{", "[")):
-            try:
-                inner = lenient_json.loads(text)
-            except ValueError:
-                inner = None
-            for words in self.messages(inner, depth + 1):
-                found = True
-                yield words
-        if not found:
-            yield text
+            with suppress(ValueError):
+                return self.messages(lenient_json.loads(text), depth + 1) or [text]
+        return [text]
 
-    def in_object(self, value: Mapping[str, Any], depth: int) -> Iterator[str]:
+    def in_object(self, value: Mapping[str, Any], depth: int) -> list[str]:
         fields = {name.lower().replace("_", "").replace("-", ""): item for name, item in value.items()}
         texts = {name: item for name, item in fields.items() if isinstance(item, str) and item.strip()}
         containers = {name: item for name, item in fields.items() if isinstance(item, Mapping | list)}
-        found = False
-        for words in self.parts(texts, containers, depth):
-            found = True
-            yield words
-        for name in () if found else _WRAPPERS:
-            for words in self.messages(containers.get(name), depth + 1):
-                found = True
-                yield words
-        if not found:
-            yield from (texts[name] for name in _CODES if name in texts)
 
-    def parts(self, texts: Mapping[str, str], containers: Mapping[str, object], depth: int) -> Iterator[str]:
-        for name in _ERRORS:
-            yield from self.messages(containers.get(name), depth + 1)
-        if main := next((texts[name] for name in _MESSAGES if name in texts), ""):
-            yield from self.in_text(main, depth)
-        for name in _MORE:
-            yield from self.more(containers.get(name), depth + 1)
+        def below(names: Iterable[str], read: Callable[[object, int], list[str]] = self.messages) -> list[str]:
+            return [words for name in names if name in containers for words in read(containers[name], depth + 1)]
 
-    def more(self, value: object, depth: int) -> Iterator[str]:
-        """Details: errors, or a map of them by field, as in `{"errors": {"name": ["is too long"]}}`."""
-        found = False
-        for words in self.messages(value, depth):
-            found = True
-            yield words
-        if not found and isinstance(value, Mapping):
-            yield from self.pairs(value, depth)
+        main = next((texts[name] for name in _MESSAGES if name in texts), "")
+        found = below(_ERRORS) + (self.in_text(main, depth) if main else []) + below(_MORE, self.more)
+        return found or below(_WRAPPERS) or [texts[name] for name in _CODES if name in texts]
 
-    def pairs(self, value: Mapping[str, Any], depth: int) -> Iterator[str]:
-        """Messages under unknown keys, which are taken for fields: `{"name": ["is too long"]}`."""
-        for name, item in islice(value.items(), _MOST_WORDS):
-            yield from (f"{name}: {words}" for words in self.messages(item, depth + 1) if words.strip())
+    def more(self, value: object, depth: int) -> list[str]:
+        """Errors, or a map of them by field, as in `{"errors": {"name": ["is too long"]}}`."""
+        found = self.messages(value, depth)
+        if found or not isinstance(value, Mapping):
+            return found
+        return [
+            f"{name}: {words}"
+            for name, item in islice(value.items(), _MOST_WORDS)
+            for words in self.messages(item, depth + 1)
+            if words.strip()
+        ]
 
 
 def _place(item: object) -> str:
@@ -218,18 +168,7 @@ def _element(text: str, name: str) -> str:
 
 
 def _without_tags(text: str) -> str:
-    kept: list[str] = []
-    position = 0
-    for match in re.finditer(r"<(script|style)\b", text, re.IGNORECASE):
-        if match.start() < position:
-            continue
-        kept.append(text[position : match.start()])
-        ends = re.compile(rf"</{match[1]}\b[^<>]*>", re.IGNORECASE).search(text, match.end())
-        if ends is None:
-            position = len(text)
-            break
-        position = ends.end()
-    return _TAG.sub(" ", " ".join([*kept, text[position:]])).strip()
+    return _TAG.sub(" ", _SCRIPT.sub(" ", text)).strip()
 
 
 # --- Text
@@ -238,7 +177,7 @@ def _without_tags(text: str) -> str:
 def _decoded(content: bytes, content_type: str) -> str:
     """Decodes as UTF-8, unless the Content-Type names another charset. Invalid bytes become U+FFFD."""
     try:
-        return content.decode(charsets.of(content_type), "replace").removeprefix("\ufeff")
+        return content.decode(charset_of(content_type), "replace").removeprefix("\ufeff")
     except ValueError:
         return content.decode("utf-8-sig", "replace")
 

@@ -58,20 +58,10 @@ def classify_read(what: NoResponse | int) -> type[UpstreamError]:
     match what:
         case NoResponse():
             return NotSent
-        case 401 | 407:
-            return ConnectionHeld  # 407: the credentials of a proxy.
         case status if status in REDIRECTS:
             return ConnectionHeld
-        case 403:
-            return Forbidden
-        case 404:
-            return NotFound
-        case 408 | 409 | 425 | 429:
-            return NotSent
-        case status if 400 <= status < 500:
-            return Rejected
-        case _:  # 5xx, the other 3xx, and 2xx that cannot be read.
-            return NotSent
+        case _:  # NotSent: 5xx, the other 3xx, and 2xx that cannot be read.
+            return _refusal(what) or NotSent
 
 
 def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[UpstreamError]:
@@ -83,9 +73,16 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
             return OutcomeUnknown
         case 400 if run_is_active:
             return RunActive
-        case 401 | 407:
-            return ConnectionHeld
         case 307 | 308:  # The same POST should be sent elsewhere, so this server did nothing.
+            return ConnectionHeld
+        case _:  # OutcomeUnknown: as above. 303 even means that the POST happened.
+            return _refusal(what) or OutcomeUnknown
+
+
+def _refusal(status: int) -> type[UpstreamError] | None:
+    """The meaning of a 4xx: nothing was done. None for any other status."""
+    match status:
+        case 401 | 407:  # 407: the credentials of a proxy.
             return ConnectionHeld
         case 403:
             return Forbidden
@@ -93,10 +90,8 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
             return NotFound
         case 408 | 409 | 425 | 429:
             return NotSent
-        case status if 400 <= status < 500:
-            return Rejected
-        case _:  # 5xx, the other 3xx, and 2xx that cannot be read. 303 even means that the POST happened.
-            return OutcomeUnknown
+        case _:
+            return Rejected if 400 <= status < 500 else None
 
 
 def says_run_is_active(status: int, message: str) -> bool:

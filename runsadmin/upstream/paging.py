@@ -7,10 +7,10 @@ when the second reading reaches the end and shows everything that the first one 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from runsadmin import lenient_json
-from runsadmin.upstream.responses import Page
+from runsadmin.upstream.records import Page
 
 # Some servers filter after cutting a list into pages: continue after up to this many empty pages in a row.
 MOST_EMPTY_PAGES = 3
@@ -19,14 +19,6 @@ REPEATED = "A page repeated runs of an earlier page."
 SKIPPED = "A page left out runs that the page before it had shown."
 LEFT_OUT = "The list leaves out runs that exist."
 MORE_NOT_SHOWN = "The server seems to have more runs but shows none."
-
-
-@dataclass(frozen=True)
-class Habits:
-    """What is known about a connection's lists. `largest_page` is the most runs that a page has shown."""
-
-    largest_page: int = 0
-    has_more_is_wrong: bool = False
 
 
 @dataclass
@@ -64,8 +56,11 @@ class ListReading:
     def first(self) -> str:
         return next(iter(self.ids), "")
 
-    def take(self, page: Page, habits: Habits) -> None:
-        """Evaluates the page that follows the cursor, requested with `limit`."""
+    def take(self, page: Page, *, largest_page: int, has_more_is_wrong: bool = False) -> None:
+        """Evaluates the page that follows the cursor, requested with `limit`.
+
+        `largest_page` is the most runs that a page of this connection has shown.
+        """
         self.pages += 1
         shown = list(dict.fromkeys(page.ids))
         times = {
@@ -92,11 +87,11 @@ class ListReading:
             self._take_nothing_new(page, repeats)
         else:
             self._move_on(shown, new, times)
-            is_believed = not (habits.has_more_is_wrong or self.has_more_was_wrong or self.ignores_end)
+            is_believed = not (has_more_is_wrong or self.has_more_was_wrong or self.ignores_end)
             if self.said_end and is_believed:
                 # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as
                 # this server's largest, since it may return fewer runs than requested.
-                self.ended = page.size < self.limit and page.size < habits.largest_page
+                self.ended = page.size < self.limit and page.size < largest_page
         self.longest = max(self.longest, page.size)
 
     def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
@@ -219,6 +214,11 @@ class ThreadReading:
     not_confirmed: dict[str, None] = field(default_factory=dict)  # Runs that a page showed only in part.
     reported: list[str] = field(default_factory=list)
 
+    @property
+    def shown(self) -> dict[str, None]:
+        """The runs of both readings."""
+        return self.newest.ids | (self.oldest.ids if self.oldest else {})
+
     def has_shown(self, run_id: str) -> bool:
         return run_id in self.newest.ids or (self.oldest is not None and run_id in self.oldest.ids)
 
@@ -229,8 +229,7 @@ class ThreadReading:
     @property
     def confirmed(self) -> frozenset[str]:
         """The runs that were fully read in this pass."""
-        shown = self.newest.ids | (self.oldest.ids if self.oldest else {})
-        return frozenset(shown.keys() - self.not_confirmed.keys())
+        return frozenset(self.shown.keys() - self.not_confirmed.keys())
 
     def leaves_out(self, run_id: str) -> bool:
         """Whether the run has to be fetched, because the pages did not show it."""
@@ -280,10 +279,6 @@ class ThreadReading:
         return self.is_complete and is_whole and not self.reached_watermark
 
     @property
-    def count(self) -> int:
-        return len(self.newest.ids | (self.oldest.ids if self.oldest else {}))
-
-    @property
     def _ends_meet(self) -> bool:
         """Whether the readings from both ends overlap, so that there is nothing between them."""
         if self.oldest is None or not self.from_the_start:
@@ -298,25 +293,11 @@ class ThreadReading:
         self.oldest = ListReading(oldest_first=True)
 
     def dump(self) -> str:
-        state = asdict(self) | {"began_at": self.began_at.isoformat()}
-        for name in ("newest", "oldest"):
-            if state[name] is not None:
-                state[name]["ids"] = list(state[name]["ids"])
-        return lenient_json.dumps(state)
+        return lenient_json.dumps(asdict(self) | {"began_at": self.began_at.isoformat()})
 
     @classmethod
     def load(cls, text: str) -> Self:
         state = lenient_json.loads(text)
-        return cls(
-            **state
-            | {
-                "began_at": dt.datetime.fromisoformat(state["began_at"]),
-                "newest": _load(state["newest"]),
-                "oldest": None if state["oldest"] is None else _load(state["oldest"]),
-            }
-        )
-
-
-def _load(state: Mapping[str, Any]) -> ListReading:
-    ids: Sequence[str] = state["ids"]
-    return ListReading(**{**state, "ids": dict.fromkeys(ids)})
+        oldest = state["oldest"] and ListReading(**state["oldest"])
+        began_at, newest = dt.datetime.fromisoformat(state["began_at"]), ListReading(**state["newest"])
+        return cls(**state | {"began_at": began_at, "newest": newest, "oldest": oldest})

@@ -1,4 +1,7 @@
-"""A Run as a server sent it, parsed tolerantly: all of it is stored as received; only what we need is validated."""
+"""What calls return: Runs as the server sent them, and pages of them.
+
+A Run is parsed tolerantly: all of it is stored as received; only what we need is validated.
+"""
 
 import datetime as dt
 import hashlib
@@ -15,6 +18,9 @@ from runsadmin.upstream import numbers, times
 
 TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+PAGE_SIZE = 100
 
 
 class Unreadable(ValueError):
@@ -51,7 +57,7 @@ class RunRecord:
         damaged = response.unreadable if isinstance(response, lenient_json.Damaged) else frozenset()
         response, metadata_state = _with_metadata(response, missing_is_empty=missing_metadata_is_empty)
         if not damaged.isdisjoint(("metadata", "metadata_")) or (
-            metadata_state == MetadataState.KNOWN and not _is_kept_whole(response["metadata"])
+            metadata_state == MetadataState.KNOWN and not lenient_json.is_kept_whole(response["metadata"])
         ):
             metadata_state = MetadataState.UNREADABLE
         return cls(response, upstream_id, metadata_state, damaged)
@@ -170,6 +176,42 @@ class RunRecord:
         return hashlib.blake2b(lenient_json.dumps(self.response, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+@dataclass(frozen=True)
+class Response[T]:
+    """A value, the server's own id of the request (`x-request-id`), and when the request was sent."""
+
+    value: T
+    http_status: int
+    request_id: str
+    sent: float  # In time.monotonic().
+
+    def of[S](self, part: S) -> "Response[S]":
+        """The same response, reduced to one part of its value."""
+        return Response(part, self.http_status, self.request_id, self.sent)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a thread's runs, as far as it is readable.
+
+    `ids` has the ids of all items, including those that are not Runs; `unreadable` has a message for each of these.
+    `size` is the number of items. `has_more` and `last_id` are the server's; None and "" if absent.
+    """
+
+    records: tuple[RunRecord, ...]
+    ids: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    size: int
+    has_more: bool | None = None
+    last_id: str = ""
+
+    def before(self, run_id: str) -> "Page":
+        """The part before this run, as a page with more to follow."""
+        ids = self.ids[: self.ids.index(run_id)]
+        records = tuple(record for record in self.records if record.upstream_id in ids)
+        return Page(records, ids, self.unreadable, len(ids), has_more=True)
+
+
 def _has_plain_metadata(response: Mapping[str, Any]) -> bool:
     """Whether this is the normal case: nothing is unreadable, and the metadata is a map of strings."""
     if type(response) is not dict or type(metadata := response.get("metadata")) is not dict:
@@ -223,8 +265,3 @@ def _count(value: object) -> int | None:
     if number is None or not 0 <= number < 2**63 or number != int(number):
         return None
     return int(number)
-
-
-def _is_kept_whole(metadata: Mapping[str, Any] | None) -> bool:
-    """Whether the metadata can be sent back: values other than text may be nested too deeply."""
-    return metadata is None or lenient_json.is_kept_whole(metadata)

@@ -16,8 +16,7 @@ from runsadmin.models.run import FIELDS
 from runsadmin.services import connections, runs
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Stored
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import Response
+from runsadmin.upstream.records import Response, RunRecord
 from tests.conftest import Connect
 from tests.sandbox_client import Json, Sandbox, make_run
 

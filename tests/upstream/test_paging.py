@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runsadmin.upstream.paging import Habits, ThreadReading
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import PAGE_SIZE, Page
+from runsadmin.upstream.paging import ThreadReading
+from runsadmin.upstream.records import PAGE_SIZE, Page, RunRecord
 
 MOST_REQUESTS = 2000
 FAULTS = (
@@ -77,7 +76,7 @@ def read(pager: Pager) -> ThreadReading:
         pages.limit = pages.limit or PAGE_SIZE
         page = pager.page(pages.cursor, pages.limit, oldest_first=pages.oldest_first)
         largest = max(largest, page.size)
-        pages.take(page, Habits(largest))
+        pages.take(page, largest_page=largest)
         if reading.oldest is None and pages.doubt:
             reading.read_oldest_first()
         reading = ThreadReading.load(reading.dump())  # Each page may be read in another process.
@@ -105,7 +104,7 @@ def test_faultless_pager_is_read_to_its_end() -> None:
         pager = make_pager(seed, faults=0)
         reading = read(pager)
         assert reading.is_complete
-        assert reading.count == len(pager.runs)
+        assert len(reading.shown) == len(pager.runs)
         assert reading.oldest is None
         assert pager.requests <= len(pager.runs) // (min(pager.clamp, PAGE_SIZE) - 8) + 3
 
@@ -116,7 +115,7 @@ def test_complete_reading_has_every_run(faults: int) -> None:
         pager = make_pager(seed, faults)
         reading = read(pager)
         assert pager.requests < MOST_REQUESTS
-        assert not reading.is_complete or reading.count == len(pager.runs), (seed, pager.faults)
+        assert not reading.is_complete or len(reading.shown) == len(pager.runs), (seed, pager.faults)
 
 
 @pytest.mark.parametrize(

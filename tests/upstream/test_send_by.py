@@ -8,7 +8,7 @@ import pytest
 from runsadmin import conf
 from runsadmin.errors import NotSent
 from runsadmin.models import Edit, Run
-from runsadmin.upstream import deadline_connection, sessions
+from runsadmin.upstream import client, deadline_connection
 from runsadmin.upstream.client import Client
 from tests.faults.conftest import Scene, at_step, impatient, scene  # noqa: F401 - fixtures
 from tests.sandbox_client import Sandbox
@@ -38,7 +38,7 @@ def test_connecting_time_counts(
         connect(self)
 
     def lose_the_connection() -> None:
-        sessions._sessions.__dict__.clear()
+        client._sessions.__dict__.clear()
         monkeypatch.setattr(deadline_connection._Connection, "connect", connect_slowly)
 
     with at_step("intended", lose_the_connection):

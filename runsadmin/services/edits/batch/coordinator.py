@@ -27,8 +27,7 @@ from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Reach
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import Page
+from runsadmin.upstream.records import Page, RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
 

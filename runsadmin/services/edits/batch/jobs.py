@@ -19,8 +19,7 @@ from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Reach, Target
 from runsadmin.upstream.client import Slot
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import Page
+from runsadmin.upstream.records import Page, RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
 

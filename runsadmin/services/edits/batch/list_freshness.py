@@ -8,8 +8,7 @@ from runsadmin.models import Run, Thread
 from runsadmin.services import connections
 from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.gateway import TimedResponse
-from runsadmin.upstream.records import RunRecord
-from runsadmin.upstream.responses import Page, Response
+from runsadmin.upstream.records import Page, Response, RunRecord
 
 # A list counts if it was requested within this many seconds after the response to our write.
 WITHIN = 1.0
