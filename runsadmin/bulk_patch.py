@@ -13,7 +13,7 @@ from string import Formatter
 from types import MappingProxyType
 
 from runsadmin.errors import InvalidMetadata, MetadataError, RunsAdminError
-from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.metadata import Metadata, MetadataPatch, invalid_character
 from runsadmin.text import is_text
 
 
@@ -62,46 +62,14 @@ class Skipped(RunsAdminError):
         self.why = why
 
 
-@dataclass(frozen=True)
-class ValueTemplate:
-    """Text with placeholders for fields of a run."""
-
-    text: str
-
-    def check(self) -> None:
-        """Raises ValueError whose message says what is allowed."""
-        for field, spec in self._placeholders():
-            if field not in (*TEXTS, *TIMES):
-                known = ", ".join((*TEXTS, *TIMES))
-                raise ValueError(f"{{{field}}} is not a field. Use one of: {known}. Double a literal brace: {{{{.")
-            if spec and field in TEXTS:
-                raise ValueError(f"{{{field}}} takes no format: only times have one.")
-            if spec:
-                _check_format(spec)
-
-    def shortest(self) -> str:
-        """The value for a run whose fields are as short as possible."""
-        return self.fill(_SHORTEST)
-
-    def fill(self, values: TemplateFields) -> str:
-        """Raises Skipped when the run has no value for a field."""
-        parts: list[str] = []
-        for literal, field, spec, _ in Formatter().parse(self.text):
-            parts.append(literal)
-            if field is not None:
-                parts.append(_shown(field, getattr(values, field), spec or ""))
-        return "".join(parts)
-
-    def _placeholders(self) -> Iterator[tuple[str, str]]:
-        try:
-            placeholders = list(Formatter().parse(self.text))
-        except ValueError as error:
-            raise ValueError(f"{error}. Double a literal brace: {{{{ or }}}}.") from None
-        for _, field, spec, conversion in placeholders:
-            if conversion:
-                raise ValueError(f"!{conversion} is not supported.")
-            if field is not None:
-                yield field, spec or ""
+def _fill(template: str, values: TemplateFields) -> str:
+    """Raises Skipped when the run has no value for a field."""
+    parts: list[str] = []
+    for literal, field, spec, _ in Formatter().parse(template):
+        parts.append(literal)
+        if field is not None:
+            parts.append(_shown(field, getattr(values, field), spec or ""))
+    return "".join(parts)
 
 
 def _shown(field: str, value: object, spec: str) -> str:
@@ -112,6 +80,24 @@ def _shown(field: str, value: object, spec: str) -> str:
         # Format each directive separately: the C library may not accept the text between them.
         return _DIRECTIVE.sub(lambda found: time.strftime(found[0]), spec or "%Y-%m-%dT%H:%M:%SZ")
     return str(value)
+
+
+def _check_template(template: str) -> None:
+    """Raises ValueError whose message says what is allowed."""
+    try:
+        placeholders = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{error}. Double a literal brace: {{{{ or }}}}.") from None
+    for _, field, spec, conversion in placeholders:
+        if conversion:
+            raise ValueError(f"!{conversion} is not supported.")
+        if field is not None and field not in (*TEXTS, *TIMES):
+            known = ", ".join((*TEXTS, *TIMES))
+            raise ValueError(f"{{{field}}} is not a field. Use one of: {known}. Double a literal brace: {{{{.")
+        if spec and field in TEXTS:
+            raise ValueError(f"{{{field}}} takes no format: only times have one.")
+        if spec:
+            _check_format(spec)
 
 
 def _check_format(spec: str) -> None:
@@ -152,39 +138,33 @@ class BulkPatch:
         named = [*self.set, *self.remove, *self.rename, *self.rename.values()]
         for key in sorted(key for key, times in Counter(named).items() if times > 1):
             yield MetadataError(key, "named_twice", f"{key!r} is used more than once. Use each key once.")
-        try:
-            MetadataPatch.parse(dict.fromkeys([*self.set, *self.rename.values()], ""))
-        except InvalidMetadata as error:
-            yield from error.problems
-        try:
-            MetadataPatch.parse(dict.fromkeys([*self.remove, *self.rename]))
-        except InvalidMetadata as error:
-            yield from error.problems
+        for pairs in (
+            dict.fromkeys([*self.set, *self.rename.values()], ""),
+            dict.fromkeys([*self.remove, *self.rename]),
+        ):
+            try:
+                MetadataPatch.parse(pairs)
+            except InvalidMetadata as error:
+                yield from error.problems
 
     def _problems_of_values(self) -> Iterator[MetadataError]:
         for key, text in self.set.items():
             if not is_text(text):
-                yield MetadataError(
-                    key,
-                    "invalid_character",
-                    f"The value of {key!r} contains a character that cannot be stored (U+0000 or a lone surrogate). "
-                    "Remove it.",
-                )
+                yield invalid_character(key, f"The value of {key!r}")
                 continue
-            template = ValueTemplate(text)
             try:
-                template.check()
+                _check_template(text)
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
             try:  # The field values are not known yet, so report it only if even the shortest ones make it too long.
-                MetadataPatch.parse({key: template.shortest()})
+                MetadataPatch.parse({key: _fill(text, _SHORTEST)})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")
 
     def resolve(self, values: TemplateFields, metadata: Metadata) -> MetadataPatch:
         """The changes to one run. Raises Skipped, InvalidMetadata."""
-        pairs: dict[str, object] = {key: ValueTemplate(text).fill(values) for key, text in self.set.items()}
+        pairs: dict[str, object] = {key: _fill(text, values) for key, text in self.set.items()}
         MetadataPatch.parse(pairs)
         gone = set(self.remove)
         for old, new in self.rename.items():

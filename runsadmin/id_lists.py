@@ -9,7 +9,9 @@ import codecs
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal
 
 from runsadmin.errors import InvalidList
@@ -64,6 +66,31 @@ def read(content: bytes | str, kind: Kind) -> list[str]:
         if len(distinct) > MAX_IDS:
             raise InvalidList(f"The list has more than {MAX_IDS:,} ids. Split it into smaller lists.")
     return ids
+
+
+def read_file(name: str, kind: Kind) -> list[str]:
+    """Reads a file, or standard input for `-`. Raises InvalidList."""
+    shown = "Standard input" if name == "-" else name
+    try:
+        ids = read(_content(name), kind)
+    except (OSError, ValueError) as error:  # A name with U+0000 is a ValueError.
+        raise InvalidList(f"{shown} cannot be read: {error}. Check its name and permissions.") from None
+    except InvalidList as error:
+        raise InvalidList(f"{shown} cannot be read. {error}") from None
+    if not ids:
+        raise InvalidList(f"{shown} holds no id. Give one id on each line.")
+    return ids
+
+
+def _content(name: str) -> bytes | str:
+    most = MAX_BYTES + 1
+    if name == "-":
+        if sys.stdin is None:  # Closed by the parent process.
+            raise OSError("it is closed")
+        # Read bytes if possible: the terminal's encoding may differ from the file's.
+        return getattr(sys.stdin, "buffer", sys.stdin).read(most)
+    with Path(name).open("rb") as file:
+        return file.read(most)
 
 
 def from_arguments(values: Iterable[str]) -> list[str]:

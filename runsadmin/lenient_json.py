@@ -55,13 +55,12 @@ def read(content: bytes, encoding: str = "utf-8") -> Any:
     return _tolerant(_NOT_DECODED.sub(_MARK, text).removeprefix("\ufeff"), is_deep=is_deep)
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str) -> Any:
     """As `read`, for text that is already decoded. Raises ValueError when it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        is_deep = "depth limit" in str(error)
-        return read(text) if isinstance(text, bytes) else _tolerant(text, is_deep=is_deep)
+        return _tolerant(text, is_deep="depth limit" in str(error))
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> str:
@@ -69,7 +68,8 @@ def dumps(value: Any, *, sort_keys: bool = False) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None).decode()
     except orjson.JSONEncodeError as error:
-        text = json.dumps(_strict(value), ensure_ascii=True, separators=(",", ":"), sort_keys=sort_keys)
+        strict = json.loads(json.dumps(value), parse_constant=lambda _: None)  # Infinities and NaN become null.
+        text = json.dumps(strict, separators=(",", ":"), sort_keys=sort_keys)
         return _cut(text) if "ecursion" in str(error) else text
 
 
@@ -161,12 +161,3 @@ def _cut(text: str, instead: str = "null") -> str:
             depth -= 1
     parts.append(text[start:])
     return "".join(parts)
-
-
-def _strict(value: Any) -> Any:
-    """The value without infinities and NaN, which JSON does not have."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.loads(json.dumps(value), parse_constant=lambda _: None)
-    return value

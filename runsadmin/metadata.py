@@ -52,14 +52,6 @@ class Metadata(Mapping[str, object]):
     def items(self) -> ItemsView[str, object]:
         return self._pairs.items()
 
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Metadata):
-            return self._pairs == other._pairs
-        return isinstance(other, Mapping) and self._pairs == dict(other)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._pairs))
-
     def __repr__(self) -> str:
         return f"Metadata({self._pairs!r})"
 
@@ -107,9 +99,6 @@ class MetadataPatch:
 
     def __bool__(self) -> bool:
         return bool(self.set or self.remove)
-
-    def __hash__(self) -> int:
-        return hash((frozenset(self.set), self.remove))
 
     def apply(self, metadata: Mapping[str, object]) -> Metadata:
         kept = {key: value for key, value in metadata.items() if key not in self.remove}
@@ -200,11 +189,7 @@ def _problems(key: object, value: object) -> Iterator[MetadataError]:
     if not key:
         yield MetadataError(key, "empty_key", "A key cannot be empty.")
     if not is_text(key):
-        yield MetadataError(
-            key,
-            "invalid_character",
-            "A key contains a character that cannot be stored (U+0000 or a lone surrogate). Remove it.",
-        )
+        yield invalid_character(key, "A key")
     if value is None:  # Removal: lax servers store keys of any length, and those must be removable.
         return
     shown = key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}…"
@@ -221,12 +206,12 @@ def _problems(key: object, value: object) -> Iterator[MetadataError]:
             f"The value of {shown!r} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are allowed.",
         )
     elif not is_text(value):
-        yield MetadataError(
-            key,
-            "invalid_character",
-            f"The value of {shown!r} contains a character that cannot be stored (U+0000 or a lone surrogate). "
-            "Remove it.",
-        )
+        yield invalid_character(key, f"The value of {shown!r}")
+
+
+def invalid_character(key: str, what: str) -> MetadataError:
+    message = f"{what} contains a character that cannot be stored (U+0000 or a lone surrogate). Remove it."
+    return MetadataError(key, "invalid_character", message)
 
 
 def _too_many(count: int) -> MetadataError:

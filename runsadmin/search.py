@@ -7,7 +7,6 @@ A syntax error names the position and what was expected; nothing is ignored.
 
 import datetime as dt
 import re
-from collections.abc import Callable
 
 from django.db.models import Q
 from django.utils.dateparse import parse_date, parse_datetime
@@ -62,7 +61,7 @@ def _condition(term: re.Match[str], at: int) -> Q:
     if field not in _FIELDS:
         raise InvalidSearch(f"At character {at + 1}: there is no field {field!r}; expected {_EXPECTED}.")
     try:
-        return _FIELDS[field](value)
+        return _created(value) if field == "created" else Q(**{_FIELDS[field]: value})
     except (ValueError, OverflowError) as error:  # OverflowError: the day after 9999-12-31.
         raise InvalidSearch(f"At character {term.end('field') + 2}: {error}") from None
 
@@ -70,10 +69,6 @@ def _condition(term: re.Match[str], at: int) -> Q:
 def _unquoted(term: re.Match[str], name: str) -> str:
     quoted = term[f"{name}q"]
     return term[name] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-
-
-def _equal(lookup: str) -> Callable[[str], Q]:
-    return lambda value: Q(**{lookup: value})
 
 
 def _created(value: str) -> Q:
@@ -104,14 +99,14 @@ def _created_at(value: str) -> Q:
             return Q(created_at__gte=begins, created_at__lt=begins + _DAY)
 
 
-_FIELDS: dict[str, Callable[[str], Q]] = {
-    "assistant": _equal("assistant_id"),
-    "connection": _equal("connection"),
-    "created": _created,
-    "error": _equal("error_code"),
-    "id": _equal("upstream_id"),
-    "model": _equal("model"),
-    "status": _equal("status"),
-    "thread": _equal("thread__upstream_id"),
+_FIELDS = {
+    "assistant": "assistant_id",
+    "connection": "connection",
+    "created": "created_at",
+    "error": "error_code",
+    "id": "upstream_id",
+    "model": "model",
+    "status": "status",
+    "thread": "thread__upstream_id",
 }
 _EXPECTED = f"{', '.join(f'{field}:…' for field in _FIELDS)} or metadata.KEY:…"

@@ -5,7 +5,7 @@ the tasks that those were running.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -37,12 +37,12 @@ def requeue_dead(*, dead_after: timedelta) -> None:
     # Read tasks before workers: a worker has its row before its first claim, so no live runner of a task is missed.
     running = list(DBTaskResult.objects.running())
     living = set(Worker.objects.values_list("pk", flat=True))
-    _requeue(running, left=lambda lane_id: lane_id.partition("/")[0] not in living)
+    _requeue(task for task in running if task.worker_ids[-1].partition("/")[0] not in living)
 
 
 def release(lane_id: str) -> None:
     """Requeues what a lane left running. Only that lane may call it, and only while it runs nothing."""
-    _requeue(list(DBTaskResult.objects.running()), left=lambda runner: runner == lane_id)
+    _requeue(task for task in list(DBTaskResult.objects.running()) if task.worker_ids[-1] == lane_id)
 
 
 def beat_age() -> float | None:
@@ -52,10 +52,9 @@ def beat_age() -> float | None:
     return None if freshest is None else freshest.total_seconds()
 
 
-def _requeue(running: list[DBTaskResult[..., Any]], *, left: Callable[[str], bool]) -> None:
-    for task in running:
-        if left(task.worker_ids[-1]):
-            # The claim is part of the condition: the task may have ended or been claimed by another worker meanwhile.
-            claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
-            if claim.update(status=TaskResultStatus.READY, started_at=None):
-                logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])
+def _requeue(tasks: Iterable[DBTaskResult[..., Any]]) -> None:
+    for task in tasks:
+        # The claim is part of the condition: the task may have ended or been claimed by another worker meanwhile.
+        claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
+        if claim.update(status=TaskResultStatus.READY, started_at=None):
+            logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

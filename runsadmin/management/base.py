@@ -1,13 +1,13 @@
 """The base of our commands: text or JSON output, errors one per line, and an exit code."""
 
-from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
 
-from runsadmin import conf, lenient_json
+from runsadmin import lenient_json
 from runsadmin.errors import InvalidMetadata, RunsAdminError
 from runsadmin.services import connections, probes
 from runsadmin.text import clean
@@ -31,16 +31,17 @@ class ReportingCommand(BaseCommand):
         except RunsAdminError as error:
             self.fail(str(error))
         if self.errors_count:
-            raise CommandError(f"{counted(self.errors_count, 'error')}, listed above.", returncode=1)
+            errors = "1 error" if self.errors_count == 1 else f"{self.errors_count:,} errors"
+            raise CommandError(f"{errors}, listed above.", returncode=1)
         return result
 
     def report(self, message: str, *, is_success: bool = True, errors: int = 1, **data: Any) -> None:
-        """Prints the message, or the data with --json. Without `is_success` it adds to the errors."""
+        """Prints the message or, with --json, the data if there is any. Without `is_success` it adds to the errors."""
         if not is_success:
             self.warn(message, errors)
-        if self.as_json:
+        if self.as_json and data:
             self.stdout.write(lenient_json.dumps(data))
-        elif is_success:
+        elif is_success and not self.as_json:
             self.stdout.write(message)
 
     def warn(self, message: str, errors: int = 1) -> None:
@@ -55,29 +56,15 @@ class ReportingCommand(BaseCommand):
             if reason := connections.hold_reason(alias):
                 self.stderr.write(f"{alias}: {reason}")
 
+    def progress_bar(self, description: str | None, total: int, unit: str) -> "tqdm[Any]":
+        """Only on a terminal, and not with --json."""
+        return tqdm(desc=description, total=total, unit=f" {unit}", disable=self.as_json or None)
+
     def fail(self, message: str) -> NoReturn:
         raise CommandError(message) from None
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def add_connection(parser: ArgumentParser) -> None:
-    parser.add_argument("--connection", metavar="ALIAS", help="Optional if only one is configured.")
-
-
-def connection_of(alias: str | None) -> str:
-    """Raises UnknownConnection, or CommandError if several connections are configured and none is named."""
-    if alias is not None:
-        return conf.connection(alias).alias
-    if (default := conf.default_connection()) is None:
-        known = " | ".join(conf.connections())
-        raise CommandError(f"Several connections are configured. Name one: --connection {known}.")
-    return default
-
-
-def add_actor(parser: ArgumentParser) -> None:
+def add_actor(parser: CommandParser) -> None:
     parser.add_argument(
         "--actor",
         metavar="USER",

@@ -1,21 +1,18 @@
 """Runs a bulk edit in the foreground: plans it, shows the plan and pushes it, with or without a worker."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
 from types import FrameType
-from typing import Any
 
 from django.contrib.auth.models import User
 from django.urls import reverse
-from tqdm import tqdm
 
 from runsadmin.errors import InvalidTransition
 from runsadmin.management.base import ReportingCommand
-from runsadmin.metadata import Metadata
+from runsadmin.metadata import Metadata, differing_keys
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.services import bulk_edits, connections, edits, probes
 
@@ -65,7 +62,10 @@ class BulkEditRunner:
         if bulk_edit.status == Status.PLANNED:
             self._show(bulk_edit)
             if dry_run:
-                return self._report_how_to_apply(bulk_edit)
+                return self.command.report(
+                    f"Nothing was sent. `manage.py edit_metadata --resume {bulk_edit.pk}` applies the plan, until "
+                    f"{bulk_edit.expires_at:%Y-%m-%d %H:%M} UTC. To apply or cancel it in the admin: {_page(bulk_edit)}"
+                )
             bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=self.actor)
         elif dry_run or bulk_edit.has_ended:
             state = bulk_edit.get_status_display().lower()
@@ -75,7 +75,7 @@ class BulkEditRunner:
         self._report(self._push(bulk_edit, until))
 
     def _plan(self, bulk_edit: BulkEdit) -> BulkEdit:
-        with self._progress_bar("planning", bulk_edit.selected) as bar:
+        with self.command.progress_bar("planning", bulk_edit.selected, "runs") as bar:
             while bulk_edit.status == Status.PLANNING and not self.stopping.is_set():
                 planned = bulk_edit.planned
                 until = time.monotonic() + STEP
@@ -99,7 +99,7 @@ class BulkEditRunner:
             connection=bulk_edit.connection,
             selected=bulk_edit.selected,
             plan_results=plan_results,
-            expires_at=None if bulk_edit.expires_at is None else bulk_edit.expires_at.isoformat(),
+            expires_at=bulk_edit.expires_at,
             page=_page(bulk_edit),
         )
         changes = bulk_edit.edits.filter(plan_result=Edit.PlanResult.CHANGE).select_related("run").defer("run__raw")
@@ -113,19 +113,12 @@ class BulkEditRunner:
                 before=dict(before),
                 after=dict(after),
             )
-        if (more := plan_results.get(Edit.PlanResult.CHANGE, 0) - DIFFS_SHOWN) > 0 and not self.command.as_json:
+        if (more := plan_results.get(Edit.PlanResult.CHANGE, 0) - DIFFS_SHOWN) > 0:
             self.command.report(f"  … and {more:,} more: {_page(bulk_edit)}")
-
-    def _report_how_to_apply(self, bulk_edit: BulkEdit) -> None:
-        if not self.command.as_json:
-            self.command.report(
-                f"Nothing was sent. `manage.py edit_metadata --resume {bulk_edit.pk}` applies the plan, until "
-                f"{bulk_edit.expires_at:%Y-%m-%d %H:%M} UTC. To apply or cancel it in the admin: {_page(bulk_edit)}"
-            )
 
     def _push(self, bulk_edit: BulkEdit, until: float) -> BulkEdit:
         self.command.try_connections([bulk_edit.connection])
-        with self._progress_bar("pushing", bulk_edits.progress(bulk_edit).total) as bar:
+        with self.command.progress_bar("pushing", bulk_edits.progress(bulk_edit).total, "runs") as bar:
             while bulk_edit.is_in_progress and not self.stopping.is_set() and (now := time.monotonic()) < until:
                 processed = edits.process_due(until=min(until, now + STEP), stopping=self.stopping)
                 bulk_edits.advance_statuses()
@@ -186,10 +179,6 @@ class BulkEditRunner:
             return f"{why} {_resume_hint(bulk_edit)}"
         return _resume_hint(bulk_edit)
 
-    def _progress_bar(self, description: str, total: int) -> "tqdm[Any]":
-        silent = self.command.as_json or not sys.stderr.isatty()
-        return tqdm(desc=description, total=total, unit=" runs", disable=silent)
-
 
 def _label(bulk_edit: BulkEdit) -> str:
     return f"Bulk edit {bulk_edit.pk}"
@@ -204,5 +193,5 @@ def _page(bulk_edit: BulkEdit) -> str:
 
 
 def _changes(before: Metadata, after: Metadata) -> str:
-    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    keys = differing_keys(before, after)
     return ", ".join(f"{key}: {before.get(key, '(none)')} → {after.get(key, '(removed)')}" for key in keys)

@@ -5,7 +5,6 @@ Named runs are edited one by one. --where and --ids-from start a bulk edit, as d
 """
 
 import datetime as dt
-import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from runsadmin import conf, id_lists
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
-from runsadmin.management import id_files, pair_arguments
+from runsadmin.management import pair_arguments
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor
 from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run
@@ -130,7 +129,7 @@ class Command(ReportingCommand):
                 self.fail("This would select every run. If that is intended, use --where connection:ALIAS.")
             return bulk_edits.by_search(options["where"], connection=options["connection"])
         if options["ids_from"] is not None:
-            ids = id_files.read(options["ids_from"], "run")
+            ids = id_lists.read_file(options["ids_from"], "run")
         else:
             ids = id_lists.from_arguments(options["run_ids"])
         return bulk_edits.by_ids(ids, connection=options["connection"])
@@ -175,7 +174,7 @@ class Command(ReportingCommand):
         self._report_duplicates(len(given) - len(run_ids))
         found = [run for run_id in run_ids if (run := self._find(run_id, options["connection"]))]
         self.try_connections(run.connection for run in found)
-        for run in tqdm(found, unit=" runs", disable=self.as_json or not sys.stderr.isatty()):
+        for run in tqdm(found, unit=" runs", disable=self.as_json or None):
             try:
                 edit = edits.record(
                     run=run, patch=patch, actor=actor, source=Edit.Source.COMMAND, reason=options["reason"]
@@ -218,7 +217,7 @@ class Command(ReportingCommand):
             status=edit.status,
             detail=edit.detail,
             waits_for=None if wait is None else wait.what,
-            waits_until=None if wait is None or wait.until is None else wait.until.isoformat(),
+            waits_until=None if wait is None else wait.until,
             upstream_request_id=edit.upstream_request_id,
         )
 

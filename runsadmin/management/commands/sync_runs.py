@@ -1,11 +1,9 @@
 """`manage.py sync_runs`: reads runs into the mirror in the foreground, without a worker."""
 
-import sys
 import time
 from typing import Any
 
 from django.core.management.base import CommandParser
-from tqdm import tqdm
 
 from runsadmin import conf
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor
@@ -46,12 +44,7 @@ class Command(ReportingCommand):
 
     def _finish(self, sync: Sync) -> None:
         """Continues until the sync ends or waits for something that only a person can fix."""
-        with tqdm(
-            desc=sync.connection,
-            total=sync.threads_total,
-            unit=" threads",
-            disable=self.as_json or not sys.stderr.isatty(),
-        ) as bar:
+        with self.progress_bar(sync.connection, sync.threads_total, "threads") as bar:
             while sync.status in UNFINISHED:
                 before = sync
                 sync = syncs.run(sync, until=time.monotonic() + 0.5)

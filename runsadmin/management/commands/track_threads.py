@@ -4,10 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from runsadmin import id_lists
+from runsadmin import conf, id_lists
 from runsadmin.errors import NotFound, Rejected
-from runsadmin.management import id_files
-from runsadmin.management.base import ReportingCommand, actor_of, add_actor, add_connection, connection_of
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor
 from runsadmin.services import threads
 
 INVALID_SHOWN = 20
@@ -27,15 +26,18 @@ class Command(ReportingCommand):
         parser.add_argument(
             "--listed", action="store_true", help="All threads that upstream lists; few servers can list them."
         )
-        add_connection(parser)
+        parser.add_argument("--connection", metavar="ALIAS", help="Optional if only one is configured.")
         add_actor(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        connection = connection_of(options["connection"])
+        connection = conf.default_connection() if options["connection"] is None else options["connection"]
+        if connection is None:
+            known = " | ".join(conf.connections())
+            self.fail(f"Several connections are configured. Name one: --connection {known}.")
         actor = actor_of(options["actor"])
         wanted = id_lists.from_arguments(options["thread_ids"])
         if options["from_file"] is not None:
-            wanted += id_files.read(options["from_file"], "thread")
+            wanted += id_lists.read_file(options["from_file"], "thread")
         if options["listed"]:
             wanted += self._listed(connection)
         if not wanted:
