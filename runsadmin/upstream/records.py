@@ -14,7 +14,7 @@ from runsadmin import lenient_json
 from runsadmin.ids import RULE, is_id, shown
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.text import clean
-from runsadmin.upstream import numbers, times
+from runsadmin.upstream import scalars
 
 TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -69,7 +69,7 @@ class RunRecord:
     @cached_property
     def created_at(self) -> dt.datetime | None:
         """None if it cannot be read."""
-        return times.read(self.response.get("created_at"))
+        return scalars.time(self.response.get("created_at"))
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -112,8 +112,8 @@ class RunRecord:
         created_at = self.created_at
         created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
         response, usage = self.response, _mapping(self.response.get("usage"))
-        started_at = times.read(response.get("started_at"))
-        ends = {name: times.read(response.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
+        started_at = scalars.time(response.get("started_at"))
+        ends = {name: scalars.time(response.get(name)) for name in ("completed_at", "failed_at", "cancelled_at")}
         return {
             "status": self.status,
             "model": _text(response.get("model"), 256),
@@ -121,7 +121,7 @@ class RunRecord:
             "error_code": _text(_mapping(response.get("last_error")).get("code"), 128),
             **created,
             "started_at": started_at,
-            "expires_at": times.read(response.get("expires_at")),
+            "expires_at": scalars.time(response.get("expires_at")),
             **ends,
             "duration": _duration(started_at, next((end for end in ends.values() if end is not None), None)),
             **{name: _count(usage.get(name)) for name in USAGE},
@@ -135,12 +135,10 @@ class RunRecord:
             name
             for name in TIMES
             if (value := response.get(name)) is not None
-            and not times.is_documented(value)
-            and not times.is_readable(value, or_unset=name != "created_at")
+            and not (name != "created_at" and value in (0, "", False))  # Unset, on servers without nulls.
+            and scalars.time(value) is None
         ]
-        if type(usage) is dict and set(map(type, usage.values())) == {int} and min(usage.values()) >= 0:
-            pass  # As documented.
-        elif isinstance(usage, Mapping):
+        if isinstance(usage, Mapping):
             found += [f"usage.{name}" for name in USAGE if usage.get(name) is not None and _count(usage[name]) is None]
         elif usage is not None:
             found.append("usage")
@@ -261,7 +259,7 @@ def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> d
 
 def _count(value: object) -> int | None:
     """A whole number, also if sent as `12.0` or as text. None for anything else."""
-    number = numbers.read(value)
+    number = scalars.number(value)
     if number is None or not 0 <= number < 2**63 or number != int(number):
         return None
     return int(number)

@@ -62,7 +62,7 @@ def test_requeue_leaves_a_reclaimed_task(monkeypatch: pytest.MonkeyPatch) -> Non
     task = running_task("dead")
     seen = list(DBTaskResult.objects.running())
     task.claim("quicker/0")
-    heartbeat._requeue(seen, left=lambda _: True)
+    heartbeat._requeue(seen)
     task.refresh_from_db()
     assert task.status == TaskResultStatus.RUNNING
 

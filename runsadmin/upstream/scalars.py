@@ -1,15 +1,15 @@
-"""Times as servers write them: ISO 8601, or the time since 1970 as a number or as a number in text.
+"""Numbers and times as servers write them.
 
-The documented unit is the second. Milliseconds, microseconds and nanoseconds are recognized by their magnitude: no
-number is plausible in two of these units. A number that is plausible in none is unknown, rather than a wrong guess.
+A number is a JSON number or text. A time is ISO 8601, or the time since 1970 as a number. The documented unit is the
+second. Milliseconds, microseconds and nanoseconds are recognized by their magnitude: no number is plausible in two of
+these units. A number that is plausible in none is unknown, rather than a wrong guess.
 """
 
 import datetime as dt
+import math
 import re
-from typing import TypeGuard
 
-from runsadmin.upstream import numbers
-
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 # In seconds this is the year 5138, so larger numbers are in another unit.
 _SECONDS_BELOW = 100_000_000_000
@@ -20,25 +20,25 @@ _LATEST = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
 _COMPACT_DATE = re.compile(r"(19|20|21)[0-9]{6}")
 
 
-def read(value: object) -> dt.datetime | None:
-    """None for anything that is not a time since 1970."""
-    if is_documented(value):
-        return dt.datetime.fromtimestamp(value, dt.UTC)
+def number(value: object) -> int | float | None:
+    """None for anything that is not a number, including true and false."""
     if isinstance(value, str):
-        text = value.strip()
-        number = None if _COMPACT_DATE.fullmatch(text) else numbers.read(text)
-        return _of_text(text) if number is None else _of_number(number)
-    number = numbers.read(value)
-    return None if number is None else _of_number(number)
+        match = _NUMBER.fullmatch(value.strip())
+        if match is None:
+            return None
+        value = int(match[0]) if match[1] is None and match[2] is None else float(match[0])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
 
 
-def is_documented(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 < value < _SECONDS_BELOW
-
-
-def is_readable(value: object, *, or_unset: bool = False) -> bool:
-    """With `or_unset`, zero and empty count as null, for servers without nulls."""
-    return (or_unset and value in (0, "", False)) or read(value) is not None
+def time(value: object) -> dt.datetime | None:
+    """None for anything that is not a time since 1970."""
+    if type(value) is int and 0 < value < _SECONDS_BELOW:  # As documented.
+        return dt.datetime.fromtimestamp(value, dt.UTC)
+    text = value.strip() if isinstance(value, str) else ""
+    since_1970 = None if _COMPACT_DATE.fullmatch(text) else number(value)
+    return _of_text(text) if since_1970 is None else _of_number(since_1970)
 
 
 def _of_number(number: float) -> dt.datetime | None:
