@@ -7,7 +7,7 @@ from http import HTTPMethod
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import ActionLocation
 from django.contrib.admin.utils import unquote
@@ -21,13 +21,14 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin as ThemeAdmin
 
 from runsadmin.admin.change_list import KeysetChangeList
 from runsadmin.errors import NotAllowed, RunsAdminError
-from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import permissions
 from runsadmin.services.permissions import Action
+from runsadmin.templatetags import display
 from runsadmin.templatetags.links import change_url
 
 # Where actions are offered: above a list for the ticked rows, and on the page of one row.
@@ -102,6 +103,8 @@ class ReadOnlyAdmin(ThemedAdmin):
     actions: tuple[str, ...] = ()
     actions_for_all: ClassVar[tuple[str, ...]] = ()  # These can also take all rows that match the list's filters.
     sortable_by = ()
+    preserve_filters = False
+    empty_value_display = display.EMPTY
     list_per_page = 50
     show_full_result_count = False
     # The fields that lists are sorted by, newest first. Together they are unique, and there is an index on them.
@@ -132,28 +135,19 @@ class ReadOnlyAdmin(ThemedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
 
-    # Referenced by the `permissions` of actions.
+    # --- columns of several lists
 
-    def has_view_runs_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.VIEW_RUNS)
+    @admin.display(description="when")
+    def when(self, row: Any) -> SafeString:
+        return display.short_moment(row.created_at)
 
-    def has_edit_metadata_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.EDIT_METADATA)
+    @admin.display(description="status")
+    def status_(self, row: Any) -> SafeString:
+        return display.status(row)
 
-    def has_plan_bulk_edits_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.PLAN_BULK_EDITS)
-
-    def has_apply_bulk_edits_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.APPLY_BULK_EDITS)
-
-    def has_sync_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.SYNC)
-
-    def has_track_threads_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.TRACK_THREADS)
-
-    def has_untrack_threads_permission(self, request: HttpRequest) -> bool:
-        return may(request, Action.UNTRACK_THREADS)
+    @admin.display(description="reason")
+    def reason_(self, row: Any) -> SafeString:
+        return display.reason(row.reason)
 
     # --- lists and pages
 
@@ -194,6 +188,10 @@ class ReadOnlyAdmin(ThemedAdmin):
         rows = self.get_queryset(request).filter(pk=row.pk)
         response = self.response_action(request, rows, action_location=ActionLocation.CHANGE_FORM)
         return response or redirect(change_url(row))
+
+    def is_live(self, row: Any) -> bool:
+        """Whether the row may change by itself: a list that shows it is refreshed."""
+        return False
 
     def page(self, request: HttpRequest, row: Any) -> HttpResponse:
         raise NotImplementedError
@@ -268,19 +266,29 @@ class ReadOnlyAdmin(ThemedAdmin):
         return results
 
     def confirm(
-        self, request: HttpRequest, queryset: QuerySet[Any], title: str, explanation: str = "", *, reason: str = ""
+        self, request: HttpRequest, queryset: QuerySet[Any], verb: str, explanation: str, *, reason: str = ""
     ) -> HttpResponse | None:
         """The confirmation page, or None once confirmed. `reason`: optional or required."""
         if request.POST.get("confirmed") == "1":
             return None
         rows = list(queryset[:MAX_ROWS])
+        what = str(rows[0]) if len(rows) == 1 else f"{len(rows):,} {self.opts.verbose_name_plural}"
         name_field = next(name for name in request.POST if name == "action" or name.endswith("-action"))
         return self.render(
-            request, "runsadmin/confirm_action.html", title, explanation=explanation, reason=reason,
-            action_field=name_field, action=request.POST[name_field], button=title.split()[0],
-            rows=rows[:CONFIRM_SHOWN], more=len(rows) - CONFIRM_SHOWN, keys=",".join(str(row.pk) for row in rows),
-            checkbox_name=ACTION_CHECKBOX_NAME, max_reason_length=MAX_REASON_LENGTH,
+            request, "runsadmin/confirm_action.html", f"{verb} {what}", explanation=explanation, reason=reason,
+            action_field=name_field, action=request.POST[name_field], button=verb, rows=rows[:CONFIRM_SHOWN],
+            more=len(rows) - CONFIRM_SHOWN, keys=",".join(str(row.pk) for row in rows),
+            checkbox_name=ACTION_CHECKBOX_NAME,
         )  # fmt: skip
+
+
+def _permission(action: Action) -> Callable[..., bool]:
+    return lambda admin, request: may(request, action)
+
+
+# Referenced by the `permissions` of actions: `has_sync_permission` and so on.
+for _action in Action:
+    setattr(ReadOnlyAdmin, f"has_{_action.name.lower()}_permission", _permission(_action))
 
 
 def counted(count: int, noun: str) -> str:

@@ -8,18 +8,16 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
-from django.utils.html import format_html
+from django.urls import URLPattern
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import keyset, log_context, tasks
 from runsadmin.admin import change_list, changes, csv_export, filters, id_search, status_text
-from runsadmin.admin.base import EVERYWHERE, MAX_ROWS, ReadOnlyAdmin, actor, counted, may, reporting_errors, require
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
-from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
 from runsadmin.services.bulk_edits import BulkEditAction
@@ -27,7 +25,6 @@ from runsadmin.services.edits import waits_of
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
-S = BulkEditStatus
 EDITS_SHOWN = 50
 NOT_SELECTED_SHOWN = 200
 
@@ -38,8 +35,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
     actions = ("apply", "pause", "resume", "cancel", "retry", "undo")
     list_template = "runsadmin/bulk_edits.html"
 
-    list_display = ("bulk_edit", "status_", "what", "runs_", "who", "reason_")
-    list_display_links = None
+    list_display = ("when", "status_", "what", "runs_", "actor", "reason_")
     list_filter = (
         filters.choice("status", list(BulkEditStatus.choices)),
         filters.MineFilter,
@@ -50,23 +46,8 @@ class BulkEditAdmin(ReadOnlyAdmin):
         queryset: QuerySet[BulkEdit] = super().get_queryset(request)
         return queryset.select_related("actor", "applied_by", "undoes")
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        response: HttpResponse = super().changelist_view(request, {"runs_url": links.list_url(Run)})
-        if "cl" in (context := getattr(response, "context_data", None) or {}):
-            shown = context["cl"].result_list
-            context["is_live"] = any(row.status == S.PLANNING or row.is_in_progress for row in shown)
-            context["may_plan"] = may(request, Action.PLAN_BULK_EDITS)
-        return response
-
-    @admin.display(description="when")
-    def bulk_edit(self, bulk_edit: BulkEdit) -> SafeString:
-        return format_html(
-            '<a href="{}">{}</a>', links.change_url(bulk_edit), display.short_moment(bulk_edit.created_at)
-        )
-
-    @admin.display(description="status")
-    def status_(self, bulk_edit: BulkEdit) -> SafeString:
-        return display.badge(bulk_edit.status, bulk_edit.get_status_display())
+    def is_live(self, bulk_edit: BulkEdit) -> bool:
+        return bulk_edit.status == BulkEditStatus.PLANNING or bulk_edit.is_in_progress
 
     @admin.display(description="what")
     def what(self, bulk_edit: BulkEdit) -> SafeString:
@@ -75,14 +56,6 @@ class BulkEditAdmin(ReadOnlyAdmin):
     @admin.display(description="runs")
     def runs_(self, bulk_edit: BulkEdit) -> str:
         return f"{bulk_edit.selected:,}"
-
-    @admin.display(description="who")
-    def who(self, bulk_edit: BulkEdit) -> str:
-        return bulk_edit.actor.get_username()
-
-    @admin.display(description="reason")
-    def reason_(self, bulk_edit: BulkEdit) -> SafeString:
-        return display.reason(bulk_edit.reason)
 
     # --- planning one
 
@@ -102,7 +75,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             return redirect(links.change_url(bulk_edit))
         response = self.render(
             request, "runsadmin/patch.html", "Edit the metadata of many runs", selection=selection, form=form,
-            observed_keys=id_search.observed_keys(), runs_url=links.list_url(Run),
+            observed_keys=id_search.observed_keys(),
         )  # fmt: skip
         response.status_code = 422 if form.has_errors else 200
         return response
@@ -136,7 +109,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
             progress=progress, outcome=status_text.of_bulk(bulk_edit, progress), in_flight=in_flight,
-            is_live=bulk_edit.status == S.PLANNING or bulk_edit.is_in_progress or in_flight > 0,
+            is_live=self.is_live(bulk_edit) or in_flight > 0,
             has_canary=bulk_edit.canary is not None and bulk_edit.canary < progress.total,
             left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             plan_results=shown.tiles("plan_result", Edit.PlanResult, progress.plan_results),
@@ -147,20 +120,16 @@ class BulkEditAdmin(ReadOnlyAdmin):
             earlier_url=shown.url(before=edits.previous), later_url=shown.url(after=edits.next),
             csv_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url()}",
             csv_with_mark_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url(bom=(1,))}",
-            may_see_edits=may(request, Action.VIEW_EDITS), may_see_runs=may(request, Action.VIEW_RUNS),
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
-            max_reason_length=MAX_REASON_LENGTH,
             **self._offered(request, bulk_edit, progress),
         )  # fmt: skip
 
     @admin.action(description="Apply", permissions=["apply_bulk_edits"], location=EVERYWHERE)
     def apply(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
-        explanation = f"This changes the metadata of {_runs(queryset, EditStatus.PLANNED)} upstream."
-        if page := self.confirm(request, queryset, f"Apply {_name(queryset)}", explanation):
-            return page
-        return self._call(request, queryset, bulk_edits.apply)
+        count = _count(queryset, "run", EditStatus.PLANNED)
+        return self._call(request, queryset, bulk_edits.apply, f"This changes the metadata of {count} upstream.")
 
     @admin.action(description="Pause", permissions=["apply_bulk_edits"], location=EVERYWHERE)
     def pause(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
@@ -168,32 +137,24 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Resume", permissions=["apply_bulk_edits"], location=EVERYWHERE)
     def resume(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
-        explanation = f"This sends the remaining {_edits(queryset, EditStatus.PENDING)}."
-        if page := self.confirm(request, queryset, f"Resume {_name(queryset)}", explanation):
-            return page
-        return self._call(request, queryset, bulk_edits.resume)
+        count = _count(queryset, "edit", EditStatus.PENDING)
+        return self._call(request, queryset, bulk_edits.resume, f"This sends the remaining {count}.")
 
     @admin.action(description="Cancel", permissions=["apply_bulk_edits", "plan_bulk_edits"], location=EVERYWHERE)
     def cancel(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
         explanation = "Nothing more is sent. Changed runs stay changed: undo the bulk edit to change them back."
-        if page := self.confirm(request, queryset, f"Cancel {_name(queryset)}", explanation):
-            return page
-        return self._call(request, queryset, bulk_edits.cancel)
+        return self._call(request, queryset, bulk_edits.cancel, explanation)
 
     @admin.action(description="Retry", permissions=["apply_bulk_edits"], location=EVERYWHERE)
     def retry(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
-        explanation = f"This sends {_edits(queryset, EditStatus.FAILED)} again."
-        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", explanation):
-            return page
-        return self._call(request, queryset, bulk_edits.retry)
+        count = _count(queryset, "edit", EditStatus.FAILED)
+        return self._call(request, queryset, bulk_edits.retry, f"This sends {count} again.")
 
     @admin.action(description="Undo", permissions=["plan_bulk_edits"], location=EVERYWHERE)
     def undo(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
-        explanation = (
-            f"This plans to change {_runs(queryset, EditStatus.APPLIED, EditStatus.DIFFERS)} back. Nothing is sent"
-            " before you apply the plan."
-        )
-        if page := self.confirm(request, queryset, f"Undo {_name(queryset)}", explanation, reason="required"):
+        count = _count(queryset, "run", EditStatus.APPLIED, EditStatus.DIFFERS)
+        explanation = f"This plans to change {count} back. Nothing is sent before you apply the plan."
+        if page := self.confirm(request, queryset, "Undo", explanation, reason="required"):
             return page
         undoing = self.for_each(request, queryset, lambda bulk_edit: tasks.plan_and_enqueue(bulk_edits.plan_undo(
             bulk_edit=bulk_edit, actor=actor(request), source=Edit.Source.ADMIN,
@@ -202,8 +163,11 @@ class BulkEditAdmin(ReadOnlyAdmin):
         return redirect(links.change_url(undoing[0])) if len(undoing) == 1 else None
 
     def _call(
-        self, request: HttpRequest, queryset: QuerySet[BulkEdit], service: Callable[..., BulkEdit]
+        self, request: HttpRequest, queryset: QuerySet[BulkEdit], service: Callable[..., BulkEdit], warning: str = ""
     ) -> HttpResponse | None:
+        """Calls the service for each, once confirmed if there is a warning."""
+        if warning and (page := self.confirm(request, queryset, service.__name__.capitalize(), warning)):
+            return page
         changed = self.for_each(request, queryset, lambda row: service(bulk_edit=row, actor=actor(request)))
         for bulk_edit in changed:
             tasks.enqueue_if_in_progress(bulk_edit)
@@ -228,8 +192,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
     # --- as CSV
 
     def get_urls(self) -> list[URLPattern]:
-        csv = path("<path:object_id>/csv/", self.view(self.csv_view), name=self.url_name("csv"))
-        return [csv, *super().get_urls()]
+        return [self.row_url("csv", self.csv_view), *super().get_urls()]
 
     def csv_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
         bulk_edit = self.row(request, object_id)
@@ -286,14 +249,5 @@ class EditFilter:
         return f"?{query}" if query else ""
 
 
-def _name(queryset: QuerySet[BulkEdit]) -> str:
-    rows = queryset[: MAX_ROWS + 1]
-    return str(rows[0]) if len(rows) == 1 else f"{len(rows):,} bulk edits"
-
-
-def _edits(queryset: QuerySet[BulkEdit], *statuses: EditStatus) -> str:
-    return counted(Edit.objects.filter(bulk_edit__in=queryset.values("pk"), status__in=statuses).count(), "edit")
-
-
-def _runs(queryset: QuerySet[BulkEdit], *statuses: EditStatus) -> str:
-    return counted(Edit.objects.filter(bulk_edit__in=queryset.values("pk"), status__in=statuses).count(), "run")
+def _count(queryset: QuerySet[BulkEdit], noun: str, *statuses: EditStatus) -> str:
+    return counted(Edit.objects.filter(bulk_edit__in=queryset.values("pk"), status__in=statuses).count(), noun)

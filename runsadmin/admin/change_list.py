@@ -20,6 +20,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     older_url: str | None = None
     newer_url: str | None = None
+    is_live = False
 
     @property
     def filter_query(self) -> str:
@@ -56,6 +57,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
             self.newer_url = self.get_query_string(remove=[OLDER, NEWER])
 
         self.result_list = page.rows
+        self.is_live = any(map(self.model_admin.is_live, page.rows))
         self.result_count = self.full_result_count = len(page.rows)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
         self.paginator = Paginator(page.rows, size)

@@ -3,13 +3,12 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 
 from runsadmin import conf
-from runsadmin.admin.base import ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.base import ReadOnlyAdmin, actor, reporting_errors, require
 from runsadmin.models import ConnectionState
 from runsadmin.models.connection_state import FRESH_LIST_ITEMS
 from runsadmin.services import connections
@@ -26,12 +25,9 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
         return [switch, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        return self.render(
-            request, "runsadmin/connections.html", "Connections",
-            connections=states(), may_hold=may(request, Action.HOLD), fresh_list_items=FRESH_LIST_ITEMS,
-        )  # fmt: skip
+        require(request, self.view_action)
+        context = {"connections": states(), "fresh_list_items": FRESH_LIST_ITEMS}
+        return self.render(request, "runsadmin/connections.html", "Connections", **context)
 
     def page(self, request: HttpRequest, state: ConnectionState) -> HttpResponse:
         return redirect(links.list_url(ConnectionState))

@@ -7,12 +7,10 @@ from django.http import HttpRequest
 
 from runsadmin.admin.base import may
 from runsadmin.admin.connections import states
-from runsadmin.admin.syncs import start_form
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, RunStatus, Sync, Thread
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, RunStatus, Sync
 from runsadmin.models.bulk_edit import ENDED
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services.permissions import Action
-from runsadmin.templatetags import links
 
 CAP = 10_000
 NOT_ENDED = [status for status in BulkEditStatus if status not in ENDED]
@@ -20,7 +18,7 @@ LATEST = 6
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    context |= {"title": "Dashboard", "cap": CAP, "start": start_form(request), "links": _links()}
+    context |= {"title": "Dashboard", "cap": CAP}
     if may(request, Action.VIEW_RUNS):
         context["counts"] = [(status, status.label, _capped(Run.objects.filter(status=status))) for status in RunStatus]
         context["all_runs"] = _capped(Run.objects.all())
@@ -48,7 +46,3 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _capped(rows: QuerySet[Any]) -> int:
     """The number of rows, counted to at most one beyond the cap."""
     return rows.order_by()[: CAP + 1].count()
-
-
-def _links() -> dict[str, str]:
-    return {model._meta.model_name or "": links.list_url(model) for model in (Run, Edit, BulkEdit, Sync, Thread)}

@@ -15,7 +15,6 @@ from runsadmin import log_context, tasks
 from runsadmin.admin import changes, filters, status_text
 from runsadmin.admin.base import (
     EVERYWHERE,
-    MAX_ROWS,
     ReadOnlyAdmin,
     actor,
     counted,
@@ -28,7 +27,6 @@ from runsadmin.engine.schedule import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
 from runsadmin.metadata import Conflict, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
-from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
 from runsadmin.services.edits import EditAction
@@ -41,8 +39,7 @@ class EditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_EDITS
     actions = ("undo", "retry", "cancel")
 
-    list_display = ("edit", "status_", "run_", "change", "who", "source_", "reason_")
-    list_display_links = None
+    list_display = ("when", "status_", "run_", "change", "actor", "source", "reason_")
     list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
     search_fields = ("run__upstream_id",)
     search_help_text = "Run id or its beginning"
@@ -66,14 +63,9 @@ class EditAdmin(ReadOnlyAdmin):
                 edit.wait = waits.get(edit.pk)
         return response
 
-    @admin.display(description="when")
-    def edit(self, edit: Edit) -> SafeString:
-        return format_html('<a href="{}">{}</a>', links.change_url(edit), display.short_moment(edit.created_at))
-
     @admin.display(description="status")
     def status_(self, edit: Edit) -> SafeString:
-        badge = display.badge(edit.status, edit.get_status_display())
-        return format_html("{}{}", badge, display.wait(getattr(edit, "wait", None)))
+        return format_html("{}{}", display.status(edit), display.wait(getattr(edit, "wait", None)))
 
     @admin.display(description="run")
     def run_(self, edit: Edit) -> SafeString:
@@ -82,18 +74,6 @@ class EditAdmin(ReadOnlyAdmin):
     @admin.display(description="change")
     def change(self, edit: Edit) -> SafeString:
         return display.diff_chips(changes.of(edit))
-
-    @admin.display(description="who")
-    def who(self, edit: Edit) -> str:
-        return edit.actor.get_username()
-
-    @admin.display(description="source")
-    def source_(self, edit: Edit) -> str:
-        return edit.get_source_display()
-
-    @admin.display(description="reason")
-    def reason_(self, edit: Edit) -> SafeString:
-        return display.reason(edit.reason)
 
     # --- the page of one edit
 
@@ -111,14 +91,13 @@ class EditAdmin(ReadOnlyAdmin):
             changes=changes.of(edit),
             decision=decision if may_edit else None, resolved_by=resolved_by,
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=undoing,
-            max_reason_length=MAX_REASON_LENGTH, **self.page_actions(request, edit, permitted - {EditAction.UNDO}),
+            **self.page_actions(request, edit, permitted - {EditAction.UNDO}),
         )  # fmt: skip
 
     @admin.action(description="Undo", permissions=["edit_metadata"], location=EVERYWHERE)
     def undo(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
-        title = f"Undo {_name(queryset)}"
         explanation = "Changed keys get their old values back. A key that was changed since then is left as it is."
-        if page := self.confirm(request, queryset, title, explanation, reason="optional"):
+        if page := self.confirm(request, queryset, "Undo", explanation, reason="optional"):
             return page
         new = self.for_each(request, queryset, lambda edit: edits.undo(
             edit=edit, actor=actor(request), source=Edit.Source.ADMIN, reason=request.POST.get("reason", "").strip(),
@@ -128,7 +107,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry", permissions=["edit_metadata"], location=EVERYWHERE)
     def retry(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
-        if page := self.confirm(request, queryset, f"Retry {_name(queryset)}", "This sends the change upstream again."):
+        if page := self.confirm(request, queryset, "Retry", "This sends the change upstream again."):
             return page
         retried = self.for_each(request, queryset, lambda edit: edits.retry(edit=edit, actor=actor(request)))
         return self._pushed(request, queryset, retried, "Retrying")
@@ -180,11 +159,6 @@ class EditAdmin(ReadOnlyAdmin):
             response.status_code = 422
             return response
         return redirect(links.change_url(edits.push_within(new)))
-
-
-def _name(queryset: QuerySet[Edit]) -> str:
-    rows = queryset[: MAX_ROWS + 1]
-    return f"edit {rows[0].pk}" if len(rows) == 1 else f"{len(rows):,} edits"
 
 
 @dataclass

@@ -16,37 +16,31 @@ from runsadmin.models import Run, Thread
 Choices = list[tuple[str, str]]
 
 
-def choice(field: str, choices: Choices, *, title: str = "") -> type[SimpleListFilter]:
-    """A filter on a field that holds one of these choices."""
+class _Exact(SimpleListFilter):
+    """A filter by one value of a field. Without options it is set by links on other pages, and shown to clear it."""
 
-    class Choice(SimpleListFilter):
-        parameter_name = field
+    options: ClassVar[Choices] = []
 
-        def __init__(self, *args: Any) -> None:
-            self.title = title or field.replace("_", " ")
-            super().__init__(*args)
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        return self.options or ([(value, value)] if (value := self.value()) else [])
 
-        def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-            return choices
-
-        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-            return queryset.filter(**{field: self.value()}) if self.value() else queryset
-
-    return Choice
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
 
 
-class ConnectionFilter(SimpleListFilter):
+def choice(field: str, options: Choices, *, title: str = "") -> type[SimpleListFilter]:
+    """A filter on a field that holds one of these values."""
+    return type("ChoiceFilter", (_Exact,), {"parameter_name": field, "options": options, "title": title or field})
+
+
+class ConnectionFilter(_Exact):
     """Shown if more than one connection is configured."""
 
-    title = "connection"
-    parameter_name = "connection"
+    title = parameter_name = "connection"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         aliases = list(conf.connections())
         return [(alias, alias) for alias in aliases] if len(aliases) > 1 or self.value() else []
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(connection=self.value()) if self.value() else queryset
 
 
 class CreatedFilter(SimpleListFilter):
@@ -93,20 +87,8 @@ class MissingFilter(SimpleListFilter):
         return queryset.filter(missing_since__isnull=False)
 
 
-class _Exact(SimpleListFilter):
-    """A filter that is set by links on other pages and shown only while it is set, so that it can be cleared."""
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        value = self.value()
-        return [(value, value)] if value else []
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{str(self.parameter_name): self.value()})
-
-
 class ModelFilter(_Exact):
-    title = "model"
-    parameter_name = "model"
+    title = parameter_name = "model"
 
 
 class AssistantFilter(_Exact):
@@ -114,35 +96,28 @@ class AssistantFilter(_Exact):
     parameter_name = "assistant_id"
 
 
-class ThreadFilter(_Exact):
-    """By the key of a tracked thread."""
+class _RowFilter(_Exact):
+    """By the key of a row, shown by its id."""
 
-    title = "thread"
-    parameter_name = "thread"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        if (value := self.value()) is None:
-            return []
-        return [(value, str(Thread.objects.filter(pk=_key(value)).first() or f"no thread {value}"))]
-
-
-class RunFilter(_Exact):
-    """By the key of a run."""
-
-    title = "run"
-    parameter_name = "run"
+    model: ClassVar[type[Thread | Run]]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        if (value := self.value()) is None:
+        if not (value := self.value()):
             return []
-        return [(value, str(Run.objects.only("upstream_id").filter(pk=_key(value)).first() or f"no run {value}"))]
+        if not value.isdecimal():
+            raise IncorrectLookupParameters
+        row = self.model._default_manager.only("upstream_id").filter(pk=int(value)).first()
+        return [(value, str(row or f"no {self.title} {value}"))]
 
 
-def _key(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise IncorrectLookupParameters from None
+class ThreadFilter(_RowFilter):
+    title = parameter_name = "thread"
+    model = Thread
+
+
+class RunFilter(_RowFilter):
+    title = parameter_name = "run"
+    model = Run
 
 
 class MineFilter(SimpleListFilter):

@@ -36,7 +36,7 @@ class RunAdmin(ReadOnlyAdmin):
     list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
-    list_display = ("run", "status_", "created", "took", "tokens", "used_model", "metadata_")
+    list_display = ("run", "status_", "created", "took", "tokens", "model", "metadata_")
     list_display_links = None
     list_select_related = ("thread",)
     list_filter = (
@@ -72,10 +72,6 @@ class RunAdmin(ReadOnlyAdmin):
             links.change_url(run), run, several, missing, links.list_url(Run), run.thread_id, run.thread, run.thread,
         )  # fmt: skip
 
-    @admin.display(description="status")
-    def status_(self, run: Run) -> SafeString:
-        return display.badge(run.status)
-
     @admin.display(description="created")
     def created(self, run: Run) -> SafeString:
         return display.created(run)
@@ -88,19 +84,14 @@ class RunAdmin(ReadOnlyAdmin):
     def tokens(self, run: Run) -> str:
         return display.number(run.total_tokens)
 
-    @admin.display(description="model")
-    def used_model(self, run: Run) -> str:
-        return run.model or display.EMPTY
-
     @admin.display(description="metadata")
     def metadata_(self, run: Run) -> SafeString:
         stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
         return display.chips([(pair.key, pair.value) for pair in stored]) if stored else display.EMPTY
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        query = request.GET.urlencode()
-        count_url = f"{links.list_url(Run, 'count')}?{query}"
-        return super().changelist_view(request, {"count_url": count_url, "may_select_all": True})
+        count_url = f"{links.list_url(Run, 'count')}?{request.GET.urlencode()}"
+        return super().changelist_view(request, {"count_url": count_url})
 
     # --- actions
 
@@ -161,9 +152,8 @@ class RunAdmin(ReadOnlyAdmin):
     # --- the page of one run
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
-        may_see_edits = may(request, Action.VIEW_EDITS)
         edits_of_it = run.edits.select_related("actor", "bulk_edit").order_by("-id")
-        latest = list(edits_of_it[: EDITS_SHOWN + 1]) if may_see_edits else []
+        latest = list(edits_of_it[: EDITS_SHOWN + 1])
         waits = edits.waits_of(latest)
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,
@@ -171,17 +161,15 @@ class RunAdmin(ReadOnlyAdmin):
             other=layout.other_fields(run),
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
-            may_edit=may(request, Action.EDIT_METADATA), may_see_edits=may_see_edits, runs_url=links.list_url(Run),
-            edits_url=f"{links.list_url(Edit)}?run={run.pk}", max_pairs=MAX_PAIRS,
+            max_pairs=MAX_PAIRS,
             **self.page_actions(request, run, None if may(request, Action.EDIT_METADATA) else ("download_csv",)),
         )  # fmt: skip
 
     # --- the metadata editor
 
     def get_urls(self) -> list[URLPattern]:
-        metadata = path("<path:object_id>/metadata/", self.view(self.metadata_view), name=self.url_name("metadata"))
         count = path("count/", self.view(self.count_view), name=self.url_name("count"))
-        return [count, metadata, *super().get_urls()]
+        return [count, self.row_url("metadata", self.metadata_view), *super().get_urls()]
 
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)
@@ -190,11 +178,10 @@ class RunAdmin(ReadOnlyAdmin):
         form = MetadataForm.read(request.POST, run) if is_posted else MetadataForm.show(run)
         if is_posted and (edit := self._record(request, run, form)) is not None:
             return redirect(links.change_url(edits.push_within(edit)))
-        status = 422 if form.has_errors else 200
         response = self.render(
             request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form
         )
-        response.status_code = status
+        response.status_code = 422 if form.has_errors else 200
         return response
 
     def _record(self, request: HttpRequest, run: Run, form: MetadataForm) -> Edit | None:

@@ -12,6 +12,7 @@ from runsadmin import conf
 from runsadmin.admin.base import actor, may
 from runsadmin.admin.id_search import beginning, find_runs
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import links
@@ -20,14 +21,14 @@ FOUND = 8
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
-    """The context of the banner, which is shown only to signed-in staff."""
+    """What every page for signed-in staff needs: the banner of held connections, and limits."""
     if not (request.user.is_authenticated and request.user.is_staff):
         return {}
     return {
         "held_connections": list(connections.held()),
         "all_is_held": conf.hold(),
-        "may_hold": may(request, Action.HOLD),
-        "connections_url": links.list_url(ConnectionState),
+        "aliases": list(conf.connections()),
+        "max_reason_length": MAX_REASON_LENGTH,
     }
 
 

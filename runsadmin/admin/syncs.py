@@ -1,7 +1,5 @@
 """Syncs: what was read from upstream, what could not be read, and the progress."""
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -10,9 +8,8 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import conf
 from runsadmin.admin import filters
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, reporting_errors
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, reporting_errors
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs
@@ -28,9 +25,7 @@ class SyncAdmin(ReadOnlyAdmin):
     actions = ("pause", "resume", "cancel")
     list_template = "runsadmin/syncs.html"
 
-    list_display = ("sync", "status_", "what", "threads_", "runs_", "errors_", "by")
-    list_display_links = None
-    list_select_related = ("actor", "thread")
+    list_display = ("when", "status_", "what", "threads_", "runs_", "errors_", "by")
     list_filter = (
         filters.choice("status", list(SyncStatus.choices)),
         filters.choice("kind", list(Sync.Kind.choices)),
@@ -42,19 +37,8 @@ class SyncAdmin(ReadOnlyAdmin):
         queryset: QuerySet[Sync] = super().get_queryset(request)
         return queryset.select_related("thread", "actor").defer("reading")
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        response: HttpResponse = super().changelist_view(request, {"start": start_form(request)})
-        if "cl" in (context := getattr(response, "context_data", None) or {}):
-            context["is_live"] = any(sync.status in UNFINISHED for sync in context["cl"].result_list)
-        return response
-
-    @admin.display(description="created")
-    def sync(self, sync: Sync) -> SafeString:
-        return format_html('<a href="{}">{}</a>', links.change_url(sync), display.short_moment(sync.created_at))
-
-    @admin.display(description="status")
-    def status_(self, sync: Sync) -> SafeString:
-        return display.badge(sync.status, sync.get_status_display())
+    def is_live(self, sync: Sync) -> bool:
+        return sync.status in UNFINISHED
 
     @admin.display(description="what")
     def what(self, sync: Sync) -> str:
@@ -88,8 +72,7 @@ class SyncAdmin(ReadOnlyAdmin):
         errors = sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN]
         return self.render(
             request, "runsadmin/sync.html", str(sync), sync=sync, original=sync,
-            is_live=sync.status in UNFINISHED, errors=errors,
-            **self.page_actions(request, sync, _permitted(sync)),
+            is_live=self.is_live(sync), errors=errors, **self.page_actions(request, sync, _permitted(sync)),
         )  # fmt: skip
 
     @admin.action(description="Pause", permissions=["sync"], location=EVERYWHERE)
@@ -119,10 +102,11 @@ class SyncAdmin(ReadOnlyAdmin):
             messages.error(request, "There is no such sync or thread.")
             return redirect(links.list_url(Sync))
         alias = thread.connection if thread else request.POST.get("connection", "")
-        sync = None
+        url = links.list_url(Sync)
         with reporting_errors(request):
             sync = syncs.start(connection=alias, kind=Sync.Kind(kind), actor=actor(request), thread=thread)
-        return redirect(links.list_url(Sync) if sync is None else links.change_url(sync))
+            url = links.change_url(sync)
+        return redirect(url)
 
 
 def _permitted(sync: Sync) -> tuple[str, ...]:
@@ -134,10 +118,3 @@ def _permitted(sync: Sync) -> tuple[str, ...]:
             return ("resume", "cancel")
         case status:
             return ("cancel",) if status in UNFINISHED else ()
-
-
-def start_form(request: HttpRequest) -> dict[str, object] | None:
-    """The context of the buttons that start a sync, for users who may start one."""
-    if not may(request, Action.SYNC):
-        return None
-    return {"url": links.list_url(Sync, "start"), "connections": list(conf.connections())}

@@ -13,7 +13,6 @@ from runsadmin import conf, id_lists
 from runsadmin.admin import filters
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require, single
 from runsadmin.admin.id_search import beginning
-from runsadmin.admin.syncs import start_form
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import syncs, threads
 from runsadmin.services.permissions import Action
@@ -48,10 +47,6 @@ class ThreadAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Thread], bool]:
         term = search_term.strip()
         return (queryset.filter(pk__in=beginning(Thread.objects.all(), term)) if term else queryset), False
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        response: HttpResponse = super().changelist_view(request, {"start": start_form(request)})
-        return response
 
     @admin.display(description="thread")
     def thread(self, thread: Thread) -> SafeString:
@@ -88,11 +83,10 @@ class ThreadAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/thread.html", str(thread), thread=thread, original=thread,
             runs=Run.objects.defer("raw").filter(thread=thread).order_by("-created_at", "-pk")[:10],
-            runs_url=f"{links.list_url(Run)}?thread={thread.pk}", syncs=thread.syncs.order_by("-pk")[:5],
+            syncs=thread.syncs.order_by("-pk")[:5],
             **self.page_actions(
                 request, thread, ("sync_new_runs", "full_sync", "stop_tracking" if thread.tracked else "track_again")
             ),
-            may_see_syncs=may(request, Action.VIEW_SYNCS), syncs_url=f"{links.list_url(Sync)}?thread={thread.pk}",
         )  # fmt: skip
 
     @admin.action(description="Sync new runs", permissions=["sync"], location=EVERYWHERE)
@@ -116,7 +110,7 @@ class ThreadAdmin(ReadOnlyAdmin):
     @admin.action(description="Stop tracking", permissions=["untrack_threads"], location=EVERYWHERE)
     def stop_tracking(self, request: HttpRequest, queryset: QuerySet[Thread]) -> HttpResponse | None:
         explanation = "Syncs will no longer read them. Their runs stay here and can still be edited."
-        if page := self.confirm(request, queryset, f"Stop tracking {counted(len(queryset), 'thread')}", explanation):
+        if page := self.confirm(request, queryset, "Stop tracking", explanation):
             return page
         self.for_each(request, queryset, lambda thread: threads.untrack(thread=thread, actor=actor(request)))
         messages.success(request, f"Stopped tracking {counted(len(queryset), 'thread')}. Their runs stay.")
@@ -148,7 +142,6 @@ class ThreadAdmin(ReadOnlyAdmin):
                     alias = request.POST.get("connection", "")
                     tracked = threads.track(connection=alias, thread_ids=thread_ids, actor=actor(request))
         return self.render(
-            request, "runsadmin/track.html", "Track threads", connections=list(conf.connections()), tracked=tracked,
+            request, "runsadmin/track.html", "Track threads", tracked=tracked,
             shown=IDS_SHOWN, typed="\n".join(tracked.invalid[:IDS_SHOWN]) if tracked else typed,
-            start=start_form(request), threads_url=links.list_url(Thread),
         )  # fmt: skip

@@ -82,8 +82,6 @@ class TokenAdmin(ThemedAdmin):
         ]
         response = self.render(
             request, "runsadmin/tokens.html", "API tokens", opts=None, rows=rows, token=token, lifetimes=LIFETIMES,
-            add_url=links.list_url(AuthToken, "add"), may_add=self.has_add_permission(request),
-            may_revoke=self.has_delete_permission(request),
         )  # fmt: skip
         response.headers["Cache-Control"] = "no-store"
         return response

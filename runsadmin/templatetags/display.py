@@ -63,6 +63,12 @@ def badge(status: str, word: str = "") -> SafeString:
 
 
 @register.filter
+def status(row: Any) -> SafeString:
+    """The status of a run, an edit, a bulk edit or a sync as a badge. Runs may have any status."""
+    return badge(row.status, row.get_status_display() if hasattr(row, "get_status_display") else "")
+
+
+@register.filter
 def age(time: dt.datetime | None) -> str:
     """How long ago, or how far ahead: "3 min ago", "in 2 days"."""
     if time is None:

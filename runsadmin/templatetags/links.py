@@ -12,5 +12,8 @@ def change_url(row: Model, page: str = "change") -> str:
     return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}", args=[row.pk])
 
 
-def list_url(model: type[Model], page: str = "changelist") -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}")
+@register.simple_tag
+def list_url(model: type[Model] | str, page: str = "changelist") -> str:
+    """Templates name one of this app's models."""
+    name = f"runsadmin_{model}" if isinstance(model, str) else model._meta.label_lower.replace(".", "_")
+    return reverse(f"admin:{name}_{page}")
