@@ -98,7 +98,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     """
 
     view_action: ClassVar[Action]
-    list_template: ClassVar[str] = "runsadmin/list.html"
+    change_list_template = "runsadmin/list.html"
 
     actions: tuple[str, ...] = ()
     actions_for_all: ClassVar[tuple[str, ...]] = ()  # These can also take all rows that match the list's filters.
@@ -111,10 +111,6 @@ class ReadOnlyAdmin(ThemedAdmin):
     keyset: ClassVar[tuple[str, ...]] = ("pk",)
 
     @property
-    def change_list_template(self) -> str:
-        return self.list_template
-
-    @property
     def media(self) -> forms.Media:
         return forms.Media()  # Lists have their own script for ticks.
 
@@ -122,9 +118,6 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return may(request, self.view_action)
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
 
     def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False

@@ -33,7 +33,7 @@ NOT_SELECTED_SHOWN = 200
 class BulkEditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_BULK_EDITS
     actions = ("apply", "pause", "resume", "cancel", "retry", "undo")
-    list_template = "runsadmin/bulk_edits.html"
+    change_list_template = "runsadmin/bulk_edits.html"
 
     list_display = ("when", "status_", "what", "runs_", "actor", "reason_")
     list_filter = (
@@ -202,17 +202,6 @@ class BulkEditAdmin(ReadOnlyAdmin):
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A count that links to what it counts."""
-
-    value: str
-    word: str
-    count: int
-    url: str
-    is_shown: bool
-
-
-@dataclass(frozen=True)
 class EditFilter:
     """Which edits of a bulk edit are shown: all, those with one status, or those with one plan result."""
 
@@ -233,12 +222,16 @@ class EditFilter:
         edits: EditQuerySet = bulk_edit.edits.all()
         return edits.filter(**{self.name: self.value}) if self.name else edits
 
-    def tiles(self, name: str, known: Any, counts: dict[str, int]) -> list[Tile]:
+    def tiles(self, name: str, known: Any, counts: dict[str, int]) -> list[dict[str, object]]:
+        """Counts that link to what they count, for the template `parts/tiles.html`."""
         return [
-            Tile(value, label, counts[value], f"?{name}={value}#edits", (name, value) == (self.name, self.value))
-            for value, label in known.choices
+            {
+                "value": value, "word": word, "count": counts[value], "url": f"?{name}={value}#edits",
+                "is_shown": (name, value) == (self.name, self.value),
+            }
+            for value, word in known.choices
             if counts.get(value)
-        ]
+        ]  # fmt: skip
 
     def url(self, **at: keyset.Key | None) -> str | None:
         """The URL of the same filter at another position. None if there is nothing there."""

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 
 from runsadmin import conf
 from runsadmin.admin.base import ReadOnlyAdmin, actor, reporting_errors, require
@@ -21,8 +21,7 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_SYNCS
 
     def get_urls(self) -> list[URLPattern]:
-        switch = path("<str:alias>/switch/", self.view(self.switch_view), name=self.url_name("switch"))
-        return [switch, *super().get_urls()]
+        return [self.row_url("switch", self.switch_view), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         require(request, self.view_action)
@@ -32,13 +31,13 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
     def page(self, request: HttpRequest, state: ConnectionState) -> HttpResponse:
         return redirect(links.list_url(ConnectionState))
 
-    def switch_view(self, request: HttpRequest, alias: str) -> HttpResponse:
+    def switch_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if request.method == "POST":
             on = request.POST.get("on") == "1"
             with reporting_errors(request):
-                connections.set_hold(alias, on=on, actor=actor(request))
+                connections.set_hold(object_id, on=on, actor=actor(request))
                 outcome = "is held: nothing is sent on it." if on else "is released: sending continues."
-                messages.success(request, f"The connection {alias} {outcome}")
+                messages.success(request, f"The connection {object_id} {outcome}")
         return redirect(links.list_url(ConnectionState))
 
 

@@ -1,6 +1,5 @@
 """Edits: the list, and a page for each that shows its outcome and the possible next steps."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,10 +21,10 @@ from runsadmin.admin.base import (
     reporting_errors,
     single,
 )
+from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import beginning
 from runsadmin.engine.schedule import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
-from runsadmin.metadata import Conflict, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
@@ -77,12 +76,12 @@ class EditAdmin(ReadOnlyAdmin):
 
     # --- the page of one edit
 
-    def page(self, request: HttpRequest, edit: Edit, decision: "Decision | None" = None) -> HttpResponse:
+    def page(self, request: HttpRequest, edit: Edit, decision: ConflictForm | None = None) -> HttpResponse:
         may_edit = may(request, Action.EDIT_METADATA)
         followers = Edit.objects.select_related("actor")
         resolved_by = followers.filter(resolves=edit).order_by("pk")
         if edit.status == EditStatus.CONFLICT and decision is None and not resolved_by:
-            decision = Decision.show(edit)
+            decision = ConflictForm(edit)
         permitted = edits.permitted_actions(edit, actor(request))
         undoing = changes.undoing(edit) if EditAction.UNDO in permitted else None
         return self.render(
@@ -143,73 +142,20 @@ class EditAdmin(ReadOnlyAdmin):
         return response
 
     def _resolve(self, request: HttpRequest, edit: Edit) -> HttpResponse:
-        decision = Decision.read(request, edit)
-        try:
-            patch = decision.patch()
-            if not patch and decision.choices:
-                messages.info(request, "Nothing to send: their values stay.")
-                return redirect(links.change_url(edit))
-            new = edits.resolve(
-                edit=edit, patch=patch, actor=actor(request), source=Edit.Source.ADMIN, reason=decision.reason,
-                request_id=log_context.request_id(),
-            )  # fmt: skip
-        except InvalidMetadata as error:
-            decision.add_errors(error)
-            response = self.page(request, edit, decision)
-            response.status_code = 422
-            return response
-        return redirect(links.change_url(edits.push_within(new)))
-
-
-@dataclass
-class Choice:
-    """The decision about one key in conflict."""
-
-    conflict: Conflict
-    taken: str = ""
-    other: str = ""
-    errors: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Decision:
-    """The form that resolves a conflict: theirs, mine or another value, for each key."""
-
-    edit: Edit
-    choices: list[Choice]
-    reason: str = ""
-    errors: list[str] = field(default_factory=list)
-
-    @classmethod
-    def show(cls, edit: Edit) -> "Decision":
-        return cls(edit, [Choice(conflict) for conflict in edits.conflicts(edit)], edit.reason)
-
-    @classmethod
-    def read(cls, request: HttpRequest, edit: Edit) -> "Decision":
-        decision = cls.show(edit)
-        decision.reason = request.POST.get("reason", "").strip()
-        for place, choice in enumerate(decision.choices):
-            choice.taken = request.POST.get(f"take-{place}", "")
-            choice.other = request.POST.get(f"other-{place}", "").replace("\r\n", "\n")
-        return decision
-
-    def patch(self) -> MetadataPatch:
-        """The decisions, plus the keys of the edit that were not in conflict. Raises InvalidMetadata."""
-        patch = self.edit.patch
-        wanted = patch.only(patch.keys - {choice.conflict.key for choice in self.choices}).as_merge_patch()
-        for choice in self.choices:
-            key = choice.conflict.key
-            if choice.taken == "mine":
-                wanted |= patch.only({key}).as_merge_patch()
-            elif choice.taken == "other":
-                wanted[key] = choice.other
-            elif choice.taken != "theirs":
-                choice.errors.append("Choose a value.")
-        if any(choice.errors for choice in self.choices):
-            raise InvalidMetadata([])
-        return MetadataPatch.parse(wanted)
-
-    def add_errors(self, error: InvalidMetadata) -> None:
-        for problem in error.problems:
-            choices = [choice for choice in self.choices if choice.conflict.key == problem.key]
-            (choices[0].errors if choices else self.errors).append(problem.message)
+        form = ConflictForm(edit, request.POST)
+        if form.is_valid():
+            try:
+                patch = form.patch()
+                if not patch and form.choices:
+                    messages.info(request, "Nothing to send: their values stay.")
+                    return redirect(links.change_url(edit))
+                new = edits.resolve(
+                    edit=edit, patch=patch, actor=actor(request), source=Edit.Source.ADMIN,
+                    reason=form.cleaned_data["reason"], request_id=log_context.request_id(),
+                )  # fmt: skip
+                return redirect(links.change_url(edits.push_within(new)))
+            except InvalidMetadata as error:
+                form.show_errors(error)
+        response = self.page(request, edit, form)
+        response.status_code = 422
+        return response

@@ -1,6 +1,5 @@
 """Where each documented field of a Run is shown on its page."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runsadmin.models import Run
@@ -73,7 +72,7 @@ def _field(run: Run, name: str) -> Field:
     if name in ("status", "assistant_id", "model") and isinstance(value, str):
         return Field(name, name, value)
     if name == "usage" and isinstance(value, dict):
-        return Field(name, "usage", list(_usage(value)))
+        return Field(name, "usage", [(key.replace("_", " "), count) for key, count in value.items()])
     if name == "instructions" and isinstance(value, str):
         return Field(name, "long", value)
     if name == "tools" and isinstance(value, list):
@@ -87,11 +86,6 @@ def _plain(name: str, value: object) -> Field:
     if isinstance(value, dict | list):
         return Field(name, "json", value)
     return Field(name, "plain", value)
-
-
-def _usage(value: dict[str, object]) -> Iterator[tuple[str, object]]:
-    for name, count in value.items():
-        yield name.replace("_", " "), count
 
 
 def _tool(tool: object) -> tuple[str, object]:

@@ -1,132 +1,75 @@
-"""The form for editing the metadata of a run, with or without JavaScript.
+"""The form for editing the metadata of a run.
 
 It carries the metadata that the user saw, signed, so that simultaneous edits of the same key are detected.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Self
+from typing import Any
 
+from django import forms
 from django.core import signing
 from django.http import QueryDict
 
-from runsadmin.errors import InvalidMetadata
-from runsadmin.metadata import MAX_KEY_LENGTH, MAX_PAIRS, MAX_VALUE_LENGTH, Metadata, MetadataPatch
+from runsadmin.admin.row_forms import REASON_WIDGET, FormWithRows, RowForm
+from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Run
-from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.text import is_text
 
 SALT = "runsadmin.pairs"
-BLANK_ROWS = 3
 
 
-@dataclass
-class Row:
-    """One pair as typed. A `kept` pair is other JSON from a lax server: it can only be kept or removed."""
+class PairForm(RowForm):
+    def clean(self) -> dict[str, Any]:
+        if not self.is_blank and not self.cleaned_data["key"]:
+            self.add_error(None, "The key is empty. Enter one.")
+        return self.cleaned_data
 
-    key: str = ""
-    value: object = ""
-    is_kept: bool = False
-    stays: bool = True
-    errors: list[str] = field(default_factory=list)
+
+class MetadataForm(FormWithRows):
+    """A row for each pair that can be typed. Other JSON, from a lax server, can only be kept or removed."""
+
+    row_form = PairForm
+    base = forms.CharField(widget=forms.HiddenInput)
+    keep = forms.MultipleChoiceField(required=False)
+    reason = forms.CharField(required=False, widget=REASON_WIDGET)
+
+    def __init__(self, run: Run, data: QueryDict | None = None) -> None:
+        self.is_outdated = False
+        self.seen: dict[str, object] = dict(run.metadata)
+        if data is not None:
+            try:
+                self.seen = _read(data.get("base", ""), run)
+            except signing.BadSignature:
+                data, self.is_outdated = None, True
+        rows = [{"key": key, "value": value} for key, value in self.seen.items() if _can_be_typed(key, value)]
+        self.others = {
+            str(place): key for place, (key, value) in enumerate(self.seen.items()) if not _can_be_typed(key, value)
+        }
+        base = signing.dumps({"run": run.pk, "base": self.seen}, salt=SALT, compress=True)
+        super().__init__(data, rows, initial={"base": base, "keep": list(self.others)})
+        self.fields["keep"].choices = list(self.others.items())  # type: ignore[attr-defined]
 
     @property
-    def is_blank(self) -> bool:
-        return not self.key and not self.value
-
-
-@dataclass
-class MetadataForm:
-    base: dict[str, object]
-    signed_base: str
-    rows: list[Row]
-    reason: str = ""
-    errors: list[str] = field(default_factory=list)
-
-    max_pairs = MAX_PAIRS
-    max_key_length = MAX_KEY_LENGTH
-    max_value_length = MAX_VALUE_LENGTH
-    max_reason_length = MAX_REASON_LENGTH
-
-    @classmethod
-    def show(cls, run: Run) -> Self:
-        base = dict(run.metadata)
-        signed = signing.dumps({"run": run.pk, "base": base}, salt=SALT, compress=True)
-        rows = [Row(key, value, is_kept=not _can_be_typed(key, value)) for key, value in base.items()]
-        return cls(base, signed, rows)
-
-    @classmethod
-    def read(cls, data: QueryDict, run: Run) -> Self:
-        """The posted form, with its errors."""
-        try:
-            carried = signing.loads(data.get("base", ""), salt=SALT)
-            if carried["run"] != run.pk:
-                raise signing.BadSignature
-        except signing.BadSignature:
-            form = cls.show(run)
-            form.errors.append(
-                "The form was changed or is too old to use. It now shows the current metadata: edit it again."
-            )
-            return form
-        base: dict[str, object] = carried["base"]
-        rows = [
-            Row(key, value, is_kept=True, stays=str(place) in data.getlist("keep"))
-            for place, (key, value) in enumerate(base.items())
-            if not _can_be_typed(key, value)
-        ]
-        typed = zip(data.getlist("key"), data.getlist("value"), strict=False)
-        rows += [Row(key, _as_typed(value)) for key, value in typed]
-        form = cls(base, str(data["base"]), [row for row in rows if not row.is_blank], data.get("reason", "").strip())
-        form._check_rows()
-        return form
-
-    def _check_rows(self) -> None:
-        """Checks for errors that only a form can have: empty and duplicate keys."""
-        seen: set[str] = set()
-        for row in self.rows:
-            if row.is_kept and not row.stays:
-                continue
-            if not row.key and not row.is_kept:
-                row.errors.append("The key is empty. Enter one.")
-            elif row.key in seen:
-                row.errors.append(f"The key {row.key!r} is used twice. Remove one of them.")
-            seen.add(row.key)
-
-    @contextmanager
-    def showing_errors(self) -> Iterator[None]:
-        """Shows errors in the metadata beside the row concerned."""
-        try:
-            yield
-        except InvalidMetadata as error:
-            for problem in error.problems:
-                rows = [row for row in self.rows if row.key == problem.key] if problem.key is not None else []
-                (rows[0].errors if rows else self.errors).append(problem.message)
+    def kept_keys(self) -> list[str]:
+        return [self.others[place] for place in self.cleaned_data.get("keep", ())]
 
     def patch(self) -> MetadataPatch:
         """The user's changes. Raises InvalidMetadata."""
-        typed = {row.key: row.value for row in self.rows if row.stays}
-        return MetadataPatch.parse(MetadataPatch.between(self.base, typed).as_merge_patch())
+        wanted = {key: self.seen[key] for key in self.kept_keys}
+        wanted |= {row["key"]: row["value"] for row in self.typed}
+        return MetadataPatch.parse(MetadataPatch.between(self.seen, wanted).as_merge_patch())
 
     @property
     def has_errors(self) -> bool:
-        return bool(self.errors) or any(row.errors for row in self.rows)
+        return self.is_outdated or super().has_errors
 
-    @property
-    def kept(self) -> list[tuple[int, Row]]:
-        """The rows that cannot be typed, each with its position in the base."""
-        places = list(self.base)
-        return [(places.index(row.key), row) for row in self.rows if row.is_kept]
 
-    @property
-    def typed(self) -> list[Row]:
-        """The rows to fill in, with some blank ones at the end."""
-        rows = [row for row in self.rows if not row.is_kept]
-        return [*rows, *(Row() for _ in range(BLANK_ROWS))]
-
-    @property
-    def seen(self) -> Metadata:
-        return Metadata(self.base)
+def _read(signed: str, run: Run) -> dict[str, object]:
+    """Raises BadSignature."""
+    carried = signing.loads(signed, salt=SALT)
+    if carried["run"] != run.pk:
+        raise signing.BadSignature
+    base: dict[str, object] = carried["base"]
+    return base
 
 
 def _can_be_typed(key: str, value: object) -> bool:
@@ -134,8 +77,3 @@ def _can_be_typed(key: str, value: object) -> bool:
     return (
         isinstance(value, str) and is_text(key) and is_text(value) and not {"\r", "\n"} & set(key) and "\r" not in value
     )
-
-
-def _as_typed(value: str) -> str:
-    """Browsers submit line breaks as CRLF; stored and typed values have LF."""
-    return value.replace("\r\n", "\n")

@@ -33,7 +33,7 @@ class RunAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_RUNS
     actions = ("edit_metadata", "refresh", "download_csv")
     actions_for_all = ("edit_metadata", "download_csv")
-    list_template = "runsadmin/runs.html"
+    change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
     list_display = ("run", "status_", "created", "took", "tokens", "model", "metadata_")
@@ -174,9 +174,8 @@ class RunAdmin(ReadOnlyAdmin):
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)
         require(request, Action.EDIT_METADATA)
-        is_posted = request.method == "POST"
-        form = MetadataForm.read(request.POST, run) if is_posted else MetadataForm.show(run)
-        if is_posted and (edit := self._record(request, run, form)) is not None:
+        form = MetadataForm(run, request.POST if request.method == "POST" else None)
+        if form.is_bound and (edit := self._record(request, run, form)) is not None:
             return redirect(links.change_url(edits.push_within(edit)))
         response = self.render(
             request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form
@@ -191,7 +190,7 @@ class RunAdmin(ReadOnlyAdmin):
         edit = None
         with reporting_errors(request), form.showing_errors():
             edit = edits.record(
-                run=run, patch=form.patch(), base=Metadata(form.base), actor=actor(request), source=Edit.Source.ADMIN,
-                reason=form.reason, request_id=log_context.request_id(),
+                run=run, patch=form.patch(), base=Metadata(form.seen), actor=actor(request), source=Edit.Source.ADMIN,
+                reason=form.cleaned_data["reason"], request_id=log_context.request_id(),
             )  # fmt: skip
         return edit  # noqa: RET504 - None after an error.

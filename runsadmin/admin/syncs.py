@@ -23,7 +23,7 @@ ERRORS_SHOWN = 200
 class SyncAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_SYNCS
     actions = ("pause", "resume", "cancel")
-    list_template = "runsadmin/syncs.html"
+    change_list_template = "runsadmin/syncs.html"
 
     list_display = ("when", "status_", "what", "threads_", "runs_", "errors_", "by")
     list_filter = (

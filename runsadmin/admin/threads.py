@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -13,6 +14,7 @@ from runsadmin import conf, id_lists
 from runsadmin.admin import filters
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require, single
 from runsadmin.admin.id_search import beginning
+from runsadmin.admin.row_forms import TypedText
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import syncs, threads
 from runsadmin.services.permissions import Action
@@ -22,11 +24,30 @@ from runsadmin.templatetags import display, links
 IDS_SHOWN = 200
 
 
+class TrackForm(forms.Form):
+    connection = forms.CharField()
+    thread_ids = TypedText(
+        required=False, widget=forms.Textarea({"rows": 8, "spellcheck": "false", "placeholder": "thread_abc123"})
+    )
+    file = forms.FileField(
+        required=False, widget=forms.FileInput({"accept": ".txt,.csv,.tsv,text/plain,text/csv"}), allow_empty_file=True
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Raises InvalidList."""
+        file = self.cleaned_data.pop("file", None)
+        thread_ids = id_lists.read(self.cleaned_data["thread_ids"], "thread")
+        thread_ids += id_lists.read(file.read(), "thread") if file else []
+        if not thread_ids:
+            self.add_error("thread_ids", "Enter at least one thread id, or choose a file.")
+        return self.cleaned_data | {"thread_ids": thread_ids}
+
+
 @admin.register(Thread)
 class ThreadAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_THREADS
     actions = ("sync_new_runs", "full_sync", "stop_tracking", "track_again")
-    list_template = "runsadmin/threads.html"
+    change_list_template = "runsadmin/threads.html"
 
     keyset = ("created_at", "pk")
     list_display = ("thread", "tracked_", "checked", "fully_checked", "added", "runs_")
@@ -129,19 +150,12 @@ class ThreadAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         require(request, Action.TRACK_THREADS)
-        typed = request.POST.get("thread_ids", "")
+        is_posted = request.method == "POST"
+        form = TrackForm(request.POST if is_posted else None, request.FILES if is_posted else None)
         tracked = None
-        if request.method == "POST":
-            with reporting_errors(request):
-                thread_ids = id_lists.read(typed, "thread")
-                if file := request.FILES.get("file"):
-                    thread_ids += id_lists.read(file.read(), "thread")
-                if not thread_ids:
-                    messages.error(request, "Enter at least one thread id, or choose a file.")
-                else:
-                    alias = request.POST.get("connection", "")
-                    tracked = threads.track(connection=alias, thread_ids=thread_ids, actor=actor(request))
-        return self.render(
-            request, "runsadmin/track.html", "Track threads", tracked=tracked,
-            shown=IDS_SHOWN, typed="\n".join(tracked.invalid[:IDS_SHOWN]) if tracked else typed,
-        )  # fmt: skip
+        with reporting_errors(request):
+            if form.is_valid():
+                tracked = threads.track(**form.cleaned_data, actor=actor(request))
+                form = TrackForm(initial={"thread_ids": "\n".join(tracked.invalid[:IDS_SHOWN])})
+        context = {"tracked": tracked, "form": form, "shown": IDS_SHOWN}
+        return self.render(request, "runsadmin/track.html", "Track threads", **context)

@@ -5,6 +5,7 @@ Any value that an upstream sent can be shown: lone surrogates and U+0000 are wri
 
 import datetime as dt
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django import template
@@ -13,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from runsadmin.models import Run
+from runsadmin.models import BulkEdit, Run
 from runsadmin.services.edits import Wait
 
 register = template.Library()
@@ -142,19 +143,21 @@ def at_most(count: int, cap: int) -> str:
     return f"{cap:,}+" if count > cap else f"{count:,}"
 
 
-def chips(pairs: list[tuple[str, object]], most: int = 4) -> SafeString:
+def chips(pairs: list[tuple[str, object]]) -> SafeString:
     """Metadata as compact chips; the tooltip of a chip has its whole text."""
+    values = (format_html("<bdi>{}</bdi>", _cut(value, 32)) for _, value in pairs)
+    return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, most=4)
+
+
+def _chips(keys: list[tuple[str, str]], values: Iterable[SafeString], *, most: int) -> SafeString:
+    """Keys with their tooltips, and what is shown beside each, on one line. The tooltip of "+3" has the others'."""
     shown = format_html_join(
         "",
-        '<span class="ra-chip" title="{}: {}"><b dir="auto">{}</b><bdi>{}</bdi></span>',
-        ((text(key), text(value), _cut(key, 24), _cut(value, 32)) for key, value in pairs[:most]),
+        '<span class="ra-chip" title="{}"><b dir="auto">{}</b>{}</span>',
+        ((title, _cut(key, 24), value) for (key, title), value in zip(keys[:most], values, strict=False)),
     )
-    return _chips(shown, len(pairs) - most, "\n".join(f"{text(k)}: {text(v)}" for k, v in pairs[most:]))
-
-
-def _chips(shown: SafeString, more: int, title: str = "") -> SafeString:
-    """Chips on one line, followed by the number of those that are not shown."""
-    rest = format_html('<span class="ra-more" title="{}">+{}</span>', title, more) if more > 0 else ""
+    others = [title for _, title in keys[most:]]
+    rest = format_html('<span class="ra-more" title="{}">+{}</span>', "\n".join(others), len(others)) if others else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, rest)
 
 
@@ -179,27 +182,15 @@ def of(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
 
 
-def diff_chips(changes: list[Any], most: int = 3) -> SafeString:
+def diff_chips(changes: list[Any]) -> SafeString:
     """The changes of an edit as compact chips."""
-    shown = format_html_join(
-        "",
-        '<span class="ra-chip" title="{}: {} → {}"><b dir="auto">{}</b>{}<span class="ra-arrow">→</span>{}</span>',
-        (
-            (
-                text(c.key),
-                _display_value(c.old) if c.is_seen else "?",
-                _display_value(c.new),
-                _cut(c.key, 24),
-                *_sides(c),
-            )
-            for c in changes[:most]
-        ),
-    )
-    return _chips(shown, len(changes) - most)
+    sides = (format_html('{}<span class="ra-arrow">→</span>{}', *_sides(change)) for change in changes)
+    return _chips([(change.key, _in_words(change)) for change in changes], sides, most=3)
 
 
-def _display_value(value: object) -> str:
-    return "nothing" if value is None else text(value)
+def _in_words(change: Any) -> str:
+    old, new = ("nothing" if value is None else text(value) for value in (change.old, change.new))
+    return f"{text(change.key)}: {old if change.is_seen else '?'} → {new}"
 
 
 def _sides(change: Any) -> tuple[str, str]:
@@ -221,28 +212,17 @@ def reason(words: str) -> SafeString:
     return format_html('<span class="ra-reason" title="{}"><bdi>{}</bdi></span>', words, words)
 
 
-@register.filter
-def patch_chips(bulk_edit: Any, most: int = 4) -> SafeString:
+def patch_chips(bulk_edit: BulkEdit) -> SafeString:
     """What a bulk edit does to each key, as compact chips."""
     if bulk_edit.undoes is not None:
         return format_html('<span class="ra-chip">undoes bulk edit {}</span>', bulk_edit.undoes.pk)
     effects = [
-        *((key, format_html('<bdi class="ra-new">{}</bdi>', _cut(value, 32)) if value else _EMPTY)
-          for key, value in bulk_edit.set.items()),
-        *((key, _REMOVED) for key in bulk_edit.remove),
+        *((key, pair(_cut(value, 32), "ra-new")) for key, value in bulk_edit.set.items()),
+        *((key, SafeString('<span class="ra-removed">removed</span>')) for key in bulk_edit.remove),
         *((old, format_html('<span class="ra-arrow">renamed to</span><bdi>{}</bdi>', _cut(new, 24)))
           for old, new in bulk_edit.rename.items()),
     ]  # fmt: skip
-    shown = format_html_join(
-        "",
-        '<span class="ra-chip"><b dir="auto">{}</b>{}</span>',
-        ((_cut(key, 24), after) for key, after in effects[:most]),
-    )
-    return _chips(shown, len(effects) - most)
-
-
-_EMPTY = SafeString('<span class="ra-empty ra-new">empty text</span>')
-_REMOVED = SafeString('<span class="ra-removed">removed</span>')
+    return _chips([(key, text(key)) for key, _ in effects], (effect for _, effect in effects), most=4)
 
 
 @register.filter

@@ -8,10 +8,10 @@ const limits = { pairs: +(form.dataset.maxPairs ?? 0), key: +form.dataset.maxKey
 
 // Like the API, count code points, so that an emoji is one.
 const length = (text) => [...text].length;
-const keyOf = (row) => row.querySelector("[name=key]");
-const valueOf = (row) => row.querySelector("[name=value]");
+const keyOf = (row) => row.querySelector("[name$=-key]");
+const valueOf = (row) => row.querySelector("[name$=-value]");
 const allRows = () => [...rows.querySelectorAll("[data-row]")];
-const whatOf = (row) => row.querySelector("[name=what]")?.value ?? "set"; // For many runs: what to do with the key.
+const whatOf = (row) => row.querySelector("[name$=-what]")?.value ?? "set"; // For many runs: what to do with the key.
 const isBlank = (row) => !keyOf(row).value && !valueOf(row).value && whatOf(row) === "set";
 
 function prepare(row) {
@@ -27,7 +27,16 @@ function addRow(after) {
   count();
 }
 
+// Django reads the rows by their numbers.
+function renumber() {
+  allRows().forEach((row, place) => {
+    for (const field of row.querySelectorAll("[name]")) field.name = field.name.replace(/-.*-/, `-${place}-`);
+  });
+  form.querySelector("[name=row-TOTAL_FORMS]").value = allRows().length;
+}
+
 function count() {
+  renumber();
   for (const row of allRows()) {
     const key = length(keyOf(row).value);
     const value = length(valueOf(row).value);

@@ -8,6 +8,7 @@ from django.test import Client
 
 from runsadmin.models import BulkEdit, BulkEditStatus, EditStatus
 from tests.admin.conftest import run_on_list
+from tests.form_rows import form_rows
 
 LIST = "/admin/runsadmin/run/"
 ADD = "/admin/runsadmin/bulkedit/add/"
@@ -20,8 +21,8 @@ def url(bulk_edit: BulkEdit, name: str = "change") -> str:
 
 def typed(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
     """The form as a browser posts it: for each row its key, operation and value."""
-    keys, whats, values = ([row[part] for row in rows] for part in range(3))
-    return {"key": keys, "what": whats, "value": values, "reason": reason, **more}
+    posted = form_rows(*({"key": key, "what": what, "value": value} for key, what, value in rows))
+    return {**posted, "reason": reason, **more}
 
 
 RED = typed(("team", "set", "red"))

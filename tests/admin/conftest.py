@@ -12,6 +12,7 @@ from django.test import Client
 
 from runsadmin.models import Run
 from runsadmin.templatetags.links import change_url
+from tests.form_rows import form_rows
 
 type MakeUser = Callable[..., User]
 type SignIn = Callable[[User], Client]
@@ -54,7 +55,7 @@ def base_fields(client: Client, run: Run) -> str:
 
 
 def typed(*pairs: tuple[str, str], base: str, **more: str) -> dict[str, object]:
-    return {"base": base, "key": [key for key, _ in pairs], "value": [value for _, value in pairs], **more}
+    return {**form_rows(*({"key": key, "value": value} for key, value in pairs)), "base": base, **more}
 
 
 def press(client: Client, row: Model, action: str, data: dict[str, str] | None = None, *, follow: bool = False) -> Any:

@@ -113,9 +113,9 @@ def test_conflict_shows_base_theirs_and_ours(conflict: Edit, as_alice: Client) -
 @pytest.mark.parametrize(
     ("choice", "team"),
     [
-        ({"take-0": "mine"}, "red"),
-        ({"take-0": "other", "other-0": "gold"}, "gold"),
-        ({"take-0": "theirs"}, "green"),
+        ({"0-take": "mine"}, "red"),
+        ({"0-take": "other", "0-other": "gold"}, "gold"),
+        ({"0-take": "theirs"}, "green"),
     ],
 )
 def test_resolution_is_a_new_edit(
@@ -133,7 +133,7 @@ def test_resolution_is_a_new_edit(
 
 
 def test_invalid_resolution_keeps_the_input(conflict: Edit, as_alice: Client) -> None:
-    form = {"take-0": "other", "other-0": "x" * 513, "reason": "mine"}
+    form = {"0-take": "other", "0-other": "x" * 513, "reason": "mine"}
 
     response = as_alice.post(change_url(conflict, "resolve"), form)
 
@@ -152,7 +152,7 @@ def test_every_key_needs_a_choice(conflict: Edit, as_alice: Client) -> None:
 
 def test_viewer_sees_conflict_without_buttons(conflict: Edit, as_carol: Client) -> None:
     assert "Resolve the conflict" not in as_carol.get(change_url(conflict)).text
-    assert as_carol.post(change_url(conflict, "resolve"), {"take-0": "mine"}).status_code == 403
+    assert as_carol.post(change_url(conflict, "resolve"), {"0-take": "mine"}).status_code == 403
 
 
 def test_undo_is_previewed_and_applied(sandbox: Sandbox, mirrored: MakeRun, alice: User, as_alice: Client) -> None:
@@ -192,7 +192,7 @@ def test_impossible_action_is_refused(mirrored: MakeRun, alice: User, as_alice: 
     for response in (
         press(as_alice, edit, "retry", follow=True),
         press(as_alice, edit, "cancel", follow=True),
-        as_alice.post(change_url(edit, "resolve"), {"take-0": "mine"}, follow=True),
+        as_alice.post(change_url(edit, "resolve"), {"0-take": "mine"}, follow=True),
     ):
         assert "Only" in response.text
     assert Edit.objects.count() == 1

@@ -32,7 +32,7 @@ def test_saved_pairs_reach_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeR
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([("team", "red"), ("team", "green")], "is used twice"),
+        ([("team", "red"), ("team", "green")], "is used more than once"),
         ([("", "red")], "The key is empty"),
         ([("k" * 65, "red")], "at most 64"),
         ([("team", "v" * 513)], "at most 512"),

@@ -78,7 +78,7 @@ def test_actions_on_runs(page: Page, mirrored: MakeRun, actions_of: ActionsOf) -
     assert [line.split(",")[0] for line in lines] == ["id", one.upstream_id]
     runs.shows("Nothing ticked")
     runs.run("Edit metadata…", one)
-    expect(page.locator("[data-pairs] [name=key]").first).to_have_value("team")
+    expect(page.locator("[data-pairs] [name$=-key]").first).to_have_value("team")
     runs.run("Edit metadata…", one, two)
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
     assert runs.used == runs.offered

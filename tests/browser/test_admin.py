@@ -41,11 +41,11 @@ def run(mirrored: MakeRun) -> Run:
 
 
 def row(page: Page, key: str) -> Locator:
-    return page.locator(f'[data-row]:has(input[name=key][value="{key}"])')
+    return page.locator(f'[data-row]:has(input[name$=-key][value="{key}"])')
 
 
 def change(page: Page, key: str, value: str) -> None:
-    row(page, key).locator("[name=value]").fill(value)
+    row(page, key).locator("[name$=-value]").fill(value)
 
 
 def test_person_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run, alice: User) -> None:
@@ -70,7 +70,7 @@ def test_person_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run,
 def test_pair_editor_works_by_keyboard(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(address(run, "metadata"))
-    row(page, "env").locator("[name=value]").press("Enter")
+    row(page, "env").locator("[name$=-value]").press("Enter")
     page.keyboard.type("ticket")
     page.keyboard.press("Enter")
     page.keyboard.type("OPS-1")
@@ -96,7 +96,7 @@ def test_counters_count_characters(page: Page, run: Run, alice: User, sign_in: S
 
     page.get_by_role("button", name="Send to upstream").click()
     expect(page.get_by_role("alert")).to_contain_text("at most 512")
-    expect(row(page, "team").locator("[name=value]")).to_have_value("😀" * 513)
+    expect(row(page, "team").locator("[name$=-value]")).to_have_value("😀" * 513)
     assert not Edit.objects.exists()
 
 
@@ -108,7 +108,7 @@ def test_pair_editor_works_without_scripts(
     context.add_cookies(page.context.cookies())  # type: ignore[arg-type]  # Two types of the same shape.
     page = context.new_page()
     page.goto(address(run, "metadata"))
-    keys, values = page.locator("[name=key]"), page.locator("[name=value]")
+    keys, values = page.locator("[name$=-key]"), page.locator("[name$=-value]")
     values.nth(0).fill("red")
     keys.nth(1).fill("")
     values.nth(1).fill("")

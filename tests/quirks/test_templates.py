@@ -12,6 +12,7 @@ from runsadmin.models import BulkEdit, Run
 from runsadmin.services import bulk_edits
 from tests.api.conftest import ApiOf, problem
 from tests.fake_upstream import FakeUpstream
+from tests.form_rows import form_rows
 from tests.management.conftest import Manage
 from tests.sandbox_client import make_run
 
@@ -103,7 +104,7 @@ def test_nothing_is_planned(
     assert problem(response, 400, "invalid-metadata")["errors"][0]["key"] == "month"
     client.force_login(alice)
     draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(["run_a"]), actor=alice)
-    form = {"what": "set", "key": "month", "value": template, "reason": "why"}
+    form = {**form_rows({"what": "set", "key": "month", "value": template}), "reason": "why"}
     page = client.post(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}", form)
     assert page.status_code == 422
     assert "The value of &#x27;month&#x27;: " in page.text

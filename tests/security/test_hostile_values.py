@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import tokens
+from tests.form_rows import form_rows
 from tests.security.conftest import Site
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,7 +56,8 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
     list_url = "/admin/runsadmin/run/"
     ticked = {"action": "edit_metadata", "index": "0", "_selected_action": f"{run.pk},987654"}
     form_url = browser.submit(list_url, ticked).url
-    form = {"what": ["set", "remove"], "key": [key, HOSTILE[1]], "value": [HOSTILE[3], ""], "reason": HOSTILE[0]}
+    rows = form_rows({"what": "set", "key": key, "value": HOSTILE[3]}, {"what": "remove", "key": HOSTILE[1]})
+    form = {**rows, "reason": HOSTILE[0]}
     planned = browser.submit(form_url, form)
     bulk_edit = BulkEdit.objects.get()
     assert planned.url.endswith(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
