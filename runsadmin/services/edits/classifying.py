@@ -107,9 +107,7 @@ def fetch_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome
     if claim.is_unknown:
         return still_unknown(claim, str(error), _reconcile_pause(claim, now))
     match error:
-        case ConnectionHeld():
-            return outcomes.held(claim, gateway.why_held(error), error)
-        case _ if error.redirect:
+        case _ if error.redirect or isinstance(error, ConnectionHeld):
             return outcomes.held(claim, gateway.why_held(error), error)
         case Rejected():
             return Outcome(claim, EditStatus.REJECTED, str(error), error=error)

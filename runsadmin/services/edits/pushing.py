@@ -59,8 +59,8 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
         return step
     if not storing.store([], [step]):
         return None
-    if stale := deciding.stale_fetch(step):
-        return stale
+    if outcome := deciding.stale_fetch(step):
+        return outcome
     response: TimedResponse[RunRecord] | UpstreamError
     try:
         response = gateway.write_run(run.thread, run.upstream_id, step.intended, ClockBounds(), send_by=step.send_by)

@@ -18,30 +18,26 @@ from runsadmin.services.edits.outcomes import Outcome
 logger = logging.getLogger("runsadmin.services.edits")
 
 
-def store(ended: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Intent]:
+def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Intent]:
     """Stores outcomes and intents. Returns the intents that may be sent now.
 
     Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon is pending again.
     """
     now = clock.now()
     # Compare before the transaction, which then holds no lock meanwhile.
-    difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in ended if outcome.timed)
+    difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in outcomes if outcome.timed)
     with transaction.atomic(durable=True):
         ready = write_intents(intents, now)
-        sent = {intent.claim.edit.pk for intent in ready}
-        outcomes = [*ended, *(_not_sent(intent.claim) for intent in intents if intent.claim.edit.pk not in sent)]
-        _pause_bulk_edits(ended, now)
-        written = sum(
-            Edit.objects.all().transition_rows(status, rows) for (status, _), rows in _rows(outcomes, now).items()
-        )
+        _pause_bulk_edits(outcomes, now)
+        written = _transition(outcomes, now)
         difference.write()
         runs.mark_missing(
-            runs={outcome.claim.edit.run_id for outcome in ended if outcome.run_is_missing},
-            threads={outcome.claim.edit.run.thread_id for outcome in ended if outcome.thread_is_missing},
+            runs={outcome.claim.edit.run_id for outcome in outcomes if outcome.run_is_missing},
+            threads={outcome.claim.edit.run.thread_id for outcome in outcomes if outcome.thread_is_missing},
         )
     for intent in ready:
         intent.claim.log_step("intended")
-    for outcome in ended:
+    for outcome in outcomes:
         if outcome.status in ENDED:
             outcome.claim.log_step("stored")
     if written < len(outcomes):
@@ -53,8 +49,9 @@ def store(ended: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Inte
     return ready
 
 
-def _rows(outcomes: Iterable[Outcome], now: dt.datetime) -> dict[tuple[EditStatus, tuple[str, ...]], list[Row]]:
-    """Groups rows by status and columns: each group is one statement."""
+def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
+    """Moves claimed edits to their new state, unless the claim was lost. Returns how many."""
+    # Each group of rows with the same status and columns is one statement.
     rows: dict[tuple[EditStatus, tuple[str, ...]], list[Row]] = defaultdict(list)
     for outcome in outcomes:
         values = {
@@ -71,7 +68,7 @@ def _rows(outcomes: Iterable[Outcome], now: dt.datetime) -> dict[tuple[EditStatu
         if response := outcome.timed.response if outcome.timed else outcome.error:
             values |= {"http_status": response.http_status, "upstream_request_id": response.request_id}
         rows[outcome.status, tuple(values)].append((values, _identity(outcome.claim)))
-    return rows
+    return sum(Edit.objects.all().transition_rows(status, group) for (status, _), group in rows.items())
 
 
 def _identity(claim: Claim) -> dict[str, object]:
@@ -82,7 +79,7 @@ def _identity(claim: Claim) -> dict[str, object]:
 def write_intents(intents: Sequence[Intent], now: dt.datetime) -> list[Intent]:
     """Stores intents in the open transaction: committed before the write, they let a later fetch tell what happened.
 
-    Skips those whose claim expires before their fetch becomes too old: another process could send them as well.
+    An edit whose claim expires before its fetch becomes too old is pending again: another process could send it, too.
     """
     if not intents:
         return []
@@ -99,6 +96,7 @@ def write_intents(intents: Sequence[Intent], now: dt.datetime) -> list[Intent]:
         sent_at=now,
     )
     pks = set(ours.values_list("pk", flat=True))
+    _transition([_not_sent(intent.claim) for intent in intents if intent.claim.edit.pk not in pks], now)
     return [intent for intent in intents if intent.claim.edit.pk in pks]
 
 
@@ -108,13 +106,13 @@ def _not_sent(claim: Claim) -> Outcome:
     return Outcome(claim, EditStatus.PENDING, edit.detail, pause=SOON, wait_reason=reason)
 
 
-def _pause_bulk_edits(ended: Iterable[Outcome], now: dt.datetime) -> None:
+def _pause_bulk_edits(outcomes: Iterable[Outcome], now: dt.datetime) -> None:
     """Pauses bulk edits whose edits were rewritten, unless such changes were accepted by resuming.
 
     One that a user has paused meanwhile stays paused and gets the new detail: resuming it accepts that, too.
     """
     reasons: dict[int, str] = {}
-    for outcome in ended:
+    for outcome in outcomes:
         if outcome.pauses_bulk_edit and outcome.claim.edit.bulk_edit_id is not None:
             reasons.setdefault(outcome.claim.edit.bulk_edit_id, outcome.pauses_bulk_edit)
     for pk, reason in reasons.items():
