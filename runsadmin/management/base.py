@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from runsadmin import lenient_json
 from runsadmin.errors import InvalidMetadata, RunsAdminError
+from runsadmin.models import Edit
 from runsadmin.services import connections, probes
 from runsadmin.text import clean
 
@@ -62,6 +63,14 @@ class ReportingCommand(BaseCommand):
 
     def fail(self, message: str) -> NoReturn:
         raise CommandError(message) from None
+
+
+def outcome_of(edit: Edit) -> dict[str, Any]:
+    """For `ReportingCommand.report`."""
+    return {
+        "run": edit.run.upstream_id, "connection": edit.run.connection, "edit": edit.pk, "status": edit.status,
+        "detail": edit.detail, "upstream_request_id": edit.upstream_request_id,
+    }  # fmt: skip
 
 
 def add_actor(parser: CommandParser) -> None:

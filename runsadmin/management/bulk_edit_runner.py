@@ -8,13 +8,13 @@ from threading import Event
 from types import FrameType
 
 from django.contrib.auth.models import User
-from django.urls import reverse
 
 from runsadmin.errors import InvalidTransition
-from runsadmin.management.base import ReportingCommand
+from runsadmin.management.base import ReportingCommand, outcome_of
 from runsadmin.metadata import Metadata, differing_keys
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.services import bulk_edits, connections, edits, probes
+from runsadmin.templatetags.links import change_url
 
 Status = BulkEditStatus
 
@@ -64,7 +64,8 @@ class BulkEditRunner:
             if dry_run:
                 return self.command.report(
                     f"Nothing was sent. `manage.py edit_metadata --resume {bulk_edit.pk}` applies the plan, until "
-                    f"{bulk_edit.expires_at:%Y-%m-%d %H:%M} UTC. To apply or cancel it in the admin: {_page(bulk_edit)}"
+                    f"{bulk_edit.expires_at:%Y-%m-%d %H:%M} UTC. To apply or cancel it in the admin: "
+                    f"{change_url(bulk_edit)}"
                 )
             bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=self.actor)
         elif dry_run or bulk_edit.has_ended:
@@ -100,7 +101,7 @@ class BulkEditRunner:
             selected=bulk_edit.selected,
             plan_results=plan_results,
             expires_at=bulk_edit.expires_at,
-            page=_page(bulk_edit),
+            page=change_url(bulk_edit),
         )
         changes = bulk_edit.edits.filter(plan_result=Edit.PlanResult.CHANGE).select_related("run").defer("run__raw")
         for edit in changes.order_by("pk")[:DIFFS_SHOWN]:
@@ -114,7 +115,7 @@ class BulkEditRunner:
                 after=dict(after),
             )
         if (more := plan_results.get(Edit.PlanResult.CHANGE, 0) - DIFFS_SHOWN) > 0:
-            self.command.report(f"  … and {more:,} more: {_page(bulk_edit)}")
+            self.command.report(f"  … and {more:,} more: {change_url(bulk_edit)}")
 
     def _push(self, bulk_edit: BulkEdit, until: float) -> BulkEdit:
         self.command.try_connections([bulk_edit.connection])
@@ -144,15 +145,10 @@ class BulkEditRunner:
             self.command.report(
                 f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip(),
                 is_success=False,
-                run=edit.run.upstream_id,
-                connection=bulk_edit.connection,
-                edit=edit.pk,
-                status=edit.status,
-                detail=edit.detail,
-                upstream_request_id=edit.upstream_request_id,
+                **outcome_of(edit),
             )
         if (more := progress.count(*_UNSUCCESSFUL) - ERRORS_SHOWN) > 0 and not self.command.as_json:
-            self.command.warn(f"… and {more:,} more: {_page(bulk_edit)}", more)
+            self.command.warn(f"… and {more:,} more: {change_url(bulk_edit)}", more)
         counts = ", ".join(f"{EditStatus(name).label.lower()} {count:,}" for name, count in sorted(statuses.items()))
         message = f"{_label(bulk_edit)}: {bulk_edit.get_status_display().lower()}: {counts}. {bulk_edit.detail}".strip()
         if not bulk_edit.has_ended:
@@ -167,17 +163,18 @@ class BulkEditRunner:
             status=bulk_edit.status,
             statuses=statuses,
             detail=bulk_edit.detail,
-            page=_page(bulk_edit),
+            page=change_url(bulk_edit),
         )
 
     def _unfinished_reason(self, bulk_edit: BulkEdit) -> str:
+        why = ""
         if bulk_edit.is_in_progress:
-            why = connections.hold_reason(bulk_edit.connection) or "A worker continues it."
+            why = f"{connections.hold_reason(bulk_edit.connection) or 'A worker continues it.'} "
             if waiting := bulk_edits.waiting_in_words(bulk_edit):
-                until = f" until {bulk_edit.active_until:%Y-%m-%d %H:%M:%S} UTC" if bulk_edit.active_until else ""
-                why = f"Waiting: {waiting}{f' (active runs{until})' if until else ''}. {why}"
-            return f"{why} {_resume_hint(bulk_edit)}"
-        return _resume_hint(bulk_edit)
+                end = bulk_edit.active_until
+                until = f" (active runs until {end:%Y-%m-%d %H:%M:%S} UTC)" if end else ""
+                why = f"Waiting: {waiting}{until}. {why}"
+        return f"{why}{_resume_hint(bulk_edit)}"
 
 
 def _label(bulk_edit: BulkEdit) -> str:
@@ -186,10 +183,6 @@ def _label(bulk_edit: BulkEdit) -> str:
 
 def _resume_hint(bulk_edit: BulkEdit) -> str:
     return f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it."
-
-
-def _page(bulk_edit: BulkEdit) -> str:
-    return reverse("admin:runsadmin_bulkedit_change", args=[bulk_edit.pk])
 
 
 def _changes(before: Metadata, after: Metadata) -> str:

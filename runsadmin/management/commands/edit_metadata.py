@@ -17,7 +17,7 @@ from tqdm import tqdm
 from runsadmin import conf, id_lists
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
 from runsadmin.management import pair_arguments
-from runsadmin.management.base import ReportingCommand, actor_of, add_actor
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor, outcome_of
 from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, permissions
@@ -182,7 +182,7 @@ class Command(ReportingCommand):
             except (InvalidMetadata, InvalidId, InvalidTransition, UnknownConnection) as error:
                 self._report_not_edited(run.upstream_id, str(error))
             else:
-                self._report(run, edits.push_until_settled(edit, until=time.monotonic() + wait))
+                self._report(edits.push_until_settled(edit, until=time.monotonic() + wait))
 
     def _find(self, run_id: str, alias: str | None) -> Run | None:
         runs = Run.objects.select_related("thread").filter(upstream_id=run_id)
@@ -205,20 +205,15 @@ class Command(ReportingCommand):
             f"{run_id}: {why}", is_success=False, run=run_id, connection=None, edit=None, status=None, detail=why
         )
 
-    def _report(self, run: Run, edit: Edit) -> None:
+    def _report(self, edit: Edit) -> None:
         wait = edits.waits_of([edit]).get(edit.pk)
-        message = f"{run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
+        message = f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
         self.report(
             message if wait is None else f"{message} {wait}",
             is_success=edit.status == EditStatus.APPLIED,
-            run=run.upstream_id,
-            connection=run.connection,
-            edit=edit.pk,
-            status=edit.status,
-            detail=edit.detail,
+            **outcome_of(edit),
             waits_for=None if wait is None else wait.what,
             waits_until=None if wait is None else wait.until,
-            upstream_request_id=edit.upstream_request_id,
         )
 
 
