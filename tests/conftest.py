@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from pytest_django import Settings
+from pytest_django import DjangoDbBlocker, Settings
 
 from project import logs
 from runsadmin.models import Run, Thread
 from runsadmin.services import gateway, runs
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.permissions import Action
+from tests import database
 from tests.sandbox_client import Sandbox, make_run
 
 VIEWER = frozenset(
@@ -40,6 +41,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Like Ctrl-C: started processes are stopped.
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        kept = database.kept_rows()
+    with database.emptied_quickly(kept):
+        yield
 
 
 @pytest.fixture(scope="session")
