@@ -61,6 +61,14 @@ class Process:
     def wake(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None until it has ended."""
+        return self._process.exitcode
+
     def wait(self, seconds: float = 30) -> None:
         """Waits for it to end. Raises TimeoutError."""
         self._process.join(seconds)
@@ -83,7 +91,7 @@ def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *a
     work(*arguments)
 
 
-def _command(*words: str) -> None:
+def run_command(*words: str) -> None:
     sys.argv = list(words)
     if words[0] == "granian":
         import_module("granian.cli").entrypoint()
@@ -115,12 +123,13 @@ class Worker(Process):
     ) -> None:
         options = _fast_options(lanes) if fast else []
         super().__init__(
-            _command, "manage.py", "worker", "--skip-checks", *options, variables=variables, log=log, crash=crash
+            run_command, "manage.py", "worker", "--skip-checks", *options, variables=variables, log=log, crash=crash
         )
 
 
 def _fast_options(lanes: int) -> list[str]:
-    schedule = ["--schedule", "loadtests.schedule.OFTEN", "--poll-every", "0.05"]
+    name = "OFTEN" if lanes == 1 else "OFTEN_IN_LANES"
+    schedule = ["--schedule", f"loadtests.schedule.{name}", "--poll-every", "0.05"]
     heartbeat = ["--beat-every", "0.2", "--dead-after", "1"]
     queues = [*["push"] * lanes, "default", "long"]
     return [*schedule, *heartbeat, *(option for queue in queues for option in ("--lane", queue))]
@@ -134,7 +143,7 @@ class Web(Process):
         where = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
         size = ["--workers", "1", "--blocking-threads", "8", "--no-ws", "--log-level", "warning"]
         super().__init__(
-            _command,
+            run_command,
             "granian",
             *where,
             *size,

@@ -108,14 +108,17 @@ def cost(client: Client, address: str) -> tuple[int, float]:
 @pytest.mark.django_db
 def test_query_count_is_independent_of_size(mirrored: MakeRun, alice: User, as_carol: Client) -> None:
     run = mirrored(metadata={"team": "blue", "n": "1"})
-    few, many = fill(run, alice, 500), fill(run, alice, 50_000)
+    few, many = fill(run, alice, 100), fill(run, alice, 10_000)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     for status in (S.PLANNED, S.RUNNING):
         BulkEdit.objects.update(status=status)
         for of_few, of_many in zip(pages_of(few), pages_of(many), strict=True):
-            # Alternately, so that a slow machine slows down both.
-            costs = [(cost(as_carol, of_few), cost(as_carol, of_many)) for _ in range(5)]
-            (queries_of_few, took_of_few), (queries, took) = (min(each) for each in zip(*costs, strict=True))
+            costs = []
+            for _ in range(5):  # A slow machine may be slow just now.
+                costs.append((cost(as_carol, of_few), cost(as_carol, of_many)))
+                (queries_of_few, took_of_few), (queries, took) = (min(each) for each in zip(*costs, strict=True))
+                if took < took_of_few * 3 + 0.05:
+                    break
             assert queries == queries_of_few, (status, of_many)
             assert took < took_of_few * 3 + 0.05, (status, of_many, took_of_few, took)

@@ -142,13 +142,13 @@ def world(mirrored: Callable[..., Run], alice: User) -> World:
     bulk = [bulk_edit_of("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")]
     all_edits, all_bulk_edits = list(Edit.objects.all()), list(BulkEdit.objects.all())
 
-    def values() -> list[dict[str, Any]]:
-        return [*Edit.objects.order_by("pk").values(), *BulkEdit.objects.order_by("pk").values()]
+    def rows() -> list[object]:
+        return [*Edit.objects.order_by("pk").values_list(), *BulkEdit.objects.order_by("pk").values_list()]
 
-    at_first = values()
+    at_first = rows()
 
     def world() -> dict[str, list[Any]]:
-        if values() != at_first:
+        if rows() != at_first:
             Edit.objects.exclude(pk__in=[edit.pk for edit in all_edits]).delete()
             BulkEdit.objects.filter(undoes__isnull=False).delete()
             BulkEdit.objects.exclude(pk__in=bulk).delete()

@@ -1,18 +1,15 @@
 """Real workers for the tests: processes of `manage.py worker` on the test's own database."""
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import pytest
-from django.conf import settings
 from django.db import connection
 
+from loadtests.processes import Process, run_command
 from tests.waiting import until
 
 
@@ -35,26 +32,17 @@ class Diary:
         return Path(self.path).read_text().splitlines()
 
 
-class WorkerUnderTest:
+class WorkerUnderTest(Process):
     def __init__(self, *options: str, log: Path, diary: Diary) -> None:
-        self.log = log
-        with log.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "worker", "--skip-checks", *options],
-                cwd=settings.BASE_DIR,
-                env=os.environ | {"DATABASE_URL": url_of_the_test_database(), "DIARY": diary.path},
-                stderr=stderr,
-            )
-        self.pid = self.process.pid
+        variables = {"DATABASE_URL": url_of_the_test_database(), "DIARY": diary.path}
+        words = ("manage.py", "worker", "--skip-checks", *options)
+        super().__init__(run_command, *words, variables=variables, log=log)
 
     def says(self, words: str) -> bool:
         return words in self.log.read_text()
 
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
     def ended(self) -> bool:
-        return self.process.poll() is not None
+        return self.exit_code is not None
 
 
 class StartWorker(Protocol):
@@ -73,6 +61,7 @@ def start_worker(transactional_db: None, tmp_path: Path, diary: Diary) -> Iterat
 
     def start(*options: str, schedule: str = "NOTHING") -> WorkerUnderTest:
         path = tmp_path / f"worker-{len(workers)}"
+        path.touch()
         worker = WorkerUnderTest("--schedule", f"tests.engine.jobs.{schedule}", *options, log=path, diary=diary)
         workers.append(worker)
         until(lambda: worker.says("started") or worker.ended(), seconds=60)
@@ -81,5 +70,4 @@ def start_worker(transactional_db: None, tmp_path: Path, diary: Diary) -> Iterat
 
     yield start
     for worker in workers:
-        worker.process.kill()  # Ends one that was stopped, too.
-        worker.process.wait()
+        worker.kill()  # Ends one that was stopped, too.

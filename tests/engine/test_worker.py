@@ -114,7 +114,7 @@ def test_signal_lets_the_task_finish(start_worker: StartWorker, diary: Diary) ->
     until(lambda: diary.lines)
     worker.send(signal.SIGTERM)
     until(worker.ended)
-    assert worker.process.returncode == 0
+    assert worker.exit_code == 0
     assert diary.lines == [f"start {worker.pid}", f"end {worker.pid}"]
     assert DBTaskResult.objects.get(pk=running.id).status == TaskResultStatus.SUCCESSFUL
     assert DBTaskResult.objects.get(pk=waiting.id).status == TaskResultStatus.READY
@@ -139,7 +139,7 @@ def test_second_signal_requeues_the_task(start_worker: StartWorker, diary: Diary
     assert not worker.ended()
     worker.send(signal.SIGINT)
     until(worker.ended, seconds=5)
-    assert worker.process.returncode == 1
+    assert worker.exit_code == 1
 
     other = start_worker(*SOON)
     until(lambda: f"end {other.pid}" in diary.lines)

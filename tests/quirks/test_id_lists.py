@@ -74,12 +74,10 @@ DUPLICATES = {
     "rows of a table": (b"run,key\nrun_a,team\nrun_a,note\nrun_b,team\n", 1),
 }
 
+EMPTY = {"empty": b"", "blank": b"\n \r\n\t", "header only": b"run_id\n", "only a mark": codecs.BOM_UTF8}
+
 # What cannot be read, and the message.
 UNREADABLE = {
-    "empty": (b"", "holds no id. Give one id on each line."),
-    "blank": (b"\n \r\n\t", "holds no id"),
-    "header only": (b"run_id\n", "holds no id"),
-    "only a mark": (codecs.BOM_UTF8, "holds no id"),
     "Latin-1": ("run_a\r\nrun_ü\r\nrun_b".encode("latin-1"), "Line 2 is not UTF-8 text (byte 0xFC). Save the file as"),
     "Latin-1 after CR": (b"run_a\rrun_b\rcaf\xe9", "Line 3 is not UTF-8 text (byte 0xE9)"),
     "half of UTF-16": (codecs.BOM_UTF16_LE + b"r\0u\0n", "Line 1 is not UTF-16 text"),
@@ -139,18 +137,31 @@ def tracked() -> set[str]:
 
 
 @pytest.mark.parametrize("content", LISTS.values(), ids=LISTS.keys())
-def test_file_names_runs(content: bytes, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output]) -> None:
-    output = edit(content)
+def test_list_names_its_ids(content: bytes) -> None:
+    assert set(id_lists.read(content, "run")) == {"run_a", "run_b"}
+    assert set(id_lists.read(as_threads(content), "thread")) == {"thread_a", "thread_b"}
+
+
+# Each reads bytes or text in a way of its own.
+decoded_differently = pytest.mark.parametrize(
+    "name",
+    ["UTF-16 without mark", "header after a mark", "CR", "tabs in UTF-16", "quotes of a chat", "line separators"],
+)
+
+
+@decoded_differently
+def test_file_names_runs(name: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output]) -> None:
+    output = edit(LISTS[name])
     assert (output.code, output.err) == (0, "")
     assert edited(upstream) == {"run_a", "run_b"}
 
 
-@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS.keys())
+@decoded_differently
 @pytest.mark.parametrize("entry", ["file", "standard input", "upload", "paste"])
 def test_each_entry_point_reads_it(
-    entry: str, content: bytes, manage: Manage, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    entry: str, name: str, manage: Manage, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = as_threads(content)
+    content = as_threads(LISTS[name])
     if entry == "file":
         (tmp_path / "ids").write_bytes(content)
         manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
@@ -178,8 +189,22 @@ def test_duplicates_are_counted(
 
 
 @pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_unreadable_list_is_refused(
-    content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output], client: Client
+def test_unreadable_list_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(InvalidList) as caught:
+        id_lists.read(content, "run")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("content", EMPTY.values(), ids=EMPTY.keys())
+def test_list_without_ids_is_empty(content: bytes) -> None:
+    assert id_lists.read(content, "run") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"run_id\n", "holds no id. Give one id on each line."), UNREADABLE["Latin-1"]]
+)
+def test_unreadable_file_edits_nothing(
+    content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output]
 ) -> None:
     output = edit(content)
     assert output.code == 1
