@@ -168,8 +168,9 @@ def wait_for_slots(connection: conf.Connection, slots: int, *, interactive: bool
         at = take_slots(connection, slots, interactive=interactive)
         due = time.monotonic() + (at - clock.now()).total_seconds()
         time.sleep(max(0.0, due - time.monotonic()))
-        if time.monotonic() - due <= MAX_SLOT_LATENESS and at >= (not_before(connection.alias) or at):
-            return  # Otherwise another process got a 429 in the meantime, or all processes were stalled.
+        # Another process may have got a 429 meanwhile. That query may stall, so check the time after it.
+        if at >= (not_before(connection.alias) or at) and time.monotonic() - due <= MAX_SLOT_LATENESS:
+            return
 
 
 def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = False) -> dt.datetime:
