@@ -7,7 +7,7 @@
 # make lock   updates the lock files; UPGRADE=--upgrade takes newer versions
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench lock sabotage
+.PHONY: run test test-sqlite check bench lock sabotage
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -34,12 +34,16 @@ var/static/staticfiles.json: .venv/run.stamp $(shell find static runsadmin/stati
 # tests wait more than they compute.
 PYTEST := pytest -n 3 --dist worksteal
 
-test: check
+# mypy keeps one core busy for a minute, so the checks run beside the first tests.
+test: .venv/dev.stamp
+	$(MAKE) --no-print-directory --jobs=2 check test-sqlite
+	@echo; echo "== The tests again, on PostgreSQL: those whose SQL, locks or stored values could differ there"
+	python -m tests.postgres $(PYTEST) $(ON_POSTGRES)
+
+test-sqlite: .venv/dev.stamp
 	@echo; echo "== The tests, on SQLite and in the browser"
 	python -m tests.chromium
 	$(PYTEST)
-	@echo; echo "== The tests again, on PostgreSQL: those whose SQL, locks or stored values could differ there"
-	python -m tests.postgres $(PYTEST) $(ON_POSTGRES)
 
 ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashes tests/test_keyset.py tests/test_search.py \
 	tests/test_tasks.py tests/admin/test_run_list.py tests/api/test_bulk_edits.py tests/api/test_editing.py tests/api/test_edits.py tests/api/test_runs.py \
