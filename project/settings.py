@@ -216,7 +216,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["runsadmin.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["runsadmin.api.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "runsadmin.api.schema.AutoSchema",
-    "EXCEPTION_HANDLER": "runsadmin.api.problems.exception_handler",
+    "EXCEPTION_HANDLER": "runsadmin.api.exception_handler.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
 }
 REST_KNOX = {"TOKEN_TTL": timedelta(days=90)}

@@ -12,5 +12,5 @@ urlpatterns = [
 ]
 
 # Under /api/ errors are problem details; everywhere else they are Django's own pages.
-handler400 = "runsadmin.api.problems.bad_request"
-handler500 = "runsadmin.api.problems.server_error"
+handler400 = "runsadmin.api.error_views.bad_request"
+handler500 = "runsadmin.api.error_views.server_error"

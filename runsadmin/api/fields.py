@@ -14,43 +14,38 @@ MAX_ERRORS = 100
 MAX_SEARCH_LENGTH = 4_000
 
 # No database stores U+0000 in a text.
-_NO_NUL = r"^[^\u0000]*$"
-_KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": _NO_NUL}
+TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
+KEY = TEXT | {"minLength": 1, "maxLength": MAX_KEY_LENGTH}
 
 
-class StringField(serializers.CharField):
+class _StrictField(serializers.Field[Any, Any, Any, Any]):
+    types: ClassVar[tuple[type, ...]]
+
+    def to_internal_value(self, data: Any) -> Any:
+        if type(data) not in self.types:
+            self.fail("invalid", input=data)
+        return super().to_internal_value(data)
+
+
+class StringField(_StrictField, serializers.CharField):
     """A JSON string, with its spaces."""
+
+    types = (str,)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"trim_whitespace": False} | options)
 
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
 
-
-class SearchField(StringField):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"max_length": MAX_SEARCH_LENGTH} | options)
-
-
-class IntegerField(serializers.IntegerField):
+class IntegerField(_StrictField, serializers.IntegerField):
     """A JSON number."""
 
-    def to_internal_value(self, data: Any) -> int:
-        if type(data) not in (int, float):
-            self.fail("invalid")
-        return super().to_internal_value(data)
+    types = (int, float)
 
 
-class BooleanField(serializers.BooleanField):
+class BooleanField(_StrictField, serializers.BooleanField):
     """true or false."""
 
-    def to_internal_value(self, data: Any) -> bool:
-        if type(data) is not bool:
-            self.fail("invalid", input=data)
-        return data
+    types = (bool,)
 
 
 class ConnectionField(StringField):
@@ -60,11 +55,19 @@ class ConnectionField(StringField):
         return conf.connection(super().to_internal_value(data)).alias
 
 
+def the_only_connection() -> str:
+    """The default of a ConnectionField. Raises ValidationError if several are configured."""
+    if (alias := conf.default_connection()) is None:
+        aliases = ", ".join(conf.connections())
+        raise serializers.ValidationError(f"Name one of the connections: {aliases}.", code="required")
+    return alias
+
+
 @extend_schema_field(
     {
         "type": "object",
-        "additionalProperties": {"type": ["string", "null"], "maxLength": MAX_VALUE_LENGTH, "pattern": _NO_NUL},
-        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": _NO_NUL},
+        "additionalProperties": TEXT | {"type": ["string", "null"], "maxLength": MAX_VALUE_LENGTH},
+        "propertyNames": KEY,
         "minProperties": 1,
         "examples": [{"team": "search", "old": None}],
     }
@@ -80,18 +83,28 @@ class MetadataPatchField(serializers.Field[MetadataPatch, Any, Any, Any]):
 class MetadataField(serializers.Field[Metadata, Any, Any, Any]):
     """The metadata of a run, as a response showed it. Null and an empty object are the same."""
 
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        return super().validate_empty_values({} if data is None else data)
+
     def to_internal_value(self, data: Any) -> Metadata:
         if not isinstance(data, Mapping):
             raise serializers.ValidationError("Must be an object: the metadata that you saw.", code="invalid")
         return Metadata(data)
 
 
-class UpstreamField(serializers.JSONField):
+class DescribedField(serializers.Field[Any, Any, Any, Any]):
+    """A field with a JSON schema of its own."""
+
+    def __init__(self, *, schema: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.schema = schema
+
+
+class UpstreamField(DescribedField):
     """A field of a run, passed on as upstream sent it. `types` are the documented JSON types besides null."""
 
-    def __init__(self, *types: str, help_text: str, **schema: Any) -> None:
-        super().__init__(help_text=help_text)
-        self.schema = {"type": [*types, "null"], **schema}
+    def __init__(self, *types: str, **schema: Any) -> None:
+        super().__init__(schema={"type": [*types, "null"], **schema})
 
 
 def _require_strings(items: Iterable[tuple[Any, Any]]) -> None:
@@ -101,8 +114,11 @@ def _require_strings(items: Iterable[tuple[Any, Any]]) -> None:
         raise serializers.ValidationError(errors, code="invalid")
 
 
-class _StringMapField(serializers.Field[dict[str, str], Any, Any, Any]):
+class StringMapField(DescribedField):
     """An object of strings. `BulkPatch` checks its keys and values, together with those of the other fields."""
+
+    def __init__(self, *, values: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(schema={"type": "object", "additionalProperties": values, "propertyNames": KEY}, **options)
 
     def to_internal_value(self, data: Any) -> dict[str, str]:
         if not isinstance(data, Mapping):
@@ -111,26 +127,7 @@ class _StringMapField(serializers.Field[dict[str, str], Any, Any, Any]):
         return dict(data)
 
 
-@extend_schema_field(
-    {
-        "type": "object",
-        "additionalProperties": {"type": "string", "pattern": _NO_NUL},
-        "propertyNames": _KEY,
-        "examples": [{"team": "search", "batch": "{model} of {created:%Y-%m}"}],
-    }
-)
-class PairsToSetField(_StringMapField):
-    pass
-
-
-@extend_schema_field(
-    {"type": "object", "additionalProperties": _KEY, "propertyNames": _KEY, "examples": [{"owner": "team"}]}
-)
-class KeysToRenameField(_StringMapField):
-    pass
-
-
-class _StringListField(serializers.Field[list[str], Any, Any, Any]):
+class StringListField(DescribedField):
     """Does what ListField(child=StringField()) does, which takes seconds for 100,000 items."""
 
     def to_internal_value(self, data: Any) -> list[str]:
@@ -140,14 +137,11 @@ class _StringListField(serializers.Field[list[str], Any, Any, Any]):
         return data
 
 
-@extend_schema_field({"type": "array", "items": _KEY, "uniqueItems": True, "examples": [["old"]]})
-class KeysToRemoveField(_StringListField):
-    pass
-
-
-class _IdListField(_StringListField):
-    max_length: ClassVar[int]
-    advice: ClassVar[str]
+class IdListField(StringListField):
+    def __init__(self, *, max_length: int, advice: str, **options: Any) -> None:
+        ids = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": max_length}
+        super().__init__(schema=ids, **options)
+        self.max_length, self.advice = max_length, advice
 
     def to_internal_value(self, data: Any) -> list[str]:
         ids = super().to_internal_value(data)
@@ -156,25 +150,3 @@ class _IdListField(_StringListField):
                 f"Must hold 1 to {self.max_length:,} ids, not {len(ids):,}. {self.advice}", code="invalid"
             )
         return ids
-
-
-def _id_list(max_length: int, examples: list[str]) -> dict[str, Any]:
-    return {
-        "type": "array",
-        "items": {"type": "string"},
-        "minItems": 1,
-        "maxItems": max_length,
-        "examples": [examples],
-    }
-
-
-@extend_schema_field(_id_list(100_000, ["run_abc123", "run_abc456"]))
-class RunIdsField(_IdListField):
-    max_length = 100_000
-    advice = "A search (`q`) has no limit."
-
-
-@extend_schema_field(_id_list(10_000, ["thread_abc123", "thread_abc456"]))
-class ThreadIdsField(_IdListField):
-    max_length = 10_000
-    advice = "Send more in several requests."

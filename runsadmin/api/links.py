@@ -16,24 +16,16 @@ class Links:
         self._runs = request.build_absolute_uri(reverse("api:run-list"))
         self._threads = request.build_absolute_uri(reverse("api:thread-list"))
         self._edits = request.build_absolute_uri(reverse("api:edit-list"))
-        self._bulk_edits = request.build_absolute_uri(reverse("api:bulk-edit-list"))
-        self._syncs = request.build_absolute_uri(reverse("api:sync-list"))
         self._has_one_connection = conf.default_connection() is not None
+
+    def edit(self, pk: int) -> str:
+        return f"{self._edits}{pk}/"
 
     def run(self, run: Run) -> str:
         return self._by_upstream_id(self._runs, run)
 
     def thread(self, thread: Thread) -> str:
         return self._by_upstream_id(self._threads, thread)
-
-    def edit(self, pk: int) -> str:
-        return f"{self._edits}{pk}/"
-
-    def bulk_edit(self, pk: int) -> str:
-        return f"{self._bulk_edits}{pk}/"
-
-    def sync(self, pk: int) -> str:
-        return f"{self._syncs}{pk}/"
 
     def _by_upstream_id(self, collection: str, row: Run | Thread) -> str:
         """Names the connection where several are configured: another one may have the same id."""

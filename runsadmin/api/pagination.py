@@ -14,8 +14,7 @@ from runsadmin import keyset
 
 MAX_PAGE_SIZE = 500
 PAGE_SIZE = 100
-
-NEXT_EXAMPLE = "http://runsadmin.example/api/v1/runs/?cursor=YWZ0ZXI6MjAyNi0wMS0zMVQwOTowMDowMCswMDowMCwxNw=="
+NEXT_EXAMPLE = "http://runsadmin.example/api/v1/edits/?cursor=YWZ0ZXI6MTc="
 
 
 class IdPagination(BasePagination):

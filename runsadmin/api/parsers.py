@@ -25,11 +25,12 @@ class JSONParser(BaseParser):
         try:
             text = parser_context["request"].body.decode()
             value = json.loads(text, object_pairs_hook=_object, parse_constant=_reject_constant, parse_float=_float)
+            too_deep = _depth(value) > MAX_DEPTH
         except RecursionError:
-            raise ParseError("The JSON is nested too deeply.") from None
+            too_deep = True
         except ValueError as error:
             raise ParseError(f"The body is not valid JSON: {error}") from None
-        if not _is_within_depth(value, MAX_DEPTH):
+        if too_deep:
             raise ParseError("The JSON is nested too deeply.")
         return value
 
@@ -57,11 +58,7 @@ def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value.")
 
 
-def _is_within_depth(value: Any, depth: int) -> bool:
-    match value:
-        case dict():
-            return depth > 0 and all(_is_within_depth(item, depth - 1) for item in value.values())
-        case list():
-            return depth > 0 and all(_is_within_depth(item, depth - 1) for item in value)
-        case _:
-            return True
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)

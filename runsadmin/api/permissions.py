@@ -1,24 +1,21 @@
 """Whether the account may do what it requests. `services.permissions` decides."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
 from runsadmin.services import permissions
 
-if TYPE_CHECKING:  # The framework's views import this module, by the settings.
-    from rest_framework.views import APIView
-
 
 class HasRequiredPermission(IsAuthenticated):
     """Every action of a viewset names its permission in `required_permissions`."""
 
-    def has_permission(self, request: Request, view: "APIView") -> bool:
+    def has_permission(self, request: Request, view: Any) -> bool:
         if not super().has_permission(request, view):
             return False
         action = getattr(view, "action", None)  # None: the view has no actions.
         if action is not None and request.method in view.allowed_methods:  # Otherwise it is a 405.
             assert request.user.is_authenticated
-            permissions.require(request.user, getattr(view, "required_permissions")[action])  # noqa: B009
+            permissions.require(request.user, view.required_permissions[action])
         return True

@@ -1,17 +1,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rest_framework.renderers import BaseRenderer
+from rest_framework import renderers
 
 from runsadmin import lenient_json
 
 
-class JSONRenderer(BaseRenderer):
+class JSONRenderer(renderers.JSONRenderer):
     """JSON that may contain whatever upstreams send, such as a lone surrogate."""
-
-    media_type = "application/json"
-    format = "json"
-    charset = None  # application/json has no charset parameter.
 
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None

@@ -16,10 +16,8 @@ from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.run import TIMES, RunQuerySet
 from runsadmin.services import edits
 
-_COLUMNS = (
-    *TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "missing_since"
-)  # fmt: skip
-_EDIT = ("pk", "status", "detail", "next_attempt_at", "upstream_request_id")
+_COLUMNS = (*TIMES, "created_at_is_known", "upstream_id", "connection", "raw", "version", "missing_since")
+_EDIT_COLUMNS = ("run_id", "pk", "status", "detail", "next_attempt_at", "upstream_request_id")
 
 
 def representable(runs: RunQuerySet) -> QuerySet[Run]:
@@ -31,52 +29,41 @@ def represent_runs(runs: Iterable[Run], links: Links) -> list[dict[str, Any]]:
     """These `representable` runs, each with its latest edit."""
     runs = list(runs)
     latest = Edit.objects.filter(run__in=runs).values("run").annotate(latest=Max("pk")).values("latest")
-    rows = {row[0]: row[1:] for row in Edit.objects.filter(pk__in=latest).values_list("run_id", *_EDIT)}
-    waits = _waits([row[0] for row in rows.values() if row[1] in UNSETTLED])
-    return [_represent(run, _represent_edit(rows.get(run.pk), waits, links), links) for run in runs]
+    rows = {row.run_id: row for row in Edit.objects.filter(pk__in=latest).values_list(*_EDIT_COLUMNS, named=True)}
+    unsettled = [row.pk for row in rows.values() if row.status in UNSETTLED]
+    waiting = Edit.objects.filter(pk__in=unsettled).select_related("run", "bulk_edit").defer("run__raw")
+    waits = edits.waits_of(waiting) if unsettled else {}
+    return [_represent(run, rows.get(run.pk), waits, links) for run in runs]
 
 
 def represent_run(run: Run, edit: Edit, links: Links) -> dict[str, Any]:
     """One `representable` run, with this edit."""
-    row = tuple(getattr(edit, name) for name in _EDIT)
-    return _represent(run, _represent_edit(row, edits.waits_of([edit]), links), links)
+    return _represent(run, edit, edits.waits_of([edit]), links)
 
 
-def _waits(unsettled: list[int]) -> Mapping[int, edits.Wait]:
-    if not unsettled:
-        return {}
-    rows = Edit.objects.filter(pk__in=unsettled).select_related("run", "bulk_edit").defer("run__raw")
-    return edits.waits_of(rows)
-
-
-def _represent(run: Run, edit: dict[str, Any] | None, links: Links) -> dict[str, Any]:
+def _represent(run: Run, edit: Any, waits: Mapping[int, edits.Wait], links: Links) -> dict[str, Any]:
+    """`edit` has the attributes _EDIT_COLUMNS, or is None."""
     return run.as_api() | {
         "mirror": {
             "connection": run.connection,
             "as_of": _iso(run.as_of),
             "missing_since": _iso(run.missing_since),
             "url": links.run(run),
-            "edit": edit,
+            "edit": None if edit is None else _represent_edit(edit, waits.get(edit.pk), links),
         }
     }
 
 
-def _represent_edit(
-    row: tuple[Any, ...] | None, waits: Mapping[int, edits.Wait], links: Links
-) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    pk, status, detail, next_attempt_at, upstream_request_id = row
-    wait = waits.get(pk)
+def _represent_edit(edit: Any, wait: edits.Wait | None, links: Links) -> dict[str, Any]:
     return {
-        "id": pk,
-        "status": status,
-        "detail": detail,
+        "id": edit.pk,
+        "status": edit.status,
+        "detail": edit.detail,
         "waits_for": None if wait is None else wait.what,
         "waits_until": None if wait is None else _iso(wait.until),
-        "next_attempt_at": _iso(next_attempt_at),
-        "upstream_request_id": upstream_request_id,
-        "url": links.edit(pk),
+        "next_attempt_at": _iso(edit.next_attempt_at),
+        "upstream_request_id": edit.upstream_request_id,
+        "url": links.edit(edit.pk),
     }
 
 

@@ -22,10 +22,7 @@ class SchemaView(StrictView):
 
     @extend_schema(operation_id="retrieve_schema", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Retrieve this document.
-
-        OpenAPI 3.1, as JSON or, with `Accept: application/vnd.oai.openapi`, as YAML.
-        """
+        """Retrieve this document, as JSON or, with `Accept: application/vnd.oai.openapi`, as YAML."""
         return Response(document())
 
 

@@ -20,17 +20,17 @@ _COLUMNS: dict[type[Edit | BulkEdit], str] = {Edit: "edit", BulkEdit: "bulk_edit
 
 @dataclass(frozen=True)
 class IdempotentRequest[M: (Edit, BulkEdit)]:
-    """A request that records a row of `kind`. Keys belong to a user and an endpoint."""
+    """A request that records a row of `kind`. Keys belong to a user and an endpoint; without a key, nothing is kept."""
 
     kind: type[M]
     user: User
     endpoint: str
-    key: str
+    key: str | None
     body: bytes
 
     def existing(self) -> M | None:
         """The row that an earlier request recorded. Raises IdempotencyKeyReused if that request had another body."""
-        row = self._rows.exclude(_is_old()).first()
+        row = None if self.key is None else self._rows.exclude(_is_old()).first()
         if row is None:
             return None
         if row.body_digest != self._digest:
@@ -44,6 +44,8 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
 
         Raises IdempotencyKeyInUse if the same request was recorded meanwhile, and whatever `record` raises.
         """
+        if self.key is None:
+            return record()
         try:
             with transaction.atomic():
                 if self.existing() is None:

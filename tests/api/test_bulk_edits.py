@@ -32,9 +32,12 @@ def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, team: list[str], api: Api
     data = response.json()
     assert (response.status_code, response["Location"]) == (202, data["url"])
     assert data["url"] == f"http://testserver/api/v1/bulk-edits/{BulkEdit.objects.get().pk}/"
-    shown = ("status", "selected", "planned", "q", "set", "reason", "actor", "applied_by", "request_id", "connection")
+    shown = (
+        "status", "selected", "planned", "q", "set", "reason", "actor", "source", "applied_by", "request_id",
+        "connection",
+    )  # fmt: skip
     assert [data[name] for name in shown] == [
-        "planned", 6, 6, "metadata.team:blue", {"team": "red"}, "moved", "alice", None, "job-7", "default",
+        "planned", 6, 6, "metadata.team:blue", {"team": "red"}, "moved", "alice", "api", None, "job-7", "default",
     ]  # fmt: skip
     assert data["expires_at"] > data["planned_at"]
     assert data["progress"] == {

@@ -1,30 +1,38 @@
-from typing import Any
-
-from rest_framework import serializers
+from rest_framework.serializers import CharField, IntegerField
 
 from runsadmin.api.serializers.bulk_edits import NotSelectedSerializer
+from runsadmin.api.serializers.documented import DocumentedSerializer
 from runsadmin.api.serializers.edits import ConflictSerializer, EditSerializer
 
 
-class ErrorSerializer(serializers.Serializer[Any]):
+class ErrorSerializer(DocumentedSerializer):
     """One error in the request."""
 
-    field = serializers.CharField(allow_null=True, help_text="The parameter, header or field of the body, or null.")
-    key = serializers.CharField(allow_null=True, help_text="The key of the metadata, or null.")
-    code = serializers.CharField(help_text="A stable code.")
-    message = serializers.CharField(help_text="What is wrong and what is allowed.")
+    docs = {
+        "field": ("The parameter, header or field of the body, or null.", "page_size"),
+        "key": ("The key of the metadata, or null.", None, CharField(allow_null=True)),
+        "code": ("A stable code.", "max_value", CharField()),
+        "message": ("What is wrong and what is allowed.", "page_size: Ensure this value is less than or equal to 500."),
+    }
+
+    field = CharField(allow_null=True)
+    message = CharField()
 
 
-class ProblemSerializer(serializers.Serializer[Any]):
+class ProblemSerializer(DocumentedSerializer):
     """Problem details (RFC 9457)."""
 
-    type = serializers.CharField(help_text="A stable name of the kind of problem. docs/rest-api.md lists all.")
-    title = serializers.CharField(help_text="The kind of problem in words.")
-    status = serializers.IntegerField(help_text="The HTTP status.")
-    detail = serializers.CharField(help_text="What happened, and what to do.")
-    errors = ErrorSerializer(  # type: ignore[assignment]
-        many=True, required=False, help_text="The errors in the request."
-    )
-    conflicts = ConflictSerializer(many=True, required=False, help_text="The keys in conflict.")
-    edit = EditSerializer(required=False, help_text="The edit that the request made or pushed.")
-    not_selected = NotSelectedSerializer(many=True, required=False, help_text="Ids that select no run.")
+    docs = {
+        "type": ("A stable name. docs/rest-api.md lists all.", "urn:runsadmin:problem:invalid-request", CharField()),
+        "title": ("The kind of problem in words.", "The request is not valid", CharField()),
+        "status": ("The HTTP status.", 400, IntegerField()),
+        "detail": ("What happened, and what to do.", ErrorSerializer.docs["message"][1], CharField()),
+        "errors": (
+            "The errors in the request.",
+            [ErrorSerializer.example()],
+            ErrorSerializer(many=True, required=False),
+        ),
+        "conflicts": ("The keys in conflict.", [], ConflictSerializer(many=True, required=False)),
+        "edit": ("The edit that the request made or pushed.", None, EditSerializer(required=False)),
+        "not_selected": ("Ids that select no run.", [], NotSelectedSerializer(many=True, required=False)),
+    }

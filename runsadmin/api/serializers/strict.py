@@ -14,6 +14,8 @@ class StrictSerializer(serializers.Serializer[Any]):
     """A request body. Unknown fields are an error that lists the known ones."""
 
     noun: ClassVar[str] = "field"
+    # Shown in the schema, by title.
+    examples: ClassVar[Mapping[str, Any]] = {}
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := [str(name) for name in data if name not in self.fields]):
@@ -24,16 +26,13 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class EmptyBody(StrictSerializer):
-    pass
-
-
 class ReasonField(StringField):
     """The optional reason of an edit."""
 
-    def __init__(self, **options: Any) -> None:
-        optional = {"required": False, "allow_blank": True, "help_text": "Why. Kept with the edit."}
-        super().__init__(**optional | {"max_length": MAX_REASON_LENGTH} | options)
+    def __init__(self) -> None:
+        super().__init__(
+            default="", allow_blank=True, max_length=MAX_REASON_LENGTH, help_text="Why. Kept with the edit."
+        )
 
 
 class QuerySerializer(StrictSerializer):

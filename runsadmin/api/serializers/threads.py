@@ -1,90 +1,80 @@
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
-from rest_framework import serializers
+from drf_spectacular.utils import extend_schema_field
+from rest_framework.serializers import (
+    CharField,
+    ChoiceField,
+    IntegerField,
+    SerializerMethodField,
+    URLField,
+    ValidationError,
+)
 
-from runsadmin.api.fields import ConnectionField, StringField, ThreadIdsField
+from runsadmin.api.fields import ConnectionField, IdListField, StringField, the_only_connection
 from runsadmin.api.links import Links
+from runsadmin.api.serializers.documented import DocumentedModelSerializer, DocumentedSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
 from runsadmin.models import Thread
 
-EXAMPLE = {
-    "thread_id": "thread_abc123",
-    "url": "http://runsadmin.example/api/v1/threads/thread_abc123/",
-    "connection": "default",
-    "tracked": True,
-    "created_at": "2026-01-31T09:00:00Z",
-    "checked_at": "2026-01-31T09:05:00Z",
-    "fully_checked_at": "2026-01-31T09:05:00Z",
-    "missing_since": None,
-}
+_URL = "http://runsadmin.example/api/v1/threads/thread_abc123/"
 
 
-@extend_schema_serializer(examples=[OpenApiExample("A tracked thread", EXAMPLE, response_only=True)])
-class ThreadSerializer(serializers.ModelSerializer[Thread]):
-    thread_id = serializers.CharField(source="upstream_id", help_text="The id that upstream gave it.")
-    url = serializers.SerializerMethodField(help_text="The URL of this thread here.")
+class ThreadSerializer(DocumentedModelSerializer[Thread]):
+    docs = {
+        "thread_id": ("The id that upstream gave it.", "thread_abc123", CharField(source="upstream_id")),
+        "url": ("The URL of this thread here.", _URL, SerializerMethodField()),
+        "connection": ("The alias of its connection.", "default"),
+        "tracked": ("Whether syncs read it. Its runs stay when they no longer do.", True),
+        "created_at": ("When it was first tracked.", "2026-01-31T09:00:00Z"),
+        "checked_at": ("When a pass last ended in this thread.", "2026-01-31T09:05:00Z"),
+        "fully_checked_at": ("When all of its runs were last read.", "2026-01-31T09:05:00Z"),
+        "missing_since": ("Since when upstream no longer has it.", None),
+    }
 
     class Meta:
         model = Thread
-        fields = [
-            "thread_id", "url", "connection", "tracked", "created_at", "checked_at", "fully_checked_at",
-            "missing_since",
-        ]  # fmt: skip
-        read_only_fields = fields
-        extra_kwargs = {
-            "connection": {"help_text": "The alias of its connection."},
-            "created_at": {"help_text": "When it was first tracked."},
-        }
 
-    @extend_schema_field(serializers.URLField)
+    @extend_schema_field(URLField)
     def get_url(self, thread: Thread) -> str:
         return Links(self.context["request"]).thread(thread)
 
 
-@extend_schema_serializer(
-    examples=[
-        OpenApiExample("One thread", {"thread_id": "thread_abc123"}, request_only=True),
-        OpenApiExample("Many threads", {"thread_ids": ["thread_abc123", "thread_abc456"]}, request_only=True),
-    ]
-)
 class TrackThreadsBody(StrictSerializer):
-    connection = ConnectionField(required=False, help_text="Required where several connections are configured.")
+    examples = {
+        "One thread": {"thread_id": "thread_abc123"},
+        "Many threads": {"thread_ids": ["thread_abc123", "thread_abc456"]},
+    }
+
+    connection = ConnectionField(
+        default=the_only_connection, help_text="Required where several connections are configured."
+    )
     thread_id = StringField(required=False, help_text="One id.")
-    thread_ids = ThreadIdsField(required=False, help_text="Many ids. Either this or `thread_id` is required.")
+    thread_ids = IdListField(
+        max_length=10_000,
+        advice="Send more in several requests.",
+        required=False,
+        help_text="Many ids. Either this or `thread_id` is required.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("thread_id" in attrs) == ("thread_ids" in attrs):
-            raise serializers.ValidationError("Give either `thread_id` or `thread_ids`.", code="required")
+            raise ValidationError("Give either `thread_id` or `thread_ids`.", code="required")
         return attrs
 
 
-class TrackedThreadSerializer(serializers.Serializer[Any]):
-    thread_id = serializers.CharField(help_text="The id as it was given.")
-    outcome = serializers.ChoiceField(
-        ["added", "already", "invalid"],
-        help_text="Whether it is now tracked, already was, or is not a valid id.",
-    )
-    url = serializers.URLField(allow_null=True, help_text="The URL of the thread here. Null for an invalid id.")
+class TrackedThreadSerializer(DocumentedSerializer):
+    docs = {
+        "thread_id": ("The id as it was given.", "thread_abc123", CharField()),
+        "outcome": ("Whether it is now tracked, already was, or is not a valid id.", "added"),
+        "url": ("The URL of the thread here. Null for an invalid id.", _URL, URLField(allow_null=True)),
+    }
+
+    outcome = ChoiceField(["added", "already", "invalid"])
 
 
-@extend_schema_serializer(
-    examples=[
-        OpenApiExample(
-            "Tracked",
-            {
-                "connection": "default",
-                "results": [
-                    {"thread_id": "thread_abc123", "outcome": "added", "url": EXAMPLE["url"]},
-                    {"thread_id": "../x", "outcome": "invalid", "url": None},
-                ],
-                "duplicates": 0,
-            },
-            response_only=True,
-        )
-    ]
-)
-class TrackedThreadsSerializer(serializers.Serializer[Any]):
-    connection = serializers.CharField(help_text="The alias of the connection that the threads belong to.")
-    results = TrackedThreadSerializer(many=True, help_text="One for each id.")
-    duplicates = serializers.IntegerField(help_text="How many ids were repetitions.")
+class TrackedThreadsSerializer(DocumentedSerializer):
+    docs = {
+        "connection": ("The alias of the connection that the threads belong to.", "default", CharField()),
+        "results": ("One for each id.", [TrackedThreadSerializer.example()], TrackedThreadSerializer(many=True)),
+        "duplicates": ("How many ids were repetitions.", 0, IntegerField()),
+    }

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
@@ -10,11 +11,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runsadmin import log_context
 from runsadmin.api import schema
 from runsadmin.api.edit_responses import raise_for_status
-from runsadmin.api.filters import RunFilter, RunListQuery
-from runsadmin.api.idempotency_keys import record_once
+from runsadmin.api.filters import RunListQuery
+from runsadmin.api.idempotency_keys import idempotent_request
 from runsadmin.api.if_match import names_version
 from runsadmin.api.links import Links
 from runsadmin.api.pagination import CreatedAtPagination
@@ -22,11 +22,11 @@ from runsadmin.api.parsers import JSONParser, MergePatchParser
 from runsadmin.api.problems import ProblemError, ProblemType
 from runsadmin.api.run_representation import represent_run, represent_runs, representable
 from runsadmin.api.serializers.runs import EditRunBody, RunSerializer
-from runsadmin.api.serializers.strict import ConnectionQuery, EmptyBody
+from runsadmin.api.serializers.strict import ConnectionQuery
 from runsadmin.api.viewsets.upstream_id import UpstreamIdViewSet
 from runsadmin.errors import NotFound
 from runsadmin.ids import is_id
-from runsadmin.metadata import Metadata, MetadataPatch
+from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
 from runsadmin.services import edits, run_search, runs
 from runsadmin.services.permissions import Action
@@ -39,20 +39,16 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     queryset = Run.objects.all()
     serializer_class = RunSerializer
     pagination_class = CreatedAtPagination
-    filter_backends = [RunFilter]
     parser_classes = [JSONParser, MergePatchParser]
     lookup_url_kwarg = "run_id"
     query_serializers = {
         "list": RunListQuery,
-        "retrieve": ConnectionQuery,
-        "partial_update": ConnectionQuery,
-        "refresh": ConnectionQuery,
+        **dict.fromkeys(("retrieve", "partial_update", "refresh"), ConnectionQuery),
     }
+    body_serializers = {"partial_update": EditRunBody}
     required_permissions = {
-        "list": Action.VIEW_RUNS,
-        "retrieve": Action.VIEW_RUNS,
-        "partial_update": Action.EDIT_METADATA,
-        "refresh": Action.EDIT_METADATA,
+        **dict.fromkeys(("list", "retrieve"), Action.VIEW_RUNS),
+        **dict.fromkeys(("partial_update", "refresh"), Action.EDIT_METADATA),
     }
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -70,22 +66,15 @@ class RunViewSet(UpstreamIdViewSet[Run]):
             return REPRESENTABLE.all()
         return Run.objects.select_related("thread")
 
-    @extend_schema(operation_id="list_runs", responses=RunSerializer(many=True))
     def list(self, request: Request) -> Response:
-        """List runs, newest first."""
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response(represent_runs(page or (), Links(request)))
 
     @extend_schema(
-        operation_id="retrieve_run",
         parameters=[schema.IF_NONE_MATCH, schema.ETAG],
         responses={200: RunSerializer, 304: schema.NOT_MODIFIED, **schema.problems(409)},
     )
     def retrieve(self, request: Request, run_id: str) -> Response:
-        """Retrieve a run.
-
-        The `ETag` changes only when the mirror's row is written.
-        """
         run = self.get_object()
         known = [etag.removeprefix("W/") for etag in parse_etags(request.headers.get("If-None-Match", ""))]
         if run.etag in known or known == ["*"]:
@@ -94,9 +83,8 @@ class RunViewSet(UpstreamIdViewSet[Run]):
 
     @extend_schema(
         operation_id="edit_run",
-        parameters=[schema.IF_MATCH, schema.IDEMPOTENCY_KEY, schema.ETAG, schema.LOCATION],
-        request={"application/json": EditRunBody, "application/merge-patch+json": EditRunBody},
-        responses={200: RunSerializer, 202: RunSerializer, **schema.problems(409, 412, 422, 424)},
+        parameters=[schema.IF_MATCH, schema.IDEMPOTENCY_KEY, schema.ETAG],
+        responses=schema.responses(RunSerializer, 200, 202, 409, 412, 422, 424),
     )
     def partial_update(self, request: Request, run_id: str) -> Response:
         """Edit the metadata of a run, upstream and in the mirror.
@@ -104,36 +92,18 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         The edit is recorded and then sent. 200: upstream has the metadata in the response. 202: the edit continues in
         the background; `Location` is its URL.
         """
-        body = self.read_body(EditRunBody)
         run = self.get_object()
-        recorded: Edit | None = None
-
-        def record() -> Edit:
-            nonlocal recorded
-            recorded = self._record(run, body)
-            return recorded
-
-        edit = record_once(request, Edit, f"run {run.pk}", record)
-        if edit is recorded:  # A repeated request pushes nothing. It only reports on the edit.
-            edit = edits.push_within(edit)
+        idempotent = idempotent_request(request, Edit, f"run {run.pk}")
+        edit = idempotent.existing()
+        if edit is None:  # A repeated request pushes nothing. It only reports on the edit.
+            edit = edits.push_within(idempotent.once(partial(self._record, run)))
         raise_for_status(edit, request)
-        run = REPRESENTABLE.get(pk=run.pk)
-        if edit.has_ended:
-            return self._response(run, edit)
-        return self._response(
-            run, edit, status=status.HTTP_202_ACCEPTED, headers={"Location": Links(request).edit(edit.pk)}
-        )
+        return self._response(REPRESENTABLE.get(pk=run.pk), edit)
 
-    @extend_schema(
-        operation_id="refresh_run",
-        parameters=[schema.ETAG],
-        request=None,
-        responses={200: RunSerializer, **schema.problems(409, 410, 422, 424)},
-    )
+    @extend_schema(parameters=[schema.ETAG], responses=schema.responses(RunSerializer, 200, 409, 410, 422, 424))
     @action(detail=True, methods=["post"])
     def refresh(self, request: Request, run_id: str) -> Response:
         """Fetch a run from upstream."""
-        self.read_body(EmptyBody)
         run = self.get_object()
         try:
             runs.refresh(run=run, actor=self.user)
@@ -146,39 +116,22 @@ class RunViewSet(UpstreamIdViewSet[Run]):
             ) from error
         return self._response(REPRESENTABLE.get(pk=run.pk))
 
-    def _record(self, run: Run, body: dict[str, Any]) -> Edit:
-        base = _base(run, body, self.request.headers.get("If-Match"))
-        patch = body["metadata"]
+    def _record(self, run: Run) -> Edit:
+        base, patch = self.body["base"], self.body["metadata"]
+        if_match = self.request.headers.get("If-Match")
+        if if_match is not None and names_version(if_match, run.etag) and base is None:
+            base = run.metadata
         if patch is None:  # Removes the known keys only: a key that the actor did not see stays.
             base = run.metadata if base is None else base
             patch = MetadataPatch(remove=frozenset(base))
-        return edits.record(
-            run=run,
-            patch=patch,
-            actor=self.user,
-            source=Edit.Source.API,
-            base=base,
-            reason=body.get("reason", ""),
-            request_id=log_context.request_id(),
-        )
+        return edits.record(run=run, patch=patch, base=base, reason=self.body["reason"], **self.origin)
 
-    def _response(self, run: Run, edit: Edit | None = None, **options: Any) -> Response:
+    def _response(self, run: Run, edit: Edit | None = None) -> Response:
         """A `representable` run with this edit, or else its latest one."""
         links = Links(self.request)
-        shown = represent_runs([run], links)[0] if edit is None else represent_run(run, edit, links)
-        response = Response(shown, **options)
-        response["ETag"] = run.etag
-        return response
-
-
-def _base(run: Run, body: dict[str, Any], if_match: str | None) -> Metadata | None:
-    """What the actor saw: the `base` in the body, or else the version that `If-Match` names, or None.
-
-    Raises what `names_version` raises, also when the body has a base.
-    """
-    version = None
-    if if_match is not None and names_version(if_match, run.etag):
-        version = run.metadata
-    if "base" in body:
-        return Metadata() if body["base"] is None else body["base"]
-    return version
+        if edit is None:
+            return Response(represent_runs([run], links)[0], headers={"ETag": run.etag})
+        shown, headers = represent_run(run, edit, links), {"ETag": run.etag}
+        if edit.has_ended:
+            return Response(shown, headers=headers)
+        return Response(shown, status.HTTP_202_ACCEPTED, headers=headers | {"Location": links.edit(edit.pk)})

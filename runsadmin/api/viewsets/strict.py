@@ -7,55 +7,76 @@ from django.contrib.auth.models import User
 from django.db.models import Model
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.serializers import Serializer
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from runsadmin import log_context
+from runsadmin.api.filters import QueryFilter
 from runsadmin.api.pagination import IdPagination
 from runsadmin.api.serializers.strict import QuerySerializer, StrictSerializer
+from runsadmin.models import EditSource
 from runsadmin.services.permissions import Action
 
 
 class StrictView(APIView):
-    """`query_serializers` has the parameters of each action. Others are a 400."""
+    """`query_serializers` and `body_serializers` have what each action takes. Anything else is a 400."""
 
     http_method_names = ["get", "head", "post", "patch", "delete"]
     query_serializers: ClassVar[Mapping[str, type[QuerySerializer]]] = {}
+    body_serializers: ClassVar[Mapping[str, type[StrictSerializer]]] = {}
     query: dict[str, Any]
+    body: dict[str, Any]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method in self.allowed_methods:  # Otherwise it is a 405, whatever the parameters.
-            action = getattr(self, "action", "")
-            self.query = read_query(request, self.query_serializers.get(action, QuerySerializer))
+        if request.method not in self.allowed_methods:  # It is a 405, whatever the request contains.
+            return
+        action = getattr(self, "action", "")
+        self.query = _validated(self.query_serializers.get(action, QuerySerializer), _single_values(request))
+        if request.method in ("POST", "PATCH"):
+            self.body = _validated(self.body_serializers.get(action, StrictSerializer), request.data)
 
     @property
     def user(self) -> User:
         assert isinstance(self.request.user, User)  # HasRequiredPermission has checked it.
         return self.request.user
 
-    def read_body(self, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        return _validated(serializer(data=self.request.data))
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What an edit keeps of the request that recorded it."""
+        return {"actor": self.user, "source": EditSource.API, "request_id": log_context.request_id()}
 
 
 class StrictViewSet[M: Model](StrictView, GenericViewSet[M]):
-    """`required_permissions` has the permission of each action."""
+    """`required_permissions` has the permission of each action, `serializer_classes` what it returns."""
 
     required_permissions: ClassVar[Mapping[str, Action]]
+    serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     lookup_value_converter = "int"
     pagination_class = IdPagination
+    filter_backends = [QueryFilter]
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return self.serializer_classes.get(self.action) or super().get_serializer_class()
+
+    def respond(self, row: M, status: int = 200) -> Response:
+        """Shows the row. `Location` is its URL if it is new or continues in the background."""
+        data = self.get_serializer(row).data
+        return Response(data, status, headers={"Location": str(data["url"])} if status in (201, 202) else None)
 
 
-def read_query(request: Request, serializer: type[QuerySerializer]) -> dict[str, Any]:
-    """The validated query. A repeated parameter is an error: it would be unclear which value is meant."""
+def _single_values(request: Request) -> dict[str, str]:
+    """Raises ValidationError for a repeated parameter: it would be unclear which value is meant."""
     if repeated := [name for name, values in request.query_params.lists() if len(values) > 1]:
         raise ValidationError(
             {name[:100]: ["This parameter is given more than once."] for name in repeated}, code="given_twice"
         )
-    return _validated(serializer(data=request.query_params.dict()))
+    return request.query_params.dict()
 
 
-def _validated(serializer: Serializer[Any]) -> dict[str, Any]:
+def _validated(kind: type[StrictSerializer], data: Any) -> dict[str, Any]:
+    serializer = kind(data=data)
     serializer.is_valid(raise_exception=True)
-    data: dict[str, Any] = serializer.validated_data
-    return data
+    return dict(serializer.validated_data)

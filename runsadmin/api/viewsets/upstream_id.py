@@ -1,11 +1,5 @@
 """Runs and threads are looked up by their upstream id. Two connections may have the same id."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from rest_framework.exceptions import ValidationError
-
-from runsadmin import conf
 from runsadmin.api.problems import ProblemError, ProblemType
 from runsadmin.api.viewsets.strict import StrictViewSet
 from runsadmin.models import Run, Thread
@@ -21,9 +15,7 @@ class UpstreamIdViewSet[M: (Run, Thread)](StrictViewSet[M]):
         rows = self.get_queryset()
         assert self.lookup_url_kwarg is not None
         upstream_id = self.kwargs[self.lookup_url_kwarg]
-        found = list(rows.filter(upstream_id=upstream_id)) if is_text(upstream_id) else []
-        if "connection" in self.query:
-            found = [row for row in found if row.connection == self.query["connection"]]
+        found = list(self.filter_queryset(rows.filter(upstream_id=upstream_id))) if is_text(upstream_id) else []
         name = rows.model._meta.verbose_name
         match found:
             case [row]:
@@ -36,13 +28,3 @@ class UpstreamIdViewSet[M: (Run, Thread)](StrictViewSet[M]):
                     ProblemType.AMBIGUOUS_ID,
                     f"Several connections have a {name} with this id. Add ?connection= with one of: {aliases}.",
                 )
-
-
-def connection_of(body: Mapping[str, Any]) -> str:
-    """The connection that a body names, or else the only one that is configured."""
-    if "connection" in body:
-        return str(body["connection"])
-    if (alias := conf.default_connection()) is None:
-        aliases = ", ".join(conf.connections())
-        raise ValidationError({"connection": f"Name one of the connections: {aliases}."}, code="required")
-    return alias
