@@ -30,6 +30,10 @@ class ConnectionState(models.Model):
 
     # 429 and 503 concern the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
+    # Finding out whether edits wait for this would read every pending edit: SQLite has no index that serves it.
+    refused_at = models.DateTimeField(
+        null=True, help_text="When a write was last refused with a 403 that another write has to explain."
+    )
     # A server may serve lists from a lagging replica. Lists replace a GET of each run only once they are known to be
     # fresh: `fresh_list_items` counts our own writes that a list showed immediately, up to FRESH_LIST_ITEMS.
     fresh_list_items = models.PositiveSmallIntegerField(default=0)

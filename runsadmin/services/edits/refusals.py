@@ -41,6 +41,9 @@ def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written
         detail = f"The server refuses writes in several threads: {error} One edit is tried every five minutes."
         connections.store_effect(alias, ConnectionEffect(hold=ConnectionState.Hold.WRITING, detail=detail))
     hold_reason = connections.hold_reason(alias)
+    if not hold_reason:
+        connections.state(alias)
+        ConnectionState.objects.filter(alias=alias).update(refused_at=clock.now())
     return [_classify(claim, error, hold_reason) for claim, error in refused]
 
 
@@ -69,13 +72,19 @@ def waiting(alias: str) -> EditQuerySet:
 
 def note_write(alias: str, requested_at: dt.datetime) -> None:
     """Called after a successful write: rejects the edits that were refused before it, unless writing was held."""
-    if ConnectionState.objects.filter(alias=alias, hold=ConnectionState.Hold.WRITING).update(**connections.RELEASED):
+    state = ConnectionState.objects.filter(alias=alias)
+    row = state.first()
+    if row is None or (row.refused_at is None and row.hold != ConnectionState.Hold.WRITING):
+        return
+    if state.filter(hold=ConnectionState.Hold.WRITING).update(**connections.RELEASED):
         logger.info("Connection %s accepts writes again.", alias)
         waiting(alias).update(wait_reason=Edit.WaitReason.TURN, refusals=0, next_attempt_at=clock.now())
     else:
         waiting(alias).filter(next_attempt_at__lte=requested_at + PAUSE).transition_to(
             EditStatus.REJECTED, finished_at=clock.now(), next_attempt_at=None, wait_reason=Edit.WaitReason.TURN
         )
+    if not waiting(alias).exists():
+        state.filter(refused_at=row.refused_at).update(refused_at=None)
 
 
 def edits_to_try(alias: str) -> list[Edit]:

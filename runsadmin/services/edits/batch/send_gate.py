@@ -9,7 +9,7 @@ from runsadmin.errors import NoSlot, UpstreamError
 from runsadmin.models import BulkEdit, ConnectionState, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.services import clock, connections, gateway
-from runsadmin.services.edits import outcomes, refusals, rewrites
+from runsadmin.services.edits import outcomes, rewrites
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
@@ -53,7 +53,7 @@ class SendGate:
         row = ConnectionState.objects.filter(alias=self.alias).first() or ConnectionState(alias=self.alias)
         self.hold_reason = connections.hold_reason(self.alias, row=row)
         self.writing_is_held = not conf.hold() and row.hold == ConnectionState.Hold.WRITING
-        self.has_refused = refusals.waiting(self.alias).exists()
+        self.has_refused = row.refused_at is not None
         self.lists_are_fresh = connections.lists_are_fresh(self.alias, row=row)
         self.lists_may_prove = not self.lists_are_fresh and row.stale_list_at is None
         if row.not_before:
