@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from runsadmin import tasks
-from runsadmin.engine.schedule import Entry
+from runsadmin.engine.recurring import Entry
 
 OFTEN = (
     Entry("push_edits", tasks.push_edits, timedelta(seconds=0.2)),

@@ -17,8 +17,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-# One address may fail this many times AXES_FAILURE_LIMIT, over all user names.
-ALL_NAMES = 10
+# The failures after which sign-in is blocked for AXES_COOLOFF_TIME: with one user name from one address, and with any
+# names from one address.
+MAX_FAILURES = 5
+MAX_FAILURES_OF_ADDRESS = 50
 
 
 @never_cache
@@ -45,20 +47,25 @@ def client_address(request: HttpRequest) -> str | None:
     return str(address.ipv4_mapped or ip_network((address, 64), strict=False).network_address)
 
 
+def failure_limit(request: HttpRequest, credentials: dict[str, Any] | None) -> int:
+    return MAX_FAILURES
+
+
 class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # The package has no types.
     """Counts failures in the database, and so across all processes."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """The number that axes compares with AXES_FAILURE_LIMIT."""
-        return settings.AXES_FAILURE_LIMIT if self.locked_until(request, credentials) else 0
+        """The number that axes compares with `failure_limit`."""
+        return MAX_FAILURES if self.locked_until(request, credentials) else 0
 
     def locked_until(self, request: HttpRequest, credentials: dict[str, Any] | None) -> dt.datetime | None:
         """When the next attempt is allowed; None when it is allowed now."""
         ends = []
         # As in AXES_LOCKOUT_PARAMETERS: by name and address, and by address.
-        for attempts, times in zip(self.get_user_attempts(request, credentials), (1, ALL_NAMES), strict=True):
+        limits = (MAX_FAILURES, MAX_FAILURES_OF_ADDRESS)
+        for attempts, limit in zip(self.get_user_attempts(request, credentials), limits, strict=True):
             failed = attempts.aggregate(count=Sum("failures_since_start"), last=Max("attempt_time"))
-            if (failed["count"] or 0) >= times * settings.AXES_FAILURE_LIMIT:
+            if (failed["count"] or 0) >= limit:
                 ends.append(failed["last"] + settings.AXES_COOLOFF_TIME)
         return max(ends, default=None)
 

@@ -21,7 +21,7 @@ from runsadmin.text import is_text
 class TemplateFields:
     """The fields that templates can name, with their values in one run: empty or None if it has none.
 
-    This is the only list of them: validation and planning derive from it.
+    This is the only list of them: validation derives from it, and `planning.template_fields` fills it.
     """
 
     id: str

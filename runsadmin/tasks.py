@@ -6,7 +6,7 @@ from datetime import timedelta
 from django.tasks import task
 
 from runsadmin.engine import stopping
-from runsadmin.engine.schedule import Entry, enqueue_unless_waiting
+from runsadmin.engine.recurring import Entry, enqueue_unless_waiting
 from runsadmin.models import BulkEdit, Sync
 from runsadmin.services import bulk_edits, edits, idempotency, probes, runs, syncs
 

@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from runsadmin import keyset, log_context, tasks
-from runsadmin.admin import change_list, changes, csv_export, filters, id_search, status_text
+from runsadmin.admin import change_list, changes, csv_export, filters, id_search, outcome_text
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
 from runsadmin.errors import InvalidSelection
@@ -108,7 +108,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         in_flight = progress.count(*IN_FLIGHT)
         return self.render(
             request, "runsadmin/bulk_edit.html", str(bulk_edit).capitalize(), bulk_edit=bulk_edit, original=bulk_edit,
-            progress=progress, outcome=status_text.of_bulk(bulk_edit, progress), in_flight=in_flight,
+            progress=progress, outcome=outcome_text.of_bulk(bulk_edit, progress), in_flight=in_flight,
             is_live=self.is_live(bulk_edit) or in_flight > 0,
             has_canary=bulk_edit.canary is not None and bulk_edit.canary < progress.total,
             left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin import log_context, tasks
-from runsadmin.admin import changes, filters, status_text
+from runsadmin.admin import changes, filters, outcome_text
 from runsadmin.admin.base import (
     EVERYWHERE,
     ReadOnlyAdmin,
@@ -23,7 +23,7 @@ from runsadmin.admin.base import (
 )
 from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import beginning
-from runsadmin.engine.schedule import enqueue_unless_waiting
+from runsadmin.engine.recurring import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
@@ -76,19 +76,19 @@ class EditAdmin(ReadOnlyAdmin):
 
     # --- the page of one edit
 
-    def page(self, request: HttpRequest, edit: Edit, decision: ConflictForm | None = None) -> HttpResponse:
+    def page(self, request: HttpRequest, edit: Edit, conflict_form: ConflictForm | None = None) -> HttpResponse:
         may_edit = may(request, Action.EDIT_METADATA)
         followers = Edit.objects.select_related("actor")
         resolved_by = followers.filter(resolves=edit).order_by("pk")
-        if edit.status == EditStatus.CONFLICT and decision is None and not resolved_by:
-            decision = ConflictForm(edit)
+        if edit.status == EditStatus.CONFLICT and conflict_form is None and not resolved_by:
+            conflict_form = ConflictForm(edit)
         permitted = edits.permitted_actions(edit, actor(request))
         undoing = changes.undoing(edit) if EditAction.UNDO in permitted else None
         return self.render(
             request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
-            outcome=status_text.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
+            outcome=outcome_text.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
             changes=changes.of(edit),
-            decision=decision if may_edit else None, resolved_by=resolved_by,
+            conflict_form=conflict_form if may_edit else None, resolved_by=resolved_by,
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=undoing,
             **self.page_actions(request, edit, permitted - {EditAction.UNDO}),
         )  # fmt: skip

@@ -21,7 +21,7 @@ from django_tasks_db.models import DBTaskResult
 from django_tasks_db.utils import exclusive_transaction
 
 from runsadmin.engine import heartbeat, stopping
-from runsadmin.engine.schedule import PRUNE, Entry, enqueue_due
+from runsadmin.engine.recurring import PRUNE, Entry, enqueue_due
 from runsadmin.models.worker import Worker
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ class Worker(models.Model):
 
 
 class Schedule(models.Model):
-    """When a recurring task is due next. The tasks and their periods are in code: see `runsadmin.engine.schedule`."""
+    """When a recurring task is due next. The tasks and their periods are in code: see `runsadmin.engine.recurring`."""
 
     name = models.CharField(primary_key=True, max_length=64)
     due_at = models.DateTimeField(db_default=Now())

@@ -2,6 +2,7 @@
 
 A *read* changes nothing upstream, so it only matters whether to retry. For a *write* it matters whether it may have
 happened: only a refusal, or a connection that was never made, proves that it did not.
+`services.gateway.effect_of` decides what a failure means for the whole connection.
 """
 
 import datetime as dt

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.tasks import task
 
 from runsadmin.engine import stopping
-from runsadmin.engine.schedule import Entry
+from runsadmin.engine.recurring import Entry
 
 
 def write(diary: str, line: str) -> None:

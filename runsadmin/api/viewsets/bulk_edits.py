@@ -29,7 +29,7 @@ from runsadmin.api.serializers.edits import PlannedEditSerializer
 from runsadmin.api.viewsets.edits import EDITS
 from runsadmin.api.viewsets.strict import StrictViewSet
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.engine.schedule import enqueue_unless_waiting
+from runsadmin.engine.recurring import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
 from runsadmin.models import BulkEdit
 from runsadmin.services import bulk_edits

@@ -20,8 +20,7 @@ from runsadmin.api.links import Links
 from runsadmin.api.pagination import CreatedAtPagination
 from runsadmin.api.parsers import JSONParser, MergePatchParser
 from runsadmin.api.problems import ProblemError, ProblemType
-from runsadmin.api.run_representation import represent_run, represent_runs, representable
-from runsadmin.api.serializers.runs import EditRunBody, RunSerializer
+from runsadmin.api.serializers.runs import EditRunBody, RunSerializer, represent_run, represent_runs, representable
 from runsadmin.api.serializers.strict import ConnectionQuery
 from runsadmin.api.viewsets.upstream_id import UpstreamIdViewSet
 from runsadmin.errors import NotFound

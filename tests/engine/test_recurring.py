@@ -10,7 +10,7 @@ from django.tasks import TaskResultStatus
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from runsadmin.engine.schedule import Entry, enqueue_due, prune
+from runsadmin.engine.recurring import Entry, enqueue_due, prune
 from runsadmin.models.worker import Schedule
 from tests.engine import jobs
 from tests.engine.conftest import Diary, StartWorker

@@ -1,4 +1,8 @@
-"""Recurring tasks: defined in code, with due times in the database. Each is enqueued once, by any number of workers."""
+"""Enqueues recurring tasks, each once, by any number of workers. Their due times are in the database.
+
+The tasks are listed in `runsadmin.tasks.SCHEDULE`. How often threads are synced is a setting: RUNSADMIN_SYNC_EVERY and
+RUNSADMIN_FULL_SYNC_EVERY.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
