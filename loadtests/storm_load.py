@@ -40,7 +40,7 @@ class StormLoad:
         self.web = environment.web(port=self.port)
         self.workers = [self._worker() for _ in range(WORKERS)]
         self.values = iter(range(10**9))
-        # Claims counted at earlier kills: they expire only gradually, and none counts twice.
+        # The claims counted at earlier kills, so that none that has not expired yet is counted again.
         self.seen: set[Any] = set()
 
     def _worker(self) -> Worker:
@@ -63,7 +63,7 @@ class StormLoad:
     # --- edits
 
     def _record_until(self, count: int) -> None:
-        """Records what the REST clients have not recorded yet."""
+        """Records edits until there are `count`, including those of the REST clients."""
         for _ in range(count - Edit.objects.count()):
             self.environment.record(self.random.choice(self.runs), f"storm-{next(self.values)}")
 

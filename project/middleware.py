@@ -57,10 +57,10 @@ class ProbesMiddleware:
             return self.get_response(request)
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        lacking = health.lacking() if request.path_info == "/readyz" else ""
+        missing = health.missing_part() if request.path_info == "/readyz" else ""
         return HttpResponse(
-            f"{lacking or 'ok'}\n",
-            status=503 if lacking else 200,
+            f"{missing or 'ok'}\n",
+            status=503 if missing else 200,
             content_type="text/plain",
             headers={"Cache-Control": "no-store"},
         )

@@ -13,7 +13,7 @@ from runsadmin.engine import heartbeat
 SILENCE = 10
 
 
-def lacking() -> str:
+def missing_part() -> str:
     """The first thing that is missing: `database`, `migrations` or `worker`. Empty if nothing is."""
     try:
         if not _is_migrated(frozenset(MigrationRecorder(connection).applied_migrations())):

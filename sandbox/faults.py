@@ -1,7 +1,7 @@
 """The ways in which the sandbox can fail.
 
-Each kind is a function below. It acts on the exchange that it strikes; its keyword arguments are the properties that a
-fault of this kind can have.
+Each kind is a function below. It responds to a matching request; its keyword arguments are the properties that a fault
+of this kind can have.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ async def land_late(exchange: Exchange, *, seconds: float) -> None:
 
 
 @kind
-async def slow_answer(exchange: Exchange, *, seconds: float) -> None:
+async def slow_response(exchange: Exchange, *, seconds: float) -> None:
     response = exchange.handle()
     await asyncio.sleep(seconds)
     exchange.respond(response)
@@ -179,7 +179,7 @@ async def hang(exchange: Exchange, *, keep: bool = False) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Strikes the next `times` requests (None: all from now on) of this method, with this pattern in their path."""
+    """Applies to the next `times` requests (None: all from now on) of this method, with this pattern in their path."""
 
     kind: str
     times: int | None = 1
@@ -189,7 +189,7 @@ class Fault:
     properties: Json = field(default_factory=dict)  # The keyword arguments of its kind.
     used: int = 0
 
-    def strikes(self, request: Request) -> bool:
+    def matches(self, request: Request) -> bool:
         return (
             (self.times is None or self.used < self.times)
             and self.method in (None, request.method)
@@ -223,7 +223,7 @@ def read_fault(given: Json) -> Fault:
 
 
 class Faults:
-    """Faults in the order they were added: the first that matches a request strikes."""
+    """Faults in the order they were added: the first that matches a request is used."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
@@ -236,9 +236,9 @@ class Faults:
         return fault_id
 
     def take(self, request: Request) -> Fault | None:
-        """Returns the fault that strikes this request, and counts it."""
+        """Returns the fault for this request, and counts its use."""
         for fault in self._faults.values():
-            if fault.strikes(request):
+            if fault.matches(request):
                 fault.used += 1
                 return fault
         return None

@@ -61,11 +61,11 @@ class Entry:
             "fault": self.fault,
             "kept": self.kept,
         }
-        return entry if key is None else hidden(entry, request.body or b"", key)
+        return entry if key is None else mask_key(entry, request.body or b"", key)
 
 
-def hidden(entry: Json, body: bytes, key: str) -> Json:
-    """Removes values that are the key or that contain a long key."""
+def mask_key(entry: Json, body: bytes, key: str) -> Json:
+    """Masks values that equal the API key, or contain it if it is long."""
 
     def shown(value: Any, text: str) -> Any:
         return HIDDEN if text == key or (len(key) >= LONG_KEY and key in text) else value

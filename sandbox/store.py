@@ -195,7 +195,7 @@ class Journal:
             raise OSError(f"there is no room for more in {self.path}")
 
     def rewrite(self, changes: Iterable[Change]) -> None:
-        """Replaces all changes by these. If the process dies halfway, the old ones remain."""
+        """Replaces all stored changes with these. If the process dies halfway, the old ones remain."""
         fresh = self.path.with_suffix(".new")
         with fresh.open("wb") as file:
             file.write(encode(changes))

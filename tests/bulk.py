@@ -16,13 +16,13 @@ from tests.sandbox_client import Sandbox
 from tests.waiting import until
 
 
-def whole(bulk_edit: BulkEdit) -> BulkEdit:
-    """With its plan complete."""
+def fully_planned(bulk_edit: BulkEdit) -> BulkEdit:
+    """Completes the plan in this process."""
     return bulk_edits.continue_planning(bulk_edit, until=float("inf"))
 
 
 def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
-    """Does the workers' part until it is no longer in progress."""
+    """Does the workers' part until the bulk edit is no longer in progress."""
 
     def has_stopped() -> bool:
         edits.process_due(until=time.monotonic() + 30)
@@ -35,8 +35,8 @@ def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
 
 
 @contextmanager
-def settling(stopping: Event | None = None) -> Iterator[Future[None]]:
-    """A worker processes due edits meanwhile. Leaves when it has ended."""
+def processing_edits(stopping: Event | None = None) -> Iterator[Future[None]]:
+    """Processes due edits in another thread during the block, and waits for that thread at its end."""
 
     def process_due() -> None:
         try:
@@ -51,17 +51,17 @@ def settling(stopping: Event | None = None) -> Iterator[Future[None]]:
 
 
 @contextmanager
-def at_work(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
-    """As `settling`. Enters after the first POST."""
-    with settling(stopping):
+def sending_edits(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
+    """As `processing_edits`, but the block begins after the first POST."""
+    with processing_edits(stopping):
         until(sandbox.posts)
         yield
 
 
 def bulk_edit_of(run_id: str, status: str, actor: User) -> BulkEdit:
-    """Of one run, in this state. The completed one has a failed edit and an applied one."""
+    """A bulk edit of one run with this status. A completed one has a failed edit and an applied one."""
     selection = bulk_edits.by_ids([run_id])
-    bulk_edit = whole(
+    bulk_edit = fully_planned(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch({"team": "red"}), actor=actor, source=Edit.Source.ADMIN, reason="moved"
         )

@@ -82,7 +82,7 @@ def test_invalid_setting_stops_the_start(name: str, value: str) -> None:
     assert "hunter2" not in stopped.stderr
 
 
-def test_named_connection_needs_an_address() -> None:
+def test_named_connection_needs_a_url() -> None:
     stopped = start_with(RUNSADMIN_CONNECTIONS="default,eu")
     assert "The setting RUNSADMIN_UPSTREAM_EU_URL is missing." in stopped.stderr
 

@@ -34,7 +34,7 @@ from runsadmin.templatetags.links import change_url
 # Where actions are offered: above a list for the ticked rows, and on the page of one row.
 EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 MAX_ROWS = 500  # For an action that calls a service for each row.
-MAX_TICKED = 1_000  # For an action that can also take all matching rows: use that for more.
+MAX_TICKED = 1_000  # For an action that can also take all matching rows.
 CONFIRM_SHOWN = 20
 
 

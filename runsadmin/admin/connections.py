@@ -1,4 +1,4 @@
-"""Connections: what is configured, what is held and why, and the switch that stops all sending."""
+"""Connections: what is configured, what is held and why, and the setting that stops all sending."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ _PROBLEMS = {
 
 
 def raise_for_status(edit: Edit, request: Request) -> None:
-    """Raises ProblemError where the edit ended without its change."""
+    """Raises ProblemError if the edit ended without its change."""
     if (problem := _PROBLEMS.get(EditStatus(edit.status))) is not None:
         problem_type, advice = problem
         shown: dict[str, Any] = dict(EditSerializer(edit, context={"request": request}).data)

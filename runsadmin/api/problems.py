@@ -45,7 +45,7 @@ class ProblemType(Enum):
     EDIT_FAILED = 424, "The edit failed"
     TOO_MANY_REQUESTS = 429, "Too many requests", "Request was throttled. Expected available in 2 seconds."
     INTERNAL_ERROR = 500, "Internal error", "This is an internal error, and it was logged. Try again later."
-    DATABASE_UNAVAILABLE = 503, "The database is not available", "Nothing was saved. Send it again in a few seconds."
+    DATABASE_UNAVAILABLE = 503, "The database is not available", "Nothing was saved. Retry in a few seconds."
 
     def __init__(self, status: int, title: str, detail: str = "") -> None:
         self.status, self.title, self.detail = status, title, detail

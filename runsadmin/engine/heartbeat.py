@@ -41,7 +41,7 @@ def requeue_dead(*, dead_after: timedelta) -> None:
 
 
 def release(lane_id: str) -> None:
-    """Requeues what a lane left running. Only that lane may call it, and only while it runs nothing."""
+    """Requeues the tasks that a lane left running. Only that lane may call this, and only while it runs no task."""
     _requeue(task for task in list(DBTaskResult.objects.running()) if task.worker_ids[-1] == lane_id)
 
 

@@ -56,7 +56,7 @@ class Lane(db_worker.Worker):
         """Runs until the process is asked to stop. Unlike the library's loop, it survives a failing database."""
         while not stopping.is_set():
             with _errors_logged():
-                # Also after an error, which may have prevented a result from being stored.
+                # Repeated after an error, which may have prevented a result from being stored.
                 heartbeat.release(self.worker_id)
                 while not stopping.is_set():
                     close_old_connections()
@@ -134,7 +134,8 @@ class WorkerProcess:
             thread.start()
         for thread in threads:
             while thread.is_alive():
-                thread.join(0.2)  # With a timeout, because Python runs signal handlers in this thread.
+                # Without a timeout, joining would block signal handlers, which Python runs in this thread.
+                thread.join(0.2)
         self.idle.set()
         beating.join()
         logger.info("Worker %s ended", self.id)

@@ -84,7 +84,8 @@ class BulkEditRunner:
                 bar.update(bulk_edit.planned - bar.n)
                 if bulk_edit.planned == planned:  # A worker is planning it.
                     self.stopping.wait(PAUSE)
-        if self.stopping.is_set() and not bulk_edit.is_in_progress:  # Else it was applied meanwhile and must be paused.
+        # A bulk edit that was applied meanwhile must be paused instead.
+        if self.stopping.is_set() and not bulk_edit.is_in_progress:
             self.command.fail(f"Stopped; nothing was sent. {_resume_hint(bulk_edit)}")
         return bulk_edit
 

@@ -3,7 +3,7 @@ from django.db import models
 
 
 class ApiRateState(models.Model):
-    """How much of its rate limit an account has used in the REST API, over all tokens and processes."""
+    """How much of its REST API rate limit an account has used, over all tokens and processes."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="+")
     free_at = models.DateTimeField(help_text="When the requests so far no longer count against the rate limit.")

@@ -13,7 +13,7 @@ MAX_REASON_LENGTH = 500
 
 
 class EditSource(models.TextChoices):
-    """Where an edit or a bulk edit came in."""
+    """Where an edit was recorded or a bulk edit was planned."""
 
     ADMIN = "admin", "Admin"
     API = "api", "REST API"
@@ -118,7 +118,7 @@ class BulkEdit(models.Model):
 
     created_at = models.DateTimeField(auto_now_add=True)
     planned_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(null=True, help_text="Until when the plan may be applied.")
+    expires_at = models.DateTimeField(null=True, help_text="When the plan expires.")
     applied_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     # Baseline of the rate: when it was last started, and how many edits had ended by then.

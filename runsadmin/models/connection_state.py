@@ -45,9 +45,9 @@ class ConnectionState(models.Model):
         default=False, help_text="A page claimed to be the last one, and there were more."
     )
     oldest_first = models.BooleanField(
-        default=False, help_text="Read oldest first, since `after` is wrong newest first."
+        default=False, help_text="Read oldest first, because `after` gives wrong pages when reading newest first."
     )
-    # The next free slot of each lane: one for interactive edits, one for background work.
+    # When the rate limit permits the next interactive and the next background request.
     interactive_free_at = models.DateTimeField(null=True)
     background_free_at = models.DateTimeField(null=True)
 

@@ -100,9 +100,9 @@ class Run(models.Model):
     requested_at = models.DateTimeField(help_text="When the response in this row was requested.")
     received_at = models.DateTimeField(help_text="When it was received, or another one of this run that was the same.")
     needs_refresh_since = models.DateTimeField(
-        null=True, help_text="Since when it must be fetched again, because responses overlapped."
+        null=True, help_text="When responses overlapped, so that the run must be fetched again."
     )
-    missing_since = models.DateTimeField(null=True, help_text="Since when upstream no longer has it.")
+    missing_since = models.DateTimeField(null=True, help_text="When upstream was found to no longer have the run.")
 
     objects = RunQuerySet.as_manager()
 

@@ -10,7 +10,7 @@ class Thread(models.Model):
     connection = models.CharField(max_length=64)
     upstream_id = ByteOrderedCharField("thread id", max_length=128)
     tracked = models.BooleanField(
-        default=True, help_text="Whether syncs read this thread. Its runs stay when they no longer do."
+        default=True, help_text="Whether syncs read this thread. Otherwise its mirrored runs stay as they are."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -29,7 +29,9 @@ class Thread(models.Model):
     listed_from = models.DateTimeField(
         null=True, blank=True, help_text="The list then showed every run that was created at this time or later."
     )
-    missing_since = models.DateTimeField(null=True, blank=True, help_text="Since when upstream no longer has it.")
+    missing_since = models.DateTimeField(
+        null=True, blank=True, help_text="When upstream was found to no longer have the thread."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["connection", "upstream_id"], name="thread_once_per_connection")]

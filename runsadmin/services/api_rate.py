@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 
 def use_one(user: User) -> float:
-    """Uses one of the account's requests and returns 0, or returns the seconds to wait without using any."""
+    """Uses one of the account's requests and returns 0, or returns the seconds to wait if none is left."""
     limit = conf.api_requests_per_minute()
     with _lock:
         if not limit or _use_taken(user.pk):

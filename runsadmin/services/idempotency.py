@@ -58,7 +58,7 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
         except IntegrityError:  # Our transaction was rolled back.
             if self.existing() is None:
                 raise
-        raise IdempotencyKeyInUse("The same request is being processed now. Send it again to get its result.")
+        raise IdempotencyKeyInUse("The same request is in progress. Send it again later to get its result.")
 
     @property
     def _rows(self) -> QuerySet[IdempotencyKey]:

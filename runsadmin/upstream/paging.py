@@ -148,7 +148,8 @@ class ListReading:
         if not repeats and not (is_short and not page.has_more) and self.continue_behind_last():
             return
         if self.limit == 1 and not self.is_stuck and not repeats:
-            self.is_stuck = True  # A page of one run cannot get past it, so two are requested next.
+            # A page of one run that is already known leads no further, so two runs are requested next.
+            self.is_stuck = True
             return
         self.ended = True
         if not page.ids:

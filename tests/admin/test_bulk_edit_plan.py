@@ -16,7 +16,7 @@ from runsadmin.services import bulk_edits, edits
 from runsadmin.services.permissions import Action
 from tests.admin.bulk_edit_pages import E, S, planned, runs_shown, text_of, typed, url
 from tests.admin.conftest import MakeUser, SignIn, press
-from tests.bulk import whole
+from tests.bulk import fully_planned
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -51,7 +51,7 @@ def test_large_plan_updates_without_reload(team: list[Run], alice: User, as_alic
     assert "0 of 6 runs" in shown
     assert "Change 6 runs" not in shown
 
-    whole(bulk_edit)
+    fully_planned(bulk_edit)
     assert 'hx-trigger="every' not in as_alice.get(url(bulk_edit)).text
     assert "Change 5 runs" in text_of(as_alice, bulk_edit)
 
@@ -141,7 +141,7 @@ def test_viewer_sees_plan_without_buttons(team: list[Run], as_alice: Client, as_
     assert bulk_edit.status == S.PLANNED
 
 
-def test_links_need_their_permission(team: list[Run], as_alice: Client, signed_in: SignIn, make_user: MakeUser) -> None:
+def test_links_need_permission(team: list[Run], as_alice: Client, signed_in: SignIn, make_user: MakeUser) -> None:
     bulk_edit = planned(as_alice)
 
     shown = signed_in(make_user(Action.VIEW_BULK_EDITS)).get(url(bulk_edit)).text

@@ -36,7 +36,7 @@ def test_action_asks_before_it_sends(sandbox: Sandbox, team: list[Run], as_alice
     assert bulk_edit.status == S.QUEUED
 
 
-def test_nothing_is_done_before_it_is(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
+def test_page_reports_done_only_at_the_end(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
     bulk_edit = planned(as_alice)
     press(as_alice, bulk_edit, "apply")
 

@@ -216,7 +216,7 @@ def test_one_connection_at_a_time(team: list[Run], as_alice: Client, connect: Co
     assert not DraftSelection.objects.exists()
 
 
-def test_planning_needs_its_permission(
+def test_planning_needs_permission(
     team: list[Run], as_alice: Client, as_carol: Client, make_user: MakeUser, signed_in: SignIn
 ) -> None:
     address = select_all(as_alice)

@@ -246,11 +246,11 @@ def test_hold_is_shown_and_released(
     mirrored: MakeRun, alice: User, as_alice: Client, signed_in: SignIn, make_user: MakeUser
 ) -> None:
     run = mirrored()
-    connections.hold("default", connections.Hold.CREDENTIALS, "The server answered 401.")
+    connections.hold("default", connections.Hold.CREDENTIALS, "The server returned 401.")
     operator = signed_in(make_user(Action.HOLD, Action.VIEW_SYNCS))
 
     for url in ("/admin/", "/admin/runsadmin/run/", page(run), page(run, "metadata"), "/admin/runsadmin/edit/"):
-        assert "The server answered 401." in as_alice.get(url).text
+        assert "The server returned 401." in as_alice.get(url).text
     switch = "/admin/runsadmin/connectionstate/default/switch/"
     assert as_alice.post(switch, {"on": "0"}).status_code == 403
     assert connections.is_held("default")

@@ -117,7 +117,7 @@ def test_run_cannot_be_added_or_deleted(mirrored: MakeRun, as_alice: Client) -> 
     assert as_alice.get("/admin/runsadmin/run/nonsense/change/").status_code == 404
 
 
-def test_every_post_needs_its_permission(
+def test_every_post_needs_permission(
     mirrored: MakeRun, as_carol: Client, signed_in: SignIn, make_user: MakeUser
 ) -> None:
     run = mirrored()

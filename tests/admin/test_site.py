@@ -1,4 +1,4 @@
-"""What is on every page, the first page, accounts and tokens."""
+"""The dashboard, accounts, tokens, and what every page has."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def test_dashboard_shows_what_is_permitted(
     edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, source=Edit.Source.ADMIN)
 
     shown = as_carol.get("/admin/").text
-    for value in ("Recent edits", "1</b> pending edits", "Recent failures", run.upstream_id, "Recent syncs"):
+    for value in ("Recent edits", "1</b> edit in progress", "Recent failures", run.upstream_id, "Recent syncs"):
         assert value in shown
     assert "Sync all threads" not in shown
 
@@ -56,7 +56,7 @@ def test_sign_in_never_redirects_outside(make_user: MakeUser) -> None:
         assert response.headers["Location"] == "/admin/"
 
 
-def test_buttons_lead_nowhere_outside(mirrored: MakeRun, as_alice: Client) -> None:
+def test_actions_never_redirect_outside(mirrored: MakeRun, as_alice: Client) -> None:
     run = mirrored()
 
     for extra in ("?next=https://evil.example/", "?_to=//evil.example"):
@@ -79,7 +79,7 @@ def test_polling_page_reloads_at_sign_out(mirrored: MakeRun, client: Client) -> 
         assert "password" in client.get(url, follow=True).text
 
 
-def test_global_search_finds_ids_by_their_case(
+def test_global_search_is_case_sensitive(
     mirrored: MakeRun, as_carol: Client, signed_in: SignIn, make_user: MakeUser
 ) -> None:
     run = mirrored(id="run_AbC", thread_id="thread_XyZ")
@@ -147,7 +147,7 @@ def test_superuser_creates_tokens_for_others(admin: User, alice: User, signed_in
     assert "when the token expires" in client.post(f"{TOKENS}add/", {"days": "0"}, follow=True).text
 
 
-def test_tokens_need_their_permission(as_carol: Client) -> None:
+def test_tokens_need_permission(as_carol: Client) -> None:
     assert as_carol.get(TOKENS).status_code == 403
     assert as_carol.post(f"{TOKENS}add/", {"days": "7"}).status_code == 403
 
@@ -165,7 +165,6 @@ def test_connection_page_shows_no_secret(admin: User, signed_in: SignIn, sandbox
     assert sandbox.key not in shown
 
 
-@pytest.mark.django_db
 def test_meaningful_permissions_are_offered(signed_in: Callable[[User], Client]) -> None:
     admin = signed_in(User.objects.create_superuser("root"))
 

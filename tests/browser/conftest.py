@@ -17,7 +17,7 @@ type SignIn = Callable[[User], None]
 
 # Playwright's synchronous calls run inside an event loop, which Django would refuse.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-expect.set_options(timeout=20_000)  # A busy machine is slow.
+expect.set_options(timeout=20_000)  # Long enough for a busy machine.
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def base_url(live_server: LiveServer) -> str:
 def complaints(context: BrowserContext) -> Iterator[list[str]]:
     """Errors in the browser's console, on all pages of the test. It must be empty at the end.
 
-    Answers such as 409 are no fault of a page: "Failed to load resource" does not count.
+    Responses such as 409 are no fault of a page: "Failed to load resource" does not count.
     """
     errors: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Every action of every list in a real browser. A list with an action that its test does not run fails that test."""
+"""Every action of every list in a real browser. A test fails if its list offers an action that it does not run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -112,7 +112,7 @@ def test_actions_on_edits(page: Page, sandbox: Sandbox, mirrored: MakeRun, alice
         (one.pk, "a mistake"), (two.pk, "a mistake"),
     }  # fmt: skip
 
-    # Of one edit: it is sent at once, and its page shows the outcome. The undo of `one` waits no longer.
+    # A single undo is sent at once, and the page of its edit shows the outcome.
     undo = Edit.objects.get(undoes=one)
     edits.push(undo)
     listed.run("Undo", undo)

@@ -14,7 +14,7 @@ from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.services import bulk_edits, connections, edits, syncs
 from tests.browser.conftest import SignIn
-from tests.bulk import push_until_settled, whole
+from tests.bulk import fully_planned, push_until_settled
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -241,9 +241,9 @@ def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
     bulk_edit = bulk_edits.plan(
         selection=bulk_edits.by_ids(ids), patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="<i>" * 100
     )
-    push_until_settled(bulk_edits.apply(bulk_edit=whole(bulk_edit), actor=actor))
+    push_until_settled(bulk_edits.apply(bulk_edit=fully_planned(bulk_edit), actor=actor))
     assert bulk_edit.edits.get().status == Edit.Status.APPLIED
-    return bulk_edit, whole(
+    return bulk_edit, fully_planned(
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="<i>")
     )
 

@@ -15,7 +15,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.browser.conftest import SignIn
-from tests.bulk import whole
+from tests.bulk import fully_planned
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 
@@ -237,7 +237,7 @@ def test_patch_is_typed_by_keyboard(page: Page, team: list[Run], alice: User, si
     expect(changes).to_have_text(["blue → completed", "9 → removed", "absent → empty text"])
 
 
-def test_all_of_it_works_without_scripts(
+def test_bulk_edit_works_without_scripts(
     page: Page,
     browser: Browser,
     live_server: LiveServer,
@@ -284,7 +284,7 @@ def test_plan_updates_without_reload(page: Page, team: list[Run], alice: User, s
     page.goto(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
     expect(page.get_by_text("0 of 60 runs")).to_be_visible()
 
-    whole(bulk_edit)
+    fully_planned(bulk_edit)
 
     expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
 

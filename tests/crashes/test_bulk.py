@@ -12,7 +12,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import bulk_edits
-from tests.bulk import whole
+from tests.bulk import fully_planned
 from tests.waiting import until
 
 E = Edit.Status
@@ -40,7 +40,7 @@ def under_way(environment: Environment) -> BulkEdit:
         reason="moved",
     )
     environment.sandbox.clear_log()
-    bulk_edit = bulk_edits.apply(bulk_edit=whole(planned), actor=environment.alice)
+    bulk_edit = bulk_edits.apply(bulk_edit=fully_planned(planned), actor=environment.alice)
     environment.worker()
     until(lambda: sum(call["received_at"] is None for call in environment.sandbox.posts()) >= 16)
     return bulk_edit

@@ -1,4 +1,4 @@
-"""PostgreSQL is killed at every step and started again; these tests have their own server.
+"""PostgreSQL is killed at every step and started again.
 
 The large version of the rate test is `python -m loadtests.rate`.
 """
@@ -23,7 +23,7 @@ from loadtests.rate_load import RateLoad
 from runsadmin.models import Edit, Run
 from tests.conftest import json_lines
 from tests.crashes.conftest import surviving
-from tests.security.conftest import Browser, Site, shipped
+from tests.security.conftest import Browser, Site, default_environment
 from tests.waiting import until
 
 
@@ -31,7 +31,7 @@ from tests.waiting import until
 def postgres(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Postgres]:
-    """This process is connected to it as well."""
+    """A server of its own for these tests. The test process uses its database as well."""
     server = Postgres(tmp_path_factory.mktemp("pg"))
     usual = dict(connection.settings_dict)
     with django_db_blocker.unblock():
@@ -46,7 +46,7 @@ def postgres(
 
 @pytest.fixture
 def transactional_db(postgres: Postgres, transactional_db: None) -> None:
-    """On that server."""
+    """Uses the database on the server of these tests."""
 
 
 def restart_database(postgres: Postgres) -> None:
@@ -88,7 +88,9 @@ def test_rate_is_kept_through_crashes(environment: Environment, postgres: Postgr
 
 @pytest.fixture
 def site(environment: Environment, postgres: Postgres, tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path, shipped(environment.sandbox) | {"DATABASE_URL": postgres.url, "LOG_FORMAT": "json"})
+    site = Site(
+        tmp_path, default_environment(environment.sandbox) | {"DATABASE_URL": postgres.url, "LOG_FORMAT": "json"}
+    )
     site.start_web()
     yield site
     site.stop()

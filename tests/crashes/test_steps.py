@@ -57,7 +57,7 @@ def test_killed_upstream_is_waited_for(environment: Environment, step: str) -> N
 @pytest.mark.parametrize("dies", ["worker", "web", "sandbox"])
 def test_process_killed_during_the_post(environment: Environment, dies: str) -> None:
     with surviving(environment) as runs:
-        environment.sandbox.fault("slow_answer", seconds=60, method="POST")
+        environment.sandbox.fault("slow_response", seconds=60, method="POST")
         if dies == "web":
             web = environment.web()
             patch = threading.Thread(target=web.patch, args=(runs[0].upstream_id, {"team": "red"}, environment.token()))

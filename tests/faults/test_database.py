@@ -16,7 +16,7 @@ from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk,
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S = Edit.Status
+E = Edit.Status
 # Long enough to need room that a full disk does not have.
 LONG = MetadataPatch({"team": "red", **{f"k{number}": "x" * 512 for number in range(12)}})
 
@@ -50,7 +50,7 @@ def test_unrecorded_edit_is_not_sent(scene: Scene, fault: DatabaseFault) -> None
         fault.begin()
         scene.record(LONG)
     assert not Edit.objects.exists()
-    assert scene.push(LONG).status == S.APPLIED
+    assert scene.push(LONG).status == E.APPLIED
     scene.check(posts=1)
 
 
@@ -60,9 +60,9 @@ def test_database_fault_loses_nothing(scene: Scene, fault: DatabaseFault, step: 
     with raises_and_ends(fault), at_step(step, fault.begin):
         edits.push(edit)
     edit.refresh_from_db()
-    assert edit.status in (S.SENDING, S.PENDING, S.UNKNOWN)
+    assert edit.status in (E.SENDING, E.PENDING, E.UNKNOWN)
     expire_the_claim()
-    assert scene.process_due(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=1)
 
 
@@ -73,8 +73,8 @@ def test_one_fault_spares_other_edits(scene: Scene, make_second: Callable[[], Ed
         edits.process_due(until=float("inf"))
     fault.end()
     expire_the_claim()
-    assert scene.process_due(first).status == S.APPLIED
-    assert scene.process_due(second).status == S.APPLIED
+    assert scene.process_due(first).status == E.APPLIED
+    assert scene.process_due(second).status == E.APPLIED
 
 
 @pytest.fixture

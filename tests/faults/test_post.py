@@ -1,4 +1,4 @@
-"""The other half of the table: faults of the POST. A write that may have happened is reconciled before a resend."""
+"""Faults of the POST. A write that may have happened is reconciled before a resend."""
 
 import datetime as dt
 from typing import Any
@@ -16,7 +16,7 @@ from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S = Edit.Status
+E = Edit.Status
 
 # --- A refusal: nothing was written
 
@@ -31,19 +31,19 @@ REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
 def test_temporary_refusal_is_sent_again(scene: Scene, fault: dict[str, Any]) -> None:
     scene.sandbox.fault("status", method="POST", **fault)
     edit = scene.push()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.RETRY, 1)
-    assert scene.process_due(edit).status == S.APPLIED
+    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.RETRY, 1)
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=2)
 
 
 def test_unreachable_post_stays_pending(scene: Scene, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
         edit = scene.push()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.HELD, 0)
     connect(URL=scene.sandbox.url)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert scene.process_due(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=1)
 
 
@@ -61,10 +61,10 @@ def test_unreachable_post_stays_pending(scene: Scene, connect: Connect) -> None:
 def test_retry_after_is_capped(scene: Scene, headers: dict[str, str], least: float, most: float) -> None:
     scene.sandbox.fault("status", method="POST", status=429, headers=headers)
     edit = scene.push()
-    assert edit.status == S.PENDING
+    assert edit.status == E.PENDING
     assert least <= in_seconds(edit) <= most
     ConnectionState.objects.update(not_before=None)
-    assert scene.process_due(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=2)
 
 
@@ -85,19 +85,19 @@ def test_429_and_503_back_off_for_all(scene: Scene, status: int) -> None:
         actor=scene.alice,
         source=Edit.Source.API,
     )
-    assert edits.push(other).status == S.PENDING
+    assert edits.push(other).status == E.PENDING
     assert len(scene.sandbox.log()) == before
 
 
 def test_400_for_an_active_run_waits(scene: Scene) -> None:
     scene.sandbox.change_run(scene.run.upstream_id, status="in_progress")
     edit = scene.push()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
     assert "in_progress" in edit.detail
     edit = edits.push(edit)
-    assert (edit.status, len(scene.sandbox.posts())) == (S.PENDING, 1), "It fetches, but sends no POST."
+    assert (edit.status, len(scene.sandbox.posts())) == (E.PENDING, 1), "The edit only fetches."
     scene.sandbox.change_run(scene.run.upstream_id, status="completed")
-    assert scene.process_due(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=2)
 
 
@@ -105,7 +105,7 @@ def test_400_for_an_active_run_waits(scene: Scene) -> None:
 def test_other_4xx_is_never_sent_again(scene: Scene, status: int) -> None:
     scene.sandbox.fault("status", method="POST", status=status, body={"error": {"message": "No, thank you."}})
     edit = scene.push()
-    assert (edit.status, edit.detail, edit.http_status) == (S.REJECTED, "No, thank you.", status)
+    assert (edit.status, edit.detail, edit.http_status) == (E.REJECTED, "No, thank you.", status)
     edits.process_due(until=float("inf"))
     scene.check(posts=1, team="blue")
 
@@ -114,14 +114,14 @@ def test_404_for_the_run_is_rejected(scene: Scene) -> None:
     scene.writer.stop()
     with at_step("intended", lambda: scene.sandbox.delete_run(scene.run.upstream_id)):
         edit = scene.push()
-    assert edit.status == S.REJECTED
+    assert edit.status == E.REJECTED
     assert scene.mirror.missing_since is not None
 
 
 def test_404_for_everything_holds(scene: Scene) -> None:
     with at_step("intended", lambda: _all_404(scene.sandbox)):
         edit = scene.push()
-    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
+    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
 
 
@@ -132,10 +132,10 @@ def _all_404(sandbox: Sandbox) -> None:
 def test_refused_write_holds_writing(scene: Scene) -> None:
     scene.sandbox.fault("status", method="POST", status=401)
     edit = scene.push()
-    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.HELD)
+    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.WRITING
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    assert scene.process_due(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=2)
 
 
@@ -154,7 +154,7 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
     "truncated": ({"kind": "truncate"}, 1),
     "read timeout, not kept": ({"kind": "hang"}, 2),
     "read timeout, kept": ({"kind": "hang", "keep": True}, 1),
-    "slow response": ({"kind": "slow_answer", "seconds": 2}, 1),
+    "slow response": ({"kind": "slow_response", "seconds": 2}, 1),
     "slow drip": ({"kind": "drip", "seconds": 5}, 1),
     "not JSON, not kept": ({"kind": "garbage"}, 2),
     "not JSON, kept": ({"kind": "garbage", "keep": True}, 1),
@@ -168,9 +168,9 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
 def test_lost_response_is_reconciled(scene: Scene, fault: dict[str, Any], posts: int) -> None:
     scene.sandbox.fault(**fault, method="POST")
     edit = scene.push()
-    assert edit.status == S.UNKNOWN
+    assert edit.status == E.UNKNOWN
     assert edit.sent_at is not None
-    assert scene.process_due(edit).status == S.APPLIED
+    assert scene.process_due(edit).status == E.APPLIED
     _never_twice_without_a_fetch(scene)
     scene.check(posts=posts)
 
@@ -184,9 +184,9 @@ def test_late_write_is_not_sent_again(scene: Scene) -> None:
     scene.writer.stop()  # A late write overwrites whatever came before it: that is the race window.
     scene.sandbox.fault("land_late", method="POST", seconds=0.5)
     edit = scene.push()
-    assert edit.status == S.UNKNOWN
-    assert edits.reconcile(edit).status == S.UNKNOWN
-    assert scene.process_due(edit).status == S.APPLIED
+    assert edit.status == E.UNKNOWN
+    assert edits.reconcile(edit).status == E.UNKNOWN
+    assert scene.process_due(edit).status == E.APPLIED
     scene.check(posts=1)
 
 
@@ -194,7 +194,7 @@ def test_write_that_never_happens_fails(scene: Scene, settings: Settings) -> Non
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scene.sandbox.fault("cut_before", method="POST", times=None)
     edit = scene.process_due(scene.push())
-    assert (edit.status, edit.attempts) == (S.FAILED, 2)
+    assert (edit.status, edit.attempts) == (E.FAILED, 2)
     _never_twice_without_a_fetch(scene)
     scene.check(posts=2, team="blue")
 
@@ -204,7 +204,7 @@ def test_lost_response_can_be_a_conflict(scene: Scene) -> None:
     edit = scene.push()
     scene.sandbox.add_pairs(scene.run.upstream_id, {"team": "green"})
     edit = scene.process_due(edit)
-    assert edit.status == S.CONFLICT
+    assert edit.status == E.CONFLICT
     (conflict,) = edits.conflicts(edit)
     assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
     scene.check(posts=1, team="green")
@@ -215,21 +215,21 @@ def test_unknown_edit_of_missing_run_ends(scene: Scene) -> None:
     scene.sandbox.fault("lose", method="POST")
     edit = scene.push()
     scene.sandbox.delete_run(scene.run.upstream_id)
-    assert scene.process_due(edit).status == S.REJECTED
+    assert scene.process_due(edit).status == E.REJECTED
 
 
 # --- A readable response
 
 
 def test_2xx_as_intended_is_applied(scene: Scene) -> None:
-    assert scene.push().status == S.APPLIED
+    assert scene.push().status == E.APPLIED
     scene.check(posts=1)
 
 
 def test_merging_server_differs(scene: Scene) -> None:
     scene.sandbox.settings(modify="merge")
     edit = scene.push(MetadataPatch(remove=frozenset({"team"})))
-    assert edit.status == S.DIFFERS
+    assert edit.status == E.DIFFERS
     assert edit.intended is not None
     assert edit.after is not None
     assert ("team" in edit.intended, "team" in edit.after) == (False, True)
@@ -240,6 +240,6 @@ def test_rewriting_server_differs(scene: Scene) -> None:
     scene.writer.stop()
     scene.sandbox.settings(modify="scramble")
     edit = scene.push()
-    assert edit.status == S.DIFFERS
+    assert edit.status == E.DIFFERS
     assert edit.after != edit.intended
     assert scene.mirror.metadata == edit.after == scene.sandbox.metadata(scene.run.upstream_id)

@@ -48,7 +48,7 @@ def test_every_error_is_reported() -> None:
     [("team=red\r", "line_end"), ("\ufeffteam=red", "byte_order_mark")],
     ids=["CRLF", "byte order mark"],
 )
-def test_traces_of_a_file_are_refused(text: str, code: str) -> None:
+def test_line_end_and_bom_are_refused(text: str, code: str) -> None:
     assert problems_of([text]) == [(text, code)]
     key = text.replace("=red", "")
     assert problems_of([], [key]) == [(key, code)]

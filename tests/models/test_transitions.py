@@ -1,4 +1,4 @@
-"""The tables of transitions, and that nothing else writes a status."""
+"""The tables list the permitted transitions, and no other code writes a status."""
 
 import ast
 from collections.abc import Iterator

@@ -158,7 +158,7 @@ def test_file_names_runs(name: str, upstream: FakeUpstream, runs: list[Run], edi
 
 @decoded_differently
 @pytest.mark.parametrize("entry", ["file", "standard input", "upload", "paste"])
-def test_each_entry_point_reads_it(
+def test_each_entry_point_reads_the_list(
     entry: str, name: str, manage: Manage, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = as_threads(LISTS[name])

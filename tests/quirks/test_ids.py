@@ -15,7 +15,7 @@ from runsadmin.ids import is_id
 from runsadmin.models import Edit, Run, SyncError, Thread
 from runsadmin.services import bulk_edits, threads
 from tests.api.conftest import Api, api  # noqa: F401 - a fixture
-from tests.bulk import whole
+from tests.bulk import fully_planned
 from tests.fake_upstream import FakeUpstream, Request, Response, list_response
 from tests.quirks.conftest import push, sync
 from tests.sandbox_client import make_run
@@ -120,14 +120,14 @@ def test_admin_pages_lead_there(id: str, odd: Callable[[str], Run], alice: User)
 
 
 @valid
-def test_commands_take_it(id: str, odd: Callable[[str], Run], upstream: FakeUpstream, alice: User) -> None:
+def test_commands_accept_the_id(id: str, odd: Callable[[str], Run], upstream: FakeUpstream, alice: User) -> None:
     odd(id)
     call_command("edit_metadata", "--actor", alice.username, "--set", "triage=done", "--", id)
     assert upstream.metadata(id)["triage"] == "done"
 
 
 @valid
-def test_bulk_edit_and_tracking_take_it(id: str, odd: Callable[[str], Run], alice: User) -> None:
+def test_bulk_edit_and_tracking_accept_id(id: str, odd: Callable[[str], Run], alice: User) -> None:
     odd(id)
     assert bulk_edits.by_ids([id]).keys
     assert threads.track(connection="default", thread_ids=[id], actor=alice).invalid == ()
@@ -186,7 +186,7 @@ def test_plan_leaves_out_unsendable_runs(mirror: Mirror, alice: User) -> None:
     old = Run.objects.latest("pk")
     Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # As older versions stored.
     selection = bulk_edits.by_search("status:completed")
-    plan = whole(
+    plan = fully_planned(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch({"a": "b"}), actor=alice, source=Edit.Source.ADMIN, reason="r"
         )

@@ -144,7 +144,7 @@ def lagging(upstream: FakeUpstream, thread: Thread) -> Thread:
 
 
 def write(upstream: FakeUpstream, run_id: str, ago: dt.timedelta) -> None:
-    """Another client changes the metadata, which the mirror has from a GET this long ago."""
+    """Another client changes the metadata. The mirror has the old metadata, from a GET that was `ago` earlier."""
     upstream.runs[run_id]["metadata"] = {"ticket": "2"}
     list_as(upstream, lambda run: run)
     sync(Thread.objects.get())

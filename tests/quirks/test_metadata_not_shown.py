@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run, Thread
 from runsadmin.services import bulk_edits, connections, runs
-from tests.bulk import push_until_settled, whole
+from tests.bulk import fully_planned, push_until_settled
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Override, Request, Response
 from tests.quirks.conftest import process_due, push, sync
@@ -17,7 +17,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S = Edit.Status
+E = Edit.Status
 KEPT = {"ticket": "1", "owner": "lee"}
 
 
@@ -64,7 +64,7 @@ UNKNOWN: dict[str, Callable[[Json], Json]] = {
 
 def plan(ids: list[str], actor: User, **pairs: str) -> BulkEdit:
     selection = bulk_edits.by_ids(ids)
-    return whole(
+    return fully_planned(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch(pairs), actor=actor, source=Edit.Source.ADMIN, reason="Sorting"
         )
@@ -98,9 +98,9 @@ def test_lists_wipe_nothing(
 
     sync()
     undone = apply(
-        whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="Back")), alice
+        fully_planned(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="Back")), alice
     )
-    assert list(undone.edits.values_list("status", flat=True)) == [S.APPLIED] * 3
+    assert list(undone.edits.values_list("status", flat=True)) == [E.APPLIED] * 3
     assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT] * 3
 
 
@@ -108,7 +108,7 @@ def test_lists_wipe_nothing(
 def test_fetch_ends_the_edit(upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]) -> None:
     upstream.override(changed(change, where="fetch")(upstream))
     edit = push(run, alice)
-    assert edit.status == S.FAILED
+    assert edit.status == E.FAILED
     assert "does not show the metadata" in edit.detail
     assert upstream.writes == []
     runs.refresh(run=run, actor=alice)
@@ -128,7 +128,7 @@ def test_known_spellings_are_read(
 ) -> None:
     upstream.override(changed(change, where="fetch")(upstream))
     edit = push(run, alice)
-    assert (edit.status, edit.before) == (S.APPLIED, metadata)
+    assert (edit.status, edit.before) == (E.APPLIED, metadata)
     assert upstream.metadata(run.upstream_id) == metadata | {"triage": "done"}
 
 
@@ -136,7 +136,7 @@ def test_missing_is_empty_if_configured(upstream: FakeUpstream, run: Run, alice:
     connect(MISSING_METADATA_IS_EMPTY=True)
     upstream.put(upstream.runs[run.upstream_id] | {"metadata": {}})
     upstream.override(changed(lambda run: run if run["metadata"] else without(run), where="fetch")(upstream))
-    assert push(run, alice).status == S.APPLIED
+    assert push(run, alice).status == E.APPLIED
     assert upstream.metadata(run.upstream_id) == {"triage": "done"}
 
 
@@ -155,7 +155,7 @@ def test_partial_run_changes_nothing_else(
     before = Run.objects.get(pk=run.pk)
     upstream.override(changed(change, where="write")(upstream))
     edit = push(run, alice)
-    assert (edit.status, edit.after) == (S.APPLIED, KEPT | {"triage": "done"})
+    assert (edit.status, edit.after) == (E.APPLIED, KEPT | {"triage": "done"})
     after = Run.objects.get(pk=run.pk)
     assert after.metadata == KEPT | {"triage": "done"}
     columns = ("status", "model", "created_at", "started_at", "completed_at", "duration", "total_tokens", "thread_id")
@@ -169,11 +169,11 @@ def test_write_without_metadata_is_reconciled(
 ) -> None:
     upstream.override(changed(change, where="write")(upstream))
     edit = push(run, alice)
-    assert edit.status == S.UNKNOWN
+    assert edit.status == E.UNKNOWN
     assert "does not show the metadata" in edit.detail
     process_due()
     edit.refresh_from_db()
-    assert (edit.status, len(upstream.writes)) == (S.APPLIED, 1)
+    assert (edit.status, len(upstream.writes)) == (E.APPLIED, 1)
 
 
 def test_new_runs_of_such_lists_are_fetched(upstream: FakeUpstream, db: None) -> None:
@@ -221,7 +221,7 @@ def test_stale_list_is_noticed(
     sync()
     done = apply(plan(ids, alice, triage="again"), alice)
     assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 60
-    assert set(done.edits.values_list("status", flat=True)) == {S.APPLIED}
+    assert set(done.edits.values_list("status", flat=True)) == {E.APPLIED}
 
 
 def test_lists_with_our_writes_save_fetches(

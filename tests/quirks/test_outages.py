@@ -17,7 +17,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S, Hold = Edit.Status, ConnectionState.Hold
+E, Hold = Edit.Status, ConnectionState.Hold
 
 
 def slow(request: Request) -> Response:
@@ -41,7 +41,7 @@ def release_by_probe() -> None:
 
 def check_outage(edit: Edit) -> None:
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, Edit.WaitReason.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.HELD, 0)
     assert connections.state("default").hold == Hold.UNREACHABLE
 
 
@@ -63,11 +63,11 @@ def test_outage_holds_the_connection(
     assert not connections.is_held("default")
     process_due(times=2)
     edit.refresh_from_db()
-    assert edit.status == S.APPLIED
+    assert edit.status == E.APPLIED
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
-def test_refused_connections_hold_it(
+def test_refused_connections_cause_a_hold(
     upstream: FakeUpstream, run: Run, alice: User, connect: Connect, background: bool
 ) -> None:
     connect(URL="http://127.0.0.1:9/v1")
@@ -79,7 +79,7 @@ def test_refused_connections_hold_it(
     release_by_probe()
     process_due(times=2)
     edit.refresh_from_db()
-    assert edit.status == S.APPLIED
+    assert edit.status == E.APPLIED
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
@@ -92,7 +92,7 @@ def test_one_bad_run_is_no_outage(
     edit = record(run, alice)
     process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason) == (S.PENDING, Edit.WaitReason.RETRY)
+    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.RETRY)
     assert edit.attempts >= 1
     assert not connections.is_held("default")
 
@@ -102,11 +102,11 @@ def test_batch_fails_without_attempts(upstream: FakeUpstream, mirror: Callable[.
     recorded = [record(run, alice) for run in many]
     upstream.override(lambda request: CUT)
     process_due(times=3)
-    assert set(Edit.objects.values_list("status", "attempts")) == {(S.PENDING, 0)}
+    assert set(Edit.objects.values_list("status", "attempts")) == {(E.PENDING, 0)}
     upstream.clear_overrides()
     release_by_probe()
     process_due(times=2)
-    assert set(Edit.objects.values_list("status", flat=True)) == {S.APPLIED}
+    assert set(Edit.objects.values_list("status", flat=True)) == {E.APPLIED}
     assert len(recorded) == len(upstream.writes)
 
 
@@ -145,7 +145,7 @@ def test_command_releases_what_works_again(held: Run, admin_user: User, command:
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_command_reports_why_it_is_held(
+def test_command_reports_hold_reason(
     held: Run, admin_user: User, upstream: FakeUpstream, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     upstream.override(lambda request: CUT)

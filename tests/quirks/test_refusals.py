@@ -15,7 +15,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S, W, Hold = Edit.Status, Edit.WaitReason, ConnectionState.Hold
+E, W, Hold = Edit.Status, Edit.WaitReason, ConnectionState.Hold
 HTML = Response(403, "<html><head><title>Request blocked</title></head></html>", {"Content-Type": "text/html"})
 
 
@@ -52,7 +52,7 @@ def test_refusal_is_rejected_beside_a_success(
     edit = record(threads[0], alice, {"note": "drop table"})
     process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason, edit.refusals, edit.attempts) == (S.PENDING, W.REFUSED, 1, 0)
+    assert (edit.status, edit.wait_reason, edit.refusals, edit.attempts) == (E.PENDING, W.REFUSED, 1, 0)
     assert words in edit.detail
     assert not connections.is_held("default")
 
@@ -63,7 +63,7 @@ def test_refusal_is_rejected_beside_a_success(
     else:
         edits.push(other)
     edit.refresh_from_db()
-    assert (edit.status, edit.http_status) == (S.REJECTED, 403)
+    assert (edit.status, edit.http_status) == (E.REJECTED, 403)
     assert words in edit.detail
 
 
@@ -78,7 +78,7 @@ def test_sole_refusal_is_rejected_second_time(
         Edit.objects.update(next_attempt_at=timezone.now())
         process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.http_status) == (S.REJECTED, 403)
+    assert (edit.status, edit.http_status) == (E.REJECTED, 403)
     assert words in edit.detail
 
 
@@ -96,7 +96,7 @@ def test_read_only_role_holds_writing(
             edits.push(edit)
     state = connections.state("default")
     assert (state.hold, "Read-only role." in state.hold_detail) == (Hold.WRITING, True)
-    assert set(Edit.objects.values_list("status", flat=True)) == {S.PENDING}
+    assert set(Edit.objects.values_list("status", flat=True)) == {E.PENDING}
     writes = len(upstream.writes)
 
     for _ in range(3):  # Reads continue, and prove nothing about writes.
@@ -112,14 +112,14 @@ def test_read_only_role_holds_writing(
     later = connections.state("default").next_probe_at
     assert later is not None
     assert later - timezone.now() > dt.timedelta(minutes=4)
-    assert set(Edit.objects.values_list("status", flat=True)) == {S.PENDING}
+    assert set(Edit.objects.values_list("status", flat=True)) == {E.PENDING}
 
     upstream.clear_overrides()
     ConnectionState.objects.update(next_probe_at=timezone.now())
     process_due(times=2)
     assert connections.state("default").hold == Hold.NONE
     process_due()
-    assert set(Edit.objects.values_list("status", flat=True)) == {S.APPLIED}
+    assert set(Edit.objects.values_list("status", flat=True)) == {E.APPLIED}
 
 
 def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
@@ -127,8 +127,8 @@ def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: l
     for run in threads[:2]:
         push(run, alice)
     assert not connections.is_held("default")
-    assert push(threads[2], alice).status == S.APPLIED
-    assert Edit.objects.filter(status=S.REJECTED).count() == 2
+    assert push(threads[2], alice).status == E.APPLIED
+    assert Edit.objects.filter(status=E.REJECTED).count() == 2
 
 
 def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
@@ -138,7 +138,7 @@ def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: Us
         edits.push(edit)
         probes.probe_held()
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (S.PENDING, W.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, W.HELD, 0)
     assert connections.state("default").hold == Hold.CREDENTIALS
 
 
@@ -166,7 +166,7 @@ def test_only_thread_is_missing(
 ) -> None:
     (run,) = mirror(make_run(thread_id="thread_0"))
     upstream.override(refuse("thread_0", response=response))
-    assert push(run, alice).status == S.REJECTED
+    assert push(run, alice).status == E.REJECTED
     sync()
     assert Thread.objects.get().missing_since is not None
     ConnectionState.objects.update(next_probe_at=timezone.now())
@@ -179,14 +179,14 @@ def test_two_named_deleted_threads_are_missing(
 ) -> None:
     both = mirror(make_run(thread_id="thread_0"), make_run(thread_id="thread_1"))
     upstream.runs.clear()
-    assert [push(run, alice).status for run in both] == [S.REJECTED, S.REJECTED]
+    assert [push(run, alice).status for run in both] == [E.REJECTED, E.REJECTED]
     assert not connections.is_held("default")
 
 
 def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
     upstream.override(lambda request: Response(404, "Not Found"))
     edit = push(threads[0], alice)
-    assert (edit.status, connections.state("default").hold) == (S.PENDING, Hold.NOT_FOUND)
+    assert (edit.status, connections.state("default").hold) == (E.PENDING, Hold.NOT_FOUND)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
     assert connections.state("default").hold == Hold.RETIRED
@@ -201,6 +201,6 @@ def test_deleted_runs_of_thread_take_two_probes(
         del upstream.runs[run.upstream_id]
     upstream.log.clear()
     process_due()
-    assert set(Edit.objects.values_list("status", flat=True)) == {S.REJECTED}
+    assert set(Edit.objects.values_list("status", flat=True)) == {E.REJECTED}
     assert len(upstream.requests()) <= 34
     assert not connections.is_held("default")

@@ -14,7 +14,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.api.conftest import ApiOf
-from tests.bulk import push_until_settled, whole
+from tests.bulk import fully_planned, push_until_settled
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Request, Response
 from tests.management.conftest import Manage
@@ -90,7 +90,7 @@ def runs(mirror: Mirror, connect: Connect) -> list[Run]:
 def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
-    planned = whole(
+    planned = fully_planned(
         bulk_edits.plan(
             selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="triage", **options
         )
@@ -113,9 +113,9 @@ def test_first_rewrite_pauses_bulk_edit(
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert key in bulk_edit.detail
     assert "resume" in bulk_edit.detail
-    # Those in flight when the first one came back; a few more have got their response meanwhile.
+    # Only writes that were in flight before the first response was processed.
     assert len(upstream.writes) <= 2 * CONCURRENCY
-    assert differing(bulk_edit) == len(upstream.writes), "What was under way has its own outcome."
+    assert differing(bulk_edit) == len(upstream.writes), "Each write in flight gets its own outcome."
     assert bulk_edit.edits.filter(status=E.PENDING).count() == RUNS - len(upstream.writes)
     one = bulk_edit.edits.filter(status=E.DIFFERS).first()
     assert one is not None
@@ -169,7 +169,9 @@ def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -
     bulk_edit = push_until_settled(applied(runs, alice))
     upstream.log.clear()
     rewriting(upstream, REWRITES["quotes"], seconds=0.02)
-    undo = whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="back"))
+    undo = fully_planned(
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="back")
+    )
     undo = push_until_settled(bulk_edits.apply(bulk_edit=undo, actor=alice))
     assert undo.status == B.PAUSED
     assert "ticket" in undo.detail
@@ -220,7 +222,7 @@ def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: Use
     assert page.count("This edit does not change this key.") == 2
 
 
-def test_command_reports_it_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
+def test_command_reports_pause_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
     rewriting(upstream, REWRITES["adds-a-key"], seconds=0.02)
     words = ("--set", "triage=done", "--reason", "triage", "--actor", "alice")
     output = manage("edit_metadata", "--where", "connection:default", *words)

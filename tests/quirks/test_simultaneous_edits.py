@@ -39,7 +39,7 @@ def slow(upstream: FakeUpstream) -> FakeUpstream:
 
 @pytest.fixture
 def at_once() -> Iterator[AtOnce]:
-    """Calls it this many times at once, each with its number; returns the results and how long each took."""
+    """Returns a function that makes `count` calls at once, numbered from 0. It returns each result with its seconds."""
     pools: list[ThreadPoolExecutor] = []
 
     def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:

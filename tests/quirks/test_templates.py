@@ -1,4 +1,4 @@
-"""Formats of times that strftime cannot do, or does differently elsewhere, are refused before anything is planned."""
+"""Time formats that strftime lacks, or that differ between platforms, are refused before anything is planned."""
 
 from collections.abc import Callable
 

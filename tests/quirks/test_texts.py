@@ -142,7 +142,7 @@ REQUESTS: dict[str, Callable[[str], tuple[str, str, Json | None]]] = {
 
 @strange
 @pytest.mark.parametrize("request_of", REQUESTS.values(), ids=REQUESTS)
-def test_rest_refuses_it(
+def test_rest_refuses_the_text(
     request_of: Callable[[str], tuple[str, str, Json | None]], text: str, run: Run, alice: User, api: ApiOf
 ) -> None:
     method, path, body = request_of(text)
@@ -198,7 +198,7 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
 
 @pytest.mark.parametrize("text", ["x\udcff", "\ud83d"], ids=["a byte of no encoding", "half an emoji"])
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
-def test_command_refuses_it(
+def test_command_refuses_the_text(
     arguments: Callable[[str], list[str]], text: str, run: Run, alice: User, manage: Manage
 ) -> None:
     words = [word.replace("{id}", run.upstream_id) for word in arguments(text)]

@@ -17,7 +17,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.api.conftest import ApiOf
-from tests.bulk import whole
+from tests.bulk import fully_planned
 from tests.fake_upstream import CUT, FakeUpstream, Request, Response, error_response
 from tests.management.conftest import Manage
 from tests.quirks.conftest import process_due, push, record
@@ -123,7 +123,7 @@ def words(client: Client, page: str) -> str:
     return html.unescape(re.sub(r"\s+", " ", text))
 
 
-def test_bulk_edit_shows_it_too(
+def test_bulk_edit_shows_the_wait(
     upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf
 ) -> None:
     refuses("in_progress")(upstream)
@@ -174,7 +174,7 @@ def test_many_waits_take_few_queries(
 def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
-    planned = whole(
+    planned = fully_planned(
         bulk_edits.plan(
             selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="triage", **options
         )
@@ -325,7 +325,7 @@ def test_plan_names_the_option(
     """Upstream was not asked, so nothing is claimed about it."""
     (run,) = mirror(make_run(status=status))
     selection = bulk_edits.by_ids([run.upstream_id])
-    plan = whole(
+    plan = fully_planned(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch({"a": "1"}), actor=alice, source=Edit.Source.ADMIN, reason="r"
         )

@@ -7,7 +7,7 @@ from runsadmin.models import Edit
 from runsadmin.services import edits
 from tests.races.conftest import Race
 
-S = Edit.Status
+E = Edit.Status
 
 
 @pytest.mark.parametrize("step", PUSHING)
@@ -18,7 +18,7 @@ def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     race.one.resume()
     race.environment.expire_claims()
     race.process_due()
-    assert race.outcomes() == [S.APPLIED]
+    assert race.outcomes() == [E.APPLIED]
     before = len(race.environment.events)
     race.one.wake()
     assert race.one.wait_until_done() == "done applied"
@@ -38,11 +38,11 @@ def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) ->
     race.one.resume()
     race.environment.expire_claims()
     race.process_due()
-    assert race.outcomes() == [S.APPLIED, S.APPLIED]
+    assert race.outcomes() == [E.APPLIED, E.APPLIED]
     race.one.wake()
     race.one.wait_until_done()
     later.refresh_from_db()
-    assert race.outcomes() == [S.APPLIED, S.APPLIED]
+    assert race.outcomes() == [E.APPLIED, E.APPLIED]
     assert race.posts("green") == 1
 
 
@@ -56,7 +56,7 @@ def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
     race.wait_for_posts(1)
     race.other.end()
     race.process_due()
-    assert race.outcomes() == [S.APPLIED]
+    assert race.outcomes() == [E.APPLIED]
     assert race.posts("red") == 1
 
 
@@ -66,7 +66,7 @@ def test_late_write_is_found(race: Race) -> None:
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
     race.process_due()
-    assert race.outcomes() == [S.APPLIED]
+    assert race.outcomes() == [E.APPLIED]
     assert race.posts("red") == 1
 
 
@@ -81,5 +81,5 @@ def test_lost_claim_never_sends_twice(race: Race, step: str) -> None:
     assert race.posts("red") == 0
     assert race.other.end() in ("done applied", "done pending")  # Pending if the fetch got too old.
     race.process_due()
-    assert race.outcomes() == [S.APPLIED]
+    assert race.outcomes() == [E.APPLIED]
     assert race.posts("red") == 1

@@ -28,7 +28,7 @@ def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_ste
     assert race.mirror.metadata["team"] == "red"
 
 
-@pytest.mark.parametrize("fault", ["delay", "slow_answer"])
+@pytest.mark.parametrize("fault", ["delay", "slow_response"])
 @pytest.mark.parametrize("push_step", PUSHING)
 def test_slow_page_undoes_no_edit(race: Race, fault: str, push_step: str) -> None:
     """The server delays the page: read before the edit and sent after it, or requested before and read after it."""

@@ -43,7 +43,7 @@ def test_address_is_printed() -> None:
         assert requests.get(f"{found[1]}/threads", timeout=5).json()["data"] == []  # Without --key, no key is required.
 
 
-def test_team_option_seeds_a_team(tmp_path: Path) -> None:
+def test_seeded_runs_survive_a_restart(tmp_path: Path) -> None:
     sandbox = Sandbox.start(0, tmp_path, "key", "--seed", "--threads", "3", "--runs", "30")
     runs = sandbox.runs()
     sandbox.restart()
@@ -52,7 +52,7 @@ def test_team_option_seeds_a_team(tmp_path: Path) -> None:
     sandbox.stop()
 
 
-def test_taken_port_is_one_clear_sentence() -> None:
+def test_taken_port_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [*MODULE, "--port", str(port), "--memory"]
@@ -65,13 +65,13 @@ def test_taken_port_is_one_clear_sentence() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_sigterm_ends_it_promptly(number: signal.Signals) -> None:
+def test_signal_stops_the_sandbox_at_once(number: signal.Signals) -> None:
     with started([*MODULE, "--port", "0", "--memory"]) as (process, line):
         url = line.split()[-1]
         requests.post(url.replace("/v1", "/_sandbox/faults"), json={"kind": "hang"}, timeout=5)
         with pytest.raises(requests.ReadTimeout), requests.Session() as session:
             session.get(f"{url}/threads", timeout=0.1)
-        with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))):  # It stays open.
+        with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))):  # An open connection.
             start = time.monotonic()
             process.send_signal(number)
             assert process.wait(5) == 0
@@ -89,8 +89,7 @@ def test_defaults_come_from_environment(tmp_path: Path) -> None:
         assert requests.get(f"{url}/threads", headers=headers, timeout=5).status_code == 200
 
 
-def test_no_code_is_shared() -> None:
-    """Nothing of Django, and nothing of runsadmin."""
+def test_neither_django_nor_app_is_imported() -> None:
     code = (
         "import sys, sandbox.command_line\n"
         "print([name for name in sys.modules if name.partition('.')[0] in ('django', 'rest_framework', 'project', 'runsadmin')])"  # noqa: E501

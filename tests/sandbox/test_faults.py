@@ -62,7 +62,7 @@ def test_status_takes_any_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) 
     assert response.headers["retry-after-ms"] == "20"
 
 
-def test_delay_handles_it_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_delay_handles_the_request_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("delay", seconds=0.8)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
@@ -70,12 +70,12 @@ def test_delay_handles_it_later(sandbox: Sandbox, api: Api, run: dict[str, Any])
     wait_until_kept(sandbox, run)
 
 
-def test_slow_answer_handles_it_at_once(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("slow_answer", seconds=0.3)
+def test_slow_response_handles_at_once(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("slow_response", seconds=0.3)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
     assert kept(sandbox, run)
-    sandbox.fault("slow_answer", seconds=0.3)
+    sandbox.fault("slow_response", seconds=0.3)
     response = api.read(run)
     assert response.json()["metadata"] == RED
     assert response.elapsed.total_seconds() >= 0.3
@@ -95,9 +95,9 @@ def test_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind
 def test_cut_sends_half_of_the_response(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     length = int(api.read(run).headers["content-length"])
     sandbox.fault("cut_while")
-    with connected(sandbox) as line:
-        line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
-        received = line.reader.read()
+    with connected(sandbox) as raw:
+        raw.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
+        received = raw.reader.read()
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert 0 < len(received) - received.index(b"\r\n\r\n") < length
 
@@ -105,9 +105,9 @@ def test_cut_sends_half_of_the_response(sandbox: Sandbox, api: Api, run: dict[st
 def test_truncate_sends_half_of_the_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     length = int(api.read(run).headers["content-length"])
     sandbox.fault("truncate")
-    with connected(sandbox) as line:
-        line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
-        head, body = line.reader.read().split(b"\r\n\r\n")
+    with connected(sandbox) as raw:
+        raw.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
+        head, body = raw.reader.read().split(b"\r\n\r\n")
     assert f"content-length: {length}".encode() in head
     assert len(body) == length - length // 2
 
@@ -133,11 +133,11 @@ def test_reset_forgets_late_writes(sandbox: Sandbox, api: Api, run: dict[str, An
 
 def test_drip_sends_byte_by_byte(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("drip", seconds=1)
-    with connected(sandbox) as line:
+    with connected(sandbox) as raw:
         start = time.monotonic()
-        line.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
-        assert len(line.socket.recv(65536, socket.MSG_PEEK)) < 1000
-        assert json.loads(line.response().body) == run
+        raw.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
+        assert len(raw.socket.recv(65536, socket.MSG_PEEK)) < 1000
+        assert json.loads(raw.response().body) == run
         assert time.monotonic() - start >= 0.9
     sandbox.fault("drip", seconds=0.1)
     assert api.modify(run, RED).json()["metadata"] == RED
@@ -198,7 +198,7 @@ def test_hang_never_responds(sandbox: Sandbox, api: Api, run: dict[str, Any], ke
     assert sandbox.posts()[-1]["received_at"] is None
 
 
-def test_fault_strikes_the_given_times(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_applies_the_given_times(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", times=2)
     assert [api.read(run).status_code for _ in range(4)] == [500, 500, 200, 200]
     forever = sandbox.fault("status", times=None)
@@ -207,7 +207,7 @@ def test_fault_strikes_the_given_times(sandbox: Sandbox, api: Api, run: dict[str
     assert api.read(run).status_code == 200
 
 
-def test_fault_strikes_its_method_and_path(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_applies_to_method_and_path(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", method="POST", times=None)
     assert api.read(run).status_code == 200
     assert api.modify(run, RED).status_code == 500
@@ -217,7 +217,7 @@ def test_fault_strikes_its_method_and_path(sandbox: Sandbox, api: Api, run: dict
     assert api.get(f"/threads/{run['thread_id']}/runs", limit=5).status_code == 500
 
 
-def test_first_matching_unused_fault_strikes(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_first_matching_unused_fault_applies(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", status=500, method="POST")
     sandbox.fault("status", status=502)
     sandbox.fault("status", status=503, times=2)
@@ -226,7 +226,7 @@ def test_first_matching_unused_fault_strikes(sandbox: Sandbox, api: Api, run: di
     assert [fault["used"] for fault in sandbox.faults()] == [1, 1, 2]
 
 
-def test_fault_may_strike_by_chance(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_may_apply_at_random(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", probability=0.0, times=None)
     assert api.read(run).status_code == 200
     sandbox.clear_faults()

@@ -13,7 +13,7 @@ from tests.sandbox_client import Sandbox, make_run
 PATH = "/v1/threads/thread_a/runs/run_a"
 
 
-class Socket:
+class RawConnection:
     """A connection on which bytes are sent and whole responses read."""
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -23,7 +23,7 @@ class Socket:
         self.head = f"Host: {address.netloc}\r\nAuthorization: Bearer {sandbox.key}\r\n"
 
     def send(self, *lines: str, body: bytes = b"") -> None:
-        """A request with the usual headers."""
+        """Sends a request with the usual headers."""
         first, *more = lines
         self.socket.sendall(
             "\r\n".join([first, self.head + "".join(f"{line}\r\n" for line in more)]).encode() + b"\r\n" + body
@@ -32,90 +32,90 @@ class Socket:
     def post(self, body: bytes) -> None:
         self.send(f"POST {PATH} HTTP/1.1", f"Content-Length: {len(body)}", body=body)
 
-    def response(self, *, has_body: bool = True) -> "Answer":
+    def response(self, *, has_body: bool = True) -> "ReceivedResponse":
         status = int(self.reader.readline().split()[1])
         lines = iter(self.reader.readline, b"\r\n")
         headers = {name: value for name, _, value in (line.decode().rstrip().partition(": ") for line in lines)}
-        return Answer(status, headers, self.reader.read(int(headers["content-length"])) if has_body else b"")
+        return ReceivedResponse(status, headers, self.reader.read(int(headers["content-length"])) if has_body else b"")
 
     def is_closed(self) -> bool:
-        """Waits for it."""
+        """Waits until the server closes the connection. False if it sends a byte instead."""
         return self.reader.read(1) == b""
 
 
-class Answer(NamedTuple):
+class ReceivedResponse(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
 
 
 @contextmanager
-def connected(sandbox: Sandbox) -> Iterator[Socket]:
-    it = Socket(sandbox)
+def connected(sandbox: Sandbox) -> Iterator[RawConnection]:
+    raw = RawConnection(sandbox)
     try:
-        yield it
+        yield raw
     finally:
-        it.reader.close()
-        it.socket.close()
+        raw.reader.close()
+        raw.socket.close()
 
 
 @pytest.fixture
-def line(sandbox: Sandbox) -> Iterator[Socket]:
+def raw(sandbox: Sandbox) -> Iterator[RawConnection]:
     sandbox.put_runs([make_run(id="run_a", thread_id="thread_a")])
-    with connected(sandbox) as line:
-        yield line
+    with connected(sandbox) as raw:
+        yield raw
 
 
-def test_connection_serves_many_requests(line: Socket) -> None:
+def test_connection_serves_many_requests(raw: RawConnection) -> None:
     for _ in range(5):
-        line.send(f"GET {PATH} HTTP/1.1")
-        response = line.response()
+        raw.send(f"GET {PATH} HTTP/1.1")
+        response = raw.response()
         assert response.status == 200
         assert b'"run_a"' in response.body
         assert response.headers["date"].endswith("GMT")
 
 
-def test_request_may_come_in_pieces(line: Socket) -> None:
-    line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def test_request_may_come_in_pieces(raw: RawConnection) -> None:
+    raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     body = '{"metadata": {"größe": "🙂"}}'.encode()
-    whole = f"POST {PATH} HTTP/1.1\r\n{line.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    whole = f"POST {PATH} HTTP/1.1\r\n{raw.head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     for start in range(0, len(whole), 3):
-        line.socket.sendall(whole[start : start + 3])
-    assert '"größe":"🙂"' in line.response().body.decode()
+        raw.socket.sendall(whole[start : start + 3])
+    assert '"größe":"🙂"' in raw.response().body.decode()
 
 
-def test_request_may_be_chunked(line: Socket) -> None:
+def test_request_may_be_chunked(raw: RawConnection) -> None:
     chunks = b'b\r\n{"metadata"\r\n8;name=x\r\n: {"a": \r\n5\r\n"b"}}\r\n0\r\n\r\n'
-    line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunks)
-    response = line.response()
+    raw.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunks)
+    response = raw.response()
     assert response.status == 200
     assert b'"metadata":{"a":"b"}' in response.body
 
 
-def test_large_chunked_request_is_refused(line: Socket) -> None:
+def test_large_chunked_request_is_refused(raw: RawConnection) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    line.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunk * 20 + b"0\r\n\r\n")
-    assert line.response().status == 413
-    line.send(f"GET {PATH} HTTP/1.1")
-    assert line.response().status == 200
+    raw.send(f"POST {PATH} HTTP/1.1", "Transfer-Encoding: chunked", body=chunk * 20 + b"0\r\n\r\n")
+    assert raw.response().status == 413
+    raw.send(f"GET {PATH} HTTP/1.1")
+    assert raw.response().status == 200
 
 
-def test_connection_close_is_honoured(line: Socket) -> None:
-    line.send(f"GET {PATH} HTTP/1.1", "Connection: close")
-    response = line.response()
+def test_connection_close_is_honored(raw: RawConnection) -> None:
+    raw.send(f"GET {PATH} HTTP/1.1", "Connection: close")
+    response = raw.response()
     assert response.headers["connection"] == "close"
-    assert line.is_closed()
+    assert raw.is_closed()
 
 
 @pytest.mark.parametrize("nonsense", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
-def test_malformed_http_is_refused_and_closed(line: Socket, nonsense: bytes) -> None:
-    line.socket.sendall(nonsense)
-    assert line.response().status == 400
-    assert line.is_closed()
+def test_malformed_http_is_refused_and_closed(raw: RawConnection, nonsense: bytes) -> None:
+    raw.socket.sendall(nonsense)
+    assert raw.response().status == 400
+    assert raw.is_closed()
 
 
-def test_half_a_request_leaves_nothing(sandbox: Sandbox, line: Socket) -> None:
-    line.send(f"POST {PATH} HTTP/1.1", "Content-Length: 100", body=b'{"metadata"')
-    line.socket.shutdown(socket.SHUT_WR)
-    assert line.is_closed()
+def test_half_a_request_leaves_nothing(sandbox: Sandbox, raw: RawConnection) -> None:
+    raw.send(f"POST {PATH} HTTP/1.1", "Content-Length: 100", body=b'{"metadata"')
+    raw.socket.shutdown(socket.SHUT_WR)
+    assert raw.is_closed()
     assert sandbox.log() == []

@@ -131,7 +131,7 @@ class Site:
             return False
 
 
-def shipped(sandbox: Sandbox) -> dict[str, str]:
+def default_environment(sandbox: Sandbox) -> dict[str, str]:
     return {
         "DJANGO_SETTINGS_MODULE": "tests.security.live_settings",
         "DATABASE_URL": url_of_the_test_database(),
@@ -142,7 +142,7 @@ def shipped(sandbox: Sandbox) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def web(django_db_setup: None, sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("web"), shipped(sandbox_process))
+    site = Site(tmp_path_factory.mktemp("web"), default_environment(sandbox_process))
     site.start_web()
     yield site
     site.stop()
@@ -160,7 +160,7 @@ def site_of(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Iterato
     sites: list[Site] = []
 
     def site_of(**environment: str) -> Site:
-        sites.append(Site(tmp_path, shipped(sandbox) | environment))
+        sites.append(Site(tmp_path, default_environment(sandbox) | environment))
         return sites[-1]
 
     yield site_of

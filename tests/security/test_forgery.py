@@ -40,7 +40,7 @@ def addresses(patterns: list[Any], before: str = "/") -> Iterator[str]:
 ADDRESSES = sorted(set(addresses(get_resolver().url_patterns)))
 
 
-def test_admin_post_needs_its_token(strict: Client, root: User) -> None:
+def test_admin_post_needs_csrf_token(strict: Client, root: User) -> None:
     strict.force_login(root)
     pages = [address for address in ADDRESSES if address.startswith("/admin/")]
     assert len(pages) > 40
@@ -49,7 +49,7 @@ def test_admin_post_needs_its_token(strict: Client, root: User) -> None:
 
 
 @pytest.mark.parametrize("method", ["post", "patch", "delete", "put"])
-def test_api_session_needs_its_token(strict: Client, root: User, method: str) -> None:
+def test_api_session_needs_csrf_token(strict: Client, root: User, method: str) -> None:
     strict.force_login(root)
     calls = [address for address in ADDRESSES if address.startswith("/api/")]
     assert len(calls) > 14
@@ -67,7 +67,7 @@ def test_api_token_needs_no_csrf_token(strict: Client, alice: User) -> None:
     assert strict.post("/api/v1/threads/", body, "application/json", headers=headers).status_code == 201
 
 
-def test_signing_out_takes_a_post(client: Client, alice: User) -> None:
+def test_sign_out_requires_a_post(client: Client, alice: User) -> None:
     client.force_login(alice)
     assert client.get("/admin/logout/").status_code == 405
     assert client.get("/admin/").status_code == 200
@@ -75,7 +75,7 @@ def test_signing_out_takes_a_post(client: Client, alice: User) -> None:
     assert client.get("/admin/").status_code == 302
 
 
-def test_signing_in_takes_a_new_session(client: Client, alice: User) -> None:
+def test_sign_in_starts_a_new_session(client: Client, alice: User) -> None:
     chosen_by_attacker = client.session.session_key
     client.post("/admin/login/", {"username": "alice", "password": "alice"})
     assert client.get("/admin/").status_code == 200

@@ -66,7 +66,7 @@ def test_lost_database_is_live_but_not_ready(client: Client, no_database: None) 
 def test_probes_take_few_queries(
     client: Client, worker: Worker, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    health.lacking()
+    health.missing_part()
     with django_assert_max_num_queries(0):
         client.get("/livez")
     with django_assert_max_num_queries(3):

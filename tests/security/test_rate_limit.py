@@ -99,14 +99,14 @@ def test_most_requests_need_no_query(
 def test_concurrent_requests_share_the_quota(limit: Any, wait: Any, alice: User) -> None:
     limit(300)
 
-    def ask(_: int) -> float:
+    def call(_: int) -> float:
         try:
             return api_rate.use_one(alice)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
-        assert sum(not seconds for seconds in pool.map(ask, range(330))) == 300
+        assert sum(not seconds for seconds in pool.map(call, range(330))) == 300
 
 
 @pytest.mark.django_db(transaction=True)
@@ -115,14 +115,14 @@ def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, ali
     site = site_of(RUNSADMIN_API_REQUESTS_PER_MINUTE="10")
     site.start_web()
     token = tokens.create(user=alice, expires_in=None)
-    there = {"Authorization": f"Token {token}"}
+    headers = {"Authorization": f"Token {token}"}
 
     responses = [
         status
         for _ in range(6)
         for status in (
             Api(token).get("threads/").status_code,
-            site.browser().get("/api/v1/threads/", headers=there).status_code,
+            site.browser().get("/api/v1/threads/", headers=headers).status_code,
         )
     ]
 

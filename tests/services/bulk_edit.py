@@ -10,7 +10,7 @@ from django.utils import timezone
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits
-from tests.bulk import at_work, push_until_settled, whole
+from tests.bulk import fully_planned, push_until_settled, sending_edits
 from tests.sandbox_client import Sandbox
 
 S, E, F = BulkEdit.Status, Edit.Status, Edit.PlanResult
@@ -19,7 +19,7 @@ RED = BulkPatch({"team": "red"})
 
 def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     selection = bulk_edits.by_search(query)
-    return whole(
+    return fully_planned(
         bulk_edits.plan(
             selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, **{"reason": "moved", **more}
         )
@@ -28,7 +28,7 @@ def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED,
 
 def plan_for(actor: User, *selection: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     by_ids = bulk_edits.by_ids([run.upstream_id for run in selection])
-    return whole(
+    return fully_planned(
         bulk_edits.plan(selection=by_ids, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="moved", **more)
     )
 
@@ -39,7 +39,9 @@ def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     return apply(
-        whole(bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")),
+        fully_planned(
+            bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")
+        ),
         actor,
     )
 
@@ -62,7 +64,7 @@ def make_due(bulk_edit: BulkEdit) -> None:
 
 def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
     """Stops a worker halfway. Returns how many edits were sent by then: some, but not all."""
-    with at_work(sandbox):
+    with sending_edits(sandbox):
         stop()
     sandbox.settings(latency_ms=0)
     sent = len(sandbox.posts())

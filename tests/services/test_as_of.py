@@ -39,7 +39,7 @@ def upstream(sandbox: Sandbox, alice: User) -> list[Json]:
     return upstream[::-1]
 
 
-def test_refresh_updates_it(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
+def test_refresh_updates_as_of(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
     Run.objects.update(requested_at=LONG_AGO, received_at=LONG_AGO)
     before = timezone.now()
@@ -48,7 +48,7 @@ def test_refresh_updates_it(sandbox: Sandbox, mirrored: Callable[..., Run], alic
     assert refreshed.version == run.version
 
 
-def test_full_sync_updates_it_for_all(upstream: list[Json]) -> None:
+def test_full_sync_updates_as_of_for_all(upstream: list[Json]) -> None:
     before = timezone.now()
     sync(FULL)
     assert min(as_of(run["id"]) for run in upstream) > before
@@ -63,7 +63,7 @@ def test_incremental_sync_updates_listed_runs(upstream: list[Json]) -> None:
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
-def test_unlisted_run_keeps_its_own(upstream: list[Json], sandbox: Sandbox, alice: User) -> None:
+def test_unlisted_run_keeps_its_as_of(upstream: list[Json], sandbox: Sandbox, alice: User) -> None:
     """A run that the list leaves out is not confirmed, nor are the older ones that share its second."""
     thread = Thread.objects.get()
     left_out = Run.objects.get(upstream_id=upstream[10]["id"])

@@ -18,7 +18,7 @@ from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, gateway, probes
 from runsadmin.services.edits import claims, classifying, deciding, storing
-from tests.bulk import at_work, settling
+from tests.bulk import processing_edits, sending_edits
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -83,7 +83,8 @@ def test_own_error_spares_other_edits(
     assert (unlucky.attempts, unlucky.claim_token) == (1, None)
     assert unlucky.status == (E.UNKNOWN if step == "write_response" else E.PENDING), "Only what was sent is unknown."
     if step == "write_response":
-        Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # It has settled.
+        # The settling time is over.
+        Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))
 
     def are_applied() -> bool:
         make_due()
@@ -112,7 +113,7 @@ def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], conne
     connect(CONCURRENCY=1)
     sandbox.settings(latency_ms=150)
     stopping = Event()
-    with at_work(sandbox, stopping):
+    with sending_edits(sandbox, stopping):
         stopping.set()
     sent = len(sandbox.posts())
     assert 0 < sent < 12
@@ -240,7 +241,7 @@ def test_slow_server_expires_no_lease(
     monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=3.6))
     sandbox.settings(latency_ms=4000)
 
-    with settling() as working:
+    with processing_edits() as working:
         while not working.done():
             edits.release_expired()
             time.sleep(0.1)
@@ -283,7 +284,7 @@ def test_deleted_runs_of_thread_share_a_probe(
     sandbox.settings(latency_ms=100)
     monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=2))  # A probe for each run would take longer.
 
-    with settling() as working:
+    with processing_edits() as working:
         while not working.done():
             assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "No lease expires."
             assert E.UNKNOWN not in counts()
@@ -317,7 +318,7 @@ def test_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatc
 def test_probe_of_several_targets_ends(
     sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect
 ) -> None:
-    """Between its requests a probe must not wait for a slot: threads without a job hold them."""
+    """A probe must not wait for a slot between its requests: idle threads may hold all of them."""
     connect(CONCURRENCY=2)
     runs = [mirrored(id=f"run_{name}", thread_id=f"thread_{name}", metadata={}) for name in "ab"]
     patch = MetadataPatch({"team": "red"})

@@ -15,7 +15,7 @@ from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.bulk_edits import planning
 from runsadmin.services.bulk_edits.progress import changed_since
-from tests.bulk import whole
+from tests.bulk import fully_planned
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import (
@@ -173,7 +173,7 @@ def test_interrupted_planning_resumes(blocks_of_five: None, team: list[Run], ali
     bulk_edit = begin(alice)
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
     assert bulk_edits.waiting_plans() == [bulk_edit.pk]
-    bulk_edit = whole(bulk_edit)
+    bulk_edit = fully_planned(bulk_edit)
     assert (bulk_edit.status, bulk_edit.planned) == (S.PLANNED, 12)
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
 
@@ -189,10 +189,10 @@ def test_block_of_dead_planner_is_planned_once(
     with monkeypatch.context() as patched:
         patched.setattr(type(Edit.objects), "bulk_create", dies)
         with pytest.raises(OperationalError):
-            whole(bulk_edit)
+            fully_planned(bulk_edit)
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
-    assert planned_runs(whole(bulk_edit)) == {run.pk: 1 for run in team}
+    assert planned_runs(fully_planned(bulk_edit)) == {run.pk: 1 for run in team}
 
 
 def test_claimed_plan_is_left_alone(blocks_of_five: None, team: list[Run], alice: User) -> None:
@@ -200,10 +200,10 @@ def test_claimed_plan_is_left_alone(blocks_of_five: None, team: list[Run], alice
     bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
     assert bulk_edits.waiting_plans() == []
-    assert whole(bulk_edit).planned == 0
+    assert fully_planned(bulk_edit).planned == 0
     BulkEdit.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
     assert bulk_edits.waiting_plans() == [bulk_edit.pk]
-    assert whole(bulk_edit).status == S.PLANNED
+    assert fully_planned(bulk_edit).status == S.PLANNED
 
 
 def test_broken_planning_fails_the_plan(
@@ -216,7 +216,7 @@ def test_broken_planning_fails_the_plan(
 
     monkeypatch.setattr(planning, "template_fields", breaks)
     with pytest.raises(RuntimeError):
-        whole(bulk_edit)
+        fully_planned(bulk_edit)
     bulk_edit.refresh_from_db()
     assert (bulk_edit.status, bulk_edit.claim_token) == (S.FAILED, None)
     assert "internal error" in bulk_edit.detail
@@ -229,5 +229,5 @@ def test_broken_planning_fails_the_plan(
 def test_discarded_plan_is_planned_no_further(blocks_of_five: None, team: list[Run], alice: User) -> None:
     bulk_edit = begin(alice)
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
-    bulk_edit = whole(bulk_edit)
+    bulk_edit = fully_planned(bulk_edit)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.CANCELLED: 5})

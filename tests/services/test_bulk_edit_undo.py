@@ -12,7 +12,7 @@ from runsadmin.errors import InvalidTransition
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.edits.claims import claim_due
-from tests.bulk import push_until_settled, whole
+from tests.bulk import fully_planned, push_until_settled
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import E, F, S, apply, metadata, plan, statuses, undo
 
@@ -77,7 +77,9 @@ def test_edit_of_cancelled_bulk_is_not_retried(team: list[Run], alice: User) -> 
 
 def test_undo_restores_each_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
-    undoing = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    undoing = fully_planned(
+        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
+    )
     assert (undoing.undoes, undoing.status, statuses(undoing)) == (done, S.PLANNED, {E.PLANNED: 12})
     for edit in undoing.edits.select_related("undoes"):
         assert edit.undoes is not None
@@ -127,7 +129,9 @@ def test_undo_skips_pairs_changed_in_mirror(sandbox: Sandbox, team: list[Run], a
     sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
     for run in team[:2]:
         runs.refresh(run=run, actor=alice)
-    undoing = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    undoing = fully_planned(
+        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
+    )
     assert bulk_edits.progress(undoing).plan_results == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
     undoing = apply(undoing, alice)
     assert statuses(undoing) == {E.APPLIED: 11, E.SKIPPED: 1}
@@ -156,5 +160,7 @@ def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, team: list[Run], al
 def test_undo_leaves_a_missing_run(sandbox: Sandbox, team: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
     Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
-    undoing = whole(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake"))
+    undoing = fully_planned(
+        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
+    )
     assert bulk_edits.progress(undoing).plan_results == {F.CHANGE: 11, F.MISSING: 1}

@@ -16,7 +16,7 @@ from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.edits import active_runs
 from runsadmin.services.permissions import Action
-from tests.bulk import at_work, push_until_settled, whole
+from tests.bulk import fully_planned, push_until_settled, sending_edits
 from tests.conftest import VIEWER, Connect, MakeRun
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import (
@@ -102,7 +102,7 @@ def test_colleague_applies_and_is_the_actor(team: list[Run], bob: User, make_use
 
 def test_unselectable_ids_are_reported(team: list[Run], alice: User) -> None:
     selection = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
-    bulk_edit = whole(
+    bulk_edit = fully_planned(
         bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     )
     assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {E.PLANNED: 1})
@@ -127,11 +127,11 @@ def test_apply_touches_only_planned_runs(sandbox: Sandbox, team: list[Run], mirr
     bulk_edit = plan(alice)
     sandbox.set_metadata(team[0].upstream_id, {"team": "blue", "n": "changed"})
     runs.refresh(run=team[0], actor=alice)
-    sandbox.set_metadata(team[1].upstream_id, {"team": "violet"})  # It no longer matches,
+    sandbox.set_metadata(team[1].upstream_id, {"team": "violet"})  # It no longer matches.
     runs.refresh(run=team[1], actor=alice)
-    sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # another one matches now,
+    sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # Another run matches now.
     runs.refresh(run=outside, actor=alice)
-    appeared = mirrored(thread_id="thread_0", metadata={"team": "blue"})  # and one is new.
+    appeared = mirrored(thread_id="thread_0", metadata={"team": "blue"})  # A new run matches as well.
     sandbox.clear_log()
     bulk_edit = apply(bulk_edit, alice)
     assert statuses(bulk_edit) == {E.APPLIED: 11, E.CONFLICT: 1}
@@ -177,7 +177,7 @@ def test_queued_until_first_claim(slow: None, sandbox: Sandbox, team: list[Run],
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
     assert bulk_edit.status == S.QUEUED
-    with at_work(sandbox):
+    with sending_edits(sandbox):
         bulk_edits.advance_statuses()
         bulk_edit.refresh_from_db()
         assert bulk_edit.status == S.RUNNING
@@ -226,7 +226,7 @@ def test_canary_ended_between_checks_pauses(team: list[Run], alice: User, monkey
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.FAILED: 1, E.PLANNED: 11})
 
 
-def test_canary_larger_than_plan_is_none(team: list[Run], alice: User) -> None:
+def test_canary_larger_than_plan_is_ignored(team: list[Run], alice: User) -> None:
     assert apply(plan(alice, canary=100), alice).status == S.COMPLETED
     with pytest.raises(InvalidSelection, match="canary"):
         plan(alice, "metadata.team:red", canary=0)
@@ -300,7 +300,7 @@ def test_active_runs_fail_at_the_deadline(short_pauses: None, sandbox: Sandbox, 
     edit = only(bulk_edit)
     assert (bulk_edit.status, edit.status) == (S.COMPLETED, E.FAILED)
     assert "in_progress" in edit.detail
-    assert len(sandbox.posts()) == 1, "The first refusal is known: from then on it only fetches."
+    assert len(sandbox.posts()) == 1, "After the first refusal, the edit only fetches."
     sandbox.change_run(active.upstream_id, status="completed")
     bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
     assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)

@@ -330,7 +330,7 @@ def test_active_run_is_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User)
 
 def test_slow_edit_continues_in_background(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "blue"})
-    sandbox.fault("slow_answer", method="POST", seconds=1.5)
+    sandbox.fault("slow_response", method="POST", seconds=1.5)
     edit = edits.push_within(record(run, alice), 0.5)
     assert edit.status == Edit.Status.SENDING
     until(lambda: Edit.objects.exclude(status=Edit.Status.SENDING).exists())

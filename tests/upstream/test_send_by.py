@@ -30,11 +30,11 @@ def test_connecting_time_counts(
     scene: Scene,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The connect timeout does not bound it: a slow name server alone may take longer, before any address is tried."""
+    """A slow name server may take longer than the connect timeout, which only covers connecting to an address."""
     connect = deadline_connection._Connection.connect
 
     def connect_slowly(self: deadline_connection._Connection) -> None:
-        time.sleep(0.7)  # Longer than a fetch may be old, which is no longer than the timeouts.
+        time.sleep(0.7)  # Longer than MAX_FETCH_AGE, which the short timeouts of this test reduce.
         connect(self)
 
     def lose_the_connection() -> None:

@@ -10,13 +10,13 @@ from tests.faults.conftest import Scene, impatient, scene  # noqa: F401 - fixtur
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-S = Edit.Status
+E = Edit.Status
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(422, S.REJECTED), (404, S.REJECTED), (401, S.PENDING), (429, S.PENDING)],
+    [(422, E.REJECTED), (404, E.REJECTED), (401, E.PENDING), (429, E.PENDING)],
 )
 def test_u0000_is_shown_as_a_symbol(
     scene: Scene,  # noqa: F811

@@ -120,7 +120,7 @@ class NotSelectedSerializer(DocumentedSerializer):
 class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
     docs = {
         "id": ("The id of the bulk edit.", 7),
-        "url": ("The URL of this bulk edit here.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
+        "url": ("The URL of this bulk edit.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
         "connection": ("The alias of the connection of its runs.", "default"),
         "q": (
             "The search that selected the runs. Empty: they were given by id. `in words: …` describes other filters.",
@@ -140,14 +140,14 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "status": ("The status of the bulk edit.", "planned"),
         "detail": ("The last thing that happened, in words.", ""),
         "actor": ("Who planned it.", "alice", CharField(source="actor.username")),
-        "source": ("Where it came in.", "api"),
+        "source": ("Where it was planned: `admin`, `api` or `command`.", "api"),
         "applied_by": ("Who applied it, or null.", None),
         "request_id": ("The `X-Request-ID` of the request that planned it.", "job-7"),
         "created_at": ("When it was requested.", "2026-01-31T09:00:00Z"),
         "planned_at": ("When its plan was complete, or null.", "2026-01-31T09:00:01Z"),
-        "expires_at": ("Until when its plan can be applied, or null.", "2026-02-07T09:00:01Z"),
+        "expires_at": ("When its plan expires, or null.", "2026-02-07T09:00:01Z"),
         "applied_at": ("When it was applied, or null.", None),
-        "active_until": ("Until when it waits for active runs, or null.", None),
+        "active_until": ("When it stops waiting for active runs, or null.", None),
         "finished_at": ("When it ended, or null.", None),
     }
 

@@ -48,13 +48,13 @@ class ConflictSerializer(DocumentedSerializer):
 class EditSerializer(DocumentedModelSerializer[Edit]):
     docs = {
         "id": ("The id of the edit.", 17),
-        "url": ("The URL of this edit here.", _URL, HyperlinkedIdentityField("api:edit-detail")),
+        "url": ("The URL of this edit.", _URL, HyperlinkedIdentityField("api:edit-detail")),
         "connection": ("The alias of its connection.", "default", CharField(source="run.connection")),
         "run": ("The id of the run.", "run_abc123", CharField(source="run.upstream_id")),
         "bulk_edit": ("The bulk edit that it belongs to, or null.", None),
         "plan_result": ("What planning found, or empty.", "", ChoiceField(Edit.PlanResult.choices, allow_blank=True)),
         "actor": ("Who made the edit.", "alice", CharField(source="actor.username")),
-        "source": ("Where it came in.", "api"),
+        "source": ("Where it was recorded: `admin`, `api` or `command`.", "api"),
         "reason": ("Why, in the actor's words.", "Team was renamed"),
         "status": ("The status of the edit.", "applied"),
         "wait_reason": ("What a pending edit waits for. Empty: its turn.", ""),

@@ -25,9 +25,9 @@ from runsadmin.services import edits
 class MirrorSerializer(DocumentedSerializer):
     docs = {
         "connection": ("The alias of the connection that has the run.", "default", CharField()),
-        "as_of": ("When upstream last had the run like this.", "2026-01-31T09:00:00Z", DateTimeField()),
-        "missing_since": ("Since when upstream no longer has it, or null.", None, DateTimeField(allow_null=True)),
-        "url": ("The URL of the run here.", "http://runsadmin.example/api/v1/runs/run_abc123/", URLField()),
+        "as_of": ("When upstream was last known to have this state.", "2026-01-31T09:00:00Z", DateTimeField()),
+        "missing_since": ("When it was found missing upstream, or null.", None, DateTimeField(allow_null=True)),
+        "url": ("The URL of this run in this API.", "http://runsadmin.example/api/v1/runs/run_abc123/", URLField()),
         "edit": ("The latest edit of the run; after a PATCH, the edit that it made.", LatestEditSerializer.example()),
     }
 

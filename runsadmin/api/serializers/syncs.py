@@ -42,7 +42,7 @@ class SyncErrorSerializer(DocumentedModelSerializer[SyncError]):
 class SyncSerializer(DocumentedModelSerializer[Sync]):
     docs = {
         "id": ("The id of the sync.", 17),
-        "url": ("The URL of this sync here.", "http://runsadmin.example/api/v1/syncs/17/"),
+        "url": ("The URL of this sync.", "http://runsadmin.example/api/v1/syncs/17/"),
         "connection": ("The alias of its connection.", "default"),
         "kind": ("`incremental` or `full`.", "full"),
         "thread_id": ("The only thread that it reads. Null: all tracked threads of the connection.", None),

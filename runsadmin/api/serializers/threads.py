@@ -22,13 +22,13 @@ _URL = "http://runsadmin.example/api/v1/threads/thread_abc123/"
 class ThreadSerializer(DocumentedModelSerializer[Thread]):
     docs = {
         "thread_id": ("The id that upstream gave it.", "thread_abc123", CharField(source="upstream_id")),
-        "url": ("The URL of this thread here.", _URL, SerializerMethodField()),
+        "url": ("The URL of this thread in this API.", _URL, SerializerMethodField()),
         "connection": ("The alias of its connection.", "default"),
-        "tracked": ("Whether syncs read it. Its runs stay when they no longer do.", True),
+        "tracked": ("Whether syncs read this thread. Otherwise its mirrored runs stay as they are.", True),
         "created_at": ("When it was first tracked.", "2026-01-31T09:00:00Z"),
         "checked_at": ("When a pass last ended in this thread.", "2026-01-31T09:05:00Z"),
         "fully_checked_at": ("When all of its runs were last read.", "2026-01-31T09:05:00Z"),
-        "missing_since": ("Since when upstream no longer has it.", None),
+        "missing_since": ("When upstream was found to no longer have the thread, or null.", None),
     }
 
     class Meta:
@@ -66,7 +66,7 @@ class TrackedThreadSerializer(DocumentedSerializer):
     docs = {
         "thread_id": ("The id as it was given.", "thread_abc123", CharField()),
         "outcome": ("Whether it is now tracked, already was, or is not a valid id.", "added"),
-        "url": ("The URL of the thread here. Null for an invalid id.", _URL, URLField(allow_null=True)),
+        "url": ("The URL of the thread in this API. Null for an invalid id.", _URL, URLField(allow_null=True)),
     }
 
     outcome = ChoiceField(["added", "already", "invalid"])

@@ -27,8 +27,8 @@ WAIT = 60.0
 
 # Options that need a plan.
 _PLANNED = ("where", "ids_from", "canary", "wait_for_active")
-# Options that cannot change once there is a bulk edit.
-_SETTLED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
+# Options that cannot be combined with --resume.
+_FIXED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
 _REASONS = {
     "unknown": "this run is not in the mirror. Nothing was done for it.",
     "ambiguous": "several connections have this run: name one with --connection.",
@@ -135,7 +135,7 @@ class Command(ReportingCommand):
         return bulk_edits.by_ids(ids, connection=options["connection"])
 
     def _resume(self, actor: User, options: dict[str, Any]) -> None:
-        for name in _SETTLED:
+        for name in _FIXED:
             if options[name] not in ([], "", None):
                 option = f"--{name.replace('_', '-')}"
                 self.fail(f"{option} cannot be combined with --resume: a bulk edit keeps its original options.")

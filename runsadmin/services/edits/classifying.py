@@ -25,7 +25,7 @@ from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Conclusion
 from runsadmin.upstream.records import RunRecord
 
-# Until a lost response is first reconciled, and the longest pause between two attempts.
+# The pause before a lost response is first reconciled, and the longest pause between two attempts.
 FIRST_RECONCILE, LAST_RECONCILE = dt.timedelta(seconds=1), dt.timedelta(seconds=60)
 
 # --- Responses

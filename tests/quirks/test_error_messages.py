@@ -1,4 +1,4 @@
-"""Servers that give reasons in bodies of every shape: their words are shown, not replaced."""
+"""Servers that explain refusals in bodies of every shape: their messages are shown."""
 
 import json
 import random
@@ -125,7 +125,7 @@ def test_text(upstream: FakeUpstream, body: bytes, content_type: str, message: s
 
 @pytest.mark.parametrize("body", [json.dumps({"error": "Not so."}).encode(), b"<title>Not so.</title>", b"Not so."])
 @pytest.mark.django_db(transaction=True)
-def test_edit_quotes_it(upstream: FakeUpstream, run: Run, alice: User, body: bytes) -> None:
+def test_edit_quotes_the_message(upstream: FakeUpstream, run: Run, alice: User, body: bytes) -> None:
     upstream.override(lambda request: Response(422, body) if request.is_write else None)
     edit = push(run, alice)
     assert (edit.status, edit.detail) == (Edit.Status.REJECTED, "Not so.")
@@ -149,7 +149,7 @@ def test_key_is_masked(upstream: FakeUpstream, connect: Connect, body: Any, key:
     assert "[our" in message
 
 
-def test_short_key_spares_words(upstream: FakeUpstream, connect: Connect) -> None:
+def test_short_key_is_masked_as_a_word(upstream: FakeUpstream, connect: Connect) -> None:
     connect(API_KEY="teal")
     assert str(error_of(upstream, b"Steal no teal")) == "Steal no [our key]"
 
