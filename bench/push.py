@@ -98,7 +98,7 @@ def load(edits: int, per: int) -> tuple[float, float]:
 
 
 def whole_bulk_edit(edits: int, per: int, latency: int) -> tuple[float, float]:
-    """From applying to the end, with workers that were idle before. The process that waits for it is not counted."""
+    """Times a bulk edit from applying it to its end, with idle workers. Excludes the CPU time of this process."""
     from django.db import transaction
 
     from bench import mirror

@@ -208,7 +208,7 @@ TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["d
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "runsadmin.api.authentication.TokenAuthentication",  # First: a 401 names its scheme.
+        "runsadmin.api.authentication.TokenAuthentication",  # First, because a 401 names the first scheme.
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["runsadmin.api.permissions.HasRequiredPermission"],

@@ -97,7 +97,7 @@ class Sandbox:
         return seeded
 
     def put_runs(self, runs: Iterable[Json]) -> None:
-        """Stores them unchanged; their threads are created."""
+        """Stores the runs unchanged, and creates their threads."""
         for some in itertools.batched(runs, 5000, strict=False):
             self.control("PUT", "runs", list(some))
 

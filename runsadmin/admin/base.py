@@ -203,7 +203,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         queryset: QuerySet[Any],
         action_location: ActionLocation = ActionLocation.CHANGE_LIST,
     ) -> HttpResponse | None:
-        """Like Django's, but ticks may be joined by commas, and rows that have left the list still count."""
+        """Like Django's, but accepts keys joined by commas, and ticked rows that no longer match the filter."""
         is_list = action_location == ActionLocation.CHANGE_LIST
         name = request.POST.get("action" if is_list else f"{action_location.value}-action", "")
         self._check_permitted(request, name, action_location)

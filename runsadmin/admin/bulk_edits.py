@@ -111,7 +111,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             progress=progress, outcome=outcome_text.of_bulk(bulk_edit, progress), in_flight=in_flight,
             is_live=self.is_live(bulk_edit) or in_flight > 0,
             has_canary=bulk_edit.canary is not None and bulk_edit.canary < progress.total,
-            left_out=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
+            skipped=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             plan_results=shown.tiles("plan_result", Edit.PlanResult, progress.plan_results),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
             shown=shown, url=url,

@@ -14,7 +14,7 @@ WORDS: dict[EditStatus, tuple[str, str]] = {
     S.SENDING: ("Being sent", "Upstream has not responded yet."),
     S.UNKNOWN: (
         "Outcome unknown",
-        "It was sent, but the response was lost: upstream may have applied it or not. It is checked first.",
+        "The response was lost, so upstream may or may not have applied the edit. A worker will check.",
     ),
     S.APPLIED: ("Applied", "Upstream has exactly what this edit intended."),
     S.DIFFERS: ("Upstream returned something else", "It was sent, and upstream returned other values, shown below."),

@@ -152,8 +152,8 @@ class RunAdmin(ReadOnlyAdmin):
     # --- the page of one run
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
-        edits_of_it = run.edits.select_related("actor", "bulk_edit").order_by("-id")
-        latest = list(edits_of_it[: EDITS_SHOWN + 1])
+        its_edits = run.edits.select_related("actor", "bulk_edit").order_by("-id")
+        latest = list(its_edits[: EDITS_SHOWN + 1])
         waits = edits.waits_of(latest)
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,

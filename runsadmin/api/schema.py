@@ -42,7 +42,7 @@ IF_NONE_MATCH = _header("If-None-Match", "An `ETag` that you have. 304 if it is 
 IF_MATCH = _header("If-Match", "The `ETag` of the version that you saw, which is the base. 412 if the run has changed.")
 IDEMPOTENCY_KEY = _header(
     "Idempotency-Key",
-    "Makes it safe to repeat a request: it is recorded once. Keys are kept for a day.",
+    "Makes it safe to repeat a request, which is recorded only once. Keys are kept for a day.",
     {"type": "string", "pattern": "^[ -~]{1,200}$"},
 )
 ETAG = _header("ETag", "The version of the run.", required=True, response=[200])

@@ -182,41 +182,41 @@ def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = F
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
         now = clock.now()  # Read it after locking, or the slot could be in the past.
-        at, lanes = take(
-            Lanes(row.interactive_free_at, row.background_free_at),
+        at, free_at = take(
+            FreeAt(row.interactive_free_at, row.background_free_at),
             slots=slots,
             requests_per_minute=connection.requests_per_minute,
             is_interactive=interactive,
             now=max(row.not_before or now, now),
         )
         _check_wait(at, now)
-        row.interactive_free_at, row.background_free_at = lanes.interactive, lanes.background
+        row.interactive_free_at, row.background_free_at = free_at.interactive, free_at.background
         row.save(update_fields=["interactive_free_at", "background_free_at"])
     return at
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """When each lane has its next free slot. None: now."""
+class FreeAt:
+    """When the rate limit permits the next interactive and the next background request. None: now."""
 
     interactive: dt.datetime | None
     background: dt.datetime | None
 
 
 def take(
-    lanes: Lanes, *, slots: int, requests_per_minute: int, is_interactive: bool, now: dt.datetime
-) -> tuple[dt.datetime, Lanes]:
-    """Takes consecutive slots. Returns the time of the first one, and the lanes afterwards.
+    free_at: FreeAt, *, slots: int, requests_per_minute: int, is_interactive: bool, now: dt.datetime
+) -> tuple[dt.datetime, FreeAt]:
+    """Takes consecutive slots. Returns the time of the first, and when the next slots are free.
 
-    An interactive edit takes the lane that is free first; background work keeps to its own.
+    Interactive edits may also take background slots, whichever is free first; background work takes only its own.
     """
-    interactive, background = max(lanes.interactive or now, now), max(lanes.background or now, now)
+    interactive, background = max(free_at.interactive or now, now), max(free_at.background or now, now)
     per_second = requests_per_minute / 60
     if is_interactive and interactive <= background:
         step = dt.timedelta(seconds=slots / (per_second * INTERACTIVE_SHARE))
-        return interactive, Lanes(interactive + step, background)
+        return interactive, FreeAt(interactive + step, background)
     step = dt.timedelta(seconds=slots / (per_second * (1 - INTERACTIVE_SHARE)))
-    return background, Lanes(interactive, background + step)
+    return background, FreeAt(interactive, background + step)
 
 
 def background_per_second(connection: conf.Connection) -> float | None:

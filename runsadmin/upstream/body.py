@@ -31,7 +31,7 @@ class Oversized(Exception):
 
 
 def read_content(response: requests.Response) -> bytes:
-    """The body. For an error its beginning is enough, since the status is what matters."""
+    """The body. Of an error response, the beginning is enough: only the status is needed."""
     content = bytearray()
     try:
         _read(response, content)

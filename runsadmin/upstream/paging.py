@@ -203,7 +203,7 @@ class ListReading:
 class ThreadReading:
     """The readings of one thread in one pass, which another process may continue.
 
-    `from_the_start` is false if an earlier process died, so that the runs it was shown are not known.
+    `from_the_start` is false after the death of an earlier process: the runs that it had read are unknown.
     """
 
     began_at: dt.datetime

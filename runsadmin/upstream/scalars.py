@@ -14,7 +14,7 @@ _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 # In seconds this is the year 5138, so larger numbers are in another unit.
 _SECONDS_BELOW = 100_000_000_000
 _PER_SECOND = (1_000, 1_000_000, 1_000_000_000)
-# The plausible range in the other units. Ticks since another year than 1970 are outside of it.
+# The plausible range in the other units. Numbers that count from another year than 1970 are outside of it.
 _EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 _LATEST = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
 _COMPACT_DATE = re.compile(r"(19|20|21)[0-9]{6}")

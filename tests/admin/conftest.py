@@ -1,4 +1,4 @@
-"""The admin as people use it without a browser: signed in, with the pages read as text."""
+"""The admin through Django's test client: signed in, with the pages read as text."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""Which runs a bulk edit covers: what the run list offers, and what becomes of a selection."""
+"""Which runs a bulk edit covers: what the run list offers, and how long a selection is kept."""
 
 import csv
 import datetime as dt

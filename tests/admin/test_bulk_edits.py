@@ -63,7 +63,7 @@ def test_hostile_metadata_is_escaped(mirrored: MakeRun, as_alice: Client) -> Non
 
 
 def fill(run: Run, actor: User, count: int) -> BulkEdit:
-    """A running bulk edit of this many runs: most are pending, some applied, some left out."""
+    """A running bulk edit of this many runs: most are pending, some applied, some skipped."""
     now = timezone.now()
     columns = {f.attname: getattr(run, f.attname) for f in Run._meta.concrete_fields if f.name not in ("id", "raw")}
     runs = Run.objects.bulk_create(
@@ -115,7 +115,7 @@ def test_query_count_is_independent_of_size(mirrored: MakeRun, alice: User, as_c
         BulkEdit.objects.update(status=status)
         for of_few, of_many in zip(pages_of(few), pages_of(many), strict=True):
             costs = []
-            for _ in range(5):  # A slow machine may be slow just now.
+            for _ in range(5):  # Timings vary on a busy machine.
                 costs.append((cost(as_carol, of_few), cost(as_carol, of_many)))
                 (queries_of_few, took_of_few), (queries, took) = (min(each) for each in zip(*costs, strict=True))
                 if took < took_of_few * 3 + 0.05:

@@ -27,7 +27,7 @@ def listed(client: Client, query: str | None = "") -> list[str]:
     )
 
 
-def beside(client: Client, query: str | None, word: str) -> str | None:
+def page_link(client: Client, query: str | None, word: str) -> str | None:
     found = re.search(rf'href="(\?[^"]*)">[^<]*{word}', client.get(LIST + (query or "")).text)
     return html.unescape(found[1]) if found else None
 
@@ -60,30 +60,30 @@ def _copy(run: Run, **values: Any) -> Run:
 @pytest.mark.django_db
 def test_pages_cover_all_runs_newest_first(make_runs: MakeRun, as_carol: Client) -> None:
     make_runs(120)
-    Run.objects.update(created_at=timezone.now())  # All at the same time: the key decides.
+    Run.objects.update(created_at=timezone.now())  # All at the same time, so the primary key decides the order.
     pages = []
     query: str | None = ""
     while query is not None:
         pages.append(listed(as_carol, query))
-        query = beside(as_carol, query, "Older")
+        query = page_link(as_carol, query, "Older")
 
     assert [len(page) for page in pages] == [50, 50, 20]
     assert [run_id for page in pages for run_id in page] == sorted(
         ids(120), key=lambda run_id: -Run.objects.get(upstream_id=run_id).pk
     )
 
-    second = beside(as_carol, beside(as_carol, "", "Older"), "Older")
-    back = beside(as_carol, second, "Newer")
+    second = page_link(as_carol, page_link(as_carol, "", "Older"), "Older")
+    back = page_link(as_carol, second, "Newer")
     assert listed(as_carol, back) == pages[1]
-    assert listed(as_carol, beside(as_carol, back, "Newer")) == pages[0]
-    assert beside(as_carol, beside(as_carol, back, "Newer"), "Newer") is None
+    assert listed(as_carol, page_link(as_carol, back, "Newer")) == pages[0]
+    assert page_link(as_carol, page_link(as_carol, back, "Newer"), "Newer") is None
 
 
 @pytest.mark.django_db
 def test_paging_keeps_the_filters(make_runs: MakeRun, as_carol: Client) -> None:
     make_runs(60, status="failed")
 
-    older = beside(as_carol, "?status=failed", "Older")
+    older = page_link(as_carol, "?status=failed", "Older")
 
     assert older
     assert "status=failed" in older
@@ -106,7 +106,7 @@ def test_paging_keeps_the_filters(make_runs: MakeRun, as_carol: Client) -> None:
         "?nosuch=1",
     ],
 )
-def test_invalid_address_breaks_nothing(mirrored: MakeRun, as_carol: Client, query: str) -> None:
+def test_invalid_query_breaks_nothing(mirrored: MakeRun, as_carol: Client, query: str) -> None:
     mirrored()
 
     assert as_carol.get(LIST + query, follow=True).status_code == 200
@@ -127,7 +127,7 @@ def test_filters_narrow_the_list(make_runs: MakeRun, as_carol: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_search_finds_runs_by_all_their_ids(mirrored: MakeRun, as_carol: Client) -> None:
+def test_search_finds_runs_by_every_id(mirrored: MakeRun, as_carol: Client) -> None:
     mirrored(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
     mirrored(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)
     mirrored(id="5f3c", thread_id="thread_y", assistant_id="asst_2", created_at=1)

@@ -41,7 +41,7 @@ def raises_and_ends(fault: DatabaseFault) -> Iterator[None]:
 
 
 def expire_the_claim() -> None:
-    """As if its lease had expired."""
+    """Ends the lease of every claim a second ago."""
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 

@@ -94,7 +94,7 @@ def _play(server: RandomServer, alice: User) -> None:
 
 
 def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str]:
-    """Records edits, single and bulk. Returns what another client wrote last, by run: nothing yet."""
+    """Records single and bulk edits. Returns a map for the latest write of another client to each run, empty so far."""
     rng = server.rng
     for run in rng.sample(runs, min(len(runs), 2)):
         patch = MetadataPatch({"team": "red"}) if rng.random() < 0.7 else MetadataPatch(remove=frozenset({"team"}))

@@ -22,7 +22,7 @@ def runs(mirror: Callable[..., list[Run]], alice: User) -> list[Run]:
 
 
 def rewritten(request: Request) -> Response | None:
-    """It stores everything in capitals."""
+    """The response of a server that stores values in capitals."""
     if not request.is_write:
         return None
     run = make_run(id=request.parts[-1], thread_id=request.parts[1])

@@ -1,4 +1,4 @@
-"""Lists of ids as files, spreadsheets and people make them, at each entry point that takes one."""
+"""Lists of ids in the forms in which files, spreadsheets and users provide them, at every entry point."""
 
 import codecs
 import io
@@ -166,7 +166,7 @@ def test_each_entry_point_reads_the_list(
         (tmp_path / "ids").write_bytes(content)
         manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
     elif entry == "standard input":
-        # A terminal's encoding is not that of a file.
+        # Standard input may have another encoding than files.
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
         manage("track_threads", "--from-file", "-", "--actor", "alice")
     elif entry == "upload":

@@ -1,4 +1,4 @@
-"""Servers whose ids hold more than letters, digits and the signs _ - . :"""
+"""Ids with other characters than letters, digits, hyphens, underscores, dots and colons."""
 
 import re
 from collections.abc import Callable
@@ -39,8 +39,8 @@ VALID = {
     "emoji": "run_🙂",
     "dots": "...",
     "refresh": "run/refresh",
-    "word of ours": "edits",
-    "blanks around": " run ",
+    "part of a URL": "edits",
+    "surrounding spaces": " run ",
     "128 characters of 4 bytes": "🙂" * 128,
 }
 INVALID = {
@@ -105,7 +105,7 @@ def test_rest_reads_and_edits(
 
 
 @valid
-def test_admin_pages_lead_there(id: str, odd: Callable[[str], Run], alice: User) -> None:
+def test_admin_pages_link_to_the_run(id: str, odd: Callable[[str], Run], alice: User) -> None:
     run = odd(id)
     client = Client()
     client.force_login(alice)
@@ -181,10 +181,10 @@ def test_listed_threads_with_odd_ids_are_read(upstream: FakeUpstream, db: None, 
     assert set(tracked.invalid) == {"\ud83d", "th\0"}
 
 
-def test_plan_leaves_out_unsendable_runs(mirror: Mirror, alice: User) -> None:
+def test_plan_skips_runs_with_invalid_ids(mirror: Mirror, alice: User) -> None:
     mirror(make_run(metadata={}), make_run(metadata={}))
     old = Run.objects.latest("pk")
-    Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # As older versions stored.
+    Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # An id that is no longer accepted.
     selection = bulk_edits.by_search("status:completed")
     plan = fully_planned(
         bulk_edits.plan(

@@ -136,7 +136,7 @@ def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is
 
 @pytest.fixture
 def lagging(upstream: FakeUpstream, thread: Thread) -> Thread:
-    """The list shows all runs as they are now."""
+    """The list keeps showing all runs as they were when this fixture was made."""
     sync(thread)
     then = copy.deepcopy(upstream.runs)
     list_as(upstream, lambda run: then[run["id"]])
@@ -166,14 +166,14 @@ def test_stale_list_reverts_nothing(upstream: FakeUpstream, lagging: Thread, kin
     assert done.status == Sync.Status.COMPLETED
 
 
-def test_list_counts_where_configured_fresh(upstream: FakeUpstream, lagging: Thread, connect: Connect) -> None:
+def test_list_configured_as_fresh_is_trusted(upstream: FakeUpstream, lagging: Thread, connect: Connect) -> None:
     connect(LISTS_ARE_FRESH=True)
     write(upstream, f"{THREAD}_004", dt.timedelta(seconds=30))
     sync(Thread.objects.get())
     assert fetches(upstream) == []
 
 
-def test_list_counts_against_old_response(upstream: FakeUpstream, lagging: Thread) -> None:
+def test_list_long_after_response_is_trusted(upstream: FakeUpstream, lagging: Thread) -> None:
     write(upstream, f"{THREAD}_004", dt.timedelta(minutes=5))
     sync(Thread.objects.get())
     assert fetches(upstream) == []

@@ -60,7 +60,7 @@ class Race:
         return self.environment.start_full_sync()
 
     def process_due(self) -> None:
-        """Does the background's part until every edit has its outcome, without the pauses between attempts."""
+        """Does the workers' part until every edit has its outcome, without the pauses between attempts."""
 
         def is_settled() -> bool:
             unsettled = Edit.objects.filter(status__in=UNSETTLED)
@@ -114,7 +114,7 @@ def stage(
 
 @pytest.fixture
 def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, connect: Connect) -> Iterator[Race]:
-    """When a test is over, everything is settled, and no pair may be lost."""
+    """After the test, pushes what is due, and checks that no pair was lost or written twice."""
     environment, sandbox = stage.environment, stage.environment.sandbox
     sandbox.reset()
     settings.RUNSADMIN_SETTLING_TIME = float(PATIENCE["RUNSADMIN_SETTLING_TIME"])

@@ -12,7 +12,8 @@ def ids(sandbox: Sandbox) -> list[str]:
     seconds = [100, 200, 300, 300, 400, 500, 600]
     runs = [make_run(id=f"run_{number}", thread_id=THREAD, created_at=at) for number, at in enumerate(seconds)]
     sandbox.put_runs([*runs[3:], make_run(id="run_elsewhere", thread_id="thread_other"), *runs[:3]])
-    in_order = ["run_0", "run_1", "run_3", "run_2", "run_4", "run_5", "run_6"]  # Ties: the first to come is the older.
+    # Of two runs of one second, the one stored first is the older.
+    in_order = ["run_0", "run_1", "run_3", "run_2", "run_4", "run_5", "run_6"]
     assert {run["id"] for run in runs} == set(in_order)
     return in_order
 
@@ -33,7 +34,7 @@ def test_newest_come_first_by_default(api: Api, ids: list[str]) -> None:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-def test_walking_after_gives_each_run_once(api: Api, ids: list[str], order: str, limit: int) -> None:
+def test_paging_by_after_gives_each_run_once(api: Api, ids: list[str], order: str, limit: int) -> None:
     found, has_more = listed(api, order=order, limit=limit)
     while has_more:
         more, has_more = listed(api, order=order, limit=limit, after=found[-1])

@@ -19,7 +19,7 @@ STATUSES = (
 
 
 def test_run_is_returned_as_stored(sandbox: Sandbox, api: Api) -> None:
-    """The example Run of the vendor's documentation, and a field that no documentation has."""
+    """The example Run of the vendor's documentation, with an undocumented field."""
     run = make_run(
         id="run_abc123",
         thread_id="thread_abc123",

@@ -42,7 +42,7 @@ def test_acknowledged_writes_survive_a_restart(start: Start, end: Callable[[Sand
     assert len(before) == 3
     pages = [api.get("/threads/thread_a/runs").json(), api.get("/threads").json()]
 
-    for _ in range(2):  # The second time from the journal that the first one rewrote.
+    for _ in range(2):  # The second restart reads the journal that the first one rewrote.
         end(sandbox)
         sandbox.restart()
         assert sandbox.runs() == before

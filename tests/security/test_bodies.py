@@ -1,4 +1,4 @@
-"""Bodies that are too large are refused without taking memory, from people and from upstreams."""
+"""Bodies that are too large are refused without taking memory, from clients and from upstreams."""
 
 import http.client
 import resource
@@ -125,8 +125,8 @@ def test_large_response_takes_no_memory(
         def refresh(_: int) -> requests.Response:
             return site.browser().post("/api/v1/runs/run_a/refresh/", headers=headers, json={})
 
-        with ThreadPoolExecutor(4) as people:
-            for response in people.map(refresh, range(count)):
+        with ThreadPoolExecutor(4) as pool:
+            for response in pool.map(refresh, range(count)):
                 assert response.status_code == 424
                 assert response.json()["detail"].startswith(NoResponse.TOO_LARGE)
 

@@ -89,7 +89,7 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
     browser.hooks["response"].append(lambda response, **_: seen.append(response))
     api = {"Authorization": f"Token {token}"}
 
-    # People: wrong and right passwords, forgotten tokens, tokens in the wrong place.
+    # Users: wrong and right passwords, forgotten tokens, tokens in the wrong place.
     browser.sign_in("root", WRONG)
     browser.sign_in("root", PASSWORD)
     for headers in ({"Authorization": f"Token {token}0"}, {"Authorization": f"Bearer {token}"}, {"X-Api-Key": token}):

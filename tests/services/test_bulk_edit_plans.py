@@ -47,8 +47,8 @@ def test_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, a
     assert sandbox.posts() == []
 
 
-def left_out(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
-    """Whether its only edit is left out: reported, ended, and never sent."""
+def is_skipped(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
+    """Whether the only edit of a bulk edit is skipped: reported, ended, and never sent."""
     edit = only(bulk_edit)
     assert (edit.plan_result, edit.status) == (plan_result, E.SKIPPED)
     assert detail in edit.detail
@@ -57,47 +57,47 @@ def left_out(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> 
     return True
 
 
-def test_nothing_to_do_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_nothing_to_do_is_skipped(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={"team": "red"})
-    assert left_out(
+    assert is_skipped(
         plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
         F.NOTHING,
         "already has the value to set of 'team', and does not have the key to remove: 'gone'",
     )
 
 
-def test_run_with_too_many_pairs_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_run_with_too_many_pairs_is_skipped(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(metadata={f"k{n}": "v" for n in range(16)})
-    assert left_out(plan_for(alice, run), F.TOO_MANY_PAIRS, "17 pairs")
+    assert is_skipped(plan_for(alice, run), F.TOO_MANY_PAIRS, "17 pairs")
 
 
-def test_too_long_value_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_too_long_value_is_skipped(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(model="m" * 100)
-    assert left_out(plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), F.TOO_LONG, "600 characters")
+    assert is_skipped(plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), F.TOO_LONG, "600 characters")
 
 
-def test_taken_name_is_left_out_unless_equal(mirrored: MakeRun, alice: User) -> None:
+def test_taken_name_is_skipped_unless_equal(mirrored: MakeRun, alice: User) -> None:
     rename = BulkPatch({}, rename={"old": "new"})
-    assert left_out(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.NAME_TAKEN, "'new'")
+    assert is_skipped(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.NAME_TAKEN, "'new'")
     edit = only(plan_for(alice, mirrored(metadata={"old": "1", "new": "1"}), patch=rename))
     assert (edit.plan_result, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
 
 
-def test_run_without_field_value_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_run_without_field_value_is_skipped(mirrored: MakeRun, alice: User) -> None:
     bulk_edit = plan_for(alice, mirrored(), patch=BulkPatch({"why": "{error}"}))
-    assert left_out(bulk_edit, F.NO_VALUE, "no error")
+    assert is_skipped(bulk_edit, F.NO_VALUE, "no error")
 
 
-def test_active_run_is_left_out_unless_awaited(mirrored: MakeRun, alice: User) -> None:
+def test_active_run_is_skipped_unless_awaited(mirrored: MakeRun, alice: User) -> None:
     run = mirrored(status="in_progress")
-    assert left_out(plan_for(alice, run), F.ACTIVE, "in_progress")
+    assert is_skipped(plan_for(alice, run), F.ACTIVE, "in_progress")
     assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == F.CHANGE
 
 
-def test_missing_run_is_left_out(mirrored: MakeRun, alice: User) -> None:
+def test_missing_run_is_skipped(mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     Run.objects.update(missing_since=timezone.now())
-    assert left_out(plan_for(alice, run), F.MISSING, "no longer")
+    assert is_skipped(plan_for(alice, run), F.MISSING, "no longer")
 
 
 def test_empty_value_differs_from_removal(sandbox: Sandbox, team: list[Run], alice: User) -> None:

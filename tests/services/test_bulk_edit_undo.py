@@ -44,7 +44,7 @@ def test_single_failed_edit_is_retried(sandbox: Sandbox, team: list[Run], alice:
     bulk_edit = apply(bulk_edit, alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.FAILED: 1})
     edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=E.FAILED), actor=alice))
-    assert edit.status == E.PENDING, "It is refused once more: the background has to continue."
+    assert edit.status == E.PENDING, "The retry was refused, so a worker has to continue."
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_in_progress, bulk_edit.finished_at) == (True, None)
     assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
@@ -85,7 +85,7 @@ def test_undo_restores_each_map(sandbox: Sandbox, team: list[Run], alice: User) 
         assert edit.undoes is not None
         assert edit.base is not None
         assert edit.patch.apply(edit.base) == edit.undoes.before
-    assert len(sandbox.posts()) == 12, "Nothing is sent before it is applied."
+    assert len(sandbox.posts()) == 12, "Nothing is sent before the undo is applied."
     undoing = apply(undoing, alice)
     assert (undoing.status, statuses(undoing)) == (S.COMPLETED, {E.APPLIED: 12})
     assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]

@@ -14,7 +14,7 @@ from runsadmin import conf
 from runsadmin.errors import NoSlot, NotAllowed, UnknownConnection
 from runsadmin.models import ConnectionState
 from runsadmin.services import connections, probes
-from runsadmin.services.connections import Lanes, take
+from runsadmin.services.connections import FreeAt, take
 from runsadmin.services.permissions import Action
 from tests.conftest import EDITOR, Connect
 
@@ -28,24 +28,24 @@ def after(seconds: float) -> dt.datetime:
 
 
 def test_slots_follow_at_the_rate() -> None:
-    lanes = Lanes(None, None)
+    free_at = FreeAt(None, None)
     for number in range(5):
-        at, lanes = take(lanes, slots=1, requests_per_minute=600, is_interactive=False, now=NOW)
+        at, free_at = take(free_at, slots=1, requests_per_minute=600, is_interactive=False, now=NOW)
         assert at == after(number / 9)  # Nine tenths of ten a second.
 
 
 def test_interactive_edits_have_a_lane() -> None:
-    lanes = Lanes(None, after(60))
-    at, lanes = take(lanes, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
+    free_at = FreeAt(None, after(60))
+    at, free_at = take(free_at, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
-    at, _ = take(lanes, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
+    at, _ = take(free_at, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == after(2)
 
 
 def test_interactive_edits_take_free_lane() -> None:
-    at, lanes = take(Lanes(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
+    at, free_at = take(FreeAt(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
-    assert lanes.interactive == after(10)
+    assert free_at.interactive == after(10)
 
 
 def test_slots_are_paced_in_real_time(connect: Connect) -> None:

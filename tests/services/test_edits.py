@@ -167,7 +167,7 @@ def test_inactive_account_edits_nothing(sandbox: Sandbox, mirrored: MakeRun, ali
     assert edits.push(edit).status == Edit.Status.REJECTED
 
 
-def test_kept_removed_key_differs(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_removed_key_that_stays_differs(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     sandbox.settings(modify="merge")
     run = mirrored(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red"}, frozenset({"env"}))))
@@ -186,7 +186,7 @@ def test_merged_map_over_limit_is_rejected(sandbox: Sandbox, mirrored: MakeRun, 
     assert sandbox.posts() == []
 
 
-def test_refusal_keeps_the_servers_words(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_refusal_keeps_the_servers_message(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
     run = mirrored()
     sandbox.fault("status", method="POST", status=400, body={"error": {"message": "Not on a Sunday."}})
     edit = edits.push(record(run, alice))
@@ -265,7 +265,7 @@ def test_failed_edit_can_be_retried(sandbox: Sandbox, mirrored: MakeRun, alice: 
     assert edit.status == Edit.Status.APPLIED
 
 
-def test_own_error_counts_as_attempt(
+def test_internal_error_counts_as_attempt(
     sandbox: Sandbox,
     mirrored: MakeRun,
     alice: User,

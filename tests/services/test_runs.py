@@ -35,18 +35,18 @@ def thread(db: None) -> Thread:
 
 
 class Upstream:
-    """One run as responses show it."""
+    """A server with one run, whose responses arrive when the test says."""
 
     def __init__(self, thread: Thread) -> None:
         self.thread = thread
         self.run = make_run(thread_id=thread.upstream_id)
 
-    def seen(self, team: str, *, requested: float, received: float) -> TimedResponse[RunRecord]:
+    def response(self, team: str, *, requested: float, received: float) -> TimedResponse[RunRecord]:
         record = RunRecord.read(self.run | {"metadata": {"team": team}}, thread_id=self.thread.upstream_id)
         return TimedResponse(Response(record, 200, "req_1", 0.0), at(requested), at(received))
 
-    def responses(self, team: str, *, requested: float, received: float) -> Stored:
-        return runs.compare([(self.thread, self.seen(team, requested=requested, received=received))]).write()
+    def respond(self, team: str, *, requested: float, received: float) -> Stored:
+        return runs.compare([(self.thread, self.response(team, requested=requested, received=received))]).write()
 
     @property
     def row(self) -> Run:
@@ -59,78 +59,80 @@ def upstream(thread: Thread) -> Upstream:
 
 
 def test_later_response_replaces_the_row(upstream: Upstream) -> None:
-    assert upstream.responses("a", requested=0, received=1) == Stored(created=1, updated=0)
-    assert upstream.responses("b", requested=2, received=3) == Stored(created=0, updated=1)
+    assert upstream.respond("a", requested=0, received=1) == Stored(created=1, updated=0)
+    assert upstream.respond("b", requested=2, received=3) == Stored(created=0, updated=1)
     assert upstream.row.metadata == {"team": "b"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "b"}
 
 
 def test_slow_response_undoes_nothing(upstream: Upstream) -> None:
-    upstream.responses("a", requested=5, received=6)
-    upstream.responses("old", requested=1, received=2)
+    upstream.respond("a", requested=5, received=6)
+    upstream.respond("old", requested=1, received=2)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is None
 
 
 def test_concurrent_write_is_kept(upstream: Upstream) -> None:
-    upstream.responses("a", requested=0, received=1)
-    older = runs.compare([(upstream.thread, upstream.seen("older", requested=2, received=3))])
-    upstream.responses("newer", requested=4, received=5)
+    upstream.respond("a", requested=0, received=1)
+    older = runs.compare([(upstream.thread, upstream.response("older", requested=2, received=3))])
+    upstream.respond("newer", requested=4, received=5)
     assert older.write() == Stored(created=0, updated=0)
     assert upstream.row.metadata == {"team": "newer"}
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "newer"}
 
 
 def test_new_run_in_two_responses_is_one_row(upstream: Upstream) -> None:
-    first = runs.compare([(upstream.thread, upstream.seen("first", requested=0, received=1))])
-    upstream.responses("second", requested=2, received=3)
+    first = runs.compare([(upstream.thread, upstream.response("first", requested=0, received=1))])
+    upstream.respond("second", requested=2, received=3)
     assert first.write() == Stored(created=0, updated=0)
     assert upstream.row.metadata == {"team": "second"}
 
 
 @pytest.mark.parametrize(("requested", "received"), [(0, 20), (0, 6), (5.5, 20), (5.2, 5.8)])
 def test_overlapping_responses_keep_the_row(upstream: Upstream, requested: float, received: float) -> None:
-    upstream.responses("a", requested=5, received=6)
-    upstream.responses("other", requested=requested, received=received)
+    upstream.respond("a", requested=5, received=6)
+    upstream.respond("other", requested=requested, received=received)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is not None
 
-    upstream.responses("settled", requested=30, received=31)
+    upstream.respond("settled", requested=30, received=31)
     assert upstream.row.metadata == {"team": "settled"}
     assert upstream.row.needs_refresh_since is None
 
 
 def test_full_check_counts_as_a_response(upstream: Upstream) -> None:
-    upstream.responses("a", requested=0, received=1)
+    upstream.respond("a", requested=0, received=1)
     Thread.objects.update(fully_checked_at=at(11))
-    upstream.responses("b", requested=10, received=12)
+    upstream.respond("b", requested=10, received=12)
     assert upstream.row.metadata == {"team": "a"}
     assert upstream.row.needs_refresh_since is not None
 
 
 def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
-    upstream.responses("a", requested=0, received=1)
-    seen = upstream.seen("a", requested=2, received=3)
+    upstream.respond("a", requested=0, received=1)
+    timed = upstream.response("a", requested=2, received=3)
     with CaptureQueriesContext(connection) as queries:
-        stored = runs.store(upstream.thread, [seen.value], requested_at=seen.requested_at, received_at=seen.received_at)
+        stored = runs.store(
+            upstream.thread, [timed.value], requested_at=timed.requested_at, received_at=timed.received_at
+        )
     assert stored == Stored(created=0, updated=0)
     assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
 
 
 def test_unchanged_fetch_keeps_the_version(upstream: Upstream) -> None:
-    upstream.responses("a", requested=0, received=1)
+    upstream.respond("a", requested=0, received=1)
     version = upstream.row.version
-    assert upstream.responses("a", requested=2, received=3) == Stored(created=0, updated=0)
+    assert upstream.respond("a", requested=2, received=3) == Stored(created=0, updated=0)
     assert upstream.row.version == version
     assert upstream.row.received_at == at(3)
-    upstream.responses("b", requested=1.5, received=1.6)  # Slow: requested before the fetch.
+    upstream.respond("b", requested=1.5, received=1.6)  # Slow: requested before the fetch.
     assert upstream.row.metadata == {"team": "a"}
 
 
 def test_found_run_is_no_longer_missing(upstream: Upstream) -> None:
-    upstream.responses("a", requested=0, received=1)
+    upstream.respond("a", requested=0, received=1)
     Run.objects.update(missing_since=at(2))
-    upstream.responses("a", requested=3, received=4)
+    upstream.respond("a", requested=3, received=4)
     assert upstream.row.missing_since is None
 
 
@@ -142,17 +144,17 @@ def test_two_processes_store_new_run_once(upstream: Upstream, monkeypatch: pytes
         monkeypatch.setattr(Run.objects, "select_for_update", original)
         return first_read
 
-    upstream.responses("a", requested=0, received=1)
+    upstream.respond("a", requested=0, received=1)
     monkeypatch.setattr(Run.objects, "select_for_update", blind_once)
-    assert upstream.responses("b", requested=2, received=3) == Stored(created=0, updated=1)
+    assert upstream.respond("b", requested=2, received=3) == Stored(created=0, updated=1)
 
 
 def test_etag_changes_with_the_row(upstream: Upstream) -> None:
-    upstream.responses("a", requested=0, received=1)
+    upstream.respond("a", requested=0, received=1)
     etag = upstream.row.etag
-    upstream.responses("a", requested=2, received=3)
+    upstream.respond("a", requested=2, received=3)
     assert upstream.row.etag == etag
-    upstream.responses("b", requested=4, received=5)
+    upstream.respond("b", requested=4, received=5)
     assert upstream.row.etag != etag
 
 
@@ -227,7 +229,7 @@ def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirrored: Callable[...
 
 @pytest.fixture
 def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Run:
-    """A run missing upstream. Its connection has one free slot in each lane, and the next one is far away."""
+    """A run missing upstream. Its connection permits one interactive and one background request for now."""
     run = mirrored()
     sandbox.delete_run(run.upstream_id)
     sandbox.clear_log()
@@ -235,7 +237,7 @@ def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Ru
     return run
 
 
-def take_the_peoples_lane() -> None:
+def use_interactive_slot() -> None:
     connections.wait_for_slots(conf.connection("default"), 1, interactive=True)
 
 
@@ -250,7 +252,7 @@ def test_probes_take_slots(sandbox: Sandbox, gone: Run, alice: User) -> None:
 
 
 def test_no_slot_to_probe_decides_nothing(sandbox: Sandbox, gone: Run, alice: User) -> None:
-    take_the_peoples_lane()
+    use_interactive_slot()
     with pytest.raises(NoSlot):
         runs.refresh(run=gone, actor=alice)
     assert len(sandbox.gets()) == 1
@@ -260,7 +262,7 @@ def test_no_slot_to_probe_decides_nothing(sandbox: Sandbox, gone: Run, alice: Us
 
 def test_unexplained_404_is_fetched_again(sandbox: Sandbox, gone: Run) -> None:
     Run.objects.update(needs_refresh_since=timezone.now())
-    take_the_peoples_lane()
+    use_interactive_slot()
     assert runs.refresh_marked() == 0
     assert Run.objects.filter(needs_refresh_since__isnull=False, missing_since=None).exists()
     ConnectionState.objects.update(interactive_free_at=None, background_free_at=None)

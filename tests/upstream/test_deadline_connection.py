@@ -112,7 +112,7 @@ def test_limits_hold_through_a_proxy(serve: Serve) -> None:
 
 
 def test_tunnel_is_not_the_request(serve: Serve) -> None:
-    """A proxy that accepts CONNECT and is no TLS server: the request itself never left."""
+    """A proxy accepts CONNECT but does not speak TLS, so the request itself is never sent."""
 
     def handle(connection: socket.socket) -> None:
         assert connection.recv(65536).startswith(b"CONNECT upstream.invalid:443")

@@ -133,7 +133,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "rename": ("Keys to rename, with their new names.", {}, DictField(child=CharField())),
         "undoes": ("The bulk edit that it undoes, or null.", None),
         "reason": ("Why, in the actor's words.", "Team was renamed"),
-        "wait_for_active": ("How long it waits for active runs, in seconds. Null: they are left out.", None),
+        "wait_for_active": ("How long it waits for active runs, in seconds. Null: they are skipped.", None),
         "canary": ("It pauses after this many edits. Null: it does not pause.", 10),
         "apply_when_planned": ("It is applied as soon as its plan is complete.", False),
         "accepts_rewrites": ("Resumed although upstream changed keys that its edits do not touch.", False),

@@ -141,4 +141,4 @@ class UndoEditBody(StrictSerializer):
 class ResolveEditBody(UndoEditBody):
     examples = {"Agreed": {"metadata": {"team": "search"}, "reason": "Agreed with bob"}}
 
-    metadata = MetadataPatchField(help_text="The change that you want, knowing what upstream has. Null removes a key.")
+    metadata = MetadataPatchField(help_text="The change to make to upstream's current metadata. Null removes a key.")

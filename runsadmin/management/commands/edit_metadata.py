@@ -69,7 +69,7 @@ class Command(ReportingCommand):
             "--connection", metavar="ALIAS", help="Required if several connections have the same run id."
         )
         parser.add_argument("--dry-run", action="store_true", help="Show the plan and send nothing.")
-        parser.add_argument("--canary", type=int, metavar="N", help="Send the first N, then pause.")
+        parser.add_argument("--canary", type=int, metavar="N", help="Send the first N edits, then pause.")
         parser.add_argument(
             "--wait-for-active",
             type=_wait,

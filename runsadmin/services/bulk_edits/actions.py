@@ -170,8 +170,8 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         moved = 0
         if bulk_edit.status == S.COMPLETED:
-            of_it = Edit.objects.filter(bulk_edit=bulk_edit)
-            moved = edits.try_again(of_it, bulk_edit=bulk_edit, by=actor, actor=actor)
+            its_edits = Edit.objects.filter(bulk_edit=bulk_edit)
+            moved = edits.try_again(its_edits, bulk_edit=bulk_edit, by=actor, actor=actor)
     return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be retried")
 
 

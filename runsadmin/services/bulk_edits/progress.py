@@ -13,7 +13,7 @@ from runsadmin.services import clock
 # A rate over a shorter time would not be reliable.
 _MIN_DURATION = dt.timedelta(seconds=2)
 _MAX_COUNTED = 10_000
-_LEFT_OUT = [plan_result for plan_result in Edit.PlanResult if plan_result != Edit.PlanResult.CHANGE]
+_SKIPPED = [plan_result for plan_result in Edit.PlanResult if plan_result != Edit.PlanResult.CHANGE]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Progress:
 
 def progress(bulk_edit: BulkEdit) -> Progress:
     statuses = _counted(bulk_edit.edits.all(), "status")
-    plan_results = _counted(bulk_edit.edits.filter(plan_result__in=_LEFT_OUT), "plan_result")
+    plan_results = _counted(bulk_edit.edits.filter(plan_result__in=_SKIPPED), "plan_result")
     # All other edits are changes: subtracting avoids counting most of a large plan twice.
     if (changes := sum(statuses.values()) - sum(plan_results.values())) > 0:
         plan_results = {Edit.PlanResult.CHANGE.value: changes} | plan_results

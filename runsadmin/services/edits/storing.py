@@ -109,7 +109,7 @@ def _not_sent(claim: Claim) -> Outcome:
 def _pause_bulk_edits(outcomes: Iterable[Outcome], now: dt.datetime) -> None:
     """Pauses bulk edits whose edits were rewritten, unless such changes were accepted by resuming.
 
-    One that a user has paused meanwhile stays paused and gets the new detail: resuming it accepts that, too.
+    A bulk edit that a user has paused meanwhile gets the new detail, since resuming it accepts the changes as well.
     """
     reasons: dict[int, str] = {}
     for outcome in outcomes:

@@ -179,7 +179,7 @@ class Jobs:
         thread_id = claims[0].edit.run.thread.upstream_id
 
         def work(_: Slot) -> Probed:
-            # The thread keeps its slot between these requests: threads without a job hold all the others.
+            # The thread keeps its slot between these requests, because idle threads may hold all others.
             time.sleep(max(0.0, pause))
             try:
                 reach = probes.send(self.alias, targets, thread_id=thread_id, is_outage=error.is_outage)

@@ -10,8 +10,8 @@ from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import Page, Response, RunRecord
 
-# A list counts if it was requested within this many seconds after the response to our write.
-WITHIN = 1.0
+# A list is only compared with writes whose response was received at most this many seconds before its request.
+MAX_WRITE_AGE = 1.0
 # After a list that showed none of our writes, the next one is requested this many seconds later.
 PAUSE = 5.0
 
@@ -65,7 +65,7 @@ class Evidence:
         now = time.monotonic()
         if self.is_requested or now < self._next_at:
             return None
-        in_time = [write.run for write in self._writes.values() if write.at >= now - WITHIN / 2]
+        in_time = [write.run for write in self._writes.values() if write.at >= now - MAX_WRITE_AGE / 2]
         threads = Counter(run.thread_id for run in in_time)
         if not threads or (most := threads.most_common(1)[0])[1] < 2:
             return None
@@ -80,7 +80,7 @@ class Evidence:
         shown = 0
         for record in page.value.records:
             write = self._writes.get(record.upstream_id)
-            if write is None or not record.shows_metadata or not write.at <= page.sent <= write.at + WITHIN:
+            if write is None or not record.shows_metadata or not write.at <= page.sent <= write.at + MAX_WRITE_AGE:
                 continue
             now = {key: record.metadata.get(key) for key in write.changed}
             if now == {key: after for key, (_, after) in write.changed.items()}:
@@ -97,7 +97,7 @@ class Evidence:
 
     def _drop_old(self) -> None:
         oldest = (
-            time.monotonic() - 2 * WITHIN
+            time.monotonic() - 2 * MAX_WRITE_AGE
         )  # Twice, since a list that was requested in time may take just as long to arrive.
         while self._writes and self._writes[run_id := next(iter(self._writes))].at < oldest:
             del self._writes[run_id]

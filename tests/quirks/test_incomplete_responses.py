@@ -1,4 +1,4 @@
-"""Refusals that arrive in part, and connections that break: the status counts, and so does what was sent."""
+"""Error responses that arrive incomplete, and connections that break: a status that arrived is used."""
 
 import os
 import shutil
@@ -43,7 +43,9 @@ def write(alias: str = "default") -> UpstreamError:
         (500, OutcomeUnknown),
     ],
 )
-def test_status_counts(upstream: FakeUpstream, headers: dict[str, str], status: int, kind: type[UpstreamError]) -> None:
+def test_status_is_used(
+    upstream: FakeUpstream, headers: dict[str, str], status: int, kind: type[UpstreamError]
+) -> None:
     upstream.override(lambda request: Response(status, b'{"error": "No."}', headers))
     error = write()
     assert (type(error), error.http_status) == (kind, status)
@@ -64,14 +66,14 @@ def test_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str])
     ],
     ids=["nginx", "Go", "JSON"],
 )
-def test_http_where_https_is_spoken(upstream: FakeUpstream, body: bytes) -> None:
+def test_http_url_of_https_server(upstream: FakeUpstream, body: bytes) -> None:
     upstream.override(lambda request: Response(400, body))
     error = write()
     assert type(error) is ConnectionHeld
     assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it has to begin with https.")
 
 
-def test_https_where_http_is_spoken(upstream: FakeUpstream, connect: Connect) -> None:
+def test_https_url_of_http_server(upstream: FakeUpstream, connect: Connect) -> None:
     connect(URL=upstream.url.replace("http:", "https:"))
     assert isinstance(write(), NotSent)
 
@@ -92,7 +94,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def breaking(pem: Path) -> Iterator[int]:
-    """Speaks TLS, reads a request and responds without."""
+    """A TLS server that reads a request and responds in plain text."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -109,7 +111,7 @@ def breaking(pem: Path) -> Iterator[int]:
                     continue
                 secure.recv(65536)
                 raw = secure.detach()
-                os.write(raw, b"HTTP/1.1 502 Bad Gateway\r\n\r\n")  # In the clear.
+                os.write(raw, b"HTTP/1.1 502 Bad Gateway\r\n\r\n")  # In plain text.
                 os.close(raw)
 
         thread = threading.Thread(target=serve, daemon=True)
