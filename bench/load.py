@@ -46,7 +46,7 @@ def a_post(thread: str, run: str, body: bytes) -> bytes:
 
 
 async def call(port: int, requests: list[bytes], in_flight: int) -> float:
-    """Returns how many seconds it took."""
+    """Sends the requests, and returns how many seconds they took."""
     loop = asyncio.get_running_loop()
     began = time.monotonic()
     waiting = []

@@ -27,7 +27,7 @@ BACKLOG = 40  # Pending edits at any time: more than all processes claim togethe
 
 MINUTE, SHORT = 60.0, 10.0
 TOLERATED = 0.02
-# A fetch and its POST leave together, in each of the two lanes, so a short window may hold that many more.
+# A short window may hold this many more: an interactive and a background edit each send a fetch and its POST at once.
 EDGES = 4
 # Below this share of the limit, something other than the limiter was slow, and the test proves nothing.
 MINIMUM_USE = 0.9

@@ -64,7 +64,7 @@ def plan_and_enqueue(bulk_edit: BulkEdit) -> BulkEdit:
 
 
 def enqueue_if_in_progress(bulk_edit: BulkEdit) -> None:
-    """Enqueues a task for its edits. Call it after every action that may set it in progress."""
+    """Enqueues a task for the edits. Call this after every action that may put the bulk edit in progress."""
     if bulk_edit.is_in_progress:
         enqueue_unless_waiting(push_edits)
 

@@ -95,10 +95,11 @@ form.addEventListener("submit", () => {
   send.textContent = send.dataset.send || "Sending…";
 });
 window.addEventListener("pageshow", (event) => {
-  if (!event.persisted) return; // Only when coming back from the next page:
-  if (form.querySelector("[name=base]")) window.location.reload(); // the form may be out of date,
+  // After "back" from the next page, the form may be out of date, or the user may want to send it again.
+  if (!event.persisted) return;
+  if (form.querySelector("[name=base]")) window.location.reload();
   const send = form.querySelector("[data-send]");
-  send.disabled = false; // or the user may want to send it again.
+  send.disabled = false;
   send.textContent = send.dataset.word ?? send.textContent;
 });
 

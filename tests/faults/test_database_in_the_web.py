@@ -1,4 +1,4 @@
-"""Database faults during web requests: the response is true, and the request can be sent again."""
+"""Database faults during web requests: the response is accurate, and the request can be repeated."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +39,7 @@ def fault(request: pytest.FixtureRequest) -> Iterator[DatabaseFault]:
 
 @pytest.fixture(autouse=True)
 def known_connection(db: None) -> None:
-    """Its row exists, as always after the first minute."""
+    """The row of the connection exists, as always after the first minute."""
     connections.state("default")
 
 
@@ -133,7 +133,7 @@ def test_fault_is_logged_once(scene: Scene, client: Client, fault: DatabaseFault
 
 
 def test_possible_save_is_not_a_failure(scene: Scene, client: Client, monkeypatch: Any) -> None:
-    """The response to the commit is lost, or the next query gets none."""
+    """The response to the commit is lost, or the next query fails."""
     token = tokens.create(user=scene.alice, expires_in=None)
     record = edits.record
 
@@ -177,7 +177,7 @@ def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch
     error_page(client.post("/admin/login/?next=/admin/", {"username": "alice", "password": "alice"}))
 
 
-def test_own_error_is_still_a_500(client: Client, scene: Scene, monkeypatch: Any) -> None:
+def test_internal_error_is_still_a_500(client: Client, scene: Scene, monkeypatch: Any) -> None:
     def query_missing_table(**_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM nowhere")

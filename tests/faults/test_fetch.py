@@ -119,7 +119,7 @@ def test_refused_credentials_fail_nothing(
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert connections.held(), "Refused again: it stays held."
+    assert connections.held(), "The connection stays held."
 
     scene.sandbox.clear_faults()
     ConnectionState.objects.update(next_probe_at=timezone.now())

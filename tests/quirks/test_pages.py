@@ -111,11 +111,11 @@ def test_runs_of_one_second_prove_nothing(upstream: FakeUpstream) -> None:
     assert "could not be read to its end" in sync(thread).errors.get().message
 
 
-# --- What is remembered of a connection
+# --- What is remembered about a connection
 
 
 def test_last_page_below_largest_is_trusted(upstream: FakeUpstream) -> None:
-    """`has_more: false` counts where this server has served larger pages than this one."""
+    """`has_more: false` is trusted where this server has served larger pages than this one."""
     thread = put(upstream, 137, never_has_more)
     sync(thread)
     upstream.clear_overrides()
@@ -223,7 +223,7 @@ def test_run_arriving_between_two_pages(upstream: FakeUpstream) -> None:
 
 
 def endless(runs: list[Json], query: Query) -> Response:
-    """There is always one run more."""
+    """There is always another run."""
     number = int(query.get("after", f"{THREAD}_9000").rpartition("_")[2]) - 1
     run = make_run(id=f"{THREAD}_{number:04}", thread_id=THREAD, created_at=1_700_000_000 + number)
     return list_response([run], has_more=True)
@@ -259,7 +259,7 @@ def test_repeating_list_ends_across_tasks(upstream: FakeUpstream) -> None:
 
 
 def test_process_dies_reading_oldest_first(upstream: FakeUpstream) -> None:
-    """What the first reading showed is lost with it, so the thread is read from its start."""
+    """What it had read is lost with the process, so the thread is read from its start."""
     thread = put(upstream, 60, misreads_after)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     Sync.objects.update(

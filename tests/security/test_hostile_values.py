@@ -1,4 +1,4 @@
-"""What strangers write upstream breaks no page and reaches no header."""
+"""Hostile values from upstream break no page and reach no header."""
 
 import re
 from typing import Any
@@ -41,7 +41,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
     browser = site.browser()
     assert browser.sign_in("root", "root").ok
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
-    # An edit with a hostile reason that conflicts over a hostile key, and an error in the upstream's words.
+    # An edit with a hostile reason that conflicts over a hostile key, and an error with a message from upstream.
     key = next(iter(METADATA))
     sandbox.set_metadata("run_a", METADATA | {key: "another client"})
     change = {"metadata": {key: HOSTILE[1]}, "base": METADATA, "reason": HOSTILE[7]}

@@ -39,8 +39,8 @@ class ConflictSerializer(DocumentedSerializer):
 
     docs = {
         "key": ("The key.", "team", CharField()),
-        "base": ("Its value that the actor saw.", "ads", _VALUE),
-        "theirs": ("Its value upstream now.", "sales", _VALUE),
+        "base": ("The value that the actor saw.", "ads", _VALUE),
+        "theirs": ("The value that upstream has.", "sales", _VALUE),
         "ours": ("The value that the actor wants.", "search", _VALUE),
     }
 

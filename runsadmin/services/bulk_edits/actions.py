@@ -184,7 +184,7 @@ def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None)
 
 
 def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
-    """Cancels its unsent edits."""
+    """Cancels the unsent edits of a bulk edit."""
     waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
     waiting.transition_to(
         EditStatus.CANCELLED, detail=detail, finished_at=clock.now(), next_attempt_at=None, wait_reason=""

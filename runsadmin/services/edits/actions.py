@@ -138,7 +138,7 @@ def conflicts(edit: Edit) -> tuple[Conflict, ...]:
 
 def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
     """The two maps of a conflict: our base, and theirs."""
-    if edit.after is not None:  # Reconciling found it: the base is what the fetch before the write returned.
+    if edit.after is not None:  # Found by reconciling: the base is what the fetch before the write returned.
         return edit.before or Metadata(), edit.after
     return edit.base or Metadata(), edit.before or Metadata()
 

@@ -255,7 +255,7 @@ def processing(claim: Claim) -> Iterator[None]:
 
 
 def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
-    """Releases a claim after an internal error. It counts as an attempt, so that it does not repeat forever.
+    """Releases a claim after an internal error. The error counts as an attempt, so that it is not repeated forever.
 
     With `is_unsent` nothing was sent, so the edit is pending even if its intent was stored.
     """
