@@ -29,11 +29,8 @@ class Connection:
 
     def setting(self, name: str) -> str:
         """The environment variable of an option of this connection."""
-        return (
-            f"RUNSADMIN_UPSTREAM_{name}"
-            if self.alias == "default"
-            else f"RUNSADMIN_UPSTREAM_{self.alias.upper()}_{name}"
-        )
+        alias = "" if self.alias == "default" else f"{self.alias.upper()}_"
+        return f"RUNSADMIN_UPSTREAM_{alias}{name}"
 
     @property
     def timeout(self) -> float:

@@ -1,28 +1,4 @@
-"""All exceptions of this app, as a tree.
-
-RunsAdminError
-├── InvalidMetadata         the pairs exceed a limit: correct them
-├── InvalidSearch           the search is invalid: the message says where, and what was expected
-├── InvalidSelection        the selected runs cannot be edited together: the message says why
-├── InvalidList             a list of ids is invalid: the message says where, and what to do
-├── InvalidId               no upstream could have issued this id: correct it
-├── NotAllowed              the account lacks a permission: the message says which
-├── UnknownConnection       no such connection is configured
-├── InvalidTransition       the row is in a state that does not allow this
-├── StaleVersion            the run was written since it was read: read it again
-├── IdempotencyKeyReused    the Idempotency-Key was used for another request
-├── IdempotencyKeyInUse     the same request is being recorded now: try again
-└── UpstreamError           what one call to an upstream meant (see upstream/faults.py)
-    ├── NotSent             nothing was changed upstream: try again later
-    │   ├── RunActive       … once the run has ended
-    │   ├── TooLarge        … with a smaller page: the response was larger than allowed
-    │   └── NoSlot          … when the rate limiter has a slot: nothing was requested
-    ├── OutcomeUnknown      the write may have happened: fetch before sending again
-    ├── Rejected            a final refusal: stop
-    ├── NotFound            404: check whether only the run is missing, or everything
-    ├── Forbidden           403: nothing was changed; it may concern one edit, one thread or the whole connection
-    └── ConnectionHeld      nothing works on this connection until its settings are corrected: hold it
-"""
+"""All exceptions of this app. Each says what the caller may do next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,17 +21,22 @@ class MetadataError:
 
 
 class InvalidMetadata(RunsAdminError):
+    """The pairs exceed a limit. Correct them."""
+
     def __init__(self, problems: Sequence[MetadataError]) -> None:
         super().__init__(" ".join(problem.message for problem in problems))
         self.problems = tuple(problems)
 
 
 class InvalidSearch(RunsAdminError):
-    pass
+    """The search is invalid. The message says where, and what was expected."""
 
 
 class InvalidSelection(RunsAdminError):
-    """`not_selected` has the ids that select no run, each with the reason."""
+    """The selected runs cannot be edited together. The message says why.
+
+    `not_selected` has the ids that select no run, each with the reason.
+    """
 
     def __init__(self, message: str, not_selected: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
@@ -63,39 +44,41 @@ class InvalidSelection(RunsAdminError):
 
 
 class InvalidList(RunsAdminError):
-    pass
+    """A list of ids is invalid. The message says where, and what to do."""
 
 
 class InvalidId(RunsAdminError):
-    pass
+    """No upstream could have issued this id. Correct it."""
 
 
 class NotAllowed(RunsAdminError):
-    pass
+    """The account lacks a permission. The message says which."""
 
 
 class UnknownConnection(RunsAdminError):
-    pass
+    """No such connection is configured."""
 
 
 class InvalidTransition(RunsAdminError):
-    pass
+    """The row is in a state that does not allow this."""
 
 
 class StaleVersion(RunsAdminError):
-    pass
+    """The run was written since it was read. Read it again."""
 
 
 class IdempotencyKeyReused(RunsAdminError):
-    pass
+    """The Idempotency-Key was used for another request."""
 
 
 class IdempotencyKeyInUse(RunsAdminError):
-    pass
+    """The same request is being recorded now. Try again."""
 
 
 class UpstreamError(RunsAdminError):
-    """A call that failed. Without a response `http_status` is None and `request_id` empty.
+    """What a failed call to an upstream means. `upstream/call_errors.py` decides.
+
+    Without a response `http_status` is None and `request_id` empty.
 
     The server's message may contain anything: characters that can be neither stored nor shown become U+FFFD.
     `retry_after` is how many seconds the server wants us to wait, None when it does not say.
@@ -134,19 +117,22 @@ class UpstreamError(RunsAdminError):
 
 
 class NotSent(UpstreamError):
-    pass
+    """Nothing was changed upstream. Try again later."""
 
 
 class RunActive(NotSent):
-    pass
+    """Try again once the run has ended."""
 
 
 class NoSlot(NotSent):
-    pass
+    """Nothing was requested. Try again when the rate limiter has a slot."""
 
 
 class TooLarge(NotSent):
-    """`first_id` is the id of the first item if a list was requested and its beginning shows it."""
+    """Try again with a smaller page: the response was larger than allowed.
+
+    `first_id` is the id of the first item if a list was requested and its beginning shows it.
+    """
 
     def __init__(self, message: str, *, first_id: str = "", **details: Any) -> None:
         super().__init__(message, **details)
@@ -154,20 +140,20 @@ class TooLarge(NotSent):
 
 
 class OutcomeUnknown(UpstreamError):
-    pass
+    """The write may have happened. Fetch before sending again."""
 
 
 class Rejected(UpstreamError):
-    pass
+    """A final refusal. Stop."""
 
 
 class NotFound(UpstreamError):
-    pass
+    """404. Check whether only the run is missing, or everything."""
 
 
 class Forbidden(UpstreamError):
-    pass
+    """403. Nothing was changed. It may concern one edit, one thread or the whole connection."""
 
 
 class ConnectionHeld(UpstreamError):
-    pass
+    """Nothing works on this connection until its settings are corrected. Hold it."""

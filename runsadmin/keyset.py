@@ -44,7 +44,7 @@ def read_page[M: Model](
     reads_upward = ascending != is_backward
     if key is not None:
         rows = rows.filter(behind(order, key, ascending=reads_upward))
-    found = list(rows.order_by(*ordering(order, ascending=reads_upward))[: size + 1])
+    found = list(rows.order_by(*(field if reads_upward else f"-{field}" for field in order))[: size + 1])
     has_more, page = len(found) > size, found[:size]
     if is_backward:
         page.reverse()
@@ -83,11 +83,6 @@ def behind(order: Order, key: Key, *, ascending: bool = False) -> Q:
     return Q(**{f"{first}__{side}e": first_value}) & (
         Q(**{f"{first}__{side}": first_value}) | Q(**{f"{last}__{side}": last_value})
     )
-
-
-def ordering(order: Order, *, ascending: bool = False) -> list[str]:
-    """For `order_by`."""
-    return [field if ascending else f"-{field}" for field in order]
 
 
 def key_of(row: Model, order: Order) -> Key:

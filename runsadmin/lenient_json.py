@@ -34,11 +34,7 @@ class Damaged(dict[str, Any]):
     unreadable: frozenset[str] = frozenset()
 
 
-class _Unreadable:
-    pass
-
-
-_UNREADABLE = _Unreadable()
+_UNREADABLE = object()
 
 
 def read(content: bytes, encoding: str = "utf-8") -> Any:
@@ -110,12 +106,12 @@ def _loads(text: str) -> Any:
     )
 
 
-def _float(digits: str) -> float | _Unreadable:
+def _float(digits: str) -> object:
     value = float(digits)
     return value if math.isfinite(value) else _UNREADABLE
 
 
-def _int(digits: str) -> int | _Unreadable:
+def _int(digits: str) -> object:
     return value if len(digits) <= 20 and (value := int(digits)) in _INTEGERS else _UNREADABLE
 
 

@@ -73,10 +73,6 @@ def _unquoted(term: re.Match[str], name: str) -> str:
 
 def _created(value: str) -> Q:
     """Finds no run whose time of creation is unknown: its row has the time when it was first seen instead."""
-    return Q(created_at_is_known=True) & _created_at(value)
-
-
-def _created_at(value: str) -> Q:
     sign, text = _COMPARED.fullmatch(value).groups()  # type: ignore[union-attr] # It matches any text.
     day = parse_date(text)
     if day is None or "T" in text:
@@ -84,19 +80,12 @@ def _created_at(value: str) -> Q:
         if moment is None or sign is None:
             raise ValueError(f"{value!r} is not a time; expected >=, >, <= or < and a day or an ISO time, in UTC.")
         moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        return Q(**{f"created_at__{_LOOKUPS[sign]}": moment})
+        return Q(created_at_is_known=True, **{f"created_at__{_LOOKUPS[sign]}": moment})
     begins = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
-    match sign:
-        case ">=":
-            return Q(created_at__gte=begins)
-        case ">":
-            return Q(created_at__gte=begins + _DAY)
-        case "<":
-            return Q(created_at__lt=begins)
-        case "<=":
-            return Q(created_at__lt=begins + _DAY)
-        case _:
-            return Q(created_at__gte=begins, created_at__lt=begins + _DAY)
+    if sign is None:
+        return Q(created_at_is_known=True, created_at__gte=begins, created_at__lt=begins + _DAY)
+    limit = begins + _DAY if sign in (">", "<=") else begins  # Both include the whole day.
+    return Q(created_at_is_known=True, **{"created_at__gte" if ">" in sign else "created_at__lt": limit})
 
 
 _FIELDS = {

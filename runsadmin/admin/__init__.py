@@ -7,15 +7,4 @@ admin.autodiscover()
 for model in list(admin.site._registry):
     admin.site.unregister(model)
 
-from runsadmin.admin import (  # noqa: E402
-    accounts,
-    bulk_edits,
-    connections,
-    edits,
-    runs,
-    syncs,
-    threads,
-    tokens,
-)
-
-__all__ = ["accounts", "bulk_edits", "connections", "edits", "runs", "syncs", "threads", "tokens"]
+from runsadmin.admin import accounts, bulk_edits, connections, edits, runs, syncs, threads, tokens  # noqa: E402

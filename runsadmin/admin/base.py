@@ -159,10 +159,10 @@ class ReadOnlyAdmin(ThemedAdmin):
     def row(self, request: HttpRequest, object_id: str) -> Any:
         """The row that a page shows. Raises PermissionDenied, Http404."""
         require(request, self.view_action)
-        try:
-            return self.get_queryset(request).get(pk=unquote(object_id))
-        except (self.model.DoesNotExist, ValueError):
-            raise Http404(f"There is no {self.opts.verbose_name} {object_id!r}.") from None
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {object_id!r}.")
+        return row
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         require(request, self.view_action)

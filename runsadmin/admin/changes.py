@@ -29,13 +29,8 @@ def of(edit: Edit) -> list[Change]:
     before = edit.base if edit.before is None else edit.before
     start: Mapping[str, object] = before or {}
     intended: Mapping[str, object] = edit.patch.apply(start) if edit.intended is None else edit.intended
-    known = edit.after is not None and edit.status != EditStatus.CONFLICT
-    after: Mapping[str, object] = edit.after if known and edit.after is not None else intended
-    shown = [
-        key
-        for key in dict.fromkeys([*start, *intended, *after])
-        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
-    ]
+    is_known = edit.status != EditStatus.CONFLICT and edit.after is not None
+    after: Mapping[str, object] = (edit.after if is_known else intended) or {}
     return [
         Change(
             key=key,
@@ -46,7 +41,8 @@ def of(edit: Edit) -> list[Change]:
             is_seen=before is not None,
             is_touched=key in edit.patch.keys,
         )
-        for key in shown
+        for key in dict.fromkeys([*start, *intended, *after])
+        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
     ]
 
 

@@ -48,7 +48,6 @@ class ConflictForm(forms.Form):
         return MetadataPatch.parse(wanted)
 
     def show_errors(self, error: InvalidMetadata) -> None:
+        choices: dict[str | None, forms.Form] = {conflict.key: choice for conflict, choice in self.choices}
         for problem in error.problems:
-            choices = [choice for conflict, choice in self.choices if conflict.key == problem.key]
-            beside: forms.Form = choices[0] if choices else self
-            beside.add_error(None, problem.message)
+            choices.get(problem.key, self).add_error(None, problem.message)

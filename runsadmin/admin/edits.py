@@ -12,15 +12,7 @@ from django.utils.safestring import SafeString
 
 from runsadmin import log_context, tasks
 from runsadmin.admin import changes, filters, outcome_text
-from runsadmin.admin.base import (
-    EVERYWHERE,
-    ReadOnlyAdmin,
-    actor,
-    counted,
-    may,
-    reporting_errors,
-    single,
-)
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, single
 from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import beginning
 from runsadmin.engine.recurring import enqueue_unless_waiting

@@ -10,13 +10,27 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from runsadmin import conf
+from runsadmin import conf, search
 from runsadmin.models import Run, Thread
 
 Choices = list[tuple[str, str]]
 
 
-class _Exact(SimpleListFilter):
+class ListFilter(SimpleListFilter):
+    search_field = ""  # Its name in the search language, if that has it.
+
+    @property
+    def label(self) -> str:
+        """The chosen value as it is shown."""
+        return str(dict(self.lookup_choices).get(str(self.value()), self.value()))
+
+    @property
+    def search_word(self) -> str:
+        """The search that finds the same rows. Empty if the search language has no such field."""
+        return search.word(self.search_field, str(self.value())) if self.search_field else ""
+
+
+class _Exact(ListFilter):
     """A filter by one value of a field. Without options it is set by links on other pages, and shown to clear it."""
 
     options: ClassVar[Choices] = []
@@ -28,22 +42,23 @@ class _Exact(SimpleListFilter):
         return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
 
 
-def choice(field: str, options: Choices, *, title: str = "") -> type[SimpleListFilter]:
+def choice(field: str, options: Choices, *, title: str = "", search_field: str = "") -> type[ListFilter]:
     """A filter on a field that holds one of these values."""
-    return type("ChoiceFilter", (_Exact,), {"parameter_name": field, "options": options, "title": title or field})
+    names = {"parameter_name": field, "title": title or field, "search_field": search_field}
+    return type("ChoiceFilter", (_Exact,), {"options": options, **names})
 
 
 class ConnectionFilter(_Exact):
     """Shown if more than one connection is configured."""
 
-    title = parameter_name = "connection"
+    title = parameter_name = search_field = "connection"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         aliases = list(conf.connections())
         return [(alias, alias) for alias in aliases] if len(aliases) > 1 or self.value() else []
 
 
-class CreatedFilter(SimpleListFilter):
+class CreatedFilter(ListFilter):
     title = "time"
     parameter_name = "created"
     windows: ClassVar[dict[str, tuple[str, dt.timedelta]]] = {
@@ -71,8 +86,12 @@ class CreatedFilter(SimpleListFilter):
             raise IncorrectLookupParameters from None
         return timezone.now() - window
 
+    @property
+    def search_word(self) -> str:
+        return search.word("created", f">={self.since.isoformat()}") if self.since else ""
 
-class MissingFilter(SimpleListFilter):
+
+class MissingFilter(ListFilter):
     title = "state"
     parameter_name = "missing"
 
@@ -88,11 +107,11 @@ class MissingFilter(SimpleListFilter):
 
 
 class ModelFilter(_Exact):
-    title = parameter_name = "model"
+    title = parameter_name = search_field = "model"
 
 
 class AssistantFilter(_Exact):
-    title = "assistant"
+    title = search_field = "assistant"
     parameter_name = "assistant_id"
 
 
@@ -114,13 +133,17 @@ class ThreadFilter(_RowFilter):
     title = parameter_name = "thread"
     model = Thread
 
+    @property
+    def search_word(self) -> str:
+        return search.word("thread", self.label)
+
 
 class RunFilter(_RowFilter):
     title = parameter_name = "run"
     model = Run
 
 
-class MineFilter(SimpleListFilter):
+class MineFilter(ListFilter):
     title = "account"
     parameter_name = "by"
 

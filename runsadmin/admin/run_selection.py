@@ -53,27 +53,8 @@ def count(shown: ChangeList) -> int:
 def _query(shown: ChangeList) -> str:
     """The search that finds what the list shows, or a description that begins with IN_WORDS. Empty: all runs."""
     filters: list[Any] = [spec for spec in shown.filter_specs if spec.value()]  # type: ignore[attr-defined]
-    words = [f"{spec.title} {_word(spec)}" for spec in filters]
-    terms = [term for spec in filters if (term := _term(spec)) is not None]
-    if len(terms) == len(filters) and not shown.query:
-        return " ".join(terms)
+    search_words = [spec.search_word for spec in filters]
+    if all(search_words) and not shown.query:
+        return " ".join(search_words)
+    words = [f"{spec.title} {spec.label}" for spec in filters]
     return IN_WORDS + ", ".join([f"id {shown.query}", *words] if shown.query else words)
-
-
-def _word(spec: Any) -> str:
-    value = spec.value()
-    return str(dict(spec.lookup_choices).get(value, value))
-
-
-def _term(spec: Any) -> str | None:
-    """A filter of the list in the search language; None if the language has no such field."""
-    match spec.parameter_name:
-        case "status" | "connection" | "model" as field:
-            return search.word(field, spec.value())
-        case "assistant_id":
-            return search.word("assistant", spec.value())
-        case "thread":
-            return search.word("thread", _word(spec))
-        case "created":
-            return search.word("created", f">={spec.since.isoformat()}")
-    return None

@@ -40,7 +40,7 @@ class RunAdmin(ReadOnlyAdmin):
     list_display_links = None
     list_select_related = ("thread",)
     list_filter = (
-        filters.choice("status", list(RunStatus.choices)),
+        filters.choice("status", list(RunStatus.choices), search_field="status"),
         filters.CreatedFilter,
         filters.ConnectionFilter,
         filters.MissingFilter,
@@ -95,11 +95,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     # --- actions
 
-    @admin.action(
-        description="Edit metadata…",
-        permissions=["plan_bulk_edits", "edit_metadata"],
-        location=EVERYWHERE,
-    )
+    @admin.action(description="Edit metadata…", permissions=["plan_bulk_edits", "edit_metadata"], location=EVERYWHERE)
     def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         """For one run, opens its editor. For several or all that match, freezes the selection and opens the form."""
         is_across = request.POST.get("select_across") == "1"

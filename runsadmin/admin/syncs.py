@@ -72,7 +72,7 @@ class SyncAdmin(ReadOnlyAdmin):
         errors = sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN]
         return self.render(
             request, "runsadmin/sync.html", str(sync), sync=sync, original=sync,
-            is_live=self.is_live(sync), errors=errors, **self.page_actions(request, sync, _permitted(sync)),
+            is_live=self.is_live(sync), errors=errors, **self.page_actions(request, sync, syncs.possible_actions(sync)),
         )  # fmt: skip
 
     @admin.action(description="Pause", permissions=["sync"], location=EVERYWHERE)
@@ -107,14 +107,3 @@ class SyncAdmin(ReadOnlyAdmin):
             sync = syncs.start(connection=alias, kind=Sync.Kind(kind), actor=actor(request), thread=thread)
             url = links.change_url(sync)
         return redirect(url)
-
-
-def _permitted(sync: Sync) -> tuple[str, ...]:
-    """The actions that the status of a sync allows."""
-    match sync.status:
-        case SyncStatus.RUNNING:
-            return ("pause", "cancel")
-        case SyncStatus.PAUSED:
-            return ("resume", "cancel")
-        case status:
-            return ("cancel",) if status in UNFINISHED else ()

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from runsadmin import lenient_json
 from runsadmin.errors import InvalidMetadata, RunsAdminError
-from runsadmin.models import Edit
+from runsadmin.models import Edit, EditStatus
 from runsadmin.services import connections, probes
 from runsadmin.text import clean
 
@@ -45,6 +45,15 @@ class ReportingCommand(BaseCommand):
         elif is_success and not self.as_json:
             self.stdout.write(message)
 
+    def report_edit(self, edit: Edit, note: str = "", **data: Any) -> None:
+        """Reports the outcome of an edit; only an applied one is a success."""
+        message = f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
+        self.report(
+            f"{message} {note}".strip(), is_success=edit.status == EditStatus.APPLIED,
+            run=edit.run.upstream_id, connection=edit.run.connection, edit=edit.pk, status=edit.status,
+            detail=edit.detail, upstream_request_id=edit.upstream_request_id, **data,
+        )  # fmt: skip
+
     def warn(self, message: str, errors: int = 1) -> None:
         """Prints an error and continues; the command then exits with 1. A summary may stand for several errors."""
         self.errors_count += errors
@@ -63,14 +72,6 @@ class ReportingCommand(BaseCommand):
 
     def fail(self, message: str) -> NoReturn:
         raise CommandError(message) from None
-
-
-def outcome_of(edit: Edit) -> dict[str, Any]:
-    """For `ReportingCommand.report`."""
-    return {
-        "run": edit.run.upstream_id, "connection": edit.run.connection, "edit": edit.pk, "status": edit.status,
-        "detail": edit.detail, "upstream_request_id": edit.upstream_request_id,
-    }  # fmt: skip
 
 
 def add_actor(parser: CommandParser) -> None:

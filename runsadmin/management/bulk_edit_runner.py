@@ -10,7 +10,7 @@ from types import FrameType
 from django.contrib.auth.models import User
 
 from runsadmin.errors import InvalidTransition
-from runsadmin.management.base import ReportingCommand, outcome_of
+from runsadmin.management.base import ReportingCommand
 from runsadmin.metadata import Metadata, differing_keys
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.services import bulk_edits, connections, edits, probes
@@ -143,11 +143,7 @@ class BulkEditRunner:
         wrong = bulk_edit.edits.filter(status__in=_UNSUCCESSFUL).select_related("run").defer("run__raw").order_by("pk")
         shown = wrong if self.command.as_json else wrong[:ERRORS_SHOWN]
         for edit in shown.iterator():
-            self.command.report(
-                f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip(),
-                is_success=False,
-                **outcome_of(edit),
-            )
+            self.command.report_edit(edit)
         if (more := progress.count(*_UNSUCCESSFUL) - ERRORS_SHOWN) > 0 and not self.command.as_json:
             self.command.warn(f"… and {more:,} more: {change_url(bulk_edit)}", more)
         counts = ", ".join(f"{EditStatus(name).label.lower()} {count:,}" for name, count in sorted(statuses.items()))

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from runsadmin import conf, id_lists
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
 from runsadmin.management import pair_arguments
-from runsadmin.management.base import ReportingCommand, actor_of, add_actor, outcome_of
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor
 from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
-from runsadmin.models import BulkEdit, Edit, EditStatus, Run
+from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits, permissions
 from runsadmin.services.bulk_edits import LONGEST_WAIT, Selection
 
@@ -155,8 +155,7 @@ class Command(ReportingCommand):
         for run_id, why in shown:
             self._report_not_edited(run_id, _REASONS[why])
         if (more := len(not_selected) - len(shown)) > 0:
-            self.errors_count += more
-            self.stderr.write(f"… and {more:,} more that cannot be edited; --json lists all of them.")
+            self.warn(f"… and {more:,} more that cannot be edited; --json lists all of them.", more)
 
     def _report_duplicates(self, count: int) -> None:
         if count:
@@ -182,7 +181,11 @@ class Command(ReportingCommand):
             except (InvalidMetadata, InvalidId, InvalidTransition, UnknownConnection) as error:
                 self._report_not_edited(run.upstream_id, str(error))
             else:
-                self._report(edits.push_until_settled(edit, until=time.monotonic() + wait))
+                edit = edits.push_until_settled(edit, until=time.monotonic() + wait)
+                if waits_for := edits.waits_of([edit]).get(edit.pk):
+                    self.report_edit(edit, str(waits_for), waits_for=waits_for.what, waits_until=waits_for.until)
+                else:
+                    self.report_edit(edit, waits_for=None, waits_until=None)
 
     def _find(self, run_id: str, alias: str | None) -> Run | None:
         runs = Run.objects.select_related("thread").filter(upstream_id=run_id)
@@ -203,17 +206,6 @@ class Command(ReportingCommand):
     def _report_not_edited(self, run_id: str, why: str) -> None:
         self.report(
             f"{run_id}: {why}", is_success=False, run=run_id, connection=None, edit=None, status=None, detail=why
-        )
-
-    def _report(self, edit: Edit) -> None:
-        wait = edits.waits_of([edit]).get(edit.pk)
-        message = f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
-        self.report(
-            message if wait is None else f"{message} {wait}",
-            is_success=edit.status == EditStatus.APPLIED,
-            **outcome_of(edit),
-            waits_for=None if wait is None else wait.what,
-            waits_until=None if wait is None else wait.until,
         )
 
 

@@ -47,8 +47,7 @@ class Command(ReportingCommand):
         for thread_id in shown:
             self.warn(f"{thread_id[:60]!r} is not a valid thread id.")
         if (more := len(tracked.invalid) - len(shown)) > 0:
-            self.errors_count += more
-            self.stderr.write(f"… and {more:,} more invalid ids.")
+            self.warn(f"… and {more:,} more invalid ids.", more)
         if tracked.duplicates:
             self.stderr.write(f"Duplicates ignored: {tracked.duplicates:,}.")
         self.report(

@@ -8,4 +8,13 @@ so an interrupted pass continues there. A bad thread or run never stops a pass; 
 use a `claimed.ClaimedSync`. `upstream/paging.py` decides what the pages prove.
 """
 
-from runsadmin.services.syncs.passes import cancel, claim_waiting, pause, resume, run, start, start_due
+from runsadmin.services.syncs.passes import (
+    cancel,
+    claim_waiting,
+    pause,
+    possible_actions,
+    resume,
+    run,
+    start,
+    start_due,
+)

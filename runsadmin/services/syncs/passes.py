@@ -20,6 +20,12 @@ from runsadmin.services.syncs.reading import read_thread
 # A task for a waiting sync has this long to start before another one is enqueued.
 HEAD_START = dt.timedelta(seconds=10)
 
+_POSSIBLE_ACTIONS = {
+    SyncStatus.QUEUED: ("cancel",),
+    SyncStatus.RUNNING: ("pause", "cancel"),
+    SyncStatus.PAUSED: ("resume", "cancel"),
+}
+
 
 def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Thread | None = None) -> Sync:
     """Queues a pass, or returns the one of this kind that is already queued or running.
@@ -57,6 +63,11 @@ def start_due() -> list[Sync]:
         elif not passes.filter(created_at__gte=now - conf.sync_every()).exists():
             started.append(start(connection=alias, kind=Sync.Kind.INCREMENTAL, actor=None))
     return started
+
+
+def possible_actions(sync: Sync) -> tuple[str, ...]:
+    """What the state of the sync allows now, regardless of the actor."""
+    return _POSSIBLE_ACTIONS.get(SyncStatus(sync.status), ())
 
 
 def cancel(*, sync: Sync, actor: User) -> Sync:
