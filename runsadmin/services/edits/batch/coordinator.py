@@ -32,10 +32,12 @@ from runsadmin.upstream.records import Page, RunRecord
 logger = logging.getLogger("runsadmin.services.edits")
 
 # The coordinator collects results for this many seconds before it stores them.
-BATCH_WINDOW = 0.1
+BATCH_WINDOW = 0.05
 # Edits are claimed for this many seconds of work: with more, fetches would become stale.
 LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
+# At first few edits are claimed, since their writes may prove that lists are fresh: the others then need no GET each.
+PROVING_SECONDS = 0.5
 # After this many failed attempts a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
 
@@ -71,6 +73,7 @@ class Coordinator:
         self.writes_per_second = 0.0
         self.claims_again_at = 0.0
         self.renews_at = 0.0
+        self.may_prove_until = time.monotonic() + PROVING_SECONDS
         self.connection = conf.connection(alias)
         self.block = 2 * self.connection.concurrency
         self.background_per_second = connections.background_per_second(self.connection)
@@ -119,6 +122,8 @@ class Coordinator:
     def _max_claimed(self) -> int:
         if self.background_per_second is not None:
             return max(1, min(MAX_CLAIMED, int(self.background_per_second * LOOKAHEAD_SECONDS / 2)))
+        if self.gate.lists_may_prove and not self.gate.lists_are_fresh and time.monotonic() < self.may_prove_until:
+            return self.block
         return max(2 * self.block, min(MAX_CLAIMED, int(self.writes_per_second * LOOKAHEAD_SECONDS)))
 
     def _fetch_runs(self, of_thread: list[Claim]) -> None:
