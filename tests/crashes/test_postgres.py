@@ -23,6 +23,7 @@ from loadtests.rate_load import RateLoad
 from runsadmin.models import Edit, Run
 from tests.conftest import json_lines
 from tests.crashes.conftest import surviving
+from tests.form_rows import form_rows
 from tests.security.conftest import Browser, Site, default_environment
 from tests.waiting import until
 
@@ -117,7 +118,7 @@ def test_unavailable_database_is_reported(
     token, browser, stranger = environment.token(), site.browser(), site.browser()
     address, form_page = f"/api/v1/runs/{run.upstream_id}/", f"/admin/runsadmin/run/{run.pk}/metadata/"
     red = {"json": {"metadata": {"team": "red"}}}
-    green = {**fields(signed_in.get(form_page).text), "key": "team", "value": "green"}
+    green = fields(signed_in.get(form_page).text) | form_rows({"key": "team", "value": "green"})
     sign_in = fields(stranger.get("/admin/login/").text) | {"username": "alice", "password": "alice"}
     assert call("GET", address).ok
     postgres.stop()
