@@ -40,7 +40,7 @@ class Report:
         return not any(value for name, value in vars(self).items() if name.startswith("no_"))
 
     def __str__(self) -> str:
-        """Lists those that must be 0 last."""
+        """The counts, those that must be 0 at the end."""
         counts = sorted(vars(self).items(), key=lambda count: count[0].startswith("no_"))
         return "\n".join(f"{name.replace('_', ' '):44} {_shown(value)}" for name, value in counts)
 

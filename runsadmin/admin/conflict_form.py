@@ -11,7 +11,7 @@ from runsadmin.services import edits
 
 
 class ChoiceForm(forms.Form):
-    """The decision about one key in conflict."""
+    """The choice for one key in conflict."""
 
     take = forms.ChoiceField(
         choices=[("theirs", "Theirs"), ("mine", "Mine"), ("other", "Another")],
@@ -37,7 +37,7 @@ class ConflictForm(forms.Form):
         return super().is_valid() and all(choice.is_valid() for _, choice in self.choices)
 
     def patch(self) -> MetadataPatch:
-        """The edit's patch with these decisions. Raises InvalidMetadata."""
+        """The edit's patch with these choices. Raises InvalidMetadata."""
         wanted = self.edit.patch.as_merge_patch()
         for conflict, choice in self.choices:
             match choice.cleaned_data["take"]:

@@ -26,7 +26,7 @@ class QueryFilter(BaseFilterBackend):
 class RunListQuery(PageQuery):
     q = StringField(required=False, allow_blank=True, max_length=MAX_SEARCH_LENGTH, help_text="A search.")
     connection = ConnectionField(required=False, help_text=CONNECTION)
-    status = StringField(required=False, max_length=64, help_text="As upstream gives it, such as `completed`.")
+    status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")
     model = StringField(required=False, max_length=256, help_text="The name of the model, such as `gpt-4o`.")
     assistant_id = StringField(required=False, max_length=128, help_text="The id of the assistant.")
     thread_id = StringField(source="thread__in", required=False, max_length=128, help_text="The id of the thread.")

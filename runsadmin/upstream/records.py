@@ -18,8 +18,6 @@ from runsadmin.upstream import scalars
 
 TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
-
-
 PAGE_SIZE = 100
 
 

@@ -20,7 +20,7 @@ HOURLY = Entry("hourly", jobs.tick, every=timedelta(hours=1))
 
 
 def finish(status: TaskResultStatus = TaskResultStatus.SUCCESSFUL, **ago: float) -> None:
-    """Ends all tasks, that long ago."""
+    """Marks all tasks as finished this long ago."""
     DBTaskResult.objects.update(status=status, finished_at=timezone.now() - timedelta(**ago))
 
 

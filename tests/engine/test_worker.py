@@ -121,7 +121,7 @@ def test_signal_lets_the_task_finish(start_worker: StartWorker, diary: Diary) ->
     assert not Worker.objects.exists()
 
 
-def test_long_task_learns_of_the_shutdown(start_worker: StartWorker, diary: Diary) -> None:
+def test_long_task_notices_the_shutdown(start_worker: StartWorker, diary: Diary) -> None:
     worker = start_worker()
     jobs.work_until_stopped.enqueue(diary.path)
     until(lambda: diary.lines)

@@ -34,7 +34,7 @@ SCOPE = "https://ai.azure.com/.default"
 
 @dataclass
 class Identity:
-    """An identity endpoint, and the `azure.identity` that asks it. `fail` makes its credential raise instead."""
+    """An identity endpoint, and an `azure.identity` that uses it. `fail` makes its credential raise instead."""
 
     server: FakeUpstream
     port: int = 0

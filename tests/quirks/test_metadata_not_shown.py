@@ -1,5 +1,6 @@
 """Responses that do not show a run's metadata. Absent is not empty: what is not shown must not be wiped."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ from django.contrib.auth.models import User
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run, Thread
 from runsadmin.services import bulk_edits, connections, runs
+from runsadmin.services.edits.batch import list_freshness
 from tests.bulk import fully_planned, push_until_settled
 from tests.conftest import Connect
-from tests.fake_upstream import FakeUpstream, Json, Override, Request, Response
+from tests.fake_upstream import FakeUpstream, Json, Override, Request, Response, error_response
 from tests.quirks.conftest import process_due, push, sync
 from tests.sandbox_client import make_run
 
@@ -235,6 +237,19 @@ def test_lists_with_our_writes_save_fetches(
     apply(plan(ids, alice, triage="again"), alice)
     assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 150
     assert sum(request.is_fetch for request in upstream.requests()) < 75
+
+
+@pytest.mark.parametrize("response", [None, error_response(404, "No such endpoint.")], ids=["no metadata", "an error"])
+def test_lists_without_our_writes_are_not_repeated(
+    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, response: Response | None
+) -> None:
+    many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(150)))
+    hide = changed(without, where="list")(upstream)
+    upstream.override(lambda request: (response or hide(request)) if request.is_list else None)
+    began = time.monotonic()
+    apply(plan([run.upstream_id for run in many], alice, triage="done"), alice)
+    allowed = 1 + (time.monotonic() - began) / list_freshness.PAUSE
+    assert 1 <= sum(request.is_list for request in upstream.requests()) <= allowed
 
 
 def test_unchanged_items_prove_nothing(upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User) -> None:

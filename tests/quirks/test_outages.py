@@ -125,7 +125,7 @@ def test_sync_waits_for_the_end_of_an_outage(upstream: FakeUpstream, run: Run) -
 
 @pytest.fixture
 def held(upstream: FakeUpstream, run: Run) -> Run:
-    """Its connection was held by an outage that is over."""
+    """An edit whose connection was held because of an outage that has ended."""
     connections.hold("default", Hold.UNREACHABLE, "No request gets through.")
     return run
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from runsadmin.models import ConnectionState, Edit, Run, Sync, Thread
@@ -65,6 +67,19 @@ def test_refusal_is_rejected_beside_a_success(
     edit.refresh_from_db()
     assert (edit.status, edit.http_status) == (E.REJECTED, 403)
     assert words in edit.detail
+
+
+def test_pending_edits_are_read_only_after_a_refusal(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+    def searched(run: Run) -> bool:
+        with CaptureQueriesContext(connection) as queries:
+            edits.push(record(run, alice, {"team": "red"}))
+        return any("'refused'" in query["sql"] for query in queries)
+
+    upstream.override(refuse("thread_0"))
+    assert not searched(threads[1])
+    edits.push(record(threads[0], alice, {"team": "red"}))
+    assert searched(threads[2])
+    assert not searched(threads[3]), "The refused edit was rejected, so none is waiting."
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])

@@ -1,4 +1,4 @@
-"""The refusals, word for word as the vendor's service was seen to give them."""
+"""The refusals, word for word as recorded from the vendor's service."""
 
 from typing import Any
 

@@ -91,7 +91,7 @@ def test_new_password_ends_other_sessions(alice: User) -> None:
     assert elsewhere.get("/admin/").status_code == 302
 
 
-def test_cookies_are_closed_to_scripts_and_sites(client: Client, alice: User) -> None:
+def test_scripts_and_other_sites_get_no_cookies(client: Client, alice: User) -> None:
     client.get("/admin/login/")
     client.post("/admin/login/", {"username": "alice", "password": "alice"})
     session, token = client.cookies["sessionid"], client.cookies["csrftoken"]

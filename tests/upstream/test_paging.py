@@ -1,4 +1,4 @@
-"""What pages prove, against pagers that are put together at random: nothing counts as read while a run is missing."""
+"""What pages prove, against random pagers: nothing counts as read while a run is missing."""
 
 import datetime as dt
 import random

@@ -42,8 +42,7 @@ def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written
         connections.store_effect(alias, ConnectionEffect(hold=ConnectionState.Hold.WRITING, detail=detail))
     hold_reason = connections.hold_reason(alias)
     if not hold_reason:
-        connections.state(alias)
-        ConnectionState.objects.filter(alias=alias).update(refused_at=clock.now())
+        ConnectionState.objects.update_or_create(alias=alias, defaults={"refused_at": clock.now()})
     return [_classify(claim, error, hold_reason) for claim, error in refused]
 
 

@@ -122,7 +122,7 @@ class Coordinator:
     def _max_claimed(self) -> int:
         if self.background_per_second is not None:
             return max(1, min(MAX_CLAIMED, int(self.background_per_second * LOOKAHEAD_SECONDS / 2)))
-        if self.gate.lists_may_prove and not self.gate.lists_are_fresh and time.monotonic() < self.may_prove_until:
+        if self.gate.lists_may_prove and time.monotonic() < self.may_prove_until:
             return self.block
         return max(2 * self.block, min(MAX_CLAIMED, int(self.writes_per_second * LOOKAHEAD_SECONDS)))
 
@@ -324,7 +324,7 @@ class Coordinator:
             return
         if stale := self.lists.compare(page.response):
             connections.note_stale_list(self.alias, stale)
-            self.gate.lists_are_fresh = self.gate.lists_may_prove = False
+            self.gate.lists_are_fresh, self.gate.lists_are_stale = False, True
         elif is_sample:
             self.gate.lists_are_fresh = self.lists.is_proven
 
@@ -334,7 +334,7 @@ class Coordinator:
             return
         with suppress(NoSlot):
             connections.take_slots(self.connection, 1)
-            self.lists.is_requested = True
+            self.lists.note_requested()
             self.pool.submit(Priority.SINGLE_WRITE, self.jobs.sample(sample))
 
     # --- Storing

@@ -12,7 +12,7 @@ from runsadmin.upstream.records import Page, Response, RunRecord
 
 # A list is only compared with writes whose response was received at most this many seconds before its request.
 MAX_WRITE_AGE = 1.0
-# After a list that showed none of our writes, the next one is requested this many seconds later.
+# After a list that failed or showed none of our writes, the next one is requested this many seconds later.
 PAUSE = 5.0
 
 
@@ -91,13 +91,15 @@ class Evidence:
                 return f"A list showed the run {record.upstream_id} as it was before our write {age:.2f} s earlier."
         if shown:
             connections.note_fresh_list(self.alias, shown)
-        elif self.is_requested:
-            self._next_at = time.monotonic() + PAUSE
+            self._next_at = 0.0
         return ""
 
+    def note_requested(self) -> None:
+        self.is_requested = True
+        self._next_at = time.monotonic() + PAUSE
+
     def _drop_old(self) -> None:
-        oldest = (
-            time.monotonic() - 2 * MAX_WRITE_AGE
-        )  # Twice, since a list that was requested in time may take just as long to arrive.
+        # Twice, since a list that was requested in time may take just as long to arrive.
+        oldest = time.monotonic() - 2 * MAX_WRITE_AGE
         while self._writes and self._writes[run_id := next(iter(self._writes))].at < oldest:
             del self._writes[run_id]

@@ -31,7 +31,7 @@ class SendGate:
         self.writing_is_held = False  # If so, unknown edits are still reconciled.
         self.has_refused = False  # Whether refused edits wait for the result of another write.
         self.lists_are_fresh = False
-        self.lists_may_prove = False
+        self.lists_are_stale = False
         self._backs_off_until = 0.0
         self._in_progress: set[int | None] = {None}
         self._rewritten: set[int | None] = set()
@@ -41,6 +41,11 @@ class SendGate:
     def back_off(self) -> float:
         """How many seconds nothing may be sent."""
         return max(0.0, self._backs_off_until - time.monotonic())
+
+    @property
+    def lists_may_prove(self) -> bool:
+        """Whether lists may still prove to be fresh."""
+        return not self.lists_are_fresh and not self.lists_are_stale
 
     def refresh(self) -> None:
         """Reads the database again when it is time to."""
@@ -55,7 +60,7 @@ class SendGate:
         self.writing_is_held = not conf.hold() and row.hold == ConnectionState.Hold.WRITING
         self.has_refused = row.refused_at is not None
         self.lists_are_fresh = connections.lists_are_fresh(self.alias, row=row)
-        self.lists_may_prove = not self.lists_are_fresh and row.stale_list_at is None
+        self.lists_are_stale = row.stale_list_at is not None
         if row.not_before:
             self._back_off((row.not_before - clock.now()).total_seconds())
         self._refreshed = time.monotonic()
