@@ -15,7 +15,7 @@ from runsadmin.engine.heartbeat import beat_age
 from runsadmin.engine.worker import Lane
 from runsadmin.models.worker import Worker
 from tests.engine import jobs
-from tests.engine.conftest import Diary, StartWorker
+from tests.engine.conftest import Diary, StartWorker, WorkerUnderTest
 from tests.waiting import until
 
 # Deaths are detected soon, for tests in which a worker dies.
@@ -168,11 +168,23 @@ def test_heartbeat_continues_during_a_task(start_worker: StartWorker, diary: Dia
     assert Worker.objects.count() == 2
 
 
+def stop_outside_transactions(worker: WorkerUnderTest) -> None:
+    """Stops a process where it does not hold SQLite's only write lock, which others would wait for in vain."""
+    while True:
+        worker.send(signal.SIGSTOP)
+        try:
+            Worker.objects.filter(pk="no worker").delete()
+        except OperationalError:
+            worker.send(signal.SIGCONT)
+        else:
+            return
+
+
 def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, diary: Diary) -> None:
     stalled = start_worker(*SOON)
     task = jobs.work.enqueue(diary.path, 2)
     until(lambda: f"start {stalled.pid}" in diary.lines)
-    stalled.send(signal.SIGSTOP)
+    stop_outside_transactions(stalled)
     other = start_worker(*SOON)
     until(lambda: f"start {other.pid}" in diary.lines)
     stalled.send(signal.SIGCONT)
