@@ -152,7 +152,7 @@ GUARDS = (
     ),
     Guard(
         "a lost response is unknown, not pending",
-        "runsadmin/upstream/faults.py",
+        "runsadmin/upstream/status_codes.py",
         "        case NoResponse():\n            return OutcomeUnknown",
         "        case NoResponse():\n            return NotSent",
         ("tests/faults/test_post.py",),
@@ -172,7 +172,7 @@ GUARDS = (
     ),
     Guard(
         "the hold: refused credentials reject nothing",
-        "runsadmin/upstream/faults.py",
+        "runsadmin/upstream/status_codes.py",
         "        case 401 | 407:  # 407: the credentials of a proxy.\n            return ConnectionHeld",
         "        case 401 | 407:\n            return Rejected",
         ("tests/faults/test_fetch.py",),

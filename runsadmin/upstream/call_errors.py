@@ -1,4 +1,4 @@
-"""The exception for a call that failed: one class per meaning (see faults.py), with the server's message."""
+"""The exception for a call that failed: one class per meaning (see status_codes.py), with the server's message."""
 
 import datetime as dt
 import logging
@@ -12,10 +12,10 @@ from urllib3.exceptions import NewConnectionError, ProxyError, ReadTimeoutError
 
 from runsadmin import conf
 from runsadmin.errors import ConnectionHeld, TooLarge, UpstreamError
-from runsadmin.upstream import error_messages, faults
+from runsadmin.upstream import error_messages, status_codes
 from runsadmin.upstream.body import Oversized, first_id
 from runsadmin.upstream.deadline_connection import Exchange, TooLate
-from runsadmin.upstream.faults import NoResponse
+from runsadmin.upstream.status_codes import NoResponse
 
 logger = logging.getLogger("runsadmin.upstream")
 
@@ -63,9 +63,9 @@ def _internal_error(error: Exception, exchange: Exchange) -> NoResponse:
 
 
 def of_fault(method: str, why: NoResponse, response: requests.Response | None = None) -> UpstreamError:
-    kind = faults.classify_read(why) if method == "GET" else faults.classify_write(why)
+    kind = status_codes.classify_read(why) if method == "GET" else status_codes.classify_write(why)
     if response is None:
-        return kind(why.value, has_response=why not in faults.NO_RESPONSE)
+        return kind(why.value, has_response=why not in status_codes.NO_RESPONSE)
     return kind(why.value, http_status=response.status_code, request_id=request_id_of(response))
 
 
@@ -82,7 +82,7 @@ def of_oversized(method: str, oversized: Oversized) -> UpstreamError:
     }
     if method == "GET":
         return TooLarge(message, first_id=first_id(oversized.beginning), **details)
-    return faults.classify_write(NoResponse.TOO_LARGE)(message, **details)
+    return status_codes.classify_write(NoResponse.TOO_LARGE)(message, **details)
 
 
 def of_status(
@@ -92,22 +92,22 @@ def of_status(
     message = error_messages.of(content, response.headers.get("content-type", ""), secret=secret)
     status = response.status_code
     redirect = ""
-    if status in faults.REDIRECTS:
+    if status in status_codes.REDIRECTS:
         redirect = _target(response.headers.get("location", ""), connection.url)
         message = f"The server redirects to {redirect}. Check {connection.setting('URL')}."
     kind: type[UpstreamError]
-    if faults.says_scheme_is_wrong(status, message):
+    if status_codes.says_scheme_is_wrong(status, message):
         kind = ConnectionHeld
         message = f"{message} Check {connection.setting('URL')}: it has to begin with https."
     elif method == "GET":
-        kind = faults.classify_read(status)
+        kind = status_codes.classify_read(status)
     else:
-        kind = faults.classify_write(status, run_is_active=faults.says_run_is_active(status, message))
+        kind = status_codes.classify_write(status, run_is_active=status_codes.says_run_is_active(status, message))
     return kind(
         message or f"The server returned {status} without a message.",
         http_status=status,
         request_id=request_id_of(response),
-        retry_after=faults.retry_after(
+        retry_after=status_codes.retry_after(
             response.headers, now=dt.datetime.now(dt.UTC), http_status=status, message=message
         ),
         redirect=redirect,

@@ -16,8 +16,8 @@ from runsadmin.ids import in_path, is_id
 from runsadmin.upstream import auth, call_errors, configuration
 from runsadmin.upstream.body import Oversized, charset_of, read_content
 from runsadmin.upstream.deadline_connection import DeadlineAdapter, Exchange
-from runsadmin.upstream.faults import NoResponse
 from runsadmin.upstream.records import PAGE_SIZE, Page, Response, RunRecord, Unreadable
+from runsadmin.upstream.status_codes import NoResponse
 
 type Slot = AbstractContextManager[object]
 

@@ -18,7 +18,7 @@ from django.test import Client
 
 from runsadmin.models import Run
 from runsadmin.services import tokens
-from runsadmin.upstream.faults import NoResponse
+from runsadmin.upstream.status_codes import NoResponse
 from tests.sandbox_client import Sandbox
 from tests.security.conftest import Site
 

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from runsadmin import conf
 from runsadmin.errors import NotSent
 from runsadmin.upstream.client import Client
-from runsadmin.upstream.faults import NoResponse
+from runsadmin.upstream.status_codes import NoResponse
 from tests.conftest import Connect
 
 ALLOWED = 1_000_000

@@ -1,4 +1,4 @@
-"""What a failed call means, as a table.
+"""What an HTTP status, or the lack of a response, means for a call, as a table.
 
 A *read* changes nothing upstream, so it only matters whether to retry. For a *write* it matters whether it may have
 happened: only a refusal, or a connection that was never made, proves that it did not.

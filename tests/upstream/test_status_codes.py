@@ -14,8 +14,8 @@ from runsadmin.errors import (
     RunActive,
     UpstreamError,
 )
-from runsadmin.upstream import faults
-from runsadmin.upstream.faults import NoResponse
+from runsadmin.upstream import status_codes
+from runsadmin.upstream.status_codes import NoResponse
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 
@@ -36,13 +36,13 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         (500, NotSent),
         (502, NotSent),
         (503, NotSent),
-        *((status, ConnectionHeld) for status in faults.REDIRECTS),
+        *((status, ConnectionHeld) for status in status_codes.REDIRECTS),
         (304, NotSent),
         (425, NotSent),
     ],
 )
 def test_failed_read_changed_nothing(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
-    assert faults.classify_read(what) is meaning
+    assert status_codes.classify_read(what) is meaning
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_failed_read_changed_nothing(what: NoResponse | int, meaning: type[Upstr
     ],
 )
 def test_failed_write_may_have_been_kept(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
-    assert faults.classify_write(what) is meaning
+    assert status_codes.classify_write(what) is meaning
 
 
 def test_status_refusal_waits_for_the_run() -> None:
-    assert faults.says_run_is_active(400, "Cannot update run with status 'in_progress'.")
-    assert not faults.says_run_is_active(400, "Invalid 'metadata'.")
-    assert faults.classify_write(400, run_is_active=True) is RunActive
+    assert status_codes.says_run_is_active(400, "Cannot update run with status 'in_progress'.")
+    assert not status_codes.says_run_is_active(400, "Invalid 'metadata'.")
+    assert status_codes.classify_write(400, run_is_active=True) is RunActive
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_status_refusal_waits_for_the_run() -> None:
     ],
 )
 def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
-    assert faults.retry_after(headers, now=NOW) == seconds
+    assert status_codes.retry_after(headers, now=NOW) == seconds
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: flo
     ],
 )
 def test_retry_after_is_read_in_words(message: str, seconds: float | None) -> None:
-    assert faults.retry_after({}, now=NOW, http_status=429, message=message) == seconds
-    assert faults.retry_after({}, now=NOW, http_status=503, message=message) == seconds
-    assert faults.retry_after({}, now=NOW, http_status=500, message=message) is None
-    assert faults.retry_after({"retry-after": "7"}, now=NOW, http_status=429, message=message) == 7.0
+    assert status_codes.retry_after({}, now=NOW, http_status=429, message=message) == seconds
+    assert status_codes.retry_after({}, now=NOW, http_status=503, message=message) == seconds
+    assert status_codes.retry_after({}, now=NOW, http_status=500, message=message) is None
+    assert status_codes.retry_after({"retry-after": "7"}, now=NOW, http_status=429, message=message) == 7.0
