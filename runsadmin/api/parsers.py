@@ -1,12 +1,12 @@
 """JSON request bodies, parsed strictly, since their content is written upstream."""
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
+from rest_framework.utils import json
 
 # Valid bodies are only a few levels deep.
 MAX_DEPTH = 32
@@ -24,7 +24,7 @@ class JSONParser(BaseParser):
         assert parser_context is not None
         try:
             text = parser_context["request"].body.decode()
-            value = json.loads(text, object_pairs_hook=_object, parse_constant=_reject_constant, parse_float=_float)
+            value = json.loads(text, object_pairs_hook=_object, parse_float=_float)  # Rejects NaN and Infinity.
             too_deep = _depth(value) > MAX_DEPTH
         except RecursionError:
             too_deep = True
@@ -52,10 +52,6 @@ def _float(digits: str) -> float:
     if math.isinf(value := float(digits)):
         raise ValueError(f"the number {digits[:20]} is too large.")
     return value
-
-
-def _reject_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON value.")
 
 
 def _depth(value: Any) -> int:

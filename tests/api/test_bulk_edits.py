@@ -11,7 +11,6 @@ from django_tasks_db.models import DBTaskResult
 from pytest_django import Settings
 
 from runsadmin import tasks
-from runsadmin.api.viewsets import bulk_edits as viewset
 from runsadmin.models import BulkEdit, Run
 from runsadmin.services import bulk_edits, edits, runs
 from tests.api.bulk_edit import RED, act, finish, plan
@@ -210,7 +209,7 @@ def test_small_plan_is_applied_at_once(sandbox: Sandbox, team: list[str], api: A
 def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request plans only two runs."""
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
-    monkeypatch.setattr(viewset, "PLANNING_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "PLANNING_SECONDS", 0.0)
 
 
 def test_large_plan_is_applied_once_complete(

@@ -1,5 +1,4 @@
 import datetime as dt
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -29,15 +28,11 @@ from runsadmin.api.serializers.edits import PlannedEditSerializer
 from runsadmin.api.viewsets.edits import EDITS
 from runsadmin.api.viewsets.strict import StrictViewSet
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.engine.recurring import enqueue_unless_waiting
 from runsadmin.errors import InvalidMetadata
 from runsadmin.models import BulkEdit
 from runsadmin.services import bulk_edits
 from runsadmin.services.bulk_edits import Selection
 from runsadmin.services.permissions import Action
-
-# How many seconds a request spends on planning before it leaves the rest to a worker.
-PLANNING_SECONDS = 1.0
 
 DONE = schema.responses(BulkEditDetailSerializer, 200, 409)
 QUEUED = schema.responses(BulkEditDetailSerializer, 202, 409)
@@ -70,7 +65,9 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         """
         idempotent = idempotent_request(request, BulkEdit, "bulk-edits")
         # Selecting may take a while and needs no transaction: it precedes `once`.
-        bulk_edit = idempotent.existing() or _start(idempotent.once(partial(self._plan, _select(self.body))))
+        bulk_edit = idempotent.existing() or tasks.plan_and_enqueue(
+            idempotent.once(partial(self._plan, _select(self.body)))
+        )
         return self.respond(bulk_edit, status.HTTP_202_ACCEPTED)
 
     @extend_schema(operation_id="list_edits_of_bulk_edit", responses=PlannedEditSerializer(many=True))
@@ -125,7 +122,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         bulk_edit = self.get_object()
         idempotent = idempotent_request(request, BulkEdit, f"undo bulk-edit {bulk_edit.pk}")
         plan_undo = partial(bulk_edits.plan_undo, bulk_edit=bulk_edit, reason=self.body["reason"], **self.origin)
-        undo = idempotent.existing() or _start(idempotent.once(plan_undo))
+        undo = idempotent.existing() or tasks.plan_and_enqueue(idempotent.once(plan_undo))
         return self.respond(undo, status.HTTP_202_ACCEPTED)
 
     def _plan(self, selection: Selection) -> BulkEdit:
@@ -146,24 +143,14 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
 
     def _act(self, verb: Callable[..., BulkEdit]) -> Response:
         bulk_edit = verb(bulk_edit=self.get_object(), actor=self.user)
-        if not bulk_edit.is_in_progress:
-            return self.respond(bulk_edit)
-        enqueue_unless_waiting(tasks.push_edits)
-        return self.respond(bulk_edit, status.HTTP_202_ACCEPTED)
+        tasks.enqueue_if_in_progress(bulk_edit)
+        return self.respond(bulk_edit, status.HTTP_202_ACCEPTED if bulk_edit.is_in_progress else status.HTTP_200_OK)
 
 
 def _select(body: Mapping[str, Any]) -> Selection:
     if "q" in body:
         return bulk_edits.by_search(body["q"], connection=body["connection"])
     return bulk_edits.by_ids(body["run_ids"], connection=body["connection"])
-
-
-def _start(bulk_edit: BulkEdit) -> BulkEdit:
-    """Plans for a moment, so that a small plan is complete at once."""
-    bulk_edit = bulk_edits.continue_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
-    if bulk_edit.is_in_progress:
-        enqueue_unless_waiting(tasks.push_edits)
-    return bulk_edit
 
 
 def _field(body: Mapping[str, Any], key: str | None) -> str | None:
