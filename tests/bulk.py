@@ -16,7 +16,7 @@ from tests.sandbox_client import Sandbox
 from tests.waiting import until
 
 
-def fully_planned(bulk_edit: BulkEdit) -> BulkEdit:
+def complete_plan(bulk_edit: BulkEdit) -> BulkEdit:
     """Completes the plan in this process."""
     return bulk_edits.continue_planning(bulk_edit, until=float("inf"))
 
@@ -58,10 +58,10 @@ def sending_edits(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[N
         yield
 
 
-def bulk_edit_of(run_id: str, status: str, actor: User) -> BulkEdit:
+def make_bulk_edit(run_id: str, status: str, actor: User) -> BulkEdit:
     """A bulk edit of one run with this status. A completed one has a failed edit and an applied one."""
     selection = bulk_edits.by_ids([run_id])
-    bulk_edit = fully_planned(
+    bulk_edit = complete_plan(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch({"team": "red"}), actor=actor, source=Edit.Source.ADMIN, reason="moved"
         )

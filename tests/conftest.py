@@ -84,10 +84,10 @@ def connect(settings: Settings) -> Connect:
 
 
 @pytest.fixture
-def mirrored(sandbox: Sandbox, db: None) -> MakeRun:
+def mirror_run(sandbox: Sandbox, db: None) -> MakeRun:
     """Makes a run upstream (the fields are the API's) and mirrors it, over HTTP."""
 
-    def mirrored(**fields: Any) -> Run:
+    def mirror_run(**fields: Any) -> Run:
         upstream = make_run(**fields)
         sandbox.put_runs([upstream])
         thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=upstream["thread_id"])
@@ -95,19 +95,19 @@ def mirrored(sandbox: Sandbox, db: None) -> MakeRun:
         runs.store(thread, [timed.value], requested_at=timed.requested_at, received_at=timed.received_at)
         return Run.objects.get(connection="default", upstream_id=upstream["id"])
 
-    return mirrored
+    return mirror_run
 
 
-type Written = Callable[[str], io.StringIO]
+type CaptureLog = Callable[[str], io.StringIO]
 
 
 @pytest.fixture
-def written() -> Iterator[Written]:
+def capture_log() -> Iterator[CaptureLog]:
     """Has the root logger write in one of our formats, as the settings do."""
     root, level = logging.getLogger(), logging.getLogger().level
     handlers: list[logging.Handler] = []
 
-    def written(name: str) -> io.StringIO:
+    def capture_log(name: str) -> io.StringIO:
         stream = io.StringIO()
         configurator = logging.config.DictConfigurator({"version": 1, "formatters": {"f": logs.formatter(name)}})
         handler = logging.StreamHandler(stream)
@@ -117,7 +117,7 @@ def written() -> Iterator[Written]:
         handlers.append(handler)
         return stream
 
-    yield written
+    yield capture_log
     root.setLevel(level)
     for handler in handlers:
         root.removeHandler(handler)
@@ -129,17 +129,17 @@ def json_lines(log: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def in_two(connect: Connect) -> Callable[[Run], None]:
+def copy_to_eu(connect: Connect) -> Callable[[Run], None]:
     """Lets a second connection, `eu`, have the same run."""
 
-    def in_two(run: Run) -> None:
+    def copy_to_eu(run: Run) -> None:
         connect("eu")
         thread = Thread.objects.create(connection="eu", upstream_id=run.thread.upstream_id)
         twin = Run.objects.get(pk=run.pk)
         twin.pk, twin.connection, twin.thread = None, "eu", thread
         twin.save()
 
-    return in_two
+    return copy_to_eu
 
 
 @pytest.fixture

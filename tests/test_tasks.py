@@ -40,9 +40,9 @@ def worker(sandbox: Sandbox, transactional_db: None, tmp_path: Path) -> Iterator
 
 
 def test_worker_finds_all_due_work(
-    worker: subprocess.Popen[bytes], sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
+    worker: subprocess.Popen[bytes], sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User
 ) -> None:
-    run = mirrored(metadata={"team": "blue"}, thread_id="thread_a")
+    run = mirror_run(metadata={"team": "blue"}, thread_id="thread_a")
     edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.API)
     Edit.objects.update(next_attempt_at=edit.created_at)  # The process that recorded it is gone.
     sandbox.put_runs([make_run(thread_id="thread_a", id="run_new")])

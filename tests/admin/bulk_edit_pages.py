@@ -6,30 +6,29 @@ from typing import Any
 
 from django.test import Client
 
-from runsadmin.models import BulkEdit, BulkEditStatus, EditStatus
-from tests.admin.conftest import run_on_list
+from runsadmin.models import BulkEdit
+from tests.admin.conftest import run_list_action
 from tests.form_rows import form_rows
 
 LIST = "/admin/runsadmin/run/"
 ADD = "/admin/runsadmin/bulkedit/add/"
-S, E = BulkEditStatus, EditStatus
 
 
-def url(bulk_edit: BulkEdit, name: str = "change") -> str:
+def bulk_edit_url(bulk_edit: BulkEdit, name: str = "change") -> str:
     return f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/{name}/"
 
 
-def typed(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
+def patch_form(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
     """The form as a browser posts it: for each row its key, operation and value."""
     posted = form_rows(*({"key": key, "what": what, "value": value} for key, what, value in rows))
     return {**posted, "reason": reason, **more}
 
 
-RED = typed(("team", "set", "red"))
+RED_FORM = patch_form(("team", "set", "red"))
 
 
 def select_across(client: Client, query: str = "", action: str = "edit_metadata", *, follow: bool = False) -> Any:
-    return run_on_list(client, f"{LIST}?{query}", action, [], follow=follow, select_across="1")
+    return run_list_action(client, f"{LIST}?{query}", action, [], follow=follow, select_across="1")
 
 
 def select_all(client: Client, query: str = "") -> str:
@@ -39,20 +38,20 @@ def select_all(client: Client, query: str = "") -> str:
     return address
 
 
-def planned(client: Client, form: dict[str, object] = RED, query: str = "", **more: Any) -> BulkEdit:
+def make_plan(client: Client, form: dict[str, object] = RED_FORM, query: str = "", **more: Any) -> BulkEdit:
     response = client.post(select_all(client, query), {**form, **more})
     assert response.status_code == 302, re.findall(r'role="alert">([^<]+)', response.text)
     bulk_edit = BulkEdit.objects.latest("pk")
-    assert response.headers["Location"] == url(bulk_edit)
+    assert response.headers["Location"] == bulk_edit_url(bulk_edit)
     return bulk_edit
 
 
-def text_of(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
+def page_text(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
     """The page as plain text."""
-    shown = client.get(url(bulk_edit) + query)
+    shown = client.get(bulk_edit_url(bulk_edit) + query)
     assert shown.status_code == 200
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown.text)).split())
 
 
-def runs_shown(client: Client, address: str) -> list[str]:
+def shown_run_ids(client: Client, address: str) -> list[str]:
     return re.findall(r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(address).text)

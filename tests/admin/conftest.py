@@ -15,67 +15,71 @@ from runsadmin.templatetags.links import change_url
 from tests.form_rows import form_rows
 
 type MakeUser = Callable[..., User]
-type SignIn = Callable[[User], Client]
+type ClientFor = Callable[[User], Client]
 
 
 @pytest.fixture
-def signed_in() -> Callable[[User], Client]:
-    def signed_in(user: User) -> Client:
+def client_for() -> Callable[[User], Client]:
+    def client_for(user: User) -> Client:
         client = Client()
         client.force_login(user)
         return client
 
-    return signed_in
+    return client_for
 
 
 @pytest.fixture
-def as_alice(signed_in: Callable[[User], Client], alice: User) -> Client:
-    return signed_in(alice)
+def as_alice(client_for: Callable[[User], Client], alice: User) -> Client:
+    return client_for(alice)
 
 
 @pytest.fixture
-def as_bob(signed_in: Callable[[User], Client], bob: User) -> Client:
-    return signed_in(bob)
+def as_bob(client_for: Callable[[User], Client], bob: User) -> Client:
+    return client_for(bob)
 
 
 @pytest.fixture
-def as_carol(signed_in: Callable[[User], Client], carol: User) -> Client:
-    return signed_in(carol)
+def as_carol(client_for: Callable[[User], Client], carol: User) -> Client:
+    return client_for(carol)
 
 
-def page(run: Run, name: str = "change") -> str:
+def run_url(run: Run, name: str = "change") -> str:
     return f"/admin/runsadmin/run/{run.pk}/{name}/"
 
 
-def base_fields(client: Client, run: Run) -> str:
+def base_field(client: Client, run: Run) -> str:
     """The form's hidden copy of the metadata that this person sees now."""
-    found = re.search(r'name="base" value="([^"]+)"', client.get(page(run, "metadata")).text)
+    found = re.search(r'name="base" value="([^"]+)"', client.get(run_url(run, "metadata")).text)
     assert found
     return html.unescape(found[1])
 
 
-def typed(*pairs: tuple[str, str], base: str, **more: str) -> dict[str, object]:
+def metadata_form(*pairs: tuple[str, str], base: str, **more: str) -> dict[str, object]:
     return {**form_rows(*({"key": key, "value": value} for key, value in pairs)), "base": base, **more}
 
 
-def press(client: Client, row: Model, action: str, data: dict[str, str] | None = None, *, follow: bool = False) -> Any:
+def run_action(
+    client: Client, row: Model, action: str, data: dict[str, str] | None = None, *, follow: bool = False
+) -> Any:
     """Runs an action on the page of a row, confirmed."""
     fields = {"CHANGE_FORM-action": action, "_selected_action": str(row.pk), "confirmed": "1", **(data or {})}
     return client.post(change_url(row), fields, follow=follow)
 
 
-def run_on_list(client: Client, url: str, action: str, keys: list[int], *, follow: bool = False, **more: str) -> Any:
+def run_list_action(
+    client: Client, url: str, action: str, keys: list[int], *, follow: bool = False, **more: str
+) -> Any:
     """Runs an action of a list on ticked rows, as its script posts it."""
     joined = ",".join(map(str, keys))
     return client.post(url, {"action": action, "index": "0", "_selected_action": joined, **more}, follow=follow)
 
 
 @pytest.fixture
-def team(mirrored: Callable[..., Run]) -> list[Run]:
+def six_runs(mirror_run: Callable[..., Run]) -> list[Run]:
     """Six runs of two threads; the last is active, and the one before it failed."""
     status = {4: "failed", 5: "in_progress"}
     return [
-        mirrored(
+        mirror_run(
             id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)},
             status=status.get(n, "completed"), created_at=1_700_000_000 + n,
         )

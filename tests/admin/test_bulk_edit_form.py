@@ -7,25 +7,25 @@ import pytest
 from django.test import Client
 
 from runsadmin.models import BulkEdit, Run
-from tests.admin.bulk_edit_pages import RED, planned, select_all, text_of, typed
+from tests.admin.bulk_edit_pages import RED_FORM, make_plan, page_text, patch_form, select_all
 from tests.conftest import MakeRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_patch_sets_empties_removes_and_renames(team: list[Run], as_alice: Client) -> None:
-    form = typed(
+def test_patch_sets_empties_removes_and_renames(six_runs: list[Run], as_alice: Client) -> None:
+    form = patch_form(
         ("team", "set", "{model}, {created:%Y}"), ("note", "empty", ""), ("n", "rename", "number"),
         ("gone", "remove", ""), ("", "set", ""),
     )  # fmt: skip
-    bulk_edit = planned(as_alice, form, query="q=run_1")
+    bulk_edit = make_plan(as_alice, form, query="q=run_1")
 
     assert bulk_edit.set == {"team": "{model}, {created:%Y}", "note": ""}
     assert (bulk_edit.remove, bulk_edit.rename) == (["gone"], {"n": "number"})
     assert bulk_edit.edits.get().patch.as_merge_patch() == {
         "team": "gpt-4o, 2023", "note": "", "n": None, "number": "1",
     }  # fmt: skip
-    shown = text_of(as_alice, bulk_edit)
+    shown = page_text(as_alice, bulk_edit)
     assert "team blue → gpt-4o, 2023" in shown
     assert "note absent → empty text" in shown
     assert "n 1 → removed" in shown
@@ -49,10 +49,12 @@ def test_patch_sets_empties_removes_and_renames(team: list[Run], as_alice: Clien
     ],
 )
 def test_row_error_is_beside_its_row(
-    team: list[Run], as_alice: Client, row: tuple[str, str, str], message: str
+    six_runs: list[Run], as_alice: Client, row: tuple[str, str, str], message: str
 ) -> None:
     other = ("other", "set", "<kept> & safe")
-    response = as_alice.post(select_all(as_alice, "status=completed"), {**typed(other, row, canary="3", wait="1.5")})
+    response = as_alice.post(
+        select_all(as_alice, "status=completed"), {**patch_form(other, row, canary="3", wait="1.5")}
+    )
 
     assert response.status_code == 422
     rows = html.unescape(response.text).split("data-row>")[1:3]
@@ -79,8 +81,10 @@ def test_row_error_is_beside_its_row(
         ({"wait": "721"}, "Enter a number of hours"),
     ],
 )
-def test_field_error_is_beside_its_field(team: list[Run], as_alice: Client, more: dict[str, str], message: str) -> None:
-    response = as_alice.post(select_all(as_alice, ""), {**RED, **more})
+def test_field_error_is_beside_its_field(
+    six_runs: list[Run], as_alice: Client, more: dict[str, str], message: str
+) -> None:
+    response = as_alice.post(select_all(as_alice, ""), {**RED_FORM, **more})
 
     assert response.status_code == 422
     assert message in response.text
@@ -88,17 +92,17 @@ def test_field_error_is_beside_its_field(team: list[Run], as_alice: Client, more
     assert not BulkEdit.objects.exists()
 
 
-def test_repeated_key_and_empty_patch_are_errors(team: list[Run], as_alice: Client) -> None:
-    twice = typed(("team", "set", "red"), ("team", "set", "green"))
+def test_repeated_key_and_empty_patch_are_errors(six_runs: list[Run], as_alice: Client) -> None:
+    twice = patch_form(("team", "set", "red"), ("team", "set", "green"))
     assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
-    both = typed(("team", "set", "red"), ("team", "remove", ""))
+    both = patch_form(("team", "set", "red"), ("team", "remove", ""))
     assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
-    assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), {**typed()}).text
+    assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), {**patch_form()}).text
     assert not BulkEdit.objects.exists()
 
 
-def test_existing_keys_are_suggested(team: list[Run], mirrored: MakeRun, as_alice: Client) -> None:
-    mirrored(id="run_x", metadata={"<b>": "1", "zone": "2"})
+def test_existing_keys_are_suggested(six_runs: list[Run], mirror_run: MakeRun, as_alice: Client) -> None:
+    mirror_run(id="run_x", metadata={"<b>": "1", "zone": "2"})
 
     offered = re.findall(r'<option value="([^"]*)"></option>', as_alice.get(select_all(as_alice)).text)
 

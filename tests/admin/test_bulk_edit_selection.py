@@ -15,15 +15,24 @@ from runsadmin.models import BulkEdit, DraftSelection, Run
 from runsadmin.services import bulk_edits, run_search, runs
 from runsadmin.services.bulk_edits import selecting
 from runsadmin.services.permissions import Action
-from tests.admin.bulk_edit_pages import ADD, LIST, RED, planned, runs_shown, select_across, select_all, text_of
-from tests.admin.conftest import MakeUser, SignIn, page, run_on_list
+from tests.admin.bulk_edit_pages import (
+    ADD,
+    LIST,
+    RED_FORM,
+    make_plan,
+    page_text,
+    select_across,
+    select_all,
+    shown_run_ids,
+)
+from tests.admin.conftest import ClientFor, MakeUser, run_list_action, run_url
 from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_list_offers_permitted_actions(team: list[Run], as_alice: Client, as_carol: Client) -> None:
+def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as_carol: Client) -> None:
     shown = as_alice.get(LIST + "?status=completed").text
 
     assert shown.count('name="_selected_action"') == 4 + 1
@@ -34,34 +43,34 @@ def test_list_offers_permitted_actions(team: list[Run], as_alice: Client, as_car
         assert f'value="{action}"' not in as_carol.get(LIST).text
 
 
-def test_all_that_match_are_frozen(team: list[Run], mirrored: MakeRun, as_alice: Client) -> None:
+def test_all_that_match_are_frozen(six_runs: list[Run], mirror_run: MakeRun, as_alice: Client) -> None:
     address = select_all(as_alice, "status=completed")
-    mirrored(id="run_later", status="completed", metadata={"team": "blue"})
+    mirror_run(id="run_later", status="completed", metadata={"team": "blue"})
 
     form = as_alice.get(address).text
     assert "Edit the metadata of 4 runs" in form
     assert "status:completed" in form
-    assert as_alice.post(address, RED).status_code == 302
+    assert as_alice.post(address, RED_FORM).status_code == 302
     assert BulkEdit.objects.get().selected == 4
 
 
-def test_count_is_capped(team: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_is_capped(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(4)" in as_alice.get(f"{LIST}count/?status=completed").text
     monkeypatch.setattr(run_selection, "COUNTED", 3)
 
     assert "(3+)" in as_alice.get(f"{LIST}count/").text
 
 
-def test_draft_belongs_to_its_actor(team: list[Run], as_alice: Client, as_bob: Client) -> None:
+def test_draft_belongs_to_its_actor(six_runs: list[Run], as_alice: Client, as_bob: Client) -> None:
     address = select_all(as_alice)
 
     for other in (address, f"{ADD}?selection=999", f"{ADD}?selection=x", ADD):
         assert as_bob.get(other).headers["Location"] == LIST
-        assert as_bob.post(other, RED).headers["Location"] == LIST
+        assert as_bob.post(other, RED_FORM).headers["Location"] == LIST
     assert not BulkEdit.objects.exists()
 
 
-def test_drafts_are_deleted_after_a_day(team: list[Run], as_alice: Client) -> None:
+def test_drafts_are_deleted_after_a_day(six_runs: list[Run], as_alice: Client) -> None:
     select_all(as_alice)
     DraftSelection.objects.update(created_at=timezone.now() - selecting.DRAFT_LIFETIME - dt.timedelta(minutes=1))
 
@@ -73,14 +82,14 @@ def test_drafts_are_deleted_after_a_day(team: list[Run], as_alice: Client) -> No
     "query",
     ["", "status=failed", "q=run_3", "q=thread_1", "thread={thread}", "status=completed&q=thread_0", "created=hour"],
 )
-def test_plan_covers_what_the_list_shows(team: list[Run], as_alice: Client, query: str) -> None:
-    query = query.format(thread=team[0].thread_id)
-    shown = runs_shown(as_alice, f"{LIST}?{query}")
+def test_plan_covers_what_the_list_shows(six_runs: list[Run], as_alice: Client, query: str) -> None:
+    query = query.format(thread=six_runs[0].thread_id)
+    shown = shown_run_ids(as_alice, f"{LIST}?{query}")
 
     if not shown:
         assert "No run matches" in select_across(as_alice, query, follow=True).text
         return
-    bulk_edit = planned(as_alice, query=query)
+    bulk_edit = make_plan(as_alice, query=query)
     assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == sorted(shown)
 
 
@@ -95,14 +104,14 @@ def test_plan_covers_what_the_list_shows(team: list[Run], as_alice: Client, quer
     ],
 )
 def test_filters_are_kept_as_a_search(
-    team: list[Run], mirrored: MakeRun, as_alice: Client, query: str, search: str
+    six_runs: list[Run], mirror_run: MakeRun, as_alice: Client, query: str, search: str
 ) -> None:
-    mirrored(
+    mirror_run(
         id="run_now", thread_id="thread_0", assistant_id="asst_1", model='my "own" \\model',
         created_at=int(time.time()) - 60,
     )  # fmt: skip
 
-    bulk_edit = planned(as_alice, query=query.format(thread=team[0].thread_id))
+    bulk_edit = make_plan(as_alice, query=query.format(thread=six_runs[0].thread_id))
 
     assert bulk_edit.query.startswith(search)
     found = set(bulk_edits.by_search(bulk_edit.query).keys)
@@ -113,24 +122,24 @@ def test_filters_are_kept_as_a_search(
     ("query", "words"),
     [("q=run_&status=completed", "id run_, status Completed"), ("missing=yes", "state Missing upstream")],
 )
-def test_other_filters_are_kept_in_words(team: list[Run], as_alice: Client, query: str, words: str) -> None:
+def test_other_filters_are_kept_in_words(six_runs: list[Run], as_alice: Client, query: str, words: str) -> None:
     Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
 
-    bulk_edit = planned(as_alice, query=query)
+    bulk_edit = make_plan(as_alice, query=query)
 
     assert bulk_edit.query == f"in words: {words}"
-    assert f"all that matched in words: {words}" in text_of(as_alice, bulk_edit)
+    assert f"all that matched in words: {words}" in page_text(as_alice, bulk_edit)
     with pytest.raises(InvalidSearch):
         run_search.matching(bulk_edit.query)
 
 
-def test_list_pages_select_nothing(team: list[Run], as_alice: Client) -> None:
-    older = f"2023-11-14T22:13:23+00:00,{team[3].pk}"
+def test_list_pages_select_nothing(six_runs: list[Run], as_alice: Client) -> None:
+    older = f"2023-11-14T22:13:23+00:00,{six_runs[3].pk}"
 
-    assert planned(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
+    assert make_plan(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
 
 
-def test_ambiguous_id_prefix_is_refused(team: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ambiguous_id_prefix_is_refused(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (id_search, run_selection):
         monkeypatch.setattr(module, "MOST", 5)
 
@@ -141,74 +150,74 @@ def test_ambiguous_id_prefix_is_refused(team: list[Run], as_alice: Client, monke
     assert not DraftSelection.objects.exists()
 
 
-def test_ticked_runs_are_planned(team: list[Run], as_alice: Client) -> None:
-    keys = [team[0].pk, team[3].pk, 987654]
-    response = run_on_list(as_alice, LIST, "edit_metadata", keys)
+def test_ticked_runs_are_planned(six_runs: list[Run], as_alice: Client) -> None:
+    keys = [six_runs[0].pk, six_runs[3].pk, 987654]
+    response = run_list_action(as_alice, LIST, "edit_metadata", keys)
     address = response.headers["Location"]
     assert "1 ticked row no longer exists here" in as_alice.get(address).text
 
-    as_alice.post(address, RED)
+    as_alice.post(address, RED_FORM)
     bulk_edit = BulkEdit.objects.get()
     assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == ["run_0", "run_3"]
     assert bulk_edit.query == ""
-    shown = text_of(as_alice, bulk_edit)
+    shown = page_text(as_alice, bulk_edit)
     assert "987654" in shown
     assert "Not selected" in shown
 
 
-def test_tick_of_unlisted_run_is_shown(team: list[Run], as_alice: Client) -> None:
-    keys = [team[0].pk, team[4].pk]
+def test_tick_of_unlisted_run_is_shown(six_runs: list[Run], as_alice: Client) -> None:
+    keys = [six_runs[0].pk, six_runs[4].pk]
 
-    shown = run_on_list(as_alice, f"{LIST}?status=completed", "edit_metadata", keys, follow=True).text
+    shown = run_list_action(as_alice, f"{LIST}?status=completed", "edit_metadata", keys, follow=True).text
 
     assert "no longer in the filtered list, and still included: run_4" in shown
     assert "Edit the metadata of 2 runs" in shown
 
 
-def test_one_ticked_run_opens_its_editor(team: list[Run], as_alice: Client) -> None:
-    response = run_on_list(as_alice, LIST, "edit_metadata", [team[0].pk])
+def test_one_ticked_run_opens_its_editor(six_runs: list[Run], as_alice: Client) -> None:
+    response = run_list_action(as_alice, LIST, "edit_metadata", [six_runs[0].pk])
 
-    assert response.headers["Location"] == page(team[0], "metadata")
+    assert response.headers["Location"] == run_url(six_runs[0], "metadata")
 
 
-def test_ticks_work_without_scripts(team: list[Run], as_alice: Client) -> None:
-    fields = {"action": "edit_metadata", "index": "0", "_selected_action": ["", team[0].pk, team[1].pk]}
+def test_ticks_work_without_scripts(six_runs: list[Run], as_alice: Client) -> None:
+    fields = {"action": "edit_metadata", "index": "0", "_selected_action": ["", six_runs[0].pk, six_runs[1].pk]}
 
     assert "Edit the metadata of 2 runs" in as_alice.post(LIST, fields, follow=True).text
 
 
-def test_thousand_ticks_are_the_limit(team: list[Run], as_alice: Client) -> None:
-    thousand = [run.pk for run in team] + list(range(10_000, 10_994))
+def test_thousand_ticks_are_the_limit(six_runs: list[Run], as_alice: Client) -> None:
+    thousand = [run.pk for run in six_runs] + list(range(10_000, 10_994))
 
-    assert "selection=" in run_on_list(as_alice, LIST, "edit_metadata", thousand).headers["Location"]
-    refused = run_on_list(as_alice, LIST, "edit_metadata", [*thousand, 20_000], follow=True).text
+    assert "selection=" in run_list_action(as_alice, LIST, "edit_metadata", thousand).headers["Location"]
+    refused = run_list_action(as_alice, LIST, "edit_metadata", [*thousand, 20_000], follow=True).text
     assert "1,001 rows are ticked, and this action takes at most 1,000." in refused
-    refused = run_on_list(as_alice, LIST, "refresh", thousand, follow=True).text
+    refused = run_list_action(as_alice, LIST, "refresh", thousand, follow=True).text
     assert "takes at most 500" in refused
     assert "takes at most 500" in select_across(as_alice, "", "refresh", follow=True).text
     assert not Run.objects.filter(needs_refresh_since__isnull=False).exists()
 
 
 @pytest.mark.parametrize("keys", ["1,x", "-1", "9" * 30])
-def test_invalid_keys_are_refused(team: list[Run], as_alice: Client, keys: str) -> None:
+def test_invalid_keys_are_refused(six_runs: list[Run], as_alice: Client, keys: str) -> None:
     fields = {"action": "edit_metadata", "index": "0", "_selected_action": keys}
 
     assert as_alice.post(LIST, fields).status_code == 404
     assert not DraftSelection.objects.exists()
 
 
-def test_nothing_ticked_is_reported(team: list[Run], as_alice: Client) -> None:
-    assert "Nothing is selected" in run_on_list(as_alice, LIST, "edit_metadata", [], follow=True).text
+def test_nothing_ticked_is_reported(six_runs: list[Run], as_alice: Client) -> None:
+    assert "Nothing is selected" in run_list_action(as_alice, LIST, "edit_metadata", [], follow=True).text
 
 
 @pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
-def test_invalid_filter_is_refused(team: list[Run], as_alice: Client, query: str) -> None:
+def test_invalid_filter_is_refused(six_runs: list[Run], as_alice: Client, query: str) -> None:
     assert select_across(as_alice, query).headers["Location"] == f"{LIST}?e=1"
     assert "filter is not valid" in as_alice.get(f"{LIST}count/?{query}").text
     assert not DraftSelection.objects.exists()
 
 
-def test_one_connection_at_a_time(team: list[Run], as_alice: Client, connect: Connect) -> None:
+def test_one_connection_at_a_time(six_runs: list[Run], as_alice: Client, connect: Connect) -> None:
     connect("eu")
     Run.objects.filter(upstream_id="run_0").update(connection="eu")
 
@@ -217,34 +226,34 @@ def test_one_connection_at_a_time(team: list[Run], as_alice: Client, connect: Co
 
 
 def test_planning_needs_permission(
-    team: list[Run], as_alice: Client, as_carol: Client, make_user: MakeUser, signed_in: SignIn
+    six_runs: list[Run], as_alice: Client, as_carol: Client, make_user: MakeUser, client_for: ClientFor
 ) -> None:
     address = select_all(as_alice)
 
     for url_ in (address, ADD):
         assert as_carol.get(url_).status_code == 403
-        assert as_carol.post(url_, RED).status_code == 403
+        assert as_carol.post(url_, RED_FORM).status_code == 403
     refused = select_across(as_carol, "")
     assert refused.status_code == 403
     assert "runsadmin.add_bulkedit" in refused.text
-    only_plans = signed_in(make_user(Action.PLAN_BULK_EDITS))
+    only_plans = client_for(make_user(Action.PLAN_BULK_EDITS))
     assert only_plans.get(f"{LIST}count/").status_code == 403
     assert only_plans.get(address).status_code == 403
 
 
-def test_refresh_of_many_is_queued(sandbox: Sandbox, team: list[Run], as_alice: Client) -> None:
-    keys = [run.pk for run in team]
+def test_refresh_of_many_is_queued(sandbox: Sandbox, six_runs: list[Run], as_alice: Client) -> None:
+    keys = [run.pk for run in six_runs]
     sandbox.set_metadata("run_1", {"team": "green"})
 
-    assert "6 runs will be refreshed" in run_on_list(as_alice, LIST, "refresh", keys, follow=True).text
+    assert "6 runs will be refreshed" in run_list_action(as_alice, LIST, "refresh", keys, follow=True).text
     assert runs.refresh_marked() == 6
     assert Run.objects.get(upstream_id="run_1").metadata == {"team": "green"}
 
 
-def test_runs_are_downloaded_as_csv(team: list[Run], as_carol: Client) -> None:
+def test_runs_are_downloaded_as_csv(six_runs: list[Run], as_carol: Client) -> None:
     Run.objects.filter(upstream_id="run_1").update(model="=1+1")
     everything = select_across(as_carol, "status=completed", "download_csv")
-    ticked = run_on_list(as_carol, LIST, "download_csv", [team[1].pk])
+    ticked = run_list_action(as_carol, LIST, "download_csv", [six_runs[1].pk])
 
     rows = list(csv.DictReader(everything.getvalue().decode().splitlines(keepends=True)))
     assert [row["id"] for row in rows] == ["run_0", "run_1", "run_2", "run_3"]

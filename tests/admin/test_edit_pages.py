@@ -11,7 +11,7 @@ from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
-from tests.admin.conftest import MakeUser, SignIn, base_fields, page, press, typed
+from tests.admin.conftest import ClientFor, MakeUser, base_field, metadata_form, run_action, run_url
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -32,12 +32,12 @@ def recorded(run: Run, actor: User, base: dict[str, object] | None = None, **pai
     )
 
 
-def test_server_keeping_removed_keys_is_shown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
+def test_server_keeping_removed_keys_is_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
     sandbox.settings(modify="merge")
-    run = mirrored(metadata={"team": "blue", "old": "x"})
+    run = mirror_run(metadata={"team": "blue", "old": "x"})
 
     response = as_alice.post(
-        page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
+        run_url(run, "metadata"), metadata_form(("team", "red"), base=base_field(as_alice, run)), follow=True
     )
 
     assert Edit.objects.get().status == EditStatus.DIFFERS
@@ -45,25 +45,25 @@ def test_server_keeping_removed_keys_is_shown(sandbox: Sandbox, mirrored: MakeRu
     assert "Intended:" in response.text
 
 
-def test_servers_refusal_is_quoted(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_servers_refusal_is_quoted(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     error = {"error": {"message": "Not on a Sunday.", "type": "invalid_request_error", "param": None, "code": None}}
     sandbox.fault("status", method="POST", status=400, body=error)
 
     response = as_alice.post(
-        page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
+        run_url(run, "metadata"), metadata_form(("team", "red"), base=base_field(as_alice, run)), follow=True
     )
 
     assert "Rejected: nothing was changed" in response.text
     assert "Not on a Sunday." in response.text
 
 
-def test_lost_response_is_shown_as_unknown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_lost_response_is_shown_as_unknown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
 
     response = as_alice.post(
-        page(run, "metadata"), typed(("team", "red"), base=base_fields(as_alice, run)), follow=True
+        run_url(run, "metadata"), metadata_form(("team", "red"), base=base_field(as_alice, run)), follow=True
     )
 
     assert "Outcome unknown" in response.text
@@ -81,9 +81,9 @@ def test_lost_response_is_shown_as_unknown(sandbox: Sandbox, mirrored: MakeRun, 
     [("", "a worker to claim it"), ("retry", "its next attempt"), ("active_run", "the run to end")],
 )
 def test_pending_edit_shows_what_it_waits_for(
-    mirrored: MakeRun, alice: User, as_alice: Client, wait_reason: str, shown_wait: str
+    mirror_run: MakeRun, alice: User, as_alice: Client, wait_reason: str, shown_wait: str
 ) -> None:
-    edit = recorded(mirrored(), alice, team="red")
+    edit = recorded(mirror_run(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(wait_reason=wait_reason)
 
     shown = as_alice.get(change_url(edit)).text
@@ -93,11 +93,13 @@ def test_pending_edit_shows_what_it_waits_for(
 
 
 @pytest.fixture
-def conflict(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> Edit:
-    run = mirrored(metadata={"team": "blue", "env": "dev"})
-    base = base_fields(as_alice, run)
+def conflict(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> Edit:
+    run = mirror_run(metadata={"team": "blue", "env": "dev"})
+    base = base_field(as_alice, run)
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev", "new": "1"})
-    as_alice.post(page(run, "metadata"), typed(("team", "red"), ("env", "prod"), base=base, reason="why not"))
+    as_alice.post(
+        run_url(run, "metadata"), metadata_form(("team", "red"), ("env", "prod"), base=base, reason="why not")
+    )
     edit = Edit.objects.get()
     assert edit.status == EditStatus.CONFLICT
     return edit
@@ -155,43 +157,43 @@ def test_viewer_sees_conflict_without_buttons(conflict: Edit, as_carol: Client) 
     assert as_carol.post(change_url(conflict, "resolve"), {"0-take": "mine"}).status_code == 403
 
 
-def test_undo_is_previewed_and_applied(sandbox: Sandbox, mirrored: MakeRun, alice: User, as_alice: Client) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_undo_is_previewed_and_applied(sandbox: Sandbox, mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = edits.push(recorded(run, alice, team="red", ticket="1"))
 
     shown = as_alice.get(change_url(edit)).text
     assert "After the undo" in shown
 
-    response = press(as_alice, edit, "undo", {"reason": "a mistake"}, follow=True)
+    response = run_action(as_alice, edit, "undo", {"reason": "a mistake"}, follow=True)
     assert "Applied" in response.text
     assert sandbox.metadata(run.upstream_id) == {"team": "blue"}
     assert Edit.objects.get(undoes=edit).reason == "a mistake"
     assert "undone by" in as_alice.get(change_url(edit)).text
 
 
-def test_failed_edit_is_retried(sandbox: Sandbox, mirrored: MakeRun, alice: User, as_alice: Client) -> None:
-    edit = recorded(mirrored(), alice, team="red")
+def test_failed_edit_is_retried(sandbox: Sandbox, mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
+    edit = recorded(mirror_run(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
-    response = press(as_alice, edit, "retry", follow=True)
+    response = run_action(as_alice, edit, "retry", follow=True)
 
     assert "Applied" in response.text
 
 
-def test_pending_edit_is_cancelled(mirrored: MakeRun, alice: User, as_alice: Client) -> None:
-    edit = recorded(mirrored(), alice, team="red")
+def test_pending_edit_is_cancelled(mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
+    edit = recorded(mirror_run(), alice, team="red")
 
-    response = press(as_alice, edit, "cancel", follow=True)
+    response = run_action(as_alice, edit, "cancel", follow=True)
 
     assert "It was cancelled before it was sent" in response.text
 
 
-def test_impossible_action_is_refused(mirrored: MakeRun, alice: User, as_alice: Client) -> None:
-    edit = edits.push(recorded(mirrored(), alice, team="red"))
+def test_impossible_action_is_refused(mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
+    edit = edits.push(recorded(mirror_run(), alice, team="red"))
 
     for response in (
-        press(as_alice, edit, "retry", follow=True),
-        press(as_alice, edit, "cancel", follow=True),
+        run_action(as_alice, edit, "retry", follow=True),
+        run_action(as_alice, edit, "cancel", follow=True),
         as_alice.post(change_url(edit, "resolve"), {"0-take": "mine"}, follow=True),
     ):
         assert "Only" in response.text
@@ -199,15 +201,15 @@ def test_impossible_action_is_refused(mirrored: MakeRun, alice: User, as_alice: 
 
 
 @pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "nonsense"])
-def test_viewer_is_refused_every_action(mirrored: MakeRun, alice: User, as_carol: Client, name: str) -> None:
-    edit = edits.push(recorded(mirrored(), alice, team="red"))
+def test_viewer_is_refused_every_action(mirror_run: MakeRun, alice: User, as_carol: Client, name: str) -> None:
+    edit = edits.push(recorded(mirror_run(), alice, team="red"))
 
     if name == "resolve":
         assert as_carol.post(change_url(edit, name)).status_code == 403
     elif name == "nonsense":
-        assert "No action selected" in press(as_carol, edit, name, follow=True).text
+        assert "No action selected" in run_action(as_carol, edit, name, follow=True).text
     else:
-        refused = press(as_carol, edit, name)
+        refused = run_action(as_carol, edit, name)
         assert refused.status_code == 403
         assert "runsadmin.change_run" in refused.text
     shown = as_carol.get(change_url(edit))
@@ -216,8 +218,8 @@ def test_viewer_is_refused_every_action(mirrored: MakeRun, alice: User, as_carol
     assert Edit.objects.count() == 1
 
 
-def test_list_shows_who_why_and_what(mirrored: MakeRun, alice: User, as_carol: Client) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_list_shows_who_why_and_what(mirror_run: MakeRun, alice: User, as_carol: Client) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = recorded(run, alice, {"team": "blue"}, team="red")
     Edit.objects.filter(pk=edit.pk).update(reason="moved", created_at=timezone.now() - dt.timedelta(hours=2))
 
@@ -227,8 +229,8 @@ def test_list_shows_who_why_and_what(mirrored: MakeRun, alice: User, as_carol: C
         assert value in shown
 
 
-def test_list_filters_by_status_actor_and_run(mirrored: MakeRun, alice: User, bob: User, as_alice: Client) -> None:
-    runs = [mirrored(), mirrored()]
+def test_list_filters_by_status_actor_and_run(mirror_run: MakeRun, alice: User, bob: User, as_alice: Client) -> None:
+    runs = [mirror_run(), mirror_run()]
     mine, theirs = recorded(runs[0], alice, team="red"), edits.push(recorded(runs[1], bob, team="red"))
 
     def listed(query: str) -> set[int]:
@@ -243,13 +245,13 @@ def test_list_filters_by_status_actor_and_run(mirrored: MakeRun, alice: User, bo
 
 
 def test_hold_is_shown_and_released(
-    mirrored: MakeRun, alice: User, as_alice: Client, signed_in: SignIn, make_user: MakeUser
+    mirror_run: MakeRun, alice: User, as_alice: Client, client_for: ClientFor, make_user: MakeUser
 ) -> None:
-    run = mirrored()
+    run = mirror_run()
     connections.hold("default", connections.Hold.CREDENTIALS, "The server returned 401.")
-    operator = signed_in(make_user(Action.HOLD, Action.VIEW_SYNCS))
+    operator = client_for(make_user(Action.HOLD, Action.VIEW_SYNCS))
 
-    for url in ("/admin/", "/admin/runsadmin/run/", page(run), page(run, "metadata"), "/admin/runsadmin/edit/"):
+    for url in ("/admin/", "/admin/runsadmin/run/", run_url(run), run_url(run, "metadata"), "/admin/runsadmin/edit/"):
         assert "The server returned 401." in as_alice.get(url).text
     switch = "/admin/runsadmin/connectionstate/default/switch/"
     assert as_alice.post(switch, {"on": "0"}).status_code == 403

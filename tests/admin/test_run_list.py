@@ -37,11 +37,11 @@ def ids(count: int) -> list[str]:
 
 
 @pytest.fixture
-def make_runs(mirrored: MakeRun) -> MakeRun:
+def make_runs(mirror_run: MakeRun) -> MakeRun:
     """Makes this many runs, each one hour older than the one before. Returns the first."""
 
     def make_runs(count: int, **fields: Any) -> Run:
-        first = mirrored(id="run_000", **fields)
+        first = mirror_run(id="run_000", **fields)
         copies = [_copy(first, upstream_id=run_id) for run_id in ids(count)[1:]]
         Run.objects.bulk_create(copies)
         for number, run_id in enumerate(ids(count)):
@@ -106,8 +106,8 @@ def test_paging_keeps_the_filters(make_runs: MakeRun, as_carol: Client) -> None:
         "?nosuch=1",
     ],
 )
-def test_invalid_query_breaks_nothing(mirrored: MakeRun, as_carol: Client, query: str) -> None:
-    mirrored()
+def test_invalid_query_breaks_nothing(mirror_run: MakeRun, as_carol: Client, query: str) -> None:
+    mirror_run()
 
     assert as_carol.get(LIST + query, follow=True).status_code == 200
 
@@ -127,10 +127,10 @@ def test_filters_narrow_the_list(make_runs: MakeRun, as_carol: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_search_finds_runs_by_every_id(mirrored: MakeRun, as_carol: Client) -> None:
-    mirrored(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
-    mirrored(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)
-    mirrored(id="5f3c", thread_id="thread_y", assistant_id="asst_2", created_at=1)
+def test_search_finds_runs_by_every_id(mirror_run: MakeRun, as_carol: Client) -> None:
+    mirror_run(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
+    mirror_run(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)
+    mirror_run(id="5f3c", thread_id="thread_y", assistant_id="asst_2", created_at=1)
 
     assert listed(as_carol, "?q=run_abc1") == ["run_abc1"]
     assert listed(as_carol, "?q=run_ab") == ["run_abc1", "run_abd2"]
@@ -141,8 +141,8 @@ def test_search_finds_runs_by_every_id(mirrored: MakeRun, as_carol: Client) -> N
 
 
 @pytest.mark.django_db
-def test_hostile_metadata_is_escaped(mirrored: MakeRun, as_carol: Client) -> None:
-    mirrored(metadata={"<script>alert(1)</script>": "<img src=x onerror=alert(2)>", "rtl": "‮evil", "long": "x" * 512})
+def test_hostile_metadata_is_escaped(mirror_run: MakeRun, as_carol: Client) -> None:
+    mirror_run(metadata={"<script>alert(1)</script>": "<img src=x onerror=alert(2)>", "rtl": "‮evil", "long": "x" * 512})
 
     shown = as_carol.get(LIST).text
 
@@ -167,8 +167,8 @@ QUERIES = (
 )
 
 
-def fill(mirrored: Callable[..., Run]) -> None:
-    first = mirrored(metadata={"team": "blue"})
+def fill(mirror_run: Callable[..., Run]) -> None:
+    first = mirror_run(metadata={"team": "blue"})
     start = timezone.now()
     Run.objects.bulk_create(
         _copy(
@@ -196,9 +196,9 @@ def copy_all(times: int) -> None:
 
 
 @pytest.mark.django_db
-def test_query_count_is_independent_of_size(mirrored: MakeRun, as_carol: Client) -> None:
+def test_query_count_is_independent_of_size(mirror_run: MakeRun, as_carol: Client) -> None:
     seen: dict[tuple[int, str], tuple[int, float]] = {}
-    fill(mirrored)
+    fill(mirror_run)
     for count in (2_000, 40_000):
         if count == 40_000:
             copy_all(times=19)

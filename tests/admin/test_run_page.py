@@ -11,7 +11,7 @@ from runsadmin import lenient_json
 from runsadmin.admin.layout import COURSE, TASK
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import FIELDS
-from tests.admin.conftest import MakeUser, SignIn, page, press
+from tests.admin.conftest import ClientFor, MakeUser, run_action, run_url
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -24,15 +24,15 @@ def test_every_field_has_one_place() -> None:
     assert sorted([*placed, "metadata"]) == sorted(FIELDS)
 
 
-def test_documented_example_is_all_shown(mirrored: MakeRun, as_carol: Client) -> None:
-    run = mirrored(
+def test_documented_example_is_all_shown(mirror_run: MakeRun, as_carol: Client) -> None:
+    run = mirror_run(
         instructions="You are a tutor.\nBe kind.", tools=[{"type": "code_interpreter"}], temperature=0.7,
         tool_resources={"code_interpreter": {"file_ids": ["file-a1", "file-b2"]}}, metadata={"user_id": "u-17"},
         last_error={"code": "rate_limit_exceeded", "message": "Slower, please."}, status="failed",
         truncation_strategy={"type": "last_messages", "last_messages": 7}, max_prompt_tokens=4711,
     )  # fmt: skip
 
-    shown = as_carol.get(page(run)).text
+    shown = as_carol.get(run_url(run)).text
 
     for value in (
         "You are a tutor.\nBe kind.", "code_interpreter", "0.7", "file-a1", "file-b2", "tool_resources",
@@ -42,12 +42,12 @@ def test_documented_example_is_all_shown(mirrored: MakeRun, as_carol: Client) ->
         assert value in shown, value
 
 
-def test_unencodable_text_breaks_no_page(mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored()
+def test_unencodable_text_breaks_no_page(mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run()
     odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
     Run.objects.update(raw=lenient_json.dumps(run.data | odd))
 
-    for url in (page(run), page(run, "metadata"), "/admin/runsadmin/run/"):
+    for url in (run_url(run), run_url(run, "metadata"), "/admin/runsadmin/run/"):
         assert as_alice.get(url).status_code == 200
 
 
@@ -66,18 +66,18 @@ def test_unencodable_text_breaks_no_page(mirrored: MakeRun, as_alice: Client) ->
         {"created_at": "never"},
     ],
 )
-def test_undocumented_shapes_break_no_page(mirrored: MakeRun, as_alice: Client, fields: dict[str, Any]) -> None:
-    run = mirrored(**fields)
+def test_undocumented_shapes_break_no_page(mirror_run: MakeRun, as_alice: Client, fields: dict[str, Any]) -> None:
+    run = mirror_run(**fields)
 
-    assert as_alice.get(page(run)).status_code == 200
-    assert as_alice.get(page(run, "metadata")).status_code == 200
+    assert as_alice.get(run_url(run)).status_code == 200
+    assert as_alice.get(run_url(run, "metadata")).status_code == 200
 
 
-def test_missing_and_doubtful_runs_are_marked(mirrored: MakeRun, as_carol: Client) -> None:
-    run = mirrored()
+def test_missing_and_doubtful_runs_are_marked(mirror_run: MakeRun, as_carol: Client) -> None:
+    run = mirror_run()
     Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), needs_refresh_since=timezone.now())
 
-    shown = as_carol.get(page(run)).text
+    shown = as_carol.get(run_url(run)).text
 
     assert "Upstream no longer has this run" in shown
     assert "3 days ago" in shown
@@ -85,45 +85,45 @@ def test_missing_and_doubtful_runs_are_marked(mirrored: MakeRun, as_carol: Clien
 
 
 @pytest.mark.django_db(transaction=True)
-def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored(metadata={"team": "blue"})
-    assert "Refreshed. No changes." in press(as_alice, run, "refresh", follow=True).text
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run(metadata={"team": "blue"})
+    assert "Refreshed. No changes." in run_action(as_alice, run, "refresh", follow=True).text
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
 
-    assert "green" in press(as_alice, run, "refresh", follow=True).text
+    assert "green" in run_action(as_alice, run, "refresh", follow=True).text
 
 
 @pytest.mark.django_db(transaction=True)
-def test_refresh_shows_the_servers_error(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored()
-    mirrored(thread_id="thread_other")
+def test_refresh_shows_the_servers_error(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run()
+    mirror_run(thread_id="thread_other")
     sandbox.fault("status", status=503, body={"error": {"message": "We are resting."}}, times=None)
-    assert "We are resting." in press(as_alice, run, "refresh", follow=True).text
+    assert "We are resting." in run_action(as_alice, run, "refresh", follow=True).text
 
     sandbox.clear_faults()
     sandbox.delete_run(run.upstream_id)
-    shown = press(as_alice, run, "refresh", follow=True).text
+    shown = run_action(as_alice, run, "refresh", follow=True).text
     assert "Upstream no longer has this run" in shown
 
 
-def test_run_cannot_be_added_or_deleted(mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored()
+def test_run_cannot_be_added_or_deleted(mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run()
 
-    for url in (page(run), page(run, "delete"), "/admin/runsadmin/run/add/"):
+    for url in (run_url(run), run_url(run, "delete"), "/admin/runsadmin/run/add/"):
         assert as_alice.post(url, {"status": "failed"}).status_code == 403
-    assert "Save" not in as_alice.get(page(run)).text
+    assert "Save" not in as_alice.get(run_url(run)).text
     assert Run.objects.get().status == "completed"
     assert as_alice.get("/admin/runsadmin/run/999/change/").status_code == 404
     assert as_alice.get("/admin/runsadmin/run/nonsense/change/").status_code == 404
 
 
 def test_every_post_needs_permission(
-    mirrored: MakeRun, as_carol: Client, signed_in: SignIn, make_user: MakeUser
+    mirror_run: MakeRun, as_carol: Client, client_for: ClientFor, make_user: MakeUser
 ) -> None:
-    run = mirrored()
-    thread, nobody = run.thread, signed_in(make_user())
+    run = mirror_run()
+    thread, nobody = run.thread, client_for(make_user())
     posts = [
-        page(run, "metadata"), "/admin/runsadmin/thread/add/",
+        run_url(run, "metadata"), "/admin/runsadmin/thread/add/",
         "/admin/runsadmin/connectionstate/default/switch/", "/admin/knox/authtoken/add/",
     ]  # fmt: skip
     start = {"kind": "full", "connection": "default", "thread_ids": "thread_z", "on": "1"}
@@ -135,9 +135,9 @@ def test_every_post_needs_permission(
             (run, "refresh"), (run, "edit_metadata"), (thread, "stop_tracking"), (thread, "track_again"),
             (thread, "full_sync"), (thread, "sync_new_runs"),
         ):  # fmt: skip
-            assert press(client, row, action).status_code == 403, action
+            assert run_action(client, row, action).status_code == 403, action
         assert client.post("/admin/runsadmin/sync/start/", start).status_code == 403
     assert not Edit.objects.exists()
-    for url in (page(run), "/admin/runsadmin/run/", "/admin/runsadmin/edit/", "/admin/runsadmin/sync/"):
+    for url in (run_url(run), "/admin/runsadmin/run/", "/admin/runsadmin/edit/", "/admin/runsadmin/sync/"):
         assert nobody.get(url).status_code == 403
         assert as_carol.get(url).status_code == 200

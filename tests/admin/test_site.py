@@ -13,7 +13,7 @@ from pytest_django import Settings
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit
 from runsadmin.services import edits, tokens
-from tests.admin.conftest import MakeUser, SignIn, page
+from tests.admin.conftest import ClientFor, MakeUser, run_url
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -31,9 +31,9 @@ def admin(make_user: MakeUser) -> User:
 
 
 def test_dashboard_shows_what_is_permitted(
-    mirrored: MakeRun, alice: User, as_carol: Client, signed_in: SignIn, make_user: MakeUser
+    mirror_run: MakeRun, alice: User, as_carol: Client, client_for: ClientFor, make_user: MakeUser
 ) -> None:
-    run = mirrored(status="failed")
+    run = mirror_run(status="failed")
     edits.record(run=run, patch=MetadataPatch.parse({"a": "b"}), actor=alice, source=Edit.Source.ADMIN)
 
     shown = as_carol.get("/admin/").text
@@ -41,7 +41,7 @@ def test_dashboard_shows_what_is_permitted(
         assert value in shown
     assert "Sync all threads" not in shown
 
-    shown = signed_in(make_user()).get("/admin/").text
+    shown = client_for(make_user()).get("/admin/").text
     assert run.upstream_id not in shown
     assert "Recent edits" not in shown
 
@@ -56,41 +56,41 @@ def test_sign_in_never_redirects_outside(make_user: MakeUser) -> None:
         assert response.headers["Location"] == "/admin/"
 
 
-def test_actions_never_redirect_outside(mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored()
+def test_actions_never_redirect_outside(mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run()
 
     for extra in ("?next=https://evil.example/", "?_to=//evil.example"):
         fields = {"CHANGE_FORM-action": "refresh", "_selected_action": run.pk, "next": "https://evil.example/"}
-        response = as_alice.post(page(run) + extra, fields)
-        assert response.headers["Location"] == page(run)
+        response = as_alice.post(run_url(run) + extra, fields)
+        assert response.headers["Location"] == run_url(run)
 
 
-def test_anonymous_visitor_sees_nothing(mirrored: MakeRun, client: Client) -> None:
-    run = mirrored()
+def test_anonymous_visitor_sees_nothing(mirror_run: MakeRun, client: Client) -> None:
+    run = mirror_run()
 
-    for url in ("/admin/", page(run), page(run, "metadata"), "/admin/search/?s=run", "/admin/knox/authtoken/"):
+    for url in ("/admin/", run_url(run), run_url(run, "metadata"), "/admin/search/?s=run", "/admin/knox/authtoken/"):
         assert client.get(url).headers["Location"].startswith("/admin/login/")
 
 
-def test_polling_page_reloads_at_sign_out(mirrored: MakeRun, client: Client) -> None:
-    for url in (page(mirrored()), "/admin/runsadmin/run/count/"):
+def test_polling_page_reloads_at_sign_out(mirror_run: MakeRun, client: Client) -> None:
+    for url in (run_url(mirror_run()), "/admin/runsadmin/run/count/"):
         response = client.get(url, headers={"HX-Request": "true"}, follow=True)
         assert (response.status_code, response.headers["HX-Refresh"], response.content) == (204, "true", b"")
         assert "password" in client.get(url, follow=True).text
 
 
 def test_global_search_is_case_sensitive(
-    mirrored: MakeRun, as_carol: Client, signed_in: SignIn, make_user: MakeUser
+    mirror_run: MakeRun, as_carol: Client, client_for: ClientFor, make_user: MakeUser
 ) -> None:
-    run = mirrored(id="run_AbC", thread_id="thread_XyZ")
+    run = mirror_run(id="run_AbC", thread_id="thread_XyZ")
 
-    assert page(run) in as_carol.get("/admin/search/?s=run_Ab").text
+    assert run_url(run) in as_carol.get("/admin/search/?s=run_Ab").text
     assert f"/admin/runsadmin/thread/{run.thread_id}/change/" in as_carol.get("/admin/search/?s=thread_X").text
-    assert page(run) not in signed_in(make_user()).get("/admin/search/?s=run_AbC").text
+    assert run_url(run) not in client_for(make_user()).get("/admin/search/?s=run_AbC").text
 
 
-def test_accounts_and_groups_are_managed(admin: User, signed_in: SignIn, as_carol: Client) -> None:
-    client = signed_in(admin)
+def test_accounts_and_groups_are_managed(admin: User, client_for: ClientFor, as_carol: Client) -> None:
+    client = client_for(admin)
 
     for url in ("user/", "user/add/", f"user/{admin.pk}/change/", f"user/{admin.pk}/password/", "group/", "group/add/"):
         assert client.get(f"/admin/auth/{url}").status_code == 200
@@ -112,8 +112,8 @@ def tokens_of(user: User) -> Any:
 TOKENS = "/admin/knox/authtoken/"
 
 
-def test_token_is_shown_once(make_user: MakeUser, signed_in: SignIn) -> None:
-    client = signed_in(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
+def test_token_is_shown_once(make_user: MakeUser, client_for: ClientFor) -> None:
+    client = client_for(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
 
     response = client.post(f"{TOKENS}add/", {"days": "30", "username": "other"})
 
@@ -128,18 +128,18 @@ def test_token_is_shown_once(make_user: MakeUser, signed_in: SignIn) -> None:
     assert tokens_of(dora).count() == 0
 
 
-def test_tokens_of_others_are_hidden(alice: User, make_user: MakeUser, signed_in: SignIn) -> None:
+def test_tokens_of_others_are_hidden(alice: User, make_user: MakeUser, client_for: ClientFor) -> None:
     tokens.create(user=alice, expires_in=None)
     others = tokens_of(alice).get()
-    client = signed_in(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
+    client = client_for(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
 
     assert "alice" not in client.get(TOKENS).text
     assert client.post(f"{TOKENS}{others.pk}/delete/").status_code == 403
     assert tokens_of(alice).exists()
 
 
-def test_superuser_creates_tokens_for_others(admin: User, alice: User, signed_in: SignIn) -> None:
-    client = signed_in(admin)
+def test_superuser_creates_tokens_for_others(admin: User, alice: User, client_for: ClientFor) -> None:
+    client = client_for(admin)
 
     client.post(f"{TOKENS}add/", {"days": "7", "username": "alice"})
     assert tokens_of(alice).count() == 1
@@ -158,15 +158,15 @@ def test_hold_setting_is_shown(settings: Settings, as_carol: Client) -> None:
     assert "RUNSADMIN_HOLD" in as_carol.get("/admin/").text
 
 
-def test_connection_page_shows_no_secret(admin: User, signed_in: SignIn, sandbox: Sandbox) -> None:
-    shown = signed_in(admin).get("/admin/runsadmin/connectionstate/").text
+def test_connection_page_shows_no_secret(admin: User, client_for: ClientFor, sandbox: Sandbox) -> None:
+    shown = client_for(admin).get("/admin/runsadmin/connectionstate/").text
 
     assert sandbox.url in shown
     assert sandbox.key not in shown
 
 
-def test_meaningful_permissions_are_offered(signed_in: Callable[[User], Client]) -> None:
-    admin = signed_in(User.objects.create_superuser("root"))
+def test_meaningful_permissions_are_offered(client_for: Callable[[User], Client]) -> None:
+    admin = client_for(User.objects.create_superuser("root"))
 
     for url in ("/admin/auth/group/add/", f"/admin/auth/user/{User.objects.get().pk}/change/"):
         shown = admin.get(url).text

@@ -7,7 +7,7 @@ from django.test import Client
 
 from runsadmin.models import Run, Sync, SyncStatus, Thread
 from runsadmin.services import syncs
-from tests.admin.conftest import press
+from tests.admin.conftest import run_action
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox, make_run
 
@@ -24,8 +24,8 @@ def sync_page(sync: Sync, name: str = "change") -> str:
     return f"{SYNCS}{sync.pk}/{name}/"
 
 
-def test_each_pasted_id_gets_a_result(mirrored: MakeRun, as_alice: Client) -> None:
-    mirrored(thread_id="thread_old")
+def test_each_pasted_id_gets_a_result(mirror_run: MakeRun, as_alice: Client) -> None:
+    mirror_run(thread_id="thread_old")
     pasted = "thread_new1, thread_new2\r\n thread_old ../../etc;thread_new1"
 
     shown = as_alice.post(f"{THREADS}add/", {"connection": "default", "thread_ids": pasted}).text
@@ -44,22 +44,22 @@ def test_invalid_track_form_is_refused(sandbox: Sandbox, as_alice: Client) -> No
     assert not Thread.objects.exists()
 
 
-def test_untracked_thread_keeps_its_runs(mirrored: MakeRun, as_alice: Client) -> None:
-    thread = mirrored().thread
+def test_untracked_thread_keeps_its_runs(mirror_run: MakeRun, as_alice: Client) -> None:
+    thread = mirror_run().thread
 
-    assert "Their runs stay" in press(as_alice, thread, "stop_tracking", follow=True).text
+    assert "Their runs stay" in run_action(as_alice, thread, "stop_tracking", follow=True).text
     thread.refresh_from_db()
     assert not thread.tracked
     assert Run.objects.count() == 1
 
-    press(as_alice, thread, "track_again")
+    run_action(as_alice, thread, "track_again")
     thread.refresh_from_db()
     assert thread.tracked
 
 
 @pytest.mark.parametrize("kind", ["incremental", "full"])
-def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client, kind: str) -> None:
-    thread = mirrored().thread
+def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client, kind: str) -> None:
+    thread = mirror_run().thread
     sandbox.put_runs([make_run(thread_id=thread.upstream_id, id="run_new")])
 
     response = as_alice.post(f"{SYNCS}start/", {"kind": kind, "thread": thread.pk})
@@ -83,8 +83,8 @@ def test_invalid_sync_form_is_refused(sandbox: Sandbox, as_alice: Client, form: 
     assert not Sync.objects.exists()
 
 
-def test_sync_page_polls_until_the_end(mirrored: MakeRun, as_alice: Client) -> None:
-    mirrored()
+def test_sync_page_polls_until_the_end(mirror_run: MakeRun, as_alice: Client) -> None:
+    mirror_run()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
     assert 'hx-trigger="every' in as_alice.get(sync_page(sync)).text
@@ -97,9 +97,9 @@ def test_sync_page_polls_until_the_end(mirrored: MakeRun, as_alice: Client) -> N
     assert 'hx-trigger="every' not in as_alice.get(SYNCS).text
 
 
-def test_sync_errors_are_shown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Client) -> None:
-    run = mirrored(thread_id="thread_gone")
-    mirrored(thread_id="thread_there")
+def test_sync_errors_are_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+    run = mirror_run(thread_id="thread_gone")
+    mirror_run(thread_id="thread_there")
     sandbox.delete_thread(run.thread.upstream_id)
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = syncs.run(Sync.objects.get(), until=time.monotonic() + 30)
@@ -112,14 +112,14 @@ def test_sync_errors_are_shown(sandbox: Sandbox, mirrored: MakeRun, as_alice: Cl
     assert "no longer has this thread" in shown
 
 
-def test_sync_is_paused_resumed_and_stopped(mirrored: MakeRun, as_alice: Client, as_carol: Client) -> None:
-    mirrored()
+def test_sync_is_paused_resumed_and_stopped(mirror_run: MakeRun, as_alice: Client, as_carol: Client) -> None:
+    mirror_run()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
-    assert "not possible now" in press(as_alice, sync, "pause", follow=True).text
+    assert "not possible now" in run_action(as_alice, sync, "pause", follow=True).text
     Sync.objects.update(status="running")
 
     for action, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
-        assert press(as_carol, sync, action).status_code == 403
-        press(as_alice, sync, action)
+        assert run_action(as_carol, sync, action).status_code == 403
+        run_action(as_alice, sync, action)
         assert Sync.objects.get().status == status

@@ -67,6 +67,8 @@ def problem(response: Any, status: int, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def team(mirrored: MakeRun) -> list[str]:
+def run_ids(mirror_run: MakeRun) -> list[str]:
     """Six runs of two threads."""
-    return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)]
+    return [
+        mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)
+    ]

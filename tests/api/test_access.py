@@ -16,7 +16,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
 from tests.api.conftest import JSON, Api, ApiOf, problem
-from tests.bulk import bulk_edit_of
+from tests.bulk import make_bulk_edit
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db
@@ -47,10 +47,10 @@ WRITES: list[tuple[str, str, object]] = [
 
 
 @pytest.fixture
-def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
+def edits_of(mirror_run: Callable[..., Run], alice: User) -> dict[str, int]:
     """Edits of a run in four statuses, and bulk edits in four, by status."""
-    mirrored(id="run_z", thread_id="thread_a", metadata={"team": "blue"})
-    run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
+    mirror_run(id="run_z", thread_id="thread_a", metadata={"team": "blue"})
+    run = mirror_run(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
 
     def edit(status: EditStatus, **fields: object) -> int:
         made = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN)
@@ -63,7 +63,9 @@ def edits_of(mirrored: Callable[..., Run], alice: User) -> dict[str, int]:
         "failed": edit(EditStatus.FAILED, finished_at=now),
         "conflict": edit(EditStatus.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
         "pending": edit(EditStatus.PENDING),
-        **{status: bulk_edit_of("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")},
+        **{
+            status: make_bulk_edit("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")
+        },
     }
 
 
@@ -174,8 +176,8 @@ def test_other_scheme_is_refused(alice: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_session_write_needs_csrf_token(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
-    mirrored(id="run_a")
+def test_session_write_needs_csrf_token(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> None:
+    mirror_run(id="run_a")
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)
     assert browser.get("/api/v1/runs/").status_code == 200

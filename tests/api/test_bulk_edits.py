@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- From the plan to the undo
 
 
-def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
     response = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED}, X_Request_ID="job-7")
 
@@ -50,7 +50,7 @@ def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, team: list[str], api: Api
     data = finish(client, data["url"])
 
     assert (data["status"], data["progress"]["statuses"]) == ("completed", {"applied": 6})
-    assert [sandbox.metadata(id) for id in team] == [{"team": "red", "n": str(n)} for n in range(6)]
+    assert [sandbox.metadata(id) for id in run_ids] == [{"team": "red", "n": str(n)} for n in range(6)]
     assert client.get("bulk-edits/?status=completed&actor=alice&connection=default").json()["results"] == [
         {
             name: value
@@ -65,13 +65,15 @@ def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, team: list[str], api: Api
     assert (undo.json()["undoes"], undo.json()["status"], undo.json()["reason"]) == (data["id"], "planned", "a slip")
     act(client, undo["Location"], "apply")
     assert finish(client, undo["Location"])["progress"]["statuses"] == {"applied": 6}
-    assert [sandbox.metadata(id) for id in team] == [{"team": "blue", "n": str(n)} for n in range(6)]
+    assert [sandbox.metadata(id) for id in run_ids] == [{"team": "blue", "n": str(n)} for n in range(6)]
 
 
-def test_plan_is_listed_and_filtered(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, carol: User) -> None:
+def test_plan_is_listed_and_filtered(
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, carol: User
+) -> None:
     for id, metadata in {"run_a": {"team": "blue"}, "run_b": {"team": "red"}, "run_c": {"team": "blue"}}.items():
-        mirrored(id=id, metadata=metadata)
-    mirrored(id="run_active", status="in_progress", metadata={"team": "blue"})
+        mirror_run(id=id, metadata=metadata)
+    mirror_run(id="run_active", status="in_progress", metadata={"team": "blue"})
     client = api(alice)
     data = plan(client, run_ids=["run_a", "run_b", "run_c", "run_active"], rename={"team": "old"}, set={})
 
@@ -104,22 +106,22 @@ def test_plan_is_listed_and_filtered(sandbox: Sandbox, mirrored: MakeRun, api: A
 
 @pytest.mark.parametrize("by", ["ids", "search"])
 def test_apply_edits_only_planned_runs(
-    by: str, sandbox: Sandbox, team: list[str], mirrored: MakeRun, api: ApiOf, alice: User
+    by: str, sandbox: Sandbox, run_ids: list[str], mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
     client = api(alice)
-    mirrored(id="run_other", metadata={"team": "green"})
-    selection = {"run_ids": team} if by == "ids" else {"q": "metadata.team:blue"}
+    mirror_run(id="run_other", metadata={"team": "green"})
+    selection = {"run_ids": run_ids} if by == "ids" else {"q": "metadata.team:blue"}
     data = plan(client, **selection, set={"owner": "alice"})
     planned = {edit["run"] for edit in client.get(f"{data['url']}edits/").json()["results"]}
-    assert planned == set(team)
+    assert planned == set(run_ids)
 
     # One run no longer matches, one now matches, one is new; a key is added to one, and one has a conflict.
-    for id, metadata in {team[0]: {"team": "green"}, "run_other": {"team": "blue"}}.items():
+    for id, metadata in {run_ids[0]: {"team": "green"}, "run_other": {"team": "blue"}}.items():
         sandbox.set_metadata(id, metadata)
         runs.refresh(run=Run.objects.get(upstream_id=id), actor=alice)
-    mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})
-    sandbox.add_pairs(team[1], {"added": "upstream"})
-    sandbox.add_pairs(team[2], {"owner": "bob"})
+    mirror_run(id="run_new", thread_id="thread_0", metadata={"team": "blue"})
+    sandbox.add_pairs(run_ids[1], {"added": "upstream"})
+    sandbox.add_pairs(run_ids[2], {"owner": "bob"})
     assert client.get(data["url"]).json()["changed_since"] == 1
     sandbox.clear_log()
     act(client, data["url"], "apply")
@@ -127,15 +129,15 @@ def test_apply_edits_only_planned_runs(
 
     assert {edit["run"] for edit in client.get(f"{data['url']}edits/").json()["results"]} == planned
     assert data["progress"]["statuses"] == {"applied": 5, "conflict": 1}
-    assert sorted(sandbox.written()) == sorted(planned - {team[2]})
-    assert sandbox.metadata(team[0]) == {"team": "green", "owner": "alice"}
-    assert sandbox.metadata(team[1]) == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
-    assert sandbox.metadata(team[2]) == {"team": "blue", "n": "2", "owner": "bob"}
+    assert sorted(sandbox.written()) == sorted(planned - {run_ids[2]})
+    assert sandbox.metadata(run_ids[0]) == {"team": "green", "owner": "alice"}
+    assert sandbox.metadata(run_ids[1]) == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
+    assert sandbox.metadata(run_ids[2]) == {"team": "blue", "n": "2", "owner": "bob"}
     assert sandbox.metadata("run_other") == sandbox.metadata("run_new") == {"team": "blue"}
 
 
 def test_colleague_applies_the_plan(
-    sandbox: Sandbox, team: list[str], make_user: Callable[..., User], api: ApiOf, alice: User, bob: User
+    sandbox: Sandbox, run_ids: list[str], make_user: Callable[..., User], api: ApiOf, alice: User, bob: User
 ) -> None:
     bob.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
     address = plan(api(bob), q="metadata.team:blue")["url"]
@@ -145,7 +147,7 @@ def test_colleague_applies_the_plan(
     assert finish(api(alice), address)["progress"]["statuses"] == {"applied": 6}
 
 
-def test_pause_resume_cancel(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_pause_resume_cancel(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
     address = plan(client, q="metadata.team:blue", canary=2)["url"]
     act(client, address, "apply")
@@ -163,12 +165,12 @@ def test_pause_resume_cancel(sandbox: Sandbox, team: list[str], api: ApiOf, alic
 
 
 def test_failed_edits_are_retried(
-    sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, settings: Settings
+    sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User, settings: Settings
 ) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     client = api(alice)
     sandbox.fault("status", status=500, method="GET", times=None)
-    address = plan(client, run_ids=team, apply=True)["url"]
+    address = plan(client, run_ids=run_ids, apply=True)["url"]
     assert finish(client, address)["progress"]["statuses"] == {"failed": 6}
     sandbox.clear_faults()
     assert act(client, address, "retry")["status"] == "queued"
@@ -176,8 +178,8 @@ def test_failed_edits_are_retried(
     problem(client.post(f"{address}retry/"), 409, "illegal-change")
 
 
-def test_wait_for_active_runs(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", status="in_progress")
+def test_wait_for_active_runs(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", status="in_progress")
     data = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
     assert (data["wait_for_active"], data["progress"]["plan_results"]) == (60, {"change": 1})
     data = act(api(alice), data["url"], "apply")
@@ -185,9 +187,9 @@ def test_wait_for_active_runs(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, a
     assert waited == dt.timedelta(minutes=1)
 
 
-def test_expired_plan_cannot_be_applied(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_expired_plan_cannot_be_applied(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
-    data = plan(client, run_ids=team)
+    data = plan(client, run_ids=run_ids)
     BulkEdit.objects.update(expires_at=timezone.now())
     refused = problem(client.post(f"{data['url']}apply/"), 409, "illegal-change")
     assert refused["detail"].endswith("this one is expired.")
@@ -198,7 +200,7 @@ def test_expired_plan_cannot_be_applied(sandbox: Sandbox, team: list[str], api: 
 # --- Planned and applied in one request
 
 
-def test_small_plan_is_applied_at_once(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_small_plan_is_applied_at_once(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
     assert (data["status"], data["applied_by"], data["progress"]["statuses"]) == ("queued", "alice", {"pending": 6})
     assert DBTaskResult.objects.get().task_path == tasks.push_edits.module_path
@@ -213,7 +215,7 @@ def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_plan_is_applied_once_complete(
-    slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+    slow_to_plan: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
 ) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
     assert (data["status"], data["planned"], data["apply_when_planned"]) == ("planning", 2, True)
@@ -222,15 +224,15 @@ def test_large_plan_is_applied_once_complete(
     assert finish(api(alice), data["url"])["progress"]["statuses"] == {"applied": 6}
 
 
-def test_apply_needs_its_own_permission(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_apply_needs_its_own_permission(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
-    problem(api(alice).post("bulk-edits/", RED | {"run_ids": team, "apply": True}), 403, "not-allowed")
+    problem(api(alice).post("bulk-edits/", RED | {"run_ids": run_ids, "apply": True}), 403, "not-allowed")
     assert not BulkEdit.objects.exists()
-    assert plan(api(alice), run_ids=team)["status"] == "planned"
+    assert plan(api(alice), run_ids=run_ids)["status"] == "planned"
 
 
 def test_permission_lost_while_planning(
-    slow_to_plan: None, sandbox: Sandbox, team: list[str], api: ApiOf, alice: User
+    slow_to_plan: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
 ) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
@@ -246,10 +248,10 @@ def test_permission_lost_while_planning(
 
 
 def test_unknown_and_ambiguous_ids(
-    sandbox: Sandbox, mirrored: MakeRun, in_two: Callable[[Run], None], api: ApiOf, alice: User
+    sandbox: Sandbox, mirror_run: MakeRun, copy_to_eu: Callable[[Run], None], api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
-    in_two(mirrored(id="run_b"))
+    mirror_run(id="run_a")
+    copy_to_eu(mirror_run(id="run_b"))
     client = api(alice)
 
     data = plan(client, run_ids=["run_x", "run_a", "run_b", "\0", "run_\ud800"])
@@ -268,8 +270,8 @@ def test_unknown_and_ambiguous_ids(
     assert "default, eu" in two["detail"]
 
 
-def test_limit_of_100_000_ids(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_limit_of_100_000_ids(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     many = [f"run_{n:024d}" for n in range(99_999)]
     data = plan(api(alice), run_ids=["run_a", *many])
     assert (data["selected"], len(data["not_selected"])) == (1, 99_999)
@@ -304,9 +306,9 @@ def test_limit_of_100_000_ids(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, a
     ],
 )
 def test_invalid_field_is_named(
-    body: Any, field: str | None, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
+    body: Any, field: str | None, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     data = problem(api(alice).post("bulk-edits/", RED | body), 400, "invalid-request")
     assert [error["field"] for error in data["errors"]] == [field]
     assert not BulkEdit.objects.exists()
@@ -327,15 +329,15 @@ def test_invalid_field_is_named(
     ],
 )
 def test_invalid_patch_names_its_field(
-    body: Any, wrong: list[Any], sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
+    body: Any, wrong: list[Any], sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     data = problem(api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
     assert [(error["field"], error["key"], error["code"]) for error in data["errors"]] == wrong
     assert not BulkEdit.objects.exists()
 
 
-def test_patch_of_200_000_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_patch_of_200_000_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     body = RED | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
     problem(api(alice).post("bulk-edits/", body), 400, "invalid-metadata")

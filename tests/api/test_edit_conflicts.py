@@ -15,9 +15,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_base_different_keys_are_merged(
-    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User
 ) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
+    mirror_run(id="run_a", metadata={"team": "blue", "env": "prod"})
     seen = {"team": "blue", "env": "prod"}
 
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
@@ -26,8 +26,8 @@ def test_base_different_keys_are_merged(
     assert sandbox.metadata("run_a") == {"team": "red", "env": "test"}
 
 
-def test_base_same_key_is_a_conflict(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
+def test_base_same_key_is_a_conflict(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue", "env": "prod"})
     seen = {"team": "blue", "env": "prod"}
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
 
@@ -40,8 +40,8 @@ def test_base_same_key_is_a_conflict(sandbox: Sandbox, mirrored: MakeRun, api: A
     assert api(bob).get(data["edit"]["url"]).json()["conflicts"] == data["conflicts"]
 
 
-def test_drift_counts_as_an_edit(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_drift_counts_as_an_edit(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}, "base": {"team": "blue"}})
@@ -54,16 +54,16 @@ def test_drift_counts_as_an_edit(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf
     assert sandbox.metadata("run_a") == {"team": "red", "new": "x", "env": "prod"}
 
 
-def test_null_base_is_empty(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_null_base_is_empty(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": None})
     assert problem(response, 409, "edit-conflict")["conflicts"] == [
         {"key": "team", "base": None, "theirs": "blue", "ours": "red"}
     ]
 
 
-def test_without_base_keys_are_set(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_without_base_keys_are_set(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}).status_code == 200
     assert sandbox.metadata("run_a") == {"team": "green", "new": "x"}
@@ -73,9 +73,9 @@ def test_without_base_keys_are_set(sandbox: Sandbox, mirrored: MakeRun, api: Api
 
 
 def test_stale_if_match_records_nothing(
-    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User
 ) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+    mirror_run(id="run_a", metadata={"team": "blue"})
     seen = api(bob).get("runs/run_a/")["ETag"]
     assert api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}}, If_Match=seen).status_code == 200
 
@@ -87,8 +87,8 @@ def test_stale_if_match_records_nothing(
     assert sandbox.metadata("run_a") == {"team": "blue", "env": "prod"}
 
 
-def test_matching_version_is_the_base(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_matching_version_is_the_base(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     seen = api(alice).get("runs/run_a/")["ETag"]
     sandbox.set_metadata("run_a", {"team": "red"})
 
@@ -97,15 +97,15 @@ def test_matching_version_is_the_base(sandbox: Sandbox, mirrored: MakeRun, api: 
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "blue"
 
 
-def test_base_wins_over_if_match(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_base_wins_over_if_match(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     seen = api(alice).get("runs/run_a/")["ETag"]
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=seen)
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
 
 
-def test_star_is_not_a_base(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_star_is_not_a_base(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red"})
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match="*")
     assert response.status_code == 200

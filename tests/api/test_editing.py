@@ -23,8 +23,8 @@ def sync_all() -> None:
 # --- Outcomes
 
 
-def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    run = mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
+def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    run = mirror_run(id="run_a", metadata={"team": "blue", "old": "x"})
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red", "old": None}, "reason": "moved"})
 
@@ -47,15 +47,15 @@ def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, a
     assert api(alice).get("runs/run_a/").json()["metadata"] == {"team": "red"}
 
 
-def test_merge_patch_media_type(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_merge_patch_media_type(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     response = api(alice).call("PATCH", "runs/run_a/", {"metadata": {"a": "1"}}, "application/merge-patch+json")
     assert response.status_code == 200
     assert sandbox.metadata("run_a") == {"a": "1"}
 
 
-def test_null_keeps_unknown_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "env": "prod"})
+def test_null_keeps_unknown_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue", "env": "prod"})
     sandbox.set_metadata("run_a", {"team": "blue", "env": "prod", "new": "x"})
 
     response = api(alice).patch("runs/run_a/", {"metadata": None})
@@ -64,8 +64,8 @@ def test_null_keeps_unknown_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf
     assert response.json()["metadata"] == {"new": "x"} == sandbox.metadata("run_a")
 
 
-def test_empty_patch_is_a_400(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={})
+def test_empty_patch_is_a_400(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={})
     nothing: list[Any] = [{}, None]
     for metadata in nothing:
         data = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
@@ -73,8 +73,8 @@ def test_empty_patch_is_a_400(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, a
     assert not Edit.objects.exists()
 
 
-def test_other_metadata_differs(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
+def test_other_metadata_differs(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue", "old": "x"})
     sandbox.settings(modify="merge")
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"old": None, "team": "red"}})
@@ -84,8 +84,8 @@ def test_other_metadata_differs(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf,
     assert response.json()["mirror"]["edit"]["status"] == "differs"
 
 
-def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     before = api(alice).get("runs/run_a/")
 
     sync_all()
@@ -100,8 +100,8 @@ def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirrored: MakeRun, api: 
 # --- A fault of upstream is never a 5xx
 
 
-def test_active_run_is_a_202(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", status="in_progress")
+def test_active_run_is_a_202(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", status="in_progress")
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
 
@@ -114,9 +114,9 @@ def test_active_run_is_a_202(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, al
 
 
 def test_slow_upstream_is_a_202(
-    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, settings: Settings
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, settings: Settings
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     settings.RUNSADMIN_PUSH_WAIT = 0.2
     sandbox.fault("delay", seconds=1, method="GET")
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
@@ -126,17 +126,17 @@ def test_slow_upstream_is_a_202(
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, {"kind": "lose"}, {"kind": "garbage"}])
 def test_lost_response_is_unknown(
-    fault: dict[str, Any], sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
+    fault: dict[str, Any], sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     sandbox.fault(**fault, method="POST")
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
     assert response.status_code == 202
     assert response.json()["mirror"]["edit"]["status"] == "unknown"
 
 
-def test_rejection_has_upstreams_words(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_rejection_has_upstreams_words(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
     data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
     assert data["detail"].startswith("Not today.")
@@ -144,9 +144,9 @@ def test_rejection_has_upstreams_words(sandbox: Sandbox, mirrored: MakeRun, api:
 
 
 def test_failed_edit_can_be_retried(
-    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, settings: Settings
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, settings: Settings
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     sandbox.fault("status", status=500, method="GET")
     data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 424, "edit-failed")
@@ -157,9 +157,9 @@ def test_failed_edit_can_be_retried(
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
-def test_missing_run_is_a_410(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
-    mirrored(id="run_b", thread_id="thread_b")
+def test_missing_run_is_a_410(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
+    mirror_run(id="run_b", thread_id="thread_b")
     sandbox.delete_run("run_a")
 
     data = problem(api(alice).post("runs/run_a/refresh/"), 410, "run-gone")
@@ -171,8 +171,8 @@ def test_missing_run_is_a_410(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, a
 # --- Refreshing
 
 
-def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     before = api(alice).get("runs/run_a/")
     sandbox.set_metadata("run_a", {"team": "red"})
 
@@ -194,16 +194,16 @@ def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf
     ],
 )
 def test_failed_refresh_is_a_424(
-    fault: dict[str, Any], sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
+    fault: dict[str, Any], sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     sandbox.fault(**fault)
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
 
 
-def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
-    mirrored(id="run_b", thread_id="thread_b")
+def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
+    mirror_run(id="run_b", thread_id="thread_b")
     sandbox.settings(not_found_for_all=True)
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
     assert not Thread.objects.exclude(missing_since=None).exists()
@@ -232,9 +232,9 @@ def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirrored: MakeRun, api:
     ],
 )
 def test_metadata_over_a_limit_is_a_400(
-    metadata: Any, code: str, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
+    metadata: Any, code: str, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     sandbox.clear_log()
 
     data = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
@@ -245,15 +245,15 @@ def test_metadata_over_a_limit_is_a_400(
     assert sandbox.log() == []
 
 
-def test_seventeenth_pair_is_a_400(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={f"k{n}": "v" for n in range(16)})
+def test_seventeenth_pair_is_a_400(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={f"k{n}": "v" for n in range(16)})
     data = problem(api(alice).patch("runs/run_a/", {"metadata": {"one": "more"}}), 400, "invalid-metadata")
     assert "17 pairs" in data["detail"]
     assert api(alice).patch("runs/run_a/", {"metadata": {"one": "more", "k0": None}}).status_code == 200
 
 
-def test_limits_count_characters(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_limits_count_characters(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     metadata = {"ключ" * 16: "🦊" * 512}
     assert api(alice).patch("runs/run_a/", {"metadata": metadata}).json()["metadata"] == metadata
 
@@ -272,8 +272,8 @@ def test_limits_count_characters(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf
         b'{"metadata": {"a": "b"}, "base": {"n": ' + b"9" * 5000 + b"}}",
     ],
 )
-def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     sandbox.clear_log()
     problem(api(alice).patch("runs/run_a/", body), 400, "malformed-body")
     assert not Edit.objects.exists()
@@ -294,15 +294,15 @@ def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirrored: Make
     ],
 )
 def test_invalid_field_is_named(
-    body: Any, field: str | None, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User
+    body: Any, field: str | None, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     data = problem(api(alice).patch("runs/run_a/", body), 400, "invalid-request")
     assert [error["field"] for error in data["errors"]] == [field]
     assert not Edit.objects.exists()
 
 
-def test_unknown_field_lists_known_ones(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_unknown_field_lists_known_ones(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     data = problem(api(alice).patch("runs/run_a/", {"metdata": {}}), 400, "invalid-request")
     assert data["detail"] == "metdata: Unknown field. Known: metadata, base, reason."

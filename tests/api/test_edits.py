@@ -25,9 +25,9 @@ def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, 
 
 
 def test_log_has_all_facts_of_an_edit(
-    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, carol: User
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, carol: User
 ) -> None:
-    mirrored(id="run_a", metadata={"team": "blue", "old": "x"})
+    mirror_run(id="run_a", metadata={"team": "blue", "old": "x"})
     body = {"metadata": {"team": "red", "old": None}, "base": {"team": "blue", "old": "x"}, "reason": "moved"}
     api(alice).patch("runs/run_a/", body, X_Request_ID="job-7")
 
@@ -67,9 +67,9 @@ def test_log_has_all_facts_of_an_edit(
     }
 
 
-def test_log_is_filtered(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+def test_log_is_filtered(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     for run_id in ("run_a", "run_b"):
-        mirrored(id=run_id, metadata={"team": "blue"})
+        mirror_run(id=run_id, metadata={"team": "blue"})
     change(api(alice), "run_a", {"team": "red"})
     change(api(bob), "run_a", {"team": "x"}, base={"team": "blue"})
     change(api(bob), "run_b", {"team": "red"})
@@ -87,8 +87,8 @@ def test_log_is_filtered(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice:
     problem(api(alice).get("edits/?status=odd"), 400, "invalid-request")
 
 
-def test_undo_restores_values(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_undo_restores_values(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
 
     response = api(bob).post(f"{edit['url']}undo/", {"reason": "a slip"})
@@ -100,8 +100,8 @@ def test_undo_restores_values(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, a
     assert sandbox.metadata("run_a") == {"team": "blue"}
 
 
-def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_undo_leaves_changed_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     change(api(bob), "run_a", {"team": "green"})
 
@@ -112,14 +112,14 @@ def test_undo_leaves_changed_keys(sandbox: Sandbox, mirrored: MakeRun, api: ApiO
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_only_applied_edits_are_undone(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_only_applied_edits_are_undone(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     problem(api(alice).post(f"{edit['url']}undo/"), 409, "illegal-change")
 
 
-def test_conflict_is_resolved(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_conflict_is_resolved(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
 
     response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}, "reason": "agreed"})
@@ -129,8 +129,8 @@ def test_conflict_is_resolved(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, a
     assert sandbox.metadata("run_a") == {"team": "green"}
 
 
-def test_resolution_can_conflict(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_resolution_can_conflict(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     edit = conflict(sandbox, api(alice))
     sandbox.set_metadata("run_a", {"team": "violet"})
 
@@ -140,8 +140,8 @@ def test_resolution_can_conflict(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf
     assert data["edit"]["resolves"] == edit["id"]
 
 
-def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}})
     problem(response, 409, "illegal-change")
@@ -149,8 +149,8 @@ def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, ap
     problem(response, 400, "invalid-request")
 
 
-def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", status="queued")
+def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
 
     response = api(alice).post(f"{address}cancel/")
@@ -160,8 +160,8 @@ def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirrored: MakeRun, api
     problem(api(alice).post(f"{address}retry/"), 409, "illegal-change")
 
 
-def test_actions_take_no_fields(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", status="queued")
+def test_actions_take_no_fields(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", status="queued")
     address = change(api(alice), "run_a", {"team": "red"})["Location"]
     data = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")
     assert data["detail"] == "force: Unknown field. This request takes no fields."

@@ -64,10 +64,10 @@ def client(generated: Path, live_server: LiveServer, alice: User) -> Iterator[Ge
 
 
 def test_run_is_listed_edited_and_undone(
-    sandbox: Sandbox, mirrored: Callable[..., Run], client: GeneratedClient
+    sandbox: Sandbox, mirror_run: Callable[..., Run], client: GeneratedClient
 ) -> None:
-    mirrored(id="run_a", metadata={"team": "ads"})
-    mirrored(id="run_b", status="failed")
+    mirror_run(id="run_a", metadata={"team": "ads"})
+    mirror_run(id="run_b", status="failed")
 
     listed = client.call("runs", "list_runs", "PaginatedRunList", status="completed", page_size=10).parsed
     assert [(run.id, run.metadata.to_dict()) for run in listed.results] == [("run_a", {"team": "ads"})]
@@ -84,10 +84,10 @@ def test_run_is_listed_edited_and_undone(
 
 
 def test_bulk_edit_is_applied_and_undone(
-    sandbox: Sandbox, mirrored: Callable[..., Run], client: GeneratedClient
+    sandbox: Sandbox, mirror_run: Callable[..., Run], client: GeneratedClient
 ) -> None:
     for id in ("run_a", "run_b"):
-        mirrored(id=id, metadata={"team": "ads"})
+        mirror_run(id=id, metadata={"team": "ads"})
 
     body: dict[str, Any] = {"q": "metadata.team:ads", "set": {"team": "search"}, "reason": "Team was renamed"}
     plan = client.call("bulk_edits", "plan_bulk_edit", "NewBulkEdit", body=body).parsed

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- Bulk edits
 
 
-def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     client, body = api(alice), RED | {"q": "metadata.team:blue", "apply": True}
     first = client.post("bulk-edits/", body, Idempotency_Key="k1")
     finish(client, first["Location"])
@@ -37,17 +37,19 @@ def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api:
     assert len(sandbox.posts()) == 6
 
 
-def test_key_of_another_plan_is_a_422(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
-    body = RED | {"run_ids": team}
+def test_key_of_another_plan_is_a_422(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User, bob: User) -> None:
+    body = RED | {"run_ids": run_ids}
     assert api(alice).post("bulk-edits/", body, Idempotency_Key="k1").status_code == 202
     problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
     assert BulkEdit.objects.count() == 1
     assert api(bob).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1").status_code == 202
 
 
-def test_repeated_undo_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User, bob: User) -> None:
+def test_repeated_undo_is_same_bulk_edit(
+    sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User, bob: User
+) -> None:
     client, why = api(alice), {"reason": "a slip"}
-    done = finish(client, plan(client, run_ids=team, apply=True)["url"])
+    done = finish(client, plan(client, run_ids=run_ids, apply=True)["url"])
     first, again = (client.post(f"{done['url']}undo/", why, Idempotency_Key="k1") for _ in range(2))
     assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
     problem(client.post(f"{done['url']}undo/", {"reason": "another"}, Idempotency_Key="k1"), 422, "key-reused")
@@ -55,15 +57,15 @@ def test_repeated_undo_is_same_bulk_edit(sandbox: Sandbox, team: list[str], api:
     assert api(bob).post(f"{done['url']}undo/", why, Idempotency_Key="k1")["Location"] != first["Location"]
 
 
-def test_failed_request_leaves_key_free(sandbox: Sandbox, team: list[str], api: ApiOf, alice: User) -> None:
+def test_failed_request_leaves_key_free(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     body = RED | {"run_ids": ["run_x"]}
     problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
     assert not IdempotencyKey.objects.exists()
-    assert api(alice).post("bulk-edits/", RED | {"run_ids": team}, Idempotency_Key="k1").status_code == 202
+    assert api(alice).post("bulk-edits/", RED | {"run_ids": run_ids}, Idempotency_Key="k1").status_code == 202
 
 
 def test_simultaneous_plans_with_one_key(
-    sandbox: Sandbox, team: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, run_ids: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both, by_ids = Barrier(2), bulk_edits.by_ids
     headers = {"Idempotency-Key": "k1", "Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
@@ -73,7 +75,7 @@ def test_simultaneous_plans_with_one_key(
         return by_ids(*args, **options)
 
     def post(_: int) -> requests.Response:
-        body = RED | {"run_ids": team}
+        body = RED | {"run_ids": run_ids}
         return requests.post(f"{live_server}/api/v1/bulk-edits/", json=body, headers=headers, timeout=30)
 
     monkeypatch.setattr(bulk_edits, "by_ids", choose_together)
@@ -87,8 +89,8 @@ def test_simultaneous_plans_with_one_key(
     assert post(0).headers["Location"] == recorded.headers["Location"]
 
 
-def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(id="run_a")
+def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(id="run_a")
 
     def record() -> Edit:
         return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
@@ -102,9 +104,9 @@ def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirrored: MakeRun, al
 
 
 def test_key_recorded_meanwhile_is_kept(
-    sandbox: Sandbox, mirrored: MakeRun, alice: User, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, mirror_run: MakeRun, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = mirrored(id="run_a")
+    run = mirror_run(id="run_a")
 
     def record() -> Edit:
         return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
@@ -121,8 +123,8 @@ def test_key_recorded_meanwhile_is_kept(
 # --- Edits
 
 
-def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
     client, change = api(alice), {"metadata": {"team": "red"}}
     seen = client.get("runs/run_a/")["ETag"]
 
@@ -135,9 +137,9 @@ def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirrored: MakeRun, api: A
     assert Edit.objects.count() == len(sandbox.posts()) == 1
 
 
-def test_reused_key_is_a_422(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
-    mirrored(id="run_a")
-    mirrored(id="run_b")
+def test_reused_key_is_a_422(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+    mirror_run(id="run_a")
+    mirror_run(id="run_b")
     assert api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1").status_code == 200
 
     response = api(alice).patch("runs/run_a/", {"metadata": {"a": "2"}}, Idempotency_Key="k1")
@@ -149,17 +151,17 @@ def test_reused_key_is_a_422(sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, al
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201, "ключ".encode().decode("latin-1")])
-def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a")
+def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a")
     response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key=key)
     assert problem(response, 400, "invalid-request")["errors"][0]["field"] == "Idempotency-Key"
     assert not Edit.objects.exists()
 
 
 def test_repeated_patch_sends_nothing(
-    sandbox: Sandbox, mirrored: MakeRun, api: ApiOf, alice: User, settings: Settings
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, settings: Settings
 ) -> None:
-    mirrored(id="run_a", status="in_progress")
+    mirror_run(id="run_a", status="in_progress")
     for _ in range(3):
         response = api(alice).patch("runs/run_a/", {"metadata": {"a": "1"}}, Idempotency_Key="k1")
         assert response.status_code == 202

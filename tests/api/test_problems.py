@@ -60,9 +60,9 @@ def test_other_host_is_a_400(api: ApiOf, alice: User) -> None:
 
 
 def test_internal_error_reveals_nothing(
-    mirrored: Callable[..., Run], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
+    mirror_run: Callable[..., Run], api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
 
     def fail(**_: Any) -> None:
         raise RuntimeError("secret")

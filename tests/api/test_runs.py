@@ -73,9 +73,9 @@ def ids(response: Any) -> list[str]:
 # --- One run
 
 
-def test_documented_run_is_unchanged(mirrored: Callable[..., Run], sandbox: Sandbox, api: ApiOf, carol: User) -> None:
+def test_documented_run_is_unchanged(mirror_run: Callable[..., Run], sandbox: Sandbox, api: ApiOf, carol: User) -> None:
     sandbox.put_runs([THE_DOCUMENTED_RUN])
-    mirrored(**THE_DOCUMENTED_RUN)
+    mirror_run(**THE_DOCUMENTED_RUN)
 
     one = api(carol).get("runs/run_abc123/").json()
     (listed,) = api(carol).get("runs/").json()["results"]

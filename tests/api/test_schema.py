@@ -32,7 +32,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import edits, tokens
 from tests.api.conftest import ApiOf
-from tests.bulk import bulk_edit_of
+from tests.bulk import make_bulk_edit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,10 +117,10 @@ type World = Callable[[], dict[str, list[Any]]]
 
 
 @pytest.fixture
-def world(mirrored: Callable[..., Run], alice: User) -> World:
+def world(mirror_run: Callable[..., Run], alice: User) -> World:
     """Restores rows for which every operation can succeed. Returns their ids by parameter."""
-    run = mirrored(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
-    queued = mirrored(id="run_b", thread_id="thread_b", status="queued")
+    run = mirror_run(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
+    queued = mirror_run(id="run_b", thread_id="thread_b", status="queued")
     now = dt.datetime.now(dt.UTC)
     states: dict[EditStatus, dict[str, Any]] = {
         EditStatus.APPLIED: {"finished_at": now, "before": {}, "after": {"team": "blue"}},
@@ -138,8 +138,8 @@ def world(mirrored: Callable[..., Run], alice: User) -> World:
     sync = Sync.objects.create(connection="default", kind="full", actor=alice)
     for status, values in states.items():
         Edit.objects.filter(pk=made[status]).update(status=status, **values)
-    mirrored(id="run_z", thread_id="thread_b", metadata={"team": "blue"})
-    bulk = [bulk_edit_of("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")]
+    mirror_run(id="run_z", thread_id="thread_b", metadata={"team": "blue"})
+    bulk = [make_bulk_edit("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")]
     all_edits, all_bulk_edits = list(Edit.objects.all()), list(BulkEdit.objects.all())
 
     def rows() -> list[object]:

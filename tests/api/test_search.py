@@ -10,15 +10,15 @@ from tests.conftest import MakeRun
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_lists_and_plans_search_alike(team: list[str], mirrored: MakeRun, api: ApiOf, alice: User) -> None:
-    mirrored(id="run_f", status="failed", metadata={"team": "blue"})
+def test_lists_and_plans_search_alike(run_ids: list[str], mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_f", status="failed", metadata={"team": "blue"})
 
     def found(query: str) -> set[str]:
         return {run["id"] for run in api(alice).get(f"runs/?{query}").json()["results"]}
 
-    assert found("q=metadata.team:blue") == {*team, "run_f"}
+    assert found("q=metadata.team:blue") == {*run_ids, "run_f"}
     assert found("q=metadata.team:blue+status:failed") == found("q=metadata.team:blue&status=failed") == {"run_f"}
-    assert found("q=") == {*team, "run_f"}
+    assert found("q=") == {*run_ids, "run_f"}
     assert found("q=created:%3E=2020-01-01T00:00:00%2B14:00+status:failed") == {"run_f"}
     assert plan(api(alice), q="metadata.team:blue status:failed")["selected"] == 1
 

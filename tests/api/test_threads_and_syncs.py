@@ -85,9 +85,9 @@ def test_connection_must_be_named(connect: Callable[..., None], api: ApiOf, alic
 
 
 def test_untracked_thread_keeps_its_runs(
-    sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User
+    sandbox: Sandbox, mirror_run: Callable[..., Run], api: ApiOf, alice: User
 ) -> None:
-    mirrored(id="run_a", thread_id="thread_a")
+    mirror_run(id="run_a", thread_id="thread_a")
     client = api(alice)
 
     response = client.delete("threads/thread_a/")
@@ -99,8 +99,8 @@ def test_untracked_thread_keeps_its_runs(
     problem(client.delete("threads/thread_x/"), 404, "not-found")
 
 
-def test_sync_is_started_and_shown(sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", thread_id="thread_a")
+def test_sync_is_started_and_shown(sandbox: Sandbox, mirror_run: Callable[..., Run], api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", thread_id="thread_a")
     client = api(alice)
 
     response = client.post("syncs/", {"kind": "full"})
@@ -118,9 +118,9 @@ def test_sync_is_started_and_shown(sandbox: Sandbox, mirrored: Callable[..., Run
     assert client.get("syncs/?kind=incremental").json()["results"] == []
 
 
-def test_sync_reports_its_errors(sandbox: Sandbox, mirrored: Callable[..., Run], api: ApiOf, alice: User) -> None:
-    mirrored(id="run_a", thread_id="thread_a")
-    mirrored(id="run_b", thread_id="thread_b")
+def test_sync_reports_its_errors(sandbox: Sandbox, mirror_run: Callable[..., Run], api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", thread_id="thread_a")
+    mirror_run(id="run_b", thread_id="thread_b")
     sandbox.delete_thread("thread_b")
     client = api(alice)
 

@@ -14,7 +14,7 @@ from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Sync, SyncStatus, 
 from runsadmin.services import edits, syncs
 from runsadmin.templatetags.links import list_url
 from tests.browser.conftest import SignIn
-from tests.bulk import bulk_edit_of, push_until_settled
+from tests.bulk import make_bulk_edit, push_until_settled
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -66,8 +66,8 @@ def statuses(model: type[Edit | BulkEdit | Sync], *rows: Model) -> list[str]:
     return [found[row.pk].status for row in rows]
 
 
-def test_actions_on_runs(page: Page, mirrored: MakeRun, actions_of: ActionsOf) -> None:
-    one, two = mirrored(metadata={"team": "blue"}), mirrored()
+def test_actions_on_runs(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
+    one, two = mirror_run(metadata={"team": "blue"}), mirror_run()
     runs = actions_of(Run)
     runs.run("Refresh", one, two)
     runs.shows("2 runs will be refreshed")
@@ -84,10 +84,12 @@ def test_actions_on_runs(page: Page, mirrored: MakeRun, actions_of: ActionsOf) -
     assert runs.used == runs.offered
 
 
-def test_actions_on_edits(page: Page, sandbox: Sandbox, mirrored: MakeRun, alice: User, actions_of: ActionsOf) -> None:
+def test_actions_on_edits(
+    page: Page, sandbox: Sandbox, mirror_run: MakeRun, alice: User, actions_of: ActionsOf
+) -> None:
     one, two = (
         edits.record(
-            run=mirrored(metadata={"team": "blue"}), patch=MetadataPatch({"team": "red"}), actor=alice,
+            run=mirror_run(metadata={"team": "blue"}), patch=MetadataPatch({"team": "red"}), actor=alice,
             source=Edit.Source.ADMIN,
         )
         for _ in range(2)
@@ -126,9 +128,9 @@ def test_actions_on_edits(page: Page, sandbox: Sandbox, mirrored: MakeRun, alice
 
 
 def test_actions_on_bulk_edits(
-    page: Page, sandbox: Sandbox, mirrored: MakeRun, alice: User, actions_of: ActionsOf
+    page: Page, sandbox: Sandbox, mirror_run: MakeRun, alice: User, actions_of: ActionsOf
 ) -> None:
-    plans = [bulk_edit_of(mirrored(metadata={"team": "blue"}).upstream_id, "planned", alice) for _ in range(2)]
+    plans = [make_bulk_edit(mirror_run(metadata={"team": "blue"}).upstream_id, "planned", alice) for _ in range(2)]
     bulk_edits = actions_of(BulkEdit)
     bulk_edits.run("Apply", *plans)
     bulk_edits.shows("This changes the metadata of 2 runs upstream.")
@@ -153,8 +155,8 @@ def test_actions_on_bulk_edits(
     assert statuses(BulkEdit, *plans) == ["queued", "cancelled"]
     assert sandbox.posts() == []
 
-    run = mirrored(metadata={"team": "blue"})
-    done = bulk_edit_of(run.upstream_id, "completed", alice)
+    run = mirror_run(metadata={"team": "blue"})
+    done = make_bulk_edit(run.upstream_id, "completed", alice)
     bulk_edits.run("Retry", done)
     bulk_edits.shows("This sends 1 edit again.")
     bulk_edits.confirm(f"Retry {done}?")
@@ -169,8 +171,8 @@ def test_actions_on_bulk_edits(
     assert bulk_edits.used == bulk_edits.offered
 
 
-def test_actions_on_threads(page: Page, mirrored: MakeRun, actions_of: ActionsOf) -> None:
-    one, two = mirrored(thread_id="thread_1").thread, mirrored(thread_id="thread_2").thread
+def test_actions_on_threads(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
+    one, two = mirror_run(thread_id="thread_1").thread, mirror_run(thread_id="thread_2").thread
     threads = actions_of(Thread)
     threads.run("Stop tracking", one, two)
     threads.confirm("Stop tracking 2 threads?")
@@ -189,8 +191,8 @@ def test_actions_on_threads(page: Page, mirrored: MakeRun, actions_of: ActionsOf
     assert threads.used == threads.offered
 
 
-def test_actions_on_syncs(page: Page, mirrored: MakeRun, alice: User, actions_of: ActionsOf) -> None:
-    thread = mirrored().thread
+def test_actions_on_syncs(page: Page, mirror_run: MakeRun, alice: User, actions_of: ActionsOf) -> None:
+    thread = mirror_run().thread
     started = [
         syncs.start(connection="default", kind=kind, actor=alice, thread=thread)
         for kind in (Sync.Kind.FULL, Sync.Kind.INCREMENTAL)

@@ -14,7 +14,7 @@ from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.services import bulk_edits, connections, edits, syncs
 from tests.browser.conftest import SignIn
-from tests.bulk import fully_planned, push_until_settled
+from tests.bulk import complete_plan, push_until_settled
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -36,8 +36,8 @@ def address(run: Run, name: str = "change") -> str:
 
 
 @pytest.fixture
-def run(mirrored: MakeRun) -> Run:
-    return mirrored(metadata={"team": "blue", "env": "dev"})
+def run(mirror_run: MakeRun) -> Run:
+    return mirror_run(metadata={"team": "blue", "env": "dev"})
 
 
 def row(page: Page, key: str) -> Locator:
@@ -167,8 +167,8 @@ def test_sync_progress_updates_without_reload(page: Page, run: Run, alice: User,
     expect(page.locator(".ra-tiles")).to_contain_text("1 runs seen")
 
 
-def test_filter_applies_when_chosen(page: Page, run: Run, mirrored: MakeRun, alice: User, sign_in: SignIn) -> None:
-    failed = mirrored(status="failed")
+def test_filter_applies_when_chosen(page: Page, run: Run, mirror_run: MakeRun, alice: User, sign_in: SignIn) -> None:
+    failed = mirror_run(status="failed")
     sign_in(alice)
     page.goto("/admin/runsadmin/run/")
     page.locator("select[name=status]").select_option("failed")
@@ -191,9 +191,9 @@ def test_global_search_opens_by_keyboard(page: Page, run: Run, alice: User, sign
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_hostile_metadata_breaks_no_page(
-    page: Page, mirrored: MakeRun, sign_in: SignIn, width: int, scheme: Literal["light", "dark"]
+    page: Page, mirror_run: MakeRun, sign_in: SignIn, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    run = mirrored(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
+    run = mirror_run(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
     admin = User.objects.create_superuser("admin", password="admin")
     alerts = []
 
@@ -241,9 +241,9 @@ def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
     bulk_edit = bulk_edits.plan(
         selection=bulk_edits.by_ids(ids), patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="<i>" * 100
     )
-    push_until_settled(bulk_edits.apply(bulk_edit=fully_planned(bulk_edit), actor=actor))
+    push_until_settled(bulk_edits.apply(bulk_edit=complete_plan(bulk_edit), actor=actor))
     assert bulk_edit.edits.get().status == Edit.Status.APPLIED
-    return bulk_edit, fully_planned(
+    return bulk_edit, complete_plan(
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="<i>")
     )
 

@@ -15,7 +15,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from tests.browser.conftest import SignIn
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
 
@@ -49,10 +49,10 @@ def worker() -> Iterator[None]:
 
 
 @pytest.fixture
-def team(mirrored: Callable[..., Run]) -> list[Run]:
+def runs(mirror_run: Callable[..., Run]) -> list[Run]:
     """Sixty runs that are completed, and two that failed."""
     return [
-        mirrored(
+        mirror_run(
             id=f"run_{n:02d}", metadata={"team": "blue", "n": str(n)}, created_at=1_700_000_000 + n,
             status="completed" if n < 60 else "failed",
         )
@@ -60,13 +60,13 @@ def team(mirrored: Callable[..., Run]) -> list[Run]:
     ]  # fmt: skip
 
 
-def teams(sandbox: Sandbox, team: list[Run]) -> list[str]:
+def teams(sandbox: Sandbox, runs: list[Run]) -> list[str]:
     """The team of each run. The sandbox and the mirror agree about all of their metadata."""
     upstream = sandbox.runs()
     mirrored = {run.upstream_id: dict(run.metadata) for run in Run.objects.all()}
     assert mirrored == {run_id: run["metadata"] for run_id, run in upstream.items()}
-    assert all(upstream[run.upstream_id]["metadata"]["n"] == str(n) for n, run in enumerate(team))
-    return [upstream[run.upstream_id]["metadata"]["team"] for run in team]
+    assert all(upstream[run.upstream_id]["metadata"]["n"] == str(n) for n, run in enumerate(runs))
+    return [upstream[run.upstream_id]["metadata"]["team"] for run in runs]
 
 
 def is_settled(page: Page) -> None:
@@ -75,7 +75,7 @@ def is_settled(page: Page) -> None:
 
 
 def test_filter_to_plan_to_apply_to_undo(
-    page: Page, sandbox: Sandbox, team: list[Run], alice: User, sign_in: SignIn, worker: None, connect: Connect
+    page: Page, sandbox: Sandbox, runs: list[Run], alice: User, sign_in: SignIn, worker: None, connect: Connect
 ) -> None:
     dialogs: list[str] = []
 
@@ -109,7 +109,7 @@ def test_filter_to_plan_to_apply_to_undo(
     expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*blue\s*→\s*red"))
     page.get_by_role("link", name="Next →").click()
     expect(page.locator(".ra-edits > li")).to_have_count(10)
-    assert teams(sandbox, team) == blue
+    assert teams(sandbox, runs) == blue
     assert sandbox.posts() == []
 
     # Once applied, its page updates automatically.
@@ -130,7 +130,7 @@ def test_filter_to_plan_to_apply_to_undo(
     assert 0 < sent < 60
     shown = page.get_by_text(f"{sent} of 60 runs done")
     expect(shown).to_be_visible()
-    assert sorted(teams(sandbox, team)) == ["blue"] * (62 - sent) + ["red"] * sent
+    assert sorted(teams(sandbox, runs)) == ["blue"] * (62 - sent) + ["red"] * sent
     time.sleep(1)
     assert len(sandbox.posts()) == sent
 
@@ -141,7 +141,7 @@ def test_filter_to_plan_to_apply_to_undo(
     page.get_by_role("button", name="Resume").click()
     expect(head).to_contain_text("All edits are done")
     assert BulkEdit.objects.get().status == BulkEdit.Status.COMPLETED
-    assert teams(sandbox, team) == red
+    assert teams(sandbox, runs) == red
     assert len(sandbox.posts()) == 60
     page.get_by_role("link", name="60 Applied").click()
     expect(page.locator("#edits h3")).to_contain_text("applied")
@@ -152,10 +152,10 @@ def test_filter_to_plan_to_apply_to_undo(
     page.get_by_role("button", name="Plan the undo").click()
     expect(head).to_contain_text("Plan: nothing has been sent")
     expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*red\s*→\s*blue"))
-    assert teams(sandbox, team) == red
+    assert teams(sandbox, runs) == red
     page.get_by_role("button", name="Change 60 runs").click()
     expect(head).to_contain_text("All edits are done")
-    assert teams(sandbox, team) == blue
+    assert teams(sandbox, runs) == blue
     assert dialogs == []
 
 
@@ -163,7 +163,7 @@ def tick(page: Page, run_id: str) -> Locator:
     return page.locator(f"tr:has-text('{run_id}') input.action-select")
 
 
-def test_ticks_survive_paging(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
+def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(f"{LIST}?status=completed")
     button = page.get_by_role("button", name="Edit metadata…")
@@ -203,7 +203,7 @@ def test_ticks_survive_paging(page: Page, team: list[Run], alice: User, sign_in:
     expect(button).to_be_disabled()
 
 
-def test_patch_is_typed_by_keyboard(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
+def test_patch_is_typed_by_keyboard(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(f"run_0{n}" for n in range(10)), actor=alice)
     page.goto(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}")
@@ -242,7 +242,7 @@ def test_bulk_edit_works_without_scripts(
     browser: Browser,
     live_server: LiveServer,
     sandbox: Sandbox,
-    team: list[Run],
+    runs: list[Run],
     alice: User,
     sign_in: SignIn,
     worker: None,
@@ -262,13 +262,13 @@ def test_bulk_edit_works_without_scripts(
     page.get_by_role("button", name="Change 2 runs").click()
 
     expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
-    assert [n for n, color in enumerate(teams(sandbox, team)) if color == "red"] == [59, 61]
+    assert [n for n, color in enumerate(teams(sandbox, runs)) if color == "red"] == [59, 61]
     page.locator("summary", has_text="Undo…").click()
     page.locator("#undo").get_by_label("Reason").fill("a mistake")
     page.get_by_role("button", name="Plan the undo").click()
     page.get_by_role("button", name="Change 2 runs").click()
     expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
-    assert set(teams(sandbox, team)) == {"blue"}
+    assert set(teams(sandbox, runs)) == {"blue"}
     page.goto(f"{LIST}?status=failed")
     page.get_by_label("All that match").check()
     page.get_by_role("button", name="Edit metadata…").click()
@@ -276,7 +276,7 @@ def test_bulk_edit_works_without_scripts(
     context.close()
 
 
-def test_plan_updates_without_reload(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
+def test_plan_updates_without_reload(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
     selection = bulk_edits.by_search("status:completed")
     patch = BulkPatch({"team": "red"})
     bulk_edit = bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="moved")
@@ -284,12 +284,12 @@ def test_plan_updates_without_reload(page: Page, team: list[Run], alice: User, s
     page.goto(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
     expect(page.get_by_text("0 of 60 runs")).to_be_visible()
 
-    fully_planned(bulk_edit)
+    complete_plan(bulk_edit)
 
     expect(page.get_by_role("button", name="Change 60 runs")).to_be_visible()
 
 
-def test_polling_page_redirects_to_sign_in(page: Page, team: list[Run], alice: User, sign_in: SignIn) -> None:
+def test_polling_page_redirects_to_sign_in(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
     selection = bulk_edits.by_search("status:completed")
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"

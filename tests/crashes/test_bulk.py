@@ -9,20 +9,19 @@ from django.contrib.auth.models import User
 from loadtests.bulk_load import BulkLoad, outcomes_of
 from loadtests.environment import Environment
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Edit
+from runsadmin.models import BulkEdit, Edit, EditStatus
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import bulk_edits
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.waiting import until
 
-E = Edit.Status
 STOPS_WITHIN = 3.0
 
 
 def test_bulk_edit_survives_three_kills(environment: Environment) -> None:
     report = BulkLoad(environment, edits=500, per_thread=50, workers=1, fast=True, seed=1).under_kills(3)
     assert report.is_clean, f"\n{report}"
-    assert report.outcomes == {E.APPLIED: 500}, f"\n{report}"
+    assert report.outcomes == {EditStatus.APPLIED: 500}, f"\n{report}"
     assert report.edits_claimed_at_a_kill, f"\n{report}"
 
 
@@ -40,7 +39,7 @@ def under_way(environment: Environment) -> BulkEdit:
         reason="moved",
     )
     environment.sandbox.clear_log()
-    bulk_edit = bulk_edits.apply(bulk_edit=fully_planned(planned), actor=environment.alice)
+    bulk_edit = bulk_edits.apply(bulk_edit=complete_plan(planned), actor=environment.alice)
     environment.worker()
     until(lambda: sum(call["received_at"] is None for call in environment.sandbox.posts()) >= 16)
     return bulk_edit
@@ -55,11 +54,11 @@ def test_stop_takes_effect_in_three_seconds(
     time.sleep(STOPS_WITHIN + 1)
     last = max(call["at"] for call in environment.sandbox.log())
     assert last - stopped_at <= STOPS_WITHIN
-    until(lambda: not bulk_edit.edits.filter(status__in=(E.SENDING, E.UNKNOWN)).exists())
+    until(lambda: not bulk_edit.edits.filter(status__in=(EditStatus.SENDING, EditStatus.UNKNOWN)).exists())
     sent = len(environment.sandbox.posts())
     assert 16 <= sent < 400
-    left = E.PENDING if stop is bulk_edits.pause else E.CANCELLED
-    until(lambda: outcomes_of(bulk_edit) == {E.APPLIED: sent, left: 400 - sent})
+    left = EditStatus.PENDING if stop is bulk_edits.pause else EditStatus.CANCELLED
+    until(lambda: outcomes_of(bulk_edit) == {EditStatus.APPLIED: sent, left: 400 - sent})
     assert not bulk_edit.edits.filter(status__in=UNSETTLED).exclude(status=left).exists()
     upstream = [run["metadata"]["team"] for run in environment.sandbox.runs().values()]
     assert (upstream.count("red"), upstream.count("blue")) == (sent, 400 - sent)

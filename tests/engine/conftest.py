@@ -1,4 +1,4 @@
-"""Real workers for the tests: processes of `manage.py worker` on the test's own database."""
+"""Real workers: processes of `manage.py worker` that use the database of the test."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def url_of_the_test_database() -> str:
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{quote(name)}").geturl()
 
 
-class Diary:
+class TaskLog:
     """The lines that the tasks of tests.engine.jobs have written."""
 
     def __init__(self, path: Path) -> None:
@@ -33,8 +33,8 @@ class Diary:
 
 
 class WorkerUnderTest(Process):
-    def __init__(self, *options: str, log: Path, diary: Diary) -> None:
-        variables = {"DATABASE_URL": url_of_the_test_database(), "DIARY": diary.path}
+    def __init__(self, *options: str, log: Path, task_log: TaskLog) -> None:
+        variables = {"DATABASE_URL": url_of_the_test_database(), "TASK_LOG": task_log.path}
         words = ("manage.py", "worker", "--skip-checks", *options)
         super().__init__(run_command, *words, variables=variables, log=log)
 
@@ -50,19 +50,19 @@ class StartWorker(Protocol):
 
 
 @pytest.fixture
-def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path / "diary")
+def task_log(tmp_path: Path) -> TaskLog:
+    return TaskLog(tmp_path / "tasks")
 
 
 @pytest.fixture
-def start_worker(transactional_db: None, tmp_path: Path, diary: Diary) -> Iterator[StartWorker]:
+def start_worker(transactional_db: None, tmp_path: Path, task_log: TaskLog) -> Iterator[StartWorker]:
     """Starts a worker and waits until it takes tasks. It is stopped however the test ends."""
     workers: list[WorkerUnderTest] = []
 
     def start(*options: str, schedule: str = "NOTHING") -> WorkerUnderTest:
         path = tmp_path / f"worker-{len(workers)}"
         path.touch()
-        worker = WorkerUnderTest("--schedule", f"tests.engine.jobs.{schedule}", *options, log=path, diary=diary)
+        worker = WorkerUnderTest("--schedule", f"tests.engine.jobs.{schedule}", *options, log=path, task_log=task_log)
         workers.append(worker)
         until(lambda: worker.says("started") or worker.ended(), seconds=60)
         assert not worker.ended(), path.read_text()

@@ -11,59 +11,59 @@ from runsadmin.engine import stopping
 from runsadmin.engine.recurring import Entry
 
 
-def write(diary: str, line: str) -> None:
-    with Path(diary).open("a") as file:  # One short write to a file opened for appending is never torn.
+def write(task_log: str, line: str) -> None:
+    with Path(task_log).open("a") as file:  # One short write to a file opened for appending is never torn.
         file.write(f"{line}\n")
 
 
 @task
-def note(diary: str, line: str) -> None:
-    write(diary, line)
+def note(task_log: str, line: str) -> None:
+    write(task_log, line)
 
 
 @task
-def work(diary: str, seconds: float) -> int:
+def work(task_log: str, seconds: float) -> int:
     """Notes when it starts and ends, and in which process."""
-    write(diary, f"start {os.getpid()}")
+    write(task_log, f"start {os.getpid()}")
     time.sleep(seconds)
-    write(diary, f"end {os.getpid()}")
+    write(task_log, f"end {os.getpid()}")
     return os.getpid()
 
 
 @task
-def hang_the_first_time(diary: str) -> int:
-    first = not Path(diary).read_text()
-    return work.func(diary, 60 if first else 0)
+def hang_the_first_time(task_log: str) -> int:
+    first = not Path(task_log).read_text()
+    return work.func(task_log, 60 if first else 0)
 
 
 @task(queue_name="long")
-def work_until_stopped(diary: str) -> None:
-    write(diary, "long start")
+def work_until_stopped(task_log: str) -> None:
+    write(task_log, "long start")
     stopping.wait(60)
-    write(diary, "long end")
+    write(task_log, "long end")
 
 
 @task
-def fail(diary: str) -> None:
-    write(diary, "fail")
+def fail(task_log: str) -> None:
+    write(task_log, "fail")
     raise RuntimeError("the words of the failure")
 
 
 @task
 def tick() -> None:
-    write(os.environ["DIARY"], "tick")
+    write(os.environ["TASK_LOG"], "tick")
 
 
 @task
 def rare_tick() -> None:
-    write(os.environ["DIARY"], "rare tick")
+    write(os.environ["TASK_LOG"], "rare tick")
 
 
 @task
 def slow_tick() -> None:
-    write(os.environ["DIARY"], "slow start")
+    write(os.environ["TASK_LOG"], "slow start")
     time.sleep(1)
-    write(os.environ["DIARY"], "slow end")
+    write(os.environ["TASK_LOG"], "slow end")
 
 
 SCHEDULE = (

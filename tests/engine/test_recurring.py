@@ -13,7 +13,7 @@ from django_tasks_db.models import DBTaskResult
 from runsadmin.engine.recurring import Entry, enqueue_due, prune
 from runsadmin.models.worker import Schedule
 from tests.engine import jobs
-from tests.engine.conftest import Diary, StartWorker
+from tests.engine.conftest import StartWorker, TaskLog
 from tests.waiting import until
 
 HOURLY = Entry("hourly", jobs.tick, every=timedelta(hours=1))
@@ -28,16 +28,16 @@ def make_due() -> None:
     Schedule.objects.update(due_at=timezone.now() - timedelta(minutes=1))
 
 
-def test_two_workers_run_each_due_task_once(start_worker: StartWorker, diary: Diary) -> None:
+def test_two_workers_run_each_due_task_once(start_worker: StartWorker, task_log: TaskLog) -> None:
     for _ in range(2):
         start_worker("--beat-every", "0.1", schedule="SCHEDULE")
-    until(lambda: diary.lines.count("tick") >= 3 and diary.lines.count("slow end") >= 2)
-    assert diary.lines.count("rare tick") == 1
+    until(lambda: task_log.lines.count("tick") >= 3 and task_log.lines.count("slow end") >= 2)
+    assert task_log.lines.count("rare tick") == 1
     ticks = DBTaskResult.objects.filter(task_path="tests.engine.jobs.tick").order_by("enqueued_at")
     times = [tick.enqueued_at for tick in ticks]
     assert all(later - earlier > timedelta(seconds=0.9) for earlier, later in pairwise(times))
     # Due every 0.3 s, it takes 1 s: none is enqueued while one waits or runs.
-    slow = [line for line in diary.lines if line.startswith("slow")]
+    slow = [line for line in task_log.lines if line.startswith("slow")]
     assert all(line == ("slow end" if number % 2 else "slow start") for number, line in enumerate(slow))
 
 

@@ -15,32 +15,32 @@ from runsadmin.engine.heartbeat import beat_age
 from runsadmin.engine.worker import Lane
 from runsadmin.models.worker import Worker
 from tests.engine import jobs
-from tests.engine.conftest import Diary, StartWorker, WorkerUnderTest
+from tests.engine.conftest import StartWorker, TaskLog, WorkerUnderTest
 from tests.waiting import until
 
 # Deaths are detected soon, for tests in which a worker dies.
 SOON = ("--beat-every", "0.2", "--dead-after", "1")
 
 
-def test_task_of_a_rollback_never_runs(start_worker: StartWorker, diary: Diary) -> None:
+def test_task_of_a_rollback_never_runs(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        jobs.note.enqueue(diary.path, "rolled back")
+        jobs.note.enqueue(task_log.path, "rolled back")
         1 / 0  # noqa: B018
     with transaction.atomic():
-        jobs.note.enqueue(diary.path, "committed")
+        jobs.note.enqueue(task_log.path, "committed")
         time.sleep(0.6)
-        assert diary.lines == []  # Nor does one run before its transaction is committed.
-    until(lambda: diary.lines)
+        assert task_log.lines == []  # Nor does one run before its transaction is committed.
+    until(lambda: task_log.lines)
     time.sleep(0.6)
-    assert diary.lines == ["committed"]
+    assert task_log.lines == ["committed"]
 
 
-def test_idle_worker_starts_in_half_a_second(start_worker: StartWorker, diary: Diary) -> None:
+def test_idle_worker_starts_in_half_a_second(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     delays = []
     for _ in range(5):
-        row = DBTaskResult.objects.get(pk=jobs.note.enqueue(diary.path, "now").id)
+        row = DBTaskResult.objects.get(pk=jobs.note.enqueue(task_log.path, "now").id)
         until(lambda row=row: row.refresh_from_db() or row.finished_at)  # type: ignore[misc]
         assert row.started_at is not None
         delays.append((row.started_at - row.enqueued_at).total_seconds())
@@ -52,43 +52,45 @@ def test_worker_is_alive_before_its_first_task(start_worker: StartWorker) -> Non
     assert Worker.objects.count() == 1
 
 
-def test_two_workers_run_each_task_once(start_worker: StartWorker, diary: Diary) -> None:
+def test_two_workers_run_each_task_once(start_worker: StartWorker, task_log: TaskLog) -> None:
     workers = [start_worker(), start_worker()]
     for number in range(60):
-        jobs.note.enqueue(diary.path, str(number))
-        jobs.work.enqueue(diary.path, 0.01)
+        jobs.note.enqueue(task_log.path, str(number))
+        jobs.work.enqueue(task_log.path, 0.01)
     until(lambda: not DBTaskResult.objects.exclude(status=TaskResultStatus.SUCCESSFUL).exists())
-    assert sorted(line for line in diary.lines if line.isdigit()) == sorted(str(number) for number in range(60))
-    assert {line for line in diary.lines if line.startswith("start")} == {f"start {worker.pid}" for worker in workers}
-    assert len([line for line in diary.lines if line.startswith("start")]) == 60
+    assert sorted(line for line in task_log.lines if line.isdigit()) == sorted(str(number) for number in range(60))
+    assert {line for line in task_log.lines if line.startswith("start")} == {
+        f"start {worker.pid}" for worker in workers
+    }
+    assert len([line for line in task_log.lines if line.startswith("start")]) == 60
     for worker in workers:
         assert not worker.says("locked")
 
 
-def test_small_tasks_pass_a_long_one(start_worker: StartWorker, diary: Diary) -> None:
+def test_small_tasks_pass_a_long_one(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     for _ in range(3):
-        jobs.work_until_stopped.enqueue(diary.path)
-    until(lambda: "long start" in diary.lines)
-    jobs.note.enqueue(diary.path, "small")
-    until(lambda: "small" in diary.lines, seconds=5)
-    assert diary.lines == ["long start", "small"]
+        jobs.work_until_stopped.enqueue(task_log.path)
+    until(lambda: "long start" in task_log.lines)
+    jobs.note.enqueue(task_log.path, "small")
+    until(lambda: "small" in task_log.lines, seconds=5)
+    assert task_log.lines == ["long start", "small"]
 
 
-def test_lane_can_take_several_queues(start_worker: StartWorker, diary: Diary) -> None:
+def test_lane_can_take_several_queues(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker("--lane", "default,long")
-    jobs.work_until_stopped.enqueue(diary.path)
-    until(lambda: diary.lines)
-    jobs.note.enqueue(diary.path, "small")
+    jobs.work_until_stopped.enqueue(task_log.path)
+    until(lambda: task_log.lines)
+    jobs.note.enqueue(task_log.path, "small")
     time.sleep(0.6)
-    assert diary.lines == ["long start"]  # One lane runs one task at a time.
+    assert task_log.lines == ["long start"]  # One lane runs one task at a time.
 
 
-def test_failed_task_is_logged_and_kept(start_worker: StartWorker, diary: Diary) -> None:
+def test_failed_task_is_logged_and_kept(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
-    failed = jobs.fail.enqueue(diary.path)
-    jobs.note.enqueue(diary.path, "the worker continues")
-    until(lambda: "the worker continues" in diary.lines)
+    failed = jobs.fail.enqueue(task_log.path)
+    jobs.note.enqueue(task_log.path, "the worker continues")
+    until(lambda: "the worker continues" in task_log.lines)
     row = DBTaskResult.objects.get(pk=failed.id)
     assert row.status == TaskResultStatus.FAILED
     assert "RuntimeError: the words of the failure" in row.traceback
@@ -96,44 +98,44 @@ def test_failed_task_is_logged_and_kept(start_worker: StartWorker, diary: Diary)
     assert worker.says("the words of the failure")
 
 
-def test_task_without_code_fails_alone(start_worker: StartWorker, diary: Diary) -> None:
+def test_task_without_code_fails_alone(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     with transaction.atomic():
-        gone = jobs.note.enqueue(diary.path, "never")
+        gone = jobs.note.enqueue(task_log.path, "never")
         DBTaskResult.objects.filter(pk=gone.id).update(task_path="tests.engine.jobs.of_last_year")
-    jobs.note.enqueue(diary.path, "the worker continues")
-    until(lambda: diary.lines)
-    assert diary.lines == ["the worker continues"]
+    jobs.note.enqueue(task_log.path, "the worker continues")
+    until(lambda: task_log.lines)
+    assert task_log.lines == ["the worker continues"]
     assert DBTaskResult.objects.get(pk=gone.id).status == TaskResultStatus.FAILED
     assert worker.says(gone.id)
 
 
-def test_signal_lets_the_task_finish(start_worker: StartWorker, diary: Diary) -> None:
+def test_signal_lets_the_task_finish(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
-    running, waiting = jobs.work.enqueue(diary.path, 0.5), jobs.work.enqueue(diary.path, 0.5)
-    until(lambda: diary.lines)
+    running, waiting = jobs.work.enqueue(task_log.path, 0.5), jobs.work.enqueue(task_log.path, 0.5)
+    until(lambda: task_log.lines)
     worker.send(signal.SIGTERM)
     until(worker.ended)
     assert worker.exit_code == 0
-    assert diary.lines == [f"start {worker.pid}", f"end {worker.pid}"]
+    assert task_log.lines == [f"start {worker.pid}", f"end {worker.pid}"]
     assert DBTaskResult.objects.get(pk=running.id).status == TaskResultStatus.SUCCESSFUL
     assert DBTaskResult.objects.get(pk=waiting.id).status == TaskResultStatus.READY
     assert not Worker.objects.exists()
 
 
-def test_long_task_notices_the_shutdown(start_worker: StartWorker, diary: Diary) -> None:
+def test_long_task_notices_the_shutdown(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
-    jobs.work_until_stopped.enqueue(diary.path)
-    until(lambda: diary.lines)
+    jobs.work_until_stopped.enqueue(task_log.path)
+    until(lambda: task_log.lines)
     worker.send(signal.SIGTERM)
     until(worker.ended, seconds=5)
-    assert diary.lines == ["long start", "long end"]
+    assert task_log.lines == ["long start", "long end"]
 
 
-def test_second_signal_requeues_the_task(start_worker: StartWorker, diary: Diary) -> None:
+def test_second_signal_requeues_the_task(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
-    task = jobs.hang_the_first_time.enqueue(diary.path)
-    until(lambda: diary.lines)
+    task = jobs.hang_the_first_time.enqueue(task_log.path)
+    until(lambda: task_log.lines)
     worker.send(signal.SIGINT)
     time.sleep(0.5)
     assert not worker.ended()
@@ -142,29 +144,29 @@ def test_second_signal_requeues_the_task(start_worker: StartWorker, diary: Diary
     assert worker.exit_code == 1
 
     other = start_worker(*SOON)
-    until(lambda: f"end {other.pid}" in diary.lines)
+    until(lambda: f"end {other.pid}" in task_log.lines)
     until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
 
 
-def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, diary: Diary) -> None:
+def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
-    task = jobs.hang_the_first_time.enqueue(diary.path)
-    until(lambda: diary.lines)
+    task = jobs.hang_the_first_time.enqueue(task_log.path)
+    until(lambda: task_log.lines)
     other = start_worker()  # With the default timings.
     worker.send(signal.SIGKILL)
     killed = time.monotonic()
-    until(lambda: f"end {other.pid}" in diary.lines)
+    until(lambda: f"end {other.pid}" in task_log.lines)
     assert time.monotonic() - killed < 15
     assert other.says(f"Task id={task.id} was left running by worker")
 
 
-def test_heartbeat_continues_during_a_task(start_worker: StartWorker, diary: Diary) -> None:
+def test_heartbeat_continues_during_a_task(start_worker: StartWorker, task_log: TaskLog) -> None:
     for _ in range(2):
         start_worker("--beat-every", "0.2", "--dead-after", "2.5")
-    jobs.work.enqueue(diary.path, 3.5)
-    until(lambda: len(diary.lines) == 2)
+    jobs.work.enqueue(task_log.path, 3.5)
+    until(lambda: len(task_log.lines) == 2)
     time.sleep(0.5)
-    assert len(diary.lines) == 2
+    assert len(task_log.lines) == 2
     assert Worker.objects.count() == 2
 
 
@@ -180,17 +182,17 @@ def stop_outside_transactions(worker: WorkerUnderTest) -> None:
             return
 
 
-def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, diary: Diary) -> None:
+def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, task_log: TaskLog) -> None:
     stalled = start_worker(*SOON)
-    task = jobs.work.enqueue(diary.path, 2)
-    until(lambda: f"start {stalled.pid}" in diary.lines)
+    task = jobs.work.enqueue(task_log.path, 2)
+    until(lambda: f"start {stalled.pid}" in task_log.lines)
     stop_outside_transactions(stalled)
     other = start_worker(*SOON)
-    until(lambda: f"start {other.pid}" in diary.lines)
+    until(lambda: f"start {other.pid}" in task_log.lines)
     stalled.send(signal.SIGCONT)
     until(lambda: stalled.says("claimed by another worker"))
 
-    until(lambda: f"end {other.pid}" in diary.lines)
+    until(lambda: f"end {other.pid}" in task_log.lines)
     until(lambda: DBTaskResult.objects.get(pk=task.id).status != TaskResultStatus.RUNNING)
     row = DBTaskResult.objects.get(pk=task.id)
     assert (row.status, row.return_value) == (TaskResultStatus.SUCCESSFUL, other.pid)
@@ -202,7 +204,7 @@ def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, diary: Dia
 
 
 @pytest.mark.django_db(transaction=True)
-def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, diary: Diary) -> None:
+def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, task_log: TaskLog) -> None:
     stopping = threading.Event()
     monkeypatch.setattr(engine_worker, "stopping", stopping)
     save, failures = engine_worker._save_if_claimed, iter(range(6))  # The library tries three times, in two places.
@@ -213,7 +215,7 @@ def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, di
         save(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine_worker, "_save_if_claimed", save_when_the_database_is_back)
-    task = jobs.note.enqueue(diary.path, "done")
+    task = jobs.note.enqueue(task_log.path, "done")
     lane = threading.Thread(target=Lane(worker_id="worker/0", queue_names=["default"], poll_every=0.05).run)
     lane.start()
     try:
@@ -221,5 +223,5 @@ def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, di
     finally:
         stopping.set()
         lane.join()
-    assert diary.lines == ["done", "done"]
+    assert task_log.lines == ["done", "done"]
     connections.close_all()

@@ -26,7 +26,7 @@ RED = MetadataPatch({"team": "red"})
 
 
 @dataclass
-class Scene:
+class Scenario:
     """One run, alice's edit of it, and another client that writes upstream."""
 
     sandbox: Sandbox
@@ -73,11 +73,11 @@ def impatient(settings: Settings, sandbox: Sandbox, connect: Connect) -> None:
 
 
 @pytest.fixture
-def scene(impatient: None, sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> Iterator[Scene]:
-    mirrored(thread_id="thread_other", id="run_other")  # Another known run, to explain a 404.
-    run = mirrored(metadata={"team": "blue"})
+def scenario(impatient: None, sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> Iterator[Scenario]:
+    mirror_run(thread_id="thread_other", id="run_other")  # Another known run, to explain a 404.
+    run = mirror_run(metadata={"team": "blue"})
     with writing(sandbox, run.upstream_id) as writer:
-        yield Scene(sandbox, alice, run, writer)
+        yield Scenario(sandbox, alice, run, writer)
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit
+from runsadmin.models import Edit, EditStatus
 from runsadmin.services import edits
-from tests.faults.conftest import Scene, at_step
+from tests.faults.conftest import Scenario, at_step
 from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
 # Long enough to need room that a full disk does not have.
 LONG = MetadataPatch({"team": "red", **{f"k{number}": "x" * 512 for number in range(12)}})
 
@@ -45,42 +44,44 @@ def expire_the_claim() -> None:
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 
-def test_unrecorded_edit_is_not_sent(scene: Scene, fault: DatabaseFault) -> None:
+def test_unrecorded_edit_is_not_sent(scenario: Scenario, fault: DatabaseFault) -> None:
     with raises_and_ends(fault):
         fault.begin()
-        scene.record(LONG)
+        scenario.record(LONG)
     assert not Edit.objects.exists()
-    assert scene.push(LONG).status == E.APPLIED
-    scene.check(posts=1)
+    assert scenario.push(LONG).status == EditStatus.APPLIED
+    scenario.check(posts=1)
 
 
 @pytest.mark.parametrize("step", ["claimed", "fetched", "responded"])
-def test_database_fault_loses_nothing(scene: Scene, fault: DatabaseFault, step: str) -> None:
-    edit = scene.record(LONG)
+def test_database_fault_loses_nothing(scenario: Scenario, fault: DatabaseFault, step: str) -> None:
+    edit = scenario.record(LONG)
     with raises_and_ends(fault), at_step(step, fault.begin):
         edits.push(edit)
     edit.refresh_from_db()
-    assert edit.status in (E.SENDING, E.PENDING, E.UNKNOWN)
+    assert edit.status in (EditStatus.SENDING, EditStatus.PENDING, EditStatus.UNKNOWN)
     expire_the_claim()
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=1)
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=1)
 
 
-def test_one_fault_spares_other_edits(scene: Scene, make_second: Callable[[], Edit], fault: DatabaseFault) -> None:
-    first, second = scene.record(LONG), make_second()
+def test_one_fault_spares_other_edits(
+    scenario: Scenario, make_second: Callable[[], Edit], fault: DatabaseFault
+) -> None:
+    first, second = scenario.record(LONG), make_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
     with suppress(DatabaseError), at_step("responded", fault.begin):
         edits.process_due(until=float("inf"))
     fault.end()
     expire_the_claim()
-    assert scene.process_due(first).status == E.APPLIED
-    assert scene.process_due(second).status == E.APPLIED
+    assert scenario.process_due(first).status == EditStatus.APPLIED
+    assert scenario.process_due(second).status == EditStatus.APPLIED
 
 
 @pytest.fixture
-def make_second(scene: Scene) -> Callable[[], Edit]:
+def make_second(scenario: Scenario) -> Callable[[], Edit]:
     def make_second() -> Edit:
-        other = type(scene.run).objects.get(upstream_id="run_other")
-        return edits.record(run=other, patch=LONG, actor=scene.alice, source=Edit.Source.API)
+        other = type(scenario.run).objects.get(upstream_id="run_other")
+        return edits.record(run=other, patch=LONG, actor=scenario.alice, source=Edit.Source.API)
 
     return make_second

@@ -13,9 +13,9 @@ from django.test import Client
 from runsadmin import db_errors
 from runsadmin.models import Edit, Thread
 from runsadmin.services import connections, edits, tokens
-from tests.admin.conftest import base_fields, page, typed
-from tests.conftest import Written, json_lines
-from tests.faults.conftest import Scene
+from tests.admin.conftest import base_field, metadata_form, run_url
+from tests.conftest import CaptureLog, json_lines
+from tests.faults.conftest import Scenario
 from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile, ReadOnly
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,9 +48,9 @@ def client() -> Client:
     return Client(raise_request_exception=False)
 
 
-def patch(client: Client, scene: Scene, token: str, **headers: str) -> Any:
+def patch(client: Client, scenario: Scenario, token: str, **headers: str) -> Any:
     return client.patch(
-        f"/api/v1/runs/{scene.run.upstream_id}/", {"metadata": {**LONG, "team": "red"}}, "application/json",
+        f"/api/v1/runs/{scenario.run.upstream_id}/", {"metadata": {**LONG, "team": "red"}}, "application/json",
         headers={"Authorization": f"Token {token}", **headers},
     )  # fmt: skip
 
@@ -75,26 +75,26 @@ def error_page(response: Any) -> str:
 
 
 @pytest.mark.parametrize("fault", FOR_LONG, indirect=True)
-def test_patch_reports_nothing_saved(scene: Scene, client: Client, fault: DatabaseFault) -> None:
-    token = tokens.create(user=scene.alice, expires_in=None)
+def test_patch_reports_nothing_saved(scenario: Scenario, client: Client, fault: DatabaseFault) -> None:
+    token = tokens.create(user=scenario.alice, expires_in=None)
     fault.begin()
-    assert "Nothing was saved" in problem_detail(patch(client, scene, token))
+    assert "Nothing was saved" in problem_detail(patch(client, scenario, token))
     fault.end()
     assert not Edit.objects.exists()
-    assert patch(client, scene, token).status_code == 200
-    scene.check(posts=1)
+    assert patch(client, scenario, token).status_code == 200
+    scenario.check(posts=1)
 
 
 @pytest.mark.parametrize("fault", FOR_LONG, indirect=True)
-def test_form_reports_nothing_saved(scene: Scene, client: Client, fault: DatabaseFault) -> None:
-    client.force_login(scene.alice)
+def test_form_reports_nothing_saved(scenario: Scenario, client: Client, fault: DatabaseFault) -> None:
+    client.force_login(scenario.alice)
     pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
-    form = typed(*pairs, base=base_fields(client, scene.run))
+    form = metadata_form(*pairs, base=base_field(client, scenario.run))
     fault.begin()
-    assert "Nothing was saved" in error_page(client.post(page(scene.run, "metadata"), form))
+    assert "Nothing was saved" in error_page(client.post(run_url(scenario.run, "metadata"), form))
     fault.end()
     assert not Edit.objects.exists()
-    assert client.post(page(scene.run, "metadata"), form).status_code == 302
+    assert client.post(run_url(scenario.run, "metadata"), form).status_code == 302
     assert Edit.objects.get().status == Edit.Status.APPLIED
 
 
@@ -107,34 +107,36 @@ def test_sign_in_reports_nothing_saved(alice: User, client: Client, fault: Datab
     assert client.post("/admin/login/?next=/admin/", form).headers["Location"] == "/admin/"
 
 
-def test_reads_continue_where_possible(scene: Scene, client: Client, fault: DatabaseFault) -> None:
-    client.force_login(scene.alice)
+def test_reads_continue_where_possible(scenario: Scenario, client: Client, fault: DatabaseFault) -> None:
+    client.force_login(scenario.alice)
     fault.begin()
-    response = client.get(page(scene.run))
+    response = client.get(run_url(scenario.run))
     if isinstance(fault, CutConnection):
         assert "Nothing was saved" in error_page(response)
     else:
         assert response.status_code == 200
     fault.end()
-    assert client.get(page(scene.run)).status_code == 200
+    assert client.get(run_url(scenario.run)).status_code == 200
 
 
-def test_fault_is_logged_once(scene: Scene, client: Client, fault: DatabaseFault, written: Written) -> None:
-    token = tokens.create(user=scene.alice, expires_in=None)
-    log = written("json")
+def test_fault_is_logged_once(
+    scenario: Scenario, client: Client, fault: DatabaseFault, capture_log: CaptureLog
+) -> None:
+    token = tokens.create(user=scenario.alice, expires_in=None)
+    log = capture_log("json")
     fault.begin()
-    response = patch(client, scene, token, **{"X-Request-ID": "job-7"})
+    response = patch(client, scenario, token, **{"X-Request-ID": "job-7"})
     fault.end()
     assert response["X-Request-ID"] == "job-7"
     (entry,) = (line for line in json_lines(log.getvalue()) if line["level"] not in ("debug", "info"))
     assert entry["request_id"] == "job-7"
-    assert entry["event"] == f"Service Unavailable: /api/v1/runs/{scene.run.upstream_id}/"
+    assert entry["event"] == f"Service Unavailable: /api/v1/runs/{scenario.run.upstream_id}/"
     assert "Traceback" in entry["exception"]
 
 
-def test_possible_save_is_not_a_failure(scene: Scene, client: Client, monkeypatch: Any) -> None:
+def test_possible_save_is_not_a_failure(scenario: Scenario, client: Client, monkeypatch: Any) -> None:
     """The response to the commit is lost, or the next query fails."""
-    token = tokens.create(user=scene.alice, expires_in=None)
+    token = tokens.create(user=scenario.alice, expires_in=None)
     record = edits.record
 
     def record_and_lose_the_response(**values: Any) -> Edit:
@@ -142,10 +144,12 @@ def test_possible_save_is_not_a_failure(scene: Scene, client: Client, monkeypatc
         raise OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(edits, "record", record_and_lose_the_response)
-    detail = problem_detail(patch(client, scene, token))
+    detail = problem_detail(patch(client, scenario, token))
     assert "not known whether this was saved" in detail
-    client.force_login(scene.alice)
-    text = error_page(client.post(page(scene.run, "metadata"), typed(("a", "b"), base=base_fields(client, scene.run))))
+    client.force_login(scenario.alice)
+    text = error_page(
+        client.post(run_url(scenario.run, "metadata"), metadata_form(("a", "b"), base=base_field(client, scenario.run)))
+    )
     assert "may or may not have been saved" in text
     assert Edit.objects.count() == 2
 
@@ -177,11 +181,11 @@ def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch
     error_page(client.post("/admin/login/?next=/admin/", {"username": "alice", "password": "alice"}))
 
 
-def test_internal_error_is_still_a_500(client: Client, scene: Scene, monkeypatch: Any) -> None:
+def test_internal_error_is_still_a_500(client: Client, scenario: Scenario, monkeypatch: Any) -> None:
     def query_missing_table(**_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM nowhere")
 
     monkeypatch.setattr(edits, "record", query_missing_table)
-    response = patch(client, scene, tokens.create(user=scene.alice, expires_in=None))
+    response = patch(client, scenario, tokens.create(user=scenario.alice, expires_in=None))
     assert response.status_code == 500

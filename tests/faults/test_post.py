@@ -8,15 +8,14 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import ConnectionState, Edit
+from runsadmin.models import ConnectionState, Edit, EditStatus
 from runsadmin.services import connections, edits, probes
 from tests.conftest import Connect
-from tests.faults.conftest import Scene, at_step, in_seconds
+from tests.faults.conftest import Scenario, at_step, in_seconds
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
 
 # --- A refusal: nothing was written
 
@@ -28,23 +27,23 @@ REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", REFUSED_FOR_NOW.values(), ids=REFUSED_FOR_NOW)
-def test_temporary_refusal_is_sent_again(scene: Scene, fault: dict[str, Any]) -> None:
-    scene.sandbox.fault("status", method="POST", **fault)
-    edit = scene.push()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.RETRY, 1)
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=2)
+def test_temporary_refusal_is_sent_again(scenario: Scenario, fault: dict[str, Any]) -> None:
+    scenario.sandbox.fault("status", method="POST", **fault)
+    edit = scenario.push()
+    assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.RETRY, 1)
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=2)
 
 
-def test_unreachable_post_stays_pending(scene: Scene, connect: Connect) -> None:
+def test_unreachable_post_stays_pending(scenario: Scenario, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
-        edit = scene.push()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.HELD, 0)
-    connect(URL=scene.sandbox.url)
+        edit = scenario.push()
+    assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
+    connect(URL=scenario.sandbox.url)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=1)
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=1)
 
 
 @pytest.mark.parametrize(
@@ -58,70 +57,70 @@ def test_unreachable_post_stays_pending(scene: Scene, connect: Connect) -> None:
         pytest.param({}, 0, 2, id="missing"),
     ],
 )
-def test_retry_after_is_capped(scene: Scene, headers: dict[str, str], least: float, most: float) -> None:
-    scene.sandbox.fault("status", method="POST", status=429, headers=headers)
-    edit = scene.push()
-    assert edit.status == E.PENDING
+def test_retry_after_is_capped(scenario: Scenario, headers: dict[str, str], least: float, most: float) -> None:
+    scenario.sandbox.fault("status", method="POST", status=429, headers=headers)
+    edit = scenario.push()
+    assert edit.status == EditStatus.PENDING
     assert least <= in_seconds(edit) <= most
     ConnectionState.objects.update(not_before=None)
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=2)
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=2)
 
 
-def test_429_with_a_date_is_waited_for(scene: Scene) -> None:
+def test_429_with_a_date_is_waited_for(scenario: Scenario) -> None:
     date = (timezone.now() + dt.timedelta(seconds=40)).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    scene.sandbox.fault("status", method="POST", status=429, headers={"Retry-After": date})
-    assert 30 <= in_seconds(scene.push()) <= 41
+    scenario.sandbox.fault("status", method="POST", status=429, headers={"Retry-After": date})
+    assert 30 <= in_seconds(scenario.push()) <= 41
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_429_and_503_back_off_for_all(scene: Scene, status: int) -> None:
-    scene.sandbox.fault("status", method="POST", status=status, headers={"Retry-After": "60"})
-    scene.push()
-    before = len(scene.sandbox.log())
+def test_429_and_503_back_off_for_all(scenario: Scenario, status: int) -> None:
+    scenario.sandbox.fault("status", method="POST", status=status, headers={"Retry-After": "60"})
+    scenario.push()
+    before = len(scenario.sandbox.log())
     other = edits.record(
-        run=type(scene.run).objects.get(upstream_id="run_other"),
+        run=type(scenario.run).objects.get(upstream_id="run_other"),
         patch=MetadataPatch({"team": "red"}),
-        actor=scene.alice,
+        actor=scenario.alice,
         source=Edit.Source.API,
     )
-    assert edits.push(other).status == E.PENDING
-    assert len(scene.sandbox.log()) == before
+    assert edits.push(other).status == EditStatus.PENDING
+    assert len(scenario.sandbox.log()) == before
 
 
-def test_400_for_an_active_run_waits(scene: Scene) -> None:
-    scene.sandbox.change_run(scene.run.upstream_id, status="in_progress")
-    edit = scene.push()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
+def test_400_for_an_active_run_waits(scenario: Scenario) -> None:
+    scenario.sandbox.change_run(scenario.run.upstream_id, status="in_progress")
+    edit = scenario.push()
+    assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
     assert "in_progress" in edit.detail
     edit = edits.push(edit)
-    assert (edit.status, len(scene.sandbox.posts())) == (E.PENDING, 1), "The edit only fetches."
-    scene.sandbox.change_run(scene.run.upstream_id, status="completed")
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=2)
+    assert (edit.status, len(scenario.sandbox.posts())) == (EditStatus.PENDING, 1), "The edit only fetches."
+    scenario.sandbox.change_run(scenario.run.upstream_id, status="completed")
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=2)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_other_4xx_is_never_sent_again(scene: Scene, status: int) -> None:
-    scene.sandbox.fault("status", method="POST", status=status, body={"error": {"message": "No, thank you."}})
-    edit = scene.push()
-    assert (edit.status, edit.detail, edit.http_status) == (E.REJECTED, "No, thank you.", status)
+def test_other_4xx_is_never_sent_again(scenario: Scenario, status: int) -> None:
+    scenario.sandbox.fault("status", method="POST", status=status, body={"error": {"message": "No, thank you."}})
+    edit = scenario.push()
+    assert (edit.status, edit.detail, edit.http_status) == (EditStatus.REJECTED, "No, thank you.", status)
     edits.process_due(until=float("inf"))
-    scene.check(posts=1, team="blue")
+    scenario.check(posts=1, team="blue")
 
 
-def test_404_for_the_run_is_rejected(scene: Scene) -> None:
-    scene.writer.stop()
-    with at_step("intended", lambda: scene.sandbox.delete_run(scene.run.upstream_id)):
-        edit = scene.push()
-    assert edit.status == E.REJECTED
-    assert scene.mirror.missing_since is not None
+def test_404_for_the_run_is_rejected(scenario: Scenario) -> None:
+    scenario.writer.stop()
+    with at_step("intended", lambda: scenario.sandbox.delete_run(scenario.run.upstream_id)):
+        edit = scenario.push()
+    assert edit.status == EditStatus.REJECTED
+    assert scenario.mirror.missing_since is not None
 
 
-def test_404_for_everything_holds(scene: Scene) -> None:
-    with at_step("intended", lambda: _all_404(scene.sandbox)):
-        edit = scene.push()
-    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.HELD)
+def test_404_for_everything_holds(scenario: Scenario) -> None:
+    with at_step("intended", lambda: _all_404(scenario.sandbox)):
+        edit = scenario.push()
+    assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
 
 
@@ -129,14 +128,14 @@ def _all_404(sandbox: Sandbox) -> None:
     sandbox.settings(not_found_for_all=True)
 
 
-def test_refused_write_holds_writing(scene: Scene) -> None:
-    scene.sandbox.fault("status", method="POST", status=401)
-    edit = scene.push()
-    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.HELD)
+def test_refused_write_holds_writing(scenario: Scenario) -> None:
+    scenario.sandbox.fault("status", method="POST", status=401)
+    edit = scenario.push()
+    assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.WRITING
     ConnectionState.objects.update(next_probe_at=timezone.now())
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=2)
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=2)
 
 
 # --- No reliable response: it may have been written
@@ -165,81 +164,81 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize(("fault", "posts"), LOST.values(), ids=LOST)
-def test_lost_response_is_reconciled(scene: Scene, fault: dict[str, Any], posts: int) -> None:
-    scene.sandbox.fault(**fault, method="POST")
-    edit = scene.push()
-    assert edit.status == E.UNKNOWN
+def test_lost_response_is_reconciled(scenario: Scenario, fault: dict[str, Any], posts: int) -> None:
+    scenario.sandbox.fault(**fault, method="POST")
+    edit = scenario.push()
+    assert edit.status == EditStatus.UNKNOWN
     assert edit.sent_at is not None
-    assert scene.process_due(edit).status == E.APPLIED
-    _never_twice_without_a_fetch(scene)
-    scene.check(posts=posts)
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    _never_twice_without_a_fetch(scenario)
+    scenario.check(posts=posts)
 
 
-def _never_twice_without_a_fetch(scene: Scene) -> None:
-    methods = [call["method"] for call in scene.sandbox.log() if scene.run.upstream_id in call["path"]]
+def _never_twice_without_a_fetch(scenario: Scenario) -> None:
+    methods = [call["method"] for call in scenario.sandbox.log() if scenario.run.upstream_id in call["path"]]
     assert "POST POST" not in " ".join(methods)
 
 
-def test_late_write_is_not_sent_again(scene: Scene) -> None:
-    scene.writer.stop()  # A late write overwrites whatever came before it: that is the race window.
-    scene.sandbox.fault("land_late", method="POST", seconds=0.5)
-    edit = scene.push()
-    assert edit.status == E.UNKNOWN
-    assert edits.reconcile(edit).status == E.UNKNOWN
-    assert scene.process_due(edit).status == E.APPLIED
-    scene.check(posts=1)
+def test_late_write_is_not_sent_again(scenario: Scenario) -> None:
+    scenario.writer.stop()  # A late write overwrites whatever came before it: that is the race window.
+    scenario.sandbox.fault("land_late", method="POST", seconds=0.5)
+    edit = scenario.push()
+    assert edit.status == EditStatus.UNKNOWN
+    assert edits.reconcile(edit).status == EditStatus.UNKNOWN
+    assert scenario.process_due(edit).status == EditStatus.APPLIED
+    scenario.check(posts=1)
 
 
-def test_write_that_never_happens_fails(scene: Scene, settings: Settings) -> None:
+def test_write_that_never_happens_fails(scenario: Scenario, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
-    scene.sandbox.fault("cut_before", method="POST", times=None)
-    edit = scene.process_due(scene.push())
-    assert (edit.status, edit.attempts) == (E.FAILED, 2)
-    _never_twice_without_a_fetch(scene)
-    scene.check(posts=2, team="blue")
+    scenario.sandbox.fault("cut_before", method="POST", times=None)
+    edit = scenario.process_due(scenario.push())
+    assert (edit.status, edit.attempts) == (EditStatus.FAILED, 2)
+    _never_twice_without_a_fetch(scenario)
+    scenario.check(posts=2, team="blue")
 
 
-def test_lost_response_can_be_a_conflict(scene: Scene) -> None:
-    scene.sandbox.fault("lose", method="POST")
-    edit = scene.push()
-    scene.sandbox.add_pairs(scene.run.upstream_id, {"team": "green"})
-    edit = scene.process_due(edit)
-    assert edit.status == E.CONFLICT
+def test_lost_response_can_be_a_conflict(scenario: Scenario) -> None:
+    scenario.sandbox.fault("lose", method="POST")
+    edit = scenario.push()
+    scenario.sandbox.add_pairs(scenario.run.upstream_id, {"team": "green"})
+    edit = scenario.process_due(edit)
+    assert edit.status == EditStatus.CONFLICT
     (conflict,) = edits.conflicts(edit)
     assert (conflict.base, conflict.theirs, conflict.ours) == ("blue", "green", "red")
-    scene.check(posts=1, team="green")
+    scenario.check(posts=1, team="green")
 
 
-def test_unknown_edit_of_missing_run_ends(scene: Scene) -> None:
-    scene.writer.stop()
-    scene.sandbox.fault("lose", method="POST")
-    edit = scene.push()
-    scene.sandbox.delete_run(scene.run.upstream_id)
-    assert scene.process_due(edit).status == E.REJECTED
+def test_unknown_edit_of_missing_run_ends(scenario: Scenario) -> None:
+    scenario.writer.stop()
+    scenario.sandbox.fault("lose", method="POST")
+    edit = scenario.push()
+    scenario.sandbox.delete_run(scenario.run.upstream_id)
+    assert scenario.process_due(edit).status == EditStatus.REJECTED
 
 
 # --- A readable response
 
 
-def test_2xx_as_intended_is_applied(scene: Scene) -> None:
-    assert scene.push().status == E.APPLIED
-    scene.check(posts=1)
+def test_2xx_as_intended_is_applied(scenario: Scenario) -> None:
+    assert scenario.push().status == EditStatus.APPLIED
+    scenario.check(posts=1)
 
 
-def test_merging_server_differs(scene: Scene) -> None:
-    scene.sandbox.settings(modify="merge")
-    edit = scene.push(MetadataPatch(remove=frozenset({"team"})))
-    assert edit.status == E.DIFFERS
+def test_merging_server_differs(scenario: Scenario) -> None:
+    scenario.sandbox.settings(modify="merge")
+    edit = scenario.push(MetadataPatch(remove=frozenset({"team"})))
+    assert edit.status == EditStatus.DIFFERS
     assert edit.intended is not None
     assert edit.after is not None
     assert ("team" in edit.intended, "team" in edit.after) == (False, True)
-    scene.check(posts=1, team="blue")
+    scenario.check(posts=1, team="blue")
 
 
-def test_rewriting_server_differs(scene: Scene) -> None:
-    scene.writer.stop()
-    scene.sandbox.settings(modify="scramble")
-    edit = scene.push()
-    assert edit.status == E.DIFFERS
+def test_rewriting_server_differs(scenario: Scenario) -> None:
+    scenario.writer.stop()
+    scenario.sandbox.settings(modify="scramble")
+    edit = scenario.push()
+    assert edit.status == EditStatus.DIFFERS
     assert edit.after != edit.intended
-    assert scene.mirror.metadata == edit.after == scene.sandbox.metadata(scene.run.upstream_id)
+    assert scenario.mirror.metadata == edit.after == scenario.sandbox.metadata(scenario.run.upstream_id)

@@ -19,7 +19,7 @@ from runsadmin.models.bulk_edit import IN_PROGRESS
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import bulk_edits, edits, gateway, probes, syncs
 from runsadmin.services.syncs import claimed
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream
 from tests.faults.random_servers import TIMEOUT, RandomServer
@@ -108,7 +108,7 @@ def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=triage, actor=alice, source=Edit.Source.ADMIN, reason="Sorting"
     )
-    bulk_edits.apply(bulk_edit=fully_planned(bulk_edit), actor=alice)
+    bulk_edits.apply(bulk_edit=complete_plan(bulk_edit), actor=alice)
     return {}
 
 

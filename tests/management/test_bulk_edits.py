@@ -27,19 +27,19 @@ RED = ("--set", "team=red", *WHY)
 
 
 @pytest.fixture
-def team(mirrored: MakeRun) -> list[str]:
+def eight_ids(mirror_run: MakeRun) -> list[str]:
     """Eight runs of two threads."""
     return [
-        mirrored(id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id
+        mirror_run(id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id
         for n in range(8)
     ]
 
 
 def test_search_is_planned_and_applied(
-    sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
+    sandbox: Sandbox, eight_ids: list[str], mirror_run: MakeRun, manage: Manage, alice: User
 ) -> None:
-    mirrored(id="run_other", metadata={"team": "green"})
-    mirrored(id="run_red", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
+    mirror_run(id="run_other", metadata={"team": "green"})
+    mirror_run(id="run_red", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
 
     output = manage(
         "edit_metadata", "--where", "metadata.team:blue", "--set", "team={model} red", "--rename", "n=number", *WHY
@@ -53,13 +53,13 @@ def test_search_is_planned_and_applied(
     assert "  run_6: n: 6 → (removed), number: (none) → 6, team: blue → gpt-4o red" in diffs
     assert more == f"  … and 3 more: /admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
     assert last == f"Bulk edit {bulk_edit.pk}: completed: applied 8, skipped 1."
-    assert [sandbox.metadata(id) for id in team] == [{"team": "gpt-4o red", "number": str(n)} for n in range(8)]
+    assert [sandbox.metadata(id) for id in eight_ids] == [{"team": "gpt-4o red", "number": str(n)} for n in range(8)]
     assert (bulk_edit.actor, bulk_edit.applied_by, bulk_edit.reason) == (alice, alice, "moved")
     assert sandbox.metadata("run_other") == {"team": "green"}
 
 
-def test_dry_run_sends_nothing(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
-    output = manage("edit_metadata", *team, "--dry-run", *RED)
+def test_dry_run_sends_nothing(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
+    output = manage("edit_metadata", *eight_ids, "--dry-run", *RED)
 
     bulk_edit = BulkEdit.objects.get()
     assert (output.code, bulk_edit.status) == (0, "planned")
@@ -77,21 +77,21 @@ def test_dry_run_sends_nothing(sandbox: Sandbox, team: list[str], manage: Manage
 
 @pytest.mark.parametrize("by", ["ids", "search"])
 def test_plan_fixes_the_runs(
-    by: str, sandbox: Sandbox, team: list[str], mirrored: MakeRun, manage: Manage, alice: User
+    by: str, sandbox: Sandbox, eight_ids: list[str], mirror_run: MakeRun, manage: Manage, alice: User
 ) -> None:
-    selection = team if by == "ids" else ["--where", "metadata.team:blue"]
+    selection = eight_ids if by == "ids" else ["--where", "metadata.team:blue"]
     assert manage("edit_metadata", *selection, "--dry-run", "--set", "owner=alice", *WHY).code == 0
     bulk_edit = BulkEdit.objects.get()
     sandbox.set_metadata("run_0", {"team": "green"})  # It no longer matches.
     runs.refresh(run=Run.objects.get(upstream_id="run_0"), actor=alice)
     sandbox.add_pairs("run_1", {"added": "upstream"})
-    mirrored(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It matches now.
+    mirror_run(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It matches now.
     sandbox.clear_log()
 
     output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
 
     assert output.code == 0, output.err
-    assert sorted(sandbox.written()) == sorted(team)
+    assert sorted(sandbox.written()) == sorted(eight_ids)
     assert sandbox.metadata("run_0") == {"team": "green", "owner": "alice"}
     assert sandbox.metadata("run_1") == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
     assert sandbox.metadata("run_new") == {"team": "blue"}
@@ -99,7 +99,7 @@ def test_plan_fixes_the_runs(
 
 @pytest.mark.parametrize("source", ["file", "standard input"])
 def test_ids_are_read_from_a_file(
-    source: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User, tmp_path: Path,
+    source: str, sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     lines = "run_1\nrun_x\n\n  run_2\nrun_1\nrun_y\n"
@@ -125,7 +125,9 @@ def test_unknown_ids_plan_nothing(sandbox: Sandbox, manage: Manage, alice: User)
     assert not BulkEdit.objects.exists()
 
 
-def test_failures_are_listed_with_exit_code(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_failures_are_listed_with_exit_code(
+    sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User
+) -> None:
     sandbox.set_metadata("run_3", {"team": "green"})
     sandbox.fault("status", status=400, method="POST", path="run_4", body={"error": {"message": "Not today."}})
 
@@ -137,7 +139,7 @@ def test_failures_are_listed_with_exit_code(sandbox: Sandbox, team: list[str], m
     assert output.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
 
 
-def test_json_output(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_json_output(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     sandbox.set_metadata("run_0", {"team": "green"})
     output = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *WHY, "--json")
 
@@ -161,7 +163,7 @@ def test_json_output(sandbox: Sandbox, team: list[str], manage: Manage, alice: U
 
 
 def test_json_reports_every_error(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_edit_runner, "ERRORS_SHOWN", 1)
     for run_id in ("run_0", "run_1"):
@@ -171,7 +173,7 @@ def test_json_reports_every_error(
     assert "more" not in output.err
 
 
-def test_canary_goes_first(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_canary_goes_first(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     output = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
     bulk_edit = BulkEdit.objects.get()
     assert (output.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
@@ -183,7 +185,9 @@ def test_canary_goes_first(sandbox: Sandbox, team: list[str], manage: Manage, al
     assert (output.code, len(sandbox.posts())) == (0, 8)
 
 
-def test_dry_run_refuses_apply_when_planned(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_dry_run_refuses_apply_when_planned(
+    sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User
+) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch(set={"team": "red"})
     bulk_edit = bulk_edits.plan(
@@ -194,8 +198,8 @@ def test_dry_run_refuses_apply_when_planned(sandbox: Sandbox, team: list[str], m
     assert "is applied as soon as it is planned. Nothing was done." in output.err
 
 
-def test_active_runs_are_waited_for(sandbox: Sandbox, mirrored: MakeRun, manage: Manage, alice: User) -> None:
-    mirrored(id="run_a", status="in_progress")
+def test_active_runs_are_waited_for(sandbox: Sandbox, mirror_run: MakeRun, manage: Manage, alice: User) -> None:
+    mirror_run(id="run_a", status="in_progress")
     output = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
     assert (output.code, BulkEdit.objects.get().is_in_progress) == (1, True)
     assert "A worker continues it." in output.err
@@ -207,7 +211,7 @@ def test_active_runs_are_waited_for(sandbox: Sandbox, mirrored: MakeRun, manage:
 
 
 def test_held_connection_is_not_waited_for(
-    sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User
+    sandbox: Sandbox, eight_ids: list[str], connect: Connect, manage: Manage, alice: User
 ) -> None:
     sandbox.settings(api_key="another")
     output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
@@ -217,7 +221,9 @@ def test_held_connection_is_not_waited_for(
     assert BulkEdit.objects.get().is_in_progress
 
 
-def test_control_c_pauses(sandbox: Sandbox, team: list[str], connect: Connect, manage: Manage, alice: User) -> None:
+def test_control_c_pauses(
+    sandbox: Sandbox, eight_ids: list[str], connect: Connect, manage: Manage, alice: User
+) -> None:
     connect(CONCURRENCY=1)
     sandbox.settings(latency_ms=300)
 
@@ -244,7 +250,7 @@ def test_control_c_pauses(sandbox: Sandbox, team: list[str], connect: Connect, m
 
 
 def test_control_c_while_planning_keeps_the_plan(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     continue_planning, blocks = bulk_edits.continue_planning, iter((True,))
 
@@ -264,7 +270,7 @@ def test_control_c_while_planning_keeps_the_plan(
 
 
 def test_control_c_pauses_what_was_just_applied(
-    sandbox: Sandbox, team: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     continue_planning = bulk_edits.continue_planning
 
@@ -280,7 +286,7 @@ def test_control_c_pauses_what_was_just_applied(
     assert sandbox.posts() == []
 
 
-def test_planner_can_only_dry_run(sandbox: Sandbox, team: list[str], manage: Manage, alice: User) -> None:
+def test_planner_can_only_dry_run(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
     output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
     assert (output.code, BulkEdit.objects.count()) == (1, 0)
@@ -313,7 +319,7 @@ def test_planner_can_only_dry_run(sandbox: Sandbox, team: list[str], manage: Man
     ],
 )
 def test_invalid_arguments_plan_nothing(
-    arguments: list[str], complaint: str, sandbox: Sandbox, team: list[str], manage: Manage, alice: User
+    arguments: list[str], complaint: str, sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User
 ) -> None:
     output: Output = manage("edit_metadata", *arguments)
     assert output.code == 1

@@ -12,9 +12,9 @@ UNSTORABLE = "contains a character that cannot be stored (U+0000 or a lone surro
 pytestmark = pytest.mark.django_db
 
 
-def test_named_runs_are_edited(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
+def test_named_runs_are_edited(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User) -> None:
     for name in "ab":
-        mirrored(id=f"run_{name}", metadata={"team": "blue", "old": "x", "kept": name})
+        mirror_run(id=f"run_{name}", metadata={"team": "blue", "old": "x", "kept": name})
 
     output = manage(
         "edit_metadata",
@@ -39,8 +39,8 @@ def test_named_runs_are_edited(sandbox: Sandbox, mirrored: Callable[..., Run], m
     assert all(Edit.objects.values_list("upstream_request_id", flat=True))
 
 
-def test_json_output(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
-    mirrored(id="run_a")
+def test_json_output(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User) -> None:
+    mirror_run(id="run_a")
 
     output = manage("edit_metadata", "run_a", "run_x", "--set", "team=red", "--actor", "alice", "--json")
 
@@ -66,8 +66,10 @@ def test_json_output(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Man
     }
 
 
-def test_unknown_runs_are_reported(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
-    mirrored(id="run_a")
+def test_unknown_runs_are_reported(
+    sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User
+) -> None:
+    mirror_run(id="run_a")
 
     output = manage("edit_metadata", "run_x", "run_a", "run_y", "--set", "team=red", "--actor", "alice")
 
@@ -82,9 +84,9 @@ def test_unknown_runs_are_reported(sandbox: Sandbox, mirrored: Callable[..., Run
 
 
 def test_refused_edit_fails_the_command(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+    sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
 
     output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
@@ -94,9 +96,9 @@ def test_refused_edit_fails_the_command(
 
 
 def test_lost_response_is_reconciled(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+    sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     sandbox.fault("lose", method="POST")
 
     output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
@@ -106,8 +108,8 @@ def test_lost_response_is_reconciled(
     assert len(sandbox.posts("run_a")) == 1
 
 
-def test_busy_server_is_retried(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User) -> None:
-    mirrored(id="run_a")
+def test_busy_server_is_retried(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User) -> None:
+    mirror_run(id="run_a")
     sandbox.fault("status", status=503, method="GET")
 
     output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
@@ -117,9 +119,9 @@ def test_busy_server_is_retried(sandbox: Sandbox, mirrored: Callable[..., Run], 
 
 
 def test_slow_edit_continues_in_background(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+    sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
-    mirrored(id="run_a", status="in_progress")
+    mirror_run(id="run_a", status="in_progress")
 
     output = manage("edit_metadata", "run_a", "--set", "team=red", "--wait", "0", "--actor", "alice")
 
@@ -148,9 +150,9 @@ def test_slow_edit_continues_in_background(
     ],
 )
 def test_metadata_over_a_limit_records_nothing(
-    arguments: list[str], complaint: str, sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+    arguments: list[str], complaint: str, sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     sandbox.clear_log()
 
     output = manage("edit_metadata", "run_a", *arguments, "--actor", "alice")
@@ -162,10 +164,10 @@ def test_metadata_over_a_limit_records_nothing(
 
 
 def test_seventeenth_pair_is_refused(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, alice: User
+    sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User
 ) -> None:
-    mirrored(id="run_full", metadata={f"k{n}": "v" for n in range(16)})
-    mirrored(id="run_b")
+    mirror_run(id="run_full", metadata={f"k{n}": "v" for n in range(16)})
+    mirror_run(id="run_b")
     sandbox.clear_log()
 
     output = manage("edit_metadata", "run_full", "run_b", "--set", "team=red", "--actor", "alice")
@@ -176,8 +178,8 @@ def test_seventeenth_pair_is_refused(
     assert sandbox.posts("run_full") == []
 
 
-def test_viewer_edits_nothing(sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, carol: User) -> None:
-    mirrored(id="run_a")
+def test_viewer_edits_nothing(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, carol: User) -> None:
+    mirror_run(id="run_a")
     sandbox.clear_log()
 
     output = manage("edit_metadata", "run_a", "--set", "team=red", "--actor", "carol")
@@ -189,9 +191,9 @@ def test_viewer_edits_nothing(sandbox: Sandbox, mirrored: Callable[..., Run], ma
 
 
 def test_sole_superuser_is_default_actor(
-    sandbox: Sandbox, mirrored: Callable[..., Run], manage: Manage, make_user: Callable[..., User]
+    sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, make_user: Callable[..., User]
 ) -> None:
-    mirrored(id="run_a")
+    mirror_run(id="run_a")
     assert "--actor USER" in manage("edit_metadata", "run_a", "--set", "team=red").err
 
     make_user(username="root", is_superuser=True)
@@ -203,9 +205,9 @@ def test_sole_superuser_is_default_actor(
 
 
 def test_ambiguous_run_is_refused(
-    mirrored: Callable[..., Run], in_two: Callable[[Run], None], manage: Manage, alice: User
+    mirror_run: Callable[..., Run], copy_to_eu: Callable[[Run], None], manage: Manage, alice: User
 ) -> None:
-    in_two(mirrored(id="run_a"))
+    copy_to_eu(mirror_run(id="run_a"))
 
     arguments = ("edit_metadata", "run_a", "--set", "team=red", "--actor", "alice")
     output = manage(*arguments)

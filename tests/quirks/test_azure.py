@@ -24,7 +24,7 @@ from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
 from runsadmin.upstream.client import Client
 from tests.api.conftest import ApiOf, api  # noqa: F401 - fixture
-from tests.conftest import Connect, Written
+from tests.conftest import CaptureLog, Connect
 from tests.fake_upstream import FakeUpstream, Request, Response
 from tests.quirks.conftest import process_due, push, record, sync
 
@@ -142,8 +142,8 @@ FAULTS: dict[str, Callable[[Identity], None]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: Any, written: Written) -> None:
-    log: io.StringIO = written("line")
+def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: Any, capture_log: CaptureLog) -> None:
+    log: io.StringIO = capture_log("line")
     fault(identity)
     client = Client(conf.connection("default"))
     for call in (

@@ -13,7 +13,7 @@ from runsadmin.errors import InvalidMetadata
 from runsadmin.models import BulkEditStatus, Edit, Run, Thread
 from runsadmin.services import bulk_edits
 from tests.api.conftest import Api
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.fake_upstream import FakeUpstream, Json, Request, Response, list_response
 from tests.quirks.conftest import push, record, sync
 from tests.sandbox_client import make_run
@@ -127,7 +127,7 @@ def test_unreadable_metadata_is_not_edited(
     assert response.status_code == 400
     assert "refresh the run" in response.text
     selection, patch = bulk_edits.by_ids([run.upstream_id]), BulkPatch({"triage": "done"})
-    plan = fully_planned(
+    plan = complete_plan(
         bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="r")
     )
     assert (plan.status, [edit.plan_result for edit in plan.edits.all()]) == (

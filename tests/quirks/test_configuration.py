@@ -15,7 +15,7 @@ from runsadmin.errors import ConnectionHeld
 from runsadmin.models import ConnectionState, Edit, Run
 from runsadmin.services import connections, probes
 from runsadmin.upstream.client import Client
-from tests.conftest import Connect, Written
+from tests.conftest import CaptureLog, Connect
 from tests.fake_upstream import FakeUpstream
 from tests.quirks.conftest import process_due, push, record, sync
 
@@ -153,8 +153,10 @@ def test_good_urls_pass(connect: Connect, url: str) -> None:
 
 @pytest.mark.parametrize("auth", ["bearer", "api-key"])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-def test_nothing_is_sent(upstream: FakeUpstream, connect: Connect, written: Written, key: str, auth: str) -> None:
-    log = written("line")
+def test_nothing_is_sent(
+    upstream: FakeUpstream, connect: Connect, capture_log: CaptureLog, key: str, auth: str
+) -> None:
+    log = capture_log("line")
     connect(API_KEY=key, AUTH=auth)
     client = Client(conf.connection("default"))
     for call in (
@@ -180,9 +182,9 @@ def test_other_settings_send_nothing(upstream: FakeUpstream, connect: Connect, o
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("key", [f"“{S3}”", f"Bearer {S3}", f"{S3}\nx"], ids=["quotes", "Bearer", "line break"])
 def test_edits_wait(
-    upstream: FakeUpstream, run: Run, alice: User, connect: Connect, written: Written, key: str
+    upstream: FakeUpstream, run: Run, alice: User, connect: Connect, capture_log: CaptureLog, key: str
 ) -> None:
-    log: io.StringIO = written("line")
+    log: io.StringIO = capture_log("line")
     connect(API_KEY=key)
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.HELD, 0)

@@ -15,7 +15,7 @@ from runsadmin.ids import is_id
 from runsadmin.models import Edit, Run, SyncError, Thread
 from runsadmin.services import bulk_edits, threads
 from tests.api.conftest import Api, api  # noqa: F401 - a fixture
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.fake_upstream import FakeUpstream, Request, Response, list_response
 from tests.quirks.conftest import push, sync
 from tests.sandbox_client import make_run
@@ -186,7 +186,7 @@ def test_plan_skips_runs_with_invalid_ids(mirror: Mirror, alice: User) -> None:
     old = Run.objects.latest("pk")
     Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # An id that is no longer accepted.
     selection = bulk_edits.by_search("status:completed")
-    plan = fully_planned(
+    plan = complete_plan(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch({"a": "b"}), actor=alice, source=Edit.Source.ADMIN, reason="r"
         )

@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Edit, Run, Thread
+from runsadmin.models import BulkEdit, Edit, EditStatus, Run, Thread
 from runsadmin.services import bulk_edits, connections, runs
 from runsadmin.services.edits.batch import list_freshness
-from tests.bulk import fully_planned, push_until_settled
+from tests.bulk import complete_plan, push_until_settled
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Override, Request, Response, error_response
 from tests.quirks.conftest import process_due, push, sync
@@ -19,7 +19,6 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
 KEPT = {"ticket": "1", "owner": "lee"}
 
 
@@ -66,7 +65,7 @@ UNKNOWN: dict[str, Callable[[Json], Json]] = {
 
 def plan(ids: list[str], actor: User, **pairs: str) -> BulkEdit:
     selection = bulk_edits.by_ids(ids)
-    return fully_planned(
+    return complete_plan(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch(pairs), actor=actor, source=Edit.Source.ADMIN, reason="Sorting"
         )
@@ -100,9 +99,9 @@ def test_lists_wipe_nothing(
 
     sync()
     undone = apply(
-        fully_planned(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="Back")), alice
+        complete_plan(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="Back")), alice
     )
-    assert list(undone.edits.values_list("status", flat=True)) == [E.APPLIED] * 3
+    assert list(undone.edits.values_list("status", flat=True)) == [EditStatus.APPLIED] * 3
     assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT] * 3
 
 
@@ -110,7 +109,7 @@ def test_lists_wipe_nothing(
 def test_fetch_ends_the_edit(upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]) -> None:
     upstream.override(changed(change, where="fetch")(upstream))
     edit = push(run, alice)
-    assert edit.status == E.FAILED
+    assert edit.status == EditStatus.FAILED
     assert "does not show the metadata" in edit.detail
     assert upstream.writes == []
     runs.refresh(run=run, actor=alice)
@@ -130,7 +129,7 @@ def test_known_spellings_are_read(
 ) -> None:
     upstream.override(changed(change, where="fetch")(upstream))
     edit = push(run, alice)
-    assert (edit.status, edit.before) == (E.APPLIED, metadata)
+    assert (edit.status, edit.before) == (EditStatus.APPLIED, metadata)
     assert upstream.metadata(run.upstream_id) == metadata | {"triage": "done"}
 
 
@@ -138,7 +137,7 @@ def test_missing_is_empty_if_configured(upstream: FakeUpstream, run: Run, alice:
     connect(MISSING_METADATA_IS_EMPTY=True)
     upstream.put(upstream.runs[run.upstream_id] | {"metadata": {}})
     upstream.override(changed(lambda run: run if run["metadata"] else without(run), where="fetch")(upstream))
-    assert push(run, alice).status == E.APPLIED
+    assert push(run, alice).status == EditStatus.APPLIED
     assert upstream.metadata(run.upstream_id) == {"triage": "done"}
 
 
@@ -157,7 +156,7 @@ def test_partial_run_changes_nothing_else(
     before = Run.objects.get(pk=run.pk)
     upstream.override(changed(change, where="write")(upstream))
     edit = push(run, alice)
-    assert (edit.status, edit.after) == (E.APPLIED, KEPT | {"triage": "done"})
+    assert (edit.status, edit.after) == (EditStatus.APPLIED, KEPT | {"triage": "done"})
     after = Run.objects.get(pk=run.pk)
     assert after.metadata == KEPT | {"triage": "done"}
     columns = ("status", "model", "created_at", "started_at", "completed_at", "duration", "total_tokens", "thread_id")
@@ -171,11 +170,11 @@ def test_write_without_metadata_is_reconciled(
 ) -> None:
     upstream.override(changed(change, where="write")(upstream))
     edit = push(run, alice)
-    assert edit.status == E.UNKNOWN
+    assert edit.status == EditStatus.UNKNOWN
     assert "does not show the metadata" in edit.detail
     process_due()
     edit.refresh_from_db()
-    assert (edit.status, len(upstream.writes)) == (E.APPLIED, 1)
+    assert (edit.status, len(upstream.writes)) == (EditStatus.APPLIED, 1)
 
 
 def test_new_runs_of_such_lists_are_fetched(upstream: FakeUpstream, db: None) -> None:
@@ -223,7 +222,7 @@ def test_stale_list_is_noticed(
     sync()
     done = apply(plan(ids, alice, triage="again"), alice)
     assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 60
-    assert set(done.edits.values_list("status", flat=True)) == {E.APPLIED}
+    assert set(done.edits.values_list("status", flat=True)) == {EditStatus.APPLIED}
 
 
 def test_lists_with_our_writes_save_fetches(

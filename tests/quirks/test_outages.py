@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from runsadmin.models import ConnectionState, Edit, Run, Sync
+from runsadmin.models import ConnectionState, Edit, EditStatus, Run, Sync
 from runsadmin.services import connections, edits, probes, syncs
 from tests.conftest import Connect
 from tests.fake_upstream import CUT, FakeUpstream, Override, Request, Response
@@ -17,7 +17,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E, Hold = Edit.Status, ConnectionState.Hold
+Hold = ConnectionState.Hold
 
 
 def slow(request: Request) -> Response:
@@ -41,7 +41,7 @@ def release_by_probe() -> None:
 
 def check_outage(edit: Edit) -> None:
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
     assert connections.state("default").hold == Hold.UNREACHABLE
 
 
@@ -63,7 +63,7 @@ def test_outage_holds_the_connection(
     assert not connections.is_held("default")
     process_due(times=2)
     edit.refresh_from_db()
-    assert edit.status == E.APPLIED
+    assert edit.status == EditStatus.APPLIED
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
@@ -79,7 +79,7 @@ def test_refused_connections_cause_a_hold(
     release_by_probe()
     process_due(times=2)
     edit.refresh_from_db()
-    assert edit.status == E.APPLIED
+    assert edit.status == EditStatus.APPLIED
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["one edit", "in the background"])
@@ -92,7 +92,7 @@ def test_one_bad_run_is_no_outage(
     edit = record(run, alice)
     process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.RETRY)
+    assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.RETRY)
     assert edit.attempts >= 1
     assert not connections.is_held("default")
 
@@ -102,11 +102,11 @@ def test_batch_fails_without_attempts(upstream: FakeUpstream, mirror: Callable[.
     recorded = [record(run, alice) for run in many]
     upstream.override(lambda request: CUT)
     process_due(times=3)
-    assert set(Edit.objects.values_list("status", "attempts")) == {(E.PENDING, 0)}
+    assert set(Edit.objects.values_list("status", "attempts")) == {(EditStatus.PENDING, 0)}
     upstream.clear_overrides()
     release_by_probe()
     process_due(times=2)
-    assert set(Edit.objects.values_list("status", flat=True)) == {E.APPLIED}
+    assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.APPLIED}
     assert len(recorded) == len(upstream.writes)
 
 

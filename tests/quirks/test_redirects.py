@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from runsadmin import conf
 from runsadmin.errors import UpstreamError
-from runsadmin.models import ConnectionState, Edit, Run
+from runsadmin.models import ConnectionState, Edit, EditStatus, Run
 from runsadmin.services import connections, probes
 from runsadmin.upstream.client import Client
 from tests.conftest import Connect
@@ -18,7 +18,6 @@ from tests.quirks.conftest import process_due, push, record, sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
 STATUSES = [301, 302, 303, 307, 308]
 
 LOCATIONS = {
@@ -53,7 +52,7 @@ def hold() -> ConnectionState:
 def test_fetch_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     upstream.override(redirect(status))
     edit = push(run, alice)
-    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, Edit.WaitReason.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
     assert (hold().hold, upstream.writes) == (ConnectionState.Hold.REDIRECTED, [])
     assert hold().hold_detail == "The server redirects to https://moved.example. Check RUNSADMIN_UPSTREAM_URL."
     assert edit.detail == hold().hold_detail
@@ -63,7 +62,7 @@ def test_fetch_redirected(upstream: FakeUpstream, run: Run, alice: User, status:
 def test_write_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     upstream.override(redirect(status, method="POST"))
     edit = push(run, alice)
-    assert (edit.status, edit.wait_reason) == (E.PENDING, Edit.WaitReason.HELD)
+    assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.HELD)
     assert hold().hold == ConnectionState.Hold.REDIRECTED
     assert len(upstream.writes) == 1
 
@@ -76,7 +75,7 @@ def test_write_perhaps_done(
     settings.RUNSADMIN_SETTLING_TIME = 0.1
     upstream.override(redirect(status, method="POST"))
     edit = push(run, alice)
-    assert (edit.status, hold().hold) == (E.UNKNOWN, ConnectionState.Hold.REDIRECTED)
+    assert (edit.status, hold().hold) == (EditStatus.UNKNOWN, ConnectionState.Hold.REDIRECTED)
     process_due()
     assert len(upstream.writes) == 1
 
@@ -85,7 +84,7 @@ def test_write_perhaps_done(
     time.sleep(1)  # From then on the write cannot land any more.
     process_due(times=3)
     edit.refresh_from_db()
-    assert edit.status == E.APPLIED
+    assert edit.status == EditStatus.APPLIED
     assert upstream.metadata(run.upstream_id) == {"ticket": "1", "owner": "lee", "triage": "done"}
 
 
@@ -95,7 +94,7 @@ def test_many_writes_redirected(upstream: FakeUpstream, run: Run, alice: User, s
     upstream.override(redirect(status, method="POST"))
     process_due()
     edit.refresh_from_db()
-    assert edit.status == (E.UNKNOWN if status in (301, 302, 303) else E.PENDING)
+    assert edit.status == (EditStatus.UNKNOWN if status in (301, 302, 303) else EditStatus.PENDING)
     assert hold().hold == ConnectionState.Hold.REDIRECTED
 
 

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runsadmin.models import ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.models import ConnectionState, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import connections, edits, probes
 from tests.fake_upstream import FakeUpstream, Override, Request, Response, error_response
 from tests.quirks.conftest import process_due, push, record, sync
@@ -17,7 +17,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E, W, Hold = Edit.Status, Edit.WaitReason, ConnectionState.Hold
+Hold = ConnectionState.Hold
 HTML = Response(403, "<html><head><title>Request blocked</title></head></html>", {"Content-Type": "text/html"})
 
 
@@ -54,7 +54,12 @@ def test_refusal_is_rejected_beside_a_success(
     edit = record(threads[0], alice, {"note": "drop table"})
     process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason, edit.refusals, edit.attempts) == (E.PENDING, W.REFUSED, 1, 0)
+    assert (edit.status, edit.wait_reason, edit.refusals, edit.attempts) == (
+        EditStatus.PENDING,
+        Edit.WaitReason.REFUSED,
+        1,
+        0,
+    )
     assert words in edit.detail
     assert not connections.is_held("default")
 
@@ -65,7 +70,7 @@ def test_refusal_is_rejected_beside_a_success(
     else:
         edits.push(other)
     edit.refresh_from_db()
-    assert (edit.status, edit.http_status) == (E.REJECTED, 403)
+    assert (edit.status, edit.http_status) == (EditStatus.REJECTED, 403)
     assert words in edit.detail
 
 
@@ -93,7 +98,7 @@ def test_sole_refusal_is_rejected_second_time(
         Edit.objects.update(next_attempt_at=timezone.now())
         process_due() if background else edits.push(edit)
     edit.refresh_from_db()
-    assert (edit.status, edit.http_status) == (E.REJECTED, 403)
+    assert (edit.status, edit.http_status) == (EditStatus.REJECTED, 403)
     assert words in edit.detail
 
 
@@ -111,7 +116,7 @@ def test_read_only_role_holds_writing(
             edits.push(edit)
     state = connections.state("default")
     assert (state.hold, "Read-only role." in state.hold_detail) == (Hold.WRITING, True)
-    assert set(Edit.objects.values_list("status", flat=True)) == {E.PENDING}
+    assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.PENDING}
     writes = len(upstream.writes)
 
     for _ in range(3):  # Reads continue, and prove nothing about writes.
@@ -127,14 +132,14 @@ def test_read_only_role_holds_writing(
     later = connections.state("default").next_probe_at
     assert later is not None
     assert later - timezone.now() > dt.timedelta(minutes=4)
-    assert set(Edit.objects.values_list("status", flat=True)) == {E.PENDING}
+    assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.PENDING}
 
     upstream.clear_overrides()
     ConnectionState.objects.update(next_probe_at=timezone.now())
     process_due(times=2)
     assert connections.state("default").hold == Hold.NONE
     process_due()
-    assert set(Edit.objects.values_list("status", flat=True)) == {E.APPLIED}
+    assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.APPLIED}
 
 
 def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
@@ -142,8 +147,8 @@ def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: l
     for run in threads[:2]:
         push(run, alice)
     assert not connections.is_held("default")
-    assert push(threads[2], alice).status == E.APPLIED
-    assert Edit.objects.filter(status=E.REJECTED).count() == 2
+    assert push(threads[2], alice).status == EditStatus.APPLIED
+    assert Edit.objects.filter(status=EditStatus.REJECTED).count() == 2
 
 
 def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
@@ -153,7 +158,7 @@ def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: Us
         edits.push(edit)
         probes.probe_held()
     edit.refresh_from_db()
-    assert (edit.status, edit.wait_reason, edit.attempts) == (E.PENDING, W.HELD, 0)
+    assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
     assert connections.state("default").hold == Hold.CREDENTIALS
 
 
@@ -181,7 +186,7 @@ def test_only_thread_is_missing(
 ) -> None:
     (run,) = mirror(make_run(thread_id="thread_0"))
     upstream.override(refuse("thread_0", response=response))
-    assert push(run, alice).status == E.REJECTED
+    assert push(run, alice).status == EditStatus.REJECTED
     sync()
     assert Thread.objects.get().missing_since is not None
     ConnectionState.objects.update(next_probe_at=timezone.now())
@@ -194,14 +199,14 @@ def test_two_named_deleted_threads_are_missing(
 ) -> None:
     both = mirror(make_run(thread_id="thread_0"), make_run(thread_id="thread_1"))
     upstream.runs.clear()
-    assert [push(run, alice).status for run in both] == [E.REJECTED, E.REJECTED]
+    assert [push(run, alice).status for run in both] == [EditStatus.REJECTED, EditStatus.REJECTED]
     assert not connections.is_held("default")
 
 
 def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
     upstream.override(lambda request: Response(404, "Not Found"))
     edit = push(threads[0], alice)
-    assert (edit.status, connections.state("default").hold) == (E.PENDING, Hold.NOT_FOUND)
+    assert (edit.status, connections.state("default").hold) == (EditStatus.PENDING, Hold.NOT_FOUND)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
     assert connections.state("default").hold == Hold.RETIRED
@@ -216,6 +221,6 @@ def test_deleted_runs_of_thread_take_two_probes(
         del upstream.runs[run.upstream_id]
     upstream.log.clear()
     process_due()
-    assert set(Edit.objects.values_list("status", flat=True)) == {E.REJECTED}
+    assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.REJECTED}
     assert len(upstream.requests()) <= 34
     assert not connections.is_held("default")

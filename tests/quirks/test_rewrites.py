@@ -11,10 +11,10 @@ from django.db import connection
 from django.test import Client
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits
 from tests.api.conftest import ApiOf
-from tests.bulk import fully_planned, push_until_settled
+from tests.bulk import complete_plan, push_until_settled
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Json, Request, Response
 from tests.management.conftest import Manage
@@ -23,7 +23,6 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E, B = Edit.Status, BulkEdit.Status
 type Rewrite = Callable[[Json], Json]
 type Mirror = Callable[..., list[Run]]
 
@@ -90,7 +89,7 @@ def runs(mirror: Mirror, connect: Connect) -> list[Run]:
 def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
-    planned = fully_planned(
+    planned = complete_plan(
         bulk_edits.plan(
             selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="triage", **options
         )
@@ -99,7 +98,7 @@ def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
 
 
 def differing(bulk_edit: BulkEdit) -> int:
-    return bulk_edit.edits.filter(status=E.DIFFERS).count()
+    return bulk_edit.edits.filter(status=EditStatus.DIFFERS).count()
 
 
 @pytest.mark.parametrize(("rewrite", "key"), MEMBERS)
@@ -109,15 +108,15 @@ def test_first_rewrite_pauses_bulk_edit(
     rewriting(upstream, rewrite, seconds=0.02)
     bulk_edit = push_until_settled(applied(runs, alice))
 
-    assert bulk_edit.status == B.PAUSED
+    assert bulk_edit.status == BulkEditStatus.PAUSED
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert key in bulk_edit.detail
     assert "resume" in bulk_edit.detail
     # Only writes that were in flight before the first response was processed.
     assert len(upstream.writes) <= 2 * CONCURRENCY
     assert differing(bulk_edit) == len(upstream.writes), "Each write in flight gets its own outcome."
-    assert bulk_edit.edits.filter(status=E.PENDING).count() == RUNS - len(upstream.writes)
-    one = bulk_edit.edits.filter(status=E.DIFFERS).first()
+    assert bulk_edit.edits.filter(status=EditStatus.PENDING).count() == RUNS - len(upstream.writes)
+    one = bulk_edit.edits.filter(status=EditStatus.DIFFERS).first()
     assert one is not None
     assert key in one.detail
 
@@ -131,7 +130,7 @@ def test_resuming_accepts_rewrites(
     bulk_edits.resume(bulk_edit=bulk_edit, actor=bob)
     bulk_edit = push_until_settled(bulk_edit)
 
-    assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
+    assert (bulk_edit.status, differing(bulk_edit)) == (BulkEditStatus.COMPLETED, RUNS)
     assert bulk_edit.accepts_rewrites
     assert len(upstream.writes) == RUNS
 
@@ -147,20 +146,23 @@ def test_resuming_accepts_rewrites(
 def test_same_values_are_no_rewrite(rewrite: Rewrite, upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, rewrite)
     bulk_edit = push_until_settled(applied(runs, alice))
-    assert (bulk_edit.status, bulk_edit.edits.filter(status=E.APPLIED).count()) == (B.COMPLETED, RUNS)
+    assert (bulk_edit.status, bulk_edit.edits.filter(status=EditStatus.APPLIED).count()) == (
+        BulkEditStatus.COMPLETED,
+        RUNS,
+    )
 
 
 def test_touched_keys_alone_do_not_pause(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, lambda metadata: metadata | {"triage": "DONE"})
     bulk_edit = push_until_settled(applied(runs, alice))
-    assert (bulk_edit.status, differing(bulk_edit)) == (B.COMPLETED, RUNS)
+    assert (bulk_edit.status, differing(bulk_edit)) == (BulkEditStatus.COMPLETED, RUNS)
     assert "values other than those sent for triage" in bulk_edit.edits.all()[0].detail
 
 
 def test_canary_pauses_at_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, REWRITES["trims"])
     bulk_edit = push_until_settled(applied(runs, alice, canary=2))
-    assert bulk_edit.status == B.PAUSED
+    assert bulk_edit.status == BulkEditStatus.PAUSED
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert len(upstream.writes) <= 2
 
@@ -169,11 +171,11 @@ def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -
     bulk_edit = push_until_settled(applied(runs, alice))
     upstream.log.clear()
     rewriting(upstream, REWRITES["quotes"], seconds=0.02)
-    undo = fully_planned(
+    undo = complete_plan(
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="back")
     )
     undo = push_until_settled(bulk_edits.apply(bulk_edit=undo, actor=alice))
-    assert undo.status == B.PAUSED
+    assert undo.status == BulkEditStatus.PAUSED
     assert "ticket" in undo.detail
     assert len(upstream.writes) <= 2 * CONCURRENCY
 
@@ -181,9 +183,9 @@ def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -
 def test_last_edit_pauses_for_a_decision(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     rewriting(upstream, REWRITES["quotes"])
     bulk_edit = push_until_settled(applied(runs[:1], alice))
-    assert bulk_edit.status == B.PAUSED
+    assert bulk_edit.status == BulkEditStatus.PAUSED
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
-    assert push_until_settled(bulk_edit).status == B.COMPLETED
+    assert push_until_settled(bulk_edit).status == BulkEditStatus.COMPLETED
 
 
 def test_manual_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
@@ -208,13 +210,13 @@ def test_manual_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run], a
     bulk_edit = bulk_edits.pause(bulk_edit=applied(runs, alice), actor=alice)
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
     rewriting(upstream, REWRITES["adds-a-key"])
-    assert push_until_settled(bulk_edit).status == B.PAUSED
+    assert push_until_settled(bulk_edit).status == BulkEditStatus.PAUSED
 
 
 def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: User, client: Client) -> None:
     rewriting(upstream, REWRITES["quotes"])
     edit = push(run, alice)
-    assert edit.status == E.DIFFERS
+    assert edit.status == EditStatus.DIFFERS
     assert "does not touch: owner, ticket." in edit.detail
     assert "for triage." in edit.detail
     client.force_login(alice)

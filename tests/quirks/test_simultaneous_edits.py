@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from pytest_django import Settings
 
-from runsadmin.models import Edit, Run
+from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import edits
 from runsadmin.services.edits import claims, storing
 from runsadmin.services.edits.outcomes import Outcome
@@ -22,7 +22,6 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
 LATENCY = 0.1
 type AtOnce = Callable[..., list[Any]]
 
@@ -107,7 +106,7 @@ def test_waiters_hold_no_pusher_thread(
         return edits.push_within(waiting[number], 3)
 
     results = at_once(21, push_one)
-    assert Counter(edit.status for edit, _ in results) == {E.PENDING: 20, E.APPLIED: 1}
+    assert Counter(edit.status for edit, _ in results) == {EditStatus.PENDING: 20, EditStatus.APPLIED: 1}
     assert results[20][1] < 2.5
 
 
@@ -121,9 +120,9 @@ def test_other_process_ends(upstream: FakeUpstream, run: Run, alice: User, at_on
         if number == 0:
             return edits.push_within(second, 10)
         time.sleep(0.5)
-        storing.store([Outcome(claim, E.REJECTED, "no")])
+        storing.store([Outcome(claim, EditStatus.REJECTED, "no")])
         return None
 
     (edit, seconds), _ = at_once(2, act)
-    assert edit.status == E.APPLIED
+    assert edit.status == EditStatus.APPLIED
     assert seconds < 4

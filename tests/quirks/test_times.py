@@ -11,7 +11,7 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import Edit, MetadataPair, Run, Sync, Thread
 from runsadmin.services import bulk_edits
 from tests.api.conftest import Api
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.fake_upstream import FakeUpstream, Json, list_response
 from tests.quirks.conftest import sync
 from tests.sandbox_client import make_run
@@ -180,7 +180,7 @@ def test_unknown_time_has_no_value(mirror: Mirror, alice: User) -> None:
         bulk_edits.by_ids([known.upstream_id, unknown.upstream_id]),
         BulkPatch({"month": "{created:%Y-%m}"}),
     )
-    plan = fully_planned(
+    plan = complete_plan(
         bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.ADMIN, reason="r")
     )
     plan_results = {edit.run_id: (edit.plan_result, dict(edit.patch.set)) for edit in plan.edits.all()}

@@ -14,10 +14,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits
 from tests.api.conftest import ApiOf
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.fake_upstream import CUT, FakeUpstream, Request, Response, error_response
 from tests.management.conftest import Manage
 from tests.quirks.conftest import process_due, push, record
@@ -25,7 +25,6 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
 type Mirror = Callable[..., list[Run]]
 
 
@@ -174,7 +173,7 @@ def test_many_waits_take_few_queries(
 def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
-    planned = fully_planned(
+    planned = complete_plan(
         bulk_edits.plan(
             selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="triage", **options
         )
@@ -234,7 +233,7 @@ def test_stuck_run_ends_the_wait(
     run = stuck(upstream, mirror, fields)
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
     edit = push(run, alice)
-    assert (edit.status, edit.wait_reason) == (E.PENDING, "active_run")
+    assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, "active_run")
     assert edit.waiting_since is not None
 
     def later() -> None:
@@ -245,17 +244,17 @@ def test_stuck_run_ends_the_wait(
         edit.refresh_from_db()
 
     later()
-    assert edit.status == E.PENDING
+    assert edit.status == EditStatus.PENDING
     Edit.objects.update(waiting_since=ago(seconds=901))
     later()
-    assert edit.status == E.FAILED
+    assert edit.status == EditStatus.FAILED
     assert fields["status"] in edit.detail
     assert "has waited for it to end since 20" in edit.detail
     assert "Retry" in edit.detail
     assert len(upstream.writes) == 1, "Only the first attempt was sent; then the run was fetched."
 
     upstream.runs[run.upstream_id]["status"] = "completed"
-    assert edits.push(edits.retry(edit=edit, actor=alice)).status == E.APPLIED
+    assert edits.push(edits.retry(edit=edit, actor=alice)).status == EditStatus.APPLIED
 
 
 def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
@@ -265,7 +264,7 @@ def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror: Mirror, alic
     Edit.objects.update(waiting_since=ago(minutes=50))
     process_due()
     edit.refresh_from_db()
-    assert edit.status == E.PENDING
+    assert edit.status == EditStatus.PENDING
     until = edits.waits_of([edit])[edit.pk].until
     assert until is not None
     assert dt.timedelta(minutes=74) < until - timezone.now() < dt.timedelta(minutes=76)
@@ -274,7 +273,7 @@ def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror: Mirror, alic
 @pytest.mark.parametrize("expires_at", [253402300799, at(ago(days=-400))], ids=["year-9999", "next-year"])
 def test_unbelievable_expiry_has_an_end(expires_at: int, upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
     edit = push(stuck(upstream, mirror, {"status": "in_progress", "expires_at": expires_at}), alice)
-    assert edit.status == E.PENDING
+    assert edit.status == EditStatus.PENDING
     until = edits.waits_of([edit])[edit.pk].until
     assert until is not None
     assert until - timezone.now() < dt.timedelta(days=31)
@@ -284,9 +283,9 @@ def test_retry_begins_a_new_wait(upstream: FakeUpstream, mirror: Mirror, alice: 
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
     edit = push(stuck(upstream, mirror, {"status": "in_progress", "expires_at": None}), alice)
     Edit.objects.update(waiting_since=ago(hours=1))
-    assert edits.push(edit).status == E.FAILED
+    assert edits.push(edit).status == EditStatus.FAILED
     edit = edits.push(edits.retry(edit=edit, actor=alice))
-    assert (edit.status, edit.wait_reason) == (E.PENDING, "active_run")
+    assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, "active_run")
 
 
 # --- How often the run is fetched
@@ -325,7 +324,7 @@ def test_plan_names_the_option(
     """Upstream was not asked, so nothing is claimed about it."""
     (run,) = mirror(make_run(status=status))
     selection = bulk_edits.by_ids([run.upstream_id])
-    plan = fully_planned(
+    plan = complete_plan(
         bulk_edits.plan(
             selection=selection, patch=BulkPatch({"a": "1"}), actor=alice, source=Edit.Source.ADMIN, reason="r"
         )
@@ -344,7 +343,7 @@ def test_server_taking_active_runs_needs_no_wait(
     status: str, upstream: FakeUpstream, mirror: Mirror, alice: User
 ) -> None:
     (run,) = mirror(make_run(status=status))
-    assert push(run, alice).status == E.APPLIED
+    assert push(run, alice).status == EditStatus.APPLIED
 
 
 def test_activated_run_names_the_option(upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
@@ -354,6 +353,6 @@ def test_activated_run_names_the_option(upstream: FakeUpstream, mirror: Mirror, 
     refuses("in_progress")(upstream)
     edits.process_due(until=time.monotonic() + 10)
     edit = bulk_edit.edits.get()
-    assert edit.status == E.FAILED
+    assert edit.status == EditStatus.FAILED
     for word in ("in_progress", "Wait for active runs", "Retry"):
         assert word in edit.detail

@@ -3,11 +3,9 @@
 import pytest
 
 from loadtests.crash_points import PUSHING, RECONCILING
-from runsadmin.models import Edit
+from runsadmin.models import EditStatus
 from runsadmin.services import edits
 from tests.races.conftest import Race
-
-E = Edit.Status
 
 
 @pytest.mark.parametrize("step", PUSHING)
@@ -18,7 +16,7 @@ def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     race.one.resume()
     race.environment.expire_claims()
     race.process_due()
-    assert race.outcomes() == [E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED]
     before = len(race.environment.events)
     race.one.wake()
     assert race.one.wait_until_done() == "done applied"
@@ -38,11 +36,11 @@ def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) ->
     race.one.resume()
     race.environment.expire_claims()
     race.process_due()
-    assert race.outcomes() == [E.APPLIED, E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED, EditStatus.APPLIED]
     race.one.wake()
     race.one.wait_until_done()
     later.refresh_from_db()
-    assert race.outcomes() == [E.APPLIED, E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED, EditStatus.APPLIED]
     assert race.posts("green") == 1
 
 
@@ -56,7 +54,7 @@ def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
     race.wait_for_posts(1)
     race.other.end()
     race.process_due()
-    assert race.outcomes() == [E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED]
     assert race.posts("red") == 1
 
 
@@ -66,7 +64,7 @@ def test_late_write_is_found(race: Race) -> None:
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
     race.process_due()
-    assert race.outcomes() == [E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED]
     assert race.posts("red") == 1
 
 
@@ -81,5 +79,5 @@ def test_lost_claim_never_sends_twice(race: Race, step: str) -> None:
     assert race.posts("red") == 0
     assert race.other.end() in ("done applied", "done pending")  # Pending if the fetch got too old.
     race.process_due()
-    assert race.outcomes() == [E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED]
     assert race.posts("red") == 1

@@ -3,10 +3,9 @@
 import pytest
 
 from loadtests.crash_points import PUSHING
-from runsadmin.models import Edit
+from runsadmin.models import EditStatus
 from tests.races.conftest import Race
 
-E = Edit.Status
 BEFORE_THE_END = [step for step in PUSHING if step != "stored"]
 
 
@@ -17,7 +16,7 @@ def test_processes_keep_the_order_of_a_run(race: Race) -> None:
     race.one.wait_until_done()
     race.other.wait_until_done()
     race.process_due()
-    assert race.outcomes() == [E.APPLIED, E.APPLIED]
+    assert race.outcomes() == [EditStatus.APPLIED, EditStatus.APPLIED]
     assert (race.posts("first"), race.posts("second")) == (1, 1)
     assert race.environment.sandbox.metadata(race.run.upstream_id)["team"] == "second"
 
@@ -50,7 +49,7 @@ def test_many_claims_send_each_edit_once(race: Race) -> None:
     race.one.wait_until_done()
     race.other.wait_until_done()
     race.process_due()
-    assert set(race.outcomes()) == {E.APPLIED}
+    assert set(race.outcomes()) == {EditStatus.APPLIED}
     assert [race.posts(f"of-{run.upstream_id}") for run in race.runs] == [1, 1, 1]
 
 
@@ -61,7 +60,7 @@ def test_many_claims_of_a_run_send_once(race: Race) -> None:
     race.one.wait_until_done()
     race.other.wait_until_done()
     race.process_due()
-    assert set(race.outcomes()) == {E.APPLIED}
+    assert set(race.outcomes()) == {EditStatus.APPLIED}
     assert [race.posts(value) for value in ("first", "second", "third")] == [1, 1, 1]
     assert race.environment.sandbox.metadata(race.run.upstream_id)["team"] == "third"
 

@@ -115,9 +115,9 @@ def test_upload_counts_like_any_body(root: User, client: Client) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_large_response_takes_no_memory(
-    site: Site, sandbox: Sandbox, mirrored: Callable[..., Run], alice: User
+    site: Site, sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User
 ) -> None:
-    mirrored(id="run_a", metadata={"team": "blue"})
+    mirror_run(id="run_a", metadata={"team": "blue"})
     headers = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
     sandbox.fault("huge", bytes=TEN, method="GET", times=None)
 

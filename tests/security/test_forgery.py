@@ -125,8 +125,8 @@ def test_sign_in_never_redirects_outside(client: Client, alice: User, target: st
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_address_redirects_outside(site: Site, alice: User, mirrored: Any) -> None:
-    mirrored(id="run_a")
+def test_no_address_redirects_outside(site: Site, alice: User, mirror_run: Any) -> None:
+    mirror_run(id="run_a")
     browser = site.browser()
     assert browser.sign_in("alice", "alice").ok
     paths = [

@@ -35,8 +35,8 @@ def is_clean(response: requests.Response) -> bool:
     )
 
 
-def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root: User, sandbox: Any) -> None:
-    run = mirrored(id="run_a", metadata=METADATA, model=HOSTILE[0], instructions=HOSTILE[1], status="failed",
+def test_hostile_metadata_is_escaped_everywhere(site: Site, mirror_run: Any, root: User, sandbox: Any) -> None:
+    run = mirror_run(id="run_a", metadata=METADATA, model=HOSTILE[0], instructions=HOSTILE[1], status="failed",
                    last_error={"code": HOSTILE[1], "message": HOSTILE[7]})  # fmt: skip
     browser = site.browser()
     assert browser.sign_in("root", "root").ok
@@ -87,8 +87,8 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirrored: Any, root:
     assert "&lt;script&gt;alert" in responses[2].text
 
 
-def test_hostile_ids_reach_no_header(site: Site, mirrored: Any, root: User) -> None:
-    run, browser = mirrored(id="run_a"), site.browser()
+def test_hostile_ids_reach_no_header(site: Site, mirror_run: Any, root: User) -> None:
+    run, browser = mirror_run(id="run_a"), site.browser()
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
     assert browser.sign_in("root", "root").ok
     for upstream_id in ("run\r\nSet-Cookie: stolen=1", "//evil.example", "..", 'x"><img src=x onerror=alert(1)>'):

@@ -68,8 +68,8 @@ def test_all_tokens_of_an_account_share_a_rate(limit: Any, alice: User, bob: Use
     assert statuses(api_of(bob), 3) == [200] * 3
 
 
-def test_refused_edit_is_not_recorded(limit: Any, alice: User, mirrored: Any) -> None:
-    mirrored(id="run_a", metadata={})
+def test_refused_edit_is_not_recorded(limit: Any, alice: User, mirror_run: Any) -> None:
+    mirror_run(id="run_a", metadata={})
     limit(1)
     client = api_of(alice)
     client.get("threads/")

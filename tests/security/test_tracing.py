@@ -11,16 +11,16 @@ from django.test import Client
 from runsadmin import log_context
 from runsadmin.models import Edit
 from runsadmin.services import tokens
-from tests.admin.conftest import base_fields, page, press, typed
-from tests.conftest import Written, json_lines
+from tests.admin.conftest import base_field, metadata_form, run_action, run_url
+from tests.conftest import CaptureLog, json_lines
 from tests.security.conftest import Site
 from tests.waiting import until
 
 
 @pytest.mark.django_db(transaction=True)
-def test_request_id_reaches_edit_and_logs(written: Written, alice: User, mirrored: Any) -> None:
-    mirrored(id="run_a", metadata={})
-    log = written("json")
+def test_request_id_reaches_edit_and_logs(capture_log: CaptureLog, alice: User, mirror_run: Any) -> None:
+    mirror_run(id="run_a", metadata={})
+    log = capture_log("json")
     token = tokens.create(user=alice, expires_in=None)
 
     response = Client().patch(
@@ -45,15 +45,15 @@ def test_request_id_reaches_edit_and_logs(written: Written, alice: User, mirrore
 
 
 @pytest.mark.django_db(transaction=True)
-def test_admin_requests_are_traced_too(written: Written, alice: User, mirrored: Any) -> None:
-    run = mirrored(id="run_a", metadata={"team": "blue"})
-    log = written("json")
+def test_admin_requests_are_traced_too(capture_log: CaptureLog, alice: User, mirror_run: Any) -> None:
+    run = mirror_run(id="run_a", metadata={"team": "blue"})
+    log = capture_log("json")
     client = Client(headers={"X-Request-ID": "from-a-proxy"})
     client.force_login(alice)
-    form = typed(("team", "red"), base=base_fields(client, run))
+    form = metadata_form(("team", "red"), base=base_field(client, run))
 
-    response = client.post(page(run, "metadata"), form)
-    press(client, Edit.objects.get(), "undo")
+    response = client.post(run_url(run, "metadata"), form)
+    run_action(client, Edit.objects.get(), "undo")
 
     assert response["X-Request-ID"] == "from-a-proxy"
     assert [edit.request_id for edit in Edit.objects.all()] == ["from-a-proxy"] * 2
@@ -62,9 +62,9 @@ def test_admin_requests_are_traced_too(written: Written, alice: User, mirrored: 
 
 @pytest.mark.django_db(transaction=True)
 def test_worker_logs_the_edits_request_id(
-    site_of: Callable[..., Site], alice: User, mirrored: Any, sandbox: Any
+    site_of: Callable[..., Site], alice: User, mirror_run: Any, sandbox: Any
 ) -> None:
-    mirrored(id="run_a", metadata={})
+    mirror_run(id="run_a", metadata={})
     sandbox.fault("status", status=503, method="GET", headers={"Retry-After": "0"})
     Client().patch(
         "/api/v1/runs/run_a/", {"metadata": {"team": "red"}}, "application/json",
@@ -82,18 +82,18 @@ def test_worker_logs_the_edits_request_id(
     assert {(line["edit"], line["user"]) for line in about} == {(Edit.objects.get().pk, "alice")}
 
 
-def test_request_context_is_not_carried_over(written: Written) -> None:
+def test_request_context_is_not_carried_over(capture_log: CaptureLog) -> None:
     log_context.begin_request("first")
     log_context.is_by("alice")
     log_context.begin_request("second")
-    log = written("json")
+    log = capture_log("json")
     logging.getLogger("x").warning("hello")
     (line,) = json_lines(log.getvalue())
     assert (line["request_id"], "user" in line) == ("second", False)
 
 
-def test_json_log_is_one_object_a_line(written: Written) -> None:
-    log = written("json")
+def test_json_log_is_one_object_a_line(capture_log: CaptureLog) -> None:
+    log = capture_log("json")
     try:
         raise ValueError("a\nb")
     except ValueError:
@@ -105,8 +105,8 @@ def test_json_log_is_one_object_a_line(written: Written) -> None:
     assert "request" not in line
 
 
-def test_log_lines_cannot_be_forged(written: Written) -> None:
-    log = written("line")
+def test_log_lines_cannot_be_forged(capture_log: CaptureLog) -> None:
+    log = capture_log("line")
     forged = "held\n2026-11-23T00:00:00Z INFO django: all is well\r\x1b[2K\u2028"
     try:
         raise ValueError(forged)
@@ -119,8 +119,8 @@ def test_log_lines_cannot_be_forged(written: Written) -> None:
 
 
 @pytest.mark.parametrize("name", ["line", "json"])
-def test_tracebacks_show_no_variables(written: Written, name: str) -> None:
-    log = written(name)
+def test_tracebacks_show_no_variables(capture_log: CaptureLog, name: str) -> None:
+    log = capture_log(name)
 
     def fail() -> None:
         password = "-".join(["canary", "value"])

@@ -8,18 +8,17 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from runsadmin.bulk_patch import BulkPatch
-from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.models import BulkEdit, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits
-from tests.bulk import fully_planned, push_until_settled, sending_edits
+from tests.bulk import complete_plan, push_until_settled, sending_edits
 from tests.sandbox_client import Sandbox
 
-S, E, F = BulkEdit.Status, Edit.Status, Edit.PlanResult
 RED = BulkPatch({"team": "red"})
 
 
 def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     selection = bulk_edits.by_search(query)
-    return fully_planned(
+    return complete_plan(
         bulk_edits.plan(
             selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, **{"reason": "moved", **more}
         )
@@ -28,7 +27,7 @@ def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED,
 
 def plan_for(actor: User, *selection: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
     by_ids = bulk_edits.by_ids([run.upstream_id for run in selection])
-    return fully_planned(
+    return complete_plan(
         bulk_edits.plan(selection=by_ids, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="moved", **more)
     )
 
@@ -39,7 +38,7 @@ def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     return apply(
-        fully_planned(
+        complete_plan(
             bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")
         ),
         actor,
@@ -59,7 +58,7 @@ def metadata(sandbox: Sandbox, some: list[Run]) -> list[Any]:
 
 
 def make_due(bulk_edit: BulkEdit) -> None:
-    bulk_edit.edits.filter(status=E.PENDING).update(next_attempt_at=timezone.now())
+    bulk_edit.edits.filter(status=EditStatus.PENDING).update(next_attempt_at=timezone.now())
 
 
 def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:

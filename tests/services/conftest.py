@@ -8,13 +8,13 @@ from tests.sandbox_client import Sandbox
 
 
 @pytest.fixture
-def team(mirrored: MakeRun) -> list[Run]:
+def twelve_runs(mirror_run: MakeRun) -> list[Run]:
     """Twelve runs of two threads."""
-    return [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}) for n in range(12)]
+    return [mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}) for n in range(12)]
 
 
 @pytest.fixture
-def slow(team: list[Run], sandbox: Sandbox, connect: Connect) -> None:
+def slow(twelve_runs: list[Run], sandbox: Sandbox, connect: Connect) -> None:
     """Two slow requests at a time, so that there is time to stop the worker."""
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=300)

@@ -39,8 +39,8 @@ def upstream(sandbox: Sandbox, alice: User) -> list[Json]:
     return upstream[::-1]
 
 
-def test_refresh_updates_as_of(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_refresh_updates_as_of(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     Run.objects.update(requested_at=LONG_AGO, received_at=LONG_AGO)
     before = timezone.now()
     refreshed = runs.refresh(run=run, actor=alice)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, Run
+from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, gateway, probes
 from runsadmin.services.edits import claims, classifying, deciding, storing
@@ -25,13 +25,11 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-E = Edit.Status
-
 
 @pytest.fixture
-def due(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> list[Edit]:
+def due(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> list[Edit]:
     """Twelve due edits, of twelve runs of two threads."""
-    some = [mirrored(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
+    some = [mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
     patch = MetadataPatch({"team": "red"})
     recorded = [edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.COMMAND) for run in some]
     make_due()
@@ -78,10 +76,12 @@ def test_own_error_spares_other_edits(
     with monkeypatch.context() as patched:
         patched.setattr(module, step, broken)
         process_due()
-    assert counts()[E.APPLIED] == 11
+    assert counts()[EditStatus.APPLIED] == 11
     unlucky.refresh_from_db()
     assert (unlucky.attempts, unlucky.claim_token) == (1, None)
-    assert unlucky.status == (E.UNKNOWN if step == "write_response" else E.PENDING), "Only what was sent is unknown."
+    assert unlucky.status == (EditStatus.UNKNOWN if step == "write_response" else EditStatus.PENDING), (
+        "Only what was sent is unknown."
+    )
     if step == "write_response":
         # The settling time is over.
         Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))
@@ -89,7 +89,7 @@ def test_own_error_spares_other_edits(
     def are_applied() -> bool:
         make_due()
         process_due()
-        return counts() == {E.APPLIED: 12}
+        return counts() == {EditStatus.APPLIED: 12}
 
     until(are_applied)
     assert len(sandbox.posts(unlucky.run.upstream_id)) == 1
@@ -104,7 +104,7 @@ def test_repeated_own_error_ends(due: list[Edit], monkeypatch: pytest.MonkeyPatc
     process_due()
     make_due()
     process_due()
-    assert counts() == {E.APPLIED: 11, E.FAILED: 1}
+    assert counts() == {EditStatus.APPLIED: 11, EditStatus.FAILED: 1}
     unlucky.refresh_from_db()
     assert "internal error" in unlucky.detail
 
@@ -117,7 +117,7 @@ def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], conne
         stopping.set()
     sent = len(sandbox.posts())
     assert 0 < sent < 12
-    assert counts() == {E.APPLIED: sent, E.PENDING: 12 - sent}
+    assert counts() == {EditStatus.APPLIED: sent, EditStatus.PENDING: 12 - sent}
     assert edits.process_due(until=time.monotonic() + 5, stopping=stopping) == 0
     assert len(sandbox.posts()) == sent
 
@@ -127,7 +127,7 @@ def test_429_for_one_pauses_all(sandbox: Sandbox, due: list[Edit], connect: Conn
     sandbox.settings(latency_ms=30)
     sandbox.fault("status", status=429, headers={"retry-after-ms": "700"}, method="POST")
     process_due()
-    assert counts() == {E.APPLIED: 12}
+    assert counts() == {EditStatus.APPLIED: 12}
     log = sandbox.log()
     refused_at = next(call["received_at"] for call in log if call["status"] == 429)
     early = [call for call in log if refused_at < call["at"] < refused_at + 0.65]
@@ -143,7 +143,7 @@ def test_second_429_is_fetched_again(sandbox: Sandbox, due: list[Edit], connect:
     process_due()
     make_due()
     process_due()
-    assert counts() == {E.APPLIED: 12}
+    assert counts() == {EditStatus.APPLIED: 12}
     assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], "It counts for the one only."
     assert (len(sandbox.posts(unlucky)), len(sandbox.gets(unlucky))) == (3, 1)
 
@@ -153,7 +153,7 @@ def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
     process_due()
     make_due()
     process_due()
-    assert counts() == {E.APPLIED: 12}
+    assert counts() == {EditStatus.APPLIED: 12}
     posts = sandbox.posts()
     refused = next(post for post in posts if post["status"] == 429)
     (sent,) = (post for post in posts if post["path"] == refused["path"] and post is not refused)
@@ -169,7 +169,7 @@ def test_long_back_off_ends_the_batch(sandbox: Sandbox, due: list[Edit], connect
     began = time.monotonic()
     process_due()
     assert time.monotonic() - began < 15, "It waits neither for that minute nor for its own half."
-    assert E.SENDING not in counts()
+    assert EditStatus.SENDING not in counts()
     asked = len(sandbox.log())
     make_due()
     assert process_due() == 0
@@ -179,7 +179,7 @@ def test_long_back_off_ends_the_batch(sandbox: Sandbox, due: list[Edit], connect
 
 def test_failed_list_is_shared_again(sandbox: Sandbox, due: list[Edit]) -> None:
     sandbox.fault("status", status=500, method="GET", path="thread_0/runs$")
-    until(lambda: process_due() == 0 and counts() == {E.APPLIED: 12})
+    until(lambda: process_due() == 0 and counts() == {EditStatus.APPLIED: 12})
     assert [call["path"].endswith("/runs") for call in sandbox.gets()] == [True] * 3
 
 
@@ -194,18 +194,18 @@ def test_lost_claim_sends_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch
     monkeypatch.setattr(storing, "write_intents", stolen)
     process_due()
     assert sandbox.posts(due[3].run.upstream_id) == []
-    assert counts() == {E.APPLIED: 11, E.SENDING: 1}
+    assert counts() == {EditStatus.APPLIED: 11, EditStatus.SENDING: 1}
 
 
 def test_lost_responses_share_a_list(sandbox: Sandbox, due: list[Edit], settings: Settings) -> None:
     settings.RUNSADMIN_SETTLING_TIME = 0
     sandbox.fault("lose", method="POST", times=None)
     process_due()
-    assert counts() == {E.UNKNOWN: 12}
+    assert counts() == {EditStatus.UNKNOWN: 12}
     sandbox.clear_log()
     make_due()
     process_due()
-    assert counts() == {E.APPLIED: 12}
+    assert counts() == {EditStatus.APPLIED: 12}
     assert (len(sandbox.gets()), sandbox.posts()) == (2, [])
 
 
@@ -213,24 +213,24 @@ def test_concurrency_is_limited(sandbox: Sandbox, due: list[Edit], connect: Conn
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=50)
     process_due()
-    assert counts() == {E.APPLIED: 12}
+    assert counts() == {EditStatus.APPLIED: 12}
     began = sorted(request["at"] for request in sandbox.log())
     ended = sorted(request["received_at"] for request in sandbox.log())
     assert max(sum(b <= at for b in began) - sum(e <= at for e in ended) for at in began) == 2
 
 
 def test_slow_server_makes_no_stale_fetch(
-    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect
+    sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User, connect: Connect
 ) -> None:
     for n in range(8):
-        run = mirrored(thread_id=f"thread_{n}", metadata={"team": "blue"})
+        run = mirror_run(thread_id=f"thread_{n}", metadata={"team": "blue"})
         edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.COMMAND)
     make_due()
     sandbox.clear_log()
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=800)
     process_due()
-    assert counts() == {E.APPLIED: 8}
+    assert counts() == {EditStatus.APPLIED: 8}
     assert (len(sandbox.gets()), len(sandbox.posts())) == (8, 8)
 
 
@@ -245,7 +245,7 @@ def test_slow_server_expires_no_lease(
         while not working.done():
             edits.release_expired()
             time.sleep(0.1)
-    assert counts() == {E.APPLIED: 12}
+    assert counts() == {EditStatus.APPLIED: 12}
     assert not Edit.objects.exclude(detail="").exists(), "None of them was ever interrupted."
 
 
@@ -253,7 +253,7 @@ def test_lease_ends_after_seconds(due: list[Edit]) -> None:
     began = timezone.now()
     taken = claims.claim_due("default", 5)
     edits.release_expired()
-    assert counts() == {E.SENDING: 5, E.PENDING: 7}
+    assert counts() == {EditStatus.SENDING: 5, EditStatus.PENDING: 7}
     left = [claim.edit.claimed_until for claim in taken if claim.edit.claimed_until is not None]
     assert len(left) == 5
     assert min(left) - began > dt.timedelta(seconds=4)
@@ -265,16 +265,16 @@ def test_crashed_probe_blocks_no_edit(sandbox: Sandbox, due: list[Edit], monkeyp
         sandbox.delete_run(edit.run.upstream_id)
     monkeypatch.setattr(probes, "send", failing(probes.send, lambda *_, **__: True))
     process_due(5)
-    assert counts() == {E.PENDING: 12}
+    assert counts() == {EditStatus.PENDING: 12}
     assert not Edit.objects.exclude(claim_token=None).exists()
 
 
 def test_deleted_runs_of_thread_share_a_probe(
-    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts probe requests: all requests except one fetch per run."""
-    gone = [mirrored(thread_id="thread_0", metadata={"team": "blue"}) for _ in range(32)]
-    mirrored(thread_id="thread_1")
+    gone = [mirror_run(thread_id="thread_0", metadata={"team": "blue"}) for _ in range(32)]
+    mirror_run(thread_id="thread_1")
     for run in gone:
         edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.COMMAND)
         sandbox.delete_run(run.upstream_id)
@@ -287,9 +287,9 @@ def test_deleted_runs_of_thread_share_a_probe(
     with processing_edits() as working:
         while not working.done():
             assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "No lease expires."
-            assert E.UNKNOWN not in counts()
+            assert EditStatus.UNKNOWN not in counts()
             time.sleep(0.05)
-    assert counts() == {E.REJECTED: 32}
+    assert counts() == {EditStatus.REJECTED: 32}
     assert Run.objects.filter(missing_since=None).count() == 1
     fetched = {run.upstream_id for run in gone}
     probes_sent = [request["path"] for request in sandbox.log() if request["path"].rsplit("/", 1)[-1] not in fetched]
@@ -311,16 +311,16 @@ def test_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatc
     for name in ("fetch_run", "fetch_page", "write_run", "probe"):
         monkeypatch.setattr(gateway, name, spied(getattr(gateway, name)))
     process_due()
-    assert counts() == {E.APPLIED: 11, E.REJECTED: 1}
+    assert counts() == {EditStatus.APPLIED: 11, EditStatus.REJECTED: 1}
     assert callers == {"upstream"}
 
 
 def test_probe_of_several_targets_ends(
-    sandbox: Sandbox, mirrored: Callable[..., Run], alice: User, connect: Connect
+    sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User, connect: Connect
 ) -> None:
     """A probe must not wait for a slot between its requests: idle threads may hold all of them."""
     connect(CONCURRENCY=2)
-    runs = [mirrored(id=f"run_{name}", thread_id=f"thread_{name}", metadata={}) for name in "ab"]
+    runs = [mirror_run(id=f"run_{name}", thread_id=f"thread_{name}", metadata={}) for name in "ab"]
     patch = MetadataPatch({"team": "red"})
     edit = edits.record(run=runs[0], patch=patch, actor=alice, source=Edit.Source.API)
     make_due()

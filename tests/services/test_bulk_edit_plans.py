@@ -11,18 +11,15 @@ from django.utils import timezone
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidTransition
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.bulk_edits import planning
 from runsadmin.services.bulk_edits.progress import changed_since
-from tests.bulk import fully_planned
+from tests.bulk import complete_plan
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import (
     RED,
-    E,
-    F,
-    S,
     apply,
     metadata,
     only,
@@ -38,10 +35,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- Plan results
 
 
-def test_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
+def test_change_is_shown_before_and_after(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
     edit = only(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
-    assert (edit.plan_result, edit.status, edit.base) == (F.CHANGE, E.PLANNED, run.metadata)
+    assert (edit.plan_result, edit.status, edit.base) == (Edit.PlanResult.CHANGE, EditStatus.PLANNED, run.metadata)
     assert edit.base is not None
     assert edit.patch.apply(edit.base) == {"team": "red", "new": "1", "n": "1"}
     assert sandbox.posts() == []
@@ -50,68 +47,74 @@ def test_change_is_shown_before_and_after(sandbox: Sandbox, mirrored: MakeRun, a
 def is_skipped(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
     """Whether the only edit of a bulk edit is skipped: reported, ended, and never sent."""
     edit = only(bulk_edit)
-    assert (edit.plan_result, edit.status) == (plan_result, E.SKIPPED)
+    assert (edit.plan_result, edit.status) == (plan_result, EditStatus.SKIPPED)
     assert detail in edit.detail
     assert edit.finished_at is not None
     assert bulk_edits.progress(bulk_edit).plan_results == {plan_result: 1}
     return True
 
 
-def test_nothing_to_do_is_skipped(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "red"})
+def test_nothing_to_do_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "red"})
     assert is_skipped(
         plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
-        F.NOTHING,
+        Edit.PlanResult.NOTHING,
         "already has the value to set of 'team', and does not have the key to remove: 'gone'",
     )
 
 
-def test_run_with_too_many_pairs_is_skipped(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={f"k{n}": "v" for n in range(16)})
-    assert is_skipped(plan_for(alice, run), F.TOO_MANY_PAIRS, "17 pairs")
+def test_run_with_too_many_pairs_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={f"k{n}": "v" for n in range(16)})
+    assert is_skipped(plan_for(alice, run), Edit.PlanResult.TOO_MANY_PAIRS, "17 pairs")
 
 
-def test_too_long_value_is_skipped(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(model="m" * 100)
-    assert is_skipped(plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), F.TOO_LONG, "600 characters")
+def test_too_long_value_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(model="m" * 100)
+    assert is_skipped(
+        plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), Edit.PlanResult.TOO_LONG, "600 characters"
+    )
 
 
-def test_taken_name_is_skipped_unless_equal(mirrored: MakeRun, alice: User) -> None:
+def test_taken_name_is_skipped_unless_equal(mirror_run: MakeRun, alice: User) -> None:
     rename = BulkPatch({}, rename={"old": "new"})
-    assert is_skipped(plan_for(alice, mirrored(metadata={"old": "1", "new": "2"}), patch=rename), F.NAME_TAKEN, "'new'")
-    edit = only(plan_for(alice, mirrored(metadata={"old": "1", "new": "1"}), patch=rename))
-    assert (edit.plan_result, edit.patch) == (F.CHANGE, MetadataPatch({}, frozenset({"old"})))
+    assert is_skipped(
+        plan_for(alice, mirror_run(metadata={"old": "1", "new": "2"}), patch=rename),
+        Edit.PlanResult.NAME_TAKEN,
+        "'new'",
+    )
+    edit = only(plan_for(alice, mirror_run(metadata={"old": "1", "new": "1"}), patch=rename))
+    assert (edit.plan_result, edit.patch) == (Edit.PlanResult.CHANGE, MetadataPatch({}, frozenset({"old"})))
 
 
-def test_run_without_field_value_is_skipped(mirrored: MakeRun, alice: User) -> None:
-    bulk_edit = plan_for(alice, mirrored(), patch=BulkPatch({"why": "{error}"}))
-    assert is_skipped(bulk_edit, F.NO_VALUE, "no error")
+def test_run_without_field_value_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+    bulk_edit = plan_for(alice, mirror_run(), patch=BulkPatch({"why": "{error}"}))
+    assert is_skipped(bulk_edit, Edit.PlanResult.NO_VALUE, "no error")
 
 
-def test_active_run_is_skipped_unless_awaited(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(status="in_progress")
-    assert is_skipped(plan_for(alice, run), F.ACTIVE, "in_progress")
-    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == F.CHANGE
+def test_active_run_is_skipped_unless_awaited(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(status="in_progress")
+    assert is_skipped(plan_for(alice, run), Edit.PlanResult.ACTIVE, "in_progress")
+    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == Edit.PlanResult.CHANGE
 
 
-def test_missing_run_is_skipped(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_missing_run_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     Run.objects.update(missing_since=timezone.now())
-    assert is_skipped(plan_for(alice, run), F.MISSING, "no longer")
+    assert is_skipped(plan_for(alice, run), Edit.PlanResult.MISSING, "no longer")
 
 
-def test_empty_value_differs_from_removal(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_empty_value_differs_from_removal(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     apply(plan(alice, patch=BulkPatch({"team": ""}, ["n"])), alice)
-    assert metadata(sandbox, team) == [{"team": ""}] * 12
+    assert metadata(sandbox, twelve_runs) == [{"team": ""}] * 12
 
 
 # --- Templates
 
 
-def test_templates_are_filled_per_run(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_templates_are_filled_per_run(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     january, may = (int(dt.datetime(2026, month, 5, tzinfo=dt.UTC).timestamp()) for month in (1, 5))
-    first = mirrored(model="gpt-4o", created_at=january)
-    second = mirrored(model="o3", created_at=may, status="failed", last_error={"code": "server_error", "message": ""})
+    first = mirror_run(model="gpt-4o", created_at=january)
+    second = mirror_run(model="o3", created_at=may, status="failed", last_error={"code": "server_error", "message": ""})
     patch = BulkPatch({"batch": "{model}-{created:%Y-%m}", "was": "{status} {{}}"})
     apply(plan_for(alice, first, second, patch=patch), alice)
     assert metadata(sandbox, [first, second]) == [
@@ -123,7 +126,7 @@ def test_templates_are_filled_per_run(sandbox: Sandbox, mirrored: MakeRun, alice
 # --- Plans expire
 
 
-def test_stale_plan_cannot_be_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_stale_plan_cannot_be_applied(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert bulk_edit.expires_at is not None
     BulkEdit.objects.update(expires_at=timezone.now())
@@ -131,24 +134,24 @@ def test_stale_plan_cannot_be_applied(sandbox: Sandbox, team: list[Run], alice: 
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
     edits.process_due(until=time.monotonic() + 5)
     assert sandbox.posts() == []
-    assert statuses(bulk_edit) == {E.CANCELLED: 12}
+    assert statuses(bulk_edit) == {EditStatus.CANCELLED: 12}
 
 
-def test_expired_plan_cancels_its_edits(team: list[Run], alice: User) -> None:
+def test_expired_plan_cancels_its_edits(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     bulk_edits.advance_statuses()
-    assert statuses(bulk_edit) == {E.PLANNED: 12}
+    assert statuses(bulk_edit) == {EditStatus.PLANNED: 12}
     BulkEdit.objects.update(expires_at=timezone.now())
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.EXPIRED, {E.CANCELLED: 12})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.EXPIRED, {EditStatus.CANCELLED: 12})
     assert "expired" in bulk_edit.edits.all()[0].detail
 
 
-def test_plan_counts_runs_changed_since(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_plan_counts_runs_changed_since(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert changed_since(bulk_edit) == 0
-    for run in team[:3]:
+    for run in twelve_runs[:3]:
         sandbox.set_metadata(run.upstream_id, {"team": "green"})
         runs.refresh(run=run, actor=alice)
     assert changed_since(bulk_edit) == 3
@@ -169,17 +172,17 @@ def begin(actor: User) -> BulkEdit:
     return bulk_edits.continue_planning(bulk_edit, until=0)
 
 
-def test_interrupted_planning_resumes(blocks_of_five: None, team: list[Run], alice: User) -> None:
+def test_interrupted_planning_resumes(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = begin(alice)
-    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
+    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (BulkEditStatus.PLANNING, 5, 5)
     assert bulk_edits.waiting_plans() == [bulk_edit.pk]
-    bulk_edit = fully_planned(bulk_edit)
-    assert (bulk_edit.status, bulk_edit.planned) == (S.PLANNED, 12)
-    assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
+    bulk_edit = complete_plan(bulk_edit)
+    assert (bulk_edit.status, bulk_edit.planned) == (BulkEditStatus.PLANNED, 12)
+    assert planned_runs(bulk_edit) == {run.pk: 1 for run in twelve_runs}
 
 
 def test_block_of_dead_planner_is_planned_once(
-    blocks_of_five: None, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+    blocks_of_five: None, twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk_edit = begin(alice)
 
@@ -189,25 +192,25 @@ def test_block_of_dead_planner_is_planned_once(
     with monkeypatch.context() as patched:
         patched.setattr(type(Edit.objects), "bulk_create", dies)
         with pytest.raises(OperationalError):
-            fully_planned(bulk_edit)
+            complete_plan(bulk_edit)
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (S.PLANNING, 5, 5)
-    assert planned_runs(fully_planned(bulk_edit)) == {run.pk: 1 for run in team}
+    assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (BulkEditStatus.PLANNING, 5, 5)
+    assert planned_runs(complete_plan(bulk_edit)) == {run.pk: 1 for run in twelve_runs}
 
 
-def test_claimed_plan_is_left_alone(blocks_of_five: None, team: list[Run], alice: User) -> None:
+def test_claimed_plan_is_left_alone(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
     assert bulk_edits.waiting_plans() == []
-    assert fully_planned(bulk_edit).planned == 0
+    assert complete_plan(bulk_edit).planned == 0
     BulkEdit.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
     assert bulk_edits.waiting_plans() == [bulk_edit.pk]
-    assert fully_planned(bulk_edit).status == S.PLANNED
+    assert complete_plan(bulk_edit).status == BulkEditStatus.PLANNED
 
 
 def test_broken_planning_fails_the_plan(
-    blocks_of_five: None, sandbox: Sandbox, team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+    blocks_of_five: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk_edit = begin(alice)
 
@@ -216,18 +219,18 @@ def test_broken_planning_fails_the_plan(
 
     monkeypatch.setattr(planning, "template_fields", breaks)
     with pytest.raises(RuntimeError):
-        fully_planned(bulk_edit)
+        complete_plan(bulk_edit)
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.status, bulk_edit.claim_token) == (S.FAILED, None)
+    assert (bulk_edit.status, bulk_edit.claim_token) == (BulkEditStatus.FAILED, None)
     assert "internal error" in bulk_edit.detail
     assert bulk_edit.finished_at is not None
-    assert statuses(bulk_edit) == {E.CANCELLED: 5}
+    assert statuses(bulk_edit) == {EditStatus.CANCELLED: 5}
     with pytest.raises(InvalidTransition, match="failed"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_discarded_plan_is_planned_no_further(blocks_of_five: None, team: list[Run], alice: User) -> None:
+def test_discarded_plan_is_planned_no_further(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = begin(alice)
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
-    bulk_edit = fully_planned(bulk_edit)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.CANCELLED: 5})
+    bulk_edit = complete_plan(bulk_edit)
+    assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.CANCELLED, {EditStatus.CANCELLED: 5})

@@ -9,12 +9,12 @@ from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidTransition
-from runsadmin.models import BulkEdit, Edit, Run
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.edits.claims import claim_due
-from tests.bulk import fully_planned, push_until_settled
+from tests.bulk import complete_plan, push_until_settled
 from tests.sandbox_client import Sandbox
-from tests.services.bulk_edit import E, F, S, apply, metadata, plan, statuses, undo
+from tests.services.bulk_edit import apply, metadata, plan, statuses, undo
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,145 +22,162 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- Retry
 
 
-def test_only_failed_edits_are_retried(sandbox: Sandbox, team: list[Run], alice: User, settings: Settings) -> None:
+def test_only_failed_edits_are_retried(
+    sandbox: Sandbox, twelve_runs: list[Run], alice: User, settings: Settings
+) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     bulk_edit = plan(alice)
-    sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
-    sandbox.fault("status", status=409, method="POST", path=team[0].upstream_id)
+    sandbox.add_pairs(twelve_runs[1].upstream_id, {"team": "violet"})
+    sandbox.fault("status", status=409, method="POST", path=twelve_runs[0].upstream_id)
     bulk_edit = apply(bulk_edit, alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 10, E.FAILED: 1, E.CONFLICT: 1})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.COMPLETED,
+        {EditStatus.APPLIED: 10, EditStatus.FAILED: 1, EditStatus.CONFLICT: 1},
+    )
     sandbox.clear_log()
     bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.CONFLICT: 1})
-    assert len(sandbox.posts()) == len(sandbox.posts(team[0].upstream_id)) == 1
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.COMPLETED,
+        {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1},
+    )
+    assert len(sandbox.posts()) == len(sandbox.posts(twelve_runs[0].upstream_id)) == 1
     with pytest.raises(InvalidTransition, match="completed"):
         bulk_edits.retry(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_single_failed_edit_is_retried(sandbox: Sandbox, team: list[Run], alice: User, settings: Settings) -> None:
+def test_single_failed_edit_is_retried(
+    sandbox: Sandbox, twelve_runs: list[Run], alice: User, settings: Settings
+) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     bulk_edit = plan(alice)
-    sandbox.fault("status", status=409, method="POST", path=team[0].upstream_id, times=3)
+    sandbox.fault("status", status=409, method="POST", path=twelve_runs[0].upstream_id, times=3)
     bulk_edit = apply(bulk_edit, alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.FAILED: 1})
-    edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=E.FAILED), actor=alice))
-    assert edit.status == E.PENDING, "The retry was refused, so a worker has to continue."
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.COMPLETED,
+        {EditStatus.APPLIED: 11, EditStatus.FAILED: 1},
+    )
+    edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=EditStatus.FAILED), actor=alice))
+    assert edit.status == EditStatus.PENDING, "The retry was refused, so a worker has to continue."
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_in_progress, bulk_edit.finished_at) == (True, None)
-    assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 12}
+    assert statuses(push_until_settled(bulk_edit)) == {EditStatus.APPLIED: 12}
 
 
-def test_retried_edit_waits_for_its_run_again(team: list[Run], alice: User) -> None:
+def test_retried_edit_waits_for_its_run_again(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice), alice)
     wait = dt.timedelta(minutes=5)
     BulkEdit.objects.update(wait_for_active=wait, active_until=timezone.now())
-    Edit.objects.filter(pk=bulk_edit.edits.all()[0].pk).update(status=E.FAILED)
-    edits.retry(edit=Edit.objects.get(status=E.FAILED), actor=alice)
+    Edit.objects.filter(pk=bulk_edit.edits.all()[0].pk).update(status=EditStatus.FAILED)
+    edits.retry(edit=Edit.objects.get(status=EditStatus.FAILED), actor=alice)
     bulk_edit.refresh_from_db()
     assert bulk_edit.active_until is not None
     assert bulk_edit.active_until > timezone.now() + wait / 2
 
 
-def test_edit_of_cancelled_bulk_is_not_retried(team: list[Run], alice: User) -> None:
+def test_edit_of_cancelled_bulk_is_not_retried(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
-    failed = bulk_edit.edits.filter(status=E.APPLIED)[0]
-    Edit.objects.filter(pk=failed.pk).update(status=E.FAILED)
+    failed = bulk_edit.edits.filter(status=EditStatus.APPLIED)[0]
+    Edit.objects.filter(pk=failed.pk).update(status=EditStatus.FAILED)
     failed.refresh_from_db()
     with pytest.raises(InvalidTransition, match="was cancelled"):
         edits.retry(edit=failed, actor=alice)
     failed.refresh_from_db()
-    assert failed.status == E.FAILED
+    assert failed.status == EditStatus.FAILED
 
 
 # --- Undo and redo
 
 
-def test_undo_restores_each_map(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_restores_each_map(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
-    undoing = fully_planned(
+    undoing = complete_plan(
         bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     )
-    assert (undoing.undoes, undoing.status, statuses(undoing)) == (done, S.PLANNED, {E.PLANNED: 12})
+    assert (undoing.undoes, undoing.status, statuses(undoing)) == (
+        done,
+        BulkEditStatus.PLANNED,
+        {EditStatus.PLANNED: 12},
+    )
     for edit in undoing.edits.select_related("undoes"):
         assert edit.undoes is not None
         assert edit.base is not None
         assert edit.patch.apply(edit.base) == edit.undoes.before
     assert len(sandbox.posts()) == 12, "Nothing is sent before the undo is applied."
     undoing = apply(undoing, alice)
-    assert (undoing.status, statuses(undoing)) == (S.COMPLETED, {E.APPLIED: 12})
-    assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
+    assert (undoing.status, statuses(undoing)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
+    assert metadata(sandbox, twelve_runs) == [{"team": "blue", "n": str(n)} for n in range(12)]
 
 
-def test_redo_is_undo_of_the_undo(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_redo_is_undo_of_the_undo(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     redone = undo(undo(apply(plan(alice), alice), alice), alice)
-    assert statuses(redone) == {E.APPLIED: 12}
-    assert metadata(sandbox, team) == [{"team": "red", "n": str(n)} for n in range(12)]
+    assert statuses(redone) == {EditStatus.APPLIED: 12}
+    assert metadata(sandbox, twelve_runs) == [{"team": "red", "n": str(n)} for n in range(12)]
 
 
-def test_undo_of_cancelled_restores_the_applied(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_of_cancelled_restores_the_applied(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=4), alice), actor=alice)
-    assert statuses(undo(done, alice)) == {E.APPLIED: 4}
-    assert metadata(sandbox, team) == [{"team": "blue", "n": str(n)} for n in range(12)]
+    assert statuses(undo(done, alice)) == {EditStatus.APPLIED: 4}
+    assert metadata(sandbox, twelve_runs) == [{"team": "blue", "n": str(n)} for n in range(12)]
 
 
-def test_paused_must_be_cancelled_to_undo(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_paused_must_be_cancelled_to_undo(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     paused = apply(plan(alice, canary=3), alice)
     with pytest.raises(InvalidTransition, match="has ended can be undone; this one is paused"):
         bulk_edits.plan_undo(bulk_edit=paused, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     assert BulkEdit.objects.get() == paused
-    assert statuses(undo(bulk_edits.cancel(bulk_edit=paused, actor=alice), alice)) == {E.APPLIED: 3}
+    assert statuses(undo(bulk_edits.cancel(bulk_edit=paused, actor=alice), alice)) == {EditStatus.APPLIED: 3}
 
 
-def test_undo_waits_for_edits_in_flight(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_waits_for_edits_in_flight(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.resume(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
     assert len(claim_due("default", 2)) == 2
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
     with pytest.raises(InvalidTransition, match="still in flight"):
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
-    bulk_edit.edits.filter(status=E.SENDING).update(claimed_until=timezone.now())
+    bulk_edit.edits.filter(status=EditStatus.SENDING).update(claimed_until=timezone.now())
     edits.release_expired()
     bulk_edits.advance_statuses()
-    assert statuses(undo(bulk_edit, alice)) == {E.APPLIED: 3}
+    assert statuses(undo(bulk_edit, alice)) == {EditStatus.APPLIED: 3}
 
 
-def test_undo_skips_pairs_changed_in_mirror(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_skips_pairs_changed_in_mirror(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
-    sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
-    sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
-    for run in team[:2]:
+    sandbox.add_pairs(twelve_runs[0].upstream_id, {"team": "violet", "new": "2"})
+    sandbox.add_pairs(twelve_runs[1].upstream_id, {"team": "violet"})
+    for run in twelve_runs[:2]:
         runs.refresh(run=run, actor=alice)
-    undoing = fully_planned(
+    undoing = complete_plan(
         bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     )
-    assert bulk_edits.progress(undoing).plan_results == {F.CHANGE: 11, F.CHANGED_SINCE: 1}
+    assert bulk_edits.progress(undoing).plan_results == {Edit.PlanResult.CHANGE: 11, Edit.PlanResult.CHANGED_SINCE: 1}
     undoing = apply(undoing, alice)
-    assert statuses(undoing) == {E.APPLIED: 11, E.SKIPPED: 1}
-    wholly, partly = undoing.edits.get(run=team[0]), undoing.edits.get(run=team[1])
+    assert statuses(undoing) == {EditStatus.APPLIED: 11, EditStatus.SKIPPED: 1}
+    wholly, partly = undoing.edits.get(run=twelve_runs[0]), undoing.edits.get(run=twelve_runs[1])
     assert "changed after the edit: new, team." in wholly.detail
     assert "changed after the edit: team." in partly.detail
-    assert sandbox.metadata(team[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
-    assert sandbox.metadata(team[1].upstream_id) == {"team": "violet", "n": "1"}
-    assert metadata(sandbox, team[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
+    assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
+    assert sandbox.metadata(twelve_runs[1].upstream_id) == {"team": "violet", "n": "1"}
+    assert metadata(sandbox, twelve_runs[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
 
 
-def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"})), alice)
-    sandbox.add_pairs(team[0].upstream_id, {"team": "violet", "new": "2"})
-    sandbox.add_pairs(team[1].upstream_id, {"team": "violet"})
+    sandbox.add_pairs(twelve_runs[0].upstream_id, {"team": "violet", "new": "2"})
+    sandbox.add_pairs(twelve_runs[1].upstream_id, {"team": "violet"})
     undoing = undo(done, alice)
-    assert statuses(undoing) == {E.APPLIED: 11, E.CONFLICT: 1}
-    wholly, partly = undoing.edits.get(run=team[0]), undoing.edits.get(run=team[1])
-    assert (wholly.status, "new, team" in wholly.detail) == (E.CONFLICT, True)
-    assert (partly.status, "changed after the edit: team." in partly.detail) == (E.APPLIED, True)
-    assert sandbox.metadata(team[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
-    assert sandbox.metadata(team[1].upstream_id) == {"team": "violet", "n": "1"}
-    assert metadata(sandbox, team[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
+    assert statuses(undoing) == {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1}
+    wholly, partly = undoing.edits.get(run=twelve_runs[0]), undoing.edits.get(run=twelve_runs[1])
+    assert (wholly.status, "new, team" in wholly.detail) == (EditStatus.CONFLICT, True)
+    assert (partly.status, "changed after the edit: team." in partly.detail) == (EditStatus.APPLIED, True)
+    assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
+    assert sandbox.metadata(twelve_runs[1].upstream_id) == {"team": "violet", "n": "1"}
+    assert metadata(sandbox, twelve_runs[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
 
 
-def test_undo_leaves_a_missing_run(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_undo_leaves_a_missing_run(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
-    Run.objects.filter(pk=team[0].pk).update(missing_since=timezone.now())
-    undoing = fully_planned(
+    Run.objects.filter(pk=twelve_runs[0].pk).update(missing_since=timezone.now())
+    undoing = complete_plan(
         bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
     )
-    assert bulk_edits.progress(undoing).plan_results == {F.CHANGE: 11, F.MISSING: 1}
+    assert bulk_edits.progress(undoing).plan_results == {Edit.PlanResult.CHANGE: 11, Edit.PlanResult.MISSING: 1}

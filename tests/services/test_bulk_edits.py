@@ -11,18 +11,16 @@ from django.utils import timezone
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidMetadata, InvalidSelection, InvalidTransition, NotAllowed
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit, Run, SelectionSnapshot
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, SelectionSnapshot
 from runsadmin.models.bulk_edit import BulkEditQuerySet
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.edits import active_runs
 from runsadmin.services.permissions import Action
-from tests.bulk import fully_planned, push_until_settled, sending_edits
+from tests.bulk import complete_plan, push_until_settled, sending_edits
 from tests.conftest import VIEWER, Connect, MakeRun
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import (
     RED,
-    E,
-    S,
     apply,
     metadata,
     only,
@@ -36,14 +34,18 @@ from tests.services.bulk_edit import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_applied_plan_reaches_upstream(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_applied_plan_reaches_upstream(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
-    assert (bulk_edit.status, bulk_edit.selected, statuses(bulk_edit)) == (S.PLANNED, 12, {E.PLANNED: 12})
+    assert (bulk_edit.status, bulk_edit.selected, statuses(bulk_edit)) == (
+        BulkEditStatus.PLANNED,
+        12,
+        {EditStatus.PLANNED: 12},
+    )
     assert sandbox.posts() == []
     sandbox.clear_log()
     bulk_edit = apply(bulk_edit, alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
-    for n, run in enumerate(team):
+    assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
+    for n, run in enumerate(twelve_runs):
         assert Run.objects.get(pk=run.pk).metadata == sandbox.metadata(run.upstream_id) == {"team": "red", "n": str(n)}
     assert len(sandbox.gets()) == 2, "A thread's runs share one fetch."
     assert not SelectionSnapshot.objects.exists()
@@ -52,7 +54,7 @@ def test_applied_plan_reaches_upstream(sandbox: Sandbox, team: list[Run], alice:
 # --- Permissions and validation
 
 
-def test_reason_is_required(team: list[Run], alice: User) -> None:
+def test_reason_is_required(twelve_runs: list[Run], alice: User) -> None:
     with pytest.raises(InvalidMetadata, match="reason"):
         plan(alice, reason="  ")
     with pytest.raises(InvalidMetadata, match="500"):
@@ -63,13 +65,13 @@ def test_reason_is_required(team: list[Run], alice: User) -> None:
         bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="")
 
 
-def test_edits_share_reason_and_actor(team: list[Run], alice: User) -> None:
+def test_edits_share_reason_and_actor(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice, reason="OPS-7", request_id="req-1")
     facts = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
     assert facts == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
 
 
-def test_invalid_patch_reports_every_error(team: list[Run], alice: User) -> None:
+def test_invalid_patch_reports_every_error(twelve_runs: list[Run], alice: User) -> None:
     with pytest.raises(InvalidMetadata) as refused:
         plan(alice, patch=BulkPatch({"k" * 65: "v", "long": "v" * 513, "who": "{nobody}"}, ["long"]))
     codes = {problem.code for problem in refused.value.problems}
@@ -79,143 +81,159 @@ def test_invalid_patch_reports_every_error(team: list[Run], alice: User) -> None
     assert not BulkEdit.objects.exists()
 
 
-def test_viewer_neither_plans_nor_applies(team: list[Run], alice: User, carol: User) -> None:
+def test_viewer_neither_plans_nor_applies(twelve_runs: list[Run], alice: User, carol: User) -> None:
     with pytest.raises(NotAllowed, match=r"runsadmin\.add_bulkedit"):
         plan(carol)
     bulk_edit = plan(alice)
     for verb in (bulk_edits.apply, bulk_edits.pause, bulk_edits.resume, bulk_edits.cancel, bulk_edits.retry):
         with pytest.raises(NotAllowed):
             verb(bulk_edit=bulk_edit, actor=carol)
-    assert statuses(bulk_edit) == {E.PLANNED: 12}
+    assert statuses(bulk_edit) == {EditStatus.PLANNED: 12}
 
 
-def test_colleague_applies_and_is_the_actor(team: list[Run], bob: User, make_user: Callable[..., User]) -> None:
+def test_colleague_applies_and_is_the_actor(twelve_runs: list[Run], bob: User, make_user: Callable[..., User]) -> None:
     dave = make_user(*VIEWER, Action.PLAN_BULK_EDITS, username="dave")
     bulk_edit = plan(dave)
     with pytest.raises(NotAllowed, match=r"runsadmin\.apply_bulkedit"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=dave)
     bulk_edit = apply(bulk_edit, bob)
     assert (bulk_edit.actor, bulk_edit.applied_by) == (dave, bob)
-    assert statuses(bulk_edit) == {E.APPLIED: 12}
+    assert statuses(bulk_edit) == {EditStatus.APPLIED: 12}
     assert set(bulk_edit.edits.values_list("actor", flat=True)) == {bob.pk}
 
 
-def test_unselectable_ids_are_reported(team: list[Run], alice: User) -> None:
-    selection = bulk_edits.by_ids([team[0].upstream_id, "run_nobody_knows", team[0].upstream_id])
-    bulk_edit = fully_planned(
+def test_unselectable_ids_are_reported(twelve_runs: list[Run], alice: User) -> None:
+    selection = bulk_edits.by_ids([twelve_runs[0].upstream_id, "run_nobody_knows", twelve_runs[0].upstream_id])
+    bulk_edit = complete_plan(
         bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     )
-    assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {E.PLANNED: 1})
+    assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {EditStatus.PLANNED: 1})
     assert bulk_edit.not_selected == [{"id": "run_nobody_knows", "why": "unknown"}]
     with pytest.raises(InvalidSelection, match="run_nobody_knows"):
         bulk_edits.by_ids(["run_nobody_knows"])
 
 
-def test_selection_has_one_connection(team: list[Run], connect: Connect) -> None:
+def test_selection_has_one_connection(twelve_runs: list[Run], connect: Connect) -> None:
     connect("eu")
-    Run.objects.filter(pk=team[0].pk).update(connection="eu")
+    Run.objects.filter(pk=twelve_runs[0].pk).update(connection="eu")
     with pytest.raises(InvalidSelection, match="default, eu"):
         bulk_edits.by_search("metadata.team:blue")
-    assert bulk_edits.by_search("metadata.team:blue", connection="eu").keys == [team[0].pk]
+    assert bulk_edits.by_search("metadata.team:blue", connection="eu").keys == [twelve_runs[0].pk]
 
 
 # --- Apply
 
 
-def test_apply_touches_only_planned_runs(sandbox: Sandbox, team: list[Run], mirrored: MakeRun, alice: User) -> None:
-    outside = mirrored(metadata={"team": "green"})
+def test_apply_touches_only_planned_runs(
+    sandbox: Sandbox, twelve_runs: list[Run], mirror_run: MakeRun, alice: User
+) -> None:
+    outside = mirror_run(metadata={"team": "green"})
     bulk_edit = plan(alice)
-    sandbox.set_metadata(team[0].upstream_id, {"team": "blue", "n": "changed"})
-    runs.refresh(run=team[0], actor=alice)
-    sandbox.set_metadata(team[1].upstream_id, {"team": "violet"})  # It no longer matches.
-    runs.refresh(run=team[1], actor=alice)
+    sandbox.set_metadata(twelve_runs[0].upstream_id, {"team": "blue", "n": "changed"})
+    runs.refresh(run=twelve_runs[0], actor=alice)
+    sandbox.set_metadata(twelve_runs[1].upstream_id, {"team": "violet"})  # It no longer matches.
+    runs.refresh(run=twelve_runs[1], actor=alice)
     sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # Another run matches now.
     runs.refresh(run=outside, actor=alice)
-    appeared = mirrored(thread_id="thread_0", metadata={"team": "blue"})  # A new run matches as well.
+    appeared = mirror_run(thread_id="thread_0", metadata={"team": "blue"})  # A new run matches as well.
     sandbox.clear_log()
     bulk_edit = apply(bulk_edit, alice)
-    assert statuses(bulk_edit) == {E.APPLIED: 11, E.CONFLICT: 1}
-    assert set(sandbox.written()) == {run.upstream_id for run in team if run != team[1]}
-    assert planned_runs(bulk_edit) == {run.pk: 1 for run in team}
-    assert sandbox.metadata(team[0].upstream_id) == {"team": "red", "n": "changed"}
-    assert metadata(sandbox, [team[1], outside, appeared]) == [{"team": "violet"}, {"team": "blue"}, {"team": "blue"}]
+    assert statuses(bulk_edit) == {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1}
+    assert set(sandbox.written()) == {run.upstream_id for run in twelve_runs if run != twelve_runs[1]}
+    assert planned_runs(bulk_edit) == {run.pk: 1 for run in twelve_runs}
+    assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "red", "n": "changed"}
+    assert metadata(sandbox, [twelve_runs[1], outside, appeared]) == [
+        {"team": "violet"},
+        {"team": "blue"},
+        {"team": "blue"},
+    ]
 
 
-def test_apply_touches_only_named_runs(sandbox: Sandbox, team: list[Run], alice: User) -> None:
-    bulk_edit = apply(plan_for(alice, *team[:5]), alice)
-    assert statuses(bulk_edit) == {E.APPLIED: 5}
-    assert [pairs["team"] for pairs in metadata(sandbox, team)] == ["red"] * 5 + ["blue"] * 7
+def test_apply_touches_only_named_runs(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+    bulk_edit = apply(plan_for(alice, *twelve_runs[:5]), alice)
+    assert statuses(bulk_edit) == {EditStatus.APPLIED: 5}
+    assert [pairs["team"] for pairs in metadata(sandbox, twelve_runs)] == ["red"] * 5 + ["blue"] * 7
 
 
-def test_concurrently_added_key_survives(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_concurrently_added_key_survives(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
-    for run in team:
+    for run in twelve_runs:
         sandbox.add_pairs(run.upstream_id, {"theirs": "1"})
     apply(bulk_edit, alice)
-    assert metadata(sandbox, team) == [{"team": "red", "n": str(n), "theirs": "1"} for n in range(12)]
+    assert metadata(sandbox, twelve_runs) == [{"team": "red", "n": str(n), "theirs": "1"} for n in range(12)]
 
 
-def test_concurrently_changed_key_is_a_conflict(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_concurrently_changed_key_is_a_conflict(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
-    sandbox.add_pairs(team[3].upstream_id, {"team": "violet"})
+    sandbox.add_pairs(twelve_runs[3].upstream_id, {"team": "violet"})
     bulk_edit = apply(bulk_edit, alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 11, E.CONFLICT: 1})
-    (edit,) = bulk_edit.edits.filter(status=E.CONFLICT)
-    assert (edit.run, "team" in edit.detail) == (team[3], True)
-    assert sandbox.metadata(team[3].upstream_id)["team"] == "violet"
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.COMPLETED,
+        {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1},
+    )
+    (edit,) = bulk_edit.edits.filter(status=EditStatus.CONFLICT)
+    assert (edit.run, "team" in edit.detail) == (twelve_runs[3], True)
+    assert sandbox.metadata(twelve_runs[3].upstream_id)["team"] == "violet"
 
 
-def test_run_deleted_since_is_rejected(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_run_deleted_since_is_rejected(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
-    sandbox.delete_run(team[3].upstream_id)
-    assert statuses(apply(bulk_edit, alice)) == {E.APPLIED: 11, E.REJECTED: 1}
+    sandbox.delete_run(twelve_runs[3].upstream_id)
+    assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 11, EditStatus.REJECTED: 1}
 
 
-def test_queued_until_first_claim(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_queued_until_first_claim(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    assert bulk_edit.status == S.QUEUED
+    assert bulk_edit.status == BulkEditStatus.QUEUED
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
-    assert bulk_edit.status == S.QUEUED
+    assert bulk_edit.status == BulkEditStatus.QUEUED
     with sending_edits(sandbox):
         bulk_edits.advance_statuses()
         bulk_edit.refresh_from_db()
-        assert bulk_edit.status == S.RUNNING
+        assert bulk_edit.status == BulkEditStatus.RUNNING
 
 
-def test_plan_is_applied_once(team: list[Run], alice: User) -> None:
+def test_plan_is_applied_once(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     with pytest.raises(InvalidTransition, match="queued"):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
-    assert Counter(statuses(bulk_edit)) == {E.PENDING: 12}
+    assert Counter(statuses(bulk_edit)) == {EditStatus.PENDING: 12}
 
 
-def test_empty_plan_completes_at_once(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_empty_plan_completes_at_once(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, patch=BulkPatch({"team": "blue"})), alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.SKIPPED: 12})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.COMPLETED, {EditStatus.SKIPPED: 12})
 
 
 # --- Canary, pause, resume, cancel
 
 
-def test_canary_pauses_and_resumes(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_canary_pauses_and_resumes(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, canary=3), alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: 3, E.PLANNED: 9})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.PAUSED,
+        {EditStatus.APPLIED: 3, EditStatus.PLANNED: 9},
+    )
     assert "first 3" in bulk_edit.detail
     assert len(sandbox.posts()) == 3
     bulk_edit = push_until_settled(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
     assert len(sandbox.posts()) == 12
 
 
-def test_canary_ended_between_checks_pauses(team: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canary_ended_between_checks_pauses(
+    twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
     transition_to = BulkEditQuerySet.transition_to
 
     def ends_after_the_first_check(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
         moved = transition_to(rows, status, **values)
-        if status == S.PAUSED:
-            bulk_edit.edits.filter(status=E.PENDING).update(status=E.FAILED, finished_at=timezone.now())
+        if status == BulkEditStatus.PAUSED:
+            bulk_edit.edits.filter(status=EditStatus.PENDING).update(
+                status=EditStatus.FAILED, finished_at=timezone.now()
+            )
         return moved
 
     with monkeypatch.context() as patched:
@@ -223,49 +241,58 @@ def test_canary_ended_between_checks_pauses(team: list[Run], alice: User, monkey
         bulk_edits.advance_statuses()
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.FAILED: 1, E.PLANNED: 11})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.PAUSED,
+        {EditStatus.FAILED: 1, EditStatus.PLANNED: 11},
+    )
 
 
-def test_canary_larger_than_plan_is_ignored(team: list[Run], alice: User) -> None:
-    assert apply(plan(alice, canary=100), alice).status == S.COMPLETED
+def test_canary_larger_than_plan_is_ignored(twelve_runs: list[Run], alice: User) -> None:
+    assert apply(plan(alice, canary=100), alice).status == BulkEditStatus.COMPLETED
     with pytest.raises(InvalidSelection, match="canary"):
         plan(alice, "metadata.team:red", canary=0)
 
 
-def test_cancelled_canary_sends_no_more(sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_cancelled_canary_sends_no_more(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, canary=3), alice)
     bulk_edit = bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.CANCELLED, {E.APPLIED: 3, E.CANCELLED: 9})
-    assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": 3, "blue": 9}
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.CANCELLED,
+        {EditStatus.APPLIED: 3, EditStatus.CANCELLED: 9},
+    )
+    assert Counter(pairs["team"] for pairs in metadata(sandbox, twelve_runs)) == {"red": 3, "blue": 9}
 
 
-def test_paused_bulk_edit_sends_nothing(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_paused_bulk_edit_sends_nothing(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sent = stopped_halfway(sandbox, lambda: bulk_edits.pause(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.advance_statuses()
     edits.process_due(until=time.monotonic() + 2)
     assert len(sandbox.posts()) == sent
     bulk_edit.refresh_from_db()
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.PAUSED, {E.APPLIED: sent, E.PENDING: 12 - sent})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (
+        BulkEditStatus.PAUSED,
+        {EditStatus.APPLIED: sent, EditStatus.PENDING: 12 - sent},
+    )
     assert "alice" in bulk_edit.detail
     bulk_edit = push_until_settled(bulk_edits.resume(bulk_edit=bulk_edit, actor=alice))
-    assert (bulk_edit.status, statuses(bulk_edit)) == (S.COMPLETED, {E.APPLIED: 12})
+    assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
     assert len(sandbox.posts()) == 12
 
 
-def test_cancelled_counts_add_up(slow: None, sandbox: Sandbox, team: list[Run], alice: User) -> None:
+def test_cancelled_counts_add_up(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     sent = stopped_halfway(sandbox, lambda: bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.advance_statuses()
-    assert statuses(bulk_edit) == {E.APPLIED: sent, E.CANCELLED: 12 - sent}
-    assert Counter(pairs["team"] for pairs in metadata(sandbox, team)) == {"red": sent, "blue": 12 - sent}
+    assert statuses(bulk_edit) == {EditStatus.APPLIED: sent, EditStatus.CANCELLED: 12 - sent}
+    assert Counter(pairs["team"] for pairs in metadata(sandbox, twelve_runs)) == {"red": sent, "blue": 12 - sent}
     edits.process_due(until=time.monotonic() + 2)
     assert len(sandbox.posts()) == sent
     with pytest.raises(InvalidTransition, match="cancelled"):
         bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_impossible_action_is_refused(team: list[Run], alice: User) -> None:
+def test_impossible_action_is_refused(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     for verb in (bulk_edits.pause, bulk_edits.resume, bulk_edits.retry):
         with pytest.raises(InvalidTransition, match="this one is planned"):
@@ -282,33 +309,35 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(active_runs, "FIRST_PAUSE", dt.timedelta(seconds=0.1))
 
 
-def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    active, ended = mirrored(status="in_progress"), mirrored()
+def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    active, ended = mirror_run(status="in_progress"), mirror_run()
     bulk_edit = plan_for(alice, active, ended, wait_for_active=dt.timedelta(minutes=1))
     bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
     edits.process_due(until=time.monotonic() + 5)
     bulk_edits.advance_statuses()
-    assert statuses(bulk_edit) == {E.APPLIED: 1, E.PENDING: 1}
-    assert bulk_edit.edits.get(status=E.PENDING).wait_reason == Edit.WaitReason.ACTIVE_RUN
+    assert statuses(bulk_edit) == {EditStatus.APPLIED: 1, EditStatus.PENDING: 1}
+    assert bulk_edit.edits.get(status=EditStatus.PENDING).wait_reason == Edit.WaitReason.ACTIVE_RUN
     sandbox.change_run(active.upstream_id, status="completed")
-    assert statuses(push_until_settled(bulk_edit)) == {E.APPLIED: 2}
+    assert statuses(push_until_settled(bulk_edit)) == {EditStatus.APPLIED: 2}
 
 
-def test_active_runs_fail_at_the_deadline(short_pauses: None, sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    active = mirrored(status="in_progress")
+def test_active_runs_fail_at_the_deadline(
+    short_pauses: None, sandbox: Sandbox, mirror_run: MakeRun, alice: User
+) -> None:
+    active = mirror_run(status="in_progress")
     bulk_edit = apply(plan_for(alice, active, wait_for_active=dt.timedelta(seconds=0.5)), alice)
     edit = only(bulk_edit)
-    assert (bulk_edit.status, edit.status) == (S.COMPLETED, E.FAILED)
+    assert (bulk_edit.status, edit.status) == (BulkEditStatus.COMPLETED, EditStatus.FAILED)
     assert "in_progress" in edit.detail
     assert len(sandbox.posts()) == 1, "After the first refusal, the edit only fetches."
     sandbox.change_run(active.upstream_id, status="completed")
     bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
-    assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.APPLIED)
+    assert (bulk_edit.status, only(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.APPLIED)
 
 
-def test_active_run_fails_unless_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_active_run_fails_unless_awaited(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     bulk_edit = plan_for(alice, run)
     sandbox.change_run(run.upstream_id, status="in_progress")
     bulk_edit = apply(bulk_edit, alice)
-    assert (bulk_edit.status, only(bulk_edit).status) == (S.COMPLETED, E.FAILED)
+    assert (bulk_edit.status, only(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.FAILED)

@@ -14,8 +14,8 @@ from tests.services.single_edit import RED, record
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_undo_reverts_only_its_edit(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
-    run = mirrored(metadata={"team": "blue", "old": "1"})
+def test_undo_reverts_only_its_edit(sandbox: Sandbox, mirror_run: MakeRun, alice: User, bob: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "old": "1"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "new": "2"}, frozenset({"old"}))))
     sandbox.set_metadata(run.upstream_id, {"team": "red", "new": "2", "later": "3"})
     undone = edits.push(edits.undo(edit=edit, actor=bob, source=Edit.Source.ADMIN))
@@ -23,16 +23,16 @@ def test_undo_reverts_only_its_edit(sandbox: Sandbox, mirrored: MakeRun, alice: 
     assert sandbox.metadata(run.upstream_id) == {"team": "blue", "old": "1", "later": "3"}
 
 
-def test_undo_of_undo_is_redo(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_undo_of_undo_is_redo(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
     undone = edits.push(edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN))
     edits.push(edits.undo(edit=undone, actor=alice, source=Edit.Source.ADMIN))
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue", "env": "dev"})
+def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})
     runs.refresh(run=run, actor=alice)
@@ -42,22 +42,22 @@ def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirrored: MakeRun, alic
     assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
 
 
-def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
     runs.refresh(run=run, actor=alice)
     assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
 
 
-def test_only_applied_edits_are_undone(mirrored: MakeRun, alice: User) -> None:
-    edit = record(mirrored(), alice)
+def test_only_applied_edits_are_undone(mirror_run: MakeRun, alice: User) -> None:
+    edit = record(mirror_run(), alice)
     with pytest.raises(InvalidTransition, match="pending"):
         edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
 
 
-def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = edits.cancel(edit=record(run, alice), actor=alice)
     assert edit.status == Edit.Status.CANCELLED
     assert edits.push(edit).status == Edit.Status.CANCELLED
@@ -68,9 +68,9 @@ def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirrored: MakeRun, a
 
 @pytest.mark.parametrize("verb", ["undo", "retry", "cancel", "resolve"])
 def test_viewer_can_do_nothing_to_an_edit(
-    verb: str, sandbox: Sandbox, mirrored: MakeRun, alice: User, carol: User
+    verb: str, sandbox: Sandbox, mirror_run: MakeRun, alice: User, carol: User
 ) -> None:
-    edit = edits.push(record(mirrored(metadata={"team": "blue"}), alice))
+    edit = edits.push(record(mirror_run(metadata={"team": "blue"}), alice))
     arguments: dict[str, dict[str, object]] = {
         "resolve": {"patch": RED, "source": Edit.Source.API},
         "undo": {"source": Edit.Source.API},

@@ -19,8 +19,8 @@ from tests.services.single_edit import RED, mirror, process_due, record
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_lost_response_is_reconciled(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_lost_response_is_reconciled(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
     edit = edits.push(record(run, alice))
     assert edit.status == Edit.Status.UNKNOWN
@@ -30,8 +30,8 @@ def test_lost_response_is_reconciled(sandbox: Sandbox, mirrored: MakeRun, alice:
     assert mirror(run) == {"team": "red"}
 
 
-def test_no_resend_before_settling_time(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_no_resend_before_settling_time(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("cut_before", method="POST")
     edit = edits.push(record(run, alice))
     assert edits.reconcile(edit).status == Edit.Status.UNKNOWN
@@ -43,8 +43,8 @@ def test_no_resend_before_settling_time(sandbox: Sandbox, mirrored: MakeRun, ali
     assert edits.push(edit).status == Edit.Status.APPLIED
 
 
-def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("lose", method="POST")
     edit = edits.push(record(run, alice))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "more": "x"})
@@ -58,9 +58,9 @@ def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirrored: MakeRun, a
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "more": "x"}
 
 
-def test_dead_process_is_recovered(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_dead_process_is_recovered(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     long_ago = timezone.now() - dt.timedelta(minutes=5)
-    one, two = mirrored(metadata={"team": "blue"}), mirrored(metadata={"team": "blue"})
+    one, two = mirror_run(metadata={"team": "blue"}), mirror_run(metadata={"team": "blue"})
     dead = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
     not_sent, maybe_sent = record(one, alice), record(two, alice)
     Edit.objects.filter(pk=not_sent.pk).update(**dead)
@@ -77,8 +77,8 @@ def test_dead_process_is_recovered(sandbox: Sandbox, mirrored: MakeRun, alice: U
     assert sandbox.posts(two.upstream_id) == []
 
 
-def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
@@ -89,8 +89,8 @@ def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirrored: MakeRun, alice
     assert Edit.objects.get().status == Edit.Status.SENDING
 
 
-def test_no_post_on_an_expiring_claim(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_no_post_on_an_expiring_claim(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     claim = claims.claim(record(run, alice))
     assert claim is not None
     Edit.objects.update(claimed_until=timezone.now() + dt.timedelta(seconds=1))

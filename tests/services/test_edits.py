@@ -24,15 +24,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- Recording
 
 
-def test_recording_sends_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_recording_sends_nothing(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = record(run, alice, reason="moved")
     assert (edit.status, edit.actor, edit.reason) == (Edit.Status.PENDING, alice, "moved")
     assert sandbox.posts() == []
 
 
-def test_limits_apply_before_recording(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={f"k{number}": "v" for number in range(16)})
+def test_limits_apply_before_recording(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={f"k{number}": "v" for number in range(16)})
     with pytest.raises(InvalidMetadata, match="17 pairs"):
         record(run, alice)
     with pytest.raises(InvalidMetadata, match="changes nothing"):
@@ -42,23 +42,23 @@ def test_limits_apply_before_recording(sandbox: Sandbox, mirrored: MakeRun, alic
     assert not Edit.objects.exists()
 
 
-def test_viewer_records_nothing(mirrored: MakeRun, carol: User) -> None:
-    run = mirrored()
+def test_viewer_records_nothing(mirror_run: MakeRun, carol: User) -> None:
+    run = mirror_run()
     with pytest.raises(NotAllowed, match=r"runsadmin\.change_run"):
         record(run, carol)
     assert not Edit.objects.exists()
 
 
-def test_unconfigured_connection_is_refused(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_unconfigured_connection_is_refused(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     Run.objects.update(connection="gone")
     run.refresh_from_db()
     with pytest.raises(UnknownConnection, match="gone"):
         record(run, alice)
 
 
-def test_retired_connection_is_read_only(mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_retired_connection_is_read_only(mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     connections.hold("default", ConnectionState.Hold.RETIRED, "")
     with pytest.raises(InvalidTransition, match="gone"):
         record(run, alice)
@@ -67,8 +67,8 @@ def test_retired_connection_is_read_only(mirrored: MakeRun, alice: User) -> None
 # --- Pushing
 
 
-def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue", "ticket": "OPS-1"})
+def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "ticket": "OPS-1"})
     edit = edits.push(record(run, alice))
 
     assert edit.status == Edit.Status.APPLIED
@@ -82,37 +82,37 @@ def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirrored: MakeRun, a
     assert dict(run.pairs.values_list("key", "value")) == {"team": "red", "ticket": "OPS-1"}
 
 
-def test_edit_can_remove_keys(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue", "ticket": "OPS-1"})
+def test_edit_can_remove_keys(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "ticket": "OPS-1"})
     edits.push(record(run, alice, MetadataPatch(remove=frozenset({"ticket"}))))
     assert sandbox.metadata(run.upstream_id) == {"team": "blue"} == mirror(run)
 
 
-def test_no_change_needs_no_post(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "red"})
+def test_no_change_needs_no_post(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "red"})
     edit = edits.push(record(run, alice))
     assert edit.status == Edit.Status.APPLIED
     assert sandbox.posts() == []
 
 
-def test_pair_added_upstream_survives(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_pair_added_upstream_survives(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = record(run, alice)
     sandbox.set_metadata(run.upstream_id, {"team": "blue", "added": "meanwhile"})
     assert edits.push(edit).status == Edit.Status.APPLIED
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "added": "meanwhile"} == mirror(run)
 
 
-def test_edits_of_different_keys_survive(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
-    run = mirrored(metadata={"team": "blue", "env": "dev"})
+def test_edits_of_different_keys_survive(sandbox: Sandbox, mirror_run: MakeRun, alice: User, bob: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "env": "dev"})
     first = record(run, alice, base=run.metadata)
     second = record(run, bob, MetadataPatch({"env": "prod"}), base=run.metadata)
     assert [edits.push(edit).status for edit in (first, second)] == [Edit.Status.APPLIED] * 2
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"} == mirror(run)
 
 
-def test_edits_of_one_key_conflict(sandbox: Sandbox, mirrored: MakeRun, alice: User, bob: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_edits_of_one_key_conflict(sandbox: Sandbox, mirror_run: MakeRun, alice: User, bob: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     first = record(run, alice, base=run.metadata)
     second = record(run, bob, MetadataPatch({"team": "green"}), base=run.metadata)
     edits.push(first)
@@ -123,8 +123,8 @@ def test_edits_of_one_key_conflict(sandbox: Sandbox, mirrored: MakeRun, alice: U
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_upstream_change_conflicts(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_upstream_change_conflicts(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = record(run, alice, base=run.metadata)
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
     edit = edits.push(edit)
@@ -133,8 +133,8 @@ def test_upstream_change_conflicts(sandbox: Sandbox, mirrored: MakeRun, alice: U
     assert sandbox.posts() == []
 
 
-def test_edits_of_one_run_keep_their_order(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_edits_of_one_run_keep_their_order(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     first, second = record(run, alice), record(run, alice, MetadataPatch({"team": "green"}))
     assert edits.push(second).status == Edit.Status.PENDING
     assert edits.push(first).status == Edit.Status.APPLIED
@@ -142,8 +142,8 @@ def test_edits_of_one_run_keep_their_order(sandbox: Sandbox, mirrored: MakeRun, 
     assert sandbox.metadata(run.upstream_id) == {"team": "green"}
 
 
-def test_claimed_edit_is_left_alone(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    edit = record(mirrored(), alice)
+def test_claimed_edit_is_left_alone(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    edit = record(mirror_run(), alice)
     Edit.objects.update(
         status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=timezone.now() + dt.timedelta(minutes=1)
     )
@@ -151,8 +151,8 @@ def test_claimed_edit_is_left_alone(sandbox: Sandbox, mirrored: MakeRun, alice: 
     assert sandbox.log()[1:] == []
 
 
-def test_permission_is_checked_at_the_claim(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_permission_is_checked_at_the_claim(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     edit = record(run, alice)
     alice.user_permissions.clear()
     edit = edits.push(edit)
@@ -161,23 +161,23 @@ def test_permission_is_checked_at_the_claim(sandbox: Sandbox, mirrored: MakeRun,
     assert sandbox.posts() == []
 
 
-def test_inactive_account_edits_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    edit = record(mirrored(), alice)
+def test_inactive_account_edits_nothing(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    edit = record(mirror_run(), alice)
     User.objects.filter(pk=alice.pk).update(is_active=False)
     assert edits.push(edit).status == Edit.Status.REJECTED
 
 
-def test_removed_key_that_stays_differs(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
+def test_removed_key_that_stays_differs(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     sandbox.settings(modify="merge")
-    run = mirrored(metadata={"team": "blue", "env": "dev"})
+    run = mirror_run(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red"}, frozenset({"env"}))))
     assert edit.status == Edit.Status.DIFFERS
     assert (edit.intended, edit.after) == ({"team": "red"}, {"team": "red", "env": "dev"})
     assert mirror(run) == {"team": "red", "env": "dev"}
 
 
-def test_merged_map_over_limit_is_rejected(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={})
+def test_merged_map_over_limit_is_rejected(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={})
     edit = record(run, alice)
     sandbox.set_metadata(run.upstream_id, {f"k{number}": "v" for number in range(16)})
     edit = edits.push(edit)
@@ -186,16 +186,16 @@ def test_merged_map_over_limit_is_rejected(sandbox: Sandbox, mirrored: MakeRun, 
     assert sandbox.posts() == []
 
 
-def test_refusal_keeps_the_servers_message(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_refusal_keeps_the_servers_message(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     sandbox.fault("status", method="POST", status=400, body={"error": {"message": "Not on a Sunday."}})
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.detail, edit.http_status) == (Edit.Status.REJECTED, "Not on a Sunday.", 400)
 
 
-def test_missing_run_is_rejected_and_marked(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    mirrored(thread_id="thread_other")
-    run = mirrored()
+def test_missing_run_is_rejected_and_marked(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    mirror_run(thread_id="thread_other")
+    run = mirror_run()
     sandbox.delete_run(run.upstream_id)
     edit = edits.push(record(run, alice))
     assert edit.status == Edit.Status.REJECTED
@@ -203,9 +203,9 @@ def test_missing_run_is_rejected_and_marked(sandbox: Sandbox, mirrored: MakeRun,
     assert run.missing_since is not None
 
 
-def test_404_for_everything_rejects_nothing(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    mirrored(thread_id="thread_other")
-    run = mirrored(metadata={"team": "blue"})
+def test_404_for_everything_rejects_nothing(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    mirror_run(thread_id="thread_other")
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.settings(not_found_for_all=True)
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)
@@ -218,8 +218,8 @@ def test_404_for_everything_rejects_nothing(sandbox: Sandbox, mirrored: MakeRun,
     assert connections.held().get().hold == ConnectionState.Hold.RETIRED
 
 
-def test_bad_key_holds_until_corrected(sandbox: Sandbox, mirrored: MakeRun, alice: User, connect: Connect) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_bad_key_holds_until_corrected(sandbox: Sandbox, mirror_run: MakeRun, alice: User, connect: Connect) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     connect(API_KEY="wrong")
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)
@@ -234,8 +234,8 @@ def test_bad_key_holds_until_corrected(sandbox: Sandbox, mirrored: MakeRun, alic
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_hold_setting_stops_all_sending(sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings) -> None:
-    run = mirrored()
+def test_hold_setting_stops_all_sending(sandbox: Sandbox, mirror_run: MakeRun, alice: User, settings: Settings) -> None:
+    run = mirror_run()
     sandbox.clear_log()
     settings.RUNSADMIN_HOLD = True
     edit = edits.push(record(run, alice))
@@ -243,8 +243,8 @@ def test_hold_setting_stops_all_sending(sandbox: Sandbox, mirrored: MakeRun, ali
     assert sandbox.log() == []
 
 
-def test_failed_fetch_is_retried(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_failed_fetch_is_retried(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500)
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.RETRY, 1)
@@ -255,9 +255,9 @@ def test_failed_fetch_is_retried(sandbox: Sandbox, mirrored: MakeRun, alice: Use
     assert edit.status == Edit.Status.APPLIED
 
 
-def test_failed_edit_can_be_retried(sandbox: Sandbox, mirrored: MakeRun, alice: User, settings: Settings) -> None:
+def test_failed_edit_can_be_retried(sandbox: Sandbox, mirror_run: MakeRun, alice: User, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
-    run = mirrored(metadata={"team": "blue"})
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500, times=2)
     edit = edits.push(edits.push(record(run, alice)))
     assert edit.status == Edit.Status.FAILED
@@ -267,7 +267,7 @@ def test_failed_edit_can_be_retried(sandbox: Sandbox, mirrored: MakeRun, alice: 
 
 def test_internal_error_counts_as_attempt(
     sandbox: Sandbox,
-    mirrored: MakeRun,
+    mirror_run: MakeRun,
     alice: User,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -276,7 +276,7 @@ def test_internal_error_counts_as_attempt(
         raise ZeroDivisionError
 
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
-    edit = record(mirrored(), alice)
+    edit = record(mirror_run(), alice)
     monkeypatch.setattr(deciding, "merge3", breaks)
     with pytest.raises(ZeroDivisionError):
         edits.push(edit)
@@ -290,8 +290,8 @@ def test_internal_error_counts_as_attempt(
     assert sandbox.posts() == []
 
 
-def test_429_backs_off_as_asked(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_429_backs_off_as_asked(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     sandbox.fault("status", method="POST", status=429, headers={"Retry-After": "60"})
     edit = edits.push(record(run, alice))
     assert edit.status == Edit.Status.PENDING
@@ -302,8 +302,8 @@ def test_429_backs_off_as_asked(sandbox: Sandbox, mirrored: MakeRun, alice: User
     assert until > timezone.now() + dt.timedelta(seconds=50)
 
 
-def test_back_off_counts_no_attempt(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored()
+def test_back_off_counts_no_attempt(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
     sandbox.clear_log()
     connections.state("default")
     ConnectionState.objects.update(not_before=timezone.now() + dt.timedelta(minutes=1))
@@ -314,8 +314,8 @@ def test_back_off_counts_no_attempt(sandbox: Sandbox, mirrored: MakeRun, alice: 
     assert sandbox.log() == []
 
 
-def test_active_run_is_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(status="in_progress", metadata={"team": "blue"})
+def test_active_run_is_awaited(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(status="in_progress", metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
     assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.ACTIVE_RUN)
     edit = edits.push(edit)
@@ -328,8 +328,8 @@ def test_active_run_is_awaited(sandbox: Sandbox, mirrored: MakeRun, alice: User)
 # --- Interactive edits
 
 
-def test_slow_edit_continues_in_background(sandbox: Sandbox, mirrored: MakeRun, alice: User) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_slow_edit_continues_in_background(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("slow_response", method="POST", seconds=1.5)
     edit = edits.push_within(record(run, alice), 0.5)
     assert edit.status == Edit.Status.SENDING

@@ -11,44 +11,42 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from runsadmin.services.bulk_edits import BulkEditAction
-from tests.bulk import bulk_edit_of
+from tests.bulk import make_bulk_edit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-A = BulkEditAction
-
 
 @pytest.fixture
-def run(mirrored: Callable[..., Run]) -> Run:
-    return mirrored(metadata={"team": "blue"})
+def run(mirror_run: Callable[..., Run]) -> Run:
+    return mirror_run(metadata={"team": "blue"})
 
 
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("planned", {A.APPLY, A.CANCEL}),
-        ("queued", {A.PAUSE, A.CANCEL}),
-        ("paused", {A.RESUME, A.CANCEL}),
-        ("completed", {A.RETRY, A.UNDO}),
+        ("planned", {BulkEditAction.APPLY, BulkEditAction.CANCEL}),
+        ("queued", {BulkEditAction.PAUSE, BulkEditAction.CANCEL}),
+        ("paused", {BulkEditAction.RESUME, BulkEditAction.CANCEL}),
+        ("completed", {BulkEditAction.RETRY, BulkEditAction.UNDO}),
     ],
 )
 def test_state_decides(status: str, expected: set[BulkEditAction], run: Run, alice: User) -> None:
-    bulk_edit = bulk_edit_of(run.upstream_id, status, alice)
+    bulk_edit = make_bulk_edit(run.upstream_id, status, alice)
     bulk_edit.refresh_from_db()
     assert bulk_edits.permitted_actions(bulk_edit, alice) == expected
 
 
 def test_expired_plan_is_only_discarded(run: Run, alice: User) -> None:
-    bulk_edit = bulk_edit_of(run.upstream_id, "planned", alice)
+    bulk_edit = make_bulk_edit(run.upstream_id, "planned", alice)
     bulk_edit.expires_at = bulk_edit.created_at - dt.timedelta(seconds=1)
-    assert bulk_edits.permitted_actions(bulk_edit, alice) == {A.CANCEL}
+    assert bulk_edits.permitted_actions(bulk_edit, alice) == {BulkEditAction.CANCEL}
 
 
 def test_each_action_takes_its_permissions(run: Run, alice: User, bob: User) -> None:
     bob.user_permissions.set(Permission.objects.filter(codename="add_bulkedit"))
     planner = User.objects.get(pk=bob.pk)
-    planned = bulk_edit_of(run.upstream_id, "planned", alice)
-    assert bulk_edits.permitted_actions(planned, planner) == {A.CANCEL}
+    planned = make_bulk_edit(run.upstream_id, "planned", alice)
+    assert bulk_edits.permitted_actions(planned, planner) == {BulkEditAction.CANCEL}
     with pytest.raises(NotAllowed):
         bulk_edits.apply(bulk_edit=planned, actor=planner)
 
@@ -73,7 +71,7 @@ def test_actions_of_an_edit(status: str, expected: set[str], run: Run, alice: Us
 
 
 def test_cancelled_bulk_edit_keeps_failures(run: Run, alice: User) -> None:
-    bulk_edit = bulk_edit_of(run.upstream_id, "completed", alice)
+    bulk_edit = make_bulk_edit(run.upstream_id, "completed", alice)
     failed = bulk_edit.edits.get(status="failed")
     assert edits.permitted_actions(failed, alice) == {"retry"}
     BulkEdit.objects.filter(pk=bulk_edit.pk).update(status="cancelled")

@@ -193,15 +193,15 @@ def test_two_servers_may_share_an_id(thread: Thread) -> None:
     assert Run.objects.count() == 2
 
 
-def test_refresh_fetches_the_run(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
-    run = mirrored(metadata={"team": "a"})
+def test_refresh_fetches_the_run(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> None:
+    run = mirror_run(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
     assert runs.refresh(run=run, actor=alice).metadata == {"team": "b"}
 
 
-def test_refresh_reports_a_missing_run(sandbox: Sandbox, mirrored: Callable[..., Run], alice: User) -> None:
-    mirrored(thread_id="thread_other")
-    run = mirrored()
+def test_refresh_reports_a_missing_run(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> None:
+    mirror_run(thread_id="thread_other")
+    run = mirror_run()
     sandbox.delete_thread(run.thread.upstream_id)
     with pytest.raises(NotFound):
         runs.refresh(run=run, actor=alice)
@@ -209,16 +209,16 @@ def test_refresh_reports_a_missing_run(sandbox: Sandbox, mirrored: Callable[...,
     assert run.missing_since is not None
 
 
-def test_viewer_cannot_refresh(sandbox: Sandbox, mirrored: Callable[..., Run], carol: User) -> None:
-    run = mirrored()
+def test_viewer_cannot_refresh(sandbox: Sandbox, mirror_run: Callable[..., Run], carol: User) -> None:
+    run = mirror_run()
     sandbox.clear_log()
     with pytest.raises(NotAllowed):
         runs.refresh(run=run, actor=carol)
     assert sandbox.log() == []
 
 
-def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirrored: Callable[..., Run]) -> None:
-    run = mirrored(metadata={"team": "a"})
+def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirror_run: Callable[..., Run]) -> None:
+    run = mirror_run(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
     Run.objects.update(needs_refresh_since=timezone.now())
     assert runs.refresh_marked() == 1
@@ -228,9 +228,9 @@ def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirrored: Callable[...
 
 
 @pytest.fixture
-def gone(sandbox: Sandbox, mirrored: Callable[..., Run], connect: Connect) -> Run:
+def gone(sandbox: Sandbox, mirror_run: Callable[..., Run], connect: Connect) -> Run:
     """A run missing upstream. Its connection permits one interactive and one background request for now."""
-    run = mirrored()
+    run = mirror_run()
     sandbox.delete_run(run.upstream_id)
     sandbox.clear_log()
     connect(REQUESTS_PER_MINUTE=1)

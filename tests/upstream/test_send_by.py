@@ -10,14 +10,14 @@ from runsadmin.errors import NotSent
 from runsadmin.models import Edit, Run
 from runsadmin.upstream import client, deadline_connection
 from runsadmin.upstream.client import Client
-from tests.faults.conftest import Scene, at_step, impatient, scene  # noqa: F401 - fixtures
+from tests.faults.conftest import Scenario, at_step, impatient, scenario  # noqa: F401 - fixtures
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_late_write_does_not_leave(sandbox: Sandbox, mirrored: Callable[..., Run]) -> None:
-    run = mirrored(metadata={"team": "blue"})
+def test_late_write_does_not_leave(sandbox: Sandbox, mirror_run: Callable[..., Run]) -> None:
+    run = mirror_run(metadata={"team": "blue"})
     caller = Client(conf.connection("default"))
     with pytest.raises(NotSent, match="not be sent in time"):
         caller.modify_run(run.thread.upstream_id, run.upstream_id, {"team": "red"}, send_by=time.monotonic())
@@ -27,7 +27,7 @@ def test_late_write_does_not_leave(sandbox: Sandbox, mirrored: Callable[..., Run
 
 
 def test_connecting_time_counts(
-    scene: Scene,  # noqa: F811
+    scenario: Scenario,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A slow name server may take longer than the connect timeout, which only covers connecting to an address."""
@@ -42,9 +42,9 @@ def test_connecting_time_counts(
         monkeypatch.setattr(deadline_connection._Connection, "connect", connect_slowly)
 
     with at_step("intended", lose_the_connection):
-        edit = scene.push()
+        edit = scenario.push()
     monkeypatch.undo()
     assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.RETRY, 1)
-    assert scene.sandbox.posts() == []
-    assert scene.process_due(edit).status == Edit.Status.APPLIED
-    scene.check(posts=1)
+    assert scenario.sandbox.posts() == []
+    assert scenario.process_due(edit).status == Edit.Status.APPLIED
+    scenario.check(posts=1)

@@ -4,42 +4,40 @@ import time
 
 import pytest
 
-from runsadmin.models import Edit, Sync
+from runsadmin.models import EditStatus, Sync
 from runsadmin.services import syncs
-from tests.faults.conftest import Scene, impatient, scene  # noqa: F401 - fixtures
+from tests.faults.conftest import Scenario, impatient, scenario  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-E = Edit.Status
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(422, E.REJECTED), (404, E.REJECTED), (401, E.PENDING), (429, E.PENDING)],
+    [(422, EditStatus.REJECTED), (404, EditStatus.REJECTED), (401, EditStatus.PENDING), (429, EditStatus.PENDING)],
 )
 def test_u0000_is_shown_as_a_symbol(
-    scene: Scene,  # noqa: F811
+    scenario: Scenario,  # noqa: F811
     method: str,
     status: int,
     outcome: str,
 ) -> None:
     words = {"error": {"message": "No\0pe"}}
-    scene.sandbox.fault("status", status=status, body=words, method=method, path=scene.run.upstream_id)
-    edit = scene.push()
+    scenario.sandbox.fault("status", status=status, body=words, method=method, path=scenario.run.upstream_id)
+    edit = scenario.push()
     assert edit.status == outcome
     assert "No\ufffdpe" in edit.detail
 
 
 @pytest.mark.parametrize("strange", ["run_\0", "r" * 500], ids=["U+0000", "too long"])
 def test_unstorable_id_does_not_stop_a_sync(
-    scene: Scene,  # noqa: F811
+    scenario: Scenario,  # noqa: F811
     strange: str,
 ) -> None:
-    run = scene.sandbox.run(scene.run.upstream_id)
+    run = scenario.sandbox.run(scenario.run.upstream_id)
     page = {"object": "list", "data": [run, {**run, "id": strange}], "has_more": False}
-    scene.sandbox.fault("status", status=200, body=page, method="GET", path="/runs$")
-    sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=scene.alice, thread=scene.run.thread)
+    scenario.sandbox.fault("status", status=200, body=page, method="GET", path="/runs$")
+    sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=scenario.alice, thread=scenario.run.thread)
     sync = syncs.run(sync, until=time.monotonic() + 30)
     assert (sync.status, sync.runs_seen) == (Sync.Status.COMPLETED_WITH_ERRORS, 1)
     assert "U+0000" in sync.errors.get().message
