@@ -1,8 +1,9 @@
-"""Reads settings from the environment, strictly: a missing or wrong one prevents the start and says how to fix it.
+"""Reads settings from the environment. A missing or invalid setting prevents startup, with an error that says how to
+fix it.
 
 django-environ's own casts are lenient (a mistyped boolean is false, "12abc" is 12.0, a value that begins with "$" names
-another variable), so only its parsing of files and database URLs is used. No message repeats a value, which may be a
-secret.
+another variable), so only its parsing of files and database URLs is used. Error messages never contain a value, which
+may be a secret.
 """
 
 import os
@@ -39,37 +40,36 @@ class Environment:
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         value = self.text(name, default)
         if value not in choices:
-            raise _wrong(name, f"It must be one of: {', '.join(choices)}.")
+            raise _invalid(name, f"It must be one of: {', '.join(choices)}.")
         return value
 
     def switch(self, name: str, *, default: bool) -> bool:
         value = self.text(name, "on" if default else "off").lower()
         if value not in _YES_OR_NO:
-            raise _wrong(name, "It must be on or off.")
+            raise _invalid(name, "It must be on or off.")
         return _YES_OR_NO[value]
 
-    def names_in(self, name: str, default: str) -> list[str]:
-        """A comma-separated list."""
+    def comma_separated(self, name: str, default: str) -> list[str]:
         return [part.strip() for part in self.text(name, default).split(",") if part.strip()]
 
     def aliases(self, name: str, default: str) -> list[str]:
-        """Names that are part of other settings' names."""
-        aliases = self.names_in(name, default)
+        """A comma-separated list of names that can be part of the names of other settings."""
+        aliases = self.comma_separated(name, default)
         if not all(re.fullmatch(r"[a-z][a-z0-9_]*", alias) for alias in aliases):
-            raise _wrong(
+            raise _invalid(
                 name,
                 "It must be a comma-separated list of names in lower-case letters, digits and underscores, such as"
                 " default,eu.",
             )
         return aliases
 
-    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+    def integer(self, name: str, default: int, *, minimum: int = 0) -> int:
         try:
             value = int(self.text(name, str(default)))
         except ValueError:
-            value = least - 1
-        if value < least:
-            raise _wrong(name, f"It must be a whole number, {least} or more (the default is {default}).")
+            value = minimum - 1
+        if value < minimum:
+            raise _invalid(name, f"It must be a whole number, {minimum} or more (the default is {default}).")
         return value
 
     def seconds(self, name: str, default: float) -> float:
@@ -78,7 +78,7 @@ class Environment:
         except ValueError:
             value = 0.0
         if not 0 < value < float("inf"):
-            raise _wrong(name, f"It must be a number of seconds greater than 0 (the default is {default:g}).")
+            raise _invalid(name, f"It must be a number of seconds greater than 0 (the default is {default:g}).")
         return value
 
     def base_url(self, name: str, *, fix: str) -> str:
@@ -86,23 +86,25 @@ class Environment:
         value = self.text(name, fix=fix)
         try:
             parts = urlsplit(value)
-            right = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+            is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
             _ = parts.port  # Raises ValueError if it is not a number.
         except ValueError:
-            right = False
-        if not right or parts.query or parts.fragment:
-            raise _wrong(
-                name, "It must be a URL such as https://upstream.example/v1, without user, password, query or fragment."
+            is_valid = False
+        if not is_valid or parts.query or parts.fragment:
+            raise _invalid(
+                name,
+                "It must be a URL such as https://upstream.example/v1, without a user name, password, query or"
+                " fragment.",
             )
         return value.rstrip("/")
 
     def database(self, name: str, default: str) -> dict[str, Any]:
-        """Django's settings for a database, SQLite or PostgreSQL."""
+        """Django's settings for an SQLite or PostgreSQL database."""
         url = self.text(name, default)
-        wrong = _wrong(
+        wrong = _invalid(
             name,
-            "It must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME; in the user and the password,"
-            " write characters such as @ and / as %40 and %2F.",
+            "It must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME. In USER and PASSWORD, write"
+            " special characters percent-encoded, such as %40 for @ and %2F for /.",
         )
         if not url.startswith(("sqlite:///", "postgres://", "postgresql://")):
             raise wrong
@@ -110,17 +112,17 @@ class Environment:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
             raise wrong from None
-        if config["NAME"] in ("", ":memory:"):  # In memory, every thread would see its own database.
+        if config["NAME"] in ("", ":memory:"):  # Every thread would have its own in-memory database.
             raise wrong
         return config
 
 
-def _wrong(name: str, fix: str) -> ImproperlyConfigured:
-    return _improper(f"The setting {name} is wrong. {fix}")
+def _invalid(name: str, fix: str) -> ImproperlyConfigured:
+    return _improper(f"The setting {name} is invalid. {fix}")
 
 
-def _improper(fault: str) -> ImproperlyConfigured:
+def _improper(problem: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(
-        f"{fault.strip()} Set it in the environment or in the file .env; .env.example lists every setting, and"
-        " docs/operations.md explains each."
+        f"{problem.strip()} Set it in the environment or in the file .env. All settings are listed in .env.example and"
+        " explained in docs/operations.md."
     )

@@ -1,7 +1,7 @@
-"""Throttles sign-in against password guessing: django-axes stores failures, this module counts them and responds.
+"""Throttles sign-in to prevent password guessing: django-axes stores failures, this module counts them and responds.
 
-Failures are counted per user name and address together, so that no one can lock out a user from another address; and,
-with a much higher limit, per address alone, against guessing with many names. See docs/security.md.
+Failures are counted per user name and address, so that nobody can lock out a user from another address. They are also
+counted per address, with a much higher limit, to stop guessing with many user names. See docs/security.md.
 """
 
 import datetime as dt
@@ -17,24 +17,24 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-# The failures after which sign-in is blocked for AXES_COOLOFF_TIME: with one user name from one address, and with any
-# names from one address.
+# After this many failures with one user name from one address, sign-in is blocked for AXES_COOLOFF_TIME.
 MAX_FAILURES = 5
-MAX_FAILURES_OF_ADDRESS = 50
+# The same for failures with any user names from one address.
+MAX_FAILURES_PER_ADDRESS = 50
 
 
 @never_cache
-def page(request: HttpRequest) -> HttpResponse:
-    """The admin's sign-in page. A request by htmx gets a reload of its page instead."""
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """The admin's sign-in page. An htmx request makes the browser reload the whole page instead."""
     if "HX-Request" in request.headers:
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})
     return admin.site.login(request)
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address that connected to the outermost of our proxies; None if it is not an IP address.
+    """The address that connected to the outermost of our proxies. None if it is not an IP address.
 
-    An IPv6 client usually has a whole /64 network, so the network is returned.
+    An IPv6 client usually has a whole /64 network, so the address of the network is returned.
     """
     forwarded = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
     hops = [*forwarded, request.META.get("REMOTE_ADDR", "")]
@@ -52,17 +52,17 @@ def failure_limit(request: HttpRequest, credentials: dict[str, Any] | None) -> i
 
 
 class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # The package has no types.
-    """Counts failures in the database, and so across all processes."""
+    """Counts failures in the database, and therefore across all processes."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
         """The number that axes compares with `failure_limit`."""
         return MAX_FAILURES if self.locked_until(request, credentials) else 0
 
     def locked_until(self, request: HttpRequest, credentials: dict[str, Any] | None) -> dt.datetime | None:
-        """When the next attempt is allowed; None when it is allowed now."""
+        """When the next attempt is allowed. None if it is allowed now."""
         ends = []
-        # As in AXES_LOCKOUT_PARAMETERS: by name and address, and by address.
-        limits = (MAX_FAILURES, MAX_FAILURES_OF_ADDRESS)
+        # In the order of AXES_LOCKOUT_PARAMETERS: per user name and address, and per address.
+        limits = (MAX_FAILURES, MAX_FAILURES_PER_ADDRESS)
         for attempts, limit in zip(self.get_user_attempts(request, credentials), limits, strict=True):
             failed = attempts.aggregate(count=Sum("failures_since_start"), last=Max("attempt_time"))
             if (failed["count"] or 0) >= limit:
@@ -71,7 +71,7 @@ class FailedSignIns(AxesDatabaseHandler):  # type: ignore[misc] # The package ha
 
 
 def refuse(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
-    """The response while attempts are blocked: the same whether or not the user name exists."""
+    """The response while sign-in is blocked. It is the same whether or not the user name exists."""
     until = FailedSignIns().locked_until(request, credentials) or timezone.now()
     seconds = max(1, round((until - timezone.now()).total_seconds()))
     refusal = render(request, "429.html", {"minutes": -(-seconds // 60)}, status=429)

@@ -25,14 +25,14 @@ def formatter(name: str) -> dict[str, Any]:
         ],
         "processors": [
             stdlib.ProcessorFormatter.remove_processors_meta,
-            # Plain tracebacks: with the values of variables, they would show keys.
+            # Tracebacks must not contain the values of variables, which include API keys.
             processors.format_exc_info,
             renderers[name],
         ],
     }
 
 
-def calm(record: logging.LogRecord) -> bool:
+def without_rejection_tracebacks(record: logging.LogRecord) -> bool:
     """Removes the traceback when Django rejects a request (unknown host, body too large): one line is enough."""
     if record.name.startswith("django.security"):
         record.exc_info = None
@@ -40,7 +40,7 @@ def calm(record: logging.LogRecord) -> bool:
 
 
 def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
-    """Escapes messages, which may contain text from upstreams and strangers, so that it cannot fake a log line."""
+    """Formats one line. Control characters are escaped: text from upstreams and clients could forge log lines."""
     head = f"{event.pop('timestamp')} {event.pop('level').upper()} {event.pop('logger')}: {event.pop('event')}"
     traceback = str(event.pop("exception", "") or "")
     rest = " ".join(f"{key}={value}" for key, value in event.items())
@@ -49,4 +49,4 @@ def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""Processing of every request before the view, and of every response after it."""
+"""Middleware for every request and response."""
 
 import logging
 import re
@@ -22,32 +22,32 @@ type GetResponse = Callable[[HttpRequest], HttpResponseBase]
 _VALID_ID = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
 
 
-class TracingMiddleware:
-    """Gives each request an id: the caller's own if it is valid. Log lines, edits and the response carry it."""
+class RequestIDMiddleware:
+    """Gives each request an id, the caller's own if it is valid. Log lines, edits and the response include it."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        began = time.perf_counter()
+        started = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex
         log_context.begin_request(request_id)
         response = self.get_response(request)
         response.headers["X-Request-ID"] = request_id
-        if request.resolver_match:  # Neither static files nor probes.
-            status, took = response.status_code, round((time.perf_counter() - began) * 1000)
+        if request.resolver_match:  # Static files and probes are not logged.
+            status, took = response.status_code, round((time.perf_counter() - started) * 1000)
             logger.info("%s %s", request.method, request.path, extra={"status_code": status, "took_ms": took})
         return response
 
     def process_view(self, request: HttpRequest, *args: Any) -> None:
-        # Without the cookie no one is signed in, and reading the session would add Cookie to the Vary header.
+        # Without a session cookie nobody is signed in, and reading the session would add Cookie to the Vary header.
         if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
-            log_context.is_by(request.user.get_username())
+            log_context.set_user(request.user.get_username())
 
 
 class ProbesMiddleware:
-    """/livez and /readyz. It comes first, because probes use plain HTTP and any host name."""
+    """Serves /livez and /readyz. Must precede SecurityMiddleware, since probes use plain HTTP and any host name."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -66,8 +66,8 @@ class ProbesMiddleware:
         )
 
 
-class WatchingMiddleware:
-    """Observes database statements, so that after a failure the response can say whether anything was saved."""
+class DatabaseWatchMiddleware:
+    """Observes database statements, so that the response to a failure can say whether anything was saved."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -78,13 +78,13 @@ class WatchingMiddleware:
 
 
 def max_body_size(path: str) -> int:
-    """The maximum size of a body at this path, in bytes."""
-    size: int = settings.LARGER_BODIES.get(path, settings.LARGEST_BODY)
+    """The maximum size of a request body at this path, in bytes."""
+    size: int = settings.MAX_BODY_SIZE_BY_PATH.get(path, settings.MAX_BODY_SIZE)
     return size
 
 
 class BoundedBodyMiddleware:
-    """Rejects a body by its announced length, before any of it is read: Django's own limit does not cover files."""
+    """Rejects a body by its Content-Length, before any of it is read. Django's own limit does not cover files."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -97,9 +97,9 @@ class BoundedBodyMiddleware:
 
 
 class CompressionMiddleware(GZipMiddleware):
-    """Compresses responses without an ETag: compression makes a strong tag weak, and a weak one never matches.
+    """Compresses only responses without an ETag: compression makes an ETag weak, and a weak ETag never matches.
 
-    Against BREACH, Django adds padding of random length to every compressed response and masks its CSRF tokens.
+    To prevent BREACH attacks, Django pads every compressed response to a random length and masks its CSRF tokens.
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> Any:

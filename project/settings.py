@@ -1,4 +1,4 @@
-"""Settings, all from the environment: .env.example lists them, docs/operations.md explains them."""
+"""Settings, read from the environment. .env.example lists them, docs/operations.md explains them."""
 
 import os
 from datetime import timedelta
@@ -21,9 +21,9 @@ env.read_file(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
 
 SECRET_KEY = env.text("SECRET_KEY", fix="It must be a long random secret; `make run` writes one.")
 DEBUG = env.switch("DEBUG", default=False)
-ALLOWED_HOSTS = env.names_in("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+ALLOWED_HOSTS = env.comma_separated("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 
-# For a proxy in front that speaks HTTPS and always sets X-Forwarded-Proto itself.
+# On if a proxy in front terminates HTTPS. It must always set X-Forwarded-Proto itself.
 HTTPS = env.switch("HTTPS", default=False)
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -34,14 +34,14 @@ if HTTPS:
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
-# The number of proxies in front, each of which appends its client to X-Forwarded-For.
+# The number of proxies in front. Each must append the address of its client to X-Forwarded-For.
 PROXIES = env.integer("PROXIES", 1 if HTTPS else 0)
 
-# Larger bodies are rejected unread, files included (project.middleware.BoundedBodyMiddleware). The paths of
-# LARGER_BODIES take a hundred thousand run ids. Django's own limit cannot differ by path.
-LARGEST_BODY = 2_621_440
-LARGER_BODIES = {"/api/v1/bulk-edits/": 5_242_880}
-DATA_UPLOAD_MAX_MEMORY_SIZE = max(LARGER_BODIES.values())
+# In bytes. Larger request bodies, including files, are rejected unread (project.middleware.BoundedBodyMiddleware).
+# A bulk edit may have 100,000 run ids. Django's own limit cannot differ by path.
+MAX_BODY_SIZE = 2_621_440
+MAX_BODY_SIZE_BY_PATH = {"/api/v1/bulk-edits/": 5_242_880}
+DATA_UPLOAD_MAX_MEMORY_SIZE = max(MAX_BODY_SIZE_BY_PATH.values())
 
 # The admin theme needs the two exceptions: Alpine evaluates attributes and sets styles on elements.
 SECURE_CSP = {
@@ -60,8 +60,8 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "project.login_throttle.client_address"
 AXES_LOCKOUT_CALLABLE = "project.login_throttle.refuse"
-AXES_SENSITIVE_PARAMETERS = ["username"]  # Kept out of logs: people type their password there.
-AXES_DISABLE_ACCESS_LOG = True  # Django has last_login.
+AXES_SENSITIVE_PARAMETERS = ["username"]  # Masked in logs, since users type passwords there by mistake.
+AXES_DISABLE_ACCESS_LOG = True  # Django's last_login is enough.
 AXES_ENABLE_ADMIN = False
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -77,7 +77,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Apps and middleware
 
 INSTALLED_APPS = [
-    "runsadmin",  # First, so that its templates and commands override those of the others.
+    "runsadmin",  # First, so that its templates and commands override those of the other apps.
     "unfold",  # Must come before django.contrib.admin.
     "unfold.contrib.filters",
     "unfold.contrib.forms",
@@ -96,9 +96,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "project.middleware.TracingMiddleware",
+    "project.middleware.RequestIDMiddleware",
     "project.middleware.ProbesMiddleware",
-    "project.middleware.WatchingMiddleware",
+    "project.middleware.DatabaseWatchMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "project.middleware.BoundedBodyMiddleware",
@@ -183,7 +183,7 @@ UNFOLD: dict[str, Any] = {
     "SIDEBAR": {"show_search": True, "navigation": "runsadmin.admin.site.navigation"},
 }
 
-# The database. Every thread keeps its own connection open, so a pool would be of no use.
+# The database. Every thread keeps its own connection open, so a pool has no benefit.
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASE: dict[str, Any] = env.database("DATABASE_URL", "sqlite:///var/db.sqlite3")
@@ -229,7 +229,7 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": "/", "description": "This server."}],
     "TAGS": [
         {"name": "runs", "description": "Mirrored runs, and their metadata."},
-        {"name": "edits", "description": "The log of edits, and what can be done with one."},
+        {"name": "edits", "description": "The log of edits, and actions on them."},
         {"name": "bulk-edits", "description": "One change to the metadata of many runs: planned, then applied."},
         {"name": "threads", "description": "The threads whose runs are mirrored."},
         {"name": "syncs", "description": "Reading runs from upstream into the mirror."},
@@ -252,18 +252,18 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"chosen": logs.formatter(env.choice("LOG_FORMAT", ("line", "json"), "line"))},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "filters": ["calm"]}},
-    "filters": {"calm": {"()": lambda: logs.calm}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "filters": ["tracebacks"]}},
+    "filters": {"tracebacks": {"()": lambda: logs.without_rejection_tracebacks}},
     "root": {
         "handlers": ["stderr"],
         "level": env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
     },
-    # Django's own handlers would print each line twice with DEBUG, and mail it otherwise.
+    # Django's own handlers would print each line twice with DEBUG on, and email errors with DEBUG off.
     "loggers": {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
         "axes": {"level": "WARNING"},
-        # It logs several lines per token, and a long warning without one. The hold's reason has what matters.
+        # azure-identity logs several lines per token, and a long warning when it gets none. The hold has the reason.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },
@@ -292,7 +292,7 @@ def connection_from(alias: str) -> dict[str, Any]:
         "PROJECT": env.text(f"{prefix}PROJECT", ""),
         "CONNECT_TIMEOUT": env.seconds(f"{prefix}CONNECT_TIMEOUT", 3),
         "READ_TIMEOUT": env.seconds(f"{prefix}READ_TIMEOUT", 10),
-        "CONCURRENCY": env.integer(f"{prefix}CONCURRENCY", 16, least=1),
+        "CONCURRENCY": env.integer(f"{prefix}CONCURRENCY", 16, minimum=1),
         "REQUESTS_PER_MINUTE": env.integer(f"{prefix}REQUESTS_PER_MINUTE", 0),
         "AZURE_SCOPE": env.text(f"{prefix}AZURE_SCOPE", "https://ai.azure.com/.default"),
         "MISSING_METADATA_IS_EMPTY": env.switch(f"{prefix}MISSING_METADATA_IS_EMPTY", default=False),
@@ -304,15 +304,15 @@ RUNSADMIN_CONNECTIONS = {alias: connection_from(alias) for alias in env.aliases(
 
 RUNSADMIN_HOLD = env.switch("RUNSADMIN_HOLD", default=False)
 RUNSADMIN_PUSH_WAIT = env.seconds("RUNSADMIN_PUSH_WAIT", 10)
-RUNSADMIN_MAX_ATTEMPTS = env.integer("RUNSADMIN_MAX_ATTEMPTS", 8, least=1)
+RUNSADMIN_MAX_ATTEMPTS = env.integer("RUNSADMIN_MAX_ATTEMPTS", 8, minimum=1)
 RUNSADMIN_ACTIVE_RUN_WAIT = env.seconds("RUNSADMIN_ACTIVE_RUN_WAIT", 900)
 RUNSADMIN_PLAN_LASTS = env.seconds("RUNSADMIN_PLAN_LASTS", 86400)
 RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
 RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
 RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
 RUNSADMIN_API_REQUESTS_PER_MINUTE = env.integer("RUNSADMIN_API_REQUESTS_PER_MINUTE", 1200)
-RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, least=1024)
+RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, minimum=1024)
 
-# The credentials and the sandbox port of `make run`.
+# The credentials that `make run` creates.
 RUNSADMIN_DEMO_PASSWORD = env.text("RUNSADMIN_DEMO_PASSWORD", "")
 RUNSADMIN_DEMO_TOKEN = env.text("RUNSADMIN_DEMO_TOKEN", "")

@@ -6,7 +6,7 @@ from project import login_throttle
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
-    path("admin/login/", login_throttle.page),
+    path("admin/login/", login_throttle.sign_in),
     path("admin/", admin.site.urls),
     path("api/v1/", include("runsadmin.api.urls")),
 ]

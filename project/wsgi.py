@@ -11,24 +11,25 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 _django = get_wsgi_application()
 
-from project.middleware import max_body_size  # noqa: E402 - it needs the apps to be loaded.
+from project.middleware import max_body_size  # noqa: E402 - the import needs loaded apps.
 
 
 def check_settings() -> None:
     """Runs the checks that `manage.py` runs before each command. Raises SystemCheckError, whose text has no secrets."""
-    if wrong := [
-        each for each in run_checks(tags=[Tags.compatibility]) if each.is_serious() and not each.is_silenced()
-    ]:
-        raise SystemCheckError("\n".join(str(each) for each in wrong))
+    if errors := [
+        message for message in run_checks(tags=[Tags.compatibility])
+        if message.is_serious() and not message.is_silenced()
+    ]:  # fmt: skip
+        raise SystemCheckError("\n".join(str(error) for error in errors))
 
 
 check_settings()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Buffers chunked bodies: Django treats a body without an announced length as empty.
+    """Buffers chunked bodies: Django treats a body without a Content-Length as empty.
 
-    Reads up to the size that project.middleware.BoundedBodyMiddleware rejects.
+    Reads at most one byte more than is allowed: project.middleware.BoundedBodyMiddleware then rejects the body.
     """
     environ.pop("DATABASE_URL", None)  # Granian passes its own environment, which debug pages show.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):

@@ -40,8 +40,8 @@ def check_azure_identity_is_installed(**kwargs: object) -> Iterable[CheckMessage
 def check_connections_can_be_called(**kwargs: object) -> Iterable[CheckMessage]:
     ids = {"API_KEY": "runsadmin.E005", "URL": "runsadmin.E007"}
     for connection in conf.connections().values():
-        for mistake in configuration.mistakes(connection):
-            yield Error(mistake.message, hint=mistake.hint, id=ids.get(mistake.option, "runsadmin.E006"))
+        for error in configuration.errors(connection):
+            yield Error(error.message, hint=error.hint, id=ids.get(error.option, "runsadmin.E006"))
 
 
 @register(Tags.compatibility)  # Not Tags.database: those run only when a database is named.

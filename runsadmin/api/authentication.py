@@ -21,5 +21,5 @@ class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
                 "This token does not work: it is unknown, expired or revoked, or its account is inactive. "
                 "`manage.py create_token USER` creates a new one."
             ) from None
-        log_context.is_by(user.get_username())
+        log_context.set_user(user.get_username())
         return user, auth_token

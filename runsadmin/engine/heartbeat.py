@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def beat(worker_id: str, *, dead_after: timedelta) -> bool:
-    """Records that the worker is alive. Returns whether its row was fresh without interruption.
+    """Records that the worker is alive. Returns whether it already counted as alive.
 
-    If not, it has just started or counted as dead. The database may have been unreachable, so that the others only seem
-    dead: the worker declares none of them dead before its next beat.
+    If not, it has just started, or its last beat was too long ago. In the latter case the database may have been
+    unreachable for all workers, so the caller must not declare others dead before its next beat.
     """
     if Worker.objects.filter(pk=worker_id, seen_at__gt=Now() - dead_after).update(seen_at=Now()):
         return True
@@ -34,7 +34,7 @@ def beat(worker_id: str, *, dead_after: timedelta) -> bool:
 def requeue_dead(*, dead_after: timedelta) -> None:
     """Deletes the rows of dead workers, and requeues every running task without a live worker."""
     Worker.objects.filter(seen_at__lte=Now() - dead_after).delete()
-    # Read tasks before workers: a worker has its row before its first claim, so no live runner of a task is missed.
+    # Read tasks before workers: a worker has a row before it claims a task, so no live worker of a task is missed.
     running = list(DBTaskResult.objects.running())
     living = set(Worker.objects.values_list("pk", flat=True))
     _requeue(task for task in running if task.worker_ids[-1].partition("/")[0] not in living)
@@ -46,15 +46,15 @@ def release(lane_id: str) -> None:
 
 
 def beat_age() -> float | None:
-    """Seconds since the freshest beat of any worker; None when there is no worker."""
+    """Seconds since the latest beat of any worker. None if there is no worker."""
     age = ExpressionWrapper(Now() - F("seen_at"), output_field=DurationField())
-    freshest = Worker.objects.order_by("-seen_at").values_list(age, flat=True).first()
-    return None if freshest is None else freshest.total_seconds()
+    latest = Worker.objects.order_by("-seen_at").values_list(age, flat=True).first()
+    return None if latest is None else latest.total_seconds()
 
 
 def _requeue(tasks: Iterable[DBTaskResult[..., Any]]) -> None:
     for task in tasks:
-        # The claim is part of the condition: the task may have ended or been claimed by another worker meanwhile.
+        # The condition includes the claim: the task may have ended or been claimed by another worker meanwhile.
         claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
         if claim.update(status=TaskResultStatus.READY, started_at=None):
             logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

@@ -1,7 +1,7 @@
-"""Enqueues recurring tasks, each once, by any number of workers. Their due times are in the database.
+"""Enqueues recurring tasks. Due times are in the database, so that any number of workers enqueue each task only once.
 
-The tasks are listed in `runsadmin.tasks.SCHEDULE`. How often threads are synced is a setting: RUNSADMIN_SYNC_EVERY and
-RUNSADMIN_FULL_SYNC_EVERY.
+The tasks are listed in `runsadmin.tasks.SCHEDULE`. The settings RUNSADMIN_SYNC_EVERY and RUNSADMIN_FULL_SYNC_EVERY say
+how often threads are synced.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from runsadmin.models.worker import Schedule
 
 @dataclass(frozen=True)
 class Entry:
-    """A recurring task. `name` is the key of its row. Due times are checked at each heartbeat, not more often."""
+    """A recurring task. `name` is the primary key of its row. Due times are checked once per heartbeat."""
 
     name: str
     task: "Task[[], Any]"
@@ -31,13 +31,13 @@ class Entry:
 
     @property
     def is_due(self) -> Q:
-        """The condition on the entry's row that it is due."""
+        """The condition that the entry's row is due."""
         # Two or more periods ahead: the period was shortened or the clock moved back. Run it now.
         return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.every), pk=self.name)
 
 
 def enqueue_due(entries: Iterable[Entry]) -> list[str]:
-    """Enqueues what is due and returns the names. A new entry is due at once."""
+    """Enqueues the tasks that are due and returns their names. A new entry is due at once."""
     by_name = {entry.name: entry for entry in entries}
     known = set(Schedule.objects.values_list("pk", flat=True))
     Schedule.objects.bulk_create([Schedule(name=name) for name in by_name.keys() - known], ignore_conflicts=True)
@@ -50,9 +50,10 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
 
 def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     with transaction.atomic():
-        # Two workers may both see it as due. The second UPDATE waits for the first and then finds its condition false,
-        # since the first has changed the last task. (A condition on the time would not work: the second statement may
-        # have begun earlier.) The next period counts from now, so after a night without workers it runs once.
+        # Two workers may both see the entry as due. The second UPDATE waits for the first, and then its condition is
+        # false, since the first has changed the last task. (A condition on the time would not work: the second
+        # statement may have started earlier.) The next period starts now, so after a night without workers the task
+        # runs once.
         claim = Schedule.objects.filter(pk=seen.pk, last_task_id=seen.last_task_id)
         if not claim.update(due_at=Now() + entry.every):
             return False
@@ -70,7 +71,7 @@ def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
 
 @task
 def prune() -> int:
-    """Deletes successful tasks after an hour, and failed ones after a week. Returns how many."""
+    """Deletes successful tasks after an hour, and failed ones after a week. Returns the number of deleted tasks."""
     now = timezone.now()
     old = Q(status=TaskResultStatus.SUCCESSFUL, finished_at__lt=now - timedelta(hours=1))
     old_failure = Q(status=TaskResultStatus.FAILED, finished_at__lt=now - timedelta(days=7))

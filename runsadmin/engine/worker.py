@@ -1,4 +1,4 @@
-"""The worker process: lanes that run tasks, and a thread for the heartbeat, dead workers and the schedule."""
+"""The worker process: lanes that run tasks, and a thread for the heartbeat and recurring tasks."""
 
 import logging
 import os
@@ -28,13 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 def lanes_for_all_queues() -> list[list[str]]:
-    """One lane per queue of settings.TASKS. Long tasks (syncs, planning) have the queue "long", so that short tasks
-    wait only for other short ones."""
+    """One lane per queue in settings.TASKS.
+
+    Long tasks (syncs, planning) have their own queue, so that short tasks wait only for other short ones.
+    """
     return [[queue] for queue in sorted(task_backends[DEFAULT_TASK_BACKEND_ALIAS].queues)]
 
 
 class ClaimLostError(Exception):
-    """Another worker claimed the task while this one was stopped."""
+    """Another worker claimed the task, because this one counted as dead."""
 
 
 class Lane(db_worker.Worker):
@@ -56,7 +58,7 @@ class Lane(db_worker.Worker):
         """Runs until the process is asked to stop. Unlike the library's loop, it survives a failing database."""
         while not stopping.is_set():
             with _errors_logged():
-                # Repeated after an error, which may have prevented a result from being stored.
+                # Also after each error, which may have prevented a result from being stored.
                 heartbeat.release(self.worker_id)
                 while not stopping.is_set():
                     close_old_connections()
@@ -79,12 +81,12 @@ class Lane(db_worker.Worker):
         return task
 
     def run_task(self, db_task_result: DBTaskResult[..., Any]) -> None:
-        """The library runs the task and stores its result or traceback, but only while the claim is still ours."""
-        setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 (mypy: it is a method)
+        """Runs the task. The library stores its result or traceback, but only while the claim is still ours."""
+        setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 - mypy rejects `=`.
         try:
             super().run_task(db_task_result)
         except ClaimLostError:
-            logger.warning("Task id=%s was claimed by another worker: result dropped", db_task_result.pk)
+            logger.warning("Task id=%s was claimed by another worker: result discarded", db_task_result.pk)
 
 
 def _save_if_claimed(task: DBTaskResult[..., Any], *, update_fields: list[str], **_: Any) -> None:
@@ -124,7 +126,7 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT, then finishes the running tasks; a second signal ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
-        # Before any claim, since a task whose worker has no row is requeued.
+        # Must precede any claim, since tasks of a worker without a row are requeued.
         heartbeat.beat(self.id, dead_after=self.dead_after)
         connections.close_all()  # This thread needs no connection while it waits.
         logger.info("Worker %s started", self.id)
@@ -142,7 +144,7 @@ class WorkerProcess:
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         if stopping.is_set():
-            os._exit(1)  # Its tasks are requeued like those of any other worker that died.
+            os._exit(1)  # Other workers requeue its tasks, as after any crash.
         stopping.set()
 
     def beat_loop(self) -> None:
@@ -159,11 +161,11 @@ class WorkerProcess:
 
 @contextmanager
 def _errors_logged() -> Iterator[None]:
-    """Keeps errors between two tasks from ending the worker. An unreachable database needs no traceback."""
+    """Logs errors outside of tasks instead of ending the worker. An unreachable database needs no traceback."""
     try:
         close_old_connections()
         yield
     except AnyDatabaseError as error:
         logger.error("The database failed: %s", error)
     except Exception:
-        logger.exception("An error between two tasks")
+        logger.exception("An error outside of tasks")

@@ -13,7 +13,7 @@ MAX_REASON_LENGTH = 500
 
 
 class EditSource(models.TextChoices):
-    """Where an edit was recorded or a bulk edit was planned."""
+    """Where an edit or a bulk edit was requested."""
 
     ADMIN = "admin", "Admin"
     API = "api", "REST API"
@@ -77,9 +77,9 @@ class BulkEditQuerySet(ClaimableQuerySet["BulkEdit"]):
 
 
 class BulkEdit(models.Model):
-    """One patch for many runs: planned as one edit per run, shown, then applied.
+    """One patch for many runs: planned as one edit per run, reviewed, then applied.
 
-    The selection is frozen. Applying touches the edits of the plan and nothing else.
+    The selection is frozen. Applying sends the edits of the plan and nothing else.
     """
 
     Status = BulkEditStatus
@@ -88,32 +88,32 @@ class BulkEdit(models.Model):
     applied_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     source = models.CharField(max_length=16, choices=EditSource.choices)
     reason = models.CharField(max_length=MAX_REASON_LENGTH)
-    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that recorded it.")
+    request_id = models.CharField(max_length=128, blank=True, help_text="The id of the request that recorded it.")
 
     connection = models.CharField(max_length=64, help_text="The connection of all of its runs.")
-    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty: they were named.")
+    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty if they were named.")
     selected = models.PositiveIntegerField(default=0, help_text="How many runs were selected.")
     not_selected = models.JSONField(default=list, help_text="The ids that could not be selected, and why.")
-    set = models.JSONField(default=dict, help_text="Keys, and templates of their values.")
-    remove = models.JSONField(default=list, help_text="Keys.")
-    rename = models.JSONField(default=dict, help_text="Old and new keys.")
+    set = models.JSONField(default=dict, help_text="Keys to set, with templates of their values.")
+    remove = models.JSONField(default=list, help_text="Keys to remove.")
+    rename = models.JSONField(default=dict, help_text="Keys to rename, with their new names.")
     undoes = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="undone_by")
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PLANNING)
-    detail = CleanTextField(blank=True, help_text="The last event, as text.")
-    planned = models.PositiveIntegerField(default=0, help_text="How many of the selected runs are planned.")
+    detail = CleanTextField(blank=True, help_text="What happened last.")
+    planned = models.PositiveIntegerField(default=0, help_text="How many of the selected runs have been planned.")
     wait_for_active = models.DurationField(
-        null=True, help_text="How long to wait for active runs after applying. Empty: they are skipped."
+        null=True, help_text="How long to wait for active runs after applying. Empty: active runs are skipped."
     )
     active_until = models.DateTimeField(null=True)
     apply_when_planned = models.BooleanField(default=False, help_text="Apply the plan as soon as it is complete.")
-    canary = models.PositiveIntegerField(null=True, help_text="How many edits are sent before it pauses.")
+    canary = models.PositiveIntegerField(null=True, help_text="How many edits to send before pausing.")
 
     rewrites_seen_at = models.DateTimeField(
         null=True, help_text="When upstream first changed keys that an edit did not touch."
     )
     accepts_rewrites = models.BooleanField(
-        default=False, help_text="It was resumed after upstream had changed keys that no edit touched."
+        default=False, help_text="Whether a user resumed it after upstream had changed keys that no edit touched."
     )
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -121,7 +121,7 @@ class BulkEdit(models.Model):
     expires_at = models.DateTimeField(null=True, help_text="When the plan expires.")
     applied_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    # Baseline of the rate: when it was last started, and how many edits had ended by then.
+    # The rate is measured from here: when it was last started, and how many edits had ended by then.
     running_since = models.DateTimeField(null=True)
     ended_before = models.PositiveIntegerField(default=0)
 
@@ -151,7 +151,7 @@ class BulkEdit(models.Model):
 
     @property
     def is_paused_for_rewrites(self) -> bool:
-        """Whether a user must decide to continue, because upstream changes keys that its edits do not touch."""
+        """Whether a user must decide whether to continue, because upstream changed keys that no edit touched."""
         return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property
@@ -166,25 +166,25 @@ class BulkEdit(models.Model):
 class SelectionSnapshot(models.Model):
     """The frozen selection of a bulk edit, in the order of planning. Deleted when the plan is complete.
 
-    It has the keys of the runs or, for an undo, of the edits to undo.
+    It has the primary keys of the runs or, for an undo, of the edits to undo.
     """
 
     bulk_edit = models.OneToOneField(BulkEdit, on_delete=models.CASCADE, primary_key=True, related_name="selection")
-    packed = models.BinaryField(help_text="64-bit integers, eight bytes each.")
+    packed = models.BinaryField(help_text="Primary keys, as 64-bit integers.")
 
     def __str__(self) -> str:
         return f"the selection of {self.bulk_edit_id}"
 
 
 class DraftSelection(models.Model):
-    """Runs that someone selected for a bulk edit, frozen until it is planned."""
+    """Runs that a user has selected for a bulk edit, frozen until the bulk edit is planned."""
 
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     connection = models.CharField(max_length=64)
-    query = CleanTextField(blank=True, help_text="The search that found the runs. Empty: they were ticked.")
-    packed = models.BinaryField(help_text="Keys of runs, in the order in which they are planned.")
-    not_selected = models.JSONField(default=list, help_text="What was ticked and no longer exists: id and reason.")
+    query = CleanTextField(blank=True, help_text="The search that found the runs. Empty if they were ticked.")
+    packed = models.BinaryField(help_text="Primary keys of the runs, as 64-bit integers, in planning order.")
+    not_selected = models.JSONField(default=list, help_text="The ids of ticked runs that no longer exist, and why.")
 
     def __str__(self) -> str:
         return f"draft selection {self.pk}"

@@ -1,4 +1,4 @@
-"""Statements that the ORM cannot express: update many rows, each with its own values, in one statement."""
+"""A statement that the ORM cannot express: it updates many rows, each with its own values."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,8 @@ def update_rows(
     `status_in` and `claimed_until` are conditions on all rows. This is faster than `bulk_update`, whose CASE is
     evaluated for every row, and it can require a claim token.
     """
-    connection = connections[DEFAULT_DB_ALIAS]  # The proxy would look it up again for every value.
+    # Not `django.db.connection`, a proxy that would look up the connection for every value.
+    connection = connections[DEFAULT_DB_ALIAS]
     table = model._meta.db_table
     values, identity = rows[0]
     fields = [_field(model, name) for name in (*values, *identity)]
@@ -50,7 +51,7 @@ def update_rows(
         parameters.append(connection.ops.adapt_datetimefield_value(claimed_until))
     row = f"({', '.join(['%s'] * len(per_row))})"
     sql = (
-        f"UPDATE {table} SET {', '.join(terms[: len(values)])} "  # noqa: S608 - our own names.
+        f"UPDATE {table} SET {', '.join(terms[: len(values)])} "  # noqa: S608 - only our own names.
         f"FROM (VALUES {', '.join([row] * len(rows))}) AS v "
         f"WHERE {' AND '.join(conditions)}"
     )

@@ -2,7 +2,7 @@ from django.db import models
 
 from runsadmin.models.fields import CleanTextField
 
-# Lists must immediately show this many of our own writes before they replace a GET of each run.
+# How many of our own writes lists must have shown immediately before lists replace a GET of each run.
 FRESH_LIST_ITEMS = 20
 
 
@@ -28,26 +28,27 @@ class ConnectionState(models.Model):
     held_since = models.DateTimeField(null=True)
     next_probe_at = models.DateTimeField(null=True, help_text="When a held connection is probed next.")
 
-    # 429 and 503 concern the whole connection: nothing is sent before this time.
+    # A 429 or 503 applies to the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
-    # Finding out whether edits wait for this would read every pending edit: SQLite has no index that serves it.
+    # None if no edit waits for another write. Finding that out from the edits would read all pending ones on SQLite.
     refused_at = models.DateTimeField(
-        null=True, help_text="When a write was last refused with a 403 that another write has to explain."
+        null=True, help_text="When a write was last refused with a 403 and began to wait for the result of another."
     )
     # A server may serve lists from a lagging replica. Lists replace a GET of each run only once they are known to be
     # fresh: `fresh_list_items` counts our own writes that a list showed immediately, up to FRESH_LIST_ITEMS.
     fresh_list_items = models.PositiveSmallIntegerField(default=0)
-    stale_list_at = models.DateTimeField(null=True, help_text="When a list showed a run older than it was.")
+    stale_list_at = models.DateTimeField(null=True, help_text="When a list showed an outdated version of a run.")
     stale_list_detail = CleanTextField(blank=True)
-    # What is known about its paging.
+    # What is known about how the server divides lists into pages.
     largest_page = models.PositiveSmallIntegerField(default=0, help_text="The most runs on one page so far.")
     has_more_is_wrong = models.BooleanField(
-        default=False, help_text="A page claimed to be the last one, and there were more."
+        default=False, help_text="Whether a page claimed to be the last one although more followed."
     )
     oldest_first = models.BooleanField(
-        default=False, help_text="Read oldest first, because `after` gives wrong pages when reading newest first."
+        default=False,
+        help_text="Whether lists are read oldest first, because `after` returns wrong pages newest first.",
     )
-    # When the rate limit permits the next interactive and the next background request.
+    # When the rate limit allows the next interactive and the next background request.
     interactive_free_at = models.DateTimeField(null=True)
     background_free_at = models.DateTimeField(null=True)
 

@@ -37,7 +37,7 @@ TRANSITIONS: dict[EditStatus, dict[EditStatus, str]] = {
         S.CANCELLED: "it was cancelled before it was claimed",
     },
     S.SENDING: {
-        S.APPLIED: "upstream returned exactly what was intended, or had it already",
+        S.APPLIED: "upstream returned exactly what was intended, or already had it",
         S.DIFFERS: "upstream returned something else",
         S.CONFLICT: "a key that the patch touches was changed since the actor saw it",
         S.REJECTED: "upstream refused it, it would exceed a limit, or the account may no longer edit",
@@ -83,16 +83,16 @@ class Edit(models.Model):
     Source = EditSource
 
     class WaitReason(models.TextChoices):
-        """What a pending edit waits for. Empty: its turn."""
+        """What a pending edit waits for. Empty if only for its turn."""
 
         TURN = "", "Its turn"
         RETRY = "retry", "The next attempt"
         ACTIVE_RUN = "active_run", "The run to end"
         HELD = "held", "The connection"
-        REFUSED = "refused", "Another write to show whether only this one is refused"
+        REFUSED = "refused", "Another write, to show whether only this one is refused"
 
     class PlanResult(models.TextChoices):
-        """What planning found for a run. Any result but a change means that the run is skipped."""
+        """What planning found for a run. Any result other than CHANGE means that the run is skipped."""
 
         CHANGE = "change", "Change"
         NOTHING = "nothing", "Nothing to do"
@@ -112,12 +112,12 @@ class Edit(models.Model):
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, db_index=False, related_name="+")
     source = models.CharField(max_length=16, choices=Source.choices)
     reason = models.CharField(max_length=MAX_REASON_LENGTH, blank=True)
-    request_id = models.CharField(max_length=128, blank=True, help_text="Of the request that recorded it.")
+    request_id = models.CharField(max_length=128, blank=True, help_text="The id of the request that recorded it.")
 
     base = MetadataField(null=True, help_text="What the actor saw.")
     patch = MetadataPatchField(help_text="What the actor wants.")
-    before = MetadataField(null=True, help_text="What the fetch found, written before the write.")
-    intended = MetadataField(null=True, help_text="The map to send, written before the write.")
+    before = MetadataField(null=True, help_text="What the fetch found, saved before the write.")
+    intended = MetadataField(null=True, help_text="The whole map to send, saved before the write.")
     after = MetadataField(null=True, help_text="What upstream returned.")
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
@@ -128,7 +128,7 @@ class Edit(models.Model):
     attempts = models.PositiveIntegerField(default=0, help_text="Attempts that failed before anything was sent.")
     refusals = models.PositiveSmallIntegerField(default=0, help_text="Consecutive 403 responses.")
     next_attempt_at = models.DateTimeField(null=True)
-    waiting_since = models.DateTimeField(null=True, help_text="When it began to wait for the active run to end.")
+    waiting_since = models.DateTimeField(null=True, help_text="When it started to wait for the active run to end.")
 
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
@@ -139,8 +139,8 @@ class Edit(models.Model):
     )
 
     created_at = models.DateTimeField(auto_now_add=True)
-    sent_at = models.DateTimeField(null=True, help_text="When the last write began.")
-    race_window = models.DurationField(null=True, help_text="From the fetch's response to the start of the write.")
+    sent_at = models.DateTimeField(null=True, help_text="When the last write started.")
+    race_window = models.DurationField(null=True, help_text="From the response of the fetch to the start of the write.")
     finished_at = models.DateTimeField(null=True)
 
     objects = EditQuerySet.as_manager()

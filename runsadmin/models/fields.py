@@ -12,7 +12,7 @@ from runsadmin.text import clean
 
 
 class _Clean(models.Field[Any, Any]):
-    """Text of any origin: characters that not every database can store become U+FFFD, in writes and in lookups."""
+    """Replaces characters that some databases cannot store with U+FFFD, in writes and in lookups."""
 
     def get_prep_value(self, value: Any) -> Any:
         prepared = super().get_prep_value(value)
@@ -20,7 +20,7 @@ class _Clean(models.Field[Any, Any]):
 
 
 class _PlainInMigrations(models.Field[Any, Any]):
-    """Migrations see Django's own field, since the column is the same."""
+    """Appears in migrations as Django's own field, since the column is the same."""
 
     def deconstruct(self) -> Any:
         name, _, args, options = super().deconstruct()
@@ -36,9 +36,9 @@ class CleanCharField(_Clean, _PlainInMigrations, models.CharField[Any, str]):
 
 
 class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
-    """Text that sorts by byte on every database, so that a prefix search is an index range.
+    """Text that sorts by byte on every database, so that a prefix search can use an index.
 
-    SQLite does this anyway; PostgreSQL needs its C collation.
+    SQLite sorts by byte anyway; PostgreSQL needs its C collation.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from runsadmin.models.edit import Edit
 
 
 class IdempotencyKey(models.Model):
-    """Records which edit or bulk edit a request with this key has created. Kept for a day."""
+    """Records which edit or bulk edit a request with this key created. Kept for a day."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     endpoint = models.CharField(max_length=200)

@@ -13,7 +13,7 @@ from runsadmin.models.thread import Thread
 
 
 class RunStatus(models.TextChoices):
-    """The documented statuses. The API's enumerations are open, so a run may have another one."""
+    """The documented statuses. Upstream may add others, so a run may have a status that is not listed here."""
 
     QUEUED = "queued", "Queued"
     IN_PROGRESS = "in_progress", "In progress"
@@ -26,7 +26,7 @@ class RunStatus(models.TextChoices):
     EXPIRED = "expired", "Expired"
 
 
-# A run in one of these statuses may still change on its own. The last two are not known to refuse modification.
+# A run in one of these statuses may still change on its own. In the last two, upstream is not known to refuse changes.
 ACTIVE = (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING, RunStatus.REQUIRES_ACTION)
 # Upstream refuses to modify a run in one of these statuses, according to recorded traffic.
 LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
@@ -43,9 +43,9 @@ FIELDS = (
 
 class RunQuerySet(models.QuerySet["Run"]):
     def with_as_of(self) -> "RunQuerySet":
-        """Adds `as_of`: when upstream was last known to have the run as stored.
+        """Adds `as_of`: when the run was last known to be the same upstream.
 
-        A sync does not write the rows of unchanged runs; the thread's row says when and how far they were listed.
+        A sync does not update the rows of unchanged runs: the thread's row says when and how far they were listed.
         """
         is_listed = Q(created_at__gte=F("thread__listed_from"), thread__listed_at__isnull=False)
         return self.annotate(
@@ -71,7 +71,7 @@ class Run(models.Model):
     assistant_id = ByteOrderedCharField(max_length=128, blank=True)
     error_code = models.CharField(max_length=128, blank=True)
 
-    # If the time of creation is not readable: when the run was first mirrored.
+    # If upstream's creation time cannot be read, this is when the run was first mirrored.
     created_at = models.DateTimeField("created")
     created_at_is_known = models.BooleanField(default=True)
     started_at = models.DateTimeField("started", null=True)
@@ -88,25 +88,25 @@ class Run(models.Model):
         max_length=16,
         default=MetadataState.KNOWN.value,
         blank=True,
-        help_text="Whether upstream has shown the metadata. A response without it changes nothing.",
+        help_text="Whether the metadata is known. Empty: yes. A response without metadata does not change this.",
     )
 
     # Text, not JSON: nothing queries it, and PostgreSQL's jsonb would rewrite it.
     raw = models.TextField(help_text="The whole response as JSON.")
-    digest = models.CharField(max_length=32, help_text="A hash of the response: an unchanged run costs no write.")
+    digest = models.CharField(max_length=32, help_text="A hash of the response. An unchanged run is not written.")
     version = models.PositiveIntegerField(default=1, help_text="Counts the writes of this row. Part of the ETag.")
 
-    # By the database's clock. These times order responses, regardless of when they are stored.
+    # By the database's clock. They order responses, regardless of when the responses are stored.
     requested_at = models.DateTimeField(help_text="When the response in this row was requested.")
-    received_at = models.DateTimeField(help_text="When it was received, or another one of this run that was the same.")
+    received_at = models.DateTimeField(help_text="When that response, or a later one with the same run, was received.")
     needs_refresh_since = models.DateTimeField(
-        null=True, help_text="When responses overlapped, so that the run must be fetched again."
+        null=True, help_text="When responses overlapped, after which the run must be fetched again."
     )
     missing_since = models.DateTimeField(null=True, help_text="When upstream was found to no longer have the run.")
 
     objects = RunQuerySet.as_manager()
 
-    as_of: dt.datetime  # Only set by `with_as_of`.
+    as_of: dt.datetime  # Set only by `with_as_of`.
 
     class Meta:
         constraints = [
@@ -170,7 +170,7 @@ class Run(models.Model):
         return time
 
     def as_api(self) -> dict[str, Any]:
-        """The Run in the API's own format: every documented field, times in Unix seconds, and all other fields."""
+        """The Run in the API's own format: all documented fields and all others that upstream sent, in Unix time."""
         times = {name: _unix_seconds(self.time(name)) for name in TIMES}
         return dict.fromkeys(FIELDS) | self.data | times
 
@@ -180,10 +180,10 @@ def _unix_seconds(time: dt.datetime | None) -> int | None:
 
 
 class MetadataPair(models.Model):
-    """One metadata pair of a run, for searching, written together with the run.
+    """One metadata pair of a run, for searching. Written together with the run.
 
-    Lax servers allow keys and values of any length or type: this stores their first 512 characters, with other types as
-    JSON, and U+FFFD in place of U+0000, which PostgreSQL cannot store.
+    Lax servers allow keys and values of any length and type. Here only the first 512 characters are stored, values of
+    other types as JSON, and U+0000 as U+FFFD, since PostgreSQL cannot store it.
     """
 
     INDEXED_LENGTH = 512

@@ -60,23 +60,25 @@ class Sync(models.Model):
 
     connection = models.CharField(max_length=64)
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.INCREMENTAL)
-    # None: every tracked thread of the connection.
+    # None means every tracked thread of the connection.
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, blank=True, related_name="syncs")
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     status = models.CharField(max_length=32, choices=Status.choices, default=Status.QUEUED)
     detail = CleanTextField(blank=True)
 
-    # Where to continue: threads are read in the order of their keys.
-    last_thread = models.BigIntegerField(default=0, help_text="The key of the last thread that was finished.")
+    # Where to continue. Threads are read in the order of their primary keys.
+    last_thread = models.BigIntegerField(default=0, help_text="The primary key of the last finished thread.")
     cursor = ByteOrderedCharField(
-        max_length=128, blank=True, default="", help_text="The last run read in the thread that follows it."
+        max_length=128, blank=True, default="", help_text="The last run read in the current thread."
     )
     first_run = ByteOrderedCharField(
-        max_length=128, blank=True, default="", help_text="The first run read in that thread."
+        max_length=128, blank=True, default="", help_text="The first run read in the current thread."
     )
-    oldest_first = models.BooleanField(default=False, help_text="Whether that thread is read oldest first.")
+    oldest_first = models.BooleanField(default=False, help_text="Whether the current thread is read oldest first.")
     reading = models.TextField(
-        blank=True, default="", help_text="What that thread's pages have shown, as JSON, if it was interrupted."
+        blank=True,
+        default="",
+        help_text="What the pages of the current thread have shown, as JSON. Set when the sync is interrupted.",
     )
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
@@ -115,7 +117,7 @@ class Sync(models.Model):
 
 
 class SyncError(models.Model):
-    """Something that a sync could not read. It is recorded, and the sync continues."""
+    """An error in reading a thread or a run. It is recorded, and the sync continues."""
 
     sync = models.ForeignKey(Sync, on_delete=models.CASCADE, related_name="errors")
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, related_name="+")

@@ -5,29 +5,30 @@ from runsadmin.models.fields import ByteOrderedCharField
 
 
 class Thread(models.Model):
-    """A tracked thread: the API cannot list threads, so people and tools name the ones to mirror."""
+    """A thread whose runs are mirrored. The API cannot list threads, so users and tools add them."""
 
     connection = models.CharField(max_length=64)
     upstream_id = ByteOrderedCharField("thread id", max_length=128)
     tracked = models.BooleanField(
-        default=True, help_text="Whether syncs read this thread. Otherwise its mirrored runs stay as they are."
+        default=True, help_text="Whether syncs read this thread. If not, its mirrored runs stay as they are."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
     # Written by syncs. The watermark moves only when a pass reaches the old one or the end of the list.
     watermark = ByteOrderedCharField(
-        max_length=128, blank=True, default="", help_text="The newest run that a sync has read down from."
+        max_length=128, blank=True, default="", help_text="The newest known run. Incremental syncs read down to it."
     )
     checked_at = models.DateTimeField(
-        "checked", null=True, blank=True, help_text="When a pass last ended in this thread."
+        "checked", null=True, blank=True, help_text="When a sync last finished this thread."
     )
     fully_checked_at = models.DateTimeField(
         "fully checked", null=True, blank=True, help_text="When all of its runs were last read."
     )
-    # Unchanged runs are not written again: these two say when a list last showed the newest ones, and how far it went.
+    # The rows of unchanged runs are not updated. These two fields say when the newest runs were last listed, and how
+    # far back the list went.
     listed_at = models.DateTimeField(null=True, blank=True, help_text="When its newest runs were last listed.")
     listed_from = models.DateTimeField(
-        null=True, blank=True, help_text="The list then showed every run that was created at this time or later."
+        null=True, blank=True, help_text="That list showed every run that was created at this time or later."
     )
     missing_since = models.DateTimeField(
         null=True, blank=True, help_text="When upstream was found to no longer have the thread."

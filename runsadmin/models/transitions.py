@@ -25,7 +25,7 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
 
     def transition_rows(self, status: models.TextChoices, rows: Sequence[Row]) -> int:
-        """As `transition_to`, for many rows with their own values: (what to set, what identifies the row)."""
+        """Like `transition_to`, for rows that each have their own values: (values to set, values that identify it)."""
         moved = [({"status": status, **values}, identity) for values, identity in rows]
         return update_rows(self.model, moved, status_in=self.sources(status))
 

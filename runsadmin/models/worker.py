@@ -20,11 +20,11 @@ class Worker(models.Model):
 
 
 class Schedule(models.Model):
-    """When a recurring task is due next. The tasks and their periods are in code: see `runsadmin.engine.recurring`."""
+    """When a recurring task is due next. The tasks and their periods are defined in `runsadmin.tasks.SCHEDULE`."""
 
     name = models.CharField(primary_key=True, max_length=64)
     due_at = models.DateTimeField(db_default=Now())
-    # The last task enqueued. Not a foreign key, since pruning finished tasks must not affect the schedule.
+    # The task that was enqueued last. Not a foreign key, since pruning finished tasks must not affect the schedule.
     last_task_id = models.UUIDField(null=True, editable=False)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The credentials of a connection. They are an auth object, so that no netrc file overrides them."""
+"""The credentials of a connection: a fixed key, or a token from Microsoft Entra ID that is renewed in time."""
 
 import re
 import threading
@@ -21,7 +21,7 @@ _ENTRA_ERROR = re.compile(r"AADSTS\d+: [^\r\n]{1,200}")
 
 
 class Header(AuthBase):
-    """Sets one header. `value` is called for every request, since a token may have been renewed."""
+    """Sets the header with the credentials. `value` is called for every request, since tokens are renewed."""
 
     def __init__(self, name: str, value: Callable[[], str], *, scheme: str = "") -> None:
         self.name = name
@@ -54,29 +54,29 @@ def _azure_token(connection: Connection) -> str:
         from azure.identity import DefaultAzureCredential
     except ImportError:
         raise ConnectionHeld(
-            "There is no Azure token: azure-identity is not installed. Install it, and restart."
+            "There is no Azure token: azure-identity is not installed. Install it and restart."
         ) from None
     key = (DefaultAzureCredential, connection.azure_scope)
     return _tokens.setdefault(key, _Tokens(*key)).get(timeout=connection.timeout)
 
 
 class _Tokens:
-    """The token of one scope, for all threads: one of them requests it, and it is reused until it is about to expire.
+    """The token of one scope, shared by all threads and reused until it is about to expire.
 
-    A credential retries on its own, for minutes if the identity endpoint hangs. It runs in a separate thread, so that
-    no request waits longer than its timeout.
+    A credential retries on its own, for minutes if the identity endpoint hangs. It is called in a separate thread, so
+    that no request waits longer than its timeout.
     """
 
     def __init__(self, credential_class: Callable[[], Any], scope: str) -> None:
         self._credential_class = credential_class
         self._scope = scope
         self._lock = threading.Lock()
-        self._kept = ("", 0.0)  # The token, and when it expires.
+        self._cached = ("", 0.0)  # The token, and when it expires.
         self._pending: Future[str] | None = None
 
     def get(self, *, timeout: float) -> str:
         with self._lock:
-            token, expires_at = self._kept
+            token, expires_at = self._cached
             if time.time() < expires_at - RENEW_BEFORE:
                 return token
             if self._pending is None or self._pending.done():
@@ -88,21 +88,21 @@ class _Tokens:
         except TimeoutError:
             why = "the identity endpoint took too long to respond."
         except BaseException as error:  # noqa: BLE001 - Credentials may raise anything.
-            why = _words(error)
+            why = _message(error)
         if time.time() < expires_at:
             return token
         raise ConnectionHeld(f"There is no Azure token: {why} Check the managed identity, or the AZURE_… variables.")
 
     def _fetch(self, future: Future[str]) -> None:
         try:
-            with _creating:
+            with _credential_lock:
                 credential = _credential(self._credential_class)
             response = credential.get_token(self._scope)
             token = response.token
             if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("The response is not a token.")
             with self._lock:
-                self._kept = (token, float(response.expires_on))
+                self._cached = (token, float(response.expires_on))
         except BaseException as error:  # noqa: BLE001 - Passed on to the waiting threads.
             future.set_exception(error)
         else:
@@ -110,20 +110,20 @@ class _Tokens:
 
 
 _tokens: dict[tuple[Callable[[], Any], str], _Tokens] = {}
-_creating = threading.Lock()
+_credential_lock = threading.Lock()
 
 
 @cache
 def _credential(credential_class: Callable[[], Any]) -> Any:
-    """One for all scopes, since it has a cache of its own."""
+    """One credential for all scopes, since it has its own cache."""
     return credential_class()
 
 
-def _words(error: BaseException) -> str:
-    """The first line and Entra's error. Not the whole text: it can quote the response of the identity endpoint."""
+def _message(error: BaseException) -> str:
+    """The first line and Entra's error. Not the whole text, which may quote the response of the identity endpoint."""
     text = str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     found = _ENTRA_ERROR.search(text)
-    words = first if found is None or found[0] in first else f"{first} {found[0]}"
-    words = "".join(sign if sign.isprintable() else "\ufffd" for sign in words[:300]).rstrip(". ")
-    return f"{words}."
+    message = first if found is None or found[0] in first else f"{first} {found[0]}"
+    message = "".join(char if char.isprintable() else "\ufffd" for char in message[:300]).rstrip(". ")
+    return f"{message}."

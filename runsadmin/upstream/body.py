@@ -1,4 +1,4 @@
-"""The body of a response: read up to the allowed size, and its encoding."""
+"""Reads the body of a response, up to the allowed size, and determines its encoding."""
 
 import codecs
 import json
@@ -15,7 +15,7 @@ BLOCK_SIZE = 65536
 _FIRST_ITEM = re.compile(r'"data"\s*:\s*\[\s*\{')
 _NEXT_MEMBER = re.compile(r'[\s,]*(?=")')
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:+-]{1,40})", re.IGNORECASE)
-# Codecs for names and source code, of which some take quadratic time; and those that are UTF-8 or a part of it.
+# Codecs for domain names and source code, some of which take quadratic time, and variants and subsets of UTF-8.
 _READ_AS_UTF_8 = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "ascii", "utf-8-sig"}
 _COLON = re.compile(r"\s*:\s*")
 
@@ -31,7 +31,7 @@ class Oversized(Exception):
 
 
 def read_content(response: requests.Response) -> bytes:
-    """The body. Of an error response, the beginning is enough: only the status is needed."""
+    """The body. For an error response, whatever can be read of it is enough: the status decides."""
     content = bytearray()
     try:
         _read(response, content)
@@ -42,7 +42,7 @@ def read_content(response: requests.Response) -> bytes:
 
 
 def _read(response: requests.Response, content: bytearray) -> None:
-    """Raises Oversized when it is larger than allowed, or announced to be, without reading the rest."""
+    """Raises Oversized if the body is, or is announced to be, larger than allowed. Does not read the rest."""
     limit = conf.max_response_bytes()
     header = response.headers.get("Content-Length", "")
     announced = int(header) if re.fullmatch("[0-9]{1,18}", header) else None
@@ -53,7 +53,7 @@ def _read(response: requests.Response, content: bytearray) -> None:
 
 
 def first_id(beginning: bytes) -> str:
-    """The id of the first item of a list whose beginning was read. Empty if the beginning does not show it."""
+    """The id of the first item of a list, from the beginning of the list's JSON. Empty if the id is not in it."""
     text = beginning.decode(errors="ignore")
     item = _FIRST_ITEM.search(text)
     position = item.end() if item else len(text)
@@ -75,8 +75,8 @@ def charset_of(content_type: str) -> str:
     named = _CHARSET.search(content_type)
     try:
         name = codecs.lookup(named[1]).name if named else "utf-8"
-        b"{}".decode(name)  # Python also has codecs from bytes to bytes, which raise LookupError here.
-    except UnicodeDecodeError:  # This encoding needs more than two bytes.
+        b"{}".decode(name)  # Python also has bytes-to-bytes codecs, which raise LookupError here.
+    except UnicodeDecodeError:  # A text encoding in which these two bytes are invalid, such as UTF-32.
         pass
     except (LookupError, ValueError):
         return "utf-8"

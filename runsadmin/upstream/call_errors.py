@@ -1,4 +1,4 @@
-"""The exception for a call that failed: one class per meaning (see status_codes.py), with the server's message."""
+"""Creates the exception for a failed call: one class per meaning (see status_codes.py), with the server's text."""
 
 import datetime as dt
 import logging
@@ -30,7 +30,7 @@ def why_incomplete(error: Exception, exchange: Exchange) -> NoResponse:
             return NoResponse.TOO_LATE
         case requests.ConnectTimeout():
             return NoResponse.NO_CONNECTION
-        case requests.exceptions.SSLError():  # Of the handshake, or of a connection that was cut later.
+        case requests.exceptions.SSLError():  # In the handshake, or when the connection was cut later.
             return NoResponse.CUT if exchange.sent_at else NoResponse.NO_CONNECTION
         case requests.Timeout():
             return NoResponse.TIMEOUT
@@ -38,12 +38,12 @@ def why_incomplete(error: Exception, exchange: Exchange) -> NoResponse:
             return _why_not_connected(error)
         case requests.exceptions.ChunkedEncodingError():
             return NoResponse.CUT
-        case _:  # Do not use its text, which may quote a header and so the key.
+        case _:  # Do not use its text, which may quote a header, and therefore the key.
             return _internal_error(error, exchange)
 
 
 def _why_not_connected(error: requests.ConnectionError) -> NoResponse:
-    """`requests` has one class for "never connected" and "cut in the middle": the cause below distinguishes them."""
+    """`requests` has one class for "never connected" and "cut in the middle". The underlying error tells them apart."""
     cause = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)
     if isinstance(reason, NewConnectionError | ProxyError):
@@ -70,7 +70,7 @@ def of_fault(method: str, why: NoResponse, response: requests.Response | None = 
 
 
 def of_oversized(method: str, oversized: Oversized) -> UpstreamError:
-    """The message names the size and the setting. A read has its own error, since less can be requested."""
+    """The message has the size and the setting. A read has its own error, since the caller can request less."""
     allowed = conf.max_response_bytes()
     size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
     message = (
@@ -98,7 +98,7 @@ def of_status(
     kind: type[UpstreamError]
     if status_codes.says_scheme_is_wrong(status, message):
         kind = ConnectionHeld
-        message = f"{message} Check {connection.setting('URL')}: it has to begin with https."
+        message = f"{message} Check {connection.setting('URL')}: it must begin with https."
     elif method == "GET":
         kind = status_codes.classify_read(status)
     else:
@@ -131,6 +131,6 @@ def _target(location: str, base_url: str) -> str:
 
 
 def request_id_of(response: requests.Response) -> str:
-    """The server's own id of the request; Azure's gateway uses another header."""
+    """The server's own id of the request. The name of the header depends on the server."""
     names = (response.headers.get(name, "").strip() for name in _REQUEST_IDS)
     return next(filter(None, names), "")[:256].replace("\0", "\ufffd")

@@ -23,7 +23,7 @@ type Slot = AbstractContextManager[object]
 
 
 class Client:
-    """Calls one connection. Safe to share between threads: each has its own session.
+    """Calls one connection. Python threads can share it: each has its own session.
 
     An id that cannot be part of a path raises InvalidId before anything is sent. `slot` is held from the start of a
     request to the end of its response.
@@ -40,9 +40,9 @@ class Client:
     def modify_run(
         self, thread_id: str, run_id: str, metadata: Mapping[str, object], *, send_by: float = float("inf")
     ) -> Response[RunRecord]:
-        """Sends the whole intended map: servers differ in whether they replace or merge.
+        """Sends the whole intended map: some servers replace the metadata, others merge it.
 
-        After `send_by` (in time.monotonic()) nothing is sent, and it raises NotSent.
+        Raises NotSent if the request cannot be sent before `send_by` (in time.monotonic()).
         """
         path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
         body = {"metadata": dict(metadata)}
@@ -53,7 +53,7 @@ class Client:
     def list_runs(
         self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE, oldest_first: bool = False
     ) -> Response[Page]:
-        """One page. The caller decides what it proves (see paging.py), since servers page differently."""
+        """One page of a thread's runs. Servers page differently: paging.py decides what a page proves."""
         order = "asc" if oldest_first else "desc"
         params = {"limit": str(limit), "order": order} | ({"after": after} if after else {})
         return self._call(
@@ -66,7 +66,7 @@ class Client:
     def list_threads(self, *, after: str = "") -> Response[tuple[str, ...]]:
         """The ids of a server's threads, newest first. Few servers have this call: others return 404 or 405."""
         params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
-        return self._call("GET", "/threads", params=params, read=_named)
+        return self._call("GET", "/threads", params=params, read=_ids)
 
     def _read(self, item: object, thread_id: str) -> RunRecord:
         return RunRecord.read(
@@ -76,7 +76,7 @@ class Client:
     def _run(self, body: object, thread_id: str, run_id: str) -> RunRecord:
         record = self._read(body, thread_id)
         if record.upstream_id != run_id:
-            raise Unreadable("The response is another run.")
+            raise Unreadable("The response has another run.")
         return record
 
     def _page(self, body: object, thread_id: str) -> Page:
@@ -113,11 +113,11 @@ class Client:
         exchange = Exchange(time.monotonic() + self.connection.timeout, send_by)
         try:
             session, response, content = self._exchange(exchange, method, path, params, body)
-        except UpstreamError:  # Without a token nothing is sent.
+        except UpstreamError:  # Nothing was sent, because the settings are invalid or there is no token.
             raise
         except Oversized as oversized:
             raise call_errors.of_oversized(method, oversized) from None
-        except Exception as error:  # noqa: BLE001 - an unsent request must not count as sent.
+        except Exception as error:  # noqa: BLE001 - Any error must be classified.
             raise call_errors.of_fault(method, call_errors.why_incomplete(error, exchange)) from None
         if not 200 <= response.status_code < 300:
             raise call_errors.of_status(method, response, content, self.connection, session.secret)
@@ -150,8 +150,8 @@ def _id(body: object) -> str:
     raise Unreadable("The response has no id.")
 
 
-def _named(body: object) -> tuple[str, ...]:
-    """The ids of a list's items, without those that have none."""
+def _ids(body: object) -> tuple[str, ...]:
+    """The ids of a list's items. Items without an id are left out."""
     ids = [item.get("id") for item in _items(body) if isinstance(item, Mapping)]
     return tuple(id for id in ids if isinstance(id, str))
 
@@ -165,16 +165,16 @@ def _items(body: object) -> list[object]:
     raise Unreadable("The response is not a list.")
 
 
-# --- HTTP sessions, one per thread and connection
+# --- HTTP sessions, one per Python thread and connection
 
 
 class _ThreadSession:
-    """One thread's session with a connection. What all requests share is prepared once."""
+    """One Python thread's session with a connection. What all requests share is prepared once."""
 
     def __init__(self, connection: conf.Connection) -> None:
         """Raises ConnectionHeld if a setting cannot be sent: an error from `requests` would quote it."""
-        for mistake in configuration.mistakes(connection):
-            raise ConnectionHeld(str(mistake))
+        for error in configuration.errors(connection):
+            raise ConnectionHeld(str(error))
         self.connection = connection
         self._url = connection.url.rstrip("/")
         self._auth = auth.of(connection)
@@ -195,7 +195,7 @@ class _ThreadSession:
     def send(
         self, exchange: Exchange, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None
     ) -> requests.Response:
-        """The response, with only its head read. Does not follow redirects."""
+        """Sends a request and reads only the head of the response. Does not follow redirects."""
         request = requests.PreparedRequest()
         request.method = method
         query = dict(params or {})
@@ -223,7 +223,7 @@ _sessions = threading.local()
 
 
 def _session_of(connection: conf.Connection) -> _ThreadSession:
-    """This thread's session. One per configuration, so that a corrected key is used at once."""
+    """This Python thread's session. One per configuration, so that a corrected key is used at once."""
     sessions: dict[conf.Connection, _ThreadSession] = _sessions.__dict__.setdefault("by_connection", {})
     if connection not in sessions:
         for stale in [known for known in sessions if known.alias == connection.alias]:

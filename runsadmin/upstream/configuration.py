@@ -1,6 +1,6 @@
-"""Errors in a connection's settings: values that cannot be sent.
+"""Finds settings of a connection that cannot be sent.
 
-System checks report them at startup, and the client reports them instead of sending. No message repeats a value.
+System checks report them at startup, and the client refuses to send. Error messages never contain a value.
 """
 
 import re
@@ -12,13 +12,13 @@ from runsadmin import conf
 
 _SCHEME = re.compile(r"(bearer|basic|token)(\s|$)|[\w-]*(authorization|api[_-]?key|bearer|token)\s*[:=]", re.IGNORECASE)
 _QUOTES = "'\"`"
-# A base URL must not end in one of these: the calls append them.
+# A base URL must not end in one of these, which are part of API calls.
 _CALLS = ("threads", "runs", "assistants", "completions", "responses")
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """`setting` is the name of the variable; `option` is the part that all connections share, such as API_KEY."""
+class SettingError:
+    """`setting` is the name of the environment variable, `option` is its last part, such as API_KEY."""
 
     setting: str
     option: str
@@ -29,7 +29,7 @@ class Mistake:
         return f"{self.message} {self.hint}"
 
 
-def mistakes(connection: conf.Connection) -> Iterator[Mistake]:
+def errors(connection: conf.Connection) -> Iterator[SettingError]:
     key = connection.api_key if connection.auth != "azure-identity" else ""
     for option, value, is_wrong, hint in (
         ("URL", connection.url, _wrong_url, "Set the base URL up to the version, such as https://upstream.example/v1."),
@@ -41,13 +41,13 @@ def mistakes(connection: conf.Connection) -> Iterator[Mistake]:
     ):
         if wrong := is_wrong(value):
             setting = connection.setting(option)
-            yield Mistake(setting, option, f"The setting {setting} {wrong}.", hint)
+            yield SettingError(setting, option, f"The setting {setting} {wrong}.", hint)
 
 
 def _wrong_value(value: str) -> str:
     """Why this cannot be the value of a header. Empty if it can."""
     if value.startswith(("\ufeff", " ", "\t", "\n", "\r", "\xa0")) or value != value.strip():
-        return "begins or ends with white space"
+        return "begins or ends with whitespace"
     if any(quote in value for quote in "“”„‘’«»"):
         return "contains typographic quotation marks"
     if "\n" in value or "\r" in value:

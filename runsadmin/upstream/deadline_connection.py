@@ -7,8 +7,8 @@ The connect timeout does not cover every delay before the first byte of a reques
 addresses are tried in turn, and the process may be suspended. A request that must not be sent late is therefore
 checked here, at the last moment before it is handed to the operating system.
 
-This is the only module that reaches into urllib3 and http.client. It relies on: `HTTPConnectionPool._get_conn` and
-`ConnectionCls`, `HTTPConnection.send` and `response_class`, and `HTTPResponse` reading from `sock.makefile`.
+This is the only module that depends on the internals of urllib3 and http.client: `HTTPConnectionPool._get_conn` and
+`ConnectionCls`, `HTTPConnection.send` and `response_class`, and that `HTTPResponse` reads from `sock.makefile`.
 """
 
 import http.client
@@ -29,17 +29,17 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 class Exchange:
     """The time limits of one request, and when it was sent. Times are in time.monotonic()."""
 
-    deadline: float  # By then the response must be complete.
-    send_by: float = float("inf")  # After this the request must not be sent.
-    sent_at: float = 0.0  # 0: it was not sent.
+    deadline: float  # When the response must be complete.
+    send_by: float = float("inf")  # When the request must be sent.
+    sent_at: float = 0.0  # 0 if the request was not sent.
 
 
 class TooLate(Exception):
-    """The request was not sent."""
+    """The request was not sent, because `send_by` had passed."""
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket until the deadline. Keeps the socket open as `makefile` does."""
+    """Reads a socket until the deadline. Keeps the socket open, as `makefile` does."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
@@ -54,7 +54,7 @@ class _DeadlineReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("The response took too long.")
         timeout = self._sock.gettimeout()
-        if timeout is None or timeout > left:  # Set it only if needed: this is a system call.
+        if timeout is None or timeout > left:  # Only if needed, since it may be a system call.
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
@@ -80,7 +80,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Sends head and body in one piece, after a last check of the time."""
+    """Checks the time, then sends the head and the body of the request in one piece."""
 
     exchange: Exchange
     _is_requesting = False  # False while a tunnel through a proxy is opened.
@@ -88,7 +88,7 @@ class _Connection(HTTPConnection):
     _has_body = False
 
     def begin(self, exchange: Exchange) -> None:
-        """Call it before each request, and before a tunnel through a proxy is opened for it."""
+        """Must be called before each request, and before the tunnel through a proxy that it may need."""
         self.exchange = exchange
         self._is_requesting = False
         self.response_class = partial(_DeadlineResponse, exchange.deadline)  # type: ignore[assignment]
@@ -148,7 +148,7 @@ class DeadlineAdapter(HTTPAdapter):
         self._pool: Any = None
 
     def send_within(self, exchange: Exchange, request: PreparedRequest, **options: Any) -> Response:
-        """The response, with only its head read. Raises TooLate, and whatever `requests` raises."""
+        """Sends the request and reads only the head of the response. Raises TooLate, and whatever `requests` raises."""
         self._exchange = exchange
         return self.send(request, **options)
 

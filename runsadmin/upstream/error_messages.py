@@ -1,4 +1,4 @@
-"""Extracts the server's message from the body of an error response: linear time, and no exception for any body."""
+"""Extracts the server's message from the body of an error response, in linear time and without raising exceptions."""
 
 import html
 import re
@@ -13,18 +13,18 @@ from runsadmin.upstream.body import charset_of
 
 MAX_LENGTH = 300
 # A longer body is not parsed: its beginning is shown as text.
-_LONGEST_JSON = 262_144
-_LONGEST_TEXT = 65_536
-_DEEPEST = 8
-_MOST_WORDS = 20
-_MOST_VALUES = 2000
+_MAX_JSON_LENGTH = 262_144
+_MAX_TEXT_LENGTH = 65_536
+_MAX_DEPTH = 8
+_MAX_MESSAGES = 20
+_MAX_VALUES = 2000
 
 # Keys of a message, the most informative first. All keys are compared in lower case and without _ and -.
 _MESSAGES = (
     "message", "msg", "errormessage", "errormsg", "errmsg", "errordescription", "faultstring", "detail", "error",
     "description", "reason", "title", "err", "cause", "exception", "value",
 )  # fmt: skip
-# Keys that at least name the error if there is no message.
+# Keys that identify the error if there is no message.
 _CODES = ("code", "errorcode", "type", "statustext")
 # Keys of the error itself, and of additional details.
 _ERRORS = ("error", "fault", "message", "err")
@@ -34,7 +34,7 @@ _MORE = (
 )  # fmt: skip
 # Keys under which some servers wrap the whole response.
 _WRAPPERS = ("data", "response", "body", "result", "content")
-# Keys that say which field an item of a list of errors concerns.
+# Keys that say which field an error in a list of errors is about.
 _PLACES = ("loc", "field", "pointer", "path", "param", "source", "property", "location")
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|title|body|h1|center|p|div)\b", re.IGNORECASE)
@@ -45,17 +45,17 @@ _SCRIPT = re.compile(r"<(script|style)\b.*?(?:</\1\b[^<>]*>|\Z)", re.IGNORECASE 
 _TAG = re.compile(r"<[^<>]*>")
 _EVENT = re.compile(r"^data: ?([{\[].*)$", re.MULTILINE)
 # Control characters, characters that change the text direction, and lone surrogates.
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 
 
 def of(content: bytes, content_type: str = "", *, secret: str = "") -> str:
-    """The message, at most 300 characters without the secret. Empty only if the body is empty or white space."""
-    is_whole = len(content) <= _LONGEST_JSON
-    text = _decoded(content[:_LONGEST_JSON], content_type).strip()
+    """The message: at most 300 characters, without the secret. Empty only if the body is empty or whitespace."""
+    is_whole = len(content) <= _MAX_JSON_LENGTH
+    text = _decoded(content[:_MAX_JSON_LENGTH], content_type).strip()
     found = _from_json(text) if is_whole else ""
-    text = text[:_LONGEST_TEXT]
+    text = text[:_MAX_TEXT_LENGTH]
     return _clean(found, secret) or _clean(_from_markup(text, content_type), secret) or _clean(text, secret)
 
 
@@ -69,7 +69,7 @@ def _from_json(text: str) -> str:
     except ValueError:
         return ""
     found = ""
-    for each in dict.fromkeys(filter(None, map(str.strip, _Reader().more(value, 0)[:_MOST_WORDS]))):
+    for each in dict.fromkeys(filter(None, map(str.strip, _Reader().more(value, 0)[:_MAX_MESSAGES]))):
         found = f"{found}{' ' if found.endswith(('.', '!', '?', ':')) else '; '}{each}" if found else each
     return found
 
@@ -78,11 +78,11 @@ class _Reader:
     """Finds messages in a JSON value, visiting a limited number of its values."""
 
     def __init__(self) -> None:
-        self.left = _MOST_VALUES
+        self.left = _MAX_VALUES
 
     def messages(self, value: object, depth: int) -> list[str]:
         self.left -= 1
-        if depth > _DEEPEST or self.left < 0:
+        if depth > _MAX_DEPTH or self.left < 0:
             return []
         match value:
             case str():
@@ -90,7 +90,7 @@ class _Reader:
             case list():
                 return [
                     f"{place}: {words}" if place else words
-                    for place, item in ((_place(item), item) for item in value[:_MOST_WORDS])
+                    for place, item in ((_place(item), item) for item in value[:_MAX_MESSAGES])
                     for words in self.messages(item, depth + 1)
                 ]
             case Mapping():
@@ -117,30 +117,30 @@ class _Reader:
         return found or below(_WRAPPERS) or [texts[name] for name in _CODES if name in texts]
 
     def more(self, value: object, depth: int) -> list[str]:
-        """Errors, or a map of them by field, as in `{"errors": {"name": ["is too long"]}}`."""
+        """The messages of errors, or of errors by field, as in `{"errors": {"name": ["is too long"]}}`."""
         found = self.messages(value, depth)
         if found or not isinstance(value, Mapping):
             return found
         return [
             f"{name}: {words}"
-            for name, item in islice(value.items(), _MOST_WORDS)
+            for name, item in islice(value.items(), _MAX_MESSAGES)
             for words in self.messages(item, depth + 1)
             if words.strip()
         ]
 
 
 def _place(item: object) -> str:
-    """The field that an error concerns: body.metadata.0 for `{"loc": ["body", "metadata", 0], "msg": …}`."""
+    """The field that an error is about: body.metadata.0 for `{"loc": ["body", "metadata", 0], "msg": …}`."""
     if not isinstance(item, Mapping):
         return ""
     for name in _PLACES:
         match item.get(name):
-            case str(slot) if slot:
-                return slot
+            case str(place) if place:
+                return place
             case [*parts] if parts and all(isinstance(part, str | int) for part in parts):
-                return ".".join(str(part) for part in parts[:_MOST_WORDS])
-            case {"pointer": str(slot)} | {"parameter": str(slot)}:
-                return slot
+                return ".".join(str(part) for part in parts[:_MAX_MESSAGES])
+            case {"pointer": str(place)} | {"parameter": str(place)}:
+                return place
     return ""
 
 
@@ -152,13 +152,13 @@ def _from_markup(text: str, content_type: str) -> str:
         return html.unescape(_element(text, "title") or _element(text, "h1") or _without_tags(text))
     if text.startswith("<"):
         text = text.replace("<![CDATA[", "").replace("]]>", "")
-        words = [match[2] for match in islice(_XML_WORDS.finditer(text), _MOST_WORDS)]
+        words = [match[2] for match in islice(_XML_WORDS.finditer(text), _MAX_MESSAGES)]
         return html.unescape("; ".join(dict.fromkeys(words)) or _without_tags(text))
     return text
 
 
 def _element(text: str, name: str) -> str:
-    """The text of the first element with this name that is not empty."""
+    """The text of the first element with this name and with text."""
     for match in islice(re.finditer(rf"<{name}\b", text, re.IGNORECASE), 3):
         begins = text.find(">", match.end()) + 1
         ends = re.compile(rf"</{name}\b", re.IGNORECASE).search(text, begins) if begins else None
@@ -183,13 +183,13 @@ def _decoded(content: bytes, content_type: str) -> str:
 
 
 def _clean(text: str, secret: str) -> str:
-    """One line of at most 300 characters, without the secret and without invisible and unstorable characters."""
-    text = _UNSEEN.sub("\ufffd", " ".join(_masked(text, secret).split()))
+    """One line of at most 300 characters, without the secret and without invisible characters."""
+    text = _INVISIBLE.sub("\ufffd", " ".join(_masked(text, secret).split()))
     return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1].rstrip()}…"
 
 
 def _masked(text: str, secret: str) -> str:
-    """Masks the secret. A short one is masked only as a whole word, and one of up to three characters not at all."""
+    """Masks the secret. A short secret is masked only as a whole word, one of fewer than four characters not at all."""
     if len(secret) < 4:
         return text
     for form in {secret, secret.replace("/", "\\/"), quote(secret, safe=""), html.escape(secret)}:

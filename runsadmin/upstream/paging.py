@@ -12,8 +12,9 @@ from typing import Self
 from runsadmin import lenient_json
 from runsadmin.upstream.records import Page
 
-# Some servers filter after cutting a list into pages: continue after up to this many empty pages in a row.
-MOST_EMPTY_PAGES = 3
+# Some servers filter each page after cutting it from the list, so that pages may be empty: continue after up to this
+# many empty pages in a row.
+MAX_EMPTY_PAGES = 3
 
 REPEATED = "A page repeated runs of an earlier page."
 SKIPPED = "A page left out runs that the page before it had shown."
@@ -25,13 +26,13 @@ MORE_NOT_SHOWN = "The server seems to have more runs but shows none."
 class ListReading:
     """What the pages in one order have shown so far. Times are in seconds since 1970.
 
-    The cursor is the last run with another time of creation than the very last one, so the next page has to repeat the
-    runs after the cursor. This detects pages that skip runs. It also keeps runs of one second from being lost between
-    two pages on servers that reorder them each time or that treat `after` as a time.
+    The cursor is the last run that was not created in the same second as the very last one, so the next page has to
+    repeat the runs after the cursor. This detects pages that skip runs. It also prevents the loss of runs of one second
+    between two pages, on servers that reorder them each time or that treat `after` as a time.
     """
 
     oldest_first: bool = False
-    cursor: str = ""  # `after` of the next request.
+    cursor: str = ""  # The `after` parameter of the next request.
     cursor_time: float | None = None
     overlap: list[str] = field(default_factory=list)  # The runs that the next page has to repeat.
     limit: int = 0
@@ -40,7 +41,7 @@ class ListReading:
     longest: int = 0
     ended: bool = False
     doubt: str = ""  # Why these pages may not show everything.
-    in_order: bool = True  # Whether the times of creation are in the requested order.
+    in_order: bool = True  # Whether the creation times are in the requested order.
     has_more_was_wrong: bool = False
     ignores_end: bool = False  # Whether `has_more: false` is ignored.
     said_end: bool = False
@@ -59,7 +60,7 @@ class ListReading:
     def take(self, page: Page, *, largest_page: int, has_more_is_wrong: bool = False) -> None:
         """Evaluates the page that follows the cursor, requested with `limit`.
 
-        `largest_page` is the most runs that a page of this connection has shown.
+        `largest_page` is the largest number of runs that a page of this connection has shown.
         """
         self.pages += 1
         shown = list(dict.fromkeys(page.ids))
@@ -89,15 +90,15 @@ class ListReading:
             self._move_on(shown, new, times)
             is_believed = not (has_more_is_wrong or self.has_more_was_wrong or self.ignores_end)
             if self.said_end and is_believed:
-                # A full page proves nothing: on some servers `has_more` is always false. Nor does a page as large as
-                # this server's largest, since it may return fewer runs than requested.
+                # A full page is no proof, since on some servers `has_more` is always false. Neither is a page as large
+                # as this server's largest, since the server may limit pages to fewer runs than requested.
                 self.ended = page.size < self.limit and page.size < largest_page
         self.longest = max(self.longest, page.size)
 
     def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
         """The runs on this page that were read before and should not be repeated.
 
-        Servers may reorder the runs of one second each time.
+        Runs of the cursor's second do not count, since servers may reorder the runs of one second each time.
         """
         expected = {self.cursor, *self.overlap}
         repeats = [run_id for run_id in shown if run_id in self.ids and run_id not in expected]
@@ -106,7 +107,7 @@ class ListReading:
         return repeats
 
     def _has_skipped(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> bool:
-        """Whether the page skips runs that it had to show. Runs of one second may be in any order."""
+        """Whether the page skips runs that it should show. Runs of one second may be in any order."""
         if all(run_id in shown for run_id in self.overlap):
             return False
         return any(not self.in_order or times.get(run_id) != self.last_time for run_id in new)
@@ -119,18 +120,18 @@ class ListReading:
     def _move_on(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> None:
         left_out = [run_id for run_id in self.overlap if run_id not in shown]
         last = times.get(new[-1])
-        earlier = (slot for slot in reversed(range(len(shown))) if self._is_beyond(last, times.get(shown[slot])))
-        slot = next(earlier, None) if self.in_order else None
-        if slot is None or self.limit <= len(shown) - slot:
-            slot = max(len(shown) - 2, 0)
-        self.cursor, self.cursor_time = shown[slot], times.get(shown[slot])
-        self.overlap = left_out + list(shown[slot + 1 :])
+        earlier = (index for index in reversed(range(len(shown))) if self._is_beyond(last, times.get(shown[index])))
+        index = next(earlier, None) if self.in_order else None
+        if index is None or self.limit <= len(shown) - index:
+            index = max(len(shown) - 2, 0)
+        self.cursor, self.cursor_time = shown[index], times.get(shown[index])
+        self.overlap = left_out + list(shown[index + 1 :])
         if self.limit <= len(self.overlap) + 1:
-            self.continue_behind_last()
+            self.continue_after_last()
         self.is_stuck = False
 
-    def continue_behind_last(self) -> bool:
-        """Makes the last run the cursor and expects no overlap. False if it already is."""
+    def continue_after_last(self) -> bool:
+        """Makes the last run the cursor, so that no overlap is expected. Returns False if it already is the cursor."""
         if not self.overlap:
             return False
         self.cursor, self.cursor_time, self.overlap = next(reversed(self.ids)), self.last_time, []
@@ -140,43 +141,43 @@ class ListReading:
         """Requests half as many runs after a page that was too large."""
         self.limit //= 2
         if self.limit <= len(self.overlap) + 1:
-            self.continue_behind_last()
+            self.continue_after_last()
 
     def _take_nothing_new(self, page: Page, repeats: Sequence[str]) -> None:
-        """If the page only repeats what it had to, this is the end. Otherwise nothing can be concluded."""
+        """If the page repeats only the expected runs, the list has ended. Otherwise nothing can be concluded."""
         is_short = page.size < self.longest
-        if not repeats and not (is_short and not page.has_more) and self.continue_behind_last():
+        if not repeats and not (is_short and not page.has_more) and self.continue_after_last():
             return
         if self.limit == 1 and not self.is_stuck and not repeats:
-            # A page of one run that is already known leads no further, so two runs are requested next.
+            # A page with one known run does not lead on, so two runs are requested next.
             self.is_stuck = True
             return
         self.ended = True
         if not page.ids:
-            self._doubt("A page showed no run that has an id.")
+            self._doubt("No run on a page had an id.")
         elif self.is_stuck and self.too_large:
             self._doubt(self.too_large)
         elif page.has_more or not is_short:
             self._doubt(MORE_NOT_SHOWN)
 
     def _take_empty(self, page: Page, had_said_end: bool) -> None:
-        """After the last page some servers still claim that there is more. With a new `last_id` it may be true."""
+        """Some servers claim that there is more even after the last page. If `last_id` is new, it may be true."""
         leads_on = page.has_more and page.last_id and page.last_id != self.cursor and page.last_id not in self.ids
-        if leads_on and self.empty_pages <= MOST_EMPTY_PAGES:
+        if leads_on and self.empty_pages <= MAX_EMPTY_PAGES:
             self.cursor = page.last_id
             return
         # If the server treats the cursor as a time, the other runs of that second may be missing.
         is_same_second = bool(self.overlap) and self.cursor_time == self.last_time
         if is_same_second and not had_said_end:
             self._doubt(SKIPPED)
-        elif self.continue_behind_last():
+        elif self.continue_after_last():
             return
         elif leads_on:
             self._doubt(MORE_NOT_SHOWN)
         self.ended = True
 
     def skip(self, run_id: str) -> bool:
-        """Continues after a run that cannot be read. False if that is not possible."""
+        """Continues after a run that cannot be read. Returns False if that is not possible."""
         if not run_id or run_id in self.ids:
             return False
         self.ids[run_id] = None
@@ -203,7 +204,7 @@ class ListReading:
 class ThreadReading:
     """The readings of one thread in one pass, which another process may continue.
 
-    `from_the_start` is false after the death of an earlier process: the runs that it had read are unknown.
+    `from_the_start` is false if an earlier process crashed: the runs that it read are unknown.
     """
 
     began_at: dt.datetime
@@ -211,7 +212,7 @@ class ThreadReading:
     oldest: ListReading | None = None
     from_the_start: bool = True
     reached_watermark: bool = False
-    fetched: dict[str, None] = field(default_factory=dict)  # Runs that no page showed.
+    fetched: dict[str, None] = field(default_factory=dict)  # Runs that were fetched because no page showed them.
     not_confirmed: dict[str, None] = field(default_factory=dict)  # Runs that a page showed only in part.
     reported: list[str] = field(default_factory=list)
 
@@ -271,23 +272,23 @@ class ThreadReading:
     def doubt(self) -> str:
         if self.oldest is None:
             return self.newest.doubt
-        return self.oldest.doubt or "Oldest first, other runs were shown than newest first."
+        return self.oldest.doubt or "Different runs were shown oldest first than newest first."
 
     @property
     def shows_everything(self) -> bool:
-        """Whether it is complete from the first run to the last, so that a run that was not shown may be gone."""
+        """Whether every run of the thread was shown, so that a run that was not shown may be gone."""
         is_whole = self.oldest is not None or self.from_the_start
         return self.is_complete and is_whole and not self.reached_watermark
 
     @property
     def _ends_meet(self) -> bool:
-        """Whether the readings from both ends overlap, so that there is nothing between them."""
+        """Whether the readings from both ends overlap, so that no run between them is missing."""
         if self.oldest is None or not self.from_the_start:
             return False
         newest, oldest = self.newest.first_edge, self.oldest.edge
         if newest is not None and oldest is not None and oldest > newest:
             return True
-        # All runs are from one second: both first pages are the same, in opposite orders.
+        # All runs are of one second: both first pages show the same runs in opposite orders.
         return bool(self.newest.first_page) and self.newest.first_page == self.oldest.first_page[::-1]
 
     def read_oldest_first(self) -> None:

@@ -1,6 +1,6 @@
-"""What calls return: Runs as the server sent them, and pages of them.
+"""What calls return: Runs as the server sent them, and pages of Runs.
 
-A Run is parsed tolerantly: all of it is stored as received; only what we need is validated.
+Parsing is tolerant: a Run is stored as received, and only the fields that we need are validated.
 """
 
 import datetime as dt
@@ -22,30 +22,30 @@ PAGE_SIZE = 100
 
 
 class Unreadable(ValueError):
-    """This is not a Run: it has no valid id, or belongs to another thread."""
+    """A value that is not what was requested, such as a Run without a valid id or of another thread."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One Run of a response: `raw` is all of it as JSON text, `columns` has what the mirror filters and sorts by.
+    """One Run in a response. `raw` is the whole Run as JSON text, `columns` has what the mirror filters and sorts by.
 
-    Computed on demand: for most Runs of a list, hardly anything is needed.
+    Properties are computed on demand, since most Runs in a list need few of them.
     """
 
     response: Mapping[str, Any]
     upstream_id: str
     metadata_state: MetadataState = MetadataState.KNOWN
-    # Fields whose value is not JSON. It is null in `response`.
+    # Fields whose values are not valid JSON. They are null in `response`.
     damaged: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, response: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
         """`thread_id` is the requested thread. Raises Unreadable."""
         if not isinstance(response, Mapping):
-            raise Unreadable("This is not a Run: it is not a JSON object.")
+            raise Unreadable("An item is not a JSON object, so it is not a Run.")
         upstream_id = response.get("id")
         if not isinstance(upstream_id, str) or not upstream_id:
-            raise Unreadable("This Run has no id.")
+            raise Unreadable("A Run has no id.")
         if not is_id(upstream_id):
             raise Unreadable(f"The id of this Run, {shown(upstream_id)}, cannot be stored and sent: {RULE}.")
         if (response.get("thread_id") or thread_id) != thread_id:
@@ -80,16 +80,16 @@ class RunRecord:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the response has a whole Run. Some servers respond to a write with only a part of it."""
+        """Whether the response has the whole Run. Some servers respond to a write with only a part of it."""
         return self.shows_metadata and "status" in self.response and "created_at" in self.response
 
     def is_part_of(self, stored: "RunRecord") -> bool:
-        """Whether every field that it has is stored with the same value, metadata aside. Absent fields do not count."""
+        """Whether all of its fields, except metadata, are stored with the same values. Absent fields do not count."""
         shown = (item for item in self.response.items() if item[0] != "metadata")
         return all(name in stored.response and stored.response[name] == value for name, value in shown)
 
     def completed_by(self, stored: "RunRecord") -> "RunRecord":
-        """This record, with its absent fields as stored before: absent does not mean empty."""
+        """This record with its absent fields taken from `stored`: absent does not mean empty."""
         if self.is_complete:
             return self
         response = dict(self.response)
@@ -106,7 +106,7 @@ class RunRecord:
 
     @property
     def columns(self) -> dict[str, object]:
-        """Without `created_at` if it cannot be read: then the mirror uses the time when it first saw the run."""
+        """Without `created_at` if it cannot be read: the mirror then uses the time when it first saw the run."""
         created_at = self.created_at
         created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
         response, usage = self.response, _mapping(self.response.get("usage"))
@@ -133,7 +133,7 @@ class RunRecord:
             name
             for name in TIMES
             if (value := response.get(name)) is not None
-            and not (name != "created_at" and value in (0, "", False))  # Unset, on servers without nulls.
+            and not (name != "created_at" and value in (0, "", False))  # Some servers send these instead of null.
             and scalars.time(value) is None
         ]
         if isinstance(usage, Mapping):
@@ -143,7 +143,7 @@ class RunRecord:
         return sorted({*self.damaged, *found}) if self.damaged else found
 
     def shown(self, name: str) -> str:
-        """The raw value of one of `unreadable`, shortened."""
+        """The raw value of one of the `unreadable` fields, shortened."""
         if name.partition(".")[0] in self.damaged:
             return "not a JSON value, or nested too deeply"
         value = (
@@ -174,7 +174,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Response[T]:
-    """A value, the server's own id of the request (`x-request-id`), and when the request was sent."""
+    """A value, with the server's own id of the request (`x-request-id`) and when the request was sent."""
 
     value: T
     http_status: int
@@ -188,7 +188,7 @@ class Response[T]:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a thread's runs, as far as it is readable.
+    """The readable part of one page of a thread's runs.
 
     `ids` has the ids of all items, including those that are not Runs; `unreadable` has a message for each of these.
     `size` is the number of items. `has_more` and `last_id` are the server's; None and "" if absent.
@@ -256,7 +256,7 @@ def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> d
 
 
 def _count(value: object) -> int | None:
-    """A whole number, also if sent as `12.0` or as text. None for anything else."""
+    """A whole number, even if sent as `12.0` or as text. None for anything else."""
     number = scalars.number(value)
     if number is None or not 0 <= number < 2**63 or number != int(number):
         return None

@@ -61,7 +61,7 @@ def classify_read(what: NoResponse | int) -> type[UpstreamError]:
             return NotSent
         case status if status in REDIRECTS:
             return ConnectionHeld
-        case _:  # NotSent: 5xx, the other 3xx, and 2xx that cannot be read.
+        case _:  # NotSent: 5xx, the other 3xx, and an unreadable 2xx.
             return _refusal(what) or NotSent
 
 
@@ -74,9 +74,9 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
             return OutcomeUnknown
         case 400 if run_is_active:
             return RunActive
-        case 307 | 308:  # The same POST should be sent elsewhere, so this server did nothing.
+        case 307 | 308:  # The POST should be sent elsewhere, so this server did nothing.
             return ConnectionHeld
-        case _:  # OutcomeUnknown: as above. 303 even means that the POST happened.
+        case _:  # OutcomeUnknown: 5xx, the other 3xx (303 even means that the POST happened), and an unreadable 2xx.
             return _refusal(what) or OutcomeUnknown
 
 
@@ -101,7 +101,7 @@ def says_run_is_active(status: int, message: str) -> bool:
 
 
 def says_scheme_is_wrong(status: int, message: str) -> bool:
-    """Whether plain HTTP was sent to an HTTPS port: the messages of nginx, Go and others."""
+    """Whether plain HTTP was sent to an HTTPS port, according to the messages of nginx, Go and others."""
     return status == 400 and re.search(r"\bHTTP\b.{1,60}\b(HTTPS|SSL|TLS)\b", message) is not None
 
 
@@ -110,13 +110,13 @@ def retry_after(
 ) -> float | None:
     """How many seconds the server asks us to wait, in a header or, with a 429 or 503, in its message.
 
-    None when it does not say, or the value is invalid. Never more than five minutes.
+    None if there is no valid value. At most five minutes.
     """
     for name, unit in _RETRY_HEADERS:
         seconds = _seconds(headers.get(name, ""), unit, now)
         if seconds is not None:
             return seconds
-    return _in_words(message) if http_status in (429, 503) else None
+    return _from_message(message) if http_status in (429, 503) else None
 
 
 def _seconds(value: str, unit: float, now: dt.datetime) -> float | None:
@@ -129,7 +129,7 @@ def _seconds(value: str, unit: float, now: dt.datetime) -> float | None:
     return _bounded(((date if date.tzinfo else date.replace(tzinfo=dt.UTC)) - now).total_seconds())
 
 
-def _in_words(message: str) -> float | None:
+def _from_message(message: str) -> float | None:
     """Parses `retry after 45 seconds` and `try again in 1m30s`. Without a unit the number is in seconds."""
     seconds = None
     if wait := _WAIT.search(message):

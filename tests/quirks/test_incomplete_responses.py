@@ -70,7 +70,7 @@ def test_http_url_of_https_server(upstream: FakeUpstream, body: bytes) -> None:
     upstream.override(lambda request: Response(400, body))
     error = write()
     assert type(error) is ConnectionHeld
-    assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it has to begin with https.")
+    assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it must begin with https.")
 
 
 def test_https_url_of_http_server(upstream: FakeUpstream, connect: Connect) -> None:

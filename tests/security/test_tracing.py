@@ -84,7 +84,7 @@ def test_worker_logs_the_edits_request_id(
 
 def test_request_context_is_not_carried_over(capture_log: CaptureLog) -> None:
     log_context.begin_request("first")
-    log_context.is_by("alice")
+    log_context.set_user("alice")
     log_context.begin_request("second")
     log = capture_log("json")
     logging.getLogger("x").warning("hello")

@@ -145,7 +145,7 @@ def _handle_refused_page(pages: ListReading, error: Rejected | NotFound | Forbid
 
     Raises the error if the whole thread is refused.
     """
-    if pages.continue_behind_last():  # The run at the cursor may be gone.
+    if pages.continue_after_last():  # The run at the cursor may be gone.
         return False
     if pages.cursor or pages.oldest_first:  # The thread exists: only this page of it is refused.
         pages.stop(f"The server refused the next page. {error}")
