@@ -79,14 +79,14 @@ GUARDS = (
     Guard(
         "the order of responses: a slow response never replaces a newer one",
         RUNS,
-        'is_newer = observation.requested_at > row["received_at"]',
+        'is_newer = timed.requested_at > row["received_at"]',
         "is_newer = True",
         ("tests/services/test_runs.py",),
     ),
     Guard(
         "the order of responses: overlapping responses are fetched again",
         RUNS,
-        'elif observation.received_at >= row["requested_at"]:',
+        'elif timed.received_at >= row["requested_at"]:',
         "elif False:",
         ("tests/services/test_runs.py",),
     ),

@@ -92,7 +92,7 @@ def mirror_run(sandbox: Sandbox, db: None) -> MakeRun:
         sandbox.put_runs([upstream])
         thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=upstream["thread_id"])
         timed = gateway.fetch_run(thread, upstream["id"], ClockBounds())
-        runs.store(thread, [timed.value], requested_at=timed.requested_at, received_at=timed.received_at)
+        runs.compare([(thread, timed)], of_list=True).write()
         return Run.objects.get(connection="default", upstream_id=upstream["id"])
 
     return mirror_run

@@ -1,7 +1,8 @@
 """A statement that the ORM cannot express: it updates many rows, each with its own values."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -13,16 +14,25 @@ type Row = tuple[Mapping[str, object], Mapping[str, object]]
 
 def update_rows(
     model: type[Model],
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     *,
     status_in: Sequence[str] = (),
     claimed_until: dt.datetime | None = None,
 ) -> int:
-    """Updates each row with its own values; all rows set the same fields. Returns how many rows were updated.
+    """Updates each row with its own values. Returns how many rows were updated.
 
-    `status_in` and `claimed_until` are conditions on all rows. This is faster than `bulk_update`, whose CASE is
-    evaluated for every row, and it can require a claim token.
+    Rows that set the same fields share a statement. `status_in` and `claimed_until` are conditions on all rows. This
+    is faster than `bulk_update`, whose CASE is evaluated for every row, and it can require a claim token.
     """
+    alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[tuple(row[0])].append(row)
+    return sum(_update_alike(model, some, status_in, claimed_until) for some in alike.values())
+
+
+def _update_alike(
+    model: type[Model], rows: Sequence[Row], status_in: Sequence[str], claimed_until: dt.datetime | None
+) -> int:
     # Not `django.db.connection`, a proxy that would look up the connection for every value.
     connection = connections[DEFAULT_DB_ALIAS]
     table = model._meta.db_table

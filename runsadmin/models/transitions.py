@@ -1,7 +1,7 @@
 """Changes of status, which must follow a table of permitted transitions."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from django.db import models
@@ -24,7 +24,7 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
         """Moves the rows that may change to `status`. Returns how many did, which the caller must check."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
 
-    def transition_rows(self, status: models.TextChoices, rows: Sequence[Row]) -> int:
+    def transition_rows(self, status: models.TextChoices, rows: Iterable[Row]) -> int:
         """Like `transition_to`, for rows that each have their own values: (values to set, values that identify it)."""
         moved = [({"status": status, **values}, identity) for values, identity in rows]
         return update_rows(self.model, moved, status_in=self.sources(status))

@@ -2,9 +2,9 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -13,18 +13,22 @@ from django.db.models import F
 
 from runsadmin import lenient_json
 from runsadmin.errors import UpstreamError
-from runsadmin.metadata import Metadata, MetadataState
+from runsadmin.metadata import MetadataState
 from runsadmin.models import MetadataPair, Run, Thread
-from runsadmin.models.bulk_sql import update_rows
+from runsadmin.models.bulk_sql import Row, update_rows
 from runsadmin.services import clock, connections, gateway, permissions, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-KNOWN = (
-    "pk", "thread_id", "digest", "metadata_state", "created_at", "requested_at", "received_at", "needs_refresh_since",
-    "missing_since", "version",
+# What is read of each known run; of a run outside lists `raw` as well.
+COLUMNS = (
+    "pk", "upstream_id", "thread_id", "digest", "metadata_state", "created_at", "requested_at", "received_at",
+    "needs_refresh_since", "missing_since", "version",
 )  # fmt: skip
+
+# One run in one response, and its thread.
+type Observation = tuple[Thread, TimedResponse[RunRecord]]
 
 
 @dataclass(frozen=True)
@@ -40,78 +44,38 @@ class Stored:
         return Stored(self.created + other.created, self.updated + other.updated, elsewhere)
 
 
-@dataclass(frozen=True)
-class Observation:
-    """One run in one response."""
-
-    thread: Thread
-    record: RunRecord
-    requested_at: dt.datetime
-    received_at: dt.datetime
-
-
-def store_one(run: Run, timed: TimedResponse[RunRecord]) -> Stored:
-    return compare([(run.thread, timed)]).write()
-
-
-def store(
-    thread: Thread, records: Sequence[RunRecord], *, requested_at: dt.datetime, received_at: dt.datetime
-) -> Stored:
-    """Stores the runs of one response, all of one thread, if it is newer than the mirror."""
-    return compare_list(thread, records, requested_at=requested_at, received_at=received_at).write()
-
-
-def compare_list(
-    thread: Thread, records: Sequence[RunRecord], *, requested_at: dt.datetime, received_at: dt.datetime
-) -> "Difference":
-    """Compares the runs of one response, all of one thread, with the mirror. Reads only."""
-    return _compare([Observation(thread, record, requested_at, received_at) for record in records])
-
-
-def compare(timed: Iterable[tuple[Thread, TimedResponse[RunRecord]]]) -> "Difference":
-    """Compares several responses, each of one run and all of one connection, with the mirror.
+def compare(observations: Iterable[Observation], *, of_list: bool = False, lock: bool = False) -> "Difference":
+    """Compares runs of one connection with the mirror. `of_list`: lists showed them.
 
     Reads only, so the caller's own transaction holds no lock meanwhile.
     """
-    observations = [Observation(thread, one.value, one.requested_at, one.received_at) for thread, one in timed]
-    return _compare(observations, confirms=True)
-
-
-def _compare(observations: Iterable[Observation], *, lock: bool = False, confirms: bool = False) -> "Difference":
-    by_id = {observation.record.upstream_id: observation for observation in observations}
-    alias = next((observation.thread.connection for observation in by_id.values()), "")
+    by_id = {timed.value.upstream_id: (thread, timed) for thread, timed in observations}
+    alias = next((thread.connection for thread, _ in by_id.values()), "")
     rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
     if lock:
         rows = rows.select_for_update()
     # Nearly every write changes its run, so the response before it is read at once; few Runs of a list have changed.
-    columns = ("upstream_id", *KNOWN, "raw") if confirms else ("upstream_id", *KNOWN)
-    known = {row["upstream_id"]: row for row in rows.values(*columns)}
-    mirrored: dict[int, RunRecord] = {}
-    if incomplete := [row for id, row in known.items() if not by_id[id].record.is_complete]:
-        mirrored |= _stored(incomplete)
-        for row in incomplete:
-            observation = by_id[row["upstream_id"]]
-            by_id[row["upstream_id"]] = replace(
-                observation, record=observation.record.completed_by(mirrored[row["pk"]])
-            )
-    mirrored |= _stored(
-        [row for id, row in known.items() if not _is_unchanged(row, by_id[id]) and row["pk"] not in mirrored]
-    )
-    return Difference(by_id, known, mirrored, confirms)
+    known = {row["upstream_id"]: row for row in rows.values(*COLUMNS, *(() if of_list else ("raw",)))}
+    records = {upstream_id: by_id[upstream_id][1].value for upstream_id in known}
+    wanted = [row for id, row in known.items() if not records[id].is_complete or _is_changed(row, records[id])]
+    if of_list:
+        raw = dict(Run.objects.filter(pk__in=[row["pk"] for row in wanted]).values_list("pk", "raw"))
+    else:
+        raw = {row["pk"]: row["raw"] for row in wanted}
+    mirrored = {
+        row["upstream_id"]: RunRecord(
+            lenient_json.loads(raw[row["pk"]]), row["upstream_id"], MetadataState(row["metadata_state"])
+        )
+        for row in wanted
+    }
+    for upstream_id, record in mirrored.items():
+        thread, timed = by_id[upstream_id]
+        by_id[upstream_id] = thread, timed.of(timed.value.completed_by(record))
+    return Difference(by_id, known, mirrored, of_list)
 
 
-def _is_unchanged(row: Mapping[str, Any], observation: Observation) -> bool:
-    record = observation.record
-    return bool(row["metadata_state"] == record.metadata_state and row["digest"] == record.digest)
-
-
-def _stored(rows: Sequence[Mapping[str, Any]]) -> dict[int, RunRecord]:
-    """These runs as mirrored, by key."""
-    raw = {row["pk"]: row["raw"] for row in rows if "raw" in row}
-    if missing := [row["pk"] for row in rows if row["pk"] not in raw]:
-        raw |= dict(Run.objects.filter(pk__in=missing).values_list("pk", "raw"))
-    states = {row["pk"]: (row["upstream_id"], MetadataState(row["metadata_state"])) for row in rows}
-    return {pk: RunRecord(lenient_json.loads(raw[pk]), *state) for pk, state in states.items()}
+def _is_changed(row: Mapping[str, Any], record: RunRecord) -> bool:
+    return bool(row["metadata_state"] != record.metadata_state or row["digest"] != record.digest)
 
 
 class ConcurrentWrite(Exception):
@@ -124,17 +88,17 @@ class Difference:
 
     A response replaces a row only if it was requested after the row's own response was received. Where the two
     overlap their order is unknown: the row stays and is marked to be fetched again. An unchanged run of a list costs
-    no write.
+    no write. `mirrored` has the runs that differ or were not received whole, as stored.
     """
 
     observations: Mapping[str, Observation]
     known: Mapping[str, Mapping[str, Any]]
-    mirrored: Mapping[int, RunRecord]
-    confirms: bool = False  # Whether to store the time of a response that changes nothing.
+    mirrored: Mapping[str, RunRecord]
+    of_list: bool
 
     def changes(self, upstream_id: str) -> bool:
         """Whether a known run differs from its row."""
-        return not _is_unchanged(self.known[upstream_id], self.observations[upstream_id])
+        return _is_changed(self.known[upstream_id], self.observations[upstream_id][1].value)
 
     def write(self) -> Stored:
         """Writes the changes. Compares again, with locked rows, if another process has changed one meanwhile."""
@@ -145,134 +109,113 @@ class Difference:
                 return self._write()
         except (IntegrityError, ConcurrentWrite):
             with transaction.atomic():
-                return _compare(self.observations.values(), lock=True, confirms=self.confirms)._write()
+                return compare(self.observations.values(), of_list=self.of_list, lock=True)._write()
 
     def _write(self) -> Stored:
         # A run that a pass found unchanged was confirmed then, although its row was not written.
-        threads = {observation.thread.pk for observation in self.observations.values()}
+        threads = {thread.pk for thread, _ in self.observations.values()}
         confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
-        changed: list[tuple[Mapping[str, Any], Observation]] = []
+        changed: list[str] = []
         overlapping: list[int] = []
         elsewhere: list[str] = []
-        settled: list[tuple[dict[str, object], dict[str, object]]] = []
-        confirmed_rows: list[tuple[dict[str, object], dict[str, object]]] = []
+        rows: list[Row] = []
         for upstream_id, row in self.known.items():
-            observation = self.observations[upstream_id]
-            if row["thread_id"] != observation.thread.pk:
+            thread, timed = self.observations[upstream_id]
+            if row["thread_id"] != thread.pk:
                 elsewhere.append(upstream_id)
                 continue
-            is_newer = observation.requested_at > row["received_at"]
-            confirmed = confirmed_at[observation.thread.pk]
-            if _is_unchanged(row, observation):
-                received: dict[str, object] = {"received_at": observation.received_at}
-                this_row = {"id": row["pk"], "version": row["version"]}
+            is_newer = timed.requested_at > row["received_at"]
+            confirmed = confirmed_at[thread.pk]
+            values: dict[str, object] = {"received_at": timed.received_at}
+            this_row = {"id": row["pk"], "version": row["version"]}
+            if not self.changes(upstream_id):
                 if is_newer and (row["needs_refresh_since"] or row["missing_since"]):
-                    values = {"needs_refresh_since": None, "missing_since": None, "version": row["version"] + 1}
-                    settled.append((received | values, this_row))
-                elif is_newer and self.confirms:
-                    confirmed_rows.append((received, this_row))
-            elif is_newer and (confirmed is None or observation.requested_at > confirmed):
-                changed.append((row, observation))
-            elif observation.received_at >= row["requested_at"]:
+                    values |= {"needs_refresh_since": None, "missing_since": None, "version": row["version"] + 1}
+                    rows.append((values, this_row))
+                elif is_newer and not self.of_list:
+                    rows.append((values, this_row))
+            elif is_newer and (confirmed is None or timed.requested_at > confirmed):
+                changed.append(upstream_id)
+                rows.append((_changes(row, timed, self.mirrored[upstream_id]), this_row))
+            elif timed.received_at >= row["requested_at"]:
                 overlapping.append(row["pk"])
 
         new = self._create_new()
-        if changed:
-            _rewrite(changed, self.mirrored)
-        for rows in (settled, confirmed_rows):
-            if rows:
-                _update(rows)
+        if update_rows(Run, rows) < len(rows):
+            raise ConcurrentWrite
+        self._rewrite_pairs(changed)
         if overlapping:
             Run.objects.filter(pk__in=overlapping, needs_refresh_since=None).update(needs_refresh_since=clock.now())
         return Stored(len(new), len(changed), tuple(elsewhere))
 
     def _create_new(self) -> list[Run]:
         items = self.observations.items()
-        new = [_new_run(observation) for upstream_id, observation in items if upstream_id not in self.known]
+        new = [_new_run(*observation) for upstream_id, observation in items if upstream_id not in self.known]
         Run.objects.bulk_create(new)
         MetadataPair.objects.bulk_create(
             _pair(run.pk, run.connection, run.created_at, key, value)
             for run in new
-            for key, value in _indexed(self.observations[run.upstream_id].record.metadata).items()
+            for key, value in _indexed(self.observations[run.upstream_id][1].value).items()
         )
         return new
 
+    def _rewrite_pairs(self, changed: Iterable[str]) -> None:
+        """Rewrites the changed pairs of these runs. Pairs and rows are only written together, so they match."""
+        written: list[MetadataPair] = []
+        gone: dict[str, list[int]] = defaultdict(list)
+        for upstream_id in changed:
+            row, (thread, timed) = self.known[upstream_id], self.observations[upstream_id]
+            before, now = _indexed(self.mirrored[upstream_id]), _indexed(timed.value)
+            created_at = timed.value.created_at or row["created_at"]
+            for key in before.keys() - now.keys():
+                gone[key].append(row["pk"])
+            written += [
+                _pair(row["pk"], thread.connection, created_at, key, value)
+                for key, value in now.items()
+                if created_at != row["created_at"] or value != before.get(key)
+            ]
+        for key, runs in gone.items():
+            MetadataPair.objects.filter(key=key, run__in=runs).delete()
+        MetadataPair.objects.bulk_create(
+            written, update_conflicts=True, unique_fields=["run", "key"], update_fields=["value", "created_at"]
+        )
 
-def _new_run(observation: Observation) -> Run:
-    unknown = {"created_at": observation.received_at, "created_at_is_known": False}
+
+def _new_run(thread: Thread, timed: TimedResponse[RunRecord]) -> Run:
+    record = timed.value
+    unknown = {"created_at": timed.received_at, "created_at_is_known": False}
     return Run(
-        connection=observation.thread.connection,
-        upstream_id=observation.record.upstream_id,
-        thread_id=observation.thread.pk,
-        raw=observation.record.raw,
-        digest=observation.record.digest,
-        metadata_state=observation.record.metadata_state,
-        requested_at=observation.requested_at,
-        received_at=observation.received_at,
-        **(unknown | observation.record.columns),
+        connection=thread.connection,
+        upstream_id=record.upstream_id,
+        thread_id=thread.pk,
+        raw=record.raw,
+        digest=record.digest,
+        metadata_state=record.metadata_state,
+        requested_at=timed.requested_at,
+        received_at=timed.received_at,
+        **(unknown | record.columns),
     )
 
 
-def _update(rows: Sequence[tuple[dict[str, object], dict[str, object]]]) -> None:
-    if update_rows(Run, rows) < len(rows):
-        raise ConcurrentWrite
-
-
-def _rewrite(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Mapping[int, RunRecord]) -> None:
-    """Writes only the columns that changed, and the pairs, so that other indexes need no update."""
-    alike: dict[tuple[str, ...], list[tuple[dict[str, object], dict[str, object]]]] = defaultdict(list)
-    for row, observation in rows:
-        record = observation.record
-        now = {
-            "thread_id": observation.thread.pk,
-            "metadata_state": record.metadata_state,
-            "needs_refresh_since": None,
-            "missing_since": None,
-        }
-        values: dict[str, object] = {
-            "raw": record.raw,
-            "digest": record.digest,
-            "requested_at": observation.requested_at,
-            "received_at": observation.received_at,
-            "version": row["version"] + 1,
-            **{column: value for column, value in now.items() if value != row[column]},
-            **record.changes_since(mirrored[row["pk"]]),
-        }
-        alike[tuple(values)].append((values, {"id": row["pk"], "version": row["version"]}))
-    for some in alike.values():
-        _update(some)
-    _rewrite_pairs(rows, mirrored)
-
-
-def _rewrite_pairs(rows: Sequence[tuple[Mapping[str, Any], Observation]], mirrored: Mapping[int, RunRecord]) -> None:
-    """Rewrites the pairs of runs whose metadata changed. Pairs and rows are only written together, so they match."""
-    new: list[MetadataPair] = []
-    gone: dict[str, list[int]] = defaultdict(list)
-    changed: list[tuple[dict[str, object], dict[str, object]]] = []
-    for row, observation in rows:
-        pk = row["pk"]
-        before, now = _indexed(mirrored[pk].metadata), _indexed(observation.record.metadata)
-        created_at = observation.record.created_at or row["created_at"]
-        kept = before if created_at == row["created_at"] else {}
-        for key in before.keys() - (now.keys() & kept.keys()):
-            gone[key].append(pk)
-        for key, value in now.items():
-            if key not in kept:
-                new.append(_pair(pk, observation.thread.connection, created_at, key, value))
-            elif value != kept[key]:
-                changed.append(({"value": value}, {"run_id": pk, "key": key}))
-    for key, runs in gone.items():
-        MetadataPair.objects.filter(key=key, run__in=runs).delete()
-    if changed:
-        update_rows(MetadataPair, changed)
-    MetadataPair.objects.bulk_create(new)
-
-
-def _indexed(metadata: Metadata) -> dict[str, str]:
+def _changes(row: Mapping[str, Any], timed: TimedResponse[RunRecord], was: RunRecord) -> dict[str, object]:
+    """The changed columns only, so that other indexes need no update."""
+    record = timed.value
+    states = {"metadata_state": record.metadata_state, "needs_refresh_since": None, "missing_since": None}
     return {
-        indexed_text(key, MetadataPair.INDEXED_LENGTH): indexed_text(value, MetadataPair.INDEXED_LENGTH)
-        for key, value in metadata.items()
+        "raw": record.raw,
+        "digest": record.digest,
+        "requested_at": timed.requested_at,
+        "received_at": timed.received_at,
+        "version": row["version"] + 1,
+        **{column: value for column, value in states.items() if value != row[column]},
+        **record.changes_since(was),
     }
+
+
+def _indexed(record: RunRecord) -> dict[str, str]:
+    """The pairs of a run as they are stored for searching."""
+    length = MetadataPair.INDEXED_LENGTH
+    return {indexed_text(key, length): indexed_text(value, length) for key, value in record.metadata.items()}
 
 
 def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: str) -> MetadataPair:
@@ -291,7 +234,7 @@ def _fetch(run: Run, *, interactive: bool = False) -> UpstreamError | None:
     """Fetches and stores a run. Returns the 404 if upstream no longer has it. Raises UpstreamError."""
     connections.wait_for_slots(run.connection_settings, 1, interactive=interactive)
     try:
-        store_one(run, gateway.fetch_run(run.thread, run.upstream_id, ClockBounds()))
+        compare([(run.thread, gateway.fetch_run(run.thread, run.upstream_id, ClockBounds()))]).write()
     except UpstreamError as error:
         connections.apply_error(run.connection, error)
         if probes.is_needed(error) and find_reach(run, error):

@@ -13,7 +13,8 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Thread
 from runsadmin.models.run import FIELDS
 from runsadmin.services import clock, edits, runs
-from runsadmin.upstream.records import RunRecord
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.upstream.records import Response, RunRecord
 from tests.api.conftest import Api, ApiOf, problem
 from tests.sandbox_client import Sandbox, make_run
 
@@ -59,7 +60,8 @@ def store(db: None) -> Callable[..., Run]:
         raw = make_run(**fields)
         thread, _ = Thread.objects.get_or_create(connection=alias, upstream_id=raw["thread_id"])
         now = clock.now()
-        runs.store(thread, [RunRecord.read(raw, thread_id=thread.upstream_id)], requested_at=now, received_at=now)
+        response = Response(RunRecord.read(raw, thread_id=thread.upstream_id), 200, "req_1", 0.0)
+        runs.compare([(thread, TimedResponse(response, now, now))]).write()
         return Run.objects.get(connection=alias, upstream_id=raw["id"])
 
     return store

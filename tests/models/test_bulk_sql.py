@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import Thread
-from runsadmin.models.bulk_sql import update_rows
+from runsadmin.models.bulk_sql import Row, update_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -49,6 +49,14 @@ def test_one_row_and_null(threads: list[Thread]) -> None:
     assert list(Thread.objects.order_by("pk").values_list("checked_at", "tracked")) == [
         (None, False), (NOON, True), (NOON, True),
     ]  # fmt: skip
+
+
+def test_rows_may_set_different_fields(threads: list[Thread]) -> None:
+    first, second, third = ({"id": thread.pk} for thread in threads)
+    rows: list[Row] = [({"watermark": "a"}, first), ({"tracked": False}, second), ({"watermark": "c"}, third)]
+    assert update_rows(Thread, rows) == 3
+    assert watermarks() == ["a", "", "c"]
+    assert list(Thread.objects.order_by("pk").values_list("tracked", flat=True)) == [True, False, True]
 
 
 def test_values_are_bound_and_not_quoted(threads: list[Thread]) -> None:

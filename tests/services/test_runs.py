@@ -29,6 +29,11 @@ def at(seconds: float) -> dt.datetime:
     return T0 + dt.timedelta(seconds=seconds)
 
 
+def timed(thread: Thread, run: Json, *, requested: float = 0, received: float = 1) -> TimedResponse[RunRecord]:
+    record = RunRecord.read(run, thread_id=thread.upstream_id)
+    return TimedResponse(Response(record, 200, "req_1", 0.0), at(requested), at(received))
+
+
 @pytest.fixture
 def thread(db: None) -> Thread:
     return Thread.objects.create(connection="default", upstream_id="thread_a")
@@ -42,8 +47,7 @@ class Upstream:
         self.run = make_run(thread_id=thread.upstream_id)
 
     def response(self, team: str, *, requested: float, received: float) -> TimedResponse[RunRecord]:
-        record = RunRecord.read(self.run | {"metadata": {"team": team}}, thread_id=self.thread.upstream_id)
-        return TimedResponse(Response(record, 200, "req_1", 0.0), at(requested), at(received))
+        return timed(self.thread, self.run | {"metadata": {"team": team}}, requested=requested, received=received)
 
     def respond(self, team: str, *, requested: float, received: float) -> Stored:
         return runs.compare([(self.thread, self.response(team, requested=requested, received=received))]).write()
@@ -112,9 +116,7 @@ def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
     upstream.respond("a", requested=0, received=1)
     timed = upstream.response("a", requested=2, received=3)
     with CaptureQueriesContext(connection) as queries:
-        stored = runs.store(
-            upstream.thread, [timed.value], requested_at=timed.requested_at, received_at=timed.received_at
-        )
+        stored = runs.compare([(upstream.thread, timed)], of_list=True).write()
     assert stored == Stored(created=0, updated=0)
     assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
 
@@ -172,14 +174,12 @@ def test_etag_changes_with_the_row(upstream: Upstream) -> None:
 )
 def test_any_response_is_stored_whole(thread: Thread, metadata: Json | None) -> None:
     response = make_run(thread_id=thread.upstream_id, metadata=metadata, unknown_field={"kept": True})
-    record = RunRecord.read(response, thread_id=thread.upstream_id)
-    runs.store(thread, [record], requested_at=at(0), received_at=at(1))
+    runs.compare([(thread, timed(thread, response))]).write()
     assert Run.objects.get().as_api() == response
 
 
 def test_api_form_has_every_field(thread: Thread) -> None:
-    record = RunRecord.read({"id": "0f3a", "created_at": 1_700_000_000_123}, thread_id=thread.upstream_id)
-    runs.store(thread, [record], requested_at=at(0), received_at=at(1))
+    runs.compare([(thread, timed(thread, {"id": "0f3a", "created_at": 1_700_000_000_123}))]).write()
     api = Run.objects.get().as_api()
     assert set(FIELDS) <= set(api)
     assert api["created_at"] == 1_700_000_000
@@ -187,9 +187,9 @@ def test_api_form_has_every_field(thread: Thread) -> None:
 
 def test_two_servers_may_share_an_id(thread: Thread) -> None:
     other = Thread.objects.create(connection="eu", upstream_id=thread.upstream_id)
-    record = RunRecord.read(make_run(thread_id=thread.upstream_id), thread_id=thread.upstream_id)
+    response = make_run(thread_id=thread.upstream_id)
     for one in (thread, other):
-        runs.store(one, [record], requested_at=at(0), received_at=at(1))
+        runs.compare([(one, timed(one, response))]).write()
     assert Run.objects.count() == 2
 
 

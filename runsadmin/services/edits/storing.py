@@ -51,8 +51,7 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[I
 
 def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
     """Moves claimed edits to their new state, unless the claim was lost. Returns how many."""
-    # Each group of rows with the same status and columns is one statement.
-    rows: dict[tuple[EditStatus, tuple[str, ...]], list[Row]] = defaultdict(list)
+    rows: dict[EditStatus, list[Row]] = defaultdict(list)
     for outcome in outcomes:
         values = {
             "detail": outcome.detail,
@@ -67,8 +66,8 @@ def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
             values |= {"before": None, "intended": None, "sent_at": None}
         if response := outcome.timed.response if outcome.timed else outcome.error:
             values |= {"http_status": response.http_status, "upstream_request_id": response.request_id}
-        rows[outcome.status, tuple(values)].append((values, _identity(outcome.claim)))
-    return sum(Edit.objects.all().transition_rows(status, group) for (status, _), group in rows.items())
+        rows[outcome.status].append((values, _identity(outcome.claim)))
+    return sum(Edit.objects.all().transition_rows(status, group) for status, group in rows.items())
 
 
 def _identity(claim: Claim) -> dict[str, object]:

@@ -162,7 +162,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, ob
     thread, reading, page = claimed.thread, claimed.reading, timed.value
     pages = reading.current
     claimed.remember(largest_page=min(max(claimed.connection.largest_page, page.size), 32767))
-    difference = runs.compare_list(thread, page.records, requested_at=timed.requested_at, received_at=timed.received_at)
+    difference = runs.compare(((thread, timed.of(record)) for record in page.records), of_list=True)
     at_watermark = _shows_watermark(claimed, page, difference)
     page, stored = store_page(claimed, timed, difference)
     claimed.log_step("page stored")
@@ -226,7 +226,7 @@ def _fetch_unlisted(claimed: ClaimedSync) -> bool:
 def _refetch(claimed: ClaimedSync, run: Run) -> bool:
     """Fetches the run. Returns whether upstream has it."""
     try:
-        stored = runs.store_one(run, claimed.fetch_run(run.upstream_id))
+        stored = runs.compare([(claimed.thread, claimed.fetch_run(run.upstream_id))]).write()
     except NotFound as error:
         if claimed.reading.is_complete:
             if not runs.find_reach(run, error):

@@ -31,7 +31,7 @@ def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Dif
     records = [one.value for one in fetched]
     claimed.record_unreadable_fields(records)
     reading.note_confirmed(page.ids, [one.upstream_id for one in (*kept, *records) if not _hides_metadata(one)])
-    listed = runs.store(thread, kept, requested_at=timed.requested_at, received_at=timed.received_at)
+    listed = runs.compare(((thread, timed.of(record)) for record in kept), of_list=True).write()
     one_by_one = runs.compare((thread, one) for one in fetched).write()
     return page, listed + one_by_one
 
@@ -82,8 +82,7 @@ def _to_fetch(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Diff
         elif row["thread_id"] != claimed.thread.pk:
             continue
         elif _hides_metadata(record):
-            was = difference.mirrored.get(row["pk"])
-            is_changed = was is not None and not record.is_part_of(was)
+            is_changed = not record.is_part_of(difference.mirrored[record.upstream_id])
             if claimed.is_full or is_changed or row["missing_since"] or row["needs_refresh_since"]:
                 not_shown.add(record.upstream_id)
         elif difference.changes(record.upstream_id) and row["received_at"] > timed.requested_at - LIST_LAG:
