@@ -1,10 +1,9 @@
-# make run    everything on this machine: http://127.0.0.1:8000 (PORT and SANDBOX_PORT move it)
-# make test   make check, then all tests on SQLite and on PostgreSQL
-# make check  everything but the tests: style, types, layers, migrations, settings
-# make sabotage   removes the guards of the edits one by one, and shows which test notices
-# make bench  how fast edits reach upstream, compared with the alternatives; writes var/bench/push.json
-#             (BENCH='--help' lists its options)
-# make lock   updates the lock files; UPGRADE=--upgrade takes newer versions
+# make run       starts everything on this machine: http://127.0.0.1:8000 (PORT and SANDBOX_PORT change the ports)
+# make test      runs the checks, all tests on SQLite, and those that depend on the database again on PostgreSQL
+# make check     runs everything but the tests: style, types, layers, migrations, settings
+# make sabotage  removes the guards of edits one at a time, and shows which test fails
+# make bench     measures how fast edits reach upstream, compared with the alternatives (BENCH='--help' lists its options)
+# make lock      updates the lock files; UPGRADE=--upgrade upgrades to newer versions
 
 .DELETE_ON_ERROR:
 .PHONY: run test test-sqlite check bench lock sabotage
@@ -12,16 +11,16 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 export UV_PYTHON_DOWNLOADS := never
-# Like pip, use the certificates that the machine trusts instead of a bundled list.
+# As pip does, use the certificates that the machine trusts instead of a bundled list.
 export UV_SYSTEM_CERTS ?= 1
-# Tests start many processes, which without bytecode would all compile their imports again.
+# Tests start many processes; without bytecode, each of them would compile its imports again.
 export UV_COMPILE_BYTECODE := 1
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME DJANGO_SETTINGS_MODULE PYTHONDONTWRITEBYTECODE
 
 run: .env var/static/staticfiles.json
 	exec python scripts/run.py
 
-# Written once, with secrets for this machine.
+# Written only once, because it contains new secrets.
 .env: | .venv/run.stamp
 	python scripts/write_env.py
 
@@ -30,14 +29,14 @@ var/static/staticfiles.json: .venv/run.stamp $(shell find static runsadmin/stati
 	python manage.py collectstatic --no-input --verbosity 0
 	touch $@
 
-# Each line is one process, so that it receives make's SIGTERM. More tests run at once than there are cores, since most
-# tests wait more than they compute.
+# Three tests run at once even on two cores, because most tests wait more than they compute.
 PYTEST := pytest -n 3 --dist worksteal
 
-# mypy keeps one core busy for a minute, so the checks run beside the first tests.
+# Each line of a recipe is a single process, so that it receives SIGTERM from make.
+# mypy keeps one core busy for a minute, so the checks run alongside the first tests.
 test: .venv/dev.stamp
 	$(MAKE) --no-print-directory --jobs=2 check test-sqlite
-	@echo; echo "== The tests again, on PostgreSQL: those whose SQL, locks or stored values could differ there"
+	@echo; echo "== The tests whose SQL, locks or stored values could differ, again on PostgreSQL"
 	python -m tests.postgres $(PYTEST) $(ON_POSTGRES)
 
 test-sqlite: .venv/dev.stamp
@@ -53,7 +52,7 @@ ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashe
 	tests/quirks/test_times.py tests/security/test_hostile_values.py tests/security/test_probes.py \
 	tests/security/test_rate_limit.py
 
-# Production settings, regardless of the machine's own.
+# Production settings, whatever the settings of this machine are.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \
 	ALLOWED_HOSTS=runs.example.org RUNSADMIN_UPSTREAM_URL=https://upstream.example/v1 RUNSADMIN_UPSTREAM_API_KEY=none
 
@@ -87,7 +86,7 @@ lock: .venv/uv.stamp
 	$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	! grep -n '://' requirements/*.txt
 
-# Stamps: a lock file that is newer than its stamp is installed again.
+# A lock file that is newer than its stamp is installed again.
 
 .venv/uv.stamp: requirements/uv.txt
 	python=$$(scripts/find-python) && "$$python" -m venv --clear .venv

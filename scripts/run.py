@@ -1,7 +1,7 @@
-"""`make run`: everything on this machine, with the sandbox as upstream unless .env has the key of another one.
+"""`make run`: starts everything on this machine, with the sandbox as upstream unless .env has the key of another one.
 
-Checks that the ports are free, prepares the database, and then becomes honcho, which starts the lines of the Procfile
-and stops all of them together.
+Checks that the ports are free, migrates the database, and then becomes honcho, which starts the processes of the
+Procfile and stops them together.
 """
 
 import os
@@ -17,13 +17,13 @@ def main() -> None:
     environ.Env.read_env(".env")
     web_port = os.environ.get("PORT", "8000")
     assert_free("PORT", web_port)
-    # honcho gives every line of the Procfile its own PORT.
+    # honcho gives every process of the Procfile its own PORT.
     os.environ["WEB_PORT"] = web_port
 
-    lines = ["web", "worker"]
+    processes = ["web", "worker"]
     if (key := os.environ.get("RUNSADMIN_UPSTREAM_API_KEY", "")).startswith("sandbox-"):
         os.environ["SANDBOX_KEY"] = key
-        lines += ["sandbox", "demo"]
+        processes += ["sandbox", "demo"]
         upstream = urlsplit(os.environ.get("RUNSADMIN_UPSTREAM_URL", ""))
         sandbox_port = os.environ.setdefault("SANDBOX_PORT", str(upstream.port or 8001))
         assert_free("SANDBOX_PORT", sandbox_port)
@@ -31,11 +31,13 @@ def main() -> None:
         os.environ["RUNSADMIN_UPSTREAM_URL"] = upstream._replace(netloc=f"127.0.0.1:{sandbox_port}").geturl()
 
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
-    if "demo" not in lines:
-        print(f"The dashboard: http://127.0.0.1:{web_port}/ (an account: .venv/bin/python manage.py createsuperuser)")
-    # Two workers, each with RUNSADMIN_UPSTREAM_CONCURRENCY requests in flight: one for each of two cores.
+    if "demo" not in processes:
+        print(
+            f"Dashboard: http://127.0.0.1:{web_port}/ (create an account: .venv/bin/python manage.py createsuperuser)"
+        )
+    # Two workers, one for each of two cores.
     start = ["start", "--concurrency", "worker=2"]
-    os.execvp("honcho", ["honcho", "--env", os.devnull, "--no-prefix", *start, *lines])  # noqa: S606
+    os.execvp("honcho", ["honcho", "--env", os.devnull, "--no-prefix", *start, *processes])  # noqa: S606
 
 
 def assert_free(name: str, port: str) -> None:

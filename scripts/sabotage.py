@@ -1,8 +1,8 @@
 """`make sabotage`: removes one guard at a time, and shows which test fails.
 
-Each guard is a piece of code and a replacement for it. The tree is copied, the guard is replaced in the copy, and the
-tests that should fail are run there. The command fails if no test notices a missing guard; a guard with races must also
-be noticed by a race.
+A guard is a line of code that protects edits, with a replacement for it. The tree is copied, the guard is replaced in
+the copy, and the tests that should fail are run there. If none of them fails, the command fails. If the guard has
+races, one of them must fail as well.
 """
 
 import os
@@ -28,7 +28,7 @@ class Guard:
     name: str
     file: str
     code: str
-    instead: str
+    replacement: str
     tests: tuple[str, ...] = ("tests/services/test_edits.py",)
     races: tuple[str, ...] = ()
 
@@ -183,29 +183,29 @@ GUARDS = (
 def main() -> int:
     if sys.argv[1:] == ["--check"]:
         return check()
-    every_test = dict.fromkeys(test for guard in GUARDS for test in (*guard.tests, *guard.races))
+    all_tests = dict.fromkeys(test for guard in GUARDS for test in (*guard.tests, *guard.races))
     with copy_of_the_tree() as copy:
-        whole = run(copy, *every_test)
-        if whole.returncode:
-            raise SystemExit(f"The tests fail even with every guard in place:\n{whole.stdout}{whole.stderr}")
+        baseline = run(copy, *all_tests)
+        if baseline.returncode:
+            raise SystemExit(f"The tests fail even with all guards in place:\n{baseline.stdout}{baseline.stderr}")
     unnoticed = 0
     print("| guard | noticed by |\n| --- | --- |", flush=True)
     for guard in GUARDS:
-        notices = without(guard)
-        unnoticed += not all(notices)
-        print(f"| {guard.name} | {', '.join(notice or '**nothing**' for notice in notices)} |", flush=True)
-    print(f"\n{len(GUARDS) - unnoticed} of {len(GUARDS)} guards are watched.")
+        failing = failing_without(guard)
+        unnoticed += not all(failing)
+        print(f"| {guard.name} | {', '.join(test or '**nothing**' for test in failing)} |", flush=True)
+    print(f"\n{len(GUARDS) - unnoticed} of {len(GUARDS)} guards are tested.")
     return 1 if unnoticed else 0
 
 
 def check() -> int:
-    """Checks, without running tests, that each guard is in its file once and in the documentation's table."""
+    """Checks, without running tests, that each guard is in its file exactly once and in docs/reliability.md."""
     table = (ROOT / "docs" / "reliability.md").read_text().partition("## Guards")[2]
     documented = re.findall(r"^\| (?!guard |---)(.+?) \|", table, re.MULTILINE)
     errors = [f"{guard.name}: not exactly once in {guard.file}" for guard in GUARDS if count(guard) != 1]
     errors += [f"{name}: no such file" for guard in GUARDS for name in guard.tests + guard.races if not exists(name)]
     errors += [f"{name}: not in docs/reliability.md" for guard in GUARDS if (name := guard.name) not in documented]
-    errors += [f"{name}: in docs/reliability.md only" for name in documented if name not in {g.name for g in GUARDS}]
+    errors += [f"{name}: only in docs/reliability.md" for name in documented if name not in {g.name for g in GUARDS}]
     for file, test in re.findall(r"`(tests/.+?\.py)::(\w+)", table):
         if not exists(file) or f"def {test}(" not in (ROOT / file).read_text():
             errors.append(f"docs/reliability.md: there is no {file}::{test}")
@@ -221,14 +221,14 @@ def exists(name: str) -> bool:
     return (ROOT / name).exists()
 
 
-def without(guard: Guard) -> list[str]:
-    """Without the guard: the test that fails and, if it has races, the race that fails. Empty strings if none does."""
+def failing_without(guard: Guard) -> list[str]:
+    """The test that fails without the guard and, if it has races, the race that fails. Empty strings if none does."""
     with copy_of_the_tree() as copy:
         file = copy / guard.file
         text = file.read_text()
         if text.count(guard.code) != 1:
             raise SystemExit(f"The guard {guard.name!r} is no longer in {guard.file}. Update scripts/sabotage.py.")
-        file.write_text(text.replace(guard.code, guard.instead))
+        file.write_text(text.replace(guard.code, guard.replacement))
         return [first_to_fail(copy, guard, tests) for tests in (guard.tests, guard.races) if tests]
 
 
@@ -238,7 +238,7 @@ def first_to_fail(copy: Path, guard: Guard, tests: tuple[str, ...]) -> str:
         return ""
     failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", tested.stdout, re.MULTILINE)
     if not failed:
-        raise SystemExit(f"Without {guard.name!r} the tests could not even run:\n{tested.stdout}{tested.stderr}")
+        raise SystemExit(f"Without {guard.name!r}, the tests could not run:\n{tested.stdout}{tested.stderr}")
     return f"`{failed[1]}`"
 
 

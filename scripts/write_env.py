@@ -4,9 +4,9 @@ import os
 import secrets
 
 LINES = f"""\
-# Written by `make run` on its first use. .env.example lists everything that can be set here.
+# Written by the first `make run`. .env.example lists all settings.
 SECRET_KEY={secrets.token_urlsafe(50)}
-# The bundled sandbox: `make run` starts it while the key begins with "sandbox-".
+# The bundled sandbox, which `make run` starts if the key begins with "sandbox-".
 RUNSADMIN_UPSTREAM_URL=http://127.0.0.1:{os.environ.get("SANDBOX_PORT", "8001")}/v1
 RUNSADMIN_UPSTREAM_API_KEY=sandbox-{secrets.token_urlsafe(24)}
 RUNSADMIN_DEMO_PASSWORD={secrets.token_urlsafe(12)}
