@@ -7,7 +7,7 @@ from http import HTTPMethod
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import ActionLocation
 from django.contrib.admin.utils import unquote
@@ -21,11 +21,12 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin as ThemeAdmin
 
+from runsadmin import log_context
 from runsadmin.admin.change_list import KeysetChangeList
 from runsadmin.errors import NotAllowed, RunsAdminError
+from runsadmin.models import EditSource
 from runsadmin.services import permissions
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display
@@ -50,10 +51,13 @@ def may(request: HttpRequest, action: Action) -> bool:
 
 def require(request: HttpRequest, action: Action) -> None:
     """Raises PermissionDenied, which names the permission."""
-    try:
+    with reporting_errors(request):
         permissions.require(actor(request), action)
-    except NotAllowed as error:
-        raise PermissionDenied(str(error)) from error
+
+
+def origin(request: HttpRequest) -> dict[str, Any]:
+    """What an edit keeps of the request that recorded it."""
+    return {"actor": actor(request), "source": EditSource.ADMIN, "request_id": log_context.request_id()}
 
 
 @contextmanager
@@ -127,20 +131,6 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
-
-    # --- columns of several lists
-
-    @admin.display(description="when")
-    def when(self, row: Any) -> SafeString:
-        return display.short_moment(row.created_at)
-
-    @admin.display(description="status")
-    def status_(self, row: Any) -> SafeString:
-        return display.status(row)
-
-    @admin.display(description="reason")
-    def reason_(self, row: Any) -> SafeString:
-        return display.reason(row.reason)
 
     # --- lists and pages
 

@@ -12,9 +12,9 @@ from django.urls import URLPattern
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from runsadmin import keyset, log_context, tasks
+from runsadmin import keyset, tasks
 from runsadmin.admin import change_list, changes, csv_export, filters, id_search, outcome_text
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, reporting_errors, require
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, origin, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
@@ -35,7 +35,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
     actions = ("apply", "pause", "resume", "cancel", "retry", "undo")
     change_list_template = "runsadmin/bulk_edits.html"
 
-    list_display = ("when", "status_", "what", "runs_", "actor", "reason_")
+    list_display = (display.when, display.status, "what", "runs_", "actor", display.reason)
     list_filter = (
         filters.choice("status", list(BulkEditStatus.choices)),
         filters.MineFilter,
@@ -71,28 +71,19 @@ class BulkEditAdmin(ReadOnlyAdmin):
             messages.error(request, str(error) if draft else "Select runs first: tick some, or choose all that match.")
             return redirect(links.list_url(Run))
         form = BulkPatchForm(request.POST if request.method == "POST" else None)
-        if form.is_bound and (bulk_edit := self._plan(request, selection, form)) is not None:
-            return redirect(links.change_url(bulk_edit))
+        if form.is_bound and not form.has_errors:
+            with reporting_errors(request), form.showing_errors():
+                bulk_edit = bulk_edits.plan(
+                    selection=selection, patch=form.patch, reason=form.cleaned_data["reason"],
+                    canary=form.cleaned_data["canary"], wait_for_active=form.wait_for_active, **origin(request),
+                )  # fmt: skip
+                return redirect(links.change_url(tasks.plan_and_enqueue(bulk_edit)))
         response = self.render(
             request, "runsadmin/patch.html", "Edit the metadata of many runs", selection=selection, form=form,
             observed_keys=id_search.observed_keys(),
         )  # fmt: skip
         response.status_code = 422 if form.has_errors else 200
         return response
-
-    def _plan(self, request: HttpRequest, selection: bulk_edits.Selection, form: BulkPatchForm) -> BulkEdit | None:
-        """The plan, or None: then the form or a message says what is wrong."""
-        if form.has_errors:
-            return None
-        bulk_edit = None
-        with reporting_errors(request), form.showing_errors():
-            bulk_edit = bulk_edits.plan(
-                selection=selection, patch=form.patch, actor=actor(request), source=Edit.Source.ADMIN,
-                reason=form.cleaned_data["reason"],
-                canary=form.cleaned_data["canary"], wait_for_active=form.wait_for_active,
-                request_id=log_context.request_id(),
-            )  # fmt: skip
-        return None if bulk_edit is None else tasks.plan_and_enqueue(bulk_edit)
 
     # --- the page of one bulk edit
 
@@ -157,8 +148,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         if page := self.confirm(request, queryset, "Undo", explanation, reason="required"):
             return page
         undoing = self.for_each(request, queryset, lambda bulk_edit: tasks.plan_and_enqueue(bulk_edits.plan_undo(
-            bulk_edit=bulk_edit, actor=actor(request), source=Edit.Source.ADMIN,
-            reason=request.POST.get("reason", "").strip(), request_id=log_context.request_id(),
+            bulk_edit=bulk_edit, reason=request.POST.get("reason", "").strip(), **origin(request),
         )))  # fmt: skip
         return redirect(links.change_url(undoing[0])) if len(undoing) == 1 else None
 

@@ -1,5 +1,8 @@
 """The form that resolves the conflict of an edit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django import forms
 from django.http import QueryDict
 
@@ -47,7 +50,11 @@ class ConflictForm(forms.Form):
                     wanted[conflict.key] = choice.cleaned_data["other"]
         return MetadataPatch.parse(wanted)
 
-    def show_errors(self, error: InvalidMetadata) -> None:
+    @contextmanager
+    def showing_errors(self) -> Iterator[None]:
         choices: dict[str | None, forms.Form] = {conflict.key: choice for conflict, choice in self.choices}
-        for problem in error.problems:
-            choices.get(problem.key, self).add_error(None, problem.message)
+        try:
+            yield
+        except InvalidMetadata as error:
+            for problem in error.problems:
+                choices.get(problem.key, self).add_error(None, problem.message)

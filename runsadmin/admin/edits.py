@@ -10,13 +10,12 @@ from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import log_context, tasks
+from runsadmin import tasks
 from runsadmin.admin import changes, filters, outcome_text
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, single
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, single
 from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import beginning
 from runsadmin.engine.recurring import enqueue_unless_waiting
-from runsadmin.errors import InvalidMetadata
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits
@@ -30,7 +29,7 @@ class EditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_EDITS
     actions = ("undo", "retry", "cancel")
 
-    list_display = ("when", "status_", "run_", "change", "actor", "source", "reason_")
+    list_display = (display.when, "status_", "run_", "change", "actor", "source", display.reason)
     list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
     search_fields = ("run__upstream_id",)
     search_help_text = "Run id or its beginning"
@@ -91,8 +90,7 @@ class EditAdmin(ReadOnlyAdmin):
         if page := self.confirm(request, queryset, "Undo", explanation, reason="optional"):
             return page
         new = self.for_each(request, queryset, lambda edit: edits.undo(
-            edit=edit, actor=actor(request), source=Edit.Source.ADMIN, reason=request.POST.get("reason", "").strip(),
-            request_id=log_context.request_id(),
+            edit=edit, reason=request.POST.get("reason", "").strip(), **origin(request),
         ))  # fmt: skip
         return self._pushed(request, queryset, new, "Undo recorded for")
 
@@ -127,27 +125,20 @@ class EditAdmin(ReadOnlyAdmin):
 
     def resolve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         edit = self.row(request, object_id)
-        response: HttpResponse = redirect(links.change_url(edit))
-        if request.method == "POST":
-            with reporting_errors(request):
-                response = self._resolve(request, edit)
-        return response
-
-    def _resolve(self, request: HttpRequest, edit: Edit) -> HttpResponse:
+        if request.method != "POST":
+            return redirect(links.change_url(edit))
         form = ConflictForm(edit, request.POST)
         if form.is_valid():
-            try:
+            with reporting_errors(request), form.showing_errors():
                 patch = form.patch()
-                if not patch and form.choices:
+                if form.choices and not patch:
                     messages.info(request, "Nothing to send: their values stay.")
-                    return redirect(links.change_url(edit))
-                new = edits.resolve(
-                    edit=edit, patch=patch, actor=actor(request), source=Edit.Source.ADMIN,
-                    reason=form.cleaned_data["reason"], request_id=log_context.request_id(),
-                )  # fmt: skip
-                return redirect(links.change_url(edits.push_within(new)))
-            except InvalidMetadata as error:
-                form.show_errors(error)
+                else:
+                    reason = form.cleaned_data["reason"]
+                    new = edits.resolve(edit=edit, patch=patch, reason=reason, **origin(request))
+                    edit = edits.push_within(new)
+        if form.is_valid():  # It may have got errors from the service.
+            return redirect(links.change_url(edit))
         response = self.page(request, edit, form)
         response.status_code = 422
         return response

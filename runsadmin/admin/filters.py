@@ -106,15 +106,6 @@ class MissingFilter(ListFilter):
         return queryset.filter(missing_since__isnull=False)
 
 
-class ModelFilter(_Exact):
-    title = parameter_name = search_field = "model"
-
-
-class AssistantFilter(_Exact):
-    title = search_field = "assistant"
-    parameter_name = "assistant_id"
-
-
 class _RowFilter(_Exact):
     """By the key of a row, shown by its id."""
 

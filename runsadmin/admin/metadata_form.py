@@ -14,8 +14,6 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Run
 from runsadmin.text import is_text
 
-SALT = "runsadmin.pairs"
-
 
 class PairForm(RowForm):
     def clean(self) -> dict[str, Any]:
@@ -33,18 +31,19 @@ class MetadataForm(FormWithRows):
     reason = forms.CharField(required=False, widget=REASON_WIDGET)
 
     def __init__(self, run: Run, data: QueryDict | None = None) -> None:
+        salt = f"runsadmin.metadata.{run.pk}"  # The base of one run is not valid for another.
         self.is_outdated = False
         self.seen: dict[str, object] = dict(run.metadata)
         if data is not None:
             try:
-                self.seen = _read(data.get("base", ""), run)
+                self.seen = signing.loads(data.get("base", ""), salt=salt)
             except signing.BadSignature:
                 data, self.is_outdated = None, True
         rows = [{"key": key, "value": value} for key, value in self.seen.items() if _can_be_typed(key, value)]
         self.others = {
             str(place): key for place, (key, value) in enumerate(self.seen.items()) if not _can_be_typed(key, value)
         }
-        base = signing.dumps({"run": run.pk, "base": self.seen}, salt=SALT, compress=True)
+        base = signing.dumps(self.seen, salt=salt, compress=True)
         super().__init__(data, rows, initial={"base": base, "keep": list(self.others)})
         self.fields["keep"].choices = list(self.others.items())  # type: ignore[attr-defined]
 
@@ -61,15 +60,6 @@ class MetadataForm(FormWithRows):
     @property
     def has_errors(self) -> bool:
         return self.is_outdated or super().has_errors
-
-
-def _read(signed: str, run: Run) -> dict[str, object]:
-    """Raises BadSignature."""
-    carried = signing.loads(signed, salt=SALT)
-    if carried["run"] != run.pk:
-        raise signing.BadSignature
-    base: dict[str, object] = carried["base"]
-    return base
 
 
 def _can_be_typed(key: str, value: object) -> bool:

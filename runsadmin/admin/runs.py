@@ -12,14 +12,13 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import conf, log_context
 from runsadmin.admin import changes, csv_export, filters, layout, run_selection
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, require
 from runsadmin.admin.id_search import find_runs
 from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.metadata import MAX_PAIRS, Metadata
-from runsadmin.models import BulkEdit, Edit, Run, RunStatus
+from runsadmin.models import BulkEdit, Run, RunStatus
 from runsadmin.models.run import RunQuerySet
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
@@ -36,7 +35,7 @@ class RunAdmin(ReadOnlyAdmin):
     change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
-    list_display = ("run", "status_", "created", "took", "tokens", "model", "metadata_")
+    list_display = ("run", display.status, display.created, "took", "tokens", "model", "metadata_")
     list_display_links = None
     list_select_related = ("thread",)
     list_filter = (
@@ -45,8 +44,8 @@ class RunAdmin(ReadOnlyAdmin):
         filters.ConnectionFilter,
         filters.MissingFilter,
         filters.ThreadFilter,
-        filters.ModelFilter,
-        filters.AssistantFilter,
+        filters.choice("model", [], search_field="model"),
+        filters.choice("assistant_id", [], title="assistant", search_field="assistant"),
     )
     search_fields = ("upstream_id",)
     search_help_text = "Run id or its beginning, thread id, assistant id"
@@ -65,16 +64,12 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
         missing = SafeString('<span class="ra-badge ra-warn">Missing</span>') if run.missing_since else ""
-        several = format_html('<span class="ra-note">{}</span>', run.connection) if len(conf.connections()) > 1 else ""
         return format_html(
             '<a class="ra-id" href="{}">{}</a> {}{}'
             '<a class="ra-id ra-under" href="{}?thread={}" title="All runs of {}">{}</a>',
-            links.change_url(run), run, several, missing, links.list_url(Run), run.thread_id, run.thread, run.thread,
+            links.change_url(run), run, display.connection(run), missing,
+            links.list_url(Run), run.thread_id, run.thread, run.thread,
         )  # fmt: skip
-
-    @admin.display(description="created")
-    def created(self, run: Run) -> SafeString:
-        return display.created(run)
 
     @admin.display(description="took")
     def took(self, run: Run) -> str:
@@ -171,22 +166,15 @@ class RunAdmin(ReadOnlyAdmin):
         run = self.row(request, object_id)
         require(request, Action.EDIT_METADATA)
         form = MetadataForm(run, request.POST if request.method == "POST" else None)
-        if form.is_bound and (edit := self._record(request, run, form)) is not None:
-            return redirect(links.change_url(edits.push_within(edit)))
+        if form.is_bound and not form.has_errors:
+            with reporting_errors(request), form.showing_errors():
+                edit = edits.record(
+                    run=run, patch=form.patch(), base=Metadata(form.seen), reason=form.cleaned_data["reason"],
+                    **origin(request),
+                )  # fmt: skip
+                return redirect(links.change_url(edits.push_within(edit)))
         response = self.render(
             request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form
         )
         response.status_code = 422 if form.has_errors else 200
         return response
-
-    def _record(self, request: HttpRequest, run: Run, form: MetadataForm) -> Edit | None:
-        """Records the edit. Returns None if it is invalid: then the form shows the errors."""
-        if form.has_errors:
-            return None
-        edit = None
-        with reporting_errors(request), form.showing_errors():
-            edit = edits.record(
-                run=run, patch=form.patch(), base=Metadata(form.seen), actor=actor(request), source=Edit.Source.ADMIN,
-                reason=form.cleaned_data["reason"], request_id=log_context.request_id(),
-            )  # fmt: skip
-        return edit  # noqa: RET504 - None after an error.

@@ -25,7 +25,7 @@ class SyncAdmin(ReadOnlyAdmin):
     actions = ("pause", "resume", "cancel")
     change_list_template = "runsadmin/syncs.html"
 
-    list_display = ("when", "status_", "what", "threads_", "runs_", "errors_", "by")
+    list_display = (display.when, display.status, "what", "threads_", "runs_", "errors_", "by")
     list_filter = (
         filters.choice("status", list(SyncStatus.choices)),
         filters.choice("kind", list(Sync.Kind.choices)),

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import conf, id_lists
+from runsadmin import id_lists
 from runsadmin.admin import filters
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require, single
 from runsadmin.admin.id_search import beginning
@@ -71,10 +71,9 @@ class ThreadAdmin(ReadOnlyAdmin):
 
     @admin.display(description="thread")
     def thread(self, thread: Thread) -> SafeString:
-        several = (
-            format_html('<span class="ra-note">{}</span>', thread.connection) if len(conf.connections()) > 1 else ""
+        return format_html(
+            '<a class="ra-id" href="{}">{}</a>{}', links.change_url(thread), thread, display.connection(thread)
         )
-        return format_html('<a class="ra-id" href="{}">{}</a>{}', links.change_url(thread), thread, several)
 
     @admin.display(description="state")
     def tracked_(self, thread: Thread) -> SafeString:

@@ -14,7 +14,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from runsadmin.models import BulkEdit, Run
+from runsadmin import conf
+from runsadmin.models import BulkEdit, Run, Thread
 from runsadmin.services.edits import Wait
 
 register = template.Library()
@@ -89,25 +90,32 @@ def age(time: dt.datetime | None) -> str:
 @register.filter
 def moment(time: dt.datetime | None) -> SafeString:
     """A time in UTC, with its age."""
-    if time is None:
-        return EMPTY
-    utc = time.astimezone(dt.UTC)
-    return format_html(
-        '<time class="ra-moment" datetime="{}">{} UTC <span>{}</span></time>',
-        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", age(time),
-    )  # fmt: skip
+    return _time(time, '<time class="ra-moment" datetime="{iso}">{exact} UTC <span>{age}</span></time>')
 
 
 @register.filter
 def short_moment(time: dt.datetime | None) -> SafeString:
     """A time for lists: its age comes first, since that is what people scan for."""
+    return _time(
+        time, '<time class="ra-short" datetime="{iso}" title="{exact} UTC">{age} <span>{exact:.16}</span></time>'
+    )
+
+
+def _time(time: dt.datetime | None, html: str) -> SafeString:
     if time is None:
         return EMPTY
     utc = time.astimezone(dt.UTC)
-    return format_html(
-        '<time class="ra-short" datetime="{}" title="{} UTC">{} <span>{}</span></time>',
-        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", age(time), f"{utc:%Y-%m-%d %H:%M}",
-    )  # fmt: skip
+    return format_html(html, iso=utc.isoformat(), exact=f"{utc:%Y-%m-%d %H:%M:%S}", age=age(time))
+
+
+def connection(row: Run | Thread) -> str | SafeString:
+    """The connection of a run or a thread, for lists. Empty if only one is configured."""
+    return "" if conf.default_connection() else format_html('<span class="ra-note">{}</span>', row.connection)
+
+
+def when(row: Any) -> SafeString:
+    """When an edit, a bulk edit or a sync was created, for lists."""
+    return short_moment(row.created_at)
 
 
 UNKNOWN = SafeString('<span class="ra-none">unknown</span>')
@@ -205,11 +213,11 @@ def _side(value: object, css: str) -> SafeString:
     return format_html('<bdi class="{}">{}</bdi>', css, _cut(value, 24))
 
 
-def reason(words: str) -> SafeString:
-    """The reason of an edit, for lists."""
-    if not words:
+def reason(row: Any) -> SafeString:
+    """The reason of an edit or a bulk edit, for lists."""
+    if not row.reason:
         return EMPTY
-    return format_html('<span class="ra-reason" title="{}"><bdi>{}</bdi></span>', words, words)
+    return format_html('<span class="ra-reason" title="{0}"><bdi>{0}</bdi></span>', row.reason)
 
 
 def patch_chips(bulk_edit: BulkEdit) -> SafeString:

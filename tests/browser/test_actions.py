@@ -201,6 +201,6 @@ def test_actions_on_syncs(page: Page, mirror_run: MakeRun, alice: User, actions_
     listed = actions_of(Sync)
     for action, status in (("Pause", "paused"), ("Resume", "running"), ("Cancel", "cancelled")):
         listed.run(action, *started)
-        expect(page.locator(f".field-status_:has-text('{status.capitalize()}')")).to_have_count(2)
+        expect(page.locator(f".field-status:has-text('{status.capitalize()}')")).to_have_count(2)
         assert statuses(Sync, *started) == [status, status]
     assert listed.used == listed.offered
