@@ -4,9 +4,9 @@ An edit is recorded as a row before any request is sent. No transaction is open 
 status is a conditional UPDATE that requires the claim's token, so a process that lost its claim changes nothing.
 
 `recording` writes the edit. `claims` gives one process the right to work on it. `pushing` takes an edit from its claim
-to its outcome: `deciding` (what to send) and `classifying` (what a response means) are pure functions, `outcomes` are
-values, and `storing` writes them. `reconciling` checks an unknown write. `batch` does all of this for many edits at
-once, and `due` for all that are due. `waits` says what an edit waits for. `actions` has what users do with it later.
+to its outcome, and reconciles an unknown one: `deciding` (what to send) and `classifying` (what a response means) are
+pure functions, `outcomes` are values, and `storing` writes them. `batch` does all of this for many edits at once, and
+`due` for all that are due. `waits` says what an edit waits for. `actions` has what users do with it later.
 """
 
 from runsadmin.services.edits.actions import (
@@ -21,8 +21,7 @@ from runsadmin.services.edits.actions import (
 )
 from runsadmin.services.edits.claims import release_expired
 from runsadmin.services.edits.due import has_backlog, process_due, push_until_settled
-from runsadmin.services.edits.pushing import push, push_within
-from runsadmin.services.edits.reconciling import reconcile
+from runsadmin.services.edits.pushing import push, push_within, reconcile
 from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.undo import undo_patch
 from runsadmin.services.edits.waits import Wait, waits_of

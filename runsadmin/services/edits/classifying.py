@@ -10,7 +10,6 @@ from runsadmin.errors import (
     NotFound,
     NotSent,
     OutcomeUnknown,
-    Rejected,
     RunActive,
     UpstreamError,
 )
@@ -102,33 +101,23 @@ def _agree(one: Mapping[str, object], other: Mapping[str, object], keys: frozens
 # --- Errors
 
 
-def fetch_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
-    """The outcome of a failed fetch: nothing was sent. An unknown edit stays unknown."""
+def call_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
+    """The outcome of a failed fetch or write: nothing was sent, or the write may have happened, or it was refused.
+
+    An unknown edit stays unknown.
+    """
     if claim.is_unknown:
         return still_unknown(claim, str(error), _reconcile_pause(claim, now))
     match error:
-        case _ if error.redirect or isinstance(error, ConnectionHeld):
-            return outcomes.held(claim, gateway.why_held(error), error)
-        case Rejected():
-            return Outcome(claim, EditStatus.REJECTED, str(error), error=error)
-        case NoSlot():
-            pause = dt.timedelta(seconds=error.retry_after or 0)
-            return Outcome(claim, EditStatus.PENDING, str(error), pause=pause, wait_reason=Edit.WaitReason.RETRY)
-        case _:
-            return outcomes.retry_later(claim, error)
-
-
-def write_error(claim: Claim, error: UpstreamError, now: dt.datetime) -> Outcome:
-    """The outcome of a failed write: upstream refused it, or the write may have happened."""
-    match error:
-        case ConnectionHeld():
-            return outcomes.held(claim, gateway.why_held(error), error)
         case OutcomeUnknown():
             return _unknown(claim, error)
-        case _ if error.redirect:
+        case ConnectionHeld():
             return outcomes.held(claim, gateway.why_held(error), error)
         case RunActive():
             return active_runs.wait(claim, str(error), now, error=error)
+        case NoSlot():
+            pause = dt.timedelta(seconds=error.retry_after or 0)
+            return Outcome(claim, EditStatus.PENDING, str(error), pause=pause, wait_reason=Edit.WaitReason.RETRY)
         case NotSent():
             return outcomes.retry_later(claim, error)
         case _:
@@ -142,9 +131,9 @@ def error_after_probes(claim: Claim, error: UpstreamError, conclusion: Conclusio
         is_gone = conclusion.thread_is_missing
         return Outcome(claim, EditStatus.REJECTED, detail, error=error, run_is_missing=True, thread_is_missing=is_gone)
     if claim.is_unknown:
-        return fetch_error(claim, error, now)
+        return call_error(claim, error, now)
     if conclusion.error is not None:
-        return fetch_error(claim, conclusion.error, now)
+        return call_error(claim, conclusion.error, now)
     if isinstance(error, NotFound):
         return outcomes.held(claim, f"Everything returns 404: {error}", error)
     if conclusion.effect.hold == ConnectionState.Hold.UNREACHABLE:

@@ -9,8 +9,7 @@ from django.db import connection
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import clock, connections, probes
 from runsadmin.services.edits import batch, claims, refusals
-from runsadmin.services.edits.pushing import push, waits_for_turn
-from runsadmin.services.edits.reconciling import reconcile
+from runsadmin.services.edits.pushing import push, reconcile, waits_for_turn
 
 # The minimum pause between two checks of a row, in seconds.
 SHORTEST_PAUSE = 0.1

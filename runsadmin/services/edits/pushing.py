@@ -1,4 +1,7 @@
-"""Pushes one edit, from its claim to its outcome: fetch, decide, store the intent, write, classify, store."""
+"""Pushes one edit, from its claim to its outcome: fetch, decide, store the intent, write, classify, store.
+
+After a lost response the edit is unknown: reconciling it fetches its run again, and never sends.
+"""
 
 import logging
 import time
@@ -14,8 +17,6 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import claims, classifying, deciding, outcomes, refusals, run_queue, storing
 from runsadmin.services.edits.claims import Claim
 from runsadmin.services.edits.outcomes import Outcome
-from runsadmin.services.gateway import TimedResponse
-from runsadmin.upstream.records import RunRecord
 
 logger = logging.getLogger("runsadmin.services.edits")
 
@@ -52,7 +53,7 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
         connections.wait_for_slots(run.connection_settings, 2, interactive=interactive)
         timed = gateway.fetch_run(run.thread, run.upstream_id, ClockBounds())
     except UpstreamError as error:
-        return _classify_error(claim, error, is_write=False)
+        return _classify_error(claim, error)
     claim.log_step("fetched")
     step = deciding.decide_write(claim, timed, fetched_at=time.monotonic())
     if isinstance(step, Outcome):
@@ -61,28 +62,47 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
         return None
     if outcome := deciding.stale_fetch(step):
         return outcome
-    response: TimedResponse[RunRecord] | UpstreamError
     try:
-        response = gateway.write_run(run.thread, run.upstream_id, step.intended, ClockBounds(), send_by=step.send_by)
+        timed = gateway.write_run(run.thread, run.upstream_id, step.intended, ClockBounds(), send_by=step.send_by)
     except UpstreamError as error:
-        response = error
+        claim.log_step("responded")
+        return _classify_error(claim, error, is_write=True)
     claim.log_step("responded")
-    if isinstance(response, UpstreamError):
-        return _classify_error(claim, response, is_write=True)
-    return classifying.write_response(step, response)
+    return classifying.write_response(step, timed)
 
 
-def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool) -> Outcome:
+def reconcile(edit: Edit) -> Edit:
+    """Fetches the run of an unknown edit to find out whether the write happened. Returns the edit as it is then."""
+    if claim := claims.claim_unknown(edit):
+        with claims.processing(claim):
+            claim.log_step("reconciling")
+            storing.store([_reconcile(claim)])
+    return claims.reload(edit)
+
+
+def _reconcile(claim: Claim) -> Outcome:
+    run = claim.edit.run
+    if hold_reason := connections.hold_reason(run.connection, is_write=False):
+        return classifying.still_unknown(claim, hold_reason, outcomes.WAIT_FOR_CONNECTION)
+    try:
+        connections.wait_for_slots(run.connection_settings, 1)
+        timed = gateway.fetch_run(run.thread, run.upstream_id, ClockBounds())
+    except UpstreamError as error:
+        return _classify_error(claim, error)
+    claim.log_step("fetched again")
+    return classifying.reconcile_response(claim, timed)
+
+
+def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool = False) -> Outcome:
     run = claim.edit.run
     connections.apply_error(run.connection, error, is_write=is_write)
-    if isinstance(error, Forbidden):
+    if isinstance(error, Forbidden) and not claim.is_unknown:
         (outcome,) = refusals.weigh(run.connection, [(claim, error)], has_written=False)
         return outcome
     if probes.is_needed(error) and not isinstance(error, OutcomeUnknown):
         conclusion = probes.find_out(run, error)
         return classifying.error_after_probes(claim, error, conclusion, clock.now())
-    classify = classifying.write_error if is_write else classifying.fetch_error
-    return classify(claim, error, clock.now())
+    return classifying.call_error(claim, error, clock.now())
 
 
 # --- While a user is waiting

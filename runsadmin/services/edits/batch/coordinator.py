@@ -144,7 +144,7 @@ class Coordinator:
             try:
                 at = connections.take_slots(self.connection, 1 + len(fetch.claims))
             except NoSlot as error:
-                self._store(self._fetch_failed(fetch.claims, error))
+                self._store(self._failed(fetch.claims, error))
                 return
             pause = (at - self.jobs.clock.latest()).total_seconds()
             self.spacer.start_block(after=pause, per_second=self.background_per_second)
@@ -233,7 +233,7 @@ class Coordinator:
             return self._refuse_or_wait(of, error)
         if self._needs_probes(error, began=fetched.began):
             return self._find_reach(of, error)
-        return _together(self._fetch_failed(of, error))
+        return _together(self._failed(of, error))
 
     def _process_write(self, written: Written) -> list[Outcome]:
         intent, response = written.intent, written.response
@@ -258,7 +258,7 @@ class Coordinator:
             return self._refuse_or_wait([claim], error)
         if not isinstance(error, OutcomeUnknown) and self._needs_probes(error, began=written.began):
             return self._find_reach([claim], error)
-        return self._each([claim], lambda claim: classifying.write_error(claim, error, self.jobs.clock.latest()))
+        return self._failed([claim], error)
 
     def _note_error(self, error: UpstreamError, *, at: float, is_write: bool = False) -> None:
         connections.apply_error(self.alias, error, is_write=is_write)
@@ -269,8 +269,8 @@ class Coordinator:
         """Whether it is unclear how far an error reaches. A later response already disproves an outage."""
         return isinstance(error, NotFound) or (probes.is_needed(error) and not self.received_at > began)
 
-    def _fetch_failed(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
-        return self._each(of, lambda claim: classifying.fetch_error(claim, error, self.jobs.clock.latest()))
+    def _failed(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
+        return self._each(of, lambda claim: classifying.call_error(claim, error, self.jobs.clock.latest()))
 
     def _may_be_sent_again(self, written: Written, error: UpstreamError) -> bool:
         """Whether this was its first 429, and its fetch will still be fresh after the back-off."""
@@ -283,7 +283,7 @@ class Coordinator:
     def _refuse_or_wait(self, of: list[Claim], error: Forbidden) -> list[Outcome]:
         """Collects refused edits, which are evaluated together after all results. Unknown ones stay unknown."""
         self.forbidden += [(claim, error) for claim in of if not claim.is_unknown]
-        return self._fetch_failed([claim for claim in of if claim.is_unknown], error)
+        return self._failed([claim for claim in of if claim.is_unknown], error)
 
     # --- Probes
 
@@ -297,7 +297,7 @@ class Coordinator:
             try:
                 at = connections.take_slots(self.connection, len(targets), interactive=True)
             except NoSlot as no_slot:
-                return self._fetch_failed(of, no_slot)
+                return self._failed(of, no_slot)
             pause = (at - self.jobs.clock.latest()).total_seconds()
             self.pool.submit(Priority.SINGLE_WRITE, self.jobs.probe(key, of, targets, error, pause))
         self.probes.wait(key, of, error)

@@ -203,6 +203,6 @@ class Jobs:
 
 def _concerns_the_list(error: UpstreamError) -> bool:
     """Whether a list failed for a reason that may not affect single runs, such as its size."""
-    if error.redirect or error.slow_down or isinstance(error, ConnectionHeld | NoSlot) or error.http_status is None:
+    if error.slow_down or isinstance(error, ConnectionHeld | NoSlot) or error.http_status is None:
         return False
     return error.http_status < 500
