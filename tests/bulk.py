@@ -1,4 +1,4 @@
-"""What tests of bulk edits share."""
+"""Functions that tests of bulk edits share."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def complete_plan(bulk_edit: BulkEdit) -> BulkEdit:
 
 
 def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
-    """Does the workers' part until the bulk edit is no longer in progress."""
+    """Does the work of the workers until the bulk edit is no longer in progress."""
 
     def has_stopped() -> bool:
         edits.process_due(until=time.monotonic() + 30)
@@ -36,7 +36,7 @@ def push_until_settled(bulk_edit: BulkEdit) -> BulkEdit:
 
 @contextmanager
 def processing_edits(stopping: Event | None = None) -> Iterator[Future[None]]:
-    """Processes due edits in another thread during the block, and waits for that thread at its end."""
+    """Processes due edits in another thread during the block, and waits for it at the end."""
 
     def process_due() -> None:
         try:
@@ -45,21 +45,21 @@ def processing_edits(stopping: Event | None = None) -> Iterator[Future[None]]:
             connection.close()
 
     with ThreadPoolExecutor(1) as threads:
-        working = threads.submit(process_due)
-        yield working
-    working.result()
+        future = threads.submit(process_due)
+        yield future
+    future.result()
 
 
 @contextmanager
 def sending_edits(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[None]:
-    """As `processing_edits`, but the block begins after the first POST."""
+    """Like `processing_edits`, but the block begins after the first POST."""
     with processing_edits(stopping):
         until(sandbox.posts)
         yield
 
 
 def make_bulk_edit(run_id: str, status: str, actor: User) -> BulkEdit:
-    """A bulk edit of one run with this status. A completed one has a failed edit and an applied one."""
+    """Makes a bulk edit of one run, in this status. If completed, it has a failed and an applied edit."""
     selection = bulk_edits.by_ids([run_id])
     bulk_edit = complete_plan(
         bulk_edits.plan(

@@ -1,4 +1,4 @@
-"""The browser of the tests: `python -m tests.chromium` finds an installed Chromium, or gets one."""
+"""Chromium for the browser tests: `python -m tests.chromium` finds an installed one, or downloads one."""
 
 import base64
 import hashlib
@@ -16,15 +16,15 @@ import brotli
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-# A Chromium with the libraries it needs, as an npm package: no Node.js, no browser download site, no rights needed.
+# Chromium and its libraries as an npm package. It needs neither Node.js nor root access.
 PACKAGE = "@sparticuz/chromium@147.0.0"
 SHA512 = "4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
 
-OWN = Path(__file__).resolve().parent.parent / "var" / "chromium"
+DOWNLOADED = Path(__file__).resolve().parent.parent / "var" / "chromium"
 
-ABSENT = (
+NOT_INSTALLED = (
     "The browser tests need Chromium. Install it (Debian: apt-get install chromium; Ubuntu: snap install chromium; or"
-    " Google Chrome), or install npm and run `make test` again, which then gets one into var/chromium."
+    " Google Chrome), or install npm and run `make test` again, which then downloads one into var/chromium."
 )
 
 
@@ -32,18 +32,18 @@ def find() -> Path | None:
     for found in map(shutil.which, NAMES):
         if found:
             return Path(found)
-    own = OWN / "chromium"
-    return own if own.exists() else None
+    downloaded = DOWNLOADED / "chromium"
+    return downloaded if downloaded.exists() else None
 
 
 def environment() -> dict[str, str]:
-    """The environment to start the browser with: the one that we got brings its libraries."""
-    path = os.pathsep.join(filter(None, [str(OWN / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]))
-    return {**os.environ, "LD_LIBRARY_PATH": path} if find() == OWN / "chromium" else dict(os.environ)
+    """The environment for the browser process: the downloaded Chromium comes with its libraries."""
+    path = os.pathsep.join(filter(None, [str(DOWNLOADED / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]))
+    return {**os.environ, "LD_LIBRARY_PATH": path} if find() == DOWNLOADED / "chromium" else dict(os.environ)
 
 
-def get() -> None:
-    """Unpacks the npm package into var/chromium, or else installs the distribution's as root. Both may fail."""
+def download() -> None:
+    """Unpacks the npm package into var/chromium or, as root, installs the distribution's package. Both can fail."""
     if shutil.which("npm") and platform.machine() == "x86_64":
         _unpack_package()
     if find() is None and shutil.which("apt-get") and os.geteuid() == 0:
@@ -52,15 +52,13 @@ def get() -> None:
 
 
 def _unpack_package() -> None:
-    with tempfile.TemporaryDirectory(dir=OWN.parent, prefix="chromium-") as folder:
-        packed = subprocess.run(
-            ["npm", "pack", "--silent", PACKAGE], cwd=folder, check=False, stdout=subprocess.DEVNULL
-        )
-        if packed.returncode:
+    with tempfile.TemporaryDirectory(dir=DOWNLOADED.parent, prefix="chromium-") as folder:
+        command = ["npm", "pack", "--silent", PACKAGE]
+        if subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL).returncode:
             return
         [archive] = Path(folder).glob("*.tgz")
         if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != SHA512:
-            raise SystemExit(f"The package {PACKAGE} is not the one that this project knows: its checksum differs.")
+            raise SystemExit(f"The checksum of {PACKAGE} is not the expected one.")
         unpacked = Path(folder) / "unpacked"
         with tarfile.open(archive) as package:
             for member in package.getmembers():
@@ -71,16 +69,16 @@ def _unpack_package() -> None:
                     unpacked.mkdir(exist_ok=True)
                     (unpacked / "chromium").write_bytes(brotli.decompress(file.read()))
         (unpacked / "chromium").chmod(0o755)
-        unpacked.rename(OWN)
+        unpacked.rename(DOWNLOADED)
 
 
 def main() -> None:
     if find() is None:
-        print("No Chromium is installed: getting one.", flush=True)
-        get()
+        print("Chromium is not installed: downloading it.", flush=True)
+        download()
     if (found := find()) is None:
-        sys.exit(ABSENT)
-    print(f"The browser: {found}")
+        sys.exit(NOT_INSTALLED)
+    print(f"Browser: {found}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The cast, and the upstream that they work on.
+"""Users, and a real upstream.
 
-alice and bob may edit, carol may only view; none of them is a superuser. `sandbox` is a real server in a process of
-its own, empty at the start of each test, and the connection `default` leads to it.
+alice and bob may edit, carol may only view; none of them is a superuser. `sandbox` is a server process that is empty at
+the start of each test, and the upstream of the connection `default`.
 """
 
 import io
@@ -32,22 +32,22 @@ EDITOR = frozenset(Action) - {Action.HOLD}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("random cases", "more of them than a quick run of the whole suite has time for")
-    group.addoption("--server-cases", type=int, default=200, help="tests/faults: how many random servers")
-    group.addoption("--server-seed", type=int, default=0, help="tests/faults: the seed of the first one")
-    group.addoption("--schema-examples", type=int, default=100, help="tests/api: how many requests per operation")
+    group = parser.getgroup("random cases", "for more cases than a quick run of the whole suite has time for")
+    group.addoption("--server-cases", type=int, default=200, help="tests/faults: number of random servers")
+    group.addoption("--server-seed", type=int, default=0, help="tests/faults: seed of the first random server")
+    group.addoption("--schema-examples", type=int, default=100, help="tests/api: number of requests per operation")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Like Ctrl-C: started processes are stopped.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Like Ctrl-C, it stops the processes of fixtures.
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     with django_db_blocker.unblock():
         kept = database.kept_rows()
-    with database.emptied_quickly(kept):
+    with database.fast_teardown(kept):
         yield
 
 
@@ -74,7 +74,7 @@ class Connect(Protocol):
 
 @pytest.fixture
 def connect(settings: Settings) -> Connect:
-    """Changes options of a connection for this test; an alias that is new starts as a copy of `default`."""
+    """Changes options of a connection for this test. A new alias starts as a copy of `default`."""
 
     def connect(alias: str = "default", /, **options: Any) -> None:
         known = settings.RUNSADMIN_CONNECTIONS
@@ -85,7 +85,7 @@ def connect(settings: Settings) -> Connect:
 
 @pytest.fixture
 def mirror_run(sandbox: Sandbox, db: None) -> MakeRun:
-    """Makes a run upstream (the fields are the API's) and mirrors it, over HTTP."""
+    """Creates a run upstream, with these fields of the API, and mirrors it over HTTP."""
 
     def mirror_run(**fields: Any) -> Run:
         upstream = make_run(**fields)
@@ -103,7 +103,7 @@ type CaptureLog = Callable[[str], io.StringIO]
 
 @pytest.fixture
 def capture_log() -> Iterator[CaptureLog]:
-    """Has the root logger write in one of our formats, as the settings do."""
+    """Captures everything that is logged, in one of the formats of the settings: "line" or "json"."""
     root, level = logging.getLogger(), logging.getLogger().level
     handlers: list[logging.Handler] = []
 
@@ -124,27 +124,27 @@ def capture_log() -> Iterator[CaptureLog]:
 
 
 def json_lines(log: str) -> list[dict[str, Any]]:
-    """The entries of a log with LOG_FORMAT=json, without what others write into it."""
+    """The entries of a log with LOG_FORMAT=json, without the lines that other programs write."""
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
 @pytest.fixture
 def copy_to_eu(connect: Connect) -> Callable[[Run], None]:
-    """Lets a second connection, `eu`, have the same run."""
+    """Copies a run in the mirror to a second connection, `eu`."""
 
     def copy_to_eu(run: Run) -> None:
         connect("eu")
         thread = Thread.objects.create(connection="eu", upstream_id=run.thread.upstream_id)
-        twin = Run.objects.get(pk=run.pk)
-        twin.pk, twin.connection, twin.thread = None, "eu", thread
-        twin.save()
+        copy = Run.objects.get(pk=run.pk)
+        copy.pk, copy.connection, copy.thread = None, "eu", thread
+        copy.save()
 
     return copy_to_eu
 
 
 @pytest.fixture
 def make_user(db: None) -> Callable[..., User]:
-    """A user with these permissions, who signs in to the admin with the username as password."""
+    """Creates a staff user with these permissions. The password is the username."""
     numbers = itertools.count(1)
 
     def make_user(*actions: Action, username: str = "", **fields: Any) -> User:

@@ -1,7 +1,7 @@
-"""A small upstream inside the test process, for servers that behave as the sandbox never would.
+"""A small upstream inside the test process, for behavior that the sandbox does not offer.
 
-By itself it is a correct server: it lists, retrieves and modifies runs, and replaces metadata. A test overrides single
-responses with `override`, which sees each request first.
+By default it is a correct server: it lists, retrieves and modifies runs, and replaces metadata. A test replaces single
+responses with `override`, which gets each request first.
 
     upstream = FakeUpstream()
     upstream.put(make_run(id="run_a", metadata={"ticket": "1"}))
@@ -23,7 +23,7 @@ type Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """`path` is as it was sent, below the base URL; `parts` are its segments, decoded."""
+    """`path` is the path below the base URL, as it was sent; `parts` are its decoded segments."""
 
     method: str
     path: str
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass
 class Response:
-    """`body` is sent as it is where it is bytes or text, else as JSON. `cut` closes the connection instead."""
+    """`body` is sent unchanged if it is bytes or text, otherwise as JSON. `cut` closes the connection instead."""
 
     status: int = 200
     body: Any = b""
@@ -76,7 +76,7 @@ type Override = Callable[[Request], Response | None]
 
 
 class FakeUpstream:
-    """`url` is its base URL. `log` has every request and the response that it got, oldest first."""
+    """`url` is the base URL. `log` has every request with its response, oldest first."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Json] = {}
@@ -90,7 +90,7 @@ class FakeUpstream:
         self._thread.start()
 
     def stop(self) -> None:
-        """From now on connections are refused."""
+        """Closes all connections, and refuses new ones from now on."""
         self._server.shutdown()
         self._server.server_close()
         self._server.close_connections()
@@ -121,14 +121,14 @@ class FakeUpstream:
     # --- Responses
 
     def override(self, override: Override) -> None:
-        """The newest override comes first; if it returns None, the next one is asked."""
+        """The newest override is called first; if it returns None, the next one is called."""
         self._overrides.insert(0, override)
 
     def clear_overrides(self) -> None:
         self._overrides.clear()
 
     def respond(self, request: Request) -> Response:
-        response = next((made for override in self._overrides if (made := override(request)) is not None), None)
+        response = next((found for override in self._overrides if (found := override(request)) is not None), None)
         if response is None:
             response = self.default(request)
         with self.lock:
@@ -182,8 +182,8 @@ def list_response(runs: list[Json], *, has_more: bool = False) -> Response:
     return Response(200, body)
 
 
-def not_found(kind: str, wanted: str) -> Response:
-    return error_response(404, f"No {kind} found with id '{wanted}'.")
+def not_found(kind: str, name: str) -> Response:
+    return error_response(404, f"No {kind} found with id '{name}'.")
 
 
 def error_response(status: int, message: str) -> Response:
@@ -213,7 +213,7 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error."""
+        """A client that disconnects is not an error."""
 
 
 def _handler(upstream: FakeUpstream) -> type[BaseHTTPRequestHandler]:

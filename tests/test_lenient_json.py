@@ -1,4 +1,4 @@
-"""JSON that no strict parser accepts is read as far as possible; what is written is always strict."""
+"""Invalid JSON is read as far as possible; written JSON is always valid."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_strict_json_is_read_as_it_is(value: Any) -> None:
+def test_valid_json_is_read_unchanged(value: Any) -> None:
     assert lenient_json.read(json.dumps(value).encode()) == value
     assert lenient_json.loads(lenient_json.dumps(value)) == value
 
@@ -51,6 +51,6 @@ def test_byte_order_mark_and_encodings() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"<html>", b"[1] x", b"{'a': 1}"])
-def test_other_text_is_an_error(content: bytes) -> None:
+def test_text_that_is_not_json_is_an_error(content: bytes) -> None:
     with pytest.raises(json.JSONDecodeError):
         lenient_json.read(content)

@@ -1,4 +1,4 @@
-"""The laws of metadata, patches and merges."""
+"""Properties of metadata, patches and merges."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ PATCHES = st.builds(MetadataPatch.between, MAPS, MAPS)
 
 
 @given(MAPS, MAPS)
-def test_patch_between_maps_turns_one_to_other(a: Metadata, b: Metadata) -> None:
+def test_patch_between_maps_turns_one_into_other(a: Metadata, b: Metadata) -> None:
     assert MetadataPatch.between(a, b).apply(a) == b
 
 
@@ -85,9 +85,9 @@ def test_sixteen_pairs_are_the_limit() -> None:
     sixteen = {f"k{number}": "v" for number in range(16)}
     MetadataPatch.parse(sixteen).check({})
     with pytest.raises(InvalidMetadata, match="17 pairs"):
-        MetadataPatch.parse({"one": "more"}).check(sixteen)
+        MetadataPatch.parse({"extra": "v"}).check(sixteen)
     with pytest.raises(InvalidMetadata, match="17 pairs"):
-        MetadataPatch.parse(sixteen | {"one": "more"})
+        MetadataPatch.parse(sixteen | {"extra": "v"})
 
 
 def test_map_over_limit_may_not_grow() -> None:
@@ -133,7 +133,7 @@ def test_key_is_not_both_set_and_removed() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 3])
-def test_missing_map_reads_as_empty(value: object) -> None:
+def test_metadata_without_a_map_is_empty(value: object) -> None:
     assert Metadata.read(value) == {}
 
 

@@ -1,4 +1,4 @@
-"""Settings match their example and their documentation, and an invalid one stops the start with a reason."""
+"""Every setting is in the example and the documentation, and an invalid setting stops the start with a reason."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from project.settings import env
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Read before the settings, or by `make run` only.
+# Read before the settings are loaded, or only by `make run`.
 READ_ELSEWHERE = {"ENV_FILE", "PORT"}
-NEEDED = {
+REQUIRED = {
     "SECRET_KEY": "x" * 50,
     "RUNSADMIN_UPSTREAM_URL": "http://127.0.0.1:9/v1",
     "RUNSADMIN_UPSTREAM_API_KEY": "key",
@@ -36,11 +36,11 @@ def test_docs_explain_every_setting() -> None:
 
 def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
     """Reads the settings in a new process, as a server does at start."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNSADMIN_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNSADMIN_")}
     return subprocess.run(
         [sys.executable, "-c", "import project.settings as s; print(s.DATABASE['NAME'], *s.RUNSADMIN_CONNECTIONS)"],
         cwd=ROOT,
-        env=kept | {"ENV_FILE": os.devnull, "DATABASE_URL": ""} | NEEDED | environment,
+        env=inherited | {"ENV_FILE": os.devnull, "DATABASE_URL": ""} | REQUIRED | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -108,21 +108,20 @@ def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
     written = tmp_path / ".env"
     assert written.stat().st_mode & 0o777 == 0o600
     assert "RUNSADMIN_UPSTREAM_URL=http://127.0.0.1:9001/v1\n" in written.read_text()
-    assert (
-        subprocess.run(script, cwd=tmp_path, capture_output=True, check=False).returncode != 0
-    )  # It overwrites nothing.
+    repeated = subprocess.run(script, cwd=tmp_path, capture_output=True, check=False)
+    assert repeated.returncode != 0  # It never overwrites the file.
 
 
 @pytest.mark.parametrize("name", ["PORT", "SANDBOX_PORT"])
-def test_taken_port_is_reported_first(name: str, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as closed:
-        ports = {"PORT": str(closed.getsockname()[1])} | {name: str(taken.getsockname()[1])}
-        closed.close()
+def test_port_in_use_is_reported_at_start(name: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used, socket.create_server(("127.0.0.1", 0)) as free:
+        ports = {"PORT": str(free.getsockname()[1])} | {name: str(used.getsockname()[1])}
+        free.close()
         key = {"RUNSADMIN_UPSTREAM_API_KEY": "sandbox-key"}
         stopped = subprocess.run(
             [sys.executable, str(ROOT / "scripts" / "run.py")],
             cwd=tmp_path,
-            env=os.environ | NEEDED | key | ports,
+            env=os.environ | REQUIRED | key | ports,
             capture_output=True,
             text=True,
             check=False,

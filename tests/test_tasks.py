@@ -1,4 +1,4 @@
-"""A real worker with the real schedule processes rows that nothing else pushes."""
+"""A real worker, with the real schedule, finds rows that no other process works on."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The pages of bulk edits, as a person without a browser uses them."""
+"""The pages of bulk edits, through Django's test client."""
 
 import html
 import re
@@ -19,9 +19,9 @@ def bulk_edit_url(bulk_edit: BulkEdit, name: str = "change") -> str:
 
 
 def patch_form(*rows: tuple[str, str, str], reason: str = "moved", **more: str) -> dict[str, object]:
-    """The form as a browser posts it: for each row its key, operation and value."""
-    posted = form_rows(*({"key": key, "what": what, "value": value} for key, what, value in rows))
-    return {**posted, "reason": reason, **more}
+    """The form data of a bulk edit. Each row is a key, an operation and a value."""
+    fields = form_rows(*({"key": key, "what": what, "value": value} for key, what, value in rows))
+    return {**fields, "reason": reason, **more}
 
 
 RED_FORM = patch_form(("team", "set", "red"))
@@ -32,10 +32,10 @@ def select_across(client: Client, query: str = "", action: str = "edit_metadata"
 
 
 def select_all(client: Client, query: str = "") -> str:
-    """Selects all runs that match. Returns the address of the form in which they are planned."""
-    address: str = select_across(client, query).headers["Location"]
-    assert address.startswith(f"{ADD}?selection="), address
-    return address
+    """Selects all runs that match. Returns the URL of the form that plans a bulk edit of them."""
+    url: str = select_across(client, query).headers["Location"]
+    assert url.startswith(f"{ADD}?selection="), url
+    return url
 
 
 def make_plan(client: Client, form: dict[str, object] = RED_FORM, query: str = "", **more: Any) -> BulkEdit:
@@ -48,10 +48,10 @@ def make_plan(client: Client, form: dict[str, object] = RED_FORM, query: str = "
 
 def page_text(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
     """The page as plain text."""
-    shown = client.get(bulk_edit_url(bulk_edit) + query)
-    assert shown.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown.text)).split())
+    response = client.get(bulk_edit_url(bulk_edit) + query)
+    assert response.status_code == 200
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.text)).split())
 
 
-def shown_run_ids(client: Client, address: str) -> list[str]:
-    return re.findall(r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(address).text)
+def shown_run_ids(client: Client, url: str) -> list[str]:
+    return re.findall(r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(url).text)

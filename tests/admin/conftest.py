@@ -1,4 +1,4 @@
-"""The admin through Django's test client: signed in, with the pages read as text."""
+"""Signed-in test clients, and forms and actions as a browser posts them."""
 
 import html
 import re
@@ -20,6 +20,8 @@ type ClientFor = Callable[[User], Client]
 
 @pytest.fixture
 def client_for() -> Callable[[User], Client]:
+    """A client that is signed in as this user."""
+
     def client_for(user: User) -> Client:
         client = Client()
         client.force_login(user)
@@ -48,7 +50,7 @@ def run_url(run: Run, name: str = "change") -> str:
 
 
 def base_field(client: Client, run: Run) -> str:
-    """The form's hidden copy of the metadata that this person sees now."""
+    """The hidden field with the metadata that the form shows now."""
     found = re.search(r'name="base" value="([^"]+)"', client.get(run_url(run, "metadata")).text)
     assert found
     return html.unescape(found[1])
@@ -61,7 +63,7 @@ def metadata_form(*pairs: tuple[str, str], base: str, **more: str) -> dict[str, 
 def run_action(
     client: Client, row: Model, action: str, data: dict[str, str] | None = None, *, follow: bool = False
 ) -> Any:
-    """Runs an action on the page of a row, confirmed."""
+    """Runs an action on the page of a row, and confirms it."""
     fields = {"CHANGE_FORM-action": action, "_selected_action": str(row.pk), "confirmed": "1", **(data or {})}
     return client.post(change_url(row), fields, follow=follow)
 
@@ -69,14 +71,14 @@ def run_action(
 def run_list_action(
     client: Client, url: str, action: str, keys: list[int], *, follow: bool = False, **more: str
 ) -> Any:
-    """Runs an action of a list on ticked rows, as its script posts it."""
-    joined = ",".join(map(str, keys))
-    return client.post(url, {"action": action, "index": "0", "_selected_action": joined, **more}, follow=follow)
+    """Runs an action of a list on the ticked rows, as the script of the page posts it."""
+    ticked = ",".join(map(str, keys))
+    return client.post(url, {"action": action, "index": "0", "_selected_action": ticked, **more}, follow=follow)
 
 
 @pytest.fixture
 def six_runs(mirror_run: Callable[..., Run]) -> list[Run]:
-    """Six runs of two threads; the last is active, and the one before it failed."""
+    """Six runs in two threads. The last one is active, and the one before it failed."""
     status = {4: "failed", 5: "in_progress"}
     return [
         mirror_run(

@@ -1,4 +1,4 @@
-"""The form of a bulk edit: what a patch can do, and errors beside their rows."""
+"""The form of a bulk edit: what a patch can do, and where errors are shown."""
 
 import html
 import re
@@ -48,7 +48,7 @@ def test_patch_sets_empties_removes_and_renames(six_runs: list[Run], as_alice: C
         (("n", "rename", "x" * 65), "at most 64"),
     ],
 )
-def test_row_error_is_beside_its_row(
+def test_error_is_shown_next_to_its_row(
     six_runs: list[Run], as_alice: Client, row: tuple[str, str, str], message: str
 ) -> None:
     other = ("other", "set", "<kept> & safe")
@@ -81,7 +81,7 @@ def test_row_error_is_beside_its_row(
         ({"wait": "721"}, "Enter a number of hours"),
     ],
 )
-def test_field_error_is_beside_its_field(
+def test_error_is_shown_next_to_its_field(
     six_runs: list[Run], as_alice: Client, more: dict[str, str], message: str
 ) -> None:
     response = as_alice.post(select_all(as_alice, ""), {**RED_FORM, **more})

@@ -84,25 +84,25 @@ def test_counts_link_to_filtered_edits(six_runs: list[Run], as_alice: Client) ->
 def test_edits_are_paged_both_ways(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runsadmin.admin.bulk_edits.EDITS_SHOWN", 2)
     bulk_edit = make_plan(as_alice)
-    everything = list(
+    run_ids = list(
         bulk_edit.edits.filter(plan_result="change").order_by("pk").values_list("run__upstream_id", flat=True)
     )
 
-    def beside(query: str, word: str) -> str | None:
-        found = re.search(rf'href="(\?[^"#]*)#edits">[^<]*{word}', as_alice.get(bulk_edit_url(bulk_edit) + query).text)
+    def page_link(query: str, label: str) -> str | None:
+        found = re.search(rf'href="(\?[^"#]*)#edits">[^<]*{label}', as_alice.get(bulk_edit_url(bulk_edit) + query).text)
         return html.unescape(found[1]) if found else None
 
     queries = ["?plan_result=change"]
-    while (query := beside(queries[-1], "Next")) is not None:
+    while (query := page_link(queries[-1], "Next")) is not None:
         queries.append(query)
     pages = [shown_run_ids(as_alice, bulk_edit_url(bulk_edit) + query) for query in queries]
-    assert pages == [everything[:2], everything[2:4], everything[4:]]
-    back = beside(queries[2], "Previous") or ""
-    assert shown_run_ids(as_alice, bulk_edit_url(bulk_edit) + back) == everything[2:4]
-    first = beside(back, "Previous") or ""
-    assert shown_run_ids(as_alice, bulk_edit_url(bulk_edit) + first) == everything[:2]
-    assert beside(first, "Previous") is None
-    assert beside(first, "Next") is not None
+    assert pages == [run_ids[:2], run_ids[2:4], run_ids[4:]]
+    second = page_link(queries[2], "Previous") or ""
+    assert shown_run_ids(as_alice, bulk_edit_url(bulk_edit) + second) == run_ids[2:4]
+    first = page_link(second, "Previous") or ""
+    assert shown_run_ids(as_alice, bulk_edit_url(bulk_edit) + first) == run_ids[:2]
+    assert page_link(first, "Previous") is None
+    assert page_link(first, "Next") is not None
 
 
 def test_runs_changed_since_are_counted(sandbox: Sandbox, six_runs: list[Run], as_alice: Client, alice: User) -> None:
@@ -118,14 +118,14 @@ def test_colleague_with_permission_applies(
     six_runs: list[Run], as_alice: Client, make_user: MakeUser, client_for: ClientFor
 ) -> None:
     bulk_edit = make_plan(as_alice)
-    looker = client_for(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
+    planner = client_for(make_user(Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS))
     applier = client_for(
         make_user(Action.VIEW_BULK_EDITS, Action.APPLY_BULK_EDITS, Action.EDIT_METADATA, username="dora")
     )
 
-    assert "runsadmin.apply_bulkedit" in page_text(looker, bulk_edit)
-    assert "Change 5 runs" not in page_text(looker, bulk_edit)
-    assert run_action(looker, bulk_edit, "apply").status_code == 403
+    assert "runsadmin.apply_bulkedit" in page_text(planner, bulk_edit)
+    assert "Change 5 runs" not in page_text(planner, bulk_edit)
+    assert run_action(planner, bulk_edit, "apply").status_code == 403
     assert "Change 5 runs" in page_text(applier, bulk_edit)
     assert run_action(applier, bulk_edit, "apply").status_code == 302
     bulk_edit.refresh_from_db()
@@ -198,21 +198,21 @@ def test_csv_lists_changes_and_skipped_runs(six_runs: list[Run], as_alice: Clien
     bulk_edit = make_plan(as_alice, form)
 
     rows = csv_rows(as_carol, bulk_edit)
-    of = [row for row in rows if row["run"] == "run_1"]
-    assert [(row["key"], row["change"], row["before"], row["after"]) for row in of] == [
+    changes = [row for row in rows if row["run"] == "run_1"]
+    assert [(row["key"], row["change"], row["before"], row["after"]) for row in changes] == [
         ("team", "removed", "blue", ""), ("n", "changed", "1", "7"), ("note", "added", "", ""),
     ]  # fmt: skip
     assert [row["plan"] for row in rows if row["run"] == "run_5"] == ["Active when planned"]
     assert {row["run"] for row in csv_rows(as_carol, bulk_edit, "?plan_result=active")} == {"run_5"}
 
 
-@pytest.mark.parametrize("begin", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
-def test_csv_value_is_no_formula(mirror_run: MakeRun, as_alice: Client, begin: str) -> None:
-    mirror_run(id="run_a", metadata={begin: begin})
-    bulk_edit = make_plan(as_alice, patch_form((begin, "set", f"{begin}!")))
+@pytest.mark.parametrize("formula", ["=1+1", "+A1", "-A1", "@SUM(1)", "\tx"])
+def test_csv_cells_are_not_formulas(mirror_run: MakeRun, as_alice: Client, formula: str) -> None:
+    mirror_run(id="run_a", metadata={formula: formula})
+    bulk_edit = make_plan(as_alice, patch_form((formula, "set", f"{formula}!")))
 
     [row] = csv_rows(as_alice, bulk_edit)
-    assert [row[name] for name in ("key", "before", "after")] == [f"'{begin}", f"'{begin}", f"'{begin}!"]
+    assert [row[name] for name in ("key", "before", "after")] == [f"'{formula}", f"'{formula}", f"'{formula}!"]
 
 
 def test_csv_covers_all_chunks(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:

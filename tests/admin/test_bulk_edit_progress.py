@@ -1,4 +1,4 @@
-"""A bulk edit that is applied, followed, paused, cancelled, retried and undone."""
+"""The page of a bulk edit while it is applied, paused, cancelled, retried and undone."""
 
 import re
 import time
@@ -23,14 +23,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_action_asks_before_it_sends(sandbox: Sandbox, six_runs: list[Run], as_alice: Client) -> None:
     bulk_edit = make_plan(as_alice)
 
-    asked = as_alice.post(bulk_edit_url(bulk_edit), {"CHANGE_FORM-action": "apply", "_selected_action": bulk_edit.pk})
-    assert f"Apply bulk edit {bulk_edit.pk}?" in asked.text
-    assert "This changes the metadata of 5 runs upstream." in asked.text
+    confirmation = as_alice.post(
+        bulk_edit_url(bulk_edit), {"CHANGE_FORM-action": "apply", "_selected_action": bulk_edit.pk}
+    )
+    assert f"Apply bulk edit {bulk_edit.pk}?" in confirmation.text
+    assert "This changes the metadata of 5 runs upstream." in confirmation.text
     bulk_edit.refresh_from_db()
     assert bulk_edit.status == BulkEditStatus.PLANNED
 
-    listed = run_list_action(as_alice, "/admin/runsadmin/bulkedit/", "apply", [bulk_edit.pk])
-    assert "5 runs upstream" in listed.text
+    confirmation = run_list_action(as_alice, "/admin/runsadmin/bulkedit/", "apply", [bulk_edit.pk])
+    assert "5 runs upstream" in confirmation.text
     run_list_action(as_alice, "/admin/runsadmin/bulkedit/", "apply", [bulk_edit.pk], confirmed="1")
     bulk_edit.refresh_from_db()
     assert bulk_edit.status == BulkEditStatus.QUEUED
@@ -44,8 +46,8 @@ def test_page_reports_done_only_at_the_end(sandbox: Sandbox, six_runs: list[Run]
     assert "Waiting for a worker" in shown
     assert "0 of 5 runs done" in shown
     assert "still open 5 pending" in shown
-    for early in ("applied ", "All edits are done"):
-        assert early not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
+    for outcome in ("applied ", "All edits are done"):
+        assert outcome not in shown.split("Outcomes so far")[0].split("Waiting for a worker")[1]
     assert 'hx-trigger="every 1s"' in as_alice.get(bulk_edit_url(bulk_edit)).text
 
     push_until_settled(bulk_edit)

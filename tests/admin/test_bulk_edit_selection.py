@@ -44,13 +44,13 @@ def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as
 
 
 def test_all_that_match_are_frozen(six_runs: list[Run], mirror_run: MakeRun, as_alice: Client) -> None:
-    address = select_all(as_alice, "status=completed")
+    url = select_all(as_alice, "status=completed")
     mirror_run(id="run_later", status="completed", metadata={"team": "blue"})
 
-    form = as_alice.get(address).text
+    form = as_alice.get(url).text
     assert "Edit the metadata of 4 runs" in form
     assert "status:completed" in form
-    assert as_alice.post(address, RED_FORM).status_code == 302
+    assert as_alice.post(url, RED_FORM).status_code == 302
     assert BulkEdit.objects.get().selected == 4
 
 
@@ -62,11 +62,11 @@ def test_count_is_capped(six_runs: list[Run], as_alice: Client, monkeypatch: pyt
 
 
 def test_draft_belongs_to_its_actor(six_runs: list[Run], as_alice: Client, as_bob: Client) -> None:
-    address = select_all(as_alice)
+    url = select_all(as_alice)
 
-    for other in (address, f"{ADD}?selection=999", f"{ADD}?selection=x", ADD):
-        assert as_bob.get(other).headers["Location"] == LIST
-        assert as_bob.post(other, RED_FORM).headers["Location"] == LIST
+    for form_url in (url, f"{ADD}?selection=999", f"{ADD}?selection=x", ADD):
+        assert as_bob.get(form_url).headers["Location"] == LIST
+        assert as_bob.post(form_url, RED_FORM).headers["Location"] == LIST
     assert not BulkEdit.objects.exists()
 
 
@@ -82,7 +82,7 @@ def test_drafts_are_deleted_after_a_day(six_runs: list[Run], as_alice: Client) -
     "query",
     ["", "status=failed", "q=run_3", "q=thread_1", "thread={thread}", "status=completed&q=thread_0", "created=hour"],
 )
-def test_plan_covers_what_the_list_shows(six_runs: list[Run], as_alice: Client, query: str) -> None:
+def test_plan_has_the_runs_that_the_list_shows(six_runs: list[Run], as_alice: Client, query: str) -> None:
     query = query.format(thread=six_runs[0].thread_id)
     shown = shown_run_ids(as_alice, f"{LIST}?{query}")
 
@@ -103,7 +103,7 @@ def test_plan_covers_what_the_list_shows(six_runs: list[Run], as_alice: Client, 
         ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
     ],
 )
-def test_filters_are_kept_as_a_search(
+def test_filters_are_saved_as_a_search(
     six_runs: list[Run], mirror_run: MakeRun, as_alice: Client, query: str, search: str
 ) -> None:
     mirror_run(
@@ -122,7 +122,7 @@ def test_filters_are_kept_as_a_search(
     ("query", "words"),
     [("q=run_&status=completed", "id run_, status Completed"), ("missing=yes", "state Missing upstream")],
 )
-def test_other_filters_are_kept_in_words(six_runs: list[Run], as_alice: Client, query: str, words: str) -> None:
+def test_other_filters_are_saved_in_words(six_runs: list[Run], as_alice: Client, query: str, words: str) -> None:
     Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
 
     bulk_edit = make_plan(as_alice, query=query)
@@ -153,10 +153,10 @@ def test_ambiguous_id_prefix_is_refused(six_runs: list[Run], as_alice: Client, m
 def test_ticked_runs_are_planned(six_runs: list[Run], as_alice: Client) -> None:
     keys = [six_runs[0].pk, six_runs[3].pk, 987654]
     response = run_list_action(as_alice, LIST, "edit_metadata", keys)
-    address = response.headers["Location"]
-    assert "1 ticked row no longer exists here" in as_alice.get(address).text
+    url = response.headers["Location"]
+    assert "1 ticked row no longer exists here" in as_alice.get(url).text
 
-    as_alice.post(address, RED_FORM)
+    as_alice.post(url, RED_FORM)
     bulk_edit = BulkEdit.objects.get()
     assert sorted(bulk_edit.edits.values_list("run__upstream_id", flat=True)) == ["run_0", "run_3"]
     assert bulk_edit.query == ""
@@ -228,17 +228,17 @@ def test_one_connection_at_a_time(six_runs: list[Run], as_alice: Client, connect
 def test_planning_needs_permission(
     six_runs: list[Run], as_alice: Client, as_carol: Client, make_user: MakeUser, client_for: ClientFor
 ) -> None:
-    address = select_all(as_alice)
+    url = select_all(as_alice)
 
-    for url_ in (address, ADD):
-        assert as_carol.get(url_).status_code == 403
-        assert as_carol.post(url_, RED_FORM).status_code == 403
+    for form_url in (url, ADD):
+        assert as_carol.get(form_url).status_code == 403
+        assert as_carol.post(form_url, RED_FORM).status_code == 403
     refused = select_across(as_carol, "")
     assert refused.status_code == 403
     assert "runsadmin.add_bulkedit" in refused.text
-    only_plans = client_for(make_user(Action.PLAN_BULK_EDITS))
-    assert only_plans.get(f"{LIST}count/").status_code == 403
-    assert only_plans.get(address).status_code == 403
+    planner = client_for(make_user(Action.PLAN_BULK_EDITS))
+    assert planner.get(f"{LIST}count/").status_code == 403
+    assert planner.get(url).status_code == 403
 
 
 def test_refresh_of_many_is_queued(sandbox: Sandbox, six_runs: list[Run], as_alice: Client) -> None:
@@ -252,10 +252,10 @@ def test_refresh_of_many_is_queued(sandbox: Sandbox, six_runs: list[Run], as_ali
 
 def test_runs_are_downloaded_as_csv(six_runs: list[Run], as_carol: Client) -> None:
     Run.objects.filter(upstream_id="run_1").update(model="=1+1")
-    everything = select_across(as_carol, "status=completed", "download_csv")
+    matching = select_across(as_carol, "status=completed", "download_csv")
     ticked = run_list_action(as_carol, LIST, "download_csv", [six_runs[1].pk])
 
-    rows = list(csv.DictReader(everything.getvalue().decode().splitlines(keepends=True)))
+    rows = list(csv.DictReader(matching.getvalue().decode().splitlines(keepends=True)))
     assert [row["id"] for row in rows] == ["run_0", "run_1", "run_2", "run_3"]
     [row] = csv.DictReader(ticked.getvalue().decode().splitlines(keepends=True))
     assert (row["id"], row["model"], row["metadata"]) == ("run_1", "'=1+1", '{"team": "blue", "n": "1"}')

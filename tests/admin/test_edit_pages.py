@@ -1,4 +1,4 @@
-"""The page of an edit shows its outcome, and its actions: resolve, undo, retry and cancel."""
+"""The page of an edit: its outcome, and its actions resolve, undo, retry and cancel."""
 
 import datetime as dt
 
@@ -22,7 +22,7 @@ def change_url(edit: Edit, name: str = "change") -> str:
     return f"/admin/runsadmin/edit/{edit.pk}/{name}/"
 
 
-def recorded(run: Run, actor: User, base: dict[str, object] | None = None, **pairs: str | None) -> Edit:
+def record(run: Run, actor: User, base: dict[str, object] | None = None, **pairs: str | None) -> Edit:
     return edits.record(
         run=run,
         patch=MetadataPatch.parse(pairs),
@@ -83,7 +83,7 @@ def test_lost_response_is_shown_as_unknown(sandbox: Sandbox, mirror_run: MakeRun
 def test_pending_edit_shows_what_it_waits_for(
     mirror_run: MakeRun, alice: User, as_alice: Client, wait_reason: str, shown_wait: str
 ) -> None:
-    edit = recorded(mirror_run(), alice, team="red")
+    edit = record(mirror_run(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(wait_reason=wait_reason)
 
     shown = as_alice.get(change_url(edit)).text
@@ -94,12 +94,11 @@ def test_pending_edit_shows_what_it_waits_for(
 
 @pytest.fixture
 def conflict(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> Edit:
+    """Alice's edit of `team` and `env`. Another client has changed `team` since she opened the form."""
     run = mirror_run(metadata={"team": "blue", "env": "dev"})
     base = base_field(as_alice, run)
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev", "new": "1"})
-    as_alice.post(
-        run_url(run, "metadata"), metadata_form(("team", "red"), ("env", "prod"), base=base, reason="why not")
-    )
+    as_alice.post(run_url(run, "metadata"), metadata_form(("team", "red"), ("env", "prod"), base=base, reason="moved"))
     edit = Edit.objects.get()
     assert edit.status == EditStatus.CONFLICT
     return edit
@@ -108,7 +107,7 @@ def conflict(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> Edit:
 def test_conflict_shows_base_theirs_and_ours(conflict: Edit, as_alice: Client) -> None:
     shown = as_alice.get(change_url(conflict)).text
 
-    for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "why not"):
+    for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "moved"):
         assert value in shown
 
 
@@ -159,7 +158,7 @@ def test_viewer_sees_conflict_without_buttons(conflict: Edit, as_carol: Client) 
 
 def test_undo_is_previewed_and_applied(sandbox: Sandbox, mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
     run = mirror_run(metadata={"team": "blue"})
-    edit = edits.push(recorded(run, alice, team="red", ticket="1"))
+    edit = edits.push(record(run, alice, team="red", ticket="1"))
 
     shown = as_alice.get(change_url(edit)).text
     assert "After the undo" in shown
@@ -172,7 +171,7 @@ def test_undo_is_previewed_and_applied(sandbox: Sandbox, mirror_run: MakeRun, al
 
 
 def test_failed_edit_is_retried(sandbox: Sandbox, mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
-    edit = recorded(mirror_run(), alice, team="red")
+    edit = record(mirror_run(), alice, team="red")
     Edit.objects.filter(pk=edit.pk).update(status="failed", finished_at=timezone.now())
 
     response = run_action(as_alice, edit, "retry", follow=True)
@@ -181,7 +180,7 @@ def test_failed_edit_is_retried(sandbox: Sandbox, mirror_run: MakeRun, alice: Us
 
 
 def test_pending_edit_is_cancelled(mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
-    edit = recorded(mirror_run(), alice, team="red")
+    edit = record(mirror_run(), alice, team="red")
 
     response = run_action(as_alice, edit, "cancel", follow=True)
 
@@ -189,7 +188,7 @@ def test_pending_edit_is_cancelled(mirror_run: MakeRun, alice: User, as_alice: C
 
 
 def test_impossible_action_is_refused(mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
-    edit = edits.push(recorded(mirror_run(), alice, team="red"))
+    edit = edits.push(record(mirror_run(), alice, team="red"))
 
     for response in (
         run_action(as_alice, edit, "retry", follow=True),
@@ -202,7 +201,7 @@ def test_impossible_action_is_refused(mirror_run: MakeRun, alice: User, as_alice
 
 @pytest.mark.parametrize("name", ["undo", "retry", "cancel", "resolve", "nonsense"])
 def test_viewer_is_refused_every_action(mirror_run: MakeRun, alice: User, as_carol: Client, name: str) -> None:
-    edit = edits.push(recorded(mirror_run(), alice, team="red"))
+    edit = edits.push(record(mirror_run(), alice, team="red"))
 
     if name == "resolve":
         assert as_carol.post(change_url(edit, name)).status_code == 403
@@ -220,7 +219,7 @@ def test_viewer_is_refused_every_action(mirror_run: MakeRun, alice: User, as_car
 
 def test_list_shows_who_why_and_what(mirror_run: MakeRun, alice: User, as_carol: Client) -> None:
     run = mirror_run(metadata={"team": "blue"})
-    edit = recorded(run, alice, {"team": "blue"}, team="red")
+    edit = record(run, alice, {"team": "blue"}, team="red")
     Edit.objects.filter(pk=edit.pk).update(reason="moved", created_at=timezone.now() - dt.timedelta(hours=2))
 
     shown = as_carol.get("/admin/runsadmin/edit/").text
@@ -231,7 +230,7 @@ def test_list_shows_who_why_and_what(mirror_run: MakeRun, alice: User, as_carol:
 
 def test_list_filters_by_status_actor_and_run(mirror_run: MakeRun, alice: User, bob: User, as_alice: Client) -> None:
     runs = [mirror_run(), mirror_run()]
-    mine, theirs = recorded(runs[0], alice, team="red"), edits.push(recorded(runs[1], bob, team="red"))
+    mine, theirs = record(runs[0], alice, team="red"), edits.push(record(runs[1], bob, team="red"))
 
     def listed(query: str) -> set[int]:
         shown = as_alice.get(f"/admin/runsadmin/edit/?{query}").text
@@ -253,10 +252,10 @@ def test_hold_is_shown_and_released(
 
     for url in ("/admin/", "/admin/runsadmin/run/", run_url(run), run_url(run, "metadata"), "/admin/runsadmin/edit/"):
         assert "The server returned 401." in as_alice.get(url).text
-    switch = "/admin/runsadmin/connectionstate/default/switch/"
-    assert as_alice.post(switch, {"on": "0"}).status_code == 403
+    switch_url = "/admin/runsadmin/connectionstate/default/switch/"
+    assert as_alice.post(switch_url, {"on": "0"}).status_code == 403
     assert connections.is_held("default")
-    assert "is released" in operator.post(switch, {"on": "0"}, follow=True).text
+    assert "is released" in operator.post(switch_url, {"on": "0"}, follow=True).text
     assert not connections.is_held("default")
-    assert "is held: nothing is sent" in operator.post(switch, {"on": "1"}, follow=True).text
+    assert "is held: nothing is sent" in operator.post(switch_url, {"on": "1"}, follow=True).text
     assert Run.objects.get().metadata == {}

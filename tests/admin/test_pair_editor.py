@@ -1,4 +1,4 @@
-"""The pair editor: the input becomes an edit, which is pushed, and a page shows its outcome."""
+"""The pair editor: its input becomes an edit, which is pushed, and whose page shows the outcome."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -109,7 +109,7 @@ def test_base_of_another_run_is_refused(mirror_run: MakeRun, as_alice: Client) -
     assert not Edit.objects.exists()
 
 
-def test_untypable_values_stay_until_unmarked(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+def test_untypable_values_are_kept_unless_unticked(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
     sandbox.settings(check_limits=False)
     odd = {"count": 5, "crlf": "a\r\nb", "flag": None}
     run = mirror_run(metadata={"team": "blue", **odd})

@@ -18,13 +18,13 @@ from tests.sandbox_client import Sandbox
 pytestmark = pytest.mark.django_db
 
 
-def test_every_field_has_one_place() -> None:
-    placed = [name for _, names in TASK + COURSE for name in names]
+def test_every_field_is_shown_once() -> None:
+    shown = [name for _, names in TASK + COURSE for name in names]
 
-    assert sorted([*placed, "metadata"]) == sorted(FIELDS)
+    assert sorted([*shown, "metadata"]) == sorted(FIELDS)
 
 
-def test_documented_example_is_all_shown(mirror_run: MakeRun, as_carol: Client) -> None:
+def test_every_documented_value_is_shown(mirror_run: MakeRun, as_carol: Client) -> None:
     run = mirror_run(
         instructions="You are a tutor.\nBe kind.", tools=[{"type": "code_interpreter"}], temperature=0.7,
         tool_resources={"code_interpreter": {"file_ids": ["file-a1", "file-b2"]}}, metadata={"user_id": "u-17"},
@@ -42,7 +42,7 @@ def test_documented_example_is_all_shown(mirror_run: MakeRun, as_carol: Client) 
         assert value in shown, value
 
 
-def test_unencodable_text_breaks_no_page(mirror_run: MakeRun, as_alice: Client) -> None:
+def test_unencodable_text_can_be_shown(mirror_run: MakeRun, as_alice: Client) -> None:
     run = mirror_run()
     odd = {"metadata": {"half": "a\ud800b", "\ud83d": "x", "nul": "a\0b"}, "instructions": "\udfff", "more": "\ud800"}
     Run.objects.update(raw=lenient_json.dumps(run.data | odd))
@@ -66,7 +66,7 @@ def test_unencodable_text_breaks_no_page(mirror_run: MakeRun, as_alice: Client) 
         {"created_at": "never"},
     ],
 )
-def test_undocumented_shapes_break_no_page(mirror_run: MakeRun, as_alice: Client, fields: dict[str, Any]) -> None:
+def test_undocumented_values_can_be_shown(mirror_run: MakeRun, as_alice: Client, fields: dict[str, Any]) -> None:
     run = mirror_run(**fields)
 
     assert as_alice.get(run_url(run)).status_code == 200
@@ -97,8 +97,8 @@ def test_refresh_fetches_the_run(sandbox: Sandbox, mirror_run: MakeRun, as_alice
 def test_refresh_shows_the_servers_error(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
     run = mirror_run()
     mirror_run(thread_id="thread_other")
-    sandbox.fault("status", status=503, body={"error": {"message": "We are resting."}}, times=None)
-    assert "We are resting." in run_action(as_alice, run, "refresh", follow=True).text
+    sandbox.fault("status", status=503, body={"error": {"message": "Try again later."}}, times=None)
+    assert "Try again later." in run_action(as_alice, run, "refresh", follow=True).text
 
     sandbox.clear_faults()
     sandbox.delete_run(run.upstream_id)
@@ -121,23 +121,23 @@ def test_every_post_needs_permission(
     mirror_run: MakeRun, as_carol: Client, client_for: ClientFor, make_user: MakeUser
 ) -> None:
     run = mirror_run()
-    thread, nobody = run.thread, client_for(make_user())
+    thread, without_permissions = run.thread, client_for(make_user())
     posts = [
         run_url(run, "metadata"), "/admin/runsadmin/thread/add/",
         "/admin/runsadmin/connectionstate/default/switch/", "/admin/knox/authtoken/add/",
     ]  # fmt: skip
-    start = {"kind": "full", "connection": "default", "thread_ids": "thread_z", "on": "1"}
+    fields = {"kind": "full", "connection": "default", "thread_ids": "thread_z", "on": "1"}
 
-    for client in (as_carol, nobody):
+    for client in (as_carol, without_permissions):
         for url in posts:
-            assert client.post(url, start).status_code == 403, url
+            assert client.post(url, fields).status_code == 403, url
         for row, action in (
             (run, "refresh"), (run, "edit_metadata"), (thread, "stop_tracking"), (thread, "track_again"),
             (thread, "full_sync"), (thread, "sync_new_runs"),
         ):  # fmt: skip
             assert run_action(client, row, action).status_code == 403, action
-        assert client.post("/admin/runsadmin/sync/start/", start).status_code == 403
+        assert client.post("/admin/runsadmin/sync/start/", fields).status_code == 403
     assert not Edit.objects.exists()
     for url in (run_url(run), "/admin/runsadmin/run/", "/admin/runsadmin/edit/", "/admin/runsadmin/sync/"):
-        assert nobody.get(url).status_code == 403
+        assert without_permissions.get(url).status_code == 403
         assert as_carol.get(url).status_code == 200

@@ -1,4 +1,4 @@
-"""The dashboard, accounts, tokens, and what every page has."""
+"""The dashboard, accounts, tokens, and what all pages have in common."""
 
 import re
 from collections.abc import Callable
@@ -95,13 +95,13 @@ def test_accounts_and_groups_are_managed(admin: User, client_for: ClientFor, as_
     for url in ("user/", "user/add/", f"user/{admin.pk}/change/", f"user/{admin.pk}/password/", "group/", "group/add/"):
         assert client.get(f"/admin/auth/{url}").status_code == 200
         assert as_carol.get(f"/admin/auth/{url}").status_code == 403
-    made = {
+    form = {
         "username": "erin",
         "password1": "a-long-passw0rd",
         "password2": "a-long-passw0rd",
         "usable_password": "true",
     }
-    client.post("/admin/auth/user/add/", made)
+    client.post("/admin/auth/user/add/", form)
     assert User.objects.filter(username="erin").exists()
 
 
@@ -130,11 +130,11 @@ def test_token_is_shown_once(make_user: MakeUser, client_for: ClientFor) -> None
 
 def test_tokens_of_others_are_hidden(alice: User, make_user: MakeUser, client_for: ClientFor) -> None:
     tokens.create(user=alice, expires_in=None)
-    others = tokens_of(alice).get()
+    token = tokens_of(alice).get()
     client = client_for(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
 
     assert "alice" not in client.get(TOKENS).text
-    assert client.post(f"{TOKENS}{others.pk}/delete/").status_code == 403
+    assert client.post(f"{TOKENS}{token.pk}/delete/").status_code == 403
     assert tokens_of(alice).exists()
 
 
@@ -165,14 +165,14 @@ def test_connection_page_shows_no_secret(admin: User, client_for: ClientFor, san
     assert sandbox.key not in shown
 
 
-def test_meaningful_permissions_are_offered(client_for: Callable[[User], Client]) -> None:
+def test_only_our_own_permissions_are_offered(client_for: Callable[[User], Client]) -> None:
     admin = client_for(User.objects.create_superuser("root"))
 
     for url in ("/admin/auth/group/add/", f"/admin/auth/user/{User.objects.get().pk}/change/"):
         shown = admin.get(url).text
         assert "Edit metadata" in shown
         assert "Plan bulk edits" in shown
-        for internal in ("content type", "log entry", "worker", "Can change run", "idempotency"):
-            assert internal not in shown, internal
+        for name in ("content type", "log entry", "worker", "Can change run", "idempotency"):
+            assert name not in shown, name
     offered = re.findall(r"<option value=", admin.get("/admin/auth/group/add/").text)
     assert len(offered) == 23

@@ -1,4 +1,4 @@
-"""Threads are tracked, synced and untracked; syncs show their progress."""
+"""Tracking, syncing and untracking threads, and the progress of syncs."""
 
 import time
 
@@ -16,11 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 THREADS, SYNCS = "/admin/runsadmin/thread/", "/admin/runsadmin/sync/"
 
 
-def thread_page(thread: Thread, name: str = "change") -> str:
-    return f"{THREADS}{thread.pk}/{name}/"
-
-
-def sync_page(sync: Sync, name: str = "change") -> str:
+def sync_url(sync: Sync, name: str = "change") -> str:
     return f"{SYNCS}{sync.pk}/{name}/"
 
 
@@ -63,10 +59,10 @@ def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirror_run: MakeRun, as
     sandbox.put_runs([make_run(thread_id=thread.upstream_id, id="run_new")])
 
     response = as_alice.post(f"{SYNCS}start/", {"kind": kind, "thread": thread.pk})
-    one = Sync.objects.get(thread=thread)
-    assert response.headers["Location"] == sync_page(one)
-    assert (one.kind, str(one.actor)) == (kind, "alice")
-    assert syncs.run(one, until=time.monotonic() + 30).status == SyncStatus.COMPLETED
+    sync = Sync.objects.get(thread=thread)
+    assert response.headers["Location"] == sync_url(sync)
+    assert (sync.kind, str(sync.actor)) == (kind, "alice")
+    assert syncs.run(sync, until=time.monotonic() + 30).status == SyncStatus.COMPLETED
     assert Run.objects.filter(upstream_id="run_new").exists()
 
     as_alice.post(f"{SYNCS}start/", {"kind": kind, "connection": "default"})
@@ -87,11 +83,11 @@ def test_sync_page_polls_until_the_end(mirror_run: MakeRun, as_alice: Client) ->
     mirror_run()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
-    assert 'hx-trigger="every' in as_alice.get(sync_page(sync)).text
+    assert 'hx-trigger="every' in as_alice.get(sync_url(sync)).text
     assert 'hx-trigger="every' in as_alice.get(SYNCS).text
 
     syncs.run(sync, until=time.monotonic() + 30)
-    shown = as_alice.get(sync_page(sync)).text
+    shown = as_alice.get(sync_url(sync)).text
     assert "Completed" in shown
     assert 'hx-trigger="every' not in shown
     assert 'hx-trigger="every' not in as_alice.get(SYNCS).text
@@ -104,7 +100,7 @@ def test_sync_errors_are_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: 
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = syncs.run(Sync.objects.get(), until=time.monotonic() + 30)
 
-    shown = as_alice.get(sync_page(sync)).text
+    shown = as_alice.get(sync_url(sync)).text
 
     assert sync.status == SyncStatus.COMPLETED_WITH_ERRORS
     assert "Completed with errors" in shown

@@ -23,7 +23,7 @@ expect.set_options(timeout=20_000)  # Long enough for a busy machine.
 @pytest.fixture(scope="session")
 def browser_type_launch_args() -> dict[str, Any]:
     found = chromium.find()
-    assert found, chromium.ABSENT
+    assert found, chromium.NOT_INSTALLED
     return {
         "executable_path": str(found),
         "env": chromium.environment(),

@@ -91,7 +91,7 @@ def test_plan_fixes_the_runs(
     output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
 
     assert output.code == 0, output.err
-    assert sorted(sandbox.written()) == sorted(eight_ids)
+    assert sorted(sandbox.posted_run_ids()) == sorted(eight_ids)
     assert sandbox.metadata("run_0") == {"team": "green", "owner": "alice"}
     assert sandbox.metadata("run_1") == {"team": "blue", "n": "1", "added": "upstream", "owner": "alice"}
     assert sandbox.metadata("run_new") == {"team": "blue"}
@@ -114,7 +114,7 @@ def test_ids_are_read_from_a_file(
         "run_x: this run is not in the mirror. Nothing was done for it.",
         "run_y: this run is not in the mirror. Nothing was done for it.",
     ]
-    assert set(sandbox.written()) == {"run_1", "run_2"}
+    assert set(sandbox.posted_run_ids()) == {"run_1", "run_2"}
     assert BulkEdit.objects.get().status == "completed"
 
 

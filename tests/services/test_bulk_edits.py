@@ -139,7 +139,7 @@ def test_apply_touches_only_planned_runs(
     sandbox.clear_log()
     bulk_edit = apply(bulk_edit, alice)
     assert statuses(bulk_edit) == {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1}
-    assert set(sandbox.written()) == {run.upstream_id for run in twelve_runs if run != twelve_runs[1]}
+    assert set(sandbox.posted_run_ids()) == {run.upstream_id for run in twelve_runs if run != twelve_runs[1]}
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in twelve_runs}
     assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "red", "n": "changed"}
     assert metadata(sandbox, [twelve_runs[1], outside, appeared]) == [
