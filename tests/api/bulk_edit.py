@@ -1,4 +1,4 @@
-"""Steps of a bulk edit by REST that tests share."""
+"""Steps of a bulk edit through the REST API that tests share."""
 
 from typing import Any
 
@@ -6,22 +6,22 @@ from runsadmin.models import BulkEdit
 from tests.api.conftest import Api
 from tests.bulk import push_until_settled
 
-RED: dict[str, Any] = {"set": {"team": "red"}, "reason": "moved"}
+RED_BODY: dict[str, Any] = {"set": {"team": "red"}, "reason": "moved"}
 
 
 def plan(client: Api, **body: Any) -> Any:
-    response = client.post("bulk-edits/", RED | body)
+    response = client.post("bulk-edits/", RED_BODY | body)
     assert response.status_code == 202, response.json()
     return response.json()
 
 
-def finish(client: Api, address: str) -> Any:
+def finish(client: Api, url: str) -> Any:
     """Pushes the edits; returns the bulk edit once it is no longer in progress."""
-    push_until_settled(BulkEdit.objects.get(pk=client.get(address).json()["id"]))
-    return client.get(address).json()
+    push_until_settled(BulkEdit.objects.get(pk=client.get(url).json()["id"]))
+    return client.get(url).json()
 
 
-def act(client: Api, address: str, verb: str, status: int = 202, body: Any = None) -> Any:
-    response = client.post(f"{address}{verb}/", body)
+def run_action(client: Api, url: str, action: str, status: int = 202, body: Any = None) -> Any:
+    response = client.post(f"{url}{action}/", body)
     assert response.status_code == status, response.json()
     return response.json()

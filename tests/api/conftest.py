@@ -1,4 +1,4 @@
-"""Clients of the API, one per user and with a token of that user."""
+"""Clients of the REST API, each with the token of a user."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -16,7 +16,7 @@ JSON = "application/json"
 
 
 class Api:
-    """Sends JSON to /api/v1/. Also takes the absolute URLs of responses."""
+    """Sends JSON to /api/v1/. A path can also be an absolute URL from a response."""
 
     def __init__(self, token: str | None = None) -> None:
         self._client = Client(raise_request_exception=False)
@@ -25,9 +25,9 @@ class Api:
     def call(self, method: str, path: str, body: Any = None, kind: str = JSON, **headers: str) -> Any:
         """`body` is sent as JSON, or unchanged if it is bytes. The header If-Match is the argument `If_Match`."""
         data = b"" if body is None else body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
-        address = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._client.generic(method, address, data, kind, headers=self._headers | named)
+        url = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
+        own_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._client.generic(method, url, data, kind, headers=self._headers | own_headers)
 
     def get(self, path: str, **headers: str) -> Any:
         return self.call("GET", path, **headers)
@@ -47,7 +47,7 @@ type ApiOf = Callable[..., Api]
 
 @pytest.fixture
 def api() -> ApiOf:
-    """A client with a token of this user; without a user, one without a token."""
+    """Returns a client with a token of this user or, without a user, a client without a token."""
 
     def api(user: User | None = None) -> Api:
         return Api(None if user is None else tokens.create(user=user, expires_in=dt.timedelta(hours=1)))
@@ -56,7 +56,7 @@ def api() -> ApiOf:
 
 
 def problem(response: Any, status: int, name: str) -> dict[str, Any]:
-    """Asserts that the response is this problem with all its members. Returns it."""
+    """Asserts that the response is this problem and has all its members. Returns the problem."""
     data: dict[str, Any] = response.json()
     assert (response.status_code, data["type"]) == (status, f"urn:runsadmin:problem:{name}"), data
     assert response["Content-Type"] == "application/problem+json"
@@ -68,7 +68,7 @@ def problem(response: Any, status: int, name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def run_ids(mirror_run: MakeRun) -> list[str]:
-    """Six runs of two threads."""
+    """The ids of six runs in two threads."""
     return [
         mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)
     ]

@@ -47,22 +47,22 @@ WRITES: list[tuple[str, str, object]] = [
 
 
 @pytest.fixture
-def edits_of(mirror_run: Callable[..., Run], alice: User) -> dict[str, int]:
-    """Edits of a run in four statuses, and bulk edits in four, by status."""
+def ids_by_status(mirror_run: Callable[..., Run], alice: User) -> dict[str, int]:
+    """The ids of edits in four statuses and of bulk edits in four other statuses."""
     mirror_run(id="run_z", thread_id="thread_a", metadata={"team": "blue"})
     run = mirror_run(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
 
-    def edit(status: EditStatus, **fields: object) -> int:
-        made = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN)
-        Edit.objects.filter(pk=made.pk).update(status=status, **fields)
-        return made.pk
+    def make_edit(status: EditStatus, **fields: object) -> int:
+        edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN)
+        Edit.objects.filter(pk=edit.pk).update(status=status, **fields)
+        return edit.pk
 
     now = dt.datetime.now(dt.UTC)
     return {
-        "applied": edit(EditStatus.APPLIED, finished_at=now, before={}, after={"team": "red"}),
-        "failed": edit(EditStatus.FAILED, finished_at=now),
-        "conflict": edit(EditStatus.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
-        "pending": edit(EditStatus.PENDING),
+        "applied": make_edit(EditStatus.APPLIED, finished_at=now, before={}, after={"team": "red"}),
+        "failed": make_edit(EditStatus.FAILED, finished_at=now),
+        "conflict": make_edit(EditStatus.CONFLICT, finished_at=now, base={}, before={"team": "blue"}),
+        "pending": make_edit(EditStatus.PENDING),
         **{
             status: make_bulk_edit("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")
         },
@@ -71,12 +71,12 @@ def edits_of(mirror_run: Callable[..., Run], alice: User) -> dict[str, int]:
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_viewer_cannot_write(
-    method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, carol: User
+    method: str, path: str, body: object, sandbox: Sandbox, ids_by_status: dict[str, int], api: ApiOf, carol: User
 ) -> None:
     before = list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())
     sandbox.clear_log()
 
-    data = problem(api(carol).call(method, path.format(**edits_of), body), 403, "not-allowed")
+    data = problem(api(carol).call(method, path.format(**ids_by_status), body), 403, "not-allowed")
 
     assert "The account 'carol' may not" in data["detail"]
     assert (list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())) == before
@@ -87,9 +87,9 @@ def test_viewer_cannot_write(
 @pytest.mark.django_db(transaction=True)  # Another thread pushes the edit.
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_editor_need_not_be_superuser(
-    method: str, path: str, body: object, sandbox: Sandbox, edits_of: dict[str, int], api: ApiOf, alice: User
+    method: str, path: str, body: object, sandbox: Sandbox, ids_by_status: dict[str, int], api: ApiOf, alice: User
 ) -> None:
-    response = api(alice).call(method, path.format(**edits_of), body)
+    response = api(alice).call(method, path.format(**ids_by_status), body)
     # A 409 is possible for edits only: other edits of this run are in progress.
     allowed = (200, 202) if path.startswith("bulk-edits/") else (200, 201, 202, 204, 409)
     assert response.status_code in allowed, response.json()
@@ -111,7 +111,7 @@ def test_every_action_needs_a_permission() -> None:
 
 
 def assert_unauthenticated(client: Api) -> None:
-    """Every operation is a 401 that explains how to get a token."""
+    """Every operation returns a 401 that explains how to get a token."""
     for method, path, body in [*(("GET", path, None) for path in READS), *WRITES, ("GET", "nothing/here/", None)]:
         response = client.call(method, re.sub("{.*?}", "1", path), body)
         assert "create_token" in problem(response, 401, "not-authenticated")["detail"]
@@ -182,13 +182,13 @@ def test_session_write_needs_csrf_token(sandbox: Sandbox, mirror_run: Callable[.
     browser.force_login(alice)
     assert browser.get("/api/v1/runs/").status_code == 200
 
-    change = b'{"metadata": {"team": "red"}}'
-    response = browser.patch("/api/v1/runs/run_a/", change, JSON)
+    body = b'{"metadata": {"team": "red"}}'
+    response = browser.patch("/api/v1/runs/run_a/", body, JSON)
     assert "CSRF" in problem(response, 403, "not-allowed")["detail"]
     assert not Edit.objects.exists()
 
     browser.get("/api/v1/docs/")
     script = browser.get("/api/v1/docs/?script=").content.decode()
     csrf = script.split('headers["X-CSRFTOKEN"] = "')[1].split('"')[0]
-    response = browser.patch("/api/v1/runs/run_a/", change, JSON, headers={"X-CSRFToken": csrf})
+    response = browser.patch("/api/v1/runs/run_a/", body, JSON, headers={"X-CSRFToken": csrf})
     assert response.status_code == 200

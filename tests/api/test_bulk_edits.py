@@ -1,4 +1,4 @@
-"""Bulk edits by REST, from the plan to the undo."""
+"""Bulk edits through the REST API, from the plan to the undo."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pytest_django import Settings
 from runsadmin import tasks
 from runsadmin.models import BulkEdit, Run
 from runsadmin.services import bulk_edits, edits, runs
-from tests.api.bulk_edit import RED, act, finish, plan
+from tests.api.bulk_edit import RED_BODY, finish, plan, run_action
 from tests.api.conftest import ApiOf, problem
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
-    response = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED}, X_Request_ID="job-7")
+    response = client.post("bulk-edits/", {"q": "metadata.team:blue", **RED_BODY}, X_Request_ID="job-7")
 
     data = response.json()
     assert (response.status_code, response["Location"]) == (202, data["url"])
     assert data["url"] == f"http://testserver/api/v1/bulk-edits/{BulkEdit.objects.get().pk}/"
-    shown = (
+    fields = (
         "status", "selected", "planned", "q", "set", "reason", "actor", "source", "applied_by", "request_id",
         "connection",
     )  # fmt: skip
-    assert [data[name] for name in shown] == [
+    assert [data[name] for name in fields] == [
         "planned", 6, 6, "metadata.team:blue", {"team": "red"}, "moved", "alice", "api", None, "job-7", "default",
     ]  # fmt: skip
     assert data["expires_at"] > data["planned_at"]
@@ -45,7 +45,7 @@ def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, run_ids: list[str], api: 
     }  # fmt: skip
     assert sandbox.posts() == []
 
-    data = act(client, data["url"], "apply")
+    data = run_action(client, data["url"], "apply")
     assert (data["status"], data["progress"]["statuses"], data["applied_by"]) == ("queued", {"pending": 6}, "alice")
     data = finish(client, data["url"])
 
@@ -63,7 +63,7 @@ def test_bulk_edit_from_plan_to_undo(sandbox: Sandbox, run_ids: list[str], api: 
     undo = client.post(f"{data['url']}undo/", {"reason": "a slip"})
     assert (undo.status_code, undo["Location"]) == (202, undo.json()["url"])
     assert (undo.json()["undoes"], undo.json()["status"], undo.json()["reason"]) == (data["id"], "planned", "a slip")
-    act(client, undo["Location"], "apply")
+    run_action(client, undo["Location"], "apply")
     assert finish(client, undo["Location"])["progress"]["statuses"] == {"applied": 6}
     assert [sandbox.metadata(id) for id in run_ids] == [{"team": "blue", "n": str(n)} for n in range(6)]
 
@@ -96,7 +96,7 @@ def test_plan_is_listed_and_filtered(
     problem(client.get(f"{data['url']}edits/?plan_result=odd"), 400, "invalid-request")
 
     sandbox.set_metadata("run_a", {"team": "blue", "later": "x"})
-    act(client, data["url"], "apply")
+    run_action(client, data["url"], "apply")
     finish(client, data["url"])
     assert found("status=applied&plan_result=change")["run_a"] == (
         {"team": "blue", "later": "x"},
@@ -104,18 +104,18 @@ def test_plan_is_listed_and_filtered(
     )
 
 
-@pytest.mark.parametrize("by", ["ids", "search"])
+@pytest.mark.parametrize("selected_by", ["ids", "search"])
 def test_apply_edits_only_planned_runs(
-    by: str, sandbox: Sandbox, run_ids: list[str], mirror_run: MakeRun, api: ApiOf, alice: User
+    selected_by: str, sandbox: Sandbox, run_ids: list[str], mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
     client = api(alice)
     mirror_run(id="run_other", metadata={"team": "green"})
-    selection = {"run_ids": run_ids} if by == "ids" else {"q": "metadata.team:blue"}
+    selection = {"run_ids": run_ids} if selected_by == "ids" else {"q": "metadata.team:blue"}
     data = plan(client, **selection, set={"owner": "alice"})
     planned = {edit["run"] for edit in client.get(f"{data['url']}edits/").json()["results"]}
     assert planned == set(run_ids)
 
-    # One run no longer matches, one now matches, one is new; a key is added to one, and one has a conflict.
+    # One run no longer matches, one matches now, one is new, one gets another key, and one gets a conflict.
     for id, metadata in {run_ids[0]: {"team": "green"}, "run_other": {"team": "blue"}}.items():
         sandbox.set_metadata(id, metadata)
         runs.refresh(run=Run.objects.get(upstream_id=id), actor=alice)
@@ -124,7 +124,7 @@ def test_apply_edits_only_planned_runs(
     sandbox.add_pairs(run_ids[2], {"owner": "bob"})
     assert client.get(data["url"]).json()["changed_since"] == 1
     sandbox.clear_log()
-    act(client, data["url"], "apply")
+    run_action(client, data["url"], "apply")
     data = finish(client, data["url"])
 
     assert {edit["run"] for edit in client.get(f"{data['url']}edits/").json()["results"]} == planned
@@ -140,28 +140,28 @@ def test_colleague_applies_the_plan(
     sandbox: Sandbox, run_ids: list[str], make_user: Callable[..., User], api: ApiOf, alice: User, bob: User
 ) -> None:
     bob.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
-    address = plan(api(bob), q="metadata.team:blue")["url"]
-    data = problem(api(bob).post(f"{address}apply/"), 403, "not-allowed")
+    url = plan(api(bob), q="metadata.team:blue")["url"]
+    data = problem(api(bob).post(f"{url}apply/"), 403, "not-allowed")
     assert "runsadmin.apply_bulkedit" in data["detail"]
-    assert act(api(alice), address, "apply")["applied_by"] == "alice"
-    assert finish(api(alice), address)["progress"]["statuses"] == {"applied": 6}
+    assert run_action(api(alice), url, "apply")["applied_by"] == "alice"
+    assert finish(api(alice), url)["progress"]["statuses"] == {"applied": 6}
 
 
 def test_pause_resume_cancel(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     client = api(alice)
-    address = plan(client, q="metadata.team:blue", canary=2)["url"]
-    act(client, address, "apply")
-    data = finish(client, address)
+    url = plan(client, q="metadata.team:blue", canary=2)["url"]
+    run_action(client, url, "apply")
+    data = finish(client, url)
     assert (data["status"], data["canary"], data["progress"]["statuses"]) == ("paused", 2, {"applied": 2, "planned": 4})
-    problem(client.post(f"{address}pause/"), 409, "illegal-change")
+    problem(client.post(f"{url}pause/"), 409, "illegal-change")
 
-    assert act(client, address, "resume")["status"] == "queued"
-    assert act(client, address, "pause", 200)["status"] == "paused"
+    assert run_action(client, url, "resume")["status"] == "queued"
+    assert run_action(client, url, "pause", 200)["status"] == "paused"
     edits.process_due(until=float("inf"))
     assert len(sandbox.posts()) == 2
-    data = act(client, address, "cancel", 200)
+    data = run_action(client, url, "cancel", 200)
     assert (data["status"], data["progress"]["statuses"]) == ("cancelled", {"applied": 2, "cancelled": 4})
-    problem(client.post(f"{address}resume/"), 409, "illegal-change")
+    problem(client.post(f"{url}resume/"), 409, "illegal-change")
 
 
 def test_failed_edits_are_retried(
@@ -170,19 +170,19 @@ def test_failed_edits_are_retried(
     settings.RUNSADMIN_MAX_ATTEMPTS = 1
     client = api(alice)
     sandbox.fault("status", status=500, method="GET", times=None)
-    address = plan(client, run_ids=run_ids, apply=True)["url"]
-    assert finish(client, address)["progress"]["statuses"] == {"failed": 6}
+    url = plan(client, run_ids=run_ids, apply=True)["url"]
+    assert finish(client, url)["progress"]["statuses"] == {"failed": 6}
     sandbox.clear_faults()
-    assert act(client, address, "retry")["status"] == "queued"
-    assert finish(client, address)["progress"]["statuses"] == {"applied": 6}
-    problem(client.post(f"{address}retry/"), 409, "illegal-change")
+    assert run_action(client, url, "retry")["status"] == "queued"
+    assert finish(client, url)["progress"]["statuses"] == {"applied": 6}
+    problem(client.post(f"{url}retry/"), 409, "illegal-change")
 
 
 def test_wait_for_active_runs(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", status="in_progress")
     data = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
     assert (data["wait_for_active"], data["progress"]["plan_results"]) == (60, {"change": 1})
-    data = act(api(alice), data["url"], "apply")
+    data = run_action(api(alice), data["url"], "apply")
     waited = dt.datetime.fromisoformat(data["active_until"]) - dt.datetime.fromisoformat(data["applied_at"])
     assert waited == dt.timedelta(minutes=1)
 
@@ -208,14 +208,14 @@ def test_small_plan_is_applied_at_once(sandbox: Sandbox, run_ids: list[str], api
 
 
 @pytest.fixture
-def slow_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request plans only two runs."""
+def two_runs_per_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request plans only one block, of two runs."""
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
     monkeypatch.setattr(tasks, "PLANNING_SECONDS", 0.0)
 
 
 def test_large_plan_is_applied_once_complete(
-    slow_to_plan: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
+    two_runs_per_block: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
 ) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
     assert (data["status"], data["planned"], data["apply_when_planned"]) == ("planning", 2, True)
@@ -226,13 +226,13 @@ def test_large_plan_is_applied_once_complete(
 
 def test_apply_needs_its_own_permission(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
-    problem(api(alice).post("bulk-edits/", RED | {"run_ids": run_ids, "apply": True}), 403, "not-allowed")
+    problem(api(alice).post("bulk-edits/", RED_BODY | {"run_ids": run_ids, "apply": True}), 403, "not-allowed")
     assert not BulkEdit.objects.exists()
     assert plan(api(alice), run_ids=run_ids)["status"] == "planned"
 
 
 def test_permission_lost_while_planning(
-    slow_to_plan: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
+    two_runs_per_block: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
 ) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
@@ -260,23 +260,25 @@ def test_unknown_and_ambiguous_ids(
     assert client.get(data["url"]).json()["not_selected"] == data["not_selected"]
     assert data["selected"] == 1
 
-    named = plan(client, run_ids=["run_x", "run_b"], connection="eu")
-    assert (named["connection"], named["not_selected"]) == ("eu", unknown[:1])
-    problem(client.post("bulk-edits/", RED | {"run_ids": ["run_a"], "connection": "us"}), 400, "unknown-connection")
+    of_eu = plan(client, run_ids=["run_x", "run_b"], connection="eu")
+    assert (of_eu["connection"], of_eu["not_selected"]) == ("eu", unknown[:1])
+    problem(
+        client.post("bulk-edits/", RED_BODY | {"run_ids": ["run_a"], "connection": "us"}), 400, "unknown-connection"
+    )
 
-    refused = problem(client.post("bulk-edits/", RED | {"run_ids": ["run_x", "run_b"]}), 400, "invalid-selection")
+    refused = problem(client.post("bulk-edits/", RED_BODY | {"run_ids": ["run_x", "run_b"]}), 400, "invalid-selection")
     assert refused["not_selected"] == [{"id": "run_x", "why": "unknown"}, {"id": "run_b", "why": "ambiguous"}]
-    two = problem(client.post("bulk-edits/", RED | {"q": "model:gpt-4o"}), 400, "invalid-selection")
-    assert "default, eu" in two["detail"]
+    several = problem(client.post("bulk-edits/", RED_BODY | {"q": "model:gpt-4o"}), 400, "invalid-selection")
+    assert "default, eu" in several["detail"]
 
 
 def test_limit_of_100_000_ids(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
-    many = [f"run_{n:024d}" for n in range(99_999)]
-    data = plan(api(alice), run_ids=["run_a", *many])
+    unknown = [f"run_{n:024d}" for n in range(99_999)]
+    data = plan(api(alice), run_ids=["run_a", *unknown])
     assert (data["selected"], len(data["not_selected"])) == (1, 99_999)
     refused = problem(
-        api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a", "run_b", *many]}), 400, "invalid-request"
+        api(alice).post("bulk-edits/", RED_BODY | {"run_ids": ["run_a", "run_b", *unknown]}), 400, "invalid-request"
     )
     assert "100,000" in refused["detail"]
 
@@ -309,13 +311,13 @@ def test_invalid_field_is_named(
     body: Any, field: str | None, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirror_run(id="run_a")
-    data = problem(api(alice).post("bulk-edits/", RED | body), 400, "invalid-request")
+    data = problem(api(alice).post("bulk-edits/", RED_BODY | body), 400, "invalid-request")
     assert [error["field"] for error in data["errors"]] == [field]
     assert not BulkEdit.objects.exists()
 
 
 @pytest.mark.parametrize(
-    ("body", "wrong"),
+    ("body", "errors"),
     [
         ({"set": {}}, [(None, None, "nothing_to_change")]),
         ({"set": {"k" * 65: "v"}}, [("set", "k" * 65, "key_too_long")]),
@@ -329,15 +331,15 @@ def test_invalid_field_is_named(
     ],
 )
 def test_invalid_patch_names_its_field(
-    body: Any, wrong: list[Any], sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
+    body: Any, errors: list[Any], sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirror_run(id="run_a")
-    data = problem(api(alice).post("bulk-edits/", RED | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
-    assert [(error["field"], error["key"], error["code"]) for error in data["errors"]] == wrong
+    data = problem(api(alice).post("bulk-edits/", RED_BODY | {"run_ids": ["run_a"]} | body), 400, "invalid-metadata")
+    assert [(error["field"], error["key"], error["code"]) for error in data["errors"]] == errors
     assert not BulkEdit.objects.exists()
 
 
 def test_patch_of_200_000_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
-    body = RED | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
+    body = RED_BODY | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
     problem(api(alice).post("bulk-edits/", body), 400, "invalid-metadata")

@@ -1,4 +1,4 @@
-"""Two editors of one run: base, If-Match and conflicts."""
+"""Simultaneous edits of one run: base, If-Match and conflicts."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,10 +11,10 @@ from tests.sandbox_client import Sandbox
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-# --- Base
+# --- The field base
 
 
-def test_base_different_keys_are_merged(
+def test_edits_of_different_keys_are_merged(
     sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User
 ) -> None:
     mirror_run(id="run_a", metadata={"team": "blue", "env": "prod"})
@@ -26,7 +26,9 @@ def test_base_different_keys_are_merged(
     assert sandbox.metadata("run_a") == {"team": "red", "env": "test"}
 
 
-def test_base_same_key_is_a_conflict(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+def test_edits_of_the_same_key_conflict(
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User
+) -> None:
     mirror_run(id="run_a", metadata={"team": "blue", "env": "prod"})
     seen = {"team": "blue", "env": "prod"}
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": seen}).status_code == 200
@@ -62,14 +64,14 @@ def test_null_base_is_empty(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, a
     ]
 
 
-def test_without_base_keys_are_set(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_edit_without_base_never_conflicts(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
     assert api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}).status_code == 200
     assert sandbox.metadata("run_a") == {"team": "green", "new": "x"}
 
 
-# --- If-Match
+# --- The header If-Match
 
 
 def test_stale_if_match_records_nothing(
@@ -104,7 +106,7 @@ def test_base_wins_over_if_match(sandbox: Sandbox, mirror_run: MakeRun, api: Api
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
 
 
-def test_star_is_not_a_base(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_if_match_star_is_not_a_base(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red"})
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match="*")

@@ -1,4 +1,4 @@
-"""One edit through REST: recorded, sent, and its outcome returned."""
+"""One edit through the REST API: it is recorded and sent, and its outcome is returned."""
 
 from typing import Any
 
@@ -66,8 +66,8 @@ def test_null_keeps_unknown_keys(sandbox: Sandbox, mirror_run: MakeRun, api: Api
 
 def test_empty_patch_is_a_400(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={})
-    nothing: list[Any] = [{}, None]
-    for metadata in nothing:
+    empty: list[Any] = [{}, None]
+    for metadata in empty:
         data = problem(api(alice).patch("runs/run_a/", {"metadata": metadata}), 400, "invalid-metadata")
         assert data["errors"][0]["code"] == "nothing_to_change"
     assert not Edit.objects.exists()
@@ -97,7 +97,7 @@ def test_unchanged_run_keeps_its_etag(sandbox: Sandbox, mirror_run: MakeRun, api
     assert response.status_code == 200
 
 
-# --- A fault of upstream is never a 5xx
+# --- Upstream errors never become a 5xx
 
 
 def test_active_run_is_a_202(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
@@ -135,7 +135,7 @@ def test_lost_response_is_unknown(
     assert response.json()["mirror"]["edit"]["status"] == "unknown"
 
 
-def test_rejection_has_upstreams_words(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_rejection_quotes_upstream(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
     sandbox.fault("status", status=400, method="POST", body={"error": {"message": "Not today."}})
     data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
@@ -231,7 +231,7 @@ def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirror_run: MakeRun, ap
         ("k=v", "invalid_type"),
     ],
 )
-def test_metadata_over_a_limit_is_a_400(
+def test_invalid_metadata_is_a_400(
     metadata: Any, code: str, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirror_run(id="run_a")
@@ -247,9 +247,9 @@ def test_metadata_over_a_limit_is_a_400(
 
 def test_seventeenth_pair_is_a_400(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={f"k{n}": "v" for n in range(16)})
-    data = problem(api(alice).patch("runs/run_a/", {"metadata": {"one": "more"}}), 400, "invalid-metadata")
+    data = problem(api(alice).patch("runs/run_a/", {"metadata": {"extra": "v"}}), 400, "invalid-metadata")
     assert "17 pairs" in data["detail"]
-    assert api(alice).patch("runs/run_a/", {"metadata": {"one": "more", "k0": None}}).status_code == 200
+    assert api(alice).patch("runs/run_a/", {"metadata": {"extra": "v", "k0": None}}).status_code == 200
 
 
 def test_limits_count_characters(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
@@ -272,7 +272,7 @@ def test_limits_count_characters(sandbox: Sandbox, mirror_run: MakeRun, api: Api
         b'{"metadata": {"a": "b"}, "base": {"n": ' + b"9" * 5000 + b"}}",
     ],
 )
-def test_ambiguous_json_is_refused(body: bytes, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_malformed_json_is_a_400(body: bytes, sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
     sandbox.clear_log()
     problem(api(alice).patch("runs/run_a/", body), 400, "malformed-body")

@@ -13,18 +13,18 @@ from tests.sandbox_client import Sandbox
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def change(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> Any:
+def patch(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> Any:
     return client.patch(f"runs/{run_id}/", {"metadata": metadata, **more})
 
 
 def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, Any]:
-    """An edit to team=green that fetched red instead of blue."""
+    """An edit that conflicts: it changes the team from blue to green, but upstream has red."""
     sandbox.set_metadata(run_id, {"team": "red"})
-    edit: dict[str, Any] = change(client, run_id, {"team": "green"}, base={"team": "blue"}).json()["edit"]
+    edit: dict[str, Any] = patch(client, run_id, {"team": "green"}, base={"team": "blue"}).json()["edit"]
     return edit
 
 
-def test_log_has_all_facts_of_an_edit(
+def test_log_has_all_fields_of_an_edit(
     sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, carol: User
 ) -> None:
     mirror_run(id="run_a", metadata={"team": "blue", "old": "x"})
@@ -70,26 +70,26 @@ def test_log_has_all_facts_of_an_edit(
 def test_log_is_filtered(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     for run_id in ("run_a", "run_b"):
         mirror_run(id=run_id, metadata={"team": "blue"})
-    change(api(alice), "run_a", {"team": "red"})
-    change(api(bob), "run_a", {"team": "x"}, base={"team": "blue"})
-    change(api(bob), "run_b", {"team": "red"})
+    patch(api(alice), "run_a", {"team": "red"})
+    patch(api(bob), "run_a", {"team": "x"}, base={"team": "blue"})
+    patch(api(bob), "run_b", {"team": "red"})
 
     def found(query: str) -> list[tuple[str, str, str]]:
         results = api(alice).get(f"edits/?{query}").json()["results"]
         return [(edit["run"], edit["actor"], edit["status"]) for edit in results]
 
-    everything = [("run_b", "bob", "applied"), ("run_a", "bob", "conflict"), ("run_a", "alice", "applied")]
-    assert found("") == found("connection=default") == everything
-    assert found("run=run_a") == everything[1:]
-    assert found("actor=bob&status=applied") == everything[:1]
-    assert found("status=conflict") == everything[1:2]
+    all_edits = [("run_b", "bob", "applied"), ("run_a", "bob", "conflict"), ("run_a", "alice", "applied")]
+    assert found("") == found("connection=default") == all_edits
+    assert found("run=run_a") == all_edits[1:]
+    assert found("actor=bob&status=applied") == all_edits[:1]
+    assert found("status=conflict") == all_edits[1:2]
     assert found("run=run_x") == found("actor=mallory") == []
     problem(api(alice).get("edits/?status=odd"), 400, "invalid-request")
 
 
 def test_undo_restores_values(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    edit = change(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
+    edit = patch(api(alice), "run_a", {"team": "red", "new": "x"}).json()["mirror"]["edit"]
 
     response = api(bob).post(f"{edit['url']}undo/", {"reason": "a slip"})
 
@@ -102,8 +102,8 @@ def test_undo_restores_values(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf,
 
 def test_undo_leaves_changed_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
-    change(api(bob), "run_a", {"team": "green"})
+    edit = patch(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
+    patch(api(bob), "run_a", {"team": "green"})
 
     response = api(alice).post(f"{edit['url']}undo/")
 
@@ -142,7 +142,7 @@ def test_resolution_can_conflict(sandbox: Sandbox, mirror_run: MakeRun, api: Api
 
 def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
-    edit = change(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
+    edit = patch(api(alice), "run_a", {"team": "red"}).json()["mirror"]["edit"]
     response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}})
     problem(response, 409, "illegal-change")
     response = api(alice).post(f"{edit['url']}resolve/", {"metadata": None})
@@ -151,18 +151,18 @@ def test_only_a_conflict_can_be_resolved(sandbox: Sandbox, mirror_run: MakeRun, 
 
 def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", status="queued")
-    address = change(api(alice), "run_a", {"team": "red"})["Location"]
+    url = patch(api(alice), "run_a", {"team": "red"})["Location"]
 
-    response = api(alice).post(f"{address}cancel/")
+    response = api(alice).post(f"{url}cancel/")
 
     assert (response.status_code, response.json()["status"]) == (200, "cancelled")
-    problem(api(alice).post(f"{address}cancel/"), 409, "illegal-change")
-    problem(api(alice).post(f"{address}retry/"), 409, "illegal-change")
+    problem(api(alice).post(f"{url}cancel/"), 409, "illegal-change")
+    problem(api(alice).post(f"{url}retry/"), 409, "illegal-change")
 
 
 def test_actions_take_no_fields(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", status="queued")
-    address = change(api(alice), "run_a", {"team": "red"})["Location"]
-    data = problem(api(alice).post(f"{address}cancel/", {"force": True}), 400, "invalid-request")
+    url = patch(api(alice), "run_a", {"team": "red"})["Location"]
+    data = problem(api(alice).post(f"{url}cancel/", {"force": True}), 400, "invalid-request")
     assert data["detail"] == "force: Unknown field. This request takes no fields."
     assert Edit.objects.get().status == "pending"

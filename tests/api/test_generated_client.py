@@ -1,4 +1,4 @@
-"""A client that openapi-python-client generates from the OpenAPI document, used over HTTP."""
+"""Calls over HTTP by a client that openapi-python-client generates from the OpenAPI document."""
 
 import json
 import subprocess
@@ -24,15 +24,15 @@ PACKAGE = "generated_runs_client"
 
 
 @pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def client_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the generated package."""
     folder = tmp_path_factory.mktemp("client")
     (folder / "openapi.json").write_text(json.dumps(document()))
     (folder / "config.yml").write_text("post_hooks: []\n")
     command = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]
     command += ["--fail-on-warning", "--path", "openapi.json", "--config", "config.yml", "--output-path", PACKAGE]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
     sys.path.insert(0, str(folder))
     yield folder / PACKAGE
     sys.path.remove(str(folder))
@@ -56,10 +56,10 @@ class GeneratedClient:
 
 
 @pytest.fixture
-def client(generated: Path, live_server: LiveServer, alice: User) -> Iterator[GeneratedClient]:
+def client(client_package: Path, live_server: LiveServer, alice: User) -> Iterator[GeneratedClient]:
     token = tokens.create(user=alice, expires_in=None)
-    authenticated = import_module(f"{PACKAGE}.client").AuthenticatedClient
-    with authenticated(live_server.url, token, prefix="Token") as client:
+    client_class = import_module(f"{PACKAGE}.client").AuthenticatedClient
+    with client_class(live_server.url, token, prefix="Token") as client:
         yield GeneratedClient(client)
 
 

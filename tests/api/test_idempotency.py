@@ -1,4 +1,4 @@
-"""Idempotency-Key: a repeated request is done once."""
+"""Idempotency-Key: a repeated request takes effect once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -15,7 +15,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, IdempotencyKey
 from runsadmin.services import bulk_edits, edits, tokens
 from runsadmin.services.idempotency import IdempotentRequest
-from tests.api.bulk_edit import RED, finish, plan
+from tests.api.bulk_edit import RED_BODY, finish, plan
 from tests.api.conftest import ApiOf, problem
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
-    client, body = api(alice), RED | {"q": "metadata.team:blue", "apply": True}
+    client, body = api(alice), RED_BODY | {"q": "metadata.team:blue", "apply": True}
     first = client.post("bulk-edits/", body, Idempotency_Key="k1")
     finish(client, first["Location"])
     again = client.post("bulk-edits/", body, Idempotency_Key="k1")
@@ -38,7 +38,7 @@ def test_repeated_plan_is_same_bulk_edit(sandbox: Sandbox, run_ids: list[str], a
 
 
 def test_key_of_another_plan_is_a_422(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User, bob: User) -> None:
-    body = RED | {"run_ids": run_ids}
+    body = RED_BODY | {"run_ids": run_ids}
     assert api(alice).post("bulk-edits/", body, Idempotency_Key="k1").status_code == 202
     problem(api(alice).post("bulk-edits/", body | {"canary": 1}, Idempotency_Key="k1"), 422, "key-reused")
     assert BulkEdit.objects.count() == 1
@@ -48,37 +48,37 @@ def test_key_of_another_plan_is_a_422(sandbox: Sandbox, run_ids: list[str], api:
 def test_repeated_undo_is_same_bulk_edit(
     sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User, bob: User
 ) -> None:
-    client, why = api(alice), {"reason": "a slip"}
+    client, body = api(alice), {"reason": "a slip"}
     done = finish(client, plan(client, run_ids=run_ids, apply=True)["url"])
-    first, again = (client.post(f"{done['url']}undo/", why, Idempotency_Key="k1") for _ in range(2))
+    first, again = (client.post(f"{done['url']}undo/", body, Idempotency_Key="k1") for _ in range(2))
     assert (first.status_code, again.status_code, again["Location"]) == (202, 202, first["Location"])
     problem(client.post(f"{done['url']}undo/", {"reason": "another"}, Idempotency_Key="k1"), 422, "key-reused")
     assert BulkEdit.objects.filter(undoes=done["id"]).count() == 1
-    assert api(bob).post(f"{done['url']}undo/", why, Idempotency_Key="k1")["Location"] != first["Location"]
+    assert api(bob).post(f"{done['url']}undo/", body, Idempotency_Key="k1")["Location"] != first["Location"]
 
 
-def test_failed_request_leaves_key_free(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
-    body = RED | {"run_ids": ["run_x"]}
+def test_failed_request_does_not_use_its_key(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
+    body = RED_BODY | {"run_ids": ["run_x"]}
     problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
     assert not IdempotencyKey.objects.exists()
-    assert api(alice).post("bulk-edits/", RED | {"run_ids": run_ids}, Idempotency_Key="k1").status_code == 202
+    assert api(alice).post("bulk-edits/", RED_BODY | {"run_ids": run_ids}, Idempotency_Key="k1").status_code == 202
 
 
 def test_simultaneous_plans_with_one_key(
     sandbox: Sandbox, run_ids: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both, by_ids = Barrier(2), bulk_edits.by_ids
+    barrier, by_ids = Barrier(2), bulk_edits.by_ids
     headers = {"Idempotency-Key": "k1", "Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
 
-    def choose_together(*args: Any, **options: Any) -> Any:
-        both.wait(10)
+    def select_together(*args: Any, **options: Any) -> Any:
+        barrier.wait(10)
         return by_ids(*args, **options)
 
     def post(_: int) -> requests.Response:
-        body = RED | {"run_ids": run_ids}
+        body = RED_BODY | {"run_ids": run_ids}
         return requests.post(f"{live_server}/api/v1/bulk-edits/", json=body, headers=headers, timeout=30)
 
-    monkeypatch.setattr(bulk_edits, "by_ids", choose_together)
+    monkeypatch.setattr(bulk_edits, "by_ids", select_together)
     with ThreadPoolExecutor(2) as pool:
         recorded, refused = sorted(pool.map(post, range(2)), key=lambda response: response.status_code)
 
@@ -95,15 +95,15 @@ def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirror_run: MakeRun, 
     def record() -> Edit:
         return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
 
-    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
-    assert one.existing() is other.existing() is None
-    edit = one.once(record)
+    first, second = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    assert first.existing() is second.existing() is None
+    edit = first.once(record)
     with pytest.raises(IdempotencyKeyInUse):
-        other.once(record)
-    assert Edit.objects.get() == edit == other.existing()
+        second.once(record)
+    assert Edit.objects.get() == edit == second.existing()
 
 
-def test_key_recorded_meanwhile_is_kept(
+def test_concurrently_recorded_key_is_kept(
     sandbox: Sandbox, mirror_run: MakeRun, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = mirror_run(id="run_a")
@@ -111,13 +111,18 @@ def test_key_recorded_meanwhile_is_kept(
     def record() -> Edit:
         return edits.record(run=run, patch=MetadataPatch({"a": "1"}), actor=alice, source=Edit.Source.API)
 
-    one, other = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
-    edit = one.once(record)
-    known, checks = IdempotentRequest.existing, iter([lambda _: None])
-    monkeypatch.setattr(IdempotentRequest, "existing", lambda request: next(checks, known)(request))
+    first, second = (IdempotentRequest(Edit, alice, "run 1", "k1", b"{}") for _ in range(2))
+    edit = first.once(record)
+    existing = IdempotentRequest.existing
+
+    def miss_once(request: IdempotentRequest[Edit]) -> None:
+        """Finds nothing, as if the first request was recorded right after this check."""
+        monkeypatch.setattr(IdempotentRequest, "existing", existing)
+
+    monkeypatch.setattr(IdempotentRequest, "existing", miss_once)
     with pytest.raises(IdempotencyKeyInUse):
-        other.once(record)
-    assert Edit.objects.get() == edit == other.existing()
+        second.once(record)
+    assert Edit.objects.get() == edit == second.existing()
 
 
 # --- Edits
@@ -128,9 +133,8 @@ def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirror_run: MakeRun, api:
     client, change = api(alice), {"metadata": {"team": "red"}}
     seen = client.get("runs/run_a/")["ETag"]
 
-    first, second = (
-        client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=seen) for _ in range(2)
-    )  # The first request has made the version stale.
+    # The first request makes the version stale.
+    first, second = (client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=seen) for _ in range(2))
 
     assert first.status_code == second.status_code == 200
     assert first.json() == second.json()

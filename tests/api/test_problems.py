@@ -22,7 +22,7 @@ DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "rest-api.md"
 def test_problem_types_are_documented() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `([a-z-]+)` \|", DOCUMENTATION.read_text(), re.MULTILINE)
     assert {(int(status), name) for status, name in rows} == {
-        (known.status, known.uri.rpartition(":")[2]) for known in ProblemType
+        (kind.status, kind.uri.rpartition(":")[2]) for kind in ProblemType
     }
 
 

@@ -1,4 +1,4 @@
-"""Runs by REST: in the API's own shape, by pages, without counts."""
+"""Runs in the REST API: in upstream's format, in pages, and without counts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,8 @@ from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db
 
-# "Modify run" in the vendor's public description of its API, verbatim.
-THE_DOCUMENTED_RUN = {
+# The example of "Modify run" in the vendor's API reference.
+DOCUMENTED_RUN = {
     "id": "run_abc123",
     "object": "thread.run",
     "created_at": 1699075072,
@@ -54,7 +54,7 @@ THE_DOCUMENTED_RUN = {
 
 @pytest.fixture
 def store(db: None) -> Callable[..., Run]:
-    """Stores a run in the mirror, without a server. The fields are the API's."""
+    """Stores a run with these fields of the API in the mirror, without a server."""
 
     def store(alias: str = "default", /, **fields: Any) -> Run:
         raw = make_run(**fields)
@@ -76,8 +76,8 @@ def ids(response: Any) -> list[str]:
 
 
 def test_documented_run_is_unchanged(mirror_run: Callable[..., Run], sandbox: Sandbox, api: ApiOf, carol: User) -> None:
-    sandbox.put_runs([THE_DOCUMENTED_RUN])
-    mirror_run(**THE_DOCUMENTED_RUN)
+    sandbox.put_runs([DOCUMENTED_RUN])
+    mirror_run(**DOCUMENTED_RUN)
 
     one = api(carol).get("runs/run_abc123/").json()
     (listed,) = api(carol).get("runs/").json()["results"]
@@ -86,7 +86,7 @@ def test_documented_run_is_unchanged(mirror_run: Callable[..., Run], sandbox: Sa
     # The documented example lacks one of the documented fields.
     assert one.pop("required_action") is None
     mirror = one.pop("mirror")
-    assert one == THE_DOCUMENTED_RUN
+    assert one == DOCUMENTED_RUN
     assert mirror | {"as_of": ""} == {
         "connection": "default",
         "as_of": "",
@@ -120,8 +120,8 @@ def test_if_none_match_is_a_304(store: Callable[..., Run], api: ApiOf, carol: Us
     assert first["ETag"] == run.etag
     assert not first["ETag"].startswith("W/")
 
-    for known in (run.etag, f'"other", {run.etag}', f"W/{run.etag}", "*"):
-        again = client.get("runs/run_a/", If_None_Match=known)
+    for etags in (run.etag, f'"other", {run.etag}', f"W/{run.etag}", "*"):
+        again = client.get("runs/run_a/", If_None_Match=etags)
         assert (again.status_code, again.content, again["ETag"]) == (304, b"", run.etag)
     assert client.get("runs/run_a/", If_None_Match='"other"').status_code == 200
 
@@ -165,7 +165,7 @@ def test_unknown_id_is_a_404(path: str, api: ApiOf, carol: User) -> None:
 
 
 def test_pages_show_every_run_once(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
-    # Seven runs have the same time: the time alone is not a position in the list.
+    # Seven runs have the same time, so the time alone does not identify a position in the list.
     times = [1700000000 + min(n, 5) for n in range(12)]
     newest_first = [
         run.upstream_id for run in sorted((store(created_at=time) for time in times), key=lambda run: -run.pk)
@@ -180,11 +180,11 @@ def test_pages_show_every_run_once(store: Callable[..., Run], api: ApiOf, carol:
     assert [len(page) for page in pages] == [5, 5, 2]
     assert [run_id for page in pages for run_id in page] == newest_first
 
-    back = []
+    previous = []
     while last.json()["previous"]:
         last = client.get(last.json()["previous"])
-        back.append(ids(last))
-    assert back == [pages[1], pages[0]]
+        previous.append(ids(last))
+    assert previous == [pages[1], pages[0]]
 
 
 def test_full_last_page_has_no_next(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
@@ -205,7 +205,7 @@ def test_links_keep_the_filters(store: Callable[..., Run], api: ApiOf, carol: Us
 
 @pytest.fixture
 def found(store: Callable[..., Run], connect: Callable[..., None], api: ApiOf, carol: User) -> Callable[..., list[str]]:
-    """The ids that a query finds among three runs."""
+    """Returns the ids that a query finds among three runs."""
     connect("eu")
     store(id="run_a", status="failed", model="gpt-4o", assistant_id="asst_1", thread_id="thread_1", created_at=1000)
     store(id="run_b", status="completed", model="gpt-4o", assistant_id="asst_2", thread_id="thread_2", created_at=2000)
@@ -221,7 +221,7 @@ def found(store: Callable[..., Run], connect: Callable[..., None], api: ApiOf, c
         ("connection=default", ["run_b", "run_a"]),
         ("status=failed", ["run_a"]),
         ("status=odd", ["run_c"]),
-        ("status=nobody-has-this", []),
+        ("status=unused", []),
         ("model=gpt-4o", ["run_b", "run_a"]),
         ("assistant_id=asst_2", ["run_c", "run_b"]),
         ("thread_id=thread_1", ["run_c", "run_a"]),
@@ -234,7 +234,7 @@ def found(store: Callable[..., Run], connect: Callable[..., None], api: ApiOf, c
         ("model=gpt-4o&status=completed", ["run_b"]),
     ],
 )
-def test_plain_filters(query: str, expected: list[str], found: Callable[..., list[str]]) -> None:
+def test_filters_find_runs(query: str, expected: list[str], found: Callable[..., list[str]]) -> None:
     assert found(query) == expected
 
 
@@ -290,24 +290,22 @@ def test_runs_have_their_latest_edit(store: Callable[..., Run], api: ApiOf, caro
 
 
 def queries_of(client: Api, path: str) -> list[str]:
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert client.get(path).status_code == 200
     return [query["sql"] for query in queries]
 
 
-def test_lists_have_constant_queries(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
+def test_query_count_is_independent_of_size(store: Callable[..., Run], api: ApiOf, carol: User, alice: User) -> None:
     client = api(carol)
 
-    def fill(count: int) -> None:
+    def make_edited_runs(count: int) -> None:
         for number in range(count):
             run = store(thread_id=f"thread_{number}")
             edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, source=Edit.Source.API)
 
-    fill(2)
+    make_edited_runs(2)
     few = {path: len(queries_of(client, path)) for path in ("runs/", "edits/", "threads/")}
-    fill(20)
+    make_edited_runs(20)
     for path, count in few.items():
         queries = queries_of(client, path)
         assert len(queries) == count

@@ -46,13 +46,13 @@ CHECKS = [
     unsupported_method,
 ]
 
-# Any 4xx rejects invalid data. By default some do not count, 413 for example.
-REFUSALS = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}})
-schema = schemathesis.openapi.from_dict(document(), config=REFUSALS)
+# Any 4xx counts as a rejection of invalid data; by default, 413 and others do not.
+CONFIG = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}})
+schema = schemathesis.openapi.from_dict(document(), config=CONFIG)
 schema.app = application
 OPERATIONS: dict[str, APIOperation[Any, Any, Any, Any]] = {
-    found.definition.raw["operationId"]: found
-    for found in (each.ok() for each in schema.get_all_operations())  # type: ignore[union-attr]
+    operation.definition.raw["operationId"]: operation
+    for operation in (result.ok() for result in schema.get_all_operations())  # type: ignore[union-attr]
 }
 
 
@@ -74,9 +74,9 @@ def test_operations_are_described() -> None:
 
 def test_fields_have_type_and_description() -> None:
     for name, component in document()["components"]["schemas"].items():
-        for field, described in component.get("properties", {}).items():
-            assert described.keys() & {"type", "allOf", "oneOf"}, (name, field)
-            assert described.get("description") or field == "results", (name, field)
+        for field, schema in component.get("properties", {}).items():
+            assert schema.keys() & {"type", "allOf", "oneOf"}, (name, field)
+            assert schema.get("description") or field == "results", (name, field)
 
 
 def test_examples_fit_their_schemas() -> None:
@@ -84,7 +84,7 @@ def test_examples_fit_their_schemas() -> None:
     for path, operations in document()["paths"].items():
         for operation in operations.values():
             bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
-            for content in [found for body in bodies for found in body.get("content", {}).values()]:
+            for content in [content for body in bodies for content in body.get("content", {}).values()]:
                 examples = content.get("examples", {})
                 assert examples or path == "/api/v1/schema/", (path, operation["operationId"])
                 for example in examples.values():
@@ -113,12 +113,12 @@ def test_docs_page_redirects_to_sign_in(api: ApiOf) -> None:
     assert (response.status_code, response["Location"]) == (302, "/admin/login/?next=/api/v1/docs/")
 
 
-type World = Callable[[], dict[str, list[Any]]]
+type RestoreRows = Callable[[], dict[str, list[Any]]]
 
 
 @pytest.fixture
-def world(mirror_run: Callable[..., Run], alice: User) -> World:
-    """Restores rows for which every operation can succeed. Returns their ids by parameter."""
+def restore_rows(mirror_run: Callable[..., Run], alice: User) -> RestoreRows:
+    """Restores rows with which every operation can succeed. Returns the ids for each parameter."""
     run = mirror_run(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
     queued = mirror_run(id="run_b", thread_id="thread_b", status="queued")
     now = dt.datetime.now(dt.UTC)
@@ -129,7 +129,7 @@ def world(mirror_run: Callable[..., Run], alice: User) -> World:
         EditStatus.PENDING: {"finished_at": None},
     }
     patch = MetadataPatch({"team": "red"})
-    made = {
+    edit_ids = {
         status: edits.record(
             run=queued if status == EditStatus.PENDING else run, patch=patch, actor=alice, source=Edit.Source.ADMIN
         ).pk
@@ -137,33 +137,35 @@ def world(mirror_run: Callable[..., Run], alice: User) -> World:
     }
     sync = Sync.objects.create(connection="default", kind="full", actor=alice)
     for status, values in states.items():
-        Edit.objects.filter(pk=made[status]).update(status=status, **values)
+        Edit.objects.filter(pk=edit_ids[status]).update(status=status, **values)
     mirror_run(id="run_z", thread_id="thread_b", metadata={"team": "blue"})
-    bulk = [make_bulk_edit("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")]
+    bulk_edit_ids = [
+        make_bulk_edit("run_z", status, alice).pk for status in ("planned", "queued", "paused", "completed")
+    ]
     all_edits, all_bulk_edits = list(Edit.objects.all()), list(BulkEdit.objects.all())
 
     def rows() -> list[object]:
         return [*Edit.objects.order_by("pk").values_list(), *BulkEdit.objects.order_by("pk").values_list()]
 
-    at_first = rows()
+    original_rows = rows()
 
-    def world() -> dict[str, list[Any]]:
-        if rows() != at_first:
+    def restore_rows() -> dict[str, list[Any]]:
+        if rows() != original_rows:
             Edit.objects.exclude(pk__in=[edit.pk for edit in all_edits]).delete()
             BulkEdit.objects.filter(undoes__isnull=False).delete()
-            BulkEdit.objects.exclude(pk__in=bulk).delete()
+            BulkEdit.objects.exclude(pk__in=bulk_edit_ids).delete()
             for row in (*all_bulk_edits, *all_edits):
                 row.save()
         Thread.objects.filter(tracked=False).update(tracked=True)
         return {
             "run_id": ["run_a", "run_b"],
             "thread_id": ["thread_a"],
-            "edit": [*made.values()],
-            "bulk_edit": bulk,
+            "edit": [*edit_ids.values()],
+            "bulk_edit": bulk_edit_ids,
             "sync": [sync.pk],
         }
 
-    return world
+    return restore_rows
 
 
 def with_path(case: Case[Any], parameters: dict[str, Any]) -> Case[Any]:
@@ -193,27 +195,29 @@ def with_existing_names(case: Case[Any]) -> Case[Any]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_responses_match_the_document(name: str, world: World, alice: User, pytestconfig: pytest.Config) -> None:
+def test_responses_match_the_document(
+    name: str, restore_rows: RestoreRows, alice: User, pytestconfig: pytest.Config
+) -> None:
     examples = pytestconfig.getoption("schema_examples")
     operation = OPERATIONS[name]
-    ids = world()
-    ids["id"] = ids[next(kind for kind in ("sync", "bulk_edit", "edit", "") if kind in name) or "edit"]
-    parameters = re.findall(r"{(\w+)}", operation.path)
-    known: list[dict[str, Any]] = [{parameter: value} for parameter in parameters for value in ids[parameter]] or [{}]
+    ids = restore_rows()
+    ids["id"] = ids[next((kind for kind in ("sync", "bulk_edit") if kind in name), "edit")]
+    names = re.findall(r"{(\w+)}", operation.path)
+    parameters: list[dict[str, Any]] = [{name: value} for name in names for value in ids[name]] or [{}]
     valid, invalid = operation.as_strategy(), operation.as_strategy(GenerationMode.NEGATIVE)
-    with_real_ids = st.builds(with_path, valid, st.sampled_from(known))
+    with_real_ids = st.builds(with_path, valid, st.sampled_from(parameters))
     cases = [with_real_ids.map(with_existing_names), with_real_ids, valid, invalid]
     token = tokens.create(user=alice, expires_in=None)
-    seen: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=st.one_of(cases))
-    def holds(case: Case[Any]) -> None:
-        world()
+    def check_response(case: Case[Any]) -> None:
+        restore_rows()
         response = case.call(headers={"Authorization": f"Token {token}", "Accept-Encoding": "identity"})
-        seen[response.status_code] += 1
+        statuses[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
 
-    holds()
-    assert seen.total() >= examples
-    assert any(200 <= status < 300 for status in seen), seen
+    check_response()
+    assert statuses.total() >= examples
+    assert any(200 <= status < 300 for status in statuses), statuses

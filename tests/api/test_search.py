@@ -1,16 +1,16 @@
-"""The search language by REST: lists and plans understand it alike."""
+"""The search language in the REST API: lists and plans find the same runs."""
 
 import pytest
 from django.contrib.auth.models import User
 
-from tests.api.bulk_edit import RED, plan
+from tests.api.bulk_edit import RED_BODY, plan
 from tests.api.conftest import ApiOf, problem
 from tests.conftest import MakeRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_lists_and_plans_search_alike(run_ids: list[str], mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_lists_and_plans_find_the_same_runs(run_ids: list[str], mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_f", status="failed", metadata={"team": "blue"})
 
     def found(query: str) -> set[str]:
@@ -24,7 +24,7 @@ def test_lists_and_plans_search_alike(run_ids: list[str], mirror_run: MakeRun, a
 
 
 @pytest.mark.parametrize(
-    ("query", "place"),
+    ("query", "position"),
     [
         ("status:failed color:red", 15),
         ("status:failed  what", 16),
@@ -34,12 +34,12 @@ def test_lists_and_plans_search_alike(run_ids: list[str], mirror_run: MakeRun, a
         (" ".join(["metadata.a:b"] * 31), 391),
     ],
 )
-def test_invalid_search_names_position(query: str, place: int, api: ApiOf, alice: User) -> None:
+def test_invalid_search_names_position(query: str, position: int, api: ApiOf, alice: User) -> None:
     client = api(alice)
     for response in (
         client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
-        client.post("bulk-edits/", RED | {"q": query}),
+        client.post("bulk-edits/", RED_BODY | {"q": query}),
     ):
         data = problem(response, 400, "invalid-search")
         assert data["errors"][0]["field"] == "q"
-        assert data["detail"].startswith(f"At character {place}: ")
+        assert data["detail"].startswith(f"At character {position}: ")

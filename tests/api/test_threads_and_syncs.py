@@ -124,10 +124,10 @@ def test_sync_reports_its_errors(sandbox: Sandbox, mirror_run: Callable[..., Run
     sandbox.delete_thread("thread_b")
     client = api(alice)
 
-    address = client.post("syncs/", {"thread_id": "thread_b"})["Location"]
+    url = client.post("syncs/", {"thread_id": "thread_b"})["Location"]
     syncs.run(Sync.objects.get(), until=float("inf"))
 
-    data = client.get(address).json()
+    data = client.get(url).json()
     assert (data["thread_id"], data["errors_count"]) == ("thread_b", 1)
     assert data["errors"][0]["thread_id"] == "thread_b"
     assert "no longer has this thread" in data["errors"][0]["message"]

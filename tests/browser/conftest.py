@@ -1,4 +1,4 @@
-"""A real Chromium against a real server. A page that breaks the content security policy, or throws, fails its test."""
+"""A real Chromium and a real server. A page fails its test if it throws or violates the content security policy."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests import chromium
 
 type SignIn = Callable[[User], None]
 
-# Playwright's synchronous calls run inside an event loop, which Django would refuse.
+# Playwright's synchronous API runs an event loop, in which Django refuses database access.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 expect.set_options(timeout=20_000)  # Long enough for a busy machine.
 
@@ -41,24 +41,24 @@ def browser_type_launch_args() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def base_url(live_server: LiveServer) -> str:
-    """So that tests write `page.goto("/admin/")`."""
+    """Lets tests write `page.goto("/admin/")`."""
     return live_server.url
 
 
 @pytest.fixture(autouse=True)
-def complaints(context: BrowserContext) -> Iterator[list[str]]:
-    """Errors in the browser's console, on all pages of the test. It must be empty at the end.
+def console_errors(context: BrowserContext) -> Iterator[list[str]]:
+    """Errors in the browser's console, on all pages of the test. There must be none.
 
-    Responses such as 409 are no fault of a page: "Failed to load resource" does not count.
+    "Failed to load resource" is ignored: responses such as 409 are not errors of the page.
     """
     errors: list[str] = []
 
-    def note(message: ConsoleMessage) -> None:
-        wrong = message.type == "error" or "Content Security Policy" in message.text
-        if wrong and not message.text.startswith("Failed to load resource"):
+    def record(message: ConsoleMessage) -> None:
+        is_error = message.type == "error" or "Content Security Policy" in message.text
+        if is_error and not message.text.startswith("Failed to load resource"):
             errors.append(f"{message.text} ({message.location['url']})")
 
-    context.on("console", note)
+    context.on("console", record)
     context.on("weberror", lambda error: errors.append(str(error.error)))
     yield errors
     assert not errors, "\n".join(errors)
@@ -66,7 +66,7 @@ def complaints(context: BrowserContext) -> Iterator[list[str]]:
 
 @pytest.fixture
 def sign_in(page: Page, live_server: LiveServer) -> SignIn:
-    """Signs a user in without the form, which has tests of its own."""
+    """Signs a user in without the form, which has its own tests."""
 
     def sign_in(user: User) -> None:
         client = Client()

@@ -1,4 +1,4 @@
-"""Every action of every list in a real browser. A test fails if its list offers an action that it does not run."""
+"""Every action of every list in a real browser. A test fails if it does not run all actions of its list."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class ActionList:
-    """The list of a model, and the actions that were run on it."""
+    """The list of a model, and the actions that the test has run on it."""
 
     def __init__(self, page: Page, model: type[Model]) -> None:
         self.page, self.model = page, model
@@ -45,7 +45,7 @@ class ActionList:
             self.page.get_by_label("Reason").fill(reason)
         self.page.locator(".ra-confirm-page .ra-primary").click()
 
-    def shows(self, message: str) -> None:
+    def expect_message(self, message: str) -> None:
         expect(self.page.get_by_text(message)).to_be_visible()
 
 
@@ -70,13 +70,13 @@ def test_actions_on_runs(page: Page, mirror_run: MakeRun, actions_of: ActionsOf)
     one, two = mirror_run(metadata={"team": "blue"}), mirror_run()
     runs = actions_of(Run)
     runs.run("Refresh", one, two)
-    runs.shows("2 runs will be refreshed")
+    runs.expect_message("2 runs will be refreshed")
     assert Run.objects.exclude(needs_refresh_since=None).count() == 2
     with page.expect_download() as download:
         runs.run("Download as CSV", one)
     lines = download.value.path().read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["id", one.upstream_id]
-    runs.shows("Nothing ticked")
+    runs.expect_message("Nothing ticked")
     runs.run("Edit metadata…", one)
     expect(page.locator("[data-pairs] [name$=-key]").first).to_have_value("team")
     runs.run("Edit metadata…", one, two)
@@ -96,20 +96,20 @@ def test_actions_on_edits(
     )  # fmt: skip
     listed = actions_of(Edit)
     listed.run("Cancel", one, two)
-    listed.shows("Cancelled 2 edits.")
+    listed.expect_message("Cancelled 2 edits.")
     assert statuses(Edit, one, two) == ["cancelled", "cancelled"]
 
     Edit.objects.update(status=EditStatus.FAILED)
     listed.run("Retry", one, two)
     listed.confirm("Retry 2 edits?")
-    listed.shows("Retrying 2 edits.")
+    listed.expect_message("Retrying 2 edits.")
     assert statuses(Edit, one, two) == ["pending", "pending"]
 
     edits.push(one)
     edits.push(two)
     listed.run("Undo", one, two)
     listed.confirm("Undo 2 edits?", reason="a mistake")
-    listed.shows("Undo recorded for 2 edits.")
+    listed.expect_message("Undo recorded for 2 edits.")
     assert set(Edit.objects.exclude(undoes=None).values_list("undoes", "reason")) == {
         (one.pk, "a mistake"), (two.pk, "a mistake"),
     }  # fmt: skip
@@ -123,7 +123,7 @@ def test_actions_on_edits(
     assert sandbox.metadata(one.run.upstream_id) == {"team": "red"}
     listed.run("Retry", one)
     listed.confirm(f"Retry edit {one.pk}?")
-    listed.shows("Only a failed edit can be")
+    listed.expect_message("Only a failed edit can be")
     assert listed.used == listed.offered
 
 
@@ -133,18 +133,18 @@ def test_actions_on_bulk_edits(
     plans = [make_bulk_edit(mirror_run(metadata={"team": "blue"}).upstream_id, "planned", alice) for _ in range(2)]
     bulk_edits = actions_of(BulkEdit)
     bulk_edits.run("Apply", *plans)
-    bulk_edits.shows("This changes the metadata of 2 runs upstream.")
+    bulk_edits.expect_message("This changes the metadata of 2 runs upstream.")
     assert statuses(BulkEdit, *plans) == ["planned", "planned"]
     bulk_edits.confirm("Apply 2 bulk edits?")
-    bulk_edits.shows("Done for 2 bulk edits.")
+    bulk_edits.expect_message("Done for 2 bulk edits.")
     assert statuses(BulkEdit, *plans) == ["queued", "queued"]
 
     bulk_edits.run("Pause", *plans)
-    bulk_edits.shows("Done for 2 bulk edits.")
+    bulk_edits.expect_message("Done for 2 bulk edits.")
     assert statuses(BulkEdit, *plans) == ["paused", "paused"]
 
     bulk_edits.run("Resume", plans[0])
-    bulk_edits.shows("This sends the remaining 1 edit.")
+    bulk_edits.expect_message("This sends the remaining 1 edit.")
     bulk_edits.confirm(f"Resume {plans[0]}?")
     expect(page.locator("tr", has_text="Queued")).to_have_count(1)
     assert statuses(BulkEdit, *plans) == ["queued", "paused"]
@@ -158,7 +158,7 @@ def test_actions_on_bulk_edits(
     run = mirror_run(metadata={"team": "blue"})
     done = make_bulk_edit(run.upstream_id, "completed", alice)
     bulk_edits.run("Retry", done)
-    bulk_edits.shows("This sends 1 edit again.")
+    bulk_edits.expect_message("This sends 1 edit again.")
     bulk_edits.confirm(f"Retry {done}?")
     expect(page.locator("tr", has_text="Queued")).to_have_count(2)
     push_until_settled(done)
@@ -176,16 +176,16 @@ def test_actions_on_threads(page: Page, mirror_run: MakeRun, actions_of: Actions
     threads = actions_of(Thread)
     threads.run("Stop tracking", one, two)
     threads.confirm("Stop tracking 2 threads?")
-    threads.shows("Stopped tracking 2 threads.")
+    threads.expect_message("Stopped tracking 2 threads.")
     assert not Thread.objects.filter(tracked=True).exists()
     threads.run("Track again", one, two)
-    threads.shows("Tracking 2 threads again.")
+    threads.expect_message("Tracking 2 threads again.")
     assert Thread.objects.filter(tracked=True).count() == 2
 
     threads.run("Sync new runs", one)
     expect(page.locator(".ra-head h2")).to_contain_text("Incremental sync of thread_1")
     threads.run("Full sync", one, two)
-    threads.shows("Queued 2 syncs")
+    threads.expect_message("Queued 2 syncs")
     started = Sync.objects.order_by("pk").values_list("thread__upstream_id", "kind")
     assert sorted(started) == [("thread_1", "full"), ("thread_1", "incremental"), ("thread_2", "full")]
     assert threads.used == threads.offered

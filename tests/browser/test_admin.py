@@ -1,4 +1,4 @@
-"""The admin in a real browser. An error in its console fails the test: see conftest.py."""
+"""The admin in a real browser. An error in its console fails the test; see conftest.py."""
 
 import re
 import time
@@ -31,7 +31,7 @@ HOSTILE = {
 }
 
 
-def address(run: Run, name: str = "change") -> str:
+def run_url(run: Run, name: str = "change") -> str:
     return f"/admin/runsadmin/run/{run.pk}/{name}/"
 
 
@@ -48,7 +48,7 @@ def change(page: Page, key: str, value: str) -> None:
     row(page, key).locator("[name$=-value]").fill(value)
 
 
-def test_person_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run, alice: User) -> None:
+def test_user_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run, alice: User) -> None:
     page.goto("/admin/")
     page.fill("[name=username]", "alice")
     page.fill("[name=password]", "alice")
@@ -69,7 +69,7 @@ def test_person_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run,
 
 def test_pair_editor_works_by_keyboard(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
-    page.goto(address(run, "metadata"))
+    page.goto(run_url(run, "metadata"))
     row(page, "env").locator("[name$=-value]").press("Enter")
     page.keyboard.type("ticket")
     page.keyboard.press("Enter")
@@ -85,7 +85,7 @@ def test_pair_editor_works_by_keyboard(page: Page, sandbox: Sandbox, run: Run, a
 
 def test_counters_count_characters(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
-    page.goto(address(run, "metadata"))
+    page.goto(run_url(run, "metadata"))
     counter = row(page, "team").locator("[data-count]")
     change(page, "team", "😀" * 512)
     expect(counter).to_have_text("4/64 · 512/512")
@@ -107,7 +107,7 @@ def test_pair_editor_works_without_scripts(
     context = browser.new_context(java_script_enabled=False, base_url=live_server.url)
     context.add_cookies(page.context.cookies())  # type: ignore[arg-type]  # Two types of the same shape.
     page = context.new_page()
-    page.goto(address(run, "metadata"))
+    page.goto(run_url(run, "metadata"))
     keys, values = page.locator("[name$=-key]"), page.locator("[name$=-value]")
     values.nth(0).fill("red")
     keys.nth(1).fill("")
@@ -121,21 +121,19 @@ def test_pair_editor_works_without_scripts(
     context.close()
 
 
-def test_conflict_is_resolved_by_the_person(
-    page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn
-) -> None:
+def test_conflict_is_resolved(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
-    page.goto(address(run, "metadata"))
+    page.goto(run_url(run, "metadata"))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "dev"})
     change(page, "team", "red")
     change(page, "env", "prod")
     page.get_by_role("button", name="Send to upstream").click()
 
     expect(page.locator(".ra-head h2")).to_contain_text("Conflict: nothing was sent")
-    decide = page.locator("#decide")
+    form = page.locator("#decide")
     for value in ("blue", "green", "red"):
-        expect(decide).to_contain_text(value)
-    decide.get_by_label("Mine").check()
+        expect(form).to_contain_text(value)
+    form.get_by_label("Mine").check()
     page.get_by_role("button", name="Send").click()
 
     expect(page.locator(".ra-head h2")).to_contain_text("Applied")
@@ -145,7 +143,7 @@ def test_conflict_is_resolved_by_the_person(
 def test_edit_page_polls_until_it_ends(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sandbox.fault("lose", method="POST")
     sign_in(alice)
-    page.goto(address(run, "metadata"))
+    page.goto(run_url(run, "metadata"))
     change(page, "team", "red")
     page.get_by_role("button", name="Send to upstream").click()
     expect(page.locator(".ra-head h2")).to_contain_text("Outcome unknown")
@@ -186,35 +184,35 @@ def test_global_search_opens_by_keyboard(page: Page, run: Run, alice: User, sign
     page.locator("#search-input-command").press_sequentially(run.upstream_id)
     page.locator("#command-results").get_by_text(run.upstream_id).click()
 
-    page.wait_for_url(f"**{address(run)}")
+    page.wait_for_url(f"**{run_url(run)}")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_hostile_metadata_breaks_no_page(
+def test_hostile_metadata_is_harmless(
     page: Page, mirror_run: MakeRun, sign_in: SignIn, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     run = mirror_run(metadata=HOSTILE, instructions="<script>alert(5)</script>" * 50, odd={"deep": [{"x" * 300: None}]})
     admin = User.objects.create_superuser("admin", password="admin")
     alerts = []
 
-    def note(dialog: Dialog) -> None:
+    def record_and_dismiss(dialog: Dialog) -> None:
         alerts.append(dialog.message)
         dialog.dismiss()
 
-    page.on("dialog", note)
+    page.on("dialog", record_and_dismiss)
     sign_in(admin)
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
-    edit = edits.push(_edit(run, admin))
+    edit = edits.push(_record_hostile_edit(run, admin))
     selection = bulk_edits.by_search(f"id:{run.upstream_id}")
     draft = bulk_edits.save_draft(selection=selection, actor=admin)
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=admin)
     syncs.run(sync, until=time.monotonic() + 10)
-    bulk_edit, undo = _bulk_edit(run, admin)
+    bulk_edit, undo = _make_hostile_bulk_edit(run, admin)
     connections.hold("default", connections.Hold.CREDENTIALS, "<b>401</b>")
 
     for url in (
-        "/admin/", "/admin/runsadmin/run/", address(run), address(run, "metadata"), "/admin/runsadmin/edit/",
+        "/admin/", "/admin/runsadmin/run/", run_url(run), run_url(run, "metadata"), "/admin/runsadmin/edit/",
         f"/admin/runsadmin/edit/{edit.pk}/change/", "/admin/runsadmin/bulkedit/",
         f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}",
         f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/", f"/admin/runsadmin/bulkedit/{undo.pk}/change/",
@@ -231,7 +229,7 @@ def test_hostile_metadata_breaks_no_page(
     assert alerts == []
 
 
-def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
+def _make_hostile_bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
     """A completed bulk edit, and the plan of its undo."""
     patch = BulkPatch(
         {"long": "{model}" * 70, "<script>alert(7)</script>": "</bdi><script>alert(8)</script>"},
@@ -248,7 +246,7 @@ def _bulk_edit(run: Run, actor: User) -> tuple[BulkEdit, BulkEdit]:
     )
 
 
-def _edit(run: Run, actor: User) -> Edit:
+def _record_hostile_edit(run: Run, actor: User) -> Edit:
     patch = MetadataPatch.parse({"long": "y" * 512, "<b>": "</td><script>alert(6)</script>"})
     return edits.record(
         run=run, patch=patch, actor=actor, source=Edit.Source.ADMIN, base=Metadata(HOSTILE), reason="<i>"

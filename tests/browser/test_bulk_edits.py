@@ -1,4 +1,4 @@
-"""Bulk edits in a real browser. An error in its console fails the test: see conftest.py."""
+"""Bulk edits in a real browser. An error in its console fails the test; see conftest.py."""
 
 import re
 import threading
@@ -26,20 +26,20 @@ LIST = "/admin/runsadmin/run/"
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    """Does a worker's part in bulk edits while the test runs."""
+    """Does the work of a worker on bulk edits while the test runs."""
     stopping = threading.Event()
 
-    def work(share: Callable[[], object]) -> None:
+    def repeat(work: Callable[[], object]) -> None:
         try:
             while not stopping.wait(0.2):
-                share()
+                work()
         finally:
             connection.close()
 
     def push() -> None:
         edits.process_due(until=time.monotonic() + 5, stopping=stopping)
 
-    threads = [threading.Thread(target=work, args=[share]) for share in (push, bulk_edits.advance_statuses)]
+    threads = [threading.Thread(target=repeat, args=[work]) for work in (push, bulk_edits.advance_statuses)]
     for thread in threads:
         thread.start()
     yield
@@ -50,7 +50,7 @@ def worker() -> Iterator[None]:
 
 @pytest.fixture
 def runs(mirror_run: Callable[..., Run]) -> list[Run]:
-    """Sixty runs that are completed, and two that failed."""
+    """Sixty completed runs, and two failed ones."""
     return [
         mirror_run(
             id=f"run_{n:02d}", metadata={"team": "blue", "n": str(n)}, created_at=1_700_000_000 + n,
@@ -61,7 +61,7 @@ def runs(mirror_run: Callable[..., Run]) -> list[Run]:
 
 
 def teams(sandbox: Sandbox, runs: list[Run]) -> list[str]:
-    """The team of each run. The sandbox and the mirror agree about all of their metadata."""
+    """The team of each run. Asserts that the mirror has the same metadata as the sandbox."""
     upstream = sandbox.runs()
     mirrored = {run.upstream_id: dict(run.metadata) for run in Run.objects.all()}
     assert mirrored == {run_id: run["metadata"] for run_id, run in upstream.items()}
@@ -69,28 +69,28 @@ def teams(sandbox: Sandbox, runs: list[Run]) -> list[str]:
     return [upstream[run.upstream_id]["metadata"]["team"] for run in runs]
 
 
-def is_settled(page: Page) -> None:
-    """Edits in flight have ended, and the page shows it."""
+def expect_settled(page: Page) -> None:
+    """Waits until the page shows that no edit is in flight."""
     expect(page.locator("#live")).not_to_have_attribute("hx-get", re.compile("."))
 
 
-def test_filter_to_plan_to_apply_to_undo(
+def test_bulk_edit_from_filter_to_undo(
     page: Page, sandbox: Sandbox, runs: list[Run], alice: User, sign_in: SignIn, worker: None, connect: Connect
 ) -> None:
     dialogs: list[str] = []
 
-    def note(dialog: Dialog) -> None:
+    def record_and_dismiss(dialog: Dialog) -> None:
         dialogs.append(dialog.message)
         dialog.dismiss()
 
-    page.on("dialog", note)
+    page.on("dialog", record_and_dismiss)
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=400)
     blue, red = ["blue"] * 62, ["red"] * 60 + ["blue"] * 2
     sign_in(alice)
     head = page.locator(".ra-head h2")
 
-    # Filter, and choose all that match, on both pages of the list.
+    # Filter the list, and select all that match on both of its pages.
     page.goto(LIST)
     page.locator("select[name=status]").select_option("completed")
     expect(page.locator(".ra-across")).to_contain_text("(60)")
@@ -104,7 +104,7 @@ def test_filter_to_plan_to_apply_to_undo(
     page.get_by_label("Reason").fill("moved")
     page.get_by_role("button", name="Make plan").click()
 
-    # The plan, with what changes.
+    # The plan shows the changes.
     expect(head).to_contain_text("Plan: nothing has been sent")
     expect(page.locator(".ra-changes").first).to_have_text(re.compile(r"team\s*blue\s*→\s*red"))
     page.get_by_role("link", name="Next →").click()
@@ -112,20 +112,20 @@ def test_filter_to_plan_to_apply_to_undo(
     assert teams(sandbox, runs) == blue
     assert sandbox.posts() == []
 
-    # Once applied, its page updates automatically.
+    # Apply it: the page updates automatically.
     page.get_by_role("button", name="Change 60 runs").click()
     expect(page.get_by_text("of 60 runs done")).to_be_visible()
-    moves = page.locator("progress")
-    expect(moves).not_to_have_attribute("value", "0")
-    before = moves.get_attribute("value") or ""
-    expect(moves).not_to_have_attribute("value", before)
+    progress = page.locator("progress")
+    expect(progress).not_to_have_attribute("value", "0")
+    before = progress.get_attribute("value") or ""
+    expect(progress).not_to_have_attribute("value", before)
     expect(head).to_contain_text("Being sent")
     expect(page.get_by_text("per second, about")).to_be_visible()
 
-    # Paused, it sends no more.
+    # Pause it: nothing more is sent.
     page.get_by_role("button", name="Pause").click()
     expect(head).to_contain_text("Paused")
-    is_settled(page)
+    expect_settled(page)
     sent = len(sandbox.posts())
     assert 0 < sent < 60
     shown = page.get_by_text(f"{sent} of 60 runs done")
@@ -134,7 +134,7 @@ def test_filter_to_plan_to_apply_to_undo(
     time.sleep(1)
     assert len(sandbox.posts()) == sent
 
-    # Resumed, it completes.
+    # Resume it: it completes.
     sandbox.settings(latency_ms=20)
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text(f"This sends the remaining {60 - sent} edits.")).to_be_visible()
@@ -146,7 +146,7 @@ def test_filter_to_plan_to_apply_to_undo(
     page.get_by_role("link", name="60 Applied").click()
     expect(page.locator("#edits h3")).to_contain_text("applied")
 
-    # Undone, by its own plan.
+    # Undo it, with a new plan.
     page.locator("summary", has_text="Undo…").click()
     page.locator("#undo").get_by_label("Reason").fill("a mistake")
     page.get_by_role("button", name="Plan the undo").click()
@@ -178,7 +178,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     expect(tick(page, "run_59")).to_be_checked()
     tick(page, "run_58").uncheck()
 
-    page.goto(LIST)  # Another filter: other ticks.
+    page.goto(LIST)  # Each filter has its own ticks.
     expect(button).to_be_disabled()
     page.goto(f"{LIST}?status=completed")
     expect(ticked).to_have_text("2 ticked, 1 not on this page")
@@ -203,7 +203,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     expect(button).to_be_disabled()
 
 
-def test_patch_is_typed_by_keyboard(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
+def test_patch_can_be_typed_by_keyboard(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     draft = bulk_edits.save_draft(selection=bulk_edits.by_ids(f"run_0{n}" for n in range(10)), actor=alice)
     page.goto(f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}")
@@ -294,12 +294,12 @@ def test_polling_page_redirects_to_sign_in(page: Page, runs: list[Run], alice: U
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"
     )
-    here = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
+    url = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
     sign_in(alice)
-    page.goto(here)
+    page.goto(url)
     expect(page.get_by_text("0 of 60 runs")).to_be_visible()
 
     page.context.clear_cookies()
 
-    expect(page).to_have_url(re.compile(r"/admin/login/\?next=" + here))
+    expect(page).to_have_url(re.compile(r"/admin/login/\?next=" + url))
     expect(page.locator("[name=password]")).to_be_visible()
