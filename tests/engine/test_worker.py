@@ -4,6 +4,7 @@ import signal
 import statistics
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from django.db import OperationalError, connections, transaction
@@ -174,8 +175,9 @@ def stop_outside_transactions(worker: WorkerUnderTest) -> None:
     """Stops a process where it does not hold SQLite's only write lock, which others would wait for in vain."""
     while True:
         worker.send(signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{worker.pid}/stat").read_text().rpartition(") ")[2].startswith("T"))
         try:
-            Worker.objects.filter(pk="no worker").delete()
+            Worker.objects.filter(pk="no worker").update(id="")  # Needs the lock although no row matches.
         except OperationalError:
             worker.send(signal.SIGCONT)
         else:
@@ -188,7 +190,7 @@ def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, task_log: 
     until(lambda: f"start {stalled.pid}" in task_log.lines)
     stop_outside_transactions(stalled)
     other = start_worker(*SOON)
-    until(lambda: f"start {other.pid}" in task_log.lines)
+    until(lambda: f"start {other.pid}" in task_log.lines, seconds=90)
     stalled.send(signal.SIGCONT)
     until(lambda: stalled.says("claimed by another worker"))
 
