@@ -1,1 +1,1 @@
-"""Crash storms, bulk edits under kills and rate tests. Small versions of each are in `tests/crashes`."""
+"""Crash storms, bulk edits with killed workers, and rate tests. `tests/crashes` has a small version of each."""

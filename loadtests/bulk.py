@@ -1,7 +1,7 @@
-"""A bulk edit under kills, and its undo: `python -m loadtests.bulk --edits 50000 --kills 12 [--database postgres]`.
+"""A bulk edit with killed workers, and its undo: `python -m loadtests.bulk --edits 50000 --kills 12`.
 
-With `--faults` nothing is killed; instead, upstream rejects requests, fails and loses responses. Prints the counts and
-exits with 1 if one that must be 0 is not.
+With `--faults` nothing is killed; instead, upstream rejects requests, fails and loses responses. Prints the counts.
+Exits with 1 if a count that must be 0 is not.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bulk", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--edits", type=int, default=50_000)
     parser.add_argument("--kills", type=int, default=12)
-    parser.add_argument("--per-thread", type=int, default=100, help="runs of a thread")
+    parser.add_argument("--per-thread", type=int, default=100, help="runs per thread")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--workers", type=int, help="default: one on SQLite, two on PostgreSQL")
     parser.add_argument("--faults", action="store_true", help="a faulty upstream instead of kills")
@@ -42,7 +42,7 @@ def main() -> int:
             fast=False,
             seed=options.seed,
         )
-        report = load.under_faults() if options.faults else load.under_kills(options.kills)
+        report = load.run_with_faults() if options.faults else load.run_with_kills(options.kills)
     print(f"{'database':44} {options.database}, workers: {workers}")
     return print_report(report, folder)
 

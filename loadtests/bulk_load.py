@@ -29,11 +29,12 @@ from tests.waiting import until
 E = Edit.Status
 PATCH = BulkPatch({"team": "red"}, ["ticket"])
 WRITTEN = 300  # Runs to which another client keeps writing.
-CHANGED = 300  # Runs that are changed before the undo, half of them upstream only.
+CHANGED = 300  # Runs that are changed before the undo, half of them only upstream.
 LATENCY = 20  # Of the sandbox, in ms.
 
-# Seconds from a restart to the next outcome, and requests per edit that upstream did not reject.
+# The most seconds from a restart to the next outcome.
 RESUMES_WITHIN = 15.0
+# The most requests per edit, without those that upstream rejects.
 CALLS_WITH_SHARED_FETCHES, CALLS_OF_SINGLE_RUNS = 1.3, 2.3
 
 
@@ -46,7 +47,7 @@ class BulkReport(Report):
 @dataclass
 class KillsReport(BulkReport):
     edits_claimed_at_a_kill: int = 0
-    edits_that_ever_were_unknown: int = 0
+    edits_that_were_ever_unknown: int = 0
     longest_time_from_restart_to_outcome: float = 0.0
     seconds_to_undo: float = 0.0
     undo: dict[str, int] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class KillsReport(BulkReport):
 @dataclass
 class FaultsReport(BulkReport):
     calls: dict[str, int] = field(default_factory=dict)
-    calls_per_edit_but_the_refused: float = 0.0
+    calls_per_edit_without_refused: float = 0.0
     allowed_per_edit: float = 0.0
     no_edit_that_was_not_applied: int = 0
     no_call_too_many: int = 0
@@ -120,9 +121,9 @@ class BulkLoad:
         self._wait_until(bulk_edit, BulkEditStatus.COMPLETED)
         return time.monotonic() - began
 
-    # --- under kills
+    # --- with kills
 
-    def under_kills(self, kills: int) -> KillsReport:
+    def run_with_kills(self, kills: int) -> KillsReport:
         report, began = KillsReport(), time.monotonic()
         bulk_edit = self._plan(report)
         with recording_unknown() as unknown:
@@ -134,7 +135,7 @@ class BulkLoad:
                     claimed |= self._kill(bulk_edit, report)
                 report.seconds_to_apply = self._complete(bulk_edit, applied)
             report.edits_claimed_at_a_kill = len(claimed)
-            report.edits_that_ever_were_unknown = len(unknown())
+            report.edits_that_were_ever_unknown = len(unknown())
             report.no_unknown_edit_without_a_kill = len(unknown() - claimed)
         report.count_results(self.environment)
         self._undo(bulk_edit, report)
@@ -148,7 +149,7 @@ class BulkLoad:
     def _kill(self, bulk_edit: BulkEdit, report: KillsReport) -> set[int]:
         """Kills one of the workers. Returns the edits that it had claimed."""
         index = self.random.randrange(len(self.workers))
-        left = until(lambda: self._stopped_while_sending(self.workers[index]))
+        left = until(lambda: self._suspended_while_sending(self.workers[index]))
         self.workers[index].kill()
         before = ended(bulk_edit)
         self.workers[index] = self._worker()
@@ -165,17 +166,17 @@ class BulkLoad:
         time.sleep(2)  # The other workers finish what they have claimed.
         return {pk for pk, token in sending().items() if left.get(pk) == token}
 
-    def _stopped_while_sending(self, worker: Worker) -> dict[int, UUID | None]:
-        """Suspends the worker and returns its edits in flight; resumes it if there are none."""
-        worker.stop()
-        if not (under_way := sending()):
+    def _suspended_while_sending(self, worker: Worker) -> dict[int, UUID | None]:
+        """Suspends the worker and returns its edits in flight. Wakes it if there are none."""
+        worker.suspend()
+        if not (in_flight := sending()):
             worker.wake()
-        return under_way
+        return in_flight
 
     # --- undo
 
     def _undo(self, bulk_edit: BulkEdit, report: KillsReport) -> None:
-        changed = self._change()
+        changed = self._change_some_runs()
         report.runs_changed_before_the_undo = len(changed)
         began = time.monotonic()
         undo = bulk_edits.plan_undo(
@@ -201,8 +202,8 @@ class BulkLoad:
         report.no_outside_pair_lost_outside_the_race_window = len(log_checks.lost(events))
         report.no_run_whose_mirror_differs_from_upstream += len(self.environment.differences(ignoring=KEY))
 
-    def _change(self) -> dict[str, Json]:
-        """Another client changes one or both of the edited pairs; the mirror learns of every other change."""
+    def _change_some_runs(self) -> dict[str, Json]:
+        """Another client changes one or both of the edited pairs of some runs. Every second change is mirrored."""
         some = self.random.sample(self.ids, min(CHANGED, len(self.ids) // 5))
         changed: dict[str, Json] = {}
         for number, run_id in enumerate(some):
@@ -213,16 +214,16 @@ class BulkLoad:
                 runs.refresh(run=run, actor=self.environment.alice)
         return changed
 
-    # --- under faults
+    # --- with faults
 
-    def under_faults(self) -> FaultsReport:
-        """Of the requests, 10 % get a 429, 5 % a 500 (half of those after the write) and 2 % lose their response."""
+    def run_with_faults(self) -> FaultsReport:
+        """10 % of the requests get a 429, 5 % get a 500 (half of those after the write), and 2 % get no response."""
         report, began = FaultsReport(), time.monotonic()
         bulk_edit = self._plan(report)
         sandbox = self.environment.sandbox
         sandbox.clear_log()
         sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, times=None, probability=0.1)
-        # Each applies only to requests that the ones before it let through.
+        # Each fault applies only to requests to which the faults before it did not apply.
         sandbox.fault("status", status=500, keep=True, times=None, probability=0.025 / 0.9)
         sandbox.fault("status", status=500, times=None, probability=0.025 / 0.875)
         sandbox.fault("lose", times=None, probability=0.02 / 0.85)
@@ -232,7 +233,7 @@ class BulkLoad:
         sandbox.clear_faults()
         report.calls = dict(Counter(kind_of(call) for call in log))
         accepted = len(log) - report.calls.get("refused", 0)
-        report.calls_per_edit_but_the_refused = accepted / len(self.ids)
+        report.calls_per_edit_without_refused = accepted / len(self.ids)
         report.allowed_per_edit = CALLS_WITH_SHARED_FETCHES if self.per_thread > 1 else CALLS_OF_SINGLE_RUNS
         report.no_call_too_many = max(0, ceil(accepted - report.allowed_per_edit * len(self.ids)))
         report.no_edit_that_was_not_applied = bulk_edit.edits.exclude(status=E.APPLIED).count()
@@ -268,28 +269,28 @@ def kind_of(call: Json) -> str:
 
 @contextmanager
 def recording_unknown() -> Iterator[Callable[[], set[int]]]:
-    """Records by a database trigger every edit that becomes unknown, however briefly."""
-    note = "INSERT INTO ever_unknown VALUES (NEW.id);"
+    """Records every edit that becomes unknown, however briefly, with a database trigger."""
+    insert = "INSERT INTO ever_unknown VALUES (NEW.id);"
     when = "AFTER UPDATE ON runsadmin_edit FOR EACH ROW WHEN (NEW.status = 'unknown')"
     if connection.vendor == "sqlite":
-        begin = [f"CREATE TRIGGER record_unknown {when} BEGIN {note} END"]
+        begin = [f"CREATE TRIGGER record_unknown {when} BEGIN {insert} END"]
         end = ["DROP TRIGGER record_unknown"]
     else:
-        body = f"$$ BEGIN {note} RETURN NULL; END $$ LANGUAGE plpgsql"
+        body = f"$$ BEGIN {insert} RETURN NULL; END $$ LANGUAGE plpgsql"
         begin = [
             f"CREATE FUNCTION record_unknown() RETURNS trigger AS {body}",
             f"CREATE TRIGGER record_unknown {when} EXECUTE FUNCTION record_unknown()",
         ]
         end = ["DROP FUNCTION record_unknown CASCADE"]
 
-    def noted() -> set[int]:
+    def recorded() -> set[int]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT edit FROM ever_unknown")
             return {edit for (edit,) in cursor.fetchall()}
 
     _execute("CREATE TABLE ever_unknown (edit bigint)", *begin)
     try:
-        yield noted
+        yield recorded
     finally:
         _execute(*end, "DROP TABLE ever_unknown")
 

@@ -1,7 +1,7 @@
-"""Where a process under test crashes: the services log each step, and a log handler reacts.
+"""Crashes a process under test at a certain step: the services log each step, and a log handler sends a signal.
 
-CRASH_AT names the step, CRASH_WITH the signal (default: SIGKILL), CRASH_PID the process that gets it (default: this
-one). It happens once.
+CRASH_AT names the step, CRASH_WITH the signal (default: SIGKILL), and CRASH_PID the process that gets it (default: this
+one). The signal is sent only once.
 """
 
 import logging
@@ -19,7 +19,7 @@ SYNCING = ("page received", "page stored")
 
 @dataclass(frozen=True)
 class Crash:
-    """Which process to signal at which step, as environment variables of the process that reaches it."""
+    """Which process to signal at which step. `variables` are for the process that reaches the step."""
 
     at: str
     with_signal: signal.Signals = signal.SIGKILL

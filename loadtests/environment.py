@@ -30,12 +30,12 @@ SHORT_TIMEOUTS = {
     "RUNSADMIN_PUSH_WAIT": "1",
 }
 
-# The default timeouts. Syncs start on request only: their fetches would count as fetches of edits.
+# Keeps the default timeouts. Syncs start only on request, because their fetches would count as fetches of edits.
 DEFAULT_TIMEOUTS = {"RUNSADMIN_SYNC_EVERY": "86400"}
 
 
 def timeouts(overrides: Mapping[str, str] = SHORT_TIMEOUTS) -> dict[str, float]:
-    """Returns the same timeouts as options of a connection of this process."""
+    """Returns the same timeouts as options of a connection in this process."""
     prefix = "RUNSADMIN_UPSTREAM_"
     return {name.removeprefix(prefix): float(value) for name, value in overrides.items() if name.startswith(prefix)}
 
@@ -68,7 +68,7 @@ class Environment:
         return self._started(Worker(variables=self.variables, log=log, crash=crash, lanes=lanes, fast=fast))
 
     def web(self, crash: Crash | None = None, *, port: int = 0) -> Web:
-        """Returns when it responds."""
+        """Starts a web server. Returns when it responds."""
         web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port or free_port()))
         until(web.responds)
         return web
@@ -87,7 +87,7 @@ class Environment:
     # --- the data
 
     def make_runs(self, count: int, *, per_thread: int = 10) -> list[Run]:
-        """Makes runs upstream and in the mirror."""
+        """Creates runs upstream and in the mirror."""
         upstream = [
             make_run(
                 id=f"run_{number:05d}", thread_id=f"thread_{number // per_thread:05d}",
@@ -101,14 +101,14 @@ class Environment:
         return list(Run.objects.select_related("thread").order_by("upstream_id"))
 
     def start_full_sync(self) -> Sync:
-        """Queues a full sync of all threads for a worker."""
+        """Queues a full sync of all threads, for a worker."""
         return syncs.start(connection="default", kind=Sync.Kind.FULL, actor=self.alice)
 
     def wait_for_sync(self, sync: Sync) -> None:
         until(lambda: not Sync.objects.filter(pk=sync.pk, status__in=UNFINISHED).exists(), seconds=600)
 
     def record(self, run: Run, value: str, *, key: str = "team") -> Edit:
-        """Records an edit that is due at once, as if its recorder had died."""
+        """Records an edit that is due at once, as if the process that recorded it had died."""
         edit = edits.record(
             run=run, patch=MetadataPatch({key: value}), actor=self.alice, source=Edit.Source.COMMAND, reason="a crash"
         )
@@ -121,7 +121,7 @@ class Environment:
     # --- recovery
 
     def expire_claims(self) -> None:
-        """Expires the claims of dead processes. (The storm waits for that instead.)"""
+        """Expires all claims at once, after a crash. (The storm waits for that instead.)"""
         Edit.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
         Sync.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
 
@@ -145,7 +145,7 @@ class Environment:
         ]
 
     def wrong_values(self) -> list[str]:
-        """Returns the runs whose `team` upstream is not that of their last applied edit."""
+        """Returns the runs whose `team` upstream is not the value of their last applied edit."""
         upstream = self.sandbox.runs()
         applied = Edit.objects.filter(status=Edit.Status.APPLIED).select_related("run").defer("run__raw").order_by("pk")
         last = {edit.run.upstream_id: edit.patch.set["team"] for edit in applied.iterator()}

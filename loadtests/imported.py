@@ -1,4 +1,4 @@
-"""Slow imports, done once by the server from which the processes under test are forked."""
+"""Imports slow modules once, in the server process from which the processes under test are forked."""
 
 import os
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What the record of the sandbox proves: that no write was repeated without a fetch, and which pairs were lost."""
+"""Checks the record of the sandbox: whether a write was repeated without a fetch, and which pairs were lost."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,27 +11,30 @@ import orjson
 
 from tests.faults.writer import KEY
 
-# The longest time from a fetch to its write, in seconds. A pair lost later than that counts as lost.
+# The longest possible race window, in seconds. A pair that is lost later than that was lost outside of it.
 MAX_RACE_WINDOW = 4.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """`fetch` and `write` are our GET and POST of a run, `outside` is a change by another client."""
+    """A request: `fetch` and `write` are our GET and POST of a run, `outside` is a change by another client.
 
-    what: str
+    `before` is the metadata of the run before it.
+    """
+
+    kind: str
     run: str
     at: float
-    had: dict[str, Any] | None
-    asks: Any
+    before: dict[str, Any] | None
+    body: Any
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def intended(self) -> dict[str, Any]:
         """The map that a write sends."""
-        return self.asks["metadata"] or {}
+        return self.body["metadata"] or {}
 
-    def had_of(self, key: str) -> object:
-        return (self.had or {}).get(key)
+    def value_before(self, key: str) -> object:
+        return (self.before or {}).get(key)
 
 
 def read(record: Path) -> list[Event]:
@@ -46,7 +49,7 @@ def by_run(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 
 def writes(events: Iterable[Event]) -> list[Event]:
-    return [event for event in events if event.what == "write"]
+    return [event for event in events if event.kind == "write"]
 
 
 def repeated(events: Iterable[Event]) -> list[Event]:
@@ -54,32 +57,31 @@ def repeated(events: Iterable[Event]) -> list[Event]:
     return [
         second
         for of_run in by_run(events).values()
-        for first, second in pairwise(event for event in of_run if event.what != "outside")
-        if first.what == second.what == "write"
+        for first, second in pairwise(event for event in of_run if event.kind != "outside")
+        if first.kind == second.kind == "write"
     ]
 
 
 def lost_in_race_window(events: Iterable[Event]) -> list[Event]:
-    """Writes that removed a pair which another client set between the fetch and the write."""
-    return [write for write, excused in _overwriting(events) if excused]
+    """Writes that removed a pair which another client had set between the fetch and the write."""
+    return [write for write, was_in_window in _overwriting(events) if was_in_window]
 
 
 def lost(events: Iterable[Event]) -> list[Event]:
-    """Writes that removed a pair which a fetch had shown, or could have shown."""
-    return [write for write, excused in _overwriting(events) if not excused]
+    """Writes that removed a pair outside the race window: a fetch had shown it, or should have."""
+    return [write for write, was_in_window in _overwriting(events) if not was_in_window]
 
 
 def _overwriting(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
+    """The writes that overwrote the pair of another client, and whether it was set in the race window."""
     for of_run in by_run(events).values():
         fetches: list[Event] = []
         for event in of_run:
-            if event.what == "fetch":
+            if event.kind == "fetch":
                 fetches.append(event)
-            elif event.what == "write":
-                sets = event.asked.get(KEY)
-                if sets != event.had_of(KEY):
-                    yield (
-                        event,
-                        any(fetch.had_of(KEY) == sets and event.at - fetch.at <= MAX_RACE_WINDOW for fetch in fetches),
-                    )
+            elif event.kind == "write":
+                sets = event.intended.get(KEY)
+                if sets != event.value_before(KEY):
+                    recent = [fetch for fetch in fetches if event.at - fetch.at <= MAX_RACE_WINDOW]
+                    yield event, any(fetch.value_before(KEY) == sets for fetch in recent)
                 fetches = []

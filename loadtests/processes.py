@@ -30,7 +30,7 @@ forking.set_forkserver_preload(["loadtests.imported"])
 
 
 class Process:
-    """Runs one function in its own session, so that its children die with it."""
+    """A process that runs one function in its own session, so that its children are killed with it."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Process:
         self.pid = self._process.pid
 
     def kill(self) -> None:
-        """Sends SIGKILL to it and its children. Returns when it has ended; it may have ended before."""
+        """Sends SIGKILL to it and its children. Returns when it has ended. Does nothing if it has ended before."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
 
-    def stop(self) -> None:
+    def suspend(self) -> None:
         """Suspends it, as an overloaded machine or a closed laptop would."""
         os.kill(self.pid, signal.SIGSTOP)
 
@@ -70,7 +70,7 @@ class Process:
         return self._process.exitcode
 
     def wait(self, seconds: float = 30) -> None:
-        """Waits for it to end. Raises TimeoutError."""
+        """Waits until it has ended. Raises TimeoutError."""
         self._process.join(seconds)
         if self._process.is_alive():
             raise TimeoutError("The process has not ended.")
@@ -78,7 +78,7 @@ class Process:
 
 def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # The web server forks as well, without importing again.
+    multiprocessing.set_start_method("fork", force=True)  # The web server also forks, so it need not import again.
     with log.open("a") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)
@@ -110,7 +110,7 @@ def _read_settings_again() -> None:
 
 
 class Worker(Process):
-    """`manage.py worker`. By default it beats often, so that its death is noticed soon."""
+    """`manage.py worker`. By default it beats often, so that its death is noticed quickly."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ def _fast_options(lanes: int) -> list[str]:
 
 
 class Web(Process):
-    """The WSGI application, in the server that the Procfile names."""
+    """The WSGI application, in the server that the Procfile uses."""
 
     def __init__(self, *, variables: Mapping[str, str], log: Path, port: int, crash: Crash | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -180,7 +180,7 @@ def free_port() -> int:
 
 
 class RecordedSandbox(Sandbox):
-    """A sandbox whose state and record of every fetch and write survive its death."""
+    """A sandbox whose state, and record of every fetch and write, survive its death."""
 
     module = "loadtests.recording"
 
@@ -213,7 +213,7 @@ class RecordedSandbox(Sandbox):
 
 
 class Postgres:
-    """A server that may be killed: unlike that of the other tests, it writes each commit before confirming it."""
+    """A server that may be killed: unlike that of other tests, it writes each commit before it confirms it."""
 
     OPTIONS = ("listen_addresses=", "max_connections=100", "fsync=off", "synchronous_commit=on")
 
@@ -253,7 +253,7 @@ class Postgres:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
     def _responds(self) -> bool:
-        if self.is_dead():  # Its children may outlive it for a moment and keep the new one from starting.
+        if self.is_dead():  # Its children may outlive it for a moment and prevent the next start.
             self._launch()
         try:
             psycopg.connect(self.url).close()

@@ -1,6 +1,6 @@
 """How well the rate limiter keeps its rate: `python -m loadtests.rate [--edits 2000] [--requests-per-minute 1200]`.
 
-Runs on its own PostgreSQL, which is restarted under load. Prints the counts and exits with 1 if one that must be 0 is
+Runs on its own PostgreSQL, which is restarted under load. Prints the counts. Exits with 1 if a count that must be 0 is
 not.
 """
 
@@ -17,10 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="rate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--edits", type=int, default=2000)
     parser.add_argument("--requests-per-minute", type=int, default=1200)
-    parser.add_argument("--disruptions", type=int, default=4, help="alternating: kill a worker, restart PostgreSQL")
+    parser.add_argument(
+        "--disruptions", type=int, default=4, help="kills of a worker and restarts of PostgreSQL, in turn"
+    )
     options = parser.parse_args()
 
-    folder = Path(tempfile.mkdtemp(prefix="runsadmin-pace-"))
+    folder = Path(tempfile.mkdtemp(prefix="runsadmin-rate-"))
     (folder / "postgres").mkdir()
     postgres = Postgres(folder / "postgres")
     try:

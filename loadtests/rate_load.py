@@ -1,7 +1,7 @@
-"""More edits than a connection may send: the sandbox's log shows how well the limiter keeps the rate.
+"""Records more edits than a connection may send. The sandbox's log shows how well the limiter keeps the rate.
 
-Two web servers and four workers share one connection, while workers are killed and PostgreSQL is restarted. Nothing
-else may be slower than the limiter, or the test would measure something else; that is counted as well.
+Two web servers and four workers share one connection, while workers are killed and PostgreSQL is restarted. If anything
+else was slower than the limiter, the test measured something else; this is counted as well.
 """
 
 import random
@@ -23,14 +23,14 @@ from tests.faults.writer import writing
 
 WEBS, WORKERS, LANES, CLIENTS = 2, 4, 3, 6
 RUNS = 80
-BACKLOG = 40  # Pending edits at any time: more than all processes claim together.
+BACKLOG = 40  # Unsettled edits at any time: more than all processes claim together.
 
 MINUTE, SHORT = 60.0, 10.0
 TOLERATED = 0.02
-# A short window may hold this many more: an interactive and a background edit each send a fetch and its POST at once.
-EDGES = 4
-# Below this share of the limit, something other than the limiter was slow, and the test proves nothing.
-MINIMUM_USE = 0.9
+# A short window may have this many more: an interactive and a background edit each send a fetch and its POST at once.
+EXTRA = 4
+# With a smaller share of the limit, something other than the limiter was slow, and the test proves nothing.
+MINIMUM_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Window:
 
     @property
     def too_many(self) -> int:
-        edges = 0 if self.seconds >= MINUTE else EDGES
-        return max(0, ceil(self.requests - self.allowed * (1 + TOLERATED) - edges))
+        extra = 0 if self.seconds >= MINUTE else EXTRA
+        return max(0, ceil(self.requests - self.allowed * (1 + TOLERATED) - extra))
 
     def __str__(self) -> str:
         return f"{self.requests} in {self.seconds:.1f} s: {100 * self.excess:+.1f} % of {self.allowed:.0f}"
@@ -56,7 +56,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The times of requests, in order, while there was always more to send."""
+    """The times of the requests, in order, as long as there was always more to send."""
 
     times: list[float]
     until: float
@@ -67,7 +67,7 @@ class Traffic:
         return self._window(self.until - self.times[0], len(self.times))
 
     def busiest(self, seconds: float) -> Window | None:
-        """Returns the window of this length with the most requests, or None if the load was shorter."""
+        """Returns the window of this length that has the most requests, or None if the load was shorter."""
         if self.until - self.times[0] < seconds:
             return None
         counts = (bisect_left(self.times, began + seconds) - number for number, began in enumerate(self.times))
@@ -113,8 +113,8 @@ class RateLoad:
         self.environment.sandbox.clear_log()
         with writing(self.environment.sandbox, *(run.upstream_id for run in self.runs), pause=0.5):
             with patching(self.webs, self.runs, self.environment.token(), clients=CLIENTS, pause=1):
-                # All disruptions are in the first half: a dead process keeps its slots for a while, so the second half
-                # shows the rate.
+                # All disruptions are in the first half: the slots of a dead process remain unused, so only the second
+                # half shows the full rate.
                 for number, disruption in enumerate(self.disruptions, start=1):
                     self._record_until_ended(self.edits * number // (2 * len(self.disruptions)))
                     disruption()
@@ -127,7 +127,7 @@ class RateLoad:
         return self.report
 
     def _record_until_ended(self, ended: int) -> None:
-        """Keeps a backlog until so many edits have ended."""
+        """Maintains a backlog until this many edits have ended."""
         while Edit.objects.filter(status__in=ENDED).count() < ended:
             for _ in range(BACKLOG - Edit.objects.filter(status__in=UNSETTLED).count()):
                 self.environment.record(self.random.choice(self.runs), f"rate-{next(self.values)}")
@@ -154,4 +154,4 @@ class RateLoad:
         report.busiest_ten_seconds = traffic.busiest(SHORT)
         busiest = [window for window in (report.busiest_minute, report.busiest_ten_seconds) if window]
         report.no_request_too_many = sum(window.too_many for window in (traffic.all, *busiest))
-        report.no_window_below_the_limit = sum(window.excess < MINIMUM_USE - 1 for window in busiest)
+        report.no_window_below_the_limit = sum(window.excess < MINIMUM_SHARE - 1 for window in busiest)

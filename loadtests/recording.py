@@ -1,8 +1,8 @@
-"""The sandbox with a record that survives it: `python -m loadtests.recording --state FOLDER/state …`.
+"""The sandbox, with a record that survives its death: `python -m loadtests.recording --state FOLDER/state …`.
 
-It appends to the file `record` in FOLDER. Before each request that reads or changes a run, it records the metadata the
-run had and what the request asks for; for a list, the metadata of each run in it. The sandbox handles one request at a
-time, so the lines are in the order of events.
+The record is the file `record` in FOLDER. For each request that reads or changes a run, it has the metadata of the run
+before the request, and the body of the request; for a list, the metadata of each run in it. The sandbox handles one
+request at a time, so the lines are in the order of events.
 """
 
 import os
@@ -21,26 +21,25 @@ from sandbox.sandbox import Sandbox
 
 
 def recorded(
-    handle: Callable[..., Response], file: int, what: Callable[[Request], str | None]
+    handle: Callable[..., Response], file: int, kind_of: Callable[[Request], str | None]
 ) -> Callable[..., Response]:
     def handle_recorded(sandbox: Sandbox, request: Request, *more: Any) -> Response:
-        kind = what(request)
+        kind = kind_of(request)
         run_id = next((part for part in request.parts if part in sandbox.store.runs), None)
         if kind is not None and run_id is not None:
-            asks = orjson.loads(request.body or b"null")
-            append(kind, {run_id: sandbox.store.runs[run_id].load().get("metadata")}, asks)
+            body = orjson.loads(request.body or b"null")
+            append(kind, {run_id: sandbox.store.runs[run_id].load().get("metadata")}, body)
         response = handle(sandbox, request, *more)
-        if (
-            kind == "fetch" and run_id is None and response.status == 200
-        ):  # A list counts as a fetch of each of its runs.
+        # A list counts as a fetch of each of its runs.
+        if kind == "fetch" and run_id is None and response.status == 200:
             shown = [item for item in orjson.loads(response.body).get("data", ()) if item["id"] in sandbox.store.runs]
             append(kind, {run["id"]: run.get("metadata") for run in shown})
         return response
 
-    def append(kind: str, had: dict[str, Any], asks: Any = None) -> None:
+    def append(kind: str, before: dict[str, Any], body: Any = None) -> None:
         events = [
-            {"what": kind, "run": run_id, "at": time.time(), "had": metadata, "asks": asks}
-            for run_id, metadata in had.items()
+            {"kind": kind, "run": run_id, "at": time.time(), "before": metadata, "body": body}
+            for run_id, metadata in before.items()
         ]
         # A single write to a file opened for appending is complete or absent.
         os.write(file, b"".join(orjson.dumps(event) + b"\n" for event in events))

@@ -1,4 +1,4 @@
-"""What is counted at the end of a load test."""
+"""The counts at the end of a load test."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -40,12 +40,12 @@ class Report:
         return not any(value for name, value in vars(self).items() if name.startswith("no_"))
 
     def __str__(self) -> str:
-        """The counts, those that must be 0 at the end."""
+        """One count per line. Those that must be 0 are at the end."""
         counts = sorted(vars(self).items(), key=lambda count: count[0].startswith("no_"))
         return "\n".join(f"{name.replace('_', ' '):44} {_shown(value)}" for name, value in counts)
 
     def count_results(self, environment: Environment) -> None:
-        """Counts results once every edit should have ended, then runs a full sync to compare the mirror."""
+        """Counts the results when every edit should have ended. Then runs a full sync, to compare the mirror."""
         events, edits = environment.events, Edit.objects.all()
         self.edits_recorded = edits.count()
         self.edits_recorded_over_rest = edits.filter(source=Edit.Source.API).count()
@@ -54,7 +54,7 @@ class Report:
         windows = edits.filter(race_window__isnull=False).values_list("race_window", flat=True)
         percentiles = quantiles((window.total_seconds() * 1000 for window in windows if window is not None), n=100)
         self.race_window_p50_in_ms, self.race_window_p99_in_ms = percentiles[49], percentiles[98]
-        self.outside_pairs = sum(event.what == "outside" for event in events)
+        self.outside_pairs = sum(event.kind == "outside" for event in events)
         self.outside_pairs_lost_in_the_race_window = len(log_checks.lost_in_race_window(events))
         self.no_edit_without_an_outcome = edits.exclude(status__in=ENDED).count()
         ended = edits.filter(status__in=ENDED, finished_at__isnull=False).count()

@@ -1,4 +1,4 @@
-"""Clients that PATCH runs over REST, one run after the other, until they are stopped."""
+"""Clients that PATCH runs over REST, one after the other, until they are stopped."""
 
 import random
 import threading
@@ -11,14 +11,14 @@ from runsadmin.models import Run
 
 @contextmanager
 def patching(webs: Sequence[Web], runs: Sequence[Run], token: str, *, clients: int, pause: float) -> Iterator[None]:
-    """A killed web server is called again: its successor listens on the same port."""
+    """Clients continue after a web server was killed, because its successor listens on the same port."""
     stopped = threading.Event()
 
     def patch(client: int) -> None:
-        chance, web, number = random.Random(client), webs[client % len(webs)], 0
+        randomness, web, number = random.Random(client), webs[client % len(webs)], 0
         while not stopped.wait(pause):
             number += 1
-            web.patch(chance.choice(runs).upstream_id, {"team": f"rest-{client}-{number}"}, token)
+            web.patch(randomness.choice(runs).upstream_id, {"team": f"rest-{client}-{number}"}, token)
 
     threads = [threading.Thread(target=patch, args=(client,)) for client in range(clients)]
     for thread in threads:

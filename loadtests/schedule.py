@@ -1,4 +1,4 @@
-"""The project's schedule with short periods, so that recovery from a crash takes seconds."""
+"""The project's schedule with shorter periods, so that recovery from a crash takes only seconds."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ OFTEN = (
     Entry("find_syncs", tasks.find_syncs, timedelta(seconds=0.5)),
 )
 
-# For workers with several lanes that push.
+# For workers in which several lanes push.
 OFTEN_IN_LANES = (
     *OFTEN,
     *(Entry(f"push_edits_{number}", tasks.push_edits, timedelta(seconds=0.2)) for number in range(1, 6)),

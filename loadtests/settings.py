@@ -1,4 +1,4 @@
-"""The project's own settings, and a log handler that may kill a process at a step of a push."""
+"""The project's own settings, with a log handler that can kill a process at a step of a push or a sync."""
 
 from typing import Any, cast
 

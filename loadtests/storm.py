@@ -1,6 +1,6 @@
-"""Many edits, many kills: `python -m loadtests.storm --edits 2000 --kills 200 [--database sqlite|postgres]`.
+"""Many edits and many kills: `python -m loadtests.storm --edits 2000 --kills 200 [--database sqlite|postgres]`.
 
-Prints the counts and exits with 1 if one that must be 0 is not.
+Prints the counts. Exits with 1 if a count that must be 0 is not.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> int:
 
 @contextmanager
 def prepared(url: str, folder: Path) -> Iterator["Environment"]:
-    """Yields an environment with its own database, used by this process and its children."""
+    """Yields an environment whose database this process and its children use."""
     os.environ |= {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
 
     import django

@@ -1,4 +1,4 @@
-"""Many edits, and many kills at random moments.
+"""Records many edits, and kills processes at random moments.
 
 Edits are recorded continuously, several per run and some over REST, while another client writes to the same runs.
 Workers, and less often the web server and the sandbox, are killed and restarted, mostly while edits are being sent.
@@ -19,7 +19,7 @@ from tests.faults.writer import writing
 WORKERS = 3
 LANES = 3  # Worker loops, each of which claims edits.
 CLIENTS = 4  # REST clients that send PATCH requests.
-LATENCY = 30  # In ms, so that requests are in flight at a kill.
+LATENCY = 30  # Of the sandbox, in ms, so that requests are in flight at a kill.
 
 
 @dataclass
@@ -40,7 +40,7 @@ class StormLoad:
         self.web = environment.web(port=self.port)
         self.workers = [self._worker() for _ in range(WORKERS)]
         self.values = iter(range(10**9))
-        # The claims counted at earlier kills, so that none that has not expired yet is counted again.
+        # The claims counted at earlier kills: those that have not expired yet must not be counted again.
         self.seen: set[Any] = set()
 
     def _worker(self) -> Worker:
@@ -63,7 +63,7 @@ class StormLoad:
     # --- edits
 
     def _record_until(self, count: int) -> None:
-        """Records edits until there are `count`, including those of the REST clients."""
+        """Records edits until there are `count` edits, including those of the REST clients."""
         for _ in range(count - Edit.objects.count()):
             self.environment.record(self.random.choice(self.runs), f"storm-{next(self.values)}")
 

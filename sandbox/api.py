@@ -16,7 +16,7 @@ from sandbox.timeline import Key, Timeline
 
 type Call = Callable[..., Response]  # (sandbox, request, *ids in the path)
 
-RUN_LIFETIME = 600  # Seconds until an upstream expires a run.
+RUN_LIFETIME = 600  # Seconds after which a run expires.
 
 
 def handle(sandbox: Sandbox, request: Request) -> Response:
@@ -90,12 +90,12 @@ def list_threads(sandbox: Sandbox, request: Request) -> Response:
 
 
 def create_thread(sandbox: Sandbox, request: Request) -> Response:
-    thread = made_thread(sandbox, read(request, CREATE_THREAD))
+    thread = build_thread(sandbox, read(request, CREATE_THREAD))
     sandbox.store.put(threads=[thread])
     return Response.json(thread)
 
 
-def made_thread(sandbox: Sandbox, body: Json) -> Json:
+def build_thread(sandbox: Sandbox, body: Json) -> Json:
     thread = new_thread(new_id("thread"), time.time())
     thread["metadata"] = read_metadata(sandbox, body) or {}
     thread["tool_resources"] = body.get("tool_resources") or {}
@@ -111,7 +111,7 @@ def modify_thread(sandbox: Sandbox, request: Request, thread_id: str) -> Respons
     metadata = read_metadata(sandbox, body)
     thread = find_thread(sandbox, thread_id).load()
     if metadata is not None:
-        thread["metadata"] = modified(sandbox, thread.get("metadata") or {}, metadata)
+        thread["metadata"] = modified_metadata(sandbox, thread.get("metadata") or {}, metadata)
     if body.get("tool_resources") is not None:
         thread["tool_resources"] = body["tool_resources"]
     sandbox.store.put(threads=[thread])
@@ -155,26 +155,26 @@ def get_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) -> 
 
 def create_run(sandbox: Sandbox, request: Request, thread_id: str) -> Response:
     body = read(request, CREATE_RUN)
-    run = made_run(sandbox, body, thread_id)
+    run = build_run(sandbox, body, thread_id)
     find_thread(sandbox, thread_id)
     sandbox.store.put(runs=[run])
     return Response.json(run)
 
 
 def create_thread_and_run(sandbox: Sandbox, request: Request) -> Response:
-    """Creates both or neither. `metadata` is the run's; the thread's own is in `thread`."""
+    """Creates both or neither. `metadata` is that of the run; that of the thread is in `thread`."""
     body = read(request, CREATE_THREAD_AND_RUN)
-    given = {} if body.get("thread") is None else body["thread"]
-    if not isinstance(given, dict):
-        raise refusals.wrong_type("thread", "an object", given)
-    refusals.check_properties(given, CREATE_THREAD, within="thread.")
-    thread = made_thread(sandbox, given)
-    run = made_run(sandbox, body, thread["id"]) | {"tool_resources": body.get("tool_resources") or {}}
+    thread_body = {} if body.get("thread") is None else body["thread"]
+    if not isinstance(thread_body, dict):
+        raise refusals.wrong_type("thread", "an object", thread_body)
+    refusals.check_properties(thread_body, CREATE_THREAD, within="thread.")
+    thread = build_thread(sandbox, thread_body)
+    run = build_run(sandbox, body, thread["id"]) | {"tool_resources": body.get("tool_resources") or {}}
     sandbox.store.put(threads=[thread], runs=[run])
     return Response.json(run)
 
 
-def made_run(sandbox: Sandbox, body: Json, thread_id: str) -> Json:
+def build_run(sandbox: Sandbox, body: Json, thread_id: str) -> Json:
     if "assistant_id" not in body:
         raise refusals.missing("assistant_id")
     if not isinstance(body["assistant_id"], str):
@@ -219,7 +219,7 @@ def modify_run(sandbox: Sandbox, request: Request, thread_id: str, run_id: str) 
     if metadata is None:
         return Response(200, record.body)
     run = record.load()
-    run["metadata"] = modified(sandbox, run.get("metadata") or {}, metadata)
+    run["metadata"] = modified_metadata(sandbox, run.get("metadata") or {}, metadata)
     sandbox.store.put(runs=[run])
     return Response(200, sandbox.store.runs[run_id].body)
 
@@ -295,8 +295,8 @@ def read_metadata(sandbox: Sandbox, body: Json) -> Json | None:
     return metadata
 
 
-def modified(sandbox: Sandbox, stored: Json, given: Json) -> Json:
-    """The metadata to store after a modification, depending on the kind of upstream to imitate."""
+def modified_metadata(sandbox: Sandbox, stored: Json, given: Json) -> Json:
+    """The metadata to store after a modification, as the `modify` setting says."""
     match sandbox.settings.modify:
         case "replace":
             return given
@@ -313,24 +313,24 @@ def page(request: Request, kind: str, timeline: Timeline, records: Mapping[str, 
     """A page of a list: the part of the timeline that the query requests."""
     query = request.query
 
-    def place(param: str) -> Key | None:
+    def cursor(param: str) -> Key | None:
         if param not in query:
             return None
         record = records.get(query[param])
         if record is None or record.key not in timeline:  # A run of another thread is not in this list.
-            raise refusals.no_such_place(kind, query[param], param=param)
+            raise refusals.unknown_cursor(kind, query[param], param=param)
         return record.key
 
-    names, has_more = timeline.page(
+    ids, has_more = timeline.page(
         limit=read_limit(query.get("limit", "20")),
         descending=read_order(query.get("order", "desc")) == "desc",
-        after=place("after"),
-        before=place("before"),
+        after=cursor("after"),
+        before=cursor("before"),
     )
-    first, last = (names[0], names[-1]) if names else (None, None)
-    frame = orjson.dumps({"object": "list", "first_id": first, "last_id": last, "has_more": has_more})
-    data = b",".join([records[name].body for name in names])
-    return Response(200, frame[:-1] + b',"data":[' + data + b"]}")
+    first, last = (ids[0], ids[-1]) if ids else (None, None)
+    envelope = orjson.dumps({"object": "list", "first_id": first, "last_id": last, "has_more": has_more})
+    data = b",".join([records[id].body for id in ids])
+    return Response(200, envelope[:-1] + b',"data":[' + data + b"]}")
 
 
 def read_limit(value: str) -> int:

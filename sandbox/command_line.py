@@ -1,4 +1,4 @@
-"""Starting the sandbox from a shell: `python -m sandbox`."""
+"""Starts the sandbox from a shell: `python -m sandbox`."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--port",
         type=int,
         default=os.environ.get("SANDBOX_PORT", "8001"),
-        help="0: any free port (default: %(default)s)",
+        help="the port, 0 for any free one (default: %(default)s)",
     )
     parser.add_argument(
         "--key", default=os.environ.get("SANDBOX_KEY"), help="the API key that callers need (default: SANDBOX_KEY)"
@@ -34,14 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         default="var/sandbox",
         metavar="DIR",
-        help="the directory of its state (default: %(default)s)",
+        help="the directory of the stored state (default: %(default)s)",
     )
     parser.add_argument("--memory", action="store_true", help="keep the state in memory only")
     parser.add_argument(
-        "--seed", action="store_true", help="create the runs of a fictional team, unless there are runs"
+        "--seed", action="store_true", help="add the threads and runs of a fictional team, unless they exist"
     )
-    parser.add_argument("--threads", type=int, default=40, help="how many threads to create (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=2000, help="how many runs to create (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=40, help="how many threads --seed adds (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=2000, help="how many runs --seed adds (default: %(default)s)")
     parser.add_argument(
         "--advance-runs",
         action=argparse.BooleanOptionalAction,

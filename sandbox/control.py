@@ -1,6 +1,6 @@
-"""The control API under `/_sandbox/`, for tests and experiments. No real upstream has it.
+"""The control API under `/_sandbox/`, for tests and experiments. It is not part of the Assistants API.
 
-It needs no key and accepts requests from this machine only.
+It needs no key, and accepts requests only from this machine.
 """
 
 import re
@@ -20,7 +20,7 @@ from sandbox.seed import seed_store
 from sandbox.store import Store
 
 PREFIX = "/_sandbox"
-# Names that only mean this machine, with a port.
+# Values of the Host header that can only mean this machine.
 THIS_MACHINE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 MAX_BODY = 512 * 1024 * 1024
 
@@ -40,9 +40,9 @@ def handle(sandbox: Sandbox, request: Request, peer: tuple[str, int] | None) -> 
 
 def check_sender(request: Request, peer: tuple[str, int] | None) -> None:
     if not peer or not ip_address(peer[0]).is_loopback:
-        raise ApiError("The control API accepts requests from this machine only.", status=403)
-    # Reject web pages in a browser on this machine: they send their origin or, after DNS rebinding, their own name as
-    # the host.
+        raise ApiError("The control API accepts requests only from this machine.", status=403)
+    # Reject requests by web pages in a browser on this machine: they have an Origin header or, after DNS rebinding,
+    # another host.
     if "origin" in request.headers or not THIS_MACHINE.fullmatch(request.headers.get("host", "")):
         raise ApiError(
             "The control API does not accept requests from web pages. Call it as localhost, 127.0.0.1 or [::1].",
@@ -163,7 +163,7 @@ def read_seed(request: Request) -> dict[str, int]:
     defaults = {"threads": 40, "runs": 2000, "seed": 1, "now": int(time.time())}
     wanted = defaults | read_object(request)
     if wanted.keys() != defaults.keys() or not all(type(value) is int and value >= 0 for value in wanted.values()):
-        raise ValueError("A seed may have 'threads', 'runs', 'seed' and 'now', all integers.")
+        raise ValueError("A seed can have 'threads', 'runs', 'seed' and 'now', which are integers of at least 0.")
     return wanted
 
 

@@ -25,7 +25,7 @@ class Channel(Protocol):
 
 
 class Exchange:
-    """What a fault acts on: it may handle the request, and decides what the client receives."""
+    """A request and its response. A fault can change both: how it is handled, and what the client receives."""
 
     def __init__(self, sandbox: Sandbox, connection: Channel, request: Request) -> None:
         self.request = request
@@ -72,7 +72,7 @@ class Exchange:
         self.finish()
 
     def encode(self, response: Response) -> bytes:
-        """The head and body of a response, for faults that send only a part."""
+        """The bytes of a response. Faults may send only a part of them."""
         self._entry.status = response.status
         took = int((time.time() - self._received) * 1000)
         headers = f"openai-version: 2020-10-01\r\nopenai-processing-ms: {took}\r\nx-request-id: {self._request_id}\r\n"
@@ -82,7 +82,7 @@ class Exchange:
         self._connection.write(data)
 
     def finish(self) -> None:
-        """Ends the exchange: the connection is free for the next request."""
+        """Ends the exchange, so that the connection can handle its next request."""
         self._entry.received_at = time.time()
         self._connection.next()
 

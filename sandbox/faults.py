@@ -1,7 +1,7 @@
 """The ways in which the sandbox can fail.
 
-Each kind is a function below. It responds to a matching request; its keyword arguments are the properties that a fault
-of this kind can have.
+Each kind of fault is a function below, which responds to a matching request. Its keyword arguments are the properties
+of a fault of this kind.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from sandbox.settings import check_type
 
 
 class Exchange(Protocol):
-    """A request and the ways of responding to it, as far as faults use them."""
+    """The parts of an exchange that faults use."""
 
     def handle(self) -> Response: ...
 
@@ -52,7 +52,7 @@ async def delay(exchange: Exchange, *, seconds: float) -> None:
 
 
 @kind
-async def land_late(exchange: Exchange, *, seconds: float) -> None:
+async def handle_late(exchange: Exchange, *, seconds: float) -> None:
     exchange.cut()
     await asyncio.sleep(seconds)
     exchange.handle()
@@ -75,7 +75,7 @@ async def lose(exchange: Exchange) -> None:
 
 
 @kind
-async def cut_while(exchange: Exchange) -> None:
+async def cut_halfway(exchange: Exchange) -> None:
     data = exchange.encode(exchange.handle())
     exchange.write(data[: len(data) // 2])
     exchange.cut()
@@ -83,7 +83,7 @@ async def cut_while(exchange: Exchange) -> None:
 
 @kind
 async def truncate(exchange: Exchange) -> None:
-    """Sends the whole head, and less of the body than announced."""
+    """Sends the whole head, but less of the body than it announces."""
     response = exchange.handle()
     data = exchange.encode(response)
     exchange.write(data[: len(data) - len(response.body) // 2])
@@ -97,14 +97,14 @@ async def drip(exchange: Exchange, *, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
     for sent in range(len(data)):
-        early = start + seconds * sent / len(data) - loop.time()
-        if early > 0.001:  # The event loop cannot wait for less.
-            await asyncio.sleep(early)
+        pause = start + seconds * sent / len(data) - loop.time()
+        if pause > 0.001:  # The event loop cannot wait for less.
+            await asyncio.sleep(pause)
         exchange.write(data[sent : sent + 1])
     exchange.finish()
 
 
-# --- another response; with `keep`, the request is handled as well -------------------------------------------
+# --- another response; with `keep`, the request is handled, too -------------------------------------------
 
 
 @kind
@@ -116,7 +116,7 @@ async def status(
     body: Any = None,
     keep: bool = False,
 ) -> None:
-    """Sends a string body unchanged and any other as JSON; by default an error in the API's format."""
+    """Sends a string unchanged, and any other body as JSON. By default, sends an error in the API's format."""
     if body is None:
         message = f"The sandbox is set to respond with {status}."
         body = {"error": {"message": message, "type": "server_error", "param": None, "code": None}}
@@ -135,7 +135,7 @@ async def garbage(exchange: Exchange, *, keep: bool = False) -> None:
 
 
 @kind
-async def other_shape(exchange: Exchange, *, body: Any = None, keep: bool = False) -> None:
+async def wrong_shape(exchange: Exchange, *, body: Any = None, keep: bool = False) -> None:
     respond_instead(exchange, 200, {"ok": True, "result": [1, 2, 3]} if body is None else body, keep=keep)
 
 
@@ -152,11 +152,11 @@ async def redirect(exchange: Exchange, *, to: str) -> None:
 def respond_instead(exchange: Exchange, status: int, body: Any, headers: Json | None = None, *, keep: bool) -> None:
     if keep:
         exchange.handle()
-    more = {name.lower(): str(value) for name, value in (headers or {}).items()}
+    sent = {name.lower(): str(value) for name, value in (headers or {}).items()}
     if isinstance(body, str):
-        exchange.respond(Response(status, body.encode(), more, content_type=more.pop("content-type", "text/plain")))
+        exchange.respond(Response(status, body.encode(), sent, content_type=sent.pop("content-type", "text/plain")))
     else:
-        exchange.respond(Response.json(body, status, more))
+        exchange.respond(Response.json(body, status, sent))
 
 
 # --- no response ------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ async def hang(exchange: Exchange, *, keep: bool = False) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Applies to the next `times` requests (None: all from now on) of this method, with this pattern in their path."""
+    """Applies to the next `times` requests (None: all) that have this method, and this pattern in their path."""
 
     kind: str
     times: int | None = 1
@@ -208,7 +208,7 @@ def read_fault(given: Json) -> Fault:
     """Raises ValueError with a message for the client."""
     kind = given.get("kind")
     if kind not in KINDS:
-        raise ValueError(f"There is no fault '{kind}'. There are: {', '.join(KINDS)}.")
+        raise ValueError(f"There is no fault '{kind}'. Use one of: {', '.join(KINDS)}.")
     common = {name: given[name] for name in COMMON if name in given}
     properties = {name: given[name] for name in given if name not in COMMON}
     try:
@@ -223,15 +223,15 @@ def read_fault(given: Json) -> Fault:
 
 
 class Faults:
-    """Faults in the order they were added: the first that matches a request is used."""
+    """Faults in the order in which they were added. The first that matches a request is used."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
-        self._made = 0
+        self._count = 0
 
     def add(self, fault: Fault) -> str:
-        self._made += 1
-        fault_id = str(self._made)
+        self._count += 1
+        fault_id = str(self._count)
         self._faults[fault_id] = fault
         return fault_id
 

@@ -1,4 +1,4 @@
-"""Moves active runs to their end."""
+"""Advances active runs until they end."""
 
 import asyncio
 import time
@@ -12,9 +12,9 @@ from sandbox.store import Run
 TICK = 0.1
 
 # The minimum and maximum number of seconds that a run stays in a status.
-STAYS = {"queued": (1.0, 3.0), "in_progress": (2.0, 6.0), "cancelling": (1.0, 3.0)}
-# One run in ONE_IN is slow and takes IS_SLOWER times as long: up to two minutes.
-ONE_IN, IS_SLOWER = 4, 20
+DURATIONS = {"queued": (1.0, 3.0), "in_progress": (2.0, 6.0), "cancelling": (1.0, 3.0)}
+# One run in SLOW_ONE_IN stays SLOWDOWN times as long: up to two minutes.
+SLOW_ONE_IN, SLOWDOWN = 4, 20
 
 
 async def advance_runs(sandbox: Sandbox) -> None:
@@ -29,20 +29,20 @@ def advance(sandbox: Sandbox) -> None:
     """Moves every run that is due to its next status."""
     store, now = sandbox.store, time.monotonic()
     active = {run_id: store.runs[run_id] for run_id in store.active}
-    due = [run for run_id, run in active.items() if now - run.since >= stay(run_id, run) * sandbox.settings.pace]
+    due = [run for run_id, run in active.items() if now - run.since >= duration(run_id, run) * sandbox.settings.pace]
     if due:
         store.put(runs=[next_state(run.load(), int(time.time())) for run in due])
 
 
-def stay(run_id: str, run: Run) -> float:
-    """How many seconds a run stays in its status: always the same for the same run."""
-    least, most = STAYS[run.status]
+def duration(run_id: str, run: Run) -> float:
+    """How many seconds a run stays in its status. The result depends only on its id and status."""
+    least, most = DURATIONS[run.status]
     chance = crc32(run_id.encode())
-    return (least + (most - least) * (chance % 1000) / 1000) * (IS_SLOWER if chance % ONE_IN == 0 else 1)
+    return (least + (most - least) * (chance % 1000) / 1000) * (SLOWDOWN if chance % SLOW_ONE_IN == 0 else 1)
 
 
 def next_state(run: Json, now: int) -> Json:
-    """The run after its next step."""
+    """The run in its next status."""
     match run["status"]:
         case "queued":
             return run | {"status": "in_progress", "started_at": now}
@@ -51,7 +51,7 @@ def next_state(run: Json, now: int) -> Json:
         case "cancelling":
             return run | {"status": "cancelled", "cancelled_at": now, "expires_at": None, "usage": usage(run["id"])}
         case other:
-            raise ValueError(f"A run that is {other} does not change on its own.")
+            raise ValueError(f"A run with the status {other} does not change on its own.")
 
 
 def usage(run_id: str) -> Json:

@@ -11,7 +11,7 @@ from sandbox.messages import Json, Request
 
 KEPT_ENTRIES = 100_000
 
-# No other headers are logged: they may contain secrets.
+# Other headers are not logged, because they may contain secrets.
 KEPT_HEADERS = (
     "accept",
     "content-type",
@@ -25,7 +25,7 @@ KEPT_HEADERS = (
 
 KEPT_SCHEMES = ("bearer", "basic")
 HIDDEN = "[the API key]"
-# A shorter key could be part of a word.
+# A shorter key could be a part of a word.
 LONG_KEY = 8
 
 
@@ -38,7 +38,7 @@ class Entry:
     received_at: float | None = None
     status: int | None = None  # None: no response yet, or none at all.
     fault: str | None = None
-    kept: bool = False
+    kept: bool = False  # Whether its changes were stored.
 
     def to_json(self, key: str | None) -> Json:
         """The entry without the API key, wherever it occurs."""
@@ -90,7 +90,7 @@ def readable(body: bytes | None) -> Any:
 
 
 class Log:
-    """The latest entries. Numbering continues after a clear, so numbers are unique."""
+    """The latest entries. Numbering continues after `clear`, so numbers are unique."""
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)

@@ -18,7 +18,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(slots=True)
 class Request:
-    """A complete request. `body` is None if it was too long to read."""
+    """A complete request. `body` is None if it was too long."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""The errors of the API, with its wording."""
+"""The errors of the Assistants API, in its own wording."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def not_found(kind: str, wanted: str) -> ApiError:
     return ApiError(f"No {kind} found with id '{wanted}'.", status=404)
 
 
-def no_such_place(kind: str, wanted: str, *, param: str) -> ApiError:
+def unknown_cursor(kind: str, wanted: str, *, param: str) -> ApiError:
     """The cursor of a page is not in the list."""
     return ApiError(f"No {kind} found with id '{wanted}'.", param=param)
 
@@ -145,7 +145,7 @@ def check_integer(param: str, value: int, *, least: int, most: int | None = None
 
 
 def check_metadata(metadata: Json) -> None:
-    """At most 16 pairs, keys of 64 and values of 512 characters (not bytes)."""
+    """At most 16 pairs, keys of at most 64 and values of at most 512 characters (not bytes)."""
     if len(metadata) > MAX_PAIRS:
         raise ApiError(
             f"Invalid 'metadata': too many properties. Expected an object with at most {MAX_PAIRS} properties, "

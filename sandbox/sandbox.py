@@ -22,7 +22,7 @@ class Sandbox:
         self._in_progress: set[asyncio.Task[None]] = set()
 
     def reset(self) -> None:
-        """Clears everything and cancels what is still pending."""
+        """Clears everything, and cancels responses that are still pending."""
         for task in self._in_progress:
             task.cancel()
         self.store.reset()
@@ -32,7 +32,7 @@ class Sandbox:
         self.log.clear()
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Runs it in the background, until it ends or a reset cancels it."""
+        """Runs a coroutine in the background, until it ends or a reset cancels it."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._in_progress.add(task)
         task.add_done_callback(self._in_progress.discard)

@@ -1,6 +1,6 @@
 """The data of a fictional team: months of realistic runs.
 
-Everything except the times depends only on the seed; the times end at `now`.
+Everything except the times depends only on the seed. The newest runs were created shortly before `now`.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sandbox.store import Store
 
 HOUR = 3600
 DAY = 24 * HOUR
-DAYS = 150  # How far back it goes.
-LIFETIME = 600  # Seconds until an upstream expires a run.
+DAYS = 150  # How far back the runs go.
+LIFETIME = 600  # Seconds after which a run expires.
 MANY = 270  # Runs in the first thread.
 
 PEOPLE = ("mira", "jonas", "tove", "emeka", "yuki", "lena", "ravi", "noor", "pablo", "ines")
@@ -140,9 +140,9 @@ ARGUMENTS = {
     "open_ticket": '{"title": "Invoice shows the wrong currency", "urgency": "high"}',
 }
 
-ENDS = {"completed": 80, "failed": 8, "incomplete": 4, "expired": 4, "cancelled": 4}
+END_STATUSES = {"completed": 80, "failed": 8, "incomplete": 4, "expired": 4, "cancelled": 4}
 # The newest runs are still active.
-UNDER_WAY = (
+ACTIVE_STATUSES = (
     "queued",
     "in_progress",
     "requires_action",
@@ -193,7 +193,7 @@ LONG_NOTE = "The customer wrote again and asked for the whole history of the cas
 
 
 def seed_store(store: Store, *, threads: int, runs: int, seed: int, now: int) -> Json:
-    """Adds what does not exist yet, and returns how much that was."""
+    """Adds the threads and runs that do not exist yet. Returns how many of each it added."""
     all_threads, all_runs = team(threads=threads, runs=runs, seed=seed, now=now)
     new_threads = [thread for thread in all_threads if thread["id"] not in store.threads]
     new_runs = [run for run in all_runs if run["id"] not in store.runs]
@@ -209,14 +209,14 @@ def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], l
     if not thread_ids:
         return [], []
 
-    plan = sorted((work_time(random, now), thread_id) for thread_id in share_out(random, runs, thread_ids))
-    under_way = UNDER_WAY[: len(plan) // 4]
+    plan = sorted((random_time(random, now), thread_id) for thread_id in assign_threads(random, runs, thread_ids))
+    active = ACTIVE_STATUSES[: len(plan) // 4]
     all_runs = []
     for age, (created_at, thread_id) in zip(range(len(plan) - 1, -1, -1), plan, strict=True):
         [number] = random.choices(range(len(ASSISTANTS)), [assistant.share for assistant in ASSISTANTS])
-        [status] = random.choices(list(ENDS), list(ENDS.values()))
-        if age < len(under_way):
-            status, created_at = under_way[age], now - 4 - 7 * age
+        [status] = random.choices(list(END_STATUSES), list(END_STATUSES.values()))
+        if age < len(active):
+            status, created_at = active[age], now - 4 - 7 * age
         run = new_run(random, ASSISTANTS[number], status, created_at)
         run |= {"thread_id": thread_id, "assistant_id": assistant_ids[number]}
         if age > 0.95 * len(plan):  # The oldest runs are from before this field existed.
@@ -227,16 +227,16 @@ def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], l
     return [new_thread(random, thread_id, began.get(thread_id, now)) for thread_id in thread_ids], all_runs
 
 
-def share_out(random: Random, runs: int, thread_ids: list[str]) -> list[str]:
-    """A thread for each run: the first thread has very many, and the others differ in size."""
+def assign_threads(random: Random, runs: int, thread_ids: list[str]) -> list[str]:
+    """Assigns a thread to each run: the first thread gets very many, and the others differ in size."""
     first, *others = thread_ids
     many = min(runs, MANY) if others else runs
     weights = [1 / (place + 5) for place in range(len(others))]
     return [first] * many + random.choices(others, weights, k=runs - many) if others else [first] * runs
 
 
-def work_time(random: Random, now: int) -> int:
-    """A time in the last months: mostly in working hours, and more often recent."""
+def random_time(random: Random, now: int) -> int:
+    """A time in the last months, mostly recent and in working hours."""
     midnight = now - now % DAY - DAY * int(random.triangular(0, DAYS, 0))
     second = midnight + int(3600 * min(23.9, max(0.0, random.gauss(12.5, 3.2))))
     return second if second < now - HOUR else second - DAY
@@ -304,7 +304,7 @@ def state(random: Random, assistant: Assistant, status: str, created_at: int) ->
             return {"expires_at": expires_at}
         case "in_progress" | "cancelling":
             return {"expires_at": expires_at, "started_at": started_at}
-        case "requires_action":  # It waits for a person, so it never continues in the sandbox.
+        case "requires_action":  # It waits for tool outputs, which the sandbox does not accept.
             names = [name for name in assistant.tools if name in FUNCTIONS] or ["look_up_order"]
             action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": calls(random, names)}}
             return {
@@ -365,7 +365,7 @@ def calls(random: Random, names: list[str]) -> list[Json]:
 
 
 def metadata(random: Random) -> dict[str, str]:
-    """Some runs have none, most have a few pairs, and a few reach the limits."""
+    """Some runs have none, most have a few pairs, and some reach the limits."""
     kind = random.random()
     if kind < 0.2:
         return {}

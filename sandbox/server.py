@@ -10,13 +10,13 @@ from sandbox.sandbox import Sandbox
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Binds immediately, so that a port in use is reported before anything else happens. Raises OSError."""
+    """Binds immediately, so that a port in use is reported before anything else is done. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)
 
 
 async def serve(sandbox: Sandbox, listening: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT. Requests that are still waiting then get no response."""
+    """Serves until SIGTERM or SIGINT. Requests that are then still waiting get no response."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,14 +13,14 @@ class Settings:
     auth: Literal["bearer", "api-key"] = "bearer"
     modify: Literal["replace", "merge", "scramble"] = "replace"  # What a modification does to the existing map.
     check_limits: bool = True  # Off: any number of pairs, of any length, of any type.
-    refuse_active: bool = True  # Off: queued and running runs can be modified too.
+    refuse_active: bool = True  # Off: queued and running runs can be modified, too.
     advance_runs: bool = True  # Active runs end on their own.
-    pace: float = 1.0  # A factor on their duration.
+    pace: float = 1.0  # Multiplies how long they stay active.
     latency_ms: float = 0  # The delay before each API call.
     requests_per_minute: int | None = None
-    retry_after: str | None = "1"  # The header of a 429 because of the limit above; None leaves it out.
-    not_found_for_all: bool = False  # As an upstream responds that was shut down permanently.
-    lists_threads: bool = True  # `GET /threads`: the vendor never had it, but others do.
+    retry_after: str | None = "1"  # The Retry-After header of such a 429. None: no header.
+    not_found_for_all: bool = False  # Like an upstream that was shut down permanently.
+    lists_threads: bool = True  # Whether `GET /threads` exists: the vendor's API has no such call, but others do.
     redirect_to: str | None = None
 
     def changed(self, changes: Json) -> "Settings":
@@ -28,7 +28,7 @@ class Settings:
         hints = get_type_hints(Settings)
         for name, value in changes.items():
             if name not in hints:
-                raise ValueError(f"There is no setting '{name}'. There are: {', '.join(hints)}.")
+                raise ValueError(f"There is no setting '{name}'. Use one of: {', '.join(hints)}.")
             check_type(f"Setting '{name}'", value, hints[name], is_secret=name == "api_key")
         return replace(self, **changes)
 

@@ -6,12 +6,12 @@ from typing import Any
 from sandbox.identifiers import seeded_id
 from sandbox.messages import Json
 
-# How a step can end, and the run's field with the time when the last one did.
+# How a step can end, and the field of the run that has the time when its last step ended.
 ENDS = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at", "expired": "expires_at"}
 
 
 def steps_of(run: Json) -> list[Json]:
-    """One step per tool and, if the run got that far, the message; spread over the duration of the run."""
+    """One step per tool and, if the run got that far, one for the message, spread over the duration of the run."""
     start = run.get("started_at")
     if not isinstance(start, int):
         return []

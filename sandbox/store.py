@@ -61,7 +61,7 @@ class Store:
                 try:
                     self._apply(change)
                 except (KeyError, TypeError, ValueError) as error:
-                    raise ValueError(f"line {number} of {journal.path} makes no sense") from error
+                    raise ValueError(f"line {number} of {journal.path} is invalid") from error
             journal.rewrite(self._snapshot())
             self._journal = journal
 
@@ -73,7 +73,7 @@ class Store:
         self._arrivals = 0
 
     def put(self, *, threads: Iterable[Json] = (), runs: Iterable[Json] = ()) -> None:
-        """Stores them unchanged, replacing those with the same ids. Creates missing threads of runs."""
+        """Stores threads and runs unchanged, replacing those with the same ids. Creates missing threads of runs."""
         self._keep([(THREAD, orjson.dumps(thread)) for thread in threads] + [(RUN, orjson.dumps(run)) for run in runs])
 
     def remove_run(self, run_id: str) -> None:
@@ -112,7 +112,7 @@ class Store:
         elif kind == RESET:
             self._forget()
         else:
-            raise ValueError(f"There is no change {kind!r}.")
+            raise ValueError(f"unknown kind of change: {kind!r}")
         self.changes += 1
 
     def _put_run(self, value: Json, body: bytes) -> None:
@@ -131,7 +131,7 @@ class Store:
                 return
             self.threads[old.thread_id].runs.remove(old.key)
         if thread_id not in self.threads:
-            thread = new_thread(thread_id, moment(value))
+            thread = new_thread(thread_id, created_at_of(value))
             self._put_thread(thread, orjson.dumps(thread))
         self.threads[thread_id].runs.add(run.key)
 
@@ -146,9 +146,9 @@ class Store:
 
     def _key(self, value: Json, old: Record | None) -> Key:
         if old is not None:
-            return moment(value), old.key[1], value["id"]
+            return created_at_of(value), old.key[1], value["id"]
         self._arrivals += 1
-        return moment(value), self._arrivals, value["id"]
+        return created_at_of(value), self._arrivals, value["id"]
 
     def _snapshot(self) -> Iterator[Change]:
         """The shortest list of changes that leads to this state, each kind in order of arrival."""
@@ -162,13 +162,13 @@ class Journal:
     """An append-only file of changes, one line each.
 
     A change is passed to the operating system in one write before the response, so it survives the death of this
-    process. It is not synced to disk: a power failure may lose the last ones.
+    process. It is not synced to disk: a power failure may lose the latest changes.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "journal"
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)  # Ends with the process.
+        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)  # Released when the process ends.
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -179,7 +179,7 @@ class Journal:
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def read(self) -> Iterator[Change]:
-        """Every complete change: a line without a line break was cut off while being written."""
+        """Every complete change. A line without a line break was cut off while it was written, and is ignored."""
         with self.path.open("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):
@@ -187,12 +187,12 @@ class Journal:
                     yield kind, body
 
     def append(self, changes: Iterable[Change]) -> None:
-        """Appends all changes, or none and raises OSError."""
+        """Appends all changes or, with an OSError, none of them."""
         text = encode(changes)
         end = os.fstat(self._file).st_size
         if os.write(self._file, text) != len(text):
             os.ftruncate(self._file, end)
-            raise OSError(f"there is no room for more in {self.path}")
+            raise OSError(f"there is no space left for {self.path}")
 
     def rewrite(self, changes: Iterable[Change]) -> None:
         """Replaces all stored changes with these. If the process dies halfway, the old ones remain."""
@@ -214,8 +214,8 @@ def encode(changes: Iterable[Change]) -> bytes:
     return b"".join([kind + b" " + body + b"\n" for kind, body in changes])
 
 
-def moment(value: Json) -> float:
-    """The time of creation, for sorting. Strange values give a strange order, but no error."""
+def created_at_of(value: Json) -> float:
+    """The time of creation, for sorting. Anything but a number counts as 0."""
     created_at: Any = value.get("created_at")
     return created_at if isinstance(created_at, (int, float)) else 0
 

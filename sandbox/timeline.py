@@ -11,8 +11,8 @@ class Timeline:
         self._keys: list[Key] = []
 
     def __contains__(self, key: Key) -> bool:
-        place = bisect_left(self._keys, key)
-        return place < len(self._keys) and self._keys[place] == key
+        index = bisect_left(self._keys, key)
+        return index < len(self._keys) and self._keys[index] == key
 
     def add(self, key: Key) -> None:
         insort(self._keys, key)
@@ -21,7 +21,7 @@ class Timeline:
         del self._keys[bisect_left(self._keys, key)]
 
     def ids(self) -> list[str]:
-        return [name for _, _, name in self._keys]
+        return [id for _, _, id in self._keys]
 
     def page(self, *, limit: int, descending: bool, after: Key | None, before: Key | None) -> tuple[list[str], bool]:
         """One page of ids in the requested order, and whether there are more after it.
@@ -39,4 +39,4 @@ class Timeline:
             keys = self._keys[max(low, high - limit) : high]
         if descending:
             keys.reverse()
-        return [name for _, _, name in keys], high - low > limit
+        return [id for _, _, id in keys], high - low > limit

@@ -190,7 +190,7 @@ def test_refresh_fetches_the_run(sandbox: Sandbox, mirror_run: MakeRun, api: Api
         {"kind": "status", "status": 503},
         {"kind": "status", "status": 401},
         {"kind": "garbage"},
-        {"kind": "cut_while"},
+        {"kind": "cut_halfway"},
     ],
 )
 def test_failed_refresh_is_a_424(

@@ -19,7 +19,7 @@ STOPS_WITHIN = 3.0
 
 
 def test_bulk_edit_survives_three_kills(environment: Environment) -> None:
-    report = BulkLoad(environment, edits=500, per_thread=50, workers=1, fast=True, seed=1).under_kills(3)
+    report = BulkLoad(environment, edits=500, per_thread=50, workers=1, fast=True, seed=1).run_with_kills(3)
     assert report.is_clean, f"\n{report}"
     assert report.outcomes == {EditStatus.APPLIED: 500}, f"\n{report}"
     assert report.edits_claimed_at_a_kill, f"\n{report}"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 PASSING: dict[str, dict[str, Any]] = {
     "cut before the response": {"kind": "cut_before"},
-    "cut during the response": {"kind": "cut_while"},
+    "cut during the response": {"kind": "cut_halfway"},
     "truncated": {"kind": "truncate"},
     "read timeout": {"kind": "hang"},
     "slow drip": {"kind": "drip", "seconds": 5},
@@ -31,8 +31,8 @@ PASSING: dict[str, dict[str, Any]] = {
     "503": {"kind": "status", "status": 503, "headers": {"Retry-After": "0"}},
     "504": {"kind": "status", "status": 504},
     "not JSON": {"kind": "garbage"},
-    "JSON of another shape": {"kind": "other_shape"},
-    "another run": {"kind": "other_shape", "body": {"id": "run_of_another_client", "metadata": {}}},
+    "JSON of another shape": {"kind": "wrong_shape"},
+    "another run": {"kind": "wrong_shape", "body": {"id": "run_of_another_client", "metadata": {}}},
     "huge response": {"kind": "huge", "bytes": 9 * 1024 * 1024},
 }
 

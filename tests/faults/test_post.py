@@ -149,7 +149,7 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
     "504 after keeping": ({"kind": "status", "status": 504, "keep": True}, 1),
     "response lost": ({"kind": "lose"}, 1),
     "cut before the response": ({"kind": "cut_before"}, 2),
-    "cut during the response": ({"kind": "cut_while"}, 1),
+    "cut during the response": ({"kind": "cut_halfway"}, 1),
     "truncated": ({"kind": "truncate"}, 1),
     "read timeout, not kept": ({"kind": "hang"}, 2),
     "read timeout, kept": ({"kind": "hang", "keep": True}, 1),
@@ -157,8 +157,8 @@ LOST: dict[str, tuple[dict[str, Any], int]] = {
     "slow drip": ({"kind": "drip", "seconds": 5}, 1),
     "not JSON, not kept": ({"kind": "garbage"}, 2),
     "not JSON, kept": ({"kind": "garbage", "keep": True}, 1),
-    "JSON of another shape, kept": ({"kind": "other_shape", "keep": True}, 1),
-    "another run": ({"kind": "other_shape", "body": {"id": "run_of_another_client"}}, 2),
+    "JSON of another shape, kept": ({"kind": "wrong_shape", "keep": True}, 1),
+    "another run": ({"kind": "wrong_shape", "body": {"id": "run_of_another_client"}}, 2),
     "huge response, kept": ({"kind": "huge", "bytes": 9 * 1024 * 1024, "keep": True}, 1),
 }
 
@@ -181,7 +181,7 @@ def _never_twice_without_a_fetch(scenario: Scenario) -> None:
 
 def test_late_write_is_not_sent_again(scenario: Scenario) -> None:
     scenario.writer.stop()  # A late write overwrites whatever came before it: that is the race window.
-    scenario.sandbox.fault("land_late", method="POST", seconds=0.5)
+    scenario.sandbox.fault("handle_late", method="POST", seconds=0.5)
     edit = scenario.push()
     assert edit.status == EditStatus.UNKNOWN
     assert edits.reconcile(edit).status == EditStatus.UNKNOWN

@@ -76,7 +76,7 @@ class Race:
 
     def posts(self, value: str) -> int:
         """How often a map with this `team` was sent."""
-        return sum(write.asked.get("team") == value for write in log_checks.writes(self.environment.events))
+        return sum(write.intended.get("team") == value for write in log_checks.writes(self.environment.events))
 
     def outcomes(self) -> list[str]:
         return list(Edit.objects.order_by("pk").values_list("status", flat=True))

@@ -12,7 +12,7 @@ from tests.races.conftest import Race
 def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     edit = race.record("red")
     race.one.push(edit, until=step)
-    race.one.stop()
+    race.one.suspend()
     race.one.resume()
     race.environment.expire_claims()
     race.process_due()
@@ -21,7 +21,7 @@ def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     race.one.wake()
     assert race.one.wait_until_done() == "done applied"
     assert race.posts("red") == 1
-    assert [event for event in race.environment.events[before:] if event.what == "write"] == []
+    assert [event for event in race.environment.events[before:] if event.kind == "write"] == []
 
 
 @pytest.mark.parametrize("step", RECONCILING)
@@ -32,7 +32,7 @@ def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) ->
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
     race.one.reconcile(edit, until=step)
-    race.one.stop()
+    race.one.suspend()
     race.one.resume()
     race.environment.expire_claims()
     race.process_due()
@@ -46,7 +46,7 @@ def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) ->
 
 @pytest.mark.parametrize("step", RECONCILING)
 def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
-    race.environment.sandbox.fault("land_late", seconds=0.4, method="POST")
+    race.environment.sandbox.fault("handle_late", seconds=0.4, method="POST")
     edit = race.record("red")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"
@@ -59,7 +59,7 @@ def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
 
 
 def test_late_write_is_found(race: Race) -> None:
-    race.environment.sandbox.fault("land_late", seconds=0.4, method="POST")
+    race.environment.sandbox.fault("handle_late", seconds=0.4, method="POST")
     edit = race.record("red")
     race.one.push(edit)
     assert race.one.wait_until_done() == "done unknown"

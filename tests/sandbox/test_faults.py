@@ -82,7 +82,7 @@ def test_slow_response_handles_at_once(sandbox: Sandbox, api: Api, run: dict[str
 
 
 @pytest.mark.parametrize(
-    ("kind", "keeps"), [("lose", True), ("cut_while", True), ("truncate", True), ("cut_before", False)]
+    ("kind", "keeps"), [("lose", True), ("cut_halfway", True), ("truncate", True), ("cut_before", False)]
 )
 def test_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind: str, keeps: bool) -> None:
     sandbox.fault(kind)
@@ -94,7 +94,7 @@ def test_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind
 
 def test_cut_sends_half_of_the_response(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     length = int(api.read(run).headers["content-length"])
-    sandbox.fault("cut_while")
+    sandbox.fault("cut_halfway")
     with connected(sandbox) as raw:
         raw.send(f"GET /v1/threads/{run['thread_id']}/runs/{run['id']} HTTP/1.1")
         received = raw.reader.read()
@@ -112,8 +112,8 @@ def test_truncate_sends_half_of_the_body(sandbox: Sandbox, api: Api, run: dict[s
     assert len(body) == length - length // 2
 
 
-def test_land_late_cuts_now_and_writes_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("land_late", seconds=0.8)
+def test_handle_late_cuts_now_and_writes_later(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("handle_late", seconds=0.8)
     with pytest.raises(CUT):
         api.modify(run, RED)
     assert not kept(sandbox, run)
@@ -122,7 +122,7 @@ def test_land_late_cuts_now_and_writes_later(sandbox: Sandbox, api: Api, run: di
 
 
 def test_reset_forgets_late_writes(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("land_late", seconds=0.1)
+    sandbox.fault("handle_late", seconds=0.1)
     with pytest.raises(CUT):
         api.modify(run, RED)
     sandbox.reset()
@@ -154,13 +154,13 @@ def test_garbage_is_not_json(sandbox: Sandbox, api: Api, run: dict[str, Any], ke
     assert kept(sandbox, run) is keep
 
 
-def test_other_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
-    sandbox.fault("other_shape", keep=True)
+def test_wrong_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+    sandbox.fault("wrong_shape", keep=True)
     response = api.modify(run, RED)
     assert response.status_code == 200
     assert "id" not in response.json()
     assert kept(sandbox, run)
-    sandbox.fault("other_shape", body=[run])
+    sandbox.fault("wrong_shape", body=[run])
     assert api.read(run).json() == [run]
 
 

@@ -30,7 +30,7 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": "status", "status": 503, "method": "GET", "body": KEY},
     {"kind": "hang", "method": "GET"},
     {"kind": "garbage", "method": "POST"},
-    {"kind": "cut_while", "method": "POST"},
+    {"kind": "cut_halfway", "method": "POST"},
     {"kind": "redirect", "method": "GET", "to": "http://127.0.0.1:9/elsewhere"},
 ]  # fmt: skip
 
