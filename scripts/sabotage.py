@@ -153,8 +153,8 @@ GUARDS = (
     Guard(
         "a lost response is unknown, not pending",
         "runsadmin/upstream/status_codes.py",
-        "        case NoResponse():\n            return OutcomeUnknown",
-        "        case NoResponse():\n            return NotSent",
+        "        case NoResponse():\n            return errors.OutcomeUnknown",
+        "        case NoResponse():\n            return errors.NotSent",
         ("tests/faults/test_post.py",),
     ),
     Guard(
@@ -173,8 +173,8 @@ GUARDS = (
     Guard(
         "the hold: refused credentials reject nothing",
         "runsadmin/upstream/status_codes.py",
-        "        case 401 | 407:  # 407: the credentials of a proxy.\n            return ConnectionHeld",
-        "        case 401 | 407:\n            return Rejected",
+        "        case 401 | 407:  # 407: the credentials of a proxy.\n            return errors.ConnectionHeld",
+        "        case 401 | 407:\n            return errors.Rejected",
         ("tests/faults/test_fetch.py",),
     ),
 )

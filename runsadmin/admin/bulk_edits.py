@@ -9,10 +9,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from runsadmin import keyset, tasks
+from runsadmin import tasks
 from runsadmin.admin import change_list, changes, csv_export, filters, id_search, outcome_text
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, origin, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
@@ -90,7 +89,6 @@ class BulkEditAdmin(ReadOnlyAdmin):
     def page(self, request: HttpRequest, bulk_edit: BulkEdit) -> HttpResponse:
         progress = bulk_edits.progress(bulk_edit)
         shown = EditFilter.read(request)
-        url = links.change_url(bulk_edit)
         edits = change_list.in_order(
             shown.of(bulk_edit).select_related("run").defer("run__raw"), request.GET, EDITS_SHOWN
         )  # fmt: skip
@@ -105,12 +103,10 @@ class BulkEditAdmin(ReadOnlyAdmin):
             skipped=progress.count(EditStatus.SKIPPED), changed_since=bulk_edits.changed_since(bulk_edit),
             plan_results=shown.tiles("plan_result", Edit.PlanResult, progress.plan_results),
             statuses=shown.tiles("status", EditStatus, sent) if bulk_edit.applied_at else (),
-            shown=shown, url=url,
+            shown=shown,
             edits=[(edit, changes.of_planned(edit), waits.get(edit.pk)) for edit in edits.rows],
             wait_reason=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_in_progress else "",
-            earlier_url=shown.url(before=edits.previous), later_url=shown.url(after=edits.next),
-            csv_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url()}",
-            csv_with_mark_url=f"{links.change_url(bulk_edit, 'csv')}{shown.url(bom=(1,))}",
+            earlier=edits.previous, later=edits.next,
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
@@ -222,14 +218,6 @@ class EditFilter:
             for value, word in known.choices
             if counts.get(value)
         ]  # fmt: skip
-
-    def url(self, **at: keyset.Key | None) -> str | None:
-        """The URL of the same filter at another position. None if there is nothing there."""
-        if None in at.values():
-            return None
-        narrowed = {self.name: self.value} if self.name else {}
-        query = urlencode(narrowed | {name: keyset.to_text(key) for name, key in at.items() if key is not None})
-        return f"?{query}" if query else ""
 
 
 def _count(queryset: QuerySet[BulkEdit], noun: str, *statuses: EditStatus) -> str:

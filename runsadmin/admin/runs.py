@@ -1,7 +1,5 @@
 """Runs: the list, a page for each, and the metadata editor."""
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -83,10 +81,6 @@ class RunAdmin(ReadOnlyAdmin):
     def metadata_(self, run: Run) -> SafeString:
         stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
         return display.chips([(pair.key, pair.value) for pair in stored]) if stored else display.EMPTY
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        count_url = f"{links.list_url(Run, 'count')}?{request.GET.urlencode()}"
-        return super().changelist_view(request, {"count_url": count_url})
 
     # --- actions
 

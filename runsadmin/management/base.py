@@ -66,9 +66,13 @@ class ReportingCommand(BaseCommand):
             if reason := connections.hold_reason(alias):
                 self.stderr.write(f"{alias}: {reason}")
 
-    def progress_bar(self, description: str | None, total: int, unit: str) -> "tqdm[Any]":
+    def progress_bar(self, iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
         """Only on a terminal, and not with --json."""
-        return tqdm(desc=description, total=total, unit=f" {unit}", disable=self.as_json or None)
+        return tqdm(iterable, disable=self.as_json or None, **options)
+
+    def report_duplicates(self, count: int) -> None:
+        if count:
+            self.stderr.write(f"Duplicates ignored: {count:,}.")
 
     def fail(self, message: str) -> NoReturn:
         raise CommandError(message) from None

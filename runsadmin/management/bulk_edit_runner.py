@@ -76,7 +76,7 @@ class BulkEditRunner:
         self._report(self._push(bulk_edit, until))
 
     def _plan(self, bulk_edit: BulkEdit) -> BulkEdit:
-        with self.command.progress_bar("planning", bulk_edit.selected, "runs") as bar:
+        with self.command.progress_bar(desc="planning", total=bulk_edit.selected, unit=" runs") as bar:
             while bulk_edit.status == Status.PLANNING and not self.stopping.is_set():
                 planned = bulk_edit.planned
                 until = time.monotonic() + STEP
@@ -120,7 +120,8 @@ class BulkEditRunner:
 
     def _push(self, bulk_edit: BulkEdit, until: float) -> BulkEdit:
         self.command.try_connections([bulk_edit.connection])
-        with self.command.progress_bar("pushing", bulk_edits.progress(bulk_edit).total, "runs") as bar:
+        total = bulk_edits.progress(bulk_edit).total
+        with self.command.progress_bar(desc="pushing", total=total, unit=" runs") as bar:
             while bulk_edit.is_in_progress and not self.stopping.is_set() and (now := time.monotonic()) < until:
                 processed = edits.process_due(until=min(until, now + STEP), stopping=self.stopping)
                 bulk_edits.advance_statuses()

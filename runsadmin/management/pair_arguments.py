@@ -23,7 +23,7 @@ def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
     try:
         patch = MetadataPatch.parse(wanted)
     except InvalidMetadata as error:
-        raise InvalidMetadata([*problems, *error.problems]) from None
+        problems += error.problems
     if problems:
         raise InvalidMetadata(problems)
     return patch

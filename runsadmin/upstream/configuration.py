@@ -18,9 +18,8 @@ _CALLS = ("threads", "runs", "assistants", "completions", "responses")
 
 @dataclass(frozen=True)
 class SettingError:
-    """`setting` is the name of the environment variable, `option` is its last part, such as API_KEY."""
+    """`option` is the last part of the name of the environment variable, such as API_KEY."""
 
-    setting: str
     option: str
     message: str
     hint: str
@@ -40,8 +39,7 @@ def errors(connection: conf.Connection) -> Iterator[SettingError]:
         ("AZURE_SCOPE", connection.azure_scope, _wrong_value, "Set a scope, such as https://ai.azure.com/.default."),
     ):
         if wrong := is_wrong(value):
-            setting = connection.setting(option)
-            yield SettingError(setting, option, f"The setting {setting} {wrong}.", hint)
+            yield SettingError(option, f"The setting {connection.setting(option)} {wrong}.", hint)
 
 
 def _wrong_value(value: str) -> str:

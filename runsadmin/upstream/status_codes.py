@@ -11,16 +11,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from runsadmin.errors import (
-    ConnectionHeld,
-    Forbidden,
-    NotFound,
-    NotSent,
-    OutcomeUnknown,
-    Rejected,
-    RunActive,
-    UpstreamError,
-)
+from runsadmin import errors
 
 MAX_RETRY_AFTER = 300.0
 
@@ -54,45 +45,45 @@ class NoResponse(StrEnum):
 NO_RESPONSE = (NoResponse.NO_CONNECTION, NoResponse.CUT, NoResponse.TIMEOUT)
 
 
-def classify_read(what: NoResponse | int) -> type[UpstreamError]:
+def classify_read(what: NoResponse | int) -> type[errors.UpstreamError]:
     """The meaning of a read that ended without a response, or with this HTTP status."""
     match what:
         case NoResponse():
-            return NotSent
+            return errors.NotSent
         case status if status in REDIRECTS:
-            return ConnectionHeld
+            return errors.ConnectionHeld
         case _:  # NotSent: 5xx, the other 3xx, and an unreadable 2xx.
-            return _refusal(what) or NotSent
+            return _refusal(what) or errors.NotSent
 
 
-def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[UpstreamError]:
+def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[errors.UpstreamError]:
     """The meaning of a write that ended without a response, or with this HTTP status."""
     match what:
         case NoResponse.NO_CONNECTION | NoResponse.TOO_LATE | NoResponse.NOT_SENT:
-            return NotSent
+            return errors.NotSent
         case NoResponse():
-            return OutcomeUnknown
+            return errors.OutcomeUnknown
         case 400 if run_is_active:
-            return RunActive
+            return errors.RunActive
         case 307 | 308:  # The POST should be sent elsewhere, so this server did nothing.
-            return ConnectionHeld
+            return errors.ConnectionHeld
         case _:  # OutcomeUnknown: 5xx, the other 3xx (303 even means that the POST happened), and an unreadable 2xx.
-            return _refusal(what) or OutcomeUnknown
+            return _refusal(what) or errors.OutcomeUnknown
 
 
-def _refusal(status: int) -> type[UpstreamError] | None:
+def _refusal(status: int) -> type[errors.UpstreamError] | None:
     """The meaning of a 4xx: nothing was done. None for any other status."""
     match status:
         case 401 | 407:  # 407: the credentials of a proxy.
-            return ConnectionHeld
+            return errors.ConnectionHeld
         case 403:
-            return Forbidden
+            return errors.Forbidden
         case 404:
-            return NotFound
+            return errors.NotFound
         case 408 | 409 | 425 | 429:
-            return NotSent
+            return errors.NotSent
         case _:
-            return Rejected if 400 <= status < 500 else None
+            return errors.Rejected if 400 <= status < 500 else None
 
 
 def says_run_is_active(status: int, message: str) -> bool:

@@ -12,7 +12,6 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import CommandParser
-from tqdm import tqdm
 
 from runsadmin import conf, id_lists
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
@@ -120,7 +119,7 @@ class Command(ReportingCommand):
             canary=options["canary"],
         )
         self._report_not_selected(selection.not_selected)
-        self._report_duplicates(selection.duplicates)
+        self.report_duplicates(selection.duplicates)
         self._run(bulk_edit, actor, options)
 
     def _selection(self, options: dict[str, Any]) -> Selection:
@@ -157,10 +156,6 @@ class Command(ReportingCommand):
         if (more := len(not_selected) - len(shown)) > 0:
             self.warn(f"… and {more:,} more that cannot be edited; --json lists all of them.", more)
 
-    def _report_duplicates(self, count: int) -> None:
-        if count:
-            self.stderr.write(f"Duplicates ignored: {count:,}.")
-
     # --- Named runs, one by one
 
     def _edit_each(self, actor: User, options: dict[str, Any]) -> None:
@@ -170,10 +165,10 @@ class Command(ReportingCommand):
         wait = WAIT if options["wait"] is None else options["wait"]
         given = id_lists.from_arguments(options["run_ids"])
         run_ids = list(dict.fromkeys(given))
-        self._report_duplicates(len(given) - len(run_ids))
+        self.report_duplicates(len(given) - len(run_ids))
         found = [run for run_id in run_ids if (run := self._find(run_id, options["connection"]))]
         self.try_connections(run.connection for run in found)
-        for run in tqdm(found, unit=" runs", disable=self.as_json or None):
+        for run in self.progress_bar(found, unit=" runs"):
             try:
                 edit = edits.record(
                     run=run, patch=patch, actor=actor, source=Edit.Source.COMMAND, reason=options["reason"]

@@ -44,7 +44,7 @@ class Command(ReportingCommand):
 
     def _finish(self, sync: Sync) -> None:
         """Continues until the sync ends or waits for something that only a person can fix."""
-        with self.progress_bar(sync.connection, sync.threads_total, "threads") as bar:
+        with self.progress_bar(desc=sync.connection, total=sync.threads_total, unit=" threads") as bar:
             while sync.status in UNFINISHED:
                 before = sync
                 sync = syncs.run(sync, until=time.monotonic() + 0.5)

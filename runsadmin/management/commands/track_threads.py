@@ -48,8 +48,7 @@ class Command(ReportingCommand):
             self.warn(f"{thread_id[:60]!r} is not a valid thread id.")
         if (more := len(tracked.invalid) - len(shown)) > 0:
             self.warn(f"… and {more:,} more invalid ids.", more)
-        if tracked.duplicates:
-            self.stderr.write(f"Duplicates ignored: {tracked.duplicates:,}.")
+        self.report_duplicates(tracked.duplicates)
         self.report(
             f"{len(tracked.added):,} now tracked, {len(tracked.already):,} already tracked.",
             connection=connection,
