@@ -19,8 +19,8 @@ def check_keys_travel_encrypted(**kwargs: object) -> Iterable[CheckMessage]:
         parts = urlsplit(connection.url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             yield checks.Warning(
-                f"The connection {alias!r} sends its key over plain http to another machine.",
-                hint="Use an https address in its RUNSADMIN_UPSTREAM_…URL.",
+                f"The connection {alias!r} sends its key to another machine without encryption.",
+                hint="Use an https URL in its RUNSADMIN_UPSTREAM_…URL.",
                 id="runsadmin.W001",
             )
 
@@ -30,7 +30,7 @@ def check_azure_identity_is_installed(**kwargs: object) -> Iterable[CheckMessage
     for alias, connection in conf.connections().items():
         if connection.auth == "azure-identity" and (find_spec("azure") is None or find_spec("azure.identity") is None):
             yield Error(
-                f"The connection {alias!r} signs in with azure-identity, and that package is not installed.",
+                f"The connection {alias!r} signs in with azure-identity, but that package is not installed.",
                 hint="Run `pip install azure-identity` in the environment of runsadmin.",
                 id="runsadmin.E002",
             )
@@ -44,15 +44,15 @@ def check_connections_can_be_called(**kwargs: object) -> Iterable[CheckMessage]:
             yield Error(error.message, hint=error.hint, id=ids.get(error.option, "runsadmin.E006"))
 
 
-@register(Tags.compatibility)  # Not Tags.database: those run only when a database is named.
+@register(Tags.compatibility)  # Not Tags.database: Django runs those checks only for databases that are named.
 def check_sqlite_waits_for_its_lock(**kwargs: object) -> Iterable[CheckMessage]:
     database = settings.DATABASES["default"]
     options = database.get("OPTIONS", {})
     is_sqlite = database["ENGINE"].endswith("sqlite3")
     if is_sqlite and (options.get("transaction_mode") != "IMMEDIATE" or options.get("timeout", 5) < 20):
         yield Error(
-            "SQLite is not set up for several processes: writes would fail with 'database is locked'.",
-            hint="Give it OPTIONS with transaction_mode IMMEDIATE and a timeout of at least 20 seconds.",
+            "SQLite is not configured for several processes: writes would fail with 'database is locked'.",
+            hint="Set transaction_mode to IMMEDIATE and timeout to at least 20 seconds in the OPTIONS of the database.",
             id="runsadmin.E003",
         )
 

@@ -1,4 +1,4 @@
-"""What the admin pages share: permissions, layout, actions, and how errors of the services are reported."""
+"""What the admin pages share: permissions, layout, actions, and the reporting of service errors."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -34,8 +34,8 @@ from runsadmin.templatetags.links import change_url
 
 # Where actions are offered: above a list for the ticked rows, and on the page of one row.
 EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
-MAX_ROWS = 500  # For an action that calls a service for each row.
-MAX_TICKED = 1_000  # For an action that can also take all matching rows.
+MAX_ROWS = 500  # For actions that call a service for each row.
+MAX_TICKED = 1_000  # For actions that can also apply to all matching rows.
 CONFIRM_SHOWN = 20
 
 
@@ -46,7 +46,7 @@ def actor(request: HttpRequest) -> User:
 
 
 def may(request: HttpRequest, action: Action) -> bool:
-    return isinstance(request.user, User) and permissions.may(request.user, action)  # Otherwise no one is signed in.
+    return isinstance(request.user, User) and permissions.may(request.user, action)  # Otherwise nobody is signed in.
 
 
 def require(request: HttpRequest, action: Action) -> None:
@@ -62,7 +62,7 @@ def origin(request: HttpRequest) -> dict[str, Any]:
 
 @contextmanager
 def reporting_errors(request: HttpRequest) -> Iterator[None]:
-    """Reports an error of a service: a missing permission as a 403, any other as a message on the next page."""
+    """Reports a service error: a missing permission as a 403, any other error as a message on the next page."""
     try:
         yield
     except NotAllowed as error:
@@ -91,7 +91,7 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
         return TemplateResponse(request, template, {**shared, "opts": self.opts, "title": title, **context})
 
     def view(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponse]:
-        """Wraps a view: it requires sign-in, is protected against forged requests, and is never cached."""
+        """Wraps a view, so that it requires sign-in, is protected against CSRF, and is never cached."""
         return self.admin_site.admin_view(view)  # type: ignore[no-any-return]
 
 
@@ -105,18 +105,18 @@ class ReadOnlyAdmin(ThemedAdmin):
     change_list_template = "runsadmin/list.html"
 
     actions: tuple[str, ...] = ()
-    actions_for_all: ClassVar[tuple[str, ...]] = ()  # These can also take all rows that match the list's filters.
+    actions_for_all: ClassVar[tuple[str, ...]] = ()  # These can also apply to all rows that match the filters.
     sortable_by = ()
     preserve_filters = False
     empty_value_display = display.EMPTY
     list_per_page = 50
     show_full_result_count = False
-    # The fields that lists are sorted by, newest first. Together they are unique, and there is an index on them.
+    # The fields by which lists are sorted, newest first. They are unique together and have an index.
     keyset: ClassVar[tuple[str, ...]] = ("pk",)
 
     @property
     def media(self) -> forms.Media:
-        return forms.Media()  # Lists have their own script for ticks.
+        return forms.Media()  # Lists have their own script for ticking rows.
 
     # --- permissions
 
@@ -173,14 +173,14 @@ class ReadOnlyAdmin(ThemedAdmin):
         return response or redirect(change_url(row))
 
     def is_live(self, row: Any) -> bool:
-        """Whether the row may change by itself: a list that shows it is refreshed."""
+        """Whether the row may change by itself, so that pages which show it must be refreshed."""
         return False
 
     def page(self, request: HttpRequest, row: Any) -> HttpResponse:
         raise NotImplementedError
 
     def page_actions(self, request: HttpRequest, row: Any, possible: Collection[str] | None = None) -> dict[str, Any]:
-        """The context of the template `parts/actions.html`: names and descriptions of what this user may do."""
+        """The context of the template `parts/actions.html`: names and descriptions of the permitted actions."""
         choices = self.get_action_choices(request, [], ActionLocation.CHANGE_FORM)
         actions = [choice for choice in choices if possible is None or choice[0] in possible]
         return {"actions": actions, "row_url": change_url(row)}
@@ -193,7 +193,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         queryset: QuerySet[Any],
         action_location: ActionLocation = ActionLocation.CHANGE_LIST,
     ) -> HttpResponse | None:
-        """Like Django's, but accepts keys joined by commas, and ticked rows that no longer match the filter."""
+        """Like Django's, but accepts keys joined by commas, and ticked rows that no longer match the filters."""
         is_list = action_location == ActionLocation.CHANGE_LIST
         name = request.POST.get("action" if is_list else f"{action_location.value}-action", "")
         self._check_permitted(request, name, action_location)
@@ -210,27 +210,27 @@ class ReadOnlyAdmin(ThemedAdmin):
         else:
             keys = [row.pk for row in queryset]
         posted.setlist(ACTION_CHECKBOX_NAME, list(map(str, keys)) or [""])
-        request.POST = posted  # type: ignore[assignment] # Only the parsed one is immutable; this is a copy.
+        request.POST = posted  # type: ignore[assignment] # Only the original is immutable.
         response: HttpResponse | None = None
         with reporting_errors(request):
             response = super().response_action(request, queryset, action_location)
         return response  # noqa: RET504 - None after an error.
 
     def _check_permitted(self, request: HttpRequest, name: str, location: ActionLocation) -> None:
-        """Raises PermissionDenied if only a permission is missing."""
+        """Raises PermissionDenied if the action exists but the user may not take it."""
         if name in (self.actions or ()) and name not in self.get_actions(request, location):
             needed = getattr(type(self), name).allowed_permissions[0]
             require(request, Action[needed.upper()])
 
     def _selection_problem(self, name: str, keys: list[int], *, is_across: bool) -> str:
         if is_across:
-            return "" if name in self.actions_for_all else f"Tick the rows: this action takes at most {MAX_ROWS:,}."
+            return "" if name in self.actions_for_all else f"Tick rows: this action is limited to {MAX_ROWS:,}."
         if not keys:
             return "Nothing is selected. Tick rows first."
         limit = MAX_TICKED if name in self.actions_for_all else MAX_ROWS
         if len(keys) > limit:
             other = " Filter the list and choose “All that match”." if name in self.actions_for_all else ""
-            return f"{len(keys):,} rows are ticked, and this action takes at most {limit:,}.{other}"
+            return f"{len(keys):,} rows are ticked, but this action is limited to {limit:,}.{other}"
         return ""
 
     def for_each[R](self, request: HttpRequest, queryset: QuerySet[Any], call: Callable[[Any], R]) -> list[R]:
@@ -251,7 +251,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     def confirm(
         self, request: HttpRequest, queryset: QuerySet[Any], verb: str, explanation: str, *, reason: str = ""
     ) -> HttpResponse | None:
-        """The confirmation page, or None once confirmed. `reason`: optional or required."""
+        """The confirmation page, or None once confirmed. `reason` is "optional", "required" or "" (none)."""
         if request.POST.get("confirmed") == "1":
             return None
         rows = list(queryset[:MAX_ROWS])
@@ -280,25 +280,25 @@ def counted(count: int, noun: str) -> str:
 
 
 def single[R](results: list[R], queryset: QuerySet[Any]) -> R | None:
-    """The result of an action on a single row, whose page is shown next."""
+    """The result of an action on a single row, whose page is shown next. None for several rows."""
     return results[0] if len(results) == 1 and len(queryset[:2]) == 1 else None
 
 
 def _keys(values: list[str]) -> list[int]:
     parts = [part for value in values for part in value.split(",") if part]
     if not all(part.isdecimal() and part.isascii() and len(part) < 19 for part in parts):
-        raise Http404("The selection holds invalid keys.")
+        raise Http404("The selection contains invalid keys.")
     return list(dict.fromkeys(map(int, parts)))
 
 
 def _report_ticks_outside(
     request: HttpRequest, keys: list[int], *, listed: QuerySet[Any], all_rows: QuerySet[Any]
 ) -> None:
-    """Warns about rows that were ticked but have since left the list, since they are still selected."""
+    """Warns about ticked rows that no longer match the list's filters, since they are still selected."""
     inside = set(listed.filter(pk__in=keys).values_list("pk", flat=True))
     outside = list(all_rows.filter(pk__in=set(keys) - inside)) if len(inside) < len(keys) else []
     if outside:
         names = ", ".join(str(row) for row in outside[:5]) + (", …" if len(outside) > 5 else "")
-        messages.warning(request, f"Ticked, but no longer in the filtered list, and still included: {names}.")
+        messages.warning(request, f"Ticked rows that no longer match the filters are still included: {names}.")
     if gone := len(keys) - len(inside) - len(outside):
-        messages.warning(request, f"{counted(gone, 'ticked row')} no longer exist{'s' if gone == 1 else ''} here.")
+        messages.warning(request, f"{counted(gone, 'ticked row')} no longer exist{'s' if gone == 1 else ''}.")

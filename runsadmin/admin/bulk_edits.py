@@ -140,7 +140,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
     @admin.action(description="Undo", permissions=["plan_bulk_edits"], location=EVERYWHERE)
     def undo(self, request: HttpRequest, queryset: QuerySet[BulkEdit]) -> HttpResponse | None:
         count = _count(queryset, "run", EditStatus.APPLIED, EditStatus.DIFFERS)
-        explanation = f"This plans to change {count} back. Nothing is sent before you apply the plan."
+        explanation = f"This creates a plan that changes {count} back. Nothing is sent until you apply the plan."
         if page := self.confirm(request, queryset, "Undo", explanation, reason="required"):
             return page
         undoing = self.for_each(request, queryset, lambda bulk_edit: tasks.plan_and_enqueue(bulk_edits.plan_undo(
@@ -151,7 +151,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
     def _call(
         self, request: HttpRequest, queryset: QuerySet[BulkEdit], service: Callable[..., BulkEdit], warning: str = ""
     ) -> HttpResponse | None:
-        """Calls the service for each, once confirmed if there is a warning."""
+        """Calls the service for each bulk edit. A warning must be confirmed first."""
         if warning and (page := self.confirm(request, queryset, service.__name__.capitalize(), warning)):
             return page
         changed = self.for_each(request, queryset, lambda row: service(bulk_edit=row, actor=actor(request)))
@@ -197,7 +197,7 @@ class EditFilter:
 
     @classmethod
     def read(cls, request: HttpRequest) -> "EditFilter":
-        """Reads the filter from the URL; an unknown value means all."""
+        """Reads the filter from the URL. An unknown value means all edits."""
         choices = {"status": EditStatus, "plan_result": Edit.PlanResult}
         for name, known in choices.items():
             if (value := request.GET.get(name)) in known.values:
@@ -209,7 +209,7 @@ class EditFilter:
         return edits.filter(**{self.name: self.value}) if self.name else edits
 
     def tiles(self, name: str, known: Any, counts: dict[str, int]) -> list[dict[str, object]]:
-        """Counts that link to what they count, for the template `parts/tiles.html`."""
+        """Counts that link to the edits they count, for the template `parts/tiles.html`."""
         return [
             {
                 "value": value, "word": word, "count": counts[value], "url": f"?{name}={value}#edits",

@@ -11,10 +11,10 @@ from runsadmin.admin.row_forms import KEY_ATTRIBUTES, REASON_WIDGET, FormWithRow
 from runsadmin.bulk_patch import TEXTS, TIMES, BulkPatch
 from runsadmin.services.bulk_edits import LONGEST_WAIT, MOST_RUNS
 
-MOST_HOURS = LONGEST_WAIT // dt.timedelta(hours=1)
+MAX_HOURS = LONGEST_WAIT // dt.timedelta(hours=1)
 
 
-class What(TextChoices):
+class KeyAction(TextChoices):
     """What a row does with its key."""
 
     SET = "set", "set to"
@@ -23,18 +23,18 @@ class What(TextChoices):
     RENAME = "rename", "rename the key to"
 
 
-_TAKES_NO_VALUE = (What.EMPTY, What.REMOVE)
-_NO_VALUE = {
-    What.SET: "Enter the value, or choose “set to empty text” or “remove the pair”.",
-    What.RENAME: "Enter the new name of the key.",
+_TAKES_NO_VALUE = (KeyAction.EMPTY, KeyAction.REMOVE)
+_MISSING_VALUE = {
+    KeyAction.SET: "Enter the value, or choose “set to empty text” or “remove the pair”.",
+    KeyAction.RENAME: "Enter the new name of the key.",
 }
 
 
 class ChangeForm(RowForm):
     key = TypedText(required=False, widget=forms.TextInput({**KEY_ATTRIBUTES, "list": "observed-keys"}))
     what = forms.ChoiceField(
-        choices=What.choices,
-        initial=What.SET,
+        choices=KeyAction.choices,
+        initial=KeyAction.SET,
         error_messages=dict.fromkeys(("required", "invalid_choice"), "Choose what to do with the key."),
         widget=forms.Select({"aria-label": "Change"}),
     )
@@ -46,22 +46,22 @@ class ChangeForm(RowForm):
         if not self.cleaned_data["key"]:
             self.add_error(None, "Enter the key.")
         elif value and what in _TAKES_NO_VALUE:
-            self.add_error(None, f"This row uses no value. Clear {value[:40]!r}.")
-        elif not value and what in _NO_VALUE:
-            self.add_error(None, _NO_VALUE[What(what)])
+            self.add_error(None, f"This row does not use a value. Clear {value[:40]!r}.")
+        elif not value and what in _MISSING_VALUE:
+            self.add_error(None, _MISSING_VALUE[KeyAction(what)])
         return self.cleaned_data
 
     @property
     def named_keys(self) -> Collection[str | None]:
         row = self.cleaned_data
-        return (row.get("key"), row.get("value") if row.get("what") == What.RENAME else None)
+        return (row.get("key"), row.get("value") if row.get("what") == KeyAction.RENAME else None)
 
     @property
     def is_blank(self) -> bool:
-        return super().is_blank and self.cleaned_data.get("what", What.SET) == What.SET
+        return super().is_blank and self.cleaned_data.get("what", KeyAction.SET) == KeyAction.SET
 
 
-def _always(message: str) -> dict[str, str]:
+def _for_all_errors(message: str) -> dict[str, str]:
     """The same message for every error of a number field."""
     return dict.fromkeys(("invalid", "min_value", "max_value"), message)
 
@@ -79,14 +79,14 @@ class BulkPatchForm(FormWithRows):
         required=False,
         min_value=1,
         max_value=MOST_RUNS,
-        error_messages=_always("Enter a number of runs, or leave the field empty."),
+        error_messages=_for_all_errors("Enter a number of runs, or leave the field empty."),
         widget=_short_input("numeric"),
     )
     wait = forms.FloatField(
         required=False,
         min_value=1 / 3600,
-        max_value=MOST_HOURS,
-        error_messages=_always(f"Enter a number of hours, at most {MOST_HOURS}, or leave the field empty."),
+        max_value=MAX_HOURS,
+        error_messages=_for_all_errors(f"Enter a number of hours, at most {MAX_HOURS}, or leave the field empty."),
         widget=_short_input("decimal"),
     )
 
@@ -104,9 +104,9 @@ class BulkPatchForm(FormWithRows):
     def patch(self) -> BulkPatch:
         rows = self.typed
         return BulkPatch(
-            set={row["key"]: row["value"] for row in rows if row["what"] in (What.SET, What.EMPTY)},
-            remove=[row["key"] for row in rows if row["what"] == What.REMOVE],
-            rename={row["key"]: row["value"] for row in rows if row["what"] == What.RENAME},
+            set={row["key"]: row["value"] for row in rows if row["what"] in (KeyAction.SET, KeyAction.EMPTY)},
+            remove=[row["key"] for row in rows if row["what"] == KeyAction.REMOVE],
+            rename={row["key"]: row["value"] for row in rows if row["what"] == KeyAction.RENAME},
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Lists with keyset pagination: no count, no page numbers, no OFFSET, however large the table."""
+"""Lists with keyset pagination: without a count, page numbers or OFFSET, they are fast for tables of any size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ OLDER, NEWER = "older", "newer"
 
 
 class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no types.
-    """Newest first by the admin's `keyset`. The URLs of the adjacent pages name the row they start from."""
+    """Newest first by the admin's `keyset`. The URL of an adjacent page names the row after which that page starts."""
 
     older_url: str | None = None
     newer_url: str | None = None
@@ -33,7 +33,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
         if any("\0" in value for values in request.GET.lists() for value in values[1]):
-            raise IncorrectLookupParameters  # PostgreSQL rejects U+0000 even in a query.
+            raise IncorrectLookupParameters  # PostgreSQL rejects U+0000 in query parameters too.
         rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
         return rows
 
@@ -50,10 +50,10 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
             raise IncorrectLookupParameters from None
         page: keyset.Page[Model] = keyset.read_page(self.queryset, order, size, after=older, before=newer)
         if page.previous is not None:
-            self.newer_url = self._beside(NEWER, page.previous)
+            self.newer_url = self._page_url(NEWER, page.previous)
         if page.next is not None:
-            self.older_url = self._beside(OLDER, page.next)
-        if not page.rows and (older or newer):  # The rows were deleted in the meantime: go to the first page.
+            self.older_url = self._page_url(OLDER, page.next)
+        if not page.rows and (older or newer):  # The rows were deleted in the meantime: link to the first page.
             self.newer_url = self.get_query_string(remove=[OLDER, NEWER])
 
         self.result_list = page.rows
@@ -62,12 +62,15 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
         self.paginator = Paginator(page.rows, size)
 
-    def _beside(self, direction: str, key: keyset.Key) -> str:
+    def _page_url(self, direction: str, key: keyset.Key) -> str:
         return str(self.get_query_string({direction: keyset.to_text(key)}, remove=[OLDER, NEWER]))
 
 
 def in_order[M: Model](rows: QuerySet[M], at: Mapping[str, str], size: int) -> keyset.Page[M]:
-    """The page `after=` or `before=` a primary key, oldest first; otherwise the first. An invalid key is ignored."""
+    """A page in the order of primary keys: the one after `at["after"]` or before `at["before"]`, otherwise the first.
+
+    An invalid key is ignored.
+    """
     after, before = (_key(at.get(side, "")) for side in ("after", "before"))
     return keyset.read_page(rows, ("pk",), size, after=after, before=before, ascending=True)
 

@@ -9,14 +9,14 @@ from runsadmin.services import edits
 
 @dataclass(frozen=True)
 class Change:
-    """A key before and after. None: absent. `asked` is the value that was sent, if upstream returned another."""
+    """A key before and after an edit; None means absent. `differs` says whether upstream returned another value."""
 
     key: str
     old: object
     new: object
-    asked: object = None
+    intended: object = None
     differs: bool = False
-    is_seen: bool = True  # Whether the value before is known.
+    is_seen: bool = True  # Whether the old value is known.
     is_touched: bool = True  # Whether the edit is about this key.
 
     @property
@@ -36,7 +36,7 @@ def of(edit: Edit) -> list[Change]:
             key=key,
             old=start.get(key),
             new=after.get(key),
-            asked=intended.get(key),
+            intended=intended.get(key),
             differs=intended.get(key) != after.get(key),
             is_seen=before is not None,
             is_touched=key in edit.patch.keys,
@@ -47,21 +47,21 @@ def of(edit: Edit) -> list[Change]:
 
 
 def of_planned(edit: Edit) -> list[Change]:
-    """As `of`, but without changes for a run that its bulk edit skips."""
+    """Like `of`, but empty for a run that the bulk edit skips."""
     return [] if edit.status == EditStatus.SKIPPED else of(edit)
 
 
 @dataclass(frozen=True)
-class PutBack:
-    """What an undo does to one key: `now` becomes `then`, unless it was changed since the edit."""
+class KeyUndo:
+    """What an undo does to one key: `current` becomes `restored`. Skipped if the key was changed since the edit."""
 
     key: str
-    now: object
-    then: object
-    is_left: bool
+    current: object
+    restored: object
+    is_skipped: bool
 
 
-def undoing(edit: Edit) -> list[PutBack]:
-    """What an undo would do, as far as the mirror knows. The service decides again when the undo runs."""
+def undoing(edit: Edit) -> list[KeyUndo]:
+    """What an undo would do, as far as the mirror knows. The service decides again when the undo is recorded."""
     undo, before, now = edits.undo_patch(edit), edit.before or {}, edit.run.metadata
-    return [PutBack(key, now.get(key), before.get(key), key in undo.skipped) for key in sorted(undo.whole.keys)]
+    return [KeyUndo(key, now.get(key), before.get(key), key in undo.skipped) for key in sorted(undo.whole.keys)]

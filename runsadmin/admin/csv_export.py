@@ -15,11 +15,11 @@ from runsadmin.models.edit import EditQuerySet
 from runsadmin.templatetags import display
 
 CHUNK = 500
-READ = (
+EDIT_FIELDS = (
     "status", "plan_result", "base", "patch", "before", "intended", "after", "detail", "run__upstream_id",
     "run__thread__upstream_id",
 )  # fmt: skip
-# Without it, Excel assumes the machine's legacy encoding.
+# Without it, Excel assumes a legacy encoding.
 BYTE_ORDER_MARK = "\ufeff"
 RUN_HEADER = (
     "id", "connection", "thread", "status", "model", "assistant", "created", "seconds", "tokens", "error", "metadata",
@@ -30,11 +30,11 @@ EDIT_HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "befo
 # Characters that begin a formula, including full-width and small forms.
 _SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
-# Spreadsheets still see a formula after these characters at the beginning of a cell.
+# Spreadsheets recognize a formula even after these characters at the beginning of a cell.
 _BLANK = r"\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
 _BEGINNING = re.compile(rf"[{_BLANK}\"']*+[{re.escape(_SIGNS)}]|'*+[\t\r\n]")
-_RUN = re.compile(rf"[{_BLANK}\"';]+")
-# Some spreadsheets begin a new cell here, even inside quotes.
+_BLANKS = re.compile(rf"[{_BLANK}\"';]+")
+# Some spreadsheets begin a new cell at these characters, even inside quotes.
 _SPLITS = re.compile(r"[;\t\r\n\v\f\x85\u2028\u2029]")
 
 
@@ -63,9 +63,9 @@ def runs(rows: QuerySet[Run]) -> Iterator[str]:
 
 
 def edits(rows: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
-    """One line per changed key; a run without changes has one line."""
+    """One line per changed key. An edit without changes has one line."""
     yield BYTE_ORDER_MARK * with_mark + _lines([EDIT_HEADER])
-    for chunk in read_chunks(rows.select_related("run__thread").only(*READ), CHUNK):
+    for chunk in read_chunks(rows.select_related("run__thread").only(*EDIT_FIELDS), CHUNK):
         yield _lines(row for edit in chunk for row in _rows(edit))
 
 
@@ -100,15 +100,15 @@ def _cell(value: object) -> str:
 def safe(text: str) -> str:
     """Puts an apostrophe before anything that a spreadsheet would treat as a formula. Numbers stay numbers.
 
-    This is reversible: text that already has apostrophes at such a place gets one more.
+    This can be reversed, since text that already has apostrophes there gets one more.
     """
     if _NUMBER.fullmatch(text):
         return text
 
-    def guard(run: re.Match[str]) -> str:
-        before = run[0].rstrip("'")
-        begins_formula = text[run.end() : run.end() + 1] in _SIGNS and run.end() < len(text)
-        return f"{before}'{run[0][len(before) :]}" if begins_formula and _SPLITS.search(before) else run[0]
+    def guard(blanks: re.Match[str]) -> str:
+        before = blanks[0].rstrip("'")
+        begins_formula = text[blanks.end() : blanks.end() + 1] in _SIGNS and blanks.end() < len(text)
+        return f"{before}'{blanks[0][len(before) :]}" if begins_formula and _SPLITS.search(before) else blanks[0]
 
-    guarded = _RUN.sub(guard, text)
+    guarded = _BLANKS.sub(guard, text)
     return f"'{guarded}" if _BEGINNING.match(text) else guarded

@@ -44,5 +44,5 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _capped(rows: QuerySet[Any]) -> int:
-    """The number of rows, counted to at most one beyond the cap."""
+    """The number of rows. Counting stops at one more than the cap."""
     return rows.order_by()[: CAP + 1].count()

@@ -14,7 +14,7 @@ from runsadmin import tasks
 from runsadmin.admin import changes, filters, outcome_text
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, single
 from runsadmin.admin.conflict_form import ConflictForm
-from runsadmin.admin.id_search import beginning
+from runsadmin.admin.id_search import find_by_prefix
 from runsadmin.engine.recurring import enqueue_unless_waiting
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
@@ -32,7 +32,7 @@ class EditAdmin(ReadOnlyAdmin):
     list_display = (display.when, "status_", "run_", "change", "actor", "source", display.reason)
     list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
     search_fields = ("run__upstream_id",)
-    search_help_text = "Run id or its beginning"
+    search_help_text = "Run id or prefix"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Edit]:
         queryset: QuerySet[Edit] = super().get_queryset(request)
@@ -42,7 +42,7 @@ class EditAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Edit], search_term: str
     ) -> tuple[QuerySet[Edit], bool]:
         term = search_term.strip()
-        return (queryset.filter(run__in=beginning(Run.objects.all(), term)) if term else queryset), False
+        return (queryset.filter(run__in=find_by_prefix(Run.objects.all(), term)) if term else queryset), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         response: HttpResponse = super().changelist_view(request, extra_context)
@@ -110,12 +110,12 @@ class EditAdmin(ReadOnlyAdmin):
     def _pushed(
         self, request: HttpRequest, queryset: QuerySet[Edit], new: list[Edit], done: str
     ) -> HttpResponse | None:
-        """A single edit is sent now and its page shows the outcome. Several are sent by workers."""
+        """Sends a single edit now and shows its outcome on its page. Workers send several edits."""
         if edit := single(new, queryset):
             return redirect(links.change_url(edits.push_within(edit)))
         if new:
             enqueue_unless_waiting(tasks.push_edits)
-            messages.success(request, f"{done} {counted(len(new), 'edit')}. Workers send them.")
+            messages.success(request, f"{done} {counted(len(new), 'edit')}. Workers will send them.")
         return None
 
     # --- a conflict
@@ -132,12 +132,12 @@ class EditAdmin(ReadOnlyAdmin):
             with reporting_errors(request), form.showing_errors():
                 patch = form.patch()
                 if form.choices and not patch:
-                    messages.info(request, "Nothing to send: their values stay.")
+                    messages.info(request, "Nothing to send: upstream keeps its values.")
                 else:
                     reason = form.cleaned_data["reason"]
                     new = edits.resolve(edit=edit, patch=patch, reason=reason, **origin(request))
                     edit = edits.push_within(new)
-        if form.is_valid():  # It may have got errors from the service.
+        if form.is_valid():  # The service may have found errors.
             return redirect(links.change_url(edit))
         response = self.page(request, edit, form)
         response.status_code = 422

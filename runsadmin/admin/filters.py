@@ -1,4 +1,4 @@
-"""Filters with fixed choices: none of them queries the table for its values."""
+"""Filters of lists. No filter queries a table for the values that it offers."""
 
 import datetime as dt
 from functools import cached_property
@@ -17,11 +17,11 @@ Choices = list[tuple[str, str]]
 
 
 class ListFilter(SimpleListFilter):
-    search_field = ""  # Its name in the search language, if that has it.
+    search_field = ""  # The name of the field in the search language, if it has one.
 
     @property
     def label(self) -> str:
-        """The chosen value as it is shown."""
+        """The selected value, as shown to users."""
         return str(dict(self.lookup_choices).get(str(self.value()), self.value()))
 
     @property
@@ -31,7 +31,7 @@ class ListFilter(SimpleListFilter):
 
 
 class _Exact(ListFilter):
-    """A filter by one value of a field. Without options it is set by links on other pages, and shown to clear it."""
+    """Filters by one value of a field. Without `options`, only links on other pages set it; it is shown to clear it."""
 
     options: ClassVar[Choices] = []
 
@@ -77,7 +77,7 @@ class CreatedFilter(ListFilter):
 
     @cached_property
     def since(self) -> dt.datetime | None:
-        """Computed once, so that the description of a selection names the time that was actually used."""
+        """Computed once, so that the description of a selection has the time that was used in the query."""
         if not self.value():
             return None
         try:
@@ -107,7 +107,7 @@ class MissingFilter(ListFilter):
 
 
 class _RowFilter(_Exact):
-    """By the key of a row, shown by its id."""
+    """Filters by the primary key of a thread or run, and shows its upstream id."""
 
     model: ClassVar[type[Thread | Run]]
 

@@ -1,4 +1,4 @@
-"""Where each documented field of a Run is shown on its page."""
+"""Where the page of a run shows each documented field."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from runsadmin.models.run import FIELDS, TIMES
 
 type Sections = tuple[tuple[str, tuple[str, ...]], ...]
 
-# Below the metadata, which has its own section: what the run was asked to do.
+# Below the metadata, which has its own section: the task of the run.
 TASK: Sections = (
     ("Instructions", ("instructions",)),
     ("Tools", ("tools", "tool_choice", "parallel_tool_calls")),
 )
-# Beside it: how the run went.
-COURSE: Sections = (
+# Beside the metadata: how the run went.
+DETAILS: Sections = (
     ("Run", ("id", "object", "status", "model", "assistant_id", "thread_id")),
     ("Times", TIMES),
     ("Usage", ("usage",)),
@@ -26,22 +26,22 @@ COURSE: Sections = (
         ),
     ),
 )  # fmt: skip
-WORDS = {"id": "run id", "assistant_id": "assistant", "thread_id": "thread", "last_error": "last error"}
+LABELS = {"id": "run id", "assistant_id": "assistant", "thread_id": "thread", "last_error": "last error"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field as shown. `kind` selects its layout in `parts/field.html`."""
+    """A field to show. `kind` selects its layout in `parts/field.html`."""
 
     name: str
     kind: str
     value: object
 
     @property
-    def words(self) -> str:
-        """The readable name of a documented field; other names are shown unchanged."""
+    def label(self) -> str:
+        """The readable name of a documented field. Other names are shown unchanged."""
         return (
-            WORDS.get(self.name, self.name.removesuffix("_at").replace("_", " ")) if self.name in FIELDS else self.name
+            LABELS.get(self.name, self.name.removesuffix("_at").replace("_", " ")) if self.name in FIELDS else self.name
         )
 
     @property
@@ -89,7 +89,7 @@ def _plain(name: str, value: object) -> Field:
 
 
 def _tool(tool: object) -> tuple[str, object]:
-    """The name of a tool, and the whole tool if it has more than a type."""
+    """The name of a tool, and the whole tool if there is more than its type to show."""
     if not isinstance(tool, dict):
         return "tool", tool
     kind, function = str(tool.get("type", "tool")), tool.get("function")

@@ -1,6 +1,6 @@
 """The form for editing the metadata of a run.
 
-It carries the metadata that the user saw, signed, so that simultaneous edits of the same key are detected.
+It contains the metadata that the user saw, signed, so that simultaneous edits of the same key are detected.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class PairForm(RowForm):
 
 
 class MetadataForm(FormWithRows):
-    """A row for each pair that can be typed. Other JSON, from a lax server, can only be kept or removed."""
+    """A row for each pair that can be typed. Other values, from lax servers, can only be kept or removed."""
 
     row_form = PairForm
     base = forms.CharField(widget=forms.HiddenInput)
@@ -63,7 +63,7 @@ class MetadataForm(FormWithRows):
 
 
 def _can_be_typed(key: str, value: object) -> bool:
-    """Whether a browser would submit the value unchanged: it rewrites line breaks and cannot hold lone surrogates."""
+    """Whether a browser would submit the pair unchanged. Browsers rewrite line breaks and lone surrogates."""
     return (
         isinstance(value, str) and is_text(key) and is_text(value) and not {"\r", "\n"} & set(key) and "\r" not in value
     )

@@ -1,4 +1,4 @@
-"""The outcome of an edit or a bulk edit, in words for users. Nothing is called saved unless it is."""
+"""The outcome of an edit or a bulk edit, as text for users. Nothing is called saved unless it is."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from runsadmin.services.bulk_edits import Progress
 S, B = EditStatus, BulkEditStatus
 
 WORDS: dict[EditStatus, tuple[str, str]] = {
-    S.PLANNED: ("Planned", "Part of a plan that is not applied yet."),
-    S.PENDING: ("Not sent yet", "It is sent automatically. Nothing has changed upstream so far."),
+    S.PLANNED: ("Planned", "Part of a plan that has not been applied yet."),
+    S.PENDING: ("Not sent yet", "It will be sent automatically. Nothing has changed upstream so far."),
     S.SENDING: ("Being sent", "Upstream has not responded yet."),
     S.UNKNOWN: (
         "Outcome unknown",
         "The response was lost, so upstream may or may not have applied the edit. A worker will check.",
     ),
     S.APPLIED: ("Applied", "Upstream has exactly what this edit intended."),
-    S.DIFFERS: ("Upstream returned something else", "It was sent, and upstream returned other values, shown below."),
+    S.DIFFERS: ("Upstream returned something else", "It was sent, but upstream returned other values, shown below."),
     S.CONFLICT: ("Conflict: nothing was sent", "Someone else changed the same keys after you opened them."),
-    S.REJECTED: ("Rejected: nothing was changed", "It is not retried."),
+    S.REJECTED: ("Rejected: nothing was changed", "It will not be retried."),
     S.FAILED: ("Failed: nothing was changed", "All attempts were used. You can retry it."),
     S.SKIPPED: ("Skipped: nothing was sent", "There was nothing to change, or its plan left it out."),
     S.CANCELLED: ("Cancelled", "It was cancelled before it was sent."),
@@ -39,20 +39,20 @@ def of(edit: Edit) -> Outcome:
         explanation = "The response was lost, and a later fetch found neither the old value nor the intended one."
     if edit.status == S.PENDING and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         explanation = (
-            "Upstream refused the change while the run is active. It is sent once the run has ended. If the wait ends "
-            "before that, the edit fails and can be retried. Nothing has changed upstream so far."
+            "Upstream refused the change because the run is active. It will be sent once the run has ended. If the run "
+            "does not end in time, the edit fails and can be retried. Nothing has changed upstream so far."
         )
     return Outcome(title, explanation)
 
 
 BULK_WORDS: dict[BulkEditStatus, tuple[str, str]] = {
-    B.PLANNING: ("Planning", "Each selected run is checked here. Nothing is sent."),
+    B.PLANNING: ("Planning", "Each selected run is checked in the mirror. Nothing is sent."),
     B.PLANNED: ("Plan: nothing has been sent", "Applying it changes the runs below and no others."),
-    B.QUEUED: ("Waiting for a worker", "A running worker starts it within seconds."),
-    B.RUNNING: ("Being sent", "Each run is fetched and changed, and the response is compared."),
+    B.QUEUED: ("Waiting for a worker", "A worker starts it within seconds."),
+    B.RUNNING: ("Being sent", "Each run is fetched, then changed, and upstream's response is checked."),
     B.PAUSED: ("Paused", "Nothing more is sent until someone resumes it."),
     B.COMPLETED: ("All edits are done", ""),
-    B.CANCELLED: ("Cancelled", "Unsent edits stay unsent."),
+    B.CANCELLED: ("Cancelled", "Edits that were not sent will not be sent."),
     B.FAILED: ("Planning failed", "Nothing has been sent."),
     B.EXPIRED: ("The plan has expired", "Nothing has been sent, and it can no longer be applied."),
 }
@@ -63,7 +63,7 @@ _NOT_CHANGED = (S.CONFLICT, S.REJECTED, S.FAILED, S.CANCELLED)
 
 @dataclass(frozen=True)
 class BulkOutcome(Outcome):
-    """How many runs were changed, how many were not, and how many are still open, each in words."""
+    """How many runs were changed, how many were not, and how many are still open, each as text."""
 
     changed: str
     not_changed: str
@@ -72,13 +72,13 @@ class BulkOutcome(Outcome):
 
 def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
     def described(statuses: tuple[EditStatus, ...]) -> str:
-        words = {status: status.label.lower() for status in statuses} | {S.CANCELLED: "cancelled unsent"}
+        words = {status: status.label.lower() for status in statuses} | {S.CANCELLED: "cancelled before sending"}
         counts = [(progress.count(status), words[status]) for status in statuses]
         return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 
     title, explanation = BULK_WORDS[BulkEditStatus(bulk_edit.status)]
     if bulk_edit.is_paused_for_rewrites:
-        title = "Paused: upstream changes keys that no edit touches"
+        title = "Paused: upstream changed keys that no edit touched"
     return BulkOutcome(
         title, explanation, described(_CHANGED), described(_NOT_CHANGED), described((S.PLANNED, *UNSETTLED))
     )

@@ -1,4 +1,4 @@
-"""Forms with rows of keys and values, with or without JavaScript: what both metadata editors share."""
+"""Forms with rows of keys and values, shared by both metadata editors. They work with and without JavaScript."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -20,7 +20,7 @@ REASON_WIDGET = forms.TextInput({"maxlength": MAX_REASON_LENGTH, **TEXT})
 
 
 class TypedText(forms.Field):
-    """Text exactly as typed. Browsers submit line breaks as CRLF; stored and typed values have LF."""
+    """Text exactly as typed, with line breaks as LF: browsers submit them as CRLF."""
 
     def to_python(self, value: str | None) -> str:
         return (value or "").replace("\r\n", "\n")
@@ -41,7 +41,7 @@ class RowForm(forms.Form):
 
 
 class FormWithRows(forms.Form):
-    """Keeps everything as typed. Errors are shown beside the row or field concerned."""
+    """Keeps everything as typed. Errors are shown beside the row or field that they are about."""
 
     row_form: ClassVar[type[RowForm]] = RowForm
     max_pairs = MAX_PAIRS
@@ -56,7 +56,7 @@ class FormWithRows(forms.Form):
 
     @property
     def kept_keys(self) -> Collection[str]:
-        """Keys of the metadata that have no row."""
+        """Keys that have no row but are kept."""
         return ()
 
     @property
@@ -65,7 +65,7 @@ class FormWithRows(forms.Form):
         return [row.cleaned_data for row in self.rows if not row.is_blank]
 
     def clean(self) -> dict[str, Any]:
-        self.rows.is_valid()  # Cleans them.
+        self.rows.is_valid()  # Populates cleaned_data.
         times = Counter([*self.kept_keys, *(row.cleaned_data.get("key") for row in self.rows if not row.is_blank)])
         for row in self.rows:
             if (key := row.cleaned_data.get("key")) and times[key] > 1:

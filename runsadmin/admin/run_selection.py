@@ -11,12 +11,12 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 
 from runsadmin import search
-from runsadmin.admin.id_search import MOST, leaves_some_out
+from runsadmin.admin.id_search import MAX_MATCHES, leaves_some_out
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import Run
 from runsadmin.services.bulk_edits import Selection, select_all
 
-COUNTED = 10_000
+COUNT_CAP = 10_000
 # Prefix of a description that is not a valid search.
 IN_WORDS = "in words: "
 
@@ -25,7 +25,7 @@ def ticked(runs: QuerySet[Run], keys: list[int]) -> Selection:
     """Raises InvalidSelection, UnknownConnection."""
     selection = select_all(runs, query="")
     gone = sorted(set(keys).difference(selection.keys))
-    return replace(selection, not_selected=[(f"the run with the key {key} here", "unknown") for key in gone])
+    return replace(selection, not_selected=[(f"the run with primary key {key}", "unknown") for key in gone])
 
 
 def all_that_match(shown: ChangeList) -> Selection:
@@ -40,14 +40,14 @@ def check_complete(shown: ChangeList) -> None:
     """Raises InvalidSelection if the list itself shows only some of the matching runs."""
     if shown.query and leaves_some_out(shown.query):
         raise InvalidSelection(
-            f"More than {MOST} ids begin with {shown.query!r}, and the list shows only the first of them. Type more of"
-            " the id, or use another filter."
+            f"More than {MAX_MATCHES} ids begin with {shown.query!r}, and the list shows only the first of them. Type"
+            " more of the id, or use another filter."
         )
 
 
 def count(shown: ChangeList) -> int:
-    """The number of matching runs, counted to at most one beyond COUNTED."""
-    return int(shown.queryset.order_by()[: COUNTED + 1].count())
+    """The number of matching runs. Counting stops at one more than COUNT_CAP."""
+    return int(shown.queryset.order_by()[: COUNT_CAP + 1].count())
 
 
 def _query(shown: ChangeList) -> str:

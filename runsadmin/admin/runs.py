@@ -46,7 +46,7 @@ class RunAdmin(ReadOnlyAdmin):
         filters.choice("assistant_id", [], title="assistant", search_field="assistant"),
     )
     search_fields = ("upstream_id",)
-    search_help_text = "Run id or its beginning, thread id, assistant id"
+    search_help_text = "Run id or prefix, thread id, assistant id"
 
     def get_queryset(self, request: HttpRequest) -> RunQuerySet:
         queryset: RunQuerySet = super().get_queryset(request)
@@ -86,7 +86,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Edit metadata…", permissions=["plan_bulk_edits", "edit_metadata"], location=EVERYWHERE)
     def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
-        """For one run, opens its editor. For several or all that match, freezes the selection and opens the form."""
+        """Opens the editor of one run. For several or all that match, freezes the selection and opens the form."""
         is_across = request.POST.get("select_across") == "1"
         keys = [] if is_across else [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
         if len(keys) == 1 and may(request, Action.EDIT_METADATA) and (run := queryset.first()):
@@ -103,7 +103,7 @@ class RunAdmin(ReadOnlyAdmin):
     def refresh(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         if "action" in request.POST:
             count = runs.mark_for_refresh(runs=queryset, actor=actor(request))
-            messages.success(request, f"{counted(count, 'run')} will be refreshed within seconds by a worker.")
+            messages.success(request, f"{counted(count, 'run')} will be refreshed by a worker within seconds.")
             return None
         run = queryset.select_related("thread").get()
         is_changed = runs.refresh(run=run, actor=actor(request)).version != run.version
@@ -120,7 +120,7 @@ class RunAdmin(ReadOnlyAdmin):
         return csv_export.response(csv_export.runs(rows), "runs.csv")
 
     def count_view(self, request: HttpRequest) -> HttpResponse:
-        """The number of matching runs: fetched after the list, since counting takes time."""
+        """The number of matching runs. Pages fetch it after the list, since counting takes time."""
         require(request, self.view_action)
         count = problem = None
         try:
@@ -131,7 +131,7 @@ class RunAdmin(ReadOnlyAdmin):
             problem = "This filter is not valid."
         except InvalidSelection as error:
             problem = str(error)
-        context = {"count": count, "problem": problem, "cap": run_selection.COUNTED}
+        context = {"count": count, "problem": problem, "cap": run_selection.COUNT_CAP}
         return render(request, "runsadmin/parts/count.html", context)
 
     # --- the page of one run
@@ -142,7 +142,7 @@ class RunAdmin(ReadOnlyAdmin):
         waits = edits.waits_of(latest)
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,
-            task=layout.laid_out(run, layout.TASK), course=layout.laid_out(run, layout.COURSE),
+            task=layout.laid_out(run, layout.TASK), details=layout.laid_out(run, layout.DETAILS),
             other=layout.other_fields(run),
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,

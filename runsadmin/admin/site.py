@@ -10,14 +10,14 @@ from unfold.dataclasses import SearchResult
 
 from runsadmin import conf
 from runsadmin.admin.base import actor, may
-from runsadmin.admin.id_search import beginning, find_runs
+from runsadmin.admin.id_search import find_by_prefix, find_runs
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import links
 
-FOUND = 8
+MAX_RESULTS = 8
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def search(request: HttpRequest, term: str) -> list[Any]:
 
 def _found(request: HttpRequest, term: str) -> Iterator[tuple[Model, str, str]]:
     if may(request, Action.VIEW_RUNS):
-        for run in find_runs(Run.objects.defer("raw"), term).order_by("-created_at", "-pk")[:FOUND]:
+        for run in find_runs(Run.objects.defer("raw"), term).order_by("-created_at", "-pk")[:MAX_RESULTS]:
             yield run, f"Run, {run.status.replace('_', ' ')}", "play_circle"
     if may(request, Action.VIEW_THREADS):
-        for thread in Thread.objects.filter(pk__in=beginning(Thread.objects.all(), term)[:FOUND]):
+        for thread in Thread.objects.filter(pk__in=find_by_prefix(Thread.objects.all(), term)[:MAX_RESULTS]):
             yield thread, "Thread", "forum"

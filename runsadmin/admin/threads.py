@@ -13,14 +13,14 @@ from django.utils.safestring import SafeString
 from runsadmin import id_lists
 from runsadmin.admin import filters
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require, single
-from runsadmin.admin.id_search import beginning
+from runsadmin.admin.id_search import find_by_prefix
 from runsadmin.admin.row_forms import TypedText
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import syncs, threads
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
-# How many of the submitted ids are listed per result.
+# How many of the submitted ids are shown per result.
 IDS_SHOWN = 200
 
 
@@ -58,7 +58,7 @@ class ThreadAdmin(ReadOnlyAdmin):
         filters.MissingFilter,
     )
     search_fields = ("upstream_id",)
-    search_help_text = "Thread id or its beginning"
+    search_help_text = "Thread id or prefix"
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return may(request, Action.TRACK_THREADS)
@@ -67,7 +67,7 @@ class ThreadAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Thread], search_term: str
     ) -> tuple[QuerySet[Thread], bool]:
         term = search_term.strip()
-        return (queryset.filter(pk__in=beginning(Thread.objects.all(), term)) if term else queryset), False
+        return (queryset.filter(pk__in=find_by_prefix(Thread.objects.all(), term)) if term else queryset), False
 
     @admin.display(description="thread")
     def thread(self, thread: Thread) -> SafeString:
@@ -124,16 +124,16 @@ class ThreadAdmin(ReadOnlyAdmin):
         if sync := single(started, queryset):
             return redirect(links.change_url(sync))
         if started:
-            messages.success(request, f"Queued {counted(len(started), 'sync')}: workers run them.")
+            messages.success(request, f"Queued {counted(len(started), 'sync')}. Workers will run them.")
         return redirect(links.list_url(Sync))
 
     @admin.action(description="Stop tracking", permissions=["untrack_threads"], location=EVERYWHERE)
     def stop_tracking(self, request: HttpRequest, queryset: QuerySet[Thread]) -> HttpResponse | None:
-        explanation = "Syncs will no longer read them. Their runs stay here and can still be edited."
+        explanation = "Syncs will no longer read them. Their runs are kept and can still be edited."
         if page := self.confirm(request, queryset, "Stop tracking", explanation):
             return page
         self.for_each(request, queryset, lambda thread: threads.untrack(thread=thread, actor=actor(request)))
-        messages.success(request, f"Stopped tracking {counted(len(queryset), 'thread')}. Their runs stay.")
+        messages.success(request, f"Stopped tracking {counted(len(queryset), 'thread')}. Their runs are kept.")
         return None
 
     @admin.action(description="Track again", permissions=["track_threads"], location=EVERYWHERE)

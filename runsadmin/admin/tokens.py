@@ -16,10 +16,10 @@ from runsadmin.admin.base import ThemedAdmin, actor
 from runsadmin.services import tokens
 from runsadmin.templatetags import links
 
-# Only the service imports knox; look the model up by name.
+# Looked up by name, since only the service may import knox.
 AuthToken = apps.get_model("knox", "AuthToken")
 LIFETIMES = (7, 30, 90, 365)
-MOST = 500
+MAX_SHOWN = 500
 
 
 @admin.register(AuthToken)
@@ -78,7 +78,7 @@ class TokenAdmin(ThemedAdmin):
         now = timezone.now()
         rows = [
             (row, row.expiry is not None and row.expiry <= now)
-            for row in self.get_queryset(request).order_by("-created")[:MOST]
+            for row in self.get_queryset(request).order_by("-created")[:MAX_SHOWN]
         ]
         response = self.render(
             request, "runsadmin/tokens.html", "API tokens", opts=None, rows=rows, token=token, lifetimes=LIFETIMES,

@@ -1,4 +1,4 @@
-"""Tokens. Sessions are Django REST framework's own."""
+"""Token authentication. Session authentication is Django REST framework's own."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from runsadmin import log_context
 
 
 class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
-    """`Authorization: Token …`. One error for every token that does not work, so that guessing reveals nothing."""
+    """`Authorization: Token …`. All tokens that do not work get the same error, so that guessing reveals nothing."""
 
     def authenticate_credentials(self, token: bytes) -> Any:
         try:

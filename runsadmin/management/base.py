@@ -1,4 +1,4 @@
-"""The base of our commands: text or JSON output, errors one per line, and an exit code."""
+"""The base class of our commands: text or JSON output, one error per line, and an exit code."""
 
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -37,7 +37,7 @@ class ReportingCommand(BaseCommand):
         return result
 
     def report(self, message: str, *, is_success: bool = True, errors: int = 1, **data: Any) -> None:
-        """Prints the message or, with --json, the data if there is any. Without `is_success` it adds to the errors."""
+        """Prints the message or, with --json, the data if there is any. A failure counts as this many `errors`."""
         if not is_success:
             self.warn(message, errors)
         if self.as_json and data:
@@ -46,7 +46,7 @@ class ReportingCommand(BaseCommand):
             self.stdout.write(message)
 
     def report_edit(self, edit: Edit, note: str = "", **data: Any) -> None:
-        """Reports the outcome of an edit; only an applied one is a success."""
+        """Reports the outcome of an edit. Only an applied edit is a success."""
         message = f"{edit.run.upstream_id}: {edit.get_status_display().lower()}. {edit.detail}".strip()
         self.report(
             f"{message} {note}".strip(), is_success=edit.status == EditStatus.APPLIED,
@@ -55,7 +55,7 @@ class ReportingCommand(BaseCommand):
         )  # fmt: skip
 
     def warn(self, message: str, errors: int = 1) -> None:
-        """Prints an error and continues; the command then exits with 1. A summary may stand for several errors."""
+        """Prints an error and continues; the command will exit with 1. A summary may count as several errors."""
         self.errors_count += errors
         self.stderr.write(message)
 
@@ -67,7 +67,7 @@ class ReportingCommand(BaseCommand):
                 self.stderr.write(f"{alias}: {reason}")
 
     def progress_bar(self, iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
-        """Only on a terminal, and not with --json."""
+        """A progress bar, which is shown only on a terminal and without --json."""
         return tqdm(iterable, disable=self.as_json or None, **options)
 
     def report_duplicates(self, count: int) -> None:
@@ -82,8 +82,8 @@ def add_actor(parser: CommandParser) -> None:
     parser.add_argument(
         "--actor",
         metavar="USER",
-        help="The account that the log names and whose permissions apply. "
-        "Default: the only active superuser, if there is exactly one.",
+        help="The account that is logged and whose permissions apply. "
+        "Default: the active superuser, if there is exactly one.",
     )
 
 

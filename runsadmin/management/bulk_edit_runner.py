@@ -56,7 +56,10 @@ class BulkEditRunner:
     def run(self, bulk_edit: BulkEdit, *, dry_run: bool = False, until: float = float("inf")) -> None:
         """Continues the bulk edit until it ends or pauses, or `time.monotonic()` reaches `until`."""
         if dry_run and bulk_edit.apply_when_planned and bulk_edit.status == Status.PLANNING:
-            self.command.fail(f"{_label(bulk_edit)} is applied as soon as it is planned. Nothing was done.")
+            self.command.fail(
+                f"{_label(bulk_edit)} will be applied as soon as it is planned, so it cannot be a dry run. Nothing was "
+                "done."
+            )
         if bulk_edit.status == Status.PLANNING:
             bulk_edit = self._plan(bulk_edit)
         if bulk_edit.status == Status.PLANNED:
@@ -141,8 +144,9 @@ class BulkEditRunner:
     def _report(self, bulk_edit: BulkEdit) -> None:
         progress = bulk_edits.progress(bulk_edit)
         statuses = progress.statuses
-        wrong = bulk_edit.edits.filter(status__in=_UNSUCCESSFUL).select_related("run").defer("run__raw").order_by("pk")
-        shown = wrong if self.command.as_json else wrong[:ERRORS_SHOWN]
+        unsuccessful = bulk_edit.edits.filter(status__in=_UNSUCCESSFUL)
+        ordered = unsuccessful.select_related("run").defer("run__raw").order_by("pk")
+        shown = ordered if self.command.as_json else ordered[:ERRORS_SHOWN]
         for edit in shown.iterator():
             self.command.report_edit(edit)
         if (more := progress.count(*_UNSUCCESSFUL) - ERRORS_SHOWN) > 0 and not self.command.as_json:

@@ -10,7 +10,7 @@ _PAST_TENSE = {"set": "set", "rename": "renamed"}
 
 
 def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
-    """Splits at the first `=`, so a value may contain more. Raises InvalidMetadata with every error."""
+    """Splits each pair at the first `=`: a value may contain others. Raises InvalidMetadata with every error."""
     problems: list[MetadataError] = []
     wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", problems)}
     for key in dict.fromkeys(to_remove):
@@ -47,10 +47,10 @@ def parse_bulk(to_set: Iterable[str], to_remove: Iterable[str], to_rename: Itera
 def _split(texts: Iterable[str], option: str, form: str, problems: list[MetadataError]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
-        key, sign, value = text.partition("=")
+        key, separator, value = text.partition("=")
         if problem := _file_artifact(text):
             problems.append(problem)
-        elif not sign:
+        elif not separator:
             problems.append(MetadataError(text, "no_equals_sign", f"{text!r} is not a pair. Use --{option} {form}."))
         elif key in found:
             problems.append(MetadataError(key, f"{option}_twice", f"The key {key!r} is {_PAST_TENSE[option]} twice."))

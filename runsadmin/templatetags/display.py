@@ -123,7 +123,7 @@ UNKNOWN = SafeString('<span class="ra-none">unknown</span>')
 
 @register.filter
 def created(run: Run) -> SafeString:
-    """A run's time of creation, for lists."""
+    """A run's creation time, for lists."""
     return short_moment(run.created_at) if run.created_at_is_known else UNKNOWN
 
 
@@ -147,7 +147,7 @@ def number(value: int | None) -> str | SafeString:
 
 @register.filter
 def at_most(count: int, cap: int) -> str:
-    """A count that was taken only up to a cap: "10,000+"."""
+    """A count that stopped at one more than the cap: "10,000+"."""
     return f"{cap:,}+" if count > cap else f"{count:,}"
 
 
@@ -158,7 +158,7 @@ def chips(pairs: list[tuple[str, object]]) -> SafeString:
 
 
 def _chips(keys: list[tuple[str, str]], values: Iterable[SafeString], *, most: int) -> SafeString:
-    """Keys with their tooltips, and what is shown beside each, on one line. The tooltip of "+3" has the others'."""
+    """Keys and values on one line. Each key has a tooltip; "+3" stands for three more keys, whose tooltips it shows."""
     shown = format_html_join(
         "",
         '<span class="ra-chip" title="{}"><b dir="auto">{}</b>{}</span>',
@@ -193,10 +193,10 @@ def of(mapping: dict[str, Any], key: str) -> Any:
 def diff_chips(changes: list[Any]) -> SafeString:
     """The changes of an edit as compact chips."""
     sides = (format_html('{}<span class="ra-arrow">→</span>{}', *_sides(change)) for change in changes)
-    return _chips([(change.key, _in_words(change)) for change in changes], sides, most=3)
+    return _chips([(change.key, _tooltip(change)) for change in changes], sides, most=3)
 
 
-def _in_words(change: Any) -> str:
+def _tooltip(change: Any) -> str:
     old, new = ("nothing" if value is None else text(value) for value in (change.old, change.new))
     return f"{text(change.key)}: {old if change.is_seen else '?'} → {new}"
 

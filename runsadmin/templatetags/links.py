@@ -14,6 +14,6 @@ def change_url(row: Model, page: str = "change") -> str:
 
 @register.simple_tag
 def list_url(model: type[Model] | str, page: str = "changelist") -> str:
-    """Templates name one of this app's models."""
+    """The URL of a model's list. Templates pass the name of one of this app's models."""
     name = f"runsadmin_{model}" if isinstance(model, str) else model._meta.label_lower.replace(".", "_")
     return reverse(f"admin:{name}_{page}")

@@ -14,7 +14,7 @@ _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 # In seconds this is the year 5138, so larger numbers are in another unit.
 _SECONDS_BELOW = 100_000_000_000
 _PER_SECOND = (1_000, 1_000_000, 1_000_000_000)
-# The plausible range in the other units. Numbers that count from another year than 1970 are outside of it.
+# The plausible range in the other units. Numbers that count from a year other than 1970 are outside of it.
 _EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 _LATEST = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
 _COMPACT_DATE = re.compile(r"(19|20|21)[0-9]{6}")
@@ -53,7 +53,7 @@ def _of_number(number: float) -> dt.datetime | None:
 
 
 def _of_text(text: str) -> dt.datetime | None:
-    """ISO 8601. UTC if it has no zone."""
+    """Parses ISO 8601. A time without a zone is in UTC."""
     try:
         time = dt.datetime.fromisoformat(text.upper().removesuffix(" UTC"))
         time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

@@ -35,8 +35,8 @@ def test_patch_sets_empties_removes_and_renames(six_runs: list[Run], as_alice: C
     ("row", "message"),
     [
         (("team", "set", ""), "choose “set to empty text” or “remove the pair”"),
-        (("team", "remove", "red"), "uses no value"),
-        (("team", "empty", "red"), "uses no value"),
+        (("team", "remove", "red"), "does not use a value"),
+        (("team", "empty", "red"), "does not use a value"),
         (("", "remove", ""), "Enter the key"),
         (("", "set", "red"), "Enter the key"),
         (("team", "rename", ""), "Enter the new name"),

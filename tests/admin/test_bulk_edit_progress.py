@@ -119,7 +119,7 @@ def test_cancel_shows_what_was_done(sandbox: Sandbox, six_runs: list[Run], as_al
 
     shown = page_text(as_alice, bulk_edit)
     assert "changed 2 applied" in shown
-    assert "not changed 3 cancelled unsent" in shown
+    assert "not changed 3 cancelled before sending" in shown
     assert "still open" not in shown
     assert sum(sandbox.metadata(run.upstream_id)["team"] == "red" for run in six_runs) == 2
 

@@ -56,7 +56,7 @@ def test_all_that_match_are_frozen(six_runs: list[Run], mirror_run: MakeRun, as_
 
 def test_count_is_capped(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(4)" in as_alice.get(f"{LIST}count/?status=completed").text
-    monkeypatch.setattr(run_selection, "COUNTED", 3)
+    monkeypatch.setattr(run_selection, "COUNT_CAP", 3)
 
     assert "(3+)" in as_alice.get(f"{LIST}count/").text
 
@@ -141,7 +141,7 @@ def test_list_pages_select_nothing(six_runs: list[Run], as_alice: Client) -> Non
 
 def test_ambiguous_id_prefix_is_refused(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (id_search, run_selection):
-        monkeypatch.setattr(module, "MOST", 5)
+        monkeypatch.setattr(module, "MAX_MATCHES", 5)
 
     assert "More than 5 ids begin with" in as_alice.get(f"{LIST}count/?q=run_").text
     for action in ("edit_metadata", "download_csv"):
@@ -154,7 +154,7 @@ def test_ticked_runs_are_planned(six_runs: list[Run], as_alice: Client) -> None:
     keys = [six_runs[0].pk, six_runs[3].pk, 987654]
     response = run_list_action(as_alice, LIST, "edit_metadata", keys)
     url = response.headers["Location"]
-    assert "1 ticked row no longer exists here" in as_alice.get(url).text
+    assert "1 ticked row no longer exists." in as_alice.get(url).text
 
     as_alice.post(url, RED_FORM)
     bulk_edit = BulkEdit.objects.get()
@@ -170,7 +170,7 @@ def test_tick_of_unlisted_run_is_shown(six_runs: list[Run], as_alice: Client) ->
 
     shown = run_list_action(as_alice, f"{LIST}?status=completed", "edit_metadata", keys, follow=True).text
 
-    assert "no longer in the filtered list, and still included: run_4" in shown
+    assert "Ticked rows that no longer match the filters are still included: run_4" in shown
     assert "Edit the metadata of 2 runs" in shown
 
 
@@ -191,10 +191,10 @@ def test_thousand_ticks_are_the_limit(six_runs: list[Run], as_alice: Client) -> 
 
     assert "selection=" in run_list_action(as_alice, LIST, "edit_metadata", thousand).headers["Location"]
     refused = run_list_action(as_alice, LIST, "edit_metadata", [*thousand, 20_000], follow=True).text
-    assert "1,001 rows are ticked, and this action takes at most 1,000." in refused
+    assert "1,001 rows are ticked, but this action is limited to 1,000." in refused
     refused = run_list_action(as_alice, LIST, "refresh", thousand, follow=True).text
-    assert "takes at most 500" in refused
-    assert "takes at most 500" in select_across(as_alice, "", "refresh", follow=True).text
+    assert "this action is limited to 500" in refused
+    assert "this action is limited to 500" in select_across(as_alice, "", "refresh", follow=True).text
     assert not Run.objects.filter(needs_refresh_since__isnull=False).exists()
 
 

@@ -8,7 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from runsadmin import lenient_json
-from runsadmin.admin.layout import COURSE, TASK
+from runsadmin.admin.layout import DETAILS, TASK
 from runsadmin.models import Edit, Run
 from runsadmin.models.run import FIELDS
 from tests.admin.conftest import ClientFor, MakeUser, run_action, run_url
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_every_field_is_shown_once() -> None:
-    shown = [name for _, names in TASK + COURSE for name in names]
+    shown = [name for _, names in TASK + DETAILS for name in names]
 
     assert sorted([*shown, "metadata"]) == sorted(FIELDS)
 

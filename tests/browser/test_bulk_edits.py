@@ -184,7 +184,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     expect(ticked).to_have_text("2 ticked, 1 not on this page")
     Run.objects.filter(upstream_id="run_00").update(status="failed")
     button.click()
-    expect(page.get_by_text("no longer in the filtered list, and still included: run_00")).to_be_visible()
+    expect(page.get_by_text("no longer match the filters are still included: run_00")).to_be_visible()
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
     expect(page.get_by_label("Value", exact=True)).to_have_count(1)  # The script removed the other rows.
     page.get_by_label("Key", exact=True).fill("team")

@@ -195,7 +195,7 @@ def test_dry_run_refuses_apply_when_planned(
     )
     output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice", "--dry-run")
     assert (output.code, BulkEdit.objects.get().status, sandbox.posts()) == (1, "planning", [])
-    assert "is applied as soon as it is planned. Nothing was done." in output.err
+    assert "will be applied as soon as it is planned, so it cannot be a dry run. Nothing was done." in output.err
 
 
 def test_active_runs_are_waited_for(sandbox: Sandbox, mirror_run: MakeRun, manage: Manage, alice: User) -> None:

@@ -21,17 +21,22 @@ class Command(ReportingCommand):
         parser.add_argument(
             "username", metavar="USER", help="The account that the token belongs to and whose permissions it has."
         )
-        lasts = parser.add_mutually_exclusive_group()
-        lasts.add_argument(
-            "--days", type=int, default=DEFAULT_DAYS, choices=range(1, 3651), metavar="N", help="Default: %(default)s."
+        lifetime = parser.add_mutually_exclusive_group()
+        lifetime.add_argument(
+            "--days",
+            type=int,
+            default=DEFAULT_DAYS,
+            choices=range(1, 3651),
+            metavar="N",
+            help="The token expires in N days. Default: %(default)s.",
         )
-        lasts.add_argument("--never", action="store_true", help="The token never expires (not recommended).")
+        lifetime.add_argument("--never", action="store_true", help="The token never expires (not recommended).")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = actor_of(options["username"])
         if not user.is_active:
             self.fail(f"The account {user.get_username()!r} is deactivated, so its tokens would not work.")
-        lasts = None if options["never"] else dt.timedelta(days=options["days"])
-        token = tokens.create(user=user, expires_in=lasts)
-        expires_at = None if lasts is None else timezone.now() + lasts
+        lifetime = None if options["never"] else dt.timedelta(days=options["days"])
+        token = tokens.create(user=user, expires_in=lifetime)
+        expires_at = None if lifetime is None else timezone.now() + lifetime
         self.report(token, token=token, user=user.get_username(), expires_at=expires_at)

@@ -29,7 +29,7 @@ TOKEN_LIFE = dt.timedelta(days=365)
 READY = """
 runsadmin is ready: {url}
   Sign in as admin, with the password {password}
-  {runs} runs are in the mirror. This changes one of them, in the mirror and on the sandbox:
+  The mirror has {runs} runs. This command changes one of them, in the sandbox and in the mirror:
 
 {curl}
 
@@ -65,8 +65,8 @@ class Command(BaseCommand):
 def _admin() -> User:
     if not (settings.RUNSADMIN_DEMO_PASSWORD and settings.RUNSADMIN_DEMO_TOKEN):
         raise CommandError(
-            "RUNSADMIN_DEMO_PASSWORD and RUNSADMIN_DEMO_TOKEN are not both set. `make run` writes them into a new .env;"
-            " add them to yours."
+            "RUNSADMIN_DEMO_PASSWORD and RUNSADMIN_DEMO_TOKEN must both be set. `make run` writes them into a new .env"
+            " file; add them to yours."
         )
     admin, _ = User.objects.get_or_create(username="admin", defaults={"is_staff": True, "is_superuser": True})
     if not admin.check_password(settings.RUNSADMIN_DEMO_PASSWORD):

@@ -46,7 +46,7 @@ class Command(ReportingCommand):
         super().add_arguments(parser)
         parser.add_argument("run_ids", nargs="*", metavar="RUN", help="The upstream id of a run.")
         parser.add_argument(
-            "--where", metavar="SEARCH", help="All runs that match, such as 'status:failed metadata.team:ads'."
+            "--where", metavar="SEARCH", help="All runs that match a search, such as 'status:failed metadata.team:ads'."
         )
         parser.add_argument(
             "--ids-from",
@@ -59,7 +59,8 @@ class Command(ReportingCommand):
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="Splits at the first =. The value of a bulk edit may use fields: {model}, {created:%%Y-%%m}.",
+            help="Set a key. The value begins after the first =. In a bulk edit it may contain fields of the run: "
+            "{model}, {created:%%Y-%%m}.",
         )
         parser.add_argument("--remove", action="append", default=[], metavar="KEY")
         parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
@@ -161,7 +162,7 @@ class Command(ReportingCommand):
     def _edit_each(self, actor: User, options: dict[str, Any]) -> None:
         patch = pair_arguments.parse(options["set"], options["remove"])
         if not patch:
-            self.fail("Name what to change: --set KEY=VALUE or --remove KEY.")
+            self.fail("Say what to change: --set KEY=VALUE or --remove KEY.")
         wait = WAIT if options["wait"] is None else options["wait"]
         given = id_lists.from_arguments(options["run_ids"])
         run_ids = list(dict.fromkeys(given))

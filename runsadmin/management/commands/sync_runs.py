@@ -43,7 +43,7 @@ class Command(ReportingCommand):
             self._finish(sync)
 
     def _finish(self, sync: Sync) -> None:
-        """Continues until the sync ends or waits for something that only a person can fix."""
+        """Runs the sync until it ends or waits for something that only a user can fix."""
         with self.progress_bar(desc=sync.connection, total=sync.threads_total, unit=" threads") as bar:
             while sync.status in UNFINISHED:
                 before = sync
@@ -51,7 +51,7 @@ class Command(ReportingCommand):
                 bar.total = sync.threads_total
                 bar.set_postfix(runs=sync.runs_seen, refresh=False)
                 bar.update(sync.threads_done - bar.n)
-                if sync.claim_token is not None:  # Another process runs it: watch its progress.
+                if sync.claim_token is not None:  # Another process is running it: show its progress.
                     time.sleep(0.5)
                 elif sync.status == SyncStatus.PAUSED or (sync.detail and sync.pages == before.pages):
                     break

@@ -24,7 +24,7 @@ class Command(ReportingCommand):
             help="A file with an id on each line, or a CSV file with a header line; - is standard input.",
         )
         parser.add_argument(
-            "--listed", action="store_true", help="All threads that upstream lists; few servers can list them."
+            "--listed", action="store_true", help="Track all threads that upstream lists. Few servers can list them."
         )
         parser.add_argument("--connection", metavar="ALIAS", help="Optional if only one is configured.")
         add_actor(parser)

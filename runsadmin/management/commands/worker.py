@@ -9,15 +9,18 @@ from runsadmin.engine.worker import WorkerProcess, lanes_for_all_queues
 
 
 class Command(BaseCommand):
-    help = "Run background tasks and the schedule until SIGTERM or Ctrl-C (twice: at once)."
+    help = (
+        "Runs background tasks and enqueues recurring ones. On SIGTERM or Ctrl-C it finishes the running tasks; a "
+        "second signal ends it at once."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--lane",
             action="append",
             metavar="QUEUE[,QUEUE]",
-            help="Queues that one loop takes tasks from, one task at a time; repeat it for more loops in this process "
-            "(default: one loop for each queue of settings.TASKS).",
+            help="Queues from which one thread takes tasks, one at a time. Repeat the option for more threads "
+            "(default: one thread for each queue in settings.TASKS).",
         )
         parser.add_argument(
             "--schedule", default="runsadmin.tasks.SCHEDULE", help="Dotted path of the schedule (default: %(default)s)."
@@ -37,7 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         if options["dead_after"] < 3 * options["beat_every"]:
-            raise CommandError("--dead-after must be at least three times --beat-every: a worker may be late once.")
+            raise CommandError("--dead-after must be at least three times --beat-every: a heartbeat may be late.")
         lanes = [lane.split(",") for lane in options["lane"] or ()] or lanes_for_all_queues()
         WorkerProcess(
             schedule=import_string(options["schedule"]),
