@@ -1,1 +1,1 @@
-"""Real processes, killed at named steps and at random moments, and how others recover."""
+"""Real processes are killed at named steps and at random moments, and others recover their work."""

@@ -15,7 +15,7 @@ from runsadmin.models import Edit, Run
 from tests.conftest import Connect
 from tests.faults.writer import KEY, writing
 
-# A SQLite file has no process that could die.
+# SQLite has no server process to kill.
 collect_ignore = [] if connection.vendor == "postgresql" else ["test_postgres.py"]
 
 
@@ -28,7 +28,7 @@ def recorded_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recor
 
 @pytest.fixture
 def short_timeouts(settings: Settings, connect: Connect, recorded_sandbox: RecordedSandbox) -> None:
-    """The timeouts of the processes under test, for this process."""
+    """This process uses the short timeouts of the processes under test."""
     settings.RUNSADMIN_SETTLING_TIME = float(SHORT_TIMEOUTS["RUNSADMIN_SETTLING_TIME"])
     connect(URL=recorded_sandbox.url, API_KEY=recorded_sandbox.key, **timeouts())
 
@@ -45,8 +45,8 @@ def environment(
 
 
 @contextmanager
-def surviving(environment: Environment) -> Iterator[list[Run]]:
-    """Starts a worker after the block, in which a process dies while another client writes, and checks the results."""
+def recovery_checked(environment: Environment) -> Iterator[list[Run]]:
+    """A process dies in the block, while another client writes. Then a worker recovers, and all results are checked."""
     runs = environment.make_runs(3)
     with writing(environment.sandbox, *(run.upstream_id for run in runs)):
         yield runs

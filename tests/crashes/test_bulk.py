@@ -1,4 +1,4 @@
-"""A small bulk edit under kills. The large version is `python -m loadtests.bulk`."""
+"""Workers are killed during a small bulk edit. The large version is `python -m loadtests.bulk`."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from runsadmin.services import bulk_edits
 from tests.bulk import complete_plan
 from tests.waiting import until
 
-STOPS_WITHIN = 3.0
+MAX_SECONDS = 3.0
 
 
 def test_bulk_edit_survives_three_kills(environment: Environment) -> None:
@@ -26,7 +26,7 @@ def test_bulk_edit_survives_three_kills(environment: Environment) -> None:
 
 
 @pytest.fixture
-def under_way(environment: Environment) -> BulkEdit:
+def bulk_edit_in_flight(environment: Environment) -> BulkEdit:
     """A bulk edit with sixteen slow requests in flight."""
     environment.make_runs(400, per_thread=50)
     environment.sandbox.settings(latency_ms=300)
@@ -47,18 +47,18 @@ def under_way(environment: Environment) -> BulkEdit:
 
 @pytest.mark.parametrize("stop", [bulk_edits.pause, bulk_edits.cancel])
 def test_stop_takes_effect_in_three_seconds(
-    stop: Callable[..., BulkEdit], environment: Environment, alice: User, under_way: BulkEdit
+    stop: Callable[..., BulkEdit], environment: Environment, alice: User, bulk_edit_in_flight: BulkEdit
 ) -> None:
     stopped_at = time.time()
-    bulk_edit = stop(bulk_edit=under_way, actor=alice)
-    time.sleep(STOPS_WITHIN + 1)
+    bulk_edit = stop(bulk_edit=bulk_edit_in_flight, actor=alice)
+    time.sleep(MAX_SECONDS + 1)
     last = max(call["at"] for call in environment.sandbox.log())
-    assert last - stopped_at <= STOPS_WITHIN
+    assert last - stopped_at <= MAX_SECONDS
     until(lambda: not bulk_edit.edits.filter(status__in=(EditStatus.SENDING, EditStatus.UNKNOWN)).exists())
     sent = len(environment.sandbox.posts())
     assert 16 <= sent < 400
-    left = EditStatus.PENDING if stop is bulk_edits.pause else EditStatus.CANCELLED
-    until(lambda: outcomes_of(bulk_edit) == {EditStatus.APPLIED: sent, left: 400 - sent})
-    assert not bulk_edit.edits.filter(status__in=UNSETTLED).exclude(status=left).exists()
+    unsent = EditStatus.PENDING if stop is bulk_edits.pause else EditStatus.CANCELLED
+    until(lambda: outcomes_of(bulk_edit) == {EditStatus.APPLIED: sent, unsent: 400 - sent})
+    assert not bulk_edit.edits.filter(status__in=UNSETTLED).exclude(status=unsent).exists()
     upstream = [run["metadata"]["team"] for run in environment.sandbox.runs().values()]
     assert (upstream.count("red"), upstream.count("blue")) == (sent, 400 - sent)

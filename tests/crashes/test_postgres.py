@@ -1,4 +1,4 @@
-"""PostgreSQL is killed at every step and started again.
+"""PostgreSQL is killed at every step, and started again.
 
 The large version of the rate test is `python -m loadtests.rate`.
 """
@@ -22,7 +22,7 @@ from loadtests.processes import Postgres
 from loadtests.rate_load import RateLoad
 from runsadmin.models import Edit, Run
 from tests.conftest import json_lines
-from tests.crashes.conftest import surviving
+from tests.crashes.conftest import recovery_checked
 from tests.form_rows import form_rows
 from tests.security.conftest import Browser, Site, default_environment
 from tests.waiting import until
@@ -32,22 +32,22 @@ from tests.waiting import until
 def postgres(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Postgres]:
-    """A server of its own for these tests. The test process uses its database as well."""
+    """A PostgreSQL server for these tests only. The test process uses its database, too."""
     server = Postgres(tmp_path_factory.mktemp("pg"))
-    usual = dict(connection.settings_dict)
+    original_settings = dict(connection.settings_dict)
     with django_db_blocker.unblock():
         connection.close()
         connection.settings_dict.update(Env.db_url_config(server.url))
         call_command("migrate", verbosity=0)
         yield server
         connection.close()
-        connection.settings_dict.update(usual)
+        connection.settings_dict.update(original_settings)
     server.stop()
 
 
 @pytest.fixture
 def transactional_db(postgres: Postgres, transactional_db: None) -> None:
-    """Uses the database on the server of these tests."""
+    """Uses the database of the fixture `postgres`."""
 
 
 def restart_database(postgres: Postgres) -> None:
@@ -58,7 +58,7 @@ def restart_database(postgres: Postgres) -> None:
 
 @pytest.mark.parametrize("step", [*PUSHING, *RECONCILING])
 def test_worker_survives_database_crash(environment: Environment, postgres: Postgres, step: str) -> None:
-    with surviving(environment) as runs:
+    with recovery_checked(environment) as runs:
         if step in RECONCILING:
             environment.sandbox.fault("lose", method="POST")
         for run in runs:
@@ -67,12 +67,12 @@ def test_worker_survives_database_crash(environment: Environment, postgres: Post
         environment.worker(Crash(step, target_pid=postgres.pid))
         restart_database(postgres)
         environment.expire_claims()
-        environment.wait_for_outcomes()  # The same worker continues.
+        environment.wait_for_outcomes()  # The same worker continues the work.
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_patch_survives_a_database_crash(environment: Environment, postgres: Postgres, step: str) -> None:
-    with surviving(environment) as runs:
+    with recovery_checked(environment) as runs:
         web = environment.web(Crash(step, target_pid=postgres.pid))
         assert web.patch(runs[0].upstream_id, {"team": "red"}, environment.token()) == 503
         restart_database(postgres)
@@ -103,31 +103,31 @@ def run(environment: Environment) -> Run:
 
 
 @pytest.fixture
-def signed_in(site: Site, alice: User) -> Browser:
+def signed_in_browser(site: Site, alice: User) -> Browser:
     browser = site.browser()
     assert browser.sign_in("alice", "alice").ok
     return browser
 
 
 def test_unavailable_database_is_reported(
-    site: Site, signed_in: Browser, environment: Environment, run: Run, postgres: Postgres
+    site: Site, signed_in_browser: Browser, environment: Environment, run: Run, postgres: Postgres
 ) -> None:
-    def call(method: str, path: str, **options: object) -> requests.Response:
+    def call_api(method: str, path: str, **options: object) -> requests.Response:
         return browser.request(method, path, headers={"Authorization": f"Token {token}"}, **options)
 
-    token, browser, stranger = environment.token(), site.browser(), site.browser()
-    address, form_page = f"/api/v1/runs/{run.upstream_id}/", f"/admin/runsadmin/run/{run.pk}/metadata/"
+    token, browser, signed_out_browser = environment.token(), site.browser(), site.browser()
+    run_url, form_url = f"/api/v1/runs/{run.upstream_id}/", f"/admin/runsadmin/run/{run.pk}/metadata/"
     red = {"json": {"metadata": {"team": "red"}}}
-    green = fields(signed_in.get(form_page).text) | form_rows({"key": "team", "value": "green"})
-    sign_in = fields(stranger.get("/admin/login/").text) | {"username": "alice", "password": "alice"}
-    assert call("GET", address).ok
+    green = hidden_fields(signed_in_browser.get(form_url).text) | form_rows({"key": "team", "value": "green"})
+    sign_in = hidden_fields(signed_out_browser.get("/admin/login/").text) | {"username": "alice", "password": "alice"}
+    assert call_api("GET", run_url).ok
     postgres.stop()
 
-    problems = [call("GET", address), call("PATCH", address, **red)]
+    problems = [call_api("GET", run_url), call_api("PATCH", run_url, **red)]
     pages = [
-        signed_in.get("/admin/"),
-        signed_in.post(form_page, green),
-        stranger.post("/admin/login/?next=/admin/", sign_in),
+        signed_in_browser.get("/admin/"),
+        signed_in_browser.post(form_url, green),
+        signed_out_browser.post("/admin/login/?next=/admin/", sign_in),
     ]
     for response in [*problems, *pages]:
         assert response.status_code == 503
@@ -141,19 +141,19 @@ def test_unavailable_database_is_reported(
     assert (browser.get("/livez").status_code, browser.get("/readyz").status_code) == (200, 503)
 
     restart_database(postgres)
-    assert call("GET", address).ok
-    assert signed_in.post(form_page, green, allow_redirects=False).status_code == 302
-    assert stranger.post("/admin/login/?next=/admin/", sign_in, allow_redirects=False).status_code == 302
-    assert call("PATCH", address, **red).status_code == 200
+    assert call_api("GET", run_url).ok
+    assert signed_in_browser.post(form_url, green, allow_redirects=False).status_code == 302
+    assert signed_out_browser.post("/admin/login/?next=/admin/", sign_in, allow_redirects=False).status_code == 302
+    assert call_api("PATCH", run_url, **red).status_code == 200
     assert [edit.patch.set["team"] for edit in Edit.objects.order_by("pk")] == ["green", "red"]
 
 
-def fields(page: str) -> dict[str, str]:
-    """Returns the values of the hidden fields of a form."""
+def hidden_fields(page: str) -> dict[str, str]:
+    """The values of a form's hidden fields."""
     found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page)
     return {name: html.unescape(value) for name, value in found}
 
 
 def errors_of(site: Site) -> list[str]:
-    """Returns the ids of the requests for which an error was logged."""
+    """The ids of the requests for which an error was logged."""
     return [line["request_id"] for line in json_lines(site.log("web")) if line["level"] == "error"]

@@ -1,4 +1,4 @@
-"""A process is killed at each step between recording and the outcome; a new worker recovers."""
+"""A process is killed at each step between the recording of an edit and its outcome, and a new worker recovers it."""
 
 import threading
 
@@ -8,13 +8,13 @@ from loadtests import log_checks
 from loadtests.crash_points import PUSHING, RECONCILING, STEPS, SYNCING, Crash
 from loadtests.environment import Environment
 from runsadmin.models import Edit, Run
-from tests.crashes.conftest import surviving
+from tests.crashes.conftest import recovery_checked
 from tests.waiting import until
 
 
 @pytest.mark.parametrize("step", PUSHING)
 def test_worker_killed_while_pushing(environment: Environment, step: str) -> None:
-    with surviving(environment) as runs:
+    with recovery_checked(environment) as runs:
         for run in runs:
             environment.record(run, "red")
             environment.record(run, "green")
@@ -24,7 +24,7 @@ def test_worker_killed_while_pushing(environment: Environment, step: str) -> Non
 @pytest.mark.parametrize("step", RECONCILING)
 @pytest.mark.parametrize("fault", ["lose", "cut_before"])
 def test_worker_killed_while_reconciling(environment: Environment, fault: str, step: str) -> None:
-    with surviving(environment) as runs:
+    with recovery_checked(environment) as runs:
         environment.sandbox.fault(fault, method="POST")
         for run in runs:
             environment.record(run, "red")
@@ -33,7 +33,7 @@ def test_worker_killed_while_reconciling(environment: Environment, fault: str, s
 
 @pytest.mark.parametrize("step", STEPS)
 def test_web_process_killed_during_patch(environment: Environment, step: str) -> None:
-    with surviving(environment) as runs:
+    with recovery_checked(environment) as runs:
         web = environment.web(Crash(step))
         assert web.patch(runs[0].upstream_id, {"team": "red"}, environment.token()) is None
         web.kill()
@@ -41,8 +41,8 @@ def test_web_process_killed_during_patch(environment: Environment, step: str) ->
 
 
 @pytest.mark.parametrize("step", [*PUSHING, *RECONCILING])
-def test_killed_upstream_is_waited_for(environment: Environment, step: str) -> None:
-    with surviving(environment) as runs:
+def test_edits_wait_for_a_killed_upstream(environment: Environment, step: str) -> None:
+    with recovery_checked(environment) as runs:
         if step in RECONCILING:
             environment.sandbox.fault("lose", method="POST")
         environment.record(runs[0], "red")
@@ -54,11 +54,11 @@ def test_killed_upstream_is_waited_for(environment: Environment, step: str) -> N
         worker.kill()
 
 
-@pytest.mark.parametrize("dies", ["worker", "web", "sandbox"])
-def test_process_killed_during_the_post(environment: Environment, dies: str) -> None:
-    with surviving(environment) as runs:
+@pytest.mark.parametrize("killed", ["worker", "web", "sandbox"])
+def test_process_killed_during_the_post(environment: Environment, killed: str) -> None:
+    with recovery_checked(environment) as runs:
         environment.sandbox.fault("slow_response", seconds=60, method="POST")
-        if dies == "web":
+        if killed == "web":
             web = environment.web()
             patch = threading.Thread(target=web.patch, args=(runs[0].upstream_id, {"team": "red"}, environment.token()))
             patch.start()
@@ -69,7 +69,7 @@ def test_process_killed_during_the_post(environment: Environment, dies: str) -> 
             environment.record(runs[0], "red")
             worker = environment.worker()
             until(lambda: log_checks.writes(environment.events))
-            if dies == "worker":
+            if killed == "worker":
                 worker.kill()
             else:
                 environment.sandbox.kill()
@@ -78,7 +78,7 @@ def test_process_killed_during_the_post(environment: Environment, dies: str) -> 
 
 @pytest.mark.parametrize("step", SYNCING)
 def test_worker_killed_during_a_sync(environment: Environment, step: str) -> None:
-    with surviving(environment) as runs:
+    with recovery_checked(environment) as runs:
         environment.sandbox.change_run(runs[0].upstream_id, metadata={"team": "green"})
         sync = environment.start_full_sync()
         environment.worker(Crash(step)).wait()

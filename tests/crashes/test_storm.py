@@ -1,4 +1,4 @@
-"""A small storm. The large version is `python -m loadtests.storm`."""
+"""Processes are killed at random moments. The large version is `python -m loadtests.storm`."""
 
 from loadtests.environment import Environment
 from loadtests.storm_load import StormLoad

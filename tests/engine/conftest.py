@@ -21,7 +21,7 @@ def url_of_the_test_database() -> str:
 
 
 class TaskLog:
-    """The lines that the tasks of tests.engine.jobs have written."""
+    """The file to which the tasks of tests.engine.jobs write lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -35,13 +35,13 @@ class TaskLog:
 class WorkerUnderTest(Process):
     def __init__(self, *options: str, log: Path, task_log: TaskLog) -> None:
         variables = {"DATABASE_URL": url_of_the_test_database(), "TASK_LOG": task_log.path}
-        words = ("manage.py", "worker", "--skip-checks", *options)
-        super().__init__(run_command, *words, variables=variables, log=log)
+        arguments = ("manage.py", "worker", "--skip-checks", *options)
+        super().__init__(run_command, *arguments, variables=variables, log=log)
 
-    def says(self, words: str) -> bool:
-        return words in self.log.read_text()
+    def has_logged(self, text: str) -> bool:
+        return text in self.log.read_text()
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.exit_code is not None
 
 
@@ -56,7 +56,7 @@ def task_log(tmp_path: Path) -> TaskLog:
 
 @pytest.fixture
 def start_worker(transactional_db: None, tmp_path: Path, task_log: TaskLog) -> Iterator[StartWorker]:
-    """Starts a worker and waits until it takes tasks. It is stopped however the test ends."""
+    """Starts a worker and waits until it takes tasks. Kills it after the test."""
     workers: list[WorkerUnderTest] = []
 
     def start(*options: str, schedule: str = "NOTHING") -> WorkerUnderTest:
@@ -64,10 +64,10 @@ def start_worker(transactional_db: None, tmp_path: Path, task_log: TaskLog) -> I
         path.touch()
         worker = WorkerUnderTest("--schedule", f"tests.engine.jobs.{schedule}", *options, log=path, task_log=task_log)
         workers.append(worker)
-        until(lambda: worker.says("started") or worker.ended(), seconds=60)
-        assert not worker.ended(), path.read_text()
+        until(lambda: worker.has_logged("started") or worker.has_ended(), seconds=60)
+        assert not worker.has_ended(), path.read_text()
         return worker
 
     yield start
     for worker in workers:
-        worker.kill()  # Ends one that was stopped, too.
+        worker.kill()  # SIGKILL also ends a process that SIGSTOP has stopped.

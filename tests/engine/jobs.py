@@ -1,4 +1,4 @@
-"""Tasks and schedules for the tests of the engine. They write to a file, which no rollback undoes."""
+"""Tasks and schedules for the tests of the engine. Tasks write to a file, because no rollback undoes that."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from runsadmin.engine.recurring import Entry
 
 
 def write(task_log: str, line: str) -> None:
-    with Path(task_log).open("a") as file:  # One short write to a file opened for appending is never torn.
+    with Path(task_log).open("a") as file:  # Short writes to a file opened for appending are atomic.
         file.write(f"{line}\n")
 
 
@@ -23,7 +23,7 @@ def note(task_log: str, line: str) -> None:
 
 @task
 def work(task_log: str, seconds: float) -> int:
-    """Notes when it starts and ends, and in which process."""
+    """Writes when it starts and ends, and in which process."""
     write(task_log, f"start {os.getpid()}")
     time.sleep(seconds)
     write(task_log, f"end {os.getpid()}")
@@ -46,7 +46,7 @@ def work_until_stopped(task_log: str) -> None:
 @task
 def fail(task_log: str) -> None:
     write(task_log, "fail")
-    raise RuntimeError("the words of the failure")
+    raise RuntimeError("the error of the task")
 
 
 @task

@@ -23,14 +23,14 @@ def running_task(*workers: str) -> DBTaskResult[..., Any]:
     return task
 
 
-def silent_for(worker: str, seconds: float) -> None:
-    Worker.objects.update_or_create(pk=worker, defaults={"seen_at": timezone.now() - timedelta(seconds=seconds)})
+def set_last_beat(worker: str, *, seconds_ago: float) -> None:
+    Worker.objects.update_or_create(pk=worker, defaults={"seen_at": timezone.now() - timedelta(seconds=seconds_ago)})
 
 
-def test_beat_age_is_the_newest() -> None:
+def test_beat_age_is_that_of_the_newest_beat() -> None:
     assert heartbeat.beat_age() is None
-    silent_for("old", 60)
-    silent_for("young", 5)
+    set_last_beat("old", seconds_ago=60)
+    set_last_beat("young", seconds_ago=5)
     age = heartbeat.beat_age()
     assert age is not None
     assert 4 < age < 10
@@ -39,30 +39,30 @@ def test_beat_age_is_the_newest() -> None:
 def test_first_or_late_beat_returns_false() -> None:
     assert not heartbeat.beat("worker", dead_after=TEN_SECONDS)
     assert heartbeat.beat("worker", dead_after=TEN_SECONDS)
-    silent_for("worker", 11)
+    set_last_beat("worker", seconds_ago=11)
     assert not heartbeat.beat("worker", dead_after=TEN_SECONDS)
     assert heartbeat.beat("worker", dead_after=TEN_SECONDS)
 
 
 def test_tasks_of_dead_workers_are_requeued() -> None:
-    silent_for("dead", 11)
-    silent_for("living", 9)
-    of_the_dead, of_the_living = running_task("living", "dead"), running_task("dead", "living")
-    of_nobody_known = running_task("forgotten")
+    set_last_beat("dead", seconds_ago=11)
+    set_last_beat("living", seconds_ago=9)
+    dead_task, live_task = running_task("living", "dead"), running_task("dead", "living")
+    orphaned_task = running_task("forgotten")
     heartbeat.requeue_dead(dead_after=TEN_SECONDS)
     assert [worker.pk for worker in Worker.objects.all()] == ["living"]
-    for task in (of_the_dead, of_nobody_known):
+    for task in (dead_task, orphaned_task):
         task.refresh_from_db()
         assert (task.status, task.started_at) == (TaskResultStatus.READY, None)
-    of_the_living.refresh_from_db()
-    assert of_the_living.status == TaskResultStatus.RUNNING
+    live_task.refresh_from_db()
+    assert live_task.status == TaskResultStatus.RUNNING
 
 
-def test_requeue_leaves_a_reclaimed_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reclaimed_task_is_not_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
     task = running_task("dead")
-    seen = list(DBTaskResult.objects.running())
-    task.claim("quicker/0")
-    heartbeat._requeue(seen)
+    running = list(DBTaskResult.objects.running())
+    task.claim("other/0")
+    heartbeat._requeue(running)
     task.refresh_from_db()
     assert task.status == TaskResultStatus.RUNNING
 

@@ -1,4 +1,4 @@
-"""Scheduled tasks: due once, enqueued once, never piled up."""
+"""Scheduled tasks: each is enqueued once per period, and never while an earlier one waits or runs."""
 
 import threading
 from datetime import timedelta
@@ -19,7 +19,7 @@ from tests.waiting import until
 HOURLY = Entry("hourly", jobs.tick, every=timedelta(hours=1))
 
 
-def finish(status: TaskResultStatus = TaskResultStatus.SUCCESSFUL, **ago: float) -> None:
+def finish_all(status: TaskResultStatus = TaskResultStatus.SUCCESSFUL, **ago: float) -> None:
     """Marks all tasks as finished this long ago."""
     DBTaskResult.objects.update(status=status, finished_at=timezone.now() - timedelta(**ago))
 
@@ -36,18 +36,18 @@ def test_two_workers_run_each_due_task_once(start_worker: StartWorker, task_log:
     ticks = DBTaskResult.objects.filter(task_path="tests.engine.jobs.tick").order_by("enqueued_at")
     times = [tick.enqueued_at for tick in ticks]
     assert all(later - earlier > timedelta(seconds=0.9) for earlier, later in pairwise(times))
-    # Due every 0.3 s, it takes 1 s: none is enqueued while one waits or runs.
+    # It is due every 0.3 s and takes 1 s: it is not enqueued while an earlier one waits or runs.
     slow = [line for line in task_log.lines if line.startswith("slow")]
     assert all(line == ("slow end" if number % 2 else "slow start") for number, line in enumerate(slow))
 
 
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_checks_enqueue_once() -> None:
-    together = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def check() -> None:
         try:
-            together.wait()
+            barrier.wait()
             enqueue_due([HOURLY])
         finally:
             connections.close_all()
@@ -59,14 +59,14 @@ def test_concurrent_checks_enqueue_once() -> None:
         for thread in threads:
             thread.join()
         assert DBTaskResult.objects.count() == expected
-        finish()
+        finish_all()
         make_due()
 
 
 @pytest.mark.django_db
 def test_entry_is_due_once_a_period() -> None:
     assert enqueue_due([HOURLY]) == ["hourly"]
-    finish()
+    finish_all()
     assert enqueue_due([HOURLY]) == []
     make_due()
     assert enqueue_due([HOURLY]) == ["hourly"]
@@ -80,7 +80,7 @@ def test_entry_waits_for_its_last_task(status: TaskResultStatus) -> None:
     DBTaskResult.objects.update(status=status)
     make_due()
     assert enqueue_due([HOURLY]) == []
-    finish(TaskResultStatus.FAILED)
+    finish_all(TaskResultStatus.FAILED)
     assert enqueue_due([HOURLY]) == ["hourly"]
 
 
@@ -97,8 +97,8 @@ def test_entry_not_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise OSError("the disk is full")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(DBTaskResult.objects, "create", fail)
+    with monkeypatch.context() as patched:
+        patched.setattr(DBTaskResult.objects, "create", fail)
         with pytest.raises(OSError, match="disk"):
             enqueue_due([HOURLY])
     assert enqueue_due([HOURLY]) == ["hourly"]
@@ -107,7 +107,7 @@ def test_entry_not_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.django_db
 def test_shorter_period_takes_effect_now() -> None:
     enqueue_due([HOURLY])
-    finish()
+    finish_all()
     assert enqueue_due([Entry("hourly", jobs.tick, every=timedelta(minutes=1))]) == ["hourly"]
 
 

@@ -1,10 +1,12 @@
-"""Real worker processes: what they run, how they end, and who runs their tasks when they die."""
+"""Real worker processes: which tasks they run, how they stop, and what happens to their tasks when they die."""
 
+import itertools
 import signal
 import statistics
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connections, transaction
@@ -19,8 +21,8 @@ from tests.engine import jobs
 from tests.engine.conftest import StartWorker, TaskLog, WorkerUnderTest
 from tests.waiting import until
 
-# Deaths are detected soon, for tests in which a worker dies.
-SOON = ("--beat-every", "0.2", "--dead-after", "1")
+# Options that detect a dead worker within a second.
+FAST_DETECTION = ("--beat-every", "0.2", "--dead-after", "1")
 
 
 def test_task_of_a_rollback_never_runs(start_worker: StartWorker, task_log: TaskLog) -> None:
@@ -31,18 +33,23 @@ def test_task_of_a_rollback_never_runs(start_worker: StartWorker, task_log: Task
     with transaction.atomic():
         jobs.note.enqueue(task_log.path, "committed")
         time.sleep(0.6)
-        assert task_log.lines == []  # Nor does one run before its transaction is committed.
+        assert task_log.lines == []  # A task does not run before its transaction is committed.
     until(lambda: task_log.lines)
     time.sleep(0.6)
     assert task_log.lines == ["committed"]
+
+
+def finished_task(task_id: str) -> DBTaskResult[..., Any]:
+    finished = DBTaskResult.objects.filter(pk=task_id, finished_at__isnull=False)
+    until(finished.exists)
+    return finished.get()
 
 
 def test_idle_worker_starts_in_half_a_second(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     delays = []
     for _ in range(5):
-        row = DBTaskResult.objects.get(pk=jobs.note.enqueue(task_log.path, "now").id)
-        until(lambda row=row: row.refresh_from_db() or row.finished_at)  # type: ignore[misc]
+        row = finished_task(jobs.note.enqueue(task_log.path, "now").id)
         assert row.started_at is not None
         delays.append((row.started_at - row.enqueued_at).total_seconds())
     assert statistics.median(delays) < 0.5
@@ -65,10 +72,10 @@ def test_two_workers_run_each_task_once(start_worker: StartWorker, task_log: Tas
     }
     assert len([line for line in task_log.lines if line.startswith("start")]) == 60
     for worker in workers:
-        assert not worker.says("locked")
+        assert not worker.has_logged("locked")
 
 
-def test_small_tasks_pass_a_long_one(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_long_task_does_not_block_small_ones(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     for _ in range(3):
         jobs.work_until_stopped.enqueue(task_log.path)
@@ -94,21 +101,21 @@ def test_failed_task_is_logged_and_kept(start_worker: StartWorker, task_log: Tas
     until(lambda: "the worker continues" in task_log.lines)
     row = DBTaskResult.objects.get(pk=failed.id)
     assert row.status == TaskResultStatus.FAILED
-    assert "RuntimeError: the words of the failure" in row.traceback
-    assert worker.says(f"Task id={failed.id}")
-    assert worker.says("the words of the failure")
+    assert "RuntimeError: the error of the task" in row.traceback
+    assert worker.has_logged(f"Task id={failed.id}")
+    assert worker.has_logged("the error of the task")
 
 
-def test_task_without_code_fails_alone(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_task_of_a_removed_function_fails(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     with transaction.atomic():
         gone = jobs.note.enqueue(task_log.path, "never")
-        DBTaskResult.objects.filter(pk=gone.id).update(task_path="tests.engine.jobs.of_last_year")
+        DBTaskResult.objects.filter(pk=gone.id).update(task_path="tests.engine.jobs.removed_task")
     jobs.note.enqueue(task_log.path, "the worker continues")
     until(lambda: task_log.lines)
     assert task_log.lines == ["the worker continues"]
     assert DBTaskResult.objects.get(pk=gone.id).status == TaskResultStatus.FAILED
-    assert worker.says(gone.id)
+    assert worker.has_logged(gone.id)
 
 
 def test_signal_lets_the_task_finish(start_worker: StartWorker, task_log: TaskLog) -> None:
@@ -116,7 +123,7 @@ def test_signal_lets_the_task_finish(start_worker: StartWorker, task_log: TaskLo
     running, waiting = jobs.work.enqueue(task_log.path, 0.5), jobs.work.enqueue(task_log.path, 0.5)
     until(lambda: task_log.lines)
     worker.send(signal.SIGTERM)
-    until(worker.ended)
+    until(worker.has_ended)
     assert worker.exit_code == 0
     assert task_log.lines == [f"start {worker.pid}", f"end {worker.pid}"]
     assert DBTaskResult.objects.get(pk=running.id).status == TaskResultStatus.SUCCESSFUL
@@ -124,12 +131,12 @@ def test_signal_lets_the_task_finish(start_worker: StartWorker, task_log: TaskLo
     assert not Worker.objects.exists()
 
 
-def test_long_task_notices_the_shutdown(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_long_task_can_stop_at_shutdown(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     jobs.work_until_stopped.enqueue(task_log.path)
     until(lambda: task_log.lines)
     worker.send(signal.SIGTERM)
-    until(worker.ended, seconds=5)
+    until(worker.has_ended, seconds=5)
     assert task_log.lines == ["long start", "long end"]
 
 
@@ -139,12 +146,12 @@ def test_second_signal_requeues_the_task(start_worker: StartWorker, task_log: Ta
     until(lambda: task_log.lines)
     worker.send(signal.SIGINT)
     time.sleep(0.5)
-    assert not worker.ended()
+    assert not worker.has_ended()
     worker.send(signal.SIGINT)
-    until(worker.ended, seconds=5)
+    until(worker.has_ended, seconds=5)
     assert worker.exit_code == 1
 
-    other = start_worker(*SOON)
+    other = start_worker(*FAST_DETECTION)
     until(lambda: f"end {other.pid}" in task_log.lines)
     until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
 
@@ -158,7 +165,7 @@ def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, task_
     killed = time.monotonic()
     until(lambda: f"end {other.pid}" in task_log.lines)
     assert time.monotonic() - killed < 15
-    assert other.says(f"Task id={task.id} was left running by worker")
+    assert other.has_logged(f"Task id={task.id} was left running by worker")
 
 
 def test_heartbeat_continues_during_a_task(start_worker: StartWorker, task_log: TaskLog) -> None:
@@ -172,7 +179,7 @@ def test_heartbeat_continues_during_a_task(start_worker: StartWorker, task_log: 
 
 
 def stop_outside_transactions(worker: WorkerUnderTest) -> None:
-    """Stops a process where it does not hold SQLite's only write lock, which others would wait for in vain."""
+    """Stops a process while it does not hold SQLite's write lock, because others would wait for the lock in vain."""
     while True:
         worker.send(signal.SIGSTOP)
         until(lambda: Path(f"/proc/{worker.pid}/stat").read_text().rpartition(") ")[2].startswith("T"))
@@ -185,21 +192,21 @@ def stop_outside_transactions(worker: WorkerUnderTest) -> None:
 
 
 def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, task_log: TaskLog) -> None:
-    stalled = start_worker(*SOON)
+    stalled = start_worker(*FAST_DETECTION)
     task = jobs.work.enqueue(task_log.path, 2)
     until(lambda: f"start {stalled.pid}" in task_log.lines)
     stop_outside_transactions(stalled)
-    other = start_worker(*SOON)
+    other = start_worker(*FAST_DETECTION)
     until(lambda: f"start {other.pid}" in task_log.lines, seconds=90)
     stalled.send(signal.SIGCONT)
-    until(lambda: stalled.says("claimed by another worker"))
+    until(lambda: stalled.has_logged("claimed by another worker"))
 
     until(lambda: f"end {other.pid}" in task_log.lines)
     until(lambda: DBTaskResult.objects.get(pk=task.id).status != TaskResultStatus.RUNNING)
     row = DBTaskResult.objects.get(pk=task.id)
     assert (row.status, row.return_value) == (TaskResultStatus.SUCCESSFUL, other.pid)
     assert len(row.worker_ids) == 2
-    until(lambda: Worker.objects.count() == 2)  # It is alive again, and works.
+    until(lambda: Worker.objects.count() == 2)  # The stalled worker counts as alive again.
     age = beat_age()
     assert age is not None
     assert age < 2
@@ -209,14 +216,15 @@ def test_stalled_worker_overwrites_nothing(start_worker: StartWorker, task_log: 
 def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, task_log: TaskLog) -> None:
     stopping = threading.Event()
     monkeypatch.setattr(engine_worker, "stopping", stopping)
-    save, failures = engine_worker._save_if_claimed, iter(range(6))  # The library tries three times, in two places.
+    save, calls = engine_worker._save_if_claimed, itertools.count()
 
-    def save_when_the_database_is_back(*args: object, **kwargs: object) -> None:
-        if next(failures, None) is not None:
-            raise OperationalError("the database is away")
+    def fail_six_times(*args: object, **kwargs: object) -> None:
+        """The library tries three times to save a success, and three times to save a failure."""
+        if next(calls) < 6:
+            raise OperationalError("the database is unavailable")
         save(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine_worker, "_save_if_claimed", save_when_the_database_is_back)
+    monkeypatch.setattr(engine_worker, "_save_if_claimed", fail_six_times)
     task = jobs.note.enqueue(task_log.path, "done")
     lane = threading.Thread(target=Lane(worker_id="worker/0", queue_names=["default"], poll_every=0.05).run)
     lane.start()

@@ -1,4 +1,4 @@
-"""What tests of faults need: short timeouts, another client that writes, and a push to the end."""
+"""Fixtures for tests of faults: short timeouts, and an edit while another client writes to the same run."""
 
 import datetime as dt
 import logging
@@ -20,7 +20,7 @@ from tests.conftest import Connect
 from tests.faults.writer import Writer, writing
 from tests.sandbox_client import Sandbox
 
-TIMEOUT = 0.3  # Seconds, to connect and to read: together 0.6.
+TIMEOUT = 0.3  # Seconds to connect, and again to read.
 SETTLING = 0.4
 RED = MetadataPatch({"team": "red"})
 
@@ -40,9 +40,9 @@ class Scenario:
     def push(self, patch: MetadataPatch = RED) -> Edit:
         return edits.push(self.record(patch))
 
-    def process_due(self, edit: Edit, *, longest: float = 10) -> Edit:
+    def process_due(self, edit: Edit, *, timeout: float = 10) -> Edit:
         """Processes due edits until this one has ended, without the pauses between attempts."""
-        deadline = time.monotonic() + longest
+        deadline = time.monotonic() + timeout
         while not edit.has_ended and time.monotonic() < deadline:
             Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
             edits.process_due(until=time.monotonic() + 5)
@@ -50,16 +50,16 @@ class Scenario:
             time.sleep(0.02)
         return edit
 
-    def check(self, *, posts: int, team: str | None = "red", landing: float = 0.0) -> None:
-        """Checks the number of POSTs, that mirror and upstream agree, and that no pair is lost."""
+    def check(self, *, posts: int, team: str | None = "red", max_delay: float = 0.0) -> None:
+        """Checks the number of POSTs, that the mirror equals upstream, and that no pair is lost."""
         self.writer.stop()
         upstream = self.sandbox.metadata(self.run.upstream_id)
         assert upstream.get("team") == team
-        assert self.mirror.metadata.get("team") == team, "The mirror knows it without a refresh."
+        assert self.mirror.metadata.get("team") == team, "The mirror was not updated without a refresh."
         runs.refresh(run=self.run, actor=self.alice)
         assert self.mirror.metadata == upstream
         assert len(self.sandbox.posts(self.run.upstream_id)) == posts
-        assert self.writer.lost(self.sandbox.log(), landing=landing) == []
+        assert self.writer.lost(self.sandbox.log(), max_delay=max_delay) == []
 
     @property
     def mirror(self) -> Run:
@@ -67,43 +67,42 @@ class Scenario:
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, connect: Connect) -> None:
+def short_timeouts(settings: Settings, sandbox: Sandbox, connect: Connect) -> None:
     settings.RUNSADMIN_SETTLING_TIME = SETTLING
     connect(CONNECT_TIMEOUT=TIMEOUT, READ_TIMEOUT=TIMEOUT)
 
 
 @pytest.fixture
-def scenario(impatient: None, sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> Iterator[Scenario]:
-    mirror_run(thread_id="thread_other", id="run_other")  # Another known run, to explain a 404.
+def scenario(short_timeouts: None, sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> Iterator[Scenario]:
+    mirror_run(thread_id="thread_other", id="run_other")  # Another known run shows what a 404 means.
     run = mirror_run(metadata={"team": "blue"})
     with writing(sandbox, run.upstream_id) as writer:
         yield Scenario(sandbox, alice, run, writer)
 
 
 @contextmanager
-def at_step(step: str, act: Callable[[], None]) -> Iterator[None]:
-    """Acts once when a push logs this step."""
+def at_step(step: str, action: Callable[[], None]) -> Iterator[None]:
+    """Calls the action once, when a push logs this step."""
 
-    class Act(logging.Handler):
+    class StepHandler(logging.Handler):
         done = False
 
         def emit(self, record: logging.LogRecord) -> None:
             if getattr(record, "step", None) == step and not self.done:
                 self.done = True
-                act()
+                action()
 
-    handler, logger = Act(logging.DEBUG), logging.getLogger("runsadmin.services.edits")
-    before = logger.level
+    handler, logger = StepHandler(logging.DEBUG), logging.getLogger("runsadmin.services.edits")
+    original_level = logger.level
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(original_level)
 
 
-def in_seconds(edit: Edit) -> float:
-    """How far away the next attempt is."""
+def seconds_until_next_attempt(edit: Edit) -> float:
     assert edit.next_attempt_at is not None
     return (edit.next_attempt_at - timezone.now()) / dt.timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""Faults of the database of this process."""
+"""Faults of the database connection of this process."""
 
 import sqlite3
 
@@ -6,7 +6,7 @@ from django.db import connection
 
 
 class DatabaseFault:
-    """Begins in the middle of something, and ends when the block does."""
+    """A fault that a test begins in the middle of an operation, and ends afterwards."""
 
     def begin(self) -> None:
         raise NotImplementedError
@@ -16,11 +16,11 @@ class DatabaseFault:
 
 
 class FullDisk(DatabaseFault):
-    """SQLite may not grow by a page: the same error as on a full disk."""
+    """SQLite cannot add a page, which raises the same error as a full disk."""
 
     def begin(self) -> None:
         with connection.cursor() as cursor:
-            cursor.execute("VACUUM")  # No page is free.
+            cursor.execute("VACUUM")  # Leaves no free page.
             cursor.execute("PRAGMA page_count")
             (pages,) = cursor.fetchone()
             cursor.execute(f"PRAGMA max_page_count={pages}")
@@ -31,7 +31,7 @@ class FullDisk(DatabaseFault):
 
 
 class LockedFile(DatabaseFault):
-    """Another program holds SQLite's write lock for longer than we wait."""
+    """Another process holds SQLite's write lock for longer than the busy timeout."""
 
     def begin(self) -> None:
         with connection.cursor() as cursor:
@@ -46,7 +46,7 @@ class LockedFile(DatabaseFault):
 
 
 class CutConnection(DatabaseFault):
-    """PostgreSQL ends our session, as a restart does."""
+    """PostgreSQL ends the session, as a restart does."""
 
     def begin(self) -> None:
         pid = connection.connection.info.backend_pid
@@ -60,7 +60,7 @@ class CutConnection(DatabaseFault):
 
 
 class ReadOnly(DatabaseFault):
-    """As a file system after a fault, or the PostgreSQL that stood by."""
+    """The database is read-only, like a file system after an error or a PostgreSQL standby server."""
 
     def begin(self) -> None:
         self._set("query_only=1", "default_transaction_read_only=on")

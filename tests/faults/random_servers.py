@@ -1,6 +1,6 @@
-"""Servers that behave at random, call by call, in the ways that real ones were seen to: one seed is one server.
+"""Servers that misbehave at random, in ways that real servers do. Each seed makes one server.
 
-What they respond to a POST with a 2xx is true: the run has that metadata. Everything else may be wrong.
+After a POST with a 2xx response, the run has the new metadata. Everything else in a response can be wrong.
 """
 
 import json
@@ -13,24 +13,24 @@ from typing import Any
 from tests.fake_upstream import CUT, FakeUpstream, Json, Request, Response, list_response, not_found
 from tests.sandbox_client import make_run
 
-type Shape = Callable[[random.Random, Json], Json]
+type Distortion = Callable[[random.Random, Json], Json]
 
-TIMEOUT = 0.4  # Seconds, to connect and to read.
-SLOW = 1.0  # Seconds: longer than both.
+TIMEOUT = 0.4  # Seconds to connect, and again to read.
+SLOW = 1.0  # Seconds, longer than both timeouts together.
 
 
 class Slow(Response):
-    """The request is handled at once; the response comes too late."""
+    """The request is handled at once, but the response arrives after the timeout."""
 
 
 # --- What can be wrong with a run
 
 
-def _without(*names: str) -> Shape:
+def _without(*names: str) -> Distortion:
     return lambda rng, run: {name: value for name, value in run.items() if name not in names}
 
 
-def _with(**fields: object) -> Shape:
+def _with(**fields: object) -> Distortion:
     return lambda rng, run: run | fields
 
 
@@ -58,20 +58,20 @@ def _strange_text(rng: random.Random, run: Json) -> Json:
     return run | {"last_error": {"code": rng.choice(words), "message": rng.choice(words)}, "model": rng.choice(words)}
 
 
-HARMLESS: dict[str, Shape] = {
+HARMLESS: dict[str, Distortion] = {
     "times": _strange_times,
     "usage": _strange_usage,
     "text": _strange_text,
     "thread_id null": _with(thread_id=None),
     "metadata_": _renamed,
 }
-HIDING: dict[str, Shape] = {
+HIDING: dict[str, Distortion] = {
     "metadata absent": _without("metadata"),
     "metadata as text": lambda rng, run: run | {"metadata": json.dumps(run["metadata"])},
     "metadata a number": _with(metadata=7),
     "metadata unreadable": lambda rng, run: run | {"metadata": run["metadata"] | {"n": float("inf")}},
 }
-PARTIAL: dict[str, Shape] = {"part of a run": _part}
+PARTIAL: dict[str, Distortion] = {"part of a run": _part}
 
 # --- What can be wrong with a response
 
@@ -104,19 +104,19 @@ def _error(rng: random.Random, statuses: list[int]) -> Response:
 
 @dataclass
 class RandomServer:
-    """Makes a FakeUpstream behave by a seed. `shown` has the ids that its lists showed since it was last cleared."""
+    """Makes a FakeUpstream misbehave at random. `listed` has the ids that its lists have shown since it was cleared."""
 
     upstream: FakeUpstream
     seed: int
     rate: float = 0.4
-    shown: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
     history: dict[str, list[Json]] = field(default_factory=dict)
     threads: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.is_honest = False
-        self.older: dict[str, Json] = {}
+        self.is_correct = False
+        self.previous: dict[str, Json] = {}
         self.upstream.clear_overrides()
         self.upstream.runs.clear()
         self.upstream.log.clear()
@@ -143,7 +143,7 @@ class RandomServer:
 
     def _set(self, run_id: str, metadata: Json) -> None:
         run = self.upstream.runs[run_id]
-        self.older[run_id] = dict(run)
+        self.previous[run_id] = dict(run)
         self.upstream.runs[run_id] = run | {"metadata": metadata}
         self.history[run_id].append(dict(metadata))
 
@@ -157,7 +157,7 @@ class RandomServer:
 
     def _respond(self, request: Request) -> Response:
         with self.upstream.lock:
-            misbehaves = not self.is_honest and self.rng.random() < self.rate
+            misbehaves = not self.is_correct and self.rng.random() < self.rate
             if request.is_list:
                 return self._list(request, misbehaves)
             if len(request.parts) == 4:
@@ -187,7 +187,7 @@ class RandomServer:
             case 5 if self.rng.random() < 0.2:
                 return Slow(200, dict(run))
             case _:
-                return Response(200, self._shaped(run))
+                return Response(200, self._distorted(run))
 
     def _write(self, request: Request, misbehaves: bool) -> Response:
         run = self._run(request)
@@ -198,31 +198,31 @@ class RandomServer:
             self._set(run["id"], metadata)
             return Response(200, dict(self.upstream.runs[run["id"]]))
         match self.rng.randrange(8):
-            case 0:  # Refused: nothing is kept.
+            case 0:  # A refusal: nothing is kept.
                 return _error(self.rng, [400, 401, 403, 404, 408, 409, 422, 429, 307, 308])
             case 1:
-                self._keep_or_not(run, metadata)
+                self._keep_half_the_time(run, metadata)
                 return _error(self.rng, [500, 502, 503, 504, 301, 302, 303])
             case 2:
-                self._keep_or_not(run, metadata)
+                self._keep_half_the_time(run, metadata)
                 return CUT
             case 3 if self.rng.random() < 0.2:
-                self._keep_or_not(run, metadata)
+                self._keep_half_the_time(run, metadata)
                 return Slow(200, {})
             case 4:
                 self._set(run["id"], metadata)
                 return _encoded(self.rng, Response(200, dict(self.upstream.runs[run["id"]])))
             case _:
                 self._set(run["id"], metadata)
-                return Response(self.rng.choice([200, 201]), self._shaped(self.upstream.runs[run["id"]], PARTIAL))
+                return Response(self.rng.choice([200, 201]), self._distorted(self.upstream.runs[run["id"]], PARTIAL))
 
-    def _keep_or_not(self, run: Json, metadata: Json) -> None:
+    def _keep_half_the_time(self, run: Json, metadata: Json) -> None:
         if self.rng.random() < 0.5:
             self._set(run["id"], metadata)
 
-    def _shaped(self, run: Json, more: Mapping[str, Shape] | None = None) -> Json:
-        shapes = HARMLESS | HIDING | dict(more or {})
-        return shapes[self.rng.choice(sorted(shapes))](self.rng, dict(run))
+    def _distorted(self, run: Json, more: Mapping[str, Distortion] | None = None) -> Json:
+        distortions = HARMLESS | HIDING | dict(more or {})
+        return distortions[self.rng.choice(sorted(distortions))](self.rng, dict(run))
 
     def _list(self, request: Request, misbehaves: bool) -> Response:
         thread_id = request.parts[1]
@@ -242,17 +242,19 @@ class RandomServer:
                 case 5:
                     query["order"] = "asc"
                 case 6:
-                    return _encoded(self.rng, self._listed(query, thread_id))
-        response = self._listed(query, thread_id)
+                    return _encoded(self.rng, self._page(query, thread_id))
+        response = self._page(query, thread_id)
         if misbehaves:
-            runs = [self._stale(run) if self.rng.random() < 0.5 else self._shaped(run) for run in response.body["data"]]
+            runs = [
+                self._stale(run) if self.rng.random() < 0.5 else self._distorted(run) for run in response.body["data"]
+            ]
             response = list_response(runs, has_more=self.rng.random() < 0.5)
-        self.shown.update(run["id"] for run in response.body["data"])
+        self.listed.update(run["id"] for run in response.body["data"])
         return response
 
-    def _listed(self, query: Mapping[str, str], thread_id: str) -> Response:
+    def _page(self, query: Mapping[str, str], thread_id: str) -> Response:
         return self.upstream.page(thread_id, query)
 
     def _stale(self, run: Json) -> Json:
-        """As it was before the last write."""
-        return self.older.get(run["id"], run)
+        """The run as it was before the last write."""
+        return self.previous.get(run["id"], run)

@@ -1,4 +1,4 @@
-"""Database faults during an edit: a clear error, nothing half written, and the edit continues."""
+"""Database faults during an edit: they raise a clear error, nothing is half written, and the edit continues."""
 
 import datetime as dt
 from collections.abc import Callable, Iterator
@@ -30,8 +30,8 @@ def fault(request: pytest.FixtureRequest) -> DatabaseFault:
 
 
 @contextmanager
-def raises_and_ends(fault: DatabaseFault) -> Iterator[None]:
-    """The database's own error is raised, not another one that follows from it."""
+def expect_and_end(fault: DatabaseFault) -> Iterator[None]:
+    """Expects the database's own error, not one that results from it, and ends the fault."""
     try:
         with pytest.raises(OperationalError):
             yield
@@ -39,13 +39,13 @@ def raises_and_ends(fault: DatabaseFault) -> Iterator[None]:
         fault.end()
 
 
-def expire_the_claim() -> None:
+def expire_claims() -> None:
     """Ends the lease of every claim a second ago."""
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 
 def test_unrecorded_edit_is_not_sent(scenario: Scenario, fault: DatabaseFault) -> None:
-    with raises_and_ends(fault):
+    with expect_and_end(fault):
         fault.begin()
         scenario.record(LONG)
     assert not Edit.objects.exists()
@@ -56,32 +56,32 @@ def test_unrecorded_edit_is_not_sent(scenario: Scenario, fault: DatabaseFault) -
 @pytest.mark.parametrize("step", ["claimed", "fetched", "responded"])
 def test_database_fault_loses_nothing(scenario: Scenario, fault: DatabaseFault, step: str) -> None:
     edit = scenario.record(LONG)
-    with raises_and_ends(fault), at_step(step, fault.begin):
+    with expect_and_end(fault), at_step(step, fault.begin):
         edits.push(edit)
     edit.refresh_from_db()
     assert edit.status in (EditStatus.SENDING, EditStatus.PENDING, EditStatus.UNKNOWN)
-    expire_the_claim()
+    expire_claims()
     assert scenario.process_due(edit).status == EditStatus.APPLIED
     scenario.check(posts=1)
 
 
 def test_one_fault_spares_other_edits(
-    scenario: Scenario, make_second: Callable[[], Edit], fault: DatabaseFault
+    scenario: Scenario, record_second: Callable[[], Edit], fault: DatabaseFault
 ) -> None:
-    first, second = scenario.record(LONG), make_second()
+    first, second = scenario.record(LONG), record_second()
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
     with suppress(DatabaseError), at_step("responded", fault.begin):
         edits.process_due(until=float("inf"))
     fault.end()
-    expire_the_claim()
+    expire_claims()
     assert scenario.process_due(first).status == EditStatus.APPLIED
     assert scenario.process_due(second).status == EditStatus.APPLIED
 
 
 @pytest.fixture
-def make_second(scenario: Scenario) -> Callable[[], Edit]:
-    def make_second() -> Edit:
+def record_second(scenario: Scenario) -> Callable[[], Edit]:
+    def record_second() -> Edit:
         other = type(scenario.run).objects.get(upstream_id="run_other")
         return edits.record(run=other, patch=LONG, actor=scenario.alice, source=Edit.Source.API)
 
-    return make_second
+    return record_second

@@ -1,4 +1,4 @@
-"""Faults of the fetch. Nothing was sent."""
+"""Faults of the fetch: nothing was sent."""
 
 import datetime as dt
 import time
@@ -17,7 +17,7 @@ from tests.faults.conftest import Scenario, at_step
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-PASSING: dict[str, dict[str, Any]] = {
+TEMPORARY: dict[str, dict[str, Any]] = {
     "cut before the response": {"kind": "cut_before"},
     "cut during the response": {"kind": "cut_halfway"},
     "truncated": {"kind": "truncate"},
@@ -37,8 +37,8 @@ PASSING: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_failed_fetch_is_pending(scenario: Scenario, fault: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fault", TEMPORARY.values(), ids=TEMPORARY)
+def test_edit_is_pending_after_a_failed_fetch(scenario: Scenario, fault: dict[str, Any]) -> None:
     scenario.sandbox.fault(**fault, method="GET", path=scenario.run.upstream_id)
     edit = scenario.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.RETRY, 1)
@@ -49,8 +49,8 @@ def test_failed_fetch_is_pending(scenario: Scenario, fault: dict[str, Any]) -> N
     scenario.check(posts=1)
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_repeated_failed_fetch_fails(scenario: Scenario, settings: Settings, fault: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fault", TEMPORARY.values(), ids=TEMPORARY)
+def test_edit_fails_after_repeated_failures(scenario: Scenario, settings: Settings, fault: dict[str, Any]) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scenario.sandbox.fault(**fault, method="GET", path=scenario.run.upstream_id, times=2)
     edit = scenario.process_due(scenario.push())
@@ -59,7 +59,7 @@ def test_repeated_failed_fetch_fails(scenario: Scenario, settings: Settings, fau
     scenario.check(posts=0, team="blue")
 
 
-def test_unreachable_server_is_pending(scenario: Scenario, connect: Connect) -> None:
+def test_edit_waits_for_an_unreachable_server(scenario: Scenario, connect: Connect) -> None:
     connect(URL="http://127.0.0.1:9/v1")
     edit = scenario.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
@@ -71,7 +71,7 @@ def test_unreachable_server_is_pending(scenario: Scenario, connect: Connect) -> 
     scenario.check(posts=1)
 
 
-def test_404_for_the_run_is_rejected(scenario: Scenario) -> None:
+def test_edit_of_a_deleted_run_is_rejected(scenario: Scenario) -> None:
     scenario.writer.stop()
     scenario.sandbox.delete_run(scenario.run.upstream_id)
     edit = scenario.push()
@@ -81,7 +81,7 @@ def test_404_for_the_run_is_rejected(scenario: Scenario) -> None:
     assert not connections.held()
 
 
-def test_404_for_the_thread_is_rejected(scenario: Scenario) -> None:
+def test_edit_of_a_deleted_thread_is_rejected(scenario: Scenario) -> None:
     scenario.writer.stop()
     scenario.sandbox.delete_thread(scenario.run.thread.upstream_id)
     edit = scenario.push()
@@ -108,9 +108,7 @@ def test_404_twice_means_retired(scenario: Scenario) -> None:
     scenario.check(posts=1)
 
 
-def test_refused_credentials_fail_nothing(
-    scenario: Scenario,
-) -> None:
+def test_refused_credentials_fail_nothing(scenario: Scenario) -> None:
     scenario.sandbox.fault("status", status=401, times=None)
     edit = scenario.push()
     assert (edit.status, edit.wait_reason, edit.http_status) == (EditStatus.PENDING, Edit.WaitReason.HELD, 401)
@@ -118,7 +116,7 @@ def test_refused_credentials_fail_nothing(
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert connections.held(), "The connection stays held."
+    assert connections.held(), "The connection was released."
 
     scenario.sandbox.clear_faults()
     ConnectionState.objects.update(next_probe_at=timezone.now())

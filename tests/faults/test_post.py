@@ -11,7 +11,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import ConnectionState, Edit, EditStatus
 from runsadmin.services import connections, edits, probes
 from tests.conftest import Connect
-from tests.faults.conftest import Scenario, at_step, in_seconds
+from tests.faults.conftest import Scenario, at_step, seconds_until_next_attempt
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # --- A refusal: nothing was written
 
-REFUSED_FOR_NOW: dict[str, dict[str, Any]] = {
+TEMPORARY_REFUSALS: dict[str, dict[str, Any]] = {
     "408": {"status": 408},
     "409": {"status": 409},
     "429": {"status": 429, "headers": {"Retry-After": "0"}},
 }
 
 
-@pytest.mark.parametrize("fault", REFUSED_FOR_NOW.values(), ids=REFUSED_FOR_NOW)
+@pytest.mark.parametrize("fault", TEMPORARY_REFUSALS.values(), ids=TEMPORARY_REFUSALS)
 def test_temporary_refusal_is_sent_again(scenario: Scenario, fault: dict[str, Any]) -> None:
     scenario.sandbox.fault("status", method="POST", **fault)
     edit = scenario.push()
@@ -61,20 +61,20 @@ def test_retry_after_is_capped(scenario: Scenario, headers: dict[str, str], leas
     scenario.sandbox.fault("status", method="POST", status=429, headers=headers)
     edit = scenario.push()
     assert edit.status == EditStatus.PENDING
-    assert least <= in_seconds(edit) <= most
+    assert least <= seconds_until_next_attempt(edit) <= most
     ConnectionState.objects.update(not_before=None)
     assert scenario.process_due(edit).status == EditStatus.APPLIED
     scenario.check(posts=2)
 
 
-def test_429_with_a_date_is_waited_for(scenario: Scenario) -> None:
+def test_retry_after_can_be_a_date(scenario: Scenario) -> None:
     date = (timezone.now() + dt.timedelta(seconds=40)).strftime("%a, %d %b %Y %H:%M:%S GMT")
     scenario.sandbox.fault("status", method="POST", status=429, headers={"Retry-After": date})
-    assert 30 <= in_seconds(scenario.push()) <= 41
+    assert 30 <= seconds_until_next_attempt(scenario.push()) <= 41
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_429_and_503_back_off_for_all(scenario: Scenario, status: int) -> None:
+def test_429_and_503_slow_down_all_edits(scenario: Scenario, status: int) -> None:
     scenario.sandbox.fault("status", method="POST", status=status, headers={"Retry-After": "60"})
     scenario.push()
     before = len(scenario.sandbox.log())
@@ -88,13 +88,13 @@ def test_429_and_503_back_off_for_all(scenario: Scenario, status: int) -> None:
     assert len(scenario.sandbox.log()) == before
 
 
-def test_400_for_an_active_run_waits(scenario: Scenario) -> None:
+def test_edit_waits_for_the_end_of_an_active_run(scenario: Scenario) -> None:
     scenario.sandbox.change_run(scenario.run.upstream_id, status="in_progress")
     edit = scenario.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
     assert "in_progress" in edit.detail
     edit = edits.push(edit)
-    assert (edit.status, len(scenario.sandbox.posts())) == (EditStatus.PENDING, 1), "The edit only fetches."
+    assert (edit.status, len(scenario.sandbox.posts())) == (EditStatus.PENDING, 1), "The edit was sent again."
     scenario.sandbox.change_run(scenario.run.upstream_id, status="completed")
     assert scenario.process_due(edit).status == EditStatus.APPLIED
     scenario.check(posts=2)
@@ -109,7 +109,7 @@ def test_other_4xx_is_never_sent_again(scenario: Scenario, status: int) -> None:
     scenario.check(posts=1, team="blue")
 
 
-def test_404_for_the_run_is_rejected(scenario: Scenario) -> None:
+def test_edit_of_a_deleted_run_is_rejected(scenario: Scenario) -> None:
     scenario.writer.stop()
     with at_step("intended", lambda: scenario.sandbox.delete_run(scenario.run.upstream_id)):
         edit = scenario.push()
@@ -117,18 +117,18 @@ def test_404_for_the_run_is_rejected(scenario: Scenario) -> None:
     assert scenario.mirror.missing_since is not None
 
 
-def test_404_for_everything_holds(scenario: Scenario) -> None:
-    with at_step("intended", lambda: _all_404(scenario.sandbox)):
+def test_404_for_everything_holds_the_connection(scenario: Scenario) -> None:
+    with at_step("intended", lambda: _return_404_for_all(scenario.sandbox)):
         edit = scenario.push()
     assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.HELD)
     assert connections.held().get().hold == ConnectionState.Hold.NOT_FOUND
 
 
-def _all_404(sandbox: Sandbox) -> None:
+def _return_404_for_all(sandbox: Sandbox) -> None:
     sandbox.settings(not_found_for_all=True)
 
 
-def test_refused_write_holds_writing(scenario: Scenario) -> None:
+def test_401_for_a_write_holds_writing(scenario: Scenario) -> None:
     scenario.sandbox.fault("status", method="POST", status=401)
     edit = scenario.push()
     assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.HELD)
@@ -138,10 +138,10 @@ def test_refused_write_holds_writing(scenario: Scenario) -> None:
     scenario.check(posts=2)
 
 
-# --- No reliable response: it may have been written
+# --- No readable response: the write may have happened
 
 LOST: dict[str, tuple[dict[str, Any], int]] = {
-    # The fault, and how many POSTs there are in the end: one if the write was kept, or two.
+    # The fault, and the number of POSTs: one if the server kept the write, otherwise two.
     "500 before keeping": ({"kind": "status", "status": 500}, 2),
     "500 after keeping": ({"kind": "status", "status": 500, "keep": True}, 1),
     "502 with HTML": ({"kind": "html"}, 2),
@@ -170,17 +170,17 @@ def test_lost_response_is_reconciled(scenario: Scenario, fault: dict[str, Any], 
     assert edit.status == EditStatus.UNKNOWN
     assert edit.sent_at is not None
     assert scenario.process_due(edit).status == EditStatus.APPLIED
-    _never_twice_without_a_fetch(scenario)
+    _assert_fetch_between_posts(scenario)
     scenario.check(posts=posts)
 
 
-def _never_twice_without_a_fetch(scenario: Scenario) -> None:
+def _assert_fetch_between_posts(scenario: Scenario) -> None:
     methods = [call["method"] for call in scenario.sandbox.log() if scenario.run.upstream_id in call["path"]]
     assert "POST POST" not in " ".join(methods)
 
 
 def test_late_write_is_not_sent_again(scenario: Scenario) -> None:
-    scenario.writer.stop()  # A late write overwrites whatever came before it: that is the race window.
+    scenario.writer.stop()  # A late write overwrites what was written before it, in the race window.
     scenario.sandbox.fault("handle_late", method="POST", seconds=0.5)
     edit = scenario.push()
     assert edit.status == EditStatus.UNKNOWN
@@ -189,12 +189,12 @@ def test_late_write_is_not_sent_again(scenario: Scenario) -> None:
     scenario.check(posts=1)
 
 
-def test_write_that_never_happens_fails(scenario: Scenario, settings: Settings) -> None:
+def test_edit_fails_if_no_write_ever_happens(scenario: Scenario, settings: Settings) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     scenario.sandbox.fault("cut_before", method="POST", times=None)
     edit = scenario.process_due(scenario.push())
     assert (edit.status, edit.attempts) == (EditStatus.FAILED, 2)
-    _never_twice_without_a_fetch(scenario)
+    _assert_fetch_between_posts(scenario)
     scenario.check(posts=2, team="blue")
 
 
@@ -209,7 +209,7 @@ def test_lost_response_can_be_a_conflict(scenario: Scenario) -> None:
     scenario.check(posts=1, team="green")
 
 
-def test_unknown_edit_of_missing_run_ends(scenario: Scenario) -> None:
+def test_unknown_edit_of_deleted_run_is_rejected(scenario: Scenario) -> None:
     scenario.writer.stop()
     scenario.sandbox.fault("lose", method="POST")
     edit = scenario.push()
@@ -220,12 +220,12 @@ def test_unknown_edit_of_missing_run_ends(scenario: Scenario) -> None:
 # --- A readable response
 
 
-def test_2xx_as_intended_is_applied(scenario: Scenario) -> None:
+def test_intended_metadata_is_applied(scenario: Scenario) -> None:
     assert scenario.push().status == EditStatus.APPLIED
     scenario.check(posts=1)
 
 
-def test_merging_server_differs(scenario: Scenario) -> None:
+def test_edit_differs_if_server_merges(scenario: Scenario) -> None:
     scenario.sandbox.settings(modify="merge")
     edit = scenario.push(MetadataPatch(remove=frozenset({"team"})))
     assert edit.status == EditStatus.DIFFERS
@@ -235,7 +235,7 @@ def test_merging_server_differs(scenario: Scenario) -> None:
     scenario.check(posts=1, team="blue")
 
 
-def test_rewriting_server_differs(scenario: Scenario) -> None:
+def test_edit_differs_if_server_rewrites(scenario: Scenario) -> None:
     scenario.writer.stop()
     scenario.sandbox.settings(modify="scramble")
     edit = scenario.push()

@@ -1,4 +1,4 @@
-"""Whatever a server does: every edit ends, none is applied in name only, and nothing else is lost."""
+"""Whatever a server does, every edit ends, every applied edit was really written, and no other pair is lost."""
 
 import logging
 import time
@@ -26,17 +26,16 @@ from tests.faults.random_servers import TIMEOUT, RandomServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CASES_OF_A_TEST = 10
+CASES_PER_TEST = 10
 ROUNDS = 4
-HONEST_ROUNDS = 20
+CORRECT_ROUNDS = 20
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases, first = metafunc.config.getoption("server_cases"), metafunc.config.getoption("server_seed")
     seeds = range(first, first + cases)
-    metafunc.parametrize(
-        "seeds", [seeds[at : at + CASES_OF_A_TEST] for at in range(0, cases, CASES_OF_A_TEST)], ids=str
-    )
+    batches = [seeds[start : start + CASES_PER_TEST] for start in range(0, cases, CASES_PER_TEST)]
+    metafunc.parametrize("seeds", batches, ids=str)
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_nothing_is_lost(
     for seed in seeds:
         caplog.clear()
         try:
-            _play(RandomServer(upstream, seed), alice)
+            _run_case(RandomServer(upstream, seed), alice)
         except AssertionError as error:
             raise AssertionError(f"Seed {seed}: {error}") from error
         tracebacks = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -66,35 +65,36 @@ def test_nothing_is_lost(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-def _play(server: RandomServer, alice: User) -> None:
+def _run_case(server: RandomServer, alice: User) -> None:
     ConnectionState.objects.all().delete()
     Thread.objects.update(tracked=False)
     for thread_id in server.threads:
         Thread.objects.create(connection="default", upstream_id=thread_id)
     _sync(server)
-    server.is_honest = True
+    server.is_correct = True
     _sync(server)
-    server.is_honest = False
+    server.is_correct = False
 
-    mine = Run.objects.filter(thread__upstream_id__in=server.threads).order_by("upstream_id")
-    written = _record(server, list(mine.select_related("thread")), alice)
+    runs = Run.objects.filter(thread__upstream_id__in=server.threads).order_by("upstream_id")
+    _record_edits(server, list(runs.select_related("thread")), alice)
+    written: dict[str, str] = {}  # The latest write of another client to each run.
     for _ in range(ROUNDS):
-        _process()
+        _process_due()
         run_id = server.rng.choice(sorted(server.history))
         server.write(run_id, {"other": f"{server.rng.random()}"})
         written[run_id] = server.upstream.metadata(run_id)["other"]
         if server.rng.random() < 0.3:
             _sync(server)
-    server.is_honest = True
-    for _ in range(HONEST_ROUNDS):
+    server.is_correct = True
+    for _ in range(CORRECT_ROUNDS):
         if not _unsettled(server).exists() and not _in_progress().exists():
             break
-        _process()
+        _process_due()
     _check(server, written)
 
 
-def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str]:
-    """Records single and bulk edits. Returns a map for the latest write of another client to each run, empty so far."""
+def _record_edits(server: RandomServer, runs: list[Run], alice: User) -> None:
+    """Records single edits, and applies a bulk edit."""
     rng = server.rng
     for run in rng.sample(runs, min(len(runs), 2)):
         patch = MetadataPatch({"team": "red"}) if rng.random() < 0.7 else MetadataPatch(remove=frozenset({"team"}))
@@ -102,17 +102,16 @@ def _record(server: RandomServer, runs: list[Run], alice: User) -> dict[str, str
         try:
             edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.API, base=base)
         except RunsAdminError:
-            continue  # What cannot be sent is refused before it is recorded.
+            continue  # An edit that cannot be sent is not recorded.
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     triage = BulkPatch({"triage": "{model}" if rng.random() < 0.3 else "done"})
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=triage, actor=alice, source=Edit.Source.ADMIN, reason="Sorting"
     )
     bulk_edits.apply(bulk_edit=complete_plan(bulk_edit), actor=alice)
-    return {}
 
 
-def _process() -> None:
+def _process_due() -> None:
     ConnectionState.objects.update(not_before=None, next_probe_at=timezone.now())
     probes.probe_held()
     Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
@@ -121,12 +120,12 @@ def _process() -> None:
 
 
 def _sync(server: RandomServer) -> None:
-    server.shown.clear()
+    server.listed.clear()
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None)
     done = syncs.run(started, until=time.monotonic() + 5)
     if done.status == Sync.Status.COMPLETED:
-        mirrored = set(Run.objects.filter(upstream_id__in=server.shown).values_list("upstream_id", flat=True))
-        assert server.shown <= mirrored, "A sync is completed and a run that a list showed is not mirrored."
+        mirrored = set(Run.objects.filter(upstream_id__in=server.listed).values_list("upstream_id", flat=True))
+        assert server.listed <= mirrored, "A completed sync has not mirrored a listed run."
     elif done.status in (Sync.Status.RUNNING, Sync.Status.PAUSED):
         Sync.objects.filter(pk=done.pk).transition_to(Sync.Status.CANCELLED, finished_at=timezone.now())
 
@@ -145,9 +144,9 @@ def _check(server: RandomServer, written: dict[str, str]) -> None:
     for edit in Edit.objects.filter(run__thread__upstream_id__in=server.threads).select_related("run"):
         if edit.status == Edit.Status.APPLIED:
             assert edit.after is not None
-            was = server.history[edit.run.upstream_id]
-            assert dict(edit.after) in was, f"{edit} is applied, and upstream never was so."
-            assert edit.patch.apply(edit.after) == edit.after, f"{edit} is applied, and its keys are not."
+            history = server.history[edit.run.upstream_id]
+            assert dict(edit.after) in history, f"{edit} is applied, but upstream never had its metadata."
+            assert edit.patch.apply(edit.after) == edit.after, f"{edit} is applied, but its patch is not."
     for run_id, other in written.items():
         assert server.upstream.metadata(run_id).get("other") == other, f"A pair of {run_id} is lost."
     for run_id in server.history:
@@ -155,7 +154,7 @@ def _check(server: RandomServer, written: dict[str, str]) -> None:
 
 
 def _read_pages(client: Client, url: str | None) -> None:
-    """Reads the whole list, once for all cases of a test: it takes longer than a case."""
+    """Reads all pages of a list."""
     while url:
         response = client.get(url, {"page_size": 100} if "?" not in url else None)
         assert response.status_code == 200

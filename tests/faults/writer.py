@@ -1,7 +1,7 @@
-"""Another client that keeps editing the same runs upstream, and the proof that none of its pairs is lost.
+"""Another client that keeps editing the same runs upstream, and a check that none of its pairs is lost.
 
-The API has no conditional write, so what the writer writes between our fetch and our write is overwritten: the race
-window. Everything outside it must be there at the end. The sandbox's own clock decides.
+The API has no conditional write, so our write overwrites a pair that was written in the race window: between our fetch
+and our write. A pair that was written at any other time must still be there. All times are from the sandbox's clock.
 """
 
 import threading
@@ -17,7 +17,7 @@ KEY = "writer"
 
 @dataclass
 class Writer:
-    """Keeps changing one pair of every given run, as fast as `pause` allows."""
+    """Keeps changing one pair of each run, with a pause after each round."""
 
     sandbox: Sandbox
     run_ids: list[str]
@@ -45,27 +45,27 @@ class Writer:
         self._stopping.set()
         self._thread.join()
 
-    def lost(self, log: list[Json], *, landing: float = 0.0) -> list[str]:
-        """The runs that lost the pair written last, although no race window explains it.
+    def lost(self, log: list[Json], *, max_delay: float = 0.0) -> list[str]:
+        """The runs that lost the pair written last, although it was not written in a race window.
 
-        `landing` is how many seconds after its arrival a write may land.
+        A write can take effect up to `max_delay` seconds after it was received.
         """
         lost = []
         for run_id, written in self.written.items():
             at, value = written[-1]
             metadata = self.sandbox.metadata(run_id)
-            if (metadata or {}).get(KEY) != value and not _in_race_window(run_id, at, log, landing):
+            if (metadata or {}).get(KEY) != value and not _in_race_window(run_id, at, log, max_delay):
                 lost.append(run_id)
         return lost
 
 
-def _in_race_window(run_id: str, at: float, log: list[Json], landing: float) -> bool:
-    """Whether `at` lies between one of our fetches of this run and the write that followed."""
+def _in_race_window(run_id: str, at: float, log: list[Json], max_delay: float) -> bool:
+    """Whether `at` is between one of our fetches of this run and the write that followed."""
     fetched_at = None
     for call in (call for call in log if run_id in call["path"].split("/")):
         if call["method"] == "GET":
             fetched_at = call["at"]
-        elif fetched_at is not None and fetched_at <= at <= (call["received_at"] or call["at"]) + landing:
+        elif fetched_at is not None and fetched_at <= at <= (call["received_at"] or call["at"]) + max_delay:
             return True
     return False
 
@@ -75,7 +75,7 @@ def writing(sandbox: Sandbox, *run_ids: str, pause: float = 0.01) -> Iterator[Wr
     writer = Writer(sandbox, list(run_ids), pause)
     writer.start()
     try:
-        time.sleep(0.03)  # It has written something before the test begins.
+        time.sleep(0.03)  # Let it write something before the test begins.
         yield writer
     finally:
         writer.stop()

@@ -1,4 +1,4 @@
-"""Commands as a shell sees them: their output, their errors and their exit code."""
+"""Runs commands as a shell does, and returns their output, errors and exit code."""
 
 import io
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Output:
 
     @property
     def objects(self) -> list[Any]:
-        """What --json printed."""
+        """The JSON objects that --json printed."""
         return [orjson.loads(line) for line in self.out.splitlines()]
 
 
@@ -34,7 +34,7 @@ def manage() -> Manage:
         code = 0
         try:
             call_command(*arguments, stdout=out, stderr=err)
-        except CommandError as error:  # manage.py prints it and ends with its code.
+        except CommandError as error:  # manage.py prints the error and exits with its code.
             err.write(f"{error}\n")
             code = error.returncode
         return Output(code, out.getvalue(), err.getvalue())

@@ -1,4 +1,4 @@
-"""`edit_metadata` over many runs: a bulk edit in the foreground, without a worker."""
+"""`edit_metadata` for many runs: a bulk edit in the foreground, without a worker."""
 
 import io
 import os
@@ -22,13 +22,13 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-WHY = ("--reason", "moved", "--actor", "alice")
-RED = ("--set", "team=red", *WHY)
+REASON_AND_ACTOR = ("--reason", "moved", "--actor", "alice")
+SET_RED = ("--set", "team=red", *REASON_AND_ACTOR)
 
 
 @pytest.fixture
 def eight_ids(mirror_run: MakeRun) -> list[str]:
-    """Eight runs of two threads."""
+    """The ids of eight runs in two threads."""
     return [
         mirror_run(id=f"run_{n}", thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id
         for n in range(8)
@@ -42,7 +42,14 @@ def test_search_is_planned_and_applied(
     mirror_run(id="run_red", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
 
     output = manage(
-        "edit_metadata", "--where", "metadata.team:blue", "--set", "team={model} red", "--rename", "n=number", *WHY
+        "edit_metadata",
+        "--where",
+        "metadata.team:blue",
+        "--set",
+        "team={model} red",
+        "--rename",
+        "n=number",
+        *REASON_AND_ACTOR,
     )
 
     bulk_edit = BulkEdit.objects.get()
@@ -59,7 +66,7 @@ def test_search_is_planned_and_applied(
 
 
 def test_dry_run_sends_nothing(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
-    output = manage("edit_metadata", *eight_ids, "--dry-run", *RED)
+    output = manage("edit_metadata", *eight_ids, "--dry-run", *SET_RED)
 
     bulk_edit = BulkEdit.objects.get()
     assert (output.code, bulk_edit.status) == (0, "planned")
@@ -75,17 +82,17 @@ def test_dry_run_sends_nothing(sandbox: Sandbox, eight_ids: list[str], manage: M
     assert (output.code, output.err) == (1, f"Bulk edit {bulk_edit.pk} is completed: nothing was done.\n")
 
 
-@pytest.mark.parametrize("by", ["ids", "search"])
-def test_plan_fixes_the_runs(
-    by: str, sandbox: Sandbox, eight_ids: list[str], mirror_run: MakeRun, manage: Manage, alice: User
+@pytest.mark.parametrize("selected_by", ["ids", "search"])
+def test_resume_edits_only_planned_runs(
+    selected_by: str, sandbox: Sandbox, eight_ids: list[str], mirror_run: MakeRun, manage: Manage, alice: User
 ) -> None:
-    selection = eight_ids if by == "ids" else ["--where", "metadata.team:blue"]
-    assert manage("edit_metadata", *selection, "--dry-run", "--set", "owner=alice", *WHY).code == 0
+    selection = eight_ids if selected_by == "ids" else ["--where", "metadata.team:blue"]
+    assert manage("edit_metadata", *selection, "--dry-run", "--set", "owner=alice", *REASON_AND_ACTOR).code == 0
     bulk_edit = BulkEdit.objects.get()
-    sandbox.set_metadata("run_0", {"team": "green"})  # It no longer matches.
+    sandbox.set_metadata("run_0", {"team": "green"})  # It no longer matches the search.
     runs.refresh(run=Run.objects.get(upstream_id="run_0"), actor=alice)
     sandbox.add_pairs("run_1", {"added": "upstream"})
-    mirror_run(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It matches now.
+    mirror_run(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It also matches the search.
     sandbox.clear_log()
 
     output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")
@@ -107,7 +114,7 @@ def test_ids_are_read_from_a_file(
     ids.write_text(lines)
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
 
-    output = manage("edit_metadata", "--ids-from", "-" if source == "standard input" else str(ids), *RED)
+    output = manage("edit_metadata", "--ids-from", "-" if source == "standard input" else str(ids), *SET_RED)
 
     assert output.code == 1
     assert output.err.splitlines()[:2] == [
@@ -119,7 +126,7 @@ def test_ids_are_read_from_a_file(
 
 
 def test_unknown_ids_plan_nothing(sandbox: Sandbox, manage: Manage, alice: User) -> None:
-    output = manage("edit_metadata", "run_x", "run_y", "--dry-run", *RED)
+    output = manage("edit_metadata", "run_x", "run_y", "--dry-run", *SET_RED)
     assert output.code == 1
     assert [line.split(":")[0] for line in output.err.splitlines()[:2]] == ["run_x", "run_y"]
     assert not BulkEdit.objects.exists()
@@ -131,7 +138,7 @@ def test_failures_are_listed_with_exit_code(
     sandbox.set_metadata("run_3", {"team": "green"})
     sandbox.fault("status", status=400, method="POST", path="run_4", body={"error": {"message": "Not today."}})
 
-    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
 
     assert output.code == 1
     assert "run_3: conflict. Changed by someone else since: team." in output.err
@@ -141,16 +148,16 @@ def test_failures_are_listed_with_exit_code(
 
 def test_json_output(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     sandbox.set_metadata("run_0", {"team": "green"})
-    output = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *WHY, "--json")
+    output = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *REASON_AND_ACTOR, "--json")
 
     bulk_edit = BulkEdit.objects.get()
-    page = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
+    url = f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/"
     unknown, planned, *diffs, conflict, ended = output.objects
     assert output.code == 1
     assert (unknown["run"], unknown["status"]) == ("run_x", None)
     assert planned | {"expires_at": None} == {
         "bulk_edit": bulk_edit.pk, "status": "planned", "connection": "default", "selected": 2,
-        "plan_results": {"change": 2}, "expires_at": None, "page": page,
+        "plan_results": {"change": 2}, "expires_at": None, "page": url,
     }  # fmt: skip
     assert {diff["run"]: (diff["before"], diff["after"]) for diff in diffs} == {
         f"run_{n}": ({"team": "blue", "n": str(n)}, {"group": "blue", "n": str(n)}) for n in range(2)
@@ -158,7 +165,7 @@ def test_json_output(sandbox: Sandbox, eight_ids: list[str], manage: Manage, ali
     assert (conflict["run"], conflict["status"]) == ("run_0", "conflict")
     assert ended == {
         "bulk_edit": bulk_edit.pk, "status": "completed", "statuses": {"applied": 1, "conflict": 1}, "detail": "",
-        "page": page,
+        "page": url,
     }  # fmt: skip
 
 
@@ -168,13 +175,13 @@ def test_json_reports_every_error(
     monkeypatch.setattr(bulk_edit_runner, "ERRORS_SHOWN", 1)
     for run_id in ("run_0", "run_1"):
         sandbox.set_metadata(run_id, {"team": "green"})
-    output = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *WHY, "--json")
+    output = manage("edit_metadata", "run_0", "run_1", "run_2", "--rename", "team=group", *REASON_AND_ACTOR, "--json")
     assert [data["run"] for data in output.objects if data.get("status") == "conflict"] == ["run_0", "run_1"]
     assert "more" not in output.err
 
 
-def test_canary_goes_first(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
-    output = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *RED)
+def test_canary_pauses_the_bulk_edit(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
+    output = manage("edit_metadata", "--where", "metadata.team:blue", "--canary", "3", *SET_RED)
     bulk_edit = BulkEdit.objects.get()
     assert (output.code, bulk_edit.status, len(sandbox.posts())) == (0, "paused", 3)
     assert f"`manage.py edit_metadata --resume {bulk_edit.pk}` continues it." in output.out
@@ -198,9 +205,9 @@ def test_dry_run_refuses_apply_when_planned(
     assert "will be applied as soon as it is planned, so it cannot be a dry run. Nothing was done." in output.err
 
 
-def test_active_runs_are_waited_for(sandbox: Sandbox, mirror_run: MakeRun, manage: Manage, alice: User) -> None:
+def test_command_waits_for_active_runs(sandbox: Sandbox, mirror_run: MakeRun, manage: Manage, alice: User) -> None:
     mirror_run(id="run_a", status="in_progress")
-    output = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *RED)
+    output = manage("edit_metadata", "run_a", "--wait-for-active", "60", "--wait", "1", *SET_RED)
     assert (output.code, BulkEdit.objects.get().is_in_progress) == (1, True)
     assert "A worker continues it." in output.err
 
@@ -210,11 +217,11 @@ def test_active_runs_are_waited_for(sandbox: Sandbox, mirror_run: MakeRun, manag
     assert sandbox.metadata("run_a") == {"team": "red"}
 
 
-def test_held_connection_is_not_waited_for(
+def test_command_does_not_wait_for_held_connection(
     sandbox: Sandbox, eight_ids: list[str], connect: Connect, manage: Manage, alice: User
 ) -> None:
     sandbox.settings(api_key="another")
-    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
     assert output.code == 1
     assert "The connection default is held." in output.err
     assert sandbox.posts() == []
@@ -227,14 +234,14 @@ def test_control_c_pauses(
     connect(CONCURRENCY=1)
     sandbox.settings(latency_ms=300)
 
-    def press() -> None:
+    def interrupt() -> None:
         until(sandbox.posts)
         os.kill(os.getpid(), signal.SIGINT)
 
     with ThreadPoolExecutor(1) as threads:
-        pressed = threads.submit(press)
-        output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
-    pressed.result()
+        interrupted = threads.submit(interrupt)
+        output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
+    interrupted.result()
 
     bulk_edit = BulkEdit.objects.get()
     sent = len(sandbox.posts())
@@ -249,19 +256,19 @@ def test_control_c_pauses(
     assert len(sandbox.posts()) == 8
 
 
-def test_control_c_while_planning_keeps_the_plan(
+def test_control_c_while_planning_keeps_plan(
     sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    continue_planning, blocks = bulk_edits.continue_planning, iter((True,))
+    continue_planning = bulk_edits.continue_planning
 
-    def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
-        if next(blocks, False):
-            os.kill(os.getpid(), signal.SIGINT)
+    def interrupt_once(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
+        monkeypatch.setattr(bulk_edits, "continue_planning", continue_planning)
+        os.kill(os.getpid(), signal.SIGINT)
         return continue_planning(bulk_edit, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bulk_edits.planning, "BLOCK", 2)
-    monkeypatch.setattr(bulk_edits, "continue_planning", pressed)
-    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    monkeypatch.setattr(bulk_edits, "continue_planning", interrupt_once)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
     bulk_edit = BulkEdit.objects.get()
     assert (output.code, bulk_edit.status, bulk_edit.planned) == (1, "planning", 2)
     assert output.err.startswith("Stopped; nothing was sent.")
@@ -269,17 +276,17 @@ def test_control_c_while_planning_keeps_the_plan(
     assert len(sandbox.posts()) == 8
 
 
-def test_control_c_pauses_what_was_just_applied(
+def test_control_c_pauses_an_applied_plan(
     sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     continue_planning = bulk_edits.continue_planning
 
-    def pressed(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
+    def interrupt_and_apply(bulk_edit: BulkEdit, **options: object) -> BulkEdit:
         os.kill(os.getpid(), signal.SIGINT)
         return bulk_edits.apply(bulk_edit=continue_planning(bulk_edit, until=float("inf")), actor=alice)
 
-    monkeypatch.setattr(bulk_edits, "continue_planning", pressed)
-    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    monkeypatch.setattr(bulk_edits, "continue_planning", interrupt_and_apply)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
     bulk_edit = BulkEdit.objects.get()
     assert (output.code, bulk_edit.status, bulk_edit.detail) == (1, "paused", "alice paused it.")
     assert "nothing was sent" not in output.err
@@ -288,42 +295,42 @@ def test_control_c_pauses_what_was_just_applied(
 
 def test_planner_can_only_dry_run(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     alice.user_permissions.remove(Permission.objects.get(codename="apply_bulkedit"))
-    output = manage("edit_metadata", "--where", "metadata.team:blue", *RED)
+    output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
     assert (output.code, BulkEdit.objects.count()) == (1, 0)
     assert "may not apply bulk edits" in output.err
-    assert manage("edit_metadata", "--where", "metadata.team:blue", "--dry-run", *RED).code == 0
+    assert manage("edit_metadata", "--where", "metadata.team:blue", "--dry-run", *SET_RED).code == 0
     assert manage("edit_metadata", "--resume", str(BulkEdit.objects.get().pk), "--actor", "alice").code == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
-        (["--where", " ", *RED], "This would select every run"),
-        (["--where", "color:red", *RED], "At character 1: there is no field 'color'"),
-        (["--where", "model:\udcff", *RED], "lone surrogate"),
-        (["--where", "status:nothing", *RED], "No run matches"),
-        (["--where", "model:gpt-4o", "run_0", *RED], "exactly one of"),
+        (["--where", " ", *SET_RED], "This would select every run"),
+        (["--where", "color:red", *SET_RED], "At character 1: there is no field 'color'"),
+        (["--where", "model:\udcff", *SET_RED], "lone surrogate"),
+        (["--where", "status:nothing", *SET_RED], "No run matches"),
+        (["--where", "model:gpt-4o", "run_0", *SET_RED], "exactly one of"),
         (["--where", "model:gpt-4o", "--set", "team=red", "--actor", "alice"], "A bulk edit needs a reason"),
         (["--where", "model:gpt-4o", "--set", "a=1", "--reason", "\udcff", "--actor", "alice"], "lone surrogate"),
-        (["--where", "model:gpt-4o", *WHY], "This changes nothing"),
-        (["--where", "model:gpt-4o", "--rename", "team", *RED], "'team' is not a pair. Use --rename OLD=NEW."),
-        (["run_0", "--rename", "a=b", "--rename", "a=c", *WHY], "The key 'a' is renamed twice."),
-        (["run_0", "--canary", "0", *RED], "A canary has 1 to"),
-        (["run_0", "--wait-for-active", "never", *RED], "is not a number of seconds"),
-        (["--ids-from", "nowhere.txt", *RED], "nowhere.txt cannot be read"),
+        (["--where", "model:gpt-4o", *REASON_AND_ACTOR], "This changes nothing"),
+        (["--where", "model:gpt-4o", "--rename", "team", *SET_RED], "'team' is not a pair. Use --rename OLD=NEW."),
+        (["run_0", "--rename", "a=b", "--rename", "a=c", *REASON_AND_ACTOR], "The key 'a' is renamed twice."),
+        (["run_0", "--canary", "0", *SET_RED], "A canary has 1 to"),
+        (["run_0", "--wait-for-active", "never", *SET_RED], "is not a number of seconds"),
+        (["--ids-from", "nowhere.txt", *SET_RED], "nowhere.txt cannot be read"),
         (["--resume", "7", "--actor", "alice"], "There is no bulk edit 7."),
         (["--resume", "7", "--set", "a=1", "--actor", "alice"], "--set cannot be combined with --resume"),
         (["--resume", "7", "--canary", "3", "--actor", "alice"], "--canary cannot be combined with --resume"),
         (["--resume", "7", "--wait-for-active", "3", "--actor", "alice"], "--wait-for-active cannot be combined"),
-        (RED, "exactly one of"),
+        (SET_RED, "exactly one of"),
     ],
 )
 def test_invalid_arguments_plan_nothing(
-    arguments: list[str], complaint: str, sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User
+    arguments: list[str], message: str, sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User
 ) -> None:
     output: Output = manage("edit_metadata", *arguments)
     assert output.code == 1
-    assert complaint in output.err
+    assert message in output.err
     assert not BulkEdit.objects.exists()
     assert not connection.in_atomic_block
     assert sandbox.posts() == []

@@ -26,8 +26,8 @@ def test_token_works_until_it_expires(manage: Manage, alice: User) -> None:
 def test_token_lasts_ninety_days_by_default(manage: Manage, alice: User) -> None:
     (data,) = manage("create_token", "alice", "--json").objects
     assert data["user"] == "alice"
-    left = dt.datetime.fromisoformat(data["expires_at"]) - dt.datetime.now(dt.UTC)
-    assert dt.timedelta(days=89) < left < dt.timedelta(days=90, minutes=1)
+    lifetime = dt.datetime.fromisoformat(data["expires_at"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(days=89) < lifetime < dt.timedelta(days=90, minutes=1)
     assert manage("create_token", "alice", "--never", "--json").objects[0]["expires_at"] is None
 
 

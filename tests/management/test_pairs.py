@@ -11,7 +11,7 @@ def problems_of(to_set: list[str], to_remove: list[str] | None = None) -> list[t
     return [(problem.key, problem.code) for problem in caught.value.problems]
 
 
-def test_first_equals_sign_splits() -> None:
+def test_pair_is_split_at_first_equals_sign() -> None:
     assert pair_arguments.parse(["query=a=b", "empty="], ["old", "old"]) == MetadataPatch(
         {"query": "a=b", "empty": ""}, frozenset({"old"})
     )

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def three_threads(sandbox: Sandbox) -> Sandbox:
-    """Three tracked threads: two runs each."""
+    """Three tracked threads with two runs each."""
     for name in "abc":
         sandbox.put_runs(make_run(id=f"run_{name}{n}", thread_id=f"thread_{name}") for n in range(2))
         Thread.objects.create(connection="default", upstream_id=f"thread_{name}")
@@ -28,7 +28,7 @@ def test_second_sync_writes_nothing(three_threads: Sandbox, manage: Manage) -> N
     assert set(Run.objects.values_list("version", flat=True)) == {1}
 
 
-def test_one_thread_is_read_alone(three_threads: Sandbox, manage: Manage) -> None:
+def test_single_thread_can_be_synced(three_threads: Sandbox, manage: Manage) -> None:
     output = manage("sync_runs", "--thread", "thread_b", "--json")
     assert output.code == 0, output.err
     (data,) = output.objects
@@ -47,7 +47,7 @@ def test_unreadable_thread_is_reported(three_threads: Sandbox, manage: Manage) -
     assert Run.objects.count() == 4
 
 
-def test_refused_credentials_end_the_sync(three_threads: Sandbox, manage: Manage) -> None:
+def test_command_ends_if_credentials_are_refused(three_threads: Sandbox, manage: Manage) -> None:
     three_threads.settings(api_key="another")
     output = manage("sync_runs")
     assert output.code == 1

@@ -1,4 +1,4 @@
-"""Many rows updated in one statement, each with its own values."""
+"""One statement updates many rows, each with its own values."""
 
 import datetime as dt
 
@@ -32,7 +32,7 @@ def test_each_row_gets_its_values(threads: list[Thread]) -> None:
     assert set(Thread.objects.values_list("checked_at", flat=True)) == {NOON}
 
 
-def test_rows_that_differ_are_left_alone(threads: list[Thread]) -> None:
+def test_rows_with_other_values_are_not_updated(threads: list[Thread]) -> None:
     """The values that identify a row are conditions: a lost claim changes nothing."""
     first, second, _ = threads
     rows = [
@@ -43,7 +43,7 @@ def test_rows_that_differ_are_left_alone(threads: list[Thread]) -> None:
     assert watermarks() == ["a", "", ""]
 
 
-def test_one_row_and_null(threads: list[Thread]) -> None:
+def test_null_can_be_written(threads: list[Thread]) -> None:
     Thread.objects.update(checked_at=NOON)
     assert update_rows(Thread, [({"checked_at": None, "tracked": False}, {"id": threads[0].pk})]) == 1
     assert list(Thread.objects.order_by("pk").values_list("checked_at", "tracked")) == [
@@ -59,7 +59,7 @@ def test_rows_may_set_different_fields(threads: list[Thread]) -> None:
     assert list(Thread.objects.order_by("pk").values_list("tracked", flat=True)) == [True, False, True]
 
 
-def test_values_are_bound_and_not_quoted(threads: list[Thread]) -> None:
+def test_values_are_bound_parameters(threads: list[Thread]) -> None:
     text = "'); DELETE FROM runsadmin_thread; -- %s"
     assert update_rows(Thread, [({"watermark": text}, {"id": thread.pk}) for thread in threads]) == 3
     assert watermarks() == [text] * 3

@@ -5,13 +5,13 @@ from django.db.migrations.recorder import MigrationRecorder
 
 
 @pytest.mark.django_db(transaction=True)
-def test_older_databases_are_refused() -> None:
-    ours = MigrationRecorder.Migration.objects.filter(app="runsadmin")
-    current = ours.get().name
-    ours.update(name="0001_initial")
+def test_database_of_an_older_version_is_refused() -> None:
+    applied = MigrationRecorder.Migration.objects.filter(app="runsadmin")
+    current = applied.get().name
+    applied.update(name="0001_initial")
     try:
         with pytest.raises(CommandError, match=r"made by a version before 0\.1\.0.*set DATABASE_URL to a new"):
             call_command("migrate", verbosity=0)
     finally:
-        ours.update(name=current)
+        applied.update(name=current)
     assert "runsadmin_run" in connection.introspection.table_names()

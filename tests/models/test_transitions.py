@@ -1,4 +1,4 @@
-"""The tables list the permitted transitions, and no other code writes a status."""
+"""The tables of permitted transitions, and that no other code writes a status."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from django.db.models import TextChoices
 
 from runsadmin.models import bulk_edit, edit, sync
 
-ENDS = {
+FINAL = {
     "edit": {"applied", "differs", "conflict", "rejected", "skipped", "cancelled"},
     "sync": {"completed", "completed_with_errors", "failed", "cancelled"},
     "bulk edit": {"cancelled", "failed", "expired"},
@@ -17,7 +17,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "statuses"),
+    ("transitions", "statuses"),
     [
         (edit.TRANSITIONS, edit.EditStatus),
         (sync.TRANSITIONS, sync.SyncStatus),
@@ -25,16 +25,16 @@ ENDS = {
     ],
 )
 def test_transitions_have_reasons(
-    changes: dict[TextChoices, dict[TextChoices, str]], statuses: type[TextChoices]
+    transitions: dict[TextChoices, dict[TextChoices, str]], statuses: type[TextChoices]
 ) -> None:
-    assert set(changes) == set(statuses)
-    assert all(reason for targets in changes.values() for reason in targets.values())
+    assert set(transitions) == set(statuses)
+    assert all(reason for targets in transitions.values() for reason in targets.values())
 
 
 def test_final_statuses_are_final() -> None:
-    assert {status.value for status, targets in edit.TRANSITIONS.items() if not targets} == ENDS["edit"]
-    assert {status.value for status, targets in sync.TRANSITIONS.items() if not targets} == ENDS["sync"]
-    assert {status.value for status, targets in bulk_edit.TRANSITIONS.items() if not targets} == ENDS["bulk edit"]
+    assert {status.value for status, targets in edit.TRANSITIONS.items() if not targets} == FINAL["edit"]
+    assert {status.value for status, targets in sync.TRANSITIONS.items() if not targets} == FINAL["sync"]
+    assert {status.value for status, targets in bulk_edit.TRANSITIONS.items() if not targets} == FINAL["bulk edit"]
     assert set(edit.TRANSITIONS[edit.EditStatus.FAILED]) == {edit.EditStatus.PENDING}
     assert set(bulk_edit.TRANSITIONS[bulk_edit.BulkEditStatus.COMPLETED]) == {bulk_edit.BulkEditStatus.QUEUED}
 
@@ -44,18 +44,18 @@ def test_unknown_is_not_sent_directly() -> None:
 
 
 @pytest.mark.django_db
-def test_other_transitions_move_no_row() -> None:
+def test_other_transition_updates_no_row() -> None:
     sync.Sync.objects.create(connection="default", status="completed")
     assert sync.Sync.objects.all().transition_to(sync.SyncStatus.RUNNING) == 0
 
 
 APP = Path(edit.__file__).parent.parent
-# Each has a field `status` that `transition_to` writes, in models/transitions.py only.
+# Functions that can write a status. Only `transition_to`, in models/transitions.py, may do so.
 UPDATES = {"update", "aupdate", "update_rows", "bulk_update", "update_or_create"}
 
 
 def status_writes(tree: ast.AST) -> Iterator[int]:
-    """The lines that write a status without the table: in an update, an assignment, or values for one."""
+    """The lines that write a status themselves: in an update, an assignment, or the values of an update."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), keywords=keywords) if name in UPDATES:
@@ -73,12 +73,12 @@ def status_writes(tree: ast.AST) -> Iterator[int]:
 
 
 def _is_ours(value: ast.expr) -> bool:
-    """Tasks have a status, too, which belongs to their backend."""
+    """The status of a task belongs to its backend."""
     return "TaskResultStatus" not in ast.unparse(value)
 
 
 def _names_a_status(value: ast.expr) -> bool:
-    """`EditStatus.PENDING` or `status`: a status as a value, not one to show."""
+    """Whether the value is a status to store, such as `EditStatus.PENDING` or `status`."""
     return isinstance(value, ast.Name) or (isinstance(value, ast.Attribute) and value.attr.isupper())
 
 

@@ -10,7 +10,7 @@ from runsadmin.errors import NotSent
 from runsadmin.models import Edit, Run
 from runsadmin.upstream import client, deadline_connection
 from runsadmin.upstream.client import Client
-from tests.faults.conftest import Scenario, at_step, impatient, scenario  # noqa: F401 - fixtures
+from tests.faults.conftest import Scenario, at_step, scenario, short_timeouts  # noqa: F401 - fixtures
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)

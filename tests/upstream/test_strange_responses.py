@@ -6,7 +6,7 @@ import pytest
 
 from runsadmin.models import EditStatus, Sync
 from runsadmin.services import syncs
-from tests.faults.conftest import Scenario, impatient, scenario  # noqa: F401 - fixtures
+from tests.faults.conftest import Scenario, scenario, short_timeouts  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,4 +1,4 @@
-"""Database faults during web requests: the response is accurate, and the request can be repeated."""
+"""Database faults during web requests: the response says what was saved, and the request can be repeated."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,8 +24,8 @@ FAULTS: dict[str, list[type[DatabaseFault]]] = {
     "sqlite": [LockedFile, ReadOnly],
     "postgresql": [CutConnection, ReadOnly],
 }
-# A full disk may still have room for something small.
-FOR_LONG = [*FAULTS[connection.vendor], *([FullDisk] if connection.vendor == "sqlite" else [])]
+# A full disk may still have room for a small row.
+FAULTS_OF_LARGE_WRITES = [*FAULTS[connection.vendor], *([FullDisk] if connection.vendor == "sqlite" else [])]
 LONG = {f"k{number}": "x" * 512 for number in range(12)}
 
 
@@ -38,8 +38,8 @@ def fault(request: pytest.FixtureRequest) -> Iterator[DatabaseFault]:
 
 
 @pytest.fixture(autouse=True)
-def known_connection(db: None) -> None:
-    """The row of the connection exists, as always after the first minute."""
+def connection_state(db: None) -> None:
+    """The row of the connection exists, as it does soon after the first start."""
     connections.state("default")
 
 
@@ -74,7 +74,7 @@ def error_page(response: Any) -> str:
     return text
 
 
-@pytest.mark.parametrize("fault", FOR_LONG, indirect=True)
+@pytest.mark.parametrize("fault", FAULTS_OF_LARGE_WRITES, indirect=True)
 def test_patch_reports_nothing_saved(scenario: Scenario, client: Client, fault: DatabaseFault) -> None:
     token = tokens.create(user=scenario.alice, expires_in=None)
     fault.begin()
@@ -85,7 +85,7 @@ def test_patch_reports_nothing_saved(scenario: Scenario, client: Client, fault: 
     scenario.check(posts=1)
 
 
-@pytest.mark.parametrize("fault", FOR_LONG, indirect=True)
+@pytest.mark.parametrize("fault", FAULTS_OF_LARGE_WRITES, indirect=True)
 def test_form_reports_nothing_saved(scenario: Scenario, client: Client, fault: DatabaseFault) -> None:
     client.force_login(scenario.alice)
     pairs = [(key, value) for key, value in {**LONG, "team": "red"}.items()]
@@ -134,7 +134,7 @@ def test_fault_is_logged_once(
     assert "Traceback" in entry["exception"]
 
 
-def test_possible_save_is_not_a_failure(scenario: Scenario, client: Client, monkeypatch: Any) -> None:
+def test_possible_save_is_reported_as_unknown(scenario: Scenario, client: Client, monkeypatch: Any) -> None:
     """The response to the commit is lost, or the next query fails."""
     token = tokens.create(user=scenario.alice, expires_in=None)
     record = edits.record
@@ -166,8 +166,8 @@ def test_lost_commit_may_have_saved() -> None:
     assert not db_errors.may_have_saved()
 
 
-def test_unsaved_session_is_not_deleted(alice: User, client: Client, monkeypatch: Any) -> None:
-    """Like Django's own session, which takes every database error for a deleted row."""
+def test_unsaved_session_is_not_reported_deleted(alice: User, client: Client, monkeypatch: Any) -> None:
+    """Django's session mistakes every database error for a deleted row."""
 
     def fail(self: SessionStore, must_create: bool = False) -> None:
         if must_create:
