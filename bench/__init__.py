@@ -1,1 +1,1 @@
-"""The benchmark: runsadmin and its alternatives, against the same fast upstream."""
+"""The benchmark: compares runsadmin with its alternatives, all against the same fast upstream."""

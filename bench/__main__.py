@@ -1,4 +1,4 @@
-"""`make bench`: measures, prints ratios, and writes what it measured as JSON."""
+"""`make bench`: measures how fast edits reach an upstream, prints tables, and writes the results as JSON."""
 
 import argparse
 import json
@@ -18,36 +18,37 @@ def main() -> None:
     parser.add_argument("--database", nargs="+", choices=("SQLite", "PostgreSQL"), default=["SQLite", "PostgreSQL"])
     parser.add_argument("--json", type=Path, default=Path("var/bench/push.json"))
     options = parser.parse_args()
-    os.environ |= push.environment(f"sqlite:///{os.devnull}")  # The peers touch no database.
-    found: dict[str, Any] = {}
-    for per in options.runs_per_thread:
-        found[str(per)] = push.measure(
-            latencies=options.latency if per > 1 else [latency for latency in options.latency if latency == 20],
-            edits=options.edits if per > 1 else options.edits // 4,
-            per=per,
+    os.environ |= push.environment(f"sqlite:///{os.devnull}")  # The peers use no database.
+    results: dict[str, Any] = {}
+    for runs_per_thread in options.runs_per_thread:
+        is_shared = runs_per_thread > 1  # Whether edits can share a fetch.
+        results[str(runs_per_thread)] = push.measure(
+            latencies=[latency for latency in options.latency if is_shared or latency == 20],
+            edits=options.edits if is_shared else options.edits // 4,
+            runs_per_thread=runs_per_thread,
             repeats=options.repeats,
             databases=options.database,
         )
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=2))
-    for per_thread, of_latency in found.items():
-        for latency, ways in of_latency.items():
-            print(table(per_thread, latency, ways))
+    options.json.write_text(json.dumps(results, indent=2))
+    for per_thread, by_latency in results.items():
+        for latency, candidates in by_latency.items():
+            print(table(per_thread, latency, candidates))
     print(f"Written to {options.json}.")
 
 
-def table(per_thread: str, latency: str, ways: dict[str, Any]) -> str:
+def table(per_thread: str, latency: str, candidates: dict[str, Any]) -> str:
     lines = [
-        f"\nRuns in a thread: {per_thread}, upstream's latency: {latency} ms, {push.IN_FLIGHT} in flight",
+        f"\nRuns per thread: {per_thread}; latency: {latency} ms; requests in flight: {push.IN_FLIGHT}",
         f"{'':34}{'edits/s':>9}{'of bound':>10}{'× async':>9}{'CPU ms':>8}  calls (GET, list, POST), repeats",
     ]
-    for way, row in sorted(ways.items(), key=lambda item: -item[1]["edits_per_second"]):
+    for candidate, row in sorted(candidates.items(), key=lambda item: -item[1]["edits_per_second"]):
         share = "" if row["share_of_the_bound"] is None else f"{row['share_of_the_bound']:.2f}"
         counts = row["counts"]
         calls = f"{counts.get('GET', 0)}, {counts.get('list', 0)}, {counts.get('POST', 0)}"
         repeats = " ".join(f"{value:.0f}" for value in row["repeats"])
         lines.append(
-            f"{way:34}{row['edits_per_second']:9.0f}{share:>10}{row['times_the_async_sdk']:9.2f}"
+            f"{candidate:34}{row['edits_per_second']:9.0f}{share:>10}{row['times_the_async_sdk']:9.2f}"
             f"{row['cpu_ms_per_edit']:8.2f}  {calls}; {repeats}"
         )
     return "\n".join(lines)

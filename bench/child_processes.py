@@ -1,4 +1,4 @@
-"""Child processes that end with a block of code."""
+"""Child processes that are stopped at the end of a block of code."""
 
 import signal
 import subprocess

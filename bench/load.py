@@ -1,4 +1,4 @@
-"""The upper bound: the same POSTs as prepared bytes over keep-alive connections, ignoring the responses."""
+"""The upper bound: sends the same POSTs as prepared bytes over keep-alive connections, and ignores the responses."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ import uvloop
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: sends its requests one after the other, and counts complete responses by their length."""
+    """One connection: sends each request as soon as the response to the previous one is complete."""
 
     def __init__(self, requests: list[bytes], done: asyncio.Future[None]) -> None:
         self.requests = iter(requests)
@@ -37,7 +37,7 @@ class _Caller(asyncio.Protocol):
             self.transport.write(request)  # type: ignore[attr-defined] # It is a WriteTransport.
 
 
-def a_post(thread: str, run: str, body: bytes) -> bytes:
+def post_request(thread: str, run: str, body: bytes) -> bytes:
     head = (
         f"POST /v1/threads/{thread}/runs/{run} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer bench\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -62,7 +62,7 @@ async def call(port: int, requests: list[bytes], in_flight: int) -> float:
 def main(port: str, threads: str, runs_per_thread: str, in_flight: str, edits: str) -> None:
     body = b'{"metadata":{"team":"red","env":"prod","ticket":"x"}}'
     pairs = [(f"thread_{t:06}", f"run_{t:06}_{r:04}") for t in range(int(threads)) for r in range(int(runs_per_thread))]
-    requests = [a_post(thread, run, body) for thread, run in pairs[: int(edits)]]
+    requests = [post_request(thread, run, body) for thread, run in pairs[: int(edits)]]
     print(uvloop.run(call(int(port), requests, int(in_flight))))
 
 

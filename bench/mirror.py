@@ -1,4 +1,4 @@
-"""Prepares a mirror of the fast upstream, a plan over it, and idle workers."""
+"""Prepares a mirror of the fast upstream, a planned bulk edit of all its runs, and idle workers."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def planned(*, threads: int) -> BulkEdit:
     bulk_edit = bulk_edits.continue_planning(bulk_edit, until=float("inf"))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")  # A server in use does this automatically within a minute.
+            cursor.execute("ANALYZE")  # A server in use does this automatically within about a minute.
     return bulk_edit
 
 

@@ -1,6 +1,7 @@
-"""What one would write instead of a bulk edit: loops over the vendor's SDK, which store and fetch nothing.
+"""The alternatives to a bulk edit: loops over the vendor's SDK, which store and fetch nothing.
 
-Each is a process of its own and prints the seconds that its calls took: `python -m bench.peers WAY PORT FROM TO PER N`.
+Each runs in its own process, and prints the seconds that its calls took:
+`python -m bench.peers PEER PORT FIRST LAST RUNS_PER_THREAD IN_FLIGHT`.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ def sdk_loop(base_url: str, pairs: Pairs, in_flight: int) -> float:
 
     client = OpenAI(api_key="bench", base_url=base_url, max_retries=0)
     update = client.beta.threads.runs.update
-    update(pairs[0][1], thread_id=pairs[0][0], metadata=METADATA)  # Connect before the clock starts.
+    update(pairs[0][1], thread_id=pairs[0][0], metadata=METADATA)  # Connects before the time is measured.
     began = time.monotonic()
     for thread, run in pairs:
         update(run, thread_id=thread, metadata=METADATA)
@@ -36,10 +37,10 @@ async def _sdk_async(base_url: str, pairs: Pairs, in_flight: int) -> float:
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(api_key="bench", base_url=base_url, max_retries=0)
-    places = asyncio.Semaphore(in_flight)
+    slots = asyncio.Semaphore(in_flight)
 
     async def update(thread: str, run: str) -> None:
-        async with places:
+        async with slots:
             await client.beta.threads.runs.update(run, thread_id=thread, metadata=METADATA)
 
     await update(*pairs[0])
@@ -51,7 +52,7 @@ async def _sdk_async(base_url: str, pairs: Pairs, in_flight: int) -> float:
 
 
 def pushing_alone(base_url: str, pairs: Pairs, in_flight: int) -> float:
-    """Only our own client: no rows, no fetches, no limiter."""
+    """Our own client alone: no rows, no fetches, no rate limiter."""
     from runsadmin.conf import Connection
     from runsadmin.upstream.client import Client
 
@@ -63,21 +64,21 @@ def pushing_alone(base_url: str, pairs: Pairs, in_flight: int) -> float:
     return time.monotonic() - began
 
 
-WAYS: dict[str, Callable[[str, Pairs, int], float]] = {
+PEERS: dict[str, Callable[[str, Pairs, int], float]] = {
     "sdk_loop": sdk_loop,
     "sdk_async": sdk_async,
     "pushing_alone": pushing_alone,
 }
 
 
-def main(way: str, port: str, first: str, last: str, runs_per_thread: str, in_flight: str) -> None:
-    if way == "pushing_alone":
+def main(peer: str, port: str, first: str, last: str, runs_per_thread: str, in_flight: str) -> None:
+    if peer == "pushing_alone":
         import django
 
         django.setup()
-    per = int(runs_per_thread)
-    pairs = [(f"thread_{n // per:06}", f"run_{n // per:06}_{n % per:04}") for n in range(int(first), int(last))]
-    print(WAYS[way](f"http://127.0.0.1:{port}/v1", pairs, int(in_flight)))
+    numbers = (divmod(number, int(runs_per_thread)) for number in range(int(first), int(last)))
+    pairs = [(f"thread_{thread:06}", f"run_{thread:06}_{run:04}") for thread, run in numbers]
+    print(PEERS[peer](f"http://127.0.0.1:{port}/v1", pairs, int(in_flight)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast edits reach upstream: a whole bulk edit with default settings, compared with the alternatives.
+"""Measures how fast edits reach upstream: a whole bulk edit with default settings, compared with the alternatives.
 
 All candidates call the same fast upstream, one after the other, in a different order in every round. The bound is the
-theoretical optimum: requests × latency ÷ requests in flight. Every candidate needs one request per edit, except that a
-whole bulk edit needs two if every thread has only one run, so that no fetch is shared.
+theoretical optimum, in requests per second: requests in flight ÷ latency. Every candidate needs one request per edit,
+except that a whole bulk edit needs two if every thread has only one run, because then no fetch is shared.
 """
 
 import os
@@ -72,9 +72,9 @@ def control(what: str) -> Any:
 
 
 def processes(*commands: Sequence[str]) -> tuple[float, float]:
-    """Runs commands side by side, each of which prints its seconds. Returns the longest, and their CPU in seconds."""
+    """Runs commands in parallel, each of which prints its seconds. Returns the longest time, and their CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # The vendor's client warns at every call that its API is deprecated.
+    # The vendor's client warns at every call that the API is deprecated.
     python = [sys.executable, "-W", "ignore::DeprecationWarning", "-m"]
     started = [subprocess.Popen([*python, *words], stdout=subprocess.PIPE, text=True) for words in commands]
     seconds = [float(process.communicate()[0]) for process in started]
@@ -82,31 +82,33 @@ def processes(*commands: Sequence[str]) -> tuple[float, float]:
     return max(seconds), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def peer(way: str, edits: int, per: int, *, of: int = 1) -> tuple[float, float]:
-    """The CPU time is that of the whole process, including the start of Python."""
+def peer(name: str, edits: int, runs_per_thread: int, *, of: int = 1) -> tuple[float, float]:
+    """Measures a peer, in `of` processes. Their CPU time includes the start of Python."""
     bounds = [edits * number // of for number in range(of + 1)]
     return processes(
         *(
-            ["bench.peers", way, str(PORT), str(first), str(last), str(per), str(IN_FLIGHT // of)]
+            ["bench.peers", name, str(PORT), str(first), str(last), str(runs_per_thread), str(IN_FLIGHT // of)]
             for first, last in pairwise(bounds)
         )
     )
 
 
-def load(edits: int, per: int) -> tuple[float, float]:
-    return processes(["bench.load", str(PORT), str(-(-edits // per)), str(per), str(IN_FLIGHT), str(edits)])
+def load(edits: int, runs_per_thread: int) -> tuple[float, float]:
+    return processes(
+        ["bench.load", str(PORT), str(-(-edits // runs_per_thread)), str(runs_per_thread), str(IN_FLIGHT), str(edits)]
+    )
 
 
-def whole_bulk_edit(edits: int, per: int, latency: int) -> tuple[float, float]:
-    """Times a bulk edit from applying it to its end, with idle workers. Excludes the CPU time of this process."""
+def whole_bulk_edit(edits: int, runs_per_thread: int, latency: int) -> tuple[float, float]:
+    """Times a bulk edit from applying it to its end, with idle workers. Returns its seconds, and their CPU seconds."""
     from django.db import transaction
 
     from bench import mirror
     from runsadmin import tasks
     from runsadmin.services import bulk_edits
 
-    control("latency/0")  # A sync fills the mirror; its calls are not measured.
-    bulk_edit = mirror.planned(threads=-(-edits // per))
+    control("latency/0")  # The sync that fills the mirror is not measured.
+    bulk_edit = mirror.planned(threads=-(-edits // runs_per_thread))
     control(f"latency/{latency}")
     control("forget")
     with mirror.workers(PROCESSES) as workers:
@@ -137,49 +139,49 @@ def _cpu(process: subprocess.Popen[bytes]) -> float:
 
 
 def measure(
-    *, latencies: Sequence[int], edits: int, per: int, repeats: int, databases: Sequence[str]
+    *, latencies: Sequence[int], edits: int, runs_per_thread: int, repeats: int, databases: Sequence[str]
 ) -> dict[str, Any]:
-    """Edits per second of every candidate at every latency. `per` is the number of runs in each thread."""
-    found: dict[int, dict[str, Measured]] = {}
+    """Measures every candidate at every latency."""
+    results: dict[int, dict[str, Measured]] = {}
     upstream = Upstream()
     try:
         for latency in latencies:
-            ways = [*(f"whole bulk edit, {database}" for database in databases), *_PEERS]
-            if not latency:
-                ways = [way for way in ways if way != "SDK, in a loop"] + ["SDK, in a loop"]
-            found[latency] = {way: Measured() for way in ways}
+            candidates = [*(f"whole bulk edit, {database}" for database in databases), *_PEERS]
+            results[latency] = {candidate: Measured() for candidate in candidates}
             for _ in range(repeats):
-                for way in random.sample(ways, len(ways)):
-                    number = min(edits, 400) if way == "SDK, in a loop" else edits
+                for candidate in random.sample(candidates, len(candidates)):
+                    number = min(edits, 400) if candidate == "SDK, in a loop" else edits
                     control(f"latency/{latency}")
-                    control(f"seed/{-(-number // per)}/{per}")
-                    seconds, cpu = _take(way, number, per, latency)
-                    measured = found[latency][way]
+                    control(f"seed/{-(-number // runs_per_thread)}/{runs_per_thread}")
+                    seconds, cpu = _measure_once(candidate, number, runs_per_thread, latency)
+                    measured = results[latency][candidate]
                     measured.per_second.append(number / seconds)
                     measured.cpu_ms.append(1000 * cpu / number)
                     measured.counts = control("counts")
-                    print(f"  {latency:3} ms  {way:32} {number / seconds:8.0f} edits/s", file=sys.stderr, flush=True)
+                    rate = f"{number / seconds:8.0f} edits/s"
+                    print(f"  {latency:3} ms  {candidate:32} {rate}", file=sys.stderr, flush=True)
     finally:
         upstream.stop()
     return {
         str(latency): {
-            way: {
+            candidate: {
                 "edits_per_second": measured.median,
                 "repeats": measured.per_second,
                 "cpu_ms_per_edit": statistics.median(measured.cpu_ms),
-                "share_of_the_bound": measured.median * _requests(way, per) * latency / 1000 / IN_FLIGHT or None,
-                "times_the_async_sdk": measured.median / of_latency["SDK, async, one process"].median,
+                "share_of_the_bound": _share_of_the_bound(measured.median, candidate, runs_per_thread, latency),
+                "times_the_async_sdk": measured.median / by_candidate["SDK, async, one process"].median,
                 "counts": measured.counts,
             }
-            for way, measured in of_latency.items()
+            for candidate, measured in by_candidate.items()
         }
-        for latency, of_latency in found.items()
+        for latency, by_candidate in results.items()
     }
 
 
-def _requests(way: str, per: int) -> int:
-    """The minimum number of requests per edit."""
-    return 2 if per == 1 and way not in _PEERS else 1
+def _share_of_the_bound(per_second: float, candidate: str, runs_per_thread: int, latency: int) -> float | None:
+    """None without latency: then there is no bound."""
+    requests_per_edit = 2 if runs_per_thread == 1 and candidate not in _PEERS else 1
+    return per_second * requests_per_edit * latency / 1000 / IN_FLIGHT or None
 
 
 _PEERS = (
@@ -191,24 +193,24 @@ _PEERS = (
 )
 
 
-def _take(way: str, edits: int, per: int, latency: int) -> tuple[float, float]:
-    match way:
+def _measure_once(candidate: str, edits: int, runs_per_thread: int, latency: int) -> tuple[float, float]:
+    match candidate:
         case "pushing alone":
-            return peer("pushing_alone", edits, per, of=PROCESSES)
+            return peer("pushing_alone", edits, runs_per_thread, of=PROCESSES)
         case "SDK, in a loop":
-            return peer("sdk_loop", edits, per)
+            return peer("sdk_loop", edits, runs_per_thread)
         case "SDK, async, one process":
-            return peer("sdk_async", edits, per)
+            return peer("sdk_async", edits, runs_per_thread)
         case "SDK, async, two processes":
-            return peer("sdk_async", edits, per, of=2)
+            return peer("sdk_async", edits, runs_per_thread, of=2)
         case "load generator":
-            return load(edits, per)
+            return load(edits, runs_per_thread)
         case _:
-            return _in_a_process_of_its_own(way.rpartition(" ")[2], edits, per, latency)
+            return _run_in_new_process(candidate.rpartition(" ")[2], edits, runs_per_thread, latency)
 
 
-def _in_a_process_of_its_own(database: str, edits: int, per: int, latency: int) -> tuple[float, float]:
-    """Runs in a new process, since Django can be set up for only one database."""
+def _run_in_new_process(database: str, edits: int, runs_per_thread: int, latency: int) -> tuple[float, float]:
+    """Runs a whole bulk edit in a new process, because Django can be set up for only one database."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runsadmin-bench-")))
         url = f"sqlite:///{folder}/db.sqlite3"
@@ -217,7 +219,7 @@ def _in_a_process_of_its_own(database: str, edits: int, per: int, latency: int) 
 
             url = stack.enter_context(server(durable=True))
         output = subprocess.run(
-            [sys.executable, "-m", "bench.whole", str(edits), str(per), str(latency)],
+            [sys.executable, "-m", "bench.whole", str(edits), str(runs_per_thread), str(latency)],
             env=os.environ | environment(url), stdout=subprocess.PIPE, text=True, check=True,
         ).stdout  # fmt: skip
         seconds, cpu = map(float, output.split())

@@ -1,6 +1,7 @@
-"""A fast upstream: the calls that an edit needs, from memory, after a fixed latency. `python -m bench.upstream --help`.
+"""A fast upstream: serves the calls that an edit needs from memory, after a fixed latency.
 
-It only counts requests: unlike the sandbox, which keeps a journal and a log, it must never be the bottleneck.
+Unlike the sandbox, it has no journal and no log, only counts, because it must never be the bottleneck. To start it:
+`python -m bench.upstream --port PORT`.
 """
 
 import argparse
@@ -24,14 +25,14 @@ class Upstream:
         self.counts: Counter[str] = Counter()
 
     def seed(self, threads: int, runs_per_thread: int) -> None:
-        """Newest first, as in lists."""
+        """Creates runs, newest first, as in lists."""
         self.runs.clear()
         self.lists.clear()
         for t in range(threads):
             thread = f"thread_{t:06}"
             ids = [f"run_{t:06}_{r:04}" for r in range(runs_per_thread)]
             for age, id in enumerate(ids):
-                self.runs[id.encode()] = a_run(thread, id, 1_760_000_000 - age)
+                self.runs[id.encode()] = build_run(thread, id, 1_760_000_000 - age)
             self.lists[thread.encode()] = [id.encode() for id in ids]
 
     def response(self, method: bytes, url: bytes, body: bytes) -> bytes:
@@ -77,7 +78,7 @@ class Upstream:
         }
 
 
-def a_run(thread: str, id: str, created_at: int) -> dict[str, Any]:
+def build_run(thread: str, id: str, created_at: int) -> dict[str, Any]:
     return {
         "id": id, "object": "thread.run", "created_at": created_at, "assistant_id": "asst_bench", "thread_id": thread,
         "status": "completed", "started_at": created_at + 1, "expires_at": None, "cancelled_at": None,
