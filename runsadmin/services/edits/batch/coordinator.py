@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
-from queue import Empty
 from threading import Event
+from typing import Any
 
 from django.db import DatabaseError
 
@@ -18,7 +19,7 @@ from runsadmin.services import connections, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import claims, classifying, deciding, outcomes, refusals, storing
 from runsadmin.services.edits.batch import list_freshness, probe_queue
-from runsadmin.services.edits.batch.jobs import Crashed, Fetch, Fetched, Jobs, Probed, Result, Sampled, Written
+from runsadmin.services.edits.batch.calls import Calls, Result, concerns_the_list
 from runsadmin.services.edits.batch.pool import Priority, WorkerPool
 from runsadmin.services.edits.batch.probe_queue import ProbeQueue
 from runsadmin.services.edits.batch.send_gate import MAX_BACK_OFF, REFRESH_EVERY, RequestSpacer, SendGate
@@ -27,7 +28,10 @@ from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.probes import Reach
+from runsadmin.upstream.client import Slot
 from runsadmin.upstream.records import Page, RunRecord
+
+type Step = Outcome | Intent
 
 logger = logging.getLogger("runsadmin.services.edits")
 
@@ -51,23 +55,25 @@ def push_due(alias: str, *, until: float, stopping: Event | None = None) -> int:
     def may_continue() -> bool:
         return time.monotonic() < until and not (stopping is not None and stopping.is_set())
 
-    with WorkerPool(conf.connection(alias).concurrency) as pool:
+    with WorkerPool[Sequence[Step]](conf.connection(alias).concurrency) as pool:
         coordinator = Coordinator(alias, pool)
         coordinator.run(may_continue)
     return coordinator.claimed_count
 
 
 class Coordinator:
-    def __init__(self, alias: str, pool: WorkerPool) -> None:
+    def __init__(self, alias: str, pool: WorkerPool[Sequence[Step]]) -> None:
         self.alias = alias
         self.pool = pool
         self.gate = SendGate(alias)
         self.spacer = RequestSpacer()
-        self.jobs = Jobs(alias, self.gate, self.spacer)
+        self.calls = Calls(alias, self.gate, self.spacer)
         self.probes = ProbeQueue()
         self.lists = list_freshness.Evidence(alias)
         self.claimed: dict[int, Claim] = {}
-        self.forbidden: list[tuple[Claim, Forbidden]] = []  # From the results being processed.
+        # From the results being processed.
+        self.forbidden: list[tuple[Claim, Forbidden]] = []
+        self.write_count = 0
         self.received_at = 0.0  # When upstream last responded, in time.monotonic().
         self.claimed_count = 0
         self.writes_per_second = 0.0
@@ -104,7 +110,7 @@ class Coordinator:
         room = most - len(self.claimed)
         if room < max(1, most // 2) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
             return
-        self.jobs.clock = ClockBounds()
+        self.calls.clock = ClockBounds()
         claimed = claims.claim_due(self.alias, room, only_unknown=self.gate.writing_is_held)
         if not claimed:
             self.claims_again_at = time.monotonic() + REFRESH_EVERY
@@ -128,35 +134,45 @@ class Coordinator:
 
     def _fetch_runs(self, of_thread: list[Claim]) -> None:
         """Fetches runs of one thread: with one list if lists are known to be fresh, otherwise with a GET of each."""
-        by_list = [claim for claim in of_thread if claim.edit.attempts < MAX_LIST_ATTEMPTS]
-        if len(by_list) < 2 or not self.gate.lists_are_fresh:
-            by_list = []
-        if by_list:
-            self._fetch(Fetch(by_list))
-        in_list = {claim.edit.pk for claim in by_list}
+        by_list: list[Claim] = []
         for claim in of_thread:
-            if claim.edit.pk not in in_list:
-                self._fetch(Fetch([claim]))
+            if self.gate.lists_are_fresh and claim.edit.attempts < MAX_LIST_ATTEMPTS:
+                by_list.append(claim)
+            else:
+                self._fetch([claim])
+        if by_list:
+            self._fetch(by_list)
 
-    def _fetch(self, fetch: Fetch) -> None:
-        """Takes the slots of a fetch and of the writes that will follow it."""
+    def _fetch(self, of: list[Claim], *, after: str = "") -> None:
+        """Fetches one run, or several of one thread with a list. Takes the slots of the writes that follow, too."""
         if self.background_per_second:
             try:
-                at = connections.take_slots(self.connection, 1 + len(fetch.claims))
+                at = connections.take_slots(self.connection, 1 + len(of))
             except NoSlot as error:
-                self._store(self._failed(fetch.claims, error))
+                self._store(self._failed(of, error))
                 return
-            pause = (at - self.jobs.clock.latest()).total_seconds()
+            pause = (at - self.calls.clock.latest()).total_seconds()
             self.spacer.start_block(after=pause, per_second=self.background_per_second)
-        self.pool.submit(Priority.FETCH, self.jobs.fetch(fetch))
+        if len(of) == 1:
+            self._submit(Priority.FETCH, of, partial(self.calls.fetch_run, of[0]), partial(self._process_run, of[0]))
+        else:
+            fetch_list = partial(self.calls.fetch_list, of[0].edit.run.thread, after)
+            self._submit(Priority.FETCH, of, fetch_list, partial(self._process_list, of))
+
+    def _submit[T](
+        self, priority: Priority, of: list[Claim], call: Callable[[Slot], T], process: Callable[[T], Sequence[Step]]
+    ) -> None:
+        self.pool.submit(priority, call, process, partial(self._record_crash, of))
 
     # --- Results
 
     def _process_results(self) -> None:
         began = time.monotonic()
-        results = self._collect_results(began)
-        self.forbidden = []
-        steps = [step for result in results for step in self._process(result)]
+        # Wait for the first result, then briefly for more, so that one transaction stores several.
+        most = min(len(self.claimed), self.block)
+        results = self.pool.collect(most, timeout=REFRESH_EVERY, until=began + BATCH_WINDOW)
+        self.forbidden, self.write_count = [], 0
+        steps = [step for process in results for step in process()]
         has_written = any(isinstance(step, Outcome) and step.has_written for step in steps)
         steps += refusals.weigh(self.alias, self.forbidden, has_written=has_written)
         self._store(
@@ -166,97 +182,78 @@ class Coordinator:
         self.gate.has_refused = self.gate.has_refused or bool(self.forbidden)
         if has_written and (self.gate.has_refused or self.gate.writing_is_held):
             elapsed = dt.timedelta(seconds=time.monotonic() - began)
-            refusals.note_write(self.alias, self.jobs.clock.earliest() - elapsed)
+            refusals.note_write(self.alias, self.calls.clock.earliest() - elapsed)
         self._request_sample()
-        writes = sum(isinstance(result, Written) for result in results) / (time.monotonic() - began)
+        writes = self.write_count / (time.monotonic() - began)
         self.writes_per_second += (writes - self.writes_per_second) / (4 if self.writes_per_second else 1)
 
-    def _collect_results(self, began: float) -> list[Result]:
-        """Waits for the first result, then briefly for more, so that one transaction stores several."""
-        results: list[Result] = []
-        queue = self.jobs.results
-        with suppress(Empty):
-            results.append(queue.get(timeout=REFRESH_EVERY))
-            while len(results) < min(len(self.claimed), self.block):
-                results.append(queue.get(timeout=max(0.0, began + BATCH_WINDOW - time.monotonic())))
-            while True:
-                results.append(queue.get_nowait())
-        return results
+    def _process_run(self, claim: Claim, result: Result[RunRecord]) -> Sequence[Step]:
+        if isinstance(timed := result.response, UpstreamError):
+            return self._process_fetch_error([claim], timed, result)
+        self.received_at = result.at
+        return self._each([claim], lambda claim: self._decide(claim, timed, result.at))
 
-    def _process(self, result: Result) -> Sequence[Outcome | Intent]:
-        match result:
-            case Written():
-                return self._process_write(result)
-            case Fetched():
-                return self._process_fetch(result)
-            case Outcome():
-                return [result]
-            case Probed(key, reach):
-                return self._apply_reach(self.probes.finish(key, reach), reach)
-            case Sampled(page):
-                self.lists.is_requested = False
-                self._check_list(page, is_sample=True)
-            case Crashed(crashed, error, is_unsent):
-                self._record_crash(crashed, error, is_unsent=is_unsent)
-        return []
-
-    def _process_fetch(self, fetched: Fetched) -> Sequence[Outcome | Intent]:
-        fetch = fetched.fetch
-        if (error := fetched.error) is not None:
-            return self._process_fetch_error(fetched, error)
-        self.received_at = fetched.at
-        self._check_list(fetched.page)
-        found = fetched.found if fetched.page is None or self.gate.lists_are_fresh else {}
-        served = [claim for claim in fetch.claims if claim.edit.run.upstream_id in found]
-        unserved = [claim for claim in fetch.claims if claim.edit.run.upstream_id not in found]
-        if len(served) > 1 and fetched.last and unserved:  # The list was useful: fetch its next page.
-            self._fetch(Fetch(unserved, after=fetched.last))
+    def _process_list(self, of: list[Claim], result: Result[Page]) -> Sequence[Step]:
+        if isinstance(page := result.response, UpstreamError):
+            return self._process_fetch_error(of, page, result)
+        self.received_at = result.at
+        self._check_list(page)
+        shown = {record.upstream_id: record for record in page.value.records if record.shows_metadata}
+        found = shown if self.gate.lists_are_fresh else {}
+        served = [claim for claim in of if claim.edit.run.upstream_id in found]
+        unserved = [claim for claim in of if claim.edit.run.upstream_id not in found]
+        if len(served) > 1 and unserved:  # The list was useful: fetch its next page.
+            self._fetch(unserved, after=page.value.ids[-1])
         else:
             for claim in unserved:
-                self._fetch(Fetch([claim]))
+                self._fetch([claim])
 
-        def decide(claim: Claim) -> Outcome | Intent:
-            timed = found[claim.edit.run.upstream_id]
-            if claim.is_unknown:
-                claim.log_step("fetched again")
-                return classifying.reconcile_response(claim, timed)
-            claim.log_step("fetched")
-            step = deciding.decide_write(claim, timed, fetched_at=fetched.at)
-            return step if isinstance(step, Outcome) else replace(step, has_slot=fetch.is_single)
+        def decide(claim: Claim) -> Step:
+            step = self._decide(claim, page.of(found[claim.edit.run.upstream_id]), result.at)
+            return replace(step, has_slot=False) if isinstance(step, Intent) else step
 
         return self._each(served, decide)
 
-    def _process_fetch_error(self, fetched: Fetched, error: UpstreamError) -> list[Outcome]:
-        of = fetched.fetch.claims
-        self._note_error(error, at=fetched.at)
+    def _decide(self, claim: Claim, timed: TimedResponse[RunRecord], at: float) -> Step:
+        if claim.is_unknown:
+            claim.log_step("fetched again")
+            return classifying.reconcile_response(claim, timed)
+        claim.log_step("fetched")
+        return deciding.decide_write(claim, timed, fetched_at=at)
+
+    def _process_fetch_error(self, of: list[Claim], error: UpstreamError, result: Result[Any]) -> list[Outcome]:
+        self._note_error(error, at=result.at)
+        if len(of) > 1 and concerns_the_list(error):
+            for claim in of:
+                self._fetch([claim])
+            return []
         if isinstance(error, Forbidden):
             return self._refuse_or_wait(of, error)
-        if self._needs_probes(error, began=fetched.began):
+        if self._needs_probes(error, began=result.began):
             return self._find_reach(of, error)
         return _together(self._failed(of, error))
 
-    def _process_write(self, written: Written) -> list[Outcome]:
-        intent, response = written.intent, written.response
-        if isinstance(response, UpstreamError):
-            return self._process_write_error(written, response)
-        self.received_at = written.at
-        self.lists.add_write(intent, response, written.at)
-        return self._each([intent.claim], lambda claim: self._classify_write(claim, intent, response))
+    def _process_write(self, intent: Intent, result: Result[RunRecord] | Outcome) -> Sequence[Outcome]:
+        if isinstance(result, Outcome):
+            return [result]
+        self.write_count += 1
+        if isinstance(timed := result.response, UpstreamError):
+            return self._process_write_error(intent, timed, result)
+        self.received_at = result.at
+        self.lists.add_write(intent, timed, result.at)
+        intent.claim.log_step("responded")
+        return self._each([intent.claim], lambda _: classifying.write_response(intent, timed))
 
-    def _classify_write(self, claim: Claim, intent: Intent, response: TimedResponse[RunRecord]) -> Outcome:
-        claim.log_step("responded")
-        return classifying.write_response(intent, response)
-
-    def _process_write_error(self, written: Written, error: UpstreamError) -> list[Outcome]:
-        claim = written.intent.claim
-        self._note_error(error, at=written.at, is_write=True)
-        if self._may_be_sent_again(written, error):
-            self._submit_write(replace(written.intent, was_refused=True))
+    def _process_write_error(self, intent: Intent, error: UpstreamError, result: Result[RunRecord]) -> list[Outcome]:
+        claim = intent.claim
+        self._note_error(error, at=result.at, is_write=True)
+        if self._may_be_sent_again(intent, error):
+            self._write(replace(intent, was_refused=True))
             return []
         claim.log_step("responded")
         if isinstance(error, Forbidden):
             return self._refuse_or_wait([claim], error)
-        if not isinstance(error, OutcomeUnknown) and self._needs_probes(error, began=written.began):
+        if not isinstance(error, OutcomeUnknown) and self._needs_probes(error, began=result.began):
             return self._find_reach([claim], error)
         return self._failed([claim], error)
 
@@ -270,15 +267,15 @@ class Coordinator:
         return isinstance(error, NotFound) or (probes.is_needed(error) and not self.received_at > began)
 
     def _failed(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
-        return self._each(of, lambda claim: classifying.call_error(claim, error, self.jobs.clock.latest()))
+        return self._each(of, lambda claim: classifying.call_error(claim, error, self.calls.clock.latest()))
 
-    def _may_be_sent_again(self, written: Written, error: UpstreamError) -> bool:
+    def _may_be_sent_again(self, intent: Intent, error: UpstreamError) -> bool:
         """Whether this was its first 429, and its fetch will still be fresh after the back-off."""
-        if not (isinstance(error, NotSent) and error.slow_down) or written.intent.was_refused:
+        if not (isinstance(error, NotSent) and error.slow_down) or intent.was_refused:
             return False
         if self.background_per_second is not None:  # Resending would use a slot that was not reserved.
             return False
-        return written.intent.fetch_age + dt.timedelta(seconds=self.gate.back_off) < deciding.MAX_FETCH_AGE
+        return intent.fetch_age + dt.timedelta(seconds=self.gate.back_off) < deciding.MAX_FETCH_AGE
 
     def _refuse_or_wait(self, of: list[Claim], error: Forbidden) -> list[Outcome]:
         """Collects refused edits, which are evaluated together after all results. Unknown ones stay unknown."""
@@ -298,35 +295,35 @@ class Coordinator:
                 at = connections.take_slots(self.connection, len(targets), interactive=True)
             except NoSlot as no_slot:
                 return self._failed(of, no_slot)
-            pause = (at - self.jobs.clock.latest()).total_seconds()
-            self.pool.submit(Priority.SINGLE_WRITE, self.jobs.probe(key, of, targets, error, pause))
+            pause = (at - self.calls.clock.latest()).total_seconds()
+            thread_id = of[0].edit.run.thread.upstream_id
+            probe = partial(self.calls.probe, targets, thread_id, error, pause)
+            self._submit(Priority.SINGLE_WRITE, of, probe, partial(self._process_reach, key))
         self.probes.wait(key, of, error)
         return []
 
+    def _process_reach(self, key: int, reach: Reach) -> list[Outcome]:
+        return self._apply_reach(self.probes.finish(key, reach), reach)
+
     def _apply_reach(self, waiting: list[tuple[Claim, UpstreamError]], reach: Reach) -> list[Outcome]:
-        errors = {claim.edit.pk: error for claim, error in waiting}
         claim, error = waiting[0]
         # The effect is the same for all of them, apart from the run that it mentions.
         connections.store_effect(self.alias, probes.conclude(claim.edit.run, error, reach).effect)
-        now = self.jobs.clock.latest()
-
-        def classify(claim: Claim) -> Outcome:
-            error = errors[claim.edit.pk]
-            return classifying.error_after_probes(claim, error, probes.conclude(claim.edit.run, error, reach), now)
-
-        return self._each([claim for claim, _ in waiting], classify)
+        now = self.calls.clock.latest()
+        ended: list[Outcome] = []
+        for claim, error in waiting:
+            conclusion = probes.conclude(claim.edit.run, error, reach)
+            classify = partial(classifying.error_after_probes, error=error, conclusion=conclusion, now=now)
+            ended += self._each([claim], classify)
+        return ended
 
     # --- Whether lists are fresh
 
-    def _check_list(self, page: TimedResponse[Page] | None, *, is_sample: bool = False) -> None:
+    def _check_list(self, page: TimedResponse[Page]) -> None:
         """Compares a list with our latest writes."""
-        if page is None:
-            return
         if stale := self.lists.compare(page.response):
             connections.note_stale_list(self.alias, stale)
             self.gate.lists_are_fresh, self.gate.lists_are_stale = False, True
-        elif is_sample:
-            self.gate.lists_are_fresh = self.lists.is_proven
 
     def _request_sample(self) -> None:
         """Requests a list right after our own writes, if lists may still prove to be fresh."""
@@ -335,7 +332,14 @@ class Coordinator:
         with suppress(NoSlot):
             connections.take_slots(self.connection, 1)
             self.lists.note_requested()
-            self.pool.submit(Priority.SINGLE_WRITE, self.jobs.sample(sample))
+            self._submit(Priority.SINGLE_WRITE, [], partial(self.calls.sample_list, *sample), self._process_sample)
+
+    def _process_sample(self, result: Result[Page]) -> Sequence[Step]:
+        self.lists.is_requested = False
+        if isinstance(page := result.response, TimedResponse):
+            self._check_list(page)
+            self.gate.lists_are_fresh = connections.lists_are_fresh(self.alias)
+        return ()
 
     # --- Storing
 
@@ -344,14 +348,17 @@ class Coordinator:
             return
         ready = storing.store(ended, intents)
         for intent in ready:
-            self._submit_write(intent)
+            self._write(intent)
         sent = {intent.claim.edit.pk for intent in ready}
         self._drop([intent.claim for intent in intents if intent.claim.edit.pk not in sent])
         self._drop([outcome.claim for outcome in ended])
 
-    def _submit_write(self, intent: Intent) -> None:
+    def _write(self, intent: Intent) -> None:
         priority = Priority.SINGLE_WRITE if intent.has_slot else Priority.WRITE
-        self.pool.submit(priority, self.jobs.write(intent))
+        write, process = partial(self.calls.write, intent), partial(self._process_write, intent)
+        # For anything that may have been sent the client raises UpstreamError.
+        on_error = partial(self._record_crash, [intent.claim], is_unsent=True)
+        self.pool.submit(priority, write, process, on_error)
 
     def _drop(self, of: Sequence[Claim]) -> None:
         for claim in of:
@@ -369,11 +376,12 @@ class Coordinator:
                 self._record_crash([claim], error)
         return classified
 
-    def _record_crash(self, crashed: list[Claim], error: Exception, *, is_unsent: bool = False) -> None:
+    def _record_crash(self, crashed: list[Claim], error: Exception, *, is_unsent: bool = False) -> Sequence[Step]:
         logger.error("An internal error in edits %s", [claim.edit.pk for claim in crashed], exc_info=error)
         for claim in crashed:
             claims.record_crash(claim, is_unsent=is_unsent)
         self._drop(crashed)
+        return ()
 
 
 def _together(ended: list[Outcome]) -> list[Outcome]:

@@ -17,14 +17,6 @@ PAUSE = 5.0
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A list to request: it should show our latest writes in this thread."""
-
-    thread: Thread
-    after: str
-
-
-@dataclass(frozen=True)
 class _Write:
     """What a write changed, per key: the values before and after, None for absent."""
 
@@ -42,10 +34,6 @@ class Evidence:
         self._writes: dict[str, _Write] = {}  # By upstream id, oldest first.
         self._next_at = 0.0
 
-    @property
-    def is_proven(self) -> bool:
-        return connections.lists_are_fresh(self.alias)
-
     def add_write(self, intent: Intent, timed: TimedResponse[RunRecord], at: float) -> None:
         """Adds a write that upstream accepted, unless it changed nothing and so could prove nothing."""
         self._drop_old()
@@ -59,8 +47,11 @@ class Evidence:
         if changed:
             self._writes[run.upstream_id] = _Write(run, changed, at)
 
-    def next_sample(self) -> Sample | None:
-        """The list that would show most of our latest writes. None: one is in flight, or it would show too few."""
+    def next_sample(self) -> tuple[Thread, str] | None:
+        """The list that would show most of our latest writes: its thread, and the run that it should follow.
+
+        None: one is in flight, or it would show too few.
+        """
         self._drop_old()
         now = time.monotonic()
         if self.is_requested or now < self._next_at:
@@ -73,7 +64,7 @@ class Evidence:
         newest = max(run.created_at for run in runs)
         newer = Run.objects.filter(thread=most[0], created_at__gt=newest).order_by("created_at", "id")
         after = newer.values_list("upstream_id", flat=True).first()
-        return Sample(runs[0].thread, after or "")
+        return runs[0].thread, after or ""
 
     def compare(self, page: Response[Page]) -> str:
         """Compares a list with the writes before it. Returns a sentence about what is stale, or an empty string."""

@@ -1,10 +1,12 @@
 """Threads that call upstream, with as many concurrent requests as the connection allows."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
-from queue import SimpleQueue
+from functools import partial
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Self
 
@@ -27,9 +29,12 @@ class Priority(IntEnum):
     WRITE = 3
 
 
-class WorkerPool:
+class WorkerPool[R]:
+    """Threads make the calls; what they return is processed, with a result R, by the thread that collects it."""
+
     def __init__(self, concurrency: int) -> None:
         self._jobs: dict[Priority, deque[Callable[[Slot], None] | None]] = {priority: deque() for priority in Priority}
+        self._results: SimpleQueue[Callable[[], R]] = SimpleQueue()
         # Queues with one item per waiting job and per free slot, since semaphores are slower.
         self._waiting: SimpleQueue[None] = SimpleQueue()
         self._free_slots: SimpleQueue[None] = SimpleQueue()
@@ -46,11 +51,42 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         """Waits for running jobs. Drops waiting ones."""
         for _thread in self._threads:
-            self.submit(Priority.STOP, None)
+            self._put(Priority.STOP, None)
         for thread in self._threads:
             thread.join()
 
-    def submit(self, priority: Priority, job: Callable[[Slot], None] | None) -> None:
+    def submit[T](
+        self,
+        priority: Priority,
+        call: Callable[[Slot], T],
+        process: Callable[[T], R],
+        on_error: Callable[[Exception], R],
+    ) -> None:
+        """Has a thread make a call, for `collect`."""
+
+        def job(slot: Slot) -> None:
+            try:
+                self._results.put(partial(process, call(slot)))
+            except Exception as error:  # noqa: BLE001 - for `on_error`.
+                self._results.put(partial(on_error, error))
+
+        self._put(priority, job)
+
+    def collect(self, most: int, *, timeout: float, until: float) -> list[Callable[[], R]]:
+        """Waits for the first result, then for `most` of them until `time.monotonic()` reaches `until`.
+
+        Returns functions that process the results.
+        """
+        results: list[Callable[[], R]] = []
+        with suppress(Empty):
+            results.append(self._results.get(timeout=timeout))
+            while len(results) < most:
+                results.append(self._results.get(timeout=max(0.0, until - time.monotonic())))
+            while True:
+                results.append(self._results.get_nowait())
+        return results
+
+    def _put(self, priority: Priority, job: Callable[[Slot], None] | None) -> None:
         self._jobs[priority].append(job)
         self._waiting.put(None)
 
