@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from django.db import models
 from django.db.models import Q
 
+from runsadmin.errors import InvalidTransition
 from runsadmin.models.bulk_sql import Row, update_rows
 
 
@@ -23,6 +24,14 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
     def transition_to(self, status: models.TextChoices, **values: object) -> int:
         """Moves the rows that may change to `status`. Returns how many did, which the caller must check."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
+
+    def move(self, row: M, status: models.TextChoices, otherwise: str, **values: object) -> M:
+        """Moves one of these rows. Returns it as it is then. Raises InvalidTransition, with `otherwise`."""
+        moved = self.filter(pk=row.pk).transition_to(status, **values)
+        now: Any = self.model._default_manager.get(pk=row.pk)
+        if not moved:
+            raise InvalidTransition(f"{otherwise}; this one is {now.get_status_display().lower()}.")
+        return now  # type: ignore[no-any-return]
 
     def transition_rows(self, status: models.TextChoices, rows: Iterable[Row]) -> int:
         """Like `transition_to`, for rows that each have their own values: (values to set, values that identify it)."""

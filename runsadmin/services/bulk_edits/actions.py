@@ -102,31 +102,28 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """
     _require(actor, bulk_edit, BulkEditAction.APPLY)
     now = clock.now()
+    _expire(BulkEdit.objects.filter(pk=bulk_edit.pk, expires_at__lte=now))
     with transaction.atomic():
-        bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
-        if bulk_edit.expires_at is not None and bulk_edit.expires_at <= now:
-            _expire(BulkEdit.objects.filter(pk=bulk_edit.pk))
-        moved = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PLANNED).transition_to(
+        bulk_edit = BulkEdit.objects.filter(status=S.PLANNED).move(
+            bulk_edit,
             S.QUEUED,
+            "Only a complete plan that has not expired can be applied",
             applied_by=actor,
             applied_at=now,
             running_since=now,
             ended_before=_ended(bulk_edit),
             active_until=None if bulk_edit.wait_for_active is None else now + bulk_edit.wait_for_active,
         )
-        if moved:
-            bulk_edit.edits.filter(status=EditStatus.PLANNED).exclude(actor=actor).update(actor=actor)
-            _release(bulk_edit, now, limit=bulk_edit.canary)
-    return _moved(bulk_edit, moved, "Only a complete plan that has not expired can be applied")
+        bulk_edit.edits.filter(status=EditStatus.PLANNED).exclude(actor=actor).update(actor=actor)
+        _release(bulk_edit, now, limit=bulk_edit.canary)
+    return bulk_edit
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Edits in flight finish; nothing else is sent until it is resumed. Raises NotAllowed, InvalidTransition."""
     _require(actor, bulk_edit, BulkEditAction.PAUSE)
-    moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
-        S.PAUSED, detail=f"{actor.get_username()} paused it."
-    )
-    return _moved(bulk_edit, moved, "Only a bulk edit in progress can be paused")
+    detail = f"{actor.get_username()} paused it."
+    return BulkEdit.objects.move(bulk_edit, S.PAUSED, "Only a bulk edit in progress can be paused", detail=detail)
 
 
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
@@ -137,17 +134,17 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     _require(actor, bulk_edit, BulkEditAction.RESUME)
     now = clock.now()
     with transaction.atomic():
-        paused = BulkEdit.objects.filter(pk=bulk_edit.pk, status=S.PAUSED)
-        moved = paused.transition_to(
+        bulk_edit = BulkEdit.objects.filter(status=S.PAUSED).move(
+            bulk_edit,
             S.QUEUED,
+            "Only a paused bulk edit can be resumed",
             detail="",
             running_since=now,
             ended_before=_ended(bulk_edit),
             accepts_rewrites=rewrites.ACCEPTED,
         )
-        if moved:
-            _release(bulk_edit, now)
-    return _moved(bulk_edit, moved, "Only a paused bulk edit can be resumed")
+        _release(bulk_edit, now)
+    return bulk_edit
 
 
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
@@ -155,12 +152,15 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     _require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
-        moved = BulkEdit.objects.filter(pk=bulk_edit.pk).transition_to(
-            S.CANCELLED, detail=f"{actor.get_username()} cancelled it.", finished_at=clock.now()
+        bulk_edit = BulkEdit.objects.move(
+            bulk_edit,
+            S.CANCELLED,
+            "Only a bulk edit that has not ended can be cancelled",
+            detail=f"{actor.get_username()} cancelled it.",
+            finished_at=clock.now(),
         )
-        if moved:
-            cancel_unsent(bulk_edit)
-    return _moved(bulk_edit, moved, "Only a bulk edit that has not ended can be cancelled")
+        cancel_unsent(bulk_edit)
+    return bulk_edit
 
 
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
@@ -172,7 +172,11 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         if bulk_edit.status == S.COMPLETED:
             its_edits = Edit.objects.filter(bulk_edit=bulk_edit)
             moved = edits.try_again(its_edits, bulk_edit=bulk_edit, by=actor, actor=actor)
-    return _moved(bulk_edit, moved, "Only a completed bulk edit with failed edits can be retried")
+    bulk_edit.refresh_from_db()
+    if not moved:
+        state = bulk_edit.get_status_display().lower()
+        raise InvalidTransition(f"Only a completed bulk edit with failed edits can be retried; this one is {state}.")
+    return bulk_edit
 
 
 def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None) -> None:
@@ -193,13 +197,6 @@ def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelle
 
 def _ended(bulk_edit: BulkEdit) -> int:
     return bulk_edit.edits.filter(status__in=ENDED).count()
-
-
-def _moved(bulk_edit: BulkEdit, moved: int, otherwise: str) -> BulkEdit:
-    bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
-    if not moved:
-        raise InvalidTransition(f"{otherwise}; this one is {bulk_edit.get_status_display().lower()}.")
-    return bulk_edit
 
 
 # --- In the background

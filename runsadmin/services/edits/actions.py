@@ -11,7 +11,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditSta
 from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
-from runsadmin.services.edits.recording import record
+from runsadmin.services.edits.recording import NewEdit, record
 from runsadmin.services.edits.undo import undo_patch
 
 
@@ -46,7 +46,10 @@ def retry(*, edit: Edit, actor: User) -> Edit:
     if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
         raise InvalidTransition("The bulk edit of this edit was cancelled. Plan a new one for the remaining changes.")
     moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, by=actor)
-    return _moved(edit, moved, "Only a failed edit can be retried")
+    edit = reload(edit)
+    if not moved:
+        raise InvalidTransition(f"Only a failed edit can be retried; this one is {edit.get_status_display().lower()}.")
+    return edit
 
 
 def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **values: object) -> int:
@@ -81,21 +84,16 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
 def cancel(*, edit: Edit, actor: User) -> Edit:
     """Cancels an edit that was not sent yet. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    moved = Edit.objects.filter(pk=edit.pk).transition_to(
+    Edit.objects.move(
+        edit,
         EditStatus.CANCELLED,
+        "Only an edit that was not sent yet can be cancelled",
         detail=f"{actor.get_username()} cancelled it before it was sent.",
         finished_at=clock.now(),
         next_attempt_at=None,
         wait_reason="",
     )
-    return _moved(edit, moved, "Only an edit that was not sent yet can be cancelled")
-
-
-def _moved(edit: Edit, moved: int, otherwise: str) -> Edit:
-    edit = reload(edit)
-    if not moved:
-        raise InvalidTransition(f"{otherwise}; this one is {edit.get_status_display().lower()}.")
-    return edit
+    return reload(edit)
 
 
 def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", request_id: str = "") -> Edit:
@@ -111,21 +109,14 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
             f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
         )
     undo = undo_patch(edit)
-    patch, detail = undo.patch, undo.detail
-    with transaction.atomic():
-        if patch:
-            new = record(
-                run=edit.run, patch=patch, actor=actor, source=source, base=edit.after,
-                reason=reason, request_id=request_id, undoes=edit,
-            )  # fmt: skip
-            Edit.objects.filter(pk=new.pk).update(detail=detail)
-        else:
-            new = Edit.objects.create(
-                run=edit.run, patch=undo.whole, actor=actor, source=source, base=edit.after, reason=reason,
-                request_id=request_id, undoes=edit, status=EditStatus.SKIPPED, finished_at=clock.now(),
-                detail=detail or "There is nothing to undo.",
-            )  # fmt: skip
-    return reload(new)
+    values = NewEdit(
+        run=edit.run, patch=undo.patch or undo.whole, actor=actor, source=source, base=edit.after,
+        reason=reason, request_id=request_id, undoes=edit, detail=undo.detail,
+    )  # fmt: skip
+    if undo.patch:
+        return reload(record(**values))
+    values["detail"] = undo.detail or "There is nothing to undo."
+    return Edit.objects.create(**values, status=EditStatus.SKIPPED, finished_at=clock.now())
 
 
 def conflicts(edit: Edit) -> tuple[Conflict, ...]:

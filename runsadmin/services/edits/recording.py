@@ -27,6 +27,7 @@ class NewEdit(TypedDict):
     request_id: NotRequired[str]
     undoes: NotRequired[Edit | None]
     resolves: NotRequired[Edit | None]
+    detail: NotRequired[str]
 
 
 def record(**values: Unpack[NewEdit]) -> Edit:

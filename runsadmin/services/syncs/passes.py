@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from runsadmin import conf
-from runsadmin.errors import ConnectionHeld, InvalidTransition, NoSlot
+from runsadmin.errors import ConnectionHeld, NoSlot
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import clock, connections, permissions
@@ -73,28 +73,29 @@ def possible_actions(sync: Sync) -> tuple[str, ...]:
 def cancel(*, sync: Sync, actor: User) -> Sync:
     """Cancels a pass. What it has read stays. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
-    detail = f"{actor.get_username()} cancelled it."
-    return _move(sync, SyncStatus.CANCELLED, detail, finished_at=clock.now(), reading="")
+    return Sync.objects.move(
+        sync,
+        SyncStatus.CANCELLED,
+        "Only an unfinished sync can be cancelled",
+        detail=f"{actor.get_username()} cancelled it.",
+        finished_at=clock.now(),
+        reading="",
+    )
 
 
 def pause(*, sync: Sync, actor: User) -> Sync:
     """Pauses a pass. `resume` continues it from there. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
-    return _move(sync, SyncStatus.PAUSED, f"{actor.get_username()} paused it.")
+    detail = f"{actor.get_username()} paused it."
+    return Sync.objects.move(sync, SyncStatus.PAUSED, "Only a running sync can be paused", detail=detail)
 
 
 def resume(*, sync: Sync, actor: User) -> Sync:
     """Resumes a paused pass. Raises NotAllowed, InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
-    return _move(sync, SyncStatus.RUNNING, "", claim_token=None, claimed_until=None)
-
-
-def _move(sync: Sync, status: SyncStatus, detail: str, **values: object) -> Sync:
-    moved = Sync.objects.filter(pk=sync.pk).transition_to(status, detail=detail, **values)
-    sync = Sync.objects.get(pk=sync.pk)
-    if not moved:
-        raise InvalidTransition(f"This sync is {sync.get_status_display().lower()}, so this is not possible now.")
-    return sync
+    return Sync.objects.filter(status=SyncStatus.PAUSED).move(
+        sync, SyncStatus.RUNNING, "Only a paused sync can be resumed", detail="", claim_token=None, claimed_until=None
+    )
 
 
 def claim_waiting() -> list[int]:
