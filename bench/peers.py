@@ -1,4 +1,4 @@
-"""The alternatives to a bulk edit: loops over the vendor's SDK, which store and fetch nothing.
+"""The alternatives to a bulk edit, which store and fetch nothing: loops over the vendor's SDK, and our client alone.
 
 Each runs in its own process, and prints the seconds that its calls took:
 `python -m bench.peers PEER PORT FIRST LAST RUNS_PER_THREAD IN_FLIGHT`.

@@ -179,7 +179,7 @@ def measure(
 
 
 def _share_of_the_bound(per_second: float, candidate: str, runs_per_thread: int, latency: int) -> float | None:
-    """None without latency: then there is no bound."""
+    """None if there is no latency, because there is then no bound."""
     requests_per_edit = 2 if runs_per_thread == 1 and candidate not in _PEERS else 1
     return per_second * requests_per_edit * latency / 1000 / IN_FLIGHT or None
 

@@ -32,9 +32,9 @@ WRITTEN = 300  # Runs to which another client keeps writing.
 CHANGED = 300  # Runs that are changed before the undo, half of them only upstream.
 LATENCY = 20  # Of the sandbox, in ms.
 
-# The most seconds from a restart to the next outcome.
+# The maximum time from a restart to the next outcome, in seconds.
 RESUMES_WITHIN = 15.0
-# The most requests per edit, without those that upstream rejects.
+# The maximum number of requests per edit, without those that upstream rejects.
 CALLS_WITH_SHARED_FETCHES, CALLS_OF_SINGLE_RUNS = 1.3, 2.3
 
 
@@ -203,7 +203,7 @@ class BulkLoad:
         report.no_run_whose_mirror_differs_from_upstream += len(self.environment.differences(ignoring=KEY))
 
     def _change_some_runs(self) -> dict[str, Json]:
-        """Another client changes one or both of the edited pairs of some runs. Every second change is mirrored."""
+        """Another client changes one or both of the edited pairs of some runs. Every second one is then mirrored."""
         some = self.random.sample(self.ids, min(CHANGED, len(self.ids) // 5))
         changed: dict[str, Json] = {}
         for number, run_id in enumerate(some):

@@ -179,7 +179,7 @@ async def hang(exchange: Exchange, *, keep: bool = False) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Applies to the next `times` requests (None: all) that have this method, and this pattern in their path."""
+    """Applies to the next `times` requests (None: all) that have this method and a path that matches this pattern."""
 
     kind: str
     times: int | None = 1

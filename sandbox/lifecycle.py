@@ -26,7 +26,7 @@ async def advance_runs(sandbox: Sandbox) -> None:
 
 
 def advance(sandbox: Sandbox) -> None:
-    """Moves every run that is due to its next status."""
+    """Changes the status of every run that is due."""
     store, now = sandbox.store, time.monotonic()
     active = {run_id: store.runs[run_id] for run_id in store.active}
     due = [run for run_id, run in active.items() if now - run.since >= duration(run_id, run) * sandbox.settings.pace]

@@ -145,7 +145,7 @@ def check_integer(param: str, value: int, *, least: int, most: int | None = None
 
 
 def check_metadata(metadata: Json) -> None:
-    """At most 16 pairs, keys of at most 64 and values of at most 512 characters (not bytes)."""
+    """Allows at most 16 pairs, with keys of at most 64 and values of at most 512 characters (not bytes)."""
     if len(metadata) > MAX_PAIRS:
         raise ApiError(
             f"Invalid 'metadata': too many properties. Expected an object with at most {MAX_PAIRS} properties, "

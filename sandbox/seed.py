@@ -219,7 +219,7 @@ def team(*, threads: int, runs: int, seed: int, now: int) -> tuple[list[Json], l
             status, created_at = active[age], now - 4 - 7 * age
         run = new_run(random, ASSISTANTS[number], status, created_at)
         run |= {"thread_id": thread_id, "assistant_id": assistant_ids[number]}
-        if age > 0.95 * len(plan):  # The oldest runs are from before this field existed.
+        if age > 0.95 * len(plan):  # The oldest runs were created before this field existed.
             del run["parallel_tool_calls"]
         all_runs.append(run)
 
