@@ -1,4 +1,4 @@
-"""Tests how well the rate limiter keeps its rate: `python -m loadtests.rate [--edits 2000] [--requests-per-minute 1200]`.
+"""Tests the rate limiter: `python -m loadtests.rate [--edits 2000] [--requests-per-minute 1200]`.
 
 Runs on its own PostgreSQL, which is restarted under load. Prints the counts. Exits with 1 if a count that must be 0 is
 not.

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """Reads every body to its end, but keeps none that is too long. A client that is still sending reads no refusal."""
+        """Reads even a body that is too long to its end, since a client that is still sending reads no refusal."""
         self._length += len(body)
         if self._length <= self._longest:
             self._body += body
