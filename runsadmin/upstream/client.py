@@ -112,7 +112,11 @@ class Client:
     ) -> Response[T]:
         exchange = Exchange(time.monotonic() + self.connection.timeout, send_by)
         try:
-            session, response, content = self._exchange(exchange, method, path, params, body)
+            with self._slot or nullcontext():
+                exchange.deadline = time.monotonic() + self.connection.timeout  # Waiting for the slot does not count.
+                session = _session_of(self.connection)
+                with session.send(exchange, method, path, params, body) as response:
+                    content = read_content(response)
         except UpstreamError:  # Nothing was sent, because the settings are invalid or there is no token.
             raise
         except Oversized as oversized:
@@ -126,21 +130,6 @@ class Client:
         except ValueError:
             raise call_errors.of_fault(method, NoResponse.UNREADABLE, response) from None
         return Response(value, response.status_code, call_errors.request_id_of(response), exchange.sent_at)
-
-    def _exchange(
-        self,
-        exchange: Exchange,
-        method: str,
-        path: str,
-        params: Mapping[str, str] | None,
-        body: Mapping[str, object] | None,
-    ) -> "tuple[_ThreadSession, requests.Response, bytes]":
-        data = None if body is None else lenient_json.dumps(body).encode()
-        with self._slot or nullcontext():
-            exchange.deadline = time.monotonic() + self.connection.timeout  # Waiting for the slot does not count.
-            session = _session_of(self.connection)
-            with session.send(exchange, method, path, params, data) as response:
-                return session, response, read_content(response)
 
 
 def _id(body: object) -> str:
@@ -193,7 +182,12 @@ class _ThreadSession:
         self._adapter = DeadlineAdapter()
 
     def send(
-        self, exchange: Exchange, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None
+        self,
+        exchange: Exchange,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: Mapping[str, object] | None,
     ) -> requests.Response:
         """Sends a request and reads only the head of the response. Does not follow redirects."""
         request = requests.PreparedRequest()
@@ -204,9 +198,9 @@ class _ThreadSession:
         request.url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
         request.headers = self._headers.copy()  # type: ignore[assignment]
         if body is not None:
-            request.body = body
+            request.body = lenient_json.dumps(body).encode()
             request.headers["Content-Type"] = "application/json"
-            request.headers["Content-Length"] = str(len(body))
+            request.headers["Content-Length"] = str(len(request.body))
         timeout = (self.connection.connect_timeout, self.connection.read_timeout)
         return self._adapter.send_within(exchange, self._auth(request), timeout=timeout, **self._options)
 

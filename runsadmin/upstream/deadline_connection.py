@@ -8,7 +8,7 @@ addresses are tried in turn, and the process may be suspended. A request that mu
 checked here, at the last moment before it is handed to the operating system.
 
 This is the only module that depends on the internals of urllib3 and http.client: `HTTPConnectionPool._get_conn` and
-`ConnectionCls`, `HTTPConnection.send` and `response_class`, and that `HTTPResponse` reads from `sock.makefile`.
+`ConnectionCls`, `HTTPConnection.send` and `response_class`, and that `HTTPResponse` reads from its `fp`.
 """
 
 import http.client
@@ -17,7 +17,7 @@ import socket
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
@@ -39,11 +39,11 @@ class TooLate(Exception):
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket until the deadline. Keeps the socket open, as `makefile` does."""
+    """Reads `raw`, which is the unbuffered file of a socket, until the deadline."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
+        self._raw = raw
         self._deadline = deadline
 
     def readable(self) -> bool:
@@ -63,20 +63,10 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
-class _DeadlineSocket:
-    """Stands in for the socket that a response reads from."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._deadline = deadline
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock, self._deadline))
-
-
 class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, deadline: float, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(cast(socket.socket, _DeadlineSocket(sock, deadline)), *args, **kwargs)
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach(), deadline))
 
 
 class _Connection(HTTPConnection):

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from knox.crypto import hash_token
@@ -19,9 +20,8 @@ from knox.settings import CONSTANTS
 
 from runsadmin.errors import UpstreamError
 from runsadmin.ids import in_path
-from runsadmin.models import Run, RunStatus, Sync
-from runsadmin.models.sync import UNFINISHED
-from runsadmin.services import syncs, threads
+from runsadmin.models import Run, RunStatus
+from runsadmin.services import threads
 
 TIMEOUT = 60  # Seconds.
 TOKEN_LIFE = dt.timedelta(days=365)
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         _store_token(admin, settings.RUNSADMIN_DEMO_TOKEN)
         thread_ids = _wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
         threads.track(connection="default", thread_ids=thread_ids, actor=admin)
-        _sync(admin)
+        call_command("sync_runs", actor=admin.get_username())
         _wait(lambda: _request_login_page(port), what="The web server")
         url = f"http://127.0.0.1:{port}/"
         self.stdout.write(
@@ -79,15 +79,6 @@ def _store_token(user: User, token: str) -> None:
     """Stores the token from .env as knox would: knox itself only creates random ones."""
     key, expiry = token[: CONSTANTS.TOKEN_KEY_LENGTH], timezone.now() + TOKEN_LIFE
     AuthToken(digest=hash_token(token), token_key=key, user=user, created=timezone.now(), expiry=expiry).save()
-
-
-def _sync(admin: User) -> None:
-    """Runs a sync, or waits for the worker that already runs it."""
-    sync = syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=admin)
-    while (sync := syncs.run(sync, until=time.monotonic() + TIMEOUT)).status in UNFINISHED:
-        time.sleep(0.2)
-    if sync.status != Sync.Status.COMPLETED:
-        raise CommandError(f"The sync of the sandbox's threads ended as {sync.get_status_display().lower()}.")
 
 
 def _request_login_page(port: int) -> None:
