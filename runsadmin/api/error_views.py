@@ -1,4 +1,4 @@
-"""Django's error views, for what happens outside of the API's views: problems for the API, pages for the rest."""
+"""Django's error views, for errors outside of the API's views: problem details for its URLs, pages for all others."""
 
 import sys
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Called while the exception is handled, so that sys.exception() is the cause."""
+    """Called while the exception is being handled, so that sys.exception() returns it."""
     if db_errors.is_in_trouble(sys.exception()):
         return _database_unavailable(request)
     if not _is_api(request):
@@ -42,8 +42,8 @@ def _database_unavailable(request: HttpRequest) -> HttpResponse:
 
 
 _UNKNOWN = (
-    "It is not known whether this was saved. Check before you send it again. With the same Idempotency-Key, "
-    "an edit or a bulk edit can be sent again without checking."
+    "It is not known whether this was saved. Check before you send it again. An edit or a bulk edit that had an "
+    "Idempotency-Key can be sent again with the same key without checking."
 )
 
 

@@ -1,4 +1,4 @@
-"""Exceptions of the API's views as problem details."""
+"""Turns the exceptions of the API's views into problem details."""
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
@@ -39,7 +39,7 @@ _TYPES: tuple[tuple[type[Exception] | UnionType, ProblemType], ...] = (
 )
 
 
-# Their own messages do not say what to do.
+# The messages of these exceptions do not say what to do.
 _VAGUE = (
     exceptions.NotAuthenticated, exceptions.NotFound, Http404, exceptions.NotAcceptable,
     exceptions.UnsupportedMediaType, RequestDataTooBig,

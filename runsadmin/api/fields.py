@@ -1,4 +1,4 @@
-"""Fields of request bodies. They take the JSON type that they name, and convert nothing."""
+"""Fields of request bodies. Each accepts only its own JSON type and converts nothing."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -13,7 +13,7 @@ from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, Metad
 MAX_ERRORS = 100
 MAX_SEARCH_LENGTH = 4_000
 
-# No database stores U+0000 in a text.
+# PostgreSQL cannot store U+0000.
 TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
 KEY = TEXT | {"minLength": 1, "maxLength": MAX_KEY_LENGTH}
 
@@ -28,7 +28,7 @@ class _StrictField(serializers.Field[Any, Any, Any, Any]):
 
 
 class StringField(_StrictField, serializers.CharField):
-    """A JSON string, with its spaces."""
+    """A JSON string. Surrounding whitespace is kept."""
 
     types = (str,)
 
@@ -49,7 +49,7 @@ class BooleanField(_StrictField, serializers.BooleanField):
 
 
 class ConnectionField(StringField):
-    """The alias of a configured connection. Raises UnknownConnection, which lists them."""
+    """The alias of a configured connection. Raises UnknownConnection, which lists the known ones."""
 
     def to_internal_value(self, data: Any) -> str:
         return conf.connection(super().to_internal_value(data)).alias
@@ -128,7 +128,7 @@ class StringMapField(DescribedField):
 
 
 class StringListField(DescribedField):
-    """Does what ListField(child=StringField()) does, which takes seconds for 100,000 items."""
+    """Like ListField(child=StringField()), which would take seconds for 100,000 items."""
 
     def to_internal_value(self, data: Any) -> list[str]:
         if not isinstance(data, list):
@@ -147,6 +147,6 @@ class IdListField(StringListField):
         ids = super().to_internal_value(data)
         if not 1 <= len(ids) <= self.max_length:
             raise serializers.ValidationError(
-                f"Must hold 1 to {self.max_length:,} ids, not {len(ids):,}. {self.advice}", code="invalid"
+                f"Must contain 1 to {self.max_length:,} ids, not {len(ids):,}. {self.advice}", code="invalid"
             )
         return ids

@@ -16,7 +16,7 @@ ACTOR = "Only rows of the account with this name."
 
 
 class QueryFilter(BaseFilterBackend):
-    """Applies all parameters but those of the page, and `q`, which the viewset applies."""
+    """Applies all parameters except those of pagination, and `q`, which the viewset applies."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         others = ("cursor", "page_size", "q")
@@ -31,14 +31,18 @@ class RunListQuery(PageQuery):
     assistant_id = StringField(required=False, max_length=128, help_text="The id of the assistant.")
     thread_id = StringField(source="thread__in", required=False, max_length=128, help_text="The id of the thread.")
     created_after = DateTimeField(
-        source="created_at__gte", required=False, help_text="At this time or later. UTC unless it has an offset."
+        source="created_at__gte",
+        required=False,
+        help_text="Only runs created at this time or later. UTC unless it has an offset.",
     )
     created_before = DateTimeField(
-        source="created_at__lt", required=False, help_text="Before this time. UTC unless it has an offset."
+        source="created_at__lt",
+        required=False,
+        help_text="Only runs created before this time. UTC unless it has an offset.",
     )
 
     def validate_thread_id(self, upstream_id: str) -> list[int]:
-        """With the keys of the threads, the index on thread and time serves the page."""
+        """Looks up the primary keys of the threads, so that the page can use the index on thread and time."""
         return list(Thread.objects.filter(upstream_id=upstream_id).values_list("pk", flat=True))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

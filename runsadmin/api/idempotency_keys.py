@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: the same request sent again is recorded once."""
+"""The `Idempotency-Key` header: a request that is sent again with the same key is recorded only once."""
 
 from django.contrib.auth.models import User
 from rest_framework.exceptions import ValidationError
@@ -9,7 +9,7 @@ from runsadmin.services.idempotency import IdempotentRequest
 
 
 def idempotent_request[M: (Edit, BulkEdit)](request: Request, kind: type[M], endpoint: str) -> IdempotentRequest[M]:
-    """`request`, which records a row of `kind`. Raises ValidationError for an invalid key."""
+    """Describes a request that records a row of `kind`. Raises ValidationError for an invalid key."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
         raise ValidationError(

@@ -1,4 +1,4 @@
-"""The header `If-Match` of RFC 9110, and how proxies and clients change it in transit."""
+"""The `If-Match` header (RFC 9110), with entity tags as proxies and clients may have changed them in transit."""
 
 import re
 
@@ -16,7 +16,8 @@ MAX_SHOWN = 100
 def names_version(header: str, etag: str) -> bool:
     """Whether the header names the version with this (strong) tag. False for `*`, which names none.
 
-    Raises StaleVersion; ProblemError where the tag was changed in transit; ValidationError for an invalid header.
+    Raises StaleVersion for another version, ProblemError for a tag that was changed in transit, and ValidationError for
+    an invalid header.
     """
     if header.strip() == "*":
         return False
@@ -48,7 +49,7 @@ def _malformed(header: str, etag: str) -> str:
 def _changed_in_transit(tag: re.Match[str], original: str, etag: str) -> str:
     how = "weakened" if tag["weak"] else "changed"
     shown = tag[0][:MAX_SHOWN]
-    cause = f"Nothing was changed: a proxy {how} the ETag to {shown}, so it does not identify a version."
+    cause = f"Nothing was changed: a proxy {how} the ETag to {shown}, so it no longer identifies a version."
     if original != etag:
         return f"{cause} The run has changed as well: read it again."
     return f"{cause} Send {original} instead, or configure the proxy to keep ETags when it compresses responses."

@@ -1,4 +1,4 @@
-"""URLs of this API. Ids of runs and threads come from upstreams and may hold nearly any character."""
+"""URLs of this API. Ids of runs and threads come from upstreams and may contain nearly any character."""
 
 from urllib.parse import quote
 
@@ -28,6 +28,6 @@ class Links:
         return self._by_upstream_id(self._threads, thread)
 
     def _by_upstream_id(self, collection: str, row: Run | Thread) -> str:
-        """Names the connection where several are configured: another one may have the same id."""
+        """Includes the connection if several are configured, since another one may have the same id."""
         url = f"{collection}{quote(row.upstream_id, safe='', errors='replace')}/"
         return url if self._has_one_connection else f"{url}?connection={quote(row.connection)}"

@@ -71,6 +71,6 @@ class IdPagination(BasePagination):
 
 
 class CreatedAtPagination(IdPagination):
-    """Newest first, by time of creation."""
+    """Newest first, by creation time."""
 
     order = ("created_at", "id")

@@ -15,7 +15,7 @@ class HasRequiredPermission(IsAuthenticated):
         if not super().has_permission(request, view):
             return False
         action = getattr(view, "action", None)  # None: the view has no actions.
-        if action is not None and request.method in view.allowed_methods:  # Otherwise it is a 405.
+        if action is not None and request.method in view.allowed_methods:  # Other methods result in a 405.
             assert request.user.is_authenticated
             permissions.require(request.user, view.required_permissions[action])
         return True

@@ -7,9 +7,9 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class ProblemType(Enum):
-    """An HTTP status, a title, and a typical detail: the first type of each status is its example in the schema.
+    """An HTTP status, a title, and a typical detail. The first type of each status is its example in the schema.
 
-    The name gives the `type`: STALE_VERSION is urn:runsadmin:problem:stale-version.
+    The name determines the `type`: STALE_VERSION is urn:runsadmin:problem:stale-version.
     """
 
     INVALID_REQUEST = 400, "The request is not valid", "page_size: Ensure this value is less than or equal to 500."
@@ -56,7 +56,7 @@ class ProblemType(Enum):
 
 
 class ProblemError(Exception):
-    """A request that ends in a problem. `members` are the members of this problem other than the standard ones."""
+    """A request that ends in a problem. `members` are those that this problem has besides the standard ones."""
 
     def __init__(self, problem: ProblemType, detail: str, **members: Any) -> None:
         super().__init__(detail)

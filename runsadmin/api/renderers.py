@@ -7,7 +7,7 @@ from runsadmin import lenient_json
 
 
 class JSONRenderer(renderers.JSONRenderer):
-    """JSON that may contain whatever upstreams send, such as a lone surrogate."""
+    """JSON that may contain anything that upstreams send, such as lone surrogates."""
 
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None

@@ -18,13 +18,13 @@ from runsadmin.api.serializers.edits import ConflictSerializer, EditSerializer
 from runsadmin.api.serializers.problems import ErrorSerializer, ProblemSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
 
-# Any request may return these; one with a body, WITH_BODY as well.
+# Statuses that any request may return, and those that a request with a body may also return.
 EVERYWHERE = (400, 401, 403, 406, 429, 503)
 WITH_BODY = (413, 415)
 
 _CONFLICTS = [ConflictSerializer.example()]
 _CONFLICT = {"status": "conflict", "before": {"team": "sales"}, "intended": None, "after": None, "sent_at": None}
-# Members of problems in examples.
+# Additional members of the problems in examples.
 MEMBERS: Mapping[ProblemType, Mapping[str, Any]] = {
     ProblemType.INVALID_REQUEST: {"errors": [ErrorSerializer.example()]},
     ProblemType.EDIT_CONFLICT: {
@@ -38,11 +38,11 @@ def _header(name: str, description: str, schema: Any = str, **options: Any) -> O
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, **options)
 
 
-IF_NONE_MATCH = _header("If-None-Match", "An `ETag` that you have. 304 if it is current.")
-IF_MATCH = _header("If-Match", "The `ETag` of the version that you saw, which is the base. 412 if the run has changed.")
+IF_NONE_MATCH = _header("If-None-Match", "The `ETag` of the version that you have. 304 if it is current.")
+IF_MATCH = _header("If-Match", "The `ETag` of the version that you saw, as the base. 412 if the run has changed.")
 IDEMPOTENCY_KEY = _header(
     "Idempotency-Key",
-    "Makes it safe to repeat a request, which is recorded only once. Keys are kept for a day.",
+    "Makes it safe to send a request again: it is recorded only once. Keys are kept for a day.",
     {"type": "string", "pattern": "^[ -~]{1,200}$"},
 )
 ETAG = _header("ETag", "The version of the run.", required=True, response=[200])

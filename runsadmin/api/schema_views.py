@@ -44,7 +44,7 @@ class DocsView(SpectacularSwaggerSplitView):
 
 
 class NotFoundView(StrictView):
-    """Every other URL under the API, so that its 404 is a problem, too."""
+    """Every other URL of the API, so that its 404 response has problem details too."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

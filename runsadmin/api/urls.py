@@ -10,7 +10,7 @@ from runsadmin.api.viewsets.threads import ThreadViewSet
 
 
 class Router(SimpleRouter):
-    """Matches the actions of a resource before the resource: the id of a run or thread may contain slashes."""
+    """Matches the actions of a resource before the resource itself: ids of runs and threads may contain slashes."""
 
     routes = sorted(SimpleRouter.routes, key=lambda route: "{url_path}" not in route.url)
 

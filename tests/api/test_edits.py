@@ -164,5 +164,5 @@ def test_actions_take_no_fields(sandbox: Sandbox, mirror_run: MakeRun, api: ApiO
     mirror_run(id="run_a", status="queued")
     url = patch(api(alice), "run_a", {"team": "red"})["Location"]
     data = problem(api(alice).post(f"{url}cancel/", {"force": True}), 400, "invalid-request")
-    assert data["detail"] == "force: Unknown field. This request takes no fields."
+    assert data["detail"] == "force: Unknown field. This request accepts no fields."
     assert Edit.objects.get().status == "pending"

@@ -319,6 +319,6 @@ def test_rest_bounds_its_lists(runs: list[Run], api: ApiOf, alice: User) -> None
         planned = client.post("bulk-edits/", new, Idempotency_Key="k").json()
         assert (planned["duplicates"], planned["selected"]) == (1, 2)
     refused = client.post("threads/", {"thread_ids": ["t"] * 10_001}).json()
-    assert "Must hold 1 to 10,000 ids, not 10,001." in refused["detail"]
+    assert "Must contain 1 to 10,000 ids, not 10,001." in refused["detail"]
     refused = client.post("bulk-edits/", new | {"run_ids": [1] * 50_000}).json()
     assert len(refused["errors"]) == 100

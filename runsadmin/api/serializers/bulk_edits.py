@@ -38,7 +38,7 @@ class UndoBulkEditBody(StrictSerializer):
         max_length=MAX_REASON_LENGTH,
         trim_whitespace=True,
         error_messages={"blank": "A bulk edit needs a reason."},
-        help_text="Why. Required.",
+        help_text="The reason for the bulk edit. Required.",
     )
 
 
@@ -64,8 +64,8 @@ class PlanBulkEditBody(UndoBulkEditBody):
         max_length=MAX_SEARCH_LENGTH,
         trim_whitespace=True,
         required=False,
-        error_messages={"blank": "This would select every run. If you mean that, use `connection:ALIAS`."},
-        help_text="A search: all runs that match now. `connection:ALIAS` selects every run of a connection.",
+        error_messages={"blank": "This would select every run. If that is intended, use `connection:ALIAS`."},
+        help_text="A search that selects all runs that match now. `connection:ALIAS` selects all of a connection.",
     )
     run_ids = IdListField(
         max_length=100_000,
@@ -88,14 +88,14 @@ class PlanBulkEditBody(UndoBulkEditBody):
         allow_null=True,
         min_value=1,
         max_value=int(bulk_edits.LONGEST_WAIT.total_seconds()),
-        help_text="How many seconds, once applied, to wait for active runs to end. Null leaves active runs out.",
+        help_text="How many seconds to wait for active runs after the plan is applied. Null: active runs are skipped.",
     )
     canary = IntegerField(
         default=None,
         allow_null=True,
         min_value=1,
         max_value=bulk_edits.MOST_RUNS,
-        help_text="Pause after so many edits.",
+        help_text="Pause after this many edits.",
     )
     apply = BooleanField(
         default=False,
@@ -104,7 +104,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("q" in attrs) == ("run_ids" in attrs):
-            raise ValidationError("Give either `q` or `run_ids`.", code="required")
+            raise ValidationError("Send either `q` or `run_ids`.", code="required")
         return attrs
 
 
@@ -112,8 +112,12 @@ class NotSelectedSerializer(DocumentedSerializer):
     """An id in `run_ids` that selects no run."""
 
     docs = {
-        "id": ("The id as it was given.", "run_abc123", CharField()),
-        "why": ("If no run has it, or runs of several connections.", "unknown", ChoiceField(["unknown", "ambiguous"])),
+        "id": ("The id in the request.", "run_abc123", CharField()),
+        "why": (
+            "`unknown`: no run has this id. `ambiguous`: runs of several connections have it.",
+            "unknown",
+            ChoiceField(["unknown", "ambiguous"]),
+        ),
     }
 
 
@@ -123,22 +127,22 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "url": ("The URL of this bulk edit.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
         "connection": ("The alias of the connection of its runs.", "default"),
         "q": (
-            "The search that selected the runs. Empty: they were given by id. `in words: …` describes other filters.",
+            "The search that selected the runs. Empty if they were named. `in words: …` describes filters of a page.",
             "status:completed metadata.team:ads",
         ),
         "selected": ("How many runs were selected.", 120),
-        "planned": ("For how many of them the plan is made.", 120),
+        "planned": ("How many of them have been planned.", 120),
         "set": ("Pairs to set.", {"team": "search"}, DictField(child=CharField())),
         "remove": ("Keys to remove.", ["old"], ListField(child=CharField())),
         "rename": ("Keys to rename, with their new names.", {}, DictField(child=CharField())),
         "undoes": ("The bulk edit that it undoes, or null.", None),
-        "reason": ("Why, in the actor's words.", "Team was renamed"),
-        "wait_for_active": ("How long it waits for active runs, in seconds. Null: they are skipped.", None),
+        "reason": ("The reason that the actor gave.", "Team was renamed"),
+        "wait_for_active": ("How many seconds it waits for active runs. Null: active runs are skipped.", None),
         "canary": ("It pauses after this many edits. Null: it does not pause.", 10),
-        "apply_when_planned": ("It is applied as soon as its plan is complete.", False),
-        "accepts_rewrites": ("Resumed although upstream changed keys that its edits do not touch.", False),
+        "apply_when_planned": ("Whether it is applied as soon as its plan is complete.", False),
+        "accepts_rewrites": ("Whether it was resumed after upstream had changed keys that no edit touched.", False),
         "status": ("The status of the bulk edit.", "planned"),
-        "detail": ("The last thing that happened, in words.", ""),
+        "detail": ("What happened last.", ""),
         "actor": ("Who planned it.", "alice", CharField(source="actor.username")),
         "source": ("Where it was planned: `admin`, `api` or `command`.", "api"),
         "applied_by": ("Who applied it, or null.", None),
@@ -166,12 +170,12 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
 
 class ProgressSerializer(DocumentedSerializer):
     docs = {
-        "total": ("How many edits change their run.", 118, IntegerField()),
+        "total": ("How many edits are to be sent.", 118, IntegerField()),
         "ended": ("How many of them have ended.", 0, IntegerField()),
         "statuses": ("Edits by status.", {"planned": 118, "skipped": 2}, DictField(child=IntegerField())),
         "plan_results": ("Edits by plan result.", {"change": 118, "nothing": 2}, DictField(child=IntegerField())),
         "per_second": ("Edits ended per second since it was applied or resumed.", None, FloatField(allow_null=True)),
-        "seconds_left": ("The time left at this rate. Null if unknown.", None, FloatField(allow_null=True)),
+        "seconds_left": ("Seconds left at this rate. Null if unknown.", None, FloatField(allow_null=True)),
     }
 
 
@@ -179,8 +183,8 @@ class BulkEditDetailSerializer(BulkEditSerializer):
     """A bulk edit with its progress."""
 
     docs = BulkEditSerializer.docs | {
-        "progress": ("How far it is.", ProgressSerializer.example(), SerializerMethodField()),
-        "waiting": ("Pending edits by `wait_reason`, without those whose turn it is.", {}, SerializerMethodField()),
+        "progress": ("Its progress.", ProgressSerializer.example(), SerializerMethodField()),
+        "waiting": ("Pending edits by `wait_reason`. Edits without one do not count.", {}, SerializerMethodField()),
         "changed_since": ("How many of its runs have changed since it was planned.", 0, SerializerMethodField()),
         "not_selected": ("Ids that select no run.", [], NotSelectedSerializer(many=True, read_only=True)),
     }
@@ -201,7 +205,7 @@ class NewBulkEditSerializer(BulkEditDetailSerializer):
     """A bulk edit that was just planned."""
 
     docs = BulkEditDetailSerializer.docs | {
-        "duplicates": ("How many ids in `run_ids` were repetitions.", 0, SerializerMethodField())
+        "duplicates": ("How many ids in `run_ids` were duplicates.", 0, SerializerMethodField())
     }
 
     def get_duplicates(self, bulk_edit: BulkEdit) -> int:

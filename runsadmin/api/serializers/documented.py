@@ -1,4 +1,4 @@
-"""The base classes of what responses contain. They have no docstrings: the schema would repeat them everywhere."""
+"""The base classes of response serializers. They have no docstrings, since the schema would repeat them everywhere."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 
 class DocumentedSerializer(serializers.Serializer[Any]):
-    # The fields, in order: a description, an example, and the field where neither the model nor the class defines it.
+    # By field, in order: a description, an example, and the field unless the model or the class defines it.
     docs: ClassVar[Mapping[str, tuple[Any, ...]]]
 
     @classmethod

@@ -24,7 +24,7 @@ _URL = "http://runsadmin.example/api/v1/edits/17/"
 
 
 class MetadataMapField(DictField):
-    """Metadata as it is stored: other servers may send more than strings."""
+    """Metadata as stored. Lax servers send values that are not strings."""
 
     def to_representation(self, value: Mapping[Any, Any]) -> dict[Any, Any]:
         return dict(value)
@@ -55,23 +55,23 @@ class EditSerializer(DocumentedModelSerializer[Edit]):
         "plan_result": ("What planning found, or empty.", "", ChoiceField(Edit.PlanResult.choices, allow_blank=True)),
         "actor": ("Who made the edit.", "alice", CharField(source="actor.username")),
         "source": ("Where it was recorded: `admin`, `api` or `command`.", "api"),
-        "reason": ("Why, in the actor's words.", "Team was renamed"),
+        "reason": ("The reason that the actor gave.", "Team was renamed"),
         "status": ("The status of the edit.", "applied"),
-        "wait_reason": ("What a pending edit waits for. Empty: its turn.", ""),
-        "waits_for": ("Completes “Waits for …”. Null when it ended or is only planned.", None, SerializerMethodField()),
-        "waits_until": ("When this ends at the latest. Null where an event ends it.", None, SerializerMethodField()),
+        "wait_reason": ("What a pending edit waits for. Empty if only for its turn.", ""),
+        "waits_for": ("Completes “Waits for …”. Null if it has ended or is planned.", None, SerializerMethodField()),
+        "waits_until": ("When the wait ends at the latest. Null if not known.", None, SerializerMethodField()),
         "next_attempt_at": ("When it is tried next, or null.", None),
-        "detail": ("The last thing that happened, in words.", ""),
+        "detail": ("What happened last.", ""),
         "base": ("The metadata that the actor saw, or null.", {"team": "ads"}, _METADATA),
         "patch": ("The change, as a merge patch.", {"team": "search"}, MetadataMapField(source="patch.as_merge_patch")),
         "before": ("The metadata that upstream had before the write.", {"team": "ads", "ticket": "OPS-17"}, _METADATA),
         "intended": ("The metadata that was sent.", {"team": "search", "ticket": "OPS-17"}, _METADATA),
         "after": ("The metadata that upstream returned.", {"team": "search", "ticket": "OPS-17"}, _METADATA),
         "conflicts": ("The keys in conflict, for the status `conflict`.", [], SerializerMethodField()),
-        "upstream_request_id": ("The id that upstream gave the write.", "req_abc123"),
+        "upstream_request_id": ("The id that upstream gave the request.", "req_abc123"),
         "http_status": ("The status of upstream's last response.", 200, IntegerField(allow_null=True)),
         "request_id": ("The `X-Request-ID` of the request that made the edit.", "job-7"),
-        "attempts": ("How many attempts ended before the write was sent.", 0),
+        "attempts": ("How many attempts failed before anything was sent.", 0),
         "undoes": ("The edit that it undoes, or null.", None),
         "resolves": ("The edit whose conflict it resolves, or null.", None),
         "created_at": ("When it was recorded.", "2026-01-31T09:00:00Z"),
@@ -88,7 +88,7 @@ class EditSerializer(DocumentedModelSerializer[Edit]):
 
     @cached_property
     def _waits(self) -> Mapping[int, edits.Wait]:
-        """Of all rows of a list at once."""
+        """The waits of all rows of a list, read at once."""
         rows: Any = self.instance if self.parent is None else self.parent.instance
         return edits.waits_of([rows] if isinstance(rows, Edit) else rows)
 
@@ -102,7 +102,7 @@ class EditSerializer(DocumentedModelSerializer[Edit]):
 
 
 class LatestEditSerializer(EditSerializer):
-    """An edit in short, beside its run."""
+    """A summary of an edit, shown with its run."""
 
     docs = {
         name: EditSerializer.docs[name]
@@ -113,7 +113,7 @@ class LatestEditSerializer(EditSerializer):
 
 
 class PlannedEditSerializer(EditSerializer):
-    """An edit of a bulk edit. Until it is sent, `before` and `after` are the planned ones."""
+    """An edit of a bulk edit. Until it is sent, `before` and `after` are the planned values."""
 
     docs = EditSerializer.docs | {
         "bulk_edit": ("The bulk edit that it belongs to.", 7),

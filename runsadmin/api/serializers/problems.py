@@ -24,7 +24,7 @@ class ProblemSerializer(DocumentedSerializer):
 
     docs = {
         "type": ("A stable name. docs/rest-api.md lists all.", "urn:runsadmin:problem:invalid-request", CharField()),
-        "title": ("The kind of problem in words.", "The request is not valid", CharField()),
+        "title": ("The kind of problem.", "The request is not valid", CharField()),
         "status": ("The HTTP status.", 400, IntegerField()),
         "detail": ("What happened, and what to do.", ErrorSerializer.docs["message"][1], CharField()),
         "errors": (

@@ -1,7 +1,7 @@
 """Runs as this API shows them, and a request to edit one.
 
-Lists of runs are the most frequent request, so `represent_runs` makes plain dicts from the stored responses, with two
-queries per page. The serializers describe them for the schema.
+Lists of runs are the most frequent request, so `represent_runs` makes plain dicts from the stored responses, with few
+queries per page. The serializers describe these dicts for the schema.
 """
 
 import datetime as dt
@@ -42,7 +42,7 @@ USAGE = {"prompt_tokens": 123, "completion_tokens": 456, "total_tokens": 579}
 
 
 class RunSerializer(DocumentedSerializer):
-    """The run in the API's own shape, with every other field that the server sends."""
+    """The run in the Assistants API's own format, with every other field that upstream sends."""
 
     docs = {
         "id": ("The id that upstream gave it.", "run_abc123", CharField()),
@@ -89,7 +89,7 @@ class EditRunBody(StrictSerializer):
     base = MetadataField(
         default=None,
         allow_null=True,
-        help_text="The metadata that you saw. A key of yours that someone else has changed since is then a conflict.",
+        help_text="The metadata that you saw. If someone else has changed one of your keys since, it is a conflict.",
     )
     reason = ReasonField()
 
@@ -101,12 +101,12 @@ _EDIT_COLUMNS = ("run_id", "pk", "status", "detail", "next_attempt_at", "upstrea
 
 
 def representable(runs: RunQuerySet) -> QuerySet[Run]:
-    """Reads only what a representation needs: a Thread per Run would cost as much as the Run."""
+    """Reads only the columns that a representation needs. A Thread for each Run would cost as much as the Run."""
     return runs.with_as_of().only(*_COLUMNS)
 
 
 def represent_runs(runs: Iterable[Run], links: Links) -> list[dict[str, Any]]:
-    """These `representable` runs, each with its latest edit."""
+    """The representations of `representable` runs, each with its latest edit."""
     runs = list(runs)
     latest = Edit.objects.filter(run__in=runs).values("run").annotate(latest=Max("pk")).values("latest")
     rows = {row.run_id: row for row in Edit.objects.filter(pk__in=latest).values_list(*_EDIT_COLUMNS, named=True)}
@@ -117,7 +117,7 @@ def represent_runs(runs: Iterable[Run], links: Links) -> list[dict[str, Any]]:
 
 
 def represent_run(run: Run, edit: Edit, links: Links) -> dict[str, Any]:
-    """One `representable` run, with this edit."""
+    """The representation of a `representable` run, with this edit."""
     return _represent(run, edit, edits.waits_of([edit]), links)
 
 

@@ -1,4 +1,4 @@
-"""The base classes of what is read from a request."""
+"""The base classes of request serializers."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := [str(name) for name in data if name not in self.fields]):
-            known = f"Known: {', '.join(self.fields)}." if self.fields else f"This request takes no {self.noun}s."
+            known = f"Known: {', '.join(self.fields)}." if self.fields else f"This request accepts no {self.noun}s."
             raise serializers.ValidationError(
                 {name[:100]: [f"Unknown {self.noun}. {known}"] for name in unknown}, code=f"unknown_{self.noun}"
             )
@@ -42,13 +42,13 @@ class QuerySerializer(StrictSerializer):
 
 
 class PageQuery(QuerySerializer):
-    cursor = StringField(required=False, help_text="A position in the list. Only as given in `next` or `previous`.")
+    cursor = StringField(required=False, help_text="A position in the list, taken from `next` or `previous`.")
     page_size = serializers.IntegerField(
-        default=PAGE_SIZE, min_value=1, max_value=MAX_PAGE_SIZE, help_text="How many rows a page has."
+        default=PAGE_SIZE, min_value=1, max_value=MAX_PAGE_SIZE, help_text="The maximum number of rows on a page."
     )
 
 
 class ConnectionQuery(QuerySerializer):
     connection = ConnectionField(
-        required=False, help_text="The alias of a connection. Required where several connections have this id."
+        required=False, help_text="The alias of a connection. Required if several connections have this id."
     )

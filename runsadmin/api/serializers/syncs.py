@@ -15,7 +15,7 @@ class StartSyncBody(StrictSerializer):
     examples = {"All tracked threads": {"kind": "full"}, "One thread": {"thread_id": "thread_abc123"}}
 
     connection = ConnectionField(
-        default=the_only_connection, help_text="Required where several connections are configured."
+        default=the_only_connection, help_text="Required if several connections are configured."
     )
     kind = ChoiceField(
         Sync.Kind.choices,
@@ -48,11 +48,11 @@ class SyncSerializer(DocumentedModelSerializer[Sync]):
         "thread_id": ("The only thread that it reads. Null: all tracked threads of the connection.", None),
         "actor": ("Who started it. Null: the schedule.", "alice"),
         "status": ("The status of the sync.", "completed_with_errors"),
-        "detail": ("The last thing that happened, in words.", ""),
+        "detail": ("What happened last.", ""),
         "threads_total": ("How many threads it reads.", 40),
         "threads_done": ("How many of them have been read.", 40),
         "pages": ("How many pages it has read.", 52),
-        "runs_seen": ("How many runs these pages had.", 2013),
+        "runs_seen": ("How many runs these pages contained.", 2013),
         "runs_created": ("How many of them are new in the mirror.", 12),
         "runs_updated": ("How many of them had changed.", 3),
         "errors_count": ("How many threads or runs could not be read.", 1),

@@ -24,9 +24,9 @@ class ThreadSerializer(DocumentedModelSerializer[Thread]):
         "thread_id": ("The id that upstream gave it.", "thread_abc123", CharField(source="upstream_id")),
         "url": ("The URL of this thread in this API.", _URL, SerializerMethodField()),
         "connection": ("The alias of its connection.", "default"),
-        "tracked": ("Whether syncs read this thread. Otherwise its mirrored runs stay as they are.", True),
+        "tracked": ("Whether syncs read this thread. If not, its mirrored runs stay as they are.", True),
         "created_at": ("When it was first tracked.", "2026-01-31T09:00:00Z"),
-        "checked_at": ("When a pass last ended in this thread.", "2026-01-31T09:05:00Z"),
+        "checked_at": ("When a sync last finished this thread.", "2026-01-31T09:05:00Z"),
         "fully_checked_at": ("When all of its runs were last read.", "2026-01-31T09:05:00Z"),
         "missing_since": ("When upstream was found to no longer have the thread, or null.", None),
     }
@@ -46,26 +46,26 @@ class TrackThreadsBody(StrictSerializer):
     }
 
     connection = ConnectionField(
-        default=the_only_connection, help_text="Required where several connections are configured."
+        default=the_only_connection, help_text="Required if several connections are configured."
     )
-    thread_id = StringField(required=False, help_text="One id.")
+    thread_id = StringField(required=False, help_text="The id of one thread.")
     thread_ids = IdListField(
         max_length=10_000,
         advice="Send more in several requests.",
         required=False,
-        help_text="Many ids. Either this or `thread_id` is required.",
+        help_text="The ids of several threads. Either this or `thread_id` is required.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("thread_id" in attrs) == ("thread_ids" in attrs):
-            raise ValidationError("Give either `thread_id` or `thread_ids`.", code="required")
+            raise ValidationError("Send either `thread_id` or `thread_ids`.", code="required")
         return attrs
 
 
 class TrackedThreadSerializer(DocumentedSerializer):
     docs = {
-        "thread_id": ("The id as it was given.", "thread_abc123", CharField()),
-        "outcome": ("Whether it is now tracked, already was, or is not a valid id.", "added"),
+        "thread_id": ("The id in the request.", "thread_abc123", CharField()),
+        "outcome": ("Whether the thread is now tracked, already was, or has an invalid id.", "added"),
         "url": ("The URL of the thread in this API. Null for an invalid id.", _URL, URLField(allow_null=True)),
     }
 
@@ -75,6 +75,6 @@ class TrackedThreadSerializer(DocumentedSerializer):
 class TrackedThreadsSerializer(DocumentedSerializer):
     docs = {
         "connection": ("The alias of the connection that the threads belong to.", "default", CharField()),
-        "results": ("One for each id.", [TrackedThreadSerializer.example()], TrackedThreadSerializer(many=True)),
-        "duplicates": ("How many ids were repetitions.", 0, IntegerField()),
+        "results": ("One result for each id.", [TrackedThreadSerializer.example()], TrackedThreadSerializer(many=True)),
+        "duplicates": ("How many ids were duplicates.", 0, IntegerField()),
     }
