@@ -12,7 +12,7 @@ class RunsAdminConfig(AppConfig):
     verbose_name = "Runs"
 
     def ready(self) -> None:
-        from runsadmin import checks  # noqa: F401 - importing it registers them.
+        from runsadmin import checks  # noqa: F401 - importing the module registers the checks.
 
         post_migrate.connect(create_roles, sender=self, dispatch_uid="runsadmin.roles")
 
@@ -24,7 +24,7 @@ def create_roles(
     plan: list[tuple[Migration, bool]] | None = None,
     **options: Any,
 ) -> None:
-    """Only when the tables were created just now: afterwards a site may change and delete the groups."""
+    """Creates the default groups, but only with the tables: a site may then change and delete the groups."""
     from runsadmin.services import permissions
 
     is_first = any(

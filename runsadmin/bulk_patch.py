@@ -1,7 +1,8 @@
 """The patch of a bulk edit: pairs to set, keys to remove or rename, resolved for each run. No Django, no I/O.
 
-A value may be a template over fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`. Times are UTC and take a
-strftime format, limited to the directives that give the same result on every machine. A literal brace is doubled: `{{`.
+A value may be a template with fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`. Times are in UTC and accept
+a strftime format, limited to the directives that give the same result on every machine. A literal brace is doubled:
+`{{`.
 """
 
 import datetime as dt
@@ -19,9 +20,9 @@ from runsadmin.text import is_text
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateFields:
-    """The fields that templates can name, with their values in one run: empty or None if it has none.
+    """The fields that templates can use, with their values for one run: empty or None if it has none.
 
-    This is the only list of them: validation derives from it, and `planning.template_fields` fills it.
+    The fields are defined only here: validation derives from this class, and `planning.template_fields` fills it.
     """
 
     id: str
@@ -42,12 +43,12 @@ class TemplateFields:
 TEXTS = tuple(field.name for field in fields(TemplateFields) if field.type is str)
 TIMES = tuple(field.name for field in fields(TemplateFields) if field.type is not str)
 
-# %c, %x, %X, %r, %E and %O depend on the locale, %s on the time zone of the machine. Flags and widths are glibc's.
+# %c, %x, %X, %r, %E and %O depend on the locale, %s on its time zone. Flags and widths are glibc extensions.
 _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
 
-# The shortest possible values: Friday and May are the shortest names.
+# The shortest possible values. The date has the shortest names: Friday and May.
 _SHORTEST = TemplateFields(
     **dict.fromkeys(TEXTS, "x"),  # type: ignore[arg-type]
     **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC)),  # type: ignore[arg-type]
@@ -95,7 +96,7 @@ def _check_template(template: str) -> None:
             known = ", ".join((*TEXTS, *TIMES))
             raise ValueError(f"{{{field}}} is not a field. Use one of: {known}. Double a literal brace: {{{{.")
         if spec and field in TEXTS:
-            raise ValueError(f"{{{field}}} takes no format: only times have one.")
+            raise ValueError(f"{{{field}}} does not accept a format: only times do.")
         if spec:
             _check_format(spec)
 
@@ -129,7 +130,7 @@ class BulkPatch:
         problems = [*self._problems_of_keys(), *self._problems_of_values()]
         if not (self.set or self.remove or self.rename):
             problems.append(
-                MetadataError(None, "nothing_to_change", "This changes nothing: name a pair to set, remove or rename.")
+                MetadataError(None, "nothing_to_change", "This changes nothing. Name a key to set, remove or rename.")
             )
         if problems:
             raise InvalidMetadata(problems)
@@ -157,7 +158,7 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # The field values are not known yet, so report it only if even the shortest ones make it too long.
+            try:  # The values of fields are not known yet, so only a text that is always too long is an error.
                 MetadataPatch.parse({key: _fill(text, _SHORTEST)})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")
@@ -171,7 +172,7 @@ class BulkPatch:
             if old not in metadata:
                 continue
             if new in metadata and metadata[new] != metadata[old]:
-                raise Skipped("name_taken", f"The key {new!r} exists already: renaming {old!r} would overwrite it.")
+                raise Skipped("name_taken", f"The key {new!r} already exists: renaming {old!r} would overwrite it.")
             pairs[new] = metadata[old]
             gone.add(old)
         wanted = {key: value for key, value in metadata.items() if key not in gone} | pairs
@@ -180,9 +181,9 @@ class BulkPatch:
     def why_unchanged(self) -> str:
         """Why the patch changes nothing in a run, part by part."""
         parts = [
-            ("already has the value to set of", self.set),
-            ("does not have the key to remove:", self.remove),
-            ("does not have the key to rename:", self.rename),
+            ("already has the values to set", self.set),
+            ("does not have the keys to remove", self.remove),
+            ("does not have the keys to rename", self.rename),
         ]
-        reasons = [f"{what} {', '.join(map(repr, keys))}" for what, keys in parts if keys]
+        reasons = [f"{what} ({', '.join(map(repr, keys))})" for what, keys in parts if keys]
         return f"The run {', and '.join(reasons)}."

@@ -10,7 +10,7 @@ from runsadmin.errors import UnknownConnection
 
 @dataclass(frozen=True)
 class Connection:
-    """A configured upstream. The key stays out of every repr."""
+    """A configured upstream. Its repr does not contain the key."""
 
     alias: str
     url: str
@@ -28,7 +28,7 @@ class Connection:
     lists_are_fresh: bool = False
 
     def setting(self, name: str) -> str:
-        """The environment variable of an option of this connection."""
+        """The name of the environment variable for an option of this connection."""
         alias = "" if self.alias == "default" else f"{self.alias.upper()}_"
         return f"RUNSADMIN_UPSTREAM_{alias}{name}"
 
@@ -61,7 +61,7 @@ def _connection(alias: str, options: dict[str, object]) -> Connection:
 
 
 def hold() -> bool:
-    """Whether the setting stops all sending."""
+    """Whether RUNSADMIN_HOLD stops all sending."""
     return bool(settings.RUNSADMIN_HOLD)
 
 
@@ -80,12 +80,12 @@ def settling_time() -> timedelta:
 
 
 def active_run_wait() -> timedelta:
-    """How long an edit still waits for an active run after its `expires_at`."""
+    """How long an edit still waits for an active run after the run's `expires_at`."""
     return timedelta(seconds=settings.RUNSADMIN_ACTIVE_RUN_WAIT)
 
 
-def plan_lasts() -> timedelta:
-    """How long a plan can be applied."""
+def plan_lifetime() -> timedelta:
+    """How long a complete plan can be applied."""
     return timedelta(seconds=settings.RUNSADMIN_PLAN_LASTS)
 
 
@@ -98,7 +98,7 @@ def full_sync_every() -> timedelta:
 
 
 def api_requests_per_minute() -> int:
-    """The limit of one account in the REST API. 0: no limit."""
+    """The rate limit of one account in the REST API. 0 means no limit."""
     return int(settings.RUNSADMIN_API_REQUESTS_PER_MINUTE)
 
 

@@ -1,4 +1,4 @@
-"""Failures of the database itself: unreachable, locked, full or read-only. They are temporary, not a request's fault.
+"""Failures of the database itself: unreachable, locked, full or read-only. They are temporary.
 
 The response says whether anything may have been saved: `watching` observes the statements of the request.
 """
@@ -17,8 +17,8 @@ _READ_ONLY = "25006"
 _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 
 
-def is_in_trouble(error: BaseException | None) -> bool:
-    """Whether such a failure caused the error, directly or through a chain of exceptions."""
+def is_database_failure(error: BaseException | None) -> bool:
+    """Whether a failure of the database caused the error, directly or through a chain of exceptions."""
     while error is not None:
         # SQLITE_ERROR means an invalid statement or a missing table.
         if isinstance(error, OperationalError | InterfaceError) and _code(error) != SQLITE_ERROR:
@@ -30,7 +30,7 @@ def is_in_trouble(error: BaseException | None) -> bool:
 
 
 def may_have_saved() -> bool:
-    """Whether something was written since `watching` began, or may have been because the response was lost."""
+    """Whether anything was written since `watching` began, or may have been written because the response was lost."""
     return _may_have_saved.get()
 
 
@@ -47,7 +47,7 @@ def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
     try:
         result = execute(sql, params, many, context)
     except Error as error:
-        # With a code, the database refused the statement and did not execute it.
+        # An error code means that the database refused the statement and did not execute it.
         if _code(error) is None:
             _may_have_saved.set(True)
         raise
@@ -56,6 +56,6 @@ def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
 
 
 def _code(error: Error) -> object:
-    """The error code of PostgreSQL or SQLite, None when there is none."""
+    """The error code of PostgreSQL or SQLite. None if there is none."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)

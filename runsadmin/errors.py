@@ -8,12 +8,12 @@ from runsadmin.text import clean
 
 
 class RunsAdminError(Exception):
-    """The base of all errors that this app raises on purpose."""
+    """The base class of all errors that this app raises deliberately."""
 
 
 @dataclass(frozen=True)
 class MetadataError:
-    """One error in metadata. `key` is None if it concerns the whole map."""
+    """One error in metadata. `key` is None if the error is about the whole map."""
 
     key: str | None
     code: str
@@ -21,7 +21,7 @@ class MetadataError:
 
 
 class InvalidMetadata(RunsAdminError):
-    """The pairs exceed a limit. Correct them."""
+    """The metadata is invalid. The message says what is allowed."""
 
     def __init__(self, problems: Sequence[MetadataError]) -> None:
         super().__init__(" ".join(problem.message for problem in problems))
@@ -81,11 +81,11 @@ class UpstreamError(RunsAdminError):
     Without a response `http_status` is None and `request_id` empty.
 
     The server's message may contain anything: characters that can be neither stored nor shown become U+FFFD.
-    `retry_after` is how many seconds the server wants us to wait, None when it does not say.
-    `slow_down` is true when the server wants the whole connection to slow down (429, 503).
-    `has_response` is false when there was no response, or no complete one.
-    `is_outage` is true when the whole server may be affected: no response, or a proxy that cannot reach its server.
-    `redirect` is the target of a redirect, otherwise empty. A redirect always concerns the whole connection.
+    `retry_after` is how many seconds the server wants us to wait. None if it does not say.
+    `slow_down` is true if the server wants the whole connection to slow down (429, 503).
+    `has_response` is false if there was no response, or no complete one.
+    `is_outage` is true if the whole server may be affected: no response, or a proxy that cannot reach its server.
+    `redirect` is the target of a redirect, otherwise empty. A redirect always affects the whole connection.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class NotFound(UpstreamError):
 
 
 class Forbidden(UpstreamError):
-    """403. Nothing was changed. It may concern one edit, one thread or the whole connection."""
+    """403. Nothing was changed. It may affect one edit, one thread or the whole connection."""
 
 
 class ConnectionHeld(UpstreamError):

@@ -10,21 +10,21 @@ from django.db.migrations.recorder import MigrationRecorder
 from runsadmin.engine import heartbeat
 
 # Seconds. Workers beat every 2 s and count as dead after 10 s.
-SILENCE = 10
+MAX_BEAT_AGE = 10
 
 
 def missing_part() -> str:
-    """The first thing that is missing: `database`, `migrations` or `worker`. Empty if nothing is."""
+    """The first part that is missing: `database`, `migrations` or `worker`. Empty if nothing is missing."""
     try:
         if not _is_migrated(frozenset(MigrationRecorder(connection).applied_migrations())):
             return "migrations"
         age = heartbeat.beat_age()
     except AnyDatabaseError:
         return "database"
-    return "" if age is not None and age < SILENCE else "worker"
+    return "" if age is not None and age < MAX_BEAT_AGE else "worker"
 
 
-@lru_cache(maxsize=1)  # Loading the migrations is slow, and only needed again after others were applied.
+@lru_cache(maxsize=1)  # Loading the migrations is slow, and needed again only after others were applied.
 def _is_migrated(applied: frozenset[tuple[str, str]]) -> bool:
     executor = MigrationExecutor(connection)
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())

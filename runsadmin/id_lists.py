@@ -1,4 +1,4 @@
-"""Lists of ids as users have them: text files, CSV from a spreadsheet, pasted text. Does not use Django.
+"""Reads lists of ids: text files, CSV files from spreadsheets, pasted text. Does not use Django.
 
 A list has one id per line, or several separated by commas, semicolons or tabs. Spaces separate only ids that look like
 the API's: `run 1` is one id, `run_a run_b` are two. If the first line is a header that names an id column, the list is
@@ -35,7 +35,7 @@ _SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _INVISIBLE = (
     "\ufeff\x1a\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
 )
-_AROUND = _SPACES + _INVISIBLE
+_IGNORED = _SPACES + _INVISIBLE
 _QUOTES = {"'": "'", "`": "`", "\u201c": "\u201d", "\u201e": "\u201c", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 _ID_LIKE = re.compile(
     r"(?:run|thread|step)_\S|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.IGNORECASE
@@ -78,27 +78,27 @@ def read_file(name: str, kind: Kind) -> list[str]:
     except InvalidList as error:
         raise InvalidList(f"{shown} cannot be read. {error}") from None
     if not ids:
-        raise InvalidList(f"{shown} holds no id. Give one id on each line.")
+        raise InvalidList(f"{shown} contains no ids. Put one id on each line.")
     return ids
 
 
 def _content(name: str) -> bytes | str:
-    most = MAX_BYTES + 1
+    limit = MAX_BYTES + 1
     if name == "-":
         if sys.stdin is None:  # Closed by the parent process.
             raise OSError("it is closed")
         # Read bytes if possible: the terminal's encoding may differ from the file's.
-        return getattr(sys.stdin, "buffer", sys.stdin).read(most)
+        return getattr(sys.stdin, "buffer", sys.stdin).read(limit)
     with Path(name).open("rb") as file:
-        return file.read(most)
+        return file.read(limit)
 
 
 def from_arguments(values: Iterable[str]) -> list[str]:
-    """Ids from command-line arguments, without invisible characters left over from other systems.
+    """Ids from command-line arguments, without invisible characters that other systems left in them.
 
-    Spaces in an argument were quoted, so they belong to the id.
+    Spaces in an argument were quoted by the user, so they belong to the id.
     """
-    around = _AROUND.replace(" ", "")
+    around = _IGNORED.replace(" ", "")
     return [cleaned for value in values if (cleaned := value.strip(around)) and not cleaned.isspace()]
 
 
@@ -117,7 +117,7 @@ def _decode(content: bytes) -> str:
 
 
 def _utf16_without_mark(content: bytes) -> str:
-    """The UTF-16 variant, recognized by every second byte being zero, since ids are mostly ASCII. Empty for others."""
+    """The UTF-16 encoding if every second byte is mostly zero, since ids are mostly ASCII. Otherwise empty."""
     start = content[:1000]
     for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
         if len(content) % 2 == 0 and zeros.count(0) * 5 > len(start) * 2 and not others.count(0):
@@ -133,14 +133,14 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
     lines = _lines(text)
     delimiters: tuple[str, ...] = _DELIMITERS
     start = _next(lines, 0)
-    if start < len(lines) and (named := re.fullmatch(r'"?sep=(.)"?\s*', lines[start])):  # Excel's own first line.
+    if start < len(lines) and (named := re.fullmatch(r'"?sep=(.)"?\s*', lines[start])):  # A line that Excel adds.
         delimiters = (named[1],)
         start = _next(lines, start + 1)
     if start == len(lines):
         return
     if re.match(r'\s*(?:\[\s*["{]|\{\s*"|[\[{]\s*$)', lines[start]):
-        raise InvalidList("This is JSON. Give one id on each line, or a CSV file with a header line.")
-    repeated = ""  # The header cell: joined files repeat it further down.
+        raise InvalidList("This is JSON. Put one id on each line, or use a CSV file with a header line.")
+    repeated = ""  # The header cell, which is repeated if files were joined.
     for delimiter in delimiters:
         cells = _cells(lines[start], delimiter, start)
         header = [re.sub(r"[\W_]", "", cell).lower() for cell in cells]
@@ -148,7 +148,7 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
             continue
         column = next((header.index(name) for name in _COLUMNS[kind] if name in header), None)
         if column is None:
-            raise InvalidList(f"The header {lines[start][:100]!r} names no column of {kind} ids. Call it {kind}_id.")
+            raise InvalidList(f"The header {lines[start][:100]!r} has no column of {kind} ids. Name it {kind}_id.")
         start, repeated = start + 1, _clean(cells[column])
         if len(header) > 1:
             yield from (found for found in _column(lines, start, delimiter, column) if found != repeated)
@@ -161,8 +161,8 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
 
 def _next(lines: list[str], start: int) -> int:
     """The first line from `start` on that is neither blank nor a comment."""
-    says = (number for number in range(start, len(lines)) if lines[number].strip(_AROUND))
-    return next((number for number in says if not _is_comment(lines[number])), len(lines))
+    not_blank = (number for number in range(start, len(lines)) if lines[number].strip(_IGNORED))
+    return next((number for number in not_blank if not _is_comment(lines[number])), len(lines))
 
 
 def _column(lines: list[str], start: int, delimiter: str, column: int) -> Iterator[str]:
@@ -171,19 +171,19 @@ def _column(lines: list[str], start: int, delimiter: str, column: int) -> Iterat
     number = start + 1
     try:
         for row in rows:
-            if any(cell.strip(_AROUND) for cell in row) and not _is_comment(row[0]):
+            if any(cell.strip(_IGNORED) for cell in row) and not _is_comment(row[0]):
                 found = _clean(row[column]) if column < len(row) else ""
                 if not found:
                     raise InvalidList(f"Line {number} has no id in column {column + 1}. Complete or delete the line.")
                 yield found
             number = start + 1 + rows.line_num
     except csv.Error as error:
-        raise InvalidList(f"Line {number} is not CSV: {error}. Fix its quotes, or give only the ids.") from None
+        raise InvalidList(f"Line {number} is not CSV: {error}. Fix its quotes, or remove all other columns.") from None
 
 
 def _line(line: str, number: int) -> Iterator[str]:
     if '"' in line:
-        delimiter = next((sign for sign in "\t;," if sign in line), ",")
+        delimiter = next((char for char in "\t;," if char in line), ",")
         yield from filter(None, map(_clean, _cells(line, delimiter, number)))
         return
     for raw in re.split(r"[\t;,]", line):
@@ -199,16 +199,16 @@ def _cells(line: str, delimiter: str, number: int) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error as error:
-        raise InvalidList(f"Line {number + 1} is not CSV: {error}. Give one id on each line.") from None
+        raise InvalidList(f"Line {number + 1} is not CSV: {error}. Put one id on each line.") from None
 
 
 def _is_comment(line: str) -> bool:
-    return line.lstrip(_AROUND).startswith("#")
+    return line.lstrip(_IGNORED).startswith("#")
 
 
 def _clean(cell: str) -> str:
-    """The cell without surrounding white space, invisible characters and quotes."""
-    cell = cell.strip(_AROUND)
+    """The cell without surrounding whitespace, invisible characters and quotes."""
+    cell = cell.strip(_IGNORED)
     if len(cell) > 1 and _QUOTES.get(cell[0]) == cell[-1]:
-        cell = cell[1:-1].strip(_AROUND)
+        cell = cell[1:-1].strip(_IGNORED)
     return cell[1:] if _GUARDED.match(cell) else cell

@@ -1,7 +1,7 @@
-"""The definition of the id of a run or a thread.
+"""Validates the ids of runs and threads.
 
-Each upstream has its own format: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. An id is text that can
-be stored, sent as one segment of a path, and shown on one line.
+Each upstream has its own format: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. Any text is valid that
+can be stored, sent as one segment of a path, and shown on one line.
 """
 
 import re
@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 # Control characters and line separators.
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
-# A proxy may decode %2F, and then merge slashes and follow dots.
+# A proxy may decode %2F, and then merge slashes and resolve dots, so that the path leads to another resource.
 _LEADS_ELSEWHERE = re.compile(r"(^|/)\.{0,2}(/|$)")
 
 
@@ -38,7 +38,7 @@ def is_id(value: object) -> TypeGuard[str]:
 
 
 def shown(value: str) -> str:
-    """Any text, shortened and without control characters, for messages."""
+    """Any text for a message: shortened, and with control characters escaped."""
     return repr(value if len(value) <= 60 else f"{value[:60]}…")
 
 

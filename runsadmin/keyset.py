@@ -1,7 +1,7 @@
-"""Keyset pagination: a page starts after a row's key. No OFFSET, no count: the last page costs as much as the first.
+"""Keyset pagination: a page starts after a row's key. Without OFFSET and count, the last page is as fast as the first.
 
 An order is a tuple of field names, at most one time followed by the primary key (`("created_at", "id")` or `("id",)`).
-Rows are read in descending order, newest first, unless `ascending` is set. A key holds a row's values of these fields.
+Rows are read in descending order, newest first, unless `ascending` is set. A key has a row's values of these fields.
 """
 
 import datetime as dt
@@ -16,9 +16,9 @@ type Key = tuple[dt.datetime | int, ...]
 
 @dataclass(frozen=True)
 class Page[M: Model]:
-    """Rows in the order of the list, and the keys to continue with on either side: None where nothing follows.
+    """Rows in the order of the list, and the keys of the adjacent pages: None if there is no such page.
 
-    After the first page there is always a previous one; it may turn out to be empty when rows were deleted.
+    After the first page there is always a previous one, which may be empty if rows were deleted.
     """
 
     rows: list[M]
@@ -35,7 +35,7 @@ def read_page[M: Model](
     before: Key | None = None,
     ascending: bool = False,
 ) -> Page[M]:
-    """The page that follows `after`, or the one that precedes `before`; without either, the first one.
+    """The page that follows `after` or precedes `before`. Without either, the first page.
 
     Reads one row more than `size` to know whether there are more.
     """
@@ -43,7 +43,7 @@ def read_page[M: Model](
     key = before if is_backward else after
     reads_upward = ascending != is_backward
     if key is not None:
-        rows = rows.filter(behind(order, key, ascending=reads_upward))
+        rows = rows.filter(is_after(order, key, ascending=reads_upward))
     found = list(rows.order_by(*(field if reads_upward else f"-{field}" for field in order))[: size + 1])
     has_more, page = len(found) > size, found[:size]
     if is_backward:
@@ -59,7 +59,7 @@ def read_page[M: Model](
 
 
 def read_chunks[M: Model](rows: QuerySet[M], size: int) -> Iterator[list[M]]:
-    """All rows in ascending order of their primary key, with no query open between two chunks."""
+    """All rows in ascending order of their primary key. No query is open between chunks."""
     after: Key | None = None
     while True:
         page = read_page(rows, ("pk",), size, after=after, ascending=True)
@@ -70,11 +70,11 @@ def read_chunks[M: Model](rows: QuerySet[M], size: int) -> Iterator[list[M]]:
         after = page.next
 
 
-def behind(order: Order, key: Key, *, ascending: bool = False) -> Q:
-    """The rows after a key.
+def is_after(order: Order, key: Key, *, ascending: bool = False) -> Q:
+    """The condition that a row comes after a key.
 
-    `time <= t AND (time < t OR pk < p)`: the first part gives the database an index range, which it would not derive
-    from the OR.
+    `time <= t AND (time < t OR pk < p)`: the first part lets the database read a range of the index, which it would not
+    derive from the OR.
     """
     side = "gt" if ascending else "lt"
     if len(order) == 1:

@@ -1,8 +1,8 @@
 """JSON parsing that tolerates what real servers send. What is stored and sent is always strict JSON.
 
-orjson parses nearly everything. What it rejects goes through the standard library, which is slower but lets us decide
-per value: lone surrogates are kept; what cannot be read (NaN, 1e400, an integer of 70 digits, a byte that does not
-decode, a value that is nested too deeply) becomes null, in a `Damaged` object.
+orjson parses nearly everything. What it rejects is parsed by the standard library, which is slower but lets us decide
+per value: lone surrogates are kept; what cannot be read (NaN, 1e400, an integer of 70 digits, a byte that cannot be
+decoded, a value that is nested too deeply) becomes null, in a `Damaged` object.
 """
 
 import json
@@ -15,7 +15,7 @@ import orjson
 # orjson cannot write deeper values, and no page could show them.
 MAX_DEPTH = 200
 
-# The integers that fit 64 bits. orjson silently rounds longer ones.
+# The integers that fit in 64 bits. orjson silently rounds longer ones.
 _INTEGERS = range(-(2**63), 2**64)
 _DIGITS = bytes.maketrans(b"0123456789-,[ \t\r\n", b"0" * 10 + b":" * 7)
 _LONG = b":" + b"0" * 19
@@ -38,7 +38,7 @@ _UNREADABLE = object()
 
 
 def read(content: bytes, encoding: str = "utf-8") -> Any:
-    """A response, with `Damaged` objects where a value could not be read. Raises ValueError when it is not JSON."""
+    """Parses a response. Objects with values that cannot be read are `Damaged`. Raises ValueError if it is not JSON."""
     is_deep = False
     if encoding == "utf-8":
         if not _has_long_integer(content):
@@ -52,7 +52,7 @@ def read(content: bytes, encoding: str = "utf-8") -> Any:
 
 
 def loads(text: str) -> Any:
-    """As `read`, for text that is already decoded. Raises ValueError when it is not JSON."""
+    """Like `read`, for text that is already decoded. Raises ValueError if it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -79,7 +79,7 @@ def is_kept_whole(value: Any) -> bool:
 
 
 def _has_long_integer(content: bytes) -> bool:
-    """Whether an integer may not fit 64 bits. Runs for every response, so it is cheap; false positives are allowed."""
+    """Whether an integer may not fit in 64 bits. Runs for every response, so it is fast but has false positives."""
     return _LONG in content.translate(_DIGITS)
 
 
@@ -87,7 +87,7 @@ def _tolerant(text: str, *, is_deep: bool) -> Any:
     if is_deep:
         text = _cut(text, f'"{_MARK}"')
     try:
-        value, _ = _settled(_loads(text))
+        value, _ = _without_unreadable(_loads(text))
     except RecursionError:
         if is_deep:
             raise ValueError("The JSON is nested too deeply.") from None
@@ -118,8 +118,8 @@ def _int(digits: str) -> object:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     unreadable = set()
-    for name, given in pairs:
-        value, is_readable = _settled(given)
+    for name, parsed in pairs:
+        value, is_readable = _without_unreadable(parsed)
         if _MARK in name:
             name, value, is_readable = name.replace(_MARK, "\ufffd"), None, False
         values[name] = value
@@ -132,25 +132,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return damaged
 
 
-def _settled(value: Any) -> tuple[Any, bool]:
-    """The value with null for what could not be read, and whether everything could be read."""
+def _without_unreadable(value: Any) -> tuple[Any, bool]:
+    """The value with null in place of what could not be read, and whether everything could be read."""
     if value is _UNREADABLE or (isinstance(value, str) and _MARK in value):
         return None, False
     if isinstance(value, list):
-        items = [_settled(item) for item in value]
+        items = [_without_unreadable(item) for item in value]
         return [item for item, _ in items], all(is_readable for _, is_readable in items)
     return value, not isinstance(value, Damaged)
 
 
-def _cut(text: str, instead: str = "null") -> str:
-    """The JSON text with `instead` in place of values that are nested too deeply."""
+def _cut(text: str, replacement: str = "null") -> str:
+    """The JSON text with `replacement` in place of values that are nested too deeply."""
     parts: list[str] = []
     depth = start = 0
     for token in _TOKENS.finditer(text):
         if token[0] in "[{":
             depth += 1
             if depth == MAX_DEPTH + 1:
-                parts += (text[start : token.start()], instead)
+                parts += (text[start : token.start()], replacement)
         elif token[0] in "]}":
             if depth == MAX_DEPTH + 1:
                 start = token.end()

@@ -28,7 +28,7 @@ class MetadataState(StrEnum):
 
 
 class Metadata(Mapping[str, object]):
-    """An immutable map of pairs. Values are strings; other JSON from lax servers is kept as it came."""
+    """An immutable map of pairs. Values are strings; other JSON values from lax servers are kept unchanged."""
 
     __slots__ = ("_pairs",)
 
@@ -37,7 +37,7 @@ class Metadata(Mapping[str, object]):
 
     @classmethod
     def read(cls, value: object) -> "Metadata":
-        """What an upstream sent as `metadata`: null, absent and anything that is not a map count as empty."""
+        """Reads what an upstream sent as `metadata`. Null, absent and anything that is not a map count as empty."""
         return cls(value) if isinstance(value, Mapping) else cls()
 
     def __getitem__(self, key: str) -> object:
@@ -114,7 +114,7 @@ class MetadataPatch:
         return {**self.set, **dict.fromkeys(sorted(self.remove))}
 
     def check(self, metadata: Mapping[str, object]) -> None:
-        """Raises InvalidMetadata when applying this to `metadata` would leave too many pairs.
+        """Raises InvalidMetadata if applying this patch to `metadata` would leave too many pairs.
 
         A map that is already over the limit, on a server that does not enforce it, may still be edited if the patch
         adds no pairs.
@@ -131,14 +131,14 @@ def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
     """
     if state != MetadataState.UNREADABLE:
         return
-    todo = "An edit would lose it, so nothing is sent. Correct it upstream, then refresh the run."
+    advice = "An edit would lose it, so nothing is sent. Correct it upstream, then refresh the run."
     problems = [
-        MetadataError(key, "unreadable", f"Upstream's value of {key!r} cannot be read. {todo}")
+        MetadataError(key, "unreadable", f"Upstream's value of {key!r} cannot be read. {advice}")
         for key, value in metadata.items()
         if value is None
     ]
     raise InvalidMetadata(
-        problems or [MetadataError(None, "unreadable", f"Upstream's metadata cannot be read completely. {todo}")]
+        problems or [MetadataError(None, "unreadable", f"Upstream's metadata cannot be read completely. {advice}")]
     )
 
 
@@ -154,7 +154,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merge:
-    """The result of a merge. `result` may be written only when there are no conflicts."""
+    """The outcome of a merge. `result` may be written only if there are no conflicts."""
 
     result: Metadata
     conflicts: tuple[Conflict, ...] = ()

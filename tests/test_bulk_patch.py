@@ -68,12 +68,12 @@ def test_rename_never_overwrites() -> None:
 @pytest.mark.parametrize(
     ("patch", "reason"),
     [
-        (BulkPatch({"team": "red"}), "The run already has the value to set of 'team'."),
-        (BulkPatch({}, ["gone"]), "The run does not have the key to remove: 'gone'."),
-        (BulkPatch({}, rename={"owner": "lead"}), "The run does not have the key to rename: 'owner'."),
+        (BulkPatch({"team": "red"}), "The run already has the values to set ('team')."),
+        (BulkPatch({}, ["gone"]), "The run does not have the keys to remove ('gone')."),
+        (BulkPatch({}, rename={"owner": "lead"}), "The run does not have the keys to rename ('owner')."),
         (
             BulkPatch({"team": "red"}, rename={"owner": "lead"}),
-            "The run already has the value to set of 'team', and does not have the key to rename: 'owner'.",
+            "The run already has the values to set ('team'), and does not have the keys to rename ('owner').",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from runsadmin.api.problems import CONTENT_TYPE, ProblemType, details
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if db_errors.is_in_trouble(exception):  # Django reports a session that could not be saved as a bad request.
+    if db_errors.is_database_failure(exception):  # Django reports a session that could not be saved as a bad request.
         return _database_unavailable(request)
     too_large = isinstance(exception, RequestDataTooBig)
     if not _is_api(request):
@@ -24,7 +24,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Called while the exception is being handled, so that sys.exception() returns it."""
-    if db_errors.is_in_trouble(sys.exception()):
+    if db_errors.is_database_failure(sys.exception()):
         return _database_unavailable(request)
     if not _is_api(request):
         return defaults.server_error(request)

@@ -10,7 +10,7 @@ def test_database_of_an_older_version_is_refused() -> None:
     current = applied.get().name
     applied.update(name="0001_initial")
     try:
-        with pytest.raises(CommandError, match=r"made by a version before 0\.1\.0.*set DATABASE_URL to a new"):
+        with pytest.raises(CommandError, match=r"created by a version before 0\.1\.0.*set DATABASE_URL to a new"):
             call_command("migrate", verbosity=0)
     finally:
         applied.update(name=current)

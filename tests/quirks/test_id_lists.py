@@ -82,14 +82,14 @@ UNREADABLE = {
     "Latin-1 after CR": (b"run_a\rrun_b\rcaf\xe9", "Line 3 is not UTF-8 text (byte 0xE9)"),
     "half of UTF-16": (codecs.BOM_UTF16_LE + b"r\0u\0n", "Line 1 is not UTF-16 text"),
     "an image": (b"\x89PNG\r\n\x1a\n\0\0\0", "Line 1 is not UTF-8 text (byte 0x89)"),
-    "columns without ids": (b"thread_id,status\nthread_a,failed\n", "names no column of run ids. Call it run_id."),
+    "columns without ids": (b"thread_id,status\nthread_a,failed\n", "has no column of run ids. Name it run_id."),
     "a row without its id": (b"run_id,note\nrun_a,x\n,run_b\n", "Line 3 has no id in column 1"),
     "a short row": (b"note,run_id\nx,run_a\ny\n", "Line 3 has no id in column 2"),
     "an open quote": (b'run_id,note\nrun_a,x\nrun_b,"y\nrun_c,z\n', "Line 3 is not CSV: unexpected end of data"),
     "a quote in a cell": (b'run_id,note\nrun_a,"x"y\n', "Line 2 is not CSV"),
     "a long cell": (b'run_id,note\nrun_a,"' + b"x" * 200_000 + b'"\n', "Line 2 is not CSV: field larger than"),
     "a long quoted line": (b'run_a\n"' + b"x" * 200_000 + b'"\n', "Line 2 is not CSV: field larger than"),
-    "JSON": (b'["run_a", "run_b"]', "This is JSON. Give one id on each line"),
+    "JSON": (b'["run_a", "run_b"]', "This is JSON. Put one id on each line"),
     "lines of JSON": (b'{"run": "run_a"}\n{"run": "run_b"}\n', "This is JSON"),
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_list_without_ids_is_empty(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"run_id\n", "holds no id. Give one id on each line."), UNREADABLE["Latin-1"]]
+    ("content", "message"), [(b"run_id\n", "contains no ids. Put one id on each line."), UNREADABLE["Latin-1"]]
 )
 def test_unreadable_file_edits_nothing(
     content: bytes, message: str, upstream: FakeUpstream, runs: list[Run], edit: Callable[..., Output]

@@ -47,7 +47,7 @@ REFUSED = {
     "a field within": ("{created:{model}}", "contains a brace"),
     "U+0000": ("{created:%Y\0%m}", "contains a character that cannot be stored"),
     "U+0000 beside": ("a\0{created:%Y}", "contains a character that cannot be stored"),
-    "format of a text": ("{model:>9999}", "{model} takes no format"),
+    "format of a text": ("{model:>9999}", "{model} does not accept a format"),
     "conversion": ("{created!r}", "!r is not supported"),
     "attribute": ("{created.year}", "is not a field"),
     "item": ("{created[0]}", "is not a field"),

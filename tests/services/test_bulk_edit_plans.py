@@ -59,7 +59,7 @@ def test_nothing_to_do_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     assert is_skipped(
         plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
         Edit.PlanResult.NOTHING,
-        "already has the value to set of 'team', and does not have the key to remove: 'gone'",
+        "already has the values to set ('team'), and does not have the keys to remove ('gone')",
     )
 
 

@@ -61,10 +61,10 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         """Plan a bulk edit.
 
         The runs are selected now and frozen. The plan has one edit for each, with the metadata before and after.
-        Nothing is sent before the plan is applied, unless `apply` is true.
+        Nothing is sent until the plan is applied. If `apply` is true, it is applied as soon as it is complete.
         """
         idempotent = idempotent_request(request, BulkEdit, "bulk-edits")
-        # Selecting may take a while and needs no transaction: it precedes `once`.
+        # Select the runs before `once`, since this may take a while and needs no transaction.
         bulk_edit = idempotent.existing() or tasks.plan_and_enqueue(
             idempotent.once(partial(self._plan, _select(self.body)))
         )
@@ -73,7 +73,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     @extend_schema(operation_id="list_edits_of_bulk_edit", responses=PlannedEditSerializer(many=True))
     @action(detail=True)
     def edits(self, request: Request, pk: int) -> Response:
-        """List the edits of a bulk edit, the last of the plan first."""
+        """List the edits of a bulk edit, in reverse order of planning."""
         rows: QuerySet[Any] = EDITS.filter(bulk_edit=get_object_or_404(BulkEdit, pk=pk))
         page = self.paginate_queryset(self.filter_queryset(rows))
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
@@ -116,8 +116,8 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     def undo(self, request: Request, pk: int) -> Response:
         """Plan the undo of a bulk edit.
 
-        The plan puts back what this bulk edit changed, run by run. It is applied like any other plan. This bulk edit
-        must have ended. A key that was changed since is left as it is and reported.
+        The plan restores what this bulk edit changed, for each run. It is applied like any other plan. This bulk edit
+        must have ended. A key that was changed since then is left as it is and reported.
         """
         bulk_edit = self.get_object()
         idempotent = idempotent_request(request, BulkEdit, f"undo bulk-edit {bulk_edit.pk}")

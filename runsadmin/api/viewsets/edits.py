@@ -34,8 +34,8 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     def undo(self, request: Request, pk: int) -> Response:
         """Undo an edit.
 
-        Makes an edit that puts back what this one changed, key by key. A key that was changed since is left as it is
-        and reported in `detail`. If no key is left, the new edit is skipped.
+        Makes an edit that restores what this one changed, for each key. A key that was changed since then is left as it
+        is and reported in `detail`. If no key can be restored, the new edit is skipped.
         """
         edit = edits.undo(edit=self.get_object(), reason=self.body["reason"], **self.origin)
         return self._push(edit, status.HTTP_201_CREATED)
@@ -43,7 +43,7 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     @extend_schema(responses=NEW_EDIT)
     @action(detail=True, methods=["post"])
     def resolve(self, request: Request, pk: int) -> Response:
-        """Resolve a conflict by a new edit, whose base is the metadata that caused it."""
+        """Resolve a conflict with a new edit, whose base is the metadata that caused the conflict."""
         edit = edits.resolve(
             edit=self.get_object(), patch=self.body["metadata"], reason=self.body["reason"], **self.origin
         )
@@ -62,7 +62,7 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
         return self.respond(edits.cancel(edit=self.get_object(), actor=self.user))
 
     def _push(self, edit: Edit, status_when_done: int) -> Response:
-        """Waits a few seconds for the outcome, as a PATCH of the run does."""
+        """Waits a few seconds for the outcome, like a PATCH of the run."""
         if not edit.has_ended:
             edit = edits.push_within(edit)
         raise_for_status(edit, self.request)

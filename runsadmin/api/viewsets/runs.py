@@ -51,7 +51,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     }
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """An id may itself end in `/refresh`: only a POST there is the action."""
+        """A run id may itself end in `/refresh`: only a POST to such a URL is the action."""
         if "refresh" in self.action_map.values() and request.method in ("GET", "HEAD", "PATCH"):
             whole = f"{kwargs['run_id']}/refresh"
             if is_id(whole) and Run.objects.filter(upstream_id=whole).exists():
@@ -88,13 +88,13 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     def partial_update(self, request: Request, run_id: str) -> Response:
         """Edit the metadata of a run, upstream and in the mirror.
 
-        The edit is recorded and then sent. 200: upstream has the metadata in the response. 202: the edit continues in
-        the background; `Location` is its URL.
+        The edit is recorded and then sent. 200: upstream has the metadata shown in the response. 202: the edit
+        continues in the background, and `Location` is its URL.
         """
         run = self.get_object()
         idempotent = idempotent_request(request, Edit, f"run {run.pk}")
         edit = idempotent.existing()
-        if edit is None:  # A repeated request pushes nothing. It only reports on the edit.
+        if edit is None:  # A repeated request sends nothing and only reports on the edit.
             edit = edits.push_within(idempotent.once(partial(self._record, run)))
         raise_for_status(edit, request)
         return self._response(REPRESENTABLE.get(pk=run.pk), edit)
@@ -108,7 +108,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
             runs.refresh(run=run, actor=self.user)
         except NotFound as error:
             run.refresh_from_db()
-            if run.missing_since is None:  # Upstream returns 404 for other runs, too.
+            if run.missing_since is None:  # Upstream returns 404 for other runs as well.
                 raise
             raise ProblemError(
                 ProblemType.RUN_GONE, f"The mirror keeps its copy of this run. Upstream: {error}"
@@ -120,13 +120,13 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         if_match = self.request.headers.get("If-Match")
         if if_match is not None and names_version(if_match, run.etag) and base is None:
             base = run.metadata
-        if patch is None:  # Removes the known keys only: a key that the actor did not see stays.
+        if patch is None:  # Removes only the known keys: a key that the actor did not see stays.
             base = run.metadata if base is None else base
             patch = MetadataPatch(remove=frozenset(base))
         return edits.record(run=run, patch=patch, base=base, reason=self.body["reason"], **self.origin)
 
     def _response(self, run: Run, edit: Edit | None = None) -> Response:
-        """A `representable` run with this edit, or else its latest one."""
+        """The response for a `representable` run, with this edit or else its latest one."""
         links = Links(self.request)
         if edit is None:
             return Response(represent_runs([run], links)[0], headers={"ETag": run.etag})

@@ -21,7 +21,7 @@ from runsadmin.services.permissions import Action
 
 
 class StrictView(APIView):
-    """`query_serializers` and `body_serializers` have what each action takes. Anything else is a 400."""
+    """`query_serializers` and `body_serializers` define what each action accepts. Anything else is a 400."""
 
     http_method_names = ["get", "head", "post", "patch", "delete"]
     query_serializers: ClassVar[Mapping[str, type[QuerySerializer]]] = {}
@@ -45,12 +45,12 @@ class StrictView(APIView):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What an edit keeps of the request that recorded it."""
+        """The arguments of services that say where an edit comes from."""
         return {"actor": self.user, "source": EditSource.API, "request_id": log_context.request_id()}
 
 
 class StrictViewSet[M: Model](StrictView, GenericViewSet[M]):
-    """`required_permissions` has the permission of each action, `serializer_classes` what it returns."""
+    """`required_permissions` has the permission of each action, `serializer_classes` the serializer of its response."""
 
     required_permissions: ClassVar[Mapping[str, Action]]
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
@@ -62,13 +62,13 @@ class StrictViewSet[M: Model](StrictView, GenericViewSet[M]):
         return self.serializer_classes.get(self.action) or super().get_serializer_class()
 
     def respond(self, row: M, status: int = 200) -> Response:
-        """Shows the row. `Location` is its URL if it is new or continues in the background."""
+        """The response with a row. `Location` is its URL if it is new or continues in the background."""
         data = self.get_serializer(row).data
         return Response(data, status, headers={"Location": str(data["url"])} if status in (201, 202) else None)
 
 
 def _single_values(request: Request) -> dict[str, str]:
-    """Raises ValidationError for a repeated parameter: it would be unclear which value is meant."""
+    """Raises ValidationError for a repeated parameter, since it is unclear which value is meant."""
     if repeated := [name for name, values in request.query_params.lists() if len(values) > 1]:
         raise ValidationError(
             {name[:100]: ["This parameter is given more than once."] for name in repeated}, code="given_twice"

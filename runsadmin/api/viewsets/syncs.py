@@ -25,8 +25,8 @@ class SyncViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Sync]):
     def create(self, request: Request) -> Response:
         """Start a sync.
 
-        A worker reads the runs of all tracked threads, or of one thread. Where a sync of this kind is queued or running
-        already, that one is returned.
+        A worker reads the runs of all tracked threads, or of one thread. If a sync of this kind is already queued or
+        running, it is returned.
         """
         connection, thread = self.body["connection"], None
         if "thread_id" in self.body:

@@ -36,8 +36,8 @@ class ThreadViewSet(ListModelMixin, RetrieveModelMixin, UpstreamIdViewSet[Thread
     def create(self, request: Request) -> Response:
         """Track one thread or many.
 
-        201 when at least one was added, 200 when all were tracked already. Invalid ids are reported in `results`; it is
-        a 400 when all are invalid.
+        201: at least one was added. 200: all were already tracked. 400: all ids are invalid. If only some ids are
+        invalid, `results` says which.
         """
         connection = self.body["connection"]
         ids = self.body.get("thread_ids") or [self.body["thread_id"]]
@@ -62,6 +62,6 @@ class ThreadViewSet(ListModelMixin, RetrieveModelMixin, UpstreamIdViewSet[Thread
 
     @extend_schema(operation_id="untrack_thread", responses={204: None, **schema.problems(409)})
     def destroy(self, request: Request, thread_id: str) -> Response:
-        """Stop tracking a thread. Its runs stay."""
+        """Stop tracking a thread. Its runs are kept."""
         threads.untrack(thread=self.get_object(), actor=self.user)
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""Runs and threads are looked up by their upstream id. Two connections may have the same id."""
+"""Looks up runs and threads by their upstream id, which is unique only within a connection."""
 
 from runsadmin.api.problems import ProblemError, ProblemType
 from runsadmin.api.viewsets.strict import StrictViewSet
@@ -11,7 +11,7 @@ class UpstreamIdViewSet[M: (Run, Thread)](StrictViewSet[M]):
     lookup_value_converter = "path"  # An id may contain slashes.
 
     def get_object(self) -> M:
-        """Raises ProblemError: 404 without a match, 409 for several when the query names no connection."""
+        """Raises ProblemError: 404 if nothing matches, 409 if several rows match and the query names no connection."""
         rows = self.get_queryset()
         assert self.lookup_url_kwarg is not None
         upstream_id = self.kwargs[self.lookup_url_kwarg]

@@ -191,7 +191,7 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
         Edit.objects.bulk_create(rows)
         if planned < bulk_edit.selected:
             return True
-        claimed.transition_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lasts())
+        claimed.transition_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lifetime())
         SelectionSnapshot.objects.filter(bulk_edit=bulk_edit).delete()
         if bulk_edit.apply_when_planned:
             _apply(bulk_edit)
