@@ -130,37 +130,28 @@ class Conclusion:
     error: UpstreamError | None = None
 
 
-def conclude(run: Run, error: UpstreamError, reach: Reach) -> Conclusion:
-    """`error` occurred when this run was requested."""
+def conclude(upstream_id: str, error: UpstreamError, reach: Reach) -> Conclusion:
+    """`error` occurred when this run or thread was requested."""
     if isinstance(reach.error, NoSlot):
         return Conclusion(error=reach.error)
     effect = NO_EFFECT if reach.error is None else gateway.effect_of(reach.error)
     if not reach.responds:
-        return Conclusion(outage(error, effect))
+        return Conclusion(replace(effect, hold=Hold.UNREACHABLE, detail=f"No request gets through. {error}"))
     if not isinstance(error, NotFound):
         return Conclusion(effect)
     if reach.error is not None:
         return Conclusion(effect, error=reach.error)
     if reach.is_all_gone:
-        return Conclusion(all_gone(run.upstream_id, error))
+        detail = f"The server returns 404 for every probe, for example for {upstream_id}: {error}"
+        return Conclusion(ConnectionEffect(hold=Hold.NOT_FOUND, detail=detail))
     return Conclusion(run_is_missing=True, thread_is_missing=reach.thread_is_gone)
 
 
-def find_out(run: Run, error: UpstreamError) -> Conclusion:
+def find_out(thread: Thread, upstream_id: str, error: UpstreamError) -> Conclusion:
     """Probes how far an error reaches, and stores what it means for the connection."""
-    conclusion = conclude(run, error, reach_of(run.thread, error))
-    connections.store_effect(run.connection, conclusion.effect)
+    conclusion = conclude(upstream_id, error, reach_of(thread, error))
+    connections.store_effect(thread.connection, conclusion.effect)
     return conclusion
-
-
-def outage(error: UpstreamError, effect: ConnectionEffect = NO_EFFECT) -> ConnectionEffect:
-    return replace(effect, hold=Hold.UNREACHABLE, detail=f"No request gets through. {error}")
-
-
-def all_gone(upstream_id: str, error: NotFound) -> ConnectionEffect:
-    """`upstream_id` is the run or thread that was requested first."""
-    detail = f"The server returns 404 for every probe, for example for {upstream_id}: {error}"
-    return ConnectionEffect(hold=Hold.NOT_FOUND, detail=detail)
 
 
 # --- Held connections

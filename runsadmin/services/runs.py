@@ -2,10 +2,10 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
@@ -27,8 +27,12 @@ COLUMNS = (
     "needs_refresh_since", "missing_since", "version",
 )  # fmt: skip
 
-# One run in one response, and its thread.
-type Observation = tuple[Thread, TimedResponse[RunRecord]]
+
+class Observation(NamedTuple):
+    """One run in one response, and its thread."""
+
+    thread: Thread
+    timed: TimedResponse[RunRecord]
 
 
 @dataclass(frozen=True)
@@ -44,34 +48,42 @@ class Stored:
         return Stored(self.created + other.created, self.updated + other.updated, elsewhere)
 
 
-def compare(observations: Iterable[Observation], *, of_list: bool = False, lock: bool = False) -> "Difference":
+def compare(
+    observations: Iterable[tuple[Thread, TimedResponse[RunRecord]]], *, of_list: bool = False, lock: bool = False
+) -> "Difference":
     """Compares runs of one connection with the mirror. `of_list`: lists showed them.
 
     Reads only, so the caller's own transaction holds no lock meanwhile.
     """
-    by_id = {timed.value.upstream_id: (thread, timed) for thread, timed in observations}
-    alias = next((thread.connection for thread, _ in by_id.values()), "")
+    by_id = {timed.value.upstream_id: Observation(thread, timed) for thread, timed in observations}
+    alias = next((observation.thread.connection for observation in by_id.values()), "")
     rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
     if lock:
         rows = rows.select_for_update()
     # Nearly every write changes its run, so the response before it is read at once; few Runs of a list have changed.
     known = {row["upstream_id"]: row for row in rows.values(*COLUMNS, *(() if of_list else ("raw",)))}
-    records = {upstream_id: by_id[upstream_id][1].value for upstream_id in known}
-    wanted = [row for id, row in known.items() if not records[id].is_complete or _is_changed(row, records[id])]
-    if of_list:
-        raw = dict(Run.objects.filter(pk__in=[row["pk"] for row in wanted]).values_list("pk", "raw"))
-    else:
-        raw = {row["pk"]: row["raw"] for row in wanted}
-    mirrored = {
-        row["upstream_id"]: RunRecord(
-            lenient_json.loads(raw[row["pk"]]), row["upstream_id"], MetadataState(row["metadata_state"])
-        )
-        for row in wanted
-    }
+    records = {upstream_id: by_id[upstream_id].timed.value for upstream_id in known}
+    mirrored = _mirrored(
+        [row for id, row in known.items() if not records[id].is_complete or _is_changed(row, records[id])]
+    )
     for upstream_id, record in mirrored.items():
-        thread, timed = by_id[upstream_id]
-        by_id[upstream_id] = thread, timed.of(timed.value.completed_by(record))
+        observation = by_id[upstream_id]
+        completed = records[upstream_id].completed_by(record)
+        by_id[upstream_id] = observation._replace(timed=observation.timed.of(completed))
     return Difference(by_id, known, mirrored, of_list)
+
+
+def _mirrored(rows: Sequence[Mapping[str, Any]]) -> dict[str, RunRecord]:
+    """These runs as stored, by upstream id."""
+    raw = dict(Run.objects.filter(pk__in=[row["pk"] for row in rows if "raw" not in row]).values_list("pk", "raw"))
+    return {
+        row["upstream_id"]: RunRecord(
+            lenient_json.loads(row.get("raw") or raw[row["pk"]]),
+            row["upstream_id"],
+            MetadataState(row["metadata_state"]),
+        )
+        for row in rows
+    }
 
 
 def _is_changed(row: Mapping[str, Any], record: RunRecord) -> bool:
@@ -98,7 +110,7 @@ class Difference:
 
     def changes(self, upstream_id: str) -> bool:
         """Whether a known run differs from its row."""
-        return _is_changed(self.known[upstream_id], self.observations[upstream_id][1].value)
+        return _is_changed(self.known[upstream_id], self.observations[upstream_id].timed.value)
 
     def write(self) -> Stored:
         """Writes the changes. Compares again, with locked rows, if another process has changed one meanwhile."""
@@ -155,7 +167,7 @@ class Difference:
         MetadataPair.objects.bulk_create(
             _pair(run.pk, run.connection, run.created_at, key, value)
             for run in new
-            for key, value in _indexed(self.observations[run.upstream_id][1].value).items()
+            for key, value in _indexed(self.observations[run.upstream_id].timed.value).items()
         )
         return new
 
@@ -248,7 +260,7 @@ def find_reach(run: Run, error: UpstreamError) -> bool:
 
     Marks the run as missing, or holds the connection. Raises UpstreamError if neither is certain.
     """
-    conclusion = probes.find_out(run, error)
+    conclusion = probes.find_out(run.thread, run.upstream_id, error)
     if conclusion.error is not None:
         raise conclusion.error
     mark_missing(

@@ -100,7 +100,7 @@ def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool = Fals
         (outcome,) = refusals.weigh(run.connection, [(claim, error)], has_written=False)
         return outcome
     if probes.is_needed(error) and not isinstance(error, OutcomeUnknown):
-        conclusion = probes.find_out(run, error)
+        conclusion = probes.find_out(run.thread, run.upstream_id, error)
         return classifying.error_after_probes(claim, error, conclusion, clock.now())
     return classifying.call_error(claim, error, clock.now())
 

@@ -17,7 +17,7 @@ from runsadmin.errors import (
 from runsadmin.models import Run, Thread
 from runsadmin.models.run import ACTIVE
 from runsadmin.models.sync import Sync
-from runsadmin.services import clock, connections, gateway, probes, runs
+from runsadmin.services import clock, gateway, probes, runs
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Difference
@@ -42,17 +42,28 @@ def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
             while _fetch_unlisted(claimed):
                 _read_pages(claimed)
             _finish_thread(claimed)
-        except NotFound as error:
-            _handle_not_found(claimed, error)
+        except (ConnectionHeld, NoSlot):
+            raise
+        except (UpstreamError, InvalidId) as error:
+            _handle_error(claimed, error)
     except (ConnectionHeld, NoSlot, Interrupted, TimeUp):
         claimed.save_reading()
         raise
-    except (UpstreamError, InvalidId) as error:
-        if isinstance(error, UpstreamError) and error.is_outage and not probes.reach_of(thread, error).responds:
-            connections.store_effect(thread.connection, probes.outage(error))
-            claimed.save_reading()
-            raise ConnectionHeld(str(error)) from error
-        claimed.record_error(f"Not all of this thread was read: {error}")
+
+
+def _handle_error(claimed: ClaimedSync, error: UpstreamError | InvalidId) -> None:
+    """Records an error of the thread. Raises ConnectionHeld if it concerns the whole connection."""
+    thread, message = claimed.thread, "Not all of this thread was read"
+    if isinstance(error, UpstreamError) and probes.is_needed(error):
+        conclusion = probes.find_out(thread, thread.upstream_id, error)
+        if conclusion.effect.hold:
+            raise ConnectionHeld(conclusion.effect.detail) from error
+        if conclusion.run_is_missing:
+            runs.mark_missing(threads=[thread.pk])
+            message = "Upstream no longer has this thread"
+        elif isinstance(error, NotFound):
+            message = "The server returned 404 for an unknown reason"
+    claimed.record_error(f"{message}: {error}")
 
 
 def _resume(claimed: ClaimedSync) -> ThreadReading:
@@ -67,21 +78,6 @@ def _resume(claimed: ClaimedSync) -> ThreadReading:
     # A process died here. The mirror has what it read, but it is not known which runs those were.
     known = dict.fromkeys((sync.first_run, sync.cursor))
     return ThreadReading(clock.now(), ListReading(cursor=sync.cursor, ids=known), from_the_start=False)
-
-
-def _handle_not_found(claimed: ClaimedSync, error: NotFound) -> None:
-    """Raises ConnectionHeld if everything that is known returns 404."""
-    thread = claimed.thread
-    reach = probes.reach_of(thread, error)
-    if reach.is_all_gone:
-        effect = probes.all_gone(thread.upstream_id, error)
-        connections.store_effect(thread.connection, effect)
-        raise ConnectionHeld(effect.detail)
-    if reach.error is not None:
-        claimed.record_error(f"The server returned 404 for an unknown reason: {error}")
-    else:
-        runs.mark_missing(threads=[thread.pk])
-        claimed.record_error(f"Upstream no longer has this thread: {error}")
 
 
 def _read_pages(claimed: ClaimedSync) -> None:

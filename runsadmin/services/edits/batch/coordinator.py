@@ -308,11 +308,11 @@ class Coordinator:
     def _apply_reach(self, waiting: list[tuple[Claim, UpstreamError]], reach: Reach) -> list[Outcome]:
         claim, error = waiting[0]
         # The effect is the same for all of them, apart from the run that it mentions.
-        connections.store_effect(self.alias, probes.conclude(claim.edit.run, error, reach).effect)
+        connections.store_effect(self.alias, probes.conclude(claim.edit.run.upstream_id, error, reach).effect)
         now = self.calls.clock.latest()
         ended: list[Outcome] = []
         for claim, error in waiting:
-            conclusion = probes.conclude(claim.edit.run, error, reach)
+            conclusion = probes.conclude(claim.edit.run.upstream_id, error, reach)
             classify = partial(classifying.error_after_probes, error=error, conclusion=conclusion, now=now)
             ended += self._each([claim], classify)
         return ended
