@@ -7,23 +7,13 @@ from rest_framework.serializers import (
     DictField,
     FloatField,
     HyperlinkedIdentityField,
+    IntegerField,
     ListField,
     SerializerMethodField,
     ValidationError,
 )
 
-from runsadmin.api.fields import (
-    KEY,
-    MAX_SEARCH_LENGTH,
-    TEXT,
-    BooleanField,
-    ConnectionField,
-    IdListField,
-    IntegerField,
-    StringField,
-    StringListField,
-    StringMapField,
-)
+from runsadmin.api import fields
 from runsadmin.api.serializers.documented import DocumentedModelSerializer, DocumentedSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
 from runsadmin.models import BulkEdit
@@ -34,7 +24,7 @@ from runsadmin.services import bulk_edits
 class UndoBulkEditBody(StrictSerializer):
     examples = {"A reason": {"reason": "Wrong team"}}
 
-    reason = StringField(
+    reason = fields.StringField(
         max_length=MAX_REASON_LENGTH,
         trim_whitespace=True,
         error_messages={"blank": "A bulk edit needs a reason."},
@@ -60,44 +50,44 @@ class PlanBulkEditBody(UndoBulkEditBody):
         },
     }
 
-    q = StringField(
-        max_length=MAX_SEARCH_LENGTH,
+    q = fields.StringField(
+        max_length=fields.MAX_SEARCH_LENGTH,
         trim_whitespace=True,
         required=False,
         error_messages={"blank": "This would select every run. If that is intended, use `connection:ALIAS`."},
         help_text="A search that selects all runs that match now. `connection:ALIAS` selects all of a connection.",
     )
-    run_ids = IdListField(
+    run_ids = fields.IdListField(
         max_length=100_000,
         advice="A search (`q`) has no limit.",
         required=False,
         help_text="The ids of runs. Unknown and ambiguous ids are reported in `not_selected`.",
     )
-    connection = ConnectionField(default=None, help_text="Only runs of the connection with this alias.")
-    set = StringMapField(
-        values=TEXT,
+    connection = fields.ConnectionField(default=None, help_text="Only runs of the connection with this alias.")
+    set = fields.StringMapField(
+        values=fields.TEXT,
         default=dict,
         help_text="Pairs to set. A value may refer to fields of the run: `{model}`, `{status}`, `{created:%Y-%m}`.",
     )
-    remove = StringListField(
-        schema={"type": "array", "items": KEY, "uniqueItems": True}, default=list, help_text="Keys to remove."
+    remove = fields.StringListField(
+        schema={"type": "array", "items": fields.KEY, "uniqueItems": True}, default=list, help_text="Keys to remove."
     )
-    rename = StringMapField(values=KEY, default=dict, help_text="Keys to rename, with their new names.")
-    wait_for_active = IntegerField(
+    rename = fields.StringMapField(values=fields.KEY, default=dict, help_text="Keys to rename, with their new names.")
+    wait_for_active = fields.IntegerField(
         default=None,
         allow_null=True,
         min_value=1,
         max_value=int(bulk_edits.LONGEST_WAIT.total_seconds()),
         help_text="How many seconds to wait for active runs after the plan is applied. Null: active runs are skipped.",
     )
-    canary = IntegerField(
+    canary = fields.IntegerField(
         default=None,
         allow_null=True,
         min_value=1,
         max_value=bulk_edits.MOST_RUNS,
         help_text="Pause after this many edits.",
     )
-    apply = BooleanField(
+    apply = fields.BooleanField(
         default=False,
         help_text="Apply the plan as soon as it is complete, without a review. Needs the permission to apply.",
     )
