@@ -1,4 +1,4 @@
-"""The background tasks. They carry only ids and act on the state of the rows, so repeating a task is harmless."""
+"""The background tasks. They take only ids and act on the current state of rows, so it is safe to repeat a task."""
 
 import time
 from datetime import timedelta
@@ -17,13 +17,13 @@ PLANNING_SECONDS = 1.0
 
 @task(queue_name="push")
 def push_edits() -> int:
-    """Pushes for about half a minute. While there is more work than one worker can do, it enqueues another task."""
+    """Pushes edits for about half a minute. If there is too much work for one worker, enqueues another task first."""
     has_backlog = edits.has_backlog()
     if has_backlog:
         enqueue_unless_waiting(push_edits)
     count = edits.process_due(until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     if has_backlog and not count:
-        stopping.wait(1)  # No edit can be claimed: all wait for other edits of their runs.
+        stopping.wait(1)  # No edit could be claimed: all of them wait for other edits of their runs.
     bulk_edits.advance_statuses()
     return count
 
@@ -45,7 +45,7 @@ def find_plans() -> int:
 
 @task(queue_name="long")
 def plan_bulk_edit(pk: int) -> str:
-    """Plans for about half a minute. `find_plans` continues."""
+    """Plans for about half a minute. `find_plans` continues a plan that is not complete by then."""
     planned = bulk_edits.continue_planning(
         BulkEdit.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping
     )
@@ -54,9 +54,9 @@ def plan_bulk_edit(pk: int) -> str:
 
 
 def plan_and_enqueue(bulk_edit: BulkEdit) -> BulkEdit:
-    """Plans for about a second, so that a small plan is complete at once. Workers do the rest.
+    """Plans for about a second, so that a small plan is complete at once. Workers continue a larger one.
 
-    For web requests, after `bulk_edits.plan` or `plan_undo` and outside a transaction.
+    Web requests call this after `bulk_edits.plan` or `plan_undo`, outside of a transaction.
     """
     bulk_edit = bulk_edits.continue_planning(bulk_edit, until=time.monotonic() + PLANNING_SECONDS)
     enqueue_if_in_progress(bulk_edit)
@@ -64,7 +64,7 @@ def plan_and_enqueue(bulk_edit: BulkEdit) -> BulkEdit:
 
 
 def enqueue_if_in_progress(bulk_edit: BulkEdit) -> None:
-    """Enqueues a task for the edits. Call this after every action that may put the bulk edit in progress."""
+    """Enqueues a task that pushes the edits. Call this after every action that may start the bulk edit."""
     if bulk_edit.is_in_progress:
         enqueue_unless_waiting(push_edits)
 
@@ -79,7 +79,7 @@ def find_syncs() -> int:
 
 @task(queue_name="long")
 def run_sync(pk: int) -> str:
-    """Reads for about half a minute, so that other tasks need not wait for a large sync. `find_syncs` continues it."""
+    """Syncs for about half a minute, so that other tasks need not wait for a large sync. `find_syncs` continues it."""
     sync = syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     return str(sync.status)
 

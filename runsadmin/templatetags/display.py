@@ -146,7 +146,7 @@ def number(value: int | None) -> str | SafeString:
 
 
 @register.filter
-def at_most(count: int, cap: int) -> str:
+def capped(count: int, cap: int) -> str:
     """A count that stopped at one more than the cap: "10,000+"."""
     return f"{cap:,}+" if count > cap else f"{count:,}"
 
@@ -186,7 +186,7 @@ def pair(value: object, kind: str = "") -> SafeString:
 
 
 @register.filter
-def of(mapping: dict[str, Any], key: str) -> Any:
+def get_item(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
 
 
@@ -234,6 +234,6 @@ def patch_chips(bulk_edit: BulkEdit) -> SafeString:
 
 
 @register.filter
-def left(seconds: float) -> str | SafeString:
+def remaining(seconds: float) -> str | SafeString:
     """The remaining time: `2 min 3 s`."""
     return duration(dt.timedelta(seconds=max(seconds, 1)))

@@ -1,17 +1,17 @@
-// Lists: choosing a filter applies it immediately. Without scripts there is a button.
+// Lists. Choosing a filter applies it immediately; without scripts, a button does.
 
 document.addEventListener("change", (event) => {
   const form = event.target.closest("[data-filters]");
   if (form && event.target.tagName === "SELECT") form.requestSubmit();
 });
 
-// Keep addresses short: do not send empty fields.
+// Keep URLs short: do not send empty fields.
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-filters]")) return;
   for (const field of event.target.elements) field.disabled ||= field.name && !field.value;
 });
 
-// Ticks survive paging within one filter. An action clears them.
+// Ticks are kept on all pages of a filtered list. An action clears them.
 const bar = document.querySelector("[data-actions]");
 if (bar) {
   const store = `ticked ${location.pathname}?${bar.dataset.filter}`;
@@ -35,8 +35,8 @@ if (bar) {
     find("untick").hidden = !ticked.size;
     for (const button of bar.querySelectorAll("[name=action]")) {
       const forAll = "forAll" in button.dataset;
-      const most = +(forAll ? bar.dataset.maxTicked : bar.dataset.maxRows);
-      button.disabled = across?.checked ? !forAll : !ticked.size || ticked.size > most;
+      const limit = +(forAll ? bar.dataset.maxTicked : bar.dataset.maxRows);
+      button.disabled = across?.checked ? !forAll : !ticked.size || ticked.size > limit;
     }
   };
   const tick = (changed, on) => {
@@ -55,11 +55,11 @@ if (bar) {
     sessionStorage.removeItem(store);
     show();
   });
-  // All ticks in one field: Django limits the number of fields.
+  // Send all ticks in one field, since Django limits the number of fields.
   bar.closest("form").addEventListener("formdata", (event) => {
     event.formData.set("_selected_action", [...read()].join(","));
     sessionStorage.removeItem(store);
-    setTimeout(show); // A download leaves the page in place.
+    setTimeout(show); // After a download, the page is still open.
   });
   window.addEventListener("pageshow", show);
   document.addEventListener("htmx:afterSwap", show);

@@ -1,17 +1,17 @@
-// The metadata editor, for one run and for many: adds and removes rows, counts characters, handles the keyboard.
-// Without scripts the form has some blank rows and works the same way.
+// The metadata editor, for one run and for many: adds and removes rows, counts characters, handles keys.
+// Without scripts, the form has some blank rows and works the same way.
 
 const form = document.querySelector("[data-pairs]");
 const rows = form.querySelector("[data-rows]");
 const blank = form.querySelector("[data-blank]");
 const limits = { pairs: +(form.dataset.maxPairs ?? 0), key: +form.dataset.maxKey, value: +form.dataset.maxValue };
 
-// Like the API, count code points, so that an emoji is one.
+// Count code points, like the API: an emoji counts as one.
 const length = (text) => [...text].length;
 const keyOf = (row) => row.querySelector("[name$=-key]");
 const valueOf = (row) => row.querySelector("[name$=-value]");
 const allRows = () => [...rows.querySelectorAll("[data-row]")];
-const whatOf = (row) => row.querySelector("[name$=-what]")?.value ?? "set"; // For many runs: what to do with the key.
+const whatOf = (row) => row.querySelector("[name$=-what]")?.value ?? "set"; // What to do with the key (many runs only).
 const isBlank = (row) => !keyOf(row).value && !valueOf(row).value && whatOf(row) === "set";
 
 function prepare(row) {
@@ -27,10 +27,10 @@ function addRow(after) {
   count();
 }
 
-// Django reads the rows by their numbers.
+// Django finds the rows by number.
 function renumber() {
-  allRows().forEach((row, place) => {
-    for (const field of row.querySelectorAll("[name]")) field.name = field.name.replace(/-.*-/, `-${place}-`);
+  allRows().forEach((row, number) => {
+    for (const field of row.querySelectorAll("[name]")) field.name = field.name.replace(/-.*-/, `-${number}-`);
   });
   form.querySelector("[name=row-TOTAL_FORMS]").value = allRows().length;
 }
@@ -40,15 +40,15 @@ function count() {
   for (const row of allRows()) {
     const key = length(keyOf(row).value);
     const value = length(valueOf(row).value);
-    const mostOfValue = whatOf(row) === "rename" ? limits.key : limits.value;
-    const takesText = ["set", "rename"].includes(whatOf(row));
+    const valueLimit = whatOf(row) === "rename" ? limits.key : limits.value;
+    const hasValue = ["set", "rename"].includes(whatOf(row));
     const shown = row.querySelector("[data-count]");
-    const counted = takesText ? ` · ${value}/${mostOfValue}` : "";
+    const counted = hasValue ? ` · ${value}/${valueLimit}` : "";
     shown.textContent = isBlank(row) ? "" : `${key}/${limits.key}${counted}`;
-    shown.classList.toggle("ra-too-long", key > limits.key || (takesText && value > mostOfValue));
+    shown.classList.toggle("ra-too-long", key > limits.key || (hasValue && value > valueLimit));
     row.dataset.what = whatOf(row);
     valueOf(row).placeholder = whatOf(row) === "rename" ? "new name" : "value";
-    valueOf(row).hidden = !takesText && !value; // Keep typed text visible: nothing is dropped silently.
+    valueOf(row).hidden = !hasValue && !value; // Keep typed text visible, so that nothing is dropped silently.
   }
   if (!limits.pairs) return;
   const kept = form.querySelectorAll("[data-kept] input:checked").length;
@@ -91,16 +91,16 @@ form.addEventListener("keydown", (event) => {
 form.addEventListener("submit", () => {
   const send = form.querySelector("[data-send]");
   send.disabled = true;
-  send.dataset.word = send.textContent;
+  send.dataset.label = send.textContent;
   send.textContent = send.dataset.send || "Sending…";
 });
 window.addEventListener("pageshow", (event) => {
-  // After "back" from the next page, the form may be out of date, or the user may want to send it again.
+  // The user came back from the next page: the form may be out of date, or the user may want to send it again.
   if (!event.persisted) return;
   if (form.querySelector("[name=base]")) window.location.reload();
   const send = form.querySelector("[data-send]");
   send.disabled = false;
-  send.textContent = send.dataset.word ?? send.textContent;
+  send.textContent = send.dataset.label ?? send.textContent;
 });
 
 allRows().forEach(prepare);

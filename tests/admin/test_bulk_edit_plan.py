@@ -68,7 +68,7 @@ def test_apply_when_planned_is_shown(six_runs: list[Run], alice: User, as_alice:
         apply_when_planned=True,
     )
 
-    assert "alice asked to apply the plan as soon as it is complete" in page_text(as_alice, bulk_edit)
+    assert "alice chose to apply the plan as soon as it is complete" in page_text(as_alice, bulk_edit)
 
 
 def test_counts_link_to_filtered_edits(six_runs: list[Run], as_alice: Client) -> None:

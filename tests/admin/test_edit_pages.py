@@ -107,7 +107,7 @@ def conflict(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> Edit:
 def test_conflict_shows_base_theirs_and_ours(conflict: Edit, as_alice: Client) -> None:
     shown = as_alice.get(change_url(conflict)).text
 
-    for value in ("When you opened it", "blue", "green", "red", "Theirs", "Mine", "moved"):
+    for value in ("When the edit was made", "blue", "green", "red", "Theirs", "Mine", "moved"):
         assert value in shown
 
 

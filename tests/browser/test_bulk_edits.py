@@ -102,7 +102,7 @@ def test_bulk_edit_from_filter_to_undo(
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
-    page.get_by_role("button", name="Make plan").click()
+    page.get_by_role("button", name="Create plan").click()
 
     # The plan shows the changes.
     expect(head).to_contain_text("Plan: nothing has been sent")
@@ -190,7 +190,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     page.get_by_label("Key", exact=True).fill("team")
     page.get_by_label("Value", exact=True).fill("red")
     page.get_by_label("Reason").fill("moved")
-    page.get_by_role("button", name="Make plan").click()
+    page.get_by_role("button", name="Create plan").click()
     expect(page.get_by_role("link", name="run_59")).to_be_visible()
     expect(page.get_by_role("link", name="run_00")).to_be_visible()
     expect(page.locator(".ra-edits > li")).to_have_count(2)
@@ -258,7 +258,7 @@ def test_bulk_edit_works_without_scripts(
     page.locator("[name$=-key]").nth(1).fill("team")
     page.locator("[name$=-value]").nth(1).fill("red")
     page.get_by_label("Reason").fill("moved")
-    page.get_by_role("button", name="Make plan").click()
+    page.get_by_role("button", name="Create plan").click()
     page.get_by_role("button", name="Change 2 runs").click()
 
     expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
