@@ -1,4 +1,4 @@
-"""Servers that behave as some real ones do: one kind of behavior per module, one row per variant."""
+"""Servers that behave as some real ones do. Each module tests one kind of behavior, with a parameter per variant."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,32 +21,32 @@ from tests.sandbox_client import make_run
 
 @pytest.fixture
 def upstream(connect: Connect) -> Iterator[FakeUpstream]:
-    """The connection `default` leads to it."""
+    """The upstream of the connection `default`."""
     with FakeUpstream() as upstream:
         connect(URL=upstream.url, API_KEY="key", CONNECT_TIMEOUT=1.0, READ_TIMEOUT=1.0)
         yield upstream
 
 
 @pytest.fixture
-def mirror(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
-    """Puts runs upstream and reads their threads into the mirror, while the server still behaves."""
+def mirror_runs(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
+    """Puts runs upstream and syncs their threads, while the server still behaves correctly."""
 
-    def mirror(*runs: Json) -> list[Run]:
+    def mirror_runs(*runs: Json) -> list[Run]:
         upstream.put(*runs)
         for thread_id in dict.fromkeys(run["thread_id"] for run in runs):
             thread, _ = Thread.objects.get_or_create(connection="default", upstream_id=thread_id)
             sync(thread)
         upstream.log.clear()
-        known = {run.upstream_id: run for run in Run.objects.select_related("thread")}
-        return [known[run["id"]] for run in runs]
+        mirrored = {run.upstream_id: run for run in Run.objects.select_related("thread")}
+        return [mirrored[run["id"]] for run in runs]
 
-    return mirror
+    return mirror_runs
 
 
 @pytest.fixture
-def run(mirror: Callable[..., list[Run]]) -> Run:
-    """One run with two pairs. Another one, in another thread, is known, to explain a 404."""
-    _, run = mirror(
+def run(mirror_runs: Callable[..., list[Run]]) -> Run:
+    """A run with two pairs. Another known run, in another thread, shows what a 404 means."""
+    _, run = mirror_runs(
         make_run(id="run_other", thread_id="thread_other"), make_run(metadata={"ticket": "1", "owner": "lee"})
     )
     return run
@@ -76,7 +76,15 @@ def push(run: Run, actor: User, pairs: dict[str, Any] | None = None) -> Edit:
 
 
 def process_due(*, times: int = 1) -> None:
-    """Makes every waiting edit due and processes it, as the background does."""
+    """Makes every waiting edit due, and processes it as a worker does."""
     for _ in range(times):
         Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
         edits.process_due(until=time.monotonic() + 10)
+
+
+def push_or_process(edit: Edit, *, background: bool) -> None:
+    """Pushes the edit as a web request does or, in the background, as a worker does."""
+    if background:
+        process_due()
+    else:
+        edits.push(edit)

@@ -1,4 +1,4 @@
-"""Pagers: how servers list the runs of a thread. READABLE can be read to their end, BROKEN cannot."""
+"""Pagers: ways in which servers list the runs of a thread. Lists of READABLE pagers can be read completely."""
 
 import random
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from tests.sandbox_client import make_run
 THREAD = "thread_a"
 CLAMP = 20
 type Query = dict[str, str]
-# A server's response to a list, from all runs of the thread in the requested order.
+# Returns a page of the runs of a thread, which are in the requested order.
 type Pager = Callable[[list[Json], Query], Response]
 
 
@@ -21,15 +21,15 @@ def make_runs(count: int, thread_id: str = THREAD, **fields: object) -> list[Jso
     ]
 
 
-def put(upstream: FakeUpstream, count: int, pager: Pager | None = None) -> Thread:
-    """This many runs in one thread, listed by this pager."""
+def put_runs(upstream: FakeUpstream, count: int, pager: Pager | None = None) -> Thread:
+    """Puts this many runs into one thread, which this pager lists."""
     upstream.put(*make_runs(count))
     if pager is not None:
-        use(upstream, pager)
+        use_pager(upstream, pager)
     return Thread.objects.get_or_create(connection="default", upstream_id=THREAD)[0]
 
 
-def use(upstream: FakeUpstream, pager: Pager) -> None:
+def use_pager(upstream: FakeUpstream, pager: Pager) -> None:
     def override(request: Request) -> Response | None:
         if not request.is_list:
             return None
@@ -44,48 +44,48 @@ def start_of(runs: list[Json], query: Query) -> int:
     return ids.index(query["after"]) + 1 if "after" in query else 0
 
 
-def cut(runs: list[Json], query: Query, size: int = CLAMP, **envelope: object) -> Response:
-    """A page of at most `size` runs. The envelope's members can be changed, and are left out where they are `...`."""
+def make_page(runs: list[Json], query: Query, size: int = CLAMP, **envelope: object) -> Response:
+    """A page of at most `size` runs. Members of the envelope can be replaced, or left out with `...`."""
     start = start_of(runs, query)
     page = runs[start : start + min(size, int(query["limit"]))]
     body = list_response(page, has_more=start + len(page) < len(runs)).body | envelope
     return Response(200, {name: value for name, value in body.items() if value is not ...})
 
 
-# --- Pagers whose lists can be read to their end
+# --- Pagers whose lists can be read completely
 
 
 def clamped(runs: list[Json], query: Query) -> Response:
-    return cut(runs, query, has_more=...)
+    return make_page(runs, query, has_more=...)
 
 
 def bare_envelope(runs: list[Json], query: Query) -> Response:
-    return Response(200, {"data": cut(runs, query).body["data"]})
+    return Response(200, {"data": make_page(runs, query).body["data"]})
 
 
 def never_has_more(runs: list[Json], query: Query) -> Response:
-    return cut(runs, query, has_more=False)
+    return make_page(runs, query, has_more=False)
 
 
 def has_more_as_text(runs: list[Json], query: Query) -> Response:
-    return cut(runs, query, has_more="false")
+    return make_page(runs, query, has_more="false")
 
 
 def always_has_more(runs: list[Json], query: Query) -> Response:
-    return cut(runs, query, has_more=True, last_id=None)
+    return make_page(runs, query, has_more=True, last_id=None)
 
 
 def misreads_after(runs: list[Json], query: Query) -> Response:
-    """Newest first, `after` means newer than."""
+    """If newest first is requested, `after` means "newer than"."""
     if "after" not in query or query["order"] == "asc":
-        return cut(runs, query)
+        return make_page(runs, query)
     return list_response(runs[: start_of(runs, query) - 1][:CLAMP], has_more=True)
 
 
 def skips_when_newest_first(runs: list[Json], query: Query) -> Response:
-    """Newest first, `after` counts from the other end."""
+    """If newest first is requested, `after` counts from the other end."""
     if "after" not in query or query["order"] == "asc":
-        return cut(runs, query)
+        return make_page(runs, query)
     return list_response(runs[-start_of(runs, query) :][:CLAMP], has_more=False)
 
 
@@ -94,77 +94,77 @@ def inclusive(runs: list[Json], query: Query) -> Response:
     return Response(200, {"data": runs[start : start + CLAMP]})
 
 
-def inclusive_with_more(runs: list[Json], query: Query) -> Response:
+def inclusive_and_has_more(runs: list[Json], query: Query) -> Response:
     start = max(0, start_of(runs, query) - 1)
     return list_response(runs[start : start + CLAMP], has_more=True)
 
 
 def limit_ignored(runs: list[Json], query: Query) -> Response:
-    return cut(runs, query | {"limit": "1000"}, size=1000)
+    return make_page(runs, query | {"limit": "1000"}, size=1000)
 
 
 def limit_refused(runs: list[Json], query: Query) -> Response:
     if int(query["limit"]) > 50:
         return error_response(422, "ensure this value is less than or equal to 50")
-    return cut(runs, query, size=50)
+    return make_page(runs, query, size=50)
 
 
 def missing_past_the_end(runs: list[Json], query: Query) -> Response:
     if start_of(runs, query) == len(runs):
         return not_found("page", "2")
-    return cut(runs, query, has_more=...)
+    return make_page(runs, query, has_more=...)
 
 
 def refuses_past_the_end(runs: list[Json], query: Query) -> Response:
     if start_of(runs, query) == len(runs):
         return error_response(400, "Invalid cursor.")
-    return cut(runs, query, has_more=...)
+    return make_page(runs, query, has_more=...)
 
 
 def null_past_the_end(runs: list[Json], query: Query) -> Response:
-    response = cut(runs, query, has_more=...)
+    response = make_page(runs, query, has_more=...)
     return Response(200, response.body | {"data": response.body["data"] or None})
 
 
 def short_in_the_middle(runs: list[Json], query: Query) -> Response:
-    """The third page is shorter than the others, like all of them it has `has_more: false`, and it is not the last."""
-    return cut(runs, query, size=17 if start_of(runs, query) == 2 * CLAMP else CLAMP, has_more=False)
+    """The third page is shorter than the others but not the last one. All pages have `has_more: false`."""
+    return make_page(runs, query, size=17 if start_of(runs, query) == 2 * CLAMP else CLAMP, has_more=False)
 
 
 def empty_in_the_middle(runs: list[Json], query: Query) -> Response:
-    """Every page is followed by an empty one, whose cursor leads to the next."""
+    """Each page is followed by an empty one, with the cursor of the next page."""
     cursor = query.get("after", "")
     if cursor and not cursor.startswith("cursor-"):
         start = start_of(runs, query)
         more = start < len(runs)
         return Response(200, {"data": [], "has_more": more, "last_id": f"cursor-{cursor}" if more else None})
-    return cut(runs, query | {"after": cursor.removeprefix("cursor-")} if cursor else query, has_more=True)
+    return make_page(runs, query | {"after": cursor.removeprefix("cursor-")} if cursor else query, has_more=True)
 
 
-def twice_in_a_page(runs: list[Json], query: Query) -> Response:
-    response = cut(runs, query, has_more=...)
+def each_run_twice(runs: list[Json], query: Query) -> Response:
+    response = make_page(runs, query, has_more=...)
     return Response(200, response.body | {"data": [run for run in response.body["data"] for _ in range(2)]})
 
 
 def oldest_first(runs: list[Json], query: Query) -> Response:
-    return cut(sorted(runs, key=lambda run: run["created_at"]), query)
+    return make_page(sorted(runs, key=lambda run: run["created_at"]), query)
 
 
 def each_page_ascending(runs: list[Json], query: Query) -> Response:
-    response = cut(runs, query)
+    response = make_page(runs, query)
     data = sorted(response.body["data"], key=lambda run: run["created_at"])
     return list_response(data, has_more=response.body["has_more"])
 
 
 def skips_one(runs: list[Json], query: Query) -> Response:
-    """Newest first, a page begins one too late."""
+    """If newest first is requested, each page begins one run too late."""
     if "after" not in query or query["order"] == "asc":
-        return cut(runs, query)
+        return make_page(runs, query)
     return list_response(runs[start_of(runs, query) + 1 :][:CLAMP], has_more=True)
 
 
 def compares_seconds(runs: list[Json], query: Query) -> Response:
-    """`after` means its run's creation time."""
+    """`after` stands for the creation time of its run."""
     if "after" in query:
         (then,) = (run["created_at"] for run in runs if run["id"] == query["after"])
         is_beyond = then.__lt__ if query["order"] == "asc" else then.__gt__
@@ -173,10 +173,10 @@ def compares_seconds(runs: list[Json], query: Query) -> Response:
 
 
 def shuffles_seconds(runs: list[Json], query: Query) -> Response:
-    """Runs of one second come in another order each time."""
+    """Runs of the same second are in another order each time."""
     random.shuffle(runs)
     runs.sort(key=lambda run: run["created_at"], reverse=query["order"] == "desc")
-    return cut(runs, query, has_more=...)
+    return make_page(runs, query, has_more=...)
 
 
 READABLE = {
@@ -184,14 +184,14 @@ READABLE = {
     "compares seconds": compares_seconds,
     "shuffles seconds": shuffles_seconds,
     "clamped, without has_more": clamped,
-    "nothing but data": bare_envelope,
+    "only data": bare_envelope,
     "has_more is always false": never_has_more,
     "has_more is text": has_more_as_text,
     "has_more is always true": always_has_more,
     "after is newer than": misreads_after,
     "after counts from the other end": skips_when_newest_first,
     "after is inclusive": inclusive,
-    "after is inclusive and has_more is true": inclusive_with_more,
+    "after is inclusive and has_more is true": inclusive_and_has_more,
     "limit is ignored": limit_ignored,
     "limit over 50 is refused": limit_refused,
     "404 past the end": missing_past_the_end,
@@ -199,13 +199,13 @@ READABLE = {
     "null past the end": null_past_the_end,
     "short page in the middle": short_in_the_middle,
     "empty pages in the middle": empty_in_the_middle,
-    "each run twice": twice_in_a_page,
+    "each run twice": each_run_twice,
     "oldest first": oldest_first,
     "each page ascending": each_page_ascending,
 }
 
 
-# --- Pagers whose lists cannot be read to their end
+# --- Pagers whose lists cannot be read completely
 
 
 def first_page_only(runs: list[Json], query: Query) -> Response:
@@ -217,9 +217,9 @@ def newest_page_only(runs: list[Json], query: Query) -> Response:
 
 
 def misreads_both_ways(runs: list[Json], query: Query) -> Response:
-    """`after` is compared with the ids alone, which are in no order."""
-    mixed = [run for run in runs if hash_of(run["id"]) > hash_of(query.get("after", ""))]
-    return list_response(mixed[:CLAMP], has_more=len(mixed) > CLAMP)
+    """`after` is compared with the ids only, which are not in order."""
+    matching = [run for run in runs if hash_of(run["id"]) > hash_of(query.get("after", ""))]
+    return list_response(matching[:CLAMP], has_more=len(matching) > CLAMP)
 
 
 def hash_of(run_id: str) -> int:
@@ -229,32 +229,33 @@ def hash_of(run_id: str) -> int:
 def refuses_cursors(runs: list[Json], query: Query) -> Response:
     if "after" in query:
         return error_response(422, "after: value is not a valid integer")
-    return cut(runs, query)
+    return make_page(runs, query)
 
 
-def more_but_none(runs: list[Json], query: Query) -> Response:
+def promises_more(runs: list[Json], query: Query) -> Response:
     if "after" in query:
         return Response(200, {"data": runs[start_of(runs, query) - 1 :][:1], "has_more": True})
-    return cut(runs, query)
+    return make_page(runs, query)
 
 
 def without_ids(runs: list[Json], query: Query) -> Response:
     if "after" in query:
         return Response(200, {"data": [{"status": "completed"}], "has_more": True})
-    return cut(runs, query)
+    return make_page(runs, query)
 
 
-def round_and_round(runs: list[Json], query: Query) -> Response:
+def repeats_forty_runs(runs: list[Json], query: Query) -> Response:
     start = start_of(runs, query)
     return list_response((runs[:40] * 3)[start : start + CLAMP], has_more=True)
 
 
+# Each with the number of runs that can be read, if it is always the same.
 BROKEN = {
     "after is ignored": (first_page_only, 40),
     "after and order are ignored": (newest_page_only, 20),
     "after is misread in both orders": (misreads_both_ways, None),
     "after is refused": (refuses_cursors, 40),
-    "more is promised and not shown": (more_but_none, 40),
+    "more is promised but not listed": (promises_more, 40),
     "a page without ids": (without_ids, 40),
-    "round and round": (round_and_round, 80),
+    "the list repeats": (repeats_forty_runs, 80),
 }

@@ -1,4 +1,4 @@
-"""An identity endpoint that gives no token: the connection is held as after a 401, and nothing is sent or used up."""
+"""Without a token of Azure, the connection is held as after a 401: nothing is sent, and no attempt is used up."""
 
 import io
 import json
@@ -34,12 +34,12 @@ SCOPE = "https://ai.azure.com/.default"
 
 @dataclass
 class Identity:
-    """An identity endpoint, and an `azure.identity` that uses it. `fail` makes its credential raise instead."""
+    """An identity endpoint, and a module `azure.identity` that uses it. `fail` lets its credential raise."""
 
     server: FakeUpstream
     port: int = 0
-    created: int = 0
-    asked: list[str] = field(default_factory=list)
+    credentials: int = 0
+    scopes: list[str] = field(default_factory=list)
     fail: Callable[[], None] = lambda: None
 
     def module(self) -> ModuleType:
@@ -52,10 +52,10 @@ class Identity:
 
         class DefaultAzureCredential:
             def __init__(self) -> None:
-                identity.created += 1
+                identity.credentials += 1
 
             def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
-                identity.asked.append(*scopes)
+                identity.scopes.append(*scopes)
                 identity.fail()
                 logging.getLogger("azure.core.pipeline").info("Request headers: %s", SECRET)
                 logging.getLogger("azure.identity._credentials.chained").warning("No token: %s", SECRET)
@@ -88,7 +88,7 @@ def token(name: str = SECRET, *, lasts: float = 3600) -> Response:
 
 @pytest.fixture
 def identity(monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream, connect: Connect) -> Iterator[Identity]:
-    """Gives tokens; nothing is mirrored yet."""
+    """Returns tokens. The connection uses them instead of a key."""
     with FakeUpstream() as server:
         server.override(lambda request: token())
         identity = Identity(server, server.port)
@@ -142,7 +142,9 @@ FAULTS: dict[str, Callable[[Identity], None]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: Any, capture_log: CaptureLog) -> None:
+def test_call_without_token_is_held(
+    upstream: FakeUpstream, identity: Identity, fault: Any, capture_log: CaptureLog
+) -> None:
     log: io.StringIO = capture_log("line")
     fault(identity)
     client = Client(conf.connection("default"))
@@ -162,7 +164,7 @@ def test_every_call_is_held(upstream: FakeUpstream, identity: Identity, fault: A
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["status 500", "refuses the connection", "hangs"])
-def test_background_work_waits(
+def test_edits_and_syncs_wait_for_a_token(
     upstream: FakeUpstream,
     identity: Identity,
     run: Run,
@@ -172,7 +174,7 @@ def test_background_work_waits(
     name: str,
 ) -> None:
     FAULTS[name](identity)
-    connect(AZURE_SCOPE="https://other/.default")  # No token is kept for it.
+    connect(AZURE_SCOPE="https://other/.default")  # Has no cached token.
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason, edit.attempts, edit.sent_at) == (
         Edit.Status.PENDING,
@@ -207,7 +209,7 @@ def test_background_work_waits(
     assert upstream.metadata(run.upstream_id) == {"ticket": "1", "owner": "lee", "triage": "done", "b": "c"}
 
 
-def test_one_credential_and_one_token(upstream: FakeUpstream, identity: Identity, connect: Connect) -> None:
+def test_credential_and_tokens_are_shared(upstream: FakeUpstream, identity: Identity, connect: Connect) -> None:
     connect("eu", AZURE_SCOPE="https://eu/.default")
     upstream.override(lambda request: Response(200, {"id": "thread_a"}))
 
@@ -217,7 +219,7 @@ def test_one_credential_and_one_token(upstream: FakeUpstream, identity: Identity
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(call, ["default", "eu"] * 8))
-    assert (identity.created, sorted(identity.asked)) == (1, [SCOPE, "https://eu/.default"])
+    assert (identity.credentials, sorted(identity.scopes)) == (1, [SCOPE, "https://eu/.default"])
     assert {request.headers["Authorization"] for request in upstream.requests()} == {f"Bearer {SECRET}"}
     assert len(upstream.requests()) == 48
 
@@ -250,7 +252,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
             client.retrieve_thread("thread_a")
     resume.set()
     client.retrieve_thread("thread_a")
-    assert len(identity.asked) == 1
+    assert len(identity.scopes) == 1
 
 
 def test_token_is_masked(upstream: FakeUpstream, identity: Identity) -> None:
@@ -260,25 +262,25 @@ def test_token_is_masked(upstream: FakeUpstream, identity: Identity) -> None:
 
 
 @pytest.mark.parametrize("name", ["azure.identity", "azure.core.pipeline.policies.http_logging_policy", "msal"])
-def test_log_is_quiet(name: str) -> None:
+def test_azure_libraries_log_only_errors(name: str) -> None:
     levels: Any = project_settings.LOGGING["loggers"]
     assert levels[name.partition(".")[0]] == {"level": "ERROR"}
 
 
-IDS = {
+REQUEST_IDS = {
     "x-request-id": ({"x-request-id": "a", "apim-request-id": "b"}, "a"),
     "apim-request-id": ({"apim-request-id": "b", "x-ms-request-id": "c"}, "b"),
     "empty x-request-id": ({"x-request-id": " ", "apim-request-id": "b"}, "b"),
     "x-ms-request-id": ({"x-ms-request-id": "c"}, "c"),
     "request-id": ({"request-id": "d"}, "d"),
     "x-correlation-id": ({"X-Correlation-ID": "e"}, "e"),
-    "a long one": ({"apim-request-id": "f" * 300}, "f" * 256),
+    "too long": ({"apim-request-id": "f" * 300}, "f" * 256),
     "none": ({}, ""),
 }
 
 
-@pytest.mark.parametrize(("headers", "request_id"), IDS.values(), ids=IDS)
-def test_request_id(upstream: FakeUpstream, headers: dict[str, str], request_id: str) -> None:
+@pytest.mark.parametrize(("headers", "request_id"), REQUEST_IDS.values(), ids=REQUEST_IDS)
+def test_request_id_is_in_one_of_many_headers(upstream: FakeUpstream, headers: dict[str, str], request_id: str) -> None:
     upstream.override(lambda request: Response(200, {"id": "thread_a"}, headers))
     assert Client(conf.connection("default")).retrieve_thread("thread_a").request_id == request_id
     upstream.override(lambda request: Response(422, b"No.", headers))

@@ -1,4 +1,4 @@
-"""Servers whose JSON has invalid or unreadable values: the run and its page stay readable."""
+"""Servers whose JSON has invalid or unreadable values: the rest of the run is still read and shown."""
 
 import json
 from collections.abc import Callable
@@ -12,47 +12,45 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidMetadata
 from runsadmin.models import BulkEditStatus, Edit, Run, Thread
 from runsadmin.services import bulk_edits
-from tests.api.conftest import Api
+from tests.api.conftest import ApiOf
 from tests.bulk import complete_plan
 from tests.fake_upstream import FakeUpstream, Json, Request, Response, list_response
 from tests.quirks.conftest import push, record, sync
 from tests.sandbox_client import make_run
 
-type ApiOf = Callable[..., Api]
-
-# As a server writes it in place of a value.
+# What the server writes instead of a value.
 BROKEN = {
     "NaN": b"NaN",
     "Infinity": b"Infinity",
     "-Infinity": b"-Infinity",
     "1e400": b"1e400",
     "-1e400": b"-1e400",
-    "1e400 beside a long integer": b"[1e400, %d]" % 2**70,
+    "1e400 and a long integer": b"[1e400, %d]" % 2**70,
     "70 digits": b"1" * 70,
-    "70 digits below zero": b"-" + b"1" * 70,
+    "70 digits, negative": b"-" + b"1" * 70,
     "5,000 digits": b"1" * 5000,
-    "one more than 64 bits": b"%d" % 2**64,
-    "one less than 64 bits": b"%d" % (-(2**63) - 1),
-    "NaN within": b'{"a": [[NaN]]}',
-    "a byte of no encoding": b'"caf\xff"',
-    "Latin-1 unnamed": b'"caf\xe9"',
-    "cut UTF-8": b'"caf\xc3"',
+    "unsigned 64 bits + 1": b"%d" % 2**64,
+    "signed 64 bits - 1": b"%d" % (-(2**63) - 1),
+    "nested NaN": b'{"a": [[NaN]]}',
+    "invalid byte": b'"caf\xff"',
+    "undeclared Latin-1": b'"caf\xe9"',
+    "truncated UTF-8": b'"caf\xc3"',
     "overlong UTF-8": b'"\xc0\xaf"',
     "CESU-8": b'"\xed\xa0\xbd\xed\xb8\x80"',
-    "a byte in a name": b'{"caf\xe9": 1}',
+    "invalid byte in a name": b'{"caf\xe9": 1}',
     "nested 2,000 deep": b"[" * 2000 + b"]" * 2000,
     "nested 2,000 objects": b'{"a":' * 2000 + b"1" + b"}" * 2000,
     "nested 50,000 deep": b"[" * 50_000 + b"]" * 50_000,
 }
 broken = pytest.mark.parametrize("value", BROKEN.values(), ids=BROKEN)
 
-# What is unusual, and can be read.
+# Unusual values that can be read.
 READABLE = {
     "64 bits": (b"18446744073709551615", 2**64 - 1),
     "half a surrogate pair": (rb'"\ud83d"', "\ud83d"),
     "U+0000": (rb'"\u0000"', "\0"),
-    "a line break in text": (b'"a\nb"', "a\nb"),
-    "a surrogate beside a number": (rb'["\ud83d", 1.5]', ["\ud83d", 1.5]),
+    "line break in text": (b'"a\nb"', "a\nb"),
+    "surrogate and number": (rb'["\ud83d", 1.5]', ["\ud83d", 1.5]),
     "nested 100 deep": (b"[" * 100 + b"]" * 100, json.loads("[" * 100 + "]" * 100)),
     "small exponent": (b"1e-400", 0.0),
     "20 digits in text": (b'"12345678901234567890123"', "12345678901234567890123"),
@@ -61,7 +59,7 @@ READABLE = {
 
 @pytest.fixture
 def serve(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
-    """Mirrors runs of one thread from a server that writes this for each "@" in its JSON."""
+    """Syncs runs of one thread from a server that writes this value for each "@" in its JSON."""
 
     def serve(value: bytes, *runs: Json, content_type: str = "application/json", prefix: bytes = b"") -> list[Run]:
         def override(request: Request) -> Response | None:
@@ -73,8 +71,8 @@ def serve(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
         upstream.override(override)
         thread = Thread.objects.create(connection="default", upstream_id=runs[0]["thread_id"])
         sync(thread)
-        known = {run.upstream_id: run for run in Run.objects.select_related("thread")}
-        return [known[run["id"]] for run in runs]
+        mirrored = {run.upstream_id: run for run in Run.objects.select_related("thread")}
+        return [mirrored[run["id"]] for run in runs]
 
     return serve
 
@@ -82,10 +80,9 @@ def serve(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
 type Serve = Callable[..., list[Run]]
 
 
-def is_strict(text: str) -> bool:
-    """Whether it is strict JSON, without constants such as NaN: orjson accepts nothing else."""
+def assert_valid_json(text: str) -> None:
+    """orjson accepts only valid JSON, without constants such as NaN."""
     orjson.loads(text)
-    return True
 
 
 @broken
@@ -93,26 +90,26 @@ def test_broken_value_is_unknown(value: bytes, serve: Serve, alice: User, api: A
     good, bad = make_run(metadata={"a": "b"}), make_run(metadata={"a": "b"}, seed="@", instructions="Be brief.")
     runs = serve(value, good, bad)
     assert [run.metadata for run in runs] == [{"a": "b"}, {"a": "b"}]
-    assert all(is_strict(run.raw) for run in runs)
-    seen = {run["id"]: run for run in api(alice).get("runs/").json()["results"]}
-    assert seen[good["id"]]["instructions"] == good["instructions"]
-    assert seen[bad["id"]]["instructions"] == "Be brief."
-    assert not _has_value(seen[bad["id"]]["seed"])
+    for run in runs:
+        assert_valid_json(run.raw)
+    shown = {run["id"]: run for run in api(alice).get("runs/").json()["results"]}
+    assert shown[good["id"]]["instructions"] == good["instructions"]
+    assert shown[bad["id"]]["instructions"] == "Be brief."
+    assert not _has_value(shown[bad["id"]]["seed"])
 
 
 def _has_value(value: object) -> bool:
-    """Whether a value was made up for what could not be read."""
+    """Whether there is a value in place of the unreadable one."""
     while isinstance(value, dict | list) and len(value) == 1:
         (value,) = value.values() if isinstance(value, dict) else value
     return value not in (None, [], [None, None])
 
 
 @broken
-def test_known_columns_become_unknown(value: bytes, serve: Serve) -> None:
+def test_column_with_broken_value_is_unknown(value: bytes, serve: Serve) -> None:
     (run,) = serve(value, make_run(created_at="@", started_at="@", model="@", usage={"total_tokens": "@"}))
     assert (run.created_at_is_known, run.started_at, run.total_tokens) == (False, None, None)
-    (run_,) = Run.objects.all()
-    assert is_strict(run_.raw)
+    assert_valid_json(Run.objects.get().raw)
 
 
 @broken
@@ -139,7 +136,7 @@ def test_unreadable_metadata_is_not_edited(
 
 
 @broken
-def test_pages_show_such_a_run(value: bytes, serve: Serve, alice: User) -> None:
+def test_pages_show_a_run_with_broken_values(value: bytes, serve: Serve, alice: User) -> None:
     times = dict.fromkeys(("created_at", "started_at", "completed_at"), "@")
     (run,) = serve(value, make_run(**times, metadata={"odd": "@"}, usage={"total_tokens": "@"}, tools=["@"], seed="@"))
     client = Client()
@@ -160,17 +157,17 @@ def test_unusual_value_is_read(text: bytes, value: object, serve: Serve, alice: 
 
 ENCODINGS = {
     "UTF-8": ("application/json; charset=utf-8", "utf-8"),
-    "UTF-8 with a mark": ("application/json", "utf-8-sig"),
+    "UTF-8 with byte order mark": ("application/json", "utf-8-sig"),
     "Latin-1": ("application/json; charset=iso-8859-1", "latin-1"),
-    "Windows": ('application/json; charset="Windows-1252"', "cp1252"),
+    "Windows-1252": ('application/json; charset="Windows-1252"', "cp1252"),
     "UTF-16": ("application/json;charset=UTF-16", "utf-16"),
-    "ASCII that is UTF-8": ("application/json; charset=us-ascii", "utf-8"),
-    "unknown": ("application/json; charset=klingon", "utf-8"),
+    "UTF-8 declared as ASCII": ("application/json; charset=us-ascii", "utf-8"),
+    "unknown charset": ("application/json; charset=klingon", "utf-8"),
 }
 
 
 @pytest.mark.parametrize(("content_type", "encoding"), ENCODINGS.values(), ids=ENCODINGS)
-def test_named_encoding_is_read(content_type: str, encoding: str, upstream: FakeUpstream, db: None) -> None:
+def test_declared_encoding_is_used(content_type: str, encoding: str, upstream: FakeUpstream, db: None) -> None:
     run = make_run(metadata={"name": "café"})
 
     def override(request: Request) -> Response:
@@ -182,25 +179,25 @@ def test_named_encoding_is_read(content_type: str, encoding: str, upstream: Fake
     assert Run.objects.get().metadata == {"name": "café"}
 
 
-def test_unnamed_utf_16_is_not_guessed(upstream: FakeUpstream, db: None) -> None:
+def test_undeclared_utf_16_is_unreadable(upstream: FakeUpstream, db: None) -> None:
     run = make_run()
     upstream.override(lambda _: Response(200, json.dumps(list_response([run]).body).encode("utf-16")))
-    pass_ = sync(Thread.objects.create(connection="default", upstream_id=run["thread_id"]))
-    assert pass_.status == pass_.Status.FAILED
+    done = sync(Thread.objects.create(connection="default", upstream_id=run["thread_id"]))
+    assert done.status == done.Status.FAILED
     assert not Run.objects.exists()
 
 
-def test_older_versions_rows_are_readable(serve: Serve, alice: User, api: ApiOf, upstream: FakeUpstream) -> None:
+def test_rows_of_older_versions_are_readable(serve: Serve, alice: User, api: ApiOf, upstream: FakeUpstream) -> None:
     (run,) = serve(b"1", make_run(metadata={"ticket": "1"}, seed=5))
     Run.objects.update(raw=run.raw.replace('"seed":5', f'"seed":[Infinity,{2**70}]'))
-    (seen,) = api(alice).get("runs/").json()["results"]
-    assert seen["seed"] == [None, None]
+    (shown,) = api(alice).get("runs/").json()["results"]
+    assert shown["seed"] == [None, None]
     upstream.clear_overrides()
     assert push(run, alice).status == Edit.Status.APPLIED
 
 
 @broken
-def test_unreadable_fetch_ends_the_edit(value: bytes, run: Run, upstream: FakeUpstream, alice: User) -> None:
+def test_unreadable_fetch_writes_nothing(value: bytes, run: Run, upstream: FakeUpstream, alice: User) -> None:
     bad = make_run(id=run.upstream_id, thread_id=run.thread.upstream_id, metadata={"ticket": "1", "odd": "@"})
     content = json.dumps(bad).encode().replace(b'"@"', value)
     upstream.override(lambda request: Response(200, content) if request.is_fetch else None)
@@ -211,7 +208,7 @@ def test_unreadable_fetch_ends_the_edit(value: bytes, run: Run, upstream: FakeUp
 
 
 @pytest.mark.parametrize("value", [b"NaN", b"1e400", b"-Infinity", b'"\xff"', b"1" * 5000])
-def test_rest_refuses_such_a_body(value: bytes, run: Run, alice: User, api: ApiOf) -> None:
+def test_rest_refuses_broken_values(value: bytes, run: Run, alice: User, api: ApiOf) -> None:
     body = b'{"metadata": {"a": "b"}, "base": {"a": ' + value + b"}}"
     response = api(alice).call("PATCH", f"runs/{run.upstream_id}/", body)
     assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""Settings that cannot be sent: reported at start, never sent, never shown."""
+"""Settings that cannot be sent are reported at the start, and never sent or shown."""
 
 import io
 import traceback
@@ -19,40 +19,40 @@ from tests.conftest import CaptureLog, Connect
 from tests.fake_upstream import FakeUpstream
 from tests.quirks.conftest import process_due, push, record, sync
 
-S3 = "s3cretABC"
+SECRET = "s3cretABC"
 KEYS = {
-    "curly quotes": f"“{S3}”",
-    "one curly quote": f"{S3}’",
-    "line break inside": f"{S3}\nX-Other: 1",
-    "carriage return": f"{S3}\r{S3}",
-    "line break at the end": f"{S3}\n",
-    "space before": f" {S3}",
-    "space after": f"{S3} ",
-    "tab": f"{S3}\tx",
-    "NUL": f"{S3}\0",
-    "escape": f"{S3}\x1b",
-    "delete": f"{S3}\x7f",
-    "non-breaking space": f"{S3}\xa0{S3}",
-    "zero-width space": f"{S3}\u200b",
-    "BOM": f"\ufeff{S3}",
-    "accent": f"{S3}é",
-    "Cyrillic letter": f"{S3}а",
-    "ellipsis": f"{S3}…",
-    "emoji": f"{S3}🔑",
-    "half an emoji": f"{S3}\ud83d",
-    "quotes": f'"{S3}"',
-    "apostrophes": f"'{S3}'",
-    "Bearer": f"Bearer {S3}",
-    "bearer": f"bearer {S3}",
+    "curly quotes": f"“{SECRET}”",
+    "one curly quote": f"{SECRET}’",
+    "line break inside": f"{SECRET}\nX-Other: 1",
+    "carriage return": f"{SECRET}\r{SECRET}",
+    "line break at the end": f"{SECRET}\n",
+    "space before": f" {SECRET}",
+    "space after": f"{SECRET} ",
+    "tab": f"{SECRET}\tx",
+    "NUL": f"{SECRET}\0",
+    "escape": f"{SECRET}\x1b",
+    "delete": f"{SECRET}\x7f",
+    "non-breaking space": f"{SECRET}\xa0{SECRET}",
+    "zero-width space": f"{SECRET}\u200b",
+    "BOM": f"\ufeff{SECRET}",
+    "accent": f"{SECRET}é",
+    "Cyrillic letter": f"{SECRET}а",
+    "ellipsis": f"{SECRET}…",
+    "emoji": f"{SECRET}🔑",
+    "half an emoji": f"{SECRET}\ud83d",
+    "quotes": f'"{SECRET}"',
+    "apostrophes": f"'{SECRET}'",
+    "Bearer": f"Bearer {SECRET}",
+    "bearer": f"bearer {SECRET}",
     "Bearer alone": "Bearer",
-    "Token": f"Token {S3}",
-    "Basic": f"Basic {S3}",
-    "Bearer and a colon": f"Bearer: {S3}",
-    "header": f"Authorization: Bearer {S3}",
-    "api-key header": f"api-key: {S3}",
-    "variable": f"OPENAI_API_KEY={S3}",
+    "Token": f"Token {SECRET}",
+    "Basic": f"Basic {SECRET}",
+    "Bearer and a colon": f"Bearer: {SECRET}",
+    "header": f"Authorization: Bearer {SECRET}",
+    "api-key header": f"api-key: {SECRET}",
+    "variable": f"OPENAI_API_KEY={SECRET}",
 }
-GOOD = ["sk-proj-abc_DEF.123", "a b", "tokenish", "Bearerer", "key/with+base64==", "bearer-like", "{$%&}", "x:y"]
+VALID_KEYS = ["sk-proj-abc_DEF.123", "a b", "tokenish", "Bearerer", "key/with+base64==", "bearer-like", "{$%&}", "x:y"]
 URLS = {
     "threads": "https://up.example/v1/threads",
     "a thread": "https://up.example/v1/threads/thread_abc/runs",
@@ -66,12 +66,14 @@ URLS = {
 
 def errors() -> list[tuple[str | None, str]]:
     return [
-        (each.id, each.msg) for each in run_checks() if (each.id or "").startswith("runsadmin.") and each.level >= ERROR
+        (check.id, check.msg)
+        for check in run_checks()
+        if (check.id or "").startswith("runsadmin.") and check.level >= ERROR
     ]
 
 
-def shown(error: BaseException) -> str:
-    """All that a traceback could show of it, suppressed causes included."""
+def full_traceback(error: BaseException) -> str:
+    """Everything that a traceback could show, including suppressed causes."""
     lines: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -83,35 +85,35 @@ def shown(error: BaseException) -> str:
 @pytest.mark.django_db
 @pytest.mark.parametrize("auth", ["bearer", "api-key"])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-def test_key_is_refused_at_start(connect: Connect, key: str, auth: str) -> None:
+def test_invalid_key_is_refused_at_start(connect: Connect, key: str, auth: str) -> None:
     connect(API_KEY=key, AUTH=auth)
     ((check_id, message),) = errors()
     assert check_id == "runsadmin.E005"
     assert "RUNSADMIN_UPSTREAM_API_KEY" in message
     with pytest.raises(SystemCheckError) as caught:
         call_command("check")
-    assert S3 not in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", [f"“{S3}”", f"Bearer {S3}"])
-def test_web_does_not_start(connect: Connect, key: str) -> None:
+@pytest.mark.parametrize("key", [f"“{SECRET}”", f"Bearer {SECRET}"])
+def test_web_process_refuses_to_start(connect: Connect, key: str) -> None:
     check_settings()
     connect(API_KEY=key)
     with pytest.raises(SystemCheckError, match="RUNSADMIN_UPSTREAM_API_KEY") as caught:
         check_settings()
-    assert S3 not in shown(caught.value)
+    assert SECRET not in full_traceback(caught.value)
 
 
 @pytest.mark.django_db
-def test_setting_belongs_to_its_alias(connect: Connect) -> None:
+def test_error_names_the_setting_of_its_alias(connect: Connect) -> None:
     connect("eu", API_KEY="Bearer x")
     ((_, message),) = errors()
     assert "RUNSADMIN_UPSTREAM_EU_API_KEY" in message
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("key", GOOD)
-def test_good_keys_pass(connect: Connect, key: str) -> None:
+@pytest.mark.parametrize("key", VALID_KEYS)
+def test_valid_keys_pass(connect: Connect, key: str) -> None:
     connect(API_KEY=key)
     assert errors() == []
 
@@ -119,7 +121,7 @@ def test_good_keys_pass(connect: Connect, key: str) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("option", ["ORGANIZATION", "PROJECT", "API_VERSION"])
 @pytest.mark.parametrize("value", ["“org”", "org\n", "org\r\nX: 1", " org", "org\u2028", "'org'"])
-def test_other_headers(connect: Connect, option: str, value: str) -> None:
+def test_invalid_header_is_refused(connect: Connect, option: str, value: str) -> None:
     connect(**{option: value})
     ((check_id, message),) = errors()
     assert check_id == "runsadmin.E006"
@@ -128,14 +130,14 @@ def test_other_headers(connect: Connect, option: str, value: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("value", ["api-version=v1", "?v1", "v1&x=y", "v 1"])
-def test_more_than_a_version(connect: Connect, value: str) -> None:
+def test_invalid_api_version_is_refused(connect: Connect, value: str) -> None:
     connect(API_VERSION=value)
     assert [check_id for check_id, _ in errors()] == ["runsadmin.E006"]
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
-def test_url_is_refused(connect: Connect, url: str) -> None:
+def test_invalid_url_is_refused(connect: Connect, url: str) -> None:
     connect(URL=url)
     ((check_id, message),) = errors()
     assert check_id == "runsadmin.E007"
@@ -146,14 +148,14 @@ def test_url_is_refused(connect: Connect, url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["https://up.example", "https://up.example/api/v1", "https://threads.example/v1", "https://r.example/openai"]
 )
-def test_good_urls_pass(connect: Connect, url: str) -> None:
+def test_valid_urls_pass(connect: Connect, url: str) -> None:
     connect(URL=url)
     assert errors() == []
 
 
 @pytest.mark.parametrize("auth", ["bearer", "api-key"])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-def test_nothing_is_sent(
+def test_invalid_key_is_never_sent(
     upstream: FakeUpstream, connect: Connect, capture_log: CaptureLog, key: str, auth: str
 ) -> None:
     log = capture_log("line")
@@ -167,12 +169,12 @@ def test_nothing_is_sent(
         with pytest.raises(ConnectionHeld) as caught:
             call("thread_a")
         assert "RUNSADMIN_UPSTREAM_API_KEY" in str(caught.value)
-        assert S3 not in shown(caught.value) + log.getvalue()
+        assert SECRET not in full_traceback(caught.value) + log.getvalue()
     assert upstream.log == []
 
 
 @pytest.mark.parametrize("option", ["ORGANIZATION", "PROJECT", "API_VERSION", "URL"])
-def test_other_settings_send_nothing(upstream: FakeUpstream, connect: Connect, option: str) -> None:
+def test_other_invalid_settings_are_never_sent(upstream: FakeUpstream, connect: Connect, option: str) -> None:
     connect(**{option: f"{upstream.url if option == 'URL' else ''}“x”\n"})
     with pytest.raises(ConnectionHeld, match=f"RUNSADMIN_UPSTREAM_{option}"):
         Client(conf.connection("default")).modify_run("thread_a", "run_a", {"a": "b"})
@@ -180,8 +182,10 @@ def test_other_settings_send_nothing(upstream: FakeUpstream, connect: Connect, o
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("key", [f"“{S3}”", f"Bearer {S3}", f"{S3}\nx"], ids=["quotes", "Bearer", "line break"])
-def test_edits_wait(
+@pytest.mark.parametrize(
+    "key", [f"“{SECRET}”", f"Bearer {SECRET}", f"{SECRET}\nx"], ids=["quotes", "Bearer", "line break"]
+)
+def test_edits_wait_for_a_valid_key(
     upstream: FakeUpstream, run: Run, alice: User, connect: Connect, capture_log: CaptureLog, key: str
 ) -> None:
     log: io.StringIO = capture_log("line")
@@ -197,7 +201,7 @@ def test_edits_wait(
     connections.release("default")
     assert sync(run.thread).status not in ("completed", "failed")
     assert "Traceback" not in log.getvalue()
-    assert S3 not in log.getvalue() + edit.detail + hold.hold_detail
+    assert SECRET not in log.getvalue() + edit.detail + hold.hold_detail
 
     connect(API_KEY="corrected")
     ConnectionState.objects.update(next_probe_at=hold.held_since)

@@ -1,4 +1,4 @@
-"""Summaries that show only some errors, and count all of them."""
+"""Summaries of commands count all errors, even if only some are shown."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,35 +17,35 @@ MANY = 27
 
 
 @pytest.fixture
-def runs(mirror: Callable[..., list[Run]], alice: User) -> list[Run]:
-    return mirror(*(make_run() for _ in range(MANY)))
+def runs(mirror_runs: Callable[..., list[Run]], alice: User) -> list[Run]:
+    return mirror_runs(*(make_run() for _ in range(MANY)))
 
 
-def rewritten(request: Request) -> Response | None:
-    """The response of a server that stores values in capitals."""
+def rewrite(request: Request) -> Response | None:
+    """A server that stores values in capitals."""
     if not request.is_write:
         return None
     run = make_run(id=request.parts[-1], thread_id=request.parts[1])
     return Response(200, run | {"metadata": {key: value.upper() for key, value in request.json["metadata"].items()}})
 
 
-def refused(request: Request) -> Response | None:
+def refuse(request: Request) -> Response | None:
     return Response(422, {"message": "No."}) if request.is_write else None
 
 
-@pytest.mark.parametrize("response", [rewritten, refused], ids=["differs", "rejected"])
-@pytest.mark.parametrize("json", [[], ["--json"]], ids=["words", "JSON"])
-def test_edits(
+@pytest.mark.parametrize("override", [rewrite, refuse], ids=["differs", "rejected"])
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "JSON"])
+def test_all_failed_edits_are_counted(
     upstream: FakeUpstream,
     runs: list[Run],
     manage: Manage,  # noqa: F811
     tmp_path: Path,
-    response: Callable[[Request], Response | None],
+    override: Callable[[Request], Response | None],
     json: list[str],
 ) -> None:
     ids = tmp_path / "ids"
     ids.write_text("\n".join(run.upstream_id for run in runs))
-    upstream.override(response)
+    upstream.override(override)
     output = manage(
         "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
     )
@@ -53,20 +53,20 @@ def test_edits(
     assert f"{MANY} errors, listed above." in output.err
 
 
-def test_errors_of_a_sync(upstream: FakeUpstream, runs: list[Run], manage: Manage) -> None:  # noqa: F811
+def test_all_errors_of_a_sync_are_counted(upstream: FakeUpstream, runs: list[Run], manage: Manage) -> None:  # noqa: F811
     Thread.objects.bulk_create(Thread(connection="default", upstream_id=f"thread_{n}") for n in range(MANY))
     output = manage("sync_runs", "--full")
     assert f"{MANY} errors" in output.err
     assert f"{MANY} errors, listed above." in output.err
 
 
-def test_invalid_ids(upstream: FakeUpstream, manage: Manage, alice: User) -> None:  # noqa: F811
+def test_all_invalid_ids_are_counted(upstream: FakeUpstream, manage: Manage, alice: User) -> None:  # noqa: F811
     output = manage("track_threads", *(f"{'x' * 200}{n}" for n in range(MANY)), "--actor", "alice")
     assert f"{MANY} errors, listed above." in output.err
 
 
-@pytest.mark.parametrize("json", [[], ["--json"]], ids=["words", "JSON"])
-def test_unknown_runs(runs: list[Run], manage: Manage, tmp_path: Path, json: list[str]) -> None:  # noqa: F811
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "JSON"])
+def test_all_unknown_runs_are_counted(runs: list[Run], manage: Manage, tmp_path: Path, json: list[str]) -> None:  # noqa: F811
     ids = tmp_path / "ids"
     ids.write_text("\n".join([runs[0].upstream_id, *(f"run_unknown{n}" for n in range(MANY))]))
     output = manage(

@@ -1,4 +1,4 @@
-"""Our CSV in spreadsheets: no cell is a formula wherever they split it, and every value survives."""
+"""CSV exports in spreadsheets: no cell is a formula, whatever the delimiter, and every value can be restored."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db
 
-# A value as upstream has it, and the cell.
+# A value, and the cell that it is exported as.
 CELLS = {
     "formula": ("=1+1", "'=1+1"),
     "minus": ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
@@ -29,14 +29,14 @@ CELLS = {
     "signed decimal": ("+1.5", "+1.5"),
     "decimal comma": ("-1,5", "-1,5"),
     "exponent": ("-1.5e-7", "-1.5e-7"),
-    "no number": ("-5+A1", "'-5+A1"),
-    "number and blank": ("-5 A1", "'-5 A1"),
+    "not a number": ("-5+A1", "'-5+A1"),
+    "number and space": ("-5 A1", "'-5 A1"),
     "other digits": ("-٣", "'-٣"),
     "LF": ("\nx", "'\nx"),
     "LF and formula": ("\n=1", "'\n'=1"),
     "CR": ("\rx", "'\rx"),
     "tab": ("\tx", "'\tx"),
-    "blanks and formula": ("  =1", "'  =1"),
+    "spaces and formula": ("  =1", "'  =1"),
     "no-break space": ("\u00a0=1", "'\u00a0=1"),
     "zero-width space": ("\u200b=1", "'\u200b=1"),
     "byte order mark": ("\ufeff=1", "'\ufeff=1"),
@@ -46,12 +46,12 @@ CELLS = {
     "full-width minus": ("－A1", "'－A1"),
     "full-width at": ("＠SUM(1)", "'＠SUM(1)"),
     "semicolon": ("x;=1", "x;'=1"),
-    "semicolon, blank": ("x; \t=1;@y", "x; \t'=1;'@y"),
+    "semicolon, space": ("x; \t=1;@y", "x; \t'=1;'@y"),
     "semicolon, quote": ('x;"=1', "x;\"'=1"),
     "semicolon, number": ("x;-5", "x;'-5"),
     "line and formula": ("x\n=1\r\n+y", "x\n'=1\r\n'+y"),
     "tab and formula": ("x\t=1", "x\t'=1"),
-    "apostrophe of its own": ("'=1", "''=1"),
+    "apostrophe and formula": ("'=1", "''=1"),
     "apostrophe inside": ("x;'=1", "x;''=1"),
     "apostrophe": ("'tis", "'tis"),
     "no formula": ("a=1; b - c, d+e@f", "a=1; b - c, d+e@f"),
@@ -62,12 +62,14 @@ CELLS = {
 
 
 @pytest.fixture
-def download(mirror: Callable[..., list[Run]], manage: Manage, alice: User, client: Client) -> Callable[..., bytes]:
-    """The CSV of a plan that removes these values, one per run."""
+def download(
+    mirror_runs: Callable[..., list[Run]], manage: Manage, alice: User, client: Client
+) -> Callable[..., bytes]:
+    """Downloads the CSV of a plan that removes these values, one per run."""
 
     def download(*values: str) -> bytes:
-        mirror(*(make_run(id=f"run_{place}", metadata={"note": value}) for place, value in enumerate(values)))
-        names = [f"run_{place}" for place in range(len(values))]
+        mirror_runs(*(make_run(id=f"run_{index}", metadata={"note": value}) for index, value in enumerate(values)))
+        names = [f"run_{index}" for index in range(len(values))]
         manage("edit_metadata", *names, "--remove", "note", "--reason", "why", "--dry-run", "--actor", "alice")
         client.force_login(alice)
         return csv_of(client)
@@ -83,26 +85,26 @@ def csv_of(client: Client, query: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(("value", "cell"), CELLS.values(), ids=CELLS.keys())
-def test_cell_is_no_formula(value: str, cell: str) -> None:
+def test_cell_is_not_a_formula(value: str, cell: str) -> None:
     assert csv_export.safe(value) == cell
-    assert plain(cell) == value
+    assert restored(cell) == value
     for delimiter in (",", ";", "\t"):
-        cells = parsed(written("1", cell, "2"), delimiter)
-        assert not [one for one in cells if is_formula(one)]
+        cells = cells_of(csv_row("1", cell, "2"), delimiter)
+        assert not [cell for cell in cells if is_formula(cell)]
 
 
-def test_every_value_comes_back(upstream: FakeUpstream, download: Callable[..., bytes]) -> None:
-    values = {f"run_{place}": value for place, (value, _) in enumerate(CELLS.values())}
+def test_every_value_can_be_restored(upstream: FakeUpstream, download: Callable[..., bytes]) -> None:
+    values = {f"run_{index}": value for index, (value, _) in enumerate(CELLS.values())}
     content = download(*values.values()).decode()
     rows = csv.DictReader(io.StringIO(content, newline=""))
-    assert {row["run"]: plain(row["before"]) for row in rows} == values
+    assert {row["run"]: restored(row["before"]) for row in rows} == values
     for delimiter in (",", ";", "\t"):
-        assert not [cell for cell in parsed(content, delimiter) if is_formula(cell)]
+        assert not [cell for cell in cells_of(content, delimiter) if is_formula(cell)]
 
 
-def test_byte_order_mark_is_an_option(upstream: FakeUpstream, download: Callable[..., bytes], client: Client) -> None:
-    without = download("Zoë")
-    assert csv_of(client, "?bom=1") == csv_of(client, "?finding=change&bom=1") == b"\xef\xbb\xbf" + without
+def test_byte_order_mark_is_optional(upstream: FakeUpstream, download: Callable[..., bytes], client: Client) -> None:
+    without_mark = download("Zoë")
+    assert csv_of(client, "?bom=1") == csv_of(client, "?plan_result=change&bom=1") == b"\xef\xbb\xbf" + without_mark
     page = client.get(f"/admin/runsadmin/bulkedit/{BulkEdit.objects.get().pk}/change/").text
     assert "csv/?bom=1" in page
 
@@ -112,12 +114,13 @@ TEXT = st.text(st.sampled_from("=+-@＝;\t\n\r \"'1a,|\u200b"), max_size=12) | s
 
 @settings(deadline=None, derandomize=True)
 @given(TEXT)
-def test_any_text_is_safe_and_comes_back(text: str) -> None:
+def test_any_text_is_safe_and_can_be_restored(text: str) -> None:
     cell = csv_export.safe(text)
-    assert plain(cell) == text
-    assert parsed(written("1", cell, "2"), ",") == ["1", cell, "2"]
+    assert restored(cell) == text
+    assert cells_of(csv_row("1", cell, "2"), ",") == ["1", cell, "2"]
     for delimiter in (",", ";", "\t"):
-        assert not [one for one in parsed(written("1", cell, "2"), delimiter) if is_formula(one)]
+        cells = cells_of(csv_row("1", cell, "2"), delimiter)
+        assert not [cell for cell in cells if is_formula(cell)]
 
 
 def test_long_cells_take_linear_time() -> None:
@@ -129,24 +132,24 @@ NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
 SIGNS = "=+-@＝＋－＠"
 
 
-def written(*cells: str) -> str:
+def csv_row(*cells: str) -> str:
     text = io.StringIO(newline="")
     csv.writer(text).writerow(cells)
     return text.getvalue()
 
 
-def parsed(content: str, delimiter: str) -> list[str]:
+def cells_of(content: str, delimiter: str) -> list[str]:
     return [cell for row in csv.reader(io.StringIO(content, newline=""), delimiter=delimiter) for cell in row]
 
 
 def is_formula(cell: str) -> bool:
-    """Whether a spreadsheet may take the cell for a formula; a plain number is none."""
-    begun = cell.lstrip(' \t\r\n\u00a0\u200b\ufeff\x01"')
-    return begun[:1] != "" and begun[0] in SIGNS and not NUMBER.fullmatch(cell)
+    """Whether a spreadsheet could read the cell as a formula, which a plain number is not."""
+    content = cell.lstrip(' \t\r\n\u00a0\u200b\ufeff\x01"')
+    return content[:1] != "" and content[0] in SIGNS and not NUMBER.fullmatch(cell)
 
 
-def plain(cell: str) -> str:
-    """The value of a cell."""
+def restored(cell: str) -> str:
+    """The value from which `csv_export.safe` made this cell: without the apostrophes that it added."""
     blank = csv_export._BLANK
     inner = re.sub(
         rf"[{blank}\"';]+(?=[{re.escape(csv_export._SIGNS)}])",

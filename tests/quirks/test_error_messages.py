@@ -1,4 +1,4 @@
-"""Servers that explain refusals in bodies of every shape: their messages are shown."""
+"""Servers explain refusals in bodies of many formats: the message is found and shown."""
 
 import json
 import random
@@ -28,7 +28,10 @@ JSON: dict[str, tuple[Any, str]] = {
         {"detail": [{"loc": ["body", "metadata", 0], "msg": "Too long", "type": "x"}]},
         "body.metadata.0: Too long",
     ),
-    "two of them": ({"detail": [{"loc": ["a"], "msg": "Bad"}, {"loc": ["b"], "msg": "Worse"}]}, "a: Bad; b: Worse"),
+    "FastAPI, two errors": (
+        {"detail": [{"loc": ["a"], "msg": "Bad"}, {"loc": ["b"], "msg": "Worse"}]},
+        "a: Bad; b: Worse",
+    ),
     "problem details": ({"type": "about:blank", "title": "Forbidden", "status": 403, "detail": "Not so."}, "Not so."),
     "title only": ({"type": "about:blank", "title": "Not so.", "status": 403}, "Not so."),
     "problem with errors": (
@@ -66,9 +69,9 @@ JSON: dict[str, tuple[Any, str]] = {
     "wrapped": ({"success": False, "data": {"message": "Not so."}}, "Not so."),
     "code only": ({"error": {"code": "invalid_api_key"}}, "invalid_api_key"),
     "a JSON text": ("Not so.", "Not so."),
-    "half an emoji": ({"error": {"message": "So \ud83d not"}}, "So \ufffd not"),
+    "lone surrogate": ({"error": {"message": "So \ud83d not"}}, "So \ufffd not"),
     "control characters": ({"error": "\x1b[31mSo\0 \u202enot\r\n\tat all"}, "\ufffd[31mSo\ufffd \ufffdnot at all"),
-    "a long one": ({"error": "x" * 301}, f"{'x' * 299}…"),
+    "too long": ({"error": "x" * 301}, f"{'x' * 299}…"),
     "no message": ({"error": {"message": 5}}, '{"error": {"message": 5}}'),
     "an empty message": ({"error": {"message": ""}}, '{"error": {"message": ""}}'),
     "an empty object": ({}, "{}"),
@@ -77,7 +80,7 @@ JSON: dict[str, tuple[Any, str]] = {
 
 TEXTS: dict[str, tuple[bytes, str, str]] = {
     "plain text": (b"upstream connect error\n", "text/plain", "upstream connect error"),
-    "no type": (b"Not so.", "", "Not so."),
+    "no content type": (b"Not so.", "", "Not so."),
     "lines": (b"Not\r\n\r\n   so.", "text/plain", "Not so."),
     "title": (
         b"<html><head><title>\n 403 &amp; out&#33; </title></head><body>x</body></html>",
@@ -92,13 +95,13 @@ TEXTS: dict[str, tuple[bytes, str, str]] = {
     "SOAP": (b"<s:Envelope><s:Fault><faultstring>Not so.</faultstring></s:Fault></s:Envelope>", "text/xml", "Not so."),
     "event stream": (b'event: error\ndata: {"error": {"message": "Not so."}}\n\n', "text/event-stream", "Not so."),
     "BOM": (b'\xef\xbb\xbf{"error": "Not so."}', "application/json", "Not so."),
-    "Latin-1 by name": ("für".encode("latin-1"), "text/plain; charset=ISO-8859-1", "für"),
-    "Latin-1 unnamed": ("für".encode("latin-1"), "text/plain", "f\ufffdr"),
-    "Shift JIS by name": ("失敗".encode("shift_jis"), 'text/plain; charset="shift_jis"', "失敗"),
-    "UTF-16 JSON by name": ('{"error": "für"}'.encode("utf-16"), "application/json; charset=utf-16", "für"),
+    "declared Latin-1": ("für".encode("latin-1"), "text/plain; charset=ISO-8859-1", "für"),
+    "undeclared Latin-1": ("für".encode("latin-1"), "text/plain", "f\ufffdr"),
+    "declared Shift JIS": ("失敗".encode("shift_jis"), 'text/plain; charset="shift_jis"', "失敗"),
+    "JSON in declared UTF-16": ('{"error": "für"}'.encode("utf-16"), "application/json; charset=utf-16", "für"),
     "unknown charset": (b"Not so.", "text/plain; charset=klingon", "Not so."),
     "invalid charset": (b"Not so.", "text/plain; charset=hex", "Not so."),
-    "cut JSON": (b'{"error": {"message": "Not', "application/json", '{"error": {"message": "Not'),
+    "truncated JSON": (b'{"error": {"message": "Not', "application/json", '{"error": {"message": "Not'),
     "NaN": (b'{"error": "Not so.", "n": NaN}', "application/json", "Not so."),
     "binary": (b"\x1f\x8b\x00\xff!", "application/octet-stream", "\ufffd\ufffd\ufffd!"),
     "empty": (b"", "application/json", "The server returned 422 without a message."),
@@ -114,12 +117,12 @@ def error_of(upstream: FakeUpstream, body: bytes, content_type: str = "applicati
 
 
 @pytest.mark.parametrize(("body", "message"), JSON.values(), ids=JSON)
-def test_json(upstream: FakeUpstream, body: Any, message: str) -> None:
+def test_message_is_found_in_json(upstream: FakeUpstream, body: Any, message: str) -> None:
     assert str(error_of(upstream, json.dumps(body).encode())) == message
 
 
 @pytest.mark.parametrize(("body", "content_type", "message"), TEXTS.values(), ids=TEXTS)
-def test_text(upstream: FakeUpstream, body: bytes, content_type: str, message: str) -> None:
+def test_message_is_found_in_other_text(upstream: FakeUpstream, body: bytes, content_type: str, message: str) -> None:
     assert str(error_of(upstream, body, content_type)) == message
 
 
@@ -140,7 +143,7 @@ def test_edit_quotes_the_message(upstream: FakeUpstream, run: Run, alice: User, 
         lambda key: f"<title>Bad {key}</title>",
         lambda key: f"{'x ' * 147}{key}",
     ],
-    ids=["JSON", "escaped", "HTML", "at the cut"],
+    ids=["JSON", "escaped", "HTML", "where the message is cut"],
 )
 def test_key_is_masked(upstream: FakeUpstream, connect: Connect, body: Any, key: str) -> None:
     connect(API_KEY=key)
@@ -149,12 +152,12 @@ def test_key_is_masked(upstream: FakeUpstream, connect: Connect, body: Any, key:
     assert "[our" in message
 
 
-def test_short_key_is_masked_as_a_word(upstream: FakeUpstream, connect: Connect) -> None:
+def test_short_key_is_masked_only_as_a_word(upstream: FakeUpstream, connect: Connect) -> None:
     connect(API_KEY="teal")
     assert str(error_of(upstream, b"Steal no teal")) == "Steal no [our key]"
 
 
-def test_refusal_too_large_to_read(upstream: FakeUpstream) -> None:
+def test_status_of_too_large_refusal_is_used(upstream: FakeUpstream) -> None:
     assert error_of(upstream, b"x" * 9_000_000).http_status == 422
 
 
@@ -171,21 +174,21 @@ HUGE = {
 
 
 @pytest.mark.parametrize("body", HUGE.values(), ids=HUGE)
-def test_linear_time(body: bytes) -> None:
+def test_huge_body_is_read_in_linear_time(body: bytes) -> None:
     began = time.process_time()
     assert len(error_messages.of(body, "text/html" if body.startswith(b"<") else "")) <= error_messages.MAX_LENGTH
     assert time.process_time() - began < 0.5
 
 
-def test_any_body_gives_text() -> None:
+def test_any_body_has_a_valid_message() -> None:
     seeds = [json.dumps(body).encode() for body, _ in JSON.values()] + [body for body, _, _ in TEXTS.values()]
     types = [content_type for _, content_type, _ in TEXTS.values()]
     rng = random.Random(1)
     for _ in range(5000):
         body = bytearray(rng.choice(seeds))
         for _ in range(rng.randrange(4)):
-            at = rng.randrange(len(body) + 1)
-            body[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+            start = rng.randrange(len(body) + 1)
+            body[start : start + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
         message = error_messages.of(bytes(body), rng.choice(types))
         assert len(message) <= error_messages.MAX_LENGTH
         assert message or not bytes(body).decode("utf-8-sig", "replace").strip()

@@ -1,4 +1,4 @@
-"""Ids with other characters than letters, digits, hyphens, underscores, dots and colons."""
+"""Ids with characters other than letters, digits, hyphens, underscores, dots and colons."""
 
 import re
 from collections.abc import Callable
@@ -14,13 +14,12 @@ from runsadmin.bulk_patch import BulkPatch
 from runsadmin.ids import is_id
 from runsadmin.models import Edit, Run, SyncError, Thread
 from runsadmin.services import bulk_edits, threads
-from tests.api.conftest import Api, api  # noqa: F401 - a fixture
+from tests.api.conftest import ApiOf, api  # noqa: F401 - a fixture
 from tests.bulk import complete_plan
 from tests.fake_upstream import FakeUpstream, Request, Response, list_response
 from tests.quirks.conftest import push, sync
 from tests.sandbox_client import make_run
 
-type ApiOf = Callable[..., Api]
 type Mirror = Callable[..., list[Run]]
 
 VALID = {
@@ -38,8 +37,8 @@ VALID = {
     "not ASCII": "прогон-1",
     "emoji": "run_🙂",
     "dots": "...",
-    "refresh": "run/refresh",
-    "part of a URL": "edits",
+    "like an action": "run/refresh",
+    "like a list": "edits",
     "surrounding spaces": " run ",
     "128 characters of 4 bytes": "🙂" * 128,
 }
@@ -64,14 +63,16 @@ invalid = pytest.mark.parametrize("id", INVALID.values(), ids=INVALID)
 
 
 @pytest.fixture
-def odd(mirror: Mirror) -> Callable[[str], Run]:
-    """A run with this id, in a thread with the same id."""
-    return lambda id: mirror(make_run(id=id, thread_id=id, metadata={"ticket": "1"}))[0]
+def mirror_run_with_id(mirror_runs: Mirror) -> Callable[[str], Run]:
+    """Mirrors a run with this id, in a thread with the same id."""
+    return lambda id: mirror_runs(make_run(id=id, thread_id=id, metadata={"ticket": "1"}))[0]
 
 
 @valid
-def test_edit_reaches_upstream(id: str, odd: Callable[[str], Run], upstream: FakeUpstream, alice: User) -> None:
-    edit = push(odd(id), alice)
+def test_edit_reaches_upstream(
+    id: str, mirror_run_with_id: Callable[[str], Run], upstream: FakeUpstream, alice: User
+) -> None:
+    edit = push(mirror_run_with_id(id), alice)
     assert (edit.status, edit.detail) == (Edit.Status.APPLIED, "")
     assert upstream.metadata(id) == {"ticket": "1", "triage": "done"}
     (write,) = upstream.writes
@@ -80,14 +81,14 @@ def test_edit_reaches_upstream(id: str, odd: Callable[[str], Run], upstream: Fak
 
 @valid
 @pytest.mark.django_db(transaction=True)
-def test_rest_reads_and_edits(
+def test_rest_reads_and_edits_the_run(
     id: str,
-    odd: Callable[[str], Run],
+    mirror_run_with_id: Callable[[str], Run],
     upstream: FakeUpstream,
     alice: User,
     api: ApiOf,  # noqa: F811
 ) -> None:
-    odd(id)
+    mirror_run_with_id(id)
     client = api(alice)
     (listed,) = client.get("runs/").json()["results"]
     url = listed["mirror"]["url"]
@@ -105,8 +106,8 @@ def test_rest_reads_and_edits(
 
 
 @valid
-def test_admin_pages_link_to_the_run(id: str, odd: Callable[[str], Run], alice: User) -> None:
-    run = odd(id)
+def test_admin_pages_link_to_the_run(id: str, mirror_run_with_id: Callable[[str], Run], alice: User) -> None:
+    run = mirror_run_with_id(id)
     client = Client()
     client.force_login(alice)
     listed = client.get("/admin/runsadmin/run/", {"q": id.strip()} if id.strip() == id else {})
@@ -120,15 +121,17 @@ def test_admin_pages_link_to_the_run(id: str, odd: Callable[[str], Run], alice: 
 
 
 @valid
-def test_commands_accept_the_id(id: str, odd: Callable[[str], Run], upstream: FakeUpstream, alice: User) -> None:
-    odd(id)
+def test_commands_accept_the_id(
+    id: str, mirror_run_with_id: Callable[[str], Run], upstream: FakeUpstream, alice: User
+) -> None:
+    mirror_run_with_id(id)
     call_command("edit_metadata", "--actor", alice.username, "--set", "triage=done", "--", id)
     assert upstream.metadata(id)["triage"] == "done"
 
 
 @valid
-def test_bulk_edit_and_tracking_accept_id(id: str, odd: Callable[[str], Run], alice: User) -> None:
-    odd(id)
+def test_bulk_edits_and_tracking_accept_the_id(id: str, mirror_run_with_id: Callable[[str], Run], alice: User) -> None:
+    mirror_run_with_id(id)
     assert bulk_edits.by_ids([id]).keys
     assert threads.track(connection="default", thread_ids=[id], actor=alice).invalid == ()
 
@@ -138,9 +141,9 @@ def test_invalid_id_is_reported_once(id: str, upstream: FakeUpstream, alice: Use
     good, bad = make_run(metadata={}), make_run(id=id)
     upstream.put(good)
     upstream.override(lambda request: list_response([bad, good]) if request.is_list else None)
-    pass_ = sync(Thread.objects.create(connection="default", upstream_id=good["thread_id"]))
+    done = sync(Thread.objects.create(connection="default", upstream_id=good["thread_id"]))
     assert [run.upstream_id for run in Run.objects.all()] == [good["id"]]
-    assert pass_.status == pass_.Status.COMPLETED_WITH_ERRORS
+    assert done.status == done.Status.COMPLETED_WITH_ERRORS
     assert SyncError.objects.count() == 1
     assert "id" in SyncError.objects.get().message
 
@@ -154,15 +157,15 @@ def test_invalid_id_is_refused(id: str, db: None, alice: User, api: ApiOf) -> No
         assert api(alice).get(f"runs/{quote(id, safe='', errors='replace')}/").status_code == 404
 
 
-def test_unsendable_run_records_no_edit(mirror: Mirror, alice: User, api: ApiOf) -> None:  # noqa: F811
-    mirror(make_run(metadata={}))
+def test_run_with_invalid_id_is_not_edited(mirror_runs: Mirror, alice: User, api: ApiOf) -> None:  # noqa: F811
+    mirror_runs(make_run(metadata={}))
     Run.objects.update(upstream_id="run\x01")
     response = api(alice).patch("runs/run%01/", {"metadata": {"a": "b"}})
     assert response.status_code == 422
     assert not Edit.objects.exists()
 
 
-def test_listed_threads_with_odd_ids_are_read(upstream: FakeUpstream, db: None, alice: User) -> None:
+def test_listed_threads_with_valid_ids_are_tracked(upstream: FakeUpstream, db: None, alice: User) -> None:
     pages: dict[str, list[object]] = {
         "": ["thread 1", "\ud83d", 5, "thread/2"],
         "thread/2": ["th\0", "thread_3"],
@@ -181,10 +184,10 @@ def test_listed_threads_with_odd_ids_are_read(upstream: FakeUpstream, db: None, 
     assert set(tracked.invalid) == {"\ud83d", "th\0"}
 
 
-def test_plan_skips_runs_with_invalid_ids(mirror: Mirror, alice: User) -> None:
-    mirror(make_run(metadata={}), make_run(metadata={}))
+def test_plan_skips_runs_with_invalid_ids(mirror_runs: Mirror, alice: User) -> None:
+    mirror_runs(make_run(metadata={}), make_run(metadata={}))
     old = Run.objects.latest("pk")
-    Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # An id that is no longer accepted.
+    Run.objects.filter(pk=old.pk).update(upstream_id="run\x01")  # An id that is no longer valid.
     selection = bulk_edits.by_search("status:completed")
     plan = complete_plan(
         bulk_edits.plan(

@@ -1,4 +1,4 @@
-"""Tags in If-Match as proxies and clients change them."""
+"""If-Match with ETags that proxies or clients have changed."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.fake_upstream import FakeUpstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# `{}` is the tag of the current version, without its quotes.
+# `{}` is the current ETag, without its quotes.
 CHANGED = {
     "weak": ('W/"{}"', "Nothing was changed: a proxy weakened the ETag"),
     "weak in lower case": ('w/"{}"', "Nothing was changed: a proxy weakened the ETag"),
@@ -29,9 +29,9 @@ MALFORMED = {
     "percent-encoded": "%22{}%22",
     "typographic quotes": "“{}”".encode().decode("latin-1"),
     "weak unquoted": "W/{}",
-    "open quote": '"{}',
-    "blank after W/": 'W/ "{}"',
-    "star in quotes and out": '*, "{}x"',
+    "unclosed quote": '"{}',
+    "space after W/": 'W/ "{}"',
+    "star and a tag": '*, "{}x"',
     "only commas": ",,",
     "empty": "",
     "null": "null",
@@ -44,7 +44,7 @@ def patch(api: ApiOf, alice: User, run: Run, tag: str) -> Any:
 
 
 @pytest.mark.parametrize(("tag", "cause"), CHANGED.values(), ids=CHANGED.keys())
-def test_changed_tag_names_its_cause(
+def test_changed_tag_is_explained(
     tag: str, cause: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User
 ) -> None:
     detail = problem(patch(api, alice, run, tag), 412, "changed-tag")["detail"]
@@ -54,7 +54,7 @@ def test_changed_tag_names_its_cause(
     assert upstream.writes == []
 
 
-def test_changed_tag_may_be_stale_too(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+def test_changed_tag_can_also_be_stale(upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     detail = problem(patch(api, alice, run, 'W/"{}0"'), 412, "changed-tag")["detail"]
     assert detail.startswith("Nothing was changed: a proxy weakened the ETag")
     assert "The run has changed as well: read it again." in detail
@@ -70,10 +70,10 @@ def test_invalid_tag_is_a_400(tag: str, upstream: FakeUpstream, run: Run, api: A
 
 
 @pytest.mark.parametrize("tag", ['"{}"', '"other","{}"', ' "{}" ', 'W/"{}", "{}"', "*", " * "])
-def test_tag_that_fits_is_taken(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+def test_matching_tag_is_accepted(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     assert patch(api, alice, run, tag).status_code == 200
 
 
 @pytest.mark.parametrize("tag", ['"{}0"', '"other"', '"a", "b"', '""', '"{}-1"'])
-def test_another_tag_is_stale(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
+def test_different_tag_is_stale(tag: str, upstream: FakeUpstream, run: Run, api: ApiOf, alice: User) -> None:
     assert "has changed since you read it" in problem(patch(api, alice, run, tag), 412, "stale-version")["detail"]

@@ -1,4 +1,4 @@
-"""Error responses that arrive incomplete, and connections that break: a status that arrived is used."""
+"""Incomplete responses and broken connections: a status that was received is used."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ from runsadmin.upstream.client import Client
 from tests.conftest import Connect
 from tests.fake_upstream import FakeUpstream, Response
 
-IN_PART: dict[str, dict[str, str]] = {
-    "body cut": {"Content-Length": "1000", "Connection": "close"},
-    "not the encoding that it says": {"Content-Encoding": "gzip"},
-    "a length that is none": {"Content-Length": "9" * 5000, "Connection": "close"},
+INCOMPLETE: dict[str, dict[str, str]] = {
+    "truncated body": {"Content-Length": "1000", "Connection": "close"},
+    "wrong content encoding": {"Content-Encoding": "gzip"},
+    "invalid content length": {"Content-Length": "9" * 5000, "Connection": "close"},
 }
 
 
@@ -30,7 +30,7 @@ def write(alias: str = "default") -> UpstreamError:
     return caught.value
 
 
-@pytest.mark.parametrize("headers", IN_PART.values(), ids=IN_PART)
+@pytest.mark.parametrize("headers", INCOMPLETE.values(), ids=INCOMPLETE)
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -43,7 +43,7 @@ def write(alias: str = "default") -> UpstreamError:
         (500, OutcomeUnknown),
     ],
 )
-def test_status_is_used(
+def test_status_of_incomplete_response_is_used(
     upstream: FakeUpstream, headers: dict[str, str], status: int, kind: type[UpstreamError]
 ) -> None:
     upstream.override(lambda request: Response(status, b'{"error": "No."}', headers))
@@ -51,8 +51,8 @@ def test_status_is_used(
     assert (type(error), error.http_status) == (kind, status)
 
 
-@pytest.mark.parametrize("headers", IN_PART.values(), ids=IN_PART)
-def test_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", INCOMPLETE.values(), ids=INCOMPLETE)
+def test_incomplete_2xx_is_unknown(upstream: FakeUpstream, headers: dict[str, str]) -> None:
     upstream.override(lambda request: Response(200, b'{"id": "run_a"', headers))
     assert isinstance(write(), OutcomeUnknown)
 
@@ -66,22 +66,22 @@ def test_2xx_in_part_is_unknown(upstream: FakeUpstream, headers: dict[str, str])
     ],
     ids=["nginx", "Go", "JSON"],
 )
-def test_http_url_of_https_server(upstream: FakeUpstream, body: bytes) -> None:
+def test_http_url_of_https_server_is_held(upstream: FakeUpstream, body: bytes) -> None:
     upstream.override(lambda request: Response(400, body))
     error = write()
     assert type(error) is ConnectionHeld
     assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it must begin with https.")
 
 
-def test_https_url_of_http_server(upstream: FakeUpstream, connect: Connect) -> None:
+def test_https_url_of_http_server_sends_nothing(upstream: FakeUpstream, connect: Connect) -> None:
     connect(URL=upstream.url.replace("http:", "https:"))
     assert isinstance(write(), NotSent)
 
 
 @pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def certificate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and a certificate for 127.0.0.1, in one file."""
-    assert shutil.which("openssl"), "This test makes a certificate: install the package openssl."
+    assert shutil.which("openssl"), "This test creates a certificate. Install the package openssl."
     folder = tmp_path_factory.mktemp("tls")
     key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
     options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
@@ -93,25 +93,25 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def breaking(pem: Path) -> Iterator[int]:
-    """A TLS server that reads a request and responds in plain text."""
+def breaking_tls_port(certificate_file: Path) -> Iterator[int]:
+    """The port of a TLS server that reads a request and responds in plain text."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    context.load_cert_chain(certificate_file)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             while True:
                 try:
-                    line, _ = server.accept()
+                    accepted, _ = server.accept()
                 except OSError:
                     return
                 try:
-                    secure = context.wrap_socket(line, server_side=True)
+                    secure = context.wrap_socket(accepted, server_side=True)
                 except OSError:
                     continue
                 secure.recv(65536)
                 raw = secure.detach()
-                os.write(raw, b"HTTP/1.1 502 Bad Gateway\r\n\r\n")  # In plain text.
+                os.write(raw, b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
                 os.close(raw)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -120,14 +120,14 @@ def breaking(pem: Path) -> Iterator[int]:
     thread.join(0.1)
 
 
-def test_untrusted_certificate(breaking: int, connect: Connect) -> None:
-    connect(URL=f"https://127.0.0.1:{breaking}/v1")
+def test_untrusted_certificate_sends_nothing(breaking_tls_port: int, connect: Connect) -> None:
+    connect(URL=f"https://127.0.0.1:{breaking_tls_port}/v1")
     assert isinstance(write(), NotSent)
 
 
 def test_broken_tls_connection_is_unknown(
-    breaking: int, pem: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    breaking_tls_port: int, certificate_file: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-    connect(URL=f"https://127.0.0.1:{breaking}/v1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate_file))
+    connect(URL=f"https://127.0.0.1:{breaking_tls_port}/v1")
     assert isinstance(write(), OutcomeUnknown)

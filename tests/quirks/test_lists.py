@@ -1,4 +1,4 @@
-"""Lists that leave out metadata, or show runs as they were: a sync fetches those runs themselves."""
+"""Lists that omit metadata, or show old versions of runs: a sync fetches those runs one by one."""
 
 import copy
 import datetime as dt
@@ -26,15 +26,15 @@ def thread(upstream: FakeUpstream) -> Thread:
     return Thread.objects.create(connection="default", upstream_id=THREAD)
 
 
-def without(*names: str) -> Callable[[Json], Json]:
+def omit(*names: str) -> Callable[[Json], Json]:
     return lambda run: {name: value for name, value in run.items() if name not in names}
 
 
-def showing(value: Any) -> Callable[[Json], Json]:
+def replace_metadata(value: Any) -> Callable[[Json], Json]:
     return lambda run: run | {"metadata": value}
 
 
-def list_as(upstream: FakeUpstream, change: Callable[[Json], Json]) -> None:
+def change_lists(upstream: FakeUpstream, change: Callable[[Json], Json]) -> None:
     def override(request: Request) -> Response | None:
         if not request.is_list:
             return None
@@ -44,17 +44,17 @@ def list_as(upstream: FakeUpstream, change: Callable[[Json], Json]) -> None:
     upstream.override(override)
 
 
-def fetches(upstream: FakeUpstream) -> list[str]:
+def fetched_ids(upstream: FakeUpstream) -> list[str]:
     return [request.parts[-1] for request in upstream.requests() if request.is_fetch]
 
 
 HIDING = {
-    "absent": without("metadata"),
-    "JSON text": showing('{"ticket": "1"}'),
-    "a number": showing(2),
-    "a list of pairs": showing([{"key": "ticket", "value": "1"}]),
-    "false": showing(False),
-    "a summary": without("metadata", "instructions", "tools", "usage"),
+    "absent": omit("metadata"),
+    "JSON text": replace_metadata('{"ticket": "1"}'),
+    "a number": replace_metadata(2),
+    "a list of pairs": replace_metadata([{"key": "ticket", "value": "1"}]),
+    "false": replace_metadata(False),
+    "a summary": omit("metadata", "instructions", "tools", "usage"),
 }
 
 
@@ -63,7 +63,7 @@ HIDING = {
 def test_runs_without_metadata_are_fetched(
     upstream: FakeUpstream, thread: Thread, change: Callable[[Json], Json], kind: Sync.Kind
 ) -> None:
-    list_as(upstream, change)
+    change_lists(upstream, change)
     done = sync(thread, kind)
     assert (done.status, done.runs_created) == (Sync.Status.COMPLETED, 5)
     for run in Run.objects.all():
@@ -75,38 +75,38 @@ def test_runs_without_metadata_are_fetched(
 def test_incremental_sync_fetches_changes(
     upstream: FakeUpstream, thread: Thread, change: Callable[[Json], Json]
 ) -> None:
-    list_as(upstream, change)
+    change_lists(upstream, change)
     sync(thread)
     upstream.log.clear()
     upstream.runs[f"{THREAD}_003"]["status"] = "failed"
     upstream.put(*make_runs(6, metadata={"ticket": "1", "owner": "lee"})[5:])
     done = sync(Thread.objects.get(), INCREMENTAL)
-    assert sorted(fetches(upstream)) == [f"{THREAD}_003", f"{THREAD}_005"]
+    assert sorted(fetched_ids(upstream)) == [f"{THREAD}_003", f"{THREAD}_005"]
     assert (done.runs_created, done.runs_updated) == (1, 1)
     assert all(dict(run.metadata) == {"ticket": "1", "owner": "lee"} for run in Run.objects.all())
     assert Run.objects.get(upstream_id=f"{THREAD}_003").status == "failed"
 
 
-def test_full_sync_fetches_without_metadata(upstream: FakeUpstream, thread: Thread) -> None:
-    list_as(upstream, without("metadata"))
+def test_full_sync_fetches_all_without_metadata(upstream: FakeUpstream, thread: Thread) -> None:
+    change_lists(upstream, omit("metadata"))
     sync(thread)
     upstream.log.clear()
     upstream.runs[f"{THREAD}_003"]["metadata"] = {"ticket": "2"}
     assert sync(thread).runs_updated == 1
-    assert len(fetches(upstream)) == 5
+    assert len(fetched_ids(upstream)) == 5
     assert dict(Run.objects.get(upstream_id=f"{THREAD}_003").metadata) == {"ticket": "2"}
 
 
 @pytest.mark.parametrize("name", ["metadata", "metadata_"], ids=["under metadata", "under metadata_"])
 def test_list_with_metadata_needs_no_fetch(upstream: FakeUpstream, thread: Thread, name: str) -> None:
-    list_as(upstream, lambda run: without("metadata")(run) | {name: run["metadata"]})
+    change_lists(upstream, lambda run: omit("metadata")(run) | {name: run["metadata"]})
     assert sync(thread).runs_created == 5
-    assert fetches(upstream) == []
+    assert fetched_ids(upstream) == []
 
 
 @pytest.mark.parametrize("response", [not_found("run", "it"), error_response(500, "Oops."), error_response(403, "No.")])
-def test_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, response: Response) -> None:
-    list_as(upstream, without("metadata"))
+def test_run_that_cannot_be_fetched_is_an_error(upstream: FakeUpstream, thread: Thread, response: Response) -> None:
+    change_lists(upstream, omit("metadata"))
     upstream.override(lambda request: response if request.is_fetch and request.parts[-1].endswith("2") else None)
     done = sync(thread)
     assert (done.status, done.errors.get().run_id) == (Sync.Status.COMPLETED_WITH_ERRORS, f"{THREAD}_002")
@@ -116,7 +116,7 @@ def test_run_that_cannot_be_fetched(upstream: FakeUpstream, thread: Thread, resp
 
 @pytest.mark.parametrize("is_inclusive", [False, True])
 def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is_inclusive: bool) -> None:
-    hide = without("metadata")
+    hide = omit("metadata")
 
     def override(request: Request) -> Response | None:
         if not request.is_list:
@@ -127,53 +127,53 @@ def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is
 
     upstream.override(override)
     done = run_by_tasks(syncs.start(connection="default", kind=FULL, actor=None, thread=thread))
-    assert (done.status, done.runs_created, len(fetches(upstream))) == (Sync.Status.COMPLETED, 5, 5)
+    assert (done.status, done.runs_created, len(fetched_ids(upstream))) == (Sync.Status.COMPLETED, 5, 5)
     assert Thread.objects.get().fully_checked_at is not None
 
 
-# --- A list that lags behind
+# --- A list that lags behind upstream
 
 
 @pytest.fixture
-def lagging(upstream: FakeUpstream, thread: Thread) -> Thread:
-    """The list keeps showing all runs as they were when this fixture was made."""
+def lagging_thread(upstream: FakeUpstream, thread: Thread) -> Thread:
+    """A thread whose list keeps showing its runs as they are now."""
     sync(thread)
-    then = copy.deepcopy(upstream.runs)
-    list_as(upstream, lambda run: then[run["id"]])
+    listed = copy.deepcopy(upstream.runs)
+    change_lists(upstream, lambda run: listed[run["id"]])
     return thread
 
 
-def write(upstream: FakeUpstream, run_id: str, ago: dt.timedelta) -> None:
-    """Another client changes the metadata. The mirror has the old metadata, from a GET that was `ago` earlier."""
+def write_and_mirror(upstream: FakeUpstream, run_id: str, *, ago: dt.timedelta) -> None:
+    """Another client changes the metadata, and the mirror received it `ago`. The list still shows the old metadata."""
     upstream.runs[run_id]["metadata"] = {"ticket": "2"}
-    list_as(upstream, lambda run: run)
+    change_lists(upstream, lambda run: run)
     sync(Thread.objects.get())
     upstream._overrides.pop(0)
-    then = timezone.now() - ago
-    Run.objects.update(received_at=then, requested_at=then)
+    received_at = timezone.now() - ago
+    Run.objects.update(received_at=received_at, requested_at=received_at)
     Thread.objects.update(fully_checked_at=None)
     upstream.log.clear()
 
 
 @pytest.mark.parametrize("kind", [FULL, INCREMENTAL])
 @pytest.mark.parametrize("ago", [0, 1, 30, 100])
-def test_stale_list_reverts_nothing(upstream: FakeUpstream, lagging: Thread, kind: Sync.Kind, ago: int) -> None:
+def test_stale_list_reverts_nothing(upstream: FakeUpstream, lagging_thread: Thread, kind: Sync.Kind, ago: int) -> None:
     run_id = f"{THREAD}_004"
-    write(upstream, run_id, dt.timedelta(seconds=ago))
+    write_and_mirror(upstream, run_id, ago=dt.timedelta(seconds=ago))
     done = sync(Thread.objects.get(), kind)
     assert dict(Run.objects.get(upstream_id=run_id).metadata) == {"ticket": "2"}
-    assert fetches(upstream) == [run_id]
+    assert fetched_ids(upstream) == [run_id]
     assert done.status == Sync.Status.COMPLETED
 
 
-def test_list_configured_as_fresh_is_trusted(upstream: FakeUpstream, lagging: Thread, connect: Connect) -> None:
+def test_list_configured_as_fresh_is_trusted(upstream: FakeUpstream, lagging_thread: Thread, connect: Connect) -> None:
     connect(LISTS_ARE_FRESH=True)
-    write(upstream, f"{THREAD}_004", dt.timedelta(seconds=30))
+    write_and_mirror(upstream, f"{THREAD}_004", ago=dt.timedelta(seconds=30))
     sync(Thread.objects.get())
-    assert fetches(upstream) == []
+    assert fetched_ids(upstream) == []
 
 
-def test_list_long_after_response_is_trusted(upstream: FakeUpstream, lagging: Thread) -> None:
-    write(upstream, f"{THREAD}_004", dt.timedelta(minutes=5))
+def test_much_later_list_is_trusted(upstream: FakeUpstream, lagging_thread: Thread) -> None:
+    write_and_mirror(upstream, f"{THREAD}_004", ago=dt.timedelta(minutes=5))
     sync(Thread.objects.get())
-    assert fetches(upstream) == []
+    assert fetched_ids(upstream) == []

@@ -1,4 +1,4 @@
-"""Responses that do not show a run's metadata. Absent is not empty: what is not shown must not be wiped."""
+"""Responses that omit a run's metadata. Absent is not empty, so metadata that is not shown must not be deleted."""
 
 import time
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-KEPT = {"ticket": "1", "owner": "lee"}
+METADATA = {"ticket": "1", "owner": "lee"}
 
 
-def changed(change: Callable[[Json], Json], *, where: str) -> Callable[[FakeUpstream], Override]:
-    """Changes the runs in responses to lists, fetches or writes."""
+def change_runs(change: Callable[[Json], Json], *, kind: str) -> Callable[[FakeUpstream], Override]:
+    """Changes the runs in the responses to one kind of request: list, fetch or write."""
 
     def make(upstream: FakeUpstream) -> Override:
         def override(request: Request) -> Response | None:
-            if not getattr(request, f"is_{where}"):
+            if not getattr(request, f"is_{kind}"):
                 return None
             response = upstream.default(request)
             if response.status == 200:
@@ -41,7 +41,7 @@ def changed(change: Callable[[Json], Json], *, where: str) -> Callable[[FakeUpst
     return make
 
 
-def without(run: Json) -> Json:
+def omit_metadata(run: Json) -> Json:
     return {name: value for name, value in run.items() if name != "metadata"}
 
 
@@ -49,12 +49,12 @@ def shown_as(value: object) -> Callable[[Json], Json]:
     return lambda run: run | {"metadata": value}
 
 
-def renamed(run: Json) -> Json:
-    return without(run) | {"metadata_": run["metadata"]}
+def rename_metadata(run: Json) -> Json:
+    return omit_metadata(run) | {"metadata_": run["metadata"]}
 
 
 UNKNOWN: dict[str, Callable[[Json], Json]] = {
-    "absent": without,
+    "absent": omit_metadata,
     "JSON text": lambda run: run | {"metadata": '{"ticket": "1"}'},
     "a number": shown_as(7),
     "a list of pairs": shown_as([["ticket", "1"]]),
@@ -77,47 +77,49 @@ def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     return push_until_settled(bulk_edit)
 
 
-@pytest.mark.parametrize("vouched", [True, False], ids=["lists vouched for", "lists not vouched for"])
+@pytest.mark.parametrize("lists_are_fresh", [True, False], ids=["fresh lists", "other lists"])
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
-def test_lists_wipe_nothing(
+def test_list_without_metadata_deletes_nothing(
     upstream: FakeUpstream,
-    mirror: Callable[..., list[Run]],
+    mirror_runs: Callable[..., list[Run]],
     alice: User,
     connect: Connect,
     change: Callable[[Json], Json],
-    vouched: bool,
+    lists_are_fresh: bool,
 ) -> None:
-    connect(LISTS_ARE_FRESH=vouched)
-    three = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(3)))
-    upstream.override(changed(change, where="list")(upstream))
+    connect(LISTS_ARE_FRESH=lists_are_fresh)
+    three_runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(3)))
+    upstream.override(change_runs(change, kind="list")(upstream))
     sync()
-    assert [run.metadata for run in Run.objects.all()] == [KEPT] * 3
+    assert [run.metadata for run in Run.objects.all()] == [METADATA] * 3
 
-    done = apply(plan([run.upstream_id for run in three], alice, triage="done"), alice)
+    done = apply(plan([run.upstream_id for run in three_runs], alice, triage="done"), alice)
     assert done.status == BulkEdit.Status.COMPLETED
-    assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT | {"triage": "done"}] * 3
+    assert [upstream.metadata(run.upstream_id) for run in three_runs] == [METADATA | {"triage": "done"}] * 3
 
     sync()
     undone = apply(
         complete_plan(bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="Back")), alice
     )
     assert list(undone.edits.values_list("status", flat=True)) == [EditStatus.APPLIED] * 3
-    assert [upstream.metadata(run.upstream_id) for run in three] == [KEPT] * 3
+    assert [upstream.metadata(run.upstream_id) for run in three_runs] == [METADATA] * 3
 
 
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
-def test_fetch_ends_the_edit(upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]) -> None:
-    upstream.override(changed(change, where="fetch")(upstream))
+def test_fetch_without_metadata_fails_the_edit(
+    upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
+) -> None:
+    upstream.override(change_runs(change, kind="fetch")(upstream))
     edit = push(run, alice)
     assert edit.status == EditStatus.FAILED
     assert "does not show the metadata" in edit.detail
     assert upstream.writes == []
     runs.refresh(run=run, actor=alice)
-    assert Run.objects.get(pk=run.pk).metadata == KEPT
+    assert Run.objects.get(pk=run.pk).metadata == METADATA
 
 
 KNOWN: dict[str, tuple[Callable[[Json], Json], Json]] = {
-    "metadata_": (renamed, KEPT),
+    "metadata_": (rename_metadata, METADATA),
     "null": (shown_as(None), {}),
     "PHP's []": (shown_as([]), {}),
 }
@@ -127,16 +129,18 @@ KNOWN: dict[str, tuple[Callable[[Json], Json], Json]] = {
 def test_known_spellings_are_read(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json], metadata: Json
 ) -> None:
-    upstream.override(changed(change, where="fetch")(upstream))
+    upstream.override(change_runs(change, kind="fetch")(upstream))
     edit = push(run, alice)
     assert (edit.status, edit.before) == (EditStatus.APPLIED, metadata)
     assert upstream.metadata(run.upstream_id) == metadata | {"triage": "done"}
 
 
-def test_missing_is_empty_if_configured(upstream: FakeUpstream, run: Run, alice: User, connect: Connect) -> None:
+def test_missing_metadata_is_empty_if_configured(
+    upstream: FakeUpstream, run: Run, alice: User, connect: Connect
+) -> None:
     connect(MISSING_METADATA_IS_EMPTY=True)
     upstream.put(upstream.runs[run.upstream_id] | {"metadata": {}})
-    upstream.override(changed(lambda run: run if run["metadata"] else without(run), where="fetch")(upstream))
+    upstream.override(change_runs(lambda run: run if run["metadata"] else omit_metadata(run), kind="fetch")(upstream))
     assert push(run, alice).status == EditStatus.APPLIED
     assert upstream.metadata(run.upstream_id) == {"triage": "done"}
 
@@ -154,11 +158,11 @@ def test_partial_run_changes_nothing_else(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
     before = Run.objects.get(pk=run.pk)
-    upstream.override(changed(change, where="write")(upstream))
+    upstream.override(change_runs(change, kind="write")(upstream))
     edit = push(run, alice)
-    assert (edit.status, edit.after) == (EditStatus.APPLIED, KEPT | {"triage": "done"})
+    assert (edit.status, edit.after) == (EditStatus.APPLIED, METADATA | {"triage": "done"})
     after = Run.objects.get(pk=run.pk)
-    assert after.metadata == KEPT | {"triage": "done"}
+    assert after.metadata == METADATA | {"triage": "done"}
     columns = ("status", "model", "created_at", "started_at", "completed_at", "duration", "total_tokens", "thread_id")
     assert [getattr(after, name) for name in columns] == [getattr(before, name) for name in columns]
     assert after.data == before.data | {"metadata": after.data["metadata"]}
@@ -168,7 +172,7 @@ def test_partial_run_changes_nothing_else(
 def test_write_without_metadata_is_reconciled(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
-    upstream.override(changed(change, where="write")(upstream))
+    upstream.override(change_runs(change, kind="write")(upstream))
     edit = push(run, alice)
     assert edit.status == EditStatus.UNKNOWN
     assert "does not show the metadata" in edit.detail
@@ -177,87 +181,89 @@ def test_write_without_metadata_is_reconciled(
     assert (edit.status, len(upstream.writes)) == (EditStatus.APPLIED, 1)
 
 
-def test_new_runs_of_such_lists_are_fetched(upstream: FakeUpstream, db: None) -> None:
-    upstream.put(make_run(metadata=dict(KEPT), thread_id="thread_new"))
-    upstream.override(changed(without, where="list")(upstream))
+def test_new_run_without_metadata_is_fetched(upstream: FakeUpstream, db: None) -> None:
+    upstream.put(make_run(metadata=dict(METADATA), thread_id="thread_new"))
+    upstream.override(change_runs(omit_metadata, kind="list")(upstream))
     sync(Thread.objects.create(connection="default", upstream_id="thread_new"))
-    assert Run.objects.get().metadata == KEPT
+    assert Run.objects.get().metadata == METADATA
 
 
-# --- Lists that are read from a replica
+# --- Lists from a replica that lags behind
 
 
-def stale_by_a_write(upstream: FakeUpstream) -> Override:
-    """Lists show every run as it was before anything was written to it."""
-    first: dict[str, Any] = {}
+def lists_before_writes(upstream: FakeUpstream) -> Override:
+    """Lists show every run as it was before its first write."""
+    original: dict[str, Any] = {}
 
     def override(request: Request) -> Response | None:
         if request.is_write:
-            first.setdefault(request.parts[3], dict(upstream.metadata(request.parts[3])))
+            original.setdefault(request.parts[3], dict(upstream.metadata(request.parts[3])))
             return None
         if not request.is_list:
             return None
         response = upstream.default(request)
-        data = [run | {"metadata": first.get(run["id"], run["metadata"])} for run in response.body["data"]]
+        data = [run | {"metadata": original.get(run["id"], run["metadata"])} for run in response.body["data"]]
         response.body = response.body | {"data": data}
         return response
 
     return override
 
 
-@pytest.mark.parametrize("vouched", [True, False], ids=["lists vouched for", "lists not vouched for"])
+@pytest.mark.parametrize("lists_are_fresh", [True, False], ids=["fresh lists", "other lists"])
 def test_stale_list_is_noticed(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, connect: Connect, vouched: bool
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, connect: Connect, lists_are_fresh: bool
 ) -> None:
-    connect(LISTS_ARE_FRESH=vouched)
-    many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(60)))
-    ids = [run.upstream_id for run in many]
-    upstream.override(stale_by_a_write(upstream))
+    connect(LISTS_ARE_FRESH=lists_are_fresh)
+    runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(60)))
+    ids = [run.upstream_id for run in runs]
+    upstream.override(lists_before_writes(upstream))
     apply(plan(ids, alice, triage="done"), alice)
-    assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "done"}] * 60
-    if not vouched:  # Otherwise one list served them all, ahead of every write.
+    assert [upstream.metadata(id) for id in ids] == [METADATA | {"triage": "done"}] * 60
+    if not lists_are_fresh:  # Otherwise one list served all runs, before any write.
         state = connections.state("default")
         assert state.stale_list_at is not None
         assert "as it was before our write" in state.stale_list_detail
     sync()
     done = apply(plan(ids, alice, triage="again"), alice)
-    assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 60
+    assert [upstream.metadata(id) for id in ids] == [METADATA | {"triage": "again"}] * 60
     assert set(done.edits.values_list("status", flat=True)) == {EditStatus.APPLIED}
 
 
-def test_lists_with_our_writes_save_fetches(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+def test_lists_that_show_our_writes_save_fetches(
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User
 ) -> None:
-    many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(150)))
-    ids = [run.upstream_id for run in many]
+    runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(150)))
+    ids = [run.upstream_id for run in runs]
     apply(plan(ids, alice, triage="done"), alice)
     assert connections.lists_are_fresh("default")
     upstream.log.clear()
     apply(plan(ids, alice, triage="again"), alice)
-    assert [upstream.metadata(id) for id in ids] == [KEPT | {"triage": "again"}] * 150
+    assert [upstream.metadata(id) for id in ids] == [METADATA | {"triage": "again"}] * 150
     assert sum(request.is_fetch for request in upstream.requests()) < 75
 
 
 @pytest.mark.parametrize("response", [None, error_response(404, "No such endpoint.")], ids=["no metadata", "an error"])
-def test_lists_without_our_writes_are_not_repeated(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, response: Response | None
+def test_other_lists_are_requested_rarely(
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, response: Response | None
 ) -> None:
-    many = mirror(*(make_run(metadata=dict(KEPT)) for _ in range(150)))
-    hide = changed(without, where="list")(upstream)
+    runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(150)))
+    hide = change_runs(omit_metadata, kind="list")(upstream)
     upstream.override(lambda request: (response or hide(request)) if request.is_list else None)
     began = time.monotonic()
-    apply(plan([run.upstream_id for run in many], alice, triage="done"), alice)
+    apply(plan([run.upstream_id for run in runs], alice, triage="done"), alice)
     allowed = 1 + (time.monotonic() - began) / list_freshness.PAUSE
     assert 1 <= sum(request.is_list for request in upstream.requests()) <= allowed
 
 
-def test_unchanged_items_prove_nothing(upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User) -> None:
-    many = mirror(*(make_run(metadata={"triage": "done"}) for _ in range(40)))
-    for run in many:
+def test_unchanged_items_prove_nothing(
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User
+) -> None:
+    runs = mirror_runs(*(make_run(metadata={"triage": "done"}) for _ in range(40)))
+    for run in runs:
         upstream.put(upstream.runs[run.upstream_id] | {"metadata": {"triage": "old"}})
     sync()
-    for run in many:
+    for run in runs:
         upstream.put(upstream.runs[run.upstream_id] | {"metadata": {"triage": "done"}})
-    apply(plan([run.upstream_id for run in many], alice, triage="done"), alice)
+    apply(plan([run.upstream_id for run in runs], alice, triage="done"), alice)
     assert upstream.writes == []
     assert not connections.lists_are_fresh("default")

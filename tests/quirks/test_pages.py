@@ -1,4 +1,4 @@
-"""Servers that page in their own ways: either every run is mirrored, or the sync reports an error."""
+"""Servers that page in unusual ways: a sync either mirrors every run or reports an error."""
 
 import datetime as dt
 import time
@@ -19,20 +19,20 @@ from tests.quirks.pagers import (
     Query,
     clamped,
     compares_seconds,
-    cut,
     each_page_ascending,
     first_page_only,
     inclusive,
+    make_page,
     make_runs,
     misreads_after,
-    more_but_none,
     never_has_more,
     oldest_first,
-    put,
+    promises_more,
+    put_runs,
     refuses_cursors,
-    round_and_round,
+    repeats_forty_runs,
     shuffles_seconds,
-    use,
+    use_pager,
 )
 from tests.sandbox_client import make_run
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.django_db
 @pytest.mark.parametrize("pager", READABLE.values(), ids=READABLE)
 @pytest.mark.parametrize("count", [1, 3, 60, 137])
 def test_every_run_is_mirrored(upstream: FakeUpstream, pager: Pager, count: int) -> None:
-    thread = put(upstream, count, pager)
+    thread = put_runs(upstream, count, pager)
     done = sync(thread)
     assert [error.message for error in done.errors.all()] == []
     assert (done.status, done.runs_seen, Run.objects.count()) == (Sync.Status.COMPLETED, count, count)
@@ -54,33 +54,32 @@ def test_every_run_is_mirrored(upstream: FakeUpstream, pager: Pager, count: int)
 
 @pytest.mark.parametrize("pager", READABLE.values(), ids=READABLE)
 def test_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager) -> None:
-    thread = put(upstream, 60, pager)
+    thread = put_runs(upstream, 60, pager)
     sync(thread)
     upstream.put(*make_runs(65)[60:])
     done = sync(Thread.objects.get(), Sync.Kind.INCREMENTAL)
     assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 65)
 
 
-@pytest.mark.parametrize("together", [2, 3, 7])
+@pytest.mark.parametrize("runs_per_second", [2, 3, 7])
 @pytest.mark.parametrize(
     "pager", [compares_seconds, shuffles_seconds, clamped, never_has_more, inclusive, oldest_first]
 )
-def test_runs_of_one_second_are_mirrored(upstream: FakeUpstream, pager: Pager, together: int) -> None:
-    """This many runs were created in each second."""
-    thread = put(upstream, 137, pager)
+def test_runs_of_one_second_are_mirrored(upstream: FakeUpstream, pager: Pager, runs_per_second: int) -> None:
+    thread = put_runs(upstream, 137, pager)
     for number, run in enumerate(upstream.runs.values()):
-        run["created_at"] = 1_700_000_000 + number // together
+        run["created_at"] = 1_700_000_000 + number // runs_per_second
     done = sync(thread)
     assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 137)
 
 
 @pytest.mark.parametrize(("pager", "count"), BROKEN.values(), ids=BROKEN)
-def test_endless_list_is_an_error(upstream: FakeUpstream, pager: Pager, count: int | None) -> None:
-    thread = put(upstream, 137)
+def test_incomplete_list_is_an_error(upstream: FakeUpstream, pager: Pager, count: int | None) -> None:
+    thread = put_runs(upstream, 137)
     sync(thread)
     Thread.objects.update(watermark="", fully_checked_at=None)
     Run.objects.filter(upstream_id__gte=f"{THREAD}_130").delete()
-    use(upstream, pager)
+    use_pager(upstream, pager)
     done = sync(thread)
     assert done.status == Sync.Status.COMPLETED_WITH_ERRORS
     message = done.errors.latest("pk").message
@@ -92,31 +91,31 @@ def test_endless_list_is_an_error(upstream: FakeUpstream, pager: Pager, count: i
     assert not Run.objects.exclude(missing_since=None).exists()
 
 
-@pytest.mark.parametrize("pager", [first_page_only, refuses_cursors, more_but_none])
+@pytest.mark.parametrize("pager", [first_page_only, refuses_cursors, promises_more])
 def test_short_thread_is_read_from_both_ends(upstream: FakeUpstream, pager: Pager) -> None:
-    done = sync(put(upstream, 30, pager))
+    done = sync(put_runs(upstream, 30, pager))
     assert (done.status, Run.objects.count()) == (Sync.Status.COMPLETED, 30)
 
 
-def test_runs_of_one_second_prove_nothing(upstream: FakeUpstream) -> None:
-    """If all share one second, any 20 runs may come first."""
-    thread = put(upstream, 0)
+def test_unordered_runs_of_one_second_are_an_error(upstream: FakeUpstream) -> None:
+    """If all runs share one second, any 20 of them can be the first page."""
+    thread = put_runs(upstream, 0)
     upstream.put(*(run | {"created_at": 1_700_000_000} for run in make_runs(30)))
 
     def pager(runs: list[Json], query: Query) -> Response:
         start = 5 if query["order"] == "asc" else 0
         return list_response(sorted(runs, key=lambda run: run["id"])[start : start + CLAMP])
 
-    use(upstream, pager)
+    use_pager(upstream, pager)
     assert "could not be read to its end" in sync(thread).errors.get().message
 
 
-# --- What is remembered about a connection
+# --- What is stored about a connection
 
 
-def test_last_page_below_largest_is_trusted(upstream: FakeUpstream) -> None:
-    """`has_more: false` is trusted where this server has served larger pages than this one."""
-    thread = put(upstream, 137, never_has_more)
+def test_last_page_smaller_than_largest_is_trusted(upstream: FakeUpstream) -> None:
+    """`has_more: false` is trusted if the server has returned larger pages than this one."""
+    thread = put_runs(upstream, 137, never_has_more)
     sync(thread)
     upstream.clear_overrides()
     upstream.put(*make_runs(3, "thread_b"))
@@ -127,16 +126,18 @@ def test_last_page_below_largest_is_trusted(upstream: FakeUpstream) -> None:
 
 
 def test_wrong_has_more_is_remembered(upstream: FakeUpstream) -> None:
-    """Once a page wrongly claimed to be the last one, the next thread's short first page proves nothing."""
-    sync(put(upstream, 60, never_has_more))
+    """After a wrong `has_more: false`, a short first page of the next thread is not taken for the last one."""
+    sync(put_runs(upstream, 60, never_has_more))
     upstream.put(*make_runs(40, "thread_b"))
-    use(upstream, lambda runs, query: cut(runs, query, size=CLAMP if "after" in query else 17, has_more=False))
+    use_pager(
+        upstream, lambda runs, query: make_page(runs, query, size=CLAMP if "after" in query else 17, has_more=False)
+    )
     done = sync(Thread.objects.create(connection="default", upstream_id="thread_b"))
     assert (done.status, done.runs_seen) == (Sync.Status.COMPLETED, 40)
 
 
-def test_misread_after_reads_oldest_first(upstream: FakeUpstream) -> None:
-    thread = put(upstream, 137, misreads_after)
+def test_thread_is_read_oldest_first_if_necessary(upstream: FakeUpstream) -> None:
+    thread = put_runs(upstream, 137, misreads_after)
     sync(thread)
     assert ConnectionState.objects.get().oldest_first
     upstream.log.clear()
@@ -145,7 +146,7 @@ def test_misread_after_reads_oldest_first(upstream: FakeUpstream) -> None:
 
 
 def test_repaired_server_is_read_newest_first(upstream: FakeUpstream) -> None:
-    sync(put(upstream, 60, misreads_after))
+    sync(put_runs(upstream, 60, misreads_after))
     upstream.clear_overrides()
     done = sync()
     assert done.status == Sync.Status.COMPLETED
@@ -154,9 +155,9 @@ def test_repaired_server_is_read_newest_first(upstream: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize("known", [1, 5, 40])
-def test_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> None:
-    """A mirror whose watermark was set before the order was noticed."""
-    thread = put(upstream, known, oldest_first)
+def test_oldest_run_is_not_a_watermark(upstream: FakeUpstream, known: int) -> None:
+    """The watermark was set before the wrong order was noticed."""
+    thread = put_runs(upstream, known, oldest_first)
     sync(thread)
     Thread.objects.update(watermark=f"{THREAD}_000")
     upstream.put(*make_runs(65))
@@ -166,11 +167,11 @@ def test_oldest_run_is_no_watermark(upstream: FakeUpstream, known: int) -> None:
 
 
 def test_watermark_in_page_of_one_second(upstream: FakeUpstream) -> None:
-    """The times do not show that the order is wrong. Unknown runs behind the watermark do."""
-    thread = put(upstream, 5)
+    """The times do not reveal the wrong order, but unknown runs after the watermark do."""
+    thread = put_runs(upstream, 5)
     for run in upstream.runs.values():
         run["created_at"] = 1_700_000_000
-    use(upstream, lambda runs, query: cut(sorted(runs, key=lambda run: run["id"]), query))
+    use_pager(upstream, lambda runs, query: make_page(sorted(runs, key=lambda run: run["id"]), query))
     sync(thread)
     upstream.put(*(run | {"created_at": 1_700_000_000} for run in make_runs(45)))
     done = sync(Thread.objects.get(), Sync.Kind.INCREMENTAL)
@@ -181,56 +182,59 @@ def test_watermark_in_page_of_one_second(upstream: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 400, 410])
-@pytest.mark.parametrize("gone", [1, 2, 20])
-def test_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, gone: int) -> None:
-    """This many of the last runs of the first page are deleted before the second one is requested."""
-    thread = put(upstream, 60)
+@pytest.mark.parametrize(
+    ("deleted", "orders"),
+    [(range(41, 42), {"desc"}), (range(40, 42), {"desc", "asc"}), (range(23, 43), {"desc", "asc"})],
+    ids=["not the cursor", "the cursor", "the cursor and its neighbors"],
+)
+def test_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, deleted: range, orders: set[str]) -> None:
+    """Runs are deleted between the first page, which ends with run 40, and the second one."""
+    thread = put_runs(upstream, 60)
 
     def pager(runs: list[Json], query: Query) -> Response:
         if "after" in query:
-            for number in range(42 - gone, 42):
-                upstream.runs.pop(f"{THREAD}_{number + 1 - (gone < 20):03}", None)
+            for number in deleted:
+                upstream.runs.pop(f"{THREAD}_{number:03}", None)
             if query["after"] not in upstream.runs:
                 return error_response(status, f"No run found with id '{query['after']}'.")
-        return cut([run for run in runs if run["id"] in upstream.runs], query)
+        return make_page([run for run in runs if run["id"] in upstream.runs], query)
 
     sync(thread)
-    use(upstream, pager)
+    use_pager(upstream, pager)
     upstream.log.clear()
     assert sync(thread).status == Sync.Status.COMPLETED
     assert Thread.objects.get().missing_since is None
-    orders = {request.query["order"] for request in upstream.requests() if request.is_list}
-    assert orders == ({"desc"} if gone == 1 else {"desc", "asc"})
+    assert {request.query["order"] for request in upstream.requests() if request.is_list} == orders
     sync(thread)
-    assert Run.objects.filter(missing_since=None).count() == 60 - gone
+    assert Run.objects.filter(missing_since=None).count() == 60 - len(deleted)
 
 
 def test_run_arriving_between_two_pages(upstream: FakeUpstream) -> None:
-    thread = put(upstream, 60)
+    thread = put_runs(upstream, 60)
 
     def pager(runs: list[Json], query: Query) -> Response:
         if "after" in query:
             upstream.put(*make_runs(61)[60:])
-        return cut(runs, query)
+        return make_page(runs, query)
 
-    use(upstream, pager)
+    use_pager(upstream, pager)
     assert sync(thread).status == Sync.Status.COMPLETED
     done = sync(Thread.objects.get(), Sync.Kind.INCREMENTAL)
     assert (done.runs_created, Run.objects.count()) == (1, 61)
 
 
-# --- A sync by many tasks
+# --- A sync that takes several tasks
 
 
 def endless(runs: list[Json], query: Query) -> Response:
-    """There is always another run."""
+    """Always has another run."""
     number = int(query.get("after", f"{THREAD}_9000").rpartition("_")[2]) - 1
     run = make_run(id=f"{THREAD}_{number:04}", thread_id=THREAD, created_at=1_700_000_000 + number)
     return list_response([run], has_more=True)
 
 
 def test_task_of_an_endless_list_ends(upstream: FakeUpstream) -> None:
-    thread = put(upstream, 1, endless)
+    thread = put_runs(upstream, 1, endless)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     began = time.monotonic()
     tasks = [syncs.run(started, until=time.monotonic() + 0.1) for _ in range(2)]
@@ -241,11 +245,11 @@ def test_task_of_an_endless_list_ends(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("pager", [clamped, misreads_after, inclusive, oldest_first])
 def test_thread_is_read_by_many_tasks(upstream: FakeUpstream, pager: Pager) -> None:
-    """Each task reads one page, and the last one still knows what is missing."""
-    thread = put(upstream, 90)
+    """Each task reads one page, and the last one finds the missing run."""
+    thread = put_runs(upstream, 90)
     sync(thread)
     del upstream.runs[f"{THREAD}_050"]
-    use(upstream, pager)
+    use_pager(upstream, pager)
     done = run_by_tasks(syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread))
     assert (done.status, done.runs_seen) == (Sync.Status.COMPLETED, 89)
     assert Run.objects.exclude(missing_since=None).get().upstream_id == f"{THREAD}_050"
@@ -253,14 +257,14 @@ def test_thread_is_read_by_many_tasks(upstream: FakeUpstream, pager: Pager) -> N
 
 
 def test_repeating_list_ends_across_tasks(upstream: FakeUpstream) -> None:
-    thread = put(upstream, 90, round_and_round)
+    thread = put_runs(upstream, 90, repeats_forty_runs)
     done = run_by_tasks(syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread))
     assert "could not be read to its end" in done.errors.get().message
 
 
-def test_process_dies_reading_oldest_first(upstream: FakeUpstream) -> None:
-    """What it had read is lost with the process, so the thread is read from its start."""
-    thread = put(upstream, 60, misreads_after)
+def test_reading_oldest_first_starts_again(upstream: FakeUpstream) -> None:
+    """Its progress is lost with the process, so the thread is read again from the start."""
+    thread = put_runs(upstream, 60, misreads_after)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     Sync.objects.update(
         status=Sync.Status.RUNNING,

@@ -1,4 +1,4 @@
-"""Servers that redirect: the key must not follow, and the message names the setting to check."""
+"""Servers that redirect: the key is not sent to the target, and the message names the setting to check."""
 
 import time
 from collections.abc import Callable
@@ -44,44 +44,44 @@ def redirect(
     return respond
 
 
-def hold() -> ConnectionState:
+def current_hold() -> ConnectionState:
     return connections.held().get()
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_fetch_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
+def test_redirected_fetch_holds_the_connection(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     upstream.override(redirect(status))
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
-    assert (hold().hold, upstream.writes) == (ConnectionState.Hold.REDIRECTED, [])
-    assert hold().hold_detail == "The server redirects to https://moved.example. Check RUNSADMIN_UPSTREAM_URL."
-    assert edit.detail == hold().hold_detail
+    assert (current_hold().hold, upstream.writes) == (ConnectionState.Hold.REDIRECTED, [])
+    assert current_hold().hold_detail == "The server redirects to https://moved.example. Check RUNSADMIN_UPSTREAM_URL."
+    assert edit.detail == current_hold().hold_detail
 
 
 @pytest.mark.parametrize("status", [307, 308])
-def test_write_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
+def test_redirected_write_holds_the_connection(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     upstream.override(redirect(status, method="POST"))
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, Edit.WaitReason.HELD)
-    assert hold().hold == ConnectionState.Hold.REDIRECTED
+    assert current_hold().hold == ConnectionState.Hold.REDIRECTED
     assert len(upstream.writes) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
-def test_write_perhaps_done(
+def test_possibly_done_write_is_unknown(
     upstream: FakeUpstream, run: Run, alice: User, connect: Connect, settings: Settings, status: int
 ) -> None:
     connect(CONNECT_TIMEOUT=0.3, READ_TIMEOUT=0.5)
     settings.RUNSADMIN_SETTLING_TIME = 0.1
     upstream.override(redirect(status, method="POST"))
     edit = push(run, alice)
-    assert (edit.status, hold().hold) == (EditStatus.UNKNOWN, ConnectionState.Hold.REDIRECTED)
+    assert (edit.status, current_hold().hold) == (EditStatus.UNKNOWN, ConnectionState.Hold.REDIRECTED)
     process_due()
     assert len(upstream.writes) == 1
 
     upstream.clear_overrides()
     connections.release("default")
-    time.sleep(1)  # From then on the write cannot land any more.
+    time.sleep(1)  # After this, the write can no longer arrive.
     process_due(times=3)
     edit.refresh_from_db()
     assert edit.status == EditStatus.APPLIED
@@ -89,25 +89,25 @@ def test_write_perhaps_done(
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_many_writes_redirected(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
+def test_redirected_batch_holds_the_connection(upstream: FakeUpstream, run: Run, alice: User, status: int) -> None:
     edit = record(run, alice)
     upstream.override(redirect(status, method="POST"))
     process_due()
     edit.refresh_from_db()
     assert edit.status == (EditStatus.UNKNOWN if status in (301, 302, 303) else EditStatus.PENDING)
-    assert hold().hold == ConnectionState.Hold.REDIRECTED
+    assert current_hold().hold == ConnectionState.Hold.REDIRECTED
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_sync_redirected(upstream: FakeUpstream, run: Run, status: int) -> None:
+def test_redirected_sync_waits(upstream: FakeUpstream, run: Run, status: int) -> None:
     upstream.override(redirect(status))
     synced = sync(run.thread)
     assert synced.status not in ("completed", "failed")
-    assert hold().hold == ConnectionState.Hold.REDIRECTED
+    assert current_hold().hold == ConnectionState.Hold.REDIRECTED
 
 
 @pytest.mark.parametrize(("location", "shown"), LOCATIONS.values(), ids=LOCATIONS)
-def test_target_is_shown(upstream: FakeUpstream, run: Run, location: str, shown: str) -> None:
+def test_target_is_shown_without_secrets(upstream: FakeUpstream, run: Run, location: str, shown: str) -> None:
     upstream.override(redirect(302, location))
     with pytest.raises(UpstreamError) as caught:
         Client(conf.connection("default")).retrieve_run(run.thread.upstream_id, run.upstream_id)
@@ -119,22 +119,22 @@ def test_target_is_shown(upstream: FakeUpstream, run: Run, location: str, shown:
     assert message.isprintable()
 
 
-def test_alias_names_the_setting(upstream: FakeUpstream, connect: Connect, db: None) -> None:
+def test_message_names_the_setting_of_the_alias(upstream: FakeUpstream, connect: Connect, db: None) -> None:
     connect("eu", URL=upstream.url)
     upstream.override(redirect(301))
     with pytest.raises(UpstreamError, match=r"Check RUNSADMIN_UPSTREAM_EU_URL\.$"):
         Client(conf.connection("eu")).retrieve_thread("thread_a")
 
 
-def test_probe_does_not_release(upstream: FakeUpstream, run: Run, alice: User) -> None:
+def test_probe_releases_only_without_redirect(upstream: FakeUpstream, run: Run, alice: User) -> None:
     upstream.override(redirect(302))
     push(run, alice)
-    ConnectionState.objects.update(next_probe_at=hold().held_since)
+    ConnectionState.objects.update(next_probe_at=current_hold().held_since)
     probes.probe_held()
-    assert hold().hold == ConnectionState.Hold.REDIRECTED
+    assert current_hold().hold == ConnectionState.Hold.REDIRECTED
 
     upstream.clear_overrides()
-    ConnectionState.objects.update(next_probe_at=hold().held_since)
+    ConnectionState.objects.update(next_probe_at=current_hold().held_since)
     probes.probe_held()
     assert not connections.held()
     process_due()

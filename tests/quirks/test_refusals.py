@@ -1,4 +1,4 @@
-"""Refusals stay where they belong: one map, one thread, or all writing."""
+"""A refusal affects only what the server refuses: one map, one thread or all writes."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from django.utils import timezone
 from runsadmin.models import ConnectionState, Edit, EditStatus, Run, Sync, Thread
 from runsadmin.services import connections, edits, probes
 from tests.fake_upstream import FakeUpstream, Override, Request, Response, error_response
-from tests.quirks.conftest import process_due, push, record, sync
+from tests.quirks.conftest import process_due, push, push_or_process, record, sync
 from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,27 +32,27 @@ def refuse(*words: str, response: Response | None = None) -> Override:
 
 
 @pytest.fixture
-def threads(mirror: Callable[..., list[Run]]) -> list[Run]:
+def runs(mirror_runs: Callable[..., list[Run]]) -> list[Run]:
     """Five runs in five threads."""
-    return mirror(*(make_run(thread_id=f"thread_{number}", id=f"run_{number}") for number in range(5)))
+    return mirror_runs(*(make_run(thread_id=f"thread_{number}", id=f"run_{number}") for number in range(5)))
 
 
 REFUSED: dict[str, tuple[Override, str]] = {
     "one map, by a firewall": (refuse("drop table", response=HTML), "Request blocked"),
     "one thread": (refuse("POST /threads/thread_0/"), "You may not."),
-    "one run, to be read too": (refuse("run_0"), "You may not."),
+    "one run, also for reading": (refuse("run_0"), "You may not."),
     "one run, with an empty body": (refuse("POST /threads/thread_0/runs/run_0", response=Response(403)), "403"),
 }
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
-@pytest.mark.parametrize(("refusal", "words"), REFUSED.values(), ids=REFUSED)
-def test_refusal_is_rejected_beside_a_success(
-    upstream: FakeUpstream, threads: list[Run], alice: User, refusal: Override, words: str, background: bool
+@pytest.mark.parametrize(("refusal", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_edit_is_rejected_after_a_success(
+    upstream: FakeUpstream, runs: list[Run], alice: User, refusal: Override, message: str, background: bool
 ) -> None:
     upstream.override(refusal)
-    edit = record(threads[0], alice, {"note": "drop table"})
-    process_due() if background else edits.push(edit)
+    edit = record(runs[0], alice, {"note": "drop table"})
+    push_or_process(edit, background=background)
     edit.refresh_from_db()
     assert (edit.status, edit.wait_reason, edit.refusals, edit.attempts) == (
         EditStatus.PENDING,
@@ -60,10 +60,10 @@ def test_refusal_is_rejected_beside_a_success(
         1,
         0,
     )
-    assert words in edit.detail
+    assert message in edit.detail
     assert not connections.is_held("default")
 
-    other = record(threads[1], alice)
+    other = record(runs[1], alice)
     if background:
         Edit.objects.filter(pk=other.pk).update(next_attempt_at=timezone.now())
         edits.process_due(until=float("inf"))
@@ -71,44 +71,44 @@ def test_refusal_is_rejected_beside_a_success(
         edits.push(other)
     edit.refresh_from_db()
     assert (edit.status, edit.http_status) == (EditStatus.REJECTED, 403)
-    assert words in edit.detail
+    assert message in edit.detail
 
 
-def test_pending_edits_are_read_only_after_a_refusal(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
-    def searched(run: Run) -> bool:
+def test_refused_edits_are_queried_only_if_any_wait(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    def queries_refused_edits(run: Run) -> bool:
         with CaptureQueriesContext(connection) as queries:
             edits.push(record(run, alice, {"team": "red"}))
         return any("'refused'" in query["sql"] for query in queries)
 
     upstream.override(refuse("thread_0"))
-    assert not searched(threads[1])
-    edits.push(record(threads[0], alice, {"team": "red"}))
-    assert searched(threads[2])
-    assert not searched(threads[3]), "The refused edit was rejected, so none is waiting."
+    assert not queries_refused_edits(runs[1])
+    edits.push(record(runs[0], alice, {"team": "red"}))
+    assert queries_refused_edits(runs[2])
+    assert not queries_refused_edits(runs[3]), "The refused edit has been rejected, so none waits."
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
-@pytest.mark.parametrize(("refusal", "words"), REFUSED.values(), ids=REFUSED)
-def test_sole_refusal_is_rejected_second_time(
-    upstream: FakeUpstream, threads: list[Run], alice: User, refusal: Override, words: str, background: bool
+@pytest.mark.parametrize(("refusal", "message"), REFUSED.values(), ids=REFUSED)
+def test_sole_edit_is_rejected_at_second_refusal(
+    upstream: FakeUpstream, runs: list[Run], alice: User, refusal: Override, message: str, background: bool
 ) -> None:
     upstream.override(refusal)
-    edit = record(threads[0], alice, {"note": "drop table"})
+    edit = record(runs[0], alice, {"note": "drop table"})
     for _ in range(2):
         Edit.objects.update(next_attempt_at=timezone.now())
-        process_due() if background else edits.push(edit)
+        push_or_process(edit, background=background)
     edit.refresh_from_db()
     assert (edit.status, edit.http_status) == (EditStatus.REJECTED, 403)
-    assert words in edit.detail
+    assert message in edit.detail
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
 @pytest.mark.parametrize("status", [403, 401])
 def test_read_only_role_holds_writing(
-    upstream: FakeUpstream, threads: list[Run], alice: User, background: bool, status: int
+    upstream: FakeUpstream, runs: list[Run], alice: User, background: bool, status: int
 ) -> None:
     upstream.override(refuse("POST", response=error_response(status, "Read-only role.")))
-    recorded = [record(run, alice) for run in threads]
+    recorded = [record(run, alice) for run in runs]
     if background:
         process_due()
     else:
@@ -119,7 +119,7 @@ def test_read_only_role_holds_writing(
     assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.PENDING}
     writes = len(upstream.writes)
 
-    for _ in range(3):  # Reads continue, and prove nothing about writes.
+    for _ in range(3):  # Successful reads prove nothing about writes.
         assert sync().status == Sync.Status.COMPLETED
         probes.probe_held()
         process_due()
@@ -128,10 +128,10 @@ def test_read_only_role_holds_writing(
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
     process_due()
-    assert len(upstream.writes) == writes + 1, "One pending edit is tried."
-    later = connections.state("default").next_probe_at
-    assert later is not None
-    assert later - timezone.now() > dt.timedelta(minutes=4)
+    assert len(upstream.writes) == writes + 1, "Only one pending edit is tried."
+    next_probe_at = connections.state("default").next_probe_at
+    assert next_probe_at is not None
+    assert next_probe_at - timezone.now() > dt.timedelta(minutes=4)
     assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.PENDING}
 
     upstream.clear_overrides()
@@ -142,18 +142,18 @@ def test_read_only_role_holds_writing(
     assert set(Edit.objects.values_list("status", flat=True)) == {EditStatus.APPLIED}
 
 
-def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     upstream.override(refuse("POST /threads/thread_0", "POST /threads/thread_1"))
-    for run in threads[:2]:
+    for run in runs[:2]:
         push(run, alice)
     assert not connections.is_held("default")
-    assert push(threads[2], alice).status == EditStatus.APPLIED
+    assert push(runs[2], alice).status == EditStatus.APPLIED
     assert Edit.objects.filter(status=EditStatus.REJECTED).count() == 2
 
 
-def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+def test_401_never_rejects(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     upstream.override(lambda request: error_response(401, "Invalid key."))
-    edit = push(threads[0], alice)
+    edit = push(runs[0], alice)
     for _ in range(10):
         edits.push(edit)
         probes.probe_held()
@@ -162,7 +162,7 @@ def test_401_never_rejects(upstream: FakeUpstream, threads: list[Run], alice: Us
     assert connections.state("default").hold == Hold.CREDENTIALS
 
 
-def test_refused_thread_is_its_own_error(upstream: FakeUpstream, threads: list[Run]) -> None:
+def test_refused_thread_is_an_error_of_the_sync(upstream: FakeUpstream, runs: list[Run]) -> None:
     upstream.override(refuse("/threads/thread_0/runs"))
     done = sync()
     assert (done.status, done.errors_count, done.threads_done) == (Sync.Status.COMPLETED_WITH_ERRORS, 1, 5)
@@ -174,17 +174,17 @@ def test_refused_thread_is_its_own_error(upstream: FakeUpstream, threads: list[R
 
 
 GONE: dict[str, Response] = {
-    "the API's words": error_response(404, "No thread found with id 'thread_0'."),
+    "the API's message": error_response(404, "No thread found with id 'thread_0'."),
     "a bare 404": Response(404),
     "HTML": Response(404, "<html><title>Not Found</title></html>"),
 }
 
 
 @pytest.mark.parametrize("response", GONE.values(), ids=GONE)
-def test_only_thread_is_missing(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, response: Response
+def test_only_thread_can_be_missing(
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, response: Response
 ) -> None:
-    (run,) = mirror(make_run(thread_id="thread_0"))
+    (run,) = mirror_runs(make_run(thread_id="thread_0"))
     upstream.override(refuse("thread_0", response=response))
     assert push(run, alice).status == EditStatus.REJECTED
     sync()
@@ -194,18 +194,18 @@ def test_only_thread_is_missing(
     assert not connections.is_held("default")
 
 
-def test_two_named_deleted_threads_are_missing(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+def test_two_deleted_threads_are_missing(
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User
 ) -> None:
-    both = mirror(make_run(thread_id="thread_0"), make_run(thread_id="thread_1"))
+    runs = mirror_runs(make_run(thread_id="thread_0"), make_run(thread_id="thread_1"))
     upstream.runs.clear()
-    assert [push(run, alice).status for run in both] == [EditStatus.REJECTED, EditStatus.REJECTED]
+    assert [push(run, alice).status for run in runs] == [EditStatus.REJECTED, EditStatus.REJECTED]
     assert not connections.is_held("default")
 
 
-def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, threads: list[Run], alice: User) -> None:
+def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     upstream.override(lambda request: Response(404, "Not Found"))
-    edit = push(threads[0], alice)
+    edit = push(runs[0], alice)
     assert (edit.status, connections.state("default").hold) == (EditStatus.PENDING, Hold.NOT_FOUND)
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
@@ -213,10 +213,10 @@ def test_404_for_everything_holds_and_retires(upstream: FakeUpstream, threads: l
 
 
 def test_deleted_runs_of_thread_take_two_probes(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User
 ) -> None:
-    gone = mirror(*(make_run(thread_id="thread_0") for _ in range(32)), make_run(thread_id="thread_1"))[:32]
-    for run in gone:
+    deleted = mirror_runs(*(make_run(thread_id="thread_0") for _ in range(32)), make_run(thread_id="thread_1"))[:32]
+    for run in deleted:
         record(run, alice)
         del upstream.runs[run.upstream_id]
     upstream.log.clear()

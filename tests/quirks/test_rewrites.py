@@ -1,4 +1,4 @@
-"""Servers that change the metadata they are given: the first change to an untouched key pauses a bulk edit."""
+"""Servers that change the metadata that they receive: the first change of an untouched key pauses a bulk edit."""
 
 import time
 import unicodedata
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 type Rewrite = Callable[[Json], Json]
 type Mirror = Callable[..., list[Run]]
 
-OWN = {
+METADATA = {
     "ticket": "OPS-1 ",
     "Owner": "lee",
     "note": "",
@@ -38,34 +38,34 @@ OWN = {
 RUNS, CONCURRENCY = 24, 4
 
 
-def values(change: Callable[[Any], Any]) -> Rewrite:
+def each_value(change: Callable[[Any], Any]) -> Rewrite:
     return lambda metadata: {key: change(value) for key, value in metadata.items()}
 
 
-def of_text(change: Callable[[str], Any]) -> Rewrite:
-    return values(lambda value: change(value) if isinstance(value, str) else value)
+def each_text(change: Callable[[str], Any]) -> Rewrite:
+    return each_value(lambda value: change(value) if isinstance(value, str) else value)
 
 
-# How the server changes a map, and one untouched key that comes back with another value.
-MEMBERS = [
-    pytest.param(of_text(lambda value: f'"{value}"'), "ticket", id="quotes"),
-    pytest.param(of_text(str.strip), "ticket", id="trims"),
+# How the server changes a map, and an untouched key whose value it changes.
+CASES = [
+    pytest.param(each_text(lambda value: f'"{value}"'), "ticket", id="quotes"),
+    pytest.param(each_text(str.strip), "ticket", id="trims"),
     pytest.param(lambda metadata: {key.lower(): value for key, value in metadata.items()}, "Owner", id="lower-keys"),
     pytest.param(lambda metadata: metadata | {"_updated_at": str(time.time())}, "_updated_at", id="adds-a-key"),
     pytest.param(lambda metadata: {k: v for k, v in metadata.items() if v != ""}, "note", id="drops-empty"),
-    pytest.param(of_text(lambda value: value or None), "note", id="empty-to-null"),
-    pytest.param(values(str), "n", id="numbers-to-text"),
-    pytest.param(of_text(lambda value: value[:256]), "long", id="truncates"),
-    pytest.param(of_text(lambda value: unicodedata.normalize("NFC", value)), "name", id="normalizes"),
-    pytest.param(of_text(lambda value: value.replace("&", "&amp;")), "html", id="escapes"),
+    pytest.param(each_text(lambda value: value or None), "note", id="empty-to-null"),
+    pytest.param(each_value(str), "n", id="numbers-to-text"),
+    pytest.param(each_text(lambda value: value[:256]), "long", id="truncates"),
+    pytest.param(each_text(lambda value: unicodedata.normalize("NFC", value)), "name", id="normalizes"),
+    pytest.param(each_text(lambda value: value.replace("&", "&amp;")), "html", id="escapes"),
     pytest.param(lambda metadata: {"triage": metadata["triage"]}, "ticket", id="keeps-one-key"),
 ]
 
-REWRITES: dict[str, Rewrite] = {str(member.id): member.values[0] for member in MEMBERS}  # type: ignore[misc]
+REWRITES: dict[str, Rewrite] = {str(case.id): case.values[0] for case in CASES}  # type: ignore[misc]
 
 
-def rewriting(upstream: FakeUpstream, rewrite: Rewrite, *, seconds: float = 0.0) -> None:
-    """From now on every write is changed like this, and takes this long."""
+def use_rewrite(upstream: FakeUpstream, rewrite: Rewrite, *, seconds: float = 0.0) -> None:
+    """Lets the server change every write in this way, and take this long for it."""
 
     def respond(request: Request) -> Response | None:
         if not request.is_write:
@@ -80,13 +80,15 @@ def rewriting(upstream: FakeUpstream, rewrite: Rewrite, *, seconds: float = 0.0)
 
 
 @pytest.fixture
-def runs(mirror: Mirror, connect: Connect) -> list[Run]:
-    """In two threads."""
+def runs(mirror_runs: Mirror, connect: Connect) -> list[Run]:
+    """24 runs in two threads."""
     connect(CONCURRENCY=CONCURRENCY)
-    return mirror(*(make_run(id=f"run_{n:02}", thread_id=f"thread_{n % 2}", metadata=dict(OWN)) for n in range(RUNS)))
+    return mirror_runs(
+        *(make_run(id=f"run_{n:02}", thread_id=f"thread_{n % 2}", metadata=dict(METADATA)) for n in range(RUNS))
+    )
 
 
-def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
+def apply_bulk_edit(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
     planned = complete_plan(
@@ -97,40 +99,40 @@ def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     return bulk_edits.apply(bulk_edit=planned, actor=actor)
 
 
-def differing(bulk_edit: BulkEdit) -> int:
+def count_differing(bulk_edit: BulkEdit) -> int:
     return bulk_edit.edits.filter(status=EditStatus.DIFFERS).count()
 
 
-@pytest.mark.parametrize(("rewrite", "key"), MEMBERS)
+@pytest.mark.parametrize(("rewrite", "key"), CASES)
 def test_first_rewrite_pauses_bulk_edit(
     rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User
 ) -> None:
-    rewriting(upstream, rewrite, seconds=0.02)
-    bulk_edit = push_until_settled(applied(runs, alice))
+    use_rewrite(upstream, rewrite, seconds=0.02)
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice))
 
     assert bulk_edit.status == BulkEditStatus.PAUSED
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert key in bulk_edit.detail
     assert "resume" in bulk_edit.detail
-    # Only writes that were in flight before the first response was processed.
+    # Only the writes that were in flight when the first response was processed.
     assert len(upstream.writes) <= 2 * CONCURRENCY
-    assert differing(bulk_edit) == len(upstream.writes), "Each write in flight gets its own outcome."
+    assert count_differing(bulk_edit) == len(upstream.writes), "Each write in flight has its own outcome."
     assert bulk_edit.edits.filter(status=EditStatus.PENDING).count() == RUNS - len(upstream.writes)
-    one = bulk_edit.edits.filter(status=EditStatus.DIFFERS).first()
-    assert one is not None
-    assert key in one.detail
+    edit = bulk_edit.edits.filter(status=EditStatus.DIFFERS).first()
+    assert edit is not None
+    assert key in edit.detail
 
 
-@pytest.mark.parametrize(("rewrite", "key"), MEMBERS[:3])
+@pytest.mark.parametrize(("rewrite", "key"), CASES[:3])
 def test_resuming_accepts_rewrites(
     rewrite: Rewrite, key: str, upstream: FakeUpstream, runs: list[Run], alice: User, bob: User
 ) -> None:
-    rewriting(upstream, rewrite)
-    bulk_edit = push_until_settled(applied(runs, alice))
+    use_rewrite(upstream, rewrite)
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice))
     bulk_edits.resume(bulk_edit=bulk_edit, actor=bob)
     bulk_edit = push_until_settled(bulk_edit)
 
-    assert (bulk_edit.status, differing(bulk_edit)) == (BulkEditStatus.COMPLETED, RUNS)
+    assert (bulk_edit.status, count_differing(bulk_edit)) == (BulkEditStatus.COMPLETED, RUNS)
     assert bulk_edit.accepts_rewrites
     assert len(upstream.writes) == RUNS
 
@@ -143,34 +145,34 @@ def test_resuming_accepts_rewrites(
         pytest.param(lambda metadata: metadata | {"_none": None}, id="null-for-absent"),
     ],
 )
-def test_same_values_are_no_rewrite(rewrite: Rewrite, upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    rewriting(upstream, rewrite)
-    bulk_edit = push_until_settled(applied(runs, alice))
+def test_equal_values_are_not_a_rewrite(rewrite: Rewrite, upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    use_rewrite(upstream, rewrite)
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice))
     assert (bulk_edit.status, bulk_edit.edits.filter(status=EditStatus.APPLIED).count()) == (
         BulkEditStatus.COMPLETED,
         RUNS,
     )
 
 
-def test_touched_keys_alone_do_not_pause(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    rewriting(upstream, lambda metadata: metadata | {"triage": "DONE"})
-    bulk_edit = push_until_settled(applied(runs, alice))
-    assert (bulk_edit.status, differing(bulk_edit)) == (BulkEditStatus.COMPLETED, RUNS)
+def test_rewritten_touched_key_does_not_pause(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    use_rewrite(upstream, lambda metadata: metadata | {"triage": "DONE"})
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice))
+    assert (bulk_edit.status, count_differing(bulk_edit)) == (BulkEditStatus.COMPLETED, RUNS)
     assert "values other than those sent for triage" in bulk_edit.edits.all()[0].detail
 
 
 def test_canary_pauses_at_first_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    rewriting(upstream, REWRITES["trims"])
-    bulk_edit = push_until_settled(applied(runs, alice, canary=2))
+    use_rewrite(upstream, REWRITES["trims"])
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice, canary=2))
     assert bulk_edit.status == BulkEditStatus.PAUSED
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert len(upstream.writes) <= 2
 
 
-def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    bulk_edit = push_until_settled(applied(runs, alice))
+def test_first_rewrite_pauses_an_undo(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice))
     upstream.log.clear()
-    rewriting(upstream, REWRITES["quotes"], seconds=0.02)
+    use_rewrite(upstream, REWRITES["quotes"], seconds=0.02)
     undo = complete_plan(
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="back")
     )
@@ -180,41 +182,41 @@ def test_undo_pauses_too(upstream: FakeUpstream, runs: list[Run], alice: User) -
     assert len(upstream.writes) <= 2 * CONCURRENCY
 
 
-def test_last_edit_pauses_for_a_decision(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    rewriting(upstream, REWRITES["quotes"])
-    bulk_edit = push_until_settled(applied(runs[:1], alice))
+def test_rewrite_of_the_last_edit_pauses(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    use_rewrite(upstream, REWRITES["quotes"])
+    bulk_edit = push_until_settled(apply_bulk_edit(runs[:1], alice))
     assert bulk_edit.status == BulkEditStatus.PAUSED
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
     assert push_until_settled(bulk_edit).status == BulkEditStatus.COMPLETED
 
 
 def test_manual_pause_also_shows_the_rewrite(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    """The rewrite was in flight at the pause, so the person who resumes knows of it."""
-    bulk_edit = applied(runs, alice)
+    """A write in flight at the pause was rewritten. The user who resumes must see that."""
+    bulk_edit = apply_bulk_edit(runs, alice)
 
-    def pausing(metadata: Json) -> Json:
+    def pause_and_rewrite(metadata: Json) -> Json:
         if BulkEdit.objects.get().is_in_progress:
             bulk_edits.pause(bulk_edit=bulk_edit, actor=alice)
         connection.close()
         return metadata | {"ticket": "changed"}
 
     edit = bulk_edit.edits.all()[0]
-    rewriting(upstream, pausing)
+    use_rewrite(upstream, pause_and_rewrite)
     edits.push(edit)
     bulk_edit.refresh_from_db()
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert bulk_edits.resume(bulk_edit=bulk_edit, actor=alice).accepts_rewrites
 
 
-def test_manual_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
-    bulk_edit = bulk_edits.pause(bulk_edit=applied(runs, alice), actor=alice)
+def test_resuming_a_manual_pause_accepts_nothing(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.pause(bulk_edit=apply_bulk_edit(runs, alice), actor=alice)
     bulk_edits.resume(bulk_edit=bulk_edit, actor=alice)
-    rewriting(upstream, REWRITES["adds-a-key"])
+    use_rewrite(upstream, REWRITES["adds-a-key"])
     assert push_until_settled(bulk_edit).status == BulkEditStatus.PAUSED
 
 
 def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: User, client: Client) -> None:
-    rewriting(upstream, REWRITES["quotes"])
+    use_rewrite(upstream, REWRITES["quotes"])
     edit = push(run, alice)
     assert edit.status == EditStatus.DIFFERS
     assert "does not touch: owner, ticket." in edit.detail
@@ -225,9 +227,9 @@ def test_single_edit_names_the_keys(upstream: FakeUpstream, run: Run, alice: Use
 
 
 def test_command_reports_pause_and_fails(upstream: FakeUpstream, runs: list[Run], alice: User, manage: Manage) -> None:
-    rewriting(upstream, REWRITES["adds-a-key"], seconds=0.02)
-    words = ("--set", "triage=done", "--reason", "triage", "--actor", "alice")
-    output = manage("edit_metadata", "--where", "connection:default", *words)
+    use_rewrite(upstream, REWRITES["adds-a-key"], seconds=0.02)
+    options = ("--set", "triage=done", "--reason", "triage", "--actor", "alice")
+    output = manage("edit_metadata", "--where", "connection:default", *options)
     bulk_edit = BulkEdit.objects.get()
     assert output.code == 1
     assert f"Bulk edit {bulk_edit.pk}: paused" in output.err
@@ -238,8 +240,8 @@ def test_command_reports_pause_and_fails(upstream: FakeUpstream, runs: list[Run]
 def test_page_and_rest_show_the_reason(
     upstream: FakeUpstream, runs: list[Run], alice: User, client: Client, api: ApiOf
 ) -> None:
-    rewriting(upstream, REWRITES["adds-a-key"])
-    bulk_edit = push_until_settled(applied(runs, alice))
+    use_rewrite(upstream, REWRITES["adds-a-key"])
+    bulk_edit = push_until_settled(apply_bulk_edit(runs, alice))
     client.force_login(alice)
     page = client.get(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/").text
     assert "keys that the edit did not touch (_updated_at)" in page

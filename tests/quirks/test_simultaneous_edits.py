@@ -1,4 +1,4 @@
-"""Many edits of one run at once: each gets its response as soon as those before it have ended."""
+"""Many edits of one run at once: each gets its response as soon as the earlier ones have ended."""
 
 import time
 from collections import Counter
@@ -23,11 +23,11 @@ from tests.sandbox_client import make_run
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LATENCY = 0.1
-type AtOnce = Callable[..., list[Any]]
+type CallAtOnce = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def slow(upstream: FakeUpstream) -> FakeUpstream:
+def slow_upstream(upstream: FakeUpstream) -> FakeUpstream:
     def respond(request: Request) -> Response | None:
         time.sleep(LATENCY)
         return None
@@ -37,11 +37,11 @@ def slow(upstream: FakeUpstream) -> FakeUpstream:
 
 
 @pytest.fixture
-def at_once() -> Iterator[AtOnce]:
-    """Returns a function that makes `count` calls at once, numbered from 0. It returns each result with its seconds."""
+def call_at_once() -> Iterator[CallAtOnce]:
+    """Makes `count` calls at once, numbered from 0. Returns each result with the seconds that it took."""
     pools: list[ThreadPoolExecutor] = []
 
-    def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:
+    def call_at_once(count: int, call: Callable[[int], Any]) -> list[Any]:
         def timed(number: int) -> tuple[Any, float]:
             began = time.monotonic()
             try:
@@ -52,13 +52,13 @@ def at_once() -> Iterator[AtOnce]:
         pools.append(ThreadPoolExecutor(count))
         return list(pools[-1].map(timed, range(count)))
 
-    yield at_once
+    yield call_at_once
     for pool in pools:
         pool.shutdown()
 
 
-def test_twelve_patches_with_one_base(
-    slow: FakeUpstream, run: Run, api: ApiOf, alice: User, at_once: AtOnce, settings: Settings
+def test_one_of_twelve_patches_with_a_base_wins(
+    slow_upstream: FakeUpstream, run: Run, api: ApiOf, alice: User, call_at_once: CallAtOnce, settings: Settings
 ) -> None:
     settings.RUNSADMIN_PUSH_WAIT = 30
     base = dict(run.metadata)
@@ -68,15 +68,15 @@ def test_twelve_patches_with_one_base(
         body = {"metadata": {"owner": f"owner {number}"}, "base": base}
         return int(clients[number].patch(f"runs/{run.upstream_id}/", body).status_code)
 
-    results = at_once(12, patch)
+    results = call_at_once(12, patch)
     assert Counter(status for status, _ in results) == {200: 1, 409: 11}
-    assert len(slow.writes) == 1
-    # Without load it is little more than the time of thirteen calls; the machine may have other work.
+    assert len(slow_upstream.writes) == 1
+    # Usually little more than the time of thirteen requests; the limit allows for a busy machine.
     assert max(seconds for _, seconds in results) < 10
 
 
-def test_more_patches_than_pusher_threads(
-    upstream: FakeUpstream, run: Run, api: ApiOf, alice: User, at_once: AtOnce, settings: Settings
+def test_more_patches_than_threads_succeed(
+    upstream: FakeUpstream, run: Run, api: ApiOf, alice: User, call_at_once: CallAtOnce, settings: Settings
 ) -> None:
     settings.RUNSADMIN_PUSH_WAIT = 60
     clients = [api(alice) for _ in range(40)]
@@ -85,18 +85,18 @@ def test_more_patches_than_pusher_threads(
         body = {"metadata": {f"k{number % 8}": str(number)}}
         return int(clients[number].patch(f"runs/{run.upstream_id}/", body).status_code)
 
-    results = at_once(40, patch)
+    results = call_at_once(40, patch)
     assert Counter(status for status, _ in results) == {200: 40}
     assert len(upstream.writes) == 40
 
 
-def test_waiters_hold_no_pusher_thread(
-    upstream: FakeUpstream, mirror: Callable[..., list[Run]], alice: User, at_once: AtOnce
+def test_waiting_edits_block_no_other_run(
+    upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, call_at_once: CallAtOnce
 ) -> None:
-    """Twenty wait for a run whose first edit another process has; an edit of another run goes through."""
-    busy, free = mirror(make_run(thread_id="thread_a"), make_run(thread_id="thread_b"))
-    assert claims.claim(record(busy, alice))
-    waiting = [record(busy, alice) for _ in range(20)]
+    """Twenty edits wait for a run that another process has claimed, and an edit of another run is not delayed."""
+    claimed, free = mirror_runs(make_run(thread_id="thread_a"), make_run(thread_id="thread_b"))
+    assert claims.claim(record(claimed, alice))
+    waiting = [record(claimed, alice) for _ in range(20)]
     other = record(free, alice)
 
     def push_one(number: int) -> Edit:
@@ -105,24 +105,26 @@ def test_waiters_hold_no_pusher_thread(
             return edits.push_within(other, 10)
         return edits.push_within(waiting[number], 3)
 
-    results = at_once(21, push_one)
+    results = call_at_once(21, push_one)
     assert Counter(edit.status for edit, _ in results) == {EditStatus.PENDING: 20, EditStatus.APPLIED: 1}
     assert results[20][1] < 2.5
 
 
-def test_other_process_ends(upstream: FakeUpstream, run: Run, alice: User, at_once: AtOnce) -> None:
-    """It is noticed at once, although nothing in this process reports it."""
+def test_edit_that_ends_elsewhere_is_noticed(
+    upstream: FakeUpstream, run: Run, alice: User, call_at_once: CallAtOnce
+) -> None:
+    """The waiting edit continues at once, although the other process sends no signal."""
     claim = claims.claim(record(run, alice, {"a": "1"}))
     assert claim is not None
     second = record(run, alice, {"b": "2"})
 
-    def act(number: int) -> Edit | None:
+    def push_or_end(number: int) -> Edit | None:
         if number == 0:
             return edits.push_within(second, 10)
         time.sleep(0.5)
         storing.store([Outcome(claim, EditStatus.REJECTED, "no")])
         return None
 
-    (edit, seconds), _ = at_once(2, act)
+    (edit, seconds), _ = call_at_once(2, push_or_end)
     assert edit.status == EditStatus.APPLIED
     assert seconds < 4

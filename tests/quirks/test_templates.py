@@ -1,4 +1,4 @@
-"""Time formats that strftime lacks, or that differ between platforms, are refused before anything is planned."""
+"""Time formats that strftime lacks, or that differ between platforms, are refused before planning."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ REFUSED = {
     "huge width": ("{created:%999999999d}", UNSUPPORTED),
     "width": ("{created:%10Y}", UNSUPPORTED),
     "no padding": ("{created:%-d}", UNSUPPORTED),
-    "padded with blanks": ("{created:%_d}", UNSUPPORTED),
+    "padded with spaces": ("{created:%_d}", UNSUPPORTED),
     "upper case": ("{created:%^a}", UNSUPPORTED),
     "other case": ("{created:%#p}", UNSUPPORTED),
     "Unix seconds": ("{created:%s}", UNSUPPORTED),
@@ -38,19 +38,19 @@ REFUSED = {
     "glibc lower case": ("{created:%P}", UNSUPPORTED),
     "colons twice": ("{created:%::z}", UNSUPPORTED),
     "letter of another alphabet": ("{created:%é}", UNSUPPORTED),
-    "line end": ("{created:%\n}", UNSUPPORTED),
+    "line break": ("{created:%\n}", UNSUPPORTED),
     "single percent": ("{created:100%}", "ends with a single %. Write %% for a percent sign."),
     "only a percent": ("{created:%}", "ends with a single %"),
     "no directive": ("{created:YYYY-MM-DD}", "has no directive. Use directives such as %Y-%m-%d."),
     "only percent signs": ("{created:%%}", "has no directive"),
-    "blank": ("{created: }", "has no directive"),
-    "a field within": ("{created:{model}}", "contains a brace"),
+    "space": ("{created: }", "has no directive"),
+    "nested field": ("{created:{model}}", "contains a brace"),
     "U+0000": ("{created:%Y\0%m}", "contains a character that cannot be stored"),
-    "U+0000 beside": ("a\0{created:%Y}", "contains a character that cannot be stored"),
+    "U+0000 outside the field": ("a\0{created:%Y}", "contains a character that cannot be stored"),
     "format of a text": ("{model:>9999}", "{model} does not accept a format"),
     "conversion": ("{created!r}", "!r is not supported"),
     "attribute": ("{created.year}", "is not a field"),
-    "item": ("{created[0]}", "is not a field"),
+    "index": ("{created[0]}", "is not a field"),
     "no name": ("{}", "is not a field"),
     "open brace": ("{created", "Double a literal brace"),
     "closing brace": ("created}", "Double a literal brace"),
@@ -59,7 +59,7 @@ REFUSED = {
     "many fields": ("{model}" * 513, "has 513 characters"),
 }  # fmt: skip
 
-# A time is 2026-03-04 05:06:07 UTC.
+# The time is 2026-03-04 05:06:07 UTC.
 FILLED = {
     "default": ("{created}", "2026-03-04T05:06:07Z"),
     "date": ("{created:%Y-%m-%d}", "2026-03-04"),
@@ -72,14 +72,14 @@ FILLED = {
     "other scripts": ("{created:%Y年%m月 🚀}", "2026年03月 🚀"),
     "braces": ("{{{created:%Y}}}", "{2026}"),
     "no template": ("100% of it, %d %s %", "100% of it, %d %s %"),
-    "line end": ("{created:%Y\n%m}", "2026\n03"),
+    "line break": ("{created:%Y\n%m}", "2026\n03"),
 }
 CREATED = 1_772_600_767
 
 
 @pytest.fixture
-def run(mirror: Callable[..., list[Run]]) -> Run:
-    return mirror(make_run(id="run_a", created_at=CREATED))[0]
+def run(mirror_runs: Callable[..., list[Run]]) -> Run:
+    return mirror_runs(make_run(id="run_a", created_at=CREATED))[0]
 
 
 @pytest.mark.parametrize(("template", "message"), REFUSED.values(), ids=REFUSED.keys())
@@ -92,7 +92,7 @@ def test_template_is_refused_with_reason(template: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["{created:%999999999d}", "{created:%Q}", "{created:%}"])
-def test_nothing_is_planned(
+def test_refused_template_plans_nothing(
     template: str, upstream: FakeUpstream, run: Run, manage: Manage, api: ApiOf, alice: User, client: Client
 ) -> None:
     output = manage(
@@ -112,8 +112,8 @@ def test_nothing_is_planned(
 
 
 def test_supported_formats_are_filled(upstream: FakeUpstream, run: Run, manage: Manage, alice: User) -> None:
-    """Each directive gives the same on every machine."""
-    options = [f"--set=k{place}={template}" for place, (template, _) in enumerate(FILLED.values())]
+    """Each directive has the same result on every machine."""
+    options = [f"--set=k{index}={template}" for index, (template, _) in enumerate(FILLED.values())]
     output = manage("edit_metadata", "run_a", *options, "--reason", "why", "--canary", "1", "--actor", "alice")
     assert (output.code, output.err) == (0, "")
-    assert upstream.metadata("run_a") == {f"k{place}": value for place, (_, value) in enumerate(FILLED.values())}
+    assert upstream.metadata("run_a") == {f"k{index}": value for index, (_, value) in enumerate(FILLED.values())}

@@ -1,4 +1,4 @@
-"""Text that can be neither stored nor sent: replaced if a server sends it, refused if a person does."""
+"""Text that can be neither stored nor sent: it is replaced if a server sends it, and refused if a user does."""
 
 import json
 from collections.abc import Callable
@@ -9,35 +9,34 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from runsadmin.models import ConnectionState, Edit, Run, Sync, Thread
-from tests.api.conftest import Api
+from tests.api.conftest import ApiOf
 from tests.fake_upstream import FakeUpstream, Json, Response, list_response
 from tests.management.conftest import Manage
 from tests.quirks.conftest import push, sync
 from tests.sandbox_client import make_run
 
-type ApiOf = Callable[..., Api]
 type Mirror = Callable[..., list[Run]]
 
-STRANGE = {
+UNSTORABLE = {
     "surrogates in the wrong order": "\ude00\ud83d",
     "U+0000 and single surrogates": "a\0b\ud83dc\udfff",
 }
-strange = pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
+unstorable = pytest.mark.parametrize("text", UNSTORABLE.values(), ids=UNSTORABLE)
 
 
 def error(status: int, message: str) -> Response:
     return Response(status, {"error": {"message": f"No: {message}!", "code": message}}, {"x-request-id": "req\xff"})
 
 
-@strange
+@unstorable
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500])
-def test_list_error_ends_no_sync_for_good(
+def test_sync_recovers_from_an_unstorable_error(
     status: int, text: str, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
     upstream.override(lambda request: error(status, text) if request.is_list else None)
     first = sync(run.thread)
     upstream.clear_overrides()
-    ConnectionState.objects.all().delete()  # It is held or backing off.
+    ConnectionState.objects.all().delete()  # The connection is held or backing off.
     Sync.objects.filter(pk=first.pk).update(status=Sync.Status.CANCELLED)
     assert sync(run.thread).status == Sync.Status.COMPLETED
     assert api(alice).get(f"syncs/{first.pk}/").status_code == 200
@@ -46,10 +45,10 @@ def test_list_error_ends_no_sync_for_good(
     assert client.get(f"/admin/runsadmin/sync/{first.pk}/change/").status_code == 200
 
 
-@strange
+@unstorable
 @pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_error_of_an_edit_is_kept(
+def test_unstorable_error_of_an_edit_is_shown(
     method: str, status: int, text: str, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
     upstream.override(
@@ -73,16 +72,16 @@ FIELDS: dict[str, Callable[[str], Json]] = {
     "key of metadata": lambda text: {"metadata": {text: "x"}},
     "value of metadata": lambda text: {"metadata": {"x": text}},
     "instructions": lambda text: {"instructions": text},
-    "field of its own": lambda text: {text: text},
+    "unknown field": lambda text: {text: text},
 }
 
 
-@strange
+@unstorable
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
-def test_field_of_a_run_is_shown(
-    fields: Callable[[str], Json], text: str, mirror: Mirror, alice: User, api: ApiOf
+def test_unstorable_field_of_a_run_is_shown(
+    fields: Callable[[str], Json], text: str, mirror_runs: Mirror, alice: User, api: ApiOf
 ) -> None:
-    (run,) = mirror(make_run(**fields(text)))
+    (run,) = mirror_runs(make_run(**fields(text)))
     assert api(alice).get(f"runs/{run.upstream_id}/").status_code == 200
     client = Client()
     client.force_login(alice)
@@ -90,9 +89,9 @@ def test_field_of_a_run_is_shown(
         assert client.get(f"/admin/runsadmin/run/{page}").status_code == 200
 
 
-@strange
-def test_edit_keeps_strange_metadata(text: str, mirror: Mirror, upstream: FakeUpstream, alice: User) -> None:
-    (run,) = mirror(make_run(metadata={"ticket": text, text: "x"}))
+@unstorable
+def test_edit_keeps_unstorable_metadata(text: str, mirror_runs: Mirror, upstream: FakeUpstream, alice: User) -> None:
+    (run,) = mirror_runs(make_run(metadata={"ticket": text, text: "x"}))
     assert push(run, alice).status == Edit.Status.APPLIED
     assert upstream.metadata(run.upstream_id) == {"ticket": text, text: "x", "triage": "done"}
 
@@ -100,22 +99,22 @@ def test_edit_keeps_strange_metadata(text: str, mirror: Mirror, upstream: FakeUp
 ITEMS: dict[str, Callable[[str], Any]] = {
     "id": lambda text: {"id": f"run_{text}"},
     "thread": lambda text: {"thread_id": f"thread_{text}"},
-    "no run": lambda text: {"id": 5, "object": text},
+    "not a run": lambda text: {"id": 5, "object": text},
 }
 
 
-@strange
+@unstorable
 @pytest.mark.parametrize("fields", ITEMS.values(), ids=ITEMS)
-def test_item_of_a_list_is_reported(
+def test_unstorable_item_of_a_list_is_reported(
     fields: Callable[[str], Json], text: str, upstream: FakeUpstream, db: None, alice: User, api: ApiOf
 ) -> None:
     good, bad = make_run(), make_run() | fields(text)
     upstream.override(lambda request: list_response([bad, good]) if request.is_list else Response(200, good))
-    pass_ = sync(Thread.objects.create(connection="default", upstream_id=good["thread_id"]))
+    done = sync(Thread.objects.create(connection="default", upstream_id=good["thread_id"]))
     assert Run.objects.get().upstream_id == good["id"]
-    assert pass_.errors_count
-    assert all(error.message.encode() for error in pass_.errors.all())
-    assert api(alice).get(f"syncs/{pass_.pk}/").status_code == 200
+    assert done.errors_count
+    assert all(error.message.encode() for error in done.errors.all())
+    assert api(alice).get(f"syncs/{done.pk}/").status_code == 200
 
 
 REQUESTS: dict[str, Callable[[str], tuple[str, str, Json | None]]] = {
@@ -140,9 +139,9 @@ REQUESTS: dict[str, Callable[[str], tuple[str, str, Json | None]]] = {
 }  # fmt: skip
 
 
-@strange
+@unstorable
 @pytest.mark.parametrize("request_of", REQUESTS.values(), ids=REQUESTS)
-def test_rest_refuses_the_text(
+def test_rest_refuses_unstorable_text(
     request_of: Callable[[str], tuple[str, str, Json | None]], text: str, run: Run, alice: User, api: ApiOf
 ) -> None:
     method, path, body = request_of(text)
@@ -159,7 +158,7 @@ def test_rest_refuses_the_text(
         "edits/?run=%00", "edits/?actor=%00", "threads/%00/", "syncs/?connection=%00", "runs/?cursor=%00",
     ],
 )  # fmt: skip
-def test_rest_query_is_no_server_error(path: str, run: Run, alice: User, api: ApiOf) -> None:
+def test_rest_query_is_not_a_server_error(path: str, run: Run, alice: User, api: ApiOf) -> None:
     assert api(alice).get(path).status_code < 500
 
 
@@ -170,14 +169,14 @@ def test_rest_query_is_no_server_error(path: str, run: Run, alice: User, api: Ap
         "thread/?q=%00", "run/?metadata=%00", "run/?status=%00", "run/%00/change/", "edit/?actor=%00",
     ],
 )  # fmt: skip
-def test_admin_query_is_no_server_error(path: str, run: Run, alice: User) -> None:
+def test_admin_query_is_not_a_server_error(path: str, run: Run, alice: User) -> None:
     client = Client()
     client.force_login(alice)
     assert client.get(f"/admin/runsadmin/{path}").status_code < 500
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\udcffb"])
-def test_sign_in_is_no_server_error(name: str, db: None) -> None:
+def test_sign_in_is_not_a_server_error(name: str, db: None) -> None:
     response = Client().post("/admin/login/", {"username": name.encode(errors="surrogateescape"), "password": "x"})
     assert response.status_code < 500
 
@@ -196,16 +195,16 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("text", ["x\udcff", "\ud83d"], ids=["a byte of no encoding", "half an emoji"])
+@pytest.mark.parametrize("text", ["x\udcff", "\ud83d"], ids=["invalid byte", "lone surrogate"])
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
-def test_command_refuses_the_text(
+def test_command_refuses_unstorable_text(
     arguments: Callable[[str], list[str]], text: str, run: Run, alice: User, manage: Manage
 ) -> None:
-    words = [word.replace("{id}", run.upstream_id) for word in arguments(text)]
-    if "--actor" not in words:
-        words += ["--actor", "alice"]
-    output = manage(*words)
+    command = [argument.replace("{id}", run.upstream_id) for argument in arguments(text)]
+    if "--actor" not in command:
+        command += ["--actor", "alice"]
+    output = manage(*command)
     assert output.code != 0
     assert output.err
-    output.out.encode()  # Standard output raises otherwise. Standard error escapes what it cannot write.
+    output.out.encode()  # Standard output cannot write lone surrogates; standard error escapes them.
     assert not Edit.objects.exists()

@@ -1,4 +1,4 @@
-"""Servers that make edits wait: each edit shows for what and until when, and no wait is endless."""
+"""Servers that make edits wait: every page shows the reason and the end of the wait, and every wait has an end."""
 
 import datetime as dt
 import html
@@ -20,7 +20,7 @@ from tests.api.conftest import ApiOf
 from tests.bulk import complete_plan
 from tests.fake_upstream import CUT, FakeUpstream, Request, Response, error_response
 from tests.management.conftest import Manage
-from tests.quirks.conftest import process_due, push, record
+from tests.quirks.conftest import process_due, push, push_or_process, record
 from tests.sandbox_client import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,15 +41,15 @@ def refuses(*statuses: str) -> Callable[[FakeUpstream], None]:
     return prepare
 
 
-def responses(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
+def responds(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
     """A server that responds like this; only for the edited run, unless `everywhere`."""
 
-    def is_meant(request: Request) -> bool:
+    def applies_to(request: Request) -> bool:
         is_run = len(request.parts) == 4 and request.parts[1] != "thread_other"
         return request.method == method and (everywhere or is_run)
 
     def prepare(upstream: FakeUpstream) -> None:
-        upstream.override(lambda request: response if is_meant(request) else None)
+        upstream.override(lambda request: response if applies_to(request) else None)
 
     return prepare
 
@@ -64,32 +64,24 @@ def ago(**past: float) -> dt.datetime:
 
 # --- What is shown
 
-NOW_ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
-REFUSES_ALL = responses(error_response(401, "no"), everywhere=True)
-QUEUED = NOW_ACTIVE | {"status": "queued"}
+ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
+REFUSES_ALL = responds(error_response(401, "no"), everywhere=True)
+QUEUED = ACTIVE | {"status": "queued"}
 WAITS = [
-    pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end (it is in_progress)", True, id="active"),
-    pytest.param(
-        NOW_ACTIVE | {"status": "queued"}, refuses("queued"), "the run to end (it is queued)", True, id="queued"
-    ),
-    pytest.param({}, responses(Response(503, "")), "its next attempt: 1 of 8 have failed", True, id="503"),
-    pytest.param(
-        {},
-        responses(error_response(401, "no"), everywhere=True),
-        "the connection default to be released",
-        False,
-        id="401",
-    ),
-    pytest.param({}, responses(CUT, "POST"), "a fetch that shows whether the write happened", True, id="cut"),
+    pytest.param(ACTIVE, refuses("in_progress"), "the run to end (it is in_progress)", True, id="active"),
+    pytest.param(QUEUED, refuses("queued"), "the run to end (it is queued)", True, id="queued"),
+    pytest.param({}, responds(Response(503, "")), "its next attempt: 1 of 8 have failed", True, id="503"),
+    pytest.param({}, REFUSES_ALL, "the connection default to be released", False, id="401"),
+    pytest.param({}, responds(CUT, "POST"), "a fetch that shows whether the write happened", True, id="cut"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "prepare", "what", "has_end"), WAITS)
-def test_every_place_shows_reason_and_time(
-    fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], what: str, has_end: bool,
-    upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf, manage: Manage,
+@pytest.mark.parametrize(("fields", "prepare", "reason", "has_end"), WAITS)
+def test_every_page_shows_reason_and_end(
+    fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], reason: str, has_end: bool,
+    upstream: FakeUpstream, mirror_runs: Mirror, alice: User, client: Client, api: ApiOf, manage: Manage,
 ) -> None:  # fmt: skip
-    _, run = mirror(make_run(thread_id="thread_other"), make_run(metadata={"a": "1"}, **fields))
+    _, run = mirror_runs(make_run(thread_id="thread_other"), make_run(metadata={"a": "1"}, **fields))
     prepare(upstream)
 
     response = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
@@ -97,40 +89,39 @@ def test_every_place_shows_reason_and_time(
     assert response.status_code == 202
     edit = Edit.objects.get()
     for data in (response.json()["mirror"]["edit"], api(alice).get(f"edits/{edit.pk}/").json()):
-        assert what in data["waits_for"]
+        assert reason in data["waits_for"]
         assert (data["waits_until"] is not None) == has_end
         assert data["next_attempt_at"] is not None
-    assert what in api(alice).get("edits/").json()["results"][0]["waits_for"]
-    assert what in api(alice).get("runs/").json()["results"][0]["mirror"]["edit"]["waits_for"]
+    assert reason in api(alice).get("edits/").json()["results"][0]["waits_for"]
+    assert reason in api(alice).get("runs/").json()["results"][0]["mirror"]["edit"]["waits_for"]
 
     client.force_login(alice)
     for page in (f"run/{run.pk}/change/", "edit/", f"edit/{edit.pk}/change/"):
-        shown = words(client, page)
-        assert f"Waits for {what}" in shown, page
+        shown = page_text(client, page)
+        assert f"Waits for {reason}" in shown, page
         assert ("at the latest" in shown) == has_end, page
 
     output = manage("edit_metadata", run.upstream_id, "--set", "b=2", "--actor", "alice", "--wait", "0")
     assert output.code == 1
-    assert (
-        f"Waits for an earlier edit of this run (edit {edit.pk}), which waits for {what}" in output.err
-        or what in output.err
-    )
+    assert reason in output.err
 
 
-def words(client: Client, page: str) -> str:
+def page_text(client: Client, page: str) -> str:
     text = re.sub(r"<[^>]+>", "", client.get(f"/admin/runsadmin/{page}").text)
     return html.unescape(re.sub(r"\s+", " ", text))
 
 
 def test_bulk_edit_shows_the_wait(
-    upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client, api: ApiOf
+    upstream: FakeUpstream, mirror_runs: Mirror, alice: User, client: Client, api: ApiOf
 ) -> None:
     refuses("in_progress")(upstream)
-    bulk_edit = applied(mirror(make_run(**NOW_ACTIVE), make_run()), alice, wait_for_active=dt.timedelta(hours=2))
+    bulk_edit = apply_bulk_edit(
+        mirror_runs(make_run(**ACTIVE), make_run()), alice, wait_for_active=dt.timedelta(hours=2)
+    )
     edits.process_due(until=time.monotonic() + 10)
 
     client.force_login(alice)
-    page = words(client, f"bulkedit/{bulk_edit.pk}/change/")
+    page = page_text(client, f"bulkedit/{bulk_edit.pk}/change/")
     assert "waiting1 for the run to end; for active runs until" in page
     assert "Waits for the run to end (it is in_progress), until" in page
     data = api(alice).get(f"bulk-edits/{bulk_edit.pk}/").json()
@@ -139,8 +130,8 @@ def test_bulk_edit_shows_the_wait(
     assert edit["waits_until"] == data["active_until"]
 
 
-def test_paused_bulk_edit_is_a_reason(upstream: FakeUpstream, mirror: Mirror, alice: User, api: ApiOf) -> None:
-    bulk_edit = bulk_edits.pause(bulk_edit=applied(mirror(make_run()), alice), actor=alice)
+def test_paused_bulk_edit_is_a_reason(upstream: FakeUpstream, mirror_runs: Mirror, alice: User, api: ApiOf) -> None:
+    bulk_edit = bulk_edits.pause(bulk_edit=apply_bulk_edit(mirror_runs(make_run()), alice), actor=alice)
     (edit,) = api(alice).get(f"bulk-edits/{bulk_edit.pk}/edits/").json()["results"]
     assert edit["waits_for"] == "its paused bulk edit to be resumed"
     assert edit["waits_until"] is None
@@ -152,16 +143,16 @@ def test_hold_setting_is_a_reason(run: Run, alice: User, settings: Settings) -> 
     assert "RUNSADMIN_HOLD" in edits.waits_of([edit])[edit.pk].what
 
 
-def test_page_without_waits_asks_nothing(run: Run, alice: User, django_assert_num_queries: Any) -> None:
+def test_page_without_waits_needs_no_query(run: Run, alice: User, django_assert_num_queries: Any) -> None:
     edit = push(run, alice)
     with django_assert_num_queries(0):
         assert edits.waits_of([edit] * 50) == {}
 
 
-def test_many_waits_take_few_queries(
-    upstream: FakeUpstream, mirror: Mirror, alice: User, django_assert_max_num_queries: Any
+def test_many_waits_need_few_queries(
+    upstream: FakeUpstream, mirror_runs: Mirror, alice: User, django_assert_max_num_queries: Any
 ) -> None:
-    for run in mirror(*(make_run() for _ in range(12))):
+    for run in mirror_runs(*(make_run() for _ in range(12))):
         record(run, alice)
         record(run, alice)
     rows = list(Edit.objects.all())
@@ -170,7 +161,7 @@ def test_many_waits_take_few_queries(
     assert sum("an earlier edit of this run" in wait.what for wait in waits.values()) == 12
 
 
-def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
+def apply_bulk_edit(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     patch = BulkPatch({"triage": "done"})
     planned = complete_plan(
@@ -181,22 +172,22 @@ def applied(runs: list[Run], actor: User, **options: Any) -> BulkEdit:
     return bulk_edits.apply(bulk_edit=planned, actor=actor)
 
 
-# --- Behind an edit that waits
+# --- An edit after one that waits
 
 FIRST = [
-    pytest.param(NOW_ACTIVE, refuses("in_progress"), "the run to end", id="active"),
-    pytest.param({}, responses(CUT, "POST"), "a fetch that shows", id="unknown"),
-    pytest.param({}, responses(Response(503, "", {"Retry-After": "100"})), "its next attempt", id="Retry-After"),
+    pytest.param(ACTIVE, refuses("in_progress"), "the run to end", id="active"),
+    pytest.param({}, responds(CUT, "POST"), "a fetch that shows", id="unknown"),
+    pytest.param({}, responds(Response(503, "", {"Retry-After": "100"})), "its next attempt", id="Retry-After"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "prepare", "what"), FIRST)
-def test_edit_behind_a_waiting_one_is_shown(
-    fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], what: str,
-    upstream: FakeUpstream, mirror: Mirror, alice: User, api: ApiOf,
+@pytest.mark.parametrize(("fields", "prepare", "reason"), FIRST)
+def test_later_edit_shows_what_the_first_waits_for(
+    fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], reason: str,
+    upstream: FakeUpstream, mirror_runs: Mirror, alice: User, api: ApiOf,
 ) -> None:  # fmt: skip
-    """At once if the first one is not due in time, and with the reason."""
-    _, run = mirror(make_run(thread_id="thread_other"), make_run(**fields))
+    """The response is immediate if the first edit is not due in time, and has the reason."""
+    _, run = mirror_runs(make_run(thread_id="thread_other"), make_run(**fields))
     prepare(upstream)
     first = push(run, alice)
     Edit.objects.filter(pk=first.pk).update(next_attempt_at=timezone.now() + dt.timedelta(seconds=100))
@@ -204,8 +195,8 @@ def test_edit_behind_a_waiting_one_is_shown(
     response = api(alice).patch(f"runs/{run.upstream_id}/", {"metadata": {"triage": "done"}})
     assert response.status_code == 202
     assert time.monotonic() - began < 5
-    reason = response.json()["mirror"]["edit"]["waits_for"]
-    assert reason.startswith(f"an earlier edit of this run (edit {first.pk}), which waits for {what}")
+    waits_for = response.json()["mirror"]["edit"]["waits_for"]
+    assert waits_for.startswith(f"an earlier edit of this run (edit {first.pk}), which waits for {reason}")
 
 
 # --- The end of a wait
@@ -219,69 +210,72 @@ STUCK = [
 ]
 
 
-def stuck(upstream: FakeUpstream, mirror: Mirror, fields: dict[str, Any]) -> Run:
-    (run,) = mirror(make_run(**fields))
+def mirror_stuck_run(upstream: FakeUpstream, mirror_runs: Mirror, fields: dict[str, Any]) -> Run:
+    (run,) = mirror_runs(make_run(**fields))
     refuses("in_progress", "queued")(upstream)
     return run
 
 
 @pytest.mark.parametrize("fields", STUCK)
-@pytest.mark.parametrize("in_background", [True, False], ids=["background", "pushed"])
-def test_stuck_run_ends_the_wait(
-    in_background: bool, fields: dict[str, Any], upstream: FakeUpstream, mirror: Mirror, alice: User, settings: Settings
+@pytest.mark.parametrize("background", [True, False], ids=["background", "pushed"])
+def test_edit_of_a_stuck_run_fails(
+    background: bool,
+    fields: dict[str, Any],
+    upstream: FakeUpstream,
+    mirror_runs: Mirror,
+    alice: User,
+    settings: Settings,
 ) -> None:
-    run = stuck(upstream, mirror, fields)
+    run = mirror_stuck_run(upstream, mirror_runs, fields)
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason) == (EditStatus.PENDING, "active_run")
     assert edit.waiting_since is not None
 
-    def later() -> None:
-        if in_background:
-            process_due()
-        else:
-            edits.push(edit)
-        edit.refresh_from_db()
-
-    later()
+    push_or_process(edit, background=background)
+    edit.refresh_from_db()
     assert edit.status == EditStatus.PENDING
+
     Edit.objects.update(waiting_since=ago(seconds=901))
-    later()
+    push_or_process(edit, background=background)
+    edit.refresh_from_db()
     assert edit.status == EditStatus.FAILED
     assert fields["status"] in edit.detail
     assert "has waited for it to end since 20" in edit.detail
     assert "Retry" in edit.detail
-    assert len(upstream.writes) == 1, "Only the first attempt was sent; then the run was fetched."
+    assert len(upstream.writes) == 1, "Only the first attempt is sent; later ones only fetch the run."
 
     upstream.runs[run.upstream_id]["status"] = "completed"
     assert edits.push(edits.retry(edit=edit, actor=alice)).status == EditStatus.APPLIED
 
 
-def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
-    """A run that may take an hour is waited for as long, and then some."""
-    run = stuck(upstream, mirror, {"status": "in_progress", "expires_at": at(ago(hours=-1))})
+def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror_runs: Mirror, alice: User) -> None:
+    """An edit waits until some time after its run expires."""
+    run = mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": at(ago(hours=-1))})
     edit = push(run, alice)
     Edit.objects.update(waiting_since=ago(minutes=50))
     process_due()
     edit.refresh_from_db()
     assert edit.status == EditStatus.PENDING
-    until = edits.waits_of([edit])[edit.pk].until
-    assert until is not None
-    assert dt.timedelta(minutes=74) < until - timezone.now() < dt.timedelta(minutes=76)
+    end = edits.waits_of([edit])[edit.pk].until
+    assert end is not None
+    assert dt.timedelta(minutes=74) < end - timezone.now() < dt.timedelta(minutes=76)
 
 
 @pytest.mark.parametrize("expires_at", [253402300799, at(ago(days=-400))], ids=["year-9999", "next-year"])
-def test_unbelievable_expiry_has_an_end(expires_at: int, upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
-    edit = push(stuck(upstream, mirror, {"status": "in_progress", "expires_at": expires_at}), alice)
+def test_wait_ends_even_if_run_never_expires(
+    expires_at: int, upstream: FakeUpstream, mirror_runs: Mirror, alice: User
+) -> None:
+    edit = push(mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": expires_at}), alice)
     assert edit.status == EditStatus.PENDING
-    until = edits.waits_of([edit])[edit.pk].until
-    assert until is not None
-    assert until - timezone.now() < dt.timedelta(days=31)
+    end = edits.waits_of([edit])[edit.pk].until
+    assert end is not None
+    assert end - timezone.now() < dt.timedelta(days=31)
 
 
-def test_retry_begins_a_new_wait(upstream: FakeUpstream, mirror: Mirror, alice: User, settings: Settings) -> None:
+def test_retry_starts_a_new_wait(upstream: FakeUpstream, mirror_runs: Mirror, alice: User, settings: Settings) -> None:
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
-    edit = push(stuck(upstream, mirror, {"status": "in_progress", "expires_at": None}), alice)
+    edit = push(mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": None}), alice)
     Edit.objects.update(waiting_since=ago(hours=1))
     assert edits.push(edit).status == EditStatus.FAILED
     edit = edits.push(edits.retry(edit=edit, actor=alice))
@@ -294,20 +288,22 @@ def test_retry_begins_a_new_wait(upstream: FakeUpstream, mirror: Mirror, alice: 
 @pytest.mark.parametrize(
     ("waited", "least", "most"), [(0, 4, 6), (60, 14, 16), (200, 49, 51), (800, 59, 61)], ids="{}".format
 )
-def test_polls_back_off(
-    waited: int, least: float, most: float, upstream: FakeUpstream, mirror: Mirror, alice: User, settings: Settings
+def test_active_run_is_fetched_less_and_less_often(
+    waited: int, least: float, most: float, upstream: FakeUpstream, mirror_runs: Mirror, alice: User, settings: Settings
 ) -> None:
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
-    edit = push(stuck(upstream, mirror, {"status": "in_progress", "expires_at": None}), alice)
+    edit = push(mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": None}), alice)
     Edit.objects.update(waiting_since=ago(seconds=waited))
     edit = edits.push(edit)
     assert edit.next_attempt_at is not None
     assert least < (edit.next_attempt_at - timezone.now()).total_seconds() < most
 
 
-def test_last_poll_is_at_the_end(upstream: FakeUpstream, mirror: Mirror, alice: User, settings: Settings) -> None:
+def test_run_is_fetched_at_the_end_of_the_wait(
+    upstream: FakeUpstream, mirror_runs: Mirror, alice: User, settings: Settings
+) -> None:
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
-    edit = push(stuck(upstream, mirror, {"status": "in_progress", "expires_at": None}), alice)
+    edit = push(mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": None}), alice)
     Edit.objects.update(waiting_since=ago(seconds=880))
     edit = edits.push(edit)
     assert edit.next_attempt_at is not None
@@ -318,11 +314,11 @@ def test_last_poll_is_at_the_end(upstream: FakeUpstream, mirror: Mirror, alice: 
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
-def test_plan_names_the_option(
-    status: str, upstream: FakeUpstream, mirror: Mirror, alice: User, client: Client
+def test_plan_suggests_waiting_for_active_runs(
+    status: str, upstream: FakeUpstream, mirror_runs: Mirror, alice: User, client: Client
 ) -> None:
-    """Upstream was not asked, so nothing is claimed about it."""
-    (run,) = mirror(make_run(status=status))
+    """Planning does not ask upstream, so the detail does not say that upstream refuses the edit."""
+    (run,) = mirror_runs(make_run(status=status))
     selection = bulk_edits.by_ids([run.upstream_id])
     plan = complete_plan(
         bulk_edits.plan(
@@ -331,28 +327,28 @@ def test_plan_names_the_option(
     )
     edit = plan.edits.get()
     assert edit.get_plan_result_display() == "Active when planned"
-    for word in (status, "when this was planned", "Wait for active runs", "wait_for_active", "--wait-for-active"):
-        assert word in edit.detail
+    for text in (status, "when this was planned", "Wait for active runs", "wait_for_active", "--wait-for-active"):
+        assert text in edit.detail
     assert "refuse" not in edit.detail
     client.force_login(alice)
-    assert "Active when planned" in words(client, f"bulkedit/{plan.pk}/change/")
+    assert "Active when planned" in page_text(client, f"bulkedit/{plan.pk}/change/")
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action"])
-def test_server_taking_active_runs_needs_no_wait(
-    status: str, upstream: FakeUpstream, mirror: Mirror, alice: User
+def test_edit_of_modifiable_active_run_is_applied(
+    status: str, upstream: FakeUpstream, mirror_runs: Mirror, alice: User
 ) -> None:
-    (run,) = mirror(make_run(status=status))
+    (run,) = mirror_runs(make_run(status=status))
     assert push(run, alice).status == EditStatus.APPLIED
 
 
-def test_activated_run_names_the_option(upstream: FakeUpstream, mirror: Mirror, alice: User) -> None:
-    (run,) = mirror(make_run())
-    bulk_edit = applied([run], alice)
+def test_failed_edit_suggests_waiting(upstream: FakeUpstream, mirror_runs: Mirror, alice: User) -> None:
+    (run,) = mirror_runs(make_run())
+    bulk_edit = apply_bulk_edit([run], alice)
     upstream.runs[run.upstream_id]["status"] = "in_progress"
     refuses("in_progress")(upstream)
     edits.process_due(until=time.monotonic() + 10)
     edit = bulk_edit.edits.get()
     assert edit.status == EditStatus.FAILED
-    for word in ("in_progress", "Wait for active runs", "Retry"):
-        assert word in edit.detail
+    for text in ("in_progress", "Wait for active runs", "Retry"):
+        assert text in edit.detail
