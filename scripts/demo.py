@@ -1,18 +1,25 @@
-"""Fills the dashboard of `make run` from the sandbox and prints how to sign in."""
+"""Fills the dashboard of `make run` from the sandbox and prints how to sign in: `python scripts/demo.py PORT`."""
 
 import datetime as dt
 import http.client
 import json
+import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
+import django
 from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+django.setup()
+
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from knox.crypto import hash_token
 from knox.models import AuthToken
@@ -37,34 +44,23 @@ runsadmin is ready: {url}
 """
 
 
-class Command(BaseCommand):
-    help = "Waits for the web server and the sandbox, creates a user and a token, then tracks and syncs all threads."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000, help="The port of the web server (default: %(default)s).")
-
-    def handle(self, *, port: int, **options: Any) -> None:
-        admin = _admin()
-        _store_token(admin, settings.RUNSADMIN_DEMO_TOKEN)
-        thread_ids = _wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
-        threads.track(connection="default", thread_ids=thread_ids, actor=admin)
-        call_command("sync_runs", actor=admin.get_username())
-        _wait(lambda: _request_login_page(port), what="The web server")
-        url = f"http://127.0.0.1:{port}/"
-        self.stdout.write(
-            READY.format(
-                url=url,
-                password=settings.RUNSADMIN_DEMO_PASSWORD,
-                runs=Run.objects.count(),
-                curl=_curl(url, settings.RUNSADMIN_DEMO_TOKEN),
-            )
-        )
-        signal.pause()
+def main(port: int) -> None:
+    """Waits for the web server and the sandbox, creates a user and a token, then tracks and syncs all threads."""
+    admin = create_admin()
+    store_token(admin, settings.RUNSADMIN_DEMO_TOKEN)
+    thread_ids = wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
+    threads.track(connection="default", thread_ids=thread_ids, actor=admin)
+    call_command("sync_runs", actor=admin.get_username())
+    wait(lambda: request_login_page(port), what="The web server")
+    url, password = f"http://127.0.0.1:{port}/", settings.RUNSADMIN_DEMO_PASSWORD
+    curl = curl_command(url, settings.RUNSADMIN_DEMO_TOKEN)
+    print(READY.format(url=url, password=password, runs=Run.objects.count(), curl=curl), flush=True)
+    signal.pause()
 
 
-def _admin() -> User:
+def create_admin() -> User:
     if not (settings.RUNSADMIN_DEMO_PASSWORD and settings.RUNSADMIN_DEMO_TOKEN):
-        raise CommandError(
+        sys.exit(
             "RUNSADMIN_DEMO_PASSWORD and RUNSADMIN_DEMO_TOKEN must both be set. `make run` writes them into a new .env"
             " file; add them to yours."
         )
@@ -75,31 +71,31 @@ def _admin() -> User:
     return admin
 
 
-def _store_token(user: User, token: str) -> None:
+def store_token(user: User, token: str) -> None:
     """Stores the token from .env as knox would: knox itself only creates random ones."""
     key, expiry = token[: CONSTANTS.TOKEN_KEY_LENGTH], timezone.now() + TOKEN_LIFE
     AuthToken(digest=hash_token(token), token_key=key, user=user, created=timezone.now(), expiry=expiry).save()
 
 
-def _request_login_page(port: int) -> None:
+def request_login_page(port: int) -> None:
     web = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     web.request("GET", "/admin/login/")
     web.getresponse()
     web.close()
 
 
-def _wait[T](call: Callable[[], T], *, what: str) -> T:
+def wait[T](call: Callable[[], T], *, what: str) -> T:
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return call()
         except (OSError, UpstreamError) as error:
             if time.monotonic() > deadline:
-                raise CommandError(f"{what} does not respond: {error}") from error
+                sys.exit(f"{what} does not respond: {error}")
             time.sleep(0.2)
 
 
-def _curl(url: str, token: str) -> str:
+def curl_command(url: str, token: str) -> str:
     run = Run.objects.filter(status=RunStatus.COMPLETED).order_by("-created_at").first()
     assert run is not None
     body = json.dumps({"metadata": {"reviewed_by": "me"}, "reason": "Trying it out"})
@@ -109,3 +105,7 @@ def _curl(url: str, token: str) -> str:
             *("-H", f"Authorization: Token {token}", "-H", "Content-Type: application/json", "-d", body),
         ]
     )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
