@@ -101,19 +101,19 @@ class Environment:
     def database(self, name: str, default: str) -> dict[str, Any]:
         """Django's settings for an SQLite or PostgreSQL database."""
         url = self.text(name, default)
-        wrong = _invalid(
+        invalid = _invalid(
             name,
             "It must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME. In USER and PASSWORD, write"
             " special characters percent-encoded, such as %40 for @ and %2F for /.",
         )
         if not url.startswith(("sqlite:///", "postgres://", "postgresql://")):
-            raise wrong
+            raise invalid
         try:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
-            raise wrong from None
+            raise invalid from None
         if config["NAME"] in ("", ":memory:"):  # Every thread would have its own in-memory database.
-            raise wrong
+            raise invalid
         return config
 
 

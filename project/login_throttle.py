@@ -19,13 +19,13 @@ from django.views.decorators.cache import never_cache
 
 # After this many failures with one user name from one address, sign-in is blocked for AXES_COOLOFF_TIME.
 MAX_FAILURES = 5
-# The same for failures with any user names from one address.
+# After this many failures from one address, with any user names, sign-in from it is blocked as well.
 MAX_FAILURES_PER_ADDRESS = 50
 
 
 @never_cache
 def sign_in(request: HttpRequest) -> HttpResponse:
-    """The admin's sign-in page. An htmx request makes the browser reload the whole page instead."""
+    """The admin's sign-in page. In response to an htmx request, the browser reloads the whole page instead."""
     if "HX-Request" in request.headers:
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})
     return admin.site.login(request)

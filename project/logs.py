@@ -1,4 +1,4 @@
-"""Log formats, for people (`line`) or machines (`json`). Every line names its request or edit."""
+"""Log formats, for people (`line`) or machines (`json`). Lines about a request or an edit include its id."""
 
 import logging
 from collections.abc import Callable

@@ -263,7 +263,7 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
         "axes": {"level": "WARNING"},
-        # azure-identity logs several lines per token, and a long warning when it gets none. The hold has the reason.
+        # azure-identity logs several lines per token, and a long warning if it gets none. The hold has the reason.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },

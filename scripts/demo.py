@@ -31,7 +31,7 @@ from runsadmin.models import Run, RunStatus
 from runsadmin.services import threads
 
 TIMEOUT = 60  # Seconds.
-TOKEN_LIFE = dt.timedelta(days=365)
+TOKEN_LIFETIME = dt.timedelta(days=365)
 
 READY = """
 runsadmin is ready: {url}
@@ -72,8 +72,8 @@ def create_admin() -> User:
 
 
 def store_token(user: User, token: str) -> None:
-    """Stores the token from .env as knox would: knox itself only creates random ones."""
-    key, expiry = token[: CONSTANTS.TOKEN_KEY_LENGTH], timezone.now() + TOKEN_LIFE
+    """Stores the token from .env as knox would. (knox itself creates only random tokens.)"""
+    key, expiry = token[: CONSTANTS.TOKEN_KEY_LENGTH], timezone.now() + TOKEN_LIFETIME
     AuthToken(digest=hash_token(token), token_key=key, user=user, created=timezone.now(), expiry=expiry).save()
 
 

@@ -56,7 +56,7 @@ def require(request: HttpRequest, action: Action) -> None:
 
 
 def origin(request: HttpRequest) -> dict[str, Any]:
-    """What an edit keeps of the request that recorded it."""
+    """The arguments of services that say where an edit comes from."""
     return {"actor": actor(request), "source": EditSource.ADMIN, "request_id": log_context.request_id()}
 
 

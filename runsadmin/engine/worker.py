@@ -55,10 +55,10 @@ class Lane(db_worker.Worker):
         )
 
     def run(self) -> None:
-        """Runs until the process is asked to stop. Unlike the library's loop, it survives a failing database."""
+        """Runs until the process is asked to stop. Unlike the library's loop, it survives failures of the database."""
         while not stopping.is_set():
             with _errors_logged():
-                # Also after each error, which may have prevented a result from being stored.
+                # Repeat this after each error, which may have prevented a result from being stored.
                 heartbeat.release(self.worker_id)
                 while not stopping.is_set():
                     close_old_connections()
@@ -82,7 +82,7 @@ class Lane(db_worker.Worker):
 
     def run_task(self, db_task_result: DBTaskResult[..., Any]) -> None:
         """Runs the task. The library stores its result or traceback, but only while the claim is still ours."""
-        setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 - mypy rejects `=`.
+        setattr(db_task_result, "save", partial(_save_if_claimed, db_task_result))  # noqa: B010 - mypy rejects `save =`.
         try:
             super().run_task(db_task_result)
         except ClaimLostError:

@@ -15,7 +15,7 @@ from runsadmin.text import clean
 
 
 class ReportingCommand(BaseCommand):
-    """With --json, standard output holds one JSON object per line. Errors go to standard error."""
+    """With --json, standard output has one JSON object per line. Errors go to standard error."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="Print JSON: one object per line.")
@@ -88,7 +88,7 @@ def add_actor(parser: CommandParser) -> None:
 
 
 def actor_of(username: str | None) -> User:
-    """Raises CommandError if no account matches."""
+    """The account with this name, or by default the only superuser. Raises CommandError if there is none."""
     if username is not None:
         user = User.objects.filter(username=clean(username)).first()
         if user is None:

@@ -46,7 +46,7 @@ def stopped_by_signals() -> Iterator[Event]:
 
 
 class BulkEditRunner:
-    """Reports through the command, which counts the errors for its exit code."""
+    """Runs bulk edits and reports through a command, which counts the errors for its exit code."""
 
     def __init__(self, command: ReportingCommand, actor: User, stopping: Event) -> None:
         self.command = command

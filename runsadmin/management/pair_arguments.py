@@ -10,7 +10,7 @@ _PAST_TENSE = {"set": "set", "rename": "renamed"}
 
 
 def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
-    """Splits each pair at the first `=`: a value may contain others. Raises InvalidMetadata with every error."""
+    """Splits each pair at the first `=`, since a value may contain more. Raises InvalidMetadata with every error."""
     problems: list[MetadataError] = []
     wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", problems)}
     for key in dict.fromkeys(to_remove):

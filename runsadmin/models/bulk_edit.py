@@ -39,35 +39,35 @@ TRANSITIONS: dict[BulkEditStatus, dict[BulkEditStatus, str]] = {
     S.PLANNING: {
         S.PLANNED: "every selected run has an edit in the plan",
         S.FAILED: "planning failed with an internal error",
-        S.CANCELLED: "a person discarded it",
+        S.CANCELLED: "a user discarded it",
     },
     S.PLANNED: {
-        S.QUEUED: "a person applied the plan",
+        S.QUEUED: "a user applied the plan",
         S.EXPIRED: "it was not applied in time",
-        S.CANCELLED: "a person discarded it",
+        S.CANCELLED: "a user discarded it",
     },
     S.QUEUED: {
         S.RUNNING: "a worker claimed the first of its edits",
-        S.PAUSED: "a person paused it, or upstream changed keys that no edit touched",
+        S.PAUSED: "a user paused it, or upstream changed keys that no edit touched",
         S.COMPLETED: "every edit has ended",
-        S.CANCELLED: "a person cancelled it",
+        S.CANCELLED: "a user cancelled it",
     },
     S.RUNNING: {
-        S.PAUSED: "a person paused it, its canary has ended, or upstream changed keys that no edit touched",
+        S.PAUSED: "a user paused it, its canary has ended, or upstream changed keys that no edit touched",
         S.COMPLETED: "every edit has ended",
-        S.CANCELLED: "a person cancelled it",
+        S.CANCELLED: "a user cancelled it",
     },
     S.PAUSED: {
-        S.QUEUED: "a person resumed it",
-        S.CANCELLED: "a person cancelled it",
+        S.QUEUED: "a user resumed it",
+        S.CANCELLED: "a user cancelled it",
     },
-    S.COMPLETED: {S.QUEUED: "a person retried the failed edits"},
+    S.COMPLETED: {S.QUEUED: "a user retried the failed edits"},
     S.CANCELLED: {},
     S.FAILED: {},
     S.EXPIRED: {},
 }
 
-# In these statuses pending edits may be sent.
+# In these statuses, pending edits may be sent.
 IN_PROGRESS = (S.QUEUED, S.RUNNING)
 ENDED = (S.COMPLETED, S.CANCELLED, S.FAILED, S.EXPIRED)
 
@@ -91,7 +91,7 @@ class BulkEdit(models.Model):
     request_id = models.CharField(max_length=128, blank=True, help_text="The id of the request that recorded it.")
 
     connection = models.CharField(max_length=64, help_text="The connection of all of its runs.")
-    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty if they were named.")
+    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty if by id.")
     selected = models.PositiveIntegerField(default=0, help_text="How many runs were selected.")
     not_selected = models.JSONField(default=list, help_text="The ids that could not be selected, and why.")
     set = models.JSONField(default=dict, help_text="Keys to set, with templates of their values.")
@@ -121,7 +121,7 @@ class BulkEdit(models.Model):
     expires_at = models.DateTimeField(null=True, help_text="When the plan expires.")
     applied_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    # The rate is measured from here: when it was last started, and how many edits had ended by then.
+    # The rate is measured from this point: when sending last started, and how many edits had ended by then.
     running_since = models.DateTimeField(null=True)
     ended_before = models.PositiveIntegerField(default=0)
 
@@ -151,7 +151,7 @@ class BulkEdit(models.Model):
 
     @property
     def is_paused_for_rewrites(self) -> bool:
-        """Whether a user must decide whether to continue, because upstream changed keys that no edit touched."""
+        """Whether it waits for a user to decide if it continues, because upstream changed keys that no edit touched."""
         return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property

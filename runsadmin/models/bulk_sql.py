@@ -24,13 +24,13 @@ def update_rows(
     Rows that set the same fields share a statement. `status_in` and `claimed_until` are conditions on all rows. This
     is faster than `bulk_update`, whose CASE is evaluated for every row, and it can require a claim token.
     """
-    alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        alike[tuple(row[0])].append(row)
-    return sum(_update_alike(model, some, status_in, claimed_until) for some in alike.values())
+        groups[tuple(row[0])].append(row)
+    return sum(_update_group(model, group, status_in, claimed_until) for group in groups.values())
 
 
-def _update_alike(
+def _update_group(
     model: type[Model], rows: Sequence[Row], status_in: Sequence[str], claimed_until: dt.datetime | None
 ) -> int:
     # Not `django.db.connection`, a proxy that would look up the connection for every value.

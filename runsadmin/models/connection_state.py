@@ -2,7 +2,7 @@ from django.db import models
 
 from runsadmin.models.fields import CleanTextField
 
-# How many of our own writes lists must have shown immediately before lists replace a GET of each run.
+# Lists replace a GET of each run only after they have immediately shown this many of our own writes.
 FRESH_LIST_ITEMS = 20
 
 
@@ -30,9 +30,9 @@ class ConnectionState(models.Model):
 
     # A 429 or 503 applies to the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
-    # None if no edit waits for another write. Finding that out from the edits would read all pending ones on SQLite.
+    # None if no edit waits for another write. On SQLite, a query for such edits would read all pending ones.
     refused_at = models.DateTimeField(
-        null=True, help_text="When a write was last refused with a 403 and began to wait for the result of another."
+        null=True, help_text="When an edit was last refused with a 403 and started to wait for another write."
     )
     # A server may serve lists from a lagging replica. Lists replace a GET of each run only once they are known to be
     # fresh: `fresh_list_items` counts our own writes that a list showed immediately, up to FRESH_LIST_ITEMS.
@@ -46,7 +46,7 @@ class ConnectionState(models.Model):
     )
     oldest_first = models.BooleanField(
         default=False,
-        help_text="Whether lists are read oldest first, because `after` returns wrong pages newest first.",
+        help_text="Whether lists are read oldest first, because newest first `after` returns wrong pages.",
     )
     # When the rate limit allows the next interactive and the next background request.
     interactive_free_at = models.DateTimeField(null=True)

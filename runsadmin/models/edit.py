@@ -39,9 +39,9 @@ TRANSITIONS: dict[EditStatus, dict[EditStatus, str]] = {
     S.SENDING: {
         S.APPLIED: "upstream returned exactly what was intended, or already had it",
         S.DIFFERS: "upstream returned something else",
-        S.CONFLICT: "a key that the patch touches was changed since the actor saw it",
+        S.CONFLICT: "a key that the patch touches has changed since the actor saw it",
         S.REJECTED: "upstream refused it, it would exceed a limit, or the account may no longer edit",
-        S.UNKNOWN: "the response was lost, or the claim expired when the write may have been sent",
+        S.UNKNOWN: "the response was lost, or the claim expired after the write may have been sent",
         S.PENDING: "nothing was sent: it waits for its next attempt",
         S.FAILED: "nothing was sent, and the last permitted attempt failed",
     },
@@ -125,8 +125,8 @@ class Edit(models.Model):
     detail = CleanTextField(blank=True, help_text="What happened last.")
     upstream_request_id = CleanCharField(max_length=256, blank=True)
     http_status = models.PositiveSmallIntegerField(null=True)
-    attempts = models.PositiveIntegerField(default=0, help_text="Attempts that failed before anything was sent.")
-    refusals = models.PositiveSmallIntegerField(default=0, help_text="Consecutive 403 responses.")
+    attempts = models.PositiveIntegerField(default=0, help_text="How many attempts failed before anything was sent.")
+    refusals = models.PositiveSmallIntegerField(default=0, help_text="How many consecutive responses were a 403.")
     next_attempt_at = models.DateTimeField(null=True)
     waiting_since = models.DateTimeField(null=True, help_text="When it started to wait for the active run to end.")
 

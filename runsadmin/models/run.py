@@ -43,7 +43,7 @@ FIELDS = (
 
 class RunQuerySet(models.QuerySet["Run"]):
     def with_as_of(self) -> "RunQuerySet":
-        """Adds `as_of`: when the run was last known to be the same upstream.
+        """Adds `as_of`: when the mirrored run was last known to match upstream.
 
         A sync does not update the rows of unchanged runs: the thread's row says when and how far they were listed.
         """
@@ -88,19 +88,19 @@ class Run(models.Model):
         max_length=16,
         default=MetadataState.KNOWN.value,
         blank=True,
-        help_text="Whether the metadata is known. Empty: yes. A response without metadata does not change this.",
+        help_text="Why the metadata is not known. Empty if it is. A response without metadata does not change this.",
     )
 
     # Text, not JSON: nothing queries it, and PostgreSQL's jsonb would rewrite it.
     raw = models.TextField(help_text="The whole response as JSON.")
-    digest = models.CharField(max_length=32, help_text="A hash of the response. An unchanged run is not written.")
+    digest = models.CharField(max_length=32, help_text="A hash of the response. An unchanged run is not written again.")
     version = models.PositiveIntegerField(default=1, help_text="Counts the writes of this row. Part of the ETag.")
 
-    # By the database's clock. They order responses, regardless of when the responses are stored.
+    # By the database's clock. These times order responses, regardless of when the responses are stored.
     requested_at = models.DateTimeField(help_text="When the response in this row was requested.")
     received_at = models.DateTimeField(help_text="When that response, or a later one with the same run, was received.")
     needs_refresh_since = models.DateTimeField(
-        null=True, help_text="When responses overlapped, after which the run must be fetched again."
+        null=True, help_text="When overlapping responses made it necessary to fetch the run again."
     )
     missing_since = models.DateTimeField(null=True, help_text="When upstream was found to no longer have the run.")
 
@@ -163,14 +163,14 @@ class Run(models.Model):
         return f'"{self.pk}-{self.version}"'
 
     def time(self, name: str) -> dt.datetime | None:
-        """One of TIMES. None if it is unknown."""
+        """The time with this name, one of TIMES. None if it is unknown."""
         if name == "created_at" and not self.created_at_is_known:
             return None
         time: dt.datetime | None = getattr(self, name)
         return time
 
     def as_api(self) -> dict[str, Any]:
-        """The Run in the API's own format: all documented fields and all others that upstream sent, in Unix time."""
+        """The Run in the API's own format: all documented fields and all others that were sent, with Unix times."""
         times = {name: _unix_seconds(self.time(name)) for name in TIMES}
         return dict.fromkeys(FIELDS) | self.data | times
 

@@ -23,18 +23,18 @@ S = SyncStatus
 TRANSITIONS: dict[SyncStatus, dict[SyncStatus, str]] = {
     S.QUEUED: {
         S.RUNNING: "a worker or a command started it",
-        S.CANCELLED: "a person cancelled it before it started",
+        S.CANCELLED: "a user cancelled it before it started",
     },
     S.RUNNING: {
-        S.PAUSED: "a person paused it",
+        S.PAUSED: "a user paused it",
         S.COMPLETED: "every thread was read",
         S.COMPLETED_WITH_ERRORS: "every thread was tried, and some could not be read completely",
         S.FAILED: "no thread could be read",
-        S.CANCELLED: "a person cancelled it",
+        S.CANCELLED: "a user cancelled it",
     },
     S.PAUSED: {
-        S.RUNNING: "a person resumed it",
-        S.CANCELLED: "a person cancelled it",
+        S.RUNNING: "a user resumed it",
+        S.CANCELLED: "a user cancelled it",
     },
     S.COMPLETED: {},
     S.COMPLETED_WITH_ERRORS: {},
@@ -117,7 +117,7 @@ class Sync(models.Model):
 
 
 class SyncError(models.Model):
-    """An error in reading a thread or a run. It is recorded, and the sync continues."""
+    """A thread or run that a sync could not read. The error is recorded, and the sync continues."""
 
     sync = models.ForeignKey(Sync, on_delete=models.CASCADE, related_name="errors")
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, null=True, related_name="+")

@@ -22,19 +22,19 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
         return [source.value for source, targets in cls.transitions.items() if status in targets]
 
     def transition_to(self, status: models.TextChoices, **values: object) -> int:
-        """Moves the rows that may change to `status`. Returns how many did, which the caller must check."""
+        """Changes the rows that may change to `status`. Returns how many did, which the caller must check."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
 
     def move(self, row: M, status: models.TextChoices, otherwise: str, **values: object) -> M:
-        """Moves one of these rows. Returns it as it is then. Raises InvalidTransition, with `otherwise`."""
-        moved = self.filter(pk=row.pk).transition_to(status, **values)
-        now: Any = self.model._default_manager.get(pk=row.pk)
-        if not moved:
-            raise InvalidTransition(f"{otherwise}; this one is {now.get_status_display().lower()}.")
-        return now  # type: ignore[no-any-return]
+        """Changes one of these rows and returns it. Raises InvalidTransition, whose message begins with `otherwise`."""
+        is_moved = self.filter(pk=row.pk).transition_to(status, **values)
+        current: Any = self.model._default_manager.get(pk=row.pk)
+        if not is_moved:
+            raise InvalidTransition(f"{otherwise}; this one is {current.get_status_display().lower()}.")
+        return current  # type: ignore[no-any-return]
 
     def transition_rows(self, status: models.TextChoices, rows: Iterable[Row]) -> int:
-        """Like `transition_to`, for rows that each have their own values: (values to set, values that identify it)."""
+        """Like `transition_to`, for rows with their own values: (values to set, values that identify the row)."""
         moved = [({"status": status, **values}, identity) for values, identity in rows]
         return update_rows(self.model, moved, status_in=self.sources(status))
 

@@ -53,7 +53,7 @@ def text(value: object) -> str:
 
 @register.filter
 def pretty(value: object) -> str:
-    """Indented JSON."""
+    """A value as indented JSON."""
     return text(json.dumps(value, ensure_ascii=False, indent=2))
 
 
@@ -129,7 +129,7 @@ def created(run: Run) -> SafeString:
 
 @register.filter
 def duration(value: dt.timedelta | None) -> str | SafeString:
-    """`1 h 4 min`, `2 min 3 s`, `9 s`."""
+    """A duration: `1 h 4 min`, `2 min 3 s`, `9 s`."""
     if value is None:
         return EMPTY
     seconds = int(value.total_seconds())
@@ -141,13 +141,13 @@ def duration(value: dt.timedelta | None) -> str | SafeString:
 
 @register.filter
 def number(value: int | None) -> str | SafeString:
-    """`12,345`."""
+    """A number with separators: `12,345`."""
     return EMPTY if value is None else f"{value:,}"
 
 
 @register.filter
 def capped(count: int, cap: int) -> str:
-    """A count that stopped at one more than the cap: "10,000+"."""
+    """A count that stops at one more than the cap: `10,000+`."""
     return f"{cap:,}+" if count > cap else f"{count:,}"
 
 
@@ -158,7 +158,7 @@ def chips(pairs: list[tuple[str, object]]) -> SafeString:
 
 
 def _chips(keys: list[tuple[str, str]], values: Iterable[SafeString], *, most: int) -> SafeString:
-    """Keys and values on one line. Each key has a tooltip; "+3" stands for three more keys, whose tooltips it shows."""
+    """Keys, each with a tooltip, and values on one line. `+3` stands for three more keys; its tooltip has theirs."""
     shown = format_html_join(
         "",
         '<span class="ra-chip" title="{}"><b dir="auto">{}</b>{}</span>',
@@ -175,7 +175,7 @@ def _cut(value: object, length: int) -> str:
 
 
 @register.simple_tag
-def pair(value: object, kind: str = "") -> SafeString:
+def value(value: object, kind: str = "") -> SafeString:
     """A metadata value, or a note that there is none. Strings are styled differently from other JSON."""
     if value is None:
         return SafeString('<span class="ra-none">absent</span>')
@@ -225,7 +225,7 @@ def patch_chips(bulk_edit: BulkEdit) -> SafeString:
     if bulk_edit.undoes is not None:
         return format_html('<span class="ra-chip">undoes bulk edit {}</span>', bulk_edit.undoes.pk)
     effects = [
-        *((key, pair(_cut(value, 32), "ra-new")) for key, value in bulk_edit.set.items()),
+        *((key, value(_cut(template, 32), "ra-new")) for key, template in bulk_edit.set.items()),
         *((key, SafeString('<span class="ra-removed">removed</span>')) for key in bulk_edit.remove),
         *((old, format_html('<span class="ra-arrow">renamed to</span><bdi>{}</bdi>', _cut(new, 24)))
           for old, new in bulk_edit.rename.items()),

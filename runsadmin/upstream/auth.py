@@ -50,17 +50,17 @@ def of(connection: Connection) -> Header:
 def _azure_token(connection: Connection) -> str:
     """Raises ConnectionHeld for any error: without a token nothing can be sent on this connection."""
     try:
-        # An optional package. A system check reports when it is missing.
+        # An optional package. A system check reports if it is missing.
         from azure.identity import DefaultAzureCredential
     except ImportError:
         raise ConnectionHeld(
             "There is no Azure token: azure-identity is not installed. Install it and restart."
         ) from None
     key = (DefaultAzureCredential, connection.azure_scope)
-    return _tokens.setdefault(key, _Tokens(*key)).get(timeout=connection.timeout)
+    return _tokens.setdefault(key, _CachedToken(*key)).get(timeout=connection.timeout)
 
 
-class _Tokens:
+class _CachedToken:
     """The token of one scope, shared by all threads and reused until it is about to expire.
 
     A credential retries on its own, for minutes if the identity endpoint hangs. It is called in a separate thread, so
@@ -109,7 +109,7 @@ class _Tokens:
             future.set_result(token)
 
 
-_tokens: dict[tuple[Callable[[], Any], str], _Tokens] = {}
+_tokens: dict[tuple[Callable[[], Any], str], _CachedToken] = {}
 _credential_lock = threading.Lock()
 
 

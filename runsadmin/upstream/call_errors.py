@@ -70,7 +70,7 @@ def of_fault(method: str, why: NoResponse, response: requests.Response | None = 
 
 
 def of_oversized(method: str, oversized: Oversized) -> UpstreamError:
-    """The message has the size and the setting. A read has its own error, since the caller can request less."""
+    """The message names the size and the setting. A read has its own error, since the caller can request less."""
     allowed = conf.max_response_bytes()
     size = f"{oversized.size:,}" if oversized.size is not None else f"more than {allowed:,}"
     message = (
@@ -117,7 +117,7 @@ def of_status(
 def _target(location: str, base_url: str) -> str:
     """The target of a redirect: scheme and host only, since the rest may be secret."""
     if not location:
-        return "an unnamed address"
+        return "an address that it does not name"
     try:
         parts = urlsplit(urljoin(base_url, location))
     except ValueError:

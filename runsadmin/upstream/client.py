@@ -23,7 +23,7 @@ type Slot = AbstractContextManager[object]
 
 
 class Client:
-    """Calls one connection. Python threads can share it: each has its own session.
+    """Calls one connection. Python threads can share a client: each thread has its own session.
 
     An id that cannot be part of a path raises InvalidId before anything is sent. `slot` is held from the start of a
     request to the end of its response.
@@ -76,7 +76,7 @@ class Client:
     def _run(self, body: object, thread_id: str, run_id: str) -> RunRecord:
         record = self._read(body, thread_id)
         if record.upstream_id != run_id:
-            raise Unreadable("The response has another run.")
+            raise Unreadable("The response contains another run.")
         return record
 
     def _page(self, body: object, thread_id: str) -> Page:

@@ -1,6 +1,6 @@
 """HTTP with a time limit on the whole response, and a latest time for sending the request.
 
-The read timeout of `requests` restarts with every byte, so a slow server could block us forever. Here one deadline
+The read timeout of `requests` restarts with every byte, so a slow server could block us forever. Here, one deadline
 covers the response from the first byte of its head to the last byte of its body.
 
 The connect timeout does not cover every delay before the first byte of a request: name servers may be slow, several
@@ -39,7 +39,7 @@ class TooLate(Exception):
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads `raw`, which is the unbuffered file of a socket, until the deadline."""
+    """Reads `raw`, the unbuffered file of a socket, until the deadline."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
         self._sock = sock
@@ -78,7 +78,7 @@ class _Connection(HTTPConnection):
     _has_body = False
 
     def begin(self, exchange: Exchange) -> None:
-        """Must be called before each request, and before the tunnel through a proxy that it may need."""
+        """Must be called before each request, and before a proxy tunnel is opened for the request."""
         self.exchange = exchange
         self._is_requesting = False
         self.response_class = partial(_DeadlineResponse, exchange.deadline)  # type: ignore[assignment]
@@ -108,7 +108,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """The connections of one thread to one server, which makes one request at a time."""
+    """The connections of one Python thread, which makes one request at a time, to one server."""
 
     ConnectionCls = _Connection
     exchange: Exchange
@@ -129,7 +129,7 @@ _POOLS = {"http": _Pool, "https": _SecurePool}
 class DeadlineAdapter(HTTPAdapter):
     """Enforces the time limits of each request, and never retries.
 
-    It serves one thread and one server, so what all requests share is computed once.
+    It serves one Python thread and one server, so what all requests share is computed once.
     """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

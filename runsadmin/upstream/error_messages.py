@@ -19,7 +19,7 @@ _MAX_DEPTH = 8
 _MAX_MESSAGES = 20
 _MAX_VALUES = 2000
 
-# Keys of a message, the most informative first. All keys are compared in lower case and without _ and -.
+# Keys of messages, the most informative first. All keys are compared in lower case and without _ and -.
 _MESSAGES = (
     "message", "msg", "errormessage", "errormsg", "errmsg", "errordescription", "faultstring", "detail", "error",
     "description", "reason", "title", "err", "cause", "exception", "value",
@@ -35,10 +35,10 @@ _MORE = (
 # Keys under which some servers wrap the whole response.
 _WRAPPERS = ("data", "response", "body", "result", "content")
 # Keys that say which field an error in a list of errors is about.
-_PLACES = ("loc", "field", "pointer", "path", "param", "source", "property", "location")
+_FIELDS_OF_ERRORS = ("loc", "field", "pointer", "path", "param", "source", "property", "location")
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|title|body|h1|center|p|div)\b", re.IGNORECASE)
-_XML_WORDS = re.compile(
+_XML_MESSAGE = re.compile(
     r"<(?:\w+:)?(message|faultstring|reason|detail|title|description)\b[^<>]*>([^<>]+)<", re.IGNORECASE
 )
 _SCRIPT = re.compile(r"<(script|style)\b.*?(?:</\1\b[^<>]*>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -89,9 +89,9 @@ class _Reader:
                 return self.in_text(value, depth)
             case list():
                 return [
-                    f"{place}: {words}" if place else words
-                    for place, item in ((_place(item), item) for item in value[:_MAX_MESSAGES])
-                    for words in self.messages(item, depth + 1)
+                    f"{field}: {message}" if field else message
+                    for field, item in ((_field(item), item) for item in value[:_MAX_MESSAGES])
+                    for message in self.messages(item, depth + 1)
                 ]
             case Mapping():
                 return self.in_object(value, depth)
@@ -110,7 +110,7 @@ class _Reader:
         containers = {name: item for name, item in fields.items() if isinstance(item, Mapping | list)}
 
         def below(names: Iterable[str], read: Callable[[object, int], list[str]] = self.messages) -> list[str]:
-            return [words for name in names if name in containers for words in read(containers[name], depth + 1)]
+            return [message for name in names if name in containers for message in read(containers[name], depth + 1)]
 
         main = next((texts[name] for name in _MESSAGES if name in texts), "")
         found = below(_ERRORS) + (self.in_text(main, depth) if main else []) + below(_MORE, self.more)
@@ -122,25 +122,25 @@ class _Reader:
         if found or not isinstance(value, Mapping):
             return found
         return [
-            f"{name}: {words}"
+            f"{name}: {message}"
             for name, item in islice(value.items(), _MAX_MESSAGES)
-            for words in self.messages(item, depth + 1)
-            if words.strip()
+            for message in self.messages(item, depth + 1)
+            if message.strip()
         ]
 
 
-def _place(item: object) -> str:
+def _field(item: object) -> str:
     """The field that an error is about: body.metadata.0 for `{"loc": ["body", "metadata", 0], "msg": …}`."""
     if not isinstance(item, Mapping):
         return ""
-    for name in _PLACES:
+    for name in _FIELDS_OF_ERRORS:
         match item.get(name):
-            case str(place) if place:
-                return place
+            case str(field) if field:
+                return field
             case [*parts] if parts and all(isinstance(part, str | int) for part in parts):
                 return ".".join(str(part) for part in parts[:_MAX_MESSAGES])
-            case {"pointer": str(place)} | {"parameter": str(place)}:
-                return place
+            case {"pointer": str(field)} | {"parameter": str(field)}:
+                return field
     return ""
 
 
@@ -152,18 +152,18 @@ def _from_markup(text: str, content_type: str) -> str:
         return html.unescape(_element(text, "title") or _element(text, "h1") or _without_tags(text))
     if text.startswith("<"):
         text = text.replace("<![CDATA[", "").replace("]]>", "")
-        words = [match[2] for match in islice(_XML_WORDS.finditer(text), _MAX_MESSAGES)]
-        return html.unescape("; ".join(dict.fromkeys(words)) or _without_tags(text))
+        messages = [match[2] for match in islice(_XML_MESSAGE.finditer(text), _MAX_MESSAGES)]
+        return html.unescape("; ".join(dict.fromkeys(messages)) or _without_tags(text))
     return text
 
 
 def _element(text: str, name: str) -> str:
-    """The text of the first element with this name and with text."""
+    """The text of the first element with this name that has any."""
     for match in islice(re.finditer(rf"<{name}\b", text, re.IGNORECASE), 3):
         begins = text.find(">", match.end()) + 1
         ends = re.compile(rf"</{name}\b", re.IGNORECASE).search(text, begins) if begins else None
-        if ends and (words := _TAG.sub(" ", text[begins : ends.start()]).strip()):
-            return words
+        if ends and (content := _TAG.sub(" ", text[begins : ends.start()]).strip()):
+            return content
     return ""
 
 

@@ -24,11 +24,11 @@ MORE_NOT_SHOWN = "The server seems to have more runs but shows none."
 
 @dataclass
 class ListReading:
-    """What the pages in one order have shown so far. Times are in seconds since 1970.
+    """What the pages that were read in one order have shown so far. Times are in seconds since 1970.
 
     The cursor is the last run that was not created in the same second as the very last one, so the next page has to
-    repeat the runs after the cursor. This detects pages that skip runs. It also prevents the loss of runs of one second
-    between two pages, on servers that reorder them each time or that treat `after` as a time.
+    repeat the runs after the cursor. This detects pages that skip runs. It also keeps runs created in the same second
+    from being lost between two pages, on servers that reorder them each time or that treat `after` as a time.
     """
 
     oldest_first: bool = False
@@ -38,15 +38,15 @@ class ListReading:
     limit: int = 0
     ids: dict[str, None] = field(default_factory=dict)
     pages: int = 0
-    longest: int = 0
+    longest: int = 0  # The most items on a page so far.
     ended: bool = False
     doubt: str = ""  # Why these pages may not show everything.
     in_order: bool = True  # Whether the creation times are in the requested order.
     has_more_was_wrong: bool = False
     ignores_end: bool = False  # Whether `has_more: false` is ignored.
-    said_end: bool = False
+    said_end: bool = False  # Whether the last page had `has_more: false`.
     empty_pages: int = 0
-    is_stuck: bool = False
+    is_stuck: bool = False  # Whether a page of one run did not lead on.
     too_large: str = ""  # The message of the last page that was too large.
     first_page: list[str] = field(default_factory=list)
     first_edge: float | None = None  # The first page shows everything up to this time.
@@ -98,7 +98,7 @@ class ListReading:
     def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
         """The runs on this page that were read before and should not be repeated.
 
-        Runs of the cursor's second do not count, since servers may reorder the runs of one second each time.
+        Runs created in the same second as the cursor do not count, since servers may reorder them each time.
         """
         expected = {self.cursor, *self.overlap}
         repeats = [run_id for run_id in shown if run_id in self.ids and run_id not in expected]
@@ -107,7 +107,7 @@ class ListReading:
         return repeats
 
     def _has_skipped(self, shown: Sequence[str], new: Sequence[str], times: Mapping[str, float]) -> bool:
-        """Whether the page skips runs that it should show. Runs of one second may be in any order."""
+        """Whether the page skips runs that it should show. Runs created in the same second may be in any order."""
         if all(run_id in shown for run_id in self.overlap):
             return False
         return any(not self.in_order or times.get(run_id) != self.last_time for run_id in new)
@@ -214,7 +214,7 @@ class ThreadReading:
     reached_watermark: bool = False
     fetched: dict[str, None] = field(default_factory=dict)  # Runs that were fetched because no page showed them.
     not_confirmed: dict[str, None] = field(default_factory=dict)  # Runs that a page showed only in part.
-    reported: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)  # The errors that have been recorded.
 
     @property
     def shown(self) -> dict[str, None]:
@@ -288,7 +288,7 @@ class ThreadReading:
         newest, oldest = self.newest.first_edge, self.oldest.edge
         if newest is not None and oldest is not None and oldest > newest:
             return True
-        # All runs are of one second: both first pages show the same runs in opposite orders.
+        # All runs were created in the same second: both first pages show the same runs in opposite orders.
         return bool(self.newest.first_page) and self.newest.first_page == self.oldest.first_page[::-1]
 
     def read_oldest_first(self) -> None:

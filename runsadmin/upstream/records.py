@@ -174,7 +174,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Response[T]:
-    """A value, with the server's own id of the request (`x-request-id`) and when the request was sent."""
+    """The value of a response, the server's own id of the request (`x-request-id`), and when the request was sent."""
 
     value: T
     http_status: int

@@ -1,8 +1,8 @@
 """Numbers and times as servers write them.
 
-A number is a JSON number or text. A time is ISO 8601, or the time since 1970 as a number. The documented unit is the
-second. Milliseconds, microseconds and nanoseconds are recognized by their magnitude: no number is plausible in two of
-these units. A number that is plausible in none is unknown, rather than a wrong guess.
+A number may be a JSON number or text. A time may be ISO 8601 text, or a number that counts from 1970. The documented
+unit is the second. Milliseconds, microseconds and nanoseconds are recognized by their magnitude: no number is plausible
+in two of these units. A number that is plausible in none is unknown, rather than a wrong guess.
 """
 
 import datetime as dt

@@ -45,20 +45,20 @@ class NoResponse(StrEnum):
 NO_RESPONSE = (NoResponse.NO_CONNECTION, NoResponse.CUT, NoResponse.TIMEOUT)
 
 
-def classify_read(what: NoResponse | int) -> type[errors.UpstreamError]:
+def classify_read(result: NoResponse | int) -> type[errors.UpstreamError]:
     """The meaning of a read that ended without a response, or with this HTTP status."""
-    match what:
+    match result:
         case NoResponse():
             return errors.NotSent
         case status if status in REDIRECTS:
             return errors.ConnectionHeld
         case _:  # NotSent: 5xx, the other 3xx, and an unreadable 2xx.
-            return _refusal(what) or errors.NotSent
+            return _refusal(result) or errors.NotSent
 
 
-def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> type[errors.UpstreamError]:
+def classify_write(result: NoResponse | int, *, run_is_active: bool = False) -> type[errors.UpstreamError]:
     """The meaning of a write that ended without a response, or with this HTTP status."""
-    match what:
+    match result:
         case NoResponse.NO_CONNECTION | NoResponse.TOO_LATE | NoResponse.NOT_SENT:
             return errors.NotSent
         case NoResponse():
@@ -68,7 +68,7 @@ def classify_write(what: NoResponse | int, *, run_is_active: bool = False) -> ty
         case 307 | 308:  # The POST should be sent elsewhere, so this server did nothing.
             return errors.ConnectionHeld
         case _:  # OutcomeUnknown: 5xx, the other 3xx (303 even means that the POST happened), and an unreadable 2xx.
-            return _refusal(what) or errors.OutcomeUnknown
+            return _refusal(result) or errors.OutcomeUnknown
 
 
 def _refusal(status: int) -> type[errors.UpstreamError] | None:

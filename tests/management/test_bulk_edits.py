@@ -118,8 +118,8 @@ def test_ids_are_read_from_a_file(
 
     assert output.code == 1
     assert output.err.splitlines()[:2] == [
-        "run_x: this run is not in the mirror. Nothing was done for it.",
-        "run_y: this run is not in the mirror. Nothing was done for it.",
+        "run_x: this run is not in the mirror, so it was not edited.",
+        "run_y: this run is not in the mirror, so it was not edited.",
     ]
     assert set(sandbox.posted_run_ids()) == {"run_1", "run_2"}
     assert BulkEdit.objects.get().status == "completed"

@@ -40,7 +40,7 @@ def test_json_output(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: M
         "connection": None,
         "edit": None,
         "status": None,
-        "detail": "this run is not in the mirror. Nothing was done for it.",
+        "detail": "this run is not in the mirror, so it was not edited.",
     }
     edit = Edit.objects.get()
     assert edited == {
@@ -64,8 +64,8 @@ def test_unknown_runs_are_reported(
 
     assert output.code == 1
     assert output.err.splitlines()[:2] == [
-        "run_x: this run is not in the mirror. Nothing was done for it.",
-        "run_y: this run is not in the mirror. Nothing was done for it.",
+        "run_x: this run is not in the mirror, so it was not edited.",
+        "run_y: this run is not in the mirror, so it was not edited.",
     ]
     assert output.out == "run_a: applied.\n"
     assert sandbox.metadata("run_a") == {"team": "red"}

@@ -27,7 +27,7 @@ LOCATIONS = {
     "no scheme": ("//moved.example/v1", "http://moved.example"),
     "a login page": ("/login?next=s3cret", "another path of http://127.0.0.1:"),
     "relative": ("runs/", "another path of http://127.0.0.1:"),
-    "empty": ("", "an unnamed address"),
+    "empty": ("", "an address that it does not name"),
     "not an address": ("https://[s3cret/v1", "an address that cannot be read"),
     "mail": ("mailto:s3cret@moved.example", "an address that cannot be read"),
     "control characters": ("https://moved.example\x1b[31m/v1", "an address that cannot be read"),

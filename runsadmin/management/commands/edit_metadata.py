@@ -29,7 +29,7 @@ _PLANNED = ("where", "ids_from", "canary", "wait_for_active")
 # Options that cannot be combined with --resume.
 _FIXED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
 _REASONS = {
-    "unknown": "this run is not in the mirror. Nothing was done for it.",
+    "unknown": "this run is not in the mirror, so it was not edited.",
     "ambiguous": "several connections have this run: name one with --connection.",
 }
 
@@ -82,7 +82,7 @@ class Command(ReportingCommand):
             type=float,
             const=float("inf"),
             metavar="SECONDS",
-            help=f"How long to wait. Default: {WAIT:g} for each named run; until it ends for a bulk edit.",
+            help=f"How long to wait. Default: {WAIT:g} for each named run, and until the end of a bulk edit.",
         )
         add_actor(parser)
 

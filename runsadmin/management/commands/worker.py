@@ -35,7 +35,7 @@ class Command(BaseCommand):
             "--dead-after",
             type=float,
             default=10,
-            help="Seconds of silence after which a worker's tasks are requeued (default: %(default)s).",
+            help="Seconds without a heartbeat after which a worker's tasks are requeued (default: %(default)s).",
         )
 
     def handle(self, **options: Any) -> None:
