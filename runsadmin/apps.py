@@ -24,7 +24,7 @@ def create_roles(
     plan: list[tuple[Migration, bool]] | None = None,
     **options: Any,
 ) -> None:
-    """Creates the default groups, but only with the tables: a site may then change and delete the groups."""
+    """Creates the default groups when the tables are created. Later, a site may change and delete the groups."""
     from runsadmin.services import permissions
 
     is_first = any(

@@ -43,7 +43,7 @@ class TemplateFields:
 TEXTS = tuple(field.name for field in fields(TemplateFields) if field.type is str)
 TIMES = tuple(field.name for field in fields(TemplateFields) if field.type is not str)
 
-# %c, %x, %X, %r, %E and %O depend on the locale, %s on its time zone. Flags and widths are glibc extensions.
+# %c, %x, %X, %r, %E and %O depend on the locale, %s on the local time zone. Flags and widths are glibc extensions.
 _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
@@ -158,13 +158,13 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # The values of fields are not known yet, so only a text that is always too long is an error.
+            try:  # The values of fields are not known yet, so only a value that is always too long is an error.
                 MetadataPatch.parse({key: _fill(text, _SHORTEST)})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")
 
     def resolve(self, values: TemplateFields, metadata: Metadata) -> MetadataPatch:
-        """The changes to one run. Raises Skipped, InvalidMetadata."""
+        """The changes to one run. Raises Skipped and InvalidMetadata."""
         pairs: dict[str, object] = {key: _fill(text, values) for key, text in self.set.items()}
         MetadataPatch.parse(pairs)
         gone = set(self.remove)

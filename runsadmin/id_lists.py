@@ -133,7 +133,7 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
     lines = _lines(text)
     delimiters: tuple[str, ...] = _DELIMITERS
     start = _next(lines, 0)
-    if start < len(lines) and (named := re.fullmatch(r'"?sep=(.)"?\s*', lines[start])):  # A line that Excel adds.
+    if start < len(lines) and (named := re.fullmatch(r'"?sep=(.)"?\s*', lines[start])):  # Excel adds this line.
         delimiters = (named[1],)
         start = _next(lines, start + 1)
     if start == len(lines):

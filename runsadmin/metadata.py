@@ -20,7 +20,7 @@ MAX_VALUE_LENGTH = 512
 
 
 class MetadataState(StrEnum):
-    """Whether a response shows the metadata of a run. Empty: yes."""
+    """Why the metadata of a run is not known. Empty if it is known."""
 
     KNOWN = ""
     NOT_SHOWN = "not_shown"

@@ -183,7 +183,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
     def csv_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
         bulk_edit = self.row(request, object_id)
         edits = EditFilter.read(request).of(bulk_edit)
-        lines = csv_export.edits(edits, with_mark=request.GET.get("bom") == "1")
+        lines = csv_export.edits(edits, with_bom=request.GET.get("bom") == "1")
         return csv_export.response(lines, f"bulk-edit-{bulk_edit.pk}.csv")
 
 
@@ -193,7 +193,7 @@ class EditFilter:
 
     name: str = ""
     value: str = ""
-    word: str = ""
+    label: str = ""
 
     @classmethod
     def read(cls, request: HttpRequest) -> "EditFilter":
@@ -212,10 +212,10 @@ class EditFilter:
         """Counts that link to the edits they count, for the template `parts/tiles.html`."""
         return [
             {
-                "value": value, "word": word, "count": counts[value], "url": f"?{name}={value}#edits",
+                "value": value, "label": label, "count": counts[value], "url": f"?{name}={value}#edits",
                 "is_shown": (name, value) == (self.name, self.value),
             }
-            for value, word in known.choices
+            for value, label in known.choices
             if counts.get(value)
         ]  # fmt: skip
 

@@ -23,7 +23,7 @@ class KeyAction(TextChoices):
     RENAME = "rename", "rename the key to"
 
 
-_TAKES_NO_VALUE = (KeyAction.EMPTY, KeyAction.REMOVE)
+_WITHOUT_VALUE = (KeyAction.EMPTY, KeyAction.REMOVE)
 _MISSING_VALUE = {
     KeyAction.SET: "Enter the value, or choose “set to empty text” or “remove the pair”.",
     KeyAction.RENAME: "Enter the new name of the key.",
@@ -45,7 +45,7 @@ class ChangeForm(RowForm):
             return self.cleaned_data
         if not self.cleaned_data["key"]:
             self.add_error(None, "Enter the key.")
-        elif value and what in _TAKES_NO_VALUE:
+        elif value and what in _WITHOUT_VALUE:
             self.add_error(None, f"This row does not use a value. Clear {value[:40]!r}.")
         elif not value and what in _MISSING_VALUE:
             self.add_error(None, _MISSING_VALUE[KeyAction(what)])

@@ -16,7 +16,7 @@ OLDER, NEWER = "older", "newer"
 
 
 class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no types.
-    """Newest first by the admin's `keyset`. The URL of an adjacent page names the row after which that page starts."""
+    """Newest first by the admin's `keyset`. The URL of an adjacent page has the key of the row next to that page."""
 
     older_url: str | None = None
     newer_url: str | None = None

@@ -32,8 +32,8 @@ class ConflictForm(forms.Form):
         super().__init__(data, initial={"reason": edit.reason}, auto_id="")
         self.edit = edit
         self.choices = [
-            (conflict, ChoiceForm(data, prefix=str(place), auto_id=""))
-            for place, conflict in enumerate(edits.conflicts(edit))
+            (conflict, ChoiceForm(data, prefix=str(number), auto_id=""))
+            for number, conflict in enumerate(edits.conflicts(edit))
         ]
 
     def is_valid(self) -> bool:

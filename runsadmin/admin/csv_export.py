@@ -62,9 +62,9 @@ def runs(rows: QuerySet[Run]) -> Iterator[str]:
         )  # fmt: skip
 
 
-def edits(rows: EditQuerySet, *, with_mark: bool = False) -> Iterator[str]:
+def edits(rows: EditQuerySet, *, with_bom: bool = False) -> Iterator[str]:
     """One line per changed key. An edit without changes has one line."""
-    yield BYTE_ORDER_MARK * with_mark + _lines([EDIT_HEADER])
+    yield BYTE_ORDER_MARK * with_bom + _lines([EDIT_HEADER])
     for chunk in read_chunks(rows.select_related("run__thread").only(*EDIT_FIELDS), CHUNK):
         yield _lines(row for edit in chunk for row in _rows(edit))
 

@@ -92,14 +92,14 @@ class EditAdmin(ReadOnlyAdmin):
         new = self.for_each(request, queryset, lambda edit: edits.undo(
             edit=edit, reason=request.POST.get("reason", "").strip(), **origin(request),
         ))  # fmt: skip
-        return self._pushed(request, queryset, new, "Undo recorded for")
+        return self._push(request, queryset, new, "Undo recorded for")
 
     @admin.action(description="Retry", permissions=["edit_metadata"], location=EVERYWHERE)
     def retry(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
         if page := self.confirm(request, queryset, "Retry", "This sends the change upstream again."):
             return page
         retried = self.for_each(request, queryset, lambda edit: edits.retry(edit=edit, actor=actor(request)))
-        return self._pushed(request, queryset, retried, "Retrying")
+        return self._push(request, queryset, retried, "Retrying")
 
     @admin.action(description="Cancel", permissions=["edit_metadata"], location=EVERYWHERE)
     def cancel(self, request: HttpRequest, queryset: QuerySet[Edit]) -> None:
@@ -107,10 +107,8 @@ class EditAdmin(ReadOnlyAdmin):
         if cancelled:
             messages.success(request, f"Cancelled {counted(len(cancelled), 'edit')}.")
 
-    def _pushed(
-        self, request: HttpRequest, queryset: QuerySet[Edit], new: list[Edit], done: str
-    ) -> HttpResponse | None:
-        """Sends a single edit now and shows its outcome on its page. Workers send several edits."""
+    def _push(self, request: HttpRequest, queryset: QuerySet[Edit], new: list[Edit], done: str) -> HttpResponse | None:
+        """Pushes a single edit now, so that its page shows the outcome. Workers push several edits."""
         if edit := single(new, queryset):
             return redirect(links.change_url(edits.push_within(edit)))
         if new:

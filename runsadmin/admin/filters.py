@@ -43,7 +43,7 @@ class _Exact(ListFilter):
 
 
 def choice(field: str, options: Choices, *, title: str = "", search_field: str = "") -> type[ListFilter]:
-    """A filter on a field that holds one of these values."""
+    """Creates a filter on a field that has one of these values."""
     names = {"parameter_name": field, "title": title or field, "search_field": search_field}
     return type("ChoiceFilter", (_Exact,), {"options": options, **names})
 

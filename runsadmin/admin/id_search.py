@@ -47,7 +47,7 @@ def observed_keys(limit: int = 300) -> list[str]:
     table = connection.ops.quote_name(MetadataPair._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH RECURSIVE known(key) AS (SELECT min(key) FROM {table} UNION ALL SELECT"  # noqa: S608 - only the model's name.
+            f"WITH RECURSIVE known(key) AS (SELECT min(key) FROM {table} UNION ALL SELECT"  # noqa: S608 - our own name.
             f" (SELECT min(key) FROM {table} WHERE key > known.key) FROM known WHERE known.key IS NOT NULL)"
             " SELECT key FROM known WHERE key IS NOT NULL LIMIT %s",
             [limit],

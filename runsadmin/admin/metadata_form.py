@@ -41,7 +41,7 @@ class MetadataForm(FormWithRows):
                 data, self.is_outdated = None, True
         rows = [{"key": key, "value": value} for key, value in self.seen.items() if _can_be_typed(key, value)]
         self.others = {
-            str(place): key for place, (key, value) in enumerate(self.seen.items()) if not _can_be_typed(key, value)
+            str(number): key for number, (key, value) in enumerate(self.seen.items()) if not _can_be_typed(key, value)
         }
         base = signing.dumps(self.seen, salt=salt, compress=True)
         super().__init__(data, rows, initial={"base": base, "keep": list(self.others)})
@@ -49,7 +49,7 @@ class MetadataForm(FormWithRows):
 
     @property
     def kept_keys(self) -> list[str]:
-        return [self.others[place] for place in self.cleaned_data.get("keep", ())]
+        return [self.others[number] for number in self.cleaned_data.get("keep", ())]
 
     def patch(self) -> MetadataPatch:
         """The user's changes. Raises InvalidMetadata."""

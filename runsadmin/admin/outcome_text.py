@@ -8,7 +8,7 @@ from runsadmin.services.bulk_edits import Progress
 
 S, B = EditStatus, BulkEditStatus
 
-WORDS: dict[EditStatus, tuple[str, str]] = {
+TEXTS: dict[EditStatus, tuple[str, str]] = {
     S.PLANNED: ("Planned", "Part of a plan that has not been applied yet."),
     S.PENDING: ("Not sent yet", "It will be sent automatically. Nothing has changed upstream so far."),
     S.SENDING: ("Being sent", "Upstream has not responded yet."),
@@ -18,7 +18,7 @@ WORDS: dict[EditStatus, tuple[str, str]] = {
     ),
     S.APPLIED: ("Applied", "Upstream has exactly what this edit intended."),
     S.DIFFERS: ("Upstream returned something else", "It was sent, but upstream returned other values, shown below."),
-    S.CONFLICT: ("Conflict: nothing was sent", "Someone else changed the same keys after you opened them."),
+    S.CONFLICT: ("Conflict: nothing was sent", "Someone else changed the same keys before the edit was sent."),
     S.REJECTED: ("Rejected: nothing was changed", "It will not be retried."),
     S.FAILED: ("Failed: nothing was changed", "All attempts were used. You can retry it."),
     S.SKIPPED: ("Skipped: nothing was sent", "There was nothing to change, or its plan left it out."),
@@ -33,19 +33,19 @@ class Outcome:
 
 
 def of(edit: Edit) -> Outcome:
-    title, explanation = WORDS[EditStatus(edit.status)]
+    title, explanation = TEXTS[EditStatus(edit.status)]
     if edit.status == S.CONFLICT and edit.after is not None:
         title = "Conflict: upstream has a third value"
         explanation = "The response was lost, and a later fetch found neither the old value nor the intended one."
     if edit.status == S.PENDING and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         explanation = (
-            "Upstream refused the change because the run is active. It will be sent once the run has ended. If the run "
-            "does not end in time, the edit fails and can be retried. Nothing has changed upstream so far."
+            "Upstream refused the change because the run is active. It will be sent again once the run has ended. If "
+            "that takes too long, the edit fails and can be retried. Nothing has changed upstream so far."
         )
     return Outcome(title, explanation)
 
 
-BULK_WORDS: dict[BulkEditStatus, tuple[str, str]] = {
+BULK_TEXTS: dict[BulkEditStatus, tuple[str, str]] = {
     B.PLANNING: ("Planning", "Each selected run is checked in the mirror. Nothing is sent."),
     B.PLANNED: ("Plan: nothing has been sent", "Applying it changes the runs below and no others."),
     B.QUEUED: ("Waiting for a worker", "A worker starts it within seconds."),
@@ -76,7 +76,7 @@ def of_bulk(bulk_edit: BulkEdit, progress: Progress) -> BulkOutcome:
         counts = [(progress.count(status), words[status]) for status in statuses]
         return ", ".join(f"{count:,} {word}" for count, word in counts if count)
 
-    title, explanation = BULK_WORDS[BulkEditStatus(bulk_edit.status)]
+    title, explanation = BULK_TEXTS[BulkEditStatus(bulk_edit.status)]
     if bulk_edit.is_paused_for_rewrites:
         title = "Paused: upstream changed keys that no edit touched"
     return BulkOutcome(

@@ -66,9 +66,9 @@ class FormWithRows(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         self.rows.is_valid()  # Populates cleaned_data.
-        times = Counter([*self.kept_keys, *(row.cleaned_data.get("key") for row in self.rows if not row.is_blank)])
+        counts = Counter([*self.kept_keys, *(row.cleaned_data.get("key") for row in self.rows if not row.is_blank)])
         for row in self.rows:
-            if (key := row.cleaned_data.get("key")) and times[key] > 1:
+            if (key := row.cleaned_data.get("key")) and counts[key] > 1:
                 row.add_error(None, f"{key!r} is used more than once. Use each key once.")
         return self.cleaned_data
 

@@ -33,7 +33,7 @@ class RunAdmin(ReadOnlyAdmin):
     change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
-    list_display = ("run", display.status, display.created, "took", "tokens", "model", "metadata_")
+    list_display = ("run", display.status, display.created, "duration", "tokens", "model", "metadata_")
     list_display_links = None
     list_select_related = ("thread",)
     list_filter = (
@@ -69,8 +69,8 @@ class RunAdmin(ReadOnlyAdmin):
             links.list_url(Run), run.thread_id, run.thread, run.thread,
         )  # fmt: skip
 
-    @admin.display(description="took")
-    def took(self, run: Run) -> str:
+    @admin.display(description="duration")
+    def duration(self, run: Run) -> str:
         return display.duration(run.duration)
 
     @admin.display(description="tokens")

@@ -73,7 +73,7 @@ def the_only_connection() -> str:
     }
 )
 class MetadataPatchField(serializers.Field[MetadataPatch, Any, Any, Any]):
-    """A JSON merge patch of the metadata. Raises InvalidMetadata, with every error."""
+    """A JSON merge patch of the metadata. Raises InvalidMetadata with every error."""
 
     def to_internal_value(self, data: Any) -> MetadataPatch:
         return MetadataPatch.parse(data)

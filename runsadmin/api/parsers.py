@@ -13,7 +13,7 @@ MAX_DEPTH = 32
 
 
 class JSONParser(BaseParser):
-    """Rejects duplicate keys: it would be unclear which of the two is meant.
+    """Rejects duplicate keys, since it is unclear which of them is meant.
 
     Django limits the size of the body (DATA_UPLOAD_MAX_MEMORY_SIZE).
     """

@@ -10,7 +10,8 @@ def refuse(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     connection = schema_editor.connection
     if "runsadmin_run" in connection.introspection.table_names():
         raise CommandError(
-            "This database was created by a version before 0.1.0, and its tables cannot be migrated. Nothing changed. "
-            "Keep it if you need its log of edits; set DATABASE_URL to a new, empty database, run `migrate` and "
-            "`createsuperuser` there, add the tracked threads again (`track_threads`), and sync (`sync_runs --full`)."
+            "This database was created by a version before 0.1.0, and its tables cannot be migrated. Nothing was "
+            "changed. Keep it if you need its log of edits; set DATABASE_URL to a new, empty database, run `migrate` "
+            "and `createsuperuser` there, add the tracked threads again (`track_threads`), and sync (`sync_runs "
+            "--full`)."
         )

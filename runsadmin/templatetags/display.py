@@ -58,9 +58,9 @@ def pretty(value: object) -> str:
 
 
 @register.filter
-def badge(status: str, word: str = "") -> SafeString:
+def badge(status: str, label: str = "") -> SafeString:
     """A status as a colored label."""
-    shown = word or status.replace("_", " ")
+    shown = label or status.replace("_", " ")
     return format_html('<span class="ra-badge ra-{}">{}</span>', TONES.get(status, "calm"), capfirst(shown))
 
 

@@ -117,7 +117,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "url": ("The URL of this bulk edit.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
         "connection": ("The alias of the connection of its runs.", "default"),
         "q": (
-            "The search that selected the runs. Empty if they were named. `in words: …` describes filters of a page.",
+            "The search that selected the runs. Empty if by id. `in words: …` describes filters of the admin.",
             "status:completed metadata.team:ads",
         ),
         "selected": ("How many runs were selected.", 120),
@@ -160,7 +160,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
 
 class ProgressSerializer(DocumentedSerializer):
     docs = {
-        "total": ("How many edits are to be sent.", 118, IntegerField()),
+        "total": ("How many edits it sends in total.", 118, IntegerField()),
         "ended": ("How many of them have ended.", 0, IntegerField()),
         "statuses": ("Edits by status.", {"planned": 118, "skipped": 2}, DictField(child=IntegerField())),
         "plan_results": ("Edits by plan result.", {"change": 118, "nothing": 2}, DictField(child=IntegerField())),

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 
 class DocumentedSerializer(serializers.Serializer[Any]):
-    # By field, in order: a description, an example, and the field unless the model or the class defines it.
+    # For each field, in order: its description, an example, and the field unless the model or the class defines it.
     docs: ClassVar[Mapping[str, tuple[Any, ...]]]
 
     @classmethod

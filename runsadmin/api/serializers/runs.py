@@ -89,7 +89,7 @@ class EditRunBody(StrictSerializer):
     base = MetadataField(
         default=None,
         allow_null=True,
-        help_text="The metadata that you saw. If someone else has changed one of your keys since, it is a conflict.",
+        help_text="The metadata that you saw. The edit conflicts if someone else has changed one of your keys since.",
     )
     reason = ReasonField()
 

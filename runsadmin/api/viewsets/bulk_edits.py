@@ -48,7 +48,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         **dict.fromkeys(("list", "retrieve", "edits"), Action.VIEW_BULK_EDITS),
         **dict.fromkeys(("create", "undo"), Action.PLAN_BULK_EDITS),
         **dict.fromkeys(("apply", "pause", "resume", "retry"), Action.APPLY_BULK_EDITS),
-        # The service also requires the plan permission for a plan, otherwise the apply permission.
+        # The service also requires the permission to plan for a plan, and the permission to apply otherwise.
         "cancel": Action.VIEW_BULK_EDITS,
     }
 
