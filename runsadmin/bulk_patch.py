@@ -64,7 +64,7 @@ class Skipped(RunsAdminError):
 
 
 def _fill(template: str, values: TemplateFields) -> str:
-    """Raises Skipped when the run has no value for a field."""
+    """Raises Skipped if the run has no value for a field."""
     parts: list[str] = []
     for literal, field, spec, _ in Formatter().parse(template):
         parts.append(literal)
@@ -126,7 +126,7 @@ class BulkPatch:
     rename: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
-        """Raises InvalidMetadata, with every error."""
+        """Raises InvalidMetadata with every error."""
         problems = [*self._problems_of_keys(), *self._problems_of_values()]
         if not (self.set or self.remove or self.rename):
             problems.append(

@@ -78,7 +78,7 @@ class IdempotencyKeyInUse(RunsAdminError):
 class UpstreamError(RunsAdminError):
     """What a failed call to an upstream means. `upstream/call_errors.py` decides.
 
-    Without a response `http_status` is None and `request_id` empty.
+    Without a response, `http_status` is None and `request_id` is empty.
 
     The server's message may contain anything: characters that can be neither stored nor shown become U+FFFD.
     `retry_after` is how many seconds the server wants us to wait. None if it does not say.
@@ -111,7 +111,7 @@ class UpstreamError(RunsAdminError):
 
     @property
     def is_outage(self) -> bool:
-        if self.http_status == 503:  # With a Retry-After it is only overloaded.
+        if self.http_status == 503:  # With a Retry-After, the server is only overloaded.
             return self.retry_after is None
         return not self.has_response or self.http_status in (502, 504)
 

@@ -147,7 +147,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         return path(f"<path:object_id>/{name}/", self.view(view), name=self.url_name(name))
 
     def row(self, request: HttpRequest, object_id: str) -> Any:
-        """The row that a page shows. Raises PermissionDenied, Http404."""
+        """The row that a page shows. Raises PermissionDenied or Http404."""
         require(request, self.view_action)
         row = self.get_object(request, unquote(object_id))
         if row is None:
@@ -224,7 +224,7 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     def _selection_problem(self, name: str, keys: list[int], *, is_across: bool) -> str:
         if is_across:
-            return "" if name in self.actions_for_all else f"Tick rows: this action is limited to {MAX_ROWS:,}."
+            return "" if name in self.actions_for_all else f"Tick the rows: this action is limited to {MAX_ROWS:,}."
         if not keys:
             return "Nothing is selected. Tick rows first."
         limit = MAX_TICKED if name in self.actions_for_all else MAX_ROWS

@@ -22,14 +22,14 @@ IN_WORDS = "in words: "
 
 
 def ticked(runs: QuerySet[Run], keys: list[int]) -> Selection:
-    """Raises InvalidSelection, UnknownConnection."""
+    """Raises InvalidSelection or UnknownConnection."""
     selection = select_all(runs, query="")
     gone = sorted(set(keys).difference(selection.keys))
     return replace(selection, not_selected=[(f"the run with primary key {key}", "unknown") for key in gone])
 
 
 def all_that_match(shown: ChangeList) -> Selection:
-    """All runs of a list, on all of its pages. Raises InvalidSelection, UnknownConnection."""
+    """All runs of a list, on all of its pages. Raises InvalidSelection or UnknownConnection."""
     check_complete(shown)
     query = _query(shown)
     selection = select_all(shown.queryset, query=query)

@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('reason', models.CharField(max_length=500)),
                 ('request_id', models.CharField(blank=True, help_text='The id of the request that recorded it.', max_length=128)),
                 ('connection', models.CharField(help_text='The connection of all of its runs.', max_length=64)),
-                ('query', models.TextField(blank=True, help_text='The search that selected the runs. Empty if by id.')),
+                ('query', models.TextField(blank=True, help_text='The search that selected the runs. Empty if selected by id.')),
                 ('selected', models.PositiveIntegerField(default=0, help_text='How many runs were selected.')),
                 ('not_selected', models.JSONField(default=list, help_text='The ids that could not be selected, and why.')),
                 ('set', models.JSONField(default=dict, help_text='Keys to set, with templates of their values.')),

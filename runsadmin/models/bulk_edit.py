@@ -91,7 +91,7 @@ class BulkEdit(models.Model):
     request_id = models.CharField(max_length=128, blank=True, help_text="The id of the request that recorded it.")
 
     connection = models.CharField(max_length=64, help_text="The connection of all of its runs.")
-    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty if by id.")
+    query = models.TextField(blank=True, help_text="The search that selected the runs. Empty if selected by id.")
     selected = models.PositiveIntegerField(default=0, help_text="How many runs were selected.")
     not_selected = models.JSONField(default=list, help_text="The ids that could not be selected, and why.")
     set = models.JSONField(default=dict, help_text="Keys to set, with templates of their values.")
@@ -151,7 +151,7 @@ class BulkEdit(models.Model):
 
     @property
     def is_paused_for_rewrites(self) -> bool:
-        """Whether it waits for a user to decide if it continues, because upstream changed keys that no edit touched."""
+        """Whether a user must decide whether it continues, because upstream changed keys that no edit touched."""
         return self.status == S.PAUSED and self.rewrites_seen_at is not None and not self.accepts_rewrites
 
     @property

@@ -46,7 +46,7 @@ TRANSITIONS: dict[EditStatus, dict[EditStatus, str]] = {
         S.FAILED: "nothing was sent, and the last permitted attempt failed",
     },
     S.UNKNOWN: {
-        S.UNKNOWN: "a fetch was not conclusive yet",
+        S.UNKNOWN: "a fetch was not yet conclusive",
         S.APPLIED: "a fetch found the whole change",
         S.DIFFERS: "a late response showed something else",
         S.CONFLICT: "a fetch found neither what was there before nor what was intended",

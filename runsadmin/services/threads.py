@@ -26,7 +26,7 @@ class Tracked:
 
 
 def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked:
-    """Tracks threads, including ones that were untracked. Raises NotAllowed, UnknownConnection."""
+    """Tracks threads, including ones that were untracked. Raises NotAllowed or UnknownConnection."""
     permissions.require(actor, permissions.Action.TRACK_THREADS)
     conf.connection(connection)
     given = list(thread_ids)

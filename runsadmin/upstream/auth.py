@@ -31,7 +31,7 @@ class Header(AuthBase):
         self.secret = ""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Raises ConnectionHeld when there are no credentials."""
+        """Raises ConnectionHeld if there are no credentials."""
         self.secret = self.value()
         request.headers[self.name] = f"{self.scheme} {self.secret}" if self.scheme else self.secret
         return request

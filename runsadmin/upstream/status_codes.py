@@ -121,7 +121,7 @@ def _seconds(value: str, unit: float, now: dt.datetime) -> float | None:
 
 
 def _from_message(message: str) -> float | None:
-    """Parses `retry after 45 seconds` and `try again in 1m30s`. Without a unit the number is in seconds."""
+    """Parses `retry after 45 seconds` and `try again in 1m30s`. Without a unit, the number is in seconds."""
     seconds = None
     if wait := _WAIT.search(message):
         position = wait.end()

@@ -117,7 +117,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "url": ("The URL of this bulk edit.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
         "connection": ("The alias of the connection of its runs.", "default"),
         "q": (
-            "The search that selected the runs. Empty if by id. `in words: …` describes filters of the admin.",
+            "The search that selected the runs. Empty if selected by id. `in words: …` describes filters of the admin.",
             "status:completed metadata.team:ads",
         ),
         "selected": ("How many runs were selected.", 120),

@@ -98,7 +98,7 @@ def is_expired(bulk_edit: BulkEdit) -> bool:
 def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Releases the edits of a plan for sending; with a canary, only the first few. Nothing else is touched.
 
-    Raises NotAllowed, InvalidTransition.
+    Raises NotAllowed or InvalidTransition.
     """
     _require(actor, bulk_edit, BulkEditAction.APPLY)
     now = clock.now()
@@ -120,7 +120,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Edits in flight finish; nothing else is sent until it is resumed. Raises NotAllowed, InvalidTransition."""
+    """Edits in flight finish; nothing else is sent until it is resumed. Raises NotAllowed or InvalidTransition."""
     _require(actor, bulk_edit, BulkEditAction.PAUSE)
     detail = f"{actor.get_username()} paused it."
     return BulkEdit.objects.move(bulk_edit, S.PAUSED, "Only a bulk edit in progress can be paused", detail=detail)
@@ -129,7 +129,7 @@ def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Continues with all remaining edits. If upstream changed keys that no edit touched, this accepts it.
 
-    Raises NotAllowed, InvalidTransition.
+    Raises NotAllowed or InvalidTransition.
     """
     _require(actor, bulk_edit, BulkEditAction.RESUME)
     now = clock.now()
@@ -148,7 +148,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Cancels all unsent edits. Those in flight finish. Raises NotAllowed, InvalidTransition."""
+    """Cancels all unsent edits. Those in flight finish. Raises NotAllowed or InvalidTransition."""
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     _require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
@@ -164,7 +164,7 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Retries the failed edits of a completed bulk edit. Raises NotAllowed, InvalidTransition."""
+    """Retries the failed edits of a completed bulk edit. Raises NotAllowed or InvalidTransition."""
     _require(actor, bulk_edit, BulkEditAction.RETRY)
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)

@@ -44,7 +44,7 @@ def by_search(query: str, *, connection: str | None = None) -> Selection:
 
 
 def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
-    """Selects all of `runs`; `query` describes them. Raises InvalidSelection, UnknownConnection."""
+    """Selects all of `runs`; `query` describes them. Raises InvalidSelection or UnknownConnection."""
     runs = runs.order_by()
     if connection is not None:
         runs = runs.filter(connection=conf.connection(connection).alias)

@@ -41,7 +41,7 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
 
 
 def retry(*, edit: Edit, actor: User) -> Edit:
-    """Makes a failed edit due again. Raises NotAllowed, InvalidTransition."""
+    """Makes a failed edit due again. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
         raise InvalidTransition("The bulk edit of this edit was cancelled. Plan a new one for the remaining changes.")
@@ -82,7 +82,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
 
 
 def cancel(*, edit: Edit, actor: User) -> Edit:
-    """Cancels an edit that was not sent yet. Raises NotAllowed, InvalidTransition."""
+    """Cancels an edit that was not sent yet. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     Edit.objects.move(
         edit,

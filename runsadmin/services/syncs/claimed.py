@@ -101,7 +101,7 @@ class ClaimedSync:
     # --- Calls
 
     def fetch_run(self, run_id: str) -> TimedResponse[RunRecord]:
-        """Raises UpstreamError, InvalidId."""
+        """Raises UpstreamError or InvalidId."""
         timed = self.retried(lambda bounds: gateway.fetch_run(self.thread, run_id, bounds))
         self.failures = 0
         return timed

@@ -30,7 +30,7 @@ _POSSIBLE_ACTIONS = {
 def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Thread | None = None) -> Sync:
     """Queues a pass, or returns the one of this kind that is already queued or running.
 
-    No `actor` means that the schedule started it. Raises NotAllowed, UnknownConnection.
+    No `actor` means that the schedule started it. Raises NotAllowed or UnknownConnection.
     """
     if actor is not None:
         permissions.require(actor, permissions.Action.SYNC)
@@ -71,7 +71,7 @@ def possible_actions(sync: Sync) -> tuple[str, ...]:
 
 
 def cancel(*, sync: Sync, actor: User) -> Sync:
-    """Cancels a pass. What it has read stays. Raises NotAllowed, InvalidTransition."""
+    """Cancels a pass. What it has read stays. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     return Sync.objects.move(
         sync,
@@ -84,14 +84,14 @@ def cancel(*, sync: Sync, actor: User) -> Sync:
 
 
 def pause(*, sync: Sync, actor: User) -> Sync:
-    """Pauses a pass. `resume` continues it from there. Raises NotAllowed, InvalidTransition."""
+    """Pauses a pass. `resume` continues it from there. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     detail = f"{actor.get_username()} paused it."
     return Sync.objects.move(sync, SyncStatus.PAUSED, "Only a running sync can be paused", detail=detail)
 
 
 def resume(*, sync: Sync, actor: User) -> Sync:
-    """Resumes a paused pass. Raises NotAllowed, InvalidTransition."""
+    """Resumes a paused pass. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     return Sync.objects.filter(status=SyncStatus.PAUSED).move(
         sync, SyncStatus.RUNNING, "Only a paused sync can be resumed", detail="", claim_token=None, claimed_until=None
