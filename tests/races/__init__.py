@@ -1,1 +1,1 @@
-"""Two at once: each race in real processes over real HTTP, in an order that the test decides."""
+"""Races between real processes over HTTP, whose steps run in an order that the test controls."""

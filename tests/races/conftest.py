@@ -1,4 +1,4 @@
-"""What a race needs: two scripted processes, a run, another client that writes, and the final check."""
+"""A race: two scripted processes, three runs, another client that writes to them, and checks at the end."""
 
 import math
 import os
@@ -23,12 +23,12 @@ from tests.faults.writer import KEY, writing
 from tests.races.scripted_process import ScriptedProcess
 from tests.waiting import until
 
-PATIENCE = {
+SHORT_TIMEOUTS = {
     "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.4",
     "RUNSADMIN_UPSTREAM_READ_TIMEOUT": "0.4",
     "RUNSADMIN_SETTLING_TIME": "0.6",
 }
-# How often each race is run, whatever its orders are. `python -m tests.races.hundred` runs each a hundred times.
+# The rounds of each race, divided among the orders of its steps. `python -m tests.races.hundred` runs a hundred.
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))
 
 
@@ -41,8 +41,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @dataclass
 class Race:
     environment: Environment
-    one: ScriptedProcess
-    other: ScriptedProcess
+    first: ScriptedProcess
+    second: ScriptedProcess
     runs: list[Run]
 
     @property
@@ -60,7 +60,7 @@ class Race:
         return self.environment.start_full_sync()
 
     def process_due(self) -> None:
-        """Does the workers' part until every edit has its outcome, without the pauses between attempts."""
+        """Does the work of the workers until every edit has its outcome, without pauses between attempts."""
 
         def is_settled() -> bool:
             unsettled = Edit.objects.filter(status__in=UNSETTLED)
@@ -75,7 +75,7 @@ class Race:
         until(lambda: len(log_checks.writes(self.environment.events)) >= count)
 
     def posts(self, value: str) -> int:
-        """How often a map with this `team` was sent."""
+        """How often this value of `team` was sent."""
         return sum(write.intended.get("team") == value for write in log_checks.writes(self.environment.events))
 
     def outcomes(self) -> list[str]:
@@ -83,8 +83,8 @@ class Race:
 
 
 @dataclass
-class Stage:
-    """Keeps processes between rounds: starting one is slow, so only busy ones are replaced."""
+class ProcessPool:
+    """Reuses processes between tests, because starting one is slow. Replaces a process that is still busy."""
 
     environment: Environment
     processes: list[ScriptedProcess] = field(default_factory=list)
@@ -99,28 +99,30 @@ class Stage:
 
 
 @pytest.fixture(scope="session")
-def stage(
+def process_pool(
     django_db_setup: None,
     django_db_blocker: DjangoDbBlocker,
     recorded_sandbox: RecordedSandbox,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Stage]:
+) -> Iterator[ProcessPool]:
     with django_db_blocker.unblock():
         url = database_url()
-    stage = Stage(Environment(url, recorded_sandbox, tmp_path_factory.mktemp("races"), User(), PATIENCE))
-    yield stage
-    stage.environment.end()
+    pool = ProcessPool(Environment(url, recorded_sandbox, tmp_path_factory.mktemp("races"), User(), SHORT_TIMEOUTS))
+    yield pool
+    pool.environment.end()
 
 
 @pytest.fixture
-def race(transactional_db: None, stage: Stage, alice: User, settings: Settings, connect: Connect) -> Iterator[Race]:
-    """After the test, pushes what is due, and checks that no pair was lost or written twice."""
-    environment, sandbox = stage.environment, stage.environment.sandbox
+def race(
+    transactional_db: None, process_pool: ProcessPool, alice: User, settings: Settings, connect: Connect
+) -> Iterator[Race]:
+    """After the test, pushes due edits, and checks that no pair was lost and no edit was sent twice."""
+    environment, sandbox = process_pool.environment, process_pool.environment.sandbox
     sandbox.reset()
-    settings.RUNSADMIN_SETTLING_TIME = float(PATIENCE["RUNSADMIN_SETTLING_TIME"])
-    connect(URL=sandbox.url, API_KEY=sandbox.key, **timeouts(PATIENCE))
+    settings.RUNSADMIN_SETTLING_TIME = float(SHORT_TIMEOUTS["RUNSADMIN_SETTLING_TIME"])
+    connect(URL=sandbox.url, API_KEY=sandbox.key, **timeouts(SHORT_TIMEOUTS))
     environment.alice = alice
-    race = Race(environment, *stage.two_processes(), environment.make_runs(3))
+    race = Race(environment, *process_pool.two_processes(), environment.make_runs(3))
     with writing(sandbox, *(run.upstream_id for run in race.runs), pause=0.03):
         yield race
         race.process_due()

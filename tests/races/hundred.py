@@ -1,6 +1,6 @@
-"""Each race a hundred times: `python -m tests.races.hundred [--database sqlite|postgres] [--rounds 100]`.
+"""Runs each race a hundred times: `python -m tests.races.hundred [--database sqlite|postgres] [--rounds 100]`.
 
-Prints how often each was run and how often its outcome was wrong. The exit code is 1 when one ever was.
+Prints how often each race was run, and how often its outcome was wrong. The exit code is 1 if any outcome was wrong.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tests.postgres import server
 
 @dataclass
 class Table:
-    """Sees every test. A race is a test function: the orders of its steps are its parameters."""
+    """Counts the outcomes. A race is a test function, and the orders of its steps are the parameters."""
 
     rounds: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="hundred", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--processes", type=int, default=4, help="most of the time is spent waiting")
+    parser.add_argument("--processes", type=int, default=4, help="more than processors, because races mostly wait")
     options = parser.parse_args()
 
     os.environ["RACE_ROUNDS"] = str(options.rounds)

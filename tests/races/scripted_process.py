@@ -1,4 +1,4 @@
-"""A process that runs single steps on command and stops at named steps, so that a test decides the order."""
+"""A process that runs commands and stops at named steps, so that a test controls the order of steps."""
 
 import logging
 from collections.abc import Callable
@@ -21,20 +21,20 @@ from runsadmin.services import edits, syncs
 
 class ScriptedProcess(Process):
     def __init__(self, environment: Environment) -> None:
-        self._line, far_end = forking.Pipe()
+        self._pipe, far_end = forking.Pipe()
         super().__init__(_follow_script, far_end, variables=environment.variables, log=environment.log("script"))
         far_end.close()
         environment.processes.append(self)
         self.is_busy = False
 
-    # --- Orders. Each returns at once, or when the step is reached.
+    # --- Commands. Each returns at once or, with `until`, when the process has reached that step.
 
     def push(self, edit: Edit, *, until: str | None = None) -> None:
         self._begin("push", edit.pk, until)
 
-    def hammer(self, *edits: Edit) -> None:
-        """Many threads push all of them at the same time."""
-        self._begin("hammer", [edit.pk for edit in edits], None)
+    def push_in_many_threads(self, *edits: Edit) -> None:
+        """Many threads push all of the edits at the same time."""
+        self._begin("push_in_many_threads", [edit.pk for edit in edits], None)
 
     def reconcile(self, edit: Edit, *, until: str | None = None) -> None:
         self._begin("reconcile", edit.pk, until)
@@ -45,76 +45,76 @@ class ScriptedProcess(Process):
     def sync(self, sync: Sync, *, until: str | None = None) -> None:
         self._begin("sync", sync.pk, until)
 
-    def _begin(self, what: str, whom: object, until: str | None) -> None:
+    def _begin(self, command: str, argument: object, until: str | None) -> None:
         self.is_busy = True
-        self._line.send((what, whom, until))
+        self._pipe.send((command, argument, until))
         if until is not None:
             assert self._receive() == f"at {until}"
 
-    # ---
+    # --- The rest of a command
 
     def resume(self) -> None:
-        """From the step at which it stopped."""
-        self._line.send("resume")
+        """Continues the command from the step at which the process has stopped."""
+        self._pipe.send("resume")
 
     def wait_until_done(self) -> str:
-        """The result of the order."""
+        """Returns the result of the command."""
         message = self._receive()
         assert message.startswith("done"), message
         self.is_busy = False
         return message
 
-    def end(self) -> str:
+    def finish(self) -> str:
         self.resume()
         return self.wait_until_done()
 
     def _receive(self) -> str:
-        if not self._line.poll(20):
-            raise TimeoutError("It sends nothing.")
-        return str(self._line.recv())
+        if not self._pipe.poll(20):
+            raise TimeoutError("The process has sent nothing in time.")
+        return str(self._pipe.recv())
 
 
-class _Steps(logging.Handler):
-    """Reports that a step was reached, and waits until it may continue."""
+class _StepHandler(logging.Handler):
+    """Reports that a step is reached, and waits there for the message to resume."""
 
-    def __init__(self, line: Connection) -> None:
+    def __init__(self, pipe: Connection) -> None:
         super().__init__(logging.DEBUG)
-        self.line = line
-        self.stand_at: str | None = None
+        self.pipe = pipe
+        self.stop_at: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.stand_at is not None and getattr(record, "step", None) == self.stand_at:
-            self.line.send(f"at {self.stand_at}")
-            self.stand_at = None
-            self.line.recv()
+        if self.stop_at is not None and getattr(record, "step", None) == self.stop_at:
+            self.pipe.send(f"at {self.stop_at}")
+            self.stop_at = None
+            self.pipe.recv()
 
 
-def _follow_script(line: Connection) -> None:
-    steps = _Steps(line)
+def _follow_script(pipe: Connection) -> None:
+    handler = _StepHandler(pipe)
     for name in OBSERVED:
-        logging.getLogger(name).setLevel(logging.DEBUG)  # It is quiet outside crash tests.
-    logging.getLogger("runsadmin.services").addHandler(steps)
+        logging.getLogger(name).setLevel(logging.DEBUG)  # Outside of crash tests, steps are not logged.
+    logging.getLogger("runsadmin.services").addHandler(handler)
     while True:
         try:
-            what, whom, steps.stand_at = line.recv()
+            command, argument, handler.stop_at = pipe.recv()
         except EOFError:
             return
         try:
-            line.send(f"done {_ORDERS[what](whom)}")
+            pipe.send(f"done {_COMMANDS[command](argument)}")
         except Exception as error:
-            logging.getLogger(__name__).exception("It failed.")
-            line.send(f"failed {error!r}")
+            logging.getLogger(__name__).exception("The command failed.")
+            pipe.send(f"failed {error!r}")
 
 
 def _push(pk: int) -> EditStatus:
     return EditStatus(edits.push(Edit.objects.get(pk=pk)).status)
 
 
-def _hammer(pks: list[int], threads: int = 8) -> None:
-    together = Barrier(threads)
+def _push_in_many_threads(pks: list[int], threads: int = 8) -> None:
+    barrier = Barrier(threads)
 
     def push_all(number: int) -> None:
-        together.wait()
+        barrier.wait()
         try:
             for pk in pks if number % 2 else reversed(pks):
                 _push(pk)
@@ -141,9 +141,9 @@ def _sync(pk: int) -> str:
     return str(syncs.run(Sync.objects.get(pk=pk), until=monotonic() + 30).status)
 
 
-_ORDERS: dict[str, Callable[[Any], object]] = {
+_COMMANDS: dict[str, Callable[[Any], object]] = {
     "push": _push,
-    "hammer": _hammer,
+    "push_in_many_threads": _push_in_many_threads,
     "reconcile": _reconcile,
     "cancel": _cancel,
     "sync": _sync,

@@ -1,4 +1,4 @@
-"""A process stalls, or a write lands late: what others have settled meanwhile stays."""
+"""A process stalls or a write arrives late, and must not undo what others have done meanwhile."""
 
 import pytest
 
@@ -11,34 +11,34 @@ from tests.races.conftest import Race
 @pytest.mark.parametrize("step", PUSHING)
 def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     edit = race.record("red")
-    race.one.push(edit, until=step)
-    race.one.suspend()
-    race.one.resume()
+    race.first.push(edit, until=step)
+    race.first.suspend()
+    race.first.resume()  # It continues only when it wakes.
     race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED]
     before = len(race.environment.events)
-    race.one.wake()
-    assert race.one.wait_until_done() == "done applied"
+    race.first.wake()
+    assert race.first.wait_until_done() == "done applied"
     assert race.posts("red") == 1
     assert [event for event in race.environment.events[before:] if event.kind == "write"] == []
 
 
 @pytest.mark.parametrize("step", RECONCILING)
 @pytest.mark.parametrize("fault", ["lose", "cut_before"])
-def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) -> None:
+def test_stalled_reconciliation_changes_nothing(race: Race, fault: str, step: str) -> None:
     race.environment.sandbox.fault(fault, method="POST")
     edit, later = race.record("red"), race.record("green")
-    race.one.push(edit)
-    assert race.one.wait_until_done() == "done unknown"
-    race.one.reconcile(edit, until=step)
-    race.one.suspend()
-    race.one.resume()
+    race.first.push(edit)
+    assert race.first.wait_until_done() == "done unknown"
+    race.first.reconcile(edit, until=step)
+    race.first.suspend()
+    race.first.resume()  # It continues only when it wakes.
     race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED, EditStatus.APPLIED]
-    race.one.wake()
-    race.one.wait_until_done()
+    race.first.wake()
+    race.first.wait_until_done()
     later.refresh_from_db()
     assert race.outcomes() == [EditStatus.APPLIED, EditStatus.APPLIED]
     assert race.posts("green") == 1
@@ -48,11 +48,11 @@ def test_stalled_reconcile_changes_nothing(race: Race, fault: str, step: str) ->
 def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
     race.environment.sandbox.fault("handle_late", seconds=0.4, method="POST")
     edit = race.record("red")
-    race.one.push(edit)
-    assert race.one.wait_until_done() == "done unknown"
-    race.other.reconcile(edit, until=step)
+    race.first.push(edit)
+    assert race.first.wait_until_done() == "done unknown"
+    race.second.reconcile(edit, until=step)
     race.wait_for_posts(1)
-    race.other.end()
+    race.second.finish()
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED]
     assert race.posts("red") == 1
@@ -61,8 +61,8 @@ def test_write_during_reconcile_is_found(race: Race, step: str) -> None:
 def test_late_write_is_found(race: Race) -> None:
     race.environment.sandbox.fault("handle_late", seconds=0.4, method="POST")
     edit = race.record("red")
-    race.one.push(edit)
-    assert race.one.wait_until_done() == "done unknown"
+    race.first.push(edit)
+    assert race.first.wait_until_done() == "done unknown"
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED]
     assert race.posts("red") == 1
@@ -71,13 +71,13 @@ def test_late_write_is_found(race: Race) -> None:
 @pytest.mark.parametrize("step", ["claimed", "fetched"])
 def test_lost_claim_never_sends_twice(race: Race, step: str) -> None:
     edit = race.record("red")
-    race.one.push(edit, until=step)
+    race.first.push(edit, until=step)
     race.environment.expire_claims()
-    edits.process_due(until=0)  # Only the expired claims.
-    race.other.push(edit, until="intended")
-    assert race.one.end() == "done sending"
+    edits.process_due(until=0)  # Releases the expired claim.
+    race.second.push(edit, until="intended")
+    assert race.first.finish() == "done sending"
     assert race.posts("red") == 0
-    assert race.other.end() in ("done applied", "done pending")  # Pending if the fetch got too old.
+    assert race.second.finish() in ("done applied", "done pending")  # Pending if the fetch became too old.
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED]
     assert race.posts("red") == 1

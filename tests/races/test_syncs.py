@@ -1,4 +1,4 @@
-"""A sync reads the runs of a thread while one of them is edited, in every order."""
+"""A sync reads the runs of a thread while one of them is edited, with the steps in every order."""
 
 import pytest
 
@@ -10,19 +10,19 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("sync_step", SYNCING)
 @pytest.mark.parametrize("push_step", PUSHING)
-@pytest.mark.parametrize("first", ["push", "sync"])
-@pytest.mark.parametrize("ends", ["push", "sync"])
-def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_step: str, ends: str) -> None:
-    """Both reach a step, one after the other, and then end, one after the other."""
+@pytest.mark.parametrize("starts_first", ["push", "sync"])
+@pytest.mark.parametrize("ends_first", ["push", "sync"])
+def test_sync_and_edit_overlap(race: Race, starts_first: str, push_step: str, sync_step: str, ends_first: str) -> None:
+    """Both processes reach a step, one after the other, and then end, one after the other."""
     edit, sync = race.record("red"), race.sync()
-    if first == "push":
-        race.one.push(edit, until=push_step)
-        race.other.sync(sync, until=sync_step)
+    if starts_first == "push":
+        race.first.push(edit, until=push_step)
+        race.second.sync(sync, until=sync_step)
     else:
-        race.other.sync(sync, until=sync_step)
-        race.one.push(edit, until=push_step)
-    for process in (race.one, race.other) if ends == "push" else (race.other, race.one):
-        process.end()
+        race.second.sync(sync, until=sync_step)
+        race.first.push(edit, until=push_step)
+    for process in (race.first, race.second) if ends_first == "push" else (race.second, race.first):
+        process.finish()
     race.process_due()
     assert race.outcomes() == ["applied"]
     assert race.mirror.metadata["team"] == "red"
@@ -31,14 +31,14 @@ def test_sync_and_an_edit_cross(race: Race, first: str, push_step: str, sync_ste
 @pytest.mark.parametrize("fault", ["delay", "slow_response"])
 @pytest.mark.parametrize("push_step", PUSHING)
 def test_slow_page_undoes_no_edit(race: Race, fault: str, push_step: str) -> None:
-    """The server delays the page: read before the edit and sent after it, or requested before and read after it."""
+    """The server is slow to send the page, which it reads before the edit, or slow to read it."""
     edit, sync = race.record("red"), race.sync()
     race.environment.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
-    race.one.push(edit, until=push_step)
-    race.other.sync(sync)
+    race.first.push(edit, until=push_step)
+    race.second.sync(sync)
     until(lambda: any(call["path"].endswith("/runs") for call in race.environment.sandbox.log()))
-    race.one.end()
-    race.other.wait_until_done()
+    race.first.finish()
+    race.second.wait_until_done()
     race.process_due()
     assert race.outcomes() == ["applied"]
     assert race.mirror.metadata["team"] == "red"
@@ -46,10 +46,10 @@ def test_slow_page_undoes_no_edit(race: Race, fault: str, push_step: str) -> Non
 
 def test_late_page_undoes_no_edit(race: Race) -> None:
     edit, sync = race.record("red"), race.sync()
-    race.other.sync(sync, until="page received")
-    race.one.push(edit)
-    assert race.one.wait_until_done() == "done applied"
+    race.second.sync(sync, until="page received")
+    race.first.push(edit)
+    assert race.first.wait_until_done() == "done applied"
     assert race.mirror.metadata["team"] == "red"
-    race.other.end()
+    race.second.finish()
     assert race.mirror.metadata["team"] == "red"
     assert len(log_checks.writes(race.environment.events)) == 1

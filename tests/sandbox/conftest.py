@@ -8,7 +8,7 @@ from tests.sandbox_client import Sandbox
 
 
 class Api:
-    """A caller of the sandbox's API that knows the key."""
+    """A client of the sandbox's API, with the key."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -34,16 +34,16 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def process() -> Iterator[Sandbox]:
+def sandbox_process() -> Iterator[Sandbox]:
     sandbox = Sandbox.start()
     yield sandbox
     sandbox.stop()
 
 
 @pytest.fixture
-def sandbox(process: Sandbox) -> Sandbox:
-    process.reset()
-    return process
+def sandbox(sandbox_process: Sandbox) -> Sandbox:
+    sandbox_process.reset()
+    return sandbox_process
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def api(sandbox: Sandbox) -> Iterator[Api]:
 
 
 def error_of(response: requests.Response) -> dict[str, Any]:
-    """The error body; it has these four members and no others."""
+    """The error of the response. Asserts that it has exactly the four documented members."""
     error: dict[str, Any] = response.json()["error"]
     assert response.json().keys() == {"error"}
     assert error.keys() == {"message", "type", "param", "code"}

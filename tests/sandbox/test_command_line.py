@@ -19,7 +19,7 @@ MODULE = [sys.executable, "-m", "sandbox"]
 
 @contextmanager
 def started(command: list[str], **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and the line that it prints when it is ready."""
+    """Starts a process. Yields it with the line that it prints when it is ready."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -52,16 +52,16 @@ def test_seeded_runs_survive_a_restart(tmp_path: Path) -> None:
     sandbox.stop()
 
 
-def test_taken_port_is_reported_in_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_port_in_use_is_reported_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
         command = [*MODULE, "--port", str(port), "--memory"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert f"127.0.0.1:{port}" in done.stderr
-    assert "--port" in done.stderr
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in result.stderr
+    assert "--port" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -71,7 +71,7 @@ def test_signal_stops_the_sandbox_at_once(number: signal.Signals) -> None:
         requests.post(url.replace("/v1", "/_sandbox/faults"), json={"kind": "hang"}, timeout=5)
         with pytest.raises(requests.ReadTimeout), requests.Session() as session:
             session.get(f"{url}/threads", timeout=0.1)
-        with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))):  # An open connection.
+        with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))):  # Leaves a connection open.
             start = time.monotonic()
             process.send_signal(number)
             assert process.wait(5) == 0
@@ -89,10 +89,10 @@ def test_defaults_come_from_environment(tmp_path: Path) -> None:
         assert requests.get(f"{url}/threads", headers=headers, timeout=5).status_code == 200
 
 
-def test_neither_django_nor_app_is_imported() -> None:
+def test_sandbox_imports_neither_django_nor_app() -> None:
     code = (
         "import sys, sandbox.command_line\n"
         "print([name for name in sys.modules if name.partition('.')[0] in ('django', 'rest_framework', 'project', 'runsadmin')])"  # noqa: E501
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

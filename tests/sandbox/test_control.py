@@ -9,7 +9,7 @@ from tests.sandbox.conftest import Api
 from tests.sandbox_client import Sandbox, make_run
 
 
-def test_reset_forgets_everything(sandbox: Sandbox, api: Api) -> None:
+def test_reset_deletes_everything(sandbox: Sandbox, api: Api) -> None:
     before = sandbox.settings()
     sandbox.put_runs([run := make_run()])
     api.read(run)
@@ -24,16 +24,16 @@ def test_reset_forgets_everything(sandbox: Sandbox, api: Api) -> None:
 
 
 def test_odd_runs_are_stored_unchanged(sandbox: Sandbox, api: Api) -> None:
-    odd: list[dict[str, Any]] = [
+    runs: list[dict[str, Any]] = [
         {"id": "bare", "thread_id": "t"},
         make_run(thread_id="t", created_at=1.7e12, metadata=None, extra={"deep": [1, {"a": None}]}),
         make_run(thread_id="t", created_at="yesterday", status="new", metadata={"n": 1, "nul": "\0"}),
         make_run(id="it's/odd?", thread_id="t"),
     ]
-    sandbox.put_runs(odd)
-    assert list(sandbox.runs("t").values()) == odd
+    sandbox.put_runs(runs)
+    assert list(sandbox.runs("t").values()) == runs
     assert len(api.get("/threads/t/runs").json()["data"]) == 4
-    assert api.get("/threads/t/runs/it's%2Fodd%3F").json() == odd[-1]
+    assert api.get("/threads/t/runs/it's%2Fodd%3F").json() == runs[-1]
 
 
 def test_runs_with_the_same_id_are_replaced(sandbox: Sandbox, api: Api) -> None:
@@ -53,7 +53,7 @@ def test_runs_can_be_read_by_thread(sandbox: Sandbox) -> None:
     assert sandbox.run(a["id"]) == a
 
 
-def test_run_can_be_changed_unseen(sandbox: Sandbox, api: Api) -> None:
+def test_run_can_be_changed_without_log_entry(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([run := make_run(status="in_progress", metadata={"team": "blue"})])
     sandbox.set_metadata(run["id"], {"team": "green"})
     sandbox.change_run(run["id"], status="failed", extra=1)
@@ -61,7 +61,7 @@ def test_run_can_be_changed_unseen(sandbox: Sandbox, api: Api) -> None:
     assert api.read(run).json() == run | {"metadata": {"team": "green"}, "status": "failed", "extra": 1}
 
 
-def test_pairs_can_be_added_unseen(sandbox: Sandbox) -> None:
+def test_pairs_can_be_added_without_log_entry(sandbox: Sandbox) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"}), bare := make_run(metadata=None)])
     before = time.time()
     at = sandbox.add_pairs(run["id"], {"ticket": "OPS-1"})
@@ -149,7 +149,7 @@ def test_web_page_cannot_control(sandbox: Sandbox) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "path"), [("GET", "log"), ("GET", "settings"), ("POST", "reset")])
-def test_rebound_name_is_refused(sandbox: Sandbox, host: str, method: str, path: str) -> None:
+def test_dns_rebinding_is_refused(sandbox: Sandbox, host: str, method: str, path: str) -> None:
     sandbox.put_runs([make_run()])
     response = requests.request(method, f"{sandbox.origin}/_sandbox/{path}", headers={"Host": host}, timeout=5)
     assert response.status_code == 403
@@ -158,21 +158,21 @@ def test_rebound_name_is_refused(sandbox: Sandbox, host: str, method: str, path:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8001", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8001"])
-def test_this_machine_has_many_names(sandbox: Sandbox, host: str) -> None:
+def test_local_host_names_are_accepted(sandbox: Sandbox, host: str) -> None:
     response = requests.get(f"{sandbox.origin}/_sandbox/settings", headers={"Host": host}, timeout=5)
     assert response.status_code == 200
 
 
 def test_request_without_host_is_refused(sandbox: Sandbox) -> None:
-    with socket.create_connection(("127.0.0.1", int(sandbox.origin.rpartition(":")[2])), timeout=5) as line:
-        line.sendall(b"GET /_sandbox/settings HTTP/1.0\r\n\r\n")
-        assert line.recv(100).startswith(b"HTTP/1.1 403")
+    with socket.create_connection(("127.0.0.1", int(sandbox.origin.rpartition(":")[2])), timeout=5) as connection:
+        connection.sendall(b"GET /_sandbox/settings HTTP/1.0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 403")
 
 
 KEY = "sk-s3cret-key"
 
 
-def everything_shown(sandbox: Sandbox) -> str:
+def all_control_responses(sandbox: Sandbox) -> str:
     calls = [("GET", ""), ("GET", "settings"), ("GET", "log"), ("GET", "faults"), ("PATCH", "settings")]
     return "".join(
         requests.request(method, f"{sandbox.origin}/_sandbox/{path}", timeout=5).text for method, path in calls
@@ -180,7 +180,7 @@ def everything_shown(sandbox: Sandbox) -> str:
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "request_options",
     [
         {"headers": {"Authorization": f"Bearer {KEY}"}},
         {"headers": {"Authorization": KEY}},
@@ -193,12 +193,12 @@ def everything_shown(sandbox: Sandbox) -> str:
     ],
     ids=["Bearer", "no scheme", "key as scheme", "api-key", "other headers", "query", "body", "text"],
 )
-def test_key_is_never_shown(sandbox: Sandbox, sent: dict[str, Any]) -> None:
+def test_key_is_never_shown(sandbox: Sandbox, request_options: dict[str, Any]) -> None:
     sandbox.settings(api_key=KEY)
-    requests.post(f"{sandbox.url}/threads", timeout=5, **sent)
+    requests.post(f"{sandbox.url}/threads", timeout=5, **request_options)
     requests.post(f"{sandbox.url}/threads/{KEY}", timeout=5)
     assert len(sandbox.log()) == 2
-    assert KEY not in everything_shown(sandbox)
+    assert KEY not in all_control_responses(sandbox)
 
 
 def test_refused_setting_does_not_echo_the_key(sandbox: Sandbox) -> None:
@@ -207,8 +207,7 @@ def test_refused_setting_does_not_echo_the_key(sandbox: Sandbox) -> None:
 
 
 def test_other_machines_cannot_control() -> None:
-    here = address_of_this_machine()
-    sandbox = Sandbox.start(0, None, "key", "--host", here)
+    sandbox = Sandbox.start(0, None, "key", "--host", address_of_this_machine())
     try:
         response = requests.post(f"{sandbox.origin}/_sandbox/reset", timeout=5)
         assert response.status_code == 403
@@ -219,7 +218,7 @@ def test_other_machines_cannot_control() -> None:
 
 
 def address_of_this_machine() -> str:
-    """An address of this machine other than the loopback."""
+    """An address of this machine that is not the loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # Nothing is sent.
         address: str = probe.getsockname()[0]

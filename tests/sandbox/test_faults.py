@@ -21,8 +21,8 @@ def run(sandbox: Sandbox) -> dict[str, Any]:
     return run
 
 
-def kept(sandbox: Sandbox, run: dict[str, Any]) -> bool:
-    """Whether the run is red now. The log must agree."""
+def is_kept(sandbox: Sandbox, run: dict[str, Any]) -> bool:
+    """Whether the run is red now. Asserts that the log says the same."""
     is_red = sandbox.metadata(run["id"]) == RED
     assert sandbox.posts(run["id"])[-1]["kept"] == is_red
     return bool(is_red)
@@ -33,7 +33,7 @@ def wait_until_kept(sandbox: Sandbox, run: dict[str, Any]) -> None:
     while sandbox.metadata(run["id"]) != RED:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert kept(sandbox, run)
+    assert is_kept(sandbox, run)
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -44,7 +44,7 @@ def test_status_replaces_the_response(sandbox: Sandbox, api: Api, run: dict[str,
     assert response.headers["retry-after"] == "3"
     assert "x-request-id" in response.headers
     assert error_of(response)["type"] == "server_error"
-    assert kept(sandbox, run) is keep
+    assert is_kept(sandbox, run) is keep
     assert api.modify(run, RED).status_code == 200
 
 
@@ -66,7 +66,7 @@ def test_delay_handles_the_request_later(sandbox: Sandbox, api: Api, run: dict[s
     sandbox.fault("delay", seconds=0.8)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
-    assert not kept(sandbox, run)
+    assert not is_kept(sandbox, run)
     wait_until_kept(sandbox, run)
 
 
@@ -74,7 +74,7 @@ def test_slow_response_handles_at_once(sandbox: Sandbox, api: Api, run: dict[str
     sandbox.fault("slow_response", seconds=0.3)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)
-    assert kept(sandbox, run)
+    assert is_kept(sandbox, run)
     sandbox.fault("slow_response", seconds=0.3)
     response = api.read(run)
     assert response.json()["metadata"] == RED
@@ -88,7 +88,7 @@ def test_connection_is_cut(sandbox: Sandbox, api: Api, run: dict[str, Any], kind
     sandbox.fault(kind)
     with pytest.raises(CUT):
         api.modify(run, RED)
-    assert kept(sandbox, run) is keeps
+    assert is_kept(sandbox, run) is keeps
     assert api.read(run).status_code == 200
 
 
@@ -116,12 +116,12 @@ def test_handle_late_cuts_now_and_writes_later(sandbox: Sandbox, api: Api, run: 
     sandbox.fault("handle_late", seconds=0.8)
     with pytest.raises(CUT):
         api.modify(run, RED)
-    assert not kept(sandbox, run)
+    assert not is_kept(sandbox, run)
     wait_until_kept(sandbox, run)
     assert sandbox.posts()[-1]["status"] is None
 
 
-def test_reset_forgets_late_writes(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_reset_discards_late_writes(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("handle_late", seconds=0.1)
     with pytest.raises(CUT):
         api.modify(run, RED)
@@ -151,7 +151,7 @@ def test_garbage_is_not_json(sandbox: Sandbox, api: Api, run: dict[str, Any], ke
     assert response.status_code == 200
     with pytest.raises(requests.JSONDecodeError):
         response.json()
-    assert kept(sandbox, run) is keep
+    assert is_kept(sandbox, run) is keep
 
 
 def test_wrong_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
@@ -159,23 +159,23 @@ def test_wrong_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[st
     response = api.modify(run, RED)
     assert response.status_code == 200
     assert "id" not in response.json()
-    assert kept(sandbox, run)
+    assert is_kept(sandbox, run)
     sandbox.fault("wrong_shape", body=[run])
     assert api.read(run).json() == [run]
 
 
-def test_html_is_what_a_proxy_sends(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_html_is_an_error_page_of_a_proxy(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("html")
     response = api.modify(run, RED)
     assert response.status_code == 502
     assert response.headers["content-type"].startswith("text/html")
-    assert not kept(sandbox, run)
+    assert not is_kept(sandbox, run)
     sandbox.fault("html", status=504, keep=True)
     assert api.modify(run, RED).status_code == 504
-    assert kept(sandbox, run)
+    assert is_kept(sandbox, run)
 
 
-def test_huge_sends_the_size_asked_for(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_huge_sends_the_given_size(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("huge", bytes=5_000_000)
     response = api.read(run)
     assert len(response.content) >= 5_000_000
@@ -186,7 +186,7 @@ def test_redirect_points_elsewhere(sandbox: Sandbox, api: Api, run: dict[str, An
     sandbox.fault("redirect", to="http://127.0.0.1:9/")
     response = api.modify(run, RED)
     assert (response.status_code, response.headers["location"]) == (302, "http://127.0.0.1:9/")
-    assert not kept(sandbox, run)
+    assert not is_kept(sandbox, run)
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -194,11 +194,11 @@ def test_hang_never_responds(sandbox: Sandbox, api: Api, run: dict[str, Any], ke
     sandbox.fault("hang", keep=keep)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.2)
-    assert kept(sandbox, run) is keep
+    assert is_kept(sandbox, run) is keep
     assert sandbox.posts()[-1]["received_at"] is None
 
 
-def test_fault_applies_the_given_times(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_fault_applies_the_given_number_of_times(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("status", times=2)
     assert [api.read(run).status_code for _ in range(4)] == [500, 500, 200, 200]
     forever = sandbox.fault("status", times=None)
@@ -238,7 +238,7 @@ def test_fault_comes_before_the_key_check(sandbox: Sandbox, run: dict[str, Any])
     sandbox.fault("status", status=502, keep=True)
     url = f"{sandbox.url}/threads/{run['thread_id']}/runs/{run['id']}"
     assert requests.post(url, json={"metadata": RED}, timeout=5).status_code == 502
-    assert not kept(sandbox, run)
+    assert not is_kept(sandbox, run)
 
 
 def test_control_api_never_fails(sandbox: Sandbox) -> None:

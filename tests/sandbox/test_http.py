@@ -1,4 +1,4 @@
-"""HTTP itself, over raw sockets."""
+"""The HTTP protocol, over raw sockets."""
 
 import socket
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PATH = "/v1/threads/thread_a/runs/run_a"
 
 
 class RawConnection:
-    """A connection on which bytes are sent and whole responses read."""
+    """A connection that sends bytes and reads whole responses."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         address = urlsplit(sandbox.url)
@@ -114,7 +114,7 @@ def test_malformed_http_is_refused_and_closed(raw: RawConnection, nonsense: byte
     assert raw.is_closed()
 
 
-def test_half_a_request_leaves_nothing(sandbox: Sandbox, raw: RawConnection) -> None:
+def test_incomplete_request_is_not_handled(sandbox: Sandbox, raw: RawConnection) -> None:
     raw.send(f"POST {PATH} HTTP/1.1", "Content-Length: 100", body=b'{"metadata"')
     raw.socket.shutdown(socket.SHUT_WR)
     assert raw.is_closed()

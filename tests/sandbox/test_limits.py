@@ -1,4 +1,4 @@
-"""The refusals, word for word as recorded from the vendor's service."""
+"""Refusals for metadata over a limit, with the messages of the vendor's service."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("metadata", "message", "code", "param"), REFUSED)
-def test_over_a_limit_quotes_the_vendor(
+def test_refusal_has_the_message_of_the_vendor(
     sandbox: Sandbox, api: Api, metadata: dict[str, Any], message: str, code: str, param: str
 ) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"})])

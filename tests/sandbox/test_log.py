@@ -46,7 +46,7 @@ def test_request_is_logged_before_its_response(sandbox: Sandbox, api: Api) -> No
     assert [(entry["status"], entry["received_at"]) for entry in sandbox.log()] == [(None, None)]
 
 
-def test_log_is_read_from_a_number_and_emptied(sandbox: Sandbox, api: Api) -> None:
+def test_log_can_be_read_in_parts_and_cleared(sandbox: Sandbox, api: Api) -> None:
     for _ in range(3):
         api.get("/threads")
     first, second, third = sandbox.log()
@@ -58,7 +58,7 @@ def test_log_is_read_from_a_number_and_emptied(sandbox: Sandbox, api: Api) -> No
     assert [entry["n"] for entry in sandbox.log(after=third["n"])] == [third["n"] + 1]
 
 
-def test_log_keeps_no_secret(sandbox: Sandbox) -> None:
+def test_log_contains_no_secret(sandbox: Sandbox) -> None:
     headers = {
         "api-key": "secret-a",
         "Cookie": "secret-b",

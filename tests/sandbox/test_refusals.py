@@ -85,7 +85,7 @@ def test_unknown_url_is_not_found(api: Api) -> None:
         ("POST", RUN_PATH + "/steps", "GET"),
     ],
 )
-def test_wrong_method_lists_the_right_ones(api: Api, method: str, path: str, allowed: str) -> None:
+def test_wrong_method_lists_the_allowed_ones(api: Api, method: str, path: str, allowed: str) -> None:
     response = api.call(method, path)
     assert response.status_code == 405
     assert response.headers["allow"] == allowed

@@ -102,8 +102,8 @@ def test_run_needs_assistant_and_valid_options(api: Api) -> None:
     path = f"/threads/{api.post('/threads').json()['id']}/runs"
     assert error_of(api.post(path, {}))["message"] == "Missing required parameter: 'assistant_id'."
     assert error_of(api.post(path, {"assistant_id": 7}))["code"] == "invalid_type"
-    few = api.post(path, {"assistant_id": "asst_a", "max_completion_tokens": 255})
-    assert error_of(few)["code"] == "integer_below_min_value"
+    too_few_tokens = api.post(path, {"assistant_id": "asst_a", "max_completion_tokens": 255})
+    assert error_of(too_few_tokens)["code"] == "integer_below_min_value"
     assert error_of(api.post(path, {"assistant_id": "asst_a", "color": "red"}))["code"] == "unknown_parameter"
     assert api.get(path).json()["data"] == []
 
@@ -118,7 +118,7 @@ def test_only_active_runs_are_cancelled(sandbox: Sandbox, api: Api) -> None:
     assert error_of(response)["message"] == "Cannot cancel run with status 'completed'."
 
 
-def test_runs_stay_unchanged_if_set_so(sandbox: Sandbox) -> None:
+def test_runs_do_not_advance_if_configured(sandbox: Sandbox) -> None:
     sandbox.settings(advance_runs=False, pace=0)
     sandbox.put_runs([run := make_run(status="queued")])
     time.sleep(0.3)
@@ -129,21 +129,21 @@ def test_runs_end_by_themselves(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(advance_runs=True, pace=0.01)
     thread = api.post("/threads").json()["id"]
     run = api.post(f"/threads/{thread}/runs", {"assistant_id": "asst_a"}).json()
-    leaving, waiting = make_run(status="cancelling"), make_run(status="requires_action")
-    sandbox.put_runs([leaving, waiting])
+    cancelling, waiting = make_run(status="cancelling"), make_run(status="requires_action")
+    sandbox.put_runs([cancelling, waiting])
 
-    seen = [run["status"]]
+    statuses = [run["status"]]
     deadline = time.monotonic() + 15
-    while seen[-1] != "completed" and time.monotonic() < deadline:
-        now = api.read(run).json()
-        if now["status"] != seen[-1]:
-            seen.append(now["status"])
-    assert seen == ["queued", "in_progress", "completed"]
-    assert now["created_at"] <= now["started_at"] <= now["completed_at"]
-    assert now["usage"]["total_tokens"] > 0
-    while sandbox.run(leaving["id"])["status"] != "cancelled":
+    while statuses[-1] != "completed" and time.monotonic() < deadline:
+        current = api.read(run).json()
+        if current["status"] != statuses[-1]:
+            statuses.append(current["status"])
+    assert statuses == ["queued", "in_progress", "completed"]
+    assert current["created_at"] <= current["started_at"] <= current["completed_at"]
+    assert current["usage"]["total_tokens"] > 0
+    while sandbox.run(cancelling["id"])["status"] != "cancelled":
         assert time.monotonic() < deadline
-    assert sandbox.run(leaving["id"])["cancelled_at"] is not None
+    assert sandbox.run(cancelling["id"])["cancelled_at"] is not None
     assert sandbox.run(waiting["id"]) == waiting
 
 

@@ -9,34 +9,34 @@ import requests
 from tests.sandbox.conftest import Api
 from tests.sandbox_client import Sandbox, make_run
 
-type Start = Callable[[], Sandbox]
+type StartSandbox = Callable[[], Sandbox]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start_sandbox(tmp_path: Path) -> Iterator[StartSandbox]:
     """Starts sandboxes that keep their state in `tmp_path`."""
     started = []
 
-    def start() -> Sandbox:
+    def start_sandbox() -> Sandbox:
         started.append(Sandbox.start(state=tmp_path))
         return started[-1]
 
-    yield start
+    yield start_sandbox
     for sandbox in started:
         sandbox.stop()
 
 
 @pytest.mark.parametrize("end", [Sandbox.stop, Sandbox.kill], ids=["SIGTERM", "SIGKILL"])
-def test_acknowledged_writes_survive_a_restart(start: Start, end: Callable[[Sandbox], object]) -> None:
-    sandbox = start()
+def test_acknowledged_writes_survive_a_restart(start_sandbox: StartSandbox, end: Callable[[Sandbox], object]) -> None:
+    sandbox = start_sandbox()
     api = Api(sandbox)
-    changed, gone, unseen, _ = runs = [make_run(thread_id="thread_a", created_at=7) for _ in range(4)]
+    changed, deleted, failed, _ = runs = [make_run(thread_id="thread_a", created_at=7) for _ in range(4)]
     sandbox.put_runs([*runs, make_run(thread_id="thread_gone")])
     api.modify(changed, {"team": "red"})
     api.post("/threads/thread_a", {"metadata": {"channel": "mail"}})
     api.call("DELETE", "/threads/thread_gone")
-    sandbox.delete_run(gone["id"])
-    sandbox.change_run(unseen["id"], status="failed")
+    sandbox.delete_run(deleted["id"])
+    sandbox.change_run(failed["id"], status="failed")
     created = api.post("/threads").json()
     before = sandbox.runs()
     assert len(before) == 3
@@ -53,8 +53,8 @@ def test_acknowledged_writes_survive_a_restart(start: Start, end: Callable[[Sand
     api.session.close()
 
 
-def test_kill_while_writing_loses_nothing(start: Start) -> None:
-    sandbox = start()
+def test_kill_during_writes_loses_nothing(start_sandbox: StartSandbox) -> None:
+    sandbox = start_sandbox()
     sandbox.put_runs([run := make_run()])
     acknowledged = []
 
@@ -78,8 +78,8 @@ def test_kill_while_writing_loses_nothing(start: Start) -> None:
     assert int(sandbox.metadata(run["id"])["number"]) in (acknowledged[-1], acknowledged[-1] + 1)
 
 
-def test_cut_off_line_is_skipped(start: Start, tmp_path: Path) -> None:
-    sandbox = start()
+def test_truncated_last_line_is_skipped(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
     sandbox.put_runs([run := make_run()])
     sandbox.kill()
     with (tmp_path / "journal").open("ab") as journal:
@@ -91,8 +91,8 @@ def test_cut_off_line_is_skipped(start: Start, tmp_path: Path) -> None:
     assert sandbox.runs() == {run["id"]: run, other["id"]: other}
 
 
-def test_journal_is_rewritten_at_start(start: Start, tmp_path: Path) -> None:
-    sandbox = start()
+def test_journal_is_rewritten_at_start(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
     run = make_run()
     for number in range(50):
         sandbox.put_runs([run | {"metadata": {"number": str(number)}}])
@@ -102,16 +102,16 @@ def test_journal_is_rewritten_at_start(start: Start, tmp_path: Path) -> None:
     assert sandbox.metadata(run["id"]) == {"number": "49"}
 
 
-def test_reset_outlasts_a_restart(start: Start) -> None:
-    sandbox = start()
+def test_reset_survives_a_restart(start_sandbox: StartSandbox) -> None:
+    sandbox = start_sandbox()
     sandbox.put_runs([make_run()])
     sandbox.reset()
     sandbox.restart()
     assert sandbox.runs() == {}
 
 
-def test_faults_settings_and_log_are_not_kept(start: Start) -> None:
-    sandbox = start()
+def test_faults_settings_and_log_are_not_saved(start_sandbox: StartSandbox) -> None:
+    sandbox = start_sandbox()
     before = sandbox.settings()
     sandbox.fault("lose")
     sandbox.settings(modify="merge", api_key="another-key")
@@ -119,21 +119,21 @@ def test_faults_settings_and_log_are_not_kept(start: Start) -> None:
     assert (sandbox.faults(), sandbox.settings(), sandbox.log()) == ([], before, [])
 
 
-def test_two_sandboxes_cannot_share_a_state(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
-    sandbox = start()
+def test_two_sandboxes_cannot_share_a_state(start_sandbox: StartSandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    sandbox = start_sandbox()
     with pytest.raises(RuntimeError, match="exit code 1"):
-        start()
+        start_sandbox()
     assert "another sandbox is using" in capfd.readouterr().err
     assert sandbox.runs() == {}
 
 
 @pytest.mark.parametrize("journal", [b"hello\n", b"run {}\n", b'run {"id"\n', b'run-gone "run_a"\n'])
 def test_unreadable_journal_is_left_unchanged(
-    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str], journal: bytes
+    start_sandbox: StartSandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str], journal: bytes
 ) -> None:
     (tmp_path / "journal").write_bytes(journal)
     with pytest.raises(RuntimeError, match="exit code 1"):
-        start()
+        start_sandbox()
     error = capfd.readouterr().err
     assert error.startswith("The sandbox cannot open its state: line 1 of")
     assert len(error.splitlines()) == 1

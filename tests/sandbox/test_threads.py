@@ -34,7 +34,7 @@ def test_too_long_thread_value_is_refused(api: Api) -> None:
     assert api.get("/threads").json()["data"] == []
 
 
-def test_thread_and_run_are_created_at_once(api: Api) -> None:
+def test_thread_and_run_are_created_together(api: Api) -> None:
     thread = {"messages": [{"role": "user", "content": "Hello"}], "metadata": {"channel": "mail"}}
     body = {"assistant_id": "asst_a", "thread": thread, "metadata": {"team": "blue"}, "model": "gpt-4o-mini"}
     response = api.post("/threads/runs", body)
@@ -48,8 +48,8 @@ def test_thread_and_run_are_created_at_once(api: Api) -> None:
     assert (run["assistant_id"], run["metadata"], run["tool_resources"]) == ("asst_a", {"team": "blue"}, {})
     assert run["expires_at"] == run["created_at"] + 600
 
-    made = api.get(f"/threads/{run['thread_id']}").json()
-    assert (made["object"], made["metadata"]) == ("thread", {"channel": "mail"})
+    created = api.get(f"/threads/{run['thread_id']}").json()
+    assert (created["object"], created["metadata"]) == ("thread", {"channel": "mail"})
     assert [listed["id"] for listed in api.get(f"/threads/{run['thread_id']}/runs").json()["data"]] == [run["id"]]
     assert api.read(run).json()["metadata"] == {"team": "blue"}
 
@@ -74,7 +74,7 @@ def test_run_is_created_with_an_empty_thread(api: Api, thread: dict[str, Any]) -
         ({"assistant_id": "a", "stream": True}, None, "stream"),
     ],
 )
-def test_refused_pair_creates_neither(api: Api, body: dict[str, Any], code: str | None, param: str) -> None:
+def test_refused_request_creates_nothing(api: Api, body: dict[str, Any], code: str | None, param: str) -> None:
     response = api.post("/threads/runs", body)
     assert response.status_code == 400
     error = error_of(response)
@@ -82,13 +82,13 @@ def test_refused_pair_creates_neither(api: Api, body: dict[str, Any], code: str 
     assert api.get("/threads").json()["data"] == []
 
 
-def test_creating_both_needs_key_and_post(api: Api) -> None:
+def test_creating_both_requires_key_and_post(api: Api) -> None:
     assert api.post("/threads/runs", {"assistant_id": "a"}, headers={"Authorization": "Bearer x"}).status_code == 401
     response = api.get("/threads/runs")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-def test_deleted_thread_takes_its_runs(sandbox: Sandbox, api: Api) -> None:
+def test_deleting_a_thread_deletes_its_runs(sandbox: Sandbox, api: Api) -> None:
     run, other = make_run(thread_id="thread_a"), make_run(thread_id="thread_b")
     sandbox.put_runs([run, other])
     api.call("DELETE", "/threads/thread_a")
@@ -96,15 +96,15 @@ def test_deleted_thread_takes_its_runs(sandbox: Sandbox, api: Api) -> None:
 
 
 def test_threads_are_listed_in_pages(api: Api) -> None:
-    made = [api.post("/threads").json()["id"] for _ in range(3)]
+    ids = [api.post("/threads").json()["id"] for _ in range(3)]
     page = api.get("/threads", limit=2, order="asc").json()
-    assert [thread["id"] for thread in page["data"]] == made[:2]
+    assert [thread["id"] for thread in page["data"]] == ids[:2]
     assert page["has_more"] is True
     rest = api.get("/threads", limit=2, order="asc", after=page["last_id"]).json()
-    assert [thread["id"] for thread in rest["data"]] == made[2:]
+    assert [thread["id"] for thread in rest["data"]] == ids[2:]
 
 
-def test_unlistable_threads_refuse_the_method(sandbox: Sandbox, api: Api) -> None:
+def test_listing_threads_can_be_disabled(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(lists_threads=False)
     response = api.get("/threads")
     assert response.status_code == 405
