@@ -154,7 +154,7 @@ def test_garbage_is_not_json(sandbox: Sandbox, api: Api, run: dict[str, Any], ke
     assert is_kept(sandbox, run) is keep
 
 
-def test_wrong_shape_is_json_but_no_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_wrong_shape_is_json_but_not_a_run(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("wrong_shape", keep=True)
     response = api.modify(run, RED)
     assert response.status_code == 200

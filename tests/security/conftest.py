@@ -1,4 +1,4 @@
-"""The site as real processes on the test's own database, and a client without scripts."""
+"""The site as real processes that use the test's database, and a client that acts like a browser."""
 
 import os
 import re
@@ -32,8 +32,8 @@ PRODUCTION = {
 }
 
 
-def printed_in_production(code: str, **environment: str) -> list[str]:
-    """The lines that this prints in a process with the default settings, behind HTTPS."""
+def run_in_production(code: str, **environment: str) -> list[str]:
+    """Runs code in a process with production settings. Returns the lines that it prints."""
     process = subprocess.run(
         [sys.executable, "-c", f"import django; django.setup()\n{code}"],
         cwd=settings.BASE_DIR, env=os.environ | PRODUCTION | environment, capture_output=True, text=True, check=True,
@@ -42,7 +42,7 @@ def printed_in_production(code: str, **environment: str) -> list[str]:
 
 
 class Browser(requests.Session):
-    """Keeps cookies, and sends forms with their token, as a person's browser does."""
+    """Keeps cookies, and submits forms with their CSRF token, as a browser does."""
 
     def __init__(self, origin: str) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class Browser(requests.Session):
         self.trust_env = False
 
     def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
-        address = url if "://" in url else f"{self.origin}{url}"
-        return super().request(method, address, *args, **{"timeout": 30} | options)
+        absolute_url = url if "://" in url else f"{self.origin}{url}"
+        return super().request(method, absolute_url, *args, **{"timeout": 30} | options)
 
     def submit(self, page: str, fields: dict[str, Any], **options: Any) -> requests.Response:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(page).text)
@@ -63,7 +63,7 @@ class Browser(requests.Session):
 
 
 class Site:
-    """One web server (granian, as in the Procfile) and this many workers."""
+    """A web server (granian, as in the Procfile) and workers."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -74,18 +74,8 @@ class Site:
         self.origin = f"http://127.0.0.1:{self.port}"
 
     def start_web(self) -> None:
-        options = [
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--workers",
-            "1",
-            "--blocking-threads",
-            "4",
-            "--no-ws",
-        ]
-        self._start("web", ["granian", "--interface", "wsgi", *options, "project.wsgi:application"])
+        options = f"--host 127.0.0.1 --port {self.port} --workers 1 --blocking-threads 4 --no-ws"
+        self._start("web", ["granian", "--interface", "wsgi", *options.split(), "project.wsgi:application"])
         until(self._responds, seconds=60)
 
     def start_worker(self) -> None:
@@ -94,13 +84,14 @@ class Site:
 
     @property
     def pids(self) -> list[int]:
-        """Of all processes and their children."""
+        """The ids of all processes and their descendants."""
 
-        def family(pid: int) -> list[int]:
-            lists = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
-            return [pid, *(below for children in lists for child in children for below in family(int(child)))]
+        def with_descendants(pid: int) -> list[int]:
+            files = Path(f"/proc/{pid}/task").glob("*/children")
+            children = [int(child) for file in files for child in file.read_text().split()]
+            return [pid, *(descendant for child in children for descendant in with_descendants(child))]
 
-        return [pid for process in self.processes for pid in family(process.pid)]
+        return [pid for process in self.processes for pid in with_descendants(process.pid)]
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
@@ -150,36 +141,36 @@ def web(django_db_setup: None, sandbox_process: Sandbox, tmp_path_factory: pytes
 
 @pytest.fixture
 def site(web: Site, transactional_db: None, sandbox: Sandbox) -> Site:
-    """A web server with the default settings. All tests share it: starting takes seconds."""
+    """A web server with the default settings. Tests share it, because starting one takes seconds."""
     return web
 
 
 @pytest.fixture
-def site_of(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Makes a site with other settings, not started yet. It ends with the test."""
+def make_site(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Makes a site with other settings, without starting it. Stops it after the test."""
     sites: list[Site] = []
 
-    def site_of(**environment: str) -> Site:
+    def make_site(**environment: str) -> Site:
         sites.append(Site(tmp_path, default_environment(sandbox) | environment))
         return sites[-1]
 
-    yield site_of
+    yield make_site
     for site in sites:
         site.stop()
 
 
 @pytest.fixture
-def strict() -> Client:
-    """A client that needs CSRF tokens, as every browser does."""
+def csrf_client() -> Client:
+    """A client whose requests need CSRF tokens, as those of a browser do."""
     return Client(enforce_csrf_checks=True)
 
 
 @pytest.fixture
 def root(db: None) -> User:
-    """A superuser, so that nothing is refused for another reason than the one tested."""
+    """A superuser, so that no permission is the reason for a refusal."""
     return User.objects.create_superuser("root", password="root")
 
 
 @pytest.fixture(autouse=True)
-def nothing_taken() -> None:
+def reset_api_rate() -> None:
     api_rate._taken.clear()

@@ -1,6 +1,6 @@
-"""The default settings, for real processes; only static files need no collecting."""
+"""The default settings for real processes, without collected static files."""
 
 from project.settings import *  # noqa: F403
 
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # As the accounts of the tests are made.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # As in tests.settings.
 STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}

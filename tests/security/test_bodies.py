@@ -1,4 +1,4 @@
-"""Bodies that are too large are refused without taking memory, from clients and from upstreams."""
+"""Too large bodies, of requests and of upstream responses, are refused without reading them into memory."""
 
 import http.client
 import resource
@@ -27,13 +27,13 @@ TEN = 10 * MEGABYTE
 
 
 def memory(site: Site) -> int:
-    """Bytes in use by the web server's processes."""
+    """The bytes that the web server's processes use."""
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in site.pids)
     return pages * resource.getpagesize()
 
 
 def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: str) -> tuple[int, bytes]:
-    """POSTs this many bytes, or as many as are taken; returns the response, which may come before the end."""
+    """POSTs this many bytes, or fewer if the server closes the connection. Returns status and body of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
     connection.putrequest("POST", path)
     length = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
@@ -46,7 +46,7 @@ def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: 
             connection.send(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
         connection.send(b"0\r\n\r\n" if chunked else b"")
     except (BrokenPipeError, ConnectionResetError):
-        pass  # It closed the connection before the rest.
+        pass  # The server has closed the connection.
     response = connection.getresponse()
     content = response.read()
     connection.close()
@@ -56,37 +56,37 @@ def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: 
 @pytest.mark.django_db(transaction=True)
 def test_large_bodies_take_no_memory(site: Site, alice: User) -> None:
     token = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
-    ways: list[tuple[str, dict[str, Any]]] = [
+    posts: list[tuple[str, dict[str, Any]]] = [
         ("/api/v1/threads/", token),
         ("/api/v1/threads/", {"chunked": True, **token}),
         ("/api/v1/bulk-edits/", token),
         ("/admin/login/", {}),
         ("/admin/runsadmin/thread/add/", {"chunked": True}),
     ]
-    for path, options in ways:
+    for path, options in posts:
         status, content = send(site, path, TEN, **options)
         assert status == 413
         assert (b"urn:runsadmin:problem:body-too-large" in content) == path.startswith("/api/")
 
     def burst() -> int:
-        """400 MB at once; returns the peak memory meanwhile."""
-        threads = [Thread(target=send, args=(site, path, TEN), kwargs=options) for path, options in ways * 8]
+        """Sends 400 MB at once. Returns the peak memory of the server meanwhile."""
+        threads = [Thread(target=send, args=(site, path, TEN), kwargs=options) for path, options in posts * 8]
         for thread in threads:
             thread.start()
-        most = 0
+        peak = 0
         while any(thread.is_alive() for thread in threads):
-            most = max(most, memory(site))
+            peak = max(peak, memory(site))
             time.sleep(0.01)
-        return most
+        return peak
 
-    # Each thread holds a request in flight, and the allocator varies by as much again. Memory does not keep growing:
-    # 3.2 GB are sent here, and after fourteen such bursts it was the same as after four.
+    # The server's threads hold the requests in flight, and the allocator adds about as much. Memory does not keep
+    # growing: after 14 bursts it was the same as after 4.
     before = memory(site)
     assert max(burst() for _ in range(8)) - before < 200 * MEGABYTE
 
 
 @pytest.mark.django_db(transaction=True)
-def test_small_body_may_come_in_chunks(site: Site, alice: User) -> None:
+def test_small_body_can_be_chunked(site: Site, alice: User) -> None:
     token = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
     chunks = iter([b'{"thread_id": ', b'"thread_a"}'])
     response = site.browser().post("/api/v1/threads/", chunks, headers=token | {"Content-Type": "application/json"})
@@ -105,7 +105,7 @@ def test_invalid_length_is_refused(site: Site, length: str) -> None:
 
 
 @pytest.mark.django_db
-def test_upload_counts_like_any_body(root: User, client: Client) -> None:
+def test_too_large_upload_is_refused(root: User, client: Client) -> None:
     client.force_login(root)
     file = SimpleUploadedFile("threads.csv", b"a" * 3 * MEGABYTE)
     refused = client.post("/admin/runsadmin/thread/add/", {"file": file})
@@ -121,7 +121,7 @@ def test_large_response_takes_no_memory(
     headers = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
     sandbox.fault("huge", bytes=TEN, method="GET", times=None)
 
-    def refused(count: int) -> None:
+    def refresh_repeatedly(count: int) -> None:
         def refresh(_: int) -> requests.Response:
             return site.browser().post("/api/v1/runs/run_a/refresh/", headers=headers, json={})
 
@@ -130,9 +130,9 @@ def test_large_response_takes_no_memory(
                 assert response.status_code == 424
                 assert response.json()["detail"].startswith(NoResponse.TOO_LARGE)
 
-    refused(20)  # Each thread of the server keeps the memory that it once needed: by now all of them have it.
+    refresh_repeatedly(20)  # The first requests grow the memory that each server thread keeps.
     before = memory(site)
-    refused(20)
-    sent, grown = 20 * TEN, memory(site) - before
-    assert grown < sent / 4, f"{sent:,} bytes were refused, and {grown:,} are in memory."
+    refresh_repeatedly(20)
+    refused, grown = 20 * TEN, memory(site) - before
+    assert grown < refused / 4, f"{refused:,} bytes were refused, but memory grew by {grown:,} bytes."
     assert Run.objects.get().metadata == {"team": "blue"}

@@ -1,4 +1,4 @@
-"""Nobody can act for a signed-in user: sessions, cookies, forged requests, redirects, hosts."""
+"""No one else can act for a signed-in user: sessions, cookies, forged requests, redirects and hosts."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from django.urls.resolvers import RoutePattern
 from runsadmin.models import Edit, Sync, Thread
 from runsadmin.services import tokens
 from tests.api.conftest import problem
-from tests.security.conftest import Site, printed_in_production
+from tests.security.conftest import Site, run_in_production
 
 pytestmark = pytest.mark.django_db
 
@@ -24,47 +24,47 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def addresses(patterns: list[Any], before: str = "/") -> Iterator[str]:
-    """Every URL there is, with 1 for each of its arguments."""
+def all_urls(patterns: list[Any], prefix: str = "/") -> Iterator[str]:
+    """Every URL of the site, with 1 as the value of each argument."""
     for pattern in patterns:
         if isinstance(pattern.pattern, RoutePattern):
-            own = re.sub(r"<[^>]*>", "1", str(pattern.pattern))
+            path = re.sub(r"<[^>]*>", "1", str(pattern.pattern))
         else:
-            own = re.sub(r"\([^()]*\)|[\^$?]", "", str(pattern.pattern))
+            path = re.sub(r"\([^()]*\)|[\^$?]", "", str(pattern.pattern))
         if isinstance(pattern, URLResolver):
-            yield from addresses(pattern.url_patterns, before + own)
+            yield from all_urls(pattern.url_patterns, prefix + path)
         elif isinstance(pattern, URLPattern):
-            yield before + own
+            yield prefix + path
 
 
-ADDRESSES = sorted(set(addresses(get_resolver().url_patterns)))
+URLS = sorted(set(all_urls(get_resolver().url_patterns)))
 
 
-def test_admin_post_needs_csrf_token(strict: Client, root: User) -> None:
-    strict.force_login(root)
-    pages = [address for address in ADDRESSES if address.startswith("/admin/")]
-    assert len(pages) > 40
-    responses = {address: strict.post(address, {"on": "1"}).status_code for address in pages}
-    assert set(responses.values()) == {403}, responses
+def test_admin_post_needs_csrf_token(csrf_client: Client, root: User) -> None:
+    csrf_client.force_login(root)
+    urls = [url for url in URLS if url.startswith("/admin/")]
+    assert len(urls) > 40
+    statuses = {url: csrf_client.post(url, {"on": "1"}).status_code for url in urls}
+    assert set(statuses.values()) == {403}, statuses
 
 
 @pytest.mark.parametrize("method", ["post", "patch", "delete", "put"])
-def test_api_session_needs_csrf_token(strict: Client, root: User, method: str) -> None:
-    strict.force_login(root)
-    calls = [address for address in ADDRESSES if address.startswith("/api/")]
-    assert len(calls) > 14
-    for address in calls:
-        refused = getattr(strict, method)(address, {}, content_type="application/json")
-        assert refused.status_code == 403, address
-        if not address.endswith("/docs/"):  # A page, for people.
+def test_api_session_needs_csrf_token(csrf_client: Client, root: User, method: str) -> None:
+    csrf_client.force_login(root)
+    urls = [url for url in URLS if url.startswith("/api/")]
+    assert len(urls) > 14
+    for url in urls:
+        refused = getattr(csrf_client, method)(url, {}, content_type="application/json")
+        assert refused.status_code == 403, url
+        if not url.endswith("/docs/"):  # An HTML page.
             assert "CSRF" in problem(refused, 403, "not-allowed")["detail"]
 
 
-def test_api_token_needs_no_csrf_token(strict: Client, alice: User) -> None:
+def test_api_token_needs_no_csrf_token(csrf_client: Client, alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
     body = {"thread_id": "thread_a"}
     headers = {"Authorization": f"Token {token}"}
-    assert strict.post("/api/v1/threads/", body, "application/json", headers=headers).status_code == 201
+    assert csrf_client.post("/api/v1/threads/", body, "application/json", headers=headers).status_code == 201
 
 
 def test_sign_out_requires_a_post(client: Client, alice: User) -> None:
@@ -83,15 +83,15 @@ def test_sign_in_starts_a_new_session(client: Client, alice: User) -> None:
 
 
 def test_new_password_ends_other_sessions(alice: User) -> None:
-    elsewhere = Client()
-    elsewhere.force_login(alice)
-    assert elsewhere.get("/admin/").status_code == 200
+    other_browser = Client()
+    other_browser.force_login(alice)
+    assert other_browser.get("/admin/").status_code == 200
     alice.set_password("something else")
     alice.save()
-    assert elsewhere.get("/admin/").status_code == 302
+    assert other_browser.get("/admin/").status_code == 302
 
 
-def test_scripts_and_other_sites_get_no_cookies(client: Client, alice: User) -> None:
+def test_cookies_are_http_only_and_same_site(client: Client, alice: User) -> None:
     client.get("/admin/login/")
     client.post("/admin/login/", {"username": "alice", "password": "alice"})
     session, token = client.cookies["sessionid"], client.cookies["csrftoken"]
@@ -107,7 +107,7 @@ def test_https_is_enforced_except_for_probes() -> None:
         "login = plain.get('/api/v1/runs/', headers={'X-Forwarded-Proto': 'https'})\n"
         "print(login.status_code, login['Strict-Transport-Security'])"
     )
-    assert printed_in_production(code) == [
+    assert run_in_production(code) == [
         "True True https://runs.example.org/admin/",
         "200 200",
         "401 max-age=31536000; includeSubDomains; preload",
@@ -120,12 +120,12 @@ def test_sign_in_never_redirects_outside(client: Client, alice: User, target: st
     response = client.post("/admin/login/", {"username": "alice", "password": "alice", "next": target})
     assert response.status_code == 302
     assert response["Location"] == "/admin/"
-    again = client.get("/admin/login/", {"next": target})
-    assert "evil" not in again.get("Location", "")
+    response = client.get("/admin/login/", {"next": target})
+    assert "evil" not in response.get("Location", "")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_address_redirects_outside(site: Site, alice: User, mirror_run: Any) -> None:
+def test_no_url_redirects_outside(site: Site, alice: User, mirror_run: Any) -> None:
     mirror_run(id="run_a")
     browser = site.browser()
     assert browser.sign_in("alice", "alice").ok
@@ -147,7 +147,7 @@ def test_no_address_redirects_outside(site: Site, alice: User, mirror_run: Any) 
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "localhost:80@evil.example", "evil.example:8000", "a b"]
 )
-def test_other_host_is_always_refused(client: Client, alice: User, host: str) -> None:
+def test_unknown_host_is_refused(client: Client, alice: User, host: str) -> None:
     client.force_login(alice)
     for path in ("/", "/admin/", "/admin/login/", "/api/v1/runs/"):
         assert client.get(path, headers={"Host": host}).status_code == 400
@@ -155,11 +155,11 @@ def test_other_host_is_always_refused(client: Client, alice: User, host: str) ->
     assert "evil" not in str(forwarded.content) + str(forwarded.headers)
 
 
-def test_refused_requests_changed_nothing(strict: Client, root: User) -> None:
-    strict.force_login(root)
+def test_forged_requests_change_nothing(csrf_client: Client, root: User) -> None:
+    csrf_client.force_login(root)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
-    strict.post(f"/admin/runsadmin/thread/{thread.pk}/untrack/")
-    strict.post("/api/v1/syncs/", {}, "application/json")
+    csrf_client.post(f"/admin/runsadmin/thread/{thread.pk}/untrack/")
+    csrf_client.post("/api/v1/syncs/", {}, "application/json")
     thread.refresh_from_db()
     assert thread.tracked
     assert not Sync.objects.exists()

@@ -1,4 +1,4 @@
-"""Hostile values from upstream break no page and reach no header."""
+"""Hostile values from upstream are escaped in every page, and are in no header."""
 
 import re
 from typing import Any
@@ -25,11 +25,11 @@ METADATA = {f"{n}{value}"[:64]: value for n, value in enumerate(HOSTILE[:16])}
 
 
 def is_clean(response: requests.Response) -> bool:
-    """No tag, attribute or header from the metadata."""
+    """Whether the response has no tag, attribute or header from hostile values."""
     headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
-    raw = response.text if "html" in response.headers.get("Content-Type", "") else ""
+    page = response.text if "html" in response.headers.get("Content-Type", "") else ""
     return not (
-        re.search(r"<script>alert|<img src=x|<svg onload|'onmouseover='|href=.javascript", raw)
+        re.search(r"<script>alert|<img src=x|<svg onload|'onmouseover='|href=.javascript", page)
         or "stolen" in headers
         or response.cookies.get("stolen")
     )
@@ -41,7 +41,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirror_run: Any, roo
     browser = site.browser()
     assert browser.sign_in("root", "root").ok
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
-    # An edit with a hostile reason that conflicts over a hostile key, and an error with a message from upstream.
+    # An edit with a hostile reason and a conflict over a hostile key, and an edit with a hostile error from upstream.
     key = next(iter(METADATA))
     sandbox.set_metadata("run_a", METADATA | {key: "another client"})
     change = {"metadata": {key: HOSTILE[1]}, "base": METADATA, "reason": HOSTILE[7]}
@@ -51,7 +51,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirror_run: Any, roo
     rejected = browser.patch("/api/v1/runs/run_a/", json={"metadata": {key: None}}, headers=api)
     assert rejected.status_code == 422
 
-    # A plan of a hostile patch, which names unknown runs.
+    # A bulk edit with a hostile patch, and an unknown run.
     run.refresh_from_db()
     list_url = "/admin/runsadmin/run/"
     ticked = {"action": "edit_metadata", "index": "0", "_selected_action": f"{run.pk},987654"}
@@ -63,16 +63,14 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirror_run: Any, roo
     assert planned.url.endswith(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
     refused = browser.submit(form_url, {**form, "reason": "", "canary": HOSTILE[1]})
     assert refused.status_code == 422
-    listed = f"?model={quote(HOSTILE[0])}"
-
     searches = [
-        f"{where}<script>alert(1)</script>" for where in ("runsadmin/run/?q=", "runsadmin/run/?model=", "search/?s=")
+        f"{path}<script>alert(1)</script>" for path in ("runsadmin/run/?q=", "runsadmin/run/?model=", "search/?s=")
     ]
     pages = [
         "", "runsadmin/run/", f"runsadmin/run/{run.pk}/change/", f"runsadmin/run/{run.pk}/metadata/", "runsadmin/edit/",
         *(f"runsadmin/edit/{edit.pk}/change/" for edit in Edit.objects.all()),
         "runsadmin/bulkedit/", f"runsadmin/bulkedit/{bulk_edit.pk}/change/", f"runsadmin/bulkedit/{bulk_edit.pk}/csv/",
-        f"runsadmin/run/{listed}",
+        f"runsadmin/run/?model={quote(HOSTILE[0])}",
         "runsadmin/thread/", f"runsadmin/thread/{run.thread_id}/change/", *searches,
     ]  # fmt: skip
     responses = [browser.get(f"/admin/{page}") for page in pages]
@@ -87,7 +85,7 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirror_run: Any, roo
     assert "&lt;script&gt;alert" in responses[2].text
 
 
-def test_hostile_ids_reach_no_header(site: Site, mirror_run: Any, root: User) -> None:
+def test_hostile_ids_are_in_no_header(site: Site, mirror_run: Any, root: User) -> None:
     run, browser = mirror_run(id="run_a"), site.browser()
     api = {"Authorization": f"Token {tokens.create(user=root, expires_in=None)}"}
     assert browser.sign_in("root", "root").ok
@@ -105,7 +103,7 @@ def test_hostile_ids_reach_no_header(site: Site, mirror_run: Any, root: User) ->
 
 
 @pytest.mark.parametrize(
-    ("given", "is_taken"),
+    ("request_id", "is_used"),
     [
         ("job-7", True),
         ("A1._:/=+-z", True),
@@ -119,7 +117,7 @@ def test_hostile_ids_reach_no_header(site: Site, mirror_run: Any, root: User) ->
         ("", False),
     ],
 )
-def test_only_valid_request_ids_are_used(site: Site, given: str, is_taken: bool) -> None:
-    response = site.browser().get("/admin/login/", headers={"X-Request-ID": given.encode()})
-    assert (response.headers["X-Request-ID"] == given) == is_taken
+def test_only_valid_request_ids_are_used(site: Site, request_id: str, is_used: bool) -> None:
+    response = site.browser().get("/admin/login/", headers={"X-Request-ID": request_id.encode()})
+    assert (response.headers["X-Request-ID"] == request_id) == is_used
     assert re.fullmatch(r"[A-Za-z0-9._:/=+-]{1,128}", response.headers["X-Request-ID"])

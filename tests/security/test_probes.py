@@ -1,4 +1,4 @@
-"""/livez and /readyz, for orchestrators and load balancers: no sign-in, no detail."""
+"""/livez and /readyz, for orchestrators and load balancers: without sign-in and without details."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def worker(db: None) -> Worker:
 
 
 @pytest.fixture
-def no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def lost_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def fail(*_: Any, **__: Any) -> None:
         raise OperationalError("could not connect to secret-host.internal")
 
@@ -58,12 +58,12 @@ def test_unapplied_migration_is_not_ready(client: Client, worker: Worker) -> Non
     assert probe(client) == (503, "migrations")
 
 
-def test_lost_database_is_live_but_not_ready(client: Client, no_database: None) -> None:
+def test_lost_database_is_live_but_not_ready(client: Client, lost_database: None) -> None:
     assert probe(client) == (503, "database")
     assert probe(client, "/livez") == (200, "ok")
 
 
-def test_probes_take_few_queries(
+def test_probes_need_few_queries(
     client: Client, worker: Worker, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     health.missing_part()
@@ -74,7 +74,7 @@ def test_probes_take_few_queries(
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_probes_take_any_host_but_no_post(client: Client, path: str) -> None:
+def test_probes_accept_any_host_but_no_post(client: Client, path: str) -> None:
     response = client.get(path, headers={"Host": "10.0.0.7:8000"})
     assert response.status_code in (200, 503)
     assert not response.cookies

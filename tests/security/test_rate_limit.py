@@ -1,4 +1,4 @@
-"""No account can use up the REST API for the others."""
+"""Each account has its own rate limit in the REST API."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.security.conftest import Site
 pytestmark = pytest.mark.django_db
 
 
-def api_of(user: User) -> Api:
+def api_for(user: User) -> Api:
     return Api(tokens.create(user=user, expires_in=None))
 
 
@@ -28,67 +28,67 @@ def statuses(client: Api, count: int) -> list[int]:
 
 
 @pytest.fixture
-def limit(settings: Settings) -> Callable[[int], None]:
-    def limit(requests: int) -> None:
+def set_limit(settings: Settings) -> Callable[[int], None]:
+    def set_limit(requests: int) -> None:
         settings.RUNSADMIN_API_REQUESTS_PER_MINUTE = requests
 
-    return limit
+    return set_limit
 
 
 @pytest.fixture
-def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Stops the clock, and moves it forward by some seconds."""
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Stops the clock. Each call moves it forward by some seconds."""
     now = timezone.now()
 
-    def wait(seconds: float) -> None:
+    def pass_time(seconds: float) -> None:
         nonlocal now
         now += dt.timedelta(seconds=seconds)
 
     monkeypatch.setattr(clock, "now", lambda: now)
-    return wait
+    return pass_time
 
 
-def test_rate_limit_gives_the_wait(limit: Any, wait: Any, alice: User) -> None:
-    limit(7)
-    client = api_of(alice)
+def test_refusal_says_how_long_to_wait(set_limit: Any, pass_time: Any, alice: User) -> None:
+    set_limit(7)
+    client = api_for(alice)
     assert statuses(client, 7) == [200] * 7
     refused = client.get("threads/")
     assert "seconds" in problem(refused, 429, "too-many-requests")["detail"]
     assert refused["Retry-After"] == "9"
-    wait(9)
+    pass_time(9)
     assert statuses(client, 2) == [200, 429]
-    wait(3600)
+    pass_time(3600)
     assert statuses(client, 8) == [200] * 7 + [429]
 
 
-def test_all_tokens_of_an_account_share_a_rate(limit: Any, alice: User, bob: User) -> None:
-    limit(3)
-    assert statuses(api_of(alice), 3) == [200] * 3
-    assert statuses(api_of(alice), 1) == [429]
-    assert statuses(api_of(bob), 3) == [200] * 3
+def test_tokens_of_an_account_share_a_limit(set_limit: Any, alice: User, bob: User) -> None:
+    set_limit(3)
+    assert statuses(api_for(alice), 3) == [200] * 3
+    assert statuses(api_for(alice), 1) == [429]
+    assert statuses(api_for(bob), 3) == [200] * 3
 
 
-def test_refused_edit_is_not_recorded(limit: Any, alice: User, mirror_run: Any) -> None:
+def test_refused_edit_is_not_recorded(set_limit: Any, alice: User, mirror_run: Any) -> None:
     mirror_run(id="run_a", metadata={})
-    limit(1)
-    client = api_of(alice)
+    set_limit(1)
+    client = api_for(alice)
     client.get("threads/")
     problem(client.patch("runs/run_a/", {"metadata": {"team": "red"}}), 429, "too-many-requests")
     assert client.get("edits/").status_code == 429
-    limit(0)
+    set_limit(0)
     assert client.get("edits/").json()["results"] == []
 
 
-def test_zero_is_no_limit(limit: Any, alice: User) -> None:
-    limit(0)
-    assert statuses(api_of(alice), 30) == [200] * 30
+def test_zero_is_no_limit(set_limit: Any, alice: User) -> None:
+    set_limit(0)
+    assert statuses(api_for(alice), 30) == [200] * 30
     assert not ApiRateState.objects.exists()
 
 
 def test_most_requests_need_no_query(
-    limit: Any, alice: User, django_assert_num_queries: DjangoAssertNumQueries
+    set_limit: Any, alice: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    limit(1200)
+    set_limit(1200)
     api_rate.use_one(alice)
     with django_assert_num_queries(0):
         assert [api_rate.use_one(alice) for _ in range(19)] == [0] * 19
@@ -96,8 +96,8 @@ def test_most_requests_need_no_query(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_concurrent_requests_share_the_quota(limit: Any, wait: Any, alice: User) -> None:
-    limit(300)
+def test_concurrent_requests_share_the_limit(set_limit: Any, pass_time: Any, alice: User) -> None:
+    set_limit(300)
 
     def call(_: int) -> float:
         try:
@@ -110,9 +110,9 @@ def test_concurrent_requests_share_the_quota(limit: Any, wait: Any, alice: User)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, alice: User) -> None:
-    limit(10)
-    site = site_of(RUNSADMIN_API_REQUESTS_PER_MINUTE="10")
+def test_processes_share_the_count(make_site: Callable[..., Site], set_limit: Any, alice: User) -> None:
+    set_limit(10)
+    site = make_site(RUNSADMIN_API_REQUESTS_PER_MINUTE="10")
     site.start_web()
     token = tokens.create(user=alice, expires_in=None)
     headers = {"Authorization": f"Token {token}"}
@@ -126,10 +126,10 @@ def test_processes_share_the_count(site_of: Callable[..., Site], limit: Any, ali
         )
     ]
 
-    assert responses.count(200) in (10, 11)  # One request is added every six seconds.
+    assert responses.count(200) in (10, 11)  # The limit permits another request every six seconds.
     assert 429 in responses
 
 
-def test_probes_are_not_counted(limit: Any, client: Any) -> None:
-    limit(1)
+def test_probes_are_not_counted(set_limit: Any, client: Any) -> None:
+    set_limit(1)
     assert [client.get("/livez").status_code for _ in range(5)] == [200] * 5

@@ -1,4 +1,4 @@
-"""Canaries: unmistakable secrets are used everywhere, and then searched for everywhere."""
+"""Unmistakable secrets are used everywhere, and then must not appear anywhere."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -35,8 +35,8 @@ FAULTS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-class Broken:
-    """A table that is missing for a while: every use of it ends in a traceback."""
+class MissingTable:
+    """Renames a table during the block, so that every use of it ends in a traceback."""
 
     def __init__(self, table: str) -> None:
         self.table = table
@@ -64,12 +64,12 @@ def dump() -> Iterator[str]:
             yield path.read_bytes().decode("latin-1")
 
 
-def everything_in(response: requests.Response) -> str:
+def full_text(response: requests.Response) -> str:
     return "\n".join([response.url, repr(response.headers), response.text, *map(repr, response.history)])
 
 
 @pytest.mark.django_db(transaction=True)
-def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) -> None:
+def test_secrets_appear_nowhere(make_site: Callable[..., Site], sandbox: Sandbox) -> None:
     root = User.objects.create_superuser("root", password=PASSWORD)
     token = tokens.create(user=root, expires_in=None)
     sandbox.settings(api_key=KEY)
@@ -77,23 +77,27 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
         [make_run(id=f"run_{n}", thread_id="thread_a", metadata={"team": "blue"}) for n in range(len(FAULTS) + 2)]
     )
     Thread.objects.create(connection="default", upstream_id="thread_a")
-    site = site_of(
+    site = make_site(
         SECRET_KEY=SECRET_KEY, DATABASE_URL=database_url(), RUNSADMIN_UPSTREAM_API_KEY=KEY, LOG_LEVEL="DEBUG",
         RUNSADMIN_UPSTREAM_READ_TIMEOUT="0.5", RUNSADMIN_PUSH_WAIT="3",
         RUNSADMIN_DEMO_TOKEN=token, RUNSADMIN_DEMO_PASSWORD=PASSWORD,
     )  # fmt: skip
     site.start_web()
     site.start_worker()
-    seen: list[requests.Response] = []
+    responses: list[requests.Response] = []
+
+    def record(response: requests.Response, **_: Any) -> None:
+        responses.append(response)
+
     browser = site.browser()
-    browser.hooks["response"].append(lambda response, **_: seen.append(response))
+    browser.hooks["response"].append(record)
     api = {"Authorization": f"Token {token}"}
 
-    # Users: wrong and right passwords, forgotten tokens, tokens in the wrong place.
+    # Wrong and right passwords, wrong tokens, and tokens in the wrong place.
     browser.sign_in("root", WRONG)
     browser.sign_in("root", PASSWORD)
     for headers in ({"Authorization": f"Token {token}0"}, {"Authorization": f"Bearer {token}"}, {"X-Api-Key": token}):
-        requests.get(f"{site.origin}/api/v1/runs/", headers=headers, hooks={"response": lambda a, **_: seen.append(a)})
+        requests.get(f"{site.origin}/api/v1/runs/", headers=headers, hooks={"response": record})
     browser.get("/api/v1/runs/", headers=api, params={"token": token})
     browser.post("/api/v1/threads/", data=f'{{"thread_id": 1, "{token[:8]}": [', headers=api)
 
@@ -103,15 +107,15 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
     for n, fault in enumerate(FAULTS):
         sandbox.fault(times=1, **fault)
         browser.patch(f"/api/v1/runs/run_{n}/", json={"metadata": {"team": "red"}}, headers=api)
-        browser.post("/admin/runsadmin/connectionstate/default/switch/", {"on": "0", **forgery_token(browser)})
-    with Broken("runsadmin_metadatapair"):  # A traceback in the thread that pushes, in the view and in the worker.
+        browser.post("/admin/runsadmin/connectionstate/default/switch/", {"on": "0", **csrf_field(browser)})
+    with MissingTable("runsadmin_metadatapair"):  # Tracebacks in the pusher thread, in the view and in the worker.
         browser.patch("/api/v1/runs/run_8/", json={"metadata": {"team": "red"}}, headers=api)
         browser.post("/api/v1/runs/run_9/refresh/", json={}, headers=api)
         syncs.start(connection="default", kind=Sync.Kind.INCREMENTAL, actor=root)
         sandbox.change_run("run_9", metadata={"team": "changed"})
         browser.get("/admin/login/?next=/admin/")
         until(lambda: "Traceback" in site.log("worker"))
-    with Broken("runsadmin_syncerror"):
+    with MissingTable("runsadmin_syncerror"):
         first = Sync.objects.earliest("pk").pk
         assert browser.get(f"/api/v1/syncs/{first}/", headers=api).status_code == 500
         assert browser.get(f"/admin/runsadmin/sync/{first}/change/").status_code == 500
@@ -132,11 +136,11 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
     commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in site.pids]
     site.stop()
 
-    assert len(seen) > 60
+    assert len(responses) > 60
     assert Edit.objects.exclude(detail="").count() >= 5
     assert "Traceback" in site.log("web")
-    slots = {
-        "page": "\n".join(map(everything_in, seen)),
+    places = {
+        "response": "\n".join(map(full_text, responses)),
         "web log": site.log("web"),
         "worker log": site.log("worker"),
         "process list": "\n".join(commands),
@@ -145,33 +149,33 @@ def test_secrets_appear_nowhere(site_of: Callable[..., Site], sandbox: Sandbox) 
     found = [
         (name, secret[:24])
         for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG, token)
-        for name, text in slots.items()
-        for shape in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
-        # What a person sent is echoed only in the URL that they requested.
-        if shape in text.replace(f"?token={token}", "")
+        for name, text in places.items()
+        for encoded in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
+        # A token in a requested URL is echoed only in this URL.
+        if encoded in text.replace(f"?token={token}", "")
     ]
     assert found == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_debug_page_shows_no_secret(site_of: Callable[..., Site]) -> None:
+def test_debug_page_shows_no_secret(make_site: Callable[..., Site]) -> None:
     root = User.objects.create_superuser("root", password=PASSWORD)
     token = tokens.create(user=root, expires_in=None)
-    site = site_of(
+    site = make_site(
         SECRET_KEY=SECRET_KEY, DATABASE_URL=database_url(), RUNSADMIN_UPSTREAM_API_KEY=KEY, DEBUG="on",
         RUNSADMIN_DEMO_TOKEN=token, RUNSADMIN_DEMO_PASSWORD=PASSWORD,
     )  # fmt: skip
     site.start_web()
-    with Broken("runsadmin_thread"):
+    with MissingTable("runsadmin_thread"):
         page = site.browser().get("/api/v1/threads/", headers={"Authorization": f"Token {token}"})
     assert "RUNSADMIN_CONNECTIONS" in page.text
     assert not [secret for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, token) if secret in page.text]
 
 
 def database_url() -> str:
-    """On PostgreSQL with a password, which this server does not check."""
+    """The URL of the test's database. On PostgreSQL it has a password, which the server does not check."""
     return url_of_the_test_database().replace("tests@", f"tests:{DATABASE_PASSWORD}@")
 
 
-def forgery_token(browser: Any) -> dict[str, str]:
+def csrf_field(browser: Any) -> dict[str, str]:
     return {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}

@@ -1,4 +1,4 @@
-"""Guessing passwords is slow, is logged, and locks nobody else out."""
+"""Guessing passwords is throttled and logged, and locks no one else out."""
 
 import datetime as dt
 from typing import Any
@@ -23,17 +23,18 @@ def sign_in(username: str, password: str, address: str = "192.0.2.1", **headers:
     return client.post("/admin/login/?next=/admin/", {"username": username, "password": password})
 
 
-def is_let_in(response: Any) -> bool:
+def is_signed_in(response: Any) -> bool:
     return bool(response.status_code == 302 and response["Location"] == "/admin/")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_password_guessing_is_throttled(site: Site, alice: User) -> None:
-    guesser = site.browser()
-    responses = [guesser.sign_in("alice", "wrong")]
-    form = {"csrfmiddlewaretoken": guesser.cookies["csrftoken"], "username": "alice"}
-    responses += [guesser.post("/admin/login/", form | {"password": f"guess {n}"}) for n in range(98)]
-    responses.append(guesser.post("/admin/login/", form | {"password": "alice"}))  # The right one, by then.
+    browser = site.browser()
+    responses = [browser.sign_in("alice", "wrong")]
+    form = {"csrfmiddlewaretoken": browser.cookies["csrftoken"], "username": "alice"}
+    responses += [browser.post("/admin/login/", form | {"password": f"guess {n}"}) for n in range(98)]
+    correct = browser.post("/admin/login/", form | {"password": "alice"})
+    responses.append(correct)
 
     assert [response.status_code for response in responses] == [200] * 4 + [429] * 96
     assert "Wait 15 minutes" in responses[4].text
@@ -55,29 +56,29 @@ def test_lockout_ends_despite_more_attempts(alice: User) -> None:
         assert "Wait 1 minute before" in refused.content.decode()
         assert refused["Retry-After"] == "60"
         clock.move_to(now + dt.timedelta(minutes=15, seconds=1))
-        assert is_let_in(sign_in("alice", "alice"))
+        assert is_signed_in(sign_in("alice", "alice"))
 
 
-def test_refusal_hashes_no_password(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_sign_in_hashes_no_password(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     encode = MD5PasswordHasher.encode
 
-    def counting(self: MD5PasswordHasher, password: str, salt: str) -> str:
+    def record_and_encode(self: MD5PasswordHasher, password: str, salt: str) -> str:
         hashed.append(password)
         return encode(self, password, salt)
 
-    monkeypatch.setattr(MD5PasswordHasher, "encode", counting)
+    monkeypatch.setattr(MD5PasswordHasher, "encode", record_and_encode)
     for name in ("alice", "nobody"):
         responses = [sign_in(name, f"guess {n}").status_code for n in range(10)]
         assert responses == [200] * 4 + [429] * 6
     assert hashed == [f"guess {n}" for n in range(5)] * 2
 
 
-def test_nobody_is_locked_out_from_elsewhere(alice: User) -> None:
+def test_other_addresses_are_not_locked_out(alice: User) -> None:
     for _ in range(10):
         refused = sign_in("alice", "wrong", address="203.0.113.66")
     assert refused.status_code == 429
-    assert is_let_in(sign_in("alice", "alice", address="192.0.2.1"))
+    assert is_signed_in(sign_in("alice", "alice", address="192.0.2.1"))
 
 
 def test_operator_ends_the_lockout(alice: User) -> None:
@@ -85,20 +86,20 @@ def test_operator_ends_the_lockout(alice: User) -> None:
         refused = sign_in("alice", "wrong")
     assert refused.status_code == 429
     call_command("axes_reset_ip", "192.0.2.1")
-    assert is_let_in(sign_in("alice", "alice"))
+    assert is_signed_in(sign_in("alice", "alice"))
 
 
 def test_others_at_the_address_can_sign_in(alice: User, bob: User) -> None:
     for _ in range(10):
         sign_in("alice", "wrong")
-    assert is_let_in(sign_in("bob", "bob"))
+    assert is_signed_in(sign_in("bob", "bob"))
 
 
 def test_password_spraying_is_limited(alice: User, bob: User) -> None:
     responses = [sign_in(f"name{n}", "Spring2026").status_code for n in range(60)]
     assert responses == [200] * 49 + [429] * 11
     assert sign_in("alice", "alice").status_code == 429
-    assert is_let_in(sign_in("bob", "bob", address="192.0.2.2"))
+    assert is_signed_in(sign_in("bob", "bob", address="192.0.2.2"))
 
 
 def test_unknown_names_get_the_same_error(alice: User) -> None:
@@ -110,7 +111,7 @@ def test_unknown_names_get_the_same_error(alice: User) -> None:
     assert responses[0] == responses[1]
 
 
-def test_new_browser_or_header_resets_nothing(alice: User) -> None:
+def test_other_headers_do_not_end_the_lockout(alice: User) -> None:
     for n in range(10):
         refused = sign_in("alice", "wrong", **{"User-Agent": f"browser {n}", "X-Forwarded-For": f"198.51.100.{n}"})
     assert refused.status_code == 429
@@ -138,7 +139,7 @@ def test_address_comes_from_trusted_proxies(
     assert client_address(RequestFactory().get("/", REMOTE_ADDR=remote, headers=headers)) == address
 
 
-def test_failed_sign_in_keeps_no_password(alice: User) -> None:
+def test_failed_sign_in_stores_no_password(alice: User) -> None:
     sign_in("alice", "almost right")
-    kept = AccessAttempt.objects.values().get()
-    assert "almost right" not in repr(kept)
+    stored = AccessAttempt.objects.values().get()
+    assert "almost right" not in repr(stored)

@@ -1,4 +1,4 @@
-"""One request can be traced: through the logs of every process, in the response and on the edit."""
+"""A request can be traced by its id: in the logs of all processes, in the response and in the edit."""
 
 import logging
 from collections.abc import Callable
@@ -30,18 +30,12 @@ def test_request_id_reaches_edit_and_logs(capture_log: CaptureLog, alice: User, 
 
     edit = Edit.objects.get()
     assert (response["X-Request-ID"], edit.request_id) == ("job-7", "job-7")
-    about = [line for line in json_lines(log.getvalue()) if line.get("request_id") == "job-7"]
-    steps = [line["step"] for line in about if line.get("edit") == edit.pk and "step" in line]
-    assert steps == [
-        "recorded",
-        "claimed",
-        "fetched",
-        "intended",
-        "responded",
-        "stored",
-    ]  # Most in another thread than the request.
-    assert {line["user"] for line in about} == {"alice"}
-    assert (about[-1]["event"], about[-1]["status_code"]) == ("PATCH /api/v1/runs/run_a/", 200)
+    lines = [line for line in json_lines(log.getvalue()) if line.get("request_id") == "job-7"]
+    steps = [line["step"] for line in lines if line.get("edit") == edit.pk and "step" in line]
+    # Most of these steps are in another thread than the request.
+    assert steps == ["recorded", "claimed", "fetched", "intended", "responded", "stored"]
+    assert {line["user"] for line in lines} == {"alice"}
+    assert (lines[-1]["event"], lines[-1]["status_code"]) == ("PATCH /api/v1/runs/run_a/", 200)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -61,8 +55,8 @@ def test_admin_requests_are_traced_too(capture_log: CaptureLog, alice: User, mir
 
 
 @pytest.mark.django_db(transaction=True)
-def test_worker_logs_the_edits_request_id(
-    site_of: Callable[..., Site], alice: User, mirror_run: Any, sandbox: Any
+def test_worker_logs_the_request_id_of_the_edit(
+    make_site: Callable[..., Site], alice: User, mirror_run: Any, sandbox: Any
 ) -> None:
     mirror_run(id="run_a", metadata={})
     sandbox.fault("status", status=503, method="GET", headers={"Retry-After": "0"})
@@ -72,17 +66,17 @@ def test_worker_logs_the_edits_request_id(
     )  # fmt: skip
     assert Edit.objects.get().status == "pending"
 
-    site = site_of(LOG_LEVEL="DEBUG", LOG_FORMAT="json")
+    site = make_site(LOG_LEVEL="DEBUG", LOG_FORMAT="json")
     site.start_worker()
     until(lambda: Edit.objects.get().status == "applied")
     until(lambda: "stored" in site.log("worker"))
 
-    about = [line for line in json_lines(site.log("worker")) if line.get("request_id") == "job-7"]
-    assert "stored" in [line.get("step") for line in about]
-    assert {(line["edit"], line["user"]) for line in about} == {(Edit.objects.get().pk, "alice")}
+    lines = [line for line in json_lines(site.log("worker")) if line.get("request_id") == "job-7"]
+    assert "stored" in [line.get("step") for line in lines]
+    assert {(line["edit"], line["user"]) for line in lines} == {(Edit.objects.get().pk, "alice")}
 
 
-def test_request_context_is_not_carried_over(capture_log: CaptureLog) -> None:
+def test_next_request_has_its_own_context(capture_log: CaptureLog) -> None:
     log_context.begin_request("first")
     log_context.set_user("alice")
     log_context.begin_request("second")
@@ -92,7 +86,7 @@ def test_request_context_is_not_carried_over(capture_log: CaptureLog) -> None:
     assert (line["request_id"], "user" in line) == ("second", False)
 
 
-def test_json_log_is_one_object_a_line(capture_log: CaptureLog) -> None:
+def test_json_log_has_one_object_per_line(capture_log: CaptureLog) -> None:
     log = capture_log("json")
     try:
         raise ValueError("a\nb")
