@@ -1,4 +1,4 @@
-"""Steps of a bulk edit that tests share."""
+"""Steps of bulk edits that tests share."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,10 +25,10 @@ def plan(actor: User, query: str = "metadata.team:blue", patch: BulkPatch = RED,
     )
 
 
-def plan_for(actor: User, *selection: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
-    by_ids = bulk_edits.by_ids([run.upstream_id for run in selection])
+def plan_for(actor: User, *runs: Run, patch: BulkPatch = RED, **more: Any) -> BulkEdit:
+    selection = bulk_edits.by_ids([run.upstream_id for run in runs])
     return complete_plan(
-        bulk_edits.plan(selection=by_ids, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="moved", **more)
+        bulk_edits.plan(selection=selection, patch=patch, actor=actor, source=Edit.Source.ADMIN, reason="moved", **more)
     )
 
 
@@ -37,11 +37,12 @@ def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    return apply(
-        complete_plan(
-            bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")
-        ),
-        actor,
+    return apply(plan_undo(bulk_edit, actor), actor)
+
+
+def plan_undo(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    return complete_plan(
+        bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, reason="a mistake")
     )
 
 
@@ -49,20 +50,20 @@ def statuses(bulk_edit: BulkEdit) -> dict[str, int]:
     return bulk_edits.progress(bulk_edit).statuses
 
 
-def only(bulk_edit: BulkEdit) -> Edit:
+def only_edit(bulk_edit: BulkEdit) -> Edit:
     return bulk_edit.edits.get()
 
 
-def metadata(sandbox: Sandbox, some: list[Run]) -> list[Any]:
-    return [sandbox.metadata(run.upstream_id) for run in some]
+def metadata(sandbox: Sandbox, runs: list[Run]) -> list[Any]:
+    return [sandbox.metadata(run.upstream_id) for run in runs]
 
 
 def make_due(bulk_edit: BulkEdit) -> None:
     bulk_edit.edits.filter(status=EditStatus.PENDING).update(next_attempt_at=timezone.now())
 
 
-def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
-    """Stops a worker halfway. Returns how many edits were sent by then: some, but not all."""
+def stop_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
+    """Calls `stop` while a worker sends edits. Returns how many were sent: some, but not all."""
     with sending_edits(sandbox):
         stop()
     sandbox.settings(latency_ms=0)
@@ -72,4 +73,5 @@ def stopped_halfway(sandbox: Sandbox, stop: Callable[[], object]) -> int:
 
 
 def planned_runs(bulk_edit: BulkEdit) -> dict[int, int]:
+    """The number of edits of each run, by primary key."""
     return Counter(bulk_edit.edits.values_list("run", flat=True))

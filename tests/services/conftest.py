@@ -1,4 +1,4 @@
-"""Runs for bulk edits."""
+"""Runs for tests of bulk edits."""
 
 import pytest
 
@@ -9,12 +9,12 @@ from tests.sandbox_client import Sandbox
 
 @pytest.fixture
 def twelve_runs(mirror_run: MakeRun) -> list[Run]:
-    """Twelve runs of two threads."""
+    """Twelve runs in two threads."""
     return [mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}) for n in range(12)]
 
 
 @pytest.fixture
-def slow(twelve_runs: list[Run], sandbox: Sandbox, connect: Connect) -> None:
-    """Two slow requests at a time, so that there is time to stop the worker."""
+def slow_upstream(twelve_runs: list[Run], sandbox: Sandbox, connect: Connect) -> None:
+    """Upstream is slow, and gets two requests at a time, which leaves time to stop a worker."""
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=300)

@@ -1,4 +1,4 @@
-"""Steps of one edit that tests share."""
+"""Steps of single edits that tests share."""
 
 import datetime as dt
 import time
@@ -25,5 +25,5 @@ def process_due() -> int:
     return edits.process_due(until=time.monotonic() + 30)
 
 
-def mirror(run: Run) -> Metadata:
+def mirrored_metadata(run: Run) -> Metadata:
     return Run.objects.get(pk=run.pk).metadata

@@ -1,4 +1,4 @@
-"""`as_of`: when upstream was last known to have what a run's page shows. Unchanged runs are not written again."""
+"""`as_of`: when a run was last known to be unchanged upstream. A sync updates it without writing unchanged runs."""
 
 import datetime as dt
 import time
@@ -55,29 +55,29 @@ def test_full_sync_updates_as_of_for_all(upstream: list[Json]) -> None:
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
-def test_incremental_sync_updates_listed_runs(upstream: list[Json]) -> None:
+def test_incremental_sync_updates_listed_as_of(upstream: list[Json]) -> None:
     before = timezone.now()
     sync(INCREMENTAL)
-    moved = [as_of(run["id"]) > before for run in upstream]
-    assert moved == [True] * 100 + [False] * 150
+    updated = [as_of(run["id"]) > before for run in upstream]
+    assert updated == [True] * 100 + [False] * 150
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
 def test_unlisted_run_keeps_its_as_of(upstream: list[Json], sandbox: Sandbox, alice: User) -> None:
-    """A run that the list leaves out is not confirmed, nor are the older ones that share its second."""
+    """An unlisted run is not confirmed, and neither are runs with the same or an earlier creation time."""
     thread = Thread.objects.get()
-    left_out = Run.objects.get(upstream_id=upstream[10]["id"])
-    Run.objects.filter(upstream_id=upstream[9]["id"]).update(created_at=left_out.created_at)
-    sandbox.delete_run(left_out.upstream_id)
+    unlisted = Run.objects.get(upstream_id=upstream[10]["id"])
+    Run.objects.filter(upstream_id=upstream[9]["id"]).update(created_at=unlisted.created_at)
+    sandbox.delete_run(unlisted.upstream_id)
     before = timezone.now()
     sync(INCREMENTAL)
-    moved = [as_of(run["id"]) > before for run in upstream[:100]]
-    assert moved == [True] * 9 + [False] * 91
+    updated = [as_of(run["id"]) > before for run in upstream[:100]]
+    assert updated == [True] * 9 + [False] * 91
     assert thread.missing_since is None
 
 
 @pytest.mark.parametrize("field", ["missing_since", "needs_refresh_since"])
-def test_list_does_not_confirm_doubtful_run(upstream: list[Json], field: str) -> None:
+def test_list_does_not_confirm_uncertain_run(upstream: list[Json], field: str) -> None:
     sync(INCREMENTAL)
     Run.objects.filter(upstream_id=upstream[0]["id"]).update(**{field: timezone.now()})
     assert as_of(upstream[0]["id"]) == LONG_AGO

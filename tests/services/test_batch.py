@@ -1,4 +1,4 @@
-"""A batch: one edit's error leaves the others alone, and stopping is prompt."""
+"""Batches: an error affects only its edit, and a batch stops promptly."""
 
 import datetime as dt
 import time
@@ -28,10 +28,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def due(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> list[Edit]:
-    """Twelve due edits, of twelve runs of two threads."""
-    some = [mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
+    """Twelve due edits, of twelve runs in two threads."""
+    runs = [mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue"}) for n in range(12)]
     patch = MetadataPatch({"team": "red"})
-    recorded = [edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.COMMAND) for run in some]
+    recorded = [edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.COMMAND) for run in runs]
     make_due()
     sandbox.clear_log()
     return recorded
@@ -50,41 +50,43 @@ def counts() -> dict[str, int]:
 
 
 def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Callable[P, R]:
-    def failing(*args: P.args, **kwargs: P.kwargs) -> R:
+    """The function, which raises an error if `fails` returns true for the arguments."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if fails(*args, **kwargs):
             raise RuntimeError("our own error")
         return function(*args, **kwargs)
 
-    return failing
+    return call
 
 
 @pytest.mark.parametrize(
     ("module", "step"), [(deciding, "decide_write"), (gateway, "write_run"), (classifying, "write_response")]
 )
-def test_own_error_spares_other_edits(
+def test_internal_error_affects_only_its_edit(
     module: ModuleType, step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unlucky = due[3]
-    run_id_of: dict[str, Callable[..., str]] = {
+    broken = due[3]
+    run_id_of: dict[str, Callable[..., str]] = {  # From the arguments of each function.
         "decide_write": lambda claim, *_, **__: claim.edit.run.upstream_id,
         "write_run": lambda _, run_id, *__, **___: run_id,
         "write_response": lambda intent, *_: intent.claim.edit.run.upstream_id,
     }
-    broken = failing(
-        getattr(module, step), lambda *args, **named: run_id_of[step](*args, **named) == unlucky.run.upstream_id
-    )
+
+    def is_of_broken_edit(*args: object, **kwargs: object) -> bool:
+        return bool(run_id_of[step](*args, **kwargs) == broken.run.upstream_id)
+
     with monkeypatch.context() as patched:
-        patched.setattr(module, step, broken)
+        patched.setattr(module, step, failing(getattr(module, step), is_of_broken_edit))
         process_due()
     assert counts()[EditStatus.APPLIED] == 11
-    unlucky.refresh_from_db()
-    assert (unlucky.attempts, unlucky.claim_token) == (1, None)
-    assert unlucky.status == (EditStatus.UNKNOWN if step == "write_response" else EditStatus.PENDING), (
-        "Only what was sent is unknown."
+    broken.refresh_from_db()
+    assert (broken.attempts, broken.claim_token) == (1, None)
+    assert broken.status == (EditStatus.UNKNOWN if step == "write_response" else EditStatus.PENDING), (
+        "Only an edit that was sent is unknown."
     )
-    if step == "write_response":
-        # The settling time is over.
-        Edit.objects.filter(pk=unlucky.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))
+    if step == "write_response":  # Let the settling time pass.
+        Edit.objects.filter(pk=broken.pk).update(sent_at=timezone.now() - dt.timedelta(minutes=1))
 
     def are_applied() -> bool:
         make_due()
@@ -92,21 +94,23 @@ def test_own_error_spares_other_edits(
         return counts() == {EditStatus.APPLIED: 12}
 
     until(are_applied)
-    assert len(sandbox.posts(unlucky.run.upstream_id)) == 1
+    assert len(sandbox.posts(broken.run.upstream_id)) == 1
 
 
-def test_repeated_own_error_ends(due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_repeated_internal_error_fails_the_edit(
+    due: list[Edit], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
-    unlucky = due[3]
+    broken = due[3]
     monkeypatch.setattr(
-        deciding, "decide_write", failing(deciding.decide_write, lambda claim, *_, **__: claim.edit.pk == unlucky.pk)
+        deciding, "decide_write", failing(deciding.decide_write, lambda claim, *_, **__: claim.edit.pk == broken.pk)
     )
     process_due()
     make_due()
     process_due()
     assert counts() == {EditStatus.APPLIED: 11, EditStatus.FAILED: 1}
-    unlucky.refresh_from_db()
-    assert "internal error" in unlucky.detail
+    broken.refresh_from_db()
+    assert "internal error" in broken.detail
 
 
 def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
@@ -122,7 +126,7 @@ def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], conne
     assert len(sandbox.posts()) == sent
 
 
-def test_429_for_one_pauses_all(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
+def test_429_for_one_edit_slows_down_all(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=30)
     sandbox.fault("status", status=429, headers={"retry-after-ms": "700"}, method="POST")
@@ -131,21 +135,23 @@ def test_429_for_one_pauses_all(sandbox: Sandbox, due: list[Edit], connect: Conn
     log = sandbox.log()
     refused_at = next(call["received_at"] for call in log if call["status"] == 429)
     early = [call for call in log if refused_at < call["at"] < refused_at + 0.65]
-    assert len(early) <= 2, "All leave the server alone: no more came than were on their way."
+    assert len(early) <= 2, "Only requests that were already in flight arrive during the back-off."
     assert len([call for call in log if call["method"] == "POST"]) == 13
-    assert len([call for call in log if call["method"] == "GET"]) <= 6, "A fresh fetch is still good afterwards."
-    assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "It was sent again, after the same fetch."
+    assert len([call for call in log if call["method"] == "GET"]) <= 6, "Fresh fetches are not repeated."
+    assert set(Edit.objects.values_list("attempts", flat=True)) == {0}, "Backing off uses no attempt."
 
 
-def test_second_429_is_fetched_again(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
-    unlucky = due[3].run.upstream_id
-    sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=unlucky, times=2)
+def test_second_429_ends_the_attempt(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
+    broken = due[3].run.upstream_id
+    sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=broken, times=2)
     process_due()
     make_due()
     process_due()
     assert counts() == {EditStatus.APPLIED: 12}
-    assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], "It counts for the one only."
-    assert (len(sandbox.posts(unlucky)), len(sandbox.gets(unlucky))) == (3, 1)
+    assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], (
+        "Only the refused edit has used an attempt."
+    )
+    assert (len(sandbox.posts(broken)), len(sandbox.gets(broken))) == (3, 1)
 
 
 def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
@@ -158,7 +164,9 @@ def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
     refused = next(post for post in posts if post["status"] == 429)
     (sent,) = (post for post in posts if post["path"] == refused["path"] and post is not refused)
     allowed = refused["received_at"] + 2.4
-    assert [fetch for fetch in sandbox.gets() if allowed <= fetch["at"] <= sent["at"]], "It was fetched in between."
+    assert [fetch for fetch in sandbox.gets() if allowed <= fetch["at"] <= sent["at"]], (
+        "The run was not fetched again before the second POST."
+    )
     assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
 
@@ -168,13 +176,13 @@ def test_long_back_off_ends_the_batch(sandbox: Sandbox, due: list[Edit], connect
     sandbox.fault("status", status=429, headers={"retry-after": "60"}, method="GET", path="thread_0/runs$")
     began = time.monotonic()
     process_due()
-    assert time.monotonic() - began < 15, "It waits neither for that minute nor for its own half."
+    assert time.monotonic() - began < 15, "The batch must not wait for the back-off to end."
     assert EditStatus.SENDING not in counts()
-    asked = len(sandbox.log())
+    requests = len(sandbox.log())
     make_due()
     assert process_due() == 0
-    assert len(sandbox.log()) == asked
-    assert not edits.has_backlog(), "A second worker would be of no use."
+    assert len(sandbox.log()) == requests
+    assert not edits.has_backlog(), "Another worker could not send anything."
 
 
 def test_failed_list_is_shared_again(sandbox: Sandbox, due: list[Edit]) -> None:
@@ -184,14 +192,13 @@ def test_failed_list_is_shared_again(sandbox: Sandbox, due: list[Edit]) -> None:
 
 
 def test_lost_claim_sends_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
-    thief = "f" * 32
+    write_intents = storing.write_intents
 
-    def stolen(*args: object, **kwargs: object) -> object:
-        Edit.objects.filter(pk=due[3].pk).update(claim_token=thief)
+    def lose_a_claim(*args: object, **kwargs: object) -> object:
+        Edit.objects.filter(pk=due[3].pk).update(claim_token="f" * 32)
         return write_intents(*args, **kwargs)  # type: ignore[arg-type]
 
-    write_intents = storing.write_intents
-    monkeypatch.setattr(storing, "write_intents", stolen)
+    monkeypatch.setattr(storing, "write_intents", lose_a_claim)
     process_due()
     assert sandbox.posts(due[3].run.upstream_id) == []
     assert counts() == {EditStatus.APPLIED: 11, EditStatus.SENDING: 1}
@@ -214,12 +221,12 @@ def test_concurrency_is_limited(sandbox: Sandbox, due: list[Edit], connect: Conn
     sandbox.settings(latency_ms=50)
     process_due()
     assert counts() == {EditStatus.APPLIED: 12}
-    began = sorted(request["at"] for request in sandbox.log())
-    ended = sorted(request["received_at"] for request in sandbox.log())
-    assert max(sum(b <= at for b in began) - sum(e <= at for e in ended) for at in began) == 2
+    log = sandbox.log()
+    in_flight = [sum(other["at"] <= call["at"] < other["received_at"] for other in log) for call in log]
+    assert max(in_flight) == 2
 
 
-def test_slow_server_makes_no_stale_fetch(
+def test_slow_server_causes_no_stale_fetch(
     sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User, connect: Connect
 ) -> None:
     for n in range(8):
@@ -241,23 +248,23 @@ def test_slow_server_expires_no_lease(
     monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=3.6))
     sandbox.settings(latency_ms=4000)
 
-    with processing_edits() as working:
-        while not working.done():
+    with processing_edits() as future:
+        while not future.done():
             edits.release_expired()
             time.sleep(0.1)
     assert counts() == {EditStatus.APPLIED: 12}
-    assert not Edit.objects.exclude(detail="").exists(), "None of them was ever interrupted."
+    assert not Edit.objects.exclude(detail="").exists(), "No edit has been interrupted."
 
 
-def test_lease_ends_after_seconds(due: list[Edit]) -> None:
+def test_lease_lasts_a_few_seconds(due: list[Edit]) -> None:
     began = timezone.now()
-    taken = claims.claim_due("default", 5)
+    claimed = claims.claim_due("default", 5)
     edits.release_expired()
     assert counts() == {EditStatus.SENDING: 5, EditStatus.PENDING: 7}
-    left = [claim.edit.claimed_until for claim in taken if claim.edit.claimed_until is not None]
-    assert len(left) == 5
-    assert min(left) - began > dt.timedelta(seconds=4)
-    assert max(left) - timezone.now() < dt.timedelta(seconds=7)
+    ends = [claim.edit.claimed_until for claim in claimed if claim.edit.claimed_until is not None]
+    assert len(ends) == 5
+    assert min(ends) - began > dt.timedelta(seconds=4)
+    assert max(ends) - timezone.now() < dt.timedelta(seconds=7)
 
 
 def test_crashed_probe_blocks_no_edit(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,9 +280,9 @@ def test_deleted_runs_of_thread_share_a_probe(
     sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts probe requests: all requests except one fetch per run."""
-    gone = [mirror_run(thread_id="thread_0", metadata={"team": "blue"}) for _ in range(32)]
+    deleted = [mirror_run(thread_id="thread_0", metadata={"team": "blue"}) for _ in range(32)]
     mirror_run(thread_id="thread_1")
-    for run in gone:
+    for run in deleted:
         edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.COMMAND)
         sandbox.delete_run(run.upstream_id)
     make_due()
@@ -284,41 +291,41 @@ def test_deleted_runs_of_thread_share_a_probe(
     sandbox.settings(latency_ms=100)
     monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=2))  # A probe for each run would take longer.
 
-    with processing_edits() as working:
-        while not working.done():
-            assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "No lease expires."
+    with processing_edits() as future:
+        while not future.done():
+            assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "A lease has expired."
             assert EditStatus.UNKNOWN not in counts()
             time.sleep(0.05)
     assert counts() == {EditStatus.REJECTED: 32}
     assert Run.objects.filter(missing_since=None).count() == 1
-    fetched = {run.upstream_id for run in gone}
+    fetched = {run.upstream_id for run in deleted}
     probes_sent = [request["path"] for request in sandbox.log() if request["path"].rsplit("/", 1)[-1] not in fetched]
     assert len(sandbox.log()) - len(probes_sent) == 32
     assert len(probes_sent) <= 2, probes_sent
 
 
-def test_coordinator_calls_nothing(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_pool_threads_call_upstream(sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.delete_run(due[0].run.upstream_id)
-    callers: set[str] = set()
+    thread_names: set[str] = set()
 
-    def spied[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-        def spied(*args: P.args, **kwargs: P.kwargs) -> R:
-            callers.add(current_thread().name.split("-")[0])
+    def recording_thread[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            thread_names.add(current_thread().name.split("-")[0])
             return function(*args, **kwargs)
 
-        return spied
+        return call
 
     for name in ("fetch_run", "fetch_page", "write_run", "probe"):
-        monkeypatch.setattr(gateway, name, spied(getattr(gateway, name)))
+        monkeypatch.setattr(gateway, name, recording_thread(getattr(gateway, name)))
     process_due()
     assert counts() == {EditStatus.APPLIED: 11, EditStatus.REJECTED: 1}
-    assert callers == {"upstream"}
+    assert thread_names == {"upstream"}
 
 
 def test_probe_of_several_targets_ends(
     sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User, connect: Connect
 ) -> None:
-    """A probe must not wait for a slot between its requests: idle threads may hold all of them."""
+    """A probe must not wait for a slot between its requests, because idle threads can hold all of them."""
     connect(CONCURRENCY=2)
     runs = [mirror_run(id=f"run_{name}", thread_id=f"thread_{name}", metadata={}) for name in "ab"]
     patch = MetadataPatch({"team": "red"})

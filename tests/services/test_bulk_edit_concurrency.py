@@ -1,4 +1,4 @@
-"""Bulk edits beside other edits and holds, and how their runs share fetches."""
+"""Bulk edits together with other edits and holds, and how their runs share fetches."""
 
 import time
 
@@ -13,15 +13,15 @@ from runsadmin.services import bulk_edits, connections, edits
 from tests.bulk import push_until_settled
 from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox, make_run
-from tests.services.bulk_edit import apply, make_due, metadata, plan, plan_for, statuses, stopped_halfway
+from tests.services.bulk_edit import apply, make_due, metadata, plan, plan_for, statuses, stop_halfway
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-# --- Beside other edits
+# --- Together with other edits
 
 
-def test_concurrent_bulk_edits_share(
+def test_concurrent_bulk_edits_progress_together(
     connect: Connect, sandbox: Sandbox, twelve_runs: list[Run], mirror_run: MakeRun, alice: User, bob: User
 ) -> None:
     connect(CONCURRENCY=1)
@@ -33,12 +33,14 @@ def test_concurrent_bulk_edits_share(
     push_until_settled(first)
     push_until_settled(second)
     assert statuses(first) == statuses(second) == {EditStatus.APPLIED: 12}
-    theirs = {run.upstream_id for run in others}
-    halfway = sum(run_id in theirs for run_id in sandbox.posted_run_ids()[:12])
-    assert 3 <= halfway <= 9, "Both have come about as far."
+    other_ids = {run.upstream_id for run in others}
+    of_second = sum(run_id in other_ids for run_id in sandbox.posted_run_ids()[:12])
+    assert 3 <= of_second <= 9, "Both progress at about the same speed."
 
 
-def test_bulk_edits_of_same_runs_take_turns(sandbox: Sandbox, twelve_runs: list[Run], alice: User, bob: User) -> None:
+def test_bulk_edits_of_the_same_runs_are_applied(
+    sandbox: Sandbox, twelve_runs: list[Run], alice: User, bob: User
+) -> None:
     first, second = plan(alice), plan(bob, patch=BulkPatch({"env": "prod"}))
     for bulk_edit in (second, first):
         bulk_edits.apply(bulk_edit=bulk_edit, actor=bob)
@@ -76,7 +78,7 @@ def test_single_edit_of_same_run_goes_first(sandbox: Sandbox, twelve_runs: list[
     assert sandbox.metadata(twelve_runs[5].upstream_id) == {"team": "red", "n": "5", "env": "prod"}
 
 
-def test_single_edit_passes_a_paused_bulk_edit(
+def test_paused_bulk_edit_blocks_no_single_edit(
     sandbox: Sandbox, twelve_runs: list[Run], alice: User, bob: User
 ) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
@@ -90,7 +92,7 @@ def test_single_edit_passes_a_paused_bulk_edit(
     assert statuses(bulk_edit) == {EditStatus.APPLIED: 10, EditStatus.CONFLICT: 2}
 
 
-def test_bulk_edit_passes_a_paused_one(twelve_runs: list[Run], alice: User) -> None:
+def test_paused_bulk_edit_blocks_no_other(twelve_runs: list[Run], alice: User) -> None:
     first, second = plan(alice), plan(alice, patch=BulkPatch({"env": "prod"}))
     bulk_edits.pause(bulk_edit=bulk_edits.apply(bulk_edit=first, actor=alice), actor=alice)
     assert statuses(apply(second, alice)) == {EditStatus.APPLIED: 12}
@@ -114,17 +116,19 @@ def test_hold_rejects_nothing(sandbox: Sandbox, twelve_runs: list[Run], alice: U
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_in_progress, statuses(bulk_edit)) == (True, {EditStatus.PENDING: 12})
     assert sandbox.posts() == []
-    assert edits.process_due(until=time.monotonic() + 1) == 0, "Nothing is even claimed."
+    assert edits.process_due(until=time.monotonic() + 1) == 0, "Edits of a held connection are not claimed."
     sandbox.settings(api_key=sandbox.key)
     connections.release("default")
     make_due(bulk_edit)
     assert statuses(push_until_settled(bulk_edit)) == {EditStatus.APPLIED: 12}
 
 
-def test_hold_during_bulk_edit_stops_sending(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_hold_during_bulk_edit_stops_sending(
+    slow_upstream: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User
+) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     hold = ConnectionState.Hold.OPERATOR
-    sent = stopped_halfway(sandbox, lambda: connections.hold("default", hold, "bob stopped all sending."))
+    sent = stop_halfway(sandbox, lambda: connections.hold("default", hold, "bob stopped all sending."))
     assert statuses(bulk_edit) == {EditStatus.APPLIED: sent, EditStatus.PENDING: 12 - sent}
     connections.release("default")
     make_due(bulk_edit)
@@ -135,15 +139,15 @@ def test_hold_during_bulk_edit_stops_sending(slow: None, sandbox: Sandbox, twelv
 # --- Shared fetches
 
 
-def single_gets(sandbox: Sandbox) -> int:
+def count_fetches(sandbox: Sandbox) -> int:
     return sum("/runs/" in call["path"] for call in sandbox.gets())
 
 
-def lists(sandbox: Sandbox) -> int:
+def count_lists(sandbox: Sandbox) -> int:
     return sum(call["path"].endswith("/runs") for call in sandbox.gets())
 
 
-def test_run_not_on_the_page_is_fetched_alone(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_run_on_another_page_is_fetched(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     now = int(time.time())
     new = [mirror_run(thread_id="thread_long", created_at=now - n) for n in range(2)]
     old = mirror_run(thread_id="thread_long", created_at=now - 1000)
@@ -151,7 +155,7 @@ def test_run_not_on_the_page_is_fetched_alone(sandbox: Sandbox, mirror_run: Make
     bulk_edit = plan_for(alice, *new, old)
     sandbox.clear_log()
     assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 3}
-    assert (lists(sandbox), single_gets(sandbox)) == (1, 1)
+    assert (count_lists(sandbox), count_fetches(sandbox)) == (1, 1)
     assert len(sandbox.gets(old.upstream_id)) == 1
 
 
@@ -163,7 +167,7 @@ def test_long_thread_is_read_in_pages(sandbox: Sandbox, mirror_run: MakeRun, ali
     bulk_edit = plan_for(alice, *new, *old)
     sandbox.clear_log()
     assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 4}
-    assert (lists(sandbox), single_gets(sandbox)) == (2, 0)
+    assert (count_lists(sandbox), count_fetches(sandbox)) == (2, 0)
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -172,7 +176,7 @@ def test_failed_list_falls_back_to_fetches(status: int, sandbox: Sandbox, twelve
     sandbox.clear_log()
     sandbox.fault("status", status=status, method="GET", path=r"/runs$", times=None)
     assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 12}
-    assert (lists(sandbox), single_gets(sandbox)) == (2, 12)
+    assert (count_lists(sandbox), count_fetches(sandbox)) == (2, 12)
 
 
 def test_temporarily_failed_list_is_retried(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
@@ -180,4 +184,4 @@ def test_temporarily_failed_list_is_retried(sandbox: Sandbox, twelve_runs: list[
     sandbox.clear_log()
     sandbox.fault("status", status=500, method="GET", path=r"thread_0/runs$")
     assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 12}
-    assert (lists(sandbox), single_gets(sandbox)) == (3, 0)
+    assert (count_lists(sandbox), count_fetches(sandbox)) == (3, 0)

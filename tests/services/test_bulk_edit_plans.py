@@ -1,4 +1,4 @@
-"""Plans: their result for each run, how they are made, and when they expire."""
+"""Plans: their results, templates, expiry, and planning in blocks."""
 
 import datetime as dt
 import time
@@ -22,7 +22,7 @@ from tests.services.bulk_edit import (
     RED,
     apply,
     metadata,
-    only,
+    only_edit,
     plan,
     plan_for,
     planned_runs,
@@ -37,26 +37,25 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_change_is_shown_before_and_after(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue", "old": "1", "gone": "x", "n": "1"})
-    edit = only(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
+    edit = only_edit(plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone", "never"], {"old": "new"})))
     assert (edit.plan_result, edit.status, edit.base) == (Edit.PlanResult.CHANGE, EditStatus.PLANNED, run.metadata)
     assert edit.base is not None
     assert edit.patch.apply(edit.base) == {"team": "red", "new": "1", "n": "1"}
     assert sandbox.posts() == []
 
 
-def is_skipped(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> bool:
-    """Whether the only edit of a bulk edit is skipped: reported, ended, and never sent."""
-    edit = only(bulk_edit)
+def assert_skipped(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: str) -> None:
+    """Asserts that the only edit of the bulk edit is skipped and has ended."""
+    edit = only_edit(bulk_edit)
     assert (edit.plan_result, edit.status) == (plan_result, EditStatus.SKIPPED)
     assert detail in edit.detail
     assert edit.finished_at is not None
     assert bulk_edits.progress(bulk_edit).plan_results == {plan_result: 1}
-    return True
 
 
 def test_nothing_to_do_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "red"})
-    assert is_skipped(
+    assert_skipped(
         plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
         Edit.PlanResult.NOTHING,
         "already has the values to set ('team'), and does not have the keys to remove ('gone')",
@@ -65,42 +64,42 @@ def test_nothing_to_do_is_skipped(mirror_run: MakeRun, alice: User) -> None:
 
 def test_run_with_too_many_pairs_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={f"k{n}": "v" for n in range(16)})
-    assert is_skipped(plan_for(alice, run), Edit.PlanResult.TOO_MANY_PAIRS, "17 pairs")
+    assert_skipped(plan_for(alice, run), Edit.PlanResult.TOO_MANY_PAIRS, "17 pairs")
 
 
 def test_too_long_value_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(model="m" * 100)
-    assert is_skipped(
+    assert_skipped(
         plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), Edit.PlanResult.TOO_LONG, "600 characters"
     )
 
 
-def test_taken_name_is_skipped_unless_equal(mirror_run: MakeRun, alice: User) -> None:
+def test_rename_to_existing_key_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     rename = BulkPatch({}, rename={"old": "new"})
-    assert is_skipped(
+    assert_skipped(
         plan_for(alice, mirror_run(metadata={"old": "1", "new": "2"}), patch=rename),
         Edit.PlanResult.NAME_TAKEN,
         "'new'",
     )
-    edit = only(plan_for(alice, mirror_run(metadata={"old": "1", "new": "1"}), patch=rename))
+    edit = only_edit(plan_for(alice, mirror_run(metadata={"old": "1", "new": "1"}), patch=rename))
     assert (edit.plan_result, edit.patch) == (Edit.PlanResult.CHANGE, MetadataPatch({}, frozenset({"old"})))
 
 
 def test_run_without_field_value_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     bulk_edit = plan_for(alice, mirror_run(), patch=BulkPatch({"why": "{error}"}))
-    assert is_skipped(bulk_edit, Edit.PlanResult.NO_VALUE, "no error")
+    assert_skipped(bulk_edit, Edit.PlanResult.NO_VALUE, "no error")
 
 
 def test_active_run_is_skipped_unless_awaited(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(status="in_progress")
-    assert is_skipped(plan_for(alice, run), Edit.PlanResult.ACTIVE, "in_progress")
-    assert only(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == Edit.PlanResult.CHANGE
+    assert_skipped(plan_for(alice, run), Edit.PlanResult.ACTIVE, "in_progress")
+    assert only_edit(plan_for(alice, run, wait_for_active=dt.timedelta(hours=1))).plan_result == Edit.PlanResult.CHANGE
 
 
 def test_missing_run_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run()
     Run.objects.update(missing_since=timezone.now())
-    assert is_skipped(plan_for(alice, run), Edit.PlanResult.MISSING, "no longer")
+    assert_skipped(plan_for(alice, run), Edit.PlanResult.MISSING, "no longer")
 
 
 def test_empty_value_differs_from_removal(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
@@ -165,15 +164,15 @@ def blocks_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "BLOCK", 5)
 
 
-def begin(actor: User) -> BulkEdit:
-    """A plan of which one block is made."""
+def plan_one_block(actor: User) -> BulkEdit:
+    """A plan of which only the first block is complete."""
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=actor, source=Edit.Source.ADMIN, reason="moved")
     return bulk_edits.continue_planning(bulk_edit, until=0)
 
 
 def test_interrupted_planning_resumes(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
-    bulk_edit = begin(alice)
+    bulk_edit = plan_one_block(alice)
     assert (bulk_edit.status, bulk_edit.planned, bulk_edit.edits.count()) == (BulkEditStatus.PLANNING, 5, 5)
     assert bulk_edits.waiting_plans() == [bulk_edit.pk]
     bulk_edit = complete_plan(bulk_edit)
@@ -181,16 +180,16 @@ def test_interrupted_planning_resumes(blocks_of_five: None, twelve_runs: list[Ru
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in twelve_runs}
 
 
-def test_block_of_dead_planner_is_planned_once(
+def test_interrupted_block_is_planned_once(
     blocks_of_five: None, twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bulk_edit = begin(alice)
+    bulk_edit = plan_one_block(alice)
 
-    def dies(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OperationalError("The connection is gone.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(Edit.objects), "bulk_create", dies)
+        patched.setattr(type(Edit.objects), "bulk_create", fail)
         with pytest.raises(OperationalError):
             complete_plan(bulk_edit)
     bulk_edit.refresh_from_db()
@@ -198,7 +197,7 @@ def test_block_of_dead_planner_is_planned_once(
     assert planned_runs(complete_plan(bulk_edit)) == {run.pk: 1 for run in twelve_runs}
 
 
-def test_claimed_plan_is_left_alone(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
+def test_claimed_plan_is_not_continued(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     BulkEdit.objects.update(claim_token="0" * 32, claimed_until=timezone.now() + dt.timedelta(seconds=10))
@@ -209,15 +208,15 @@ def test_claimed_plan_is_left_alone(blocks_of_five: None, twelve_runs: list[Run]
     assert complete_plan(bulk_edit).status == BulkEditStatus.PLANNED
 
 
-def test_broken_planning_fails_the_plan(
+def test_internal_error_fails_the_plan(
     blocks_of_five: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bulk_edit = begin(alice)
+    bulk_edit = plan_one_block(alice)
 
-    def breaks(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("our own error")
 
-    monkeypatch.setattr(planning, "template_fields", breaks)
+    monkeypatch.setattr(planning, "template_fields", fail)
     with pytest.raises(RuntimeError):
         complete_plan(bulk_edit)
     bulk_edit.refresh_from_db()
@@ -229,8 +228,8 @@ def test_broken_planning_fails_the_plan(
         bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
 
 
-def test_discarded_plan_is_planned_no_further(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
-    bulk_edit = begin(alice)
+def test_planning_of_discarded_plan_stops(blocks_of_five: None, twelve_runs: list[Run], alice: User) -> None:
+    bulk_edit = plan_one_block(alice)
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
     bulk_edit = complete_plan(bulk_edit)
     assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.CANCELLED, {EditStatus.CANCELLED: 5})

@@ -12,9 +12,9 @@ from runsadmin.errors import InvalidTransition
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.edits.claims import claim_due
-from tests.bulk import complete_plan, push_until_settled
+from tests.bulk import push_until_settled
 from tests.sandbox_client import Sandbox
-from tests.services.bulk_edit import apply, metadata, plan, statuses, undo
+from tests.services.bulk_edit import apply, metadata, plan, plan_undo, statuses, undo
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,7 +57,7 @@ def test_single_failed_edit_is_retried(
         {EditStatus.APPLIED: 11, EditStatus.FAILED: 1},
     )
     edit = edits.push(edits.retry(edit=bulk_edit.edits.get(status=EditStatus.FAILED), actor=alice))
-    assert edit.status == EditStatus.PENDING, "The retry was refused, so a worker has to continue."
+    assert edit.status == EditStatus.PENDING, "The retry was refused, so a worker must continue."
     bulk_edit.refresh_from_db()
     assert (bulk_edit.is_in_progress, bulk_edit.finished_at) == (True, None)
     assert statuses(push_until_settled(bulk_edit)) == {EditStatus.APPLIED: 12}
@@ -90,9 +90,7 @@ def test_edit_of_cancelled_bulk_is_not_retried(twelve_runs: list[Run], alice: Us
 
 def test_undo_restores_each_map(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
-    undoing = complete_plan(
-        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
-    )
+    undoing = plan_undo(done, alice)
     assert (undoing.undoes, undoing.status, statuses(undoing)) == (
         done,
         BulkEditStatus.PLANNED,
@@ -102,25 +100,25 @@ def test_undo_restores_each_map(sandbox: Sandbox, twelve_runs: list[Run], alice:
         assert edit.undoes is not None
         assert edit.base is not None
         assert edit.patch.apply(edit.base) == edit.undoes.before
-    assert len(sandbox.posts()) == 12, "Nothing is sent before the undo is applied."
+    assert len(sandbox.posts()) == 12, "The plan of the undo must send nothing."
     undoing = apply(undoing, alice)
     assert (undoing.status, statuses(undoing)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
     assert metadata(sandbox, twelve_runs) == [{"team": "blue", "n": str(n)} for n in range(12)]
 
 
-def test_redo_is_undo_of_the_undo(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_undo_of_the_undo_is_a_redo(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     redone = undo(undo(apply(plan(alice), alice), alice), alice)
     assert statuses(redone) == {EditStatus.APPLIED: 12}
     assert metadata(sandbox, twelve_runs) == [{"team": "red", "n": str(n)} for n in range(12)]
 
 
-def test_undo_of_cancelled_restores_the_applied(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_undo_of_cancelled_restores_applied_edits(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=4), alice), actor=alice)
     assert statuses(undo(done, alice)) == {EditStatus.APPLIED: 4}
     assert metadata(sandbox, twelve_runs) == [{"team": "blue", "n": str(n)} for n in range(12)]
 
 
-def test_paused_must_be_cancelled_to_undo(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_paused_bulk_edit_cannot_be_undone(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     paused = apply(plan(alice, canary=3), alice)
     with pytest.raises(InvalidTransition, match="has ended can be undone; this one is paused"):
         bulk_edits.plan_undo(bulk_edit=paused, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
@@ -146,15 +144,13 @@ def test_undo_skips_pairs_changed_in_mirror(sandbox: Sandbox, twelve_runs: list[
     sandbox.add_pairs(twelve_runs[1].upstream_id, {"team": "violet"})
     for run in twelve_runs[:2]:
         runs.refresh(run=run, actor=alice)
-    undoing = complete_plan(
-        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
-    )
+    undoing = plan_undo(done, alice)
     assert bulk_edits.progress(undoing).plan_results == {Edit.PlanResult.CHANGE: 11, Edit.PlanResult.CHANGED_SINCE: 1}
     undoing = apply(undoing, alice)
     assert statuses(undoing) == {EditStatus.APPLIED: 11, EditStatus.SKIPPED: 1}
-    wholly, partly = undoing.edits.get(run=twelve_runs[0]), undoing.edits.get(run=twelve_runs[1])
-    assert "changed after the edit: new, team." in wholly.detail
-    assert "changed after the edit: team." in partly.detail
+    both_changed, one_changed = undoing.edits.get(run=twelve_runs[0]), undoing.edits.get(run=twelve_runs[1])
+    assert "changed after the edit: new, team." in both_changed.detail
+    assert "changed after the edit: team." in one_changed.detail
     assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
     assert sandbox.metadata(twelve_runs[1].upstream_id) == {"team": "violet", "n": "1"}
     assert metadata(sandbox, twelve_runs[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
@@ -166,18 +162,16 @@ def test_undo_skips_pairs_changed_upstream(sandbox: Sandbox, twelve_runs: list[R
     sandbox.add_pairs(twelve_runs[1].upstream_id, {"team": "violet"})
     undoing = undo(done, alice)
     assert statuses(undoing) == {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1}
-    wholly, partly = undoing.edits.get(run=twelve_runs[0]), undoing.edits.get(run=twelve_runs[1])
-    assert (wholly.status, "new, team" in wholly.detail) == (EditStatus.CONFLICT, True)
-    assert (partly.status, "changed after the edit: team." in partly.detail) == (EditStatus.APPLIED, True)
+    both_changed, one_changed = undoing.edits.get(run=twelve_runs[0]), undoing.edits.get(run=twelve_runs[1])
+    assert (both_changed.status, "new, team" in both_changed.detail) == (EditStatus.CONFLICT, True)
+    assert (one_changed.status, "changed after the edit: team." in one_changed.detail) == (EditStatus.APPLIED, True)
     assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "violet", "n": "0", "new": "2"}
     assert sandbox.metadata(twelve_runs[1].upstream_id) == {"team": "violet", "n": "1"}
     assert metadata(sandbox, twelve_runs[2:]) == [{"team": "blue", "n": str(n)} for n in range(2, 12)]
 
 
-def test_undo_leaves_a_missing_run(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_undo_skips_a_missing_run(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice), alice)
     Run.objects.filter(pk=twelve_runs[0].pk).update(missing_since=timezone.now())
-    undoing = complete_plan(
-        bulk_edits.plan_undo(bulk_edit=done, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
-    )
+    undoing = plan_undo(done, alice)
     assert bulk_edits.progress(undoing).plan_results == {Edit.PlanResult.CHANGE: 11, Edit.PlanResult.MISSING: 1}

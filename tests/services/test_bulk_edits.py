@@ -1,4 +1,4 @@
-"""Bulk edits from the selection to the last outcome, against a real upstream."""
+"""Bulk edits from the selection to the outcomes, with a real upstream."""
 
 import datetime as dt
 import time
@@ -23,12 +23,12 @@ from tests.services.bulk_edit import (
     RED,
     apply,
     metadata,
-    only,
+    only_edit,
     plan,
     plan_for,
     planned_runs,
     statuses,
-    stopped_halfway,
+    stop_halfway,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,7 +47,7 @@ def test_applied_plan_reaches_upstream(sandbox: Sandbox, twelve_runs: list[Run],
     assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
     for n, run in enumerate(twelve_runs):
         assert Run.objects.get(pk=run.pk).metadata == sandbox.metadata(run.upstream_id) == {"team": "red", "n": str(n)}
-    assert len(sandbox.gets()) == 2, "A thread's runs share one fetch."
+    assert len(sandbox.gets()) == 2, "The runs of a thread share one list."
     assert not SelectionSnapshot.objects.exists()
 
 
@@ -67,8 +67,8 @@ def test_reason_is_required(twelve_runs: list[Run], alice: User) -> None:
 
 def test_edits_share_reason_and_actor(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice, reason="OPS-7", request_id="req-1")
-    facts = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
-    assert facts == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
+    shared = set(bulk_edit.edits.values_list("reason", "actor", "request_id", "source"))
+    assert shared == {("OPS-7", alice.pk, "req-1", Edit.Source.ADMIN)}
 
 
 def test_invalid_patch_reports_every_error(twelve_runs: list[Run], alice: User) -> None:
@@ -85,9 +85,9 @@ def test_viewer_neither_plans_nor_applies(twelve_runs: list[Run], alice: User, c
     with pytest.raises(NotAllowed, match=r"runsadmin\.add_bulkedit"):
         plan(carol)
     bulk_edit = plan(alice)
-    for verb in (bulk_edits.apply, bulk_edits.pause, bulk_edits.resume, bulk_edits.cancel, bulk_edits.retry):
+    for action in (bulk_edits.apply, bulk_edits.pause, bulk_edits.resume, bulk_edits.cancel, bulk_edits.retry):
         with pytest.raises(NotAllowed):
-            verb(bulk_edit=bulk_edit, actor=carol)
+            action(bulk_edit=bulk_edit, actor=carol)
     assert statuses(bulk_edit) == {EditStatus.PLANNED: 12}
 
 
@@ -103,14 +103,14 @@ def test_colleague_applies_and_is_the_actor(twelve_runs: list[Run], bob: User, m
 
 
 def test_unselectable_ids_are_reported(twelve_runs: list[Run], alice: User) -> None:
-    selection = bulk_edits.by_ids([twelve_runs[0].upstream_id, "run_nobody_knows", twelve_runs[0].upstream_id])
+    selection = bulk_edits.by_ids([twelve_runs[0].upstream_id, "run_unknown", twelve_runs[0].upstream_id])
     bulk_edit = complete_plan(
         bulk_edits.plan(selection=selection, patch=RED, actor=alice, source=Edit.Source.ADMIN, reason="moved")
     )
     assert (bulk_edit.selected, statuses(bulk_edit)) == (1, {EditStatus.PLANNED: 1})
-    assert bulk_edit.not_selected == [{"id": "run_nobody_knows", "why": "unknown"}]
-    with pytest.raises(InvalidSelection, match="run_nobody_knows"):
-        bulk_edits.by_ids(["run_nobody_knows"])
+    assert bulk_edit.not_selected == [{"id": "run_unknown", "why": "unknown"}]
+    with pytest.raises(InvalidSelection, match="run_unknown"):
+        bulk_edits.by_ids(["run_unknown"])
 
 
 def test_selection_has_one_connection(twelve_runs: list[Run], connect: Connect) -> None:
@@ -127,22 +127,22 @@ def test_selection_has_one_connection(twelve_runs: list[Run], connect: Connect) 
 def test_apply_touches_only_planned_runs(
     sandbox: Sandbox, twelve_runs: list[Run], mirror_run: MakeRun, alice: User
 ) -> None:
-    outside = mirror_run(metadata={"team": "green"})
+    other = mirror_run(metadata={"team": "green"})
     bulk_edit = plan(alice)
     sandbox.set_metadata(twelve_runs[0].upstream_id, {"team": "blue", "n": "changed"})
     runs.refresh(run=twelve_runs[0], actor=alice)
-    sandbox.set_metadata(twelve_runs[1].upstream_id, {"team": "violet"})  # It no longer matches.
+    sandbox.set_metadata(twelve_runs[1].upstream_id, {"team": "violet"})  # It no longer matches the search.
     runs.refresh(run=twelve_runs[1], actor=alice)
-    sandbox.set_metadata(outside.upstream_id, {"team": "blue"})  # Another run matches now.
-    runs.refresh(run=outside, actor=alice)
-    appeared = mirror_run(thread_id="thread_0", metadata={"team": "blue"})  # A new run matches as well.
+    sandbox.set_metadata(other.upstream_id, {"team": "blue"})  # Another run now matches the search.
+    runs.refresh(run=other, actor=alice)
+    new = mirror_run(thread_id="thread_0", metadata={"team": "blue"})  # A new run matches the search, too.
     sandbox.clear_log()
     bulk_edit = apply(bulk_edit, alice)
     assert statuses(bulk_edit) == {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1}
     assert set(sandbox.posted_run_ids()) == {run.upstream_id for run in twelve_runs if run != twelve_runs[1]}
     assert planned_runs(bulk_edit) == {run.pk: 1 for run in twelve_runs}
     assert sandbox.metadata(twelve_runs[0].upstream_id) == {"team": "red", "n": "changed"}
-    assert metadata(sandbox, [twelve_runs[1], outside, appeared]) == [
+    assert metadata(sandbox, [twelve_runs[1], other, new]) == [
         {"team": "violet"},
         {"team": "blue"},
         {"team": "blue"},
@@ -176,13 +176,15 @@ def test_concurrently_changed_key_is_a_conflict(sandbox: Sandbox, twelve_runs: l
     assert sandbox.metadata(twelve_runs[3].upstream_id)["team"] == "violet"
 
 
-def test_run_deleted_since_is_rejected(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_edit_of_a_deleted_run_is_rejected(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     sandbox.delete_run(twelve_runs[3].upstream_id)
     assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 11, EditStatus.REJECTED: 1}
 
 
-def test_queued_until_first_claim(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_bulk_edit_is_queued_until_first_claim(
+    slow_upstream: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User
+) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
     assert bulk_edit.status == BulkEditStatus.QUEUED
     bulk_edits.advance_statuses()
@@ -201,7 +203,7 @@ def test_plan_is_applied_once(twelve_runs: list[Run], alice: User) -> None:
     assert Counter(statuses(bulk_edit)) == {EditStatus.PENDING: 12}
 
 
-def test_empty_plan_completes_at_once(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_plan_without_changes_completes_at_once(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = apply(plan(alice, patch=BulkPatch({"team": "blue"})), alice)
     assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.COMPLETED, {EditStatus.SKIPPED: 12})
 
@@ -228,16 +230,16 @@ def test_canary_ended_between_checks_pauses(
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
     transition_to = BulkEditQuerySet.transition_to
 
-    def ends_after_the_first_check(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
-        moved = transition_to(rows, status, **values)
+    def end_edits_after_pausing(rows: BulkEditQuerySet, status: BulkEditStatus, **values: object) -> int:
+        updated = transition_to(rows, status, **values)
         if status == BulkEditStatus.PAUSED:
             bulk_edit.edits.filter(status=EditStatus.PENDING).update(
                 status=EditStatus.FAILED, finished_at=timezone.now()
             )
-        return moved
+        return updated
 
     with monkeypatch.context() as patched:
-        patched.setattr(BulkEditQuerySet, "transition_to", ends_after_the_first_check)
+        patched.setattr(BulkEditQuerySet, "transition_to", end_edits_after_pausing)
         bulk_edits.advance_statuses()
     bulk_edits.advance_statuses()
     bulk_edit.refresh_from_db()
@@ -263,9 +265,11 @@ def test_cancelled_canary_sends_no_more(sandbox: Sandbox, twelve_runs: list[Run]
     assert Counter(pairs["team"] for pairs in metadata(sandbox, twelve_runs)) == {"red": 3, "blue": 9}
 
 
-def test_paused_bulk_edit_sends_nothing(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_paused_bulk_edit_sends_nothing(
+    slow_upstream: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User
+) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    sent = stopped_halfway(sandbox, lambda: bulk_edits.pause(bulk_edit=bulk_edit, actor=alice))
+    sent = stop_halfway(sandbox, lambda: bulk_edits.pause(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.advance_statuses()
     edits.process_due(until=time.monotonic() + 2)
     assert len(sandbox.posts()) == sent
@@ -280,9 +284,11 @@ def test_paused_bulk_edit_sends_nothing(slow: None, sandbox: Sandbox, twelve_run
     assert len(sandbox.posts()) == 12
 
 
-def test_cancelled_counts_add_up(slow: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_cancelled_bulk_edit_sends_no_more(
+    slow_upstream: None, sandbox: Sandbox, twelve_runs: list[Run], alice: User
+) -> None:
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice), actor=alice)
-    sent = stopped_halfway(sandbox, lambda: bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice))
+    sent = stop_halfway(sandbox, lambda: bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice))
     bulk_edits.advance_statuses()
     assert statuses(bulk_edit) == {EditStatus.APPLIED: sent, EditStatus.CANCELLED: 12 - sent}
     assert Counter(pairs["team"] for pairs in metadata(sandbox, twelve_runs)) == {"red": sent, "blue": 12 - sent}
@@ -294,9 +300,9 @@ def test_cancelled_counts_add_up(slow: None, sandbox: Sandbox, twelve_runs: list
 
 def test_impossible_action_is_refused(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
-    for verb in (bulk_edits.pause, bulk_edits.resume, bulk_edits.retry):
+    for action in (bulk_edits.pause, bulk_edits.resume, bulk_edits.retry):
         with pytest.raises(InvalidTransition, match="this one is planned"):
-            verb(bulk_edit=bulk_edit, actor=alice)
+            action(bulk_edit=bulk_edit, actor=alice)
     with pytest.raises(InvalidTransition, match="nothing to undo"):
         bulk_edits.plan_undo(bulk_edit=bulk_edit, actor=alice, source=Edit.Source.ADMIN, reason="a mistake")
 
@@ -326,13 +332,13 @@ def test_active_runs_fail_at_the_deadline(
 ) -> None:
     active = mirror_run(status="in_progress")
     bulk_edit = apply(plan_for(alice, active, wait_for_active=dt.timedelta(seconds=0.5)), alice)
-    edit = only(bulk_edit)
+    edit = only_edit(bulk_edit)
     assert (bulk_edit.status, edit.status) == (BulkEditStatus.COMPLETED, EditStatus.FAILED)
     assert "in_progress" in edit.detail
-    assert len(sandbox.posts()) == 1, "After the first refusal, the edit only fetches."
+    assert len(sandbox.posts()) == 1, "After the first refusal, the run is only fetched."
     sandbox.change_run(active.upstream_id, status="completed")
     bulk_edit = push_until_settled(bulk_edits.retry(bulk_edit=bulk_edit, actor=alice))
-    assert (bulk_edit.status, only(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.APPLIED)
+    assert (bulk_edit.status, only_edit(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.APPLIED)
 
 
 def test_active_run_fails_unless_awaited(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
@@ -340,4 +346,4 @@ def test_active_run_fails_unless_awaited(sandbox: Sandbox, mirror_run: MakeRun, 
     bulk_edit = plan_for(alice, run)
     sandbox.change_run(run.upstream_id, status="in_progress")
     bulk_edit = apply(bulk_edit, alice)
-    assert (bulk_edit.status, only(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.FAILED)
+    assert (bulk_edit.status, only_edit(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.FAILED)

@@ -1,4 +1,4 @@
-"""What the processes share about a connection: its rate, and whether it is held."""
+"""The state of a connection that processes share: its rate, and whether it is held."""
 
 import datetime as dt
 import time
@@ -27,14 +27,14 @@ def after(seconds: float) -> dt.datetime:
     return NOW + dt.timedelta(seconds=seconds)
 
 
-def test_slots_follow_at_the_rate() -> None:
+def test_slots_are_spaced_by_the_rate() -> None:
     free_at = FreeAt(None, None)
     for number in range(5):
         at, free_at = take(free_at, slots=1, requests_per_minute=600, is_interactive=False, now=NOW)
-        assert at == after(number / 9)  # Nine tenths of ten a second.
+        assert at == after(number / 9)  # Nine tenths of the rate of ten per second.
 
 
-def test_interactive_edits_have_a_lane() -> None:
+def test_background_does_not_delay_interactive() -> None:
     free_at = FreeAt(None, after(60))
     at, free_at = take(free_at, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
@@ -42,7 +42,7 @@ def test_interactive_edits_have_a_lane() -> None:
     assert at == after(2)
 
 
-def test_interactive_edits_take_free_lane() -> None:
+def test_interactive_edits_use_background_slots() -> None:
     at, free_at = take(FreeAt(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW
     assert free_at.interactive == after(10)
@@ -73,7 +73,7 @@ def test_slot_is_never_in_the_past(connect: Connect) -> None:
     with ThreadPoolExecutor(1) as threads:
         with transaction.atomic():
             ConnectionState.objects.select_for_update().get()
-            waiting = threads.submit(_wait_for_a_place)
+            waiting = threads.submit(_wait_for_slot)
             time.sleep(0.5)
             released = timezone.now()
         waiting.result()
@@ -83,20 +83,20 @@ def test_slot_is_never_in_the_past(connect: Connect) -> None:
 def test_late_slot_is_not_used(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(REQUESTS_PER_MINUTE=600)
     monkeypatch.setattr(connections, "MAX_SLOT_LATENESS", 0.2)
-    stalls = iter([2 * connections.MAX_SLOT_LATENESS])
-    asked = connections.not_before
+    not_before = connections.not_before
 
-    def stalled(alias: str) -> dt.datetime | None:
-        time.sleep(next(stalls, 0))
-        return asked(alias)
+    def stall_once(alias: str) -> dt.datetime | None:
+        monkeypatch.setattr(connections, "not_before", not_before)
+        time.sleep(2 * connections.MAX_SLOT_LATENESS)
+        return not_before(alias)
 
-    monkeypatch.setattr(connections, "not_before", stalled)
-    woken = timezone.now() + dt.timedelta(seconds=2 * connections.MAX_SLOT_LATENESS)
+    monkeypatch.setattr(connections, "not_before", stall_once)
+    end_of_stall = timezone.now() + dt.timedelta(seconds=2 * connections.MAX_SLOT_LATENESS)
     connections.wait_for_slots(conf.connection("default"), 1)
-    assert (connections.state("default").background_free_at or NOW) > woken
+    assert (connections.state("default").background_free_at or NOW) > end_of_stall
 
 
-def _wait_for_a_place() -> None:
+def _wait_for_slot() -> None:
     try:
         connections.wait_for_slots(conf.connection("default"), 1)
     finally:
@@ -112,7 +112,7 @@ def test_operator_holds_and_releases(make_user: Callable[..., User], alice: User
     assert connections.available_aliases() == []
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert connections.is_held("default")  # Only an operator releases what an operator holds.
+    assert connections.is_held("default")  # Only an operator releases a connection that an operator holds.
     connections.set_hold("default", on=False, actor=operator)
     assert not connections.is_held("default")
     with pytest.raises(UnknownConnection):

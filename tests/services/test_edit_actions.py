@@ -1,4 +1,4 @@
-"""Undo and cancel."""
+"""Undoing and cancelling an edit."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -42,7 +42,7 @@ def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirror_run: MakeRun, al
     assert sandbox.metadata(run.upstream_id) == {"team": "green", "env": "dev"}
 
 
-def test_undo_of_nothing_is_skipped(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_undo_without_changes_is_skipped(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue"})
     edit = edits.push(record(run, alice))
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
@@ -56,7 +56,7 @@ def test_only_applied_edits_are_undone(mirror_run: MakeRun, alice: User) -> None
         edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
 
 
-def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_only_unsent_edit_can_be_cancelled(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue"})
     edit = edits.cancel(edit=record(run, alice), actor=alice)
     assert edit.status == Edit.Status.CANCELLED
@@ -66,15 +66,13 @@ def test_edit_can_be_cancelled_until_sent(sandbox: Sandbox, mirror_run: MakeRun,
         edits.cancel(edit=applied, actor=alice)
 
 
-@pytest.mark.parametrize("verb", ["undo", "retry", "cancel", "resolve"])
-def test_viewer_can_do_nothing_to_an_edit(
-    verb: str, sandbox: Sandbox, mirror_run: MakeRun, alice: User, carol: User
-) -> None:
+@pytest.mark.parametrize("action", ["undo", "retry", "cancel", "resolve"])
+def test_viewer_may_run_no_action(action: str, sandbox: Sandbox, mirror_run: MakeRun, alice: User, carol: User) -> None:
     edit = edits.push(record(mirror_run(metadata={"team": "blue"}), alice))
     arguments: dict[str, dict[str, object]] = {
         "resolve": {"patch": RED, "source": Edit.Source.API},
         "undo": {"source": Edit.Source.API},
     }
     with pytest.raises(NotAllowed):
-        getattr(edits, verb)(edit=edit, actor=carol, **arguments.get(verb, {}))
+        getattr(edits, action)(edit=edit, actor=carol, **arguments.get(action, {}))
     assert Edit.objects.count() == 1

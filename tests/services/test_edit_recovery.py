@@ -14,7 +14,7 @@ from runsadmin.services.edits import claims, pushing, storing
 from runsadmin.services.edits.outcomes import Outcome
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
-from tests.services.single_edit import RED, mirror, process_due, record
+from tests.services.single_edit import RED, mirrored_metadata, process_due, record
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,7 +27,7 @@ def test_lost_response_is_reconciled(sandbox: Sandbox, mirror_run: MakeRun, alic
 
     assert edits.reconcile(edit).status == Edit.Status.APPLIED
     assert len(sandbox.posts()) == 1
-    assert mirror(run) == {"team": "red"}
+    assert mirrored_metadata(run) == {"team": "red"}
 
 
 def test_no_resend_before_settling_time(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
@@ -37,7 +37,7 @@ def test_no_resend_before_settling_time(sandbox: Sandbox, mirror_run: MakeRun, a
     assert edits.reconcile(edit).status == Edit.Status.UNKNOWN
     assert len(sandbox.posts()) == 1
 
-    Edit.objects.update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # As if that long had passed.
+    Edit.objects.update(sent_at=timezone.now() - dt.timedelta(minutes=1))  # The settling time has passed.
     edit = edits.reconcile(edit)
     assert (edit.status, edit.before, edit.intended) == (Edit.Status.PENDING, None, None)
     assert edits.push(edit).status == Edit.Status.APPLIED
@@ -60,21 +60,21 @@ def test_unknown_conflict_can_be_resolved(sandbox: Sandbox, mirror_run: MakeRun,
 
 def test_dead_process_is_recovered(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     long_ago = timezone.now() - dt.timedelta(minutes=5)
-    one, two = mirror_run(metadata={"team": "blue"}), mirror_run(metadata={"team": "blue"})
-    dead = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
-    not_sent, maybe_sent = record(one, alice), record(two, alice)
-    Edit.objects.filter(pk=not_sent.pk).update(**dead)
+    first, second = mirror_run(metadata={"team": "blue"}), mirror_run(metadata={"team": "blue"})
+    expired_claim = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": long_ago}
+    not_sent, maybe_sent = record(first, alice), record(second, alice)
+    Edit.objects.filter(pk=not_sent.pk).update(**expired_claim)
     Edit.objects.filter(pk=maybe_sent.pk).update(
-        **dead, before=Metadata({"team": "blue"}), intended=Metadata({"team": "red"}), sent_at=long_ago
+        **expired_claim, before=Metadata({"team": "blue"}), intended=Metadata({"team": "red"}), sent_at=long_ago
     )
-    sandbox.set_metadata(two.upstream_id, {"team": "red"})
+    sandbox.set_metadata(second.upstream_id, {"team": "red"})
     process_due()
     assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["pending", "unknown"]
     Edit.objects.update(next_attempt_at=long_ago)
     process_due()
     assert [Edit.objects.get(pk=edit.pk).status for edit in (not_sent, maybe_sent)] == ["applied", "applied"]
-    assert len(sandbox.posts(one.upstream_id)) == 1
-    assert sandbox.posts(two.upstream_id) == []
+    assert len(sandbox.posts(first.upstream_id)) == 1
+    assert sandbox.posts(second.upstream_id) == []
 
 
 def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
@@ -83,7 +83,7 @@ def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirror_run: MakeRun, ali
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
     outcome = pushing._attempt(claim, interactive=False, is_trial=False)
-    assert outcome is None  # It lost its claim, so it cannot commit what is intended.
+    assert outcome is None  # Without its claim, it cannot store what it intends to write.
     storing.store([Outcome(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.SENDING

@@ -1,4 +1,4 @@
-"""One edit, from the intent to the outcome, against a real upstream."""
+"""Single edits, from recording to the outcome, with a real upstream."""
 
 import datetime as dt
 import uuid
@@ -15,7 +15,7 @@ from runsadmin.services import connections, edits, probes
 from runsadmin.services.edits import deciding
 from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox
-from tests.services.single_edit import make_due, mirror, process_due, record
+from tests.services.single_edit import make_due, mirrored_metadata, process_due, record
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -72,7 +72,7 @@ def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirror_run: MakeRun,
     edit = edits.push(record(run, alice))
 
     assert edit.status == Edit.Status.APPLIED
-    assert sandbox.metadata(run.upstream_id) == {"team": "red", "ticket": "OPS-1"} == mirror(run)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "ticket": "OPS-1"} == mirrored_metadata(run)
     assert edit.before == {"team": "blue", "ticket": "OPS-1"}
     assert edit.after == {"team": "red", "ticket": "OPS-1"}
     (post,) = sandbox.posts(run.upstream_id)
@@ -85,7 +85,7 @@ def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirror_run: MakeRun,
 def test_edit_can_remove_keys(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue", "ticket": "OPS-1"})
     edits.push(record(run, alice, MetadataPatch(remove=frozenset({"ticket"}))))
-    assert sandbox.metadata(run.upstream_id) == {"team": "blue"} == mirror(run)
+    assert sandbox.metadata(run.upstream_id) == {"team": "blue"} == mirrored_metadata(run)
 
 
 def test_no_change_needs_no_post(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
@@ -100,7 +100,7 @@ def test_pair_added_upstream_survives(sandbox: Sandbox, mirror_run: MakeRun, ali
     edit = record(run, alice)
     sandbox.set_metadata(run.upstream_id, {"team": "blue", "added": "meanwhile"})
     assert edits.push(edit).status == Edit.Status.APPLIED
-    assert sandbox.metadata(run.upstream_id) == {"team": "red", "added": "meanwhile"} == mirror(run)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "added": "meanwhile"} == mirrored_metadata(run)
 
 
 def test_edits_of_different_keys_survive(sandbox: Sandbox, mirror_run: MakeRun, alice: User, bob: User) -> None:
@@ -108,7 +108,7 @@ def test_edits_of_different_keys_survive(sandbox: Sandbox, mirror_run: MakeRun, 
     first = record(run, alice, base=run.metadata)
     second = record(run, bob, MetadataPatch({"env": "prod"}), base=run.metadata)
     assert [edits.push(edit).status for edit in (first, second)] == [Edit.Status.APPLIED] * 2
-    assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"} == mirror(run)
+    assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"} == mirrored_metadata(run)
 
 
 def test_edits_of_one_key_conflict(sandbox: Sandbox, mirror_run: MakeRun, alice: User, bob: User) -> None:
@@ -129,7 +129,7 @@ def test_upstream_change_conflicts(sandbox: Sandbox, mirror_run: MakeRun, alice:
     sandbox.set_metadata(run.upstream_id, {"team": "green"})
     edit = edits.push(edit)
     assert edit.status == Edit.Status.CONFLICT
-    assert mirror(run) == {"team": "green"}
+    assert mirrored_metadata(run) == {"team": "green"}
     assert sandbox.posts() == []
 
 
@@ -142,7 +142,7 @@ def test_edits_of_one_run_keep_their_order(sandbox: Sandbox, mirror_run: MakeRun
     assert sandbox.metadata(run.upstream_id) == {"team": "green"}
 
 
-def test_claimed_edit_is_left_alone(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_claimed_edit_is_not_pushed(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     edit = record(mirror_run(), alice)
     Edit.objects.update(
         status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=timezone.now() + dt.timedelta(minutes=1)
@@ -167,13 +167,13 @@ def test_inactive_account_edits_nothing(sandbox: Sandbox, mirror_run: MakeRun, a
     assert edits.push(edit).status == Edit.Status.REJECTED
 
 
-def test_removed_key_that_stays_differs(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_edit_differs_if_removed_key_remains(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     sandbox.settings(modify="merge")
     run = mirror_run(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red"}, frozenset({"env"}))))
     assert edit.status == Edit.Status.DIFFERS
     assert (edit.intended, edit.after) == ({"team": "red"}, {"team": "red", "env": "dev"})
-    assert mirror(run) == {"team": "red", "env": "dev"}
+    assert mirrored_metadata(run) == {"team": "red", "env": "dev"}
 
 
 def test_merged_map_over_limit_is_rejected(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
@@ -272,12 +272,12 @@ def test_internal_error_counts_as_attempt(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def breaks(**_: object) -> None:
+    def fail(**_: object) -> None:
         raise ZeroDivisionError
 
     settings.RUNSADMIN_MAX_ATTEMPTS = 2
     edit = record(mirror_run(), alice)
-    monkeypatch.setattr(deciding, "merge3", breaks)
+    monkeypatch.setattr(deciding, "merge3", fail)
     with pytest.raises(ZeroDivisionError):
         edits.push(edit)
     edit.refresh_from_db()
@@ -290,16 +290,16 @@ def test_internal_error_counts_as_attempt(
     assert sandbox.posts() == []
 
 
-def test_429_backs_off_as_asked(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_429_backs_off_for_the_given_time(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run()
     sandbox.fault("status", method="POST", status=429, headers={"Retry-After": "60"})
     edit = edits.push(record(run, alice))
     assert edit.status == Edit.Status.PENDING
     assert edit.next_attempt_at is not None
     assert edit.next_attempt_at > timezone.now() + dt.timedelta(seconds=50)
-    until = connections.not_before("default")
-    assert until is not None
-    assert until > timezone.now() + dt.timedelta(seconds=50)
+    not_before = connections.not_before("default")
+    assert not_before is not None
+    assert not_before > timezone.now() + dt.timedelta(seconds=50)
 
 
 def test_back_off_counts_no_attempt(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:

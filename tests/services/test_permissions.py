@@ -1,4 +1,4 @@
-"""Roles, and the message to someone who lacks a permission."""
+"""Roles, and the message for users who lack a permission."""
 
 import pytest
 from django.apps import apps
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def migrate(*, is_first: bool) -> None:
-    """Sends the signal that ends `migrate`: for a new database, or for one that was up to date."""
+    """Sends the signal that `migrate` sends at its end, for a new database or for one that is up to date."""
     migrations = MigrationLoader(connection).disk_migrations
     plan = [(migration, False) for (app, _), migration in migrations.items() if app == "runsadmin"] if is_first else []
     config = apps.get_app_config("runsadmin")
@@ -48,7 +48,7 @@ def test_later_migrations_keep_groups() -> None:
 
 
 @pytest.mark.usefixtures("no_groups")
-def test_group_of_the_same_name_stays() -> None:
+def test_existing_group_is_not_changed() -> None:
     Group.objects.create(name="Editor")
     migrate(is_first=True)
     assert not Group.objects.get(name="Editor").permissions.exists()
@@ -71,6 +71,6 @@ def test_refusal_names_the_permission(carol: User) -> None:
     )
 
 
-def test_inactive_account_may_do_nothing(alice: User) -> None:
+def test_inactive_account_has_no_permission(alice: User) -> None:
     alice.is_active = False
     assert not permissions.may(alice, Action.VIEW_RUNS)

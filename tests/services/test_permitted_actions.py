@@ -1,4 +1,4 @@
-"""Which actions an edit or a bulk edit permits now, for the admin and the API."""
+"""The actions that an edit or a bulk edit permits in its status."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -30,19 +30,19 @@ def run(mirror_run: Callable[..., Run]) -> Run:
         ("completed", {BulkEditAction.RETRY, BulkEditAction.UNDO}),
     ],
 )
-def test_state_decides(status: str, expected: set[BulkEditAction], run: Run, alice: User) -> None:
+def test_actions_of_a_bulk_edit(status: str, expected: set[BulkEditAction], run: Run, alice: User) -> None:
     bulk_edit = make_bulk_edit(run.upstream_id, status, alice)
     bulk_edit.refresh_from_db()
     assert bulk_edits.permitted_actions(bulk_edit, alice) == expected
 
 
-def test_expired_plan_is_only_discarded(run: Run, alice: User) -> None:
+def test_expired_plan_can_only_be_discarded(run: Run, alice: User) -> None:
     bulk_edit = make_bulk_edit(run.upstream_id, "planned", alice)
     bulk_edit.expires_at = bulk_edit.created_at - dt.timedelta(seconds=1)
     assert bulk_edits.permitted_actions(bulk_edit, alice) == {BulkEditAction.CANCEL}
 
 
-def test_each_action_takes_its_permissions(run: Run, alice: User, bob: User) -> None:
+def test_actions_need_permissions(run: Run, alice: User, bob: User) -> None:
     bob.user_permissions.set(Permission.objects.filter(codename="add_bulkedit"))
     planner = User.objects.get(pk=bob.pk)
     planned = make_bulk_edit(run.upstream_id, "planned", alice)
@@ -70,7 +70,7 @@ def test_actions_of_an_edit(status: str, expected: set[str], run: Run, alice: Us
     assert edits.permitted_actions(edit, carol) == set()
 
 
-def test_cancelled_bulk_edit_keeps_failures(run: Run, alice: User) -> None:
+def test_failed_edit_of_cancelled_bulk_edit(run: Run, alice: User) -> None:
     bulk_edit = make_bulk_edit(run.upstream_id, "completed", alice)
     failed = bulk_edit.edits.get(status="failed")
     assert edits.permitted_actions(failed, alice) == {"retry"}

@@ -1,4 +1,4 @@
-"""The mirror, and which response wins."""
+"""The mirror: which of several responses it keeps, and how runs are refreshed."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def thread(db: None) -> Thread:
 
 
 class Upstream:
-    """A server with one run, whose responses arrive when the test says."""
+    """A server with one run, which is requested and received at the given times."""
 
     def __init__(self, thread: Thread) -> None:
         self.thread = thread
@@ -85,7 +85,7 @@ def test_concurrent_write_is_kept(upstream: Upstream) -> None:
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "newer"}
 
 
-def test_new_run_in_two_responses_is_one_row(upstream: Upstream) -> None:
+def test_concurrently_stored_new_run_is_kept(upstream: Upstream) -> None:
     first = runs.compare([(upstream.thread, upstream.response("first", requested=0, received=1))])
     upstream.respond("second", requested=2, received=3)
     assert first.write() == Stored(created=0, updated=0)
@@ -127,7 +127,7 @@ def test_unchanged_fetch_keeps_the_version(upstream: Upstream) -> None:
     assert upstream.respond("a", requested=2, received=3) == Stored(created=0, updated=0)
     assert upstream.row.version == version
     assert upstream.row.received_at == at(3)
-    upstream.respond("b", requested=1.5, received=1.6)  # Slow: requested before the fetch.
+    upstream.respond("b", requested=1.5, received=1.6)  # A slow response that was requested before the fetch.
     assert upstream.row.metadata == {"team": "a"}
 
 
@@ -139,15 +139,16 @@ def test_found_run_is_no_longer_missing(upstream: Upstream) -> None:
 
 
 def test_two_processes_store_new_run_once(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    first_read = Run.objects.select_for_update().none()
-    original = Run.objects.select_for_update
+    no_runs = Run.objects.select_for_update().none()
+    select_for_update = Run.objects.select_for_update
 
-    def blind_once() -> object:
-        monkeypatch.setattr(Run.objects, "select_for_update", original)
-        return first_read
+    def miss_once() -> object:
+        """Finds no run, as if another process stored it right after this query."""
+        monkeypatch.setattr(Run.objects, "select_for_update", select_for_update)
+        return no_runs
 
     upstream.respond("a", requested=0, received=1)
-    monkeypatch.setattr(Run.objects, "select_for_update", blind_once)
+    monkeypatch.setattr(Run.objects, "select_for_update", miss_once)
     assert upstream.respond("b", requested=2, received=3) == Stored(created=0, updated=1)
 
 
@@ -172,20 +173,20 @@ def test_etag_changes_with_the_row(upstream: Upstream) -> None:
         {"rtl": "שלום", "emoji": "🙂" * 512, "html": "<script>alert(1)</script>"},
     ],
 )
-def test_any_response_is_stored_whole(thread: Thread, metadata: Json | None) -> None:
+def test_response_is_stored_completely(thread: Thread, metadata: Json | None) -> None:
     response = make_run(thread_id=thread.upstream_id, metadata=metadata, unknown_field={"kept": True})
     runs.compare([(thread, timed(thread, response))]).write()
     assert Run.objects.get().as_api() == response
 
 
-def test_api_form_has_every_field(thread: Thread) -> None:
+def test_api_representation_has_every_field(thread: Thread) -> None:
     runs.compare([(thread, timed(thread, {"id": "0f3a", "created_at": 1_700_000_000_123}))]).write()
     api = Run.objects.get().as_api()
     assert set(FIELDS) <= set(api)
     assert api["created_at"] == 1_700_000_000
 
 
-def test_two_servers_may_share_an_id(thread: Thread) -> None:
+def test_two_servers_can_use_the_same_id(thread: Thread) -> None:
     other = Thread.objects.create(connection="eu", upstream_id=thread.upstream_id)
     response = make_run(thread_id=thread.upstream_id)
     for one in (thread, other):
@@ -217,7 +218,7 @@ def test_viewer_cannot_refresh(sandbox: Sandbox, mirror_run: Callable[..., Run],
     assert sandbox.log() == []
 
 
-def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirror_run: Callable[..., Run]) -> None:
+def test_marked_runs_are_refreshed(sandbox: Sandbox, mirror_run: Callable[..., Run]) -> None:
     run = mirror_run(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
     Run.objects.update(needs_refresh_since=timezone.now())
@@ -228,8 +229,8 @@ def test_overlapping_runs_are_refreshed(sandbox: Sandbox, mirror_run: Callable[.
 
 
 @pytest.fixture
-def gone(sandbox: Sandbox, mirror_run: Callable[..., Run], connect: Connect) -> Run:
-    """A run missing upstream. Its connection permits one interactive and one background request for now."""
+def deleted_run(sandbox: Sandbox, mirror_run: Callable[..., Run], connect: Connect) -> Run:
+    """A run that is deleted upstream. Its connection permits one interactive and one background request now."""
     run = mirror_run()
     sandbox.delete_run(run.upstream_id)
     sandbox.clear_log()
@@ -241,9 +242,9 @@ def use_interactive_slot() -> None:
     connections.wait_for_slots(conf.connection("default"), 1, interactive=True)
 
 
-def test_probes_take_slots(sandbox: Sandbox, gone: Run, alice: User) -> None:
+def test_probes_take_slots(sandbox: Sandbox, deleted_run: Run, alice: User) -> None:
     with pytest.raises(NotFound):
-        runs.refresh(run=gone, actor=alice)
+        runs.refresh(run=deleted_run, actor=alice)
     assert len(sandbox.gets()) == 2
     state = ConnectionState.objects.get()
     assert min(state.interactive_free_at or T0, state.background_free_at or T0) > timezone.now() + dt.timedelta(
@@ -251,16 +252,16 @@ def test_probes_take_slots(sandbox: Sandbox, gone: Run, alice: User) -> None:
     )
 
 
-def test_no_slot_to_probe_decides_nothing(sandbox: Sandbox, gone: Run, alice: User) -> None:
+def test_404_without_a_probe_marks_nothing(sandbox: Sandbox, deleted_run: Run, alice: User) -> None:
     use_interactive_slot()
     with pytest.raises(NoSlot):
-        runs.refresh(run=gone, actor=alice)
+        runs.refresh(run=deleted_run, actor=alice)
     assert len(sandbox.gets()) == 1
     assert not Run.objects.filter(missing_since__isnull=False).exists()
     assert not connections.is_held("default")
 
 
-def test_unexplained_404_is_fetched_again(sandbox: Sandbox, gone: Run) -> None:
+def test_unexplained_404_is_fetched_again(sandbox: Sandbox, deleted_run: Run) -> None:
     Run.objects.update(needs_refresh_since=timezone.now())
     use_interactive_slot()
     assert runs.refresh_marked() == 0

@@ -1,4 +1,4 @@
-"""Syncs of threads, against a real upstream."""
+"""Syncs of threads, with a real upstream."""
 
 import datetime as dt
 import time
@@ -21,7 +21,7 @@ FULL, INCREMENTAL = Sync.Kind.FULL, Sync.Kind.INCREMENTAL
 
 
 def make_thread(sandbox: Sandbox, count: int, name: str = "thread_a", **fields: object) -> list[Json]:
-    """Runs of one thread, newest first."""
+    """Makes runs in one thread. Returns them, newest first."""
     runs = [make_run(thread_id=name, created_at=1_700_000_000 + number, **fields) for number in range(count)]
     sandbox.put_runs(runs)
     return runs[::-1]
@@ -59,7 +59,7 @@ def test_full_sync_writes_only_changed_runs(sandbox: Sandbox, alice: User) -> No
     track(["thread_a"], alice)
     sync()
     before = versions()
-    ended, changed = upstream[250]["id"], upstream[3]["id"]  # The first one is on page 3.
+    ended, changed = upstream[250]["id"], upstream[3]["id"]  # On the third page and the first page.
     sandbox.set_metadata(changed, {"team": "red"})
     sandbox.change_run(ended, status="failed", last_error={"code": "server_error", "message": "."})
 
@@ -81,7 +81,7 @@ def test_incremental_sync_stops_at_watermark(sandbox: Sandbox, alice: User) -> N
 
     second = sync(INCREMENTAL)
     assert (second.runs_created, second.runs_updated) == (1, 1)
-    assert len(sandbox.log()) == 2  # One page, one run.
+    assert len(sandbox.log()) == 2  # One page and one run.
     assert Run.objects.get(upstream_id=upstream[-1]["id"]).status == "completed"
     assert Thread.objects.get().watermark == new["id"]
 
@@ -97,8 +97,8 @@ def test_missing_run_is_marked_and_kept(sandbox: Sandbox, alice: User) -> None:
 
 
 @pytest.fixture
-def one_of_two_gone(sandbox: Sandbox, alice: User) -> None:
-    """Two threads of three runs each were read; since then upstream no longer has thread_a."""
+def one_of_two_threads_deleted(sandbox: Sandbox, alice: User) -> None:
+    """Two threads with three runs each have been synced. Then thread_a was deleted upstream."""
     for thread_id in ("thread_a", "thread_b"):
         make_thread(sandbox, 3, thread_id)
     track(["thread_a", "thread_b"], alice)
@@ -106,7 +106,7 @@ def one_of_two_gone(sandbox: Sandbox, alice: User) -> None:
     sandbox.delete_thread("thread_a")
 
 
-def test_missing_thread_does_not_stop_the_sync(one_of_two_gone: None) -> None:
+def test_missing_thread_does_not_stop_the_sync(one_of_two_threads_deleted: None) -> None:
     second = sync()
     assert (second.status, second.errors_count) == (Sync.Status.COMPLETED_WITH_ERRORS, 1)
     assert second.errors.get().thread == Thread.objects.get(upstream_id="thread_a")
@@ -114,7 +114,7 @@ def test_missing_thread_does_not_stop_the_sync(one_of_two_gone: None) -> None:
     assert second.runs_seen == 3
 
 
-def test_unexplained_404_marks_no_thread(one_of_two_gone: None, sandbox: Sandbox) -> None:
+def test_unexplained_404_marks_no_thread(one_of_two_threads_deleted: None, sandbox: Sandbox) -> None:
     sandbox.fault("status", method="GET", path="/threads/thread_a", status=404, body={}, times=None)
     sandbox.fault("status", method="GET", path="/threads/thread_b/runs/", status=500)
     second = sync()
@@ -127,7 +127,7 @@ def test_sync_that_reads_nothing_fails(sandbox: Sandbox, alice: User) -> None:
     assert sync().status == Sync.Status.FAILED
 
 
-def test_temporary_fault_is_no_error(sandbox: Sandbox, alice: User) -> None:
+def test_temporary_fault_is_not_an_error(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 3)
     track(["thread_a"], alice)
     sandbox.fault("status", method="GET", status=500)
@@ -160,7 +160,7 @@ def test_sync_waits_for_a_held_connection(sandbox: Sandbox, alice: User, connect
     assert syncs.run(waiting, until=time.monotonic() + 60).status == Sync.Status.COMPLETED
 
 
-def test_slowed_sync_resumes_later(sandbox: Sandbox, alice: User) -> None:
+def test_sync_resumes_after_a_back_off(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 3)
     track(["thread_a"], alice)
     sandbox.fault("status", method="GET", status=429, headers={"Retry-After": "60"})
@@ -178,14 +178,14 @@ def test_next_task_resumes_the_sync(sandbox: Sandbox, alice: User) -> None:
         make_thread(sandbox, 2, name)
     track(names, alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
-    shares = [syncs.run(started, until=0) for _ in range(6)]
-    assert [share.pages for share in shares] == [1, 2, 3, 4, 5, 6]  # The second page of each thread is empty.
-    assert [share.threads_done for share in shares] == [0, 1, 1, 2, 2, 3]
+    tasks = [syncs.run(started, until=0) for _ in range(6)]
+    assert [task.pages for task in tasks] == [1, 2, 3, 4, 5, 6]  # The second page of each thread is empty.
+    assert [task.threads_done for task in tasks] == [0, 1, 1, 2, 2, 3]
     assert syncs.run(started, until=0).status == Sync.Status.COMPLETED
     assert len(sandbox.gets()) == 6
 
 
-def test_dead_sync_resumes_at_its_page(sandbox: Sandbox, alice: User) -> None:
+def test_interrupted_sync_resumes_at_its_page(sandbox: Sandbox, alice: User) -> None:
     upstream = make_thread(sandbox, 250)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
@@ -213,11 +213,11 @@ def test_two_processes_never_share_a_sync(sandbox: Sandbox, alice: User) -> None
 
 
 def test_one_sync_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
-    one = syncs.start(connection="default", kind=FULL, actor=alice)
-    assert syncs.start(connection="default", kind=FULL, actor=alice) == one
+    of_all_threads = syncs.start(connection="default", kind=FULL, actor=alice)
+    assert syncs.start(connection="default", kind=FULL, actor=alice) == of_all_threads
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     of_thread = syncs.start(connection="default", kind=FULL, actor=alice, thread=thread)
-    assert of_thread != one
+    assert of_thread != of_all_threads
     assert syncs.start(connection="default", kind=FULL, actor=alice, thread=thread) == of_thread
 
 
@@ -237,7 +237,7 @@ def test_sync_is_paused_resumed_and_stopped(sandbox: Sandbox, alice: User) -> No
     assert sandbox.log() == []
 
 
-def test_waiting_syncs_are_enqueued_rarely(sandbox: Sandbox, alice: User) -> None:
+def test_waiting_sync_is_not_enqueued_twice(sandbox: Sandbox, alice: User) -> None:
     started = syncs.start(connection="default", kind=FULL, actor=alice)
     assert syncs.claim_waiting() == [started.pk]
     assert syncs.claim_waiting() == []
@@ -267,7 +267,7 @@ def test_unknown_connection_lists_known_ones(sandbox: Sandbox, alice: User) -> N
         syncs.start(connection="nowhere", kind=FULL, actor=alice)
 
 
-def test_tracking_reports_on_every_id(sandbox: Sandbox, alice: User, carol: User) -> None:
+def test_tracking_reports_every_id(sandbox: Sandbox, alice: User, carol: User) -> None:
     track(["thread_a"], alice)
     tracked = threads.track(
         connection="default", thread_ids=["thread_a", "thread_b", "../x", "", "thread_b"], actor=alice

@@ -1,4 +1,4 @@
-"""What deadline_connection.py relies on in urllib3 and http.client. An upgrade that breaks it fails here."""
+"""What deadline_connection.py relies on in urllib3 and http.client. Tests fail if an upgrade breaks it."""
 
 import socket
 import threading
@@ -49,7 +49,7 @@ def within(seconds: float) -> Exchange:
     return Exchange(time.monotonic() + seconds)
 
 
-def test_head_and_body_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_and_body_are_sent_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time is checked before the only write to the socket."""
     received: list[bytes] = []
 
@@ -59,7 +59,7 @@ def test_head_and_body_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPa
             connection.sendall(RESPONSE)
 
     adapter, url = DeadlineAdapter(), serve(handle)
-    for number in range(2):  # The second one on the connection that was kept.
+    for number in range(2):  # The second request reuses the connection.
         exchange = within(5)
         before = time.monotonic()
         assert send(url, exchange, adapter) == b"ok"
@@ -78,12 +78,12 @@ def test_late_request_is_not_sent(serve: Serve) -> None:
     assert not any(received)
 
 
-@pytest.mark.parametrize("begins", [b"", RESPONSE[:-2]], ids=["head", "body"])
-def test_slow_response_ends_at_deadline(serve: Serve, begins: bytes) -> None:
+@pytest.mark.parametrize("beginning", [b"", RESPONSE[:-2]], ids=["head", "body"])
+def test_slow_response_ends_at_deadline(serve: Serve, beginning: bytes) -> None:
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
-        connection.sendall(begins)
-        for byte in b"HTTP/1.1 200 OK" if not begins else b"":
+        connection.sendall(beginning)
+        for byte in b"HTTP/1.1 200 OK" if not beginning else b"":
             connection.sendall(bytes([byte]))
             time.sleep(0.2)
         time.sleep(3)
@@ -94,7 +94,7 @@ def test_slow_response_ends_at_deadline(serve: Serve, begins: bytes) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_limits_hold_through_a_proxy(serve: Serve) -> None:
+def test_deadline_holds_through_a_proxy(serve: Serve) -> None:
     received: list[bytes] = []
 
     def handle(connection: socket.socket) -> None:
@@ -111,7 +111,7 @@ def test_limits_hold_through_a_proxy(serve: Serve) -> None:
     assert len([data for data in received if data]) == 1
 
 
-def test_tunnel_is_not_the_request(serve: Serve) -> None:
+def test_connect_is_not_the_request(serve: Serve) -> None:
     """A proxy accepts CONNECT but does not speak TLS, so the request itself is never sent."""
 
     def handle(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""A response that is too large is not read to its end, with or without a Content-Length."""
+"""A too large response is not read completely, with or without a Content-Length."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,31 +20,31 @@ BLOCK = b"x" * 50_000
 
 
 class Upstream(ThreadingHTTPServer):
-    """Responds without end, in the way that the path names, until the client disconnects."""
+    """Sends a very large response until the client disconnects. The path says how the response ends."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Endless)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.sent = 0
         self.has_ended = Event()
 
 
-class Endless(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Upstream
 
     def do_GET(self) -> None:
-        way = self.path.split("/")[1]
+        framing = self.path.split("/")[1]
         self.send_response(200)
-        if way == "Content-Length":
+        if framing == "Content-Length":
             self.send_header("Content-Length", str(OFFERED))
-        elif way == "chunked":
+        elif framing == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
         with suppress(ConnectionError):
             for _ in range(OFFERED // len(BLOCK)):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK) if way == "chunked" else BLOCK)
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK) if framing == "chunked" else BLOCK)
                 self.server.sent += len(BLOCK)
         self.server.has_ended.set()
 
@@ -62,11 +62,13 @@ def upstream() -> Iterator[Upstream]:
         serving.join()
 
 
-@pytest.mark.parametrize("way", ["Content-Length", "chunked", "until it ends"])
-def test_large_response_is_not_read_on(way: str, upstream: Upstream, connect: Connect, settings: Settings) -> None:
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked", "connection close"])
+def test_large_response_is_not_read_completely(
+    framing: str, upstream: Upstream, connect: Connect, settings: Settings
+) -> None:
     settings.RUNSADMIN_MAX_RESPONSE_BYTES = ALLOWED
-    connect(URL=f"http://127.0.0.1:{upstream.server_port}/{way.replace(' ', '-')}")
+    connect(URL=f"http://127.0.0.1:{upstream.server_port}/{framing.replace(' ', '-')}")
     with pytest.raises(NotSent, match=NoResponse.TOO_LARGE):
         Client(conf.connection("default")).retrieve_run("thread_a", "run_a")
     assert upstream.has_ended.wait(30)
-    assert upstream.sent < OFFERED / 2, "The system holds a few megabytes; the rest was never read."
+    assert upstream.sent < OFFERED / 2, "Except for a few megabytes in buffers, the rest must not be read."

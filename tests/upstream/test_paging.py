@@ -1,4 +1,4 @@
-"""What pages prove, against random pagers: nothing counts as read while a run is missing."""
+"""Reading threads from random pagers: a thread never counts as read while a run is missing."""
 
 import datetime as dt
 import random
@@ -9,13 +9,13 @@ import pytest
 from runsadmin.upstream.paging import ThreadReading
 from runsadmin.upstream.records import PAGE_SIZE, Page, RunRecord
 
-MOST_REQUESTS = 2000
+MAX_REQUESTS = 2000
 FAULTS = (
     "after is ignored",
     "after is inclusive",
     "after counts from the other end",
-    "after stands for its second",
-    "a page begins one too late",
+    "after means its second",
+    "a page begins one run too late",
     "order is ignored",
     "sorted by id",
     "seconds are shuffled",
@@ -43,7 +43,7 @@ class Pager:
         if "sorted by id" in self.faults:
             runs.sort(key=lambda run: run.upstream_id)
         start = self._start(runs, after, oldest_first=oldest_first)
-        if after and "after stands for its second" in self.faults:
+        if after and "after means its second" in self.faults:
             then = next(second(run) for run in runs if run.upstream_id == after)
             runs = [run for run in runs if (second(run) > then if oldest_first else second(run) < then)]
             start = 0
@@ -59,7 +59,7 @@ class Pager:
             return 0
         start = [run.upstream_id for run in runs].index(after) + 1
         start -= "after is inclusive" in self.faults
-        start += "a page begins one too late" in self.faults
+        start += "a page begins one run too late" in self.faults
         return len(runs) - start if "after counts from the other end" in self.faults and not oldest_first else start
 
 
@@ -71,7 +71,7 @@ def second(run: RunRecord) -> dt.datetime:
 def read(pager: Pager) -> ThreadReading:
     reading = ThreadReading(began_at=dt.datetime.now(dt.UTC))
     largest = 0
-    while not reading.is_over and pager.requests < MOST_REQUESTS:
+    while not reading.is_over and pager.requests < MAX_REQUESTS:
         pages = reading.current
         pages.limit = pages.limit or PAGE_SIZE
         page = pager.page(pages.cursor, pages.limit, oldest_first=pages.oldest_first)
@@ -85,9 +85,9 @@ def read(pager: Pager) -> ThreadReading:
 
 def make_pager(seed: int, faults: int) -> Pager:
     rng = random.Random(seed)
-    in_a_second = rng.choice([1, 1, 2, 3, 7])
+    runs_per_second = rng.choice([1, 1, 2, 3, 7])
     runs = [
-        RunRecord.read({"id": f"run_{rng.random()}", "created_at": 1_700_000_000 + n // in_a_second}, thread_id="t")
+        RunRecord.read({"id": f"run_{rng.random()}", "created_at": 1_700_000_000 + n // runs_per_second}, thread_id="t")
         for n in range(rng.choice([0, 1, 2, 3, 19, 20, 21, 40, 60, 137, 200, 230]))
     ]
     return Pager(
@@ -99,7 +99,7 @@ def make_pager(seed: int, faults: int) -> Pager:
     )
 
 
-def test_faultless_pager_is_read_to_its_end() -> None:
+def test_correct_pager_is_read_completely() -> None:
     for seed in range(200):
         pager = make_pager(seed, faults=0)
         reading = read(pager)
@@ -114,14 +114,14 @@ def test_complete_reading_has_every_run(faults: int) -> None:
     for seed in range(1000):
         pager = make_pager(seed, faults)
         reading = read(pager)
-        assert pager.requests < MOST_REQUESTS
+        assert pager.requests < MAX_REQUESTS
         assert not reading.is_complete or len(reading.shown) == len(pager.runs), (seed, pager.faults)
 
 
 @pytest.mark.parametrize(
     "fault", ["after is inclusive", "after counts from the other end", "order is ignored", "sorted by id"]
 )
-def test_pager_with_one_fault_is_readable(fault: str) -> None:
+def test_pager_with_one_fault_is_read_completely(fault: str) -> None:
     for seed in range(50):
         pager = make_pager(seed, faults=0)
         pager.faults = frozenset({fault})

@@ -1,4 +1,4 @@
-"""Runs as real servers send them."""
+"""Records of runs in the formats of real servers."""
 
 import datetime as dt
 
@@ -13,7 +13,7 @@ def read(**fields: object) -> RunRecord:
 
 
 @pytest.mark.parametrize("created_at", [1_700_000_000, 1_700_000_000.0, 1_700_000_000_000])
-def test_times_are_seconds_floats_or_millis(created_at: float) -> None:
+def test_times_are_seconds_or_milliseconds(created_at: float) -> None:
     assert read(created_at=created_at).created_at == dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC)
 
 
@@ -24,7 +24,7 @@ def test_unreadable_time_is_unknown(created_at: object) -> None:
     assert "created_at" not in record.columns
 
 
-def test_duration_is_from_start_to_any_end() -> None:
+def test_duration_is_from_start_to_end() -> None:
     def duration(**times: int | None) -> object:
         return read(**times).columns["duration"]
 
@@ -38,13 +38,13 @@ def test_duration_is_from_start_to_any_end() -> None:
 def test_changed_columns_exclude_metadata() -> None:
     run = make_run(thread_id="thread_a", completed_at=None, usage={"total_tokens": 1}, metadata={"team": "red"})
 
-    def changes(**now: object) -> dict[str, object]:
-        was, record = (RunRecord.read(response, thread_id="thread_a") for response in (run, run | now))
-        return record.changes_since(was)
+    def changes(**fields: object) -> dict[str, object]:
+        old, new = (RunRecord.read(response, thread_id="thread_a") for response in (run, run | fields))
+        return new.changes_since(old)
 
     assert changes(metadata={"team": "blue"}) == {}
     assert changes(metadata={}, status="failed", failed_at=1_900_000_000).keys() == {"status", "failed_at", "duration"}
-    # JSON's true is not a count, although it equals 1 in Python.
+    # True is not a count, although it equals 1.
     assert changes(usage={"total_tokens": True}) == {"total_tokens": None}
 
 
@@ -55,7 +55,7 @@ def test_run_without_optional_fields_is_read() -> None:
 
 
 @pytest.mark.parametrize("response", [None, [], "run", {}, {"id": 5}, {"id": ""}, {"id": "x" * 129}])
-def test_non_run_is_unreadable(response: object) -> None:
+def test_value_that_is_not_a_run_is_unreadable(response: object) -> None:
     with pytest.raises(Unreadable):
         RunRecord.read(response, thread_id="thread_a")
 
@@ -67,13 +67,13 @@ def test_run_of_another_thread_is_unreadable() -> None:
 
 def test_digest_ignores_order() -> None:
     run = make_run(thread_id="thread_a")
-    turned = dict(reversed(run.items()))
-    one, other = (RunRecord.read(response, thread_id="thread_a") for response in (run, turned))
-    assert one.digest == other.digest
-    assert RunRecord.read(run | {"extra": 1}, thread_id="thread_a").digest != one.digest
+    reordered = dict(reversed(run.items()))
+    record, other = (RunRecord.read(response, thread_id="thread_a") for response in (run, reordered))
+    assert record.digest == other.digest
+    assert RunRecord.read(run | {"extra": 1}, thread_id="thread_a").digest != record.digest
 
 
-def test_surrogate_halves_are_kept() -> None:
+def test_lone_surrogates_are_kept() -> None:
     record = read(metadata={"odd": "\ud800"})
     assert record.metadata["odd"] == "\ud800"
     assert "\\ud800" in record.raw

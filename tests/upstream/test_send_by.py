@@ -1,4 +1,4 @@
-"""No late write is sent: the clock is checked last before a request leaves."""
+"""A write is never sent too late: the time is checked right before it is sent."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def test_late_write_does_not_leave(sandbox: Sandbox, mirror_run: Callable[..., R
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_connecting_time_counts(
+def test_time_to_connect_counts(
     scenario: Scenario,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -34,7 +34,7 @@ def test_connecting_time_counts(
     connect = deadline_connection._Connection.connect
 
     def connect_slowly(self: deadline_connection._Connection) -> None:
-        time.sleep(0.7)  # Longer than MAX_FETCH_AGE, which the short timeouts of this test reduce.
+        time.sleep(0.7)  # Longer than a fetch may be old with the short timeouts of this test.
         connect(self)
 
     def lose_the_connection() -> None:

@@ -1,4 +1,4 @@
-"""The table of faults, line by line."""
+"""What each status code and each missing response means, and how long to wait afterwards."""
 
 import datetime as dt
 
@@ -21,9 +21,9 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize(
-    ("what", "meaning"),
+    ("response", "meaning"),
     [
-        *((why, NotSent) for why in NoResponse),
+        *((reason, NotSent) for reason in NoResponse),
         (401, ConnectionHeld),
         (403, Forbidden),
         (407, ConnectionHeld),
@@ -41,12 +41,12 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         (425, NotSent),
     ],
 )
-def test_failed_read_changed_nothing(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
-    assert status_codes.classify_read(what) is meaning
+def test_meaning_of_a_failed_read(response: NoResponse | int, meaning: type[UpstreamError]) -> None:
+    assert status_codes.classify_read(response) is meaning
 
 
 @pytest.mark.parametrize(
-    ("what", "meaning"),
+    ("response", "meaning"),
     [
         (NoResponse.NO_CONNECTION, NotSent),
         (NoResponse.TOO_LATE, NotSent),
@@ -75,11 +75,11 @@ def test_failed_read_changed_nothing(what: NoResponse | int, meaning: type[Upstr
         (425, NotSent),
     ],
 )
-def test_failed_write_may_have_been_kept(what: NoResponse | int, meaning: type[UpstreamError]) -> None:
-    assert status_codes.classify_write(what) is meaning
+def test_meaning_of_a_failed_write(response: NoResponse | int, meaning: type[UpstreamError]) -> None:
+    assert status_codes.classify_write(response) is meaning
 
 
-def test_status_refusal_waits_for_the_run() -> None:
+def test_refusal_of_an_active_run_is_recognized() -> None:
     assert status_codes.says_run_is_active(400, "Cannot update run with status 'in_progress'.")
     assert not status_codes.says_run_is_active(400, "Invalid 'metadata'.")
     assert status_codes.classify_write(400, run_is_active=True) is RunActive
@@ -116,7 +116,7 @@ def test_status_refusal_waits_for_the_run() -> None:
         ({"retry-after-ms": "999999999"}, 300.0),
     ],
 )
-def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_read_from_headers(headers: dict[str, str], seconds: float | None) -> None:
     assert status_codes.retry_after(headers, now=NOW) == seconds
 
 
@@ -142,7 +142,7 @@ def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: flo
         ("", None),
     ],
 )
-def test_retry_after_is_read_in_words(message: str, seconds: float | None) -> None:
+def test_retry_after_is_read_from_the_message(message: str, seconds: float | None) -> None:
     assert status_codes.retry_after({}, now=NOW, http_status=429, message=message) == seconds
     assert status_codes.retry_after({}, now=NOW, http_status=503, message=message) == seconds
     assert status_codes.retry_after({}, now=NOW, http_status=500, message=message) is None

@@ -1,4 +1,4 @@
-"""Responses that a database could refuse: they are reported like any other, and nothing is retried endlessly."""
+"""Responses that a database cannot store are reported like others, and are not retried endlessly."""
 
 import time
 
@@ -16,26 +16,26 @@ pytestmark = pytest.mark.django_db(transaction=True)
     ("status", "outcome"),
     [(422, EditStatus.REJECTED), (404, EditStatus.REJECTED), (401, EditStatus.PENDING), (429, EditStatus.PENDING)],
 )
-def test_u0000_is_shown_as_a_symbol(
+def test_u0000_is_replaced(
     scenario: Scenario,  # noqa: F811
     method: str,
     status: int,
     outcome: str,
 ) -> None:
-    words = {"error": {"message": "No\0pe"}}
-    scenario.sandbox.fault("status", status=status, body=words, method=method, path=scenario.run.upstream_id)
+    body = {"error": {"message": "No\0pe"}}
+    scenario.sandbox.fault("status", status=status, body=body, method=method, path=scenario.run.upstream_id)
     edit = scenario.push()
     assert edit.status == outcome
     assert "No\ufffdpe" in edit.detail
 
 
-@pytest.mark.parametrize("strange", ["run_\0", "r" * 500], ids=["U+0000", "too long"])
+@pytest.mark.parametrize("run_id", ["run_\0", "r" * 500], ids=["U+0000", "too long"])
 def test_unstorable_id_does_not_stop_a_sync(
     scenario: Scenario,  # noqa: F811
-    strange: str,
+    run_id: str,
 ) -> None:
     run = scenario.sandbox.run(scenario.run.upstream_id)
-    page = {"object": "list", "data": [run, {**run, "id": strange}], "has_more": False}
+    page = {"object": "list", "data": [run, {**run, "id": run_id}], "has_more": False}
     scenario.sandbox.fault("status", status=200, body=page, method="GET", path="/runs$")
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=scenario.alice, thread=scenario.run.thread)
     sync = syncs.run(sync, until=time.monotonic() + 30)
