@@ -1,4 +1,4 @@
-// The metadata editor, for one run and for many: adds and removes rows, counts characters, handles keys.
+// The metadata editor, for one run and for many: adds and removes rows, counts characters, handles the keyboard.
 // Without scripts, the form has some blank rows and works the same way.
 
 const form = document.querySelector("[data-pairs]");

@@ -33,7 +33,7 @@ def test_plan_shows_changes_and_sends_nothing(sandbox: Sandbox, six_runs: list[R
         "Plan: nothing has been sent", "4 Change", "1 Active when planned", "1 Missing upstream",
         "team blue → red", "2 runs are skipped",
         "This changes the first 2 of 4 runs, then pauses", "Change the first 2 runs", "Expires", "moved",
-        "None of its runs has changed", "6 runs: all that matched connection:default",
+        "None of the runs has changed", "6 runs: all that matched connection:default",
     ):  # fmt: skip
         assert text in shown, text
     assert sandbox.posts() == []

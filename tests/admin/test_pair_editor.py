@@ -96,7 +96,7 @@ def test_missing_base_is_refused(mirror_run: MakeRun, as_alice: Client, base: st
     response = as_alice.post(run_url(run, "metadata"), metadata_form(("team", "red"), base=base))
 
     assert response.status_code == 422
-    assert "edit it again" in response.text
+    assert "Make your changes again" in response.text
     assert not Edit.objects.exists()
 
 
