@@ -1,9 +1,9 @@
-"""The sandbox as tests see it: a real process and its control API.
+"""A client of the sandbox: its process and its control API.
 
 sandbox = Sandbox.start()
 sandbox.put_runs([make_run(id="run_a", metadata={"team": "blue"})])
 sandbox.fault("lose", method="POST")
-…
+...
 assert sandbox.metadata("run_a") == {"team": "red"}
 """
 

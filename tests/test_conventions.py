@@ -12,7 +12,7 @@ MAX_LINES = 400
 MAX_TEMPLATE_LINE = 120  # The same as for Python.
 MAX_NAME, MAX_MEAN_NAME = 60, 36
 
-# Words of names that have a better one in docs/glossary.md.
+# Words that docs/glossary.md replaces with better ones.
 REPLACED = frozenset(
     [
         "anew",

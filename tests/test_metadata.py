@@ -26,7 +26,7 @@ def test_difference_undoes_a_patch(before: Metadata, patch: MetadataPatch) -> No
 
 
 @given(MAPS, PATCHES)
-def test_applying_twice_is_applying_once(metadata: Metadata, patch: MetadataPatch) -> None:
+def test_applying_a_patch_twice_changes_nothing(metadata: Metadata, patch: MetadataPatch) -> None:
     assert patch.apply(patch.apply(metadata)) == patch.apply(metadata)
 
 
@@ -47,7 +47,7 @@ def test_merge_keeps_untouched_keys(base: Metadata, theirs: Metadata, patch: Met
 
 
 @given(MAPS, PATCHES)
-def test_merge_onto_base_has_no_conflict(base: Metadata, patch: MetadataPatch) -> None:
+def test_merge_into_base_has_no_conflict(base: Metadata, patch: MetadataPatch) -> None:
     merge = merge3(base=base, theirs=base, patch=patch)
     assert (merge.result, merge.conflicts) == (patch.apply(base), ())
 
@@ -68,7 +68,7 @@ def test_conflict_shows_base_theirs_and_ours() -> None:
     assert (conflict.key, conflict.base, conflict.theirs, conflict.ours) == ("team", "a", "b", "c")
 
 
-def test_same_change_is_no_conflict() -> None:
+def test_same_change_is_not_a_conflict() -> None:
     assert not merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "b"})).conflicts
     assert not merge3(base={"team": "a"}, theirs={}, patch=MetadataPatch(remove=frozenset({"team"}))).conflicts
 

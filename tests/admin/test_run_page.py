@@ -73,7 +73,7 @@ def test_undocumented_values_can_be_shown(mirror_run: MakeRun, as_alice: Client,
     assert as_alice.get(run_url(run, "metadata")).status_code == 200
 
 
-def test_missing_and_doubtful_runs_are_marked(mirror_run: MakeRun, as_carol: Client) -> None:
+def test_missing_and_outdated_runs_are_marked(mirror_run: MakeRun, as_carol: Client) -> None:
     run = mirror_run()
     Run.objects.update(missing_since=timezone.now() - dt.timedelta(days=3), needs_refresh_since=timezone.now())
 

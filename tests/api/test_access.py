@@ -95,7 +95,7 @@ def test_editor_need_not_be_superuser(
     assert response.status_code in allowed, response.json()
 
 
-def test_no_permission_sees_nothing(api: ApiOf, make_user: Callable[..., User]) -> None:
+def test_user_without_permissions_sees_nothing(api: ApiOf, make_user: Callable[..., User]) -> None:
     client = api(make_user())
     for path in READS:
         if path != "schema/":
@@ -118,7 +118,7 @@ def assert_unauthenticated(client: Api) -> None:
         assert response["WWW-Authenticate"] == "Token"
 
 
-def test_no_token_is_a_401(api: ApiOf) -> None:
+def test_missing_token_is_a_401(api: ApiOf) -> None:
     assert_unauthenticated(api())
 
 
@@ -136,7 +136,7 @@ def test_revoked_token_is_refused(alice: User) -> None:
     assert_unauthenticated(client)
 
 
-def test_inactive_accounts_token_is_refused(alice: User) -> None:
+def test_token_of_inactive_account_is_refused(alice: User) -> None:
     client = Api(tokens.create(user=alice, expires_in=None))
     alice.is_active = False
     alice.save()

@@ -147,7 +147,9 @@ def test_colleague_applies_the_plan(
     assert finish(api(alice), url)["progress"]["statuses"] == {"applied": 6}
 
 
-def test_pause_resume_cancel(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
+def test_bulk_edit_is_paused_resumed_and_cancelled(
+    sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
+) -> None:
     client = api(alice)
     url = plan(client, q="metadata.team:blue", canary=2)["url"]
     run_action(client, url, "apply")
@@ -178,7 +180,7 @@ def test_failed_edits_are_retried(
     problem(client.post(f"{url}retry/"), 409, "illegal-change")
 
 
-def test_wait_for_active_runs(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_bulk_edit_can_wait_for_active_runs(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", status="in_progress")
     data = plan(api(alice), run_ids=["run_a"], wait_for_active=60)
     assert (data["wait_for_active"], data["progress"]["plan_results"]) == (60, {"change": 1})
@@ -231,7 +233,7 @@ def test_apply_needs_its_own_permission(sandbox: Sandbox, run_ids: list[str], ap
     assert plan(api(alice), run_ids=run_ids)["status"] == "planned"
 
 
-def test_permission_lost_while_planning(
+def test_plan_is_not_applied_without_permission(
     two_runs_per_block: None, sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User
 ) -> None:
     data = plan(api(alice), q="metadata.team:blue", apply=True)
@@ -247,7 +249,7 @@ def test_permission_lost_while_planning(
 # --- Ids that select no run
 
 
-def test_unknown_and_ambiguous_ids(
+def test_unknown_and_ambiguous_ids_are_reported(
     sandbox: Sandbox, mirror_run: MakeRun, copy_to_eu: Callable[[Run], None], api: ApiOf, alice: User
 ) -> None:
     mirror_run(id="run_a")
@@ -339,7 +341,7 @@ def test_invalid_patch_names_its_field(
     assert not BulkEdit.objects.exists()
 
 
-def test_patch_of_200_000_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_patch_of_200_000_keys_is_a_400(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
     body = RED_BODY | {"run_ids": ["run_a"], "remove": [f"k{n}" for n in range(200_000)], "set": {"": "x"}}
     problem(api(alice).post("bulk-edits/", body), 400, "invalid-metadata")

@@ -42,7 +42,7 @@ def test_edits_of_the_same_key_conflict(
     assert api(bob).get(data["edit"]["url"]).json()["conflicts"] == data["conflicts"]
 
 
-def test_drift_counts_as_an_edit(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_drift_can_cause_a_conflict(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
     sandbox.set_metadata("run_a", {"team": "red", "new": "x"})
 

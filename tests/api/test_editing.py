@@ -47,14 +47,14 @@ def test_edit_reaches_upstream_and_mirror(sandbox: Sandbox, mirror_run: MakeRun,
     assert api(alice).get("runs/run_a/").json()["metadata"] == {"team": "red"}
 
 
-def test_merge_patch_media_type(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_merge_patch_media_type_is_accepted(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
     response = api(alice).call("PATCH", "runs/run_a/", {"metadata": {"a": "1"}}, "application/merge-patch+json")
     assert response.status_code == 200
     assert sandbox.metadata("run_a") == {"a": "1"}
 
 
-def test_null_keeps_unknown_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_null_removes_only_known_keys(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue", "env": "prod"})
     sandbox.set_metadata("run_a", {"team": "blue", "env": "prod", "new": "x"})
 
@@ -73,7 +73,7 @@ def test_empty_patch_is_a_400(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf,
     assert not Edit.objects.exists()
 
 
-def test_other_metadata_differs(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_edit_differs_if_server_merges(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue", "old": "x"})
     sandbox.settings(modify="merge")
 
@@ -201,7 +201,7 @@ def test_failed_refresh_is_a_424(
     problem(api(alice).post("runs/run_a/refresh/"), 424, "upstream-fault")
 
 
-def test_retired_upstream_hides_no_run(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_retired_upstream_marks_nothing_missing(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
     mirror_run(id="run_b", thread_id="thread_b")
     sandbox.settings(not_found_for_all=True)

@@ -50,7 +50,7 @@ def test_other_media_type_is_a_415(kind: str, api: ApiOf, alice: User) -> None:
     problem(api(alice).call("POST", "threads/", b"thread_id=a", kind), 415, "unsupported-media-type")
 
 
-def test_too_large_body_is_a_413(api: ApiOf, alice: User, settings: Settings) -> None:
+def test_oversized_body_is_a_413(api: ApiOf, alice: User, settings: Settings) -> None:
     body = b'{"thread_id": "' + b"a" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
     problem(api(alice).call("POST", "threads/", body), 413, "body-too-large")
 

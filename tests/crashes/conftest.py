@@ -46,7 +46,10 @@ def environment(
 
 @contextmanager
 def recovery_checked(environment: Environment) -> Iterator[list[Run]]:
-    """A process dies in the block, while another client writes. Then a worker recovers, and all results are checked."""
+    """For a block in which a process dies while another client writes.
+
+    Afterwards a worker recovers the edits, and all results are checked.
+    """
     runs = environment.make_runs(3)
     with writing(environment.sandbox, *(run.upstream_id for run in runs)):
         yield runs

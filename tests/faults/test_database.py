@@ -65,7 +65,7 @@ def test_database_fault_loses_nothing(scenario: Scenario, fault: DatabaseFault, 
     scenario.check(posts=1)
 
 
-def test_one_fault_spares_other_edits(
+def test_fault_of_one_edit_does_not_stop_others(
     scenario: Scenario, record_second: Callable[[], Edit], fault: DatabaseFault
 ) -> None:
     first, second = scenario.record(LONG), record_second()

@@ -116,7 +116,7 @@ def test_refused_credentials_fail_nothing(scenario: Scenario) -> None:
 
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
-    assert connections.held(), "The connection was released."
+    assert connections.held(), "The connection must stay held."
 
     scenario.sandbox.clear_faults()
     ConnectionState.objects.update(next_probe_at=timezone.now())

@@ -94,7 +94,7 @@ def test_edit_waits_for_the_end_of_an_active_run(scenario: Scenario) -> None:
     assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.ACTIVE_RUN, 0)
     assert "in_progress" in edit.detail
     edit = edits.push(edit)
-    assert (edit.status, len(scenario.sandbox.posts())) == (EditStatus.PENDING, 1), "The edit was sent again."
+    assert (edit.status, len(scenario.sandbox.posts())) == (EditStatus.PENDING, 1), "The run must only be fetched."
     scenario.sandbox.change_run(scenario.run.upstream_id, status="completed")
     assert scenario.process_due(edit).status == EditStatus.APPLIED
     scenario.check(posts=2)

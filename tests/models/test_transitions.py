@@ -1,4 +1,4 @@
-"""The tables of permitted transitions, and that no other code writes a status."""
+"""The tables of permitted transitions are complete, and no other code writes a status."""
 
 import ast
 from collections.abc import Iterator

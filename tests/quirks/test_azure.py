@@ -34,7 +34,7 @@ SCOPE = "https://ai.azure.com/.default"
 
 @dataclass
 class Identity:
-    """An identity endpoint, and a module `azure.identity` that uses it. `fail` lets its credential raise."""
+    """An identity endpoint, and a module `azure.identity` that uses it. `fail` makes its credential raise an error."""
 
     server: FakeUpstream
     port: int = 0

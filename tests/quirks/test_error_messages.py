@@ -157,7 +157,7 @@ def test_short_key_is_masked_only_as_a_word(upstream: FakeUpstream, connect: Con
     assert str(error_of(upstream, b"Steal no teal")) == "Steal no [our key]"
 
 
-def test_status_of_too_large_refusal_is_used(upstream: FakeUpstream) -> None:
+def test_status_of_oversized_refusal_is_used(upstream: FakeUpstream) -> None:
     assert error_of(upstream, b"x" * 9_000_000).http_status == 422
 
 

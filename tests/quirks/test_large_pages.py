@@ -26,15 +26,15 @@ def thread(db: None) -> Thread:
     return Thread.objects.create(connection="default", upstream_id=THREAD)
 
 
-def put_runs(upstream: FakeUpstream, count: int, too_large: dict[int, Json], instructions: str = "") -> None:
-    """Puts this many runs. `too_large` has other fields of some of them, by number."""
+def put_runs(upstream: FakeUpstream, count: int, oversized: dict[int, Json], instructions: str = "") -> None:
+    """Puts this many runs. `oversized` has other fields of some of them, by number."""
     for number, run in enumerate(make_runs(count, instructions=instructions)):
-        upstream.put(run | too_large.get(number, {}))
+        upstream.put(run | oversized.get(number, {}))
 
 
 OVERSIZED: Json = {"instructions": TOO_LARGE}
 
-TOO_LARGE_RUNS = {
+OVERSIZED_RUNS = {
     "the newest": (10, {9: OVERSIZED}),
     "the oldest": (10, {0: OVERSIZED}),
     "one in the middle": (30, {14: OVERSIZED}),
@@ -54,21 +54,21 @@ def test_large_page_is_read_in_parts(upstream: FakeUpstream, thread: Thread, cou
 
 
 @pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}], ids=["announced", "chunked"])
-@pytest.mark.parametrize(("count", "too_large"), TOO_LARGE_RUNS.values(), ids=TOO_LARGE_RUNS)
-def test_too_large_run_is_reported(
-    upstream: FakeUpstream, thread: Thread, count: int, too_large: dict[int, Json], headers: dict[str, str]
+@pytest.mark.parametrize(("count", "oversized"), OVERSIZED_RUNS.values(), ids=OVERSIZED_RUNS)
+def test_oversized_run_is_reported(
+    upstream: FakeUpstream, thread: Thread, count: int, oversized: dict[int, Json], headers: dict[str, str]
 ) -> None:
-    put_runs(upstream, count, too_large)
+    put_runs(upstream, count, oversized)
     if headers:
         use_pager(upstream, lambda runs, query: chunked(make_page(runs, query, size=100)))
     done = sync(thread)
     assert done.status == (Sync.Status.COMPLETED_WITH_ERRORS if count > 1 else Sync.Status.FAILED)
-    assert {error.run_id for error in done.errors.all()} == {f"{THREAD}_{number:03}" for number in too_large}
+    assert {error.run_id for error in done.errors.all()} == {f"{THREAD}_{number:03}" for number in oversized}
     for error in done.errors.all():
         assert error.run_id in error.message
         assert "RUNSADMIN_MAX_RESPONSE_BYTES" in error.message
         assert "the limit is 100,000" in error.message
-    assert Run.objects.count() == count - len(too_large)
+    assert Run.objects.count() == count - len(oversized)
 
 
 def chunked(response: Response) -> Response:
@@ -77,7 +77,7 @@ def chunked(response: Response) -> Response:
     return Response(200, body, {"Transfer-Encoding": "chunked", "Content-Length": ""})
 
 
-def test_run_grown_too_large_stays_mirrored(upstream: FakeUpstream, thread: Thread) -> None:
+def test_run_that_grew_too_large_stays_mirrored(upstream: FakeUpstream, thread: Thread) -> None:
     put_runs(upstream, 10, {})
     sync(thread)
     put_runs(upstream, 10, {4: OVERSIZED})
@@ -87,7 +87,7 @@ def test_run_grown_too_large_stays_mirrored(upstream: FakeUpstream, thread: Thre
 
 
 @pytest.mark.parametrize("first", ["instructions", "object"])
-def test_too_large_run_can_have_its_id_last(upstream: FakeUpstream, thread: Thread, first: str) -> None:
+def test_oversized_run_can_have_its_id_last(upstream: FakeUpstream, thread: Thread, first: str) -> None:
     """The runs before and after a run that cannot be identified are still read."""
     oversized = make_run(id="run_oversized", thread_id=THREAD, created_at=1_700_000_014, **OVERSIZED)
     put_runs(upstream, 30, {})
@@ -106,7 +106,7 @@ def test_too_large_run_can_have_its_id_last(upstream: FakeUpstream, thread: Thre
         assert error.run_id == "run_oversized"
 
 
-def test_too_large_run_with_an_inclusive_pager(upstream: FakeUpstream, thread: Thread) -> None:
+def test_oversized_run_with_an_inclusive_pager(upstream: FakeUpstream, thread: Thread) -> None:
     """With an inclusive cursor, pages of one run never advance."""
     put_runs(upstream, 30, {14: OVERSIZED})
 
@@ -121,7 +121,7 @@ def test_too_large_run_with_an_inclusive_pager(upstream: FakeUpstream, thread: T
     assert Run.objects.count() == 29
 
 
-def test_too_large_run_stops_no_other_fetch(upstream: FakeUpstream, thread: Thread) -> None:
+def test_oversized_run_stops_no_other_fetch(upstream: FakeUpstream, thread: Thread) -> None:
     """The list omits metadata, and one run is too large to fetch. The other runs are still fetched."""
     put_runs(upstream, 5, {2: {"metadata": {"note": TOO_LARGE}}})
 

@@ -126,7 +126,7 @@ KNOWN: dict[str, tuple[Callable[[Json], Json], Json]] = {
 
 
 @pytest.mark.parametrize(("change", "metadata"), KNOWN.values(), ids=KNOWN)
-def test_known_spellings_are_read(
+def test_known_variants_of_metadata_are_read(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json], metadata: Json
 ) -> None:
     upstream.override(change_runs(change, kind="fetch")(upstream))
@@ -219,7 +219,7 @@ def test_stale_list_is_noticed(
     upstream.override(lists_before_writes(upstream))
     apply(plan(ids, alice, triage="done"), alice)
     assert [upstream.metadata(id) for id in ids] == [METADATA | {"triage": "done"}] * 60
-    if not lists_are_fresh:  # Otherwise one list served all runs, before any write.
+    if not lists_are_fresh:  # Fresh lists need no check: one list serves all runs, before any write.
         state = connections.state("default")
         assert state.stale_list_at is not None
         assert "as it was before our write" in state.stale_list_detail
@@ -255,7 +255,7 @@ def test_other_lists_are_requested_rarely(
     assert 1 <= sum(request.is_list for request in upstream.requests()) <= allowed
 
 
-def test_unchanged_items_prove_nothing(
+def test_unchanged_runs_do_not_prove_fresh_lists(
     upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User
 ) -> None:
     runs = mirror_runs(*(make_run(metadata={"triage": "done"}) for _ in range(40)))

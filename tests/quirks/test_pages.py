@@ -166,7 +166,7 @@ def test_oldest_run_is_not_a_watermark(upstream: FakeUpstream, known: int) -> No
     assert Thread.objects.get().watermark == ""
 
 
-def test_watermark_in_page_of_one_second(upstream: FakeUpstream) -> None:
+def test_wrong_order_within_one_second_is_noticed(upstream: FakeUpstream) -> None:
     """The times do not reveal the wrong order, but unknown runs after the watermark do."""
     thread = put_runs(upstream, 5)
     for run in upstream.runs.values():
@@ -187,7 +187,9 @@ def test_watermark_in_page_of_one_second(upstream: FakeUpstream) -> None:
     [(range(41, 42), {"desc"}), (range(40, 42), {"desc", "asc"}), (range(23, 43), {"desc", "asc"})],
     ids=["not the cursor", "the cursor", "the cursor and its neighbors"],
 )
-def test_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, deleted: range, orders: set[str]) -> None:
+def test_deleted_runs_do_not_stop_the_sync(
+    upstream: FakeUpstream, status: int, deleted: range, orders: set[str]
+) -> None:
     """Runs are deleted between the first page, which ends with run 40, and the second one."""
     thread = put_runs(upstream, 60)
 
@@ -209,7 +211,7 @@ def test_cursor_whose_run_was_deleted(upstream: FakeUpstream, status: int, delet
     assert Run.objects.filter(missing_since=None).count() == 60 - len(deleted)
 
 
-def test_run_arriving_between_two_pages(upstream: FakeUpstream) -> None:
+def test_run_that_arrives_between_pages_is_found(upstream: FakeUpstream) -> None:
     thread = put_runs(upstream, 60)
 
     def pager(runs: list[Json], query: Query) -> Response:

@@ -130,14 +130,16 @@ def test_bulk_edit_shows_the_wait(
     assert edit["waits_until"] == data["active_until"]
 
 
-def test_paused_bulk_edit_is_a_reason(upstream: FakeUpstream, mirror_runs: Mirror, alice: User, api: ApiOf) -> None:
+def test_paused_bulk_edit_is_a_reason_to_wait(
+    upstream: FakeUpstream, mirror_runs: Mirror, alice: User, api: ApiOf
+) -> None:
     bulk_edit = bulk_edits.pause(bulk_edit=apply_bulk_edit(mirror_runs(make_run()), alice), actor=alice)
     (edit,) = api(alice).get(f"bulk-edits/{bulk_edit.pk}/edits/").json()["results"]
     assert edit["waits_for"] == "its paused bulk edit to be resumed"
     assert edit["waits_until"] is None
 
 
-def test_hold_setting_is_a_reason(run: Run, alice: User, settings: Settings) -> None:
+def test_hold_setting_is_a_reason_to_wait(run: Run, alice: User, settings: Settings) -> None:
     settings.RUNSADMIN_HOLD = True
     edit = push(run, alice)
     assert "RUNSADMIN_HOLD" in edits.waits_of([edit])[edit.pk].what
@@ -288,7 +290,7 @@ def test_retry_starts_a_new_wait(upstream: FakeUpstream, mirror_runs: Mirror, al
 @pytest.mark.parametrize(
     ("waited", "least", "most"), [(0, 4, 6), (60, 14, 16), (200, 49, 51), (800, 59, 61)], ids="{}".format
 )
-def test_active_run_is_fetched_less_and_less_often(
+def test_fetches_of_an_active_run_back_off(
     waited: int, least: float, most: float, upstream: FakeUpstream, mirror_runs: Mirror, alice: User, settings: Settings
 ) -> None:
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900

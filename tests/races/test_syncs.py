@@ -31,7 +31,7 @@ def test_sync_and_edit_overlap(race: Race, starts_first: str, push_step: str, sy
 @pytest.mark.parametrize("fault", ["delay", "slow_response"])
 @pytest.mark.parametrize("push_step", PUSHING)
 def test_slow_page_undoes_no_edit(race: Race, fault: str, push_step: str) -> None:
-    """The server is slow to send the page, which it reads before the edit, or slow to read it."""
+    """The server handles the request for the list late, or handles it at once and responds late."""
     edit, sync = race.record("red"), race.sync()
     race.environment.sandbox.fault(fault, seconds=0.25, method="GET", path="/runs$")
     race.first.push(edit, until=push_step)

@@ -48,7 +48,7 @@ def test_status_replaces_the_response(sandbox: Sandbox, api: Api, run: dict[str,
     assert api.modify(run, RED).status_code == 200
 
 
-def test_status_takes_any_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_status_accepts_any_body(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     for body in ({"detail": "no"}, [{"loc": ["body"]}], 7):
         sandbox.fault("status", status=422, body=body)
         response = api.read(run)
@@ -70,7 +70,7 @@ def test_delay_handles_the_request_later(sandbox: Sandbox, api: Api, run: dict[s
     wait_until_kept(sandbox, run)
 
 
-def test_slow_response_handles_at_once(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
+def test_slow_response_handles_the_request_at_once(sandbox: Sandbox, api: Api, run: dict[str, Any]) -> None:
     sandbox.fault("slow_response", seconds=0.3)
     with pytest.raises(requests.ReadTimeout):
         api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", {"metadata": RED}, timeout=0.1)

@@ -63,7 +63,7 @@ def test_page_past_the_last_run_is_empty(api: Api, ids: list[str]) -> None:
     assert list_page(api, after=ids[0]) == ([], False)
 
 
-def test_page_has_twenty_by_default(sandbox: Sandbox, api: Api) -> None:
+def test_page_has_twenty_runs_by_default(sandbox: Sandbox, api: Api) -> None:
     sandbox.put_runs([make_run(thread_id=THREAD) for _ in range(120)])
     assert len(list_page(api)[0]) == 20
     assert len(list_page(api, limit=100)[0]) == 100

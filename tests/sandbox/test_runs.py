@@ -54,7 +54,7 @@ def test_modification_replaces_only_metadata(sandbox: Sandbox, api: Api) -> None
 
 
 @pytest.mark.parametrize("body", [{"metadata": None}, {}])
-def test_modification_without_metadata(sandbox: Sandbox, api: Api, body: object) -> None:
+def test_modification_without_metadata_changes_nothing(sandbox: Sandbox, api: Api, body: object) -> None:
     sandbox.put_runs([run := make_run(metadata={"team": "blue"})])
     assert api.post(f"/threads/{run['thread_id']}/runs/{run['id']}", body).json() == run
 
@@ -85,7 +85,7 @@ def test_active_runs_cannot_be_modified(sandbox: Sandbox, api: Api, status: str)
         assert response.json()["metadata"] == {"team": "red"}
 
 
-def test_run_is_created_queued(sandbox: Sandbox, api: Api) -> None:
+def test_new_run_is_queued(sandbox: Sandbox, api: Api) -> None:
     thread = api.post("/threads").json()["id"]
     options = {"assistant_id": "asst_a", "metadata": {"team": "blue"}, "temperature": 0.3, "max_prompt_tokens": 256}
     run = api.post(f"/threads/{thread}/runs", options).json()

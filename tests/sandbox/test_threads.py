@@ -27,7 +27,7 @@ def test_thread_is_created_without_a_body(api: Api) -> None:
     assert api.post("/threads").json()["metadata"] == {}
 
 
-def test_too_long_thread_value_is_refused(api: Api) -> None:
+def test_thread_value_over_the_limit_is_refused(api: Api) -> None:
     response = api.post("/threads", {"metadata": {"k": "v" * 513}})
     assert response.status_code == 400
     assert error_of(response)["code"] == "string_above_max_length"

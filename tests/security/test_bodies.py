@@ -1,4 +1,4 @@
-"""Too large bodies, of requests and of upstream responses, are refused without reading them into memory."""
+"""Oversized bodies, of requests and of upstream responses, are refused without reading them into memory."""
 
 import http.client
 import resource
@@ -54,7 +54,7 @@ def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_large_bodies_take_no_memory(site: Site, alice: User) -> None:
+def test_large_bodies_are_not_kept_in_memory(site: Site, alice: User) -> None:
     token = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
     posts: list[tuple[str, dict[str, Any]]] = [
         ("/api/v1/threads/", token),
@@ -105,7 +105,7 @@ def test_invalid_length_is_refused(site: Site, length: str) -> None:
 
 
 @pytest.mark.django_db
-def test_too_large_upload_is_refused(root: User, client: Client) -> None:
+def test_oversized_upload_is_refused(root: User, client: Client) -> None:
     client.force_login(root)
     file = SimpleUploadedFile("threads.csv", b"a" * 3 * MEGABYTE)
     refused = client.post("/admin/runsadmin/thread/add/", {"file": file})
@@ -114,7 +114,7 @@ def test_too_large_upload_is_refused(root: User, client: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_large_response_takes_no_memory(
+def test_large_response_is_not_kept_in_memory(
     site: Site, sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User
 ) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})

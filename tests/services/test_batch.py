@@ -165,7 +165,7 @@ def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
     (sent,) = (post for post in posts if post["path"] == refused["path"] and post is not refused)
     allowed = refused["received_at"] + 2.4
     assert [fetch for fetch in sandbox.gets() if allowed <= fetch["at"] <= sent["at"]], (
-        "The run was not fetched again before the second POST."
+        "The run must be fetched again before the second POST."
     )
     assert max(Edit.objects.values_list("attempts", flat=True)) == 1
 
@@ -253,7 +253,7 @@ def test_slow_server_expires_no_lease(
             edits.release_expired()
             time.sleep(0.1)
     assert counts() == {EditStatus.APPLIED: 12}
-    assert not Edit.objects.exclude(detail="").exists(), "No edit has been interrupted."
+    assert not Edit.objects.exclude(detail="").exists(), "No edit may be interrupted."
 
 
 def test_lease_lasts_a_few_seconds(due: list[Edit]) -> None:
@@ -293,7 +293,7 @@ def test_deleted_runs_of_thread_share_a_probe(
 
     with processing_edits() as future:
         while not future.done():
-            assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "A lease has expired."
+            assert not Edit.objects.filter(claimed_until__lt=timezone.now()).exists(), "No lease may expire."
             assert EditStatus.UNKNOWN not in counts()
             time.sleep(0.05)
     assert counts() == {EditStatus.REJECTED: 32}

@@ -53,7 +53,7 @@ def assert_skipped(bulk_edit: BulkEdit, plan_result: Edit.PlanResult, detail: st
     assert bulk_edits.progress(bulk_edit).plan_results == {plan_result: 1}
 
 
-def test_nothing_to_do_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+def test_run_without_changes_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "red"})
     assert_skipped(
         plan_for(alice, run, patch=BulkPatch({"team": "red"}, ["gone"])),
@@ -67,7 +67,7 @@ def test_run_with_too_many_pairs_is_skipped(mirror_run: MakeRun, alice: User) ->
     assert_skipped(plan_for(alice, run), Edit.PlanResult.TOO_MANY_PAIRS, "17 pairs")
 
 
-def test_too_long_value_is_skipped(mirror_run: MakeRun, alice: User) -> None:
+def test_run_with_overlong_value_is_skipped(mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(model="m" * 100)
     assert_skipped(
         plan_for(alice, run, patch=BulkPatch({"x": "{model}" * 6})), Edit.PlanResult.TOO_LONG, "600 characters"
@@ -125,7 +125,7 @@ def test_templates_are_filled_per_run(sandbox: Sandbox, mirror_run: MakeRun, ali
 # --- Plans expire
 
 
-def test_stale_plan_cannot_be_applied(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_expired_plan_cannot_be_applied(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert bulk_edit.expires_at is not None
     BulkEdit.objects.update(expires_at=timezone.now())

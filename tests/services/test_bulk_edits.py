@@ -315,7 +315,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(active_runs, "FIRST_PAUSE", dt.timedelta(seconds=0.1))
 
 
-def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_edits_wait_for_active_runs(short_pauses: None, sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     active, ended = mirror_run(status="in_progress"), mirror_run()
     bulk_edit = plan_for(alice, active, ended, wait_for_active=dt.timedelta(minutes=1))
     bulk_edit = bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
@@ -327,7 +327,7 @@ def test_active_runs_are_waited_for(short_pauses: None, sandbox: Sandbox, mirror
     assert statuses(push_until_settled(bulk_edit)) == {EditStatus.APPLIED: 2}
 
 
-def test_active_runs_fail_at_the_deadline(
+def test_edits_of_active_runs_fail_at_the_deadline(
     short_pauses: None, sandbox: Sandbox, mirror_run: MakeRun, alice: User
 ) -> None:
     active = mirror_run(status="in_progress")
@@ -341,7 +341,7 @@ def test_active_runs_fail_at_the_deadline(
     assert (bulk_edit.status, only_edit(bulk_edit).status) == (BulkEditStatus.COMPLETED, EditStatus.APPLIED)
 
 
-def test_active_run_fails_unless_awaited(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_edit_of_active_run_fails_unless_awaited(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run()
     bulk_edit = plan_for(alice, run)
     sandbox.change_run(run.upstream_id, status="in_progress")

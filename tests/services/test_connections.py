@@ -34,7 +34,7 @@ def test_slots_are_spaced_by_the_rate() -> None:
         assert at == after(number / 9)  # Nine tenths of the rate of ten per second.
 
 
-def test_background_does_not_delay_interactive() -> None:
+def test_background_work_delays_no_interactive_edit() -> None:
     free_at = FreeAt(None, after(60))
     at, free_at = take(free_at, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
     assert at == NOW

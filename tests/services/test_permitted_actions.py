@@ -70,7 +70,7 @@ def test_actions_of_an_edit(status: str, expected: set[str], run: Run, alice: Us
     assert edits.permitted_actions(edit, carol) == set()
 
 
-def test_failed_edit_of_cancelled_bulk_edit(run: Run, alice: User) -> None:
+def test_failed_edit_of_cancelled_bulk_edit_is_final(run: Run, alice: User) -> None:
     bulk_edit = make_bulk_edit(run.upstream_id, "completed", alice)
     failed = bulk_edit.edits.get(status="failed")
     assert edits.permitted_actions(failed, alice) == {"retry"}

@@ -1,4 +1,4 @@
-"""A too large response is not read completely, with or without a Content-Length."""
+"""An oversized response is not read completely, with or without a Content-Length."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -16,7 +16,7 @@ from tests.sandbox_client import Sandbox
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_late_write_does_not_leave(sandbox: Sandbox, mirror_run: Callable[..., Run]) -> None:
+def test_late_write_is_not_sent(sandbox: Sandbox, mirror_run: Callable[..., Run]) -> None:
     run = mirror_run(metadata={"team": "blue"})
     caller = Client(conf.connection("default"))
     with pytest.raises(NotSent, match="not be sent in time"):
