@@ -1,4 +1,4 @@
-"""Lists with keyset pagination: without a count, page numbers or OFFSET, they are fast for tables of any size."""
+"""Lists with keyset pagination: without a count, page numbers or OFFSET, they are fast on tables of any size."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -42,7 +42,7 @@ def find_by_prefix[M: Model](rows: QuerySet[M], term: str, *, limit: int = MAX_M
 def observed_keys(limit: int = 300) -> list[str]:
     """The first metadata keys in use, sorted. One index lookup per key, however many runs there are.
 
-    They are offered as suggestions, so keys from lax servers that are too long are left out.
+    They are offered as suggestions, so keys that are too long, which lax servers allow, are left out.
     """
     table = connection.ops.quote_name(MetadataPair._meta.db_table)
     with connection.cursor() as cursor:

@@ -16,7 +16,7 @@ ACTOR = "Only rows of the account with this name."
 
 
 class QueryFilter(BaseFilterBackend):
-    """Applies all parameters except those of pagination, and `q`, which the viewset applies."""
+    """Applies all parameters except `q`, which the viewset applies, and those of pagination."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         others = ("cursor", "page_size", "q")

@@ -1,4 +1,4 @@
-"""The `If-Match` header (RFC 9110), with entity tags as proxies and clients may have changed them in transit."""
+"""The `If-Match` header (RFC 9110). Also recognizes entity tags that proxies or clients changed in transit."""
 
 import re
 

@@ -32,7 +32,7 @@ class Entry:
     @property
     def is_due(self) -> Q:
         """The condition that the entry's row is due."""
-        # Two or more periods ahead: the period was shortened or the clock moved back. Run it now.
+        # Two or more periods ahead: the period was shortened or the clock was set back. Run it now.
         return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.every), pk=self.name)
 
 

@@ -154,17 +154,17 @@ def capped(count: int, cap: int) -> str:
 def chips(pairs: list[tuple[str, object]]) -> SafeString:
     """Metadata as compact chips; the tooltip of a chip has its whole text."""
     values = (format_html("<bdi>{}</bdi>", _cut(value, 32)) for _, value in pairs)
-    return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, most=4)
+    return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, limit=4)
 
 
-def _chips(keys: list[tuple[str, str]], values: Iterable[SafeString], *, most: int) -> SafeString:
-    """Keys, each with a tooltip, and values on one line. `+3` stands for three more keys; its tooltip has theirs."""
+def _chips(keys: list[tuple[str, str]], values: Iterable[SafeString], *, limit: int) -> SafeString:
+    """Keys, each with a tooltip, and values on one line. `+3` stands for three more keys, which its tooltip lists."""
     shown = format_html_join(
         "",
         '<span class="ra-chip" title="{}"><b dir="auto">{}</b>{}</span>',
-        ((title, _cut(key, 24), value) for (key, title), value in zip(keys[:most], values, strict=False)),
+        ((title, _cut(key, 24), value) for (key, title), value in zip(keys[:limit], values, strict=False)),
     )
-    others = [title for _, title in keys[most:]]
+    others = [title for _, title in keys[limit:]]
     rest = format_html('<span class="ra-more" title="{}">+{}</span>', "\n".join(others), len(others)) if others else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, rest)
 
@@ -193,7 +193,7 @@ def get_item(mapping: dict[str, Any], key: str) -> Any:
 def diff_chips(changes: list[Any]) -> SafeString:
     """The changes of an edit as compact chips."""
     sides = (format_html('{}<span class="ra-arrow">→</span>{}', *_sides(change)) for change in changes)
-    return _chips([(change.key, _tooltip(change)) for change in changes], sides, most=3)
+    return _chips([(change.key, _tooltip(change)) for change in changes], sides, limit=3)
 
 
 def _tooltip(change: Any) -> str:
@@ -230,7 +230,7 @@ def patch_chips(bulk_edit: BulkEdit) -> SafeString:
         *((old, format_html('<span class="ra-arrow">renamed to</span><bdi>{}</bdi>', _cut(new, 24)))
           for old, new in bulk_edit.rename.items()),
     ]  # fmt: skip
-    return _chips([(key, text(key)) for key, _ in effects], (effect for _, effect in effects), most=4)
+    return _chips([(key, text(key)) for key, _ in effects], (effect for _, effect in effects), limit=4)
 
 
 @register.filter

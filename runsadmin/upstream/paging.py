@@ -46,7 +46,7 @@ class ListReading:
     ignores_end: bool = False  # Whether `has_more: false` is ignored.
     said_end: bool = False  # Whether the last page had `has_more: false`.
     empty_pages: int = 0
-    is_stuck: bool = False  # Whether a page of one run did not lead on.
+    is_stuck: bool = False  # Whether a page of one run showed no new run.
     too_large: str = ""  # The message of the last page that was too large.
     first_page: list[str] = field(default_factory=list)
     first_edge: float | None = None  # The first page shows everything up to this time.
@@ -72,7 +72,7 @@ class ListReading:
         new = [run_id for run_id in shown if run_id not in self.ids]
         if new and self.said_end:
             self.has_more_was_wrong = True
-        repeats = self._repeats(shown, times, leads_on=bool(new) or page.size < self.longest)
+        repeats = self._repeats(shown, times, makes_progress=bool(new) or page.size < self.longest)
         if repeats or self._has_skipped(shown, new, times):
             self._doubt(REPEATED if repeats else SKIPPED)
             self.edge = self.first_edge
@@ -95,14 +95,14 @@ class ListReading:
                 self.ended = page.size < self.limit and page.size < largest_page
         self.longest = max(self.longest, page.size)
 
-    def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, leads_on: bool) -> list[str]:
+    def _repeats(self, shown: Sequence[str], times: Mapping[str, float], *, makes_progress: bool) -> list[str]:
         """The runs on this page that were read before and should not be repeated.
 
         Runs created in the same second as the cursor do not count, since servers may reorder them each time.
         """
         expected = {self.cursor, *self.overlap}
         repeats = [run_id for run_id in shown if run_id in self.ids and run_id not in expected]
-        if self.overlap and leads_on:
+        if self.overlap and makes_progress:
             return [run_id for run_id in repeats if times.get(run_id) != self.cursor_time]
         return repeats
 
@@ -149,7 +149,7 @@ class ListReading:
         if not repeats and not (is_short and not page.has_more) and self.continue_after_last():
             return
         if self.limit == 1 and not self.is_stuck and not repeats:
-            # A page with one known run does not lead on, so two runs are requested next.
+            # A page with one known run does not advance the cursor, so two runs are requested next.
             self.is_stuck = True
             return
         self.ended = True
@@ -161,9 +161,9 @@ class ListReading:
             self._doubt(MORE_NOT_SHOWN)
 
     def _take_empty(self, page: Page, had_said_end: bool) -> None:
-        """Some servers claim that there is more even after the last page. If `last_id` is new, it may be true."""
-        leads_on = page.has_more and page.last_id and page.last_id != self.cursor and page.last_id not in self.ids
-        if leads_on and self.empty_pages <= MAX_EMPTY_PAGES:
+        """Some servers claim to have more even after the last page. If `last_id` is new, the claim may be true."""
+        may_have_more = page.has_more and page.last_id and page.last_id != self.cursor and page.last_id not in self.ids
+        if may_have_more and self.empty_pages <= MAX_EMPTY_PAGES:
             self.cursor = page.last_id
             return
         # If the server treats the cursor as a time, the other runs of that second may be missing.
@@ -172,7 +172,7 @@ class ListReading:
             self._doubt(SKIPPED)
         elif self.continue_after_last():
             return
-        elif leads_on:
+        elif may_have_more:
             self._doubt(MORE_NOT_SHOWN)
         self.ended = True
 

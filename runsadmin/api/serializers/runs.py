@@ -101,7 +101,7 @@ _EDIT_COLUMNS = ("run_id", "pk", "status", "detail", "next_attempt_at", "upstrea
 
 
 def representable(runs: RunQuerySet) -> QuerySet[Run]:
-    """Reads only the columns that a representation needs. A Thread for each Run would cost as much as the Run."""
+    """Reads only the columns that a representation needs. Creating a Thread object for each Run would be slow."""
     return runs.with_as_of().only(*_COLUMNS)
 
 

@@ -48,7 +48,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         **dict.fromkeys(("list", "retrieve", "edits"), Action.VIEW_BULK_EDITS),
         **dict.fromkeys(("create", "undo"), Action.PLAN_BULK_EDITS),
         **dict.fromkeys(("apply", "pause", "resume", "retry"), Action.APPLY_BULK_EDITS),
-        # The service also requires the permission to plan for a plan, and the permission to apply otherwise.
+        # The service also requires a permission: to plan, if only a plan is cancelled; otherwise to apply.
         "cancel": Action.VIEW_BULK_EDITS,
     }
 
