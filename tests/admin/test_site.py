@@ -1,7 +1,6 @@
 """The dashboard, accounts, tokens, and what all pages have in common."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -89,7 +88,7 @@ def test_global_search_is_case_sensitive(
     assert run_url(run) not in client_for(make_user()).get("/admin/search/?s=run_AbC").text
 
 
-def test_accounts_and_groups_are_managed(admin: User, client_for: ClientFor, as_carol: Client) -> None:
+def test_superuser_manages_accounts_and_groups(admin: User, client_for: ClientFor, as_carol: Client) -> None:
     client = client_for(admin)
 
     for url in ("user/", "user/add/", f"user/{admin.pk}/change/", f"user/{admin.pk}/password/", "group/", "group/add/"):
@@ -165,7 +164,7 @@ def test_connection_page_shows_no_secret(admin: User, client_for: ClientFor, san
     assert sandbox.key not in shown
 
 
-def test_only_our_own_permissions_are_offered(client_for: Callable[[User], Client]) -> None:
+def test_only_our_own_permissions_are_offered(client_for: ClientFor) -> None:
     admin = client_for(User.objects.create_superuser("root"))
 
     for url in ("/admin/auth/group/add/", f"/admin/auth/user/{User.objects.get().pk}/change/"):

@@ -24,7 +24,9 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None, kind: str = JSON, **headers: str) -> Any:
         """`body` is sent as JSON, or unchanged if it is bytes. The header If-Match is the argument `If_Match`."""
-        data = b"" if body is None else body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
+        if body is None:
+            body = b""
+        data = body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
         url = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
         own_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.generic(method, url, data, kind, headers=self._headers | own_headers)

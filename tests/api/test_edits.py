@@ -17,8 +17,8 @@ def patch(client: Api, run_id: str, metadata: dict[str, Any], **more: Any) -> An
     return client.patch(f"runs/{run_id}/", {"metadata": metadata, **more})
 
 
-def conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, Any]:
-    """An edit that conflicts: it changes the team from blue to green, but upstream has red."""
+def make_conflict(sandbox: Sandbox, client: Api, run_id: str = "run_a") -> dict[str, Any]:
+    """Makes an edit that conflicts: it changes the team from blue to green, but upstream has red."""
     sandbox.set_metadata(run_id, {"team": "red"})
     edit: dict[str, Any] = patch(client, run_id, {"team": "green"}, base={"team": "blue"}).json()["edit"]
     return edit
@@ -114,13 +114,13 @@ def test_undo_leaves_changed_keys(sandbox: Sandbox, mirror_run: MakeRun, api: Ap
 
 def test_only_applied_edits_are_undone(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    edit = conflict(sandbox, api(alice))
+    edit = make_conflict(sandbox, api(alice))
     problem(api(alice).post(f"{edit['url']}undo/"), 409, "illegal-change")
 
 
 def test_conflict_is_resolved(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    edit = conflict(sandbox, api(alice))
+    edit = make_conflict(sandbox, api(alice))
 
     response = api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}, "reason": "agreed"})
 
@@ -131,7 +131,7 @@ def test_conflict_is_resolved(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf,
 
 def test_resolution_can_conflict(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    edit = conflict(sandbox, api(alice))
+    edit = make_conflict(sandbox, api(alice))
     sandbox.set_metadata("run_a", {"team": "violet"})
 
     data = problem(api(alice).post(f"{edit['url']}resolve/", {"metadata": {"team": "green"}}), 409, "edit-conflict")

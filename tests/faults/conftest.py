@@ -55,7 +55,7 @@ class Scenario:
         self.writer.stop()
         upstream = self.sandbox.metadata(self.run.upstream_id)
         assert upstream.get("team") == team
-        assert self.mirror.metadata.get("team") == team, "The mirror was not updated without a refresh."
+        assert self.mirror.metadata.get("team") == team, "The mirror must be up to date before the refresh."
         runs.refresh(run=self.run, actor=self.alice)
         assert self.mirror.metadata == upstream
         assert len(self.sandbox.posts(self.run.upstream_id)) == posts

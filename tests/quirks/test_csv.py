@@ -129,7 +129,7 @@ def test_long_cells_take_linear_time() -> None:
 
 
 NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
-SIGNS = "=+-@＝＋－＠"
+SIGNS = tuple("=+-@＝＋－＠")
 
 
 def csv_row(*cells: str) -> str:
@@ -145,16 +145,18 @@ def cells_of(content: str, delimiter: str) -> list[str]:
 def is_formula(cell: str) -> bool:
     """Whether a spreadsheet could read the cell as a formula, which a plain number is not."""
     content = cell.lstrip(' \t\r\n\u00a0\u200b\ufeff\x01"')
-    return content[:1] != "" and content[0] in SIGNS and not NUMBER.fullmatch(cell)
+    return content.startswith(SIGNS) and not NUMBER.fullmatch(cell)
 
 
 def restored(cell: str) -> str:
-    """The value from which `csv_export.safe` made this cell: without the apostrophes that it added."""
-    blank = csv_export._BLANK
-    inner = re.sub(
-        rf"[{blank}\"';]+(?=[{re.escape(csv_export._SIGNS)}])",
-        lambda run: run[0][:-1] if re.search(r"[;\t\r\n\v\f\x85\u2028\u2029]", run[0].rstrip("'")) else run[0],
-        cell,
-    )
-    is_guarded = inner.startswith("'") and csv_export._BEGINNING.match(inner)
-    return inner[1:] if is_guarded else inner
+    """Reverses `csv_export.safe`: the cell without the apostrophes that it added."""
+
+    def without_apostrophe(match: re.Match[str]) -> str:
+        """`safe` adds the last apostrophe before a sign if a delimiter or a line break precedes it."""
+        is_added = re.search(r"[;\t\r\n\v\f\x85\u2028\u2029]", match[0].rstrip("'"))
+        return match[0][:-1] if is_added else match[0]
+
+    before_a_sign = rf"[{csv_export._BLANK}\"';]+(?=[{re.escape(csv_export._SIGNS)}])"
+    value = re.sub(before_a_sign, without_apostrophe, cell)
+    is_guarded = value.startswith("'") and csv_export._BEGINNING.match(value)
+    return value[1:] if is_guarded else value

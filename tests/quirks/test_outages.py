@@ -134,7 +134,7 @@ def held_run(upstream: FakeUpstream, run: Run) -> Run:
 
 COMMANDS = {
     "edit_metadata": ("edit_metadata", "{run}", "--set", "triage=done"),
-    "edit_metadata --ids-from": ("edit_metadata", "--where", "id:{run}", "--set", "triage=done", "--reason", "Sorting"),
+    "edit_metadata --where": ("edit_metadata", "--where", "id:{run}", "--set", "triage=done", "--reason", "Sorting"),
     "sync_runs": ("sync_runs", "--full"),
 }
 

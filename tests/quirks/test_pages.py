@@ -265,7 +265,7 @@ def test_repeating_list_ends_across_tasks(upstream: FakeUpstream) -> None:
 
 
 def test_reading_oldest_first_starts_again(upstream: FakeUpstream) -> None:
-    """Its progress is lost with the process, so the thread is read again from the start."""
+    """The progress of reading oldest first is lost with its process, so the thread is read again from the start."""
     thread = put_runs(upstream, 60, misreads_after)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     Sync.objects.update(

@@ -63,6 +63,8 @@ def test_hostile_metadata_is_escaped_everywhere(site: Site, mirror_run: Any, roo
     assert planned.url.endswith(f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/")
     refused = browser.submit(form_url, {**form, "reason": "", "canary": HOSTILE[1]})
     assert refused.status_code == 422
+
+    # All pages and API responses that show hostile values.
     searches = [
         f"{path}<script>alert(1)</script>" for path in ("runsadmin/run/?q=", "runsadmin/run/?model=", "search/?s=")
     ]
@@ -92,9 +94,9 @@ def test_hostile_ids_are_in_no_header(site: Site, mirror_run: Any, root: User) -
     for upstream_id in ("run\r\nSet-Cookie: stolen=1", "//evil.example", "..", 'x"><img src=x onerror=alert(1)>'):
         Run.objects.filter(pk=run.pk).update(upstream_id=upstream_id)
         (shown,) = browser.get("/api/v1/runs/", headers=api).json()["results"]
-        address = shown["mirror"]["url"]
-        assert address.startswith(f"{site.origin}/api/v1/runs/")
-        refused = browser.patch(address, json={"metadata": {"a": "b"}}, headers=api, allow_redirects=False)
+        url = shown["mirror"]["url"]
+        assert url.startswith(f"{site.origin}/api/v1/runs/")
+        refused = browser.patch(url, json={"metadata": {"a": "b"}}, headers=api, allow_redirects=False)
         assert refused.status_code in (404, 422), upstream_id
         page = browser.get(f"/admin/runsadmin/run/{run.pk}/change/")
         assert page.ok

@@ -53,7 +53,7 @@ class MissingTable:
 
 
 def dump() -> Iterator[str]:
-    """Every row of every table; on SQLite also the bytes of the files, deleted rows included."""
+    """Every row of every table; on SQLite also the bytes of the files, including deleted rows."""
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
             cursor.execute(f'SELECT * FROM "{table}"')

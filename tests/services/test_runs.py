@@ -114,9 +114,9 @@ def test_full_check_counts_as_a_response(upstream: Upstream) -> None:
 
 def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
     upstream.respond("a", requested=0, received=1)
-    timed = upstream.response("a", requested=2, received=3)
+    unchanged = upstream.response("a", requested=2, received=3)
     with CaptureQueriesContext(connection) as queries:
-        stored = runs.compare([(upstream.thread, timed)], of_list=True).write()
+        stored = runs.compare([(upstream.thread, unchanged)], of_list=True).write()
     assert stored == Stored(created=0, updated=0)
     assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
 
@@ -181,16 +181,16 @@ def test_response_is_stored_completely(thread: Thread, metadata: Json | None) ->
 
 def test_api_representation_has_every_field(thread: Thread) -> None:
     runs.compare([(thread, timed(thread, {"id": "0f3a", "created_at": 1_700_000_000_123}))]).write()
-    api = Run.objects.get().as_api()
-    assert set(FIELDS) <= set(api)
-    assert api["created_at"] == 1_700_000_000
+    data = Run.objects.get().as_api()
+    assert set(FIELDS) <= set(data)
+    assert data["created_at"] == 1_700_000_000
 
 
 def test_two_servers_can_use_the_same_id(thread: Thread) -> None:
     other = Thread.objects.create(connection="eu", upstream_id=thread.upstream_id)
     response = make_run(thread_id=thread.upstream_id)
-    for one in (thread, other):
-        runs.compare([(one, timed(one, response))]).write()
+    for each in (thread, other):
+        runs.compare([(each, timed(each, response))]).write()
     assert Run.objects.count() == 2
 
 
@@ -247,9 +247,8 @@ def test_probes_take_slots(sandbox: Sandbox, deleted_run: Run, alice: User) -> N
         runs.refresh(run=deleted_run, actor=alice)
     assert len(sandbox.gets()) == 2
     state = ConnectionState.objects.get()
-    assert min(state.interactive_free_at or T0, state.background_free_at or T0) > timezone.now() + dt.timedelta(
-        seconds=60
-    )
+    in_a_minute = timezone.now() + dt.timedelta(seconds=60)
+    assert min(state.interactive_free_at or T0, state.background_free_at or T0) > in_a_minute
 
 
 def test_404_without_a_probe_marks_nothing(sandbox: Sandbox, deleted_run: Run, alice: User) -> None:
