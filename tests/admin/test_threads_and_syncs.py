@@ -112,7 +112,7 @@ def test_sync_is_paused_resumed_and_stopped(mirror_run: MakeRun, as_alice: Clien
     mirror_run()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()
-    assert "not possible now" in run_action(as_alice, sync, "pause", follow=True).text
+    assert "Only a running sync can be paused" in run_action(as_alice, sync, "pause", follow=True).text
     Sync.objects.update(status="running")
 
     for action, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
