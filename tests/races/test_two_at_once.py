@@ -21,6 +21,16 @@ def test_processes_keep_the_order_of_a_run(race: Race) -> None:
     assert race.environment.sandbox.metadata(race.run.upstream_id)["team"] == "second"
 
 
+def test_later_edit_is_not_sent_first(race: Race) -> None:
+    first, second = race.record("first"), race.record("second")
+    race.second.push(second)
+    assert race.second.wait_until_done() == "done pending"
+    race.first.push(first)
+    assert race.first.wait_until_done() == "done applied"
+    race.second.push(second)
+    assert race.second.wait_until_done() == "done applied"
+
+
 @pytest.mark.parametrize("step", STEPS_BEFORE_STORING)
 def test_later_edit_waits_at_every_step(race: Race, step: str) -> None:
     first, second = race.record("first"), race.record("second")
