@@ -1,4 +1,4 @@
-"""Every setting is in the example and the documentation, and an invalid setting stops the start with a reason."""
+"""Every setting is in the example and the documentation, and an invalid setting prevents startup, with a reason."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def test_docs_explain_every_setting() -> None:
 
 
 def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Reads the settings in a new process, as a server does at start."""
+    """Reads the settings in a new process, as a server does at startup."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNSADMIN_")}
     return subprocess.run(
         [sys.executable, "-c", "import project.settings as s; print(s.DATABASE['NAME'], *s.RUNSADMIN_CONNECTIONS)"],
@@ -71,7 +71,7 @@ def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
         ("RUNSADMIN_MAX_ATTEMPTS", "many"),
     ],
 )
-def test_invalid_setting_stops_the_start(name: str, value: str) -> None:
+def test_invalid_setting_prevents_startup(name: str, value: str) -> None:
     stopped = start_with(**{name: value})
 
     assert stopped.returncode != 0
@@ -113,7 +113,7 @@ def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["PORT", "SANDBOX_PORT"])
-def test_port_in_use_is_reported_at_start(name: str, tmp_path: Path) -> None:
+def test_port_in_use_is_reported_at_startup(name: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as used, socket.create_server(("127.0.0.1", 0)) as free:
         ports = {"PORT": str(free.getsockname()[1])} | {name: str(used.getsockname()[1])}
         free.close()

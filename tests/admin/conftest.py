@@ -19,7 +19,7 @@ type ClientFor = Callable[[User], Client]
 
 
 @pytest.fixture
-def client_for() -> Callable[[User], Client]:
+def client_for() -> ClientFor:
     """A client that is signed in as this user."""
 
     def client_for(user: User) -> Client:
@@ -31,17 +31,17 @@ def client_for() -> Callable[[User], Client]:
 
 
 @pytest.fixture
-def as_alice(client_for: Callable[[User], Client], alice: User) -> Client:
+def as_alice(client_for: ClientFor, alice: User) -> Client:
     return client_for(alice)
 
 
 @pytest.fixture
-def as_bob(client_for: Callable[[User], Client], bob: User) -> Client:
+def as_bob(client_for: ClientFor, bob: User) -> Client:
     return client_for(bob)
 
 
 @pytest.fixture
-def as_carol(client_for: Callable[[User], Client], carol: User) -> Client:
+def as_carol(client_for: ClientFor, carol: User) -> Client:
     return client_for(carol)
 
 

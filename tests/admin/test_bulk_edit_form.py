@@ -94,10 +94,10 @@ def test_error_is_shown_next_to_its_field(
 
 def test_repeated_key_and_empty_patch_are_errors(six_runs: list[Run], as_alice: Client) -> None:
     twice = patch_form(("team", "set", "red"), ("team", "set", "green"))
-    assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**twice}).text
+    assert "used more than once" in as_alice.post(select_all(as_alice, ""), twice).text
     both = patch_form(("team", "set", "red"), ("team", "remove", ""))
-    assert "used more than once" in as_alice.post(select_all(as_alice, ""), {**both}).text
-    assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), {**patch_form()}).text
+    assert "used more than once" in as_alice.post(select_all(as_alice, ""), both).text
+    assert "This changes nothing" in as_alice.post(select_all(as_alice, ""), patch_form()).text
     assert not BulkEdit.objects.exists()
 
 

@@ -1,5 +1,7 @@
 """The search language in the REST API: lists and plans find the same runs."""
 
+from urllib.parse import quote
+
 import pytest
 from django.contrib.auth.models import User
 
@@ -37,7 +39,7 @@ def test_lists_and_plans_find_the_same_runs(run_ids: list[str], mirror_run: Make
 def test_invalid_search_names_position(query: str, position: int, api: ApiOf, alice: User) -> None:
     client = api(alice)
     for response in (
-        client.get(f"runs/?q={query.replace(' ', '+').replace('+14', '%2B14')}"),
+        client.get(f"runs/?q={quote(query)}"),
         client.post("bulk-edits/", RED_BODY | {"q": query}),
     ):
         data = problem(response, 400, "invalid-search")

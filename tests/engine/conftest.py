@@ -59,7 +59,7 @@ def start_worker(transactional_db: None, tmp_path: Path, task_log: TaskLog) -> I
     """Starts a worker and waits until it takes tasks. Kills it after the test."""
     workers: list[WorkerUnderTest] = []
 
-    def start(*options: str, schedule: str = "NOTHING") -> WorkerUnderTest:
+    def start(*options: str, schedule: str = "EMPTY_SCHEDULE") -> WorkerUnderTest:
         path = tmp_path / f"worker-{len(workers)}"
         path.touch()
         worker = WorkerUnderTest("--schedule", f"tests.engine.jobs.{schedule}", *options, log=path, task_log=task_log)

@@ -71,4 +71,4 @@ SCHEDULE = (
     Entry("slow tick", slow_tick, every=timedelta(seconds=0.3)),
     Entry("rare tick", rare_tick, every=timedelta(days=1)),
 )
-NOTHING: tuple[Entry, ...] = ()
+EMPTY_SCHEDULE: tuple[Entry, ...] = ()

@@ -17,6 +17,7 @@ TEN_SECONDS = timedelta(seconds=10)
 
 
 def running_task(*workers: str) -> DBTaskResult[..., Any]:
+    """A running task that each worker claimed in turn: it belongs to the last one."""
     task = DBTaskResult.objects.get(pk=jobs.tick.enqueue().id)
     for worker in workers:
         task.claim(f"{worker}/0")

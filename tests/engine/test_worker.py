@@ -25,7 +25,7 @@ from tests.waiting import until
 FAST_DETECTION = ("--beat-every", "0.2", "--dead-after", "1")
 
 
-def test_task_of_a_rollback_never_runs(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_rolled_back_task_never_runs(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         jobs.note.enqueue(task_log.path, "rolled back")
@@ -45,7 +45,7 @@ def finished_task(task_id: str) -> DBTaskResult[..., Any]:
     return finished.get()
 
 
-def test_idle_worker_starts_in_half_a_second(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_idle_worker_starts_task_in_half_a_second(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     delays = []
     for _ in range(5):
@@ -162,9 +162,9 @@ def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, task_
     until(lambda: task_log.lines)
     other = start_worker()  # With the default timings.
     worker.send(signal.SIGKILL)
-    killed = time.monotonic()
+    killed_at = time.monotonic()
     until(lambda: f"end {other.pid}" in task_log.lines)
-    assert time.monotonic() - killed < 15
+    assert time.monotonic() - killed_at < 15
     assert other.has_logged(f"Task id={task.id} was left running by worker")
 
 

@@ -16,7 +16,7 @@ from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk,
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Long enough to need room that a full disk does not have.
+# Too large to be stored on a full disk.
 LONG = MetadataPatch({"team": "red", **{f"k{number}": "x" * 512 for number in range(12)}})
 
 
@@ -40,7 +40,7 @@ def expect_and_end(fault: DatabaseFault) -> Iterator[None]:
 
 
 def expire_claims() -> None:
-    """Ends the lease of every claim a second ago."""
+    """Backdates the end of every lease, so that it has expired."""
     Edit.objects.filter(claim_token__isnull=False).update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
 
 

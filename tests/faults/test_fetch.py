@@ -1,4 +1,4 @@
-"""Faults of the fetch: nothing was sent."""
+"""Faults of the fetch, before anything is sent."""
 
 import datetime as dt
 import time

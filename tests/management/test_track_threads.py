@@ -76,7 +76,7 @@ def test_nothing_to_track_is_an_error(manage: Manage, alice: User) -> None:
     assert "Name the threads" in manage("track_threads", "--actor", "alice").err
 
 
-def test_connection_is_required_with_two(connect: Callable[..., Any], manage: Manage, alice: User) -> None:
+def test_connection_is_required_if_ambiguous(connect: Callable[..., Any], manage: Manage, alice: User) -> None:
     connect("eu")
     assert "Name one: --connection default | eu." in manage("track_threads", "thread_a", "--actor", "alice").err
     assert manage("track_threads", "thread_a", "--actor", "alice", "--connection", "eu").code == 0

@@ -1,6 +1,5 @@
-"""Settings that cannot be sent are reported at the start, and never sent or shown."""
+"""Settings that cannot be sent are reported at startup, and never sent or shown."""
 
-import io
 import traceback
 
 import pytest
@@ -85,7 +84,7 @@ def full_traceback(error: BaseException) -> str:
 @pytest.mark.django_db
 @pytest.mark.parametrize("auth", ["bearer", "api-key"])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-def test_invalid_key_is_refused_at_start(connect: Connect, key: str, auth: str) -> None:
+def test_invalid_key_is_refused_at_startup(connect: Connect, key: str, auth: str) -> None:
     connect(API_KEY=key, AUTH=auth)
     ((check_id, message),) = errors()
     assert check_id == "runsadmin.E005"
@@ -188,7 +187,7 @@ def test_other_invalid_settings_are_never_sent(upstream: FakeUpstream, connect: 
 def test_edits_wait_for_a_valid_key(
     upstream: FakeUpstream, run: Run, alice: User, connect: Connect, capture_log: CaptureLog, key: str
 ) -> None:
-    log: io.StringIO = capture_log("line")
+    log = capture_log("line")
     connect(API_KEY=key)
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason, edit.attempts) == (Edit.Status.PENDING, Edit.WaitReason.HELD, 0)

@@ -144,11 +144,14 @@ def lagging_thread(upstream: FakeUpstream, thread: Thread) -> Thread:
 
 
 def write_and_mirror(upstream: FakeUpstream, run_id: str, *, ago: dt.timedelta) -> None:
-    """Another client changes the metadata, and the mirror received it `ago`. The list still shows the old metadata."""
+    """Changes the metadata as another client would, and mirrors the change with a receipt time that long `ago`.
+
+    The list still shows the old metadata.
+    """
     upstream.runs[run_id]["metadata"] = {"ticket": "2"}
     change_lists(upstream, lambda run: run)
     sync(Thread.objects.get())
-    upstream._overrides.pop(0)
+    upstream._overrides.pop(0)  # The list shows the old metadata again.
     received_at = timezone.now() - ago
     Run.objects.update(received_at=received_at, requested_at=received_at)
     Thread.objects.update(fully_checked_at=None)

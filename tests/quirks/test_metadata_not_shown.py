@@ -22,23 +22,20 @@ pytestmark = pytest.mark.django_db(transaction=True)
 METADATA = {"ticket": "1", "owner": "lee"}
 
 
-def change_runs(change: Callable[[Json], Json], *, kind: str) -> Callable[[FakeUpstream], Override]:
+def change_runs(upstream: FakeUpstream, change: Callable[[Json], Json], *, kind: str) -> Override:
     """Changes the runs in the responses to one kind of request: list, fetch or write."""
 
-    def make(upstream: FakeUpstream) -> Override:
-        def override(request: Request) -> Response | None:
-            if not getattr(request, f"is_{kind}"):
-                return None
-            response = upstream.default(request)
-            if response.status == 200:
-                body = response.body
-                data = body.get("data")
-                response.body = change(body) if data is None else body | {"data": [change(run) for run in data]}
-            return response
+    def override(request: Request) -> Response | None:
+        if not getattr(request, f"is_{kind}"):
+            return None
+        response = upstream.default(request)
+        if response.status == 200:
+            body = response.body
+            data = body.get("data")
+            response.body = change(body) if data is None else body | {"data": [change(run) for run in data]}
+        return response
 
-        return override
-
-    return make
+    return override
 
 
 def omit_metadata(run: Json) -> Json:
@@ -89,7 +86,7 @@ def test_list_without_metadata_deletes_nothing(
 ) -> None:
     connect(LISTS_ARE_FRESH=lists_are_fresh)
     three_runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(3)))
-    upstream.override(change_runs(change, kind="list")(upstream))
+    upstream.override(change_runs(upstream, change, kind="list"))
     sync()
     assert [run.metadata for run in Run.objects.all()] == [METADATA] * 3
 
@@ -109,7 +106,7 @@ def test_list_without_metadata_deletes_nothing(
 def test_fetch_without_metadata_fails_the_edit(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
-    upstream.override(change_runs(change, kind="fetch")(upstream))
+    upstream.override(change_runs(upstream, change, kind="fetch"))
     edit = push(run, alice)
     assert edit.status == EditStatus.FAILED
     assert "does not show the metadata" in edit.detail
@@ -129,7 +126,7 @@ KNOWN: dict[str, tuple[Callable[[Json], Json], Json]] = {
 def test_known_variants_of_metadata_are_read(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json], metadata: Json
 ) -> None:
-    upstream.override(change_runs(change, kind="fetch")(upstream))
+    upstream.override(change_runs(upstream, change, kind="fetch"))
     edit = push(run, alice)
     assert (edit.status, edit.before) == (EditStatus.APPLIED, metadata)
     assert upstream.metadata(run.upstream_id) == metadata | {"triage": "done"}
@@ -140,7 +137,7 @@ def test_missing_metadata_is_empty_if_configured(
 ) -> None:
     connect(MISSING_METADATA_IS_EMPTY=True)
     upstream.put(upstream.runs[run.upstream_id] | {"metadata": {}})
-    upstream.override(change_runs(lambda run: run if run["metadata"] else omit_metadata(run), kind="fetch")(upstream))
+    upstream.override(change_runs(upstream, lambda run: run if run["metadata"] else omit_metadata(run), kind="fetch"))
     assert push(run, alice).status == EditStatus.APPLIED
     assert upstream.metadata(run.upstream_id) == {"triage": "done"}
 
@@ -158,7 +155,7 @@ def test_partial_run_changes_nothing_else(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
     before = Run.objects.get(pk=run.pk)
-    upstream.override(change_runs(change, kind="write")(upstream))
+    upstream.override(change_runs(upstream, change, kind="write"))
     edit = push(run, alice)
     assert (edit.status, edit.after) == (EditStatus.APPLIED, METADATA | {"triage": "done"})
     after = Run.objects.get(pk=run.pk)
@@ -172,7 +169,7 @@ def test_partial_run_changes_nothing_else(
 def test_write_without_metadata_is_reconciled(
     upstream: FakeUpstream, run: Run, alice: User, change: Callable[[Json], Json]
 ) -> None:
-    upstream.override(change_runs(change, kind="write")(upstream))
+    upstream.override(change_runs(upstream, change, kind="write"))
     edit = push(run, alice)
     assert edit.status == EditStatus.UNKNOWN
     assert "does not show the metadata" in edit.detail
@@ -183,7 +180,7 @@ def test_write_without_metadata_is_reconciled(
 
 def test_new_run_without_metadata_is_fetched(upstream: FakeUpstream, db: None) -> None:
     upstream.put(make_run(metadata=dict(METADATA), thread_id="thread_new"))
-    upstream.override(change_runs(omit_metadata, kind="list")(upstream))
+    upstream.override(change_runs(upstream, omit_metadata, kind="list"))
     sync(Thread.objects.create(connection="default", upstream_id="thread_new"))
     assert Run.objects.get().metadata == METADATA
 
@@ -247,7 +244,7 @@ def test_other_lists_are_requested_rarely(
     upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, response: Response | None
 ) -> None:
     runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(150)))
-    hide = change_runs(omit_metadata, kind="list")(upstream)
+    hide = change_runs(upstream, omit_metadata, kind="list")
     upstream.override(lambda request: (response or hide(request)) if request.is_list else None)
     began = time.monotonic()
     apply(plan([run.upstream_id for run in runs], alice, triage="done"), alice)

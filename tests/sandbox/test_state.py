@@ -91,7 +91,7 @@ def test_truncated_last_line_is_skipped(start_sandbox: StartSandbox, tmp_path: P
     assert sandbox.runs() == {run["id"]: run, other["id"]: other}
 
 
-def test_journal_is_rewritten_at_start(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+def test_journal_is_rewritten_at_startup(start_sandbox: StartSandbox, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     run = make_run()
     for number in range(50):

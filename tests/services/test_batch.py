@@ -50,7 +50,7 @@ def counts() -> dict[str, int]:
 
 
 def failing[**P, R](function: Callable[P, R], fails: Callable[P, bool]) -> Callable[P, R]:
-    """The function, which raises an error if `fails` returns true for the arguments."""
+    """Wraps the function, so that it raises an error whenever `fails` returns true for its arguments."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if fails(*args, **kwargs):
@@ -142,8 +142,8 @@ def test_429_for_one_edit_slows_down_all(sandbox: Sandbox, due: list[Edit], conn
 
 
 def test_second_429_ends_the_attempt(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
-    broken = due[3].run.upstream_id
-    sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=broken, times=2)
+    run_id = due[3].run.upstream_id
+    sandbox.fault("status", status=429, headers={"retry-after-ms": "200"}, method="POST", path=run_id, times=2)
     process_due()
     make_due()
     process_due()
@@ -151,10 +151,10 @@ def test_second_429_ends_the_attempt(sandbox: Sandbox, due: list[Edit], connect:
     assert sorted(Edit.objects.values_list("attempts", flat=True)) == [0] * 11 + [1], (
         "Only the refused edit has used an attempt."
     )
-    assert (len(sandbox.posts(broken)), len(sandbox.gets(broken))) == (3, 1)
+    assert (len(sandbox.posts(run_id)), len(sandbox.gets(run_id))) == (3, 1)
 
 
-def test_long_429_is_fetched_again(sandbox: Sandbox, due: list[Edit]) -> None:
+def test_run_is_fetched_again_after_a_long_429(sandbox: Sandbox, due: list[Edit]) -> None:
     sandbox.fault("status", status=429, headers={"retry-after-ms": "2500"}, method="POST")
     process_due()
     make_due()
@@ -178,10 +178,10 @@ def test_long_back_off_ends_the_batch(sandbox: Sandbox, due: list[Edit], connect
     process_due()
     assert time.monotonic() - began < 15, "The batch must not wait for the back-off to end."
     assert EditStatus.SENDING not in counts()
-    requests = len(sandbox.log())
+    request_count = len(sandbox.log())
     make_due()
     assert process_due() == 0
-    assert len(sandbox.log()) == requests
+    assert len(sandbox.log()) == request_count
     assert not edits.has_backlog(), "Another worker could not send anything."
 
 

@@ -34,8 +34,8 @@ def test_concurrent_bulk_edits_progress_together(
     push_until_settled(second)
     assert statuses(first) == statuses(second) == {EditStatus.APPLIED: 12}
     other_ids = {run.upstream_id for run in others}
-    of_second = sum(run_id in other_ids for run_id in sandbox.posted_run_ids()[:12])
-    assert 3 <= of_second <= 9, "Both progress at about the same speed."
+    sent_by_second = sum(run_id in other_ids for run_id in sandbox.posted_run_ids()[:12])
+    assert 3 <= sent_by_second <= 9, "Both progress at about the same speed."
 
 
 def test_bulk_edits_of_the_same_runs_are_applied(
