@@ -22,14 +22,14 @@ class Api:
         self._client = Client(raise_request_exception=False)
         self._headers = {} if token is None else {"Authorization": f"Token {token}"}
 
-    def call(self, method: str, path: str, body: Any = None, kind: str = JSON, **headers: str) -> Any:
+    def call(self, method: str, path: str, body: Any = None, content_type: str = JSON, **headers: str) -> Any:
         """`body` is sent as JSON, or unchanged if it is bytes. The header If-Match is the argument `If_Match`."""
         if body is None:
             body = b""
         data = body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
         url = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
         own_headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._client.generic(method, url, data, kind, headers=self._headers | own_headers)
+        return self._client.generic(method, url, data, content_type, headers=self._headers | own_headers)
 
     def get(self, path: str, **headers: str) -> Any:
         return self.call("GET", path, **headers)

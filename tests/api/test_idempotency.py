@@ -131,10 +131,10 @@ def test_concurrently_recorded_key_is_kept(
 def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
     client, change = api(alice), {"metadata": {"team": "red"}}
-    seen = client.get("runs/run_a/")["ETag"]
+    etag = client.get("runs/run_a/")["ETag"]
 
-    # The first request makes the version stale.
-    first, second = (client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=seen) for _ in range(2))
+    # The first request makes this ETag stale.
+    first, second = (client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=etag) for _ in range(2))
 
     assert first.status_code == second.status_code == 200
     assert first.json() == second.json()

@@ -49,16 +49,16 @@ class ActionList:
         expect(self.page.get_by_text(message)).to_be_visible()
 
 
+type ActionsOf = Callable[[type[Model]], ActionList]
+
+
 @pytest.fixture
-def actions_of(page: Page, alice: User, sign_in: SignIn) -> Callable[[type[Model]], ActionList]:
+def actions_of(page: Page, alice: User, sign_in: SignIn) -> ActionsOf:
     def actions_of(model: type[Model]) -> ActionList:
         sign_in(alice)
         return ActionList(page, model)
 
     return actions_of
-
-
-type ActionsOf = Callable[[type[Model]], ActionList]
 
 
 def statuses(model: type[Edit | BulkEdit | Sync], *rows: Model) -> list[str]:

@@ -26,7 +26,7 @@ LIST = "/admin/runsadmin/run/"
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    """Does the work of a worker on bulk edits while the test runs."""
+    """Pushes edits and advances bulk edits, as a worker does, while the test runs."""
     stopping = threading.Event()
 
     def repeat(work: Callable[[], object]) -> None:

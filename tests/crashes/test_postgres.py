@@ -112,10 +112,11 @@ def signed_in_browser(site: Site, alice: User) -> Browser:
 def test_unavailable_database_is_reported(
     site: Site, signed_in_browser: Browser, environment: Environment, run: Run, postgres: Postgres
 ) -> None:
+    token, browser, signed_out_browser = environment.token(), site.browser(), site.browser()
+
     def call_api(method: str, path: str, **options: object) -> requests.Response:
         return browser.request(method, path, headers={"Authorization": f"Token {token}"}, **options)
 
-    token, browser, signed_out_browser = environment.token(), site.browser(), site.browser()
     run_url, form_url = f"/api/v1/runs/{run.upstream_id}/", f"/admin/runsadmin/run/{run.pk}/metadata/"
     red = {"json": {"metadata": {"team": "red"}}}
     green = hidden_fields(signed_in_browser.get(form_url).text) | form_rows({"key": "team", "value": "green"})

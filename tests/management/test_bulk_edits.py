@@ -39,7 +39,7 @@ def test_search_is_planned_and_applied(
     sandbox: Sandbox, eight_ids: list[str], mirror_run: MakeRun, manage: Manage, alice: User
 ) -> None:
     mirror_run(id="run_other", metadata={"team": "green"})
-    mirror_run(id="run_red", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
+    mirror_run(id="run_active", metadata={"team": "blue", "owner": "bob"}, status="in_progress")
 
     output = manage(
         "edit_metadata",
@@ -238,10 +238,10 @@ def test_control_c_pauses(
         until(sandbox.posts)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with ThreadPoolExecutor(1) as threads:
-        interrupted = threads.submit(interrupt)
+    with ThreadPoolExecutor(1) as pool:
+        interruption = pool.submit(interrupt)
         output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
-    interrupted.result()
+    interruption.result()
 
     bulk_edit = BulkEdit.objects.get()
     sent = len(sandbox.posts())

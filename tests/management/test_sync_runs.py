@@ -11,15 +11,14 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def three_threads(sandbox: Sandbox) -> Sandbox:
+def three_threads(sandbox: Sandbox) -> None:
     """Three tracked threads with two runs each."""
     for name in "abc":
         sandbox.put_runs(make_run(id=f"run_{name}{n}", thread_id=f"thread_{name}") for n in range(2))
         Thread.objects.create(connection="default", upstream_id=f"thread_{name}")
-    return sandbox
 
 
-def test_second_sync_writes_nothing(three_threads: Sandbox, manage: Manage) -> None:
+def test_second_sync_writes_nothing(three_threads: None, manage: Manage) -> None:
     output = manage("sync_runs")
     assert output.code == 0, output.err
     assert output.out == "default: completed. 3 of 3 threads, 6 runs read, 6 new, 0 changed, 0 errors.\n"
@@ -28,7 +27,7 @@ def test_second_sync_writes_nothing(three_threads: Sandbox, manage: Manage) -> N
     assert set(Run.objects.values_list("version", flat=True)) == {1}
 
 
-def test_single_thread_can_be_synced(three_threads: Sandbox, manage: Manage) -> None:
+def test_single_thread_can_be_synced(three_threads: None, manage: Manage) -> None:
     output = manage("sync_runs", "--thread", "thread_b", "--json")
     assert output.code == 0, output.err
     (data,) = output.objects
@@ -38,8 +37,8 @@ def test_single_thread_can_be_synced(three_threads: Sandbox, manage: Manage) -> 
     assert "is not tracked" in manage("sync_runs", "--thread", "thread_x").err
 
 
-def test_unreadable_thread_is_reported(three_threads: Sandbox, manage: Manage) -> None:
-    three_threads.delete_thread("thread_b")
+def test_unreadable_thread_is_reported(three_threads: None, sandbox: Sandbox, manage: Manage) -> None:
+    sandbox.delete_thread("thread_b")
     output = manage("sync_runs")
     assert output.code == 1
     assert output.err.startswith("thread_b: Upstream no longer has this thread")
@@ -47,8 +46,8 @@ def test_unreadable_thread_is_reported(three_threads: Sandbox, manage: Manage) -
     assert Run.objects.count() == 4
 
 
-def test_command_ends_if_credentials_are_refused(three_threads: Sandbox, manage: Manage) -> None:
-    three_threads.settings(api_key="another")
+def test_command_ends_if_credentials_are_refused(three_threads: None, sandbox: Sandbox, manage: Manage) -> None:
+    sandbox.settings(api_key="another")
     output = manage("sync_runs")
     assert output.code == 1
     assert "Waiting for the connection" in output.err
@@ -56,7 +55,7 @@ def test_command_ends_if_credentials_are_refused(three_threads: Sandbox, manage:
 
 
 def test_every_connection_is_synced_by_default(
-    three_threads: Sandbox, connect: Callable[..., None], manage: Manage
+    three_threads: None, connect: Callable[..., None], manage: Manage
 ) -> None:
     connect("eu")
     Thread.objects.create(connection="eu", upstream_id="thread_a")
@@ -65,7 +64,7 @@ def test_every_connection_is_synced_by_default(
     assert "There is no connection 'us'." in manage("sync_runs", "--connection", "us").err
 
 
-def test_viewer_cannot_sync(three_threads: Sandbox, manage: Manage, carol: User) -> None:
+def test_viewer_cannot_sync(three_threads: None, manage: Manage, carol: User) -> None:
     output = manage("sync_runs", "--actor", "carol")
     assert output.code == 1
     assert "may not start a sync" in output.err

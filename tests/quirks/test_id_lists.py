@@ -266,7 +266,7 @@ def test_invalid_id_does_not_stop_the_others(
     assert len(BulkEdit.objects.get().not_selected) == 3
 
 
-def test_id_can_contain_separators(upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]]) -> None:
+def test_id_can_contain_separators() -> None:
     assert id_lists.read(b"run 1\nabc+def==\nx@y\n", "run") == ["run 1", "abc+def==", "x@y"]
     assert id_lists.read(b'"a,b"\n"#c"\n', "run") == ["a,b", "#c"]
 
@@ -307,7 +307,7 @@ def test_60_000_ids_take_seconds(
     start = time.process_time()
     output = manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
     page = client.post(TRACK, {"connection": "default", "thread_ids": content.decode()}).text
-    unknown = edit_from_file(content + b"\nrun_a\n")
+    edited = edit_from_file(content + b"\nrun_a\n")
     response = api(alice).post("bulk-edits/", {"run_ids": [*ids, "run_a"], "set": {"a": "1"}, "reason": "why"})
     assert time.process_time() - start < 30
 
@@ -315,7 +315,7 @@ def test_60_000_ids_take_seconds(
     assert output.out == "30,000 now tracked, 0 already tracked.\n"
     assert "These are the first 200 of 30,000." in page
     assert len(page) < 200_000
-    assert unknown.err.splitlines()[20] == "… and 59,980 more that cannot be edited; --json lists all of them."
+    assert edited.err.splitlines()[20] == "… and 59,980 more that cannot be edited; --json lists all of them."
     assert response.status_code == 202
 
 
@@ -332,11 +332,11 @@ def test_rest_limits_the_size_of_lists(runs: list[Run], api: ApiOf, alice: User)
     client: Api = api(alice)
     response = client.post("threads/", {"thread_ids": ["t1", "t2", "t1", "t1"]}).json()
     assert response["duplicates"] == 2
-    new = {"run_ids": ["run_a", "run_b", "run_a"], "set": {"a": "1"}, "reason": "why"}
+    body = {"run_ids": ["run_a", "run_b", "run_a"], "set": {"a": "1"}, "reason": "why"}
     for _ in range(2):
-        planned = client.post("bulk-edits/", new, Idempotency_Key="k").json()
+        planned = client.post("bulk-edits/", body, Idempotency_Key="k").json()
         assert (planned["duplicates"], planned["selected"]) == (1, 2)
     refused = client.post("threads/", {"thread_ids": ["t"] * 10_001}).json()
     assert "Must contain 1 to 10,000 ids, not 10,001." in refused["detail"]
-    refused = client.post("bulk-edits/", new | {"run_ids": [1] * 50_000}).json()
+    refused = client.post("bulk-edits/", body | {"run_ids": [1] * 50_000}).json()
     assert len(refused["errors"]) == 100

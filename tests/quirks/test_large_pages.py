@@ -27,7 +27,7 @@ def thread(db: None) -> Thread:
 
 
 def put_runs(upstream: FakeUpstream, count: int, oversized: dict[int, Json], instructions: str = "") -> None:
-    """Puts this many runs. `oversized` has other fields of some of them, by number."""
+    """Stores `count` runs upstream. `oversized` replaces fields of some runs, by the number of the run."""
     for number, run in enumerate(make_runs(count, instructions=instructions)):
         upstream.put(run | oversized.get(number, {}))
 

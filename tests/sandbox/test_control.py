@@ -123,7 +123,7 @@ def test_control_calls_must_be_json(sandbox: Sandbox) -> None:
         assert response.status_code == 400
 
 
-def test_web_page_cannot_control(sandbox: Sandbox) -> None:
+def test_web_page_cannot_control_the_sandbox(sandbox: Sandbox) -> None:
     sandbox.put_runs([make_run()])
     headers = {"Origin": "http://evil.example"}
     response = requests.post(f"{sandbox.origin}/_sandbox/reset", headers=headers, timeout=5)
@@ -206,7 +206,7 @@ def test_refused_setting_does_not_echo_the_key(sandbox: Sandbox) -> None:
     assert (response.status_code, KEY in response.text) == (400, False)
 
 
-def test_other_machines_cannot_control() -> None:
+def test_other_machine_cannot_control_the_sandbox() -> None:
     sandbox = Sandbox.start(0, None, "key", "--host", address_of_this_machine())
     try:
         response = requests.post(f"{sandbox.origin}/_sandbox/reset", timeout=5)

@@ -8,7 +8,7 @@ RUN_PATH = "/threads/thread_a/runs/run_a"
 
 
 @pytest.fixture(autouse=True)
-def run(sandbox: Sandbox) -> None:
+def two_runs(sandbox: Sandbox) -> None:
     sandbox.put_runs([make_run(id="run_a", thread_id="thread_a"), make_run(id="run_b", thread_id="thread_b")])
 
 

@@ -224,9 +224,10 @@ def test_canary_pauses_and_resumes(sandbox: Sandbox, twelve_runs: list[Run], ali
     assert len(sandbox.posts()) == 12
 
 
-def test_canary_ended_between_checks_pauses(
+def test_canary_ending_between_checks_still_pauses(
     twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The canary's edit ends right after the check that pauses a bulk edit, and before the one that completes it."""
     bulk_edit = bulk_edits.apply(bulk_edit=plan(alice, canary=1), actor=alice)
     transition_to = BulkEditQuerySet.transition_to
 

@@ -213,15 +213,15 @@ def test_two_processes_never_share_a_sync(sandbox: Sandbox, alice: User) -> None
 
 
 def test_one_sync_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
-    of_all_threads = syncs.start(connection="default", kind=FULL, actor=alice)
-    assert syncs.start(connection="default", kind=FULL, actor=alice) == of_all_threads
+    sync_of_all_threads = syncs.start(connection="default", kind=FULL, actor=alice)
+    assert syncs.start(connection="default", kind=FULL, actor=alice) == sync_of_all_threads
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
-    of_thread = syncs.start(connection="default", kind=FULL, actor=alice, thread=thread)
-    assert of_thread != of_all_threads
-    assert syncs.start(connection="default", kind=FULL, actor=alice, thread=thread) == of_thread
+    sync_of_thread = syncs.start(connection="default", kind=FULL, actor=alice, thread=thread)
+    assert sync_of_thread != sync_of_all_threads
+    assert syncs.start(connection="default", kind=FULL, actor=alice, thread=thread) == sync_of_thread
 
 
-def test_sync_is_paused_resumed_and_stopped(sandbox: Sandbox, alice: User) -> None:
+def test_sync_is_paused_resumed_and_cancelled(sandbox: Sandbox, alice: User) -> None:
     make_thread(sandbox, 2)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)

@@ -14,11 +14,11 @@ FAULTS = (
     "after is ignored",
     "after is inclusive",
     "after counts from the other end",
-    "after means its second",
+    "after compares only seconds",
     "a page begins one run too late",
     "order is ignored",
     "sorted by id",
-    "seconds are shuffled",
+    "runs of one second are shuffled",
     "runs come twice",
 )
 
@@ -27,7 +27,7 @@ FAULTS = (
 class Pager:
     faults: frozenset[str]
     runs: list[RunRecord]
-    clamp: int
+    max_page_size: int
     has_more: str
     rng: random.Random
     requests: int = field(default=0)
@@ -35,23 +35,23 @@ class Pager:
     def page(self, after: str, limit: int, *, oldest_first: bool) -> Page:
         self.requests += 1
         runs = list(self.runs)
-        if "seconds are shuffled" in self.faults:
+        if "runs of one second are shuffled" in self.faults:
             self.rng.shuffle(runs)
-        runs.sort(key=second)
+        runs.sort(key=created_at)
         if not oldest_first or "order is ignored" in self.faults:
             runs.reverse()
         if "sorted by id" in self.faults:
             runs.sort(key=lambda run: run.upstream_id)
         start = self._start(runs, after, oldest_first=oldest_first)
-        if after and "after means its second" in self.faults:
-            then = next(second(run) for run in runs if run.upstream_id == after)
-            runs = [run for run in runs if (second(run) > then if oldest_first else second(run) < then)]
+        if after and "after compares only seconds" in self.faults:
+            then = next(created_at(run) for run in runs if run.upstream_id == after)
+            runs = [run for run in runs if (created_at(run) > then if oldest_first else created_at(run) < then)]
             start = 0
-        size = min(limit, self.clamp)
+        size = min(limit, self.max_page_size)
         shown = runs[start : start + size]
         if "runs come twice" in self.faults:
             shown = [run for run in shown for _ in range(2)]
-        has_more = {"absent": None, "true": True, "false": False, "right": start + size < len(runs)}[self.has_more]
+        has_more = {"absent": None, "true": True, "false": False, "correct": start + size < len(runs)}[self.has_more]
         return Page(tuple(shown), tuple(run.upstream_id for run in shown), (), len(shown), has_more)
 
     def _start(self, runs: list[RunRecord], after: str, *, oldest_first: bool) -> int:
@@ -63,7 +63,7 @@ class Pager:
         return len(runs) - start if "after counts from the other end" in self.faults and not oldest_first else start
 
 
-def second(run: RunRecord) -> dt.datetime:
+def created_at(run: RunRecord) -> dt.datetime:
     assert run.created_at is not None
     return run.created_at
 
@@ -94,7 +94,7 @@ def make_pager(seed: int, faults: int) -> Pager:
         frozenset(rng.sample(FAULTS, faults)),
         runs,
         rng.choice([20, 50, 100, 1000]),
-        rng.choice(["absent", "true", "false", "right"]),
+        rng.choice(["absent", "true", "false", "correct"]),
         rng,
     )
 
@@ -106,7 +106,7 @@ def test_correct_pager_is_read_completely() -> None:
         assert reading.is_complete
         assert len(reading.shown) == len(pager.runs)
         assert reading.oldest is None
-        assert pager.requests <= len(pager.runs) // (min(pager.clamp, PAGE_SIZE) - 8) + 3
+        assert pager.requests <= len(pager.runs) // (min(pager.max_page_size, PAGE_SIZE) - 8) + 3
 
 
 @pytest.mark.parametrize("faults", [1, 2])
