@@ -244,6 +244,15 @@ def test_hold_setting_stops_all_sending(sandbox: Sandbox, mirror_run: MakeRun, a
     assert sandbox.log() == []
 
 
+def test_held_connection_sends_nothing(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run()
+    sandbox.clear_log()
+    connections.hold("default", ConnectionState.Hold.OPERATOR, "Maintenance.")
+    edit = edits.push(record(run, alice))
+    assert (edit.status, edit.wait_reason) == (Edit.Status.PENDING, Edit.WaitReason.HELD)
+    assert sandbox.log() == []
+
+
 def test_failed_fetch_is_retried(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue"})
     sandbox.fault("status", method="GET", status=500)
