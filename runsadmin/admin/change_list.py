@@ -16,7 +16,10 @@ OLDER, NEWER = "older", "newer"
 
 
 class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no types.
-    """Newest first by the admin's `keyset`. The URL of an adjacent page has the key of the row next to that page."""
+    """Lists rows newest first, in the order of the admin's `keyset`.
+
+    The URL of an adjacent page contains the key of this page's first or last row.
+    """
 
     older_url: str | None = None
     newer_url: str | None = None

@@ -136,7 +136,7 @@ class Migration(migrations.Migration):
                 ('stale_list_detail', models.TextField(blank=True)),
                 ('largest_page', models.PositiveSmallIntegerField(default=0, help_text='The most runs on one page so far.')),
                 ('has_more_is_wrong', models.BooleanField(default=False, help_text='Whether a page claimed to be the last one although more followed.')),
-                ('oldest_first', models.BooleanField(default=False, help_text='Whether lists are read oldest first, because newest first `after` returns wrong pages.')),
+                ('oldest_first', models.BooleanField(default=False, help_text='Whether lists are read oldest first, because `after` returns wrong pages when they are read newest first.')),
                 ('interactive_free_at', models.DateTimeField(null=True)),
                 ('background_free_at', models.DateTimeField(null=True)),
             ],

@@ -46,7 +46,8 @@ class ConnectionState(models.Model):
     )
     oldest_first = models.BooleanField(
         default=False,
-        help_text="Whether lists are read oldest first, because newest first `after` returns wrong pages.",
+        help_text="Whether lists are read oldest first, because `after` returns wrong pages when they are read newest "
+        "first.",
     )
     # When the rate limit allows the next interactive and the next background request.
     interactive_free_at = models.DateTimeField(null=True)

@@ -226,7 +226,9 @@ def background_per_second(connection: conf.Connection) -> float | None:
 
 def _check_wait(at: dt.datetime, now: dt.datetime) -> dt.datetime:
     if at - now > MAX_SLOT_WAIT:
-        raise NoSlot("The connection is busy, or was asked to slow down.", retry_after=(at - now).total_seconds())
+        raise NoSlot(
+            "The connection is busy, or upstream asked for fewer requests.", retry_after=(at - now).total_seconds()
+        )
     return at
 
 

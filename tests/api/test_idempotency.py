@@ -57,7 +57,7 @@ def test_repeated_undo_is_same_bulk_edit(
     assert api(bob).post(f"{done['url']}undo/", body, Idempotency_Key="k1")["Location"] != first["Location"]
 
 
-def test_failed_request_does_not_use_its_key(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
+def test_failed_request_does_not_use_up_its_key(sandbox: Sandbox, run_ids: list[str], api: ApiOf, alice: User) -> None:
     body = RED_BODY | {"run_ids": ["run_x"]}
     problem(api(alice).post("bulk-edits/", body, Idempotency_Key="k1"), 400, "invalid-selection")
     assert not IdempotencyKey.objects.exists()

@@ -54,7 +54,7 @@ DOCUMENTED_RUN = {
 
 @pytest.fixture
 def store(db: None) -> Callable[..., Run]:
-    """Stores a run with these fields of the API in the mirror, without a server."""
+    """Stores a run with these API fields directly in the mirror, without a server."""
 
     def store(alias: str = "default", /, **fields: Any) -> Run:
         raw = make_run(**fields)

@@ -87,7 +87,7 @@ def test_incremental_sync_fetches_changes(
     assert Run.objects.get(upstream_id=f"{THREAD}_003").status == "failed"
 
 
-def test_full_sync_fetches_all_without_metadata(upstream: FakeUpstream, thread: Thread) -> None:
+def test_full_sync_fetches_runs_listed_without_metadata(upstream: FakeUpstream, thread: Thread) -> None:
     change_lists(upstream, omit("metadata"))
     sync(thread)
     upstream.log.clear()
@@ -144,9 +144,9 @@ def lagging_thread(upstream: FakeUpstream, thread: Thread) -> Thread:
 
 
 def write_and_mirror(upstream: FakeUpstream, run_id: str, *, ago: dt.timedelta) -> None:
-    """Changes the metadata as another client would, and mirrors the change with a receipt time that long `ago`.
+    """Changes the metadata as another client would.
 
-    The list still shows the old metadata.
+    The mirror received the change `ago` before now, and the list still shows the old metadata.
     """
     upstream.runs[run_id]["metadata"] = {"ticket": "2"}
     change_lists(upstream, lambda run: run)

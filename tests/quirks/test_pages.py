@@ -247,7 +247,7 @@ def test_task_of_an_endless_list_ends(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("pager", [clamped, misreads_after, inclusive, oldest_first])
 def test_thread_is_read_by_many_tasks(upstream: FakeUpstream, pager: Pager) -> None:
-    """Each task reads one page, and the last one finds the missing run."""
+    """Each task reads one page, and the last one notices that a run is missing."""
     thread = put_runs(upstream, 90)
     sync(thread)
     del upstream.runs[f"{THREAD}_050"]
@@ -265,7 +265,7 @@ def test_repeating_list_ends_across_tasks(upstream: FakeUpstream) -> None:
 
 
 def test_reading_oldest_first_starts_again(upstream: FakeUpstream) -> None:
-    """The progress of reading oldest first is lost with its process, so the thread is read again from the start."""
+    """A process that dies while reading oldest first loses its progress, so the thread is read again from the start."""
     thread = put_runs(upstream, 60, misreads_after)
     started = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=None, thread=thread)
     Sync.objects.update(

@@ -33,7 +33,10 @@ def memory(site: Site) -> int:
 
 
 def send(site: Site, path: str, size: int, *, chunked: bool = False, **headers: str) -> tuple[int, bytes]:
-    """POSTs this many bytes, or fewer if the server closes the connection. Returns status and body of the response."""
+    """POSTs this many bytes, or fewer if the server closes the connection.
+
+    Returns the status and body of the response.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
     connection.putrequest("POST", path)
     length = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
@@ -69,7 +72,7 @@ def test_large_bodies_are_not_kept_in_memory(site: Site, alice: User) -> None:
         assert (b"urn:runsadmin:problem:body-too-large" in content) == path.startswith("/api/")
 
     def burst() -> int:
-        """Sends 400 MB at once. Returns the peak memory of the server meanwhile."""
+        """Sends 400 MB at once. Returns the server's peak memory use during that time."""
         threads = [Thread(target=send, args=(site, path, TEN), kwargs=options) for path, options in posts * 8]
         for thread in threads:
             thread.start()

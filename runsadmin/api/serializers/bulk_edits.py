@@ -174,7 +174,11 @@ class BulkEditDetailSerializer(BulkEditSerializer):
 
     docs = BulkEditSerializer.docs | {
         "progress": ("Its progress.", ProgressSerializer.example(), SerializerMethodField()),
-        "waiting": ("Pending edits by `wait_reason`. Edits without one do not count.", {}, SerializerMethodField()),
+        "waiting": (
+            "The number of pending edits for each `wait_reason`. Edits without one are not counted.",
+            {},
+            SerializerMethodField(),
+        ),
         "changed_since": ("How many of its runs have changed since it was planned.", 0, SerializerMethodField()),
         "not_selected": ("Ids that select no run.", [], NotSelectedSerializer(many=True, read_only=True)),
     }

@@ -82,7 +82,8 @@ class Command(ReportingCommand):
             type=float,
             const=float("inf"),
             metavar="SECONDS",
-            help=f"How long to wait. Default: {WAIT:g} for each named run, and until the end of a bulk edit.",
+            help=f"How long to wait for the outcome. Default: {WAIT:g} seconds for each named run; for a bulk edit, "
+            "until it ends. Without a value: no limit.",
         )
         add_actor(parser)
 

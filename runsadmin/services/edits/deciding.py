@@ -28,7 +28,7 @@ class Intent:
     intended: Metadata
     fetched_at: float  # In time.monotonic().
     detail: str = ""  # The detail of the edit once it is applied.
-    has_slot: bool = True  # Whether the rate limiter gave it a slot together with its fetch.
+    has_slot: bool = True  # Whether its slot was already taken along with the slot of its fetch.
     was_refused: bool = False  # A 429 refused the first attempt at this write.
 
     @property

@@ -125,7 +125,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
             elif first is None:
                 pushed = _pushers.submit(_push_and_close, edit)
                 wait([pushed], left)
-                edit = claims.reload(edit)  # The pushing thread has logged errors; the row has the outcome.
+                edit = claims.reload(edit)  # The pushing thread logs its own errors, and the row has the outcome.
                 if not pushed.done() or not waits_for_turn(edit):
                     return edit
                 was_blocked = True

@@ -33,7 +33,10 @@ def undo_patch(edit: Edit) -> UndoPatch:
 
 
 def skipped_keys_message(edit: Edit, result: Metadata) -> str:
-    """The keys that an undo with this result leaves as they are. Empty: none, or it is not an undo."""
+    """A message that names the keys that the undo `edit` leaves as they are, given its `result`.
+
+    Empty if there are none, or if `edit` is not an undo.
+    """
     undone = edit.undoes
     if undone is None or undone.before is None or undone.after is None:
         return ""

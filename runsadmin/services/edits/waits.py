@@ -77,7 +77,8 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
     if conf.hold():
         return Wait("the setting RUNSADMIN_HOLD to be turned off")
     if (why := held.get(edit.run.connection)) is not None:
-        return Wait(f"the connection {edit.run.connection} to be released, which is held: {why}".rstrip(" .:"))
+        reason = f" (it is held: {why.rstrip(' .:')})" if why else ""
+        return Wait(f"the connection {edit.run.connection} to be released{reason}")
     if edit.run.connection not in conf.connections():
         return Wait(f"the connection {edit.run.connection} to be configured again")
     return None
