@@ -28,6 +28,7 @@ RED_FORM = patch_form(("team", "set", "red"))
 
 
 def select_across(client: Client, query: str = "", action: str = "edit_metadata", *, follow: bool = False) -> Any:
+    """Runs an action on all runs that match the query."""
     return run_list_action(client, f"{LIST}?{query}", action, [], follow=follow, select_across="1")
 
 

@@ -168,7 +168,7 @@ def test_expired_plan_cannot_be_applied(six_runs: list[Run], as_alice: Client) -
     assert bulk_edit.status == BulkEditStatus.EXPIRED
 
 
-def test_plan_without_changes_has_no_apply(six_runs: list[Run], as_alice: Client) -> None:
+def test_plan_without_changes_has_no_apply_button(six_runs: list[Run], as_alice: Client) -> None:
     bulk_edit = make_plan(as_alice, patch_form(("team", "set", "blue")))
 
     shown = page_text(as_alice, bulk_edit)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as_carol: Client) -> None:
     shown = as_alice.get(LIST + "?status=completed").text
 
-    assert shown.count('name="_selected_action"') == 4 + 1
+    assert shown.count('name="_selected_action"') == 4 + 1  # A box per run, and the hidden field.
     for action in ("edit_metadata", "refresh", "download_csv"):
         assert f'value="{action}"' in shown
     assert "All that match" in shown
@@ -133,7 +133,7 @@ def test_other_filters_are_saved_in_words(six_runs: list[Run], as_alice: Client,
         run_search.matching(bulk_edit.query)
 
 
-def test_list_pages_select_nothing(six_runs: list[Run], as_alice: Client) -> None:
+def test_paging_does_not_narrow_the_selection(six_runs: list[Run], as_alice: Client) -> None:
     older = f"2023-11-14T22:13:23+00:00,{six_runs[3].pk}"
 
     assert make_plan(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4

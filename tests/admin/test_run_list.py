@@ -37,7 +37,7 @@ def ids(count: int) -> list[str]:
 
 @pytest.fixture
 def make_runs(mirror_run: MakeRun) -> MakeRun:
-    """Makes this many runs, each one hour older than the previous one. Returns the newest."""
+    """Makes `count` runs, each one hour older than the previous one. Returns the newest."""
 
     def make_runs(count: int, **fields: Any) -> Run:
         first = mirror_run(id="run_000", **fields)

@@ -108,7 +108,7 @@ def test_sync_errors_are_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: 
     assert "no longer has this thread" in shown
 
 
-def test_sync_is_paused_resumed_and_stopped(mirror_run: MakeRun, as_alice: Client, as_carol: Client) -> None:
+def test_sync_is_paused_resumed_and_cancelled(mirror_run: MakeRun, as_alice: Client, as_carol: Client) -> None:
     mirror_run()
     as_alice.post(f"{SYNCS}start/", {"kind": "full", "connection": "default"})
     sync = Sync.objects.get()

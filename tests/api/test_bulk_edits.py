@@ -262,16 +262,16 @@ def test_unknown_and_ambiguous_ids_are_reported(
     assert client.get(data["url"]).json()["not_selected"] == data["not_selected"]
     assert data["selected"] == 1
 
-    of_eu = plan(client, run_ids=["run_x", "run_b"], connection="eu")
-    assert (of_eu["connection"], of_eu["not_selected"]) == ("eu", unknown[:1])
+    eu_plan = plan(client, run_ids=["run_x", "run_b"], connection="eu")
+    assert (eu_plan["connection"], eu_plan["not_selected"]) == ("eu", unknown[:1])
     problem(
         client.post("bulk-edits/", RED_BODY | {"run_ids": ["run_a"], "connection": "us"}), 400, "unknown-connection"
     )
 
     refused = problem(client.post("bulk-edits/", RED_BODY | {"run_ids": ["run_x", "run_b"]}), 400, "invalid-selection")
     assert refused["not_selected"] == [{"id": "run_x", "why": "unknown"}, {"id": "run_b", "why": "ambiguous"}]
-    several = problem(client.post("bulk-edits/", RED_BODY | {"q": "model:gpt-4o"}), 400, "invalid-selection")
-    assert "default, eu" in several["detail"]
+    ambiguous = problem(client.post("bulk-edits/", RED_BODY | {"q": "model:gpt-4o"}), 400, "invalid-selection")
+    assert "default, eu" in ambiguous["detail"]
 
 
 def test_limit_of_100_000_ids(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:

@@ -78,11 +78,11 @@ def test_stale_if_match_records_nothing(
     sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, bob: User
 ) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    seen = api(bob).get("runs/run_a/")["ETag"]
-    assert api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}}, If_Match=seen).status_code == 200
+    etag = api(bob).get("runs/run_a/")["ETag"]
+    assert api(alice).patch("runs/run_a/", {"metadata": {"env": "prod"}}, If_Match=etag).status_code == 200
 
     for base in ({}, {"base": {"team": "blue"}}):
-        response = api(bob).patch("runs/run_a/", {"metadata": {"team": "red"}, **base}, If_Match=seen)
+        response = api(bob).patch("runs/run_a/", {"metadata": {"team": "red"}, **base}, If_Match=etag)
         problem(response, 412, "stale-version")
 
     assert Edit.objects.count() == 1
@@ -91,18 +91,18 @@ def test_stale_if_match_records_nothing(
 
 def test_matching_version_is_the_base(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    seen = api(alice).get("runs/run_a/")["ETag"]
+    etag = api(alice).get("runs/run_a/")["ETag"]
     sandbox.set_metadata("run_a", {"team": "red"})
 
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match=f'"other", {seen}')
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "green"}}, If_Match=f'"other", {etag}')
 
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "blue"
 
 
 def test_base_wins_over_if_match(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
-    seen = api(alice).get("runs/run_a/")["ETag"]
-    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=seen)
+    etag = api(alice).get("runs/run_a/")["ETag"]
+    response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}, "base": {"team": "old"}}, If_Match=etag)
     assert problem(response, 409, "edit-conflict")["conflicts"][0]["base"] == "old"
 
 

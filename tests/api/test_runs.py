@@ -304,9 +304,9 @@ def test_query_count_is_independent_of_size(store: Callable[..., Run], api: ApiO
             edits.record(run=run, patch=MetadataPatch({"a": "b"}), actor=alice, source=Edit.Source.API)
 
     make_edited_runs(2)
-    few = {path: len(queries_of(client, path)) for path in ("runs/", "edits/", "threads/")}
+    counts = {path: len(queries_of(client, path)) for path in ("runs/", "edits/", "threads/")}
     make_edited_runs(20)
-    for path, count in few.items():
+    for path, count in counts.items():
         queries = queries_of(client, path)
         assert len(queries) == count
         assert not any("COUNT(" in query for query in queries)

@@ -46,7 +46,7 @@ def bulk_edit_in_flight(environment: Environment) -> BulkEdit:
 
 
 @pytest.mark.parametrize("stop", [bulk_edits.pause, bulk_edits.cancel])
-def test_stop_takes_effect_in_three_seconds(
+def test_stop_takes_effect_within_three_seconds(
     stop: Callable[..., BulkEdit], environment: Environment, alice: User, bulk_edit_in_flight: BulkEdit
 ) -> None:
     stopped_at = time.time()

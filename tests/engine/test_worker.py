@@ -45,7 +45,7 @@ def finished_task(task_id: str) -> DBTaskResult[..., Any]:
     return finished.get()
 
 
-def test_idle_worker_starts_task_in_half_a_second(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_idle_worker_starts_task_within_half_a_second(start_worker: StartWorker, task_log: TaskLog) -> None:
     start_worker()
     delays = []
     for _ in range(5):
@@ -156,7 +156,7 @@ def test_second_signal_requeues_the_task(start_worker: StartWorker, task_log: Ta
     until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
 
 
-def test_killed_workers_task_runs_in_15_seconds(start_worker: StartWorker, task_log: TaskLog) -> None:
+def test_killed_workers_task_restarts_within_15_seconds(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     task = jobs.hang_the_first_time.enqueue(task_log.path)
     until(lambda: task_log.lines)

@@ -39,7 +39,7 @@ def fault(request: pytest.FixtureRequest) -> Iterator[DatabaseFault]:
 
 @pytest.fixture(autouse=True)
 def connection_state(db: None) -> None:
-    """The row of the connection exists, as it does soon after the first start."""
+    """Creates the row of the connection, which exists soon after the first start."""
     connections.state("default")
 
 

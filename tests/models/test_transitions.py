@@ -73,7 +73,7 @@ def status_writes(tree: ast.AST) -> Iterator[int]:
 
 
 def _is_ours(value: ast.expr) -> bool:
-    """The status of a task belongs to its backend."""
+    """Whether the value is a status of our models. The status of a task belongs to its backend."""
     return "TaskResultStatus" not in ast.unparse(value)
 
 

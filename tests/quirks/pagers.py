@@ -8,7 +8,7 @@ from tests.fake_upstream import FakeUpstream, Json, Request, Response, error_res
 from tests.sandbox_client import make_run
 
 THREAD = "thread_a"
-CLAMP = 20
+CLAMP = 20  # A page has at most this many runs, whatever limit is requested.
 type Query = dict[str, str]
 # Returns a page of the runs of a thread, which are in the requested order.
 type Pager = Callable[[list[Json], Query], Response]
@@ -22,7 +22,7 @@ def make_runs(count: int, thread_id: str = THREAD, **fields: object) -> list[Jso
 
 
 def put_runs(upstream: FakeUpstream, count: int, pager: Pager | None = None) -> Thread:
-    """Puts this many runs into one thread, which this pager lists."""
+    """Stores `count` runs upstream, in one thread that `pager` lists."""
     upstream.put(*make_runs(count))
     if pager is not None:
         use_pager(upstream, pager)
@@ -172,7 +172,7 @@ def compares_seconds(runs: list[Json], query: Query) -> Response:
     return list_response(runs[:CLAMP])
 
 
-def shuffles_seconds(runs: list[Json], query: Query) -> Response:
+def shuffles_runs_of_a_second(runs: list[Json], query: Query) -> Response:
     """Runs of the same second are in another order each time."""
     random.shuffle(runs)
     runs.sort(key=lambda run: run["created_at"], reverse=query["order"] == "desc")
@@ -182,7 +182,7 @@ def shuffles_seconds(runs: list[Json], query: Query) -> Response:
 READABLE = {
     "skips a run": skips_one,
     "compares seconds": compares_seconds,
-    "shuffles seconds": shuffles_seconds,
+    "shuffles runs of a second": shuffles_runs_of_a_second,
     "clamped, without has_more": clamped,
     "only data": bare_envelope,
     "has_more is always false": never_has_more,
@@ -217,7 +217,7 @@ def newest_page_only(runs: list[Json], query: Query) -> Response:
 
 
 def misreads_both_ways(runs: list[Json], query: Query) -> Response:
-    """`after` is compared with the ids only, which are not in order."""
+    """Compares `after` only with hashes of the ids, so that the order of the runs has no effect."""
     matching = [run for run in runs if hash_of(run["id"]) > hash_of(query.get("after", ""))]
     return list_response(matching[:CLAMP], has_more=len(matching) > CLAMP)
 

@@ -1,6 +1,5 @@
-"""Without a token of Azure, the connection is held as after a 401: nothing is sent, and no attempt is used up."""
+"""Without an Azure token, the connection is held as after a 401: nothing is sent, and no attempt is used up."""
 
-import io
 import json
 import logging
 import sys
@@ -88,7 +87,7 @@ def token(name: str = SECRET, *, lasts: float = 3600) -> Response:
 
 @pytest.fixture
 def identity(monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream, connect: Connect) -> Iterator[Identity]:
-    """Returns tokens. The connection uses them instead of a key."""
+    """An identity endpoint that returns tokens. The connection uses them instead of a key."""
     with FakeUpstream() as server:
         server.override(lambda request: token())
         identity = Identity(server, server.port)
@@ -145,7 +144,7 @@ FAULTS: dict[str, Callable[[Identity], None]] = {
 def test_call_without_token_is_held(
     upstream: FakeUpstream, identity: Identity, fault: Any, capture_log: CaptureLog
 ) -> None:
-    log: io.StringIO = capture_log("line")
+    log = capture_log("line")
     fault(identity)
     client = Client(conf.connection("default"))
     for call in (

@@ -31,7 +31,7 @@ from tests.quirks.pagers import (
     put_runs,
     refuses_cursors,
     repeats_forty_runs,
-    shuffles_seconds,
+    shuffles_runs_of_a_second,
     use_pager,
 )
 from tests.sandbox_client import make_run
@@ -63,7 +63,7 @@ def test_incremental_sync_finds_new_runs(upstream: FakeUpstream, pager: Pager) -
 
 @pytest.mark.parametrize("runs_per_second", [2, 3, 7])
 @pytest.mark.parametrize(
-    "pager", [compares_seconds, shuffles_seconds, clamped, never_has_more, inclusive, oldest_first]
+    "pager", [compares_seconds, shuffles_runs_of_a_second, clamped, never_has_more, inclusive, oldest_first]
 )
 def test_runs_of_one_second_are_mirrored(upstream: FakeUpstream, pager: Pager, runs_per_second: int) -> None:
     thread = put_runs(upstream, 137, pager)

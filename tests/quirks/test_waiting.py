@@ -54,17 +54,21 @@ def responds(response: Response, method: str = "GET", *, everywhere: bool = Fals
     return prepare
 
 
-def at(time: dt.datetime) -> int:
+def unix_time(time: dt.datetime) -> int:
     return int(time.timestamp())
 
 
-def ago(**past: float) -> dt.datetime:
-    return timezone.now() - dt.timedelta(**past)
+def ago(**period: float) -> dt.datetime:
+    return timezone.now() - dt.timedelta(**period)
+
+
+def from_now(**period: float) -> dt.datetime:
+    return timezone.now() + dt.timedelta(**period)
 
 
 # --- What is shown
 
-ACTIVE = {"status": "in_progress", "expires_at": at(ago(minutes=-10))}
+ACTIVE = {"status": "in_progress", "expires_at": unix_time(from_now(minutes=10))}
 REFUSES_ALL = responds(error_response(401, "no"), everywhere=True)
 QUEUED = ACTIVE | {"status": "queued"}
 WAITS = [
@@ -204,8 +208,8 @@ def test_later_edit_shows_what_the_first_waits_for(
 # --- The end of a wait
 
 STUCK = [
-    pytest.param({"status": "in_progress", "expires_at": at(ago(hours=1))}, id="expired"),
-    pytest.param({"status": "queued", "expires_at": at(ago(hours=1))}, id="queued"),
+    pytest.param({"status": "in_progress", "expires_at": unix_time(ago(hours=1))}, id="expired"),
+    pytest.param({"status": "queued", "expires_at": unix_time(ago(hours=1))}, id="queued"),
     pytest.param({"status": "in_progress", "expires_at": None}, id="no-expiry"),
     pytest.param({"status": "in_progress", "expires_at": 0}, id="expired-in-1970"),
     pytest.param({"status": "in_progress", "expires_at": "soon"}, id="expiry-unreadable"),
@@ -253,7 +257,7 @@ def test_edit_of_a_stuck_run_fails(
 
 def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror_runs: Mirror, alice: User) -> None:
     """An edit waits until some time after its run expires."""
-    run = mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": at(ago(hours=-1))})
+    run = mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": unix_time(from_now(hours=1))})
     edit = push(run, alice)
     Edit.objects.update(waiting_since=ago(minutes=50))
     process_due()
@@ -264,7 +268,7 @@ def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror_runs: Mirror,
     assert dt.timedelta(minutes=74) < end - timezone.now() < dt.timedelta(minutes=76)
 
 
-@pytest.mark.parametrize("expires_at", [253402300799, at(ago(days=-400))], ids=["year-9999", "next-year"])
+@pytest.mark.parametrize("expires_at", [253402300799, unix_time(from_now(days=400))], ids=["year-9999", "next-year"])
 def test_wait_ends_even_if_run_never_expires(
     expires_at: int, upstream: FakeUpstream, mirror_runs: Mirror, alice: User
 ) -> None:

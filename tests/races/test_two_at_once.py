@@ -9,7 +9,7 @@ from tests.races.conftest import Race
 STEPS_BEFORE_STORING = [step for step in PUSHING if step != "stored"]
 
 
-def test_processes_keep_the_order_of_a_run(race: Race) -> None:
+def test_processes_keep_the_order_of_edits(race: Race) -> None:
     first, second = race.record("first"), race.record("second")
     race.second.push(second)
     race.first.push(first)

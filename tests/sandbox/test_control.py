@@ -70,7 +70,7 @@ def test_pairs_can_be_added_without_log_entry(sandbox: Sandbox) -> None:
     assert sandbox.run(run["id"]) == run | {"metadata": {"team": "blue", "ticket": "OPS-1"}}
     sandbox.add_pairs(bare["id"], {"ticket": "OPS-1"})
     assert sandbox.metadata(bare["id"]) == {"ticket": "OPS-1"}
-    assert sandbox.add_pairs("run_nope", {}) is None
+    assert sandbox.add_pairs("run_unknown", {}) is None
     assert sandbox.log() == []
 
 

@@ -93,7 +93,7 @@ def test_unchecked_upstream_stores_anything(sandbox: Sandbox, api: Api) -> None:
     assert sandbox.metadata(run["id"]) == metadata
 
 
-def test_active_runs_can_be_modifiable(sandbox: Sandbox, api: Api) -> None:
+def test_active_runs_can_be_made_modifiable(sandbox: Sandbox, api: Api) -> None:
     sandbox.settings(refuse_active=False)
     sandbox.put_runs([run := make_run(status="in_progress")])
     assert api.modify(run, {"team": "red"}).status_code == 200

@@ -78,7 +78,7 @@ def test_page_has_twenty_runs_by_default(sandbox: Sandbox, api: Api) -> None:
         ({"limit": "many"}, "limit", "invalid_type"),
         ({"limit": ""}, "limit", "invalid_type"),
         ({"order": "up"}, "order", "invalid_value"),
-        ({"after": "run_nope"}, "after", None),
+        ({"after": "run_unknown"}, "after", None),
         ({"before": "run_elsewhere"}, "before", None),
     ],
 )

@@ -163,7 +163,7 @@ def test_run_steps_are_listed_and_read(sandbox: Sandbox, api: Api) -> None:
     assert newest["data"] == steps[-1:]
     assert newest["has_more"] is True
     assert api.get(f"{path}/{run['id']}/steps/{steps[0]['id']}").json() == steps[0]
-    assert api.get(f"{path}/{run['id']}/steps/step_nope").status_code == 404
+    assert api.get(f"{path}/{run['id']}/steps/step_unknown").status_code == 404
 
     assert [step["status"] for step in api.get(f"{path}/{failed['id']}/steps").json()["data"]] == [
         "failed",

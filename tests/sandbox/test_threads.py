@@ -82,7 +82,7 @@ def test_refused_request_creates_nothing(api: Api, body: dict[str, Any], code: s
     assert api.get("/threads").json()["data"] == []
 
 
-def test_creating_both_requires_key_and_post(api: Api) -> None:
+def test_thread_and_run_creation_needs_key_and_post(api: Api) -> None:
     assert api.post("/threads/runs", {"assistant_id": "a"}, headers={"Authorization": "Bearer x"}).status_code == 401
     response = api.get("/threads/runs")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")

@@ -23,7 +23,7 @@ from tests.sandbox_client import Sandbox
 from tests.security.conftest import Site
 
 MEGABYTE = 1_000_000
-TEN = 10 * MEGABYTE
+TEN_MEGABYTES = 10 * MEGABYTE
 
 
 def memory(site: Site) -> int:
@@ -67,13 +67,13 @@ def test_large_bodies_are_not_kept_in_memory(site: Site, alice: User) -> None:
         ("/admin/runsadmin/thread/add/", {"chunked": True}),
     ]
     for path, options in posts:
-        status, content = send(site, path, TEN, **options)
+        status, content = send(site, path, TEN_MEGABYTES, **options)
         assert status == 413
         assert (b"urn:runsadmin:problem:body-too-large" in content) == path.startswith("/api/")
 
     def burst() -> int:
         """Sends 400 MB at once. Returns the server's peak memory use during that time."""
-        threads = [Thread(target=send, args=(site, path, TEN), kwargs=options) for path, options in posts * 8]
+        threads = [Thread(target=send, args=(site, path, TEN_MEGABYTES), kwargs=options) for path, options in posts * 8]
         for thread in threads:
             thread.start()
         peak = 0
@@ -122,7 +122,7 @@ def test_large_response_is_not_kept_in_memory(
 ) -> None:
     mirror_run(id="run_a", metadata={"team": "blue"})
     headers = {"Authorization": f"Token {tokens.create(user=alice, expires_in=None)}"}
-    sandbox.fault("huge", bytes=TEN, method="GET", times=None)
+    sandbox.fault("huge", bytes=TEN_MEGABYTES, method="GET", times=None)
 
     def refresh_repeatedly(count: int) -> None:
         def refresh(_: int) -> requests.Response:
@@ -136,6 +136,6 @@ def test_large_response_is_not_kept_in_memory(
     refresh_repeatedly(20)  # The first requests grow the memory that each server thread keeps.
     before = memory(site)
     refresh_repeatedly(20)
-    refused, grown = 20 * TEN, memory(site) - before
+    refused, grown = 20 * TEN_MEGABYTES, memory(site) - before
     assert grown < refused / 4, f"{refused:,} bytes were refused, but memory grew by {grown:,} bytes."
     assert Run.objects.get().metadata == {"team": "blue"}

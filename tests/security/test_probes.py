@@ -38,7 +38,7 @@ def lost_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_all_parts_working_is_ready(client: Client, worker: Worker) -> None:
+def test_site_is_ready_if_all_parts_work(client: Client, worker: Worker) -> None:
     assert probe(client) == (200, "ok")
 
 
