@@ -20,7 +20,7 @@ from runsadmin.text import is_text
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateFields:
-    """The fields that templates can use, with their values for one run: empty or None if it has none.
+    """The fields that templates can use, with their values for one run. A missing value is empty or None.
 
     The fields are defined only here: validation derives from this class, and `planning.template_fields` fills it.
     """
@@ -43,12 +43,12 @@ class TemplateFields:
 TEXTS = tuple(field.name for field in fields(TemplateFields) if field.type is str)
 TIMES = tuple(field.name for field in fields(TemplateFields) if field.type is not str)
 
-# %c, %x, %X, %r, %E and %O depend on the locale, %s on the local time zone. Flags and widths are glibc extensions.
+# %c, %x, %X, %r, %E and %O depend on the locale, and %s on the local time zone. Flags and widths are glibc extensions.
 _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
 
-# The shortest possible values. The date has the shortest names: Friday and May.
+# The shortest possible values. The date is a Friday in May, since these names are short.
 _SHORTEST = TemplateFields(
     **dict.fromkeys(TEXTS, "x"),  # type: ignore[arg-type]
     **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC)),  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ class Skipped(RunsAdminError):
 
 
 def _fill(template: str, values: TemplateFields) -> str:
-    """Raises Skipped if the run has no value for a field."""
+    """Fills in a template. Raises Skipped if the run has no value for a field."""
     parts: list[str] = []
     for literal, field, spec, _ in Formatter().parse(template):
         parts.append(literal)
@@ -84,7 +84,7 @@ def _shown(field: str, value: object, spec: str) -> str:
 
 
 def _check_template(template: str) -> None:
-    """Raises ValueError whose message says what is allowed."""
+    """Raises a ValueError whose message says what is allowed."""
     try:
         placeholders = list(Formatter().parse(template))
     except ValueError as error:
@@ -126,7 +126,7 @@ class BulkPatch:
     rename: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
-        """Raises InvalidMetadata with every error."""
+        """Raises InvalidMetadata with all errors."""
         problems = [*self._problems_of_keys(), *self._problems_of_values()]
         if not (self.set or self.remove or self.rename):
             problems.append(
@@ -158,13 +158,13 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # The values of fields are not known yet, so only a value that is always too long is an error.
+            try:  # The values of fields are not known yet, so only a text that is always too long is an error.
                 MetadataPatch.parse({key: _fill(text, _SHORTEST)})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")
 
     def resolve(self, values: TemplateFields, metadata: Metadata) -> MetadataPatch:
-        """The changes to one run. Raises Skipped and InvalidMetadata."""
+        """The changes to one run. Raises Skipped or InvalidMetadata."""
         pairs: dict[str, object] = {key: _fill(text, values) for key, text in self.set.items()}
         MetadataPatch.parse(pairs)
         gone = set(self.remove)

@@ -35,7 +35,7 @@ class InvalidSearch(RunsAdminError):
 class InvalidSelection(RunsAdminError):
     """The selected runs cannot be edited together. The message says why.
 
-    `not_selected` has the ids that select no run, each with the reason.
+    `not_selected` has the ids that do not select a run, each with a reason.
     """
 
     def __init__(self, message: str, not_selected: Sequence[tuple[str, str]] = ()) -> None:
@@ -60,32 +60,32 @@ class UnknownConnection(RunsAdminError):
 
 
 class InvalidTransition(RunsAdminError):
-    """The row is in a state that does not allow this."""
+    """The row is in a state that does not allow this action."""
 
 
 class StaleVersion(RunsAdminError):
-    """The run was written since it was read. Read it again."""
+    """The run has been written since it was read. Read it again."""
 
 
 class IdempotencyKeyReused(RunsAdminError):
-    """The Idempotency-Key was used for another request."""
+    """The Idempotency-Key has already been used for another request. Use a new one."""
 
 
 class IdempotencyKeyInUse(RunsAdminError):
-    """The same request is being recorded now. Try again."""
+    """The same request is being recorded now. Try again later."""
 
 
 class UpstreamError(RunsAdminError):
-    """What a failed call to an upstream means. `upstream/call_errors.py` decides.
+    """What a failed call to an upstream means, as decided by `upstream/call_errors.py`.
 
     Without a response, `http_status` is None and `request_id` is empty.
 
     The server's message may contain anything: characters that can be neither stored nor shown become U+FFFD.
-    `retry_after` is how many seconds the server wants us to wait. None if it does not say.
+    `retry_after` is how many seconds the server asks us to wait, or None if it does not say.
     `slow_down` is true if the server wants the whole connection to slow down (429, 503).
     `has_response` is false if there was no response, or no complete one.
-    `is_outage` is true if the whole server may be affected: no response, or a proxy that cannot reach its server.
-    `redirect` is the target of a redirect, otherwise empty. A redirect always affects the whole connection.
+    `is_outage` is true if the whole server may be affected: no response, or one from a proxy that cannot reach it.
+    `redirect` is the target of a redirect, or empty. A redirect always affects the whole connection.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class NoSlot(NotSent):
 class TooLarge(NotSent):
     """Try again with a smaller page: the response was larger than allowed.
 
-    `first_id` is the id of the first item if a list was requested and its beginning shows it.
+    `first_id` is the id of the first item, if the response is a list and its beginning contains that id.
     """
 
     def __init__(self, message: str, *, first_id: str = "", **details: Any) -> None:
@@ -144,15 +144,15 @@ class OutcomeUnknown(UpstreamError):
 
 
 class Rejected(UpstreamError):
-    """A final refusal. Stop."""
+    """A final refusal. Do not try again."""
 
 
 class NotFound(UpstreamError):
-    """404. Check whether only the run is missing, or everything."""
+    """The server returned 404. Check whether only the run is missing or everything is."""
 
 
 class Forbidden(UpstreamError):
-    """403. Nothing was changed. It may affect one edit, one thread or the whole connection."""
+    """The server returned 403. Nothing was changed. This may affect one edit, one thread or the whole connection."""
 
 
 class ConnectionHeld(UpstreamError):

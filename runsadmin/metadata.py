@@ -1,8 +1,8 @@
 """Metadata as a value: maps, patches and the three-way merge. No Django, no I/O.
 
-The limits are the API's own: at most 16 pairs, keys up to 64 and values up to 512 characters (not bytes), all of them
-strings. Only what our users write is validated. Maps from an upstream are not: some servers store other values, which
-are passed through unchanged.
+The limits are the API's own: at most 16 pairs, with keys of up to 64 and values of up to 512 characters (not bytes).
+Keys and values are strings. Only what our users write is validated. Maps from an upstream are not: some servers store
+other values, which are passed through unchanged.
 
 Comparisons treat an absent key and a JSON null as the same: no server is known to distinguish them.
 """
@@ -20,7 +20,7 @@ MAX_VALUE_LENGTH = 512
 
 
 class MetadataState(StrEnum):
-    """Why the metadata of a run is not known. Empty if it is known."""
+    """Whether the metadata of a run is known and, if it is not, why."""
 
     KNOWN = ""
     NOT_SHOWN = "not_shown"
@@ -37,7 +37,7 @@ class Metadata(Mapping[str, object]):
 
     @classmethod
     def read(cls, value: object) -> "Metadata":
-        """Reads what an upstream sent as `metadata`. Null, absent and anything that is not a map count as empty."""
+        """Reads what an upstream sent as `metadata`. Anything that is not a map, such as null, counts as empty."""
         return cls(value) if isinstance(value, Mapping) else cls()
 
     def __getitem__(self, key: str) -> object:
@@ -58,7 +58,7 @@ class Metadata(Mapping[str, object]):
 
 @dataclass(frozen=True)
 class MetadataPatch:
-    """Pairs to set and keys to remove. Applying it twice is the same as applying it once."""
+    """Pairs to set and keys to remove. Applying it twice has the same effect as applying it once."""
 
     set: Mapping[str, object] = field(default_factory=dict)
     remove: frozenset[str] = frozenset()
@@ -71,7 +71,7 @@ class MetadataPatch:
 
     @classmethod
     def parse(cls, merge_patch: object) -> "MetadataPatch":
-        """A patch from a JSON merge patch, where null removes a key. Raises InvalidMetadata with every error."""
+        """Reads a JSON merge patch, in which null removes a key. Raises InvalidMetadata with all errors."""
         if not isinstance(merge_patch, Mapping):
             raise InvalidMetadata([MetadataError(None, "invalid_type", "Metadata must be an object of strings.")])
         if problems := [problem for key, value in merge_patch.items() for problem in _problems(key, value)]:
@@ -117,7 +117,7 @@ class MetadataPatch:
         """Raises InvalidMetadata if applying this patch to `metadata` would leave too many pairs.
 
         A map that is already over the limit, on a server that does not enforce it, may still be edited if the patch
-        adds no pairs.
+        does not increase the number of pairs.
         """
         count = len(self.apply(metadata))
         if count > MAX_PAIRS and count > len(metadata):
@@ -127,7 +127,7 @@ class MetadataPatch:
 def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
     """Raises InvalidMetadata if upstream's metadata could not be read completely.
 
-    A write sends the whole map, so it would lose what could not be read. Such values are None in `metadata`.
+    A write sends the whole map, so it would lose what could not be read. Unreadable values are None in `metadata`.
     """
     if state != MetadataState.UNREADABLE:
         return
@@ -144,7 +144,7 @@ def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A key that both sides changed since `base`. None means absent."""
+    """A key that both sides have changed since `base`. A value of None means that the key is absent."""
 
     key: str
     base: object
@@ -164,7 +164,7 @@ def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: M
     """Applies our patch, made by someone who saw `base`, to what upstream has now (`theirs`).
 
     A key that the patch does not touch keeps its current value. A touched key is a conflict if its current value is
-    neither the one in `base` nor the one that the patch sets.
+    neither the one in `base` nor the one that the patch leads to.
     """
     ours = patch.apply(base)
     return Merge(
@@ -190,7 +190,7 @@ def _problems(key: object, value: object) -> Iterator[MetadataError]:
         yield MetadataError(key, "empty_key", "A key cannot be empty.")
     if not is_text(key):
         yield invalid_character(key, "A key")
-    if value is None:  # Removal: lax servers store keys of any length, and those must be removable.
+    if value is None:  # A removal. Lax servers store keys of any length, and it must be possible to remove those.
         return
     shown = key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}…"
     if len(key) > MAX_KEY_LENGTH:

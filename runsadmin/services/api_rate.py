@@ -1,7 +1,7 @@
-"""The rate limit of an account: a burst of requests, then a number per minute.
+"""The rate limit of an account: a burst of up to a minute's worth of requests, then a steady rate.
 
 All processes share the limit through the database. They take requests from it in blocks of about a second's worth, so
-that not every request costs a write.
+that most requests cost no write.
 """
 
 import datetime as dt
@@ -16,13 +16,13 @@ from runsadmin.services import clock
 
 MINUTE = dt.timedelta(minutes=1)
 
-# The requests that this process has taken for an account and not used yet.
+# How many requests this process has taken for each account and not used yet.
 _taken: dict[int, int] = {}
 _lock = threading.Lock()
 
 
 def use_one(user: User) -> float:
-    """Uses one of the account's requests and returns 0, or returns the seconds to wait if none is left."""
+    """Uses one of the account's requests and returns 0, or returns how many seconds to wait if none is left."""
     limit = conf.api_requests_per_minute()
     with _lock:
         if not limit or _use_taken(user.pk):
@@ -42,7 +42,7 @@ def _use_taken(pk: int) -> bool:
 
 
 def _take(user: User, limit: int) -> tuple[int, float]:
-    """Takes a block, or what is left of it. Returns how many, and the seconds until the next request is available."""
+    """Takes a block of requests, or as many as are left. Returns how many, and the seconds to wait if none."""
     now, each = clock.now(), MINUTE // limit
     with transaction.atomic():
         quota, _ = ApiRateState.objects.select_for_update().get_or_create(user=user, defaults={"free_at": now})

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 
 def now() -> dt.datetime:
-    """The database's time. A SQLite file is on this machine, so its time is the system clock."""
+    """The database's time. A SQLite file is on this machine, so its time is that of the system clock."""
     if connection.vendor == "sqlite":
         return timezone.now()
     with connection.cursor() as cursor:
@@ -18,9 +18,9 @@ def now() -> dt.datetime:
 
 
 class ClockBounds:
-    """Reads the database's time once and then gives bounds of the current time without a query.
+    """Reads the database's time once, and then gives bounds for the current time without further queries.
 
-    It is valid for some seconds: long enough for a block of requests, too short for clocks to drift apart.
+    It is valid for some seconds: long enough for a block of requests, and too short for clocks to drift apart.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class ClockBounds:
         self._received = time.monotonic()
 
     def earliest(self) -> dt.datetime:
-        """No later than now."""
+        """A time that is no later than now."""
         return self._time + dt.timedelta(seconds=time.monotonic() - self._received)
 
     def latest(self) -> dt.datetime:
-        """No earlier than now."""
+        """A time that is no earlier than now."""
         return self._time + dt.timedelta(seconds=time.monotonic() - self._requested)

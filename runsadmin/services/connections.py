@@ -20,15 +20,16 @@ from runsadmin.services.gateway import ConnectionEffect
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY = dt.timedelta(seconds=30)
-# Most outages are short, and a refused connection costs nothing.
+# Most outages are short, and an attempt to connect costs little.
 PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
 # While writing is held, one edit is sent this often to check whether writes are accepted again.
 TRY_WRITING_EVERY = dt.timedelta(minutes=5)
 # This share of a connection's requests per minute is reserved for interactive edits.
 INTERACTIVE_SHARE = 0.1
-# The caller's claim could expire meanwhile: beyond this, retry later.
+# A caller's claim could expire during a longer wait, so it retries later instead.
 MAX_SLOT_WAIT = dt.timedelta(seconds=5)
-# Seconds. After a stall (such as the database's) all waiting processes would send at once: late ones take a new slot.
+# In seconds. After a stall, such as one of the database, all waiting processes would send at once: late ones take a
+# new slot.
 MAX_SLOT_LATENESS = 1.0
 
 Hold = ConnectionState.Hold
@@ -43,7 +44,7 @@ def state(alias: str) -> ConnectionState:
 
 
 def available_aliases() -> list[str]:
-    """The configured connections that may be read from now. Writing may be held on some of them."""
+    """The configured connections on which requests may be sent now. Writing may be held on some of them."""
     if conf.hold():
         return []
     held_aliases = set(
@@ -53,7 +54,7 @@ def available_aliases() -> list[str]:
 
 
 def hold_reason(alias: str, *, is_write: bool = True, row: ConnectionState | None = None) -> str:
-    """Why nothing may be sent now, as a sentence. Empty if it may. If only writing is held, reads may be sent."""
+    """Why no request may be sent now, as a sentence; otherwise empty. If only writing is held, reads may be sent."""
     if conf.hold():
         return "All sending is stopped by the setting RUNSADMIN_HOLD."
     row = row or ConnectionState.objects.filter(alias=alias).first()
@@ -67,12 +68,12 @@ def is_held(alias: str) -> bool:
 
 
 def is_unreachable(alias: str) -> bool:
-    """Whether it is held because of an outage, which usually ends without intervention."""
+    """Whether the connection is held because of an outage. Most outages end without intervention."""
     return not conf.hold() and ConnectionState.objects.filter(alias=alias, hold=Hold.UNREACHABLE).exists()
 
 
 def held() -> QuerySet[ConnectionState]:
-    """The held connections, shown on every page."""
+    """The held connections. Every page shows them."""
     return ConnectionState.objects.exclude(hold=Hold.NONE).filter(alias__in=conf.connections()).order_by("alias")
 
 
@@ -102,7 +103,7 @@ def _probe_every(why: str) -> dt.timedelta:
 
 
 def set_hold(alias: str, *, on: bool, actor: User) -> None:
-    """Holds a connection for an operator, or releases it from any hold. Raises NotAllowed."""
+    """Holds a connection for an operator, or releases it from any hold. Raises NotAllowed or UnknownConnection."""
     permissions.require(actor, permissions.Action.HOLD)
     conf.connection(alias)
     release(alias)
@@ -118,7 +119,7 @@ RELEASED = {"hold": Hold.NONE, "hold_detail": "", "held_since": None, "next_prob
 
 
 def claim_probe(row: ConnectionState) -> bool:
-    """Whether this process should probe a held connection now."""
+    """Claims a due probe of a held connection. Returns whether this process should send it."""
     now = clock.now()
     if row.next_probe_at is None or row.next_probe_at > now:
         return False
@@ -141,7 +142,7 @@ def store_effect(alias: str, effect: ConnectionEffect) -> None:
 
 
 def _back_off(alias: str, seconds: float) -> None:
-    """Keeps all processes from sending for this long: a 429 or 503 concerns all requests, not only its own."""
+    """Keeps all processes from sending for this long: a 429 or 503 concerns the connection, not only one request."""
     state(alias)
     until = clock.now() + dt.timedelta(seconds=seconds)
     ConnectionState.objects.filter(alias=alias).exclude(not_before__gte=until).update(not_before=until)
@@ -162,26 +163,26 @@ def is_backing_off(alias: str) -> bool:
 def wait_for_slots(connection: conf.Connection, slots: int, *, interactive: bool = False) -> None:
     """Waits until this many requests may be sent to the connection, one right after the other.
 
-    Raises NoSlot without taking a slot if that would take too long.
+    Raises NoSlot if that would take too long.
     """
     while True:
         at = take_slots(connection, slots, interactive=interactive)
         due = time.monotonic() + (at - clock.now()).total_seconds()
         time.sleep(max(0.0, due - time.monotonic()))
-        # Another process may have got a 429 meanwhile. That query may stall, so check the time after it.
+        # Another process may have received a 429 by now. This query may stall, so check the time after it.
         if at >= (not_before(connection.alias) or at) and time.monotonic() - due <= MAX_SLOT_LATENESS:
             return
 
 
 def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = False) -> dt.datetime:
-    """Takes consecutive slots, and returns the time of the first. Raises NoSlot."""
+    """Takes consecutive slots, and returns the time of the first. Raises NoSlot if that is too far away."""
     if not connection.requests_per_minute:
         now = clock.now()
         return _check_wait(max(not_before(connection.alias) or now, now), now)
     state(connection.alias)
     with transaction.atomic(durable=True):
         row = ConnectionState.objects.select_for_update().get(alias=connection.alias)
-        now = clock.now()  # Read it after locking, or the slot could be in the past.
+        now = clock.now()  # Read the clock after locking, or the slot could be in the past.
         at, free_at = take(
             FreeAt(row.interactive_free_at, row.background_free_at),
             slots=slots,
@@ -197,7 +198,7 @@ def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = F
 
 @dataclass(frozen=True)
 class FreeAt:
-    """When the rate limit permits the next interactive and the next background request. None: now."""
+    """When the rate limit permits the next interactive and the next background request. None means now."""
 
     interactive: dt.datetime | None
     background: dt.datetime | None
@@ -208,7 +209,7 @@ def take(
 ) -> tuple[dt.datetime, FreeAt]:
     """Takes consecutive slots. Returns the time of the first, and when the next slots are free.
 
-    Interactive edits may also take background slots, whichever is free first; background work takes only its own.
+    Interactive edits take whichever slots are free first; background work takes only background slots.
     """
     interactive, background = max(free_at.interactive or now, now), max(free_at.background or now, now)
     per_second = requests_per_minute / 60
@@ -220,7 +221,7 @@ def take(
 
 
 def background_per_second(connection: conf.Connection) -> float | None:
-    """How many requests per second all processes together may send for bulk edits and syncs. None: no limit."""
+    """How many requests per second all processes together may send for bulk edits and syncs. None means no limit."""
     return connection.requests_per_minute / 60 * (1 - INTERACTIVE_SHARE) if connection.requests_per_minute else None
 
 
@@ -236,23 +237,23 @@ def _check_wait(at: dt.datetime, now: dt.datetime) -> dt.datetime:
 
 
 def lists_are_fresh(alias: str, *, row: ConnectionState | None = None) -> bool:
-    """Whether a list may replace a GET of each run, by configuration or because lists have proven to be fresh.
+    """Whether one list may replace a GET of each run: if configured, or if lists have proven to be fresh.
 
-    One list with stale data ends both.
+    After one list with stale data, neither counts.
     """
     known = row or ConnectionState.objects.filter(alias=alias).first() or ConnectionState(alias=alias)
     return known.lists_are_proven or (known.stale_list_at is None and conf.connection(alias).lists_are_fresh)
 
 
 def note_fresh_list(alias: str, items: int) -> None:
-    """Records that a list showed this many of our own writes of the last second."""
+    """Records how many of our own writes of the last second a list showed."""
     state(alias)
     row = ConnectionState.objects.filter(alias=alias, fresh_list_items__lt=FRESH_LIST_ITEMS)
     row.update(fresh_list_items=Least(F("fresh_list_items") + items, FRESH_LIST_ITEMS))
 
 
 def note_stale_list(alias: str, detail: str) -> None:
-    """Records that a list was stale: from now on runs of this connection are fetched one by one."""
+    """Records that a list was stale. From now on, the runs of this connection are fetched one by one."""
     state(alias)
     found = ConnectionState.objects.filter(alias=alias, stale_list_at=None).update(
         stale_list_at=clock.now(), stale_list_detail=detail, fresh_list_items=0

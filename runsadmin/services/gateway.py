@@ -16,7 +16,7 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.upstream.client import Client, Slot
 from runsadmin.upstream.records import PAGE_SIZE, Page, Response, RunRecord
 
-# Seconds, after a 429 or 503 without Retry-After.
+# How many seconds to back off after a 429 or 503 without a Retry-After.
 DEFAULT_BACK_OFF = 1.0
 
 Hold = ConnectionState.Hold
@@ -24,7 +24,7 @@ Hold = ConnectionState.Hold
 
 @dataclass(frozen=True)
 class TimedResponse[T]:
-    """A response, and when it was requested and received by the database's clock."""
+    """A response, and when it was requested and received according to the database's clock."""
 
     response: Response[T]
     requested_at: dt.datetime
@@ -85,7 +85,7 @@ def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
 
 
 def probe(alias: str, thread_id: str, run_id: str = "") -> None:
-    """Requests a run, or a thread where no run is named. Raises UpstreamError."""
+    """Requests a run, or the thread itself if no run is given. Raises UpstreamError."""
     client = Client(conf.connection(alias))
     if run_id:
         client.retrieve_run(thread_id, run_id)
@@ -98,7 +98,7 @@ def probe(alias: str, thread_id: str, run_id: str = "") -> None:
 
 @dataclass(frozen=True)
 class ConnectionEffect:
-    """How many seconds to back off, and why to hold the connection. By default neither."""
+    """How many seconds to back off, and why to hold the connection. By default, neither applies."""
 
     back_off: float | None = None
     hold: ConnectionState.Hold = Hold.NONE
@@ -109,7 +109,7 @@ NO_EFFECT = ConnectionEffect()
 
 
 def effect_of(error: UpstreamError, *, is_write: bool = False) -> ConnectionEffect:
-    """The effect as far as this response shows it. How far a 404 or an outage reaches is only known after probes."""
+    """The effect, as far as one response can show it. How far a 404 or an outage reaches is known only after probes."""
     back_off = None
     if error.slow_down:
         back_off = DEFAULT_BACK_OFF if error.retry_after is None else error.retry_after
@@ -123,6 +123,6 @@ def effect_of(error: UpstreamError, *, is_write: bool = False) -> ConnectionEffe
 
 def why_held(error: UpstreamError) -> str:
     """The detail of a connection that is held because of this error."""
-    if error.redirect or error.http_status is None:  # Without a status no credentials were sent.
+    if error.redirect or error.http_status is None:  # Without a status, no credentials were sent.
         return str(error)
     return f"The server refuses the credentials ({error.http_status}): {error}"

@@ -20,7 +20,7 @@ _COLUMNS: dict[type[Edit | BulkEdit], str] = {Edit: "edit", BulkEdit: "bulk_edit
 
 @dataclass(frozen=True)
 class IdempotentRequest[M: (Edit, BulkEdit)]:
-    """A request that records a row of `kind`. Keys belong to a user and an endpoint; without a key, nothing is kept."""
+    """A request that records a row of `kind`. A key belongs to a user and an endpoint. Without one, nothing is kept."""
 
     kind: type[M]
     user: User
@@ -40,22 +40,22 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
         return self.kind.objects.get(pk=getattr(row, f"{_COLUMNS[self.kind]}_id"))
 
     def once(self, record: Callable[[], M]) -> M:
-        """Records the row and the key in one transaction. Call it if there is nothing `existing`.
+        """Records the row and the key in one transaction. Call it if `existing` returns None.
 
-        Raises IdempotencyKeyInUse if the same request was recorded meanwhile, and whatever `record` raises.
+        Raises IdempotencyKeyInUse if the same request has been recorded since then, and whatever `record` raises.
         """
         if self.key is None:
             return record()
         try:
             with transaction.atomic():
                 if self.existing() is None:
-                    # Only an old one: a new one may have been recorded meanwhile.
+                    # Delete only an old row: another request may just have recorded a new one.
                     self._rows.filter(_is_old()).delete()
                     recorded = record()
                     owner = {"user": self.user, "endpoint": self.endpoint, "key": self.key}
                     self._rows.create(**owner, body_digest=self._digest, **{_COLUMNS[self.kind]: recorded})
                     return recorded
-        except IntegrityError:  # Our transaction was rolled back.
+        except IntegrityError:  # Our transaction has been rolled back.
             if self.existing() is None:
                 raise
         raise IdempotencyKeyInUse("The same request is in progress. Send it again later to get its result.")

@@ -1,4 +1,4 @@
-"""Who may do what, for all entry points. These are Django permissions, granted in the admin.
+"""Who may do what, for all entry points. Permissions are those of Django, granted in the admin.
 
 Roles are groups that `migrate` creates together with the tables. After that, each site may change them.
 """
@@ -15,7 +15,7 @@ class Action(TextChoices):
     """The permissions, and what they allow users to do."""
 
     VIEW_RUNS = "runsadmin.view_run", "view runs"
-    # Also to undo, retry, cancel and resolve an edit, and to refresh a run.
+    # Also needed to undo, retry, cancel or resolve an edit, and to refresh a run.
     EDIT_METADATA = "runsadmin.change_run", "edit metadata"
     VIEW_EDITS = "runsadmin.view_edit", "view edits"
     VIEW_THREADS = "runsadmin.view_thread", "view threads"
@@ -25,14 +25,14 @@ class Action(TextChoices):
     SYNC = "runsadmin.add_sync", "start a sync"
     VIEW_BULK_EDITS = "runsadmin.view_bulkedit", "view bulk edits"
     PLAN_BULK_EDITS = "runsadmin.add_bulkedit", "plan bulk edits"
-    # Also to pause, resume, cancel and retry one.
+    # Also needed to pause, resume, cancel or retry one.
     APPLY_BULK_EDITS = "runsadmin.apply_bulkedit", "apply bulk edits"
     HOLD = "runsadmin.change_connectionstate", "hold or release a connection"
 
 
 _VIEWING = (Action.VIEW_RUNS, Action.VIEW_EDITS, Action.VIEW_THREADS, Action.VIEW_SYNCS, Action.VIEW_BULK_EDITS)
 _EDITING = (*_VIEWING, Action.EDIT_METADATA)
-# Each user needs one of the first three. An operator who edits as well needs two.
+# Most users need one of these groups. An operator who also edits needs two.
 ROLES = {
     "Viewer": _VIEWING,
     "Editor": _EDITING,
@@ -42,7 +42,7 @@ ROLES = {
 
 
 def may(actor: User, action: Action) -> bool:
-    """Inactive accounts may do nothing."""
+    """Whether the actor has a permission. Inactive accounts have none."""
     return actor.is_active and actor.has_perm(action.value)
 
 

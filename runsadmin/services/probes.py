@@ -1,7 +1,7 @@
 """Determines how far an error reaches: one run, one thread, or the whole server.
 
-A 404 may mean a deleted run or a retired service, and a timeout one slow run or an outage. So before acting on one
-response, other known runs and threads are requested. Probes never write.
+A 404 may mean a deleted run or a retired service, and a timeout may mean one slow run or an outage. Therefore other
+known runs and threads are requested before anything is done about an error. Probes never write.
 """
 
 import logging
@@ -33,9 +33,9 @@ class Target:
 class Reach:
     """The result of the probes.
 
-    `responds`: the server sent any response. `knows`: it has a known target, or its error names one by id.
+    `responds`: the server sent a response. `knows`: it has one of the targets, or an error of it names one by id.
     `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that thread was
-    requested. `error` is why the result is not conclusive.
+    requested. `error` is set if the result is not conclusive, and says why.
     """
 
     responds: bool = False
@@ -62,7 +62,7 @@ def targets(thread: Thread) -> list[Target]:
 
 
 def known_targets(alias: str) -> list[Target]:
-    """What to request to check whether a connection works: known runs, otherwise a missing thread."""
+    """What to request to check whether a connection works: known runs, or else a missing thread."""
     threads = Thread.objects.filter(connection=alias).order_by("-checked_at", "-id")
     known = [_known(thread) for thread in threads.filter(missing_since=None)[:MAX_OTHERS]]
     return known or [Target(thread.upstream_id) for thread in threads[:1]]
@@ -92,7 +92,7 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
                 continue
         except (Forbidden, Rejected):
             responds = True
-        except InvalidId:  # Mirrored before ids were checked.
+        except InvalidId:  # This was mirrored before ids were checked.
             continue
         except UpstreamError as error:
             responds = responds or not error.is_outage
@@ -102,7 +102,7 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
 
 
 def names_the_target(error: NotFound, target: Target) -> bool:
-    """Whether a 404 names this run or thread rather than the URL, which shows that the API itself is there."""
+    """Whether a 404 names this run or thread itself, and not just a URL with its id. If so, the API itself is there."""
     words = str(error)
     return any(wanted and wanted in words and f"/{wanted}" not in words for wanted in (target.run_id, target.thread_id))
 
@@ -122,7 +122,7 @@ def reach_of(thread: Thread, error: UpstreamError) -> Reach:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What an error means once it is known how far it reaches. With `error`, that is not certain."""
+    """What an error means once it is known how far it reaches. If `error` is set, that is not certain."""
 
     effect: ConnectionEffect = NO_EFFECT
     run_is_missing: bool = False
@@ -131,7 +131,7 @@ class Conclusion:
 
 
 def conclude(upstream_id: str, error: UpstreamError, reach: Reach) -> Conclusion:
-    """`error` occurred when this run or thread was requested."""
+    """What `error` means. It occurred when this run or thread was requested."""
     if isinstance(reach.error, NoSlot):
         return Conclusion(error=reach.error)
     effect = NO_EFFECT if reach.error is None else gateway.effect_of(reach.error)
@@ -160,7 +160,8 @@ def find_out(thread: Thread, upstream_id: str, error: UpstreamError) -> Conclusi
 def probe_held() -> None:
     """Probes held connections that are due, and releases those that work again.
 
-    Only an operator releases an operator's hold, and only a write releases held writing (`edits.process_due`).
+    Only an operator releases an operator's hold, and only a successful write (`edits.process_due`) releases held
+    writing.
     """
     for row in connections.held().exclude(hold__in=(Hold.OPERATOR, Hold.WRITING)):
         if connections.claim_probe(row):
@@ -191,7 +192,7 @@ def _probe(row: ConnectionState) -> None:
     elif row.hold == Hold.NOT_FOUND and reach.is_all_gone:
         ConnectionState.objects.filter(alias=row.alias, hold=Hold.NOT_FOUND).update(
             hold=Hold.RETIRED,
-            hold_detail="Every known run returned 404, twice. The service seems to be shut down permanently; "
+            hold_detail="Every known run returned 404, twice. The service seems to have been shut down permanently; "
             "the mirror remains as an archive.",
         )
 

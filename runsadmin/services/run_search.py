@@ -1,4 +1,4 @@
-"""Finds runs by a search. `runsadmin.search` has the search language."""
+"""Finds runs by a search. `runsadmin.search` implements the search language."""
 
 from runsadmin import search
 from runsadmin.models import Run

@@ -21,7 +21,7 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-# What is read of each known run; of a run outside lists `raw` as well.
+# The columns that are read of each known run. If it was not in a list, `raw` is read as well.
 COLUMNS = (
     "pk", "upstream_id", "thread_id", "digest", "metadata_state", "created_at", "requested_at", "received_at",
     "needs_refresh_since", "missing_since", "version",
@@ -51,16 +51,16 @@ class Stored:
 def compare(
     observations: Iterable[tuple[Thread, TimedResponse[RunRecord]]], *, of_list: bool = False, lock: bool = False
 ) -> "Difference":
-    """Compares runs of one connection with the mirror. `of_list`: lists showed them.
+    """Compares received runs of one connection with the mirror. `of_list` is true if lists showed them.
 
-    Reads only, so the caller's own transaction holds no lock meanwhile.
+    Call it before the transaction that writes, which then holds no locks during the comparison.
     """
     by_id = {timed.value.upstream_id: Observation(thread, timed) for thread, timed in observations}
     alias = next((observation.thread.connection for observation in by_id.values()), "")
     rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
     if lock:
         rows = rows.select_for_update()
-    # Nearly every write changes its run, so the response before it is read at once; few Runs of a list have changed.
+    # Nearly every write changes its run, so the stored response is read at once; few runs in a list have changed.
     known = {row["upstream_id"]: row for row in rows.values(*COLUMNS, *(() if of_list else ("raw",)))}
     records = {upstream_id: by_id[upstream_id].timed.value for upstream_id in known}
     mirrored = _mirrored(
@@ -91,16 +91,16 @@ def _is_changed(row: Mapping[str, Any], record: RunRecord) -> bool:
 
 
 class ConcurrentWrite(Exception):
-    """Another process wrote one of these rows since they were read."""
+    """Another process has written one of these rows since they were read."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Received runs, by upstream id, together with the mirror's rows as read before.
+    """Received runs, by upstream id, and the rows that the mirror had for them before.
 
     A response replaces a row only if it was requested after the row's own response was received. Where the two
-    overlap their order is unknown: the row stays and is marked to be fetched again. An unchanged run of a list costs
-    no write. `mirrored` has the runs that differ or were not received whole, as stored.
+    overlap, their order is unknown: the row stays, and its run is marked to be fetched again. An unchanged run of a
+    list costs no write. `mirrored` has the stored versions of the runs that differ or were not received whole.
     """
 
     observations: Mapping[str, Observation]
@@ -113,7 +113,7 @@ class Difference:
         return _is_changed(self.known[upstream_id], self.observations[upstream_id].timed.value)
 
     def write(self) -> Stored:
-        """Writes the changes. Compares again, with locked rows, if another process has changed one meanwhile."""
+        """Writes the changes. If another process has changed one of the rows, compares again with locked rows."""
         if not self.observations:
             return Stored(0, 0)
         try:
@@ -124,7 +124,7 @@ class Difference:
                 return compare(self.observations.values(), of_list=self.of_list, lock=True)._write()
 
     def _write(self) -> Stored:
-        # A run that a pass found unchanged was confirmed then, although its row was not written.
+        # A run that a pass found unchanged was confirmed by that pass, although its row was not written.
         threads = {thread.pk for thread, _ in self.observations.values()}
         confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
         changed: list[str] = []
@@ -172,7 +172,7 @@ class Difference:
         return new
 
     def _rewrite_pairs(self, changed: Iterable[str]) -> None:
-        """Rewrites the changed pairs of these runs. Pairs and rows are only written together, so they match."""
+        """Rewrites the changed pairs of these runs. Pairs are only written together with their run."""
         written: list[MetadataPair] = []
         gone: dict[str, list[int]] = defaultdict(list)
         for upstream_id in changed:
@@ -210,7 +210,7 @@ def _new_run(thread: Thread, timed: TimedResponse[RunRecord]) -> Run:
 
 
 def _changes(row: Mapping[str, Any], timed: TimedResponse[RunRecord], was: RunRecord) -> dict[str, object]:
-    """The changed columns only, so that other indexes need no update."""
+    """Only the changed columns, so that the indexes of other columns need no update."""
     record = timed.value
     states = {"metadata_state": record.metadata_state, "needs_refresh_since": None, "missing_since": None}
     return {
@@ -235,7 +235,7 @@ def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: s
 
 
 def refresh(*, run: Run, actor: User) -> Run:
-    """Fetches a run for an actor. Raises NotAllowed, UpstreamError; NotFound if upstream no longer has it."""
+    """Fetches a run for an actor. Raises NotAllowed or UpstreamError: NotFound if upstream no longer has the run."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     if missing := _fetch(run, interactive=True):
         raise missing
@@ -256,9 +256,9 @@ def _fetch(run: Run, *, interactive: bool = False) -> UpstreamError | None:
 
 
 def find_reach(run: Run, error: UpstreamError) -> bool:
-    """After an error that may concern more than this run, returns whether this run is missing.
+    """Finds out how far an error of this run reaches. Returns whether the run is missing.
 
-    Marks the run as missing, or holds the connection. Raises UpstreamError if neither is certain.
+    Marks the run as missing or holds the connection, if necessary. Raises UpstreamError if the result is not certain.
     """
     conclusion = probes.find_out(run.thread, run.upstream_id, error)
     if conclusion.error is not None:
@@ -285,7 +285,7 @@ def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
 
 
 def refresh_marked(limit: int = 100) -> int:
-    """Fetches the runs whose responses overlapped. Returns how many."""
+    """Fetches runs that are marked for it. Returns how many were fetched."""
     count = 0
     marked = Run.objects.filter(needs_refresh_since__isnull=False, connection__in=connections.available_aliases())
     for run in marked.select_related("thread").order_by("needs_refresh_since")[:limit]:

@@ -7,6 +7,6 @@ from knox.models import AuthToken
 
 
 def create(*, user: User, expires_in: dt.timedelta | None) -> str:
-    """Creates a token and returns it, which is possible only once. With None it never expires."""
+    """Creates a token and returns it; it cannot be read later. With None, it never expires."""
     _, token = AuthToken.objects.create(user=user, expiry=expires_in)
     return str(token)

@@ -107,7 +107,7 @@ def test_canary_pauses_with_a_reason(sandbox: Sandbox, six_runs: list[Run], as_a
     push_until_settled(bulk_edit)
 
     shown = page_text(as_alice, bulk_edit)
-    assert "The first 2 were sent. Check them, then resume or cancel." in shown
+    assert "The first 2 edits were sent. Check the result, then resume or cancel." in shown
     assert "2 of 5 runs done" in shown
     assert len(sandbox.posts()) == 2
 

@@ -241,7 +241,7 @@ def test_plan_is_not_applied_without_permission(
     tasks.plan_bulk_edit.func(data["id"])
     data = api(alice).get(data["url"]).json()
     assert data["status"] == "planned"
-    assert data["detail"].startswith("It was not applied: The account 'alice' may not apply bulk edits")
+    assert data["detail"].startswith("The plan was not applied: The account 'alice' may not apply bulk edits")
     assert edits.process_due(until=float("inf")) == 0
     assert sandbox.posts() == []
 

@@ -1,7 +1,6 @@
-"""Actions of users on a bulk edit, which of them it allows now, and the changes of status that workers make.
+"""What users do with a bulk edit, what is possible now, and the changes of status that workers make.
 
-Its edits are pushed like all others (services/edits): those of a bulk edit in progress are due; those of a paused or
-ended one are not sent.
+The edits of a bulk edit are pushed like all others (services/edits), but only while it is in progress.
 """
 
 import datetime as dt
@@ -30,7 +29,7 @@ class BulkEditAction(StrEnum):
     APPLY = "apply"
     PAUSE = "pause"
     RESUME = "resume"
-    CANCEL = "cancel"  # A plan that was not applied is discarded.
+    CANCEL = "cancel"  # Discards a plan that has not been applied.
     RETRY = "retry"
     UNDO = "undo"
 
@@ -87,7 +86,7 @@ def _require(actor: User, bulk_edit: BulkEdit, action: BulkEditAction) -> None:
 
 
 def is_expired(bulk_edit: BulkEdit) -> bool:
-    """Whether this is a plan that can no longer be applied. A worker marks it as expired soon after."""
+    """Whether this is a plan that can no longer be applied, even if no worker has marked it as expired yet."""
     is_plan = bulk_edit.status == S.PLANNED
     return is_plan and bulk_edit.expires_at is not None and bulk_edit.expires_at <= clock.now()
 
@@ -96,7 +95,7 @@ def is_expired(bulk_edit: BulkEdit) -> bool:
 
 
 def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Releases the edits of a plan for sending; with a canary, only the first few. Nothing else is touched.
+    """Releases the edits of a plan for sending: all of them or, with a canary, only the first few.
 
     Raises NotAllowed or InvalidTransition.
     """
@@ -120,14 +119,14 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Edits in flight finish; nothing else is sent until it is resumed. Raises NotAllowed or InvalidTransition."""
+    """Pauses a bulk edit. Edits in flight finish. Raises NotAllowed or InvalidTransition."""
     _require(actor, bulk_edit, BulkEditAction.PAUSE)
     detail = f"{actor.get_username()} paused it."
     return BulkEdit.objects.move(bulk_edit, S.PAUSED, "Only a bulk edit in progress can be paused", detail=detail)
 
 
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Continues with all remaining edits. If upstream changed keys that no edit touched, this accepts it.
+    """Continues with all remaining edits. If upstream has changed keys that an edit did not touch, this accepts it.
 
     Raises NotAllowed or InvalidTransition.
     """
@@ -148,7 +147,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Cancels all unsent edits. Those in flight finish. Raises NotAllowed or InvalidTransition."""
+    """Cancels a bulk edit and its unsent edits. Edits in flight finish. Raises NotAllowed or InvalidTransition."""
     bulk_edit = BulkEdit.objects.get(pk=bulk_edit.pk)
     _require(actor, bulk_edit, BulkEditAction.CANCEL)
     with transaction.atomic():
@@ -187,7 +186,7 @@ def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None)
     planned.transition_to(EditStatus.PENDING, next_attempt_at=now)
 
 
-def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before it was sent.") -> None:
+def cancel_unsent(bulk_edit: BulkEdit, detail: str = "The bulk edit was cancelled before this edit was sent.") -> None:
     """Cancels the unsent edits of a bulk edit."""
     waiting = Edit.objects.filter(bulk_edit=bulk_edit, status__in=(EditStatus.PLANNED, EditStatus.PENDING))
     waiting.transition_to(
@@ -213,7 +212,7 @@ def advance_statuses() -> None:
     BulkEdit.objects.filter(Exists(some), status=S.QUEUED).transition_to(S.RUNNING)
     for bulk_edit in BulkEdit.objects.filter(status__in=IN_PROGRESS):
         _conclude(bulk_edit)
-    # Edits that were in flight when their bulk edit was cancelled, but were not sent after all.
+    # Also cancel edits that were in flight when their bulk edit was cancelled, but were not sent after all.
     returned = Edit.objects.filter(status=EditStatus.PENDING, bulk_edit__status=S.CANCELLED)
     for bulk_edit in BulkEdit.objects.filter(pk__in=returned.values("bulk_edit")):
         cancel_unsent(bulk_edit)
@@ -221,10 +220,11 @@ def advance_statuses() -> None:
 
 def _conclude(bulk_edit: BulkEdit) -> None:
     some = Edit.objects.filter(bulk_edit=OuterRef("pk"))
-    # Every statement repeats the whole condition: edits may end meanwhile, and a user may resume or retry it.
+    # Every statement repeats the whole condition, since edits may end and users may act between the statements.
     finished = BulkEdit.objects.filter(~Exists(some.filter(status__in=UNSETTLED)), pk=bulk_edit.pk)
     has_more = Exists(some.filter(status=EditStatus.PLANNED))
-    message = f"The first {bulk_edit.canary} were sent. Check them, then resume or cancel."
+    sent = "The first edit was" if bulk_edit.canary == 1 else f"The first {bulk_edit.canary} edits were"
+    message = f"{sent} sent. Check the result, then resume or cancel."
     finished.filter(has_more).transition_to(S.PAUSED, detail=message)
     finished.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
 

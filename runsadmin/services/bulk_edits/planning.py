@@ -1,7 +1,7 @@
 """Planning: makes an edit for every selected run, with its changes or the reason why the run is skipped.
 
-Plans are made in the background and in blocks. The progress is committed with each block, so planning continues there
-after a crash, and no run is planned twice.
+Plans are made in the background, in blocks. Progress is committed with each block, so that planning continues after the
+last block if a process crashes, and no run is planned twice.
 """
 
 import datetime as dt
@@ -39,7 +39,7 @@ PlanResult = Edit.PlanResult
 
 
 def check_may_apply(actor: User) -> None:
-    """For an actor who plans and applies in one step. Raises NotAllowed."""
+    """Checks the permissions of an actor who plans and applies in one step. Raises NotAllowed."""
     permissions.require(actor, permissions.Action.APPLY_BULK_EDITS)
     permissions.require(actor, permissions.Action.EDIT_METADATA)
 
@@ -58,8 +58,8 @@ def plan(
 ) -> BulkEdit:
     """Records a bulk edit. `continue_planning` then makes its plan; nothing is sent before the plan is applied.
 
-    With `apply_when_planned` the process that completes the plan also applies it, with the permissions that the actor
-    has then. Raises NotAllowed, InvalidMetadata, InvalidSelection, InvalidTransition: then nothing is recorded.
+    With `apply_when_planned`, the process that completes the plan also applies it, with the permissions that the actor
+    has then. If this raises NotAllowed, InvalidMetadata, InvalidSelection or InvalidTransition, nothing is recorded.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     if apply_when_planned:
@@ -89,8 +89,8 @@ def plan(
 def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: str, request_id: str = "") -> BulkEdit:
     """Records a bulk edit that undoes another one, with its own plan.
 
-    The other one must have ended, with no edit in flight: later changes would not be undone.
-    Raises NotAllowed, InvalidMetadata, InvalidTransition.
+    The other one must have ended, with no edit in flight, since later changes would not be undone.
+    Raises NotAllowed, InvalidMetadata or InvalidTransition.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     _check_reason(reason)
@@ -99,7 +99,7 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: s
     keys = list(done.values_list("pk", flat=True))
     state = bulk_edit.get_status_display().lower()
     if not keys:
-        raise InvalidTransition(f"There is nothing to undo: the bulk edit is {state} and has changed no run.")
+        raise InvalidTransition(f"There is nothing to undo: the bulk edit is {state} and has not changed any run.")
     if not bulk_edit.has_ended:
         raise InvalidTransition(f"Only a bulk edit that has ended can be undone; this one is {state}.")
     if bulk_edit.edits.filter(status__in=IN_FLIGHT).exists():
@@ -135,7 +135,7 @@ def _check_reason(reason: str) -> None:
 
 
 def waiting_plans() -> list[int]:
-    """The plans that no process is working on."""
+    """The keys of the plans that have to be completed and that no process is working on."""
     waiting = BulkEdit.objects.free(clock.now()).filter(status=BulkEditStatus.PLANNING)
     return list(waiting.order_by("pk").values_list("pk", flat=True))
 
@@ -143,7 +143,7 @@ def waiting_plans() -> list[int]:
 def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
     """Plans in blocks until the plan is complete or `time.monotonic()` reaches `until`.
 
-    Does nothing while another process is planning it.
+    Does nothing while another process works on the plan.
     """
     token, now = uuid.uuid4(), clock.now()
     free = BulkEdit.objects.free(now).filter(pk=bulk_edit.pk, status=BulkEditStatus.PLANNING)
@@ -178,7 +178,7 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     now = clock.now()
     for row in rows:
         if row.status == EditStatus.PLANNED and row.run.is_locked and bulk_edit.wait_for_active is None:
-            reason = f"The run was {row.run.status} when this was planned. To wait for it, {HOW_TO_WAIT}."
+            reason = f"The run was {row.run.status} when this was planned. To wait for it to end, {HOW_TO_WAIT}."
             _skip(row, PlanResult.ACTIVE, reason)
         row.bulk_edit = bulk_edit
         row.actor, row.source = bulk_edit.actor, bulk_edit.source
@@ -199,11 +199,11 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
 
 
 def _apply(bulk_edit: BulkEdit) -> None:
-    """Applies it, as its actor requested. If that is not permitted, the plan waits for someone who may apply it."""
+    """Applies the plan, as its actor requested. If that fails, the plan stays as it is, and its detail says why."""
     try:
         actions.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
     except (NotAllowed, InvalidTransition) as error:
-        BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"It was not applied: {error}")
+        BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"The plan was not applied: {error}")
 
 
 def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:

@@ -29,7 +29,7 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """How many edits are sent or will be."""
+        """How many edits there are, without those that were skipped."""
         return sum(self.statuses.values()) - self.count(EditStatus.SKIPPED)
 
     @property
@@ -54,7 +54,7 @@ def progress(bulk_edit: BulkEdit) -> Progress:
 
 
 def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
-    """How many pending edits wait for each reason other than their turn. Counts only the oldest edits."""
+    """The number of pending edits for each reason to wait, other than their turn. Counts only the oldest edits."""
     pending = bulk_edit.edits.filter(status=EditStatus.PENDING).order_by("pk")
     counts = Counter(pending.values_list("wait_reason", flat=True)[:_MAX_COUNTED])
     return {reason: count for reason, count in counts.items() if reason}

@@ -1,4 +1,4 @@
-"""Selecting the runs of a bulk edit. A selection is frozen: later changes of the runs do not change it."""
+"""Selects the runs of a bulk edit. A selection is frozen: later changes to the runs do not affect it."""
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -26,9 +26,9 @@ DRAFT_LIFETIME = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys of the runs, all of one connection. `not_selected` has the ids that select no run, each with the reason.
+    """The keys of the selected runs, which are all on one connection.
 
-    `duplicates` counts how many ids were repetitions.
+    `not_selected` has the ids that do not select a run, each with a reason. `duplicates` counts the repetitions.
     """
 
     connection: str
@@ -39,7 +39,7 @@ class Selection:
 
 
 def by_search(query: str, *, connection: str | None = None) -> Selection:
-    """All runs that match now. Raises InvalidSearch, InvalidSelection, UnknownConnection."""
+    """Selects all runs that match now. Raises InvalidSearch, InvalidSelection or UnknownConnection."""
     return select_all(run_search.matching(query), query=query, connection=connection)
 
 
@@ -53,9 +53,9 @@ def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None
 
 
 def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
-    """The runs with these upstream ids, without duplicates. Other ids are in `not_selected`.
+    """Selects the runs with these upstream ids. Ids that do not select a run are in `not_selected`.
 
-    Raises InvalidSelection if no run remains or the runs are on several connections; UnknownConnection.
+    Raises UnknownConnection, or InvalidSelection if no run remains or the runs are on several connections.
     """
     given = list(ids)
     ids = list(dict.fromkeys(given))
@@ -97,11 +97,11 @@ def _nothing(not_selected: Sequence[tuple[str, str]]) -> str:
     return f"None of the given runs can be selected ({shown}{', …' if len(not_selected) > 5 else ''})."
 
 
-# --- Drafts: selections between selecting the runs and planning, so that exactly those are planned
+# --- Drafts: selections that are stored until they are planned, so that exactly these runs are planned
 
 
 def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
-    """Freezes a selection for its actor, and deletes drafts that were not planned in time."""
+    """Stores a selection for its actor, and deletes old drafts that were not planned in time."""
     DraftSelection.objects.filter(created_at__lt=clock.now() - DRAFT_LIFETIME).delete()
     return DraftSelection.objects.create(
         actor=actor, connection=selection.connection, query=selection.query,

@@ -22,7 +22,7 @@ from runsadmin.upstream.records import PAGE_SIZE, RunRecord
 logger = logging.getLogger("runsadmin.services.syncs")
 
 MAX_TRIES = 3
-# Seconds between two tries. Doubled after each error.
+# The seconds between two tries, doubled after each error.
 FIRST_PAUSE = 0.5
 LEASE = dt.timedelta(seconds=60)
 MAX_ERRORS_KEPT = 1000
@@ -39,7 +39,7 @@ class TimeUp(Exception):
 
 @dataclass
 class ClaimedSync:
-    """`thread` is the one that is being read, and `reading` is what its pages have shown."""
+    """`thread` is the one that is being read, and `reading` is what its pages have shown so far."""
 
     sync: Sync
     token: uuid.UUID
@@ -47,7 +47,7 @@ class ClaimedSync:
     stopping: Event | None
     thread: Thread = field(init=False)
     reading: ThreadReading = field(init=False)
-    retry_after: dt.timedelta = dt.timedelta()  # How long not to send anything after this call.
+    retry_after: dt.timedelta = dt.timedelta()  # How long to send nothing after this call.
     page_limit: int = PAGE_SIZE
     failures: int = 0
     unreadable_fields: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ class ClaimedSync:
             raise TimeUp
 
     def write(self, **values: object) -> None:
-        """Writes progress and renews the claim. Raises Interrupted."""
+        """Writes progress and renews the claim. Raises Interrupted if this call may no longer work on the pass."""
         if not self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + LEASE, **values):
             raise Interrupted
 
@@ -138,7 +138,7 @@ class ClaimedSync:
             self.record_error(message, run_id)
 
     def record_not_fetched(self, run_id: str, error: UpstreamError | InvalidId) -> None:
-        """Raises the error instead if it seems to concern more than this run."""
+        """Records that a run could not be fetched, or raises the error if it seems to concern other runs as well."""
         if isinstance(error, NotSent) and not isinstance(error, TooLarge):
             self.failures += 1
             if self.failures >= MAX_TRIES:
@@ -146,7 +146,7 @@ class ClaimedSync:
         self.record_once(f"The run {run_id} could not be fetched: {error}", run_id)
 
     def record_unreadable_fields(self, records: Iterable[RunRecord]) -> None:
-        """Records each field once per pass, since a server formats it the same way in all runs."""
+        """Records each unreadable field once per pass, since a server formats it the same way in all runs."""
         for record in records:
             for name in record.unreadable:
                 if name in self.unreadable_fields or len(self.unreadable_fields) == MAX_FIELDS_REPORTED:
@@ -154,6 +154,6 @@ class ClaimedSync:
                 self.unreadable_fields.add(name)
                 message = f"The field {name[:100]} could not be read"
                 if not SyncError.objects.filter(sync=self.sync, message__startswith=message).exists():
-                    example = f"in {record.upstream_id} it is {record.shown(name)}"
-                    message += f" in every run: {example}. Such a value is shown as unknown."
+                    example = f"In {record.upstream_id}, it is {record.shown(name)}"
+                    message += f" in some runs. {example}. Such a value is shown as unknown."
                     self.record_error(message, record.upstream_id)

@@ -1,4 +1,4 @@
-"""Starts, pauses and cancels passes, and works on them thread by thread."""
+"""Starts, pauses, resumes and cancels passes, and works on them thread by thread."""
 
 import datetime as dt
 import uuid
@@ -71,7 +71,7 @@ def possible_actions(sync: Sync) -> tuple[str, ...]:
 
 
 def cancel(*, sync: Sync, actor: User) -> Sync:
-    """Cancels a pass. What it has read stays. Raises NotAllowed or InvalidTransition."""
+    """Cancels a pass. What it has read stays in the mirror. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.SYNC)
     return Sync.objects.move(
         sync,
@@ -99,7 +99,10 @@ def resume(*, sync: Sync, actor: User) -> Sync:
 
 
 def claim_waiting() -> list[int]:
-    """The passes that have work but no worker. Each is returned once per HEAD_START, so that tasks do not pile up."""
+    """The passes that have work but no worker.
+
+    Returns each at most once per HEAD_START, so that tasks do not pile up.
+    """
     now = clock.now()
     # Without a token, `claimed_until` says until when another task is expected to continue the pass.
     waiting = Sync.objects.free(now).filter(
@@ -143,7 +146,7 @@ def _read_threads(claimed: ClaimedSync) -> None:
     sync = claimed.sync
     try:
         if claimed.is_full and sync.thread_id is None and not (sync.last_thread or sync.cursor):
-            claimed.remember(oldest_first=False)  # Start over with newest first: the server may have been fixed.
+            claimed.remember(oldest_first=False)  # Try newest first again: the server may have been fixed.
         while (thread := _next_thread(claimed)) is not None:
             read_thread(claimed, thread)
             claimed.write(
@@ -161,7 +164,7 @@ def _read_threads(claimed: ClaimedSync) -> None:
         pass
     except Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
-    except ConnectionHeld as error:  # Every thread would fail the same way. After release, it continues automatically.
+    except ConnectionHeld as error:  # Every thread would fail in the same way. The pass continues after the release.
         claimed.row.update(detail=f"Waiting for the connection: {error}")
     except NoSlot as error:  # The pass continues as soon as the connection has a free slot.
         claimed.retry_after = dt.timedelta(seconds=error.retry_after or 0)

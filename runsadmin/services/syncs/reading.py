@@ -75,7 +75,7 @@ def _resume(claimed: ClaimedSync) -> ThreadReading:
             return reading
     if not sync.cursor or sync.oldest_first:
         return ThreadReading(began_at=clock.now())
-    # A process died here. The mirror has what it read, but it is not known which runs those were.
+    # A process died while reading. The runs that it read are in the mirror, but it is not known which ones they are.
     known = dict.fromkeys((sync.first_run, sync.cursor))
     return ThreadReading(clock.now(), ListReading(cursor=sync.cursor, ids=known), from_the_start=False)
 
@@ -98,7 +98,7 @@ def _read_pages(claimed: ClaimedSync) -> None:
 
 
 def _next_page(claimed: ClaimedSync) -> TimedResponse[Page] | None:
-    """The next page, with a smaller limit if it was too large. None: it could not be read, and a doubt says why."""
+    """The next page, with a smaller limit if it was too large. None if it cannot be read; `doubt` then says why."""
     pages, thread = claimed.reading.current, claimed.thread
     is_limit_refused = False
 
@@ -123,7 +123,7 @@ def _next_page(claimed: ClaimedSync) -> TimedResponse[Page] | None:
 
 
 def _handle_too_large(claimed: ClaimedSync, error: TooLarge) -> None:
-    """Requests fewer runs, or skips a single run that is too large. Otherwise the reading ends."""
+    """Requests fewer runs, or skips a single run that is too large. If neither is possible, reading ends."""
     pages = claimed.reading.current
     pages.too_large = str(error)
     if pages.limit > 1:
@@ -166,7 +166,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, ob
     new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
     known = claimed.connection
     pages.take(page, largest_page=known.largest_page, has_more_is_wrong=known.has_more_is_wrong)
-    # It may have been halved for large runs that are now done.
+    # The limit may have been halved for large runs, which have been read now.
     pages.limit = min(pages.limit * 2, claimed.page_limit)
     if pages.has_more_was_wrong and not pages.oldest_first:
         claimed.remember(has_more_is_wrong=True)
@@ -201,9 +201,9 @@ def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -
 
 
 def _fetch_unlisted(claimed: ClaimedSync) -> bool:
-    """Called after the last page: fetches unshown active runs and, if all pages were read, all unshown runs.
+    """Called after the last page. Fetches the runs that were not shown: all if every page was read, else active ones.
 
-    Returns whether more pages have to be read, because one of these runs exists and the list should have shown it.
+    Returns whether more pages have to be read, because one of these runs exists, so the list should have shown it.
     """
     thread, reading = claimed.thread, claimed.reading
     known = Run.objects.filter(thread=thread, missing_since=None, received_at__lt=reading.began_at)
@@ -239,7 +239,7 @@ def _refetch(claimed: ClaimedSync, run: Run) -> bool:
 
 
 def _finish_thread(claimed: ClaimedSync) -> None:
-    """Stores what the pass now knows about the thread."""
+    """Stores what the pass has found out about the thread."""
     thread, reading = claimed.thread, claimed.reading
     checked: dict[str, object] = _confirmed(thread, reading)
     if reading.is_complete:
@@ -261,7 +261,10 @@ def _finish_thread(claimed: ClaimedSync) -> None:
 
 
 def _confirmed(thread: Thread, reading: ThreadReading) -> dict[str, object]:
-    """From which time of creation on the list has shown every mirrored run. Empty if not even the newest one."""
+    """The columns that say from which creation time on the list has shown every mirrored run.
+
+    Empty if the list has shown everything, or not even the newest run.
+    """
     if reading.shows_everything:
         return {}
     confirmed = reading.confirmed

@@ -69,9 +69,9 @@ def _hides_metadata(record: RunRecord) -> bool:
 
 
 def _to_fetch(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> set[str]:
-    """The runs of a page whose metadata it does not show, or that it may show in an old state.
+    """The ids of the runs whose metadata the page does not show, or that it may show in an old state.
 
-    An incremental pass fetches only those that are new or whose other fields have changed.
+    Of the runs without metadata, an incremental pass fetches only those that are new, changed or marked.
     """
     not_shown, recent = set(), set()
     for record in timed.value.records:
