@@ -85,7 +85,7 @@ def connect(settings: Settings) -> Connect:
 
 @pytest.fixture
 def mirror_run(sandbox: Sandbox, db: None) -> MakeRun:
-    """Creates a run upstream, with these fields of the API, and mirrors it over HTTP."""
+    """Creates a run upstream with these API fields, and mirrors it over HTTP."""
 
     def mirror_run(**fields: Any) -> Run:
         upstream = make_run(**fields)

@@ -21,7 +21,7 @@ from tests.faults.writer import Writer, writing
 from tests.sandbox_client import Sandbox
 
 TIMEOUT = 0.3  # Seconds to connect, and again to read.
-SETTLING = 0.4
+SETTLING_TIME = 0.4  # Seconds.
 RED = MetadataPatch({"team": "red"})
 
 
@@ -68,7 +68,7 @@ class Scenario:
 
 @pytest.fixture
 def short_timeouts(settings: Settings, sandbox: Sandbox, connect: Connect) -> None:
-    settings.RUNSADMIN_SETTLING_TIME = SETTLING
+    settings.RUNSADMIN_SETTLING_TIME = SETTLING_TIME
     connect(CONNECT_TIMEOUT=TIMEOUT, READ_TIMEOUT=TIMEOUT)
 
 

@@ -172,12 +172,12 @@ def test_listed_threads_with_valid_ids_are_tracked(upstream: FakeUpstream, db: N
         "thread_3": [],
     }
 
-    def threads_list(request: Request) -> Response | None:
+    def list_threads(request: Request) -> Response | None:
         if request.parts != ("threads",):
             return None
         return Response(200, {"data": [{"id": id} for id in pages[request.query.get("after", "")]]})
 
-    upstream.override(threads_list)
+    upstream.override(list_threads)
     listed = threads.listed_upstream(connection="default")
     tracked = threads.track(connection="default", thread_ids=listed, actor=alice)
     assert tracked.added == ("thread 1", "thread/2", "thread_3")

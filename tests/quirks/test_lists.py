@@ -122,7 +122,7 @@ def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is
         if not request.is_list:
             return None
         ids = list(upstream.runs)[::-1]
-        start = ids.index(request.query["after"]) + (not is_inclusive) if "after" in request.query else 0
+        start = ids.index(request.query["after"]) + (0 if is_inclusive else 1) if "after" in request.query else 0
         return Response(200, {"data": [hide(upstream.runs[run_id]) for run_id in ids[start:]]})
 
     upstream.override(override)

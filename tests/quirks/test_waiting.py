@@ -192,7 +192,7 @@ def test_later_edit_shows_what_the_first_waits_for(
     fields: dict[str, Any], prepare: Callable[[FakeUpstream], None], reason: str,
     upstream: FakeUpstream, mirror_runs: Mirror, alice: User, api: ApiOf,
 ) -> None:  # fmt: skip
-    """The response is immediate if the first edit is not due in time, and has the reason."""
+    """The response comes at once, with the reason, because the first edit is not due in time."""
     _, run = mirror_runs(make_run(thread_id="thread_other"), make_run(**fields))
     prepare(upstream)
     first = push(run, alice)

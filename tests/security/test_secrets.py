@@ -1,4 +1,4 @@
-"""Unmistakable secrets are used everywhere, and then must not appear anywhere."""
+"""The site uses recognizable secrets, and none of them may appear in its responses, logs or database."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from tests.waiting import until
 KEY = "canary-upstream-key-4c9f1e"
 SECRET_KEY = "canary-secret-key-77aa20-" + "x" * 40
 PASSWORD = "canary-password-b00b1e"
-WRONG = "canary-wrong-password-5ee9"
+WRONG_PASSWORD = "canary-wrong-password-5ee9"
 DATABASE_PASSWORD = "canary-database-password-91d3"
 
 FAULTS: list[dict[str, Any]] = [
@@ -94,7 +94,7 @@ def test_secrets_appear_nowhere(make_site: Callable[..., Site], sandbox: Sandbox
     api = {"Authorization": f"Token {token}"}
 
     # Wrong and right passwords, wrong tokens, and tokens in the wrong place.
-    browser.sign_in("root", WRONG)
+    browser.sign_in("root", WRONG_PASSWORD)
     browser.sign_in("root", PASSWORD)
     for headers in ({"Authorization": f"Token {token}0"}, {"Authorization": f"Bearer {token}"}, {"X-Api-Key": token}):
         requests.get(f"{site.origin}/api/v1/runs/", headers=headers, hooks={"response": record})
@@ -148,7 +148,7 @@ def test_secrets_appear_nowhere(make_site: Callable[..., Site], sandbox: Sandbox
     }
     found = [
         (name, secret[:24])
-        for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG, token)
+        for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG_PASSWORD, token)
         for name, text in places.items()
         for encoded in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
         # A token in a requested URL is echoed only in this URL.

@@ -33,6 +33,7 @@ def plan_for(actor: User, *runs: Run, patch: BulkPatch = RED, **more: Any) -> Bu
 
 
 def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
+    """Applies the plan, and pushes its edits until it is no longer in progress."""
     return push_until_settled(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
 
 

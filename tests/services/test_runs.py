@@ -30,6 +30,7 @@ def at(seconds: float) -> dt.datetime:
 
 
 def timed(thread: Thread, run: Json, *, requested: float = 0, received: float = 1) -> TimedResponse[RunRecord]:
+    """A response with the run. The times are in seconds after T0."""
     record = RunRecord.read(run, thread_id=thread.upstream_id)
     return TimedResponse(Response(record, 200, "req_1", 0.0), at(requested), at(received))
 

@@ -25,6 +25,8 @@ FAULTS = (
 
 @dataclass
 class Pager:
+    """Lists runs with some faults. `has_more` says which value it returns: absent, true, false or correct."""
+
     faults: frozenset[str]
     runs: list[RunRecord]
     max_page_size: int
