@@ -141,7 +141,7 @@ def test_failures_are_listed_with_exit_code(
     output = manage("edit_metadata", "--where", "metadata.team:blue", *SET_RED)
 
     assert output.code == 1
-    assert "run_3: conflict. Changed by someone else since: team." in output.err
+    assert "run_3: conflict. Someone else changed these keys in the meantime: team." in output.err
     assert "run_4: rejected. Not today." in output.err
     assert output.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
 

@@ -1,4 +1,4 @@
-"""What users do with a recorded edit: retry, cancel, undo, and resolve its conflict."""
+"""What users do with a recorded edit: retry it, cancel it, undo it, or resolve its conflict."""
 
 from enum import StrEnum
 
@@ -53,7 +53,7 @@ def retry(*, edit: Edit, actor: User) -> Edit:
 
 
 def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **values: object) -> int:
-    """Makes the failed edits among these due again; all belong to one bulk edit or to none. Returns how many."""
+    """Makes the failed ones of these edits due again, which belong to `bulk_edit` or to none. Returns how many."""
     now = clock.now()
     with transaction.atomic():
         moved = failed.filter(status=EditStatus.FAILED).transition_to(
@@ -68,7 +68,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
             waiting_since=None,
             **values,
         )
-        if moved and bulk_edit:  # It is not completed again until these have ended.
+        if moved and bulk_edit:  # The bulk edit is completed again when these have ended.
             waits = bulk_edit.wait_for_active
             BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).transition_to(
                 BulkEditStatus.QUEUED,
@@ -82,12 +82,12 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
 
 
 def cancel(*, edit: Edit, actor: User) -> Edit:
-    """Cancels an edit that was not sent yet. Raises NotAllowed or InvalidTransition."""
+    """Cancels an edit that has not been sent yet. Raises NotAllowed or InvalidTransition."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     Edit.objects.move(
         edit,
         EditStatus.CANCELLED,
-        "Only an edit that was not sent yet can be cancelled",
+        "Only an edit that has not been sent yet can be cancelled",
         detail=f"{actor.get_username()} cancelled it before it was sent.",
         finished_at=clock.now(),
         next_attempt_at=None,
@@ -97,9 +97,9 @@ def cancel(*, edit: Edit, actor: User) -> Edit:
 
 
 def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", request_id: str = "") -> Edit:
-    """Records the edit that reverts, key by key, what this one changed.
+    """Records an edit that reverts, key by key, what this edit changed.
 
-    A key that was changed since is left as it is and reported. If nothing is left to revert, the new edit is skipped.
+    A key that has been changed since is left as it is and reported. If no key remains, the new edit is skipped.
     Raises InvalidTransition, and whatever `record` raises.
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
@@ -120,7 +120,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
 
 
 def conflicts(edit: Edit) -> tuple[Conflict, ...]:
-    """The conflicts of an edit, per key: base, theirs and ours. Empty if it is not in conflict."""
+    """The conflicts of an edit, one for each key. Empty if the edit is not in conflict."""
     if edit.status != EditStatus.CONFLICT:
         return ()
     base, theirs = _conflicting(edit)
@@ -137,7 +137,7 @@ def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:
 def resolve(
     *, edit: Edit, patch: MetadataPatch, actor: User, source: EditSource, reason: str = "", request_id: str = ""
 ) -> Edit:
-    """Records a new edit to replace one in conflict, with theirs as the base.
+    """Records a new edit in place of one in conflict, with upstream's metadata as its base.
 
     Raises InvalidTransition, and whatever `record` raises.
     """

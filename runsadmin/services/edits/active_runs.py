@@ -1,7 +1,7 @@
-"""Waiting for an active run to end: how long, and how often the run is fetched meanwhile.
+"""Waiting for an active run to end: for how long, and how often the run is fetched during the wait.
 
-A stuck run never ends. Its `expires_at` says how long it may take, and the wait ends some time after that. An edit of
-a bulk edit waits as long as its plan says.
+A stuck run never ends, so the wait ends some time after the run's `expires_at`. An edit of a bulk edit waits as long
+as its plan says.
 """
 
 import datetime as dt
@@ -16,14 +16,14 @@ from runsadmin.upstream.records import RunRecord
 
 # The first and the longest pause between two fetches of the run.
 FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(seconds=5), dt.timedelta(seconds=60)
-# The latest `expires_at` to rely on, counted from the start of the wait.
+# An `expires_at` is relied on for at most this long after the start of the wait.
 LONGEST_RUN = dt.timedelta(days=30)
 
 HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_active`, shell: `--wait-for-active`)"
 
 
 def ends_at(edit: Edit, *, since: dt.datetime, expires_at: dt.datetime | None) -> dt.datetime | None:
-    """The latest end of the wait. None: it does not wait."""
+    """When the wait ends at the latest. None if the edit does not wait."""
     if edit.bulk_edit is not None:
         return edit.bulk_edit.active_until
     run_ends_at = since if expires_at is None else min(max(since, expires_at), since + LONGEST_RUN)
@@ -38,7 +38,7 @@ def wait(
     *,
     error: UpstreamError | None = None,
 ) -> Outcome:
-    """The outcome for an edit whose run is active. `detail` says so, with the run's status."""
+    """The outcome for an edit whose run is active. `detail` is a sentence that says so."""
     edit = claim.edit
     since = edit.waiting_since or now
     expires_at = edit.run.expires_at if timed is None else _expires_at(timed.value)

@@ -1,4 +1,4 @@
-"""The exclusive right to push or reconcile an edit: a conditional UPDATE sets a token and an expiry."""
+"""The exclusive right to push or reconcile an edit: a conditional UPDATE sets a token and an expiry time."""
 
 import datetime as dt
 import logging
@@ -22,11 +22,11 @@ logger = logging.getLogger("runsadmin.services.edits")
 
 # The claim of a single edit lasts this much longer than its two requests may take.
 SLACK = dt.timedelta(seconds=4)
-# Lease of a batch claim, renewed while its process lives; a dead process's edits are free again after this.
+# The lease of a batch claim. A process renews its leases; if it dies, its edits are free again after this time.
 LEASE = dt.timedelta(seconds=6)
 # The pause before an interrupted edit is due again.
 SOON = dt.timedelta(seconds=1)
-# The pauses after failed attempts, in seconds.
+# The first and the longest pause after a failed attempt, in seconds.
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 
 
@@ -39,7 +39,7 @@ class Claim:
 
     @property
     def is_permitted(self) -> bool:
-        """Whether its actor may still edit metadata: the permission may have been revoked since it was recorded."""
+        """Whether its actor may still edit metadata: the permission may have been revoked by now."""
         return permissions.may(self.edit.actor, permissions.Action.EDIT_METADATA)
 
     @property
@@ -57,7 +57,7 @@ class Claim:
                 logger.debug("Edit %s: %s.", self.edit.pk, step, extra={"edit": self.edit.pk, "step": step})
 
     def log_context(self) -> AbstractContextManager[None]:
-        """Log lines name the edit, its actor, and the request that recorded it."""
+        """Adds the edit, its actor and the request that recorded it to all log lines."""
         edit = self.edit
         return bound_contextvars(edit=edit.pk, request_id=edit.request_id, user=edit.actor.get_username())
 
@@ -70,9 +70,9 @@ def reload(edit: Edit) -> Edit:
 
 
 def claim(edit: Edit) -> Claim | None:
-    """Claims an edit for pushing: the oldest unsettled edit of its run, and only while none of that run is in flight.
+    """Claims an edit for pushing.
 
-    None if other edits of its run come first, or another process has claimed it.
+    Returns None if other edits of its run come first, or if another process has claimed one of them.
     """
     earlier = _earlier(edit)
     free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
@@ -86,7 +86,7 @@ def claim(edit: Edit) -> Claim | None:
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """The edit of its run that is in flight, otherwise the oldest one waiting before it. None: it is its turn."""
+    """The edit that this one waits for, if any: one of its run in flight, otherwise the oldest one before it."""
     earlier = _earlier(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
@@ -118,7 +118,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
                 with transaction.atomic():
                     free = Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING)
                     free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
-            except IntegrityError:  # Another process claimed another edit of one of these runs. Retried next time.
+            except IntegrityError:  # Another process has claimed another edit of one of these runs. Try again later.
                 pending = []
         if unknown:
             Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(
@@ -151,7 +151,7 @@ def has_backlog(alias: str) -> bool:
 
 def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
     found = _first_of_runs(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
-    taken = set(found.values())  # Single edits come first, and only one edit of a run can be claimed.
+    taken = set(found.values())  # Single edits come first, and only one edit of a run can be claimed at a time.
     in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).order_by("pk")
     waiting = list(in_progress.values_list("pk", flat=True))
     waits_for = [None, *waiting]
@@ -165,9 +165,9 @@ def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
 def _first_of_runs(
     due: QuerySet[Edit], limit: int, *, waits_for: Sequence[int | None], except_runs: Collection[int] = ()
 ) -> dict[int, int]:
-    """The edits that come first among those of their run, each with its run, except runs in `except_runs`.
+    """The due edits that come first in their runs, each with its run. Leaves out the runs in `except_runs`.
 
-    Uses a limited number of queries to skip the others. Orders the edits of each run in Python: with slightly outdated
+    Skips other edits with a limited number of queries. Orders the edits of each run in Python: with slightly outdated
     statistics, PostgreSQL would join the whole table.
     """
     found: dict[int, int] = {}
@@ -209,7 +209,7 @@ def _of_single(alias: str) -> Q:
 
 
 def _of(alias: str) -> Q:
-    """Includes bulk edits that are paused or have ended: an unknown write is always reconciled."""
+    """Includes edits of bulk edits that are paused or have ended: an unknown write is always reconciled."""
     return _of_single(alias) | Q(bulk_edit__connection=alias)
 
 
@@ -229,7 +229,7 @@ def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
     free = {"claim_token": None, "claimed_until": None, "next_attempt_at": clock.now() + pause}
     sending = rows.filter(status=EditStatus.SENDING)
     sending.filter(intended__isnull=True).transition_to(EditStatus.PENDING, **free)
-    detail = "The process was interrupted after the write may have been sent."
+    detail = "The process was interrupted when the write may already have been sent."
     sending.filter(intended__isnull=False).transition_to(EditStatus.UNKNOWN, detail=detail, **free)
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 
@@ -244,7 +244,7 @@ def release_expired() -> None:
 
 @contextmanager
 def processing(claim: Claim) -> Iterator[None]:
-    """For work on one edit: log lines name it, and an internal error releases the claim."""
+    """For work on one edit: log lines name the edit, and an internal error releases its claim."""
     with claim.log_context():
         try:
             yield
@@ -255,9 +255,9 @@ def processing(claim: Claim) -> Iterator[None]:
 
 
 def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
-    """Releases a claim after an internal error. The error counts as an attempt, so that it is not repeated forever.
+    """Releases a claim after an internal error. This counts as an attempt, so that the edit is not retried forever.
 
-    With `is_unsent` nothing was sent, so the edit is pending even if its intent was stored.
+    With `is_unsent`, nothing was sent, so the edit becomes pending even if its intent was stored.
     """
     if is_unsent:
         claim.row.filter(status=EditStatus.SENDING).update(before=None, intended=None, sent_at=None)
@@ -266,7 +266,7 @@ def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
     if attempts >= conf.max_attempts() and not claim.is_unknown:
         claim.row.filter(intended__isnull=True).transition_to(
             EditStatus.FAILED,
-            detail=f"Tried {attempts} times. It failed with an internal error; see the log.",
+            detail=f"Tried {attempts} times. The last attempt failed with an internal error; see the log.",
             finished_at=clock.now(),
             claim_token=None,
             claimed_until=None,
@@ -283,9 +283,9 @@ def backoff(attempts: int) -> dt.timedelta:
 
 
 def _earlier(edit: Edit) -> QuerySet[Edit]:
-    """The edits that come before an edit: of the same run, and in flight or older and waiting to be sent.
+    """The edits of the same run that come before an edit: those in flight, and older ones that wait to be sent.
 
-    Single edits do not wait for bulk edits, and no edit waits for a paused one.
+    Single edits do not wait for bulk edits, and no edit waits for a paused bulk edit.
     """
     waiting = Q(bulk_edit=None)
     if edit.bulk_edit_id is not None:

@@ -63,11 +63,11 @@ def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome
     before, intended, now = edit.before, edit.intended, timed.value.metadata
     if _agree(now, intended, edit.patch.keys):
         since = rewrites.changed_since(rewrites.of(edit, intended, now))
-        parts = ("The response was lost; a later fetch found it applied.", since, skipped_keys_message(edit, intended))
-        detail = " ".join(part for part in parts if part)
+        applied = "The response was lost; a later fetch showed that the edit was applied."
+        detail = " ".join(filter(None, (applied, since, skipped_keys_message(edit, intended))))
         return Outcome(claim, EditStatus.APPLIED, detail, timed, values={"after": now})
     if not _agree(now, before, edit.patch.keys):
-        detail = "The response was lost; a later fetch found something else."
+        detail = "The response was lost; a later fetch found neither the old values nor the intended ones."
         return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"after": now})
     timeout = dt.timedelta(seconds=edit.run.connection_settings.timeout)
     if timed.requested_at < (settled_at := edit.sent_at + timeout + conf.settling_time()):
@@ -75,7 +75,7 @@ def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome
         pause = settled_at - timed.requested_at
         return still_unknown(claim, "The response was lost, and the write may still arrive.", pause)
     return outcomes.retry_later(
-        claim, OutcomeUnknown("The response was lost; a later fetch found that the write did not happen.")
+        claim, OutcomeUnknown("The response was lost; a later fetch showed that the write did not happen.")
     )
 
 

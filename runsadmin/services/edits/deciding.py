@@ -29,7 +29,7 @@ class Intent:
     fetched_at: float  # In time.monotonic().
     detail: str = ""  # The detail of the edit once it is applied.
     has_slot: bool = True  # Whether its slot was already taken along with the slot of its fetch.
-    was_refused: bool = False  # A 429 refused the first attempt at this write.
+    was_refused: bool = False  # Whether a 429 refused the first attempt at this write.
 
     @property
     def fetch_age(self) -> dt.timedelta:
@@ -37,7 +37,7 @@ class Intent:
 
     @property
     def send_by(self) -> float:
-        """The latest time to send, in time.monotonic(). After the claim has expired, another process may send."""
+        """The latest time to send, in time.monotonic(). After that, another process could claim the edit."""
         return self.fetched_at + min(MAX_FETCH_AGE.total_seconds(), self.claim.edit.run.connection_settings.timeout)
 
 
@@ -58,9 +58,9 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
     if merge.conflicts:
         keys = [conflict.key for conflict in merge.conflicts]
         if edit.undoes_id is None or patch.keys <= set(keys):
-            detail = f"Changed by someone else since: {', '.join(keys)}."
+            detail = f"Someone else changed these keys in the meantime: {', '.join(keys)}."
             return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"before": found})
-        # An undo skips the keys that were changed since, and restores the rest.
+        # An undo skips the keys that have been changed since, and restores the others.
         patch = patch.only(patch.keys - set(keys))
         merge = merge3(base=base, theirs=found, patch=patch)
     try:
@@ -70,7 +70,7 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
     detail = skipped_keys_message(edit, merge.result)
     if merge.result == found:
         values: dict[str, object] = {"before": found, "intended": found, "after": found}
-        return Outcome(claim, EditStatus.APPLIED, detail or "Upstream already had it.", timed, values=values)
+        return Outcome(claim, EditStatus.APPLIED, detail or "Upstream already had these changes.", timed, values=values)
     return Intent(claim, found, merge.result, fetched_at, detail)
 
 
@@ -85,7 +85,7 @@ NOT_SHOWN = (
 
 
 def stale_fetch(intent: Intent) -> Outcome | None:
-    """The outcome if the fetch is too old, checked right before sending. None: it is fresh enough."""
+    """The outcome if the fetch is too old to send, otherwise None. Called right before sending."""
     if intent.fetch_age <= MAX_FETCH_AGE:
         return None
     detail, at_once = "The fetch was too old to rely on.", dt.timedelta()

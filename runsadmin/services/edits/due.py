@@ -34,7 +34,7 @@ def process_due(*, until: float, stopping: Event | None = None) -> int:
         finally:
             connection.close()
 
-    # In parallel, so that no connection waits for a slow one.
+    # Push in parallel, so that no connection waits for a slow one.
     with ThreadPoolExecutor(max(1, len(aliases))) as pool:
         return sum(pool.map(push_due, aliases))
 
@@ -44,7 +44,7 @@ def _try_writing(alias: str) -> None:
     for edit in refusals.edits_to_try(alias):
         tried = push(edit, is_trial=True)
         if tried.has_ended or tried.next_attempt_at != edit.next_attempt_at:
-            return  # Otherwise other edits of its run come first: try the next one.
+            return  # Otherwise, other edits of its run come first: try the next one.
 
 
 def push_until_settled(edit: Edit, *, until: float) -> Edit:
@@ -64,7 +64,7 @@ def push_until_settled(edit: Edit, *, until: float) -> Edit:
 
 
 def has_backlog() -> bool:
-    """Whether enough is due that a second process would help."""
+    """Whether so many edits are due that a second process would help."""
     return any(
         claims.has_backlog(alias) for alias in connections.available_aliases() if not connections.is_backing_off(alias)
     )

@@ -18,8 +18,8 @@ WAIT_FOR_CONNECTION = dt.timedelta(seconds=10)
 class Outcome:
     """The new state of a claimed edit; storing it releases the claim.
 
-    `timed` is the Run that showed it, `error` the response that caused it. If there is no `pause` until the next
-    attempt, the edit has ended. `values` are further columns to set. A pending edit forgets what it intended, since
+    `timed` is the Run that led to this state, and `error` is the error that did. Without a `pause` before the next
+    attempt, the edit has ended. `values` are other columns to set. The intent of a pending edit is cleared, since
     nothing was sent.
     """
 
@@ -32,7 +32,7 @@ class Outcome:
     wait_reason: Edit.WaitReason = Edit.WaitReason.TURN
     values: dict[str, object] = field(default_factory=dict)
     pauses_bulk_edit: str = ""  # Why it pauses its bulk edit. Empty if it does not.
-    has_written: bool = False  # Whether upstream has just accepted a write for it.
+    has_written: bool = False  # Whether upstream has just accepted a write of this edit.
     run_is_missing: bool = False
     thread_is_missing: bool = False
 
@@ -43,12 +43,12 @@ def not_permitted(claim: Claim) -> Outcome:
 
 
 def held(claim: Claim, detail: str, error: UpstreamError | None = None) -> Outcome:
-    """Nothing was sent: it waits for its connection."""
+    """The outcome if nothing was sent because the connection is held."""
     return Outcome(claim, EditStatus.PENDING, detail, None, error, WAIT_FOR_CONNECTION, Edit.WaitReason.HELD)
 
 
 def retry_later(claim: Claim, error: UpstreamError) -> Outcome:
-    """A failed attempt: it is pending again, or failed if it was the last one permitted."""
+    """The outcome of a failed attempt: the edit is pending again, or failed if this was the last attempt."""
     attempts = claim.edit.attempts + 1
     values: dict[str, object] = {"attempts": attempts}
     if attempts >= conf.max_attempts():

@@ -1,6 +1,6 @@
 """Pushes one edit, from its claim to its outcome: fetch, decide, store the intent, write, classify, store.
 
-After a lost response the edit is unknown: reconciling it fetches its run again, and never sends.
+After a lost response, the edit is unknown. Reconciling fetches its run again, and never sends a write.
 """
 
 import logging
@@ -27,7 +27,7 @@ TURN_PAUSE = 0.05
 def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Edit:
     """Claims the edit, fetches, merges, writes, and stores the outcome. Returns the edit as it is then.
 
-    Does nothing if the edit cannot be claimed now. With `is_trial` it is sent even though writing is held, to check
+    Does nothing if the edit cannot be claimed now. With `is_trial`, it is sent even though writing is held, to check
     whether the hold is still necessary.
     """
     if claim := claims.claim(edit):
@@ -41,7 +41,7 @@ def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Ed
 
 
 def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | None:
-    """None: the claim was lost before anything was sent."""
+    """Returns the outcome, or None if the claim was lost before anything was sent."""
     run = claim.edit.run
     hold_reason = connections.hold_reason(run.connection, is_write=not is_trial)
     if not claim.is_permitted:
@@ -111,7 +111,7 @@ def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool = Fals
 def push_within(edit: Edit, seconds: float | None = None) -> Edit:
     """Pushes an interactive edit for at most `seconds`. If it has not ended by then, it continues in the background.
 
-    Call it after the edit is committed. Returns the edit as it is then.
+    Call it after the edit has been committed. Returns the edit as it is then.
     """
     logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
     until = time.monotonic() + (conf.push_wait() if seconds is None else seconds)
@@ -154,7 +154,7 @@ def waits_for_turn(edit: Edit) -> bool:
 
 
 def _seconds_until_due(edit: Edit) -> float:
-    """0 if it is being processed or about to be."""
+    """The seconds until an edit is due. 0 if it is being processed or is about to be."""
     is_waiting = edit.status == EditStatus.UNKNOWN or edit.wait_reason != Edit.WaitReason.TURN
     if not is_waiting or edit.next_attempt_at is None:
         return 0.0

@@ -16,7 +16,7 @@ from runsadmin.text import is_text
 
 
 class NewEdit(TypedDict):
-    """`base` is what the actor saw: if given, a key that someone else has changed since is a conflict."""
+    """`base` is what the actor saw. If it is given, a key that someone else has changed since is a conflict."""
 
     run: Run
     patch: MetadataPatch
@@ -33,7 +33,7 @@ class NewEdit(TypedDict):
 def record(**values: Unpack[NewEdit]) -> Edit:
     """Writes the edit. Nothing is sent yet.
 
-    Raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, InvalidTransition: then nothing is recorded.
+    If this raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection or InvalidTransition, nothing is recorded.
     """
     permissions.require(values["actor"], permissions.Action.EDIT_METADATA)
     run, patch, base = values["run"], values["patch"], values.get("base")
@@ -41,7 +41,7 @@ def record(**values: Unpack[NewEdit]) -> Edit:
     check_id(run.upstream_id)
     check_id(run.thread.upstream_id)
     if not patch:
-        nothing = MetadataError(None, "nothing_to_change", "This changes nothing: name a pair to set or remove.")
+        nothing = MetadataError(None, "nothing_to_change", "This changes nothing. Name a key to set or remove.")
         raise InvalidMetadata([nothing])
     check_reason(values.get("reason", ""))
     check_is_readable(run.metadata_state, run.metadata)
@@ -55,8 +55,7 @@ def check_reason(reason: str) -> None:
     """Raises InvalidMetadata."""
     if len(reason) > MAX_REASON_LENGTH or not is_text(reason):
         message = (
-            f"A reason has at most {MAX_REASON_LENGTH} characters, without U+0000 and lone surrogates, "
-            "which cannot be stored."
+            f"A reason can have at most {MAX_REASON_LENGTH} characters, and cannot contain U+0000 or a lone surrogate."
         )
         raise InvalidMetadata([MetadataError(None, "invalid_reason", message)])
 

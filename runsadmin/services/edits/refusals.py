@@ -1,8 +1,8 @@
 """Handles 403 responses: whether upstream refuses one map, one thread, or all writing.
 
-A refused edit stays pending. Once another write succeeds, the refusal concerned only this edit: it is rejected with the
-server's message, as it is at its second refusal. If edits in three threads are refused and none succeeds, writing is
-held: then one edit is tried from time to time, and all continue when one succeeds.
+A refused edit stays pending at first. If another write succeeds, the refusal concerns only this edit, which is then
+rejected with the server's message. So is an edit that is refused twice. If edits in three threads are refused and no
+write succeeds, writing is held: one edit is tried from time to time, and all continue once one succeeds.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ THREADS_THAT_PROVE = 3
 
 
 def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written: bool) -> list[Outcome]:
-    """The outcomes of edits that were refused at about the same time. `has_written`: other writes succeeded meanwhile.
+    """The outcomes of edits that were refused at about the same time. `has_written` is true if other writes succeeded.
 
     Holds writing if the refusals prove that all writes are refused.
     """
@@ -48,7 +48,7 @@ def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written
 
 def _classify(claim: Claim, error: Forbidden, hold_reason: str) -> Outcome:
     if hold_reason:
-        return outcomes.held(claim, f"{hold_reason} Its own refusal: {error}", error)
+        return outcomes.held(claim, f"{hold_reason} The response to this edit was: {error}", error)
     refusals = claim.edit.refusals + 1
     values: dict[str, object] = {"refusals": refusals}
     if refusals >= MAX_REFUSALS:
@@ -70,7 +70,10 @@ def waiting(alias: str) -> EditQuerySet:
 
 
 def note_write(alias: str, requested_at: dt.datetime) -> None:
-    """Called after a successful write: rejects the edits that were refused before it, unless writing was held."""
+    """Called after a successful write. Rejects the edits that were refused before it.
+
+    If writing was held, it is released instead, and those edits are due again.
+    """
     state = ConnectionState.objects.filter(alias=alias)
     row = state.first()
     if row is None or (row.refused_at is None and row.hold != ConnectionState.Hold.WRITING):
@@ -87,7 +90,7 @@ def note_write(alias: str, requested_at: dt.datetime) -> None:
 
 
 def edits_to_try(alias: str) -> list[Edit]:
-    """Edits of which the first that can be claimed should be sent, to check whether writing is still refused."""
+    """The edits to try if writing is held and a trial is due: the first one that can be claimed should be sent."""
     state = ConnectionState.objects.filter(alias=alias, hold=ConnectionState.Hold.WRITING).first()
     if state is None or not connections.claim_probe(state):
         return []

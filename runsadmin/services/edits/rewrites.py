@@ -1,7 +1,7 @@
-"""Handles servers that change what they are sent: which keys were returned with other values, and what that means.
+"""Handles servers that change what is sent to them: which keys were returned with other values, and what that means.
 
-A changed key that the patch touches is shown with its edit. One that it does not touch may be someone else's data: the
-bulk edit pauses at the first one, and a user decides whether to continue.
+A changed key that the patch touches is shown with its edit. One that the patch does not touch may be someone else's
+data, so a bulk edit pauses at the first such key, and a user decides whether to continue.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,13 +17,13 @@ from runsadmin.text import clean
 KEYS_NAMED = 8
 LONGEST_VALUE = 40
 
-# Resuming a bulk edit accepts the rewrites seen so far: its page shows them.
+# Resuming a bulk edit accepts rewrites if there have been any, since its page shows them.
 ACCEPTED = ExpressionWrapper(Q(rewrites_seen_at__isnull=False), output_field=BooleanField())
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """The keys that were returned with other values than were sent: those that the patch touches, and all others."""
+    """The keys that were returned with values other than those sent: those that the patch touches, and all others."""
 
     touched: tuple[str, ...]
     untouched: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Queues the interactive edits of this process by run, so that only the first one of each run tries to claim.
+"""Queues the interactive edits of this process by run, so that only the first edit of each run is pushed.
 
-The others wait, without queries, until those before them have ended. So many simultaneous requests for one run cost no
-more than consecutive ones.
+The others wait without queries until the edits before them have ended, so that many simultaneous requests for one run
+cost no more than consecutive ones.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ class Position:
             return self.edit == min(_queues[self.run])
 
     def wait(self, seconds: float) -> None:
-        """Waits for this time, or until an edit leaves the queue: it may be one of this run."""
+        """Waits for this many seconds, or until an edit leaves any queue, which may be that of this run."""
         with _changed:
             _changed.wait(seconds)
 

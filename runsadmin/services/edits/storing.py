@@ -24,7 +24,7 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[I
     Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon is pending again.
     """
     now = clock.now()
-    # Compare before the transaction, which then holds no lock meanwhile.
+    # Compare before the transaction begins, so that it holds no locks during the comparison.
     difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in outcomes if outcome.timed)
     with transaction.atomic(durable=True):
         ready = write_intents(intents, now)
@@ -50,7 +50,7 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[I
 
 
 def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
-    """Moves claimed edits to their new state, unless the claim was lost. Returns how many."""
+    """Moves claimed edits to their new state, unless the claim was lost. Returns how many were moved."""
     rows: dict[EditStatus, list[Row]] = defaultdict(list)
     for outcome in outcomes:
         values = {
@@ -71,14 +71,14 @@ def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
 
 
 def _identity(claim: Claim) -> dict[str, object]:
-    """Identifies the row of a claim, unless the claim was lost."""
+    """The values that identify the row of a claim. If the claim was lost, no row has them."""
     return {"id": claim.edit.pk, "claim_token": claim.token}
 
 
 def write_intents(intents: Sequence[Intent], now: dt.datetime) -> list[Intent]:
-    """Stores intents in the open transaction: committed before the write, they let a later fetch tell what happened.
+    """Stores intents in the open transaction. A later fetch is compared with them if the response is lost.
 
-    An edit whose claim expires before its fetch becomes too old is pending again: another process could send it, too.
+    An edit whose claim expires before its fetch becomes too old is pending again: another process could also send it.
     """
     if not intents:
         return []
@@ -106,9 +106,9 @@ def _not_sent(claim: Claim) -> Outcome:
 
 
 def _pause_bulk_edits(outcomes: Iterable[Outcome], now: dt.datetime) -> None:
-    """Pauses bulk edits whose edits were rewritten, unless such changes were accepted by resuming.
+    """Pauses bulk edits whose edits were rewritten, unless a user accepted such changes by resuming.
 
-    A bulk edit that a user has paused meanwhile gets the new detail, since resuming it accepts the changes as well.
+    A bulk edit that a user has already paused gets the new detail, since resuming it accepts the changes as well.
     """
     reasons: dict[int, str] = {}
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""Undoing an edit: the values that it changed are restored, unless they were changed since."""
+"""Undoing an edit: the values that it changed are restored, unless they have been changed since."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from runsadmin.models import Edit
 
 @dataclass(frozen=True)
 class UndoPatch:
-    """`whole` reverts the edit; `patch` leaves out the keys that were changed since, which are `skipped`."""
+    """`whole` reverts the edit. `patch` leaves out the `skipped` keys, which have been changed since the edit."""
 
     whole: MetadataPatch
     skipped: frozenset[str]
@@ -24,7 +24,7 @@ class UndoPatch:
 
 
 def undo_patch(edit: Edit) -> UndoPatch:
-    """What an undo would change, as far as the mirror knows. The edit must be applied or differ."""
+    """What an undo would change, as far as the mirror knows. The edit's status must be applied or differs."""
     assert edit.after is not None
     assert edit.before is not None
     whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)

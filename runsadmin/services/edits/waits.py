@@ -1,4 +1,4 @@
-"""What an edit waits for, and until when, as shown to people."""
+"""What an edit waits for, and until when, as shown to users."""
 
 import datetime as dt
 from collections import defaultdict
@@ -20,7 +20,7 @@ WaitReason = Edit.WaitReason
 class Wait:
     """`what` completes "Waits for …". `until` is when the wait ends at the latest.
 
-    None if that is not known: `what` names the event that ends it.
+    `until` is None if only the event in `what` ends the wait.
     """
 
     what: str
@@ -31,7 +31,7 @@ class Wait:
 
 
 def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
-    """The waits by edit key, for those that wait. A few queries for all of them, and none if nothing waits."""
+    """What each waiting edit waits for, by key. Uses a few queries for all of them, and none if no edit waits."""
     waiting = [edit for edit in edits if edit.status in UNSETTLED]
     if not waiting:
         return {}
@@ -73,7 +73,7 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
 
 
 def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
-    """The wait if nothing is sent to its connection."""
+    """What the edit waits for if nothing may be sent to its connection."""
     if conf.hold():
         return Wait("the setting RUNSADMIN_HOLD to be turned off")
     if (why := held.get(edit.run.connection)) is not None:
@@ -85,7 +85,7 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
 
 
 def _known_by(edit: Edit) -> dt.datetime | None:
-    """When a fetch will show it at the latest; while fetches fail, the time of the next one."""
+    """When a fetch will show the result at the latest. While fetches fail, when the next one is due."""
     times = [edit.next_attempt_at]
     if edit.sent_at is not None:
         timeout = dt.timedelta(seconds=conf.connection(edit.run.connection).timeout)
@@ -97,7 +97,7 @@ def _known_by(edit: Edit) -> dt.datetime | None:
 
 
 def _waits_for_others(edit: Edit) -> bool:
-    """Whether only earlier edits of its run keep it from being sent."""
+    """Whether only earlier edits of its run can keep it from being sent."""
     return edit.status == EditStatus.PENDING and edit.wait_reason == WaitReason.TURN
 
 
@@ -112,7 +112,7 @@ def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
 
 
 def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
-    """As `claims.comes_before`, without a query."""
+    """Like `claims.comes_before`, but without a query."""
     if in_flight := [other for other in others if other.status in IN_FLIGHT and other.pk != edit.pk]:
         return in_flight[0]
     earlier = (other for other in others if other.pk < edit.pk and other.status == EditStatus.PENDING)
@@ -120,7 +120,7 @@ def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
 
 
 def _counts(other: Edit, edit: Edit) -> bool:
-    """Single edits do not wait for bulk edits, and no edit waits for a paused one."""
+    """Whether `edit` waits for `other`. Single edits wait for no bulk edit, and no edit waits for a paused one."""
     return other.bulk_edit is None or (edit.bulk_edit is not None and other.bulk_edit.is_in_progress)
 
 

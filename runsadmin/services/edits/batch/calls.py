@@ -1,4 +1,4 @@
-"""The calls to upstream that threads of the pool make, without the database."""
+"""The calls to upstream that the threads of the pool make, without using the database."""
 
 import logging
 import time
@@ -28,12 +28,12 @@ class Result[T]:
     """What a call returned, or its error."""
 
     response: TimedResponse[T] | UpstreamError
-    began: float  # In time.monotonic(), as `at`.
+    began: float  # In time.monotonic(), like `at`.
     at: float
 
 
 class Calls:
-    """Each method is called by a thread of the pool, with its slot."""
+    """The threads of the pool call these methods, each with its slot."""
 
     def __init__(self, alias: str, gate: SendGate, spacer: RequestSpacer) -> None:
         self.alias = alias
@@ -43,7 +43,7 @@ class Calls:
 
     def fetch_run(self, claim: Claim, slot: Slot) -> Result[RunRecord]:
         run = claim.edit.run
-        self.spacer.wait(2)  # Also for the slot of its write, which can then follow immediately.
+        self.spacer.wait(2)  # The second slot is for its write, which can then follow immediately.
         with claim.log_context():
             return self._fetch(lambda: gateway.fetch_run(run.thread, run.upstream_id, self.clock, slot=slot))
 
@@ -56,10 +56,10 @@ class Calls:
         return self._send(lambda: gateway.fetch_page(thread, self.clock, after=after, slot=slot))
 
     def write(self, intent: Intent, slot: Slot) -> Result[RunRecord] | Outcome:
-        """The outcome if it may no longer be sent."""
+        """Returns the result of the write, or the outcome of the edit if it may no longer be sent."""
         if not intent.has_slot:
             self.spacer.wait(1)
-        with suppress(NoSlot):  # The run is then fetched again.
+        with suppress(NoSlot):  # The edit is then sent later, after another fetch.
             self.gate.wait_out_back_off(longest=(deciding.MAX_FETCH_AGE - intent.fetch_age).total_seconds())
         if stopped := self.gate.blocked(intent.claim) or deciding.stale_fetch(intent):
             return stopped
@@ -75,9 +75,9 @@ class Calls:
         return result
 
     def probe(self, targets: list[Target], thread_id: str, error: UpstreamError, pause: float, slot: Slot) -> Reach:
-        """Probes how far an error in this thread reaches, after `pause` seconds.
+        """Probes how far an error reaches, after `pause` seconds. `thread_id` is the upstream thread of the error.
 
-        The thread keeps its slot between these requests, because idle threads may hold all others.
+        The worker thread keeps its slot between these requests, because idle threads may hold all others.
         """
         time.sleep(max(0.0, pause))
         try:

@@ -40,14 +40,14 @@ BATCH_WINDOW = 0.05
 # Edits are claimed for this many seconds of work: with more, fetches would become stale.
 LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
-# At first few edits are claimed, since their writes may prove that lists are fresh: the others then need no GET each.
+# At first, few edits are claimed: their writes may prove that lists are fresh, so that the others need no GET each.
 PROVING_SECONDS = 0.5
-# After this many failed attempts a run is fetched individually: lists may fail where single runs do not.
+# After this many failed attempts, a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
 
 
 def push_due(alias: str, *, until: float, stopping: Event | None = None) -> int:
-    """Pushes and reconciles what is due on a connection, until nothing is or `time.monotonic()` reaches `until`.
+    """Pushes and reconciles the due edits of a connection, until none is left or `time.monotonic()` reaches `until`.
 
     Returns how many edits it claimed.
     """
@@ -71,7 +71,7 @@ class Coordinator:
         self.probes = ProbeQueue()
         self.lists = list_freshness.Evidence(alias)
         self.claimed: dict[int, Claim] = {}
-        # From the results being processed.
+        # Collected from the results that are being processed.
         self.forbidden: list[tuple[Claim, Forbidden]] = []
         self.write_count = 0
         self.received_at = 0.0  # When upstream last responded, in time.monotonic().
@@ -94,7 +94,7 @@ class Coordinator:
             if self.claimed:
                 self._process_results()
             elif continues and 0 < self.gate.back_off <= MAX_BACK_OFF:
-                time.sleep(min(self.gate.back_off, REFRESH_EVERY))  # Nothing is claimed meanwhile.
+                time.sleep(min(self.gate.back_off, REFRESH_EVERY))  # Nothing is claimed, so no lease can expire.
             else:
                 return
 
@@ -133,7 +133,7 @@ class Coordinator:
         return max(2 * self.block, min(MAX_CLAIMED, int(self.writes_per_second * LOOKAHEAD_SECONDS)))
 
     def _fetch_runs(self, of_thread: list[Claim]) -> None:
-        """Fetches runs of one thread: with one list if lists are known to be fresh, otherwise with a GET of each."""
+        """Fetches runs of one thread: with one list if lists are known to be fresh, otherwise with a GET each."""
         by_list: list[Claim] = []
         for claim in of_thread:
             if self.gate.lists_are_fresh and claim.edit.attempts < MAX_LIST_ATTEMPTS:
@@ -144,7 +144,7 @@ class Coordinator:
             self._fetch(by_list)
 
     def _fetch(self, of: list[Claim], *, after: str = "") -> None:
-        """Fetches one run, or several of one thread with a list. Takes the slots of the writes that follow, too."""
+        """Fetches one run, or several of one thread with a list. Also takes the slots of the writes that follow."""
         if self.background_per_second:
             try:
                 at = connections.take_slots(self.connection, 1 + len(of))
@@ -270,7 +270,7 @@ class Coordinator:
         return self._each(of, lambda claim: classifying.call_error(claim, error, self.calls.clock.latest()))
 
     def _may_be_sent_again(self, intent: Intent, error: UpstreamError) -> bool:
-        """Whether this was its first 429, and its fetch will still be fresh after the back-off."""
+        """Whether this was the first 429 of a write whose fetch will still be fresh after the back-off."""
         if not (isinstance(error, NotSent) and error.slow_down) or intent.was_refused:
             return False
         if self.background_per_second is not None:  # Resending would use a slot that was not reserved.
@@ -356,7 +356,7 @@ class Coordinator:
     def _write(self, intent: Intent) -> None:
         priority = Priority.SINGLE_WRITE if intent.has_slot else Priority.WRITE
         write, process = partial(self.calls.write, intent), partial(self._process_write, intent)
-        # For anything that may have been sent the client raises UpstreamError.
+        # If anything may have been sent, the client raises UpstreamError instead.
         on_error = partial(self._record_crash, [intent.claim], is_unsent=True)
         self.pool.submit(priority, write, process, on_error)
 
@@ -365,7 +365,7 @@ class Coordinator:
             self.claimed.pop(claim.edit.pk, None)
 
     def _each[T](self, of: Sequence[Claim], classify: Callable[[Claim], T]) -> list[T]:
-        """An internal error in one of them does not affect the others."""
+        """Classifies each claim. An internal error in one of them does not affect the others."""
         classified: list[T] = []
         for claim in of:
             try:
@@ -377,7 +377,8 @@ class Coordinator:
         return classified
 
     def _record_crash(self, crashed: list[Claim], error: Exception, *, is_unsent: bool = False) -> Sequence[Step]:
-        logger.error("An internal error in edits %s", [claim.edit.pk for claim in crashed], exc_info=error)
+        pks = [claim.edit.pk for claim in crashed]
+        logger.error("Processing edits %s failed with an internal error.", pks, exc_info=error)
         for claim in crashed:
             claims.record_crash(claim, is_unsent=is_unsent)
         self._drop(crashed)

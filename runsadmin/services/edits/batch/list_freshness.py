@@ -1,4 +1,4 @@
-"""Whether the lists of a connection are up to date: compares them with our own writes of the last second."""
+"""Checks whether the lists of a connection are up to date: compares them with our own writes of the last second."""
 
 import time
 from collections import Counter
@@ -10,7 +10,7 @@ from runsadmin.services.edits.deciding import Intent
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import Page, Response, RunRecord
 
-# A list is only compared with writes whose response was received at most this many seconds before its request.
+# A list is compared only with writes whose response was received at most this many seconds before its request.
 MAX_WRITE_AGE = 1.0
 # After a list that failed or showed none of our writes, the next one is requested this many seconds later.
 PAUSE = 5.0
@@ -18,7 +18,7 @@ PAUSE = 5.0
 
 @dataclass(frozen=True)
 class _Write:
-    """What a write changed, per key: the values before and after, None for absent."""
+    """What a write changed: for each key, the values before and after it. None means that the key was absent."""
 
     run: Run
     changed: dict[str, tuple[object, object]]
@@ -26,7 +26,7 @@ class _Write:
 
 
 class Evidence:
-    """Our latest writes on a connection, and how many of them lists have shown."""
+    """Our latest writes on a connection that its lists have not shown yet."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -48,9 +48,9 @@ class Evidence:
             self._writes[run.upstream_id] = _Write(run, changed, at)
 
     def next_sample(self) -> tuple[Thread, str] | None:
-        """The list that would show most of our latest writes: its thread, and the run that it should follow.
+        """The list that would show the most of our latest writes: its thread, and the run after which it starts.
 
-        None: one is in flight, or it would show too few.
+        None if a list is in flight, if it is too early for the next one, or if that would show too few writes.
         """
         self._drop_old()
         now = time.monotonic()
@@ -90,7 +90,7 @@ class Evidence:
         self._next_at = time.monotonic() + PAUSE
 
     def _drop_old(self) -> None:
-        # Twice, since a list that was requested in time may take just as long to arrive.
+        # Twice the age, since a list that was requested in time may take just as long to arrive.
         oldest = time.monotonic() - 2 * MAX_WRITE_AGE
         while self._writes and self._writes[run_id := next(iter(self._writes))].at < oldest:
             del self._writes[run_id]

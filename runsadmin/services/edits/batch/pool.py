@@ -12,15 +12,15 @@ from typing import Self
 
 from runsadmin.upstream.client import Slot
 
-# One spare thread per this many concurrent requests: it parses a response or prepares a request meanwhile.
+# There is a spare thread for this many concurrent requests: it parses a response or prepares a request while they wait.
 REQUESTS_PER_SPARE = 4
 
 
 class Priority(IntEnum):
     """The order in which threads take jobs.
 
-    Fetches come before writes: a fetch behind a hundred writes would leave the threads idle afterwards. A write with
-    its own fetch comes first of all: behind dozens of fetches from a slow server, that fetch would become stale.
+    Fetches come before writes: if a fetch waited behind a hundred writes, the threads would be idle afterwards. A
+    write with its own fetch comes first: if it waited behind many fetches from a slow server, its fetch would be stale.
     """
 
     STOP = 0
@@ -30,7 +30,7 @@ class Priority(IntEnum):
 
 
 class WorkerPool[R]:
-    """Threads make the calls; what they return is processed, with a result R, by the thread that collects it."""
+    """Threads make the calls. The thread that collects their results also processes them, into values of type R."""
 
     def __init__(self, concurrency: int) -> None:
         self._jobs: dict[Priority, deque[Callable[[Slot], None] | None]] = {priority: deque() for priority in Priority}
@@ -62,7 +62,7 @@ class WorkerPool[R]:
         process: Callable[[T], R],
         on_error: Callable[[Exception], R],
     ) -> None:
-        """Has a thread make a call, for `collect`."""
+        """Has a thread make a call. `collect` returns its result."""
 
         def job(slot: Slot) -> None:
             try:
@@ -73,7 +73,7 @@ class WorkerPool[R]:
         self._put(priority, job)
 
     def collect(self, most: int, *, timeout: float, until: float) -> list[Callable[[], R]]:
-        """Waits for the first result, then for `most` of them until `time.monotonic()` reaches `until`.
+        """Waits for a result, then until there are `most` results or `time.monotonic()` reaches `until`.
 
         Returns functions that process the results.
         """
@@ -109,7 +109,7 @@ class WorkerPool[R]:
 
 
 class _Slot:
-    """A thread's right to have one request in flight. Released as soon as the response has arrived."""
+    """A thread's right to have one request in flight. It is released as soon as the response has arrived."""
 
     def __init__(self, free: "SimpleQueue[None]") -> None:
         self._free = free

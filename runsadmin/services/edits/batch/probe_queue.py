@@ -8,7 +8,7 @@ from runsadmin.services.probes import Reach
 
 # The result of a probe is reused for this many seconds.
 REACH_LASTS = 5.0
-# The key for whether the server responds at all. Other keys are those of threads.
+# The key of probes that check whether the server responds at all. All other keys are those of threads.
 SERVER = 0
 
 
@@ -34,6 +34,6 @@ class ProbeQueue:
         self._waiting.setdefault(key, []).extend((claim, error) for claim in claims)
 
     def finish(self, key: int, reach: Reach) -> list[tuple[Claim, UpstreamError]]:
-        """Returns the claims that waited for this probe."""
+        """Stores the result of a probe. Returns the claims that waited for it, each with its error."""
         self._known[key] = (time.monotonic(), reach)
         return self._waiting.pop(key)

@@ -1,4 +1,4 @@
-"""What can keep claimed edits from being sent: a hold, a stopped bulk edit, a server that asks us to slow down."""
+"""What can keep claimed edits from being sent: a hold, a stopped bulk edit, or a server that asks us to slow down."""
 
 import datetime as dt
 import time
@@ -16,14 +16,14 @@ from runsadmin.services.edits.outcomes import Outcome
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord
 
-# Holds, pauses, cancellations and back-off are read from the database every so many seconds.
+# Holds, pauses, cancellations and the back-off are read from the database at this interval, in seconds.
 REFRESH_EVERY = 0.5
-# During a back-off of up to this many seconds the batch waits instead of ending.
+# During a back-off of up to this many seconds, the batch waits instead of ending.
 MAX_BACK_OFF = 5.0
 
 
 class SendGate:
-    """Only the coordinator may call `refresh`; threads of the pool may call the other methods, too."""
+    """Only the coordinator may call `refresh`; threads of the pool may call the other methods as well."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -39,7 +39,7 @@ class SendGate:
 
     @property
     def back_off(self) -> float:
-        """How many seconds nothing may be sent."""
+        """For how many more seconds nothing may be sent."""
         return max(0.0, self._backs_off_until - time.monotonic())
 
     @property
@@ -48,7 +48,7 @@ class SendGate:
         return not self.lists_are_fresh and not self.lists_are_stale
 
     def refresh(self) -> None:
-        """Reads the database again when it is time to."""
+        """Reads the state from the database if the last reading is too old."""
         if time.monotonic() - self._refreshed < REFRESH_EVERY:
             return
         in_progress = BulkEdit.objects.filter(connection=self.alias, status__in=IN_PROGRESS)
@@ -73,7 +73,7 @@ class SendGate:
         self.hold_reason = effect.detail or self.hold_reason
 
     def note_write(self, intent: Intent, timed: TimedResponse[RunRecord]) -> None:
-        """If upstream changes keys that the edit does not touch, stops sending its bulk edit immediately.
+        """If upstream has changed keys that the edit does not touch, stops sending its bulk edit immediately.
 
         Storing the outcome then pauses the bulk edit.
         """
@@ -92,7 +92,7 @@ class SendGate:
             time.sleep(seconds)
 
     def blocked(self, claim: Claim) -> Outcome | None:
-        """The outcome if the edit may not be sent now. None: it may be sent."""
+        """The outcome if the edit may not be sent now, otherwise None."""
         if self.hold_reason:
             return outcomes.held(claim, self.hold_reason)
         if seconds := self.back_off:
