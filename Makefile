@@ -2,7 +2,7 @@
 # make test      runs the checks, all tests on SQLite, and those that depend on the database again on PostgreSQL
 # make check     runs everything but the tests: style, types, layers, migrations, settings
 # make sabotage  removes the guards of edits one at a time, and shows which test fails
-# make bench     measures how fast edits reach upstream, compared with the alternatives (BENCH='--help' lists its options)
+# make bench     measures edits, syncs and searches, compared with the alternatives (BENCH='--help' lists its options)
 # make lock      updates the lock files; UPGRADE=--upgrade upgrades to newer versions
 
 .DELETE_ON_ERROR:
