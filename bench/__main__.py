@@ -34,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--repeats", type=int, default=3)
     group = parser.add_argument_group("ingest and find")
     group.add_argument("--runs", type=int, nargs="+", default=[100_000, 1_000_000], help="the sizes of the data set")
-    group.add_argument("--peer-runs", type=int, default=10_000, help="how many runs the alternatives store")
+    group.add_argument("--peer-runs", type=int, default=3000, help="how many runs the alternatives store")
+    group.add_argument("--rounds", type=int, default=3, help="how often they store them")
     group.add_argument("--warm", type=int, default=50, help="how often a search or page is timed")
     group.add_argument("--random-queries", type=int, default=2000, help="how many searches are generated")
     group.add_argument("--requests", type=int, default=400, help="requests per round over HTTP")
@@ -64,7 +65,9 @@ def _push(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def _ingest(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     results: dict[str, Any] = {database: {} for database in options.database}
     for database, runs in product(options.database, options.runs):
-        measured = ingest.measure(Databases(database, options.folder), runs, options.peer_runs)
+        measured = ingest.measure(
+            Databases(database, options.folder), runs, part=options.peer_runs, rounds=options.rounds
+        )
         results[database][str(runs)] = measured
         print(ingest.table(database, runs, measured))
         if len(results[database]) > 1:
