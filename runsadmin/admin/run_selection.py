@@ -33,7 +33,7 @@ def all_that_match(shown: ChangeList) -> Selection:
     check_complete(shown)
     query = _query(shown)
     selection = select_all(shown.queryset, query=query)
-    return selection if query else replace(selection, query=search.word("connection", selection.connection))
+    return selection if query else replace(selection, query=search.equal("connection", selection.connection))
 
 
 def check_complete(shown: ChangeList) -> None:

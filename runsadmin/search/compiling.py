@@ -1,0 +1,159 @@
+"""The tree of a search to a condition on runs."""
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
+from typing import Any
+
+from django.db.models import Exists as ExistsQuery
+from django.db.models import OuterRef, Q
+from django.utils import timezone
+
+from runsadmin.models import MetadataPair
+from runsadmin.search import values
+from runsadmin.search.fields import METADATA, Kind
+from runsadmin.search.nodes import (
+    And,
+    Between,
+    Compare,
+    Equal,
+    Exists,
+    Field,
+    Node,
+    Not,
+    Or,
+    Prefix,
+    Term,
+    Test,
+    Word,
+)
+
+_COLUMNS = {
+    "assistant": "assistant_id",
+    "cancelled": "cancelled_at",
+    "completed": "completed_at",
+    "completion_tokens": "completion_tokens",
+    "connection": "connection",
+    "created": "created_at",
+    "duration": "duration",
+    "error": "error_code",
+    "expires": "expires_at",
+    "failed": "failed_at",
+    "id": "upstream_id",
+    "missing": "missing_since",
+    "model": "model",
+    "prompt_tokens": "prompt_tokens",
+    "started": "started_at",
+    "status": "status",
+    "thread": "thread__upstream_id",
+    "tokens": "total_tokens",
+}
+_LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+WORD_COLUMNS = tuple(_COLUMNS[name] for name in ("id", "thread", "assistant", "model"))
+
+
+def condition(node: Node, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None) -> Q:
+    """The condition that a run has to meet. Times without an offset are in `tz`."""
+    return _Compiler(tz, timezone.now() if now is None else now).condition(node)
+
+
+def pair_condition(term: Term, through: str = "") -> Q:
+    """The condition that one of the run's pairs has to meet, for a term on metadata. `through` is the path to it."""
+    return Q(**{f"{through}key": term.field.key}) & _on_text(f"{through}value", term.test)
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    tz: dt.tzinfo
+    now: dt.datetime
+
+    def condition(self, node: Node) -> Q:
+        match node:
+            case And(nodes):
+                return reduce(and_, map(self.condition, nodes))
+            case Or(nodes):
+                return reduce(or_, map(self.condition, nodes))
+            case Not(excluded):
+                return ~self.condition(excluded)
+            case Word(text):
+                return reduce(or_, [beginning(column, text) for column in WORD_COLUMNS]) | _pair(
+                    beginning("value", text)
+                )
+            case Term(field, test):
+                return self._term(field, test)
+
+    def _term(self, field: Field, test: Test) -> Q:
+        if field.name == METADATA:
+            return _pair(pair_condition(Term(field, test)))
+        column = _COLUMNS[field.name]
+        if field.kind is Kind.TEXT:
+            return _on_text(column, test) & ~Q(**{column: ""})
+        tested = self._on_value(field.kind, column, test)
+        return Q(created_at_is_known=True) & tested if field.name == "created" else tested
+
+    def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
+        match test:
+            case Exists():
+                return Q(**{f"{column}__isnull": False})
+            case Equal(value):
+                return self._between(kind, column, value, value)
+            case Between(low, high):
+                return self._between(kind, column, low, high)
+            case Compare(sign, value):
+                return self._compare(kind, column, sign, value)
+        raise AssertionError(test)  # `checks` permits no other.
+
+    def _between(self, kind: Kind, column: str, low: str | None, high: str | None) -> Q:
+        ends = [(">=", low), ("<=", high)]
+        return reduce(and_, [self._compare(kind, column, sign, end) for sign, end in ends if end is not None])
+
+    def _compare(self, kind: Kind, column: str, sign: str, text: str) -> Q:
+        if kind is not Kind.TIME:
+            value: Any = values.number(text) if kind is Kind.NUMBER else values.duration(text)
+            return Q(**{f"{column}__{_LOOKUPS[sign]}": value})
+        span = values.span(text, self.tz, self.now)
+        match sign:
+            case ">=":
+                return Q(**{f"{column}__gte": span.begin})
+            case "<":
+                return Q(**{f"{column}__lt": span.begin})
+            case ">":
+                return Q(**{f"{column}__gte": span.end})
+            case _:
+                return Q(**{f"{column}__lt": span.end})
+
+
+def _pair(tested: Q) -> Q:
+    return Q(ExistsQuery(MetadataPair.objects.filter(tested, run=OuterRef("pk"))))
+
+
+def _on_text(column: str, test: Test) -> Q:
+    match test:
+        case Exists():
+            return Q()
+        case Equal(value):
+            return Q(**{column: value})
+        case Prefix(text):
+            return beginning(column, text)
+        case Compare(sign, value):
+            return Q(**{f"{column}__{_LOOKUPS[sign]}": value})
+        case Between(low, high):
+            ends = {"gte": low, "lte": high}
+            return Q(**{f"{column}__{lookup}": end for lookup, end in ends.items() if end is not None})
+
+
+def beginning(column: str, text: str) -> Q:
+    """The texts with this beginning, as a range of bytes: such columns sort by byte on every database."""
+    following = successor(text)
+    tested = Q(**{f"{column}__gte": text})
+    return tested if following is None else tested & Q(**{f"{column}__lt": following})
+
+
+def successor(text: str) -> str | None:
+    """The first text after all that begin with this one. None if there is none."""
+    shortened = text.rstrip("\U0010ffff")
+    if not shortened:
+        return None
+    last = ord(shortened[-1]) + 1
+    return shortened[:-1] + chr(0xE000 if last == 0xD800 else last)  # Surrogates are no characters.
