@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from unfold.views import ChangeList
 
 from runsadmin import keyset
+from runsadmin.errors import InvalidSearch
 
 OLDER, NEWER = "older", "newer"
 
@@ -21,6 +22,18 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     older_url: str | None = None
     newer_url: str | None = None
     is_live = False
+    search_error: InvalidSearch | None = None
+
+    @property
+    def search_parts(self) -> tuple[str, str]:
+        """The search before the place of its error, and from there on."""
+        place = ((self.search_error and self.search_error.position) or 1) - 1
+        return self.query[:place], self.query[place:]
+
+    def check_search(self) -> None:
+        """Raises InvalidSearch if the list shows nothing because its search is invalid."""
+        if self.search_error:
+            raise self.search_error
 
     @property
     def filter_query(self) -> str:
@@ -34,7 +47,11 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
         if any("\0" in value for values in request.GET.lists() for value in values[1]):
             raise IncorrectLookupParameters  # PostgreSQL rejects U+0000 in query parameters too.
-        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
+        try:
+            rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
+        except InvalidSearch as error:
+            self.search_error = error
+            rows = self.root_queryset.none()
         return rows
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:

@@ -12,13 +12,12 @@ from django.utils.safestring import SafeString
 
 from runsadmin.admin import changes, csv_export, filters, layout, run_selection
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, require
-from runsadmin.admin.id_search import find_runs
 from runsadmin.admin.metadata_form import MetadataForm
-from runsadmin.errors import InvalidSelection
+from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import MAX_PAIRS, Metadata
 from runsadmin.models import BulkEdit, Run, RunStatus
 from runsadmin.models.run import RunQuerySet
-from runsadmin.services import bulk_edits, edits, runs
+from runsadmin.services import bulk_edits, edits, run_search, runs
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
@@ -46,7 +45,7 @@ class RunAdmin(ReadOnlyAdmin):
         filters.choice("assistant_id", [], title="assistant", search_field="assistant"),
     )
     search_fields = ("upstream_id",)
-    search_help_text = "Run id or prefix, thread id, assistant id"
+    search_help_text = "Search, such as status:failed metadata.team:search"
 
     def get_queryset(self, request: HttpRequest) -> RunQuerySet:
         queryset: RunQuerySet = super().get_queryset(request)
@@ -55,9 +54,9 @@ class RunAdmin(ReadOnlyAdmin):
         return queryset.select_related("thread").with_as_of()
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
-    ) -> tuple[QuerySet[Run], bool]:
-        return find_runs(queryset, search_term), False
+        self, request: HttpRequest, queryset: RunQuerySet, search_term: str
+    ) -> tuple[RunQuerySet, bool]:
+        return run_search.matching(search_term, runs=queryset), False
 
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
@@ -114,7 +113,7 @@ class RunAdmin(ReadOnlyAdmin):
     def download_csv(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
         if request.POST.get("select_across") == "1":
             shown = self.get_changelist_instance(request)
-            run_selection.check_complete(shown)
+            shown.check_search()
             queryset = shown.queryset
         rows = queryset.order_by().select_related("thread").prefetch_related(None)
         return csv_export.response(csv_export.runs(rows), "runs.csv")
@@ -124,12 +123,10 @@ class RunAdmin(ReadOnlyAdmin):
         require(request, self.view_action)
         count = problem = None
         try:
-            shown = self.get_changelist_instance(request)
-            run_selection.check_complete(shown)
-            count = run_selection.count(shown)
+            count = run_selection.count(self.get_changelist_instance(request))
         except IncorrectLookupParameters:
             problem = "This filter is not valid."
-        except InvalidSelection as error:
+        except InvalidSearch as error:
             problem = str(error)
         context = {"count": count, "problem": problem, "cap": run_selection.COUNT_CAP}
         return render(request, "runsadmin/parts/count.html", context)

@@ -7,7 +7,8 @@ from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField, IntegerField
 
-from runsadmin.api.fields import MAX_SEARCH_LENGTH, ConnectionField, StringField
+from runsadmin import search
+from runsadmin.api.fields import ConnectionField, StringField
 from runsadmin.api.serializers.strict import PageQuery
 from runsadmin.models import BulkEdit, Edit, Run, Sync, Thread
 
@@ -24,7 +25,9 @@ class QueryFilter(BaseFilterBackend):
 
 
 class RunListQuery(PageQuery):
-    q = StringField(required=False, allow_blank=True, max_length=MAX_SEARCH_LENGTH, help_text="A search.")
+    q = StringField(
+        required=False, allow_blank=True, max_length=search.MAX_LENGTH, help_text="A search (docs/search.md)."
+    )
     connection = ConnectionField(required=False, help_text=CONNECTION)
     status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")
     model = StringField(required=False, max_length=256, help_text="The name of the model, such as `gpt-4o`.")

@@ -15,13 +15,19 @@ MAX_JOINS = 30
 FEW = 500
 
 
-def matching(query: str | Node | None, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None) -> RunQuerySet:
-    """All runs that match; an empty search matches every run. Raises InvalidSearch.
+def matching(
+    query: str | Node | None,
+    tz: dt.tzinfo = dt.UTC,
+    now: dt.datetime | None = None,
+    *,
+    runs: RunQuerySet | None = None,
+) -> RunQuerySet:
+    """All runs that match, among `runs` if given; an empty search matches every run. Raises InvalidSearch.
 
     Times without an offset are in `tz`.
     """
     node = search.parse(query) if isinstance(query, str) else query
-    runs = Run.objects.all()
+    runs = Run.objects.all() if runs is None else runs
     joins = 0
     for part in _parts(node):
         if isinstance(part, Term) and part.field.name == METADATA and joins < MAX_JOINS:

@@ -138,6 +138,7 @@ def test_search_finds_runs_by_every_id(mirror_run: MakeRun, as_carol: Client) ->
     assert shown_ids(as_carol, "?q=asst_2") == ["run_abd2", "5f3c"]
     assert shown_ids(as_carol, "?q=%205f%20") == ["5f3c"]
     assert shown_ids(as_carol, "?q=RUN_ABC1") == []
+    assert shown_ids(as_carol, "?q=-thread:thread_x") == ["5f3c"]
 
 
 @pytest.mark.django_db

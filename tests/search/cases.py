@@ -71,7 +71,9 @@ def make_rows(count: int = 60) -> list[Row]:
 
 
 def _moment(chance: random.Random) -> dt.datetime:
-    return NOW + chance.choice([-1, 1]) * dt.timedelta(seconds=chance.choice([0, 1, 3600, 86400, 7 * 86400, 40 * 86400]))
+    return NOW + chance.choice([-1, 1]) * dt.timedelta(
+        seconds=chance.choice([0, 1, 3600, 86400, 7 * 86400, 40 * 86400])
+    )
 
 
 def store(rows: list[Row]) -> dict[int, Row]:
@@ -80,17 +82,13 @@ def store(rows: list[Row]) -> dict[int, Row]:
     for row in rows:
         values = {COLUMNS.get(name, name): value for name, value in row.values.items() if name != "thread"}
         created_at = values.setdefault("created_at", NOW)
-        thread, _ = Thread.objects.get_or_create(
-            connection=row.values["connection"], upstream_id=row.values["thread"]
-        )
+        thread, _ = Thread.objects.get_or_create(connection=row.values["connection"], upstream_id=row.values["thread"])
         run = Run.objects.create(
             **values, thread=thread, created_at_is_known="created" in row.values, raw="{}", digest="",
             requested_at=NOW, received_at=NOW,
         )  # fmt: skip
         for key, value in row.metadata.items():
-            MetadataPair.objects.create(
-                run=run, connection=run.connection, key=key, value=value, created_at=created_at
-            )
+            MetadataPair.objects.create(run=run, connection=run.connection, key=key, value=value, created_at=created_at)
         stored[run.pk] = row
     return stored
 
@@ -169,11 +167,13 @@ moments = st.sampled_from([("now", 0), ("-7d", -7 * 86400), ("-1s", -1), ("+1h",
     lambda drawn: (drawn[0], *[NOW + dt.timedelta(seconds=drawn[1])] * 2)
 )
 numbers = st.sampled_from([0, 8, 9, 10, 5000, 10**17]).map(lambda number: (str(number), number, number + 1))
-durations = st.sampled_from([("0s", 0), ("1s", 1), ("1000ms", 1), ("1m", 60), ("1.5m", 90), ("24h", 86400), ("1d", 86400)])
+durations = st.sampled_from(
+    [("0s", 0), ("1s", 1), ("1000ms", 1), ("1m", 60), ("1.5m", 90), ("24h", 86400), ("1d", 86400)]
+)
 lengths = durations.map(
     lambda drawn: (drawn[0], dt.timedelta(seconds=drawn[1]), dt.timedelta(seconds=drawn[1], microseconds=1))
 )
-texts = st.sampled_from(VALUES) | st.text(st.sampled_from("ab1*\"\\ :é😀"), min_size=1, max_size=3)
+texts = st.sampled_from(VALUES) | st.text(st.sampled_from('ab1*"\\ :é😀'), min_size=1, max_size=3)
 # Whatever follows a text begins with it; U+0000 is the first character.
 compared_texts = texts.map(lambda text: (written(text, bare="[a-zA-Z_é]+"), text, text + "\0"))
 
