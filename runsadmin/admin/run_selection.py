@@ -40,7 +40,7 @@ def count(shown: KeysetChangeList) -> int:
 
 def _search(shown: KeysetChangeList) -> search.Node | None:
     """The search that finds what the list shows. None: all runs."""
-    filters: list[Any] = [spec for spec in shown.filter_specs if spec.value()]  # type: ignore[attr-defined]
+    filters: list[Any] = [spec for spec in shown.filter_specs if spec.value()]
     nodes = [search.parse(shown.query), *(spec.search_term for spec in filters)]
     used = [node for node in nodes if node is not None]
     return search.all_of(used) if used else None

@@ -163,8 +163,15 @@ def _second(time: dt.datetime) -> tuple[str, Any, Any]:
 
 
 spans = st.one_of(*(_times.map(form) for form in (_year, _month, _day, _second)))
+
+
+def _relative(drawn: tuple[str, int]) -> tuple[str, Any, Any]:
+    moment = NOW + dt.timedelta(seconds=drawn[1])
+    return drawn[0], moment, moment
+
+
 moments = st.sampled_from([("now", 0), ("-7d", -7 * 86400), ("-1s", -1), ("+1h", 3600), ("-4w", -28 * 86400)]).map(
-    lambda drawn: (drawn[0], *[NOW + dt.timedelta(seconds=drawn[1])] * 2)
+    _relative
 )
 numbers = st.sampled_from([0, 8, 9, 10, 5000, 10**17]).map(lambda number: (str(number), number, number + 1))
 durations = st.sampled_from(
