@@ -1,6 +1,7 @@
 """Generated searches, each with a plain predicate that says which runs it finds, and runs to find."""
 
 import datetime as dt
+import json
 import random
 import re
 from collections.abc import Callable
@@ -84,7 +85,8 @@ def store(rows: list[Row]) -> dict[int, Row]:
         created_at = values.setdefault("created_at", NOW)
         thread, _ = Thread.objects.get_or_create(connection=row.values["connection"], upstream_id=row.values["thread"])
         run = Run.objects.create(
-            **values, thread=thread, created_at_is_known="created" in row.values, raw="{}", digest="",
+            **values, thread=thread, created_at_is_known="created" in row.values, digest="",
+            raw=json.dumps({"id": row.values["id"]}),
             requested_at=NOW, received_at=NOW,
         )  # fmt: skip
         for key, value in row.metadata.items():
