@@ -11,8 +11,9 @@ from runsadmin.search.fields import METADATA
 
 # SQLite joins at most 64 tables.
 MAX_JOINS = 30
-# Up to so many runs, a word is searched by their keys.
+# A word that at most so many runs match is searched by their keys. Only the first words of a search are counted.
 FEW = 500
+MAX_COUNTED = 5
 
 
 def matching(
@@ -28,16 +29,20 @@ def matching(
     """
     node = search.parse(query) if isinstance(query, str) else query
     runs = Run.objects.all() if runs is None else runs
-    joins = 0
+    joins = counted = 0
+    keys: set[int] | None = None
     for part in _parts(node):
         if isinstance(part, Term) and part.field.name == METADATA and joins < MAX_JOINS:
             # With a join the database can begin with the pairs, which are few for a rare value.
             joins += 1
             runs = runs.filter(pair_condition(part, "pairs__"))
-        elif isinstance(part, Word) and (keys := _few(part)) is not None:
-            runs = runs.filter(pk__in=keys)
-        else:
-            runs = runs.filter(search.condition(part, tz, now))
+            continue
+        if isinstance(part, Word) and keys is None and counted < MAX_COUNTED:
+            counted += 1
+            if (keys := _few(part)) is not None:
+                runs = runs.filter(pk__in=keys)
+                continue
+        runs = runs.filter(search.condition(part, tz, now))
     return runs
 
 

@@ -60,7 +60,7 @@ def make_rows(count: int = 60) -> list[Row]:
 
     rows = []
     for number in range(count):
-        values = {name: perhaps(lambda: chance.choice(VALUES)) for name in ("assistant", "error", "model")}
+        values = {name: perhaps(lambda: chance.choice(VALUES[:-1])) for name in ("assistant", "error", "model")}
         values |= {"id": f"{VALUES[number % 10]}{number}", "status": chance.choice(["failed", "expired", "AB"])}
         values |= {"connection": chance.choice(["default", "eu"]), "thread": f"thread_{chance.choice(VALUES[:10])}"}
         values |= {name: perhaps(lambda: _moment(chance)) for name in TIMES}
