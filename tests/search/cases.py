@@ -16,7 +16,7 @@ from runsadmin.models import MetadataPair, Run, Thread
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = dt.datetime(2026, 3, 29, 12, tzinfo=dt.UTC)  # The day on which Berlin's clocks are set forward.
 
-KEYS = ("team", "cost center", 'quo"te', "a.b", "a:b", "(x)", "back\\slash", "😀", "*", "OR", "metadata.x", "")
+KEYS = ("team", "cost center", 'quo"ted', "a.b", "a:b", "(x)", "back\\slash", "😀", "*", "OR", "metadata.x", "")
 VALUES = (
     "a", "ab", "abc", "AB", "10", "9", "é", "😀", "😀b", "\U0010ffff", "\U0010ffffb", "x y", 'q"t', "ab*", "-7d", "OR",
     "\ud7ff", "\ue000", "(a)", "a:b", "[1", "y" * 512,

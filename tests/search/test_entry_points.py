@@ -28,8 +28,8 @@ PREDICATES: dict[str, Callable[[Row], bool]] = {
     "-metadata.a.b:* (tokens:>5000 OR -duration:*)": lambda row: (
         "a.b" not in row.metadata and (row.values.get("tokens", 0) > 5000 or "duration" not in row.values)
     ),
-    r'metadata."quo\"te":* AND NOT metadata."a:b":*': lambda row: (
-        'quo"te' in row.metadata and "a:b" not in row.metadata
+    r'metadata."quo\"ted":* AND NOT metadata."a:b":*': lambda row: (
+        'quo"ted' in row.metadata and "a:b" not in row.metadata
     ),
     "metadata.😀:* -(model:ab* (error:* OR assistant:*))": lambda row: (
         "😀" in row.metadata

@@ -114,7 +114,7 @@ def test_trees_are_printed(text: str, printed: str) -> None:
         ("Status:x", 1, "Did you mean status?"),
         ("metadata:x", 1, "expected metadata.KEY"),
         ("metadata.:x", 1, "a key is missing"),
-        ("metadata.te*:x", 1, "* is possible at the end"),
+        ("metadata.tea*:x", 1, "* is possible at the end"),
         ("a:b:c", 1, "text that has a colon needs quotes"),
         ("status:", 1, "a value must follow the colon directly"),
         ("status:)", 8, "expected a value"),
