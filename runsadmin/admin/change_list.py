@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from unfold.views import ChangeList
 
 from runsadmin import keyset
-from runsadmin.errors import InvalidSearch
 
 OLDER, NEWER = "older", "newer"
 
@@ -22,18 +21,6 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     older_url: str | None = None
     newer_url: str | None = None
     is_live = False
-    search_error: InvalidSearch | None = None
-
-    @property
-    def search_parts(self) -> tuple[str, str]:
-        """The search before the place of its error, and from there on."""
-        place = ((self.search_error and self.search_error.position) or 1) - 1
-        return self.query[:place], self.query[place:]
-
-    def check_search(self) -> None:
-        """Raises InvalidSearch if the list shows nothing because its search is invalid."""
-        if self.search_error:
-            raise self.search_error
 
     @property
     def filter_query(self) -> str:
@@ -47,11 +34,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
         if any("\0" in value for values in request.GET.lists() for value in values[1]):
             raise IncorrectLookupParameters  # PostgreSQL rejects U+0000 in query parameters too.
-        try:
-            rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
-        except InvalidSearch as error:
-            self.search_error = error
-            rows = self.root_queryset.none()
+        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
         return rows
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
@@ -65,7 +48,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
             )
         except ValueError:
             raise IncorrectLookupParameters from None
-        page: keyset.Page[Model] = keyset.read_page(self.queryset, order, size, after=older, before=newer)
+        page = self.read_page(size, older, newer)
         if page.previous is not None:
             self.newer_url = self._page_url(NEWER, page.previous)
         if page.next is not None:
@@ -78,6 +61,9 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
         self.result_count = self.full_result_count = len(page.rows)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
         self.paginator = Paginator(page.rows, size)
+
+    def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Any]:
+        return keyset.read_page(self.queryset, self.model_admin.keyset, size, after=after, before=before)
 
     def _page_url(self, direction: str, key: keyset.Key) -> str:
         return str(self.get_query_string({direction: keyset.to_text(key)}, remove=[OLDER, NEWER]))

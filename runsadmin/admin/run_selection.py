@@ -5,12 +5,11 @@ action runs.
 """
 
 from dataclasses import replace
-from typing import Any
 
 from django.db.models import QuerySet
 
 from runsadmin import search
-from runsadmin.admin.change_list import KeysetChangeList
+from runsadmin.admin.run_change_list import RunChangeList
 from runsadmin.models import Run
 from runsadmin.services.bulk_edits import Selection, select_all
 
@@ -24,23 +23,15 @@ def ticked(runs: QuerySet[Run], keys: list[int]) -> Selection:
     return replace(selection, not_selected=[(f"the run with primary key {key}", "unknown") for key in gone])
 
 
-def all_that_match(shown: KeysetChangeList) -> Selection:
+def all_that_match(shown: RunChangeList) -> Selection:
     """All runs of a list, on all of its pages. Raises InvalidSearch, InvalidSelection, UnknownConnection."""
     shown.check_search()
-    node = _search(shown)
-    selection = select_all(shown.queryset, query=str(node or ""))
+    node = shown.search.node
+    selection = select_all(shown.search.matching(), query=str(node or ""))
     return selection if node else replace(selection, query=str(search.equal("connection", selection.connection)))
 
 
-def count(shown: KeysetChangeList) -> int:
+def count(shown: RunChangeList) -> int:
     """The number of matching runs. Counting stops at one more than COUNT_CAP. Raises InvalidSearch."""
     shown.check_search()
-    return int(shown.queryset.order_by()[: COUNT_CAP + 1].count())
-
-
-def _search(shown: KeysetChangeList) -> search.Node | None:
-    """The search that finds what the list shows. None: all runs."""
-    filters: list[Any] = [spec for spec in shown.filter_specs if spec.value()]
-    nodes = [search.parse(shown.query), *(spec.search_term for spec in filters)]
-    used = [node for node in nodes if node is not None]
-    return search.all_of(used) if used else None
+    return shown.search.count(COUNT_CAP)

@@ -13,11 +13,12 @@ from django.utils.safestring import SafeString
 from runsadmin.admin import changes, csv_export, filters, layout, run_selection
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, require
 from runsadmin.admin.metadata_form import MetadataForm
+from runsadmin.admin.run_change_list import RunChangeList
 from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import MAX_PAIRS, Metadata
 from runsadmin.models import BulkEdit, Run, RunStatus
 from runsadmin.models.run import RunQuerySet
-from runsadmin.services import bulk_edits, edits, run_search, runs
+from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 
@@ -56,7 +57,10 @@ class RunAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: RunQuerySet, search_term: str
     ) -> tuple[RunQuerySet, bool]:
-        return run_search.matching(search_term, runs=queryset), False
+        return queryset, False  # The list searches.
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunChangeList]:
+        return RunChangeList
 
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
@@ -114,7 +118,7 @@ class RunAdmin(ReadOnlyAdmin):
         if request.POST.get("select_across") == "1":
             shown = self.get_changelist_instance(request)
             shown.check_search()
-            queryset = shown.queryset
+            queryset = shown.search.matching()
         rows = queryset.order_by().select_related("thread").prefetch_related(None)
         return csv_export.response(csv_export.runs(rows), "runs.csv")
 

@@ -19,4 +19,4 @@ from runsadmin.search.nodes import (
     any_of,
     equal,
 )
-from runsadmin.search.parsing import MAX_LENGTH, parse
+from runsadmin.search.parsing import MAX_LENGTH, parse, term

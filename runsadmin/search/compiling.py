@@ -1,6 +1,7 @@
 """The tree of a search to a condition on runs."""
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
@@ -53,20 +54,54 @@ _LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 WORD_COLUMNS = tuple(_COLUMNS[name] for name in ("id", "thread", "assistant", "model"))
 
 
-def condition(node: Node, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None) -> Q:
-    """The condition that a run has to meet. Times without an offset are in `tz`."""
-    return _Compiler(tz, timezone.now() if now is None else now).condition(node)
+def condition(
+    node: Node, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None, *, path: str = "", run: str = "pk"
+) -> Q:
+    """The condition that a run has to meet. Times without an offset are in `tz`.
+
+    `path` precedes the names of the run's columns, and `run` is the name of its key.
+    """
+    return _Compiler(tz, timezone.now() if now is None else now, path, run).condition(node)
+
+
+def columns(node: Node) -> frozenset[str]:
+    """The columns of the run that the condition of a node tests."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return frozenset().union(*map(columns, nodes))
+        case Not(excluded):
+            return columns(excluded)
+        case Word():
+            return frozenset(WORD_COLUMNS)
+        case Term(field):
+            if field.name == METADATA:
+                return frozenset()
+            return frozenset({_COLUMNS[field.name], *(["created_at_is_known"] if field.name == "created" else [])})
+
+
+def column_of(field: Field) -> str:
+    """The column of a field of the run. Empty for metadata."""
+    return _COLUMNS.get(field.name, "")
+
+
+def bounds(nodes: Iterable[Node], tz: dt.tzinfo, now: dt.datetime) -> Q:
+    """The limits of the time of creation, for rows that match all of these nodes."""
+    compiler = _Compiler(tz, now)
+    of_time = [node for node in nodes if isinstance(node, Term) and node.field.name == "created"]
+    return reduce(and_, [compiler.on_column("created_at", node) for node in of_time], Q())
 
 
 def pair_condition(term: Term, through: str = "") -> Q:
     """The condition that one of the run's pairs has to meet, for a term on metadata. `through` is the path to it."""
-    return Q(**{f"{through}key": term.field.key}) & _on_text(f"{through}value", term.test)
+    return Q(**{f"{through}key": term.field.key}) & text_condition(f"{through}value", term.test)
 
 
 @dataclass(frozen=True)
 class _Compiler:
     tz: dt.tzinfo
     now: dt.datetime
+    path: str = ""
+    run: str = "pk"
 
     def condition(self, node: Node) -> Q:
         match node:
@@ -77,25 +112,31 @@ class _Compiler:
             case Not(excluded):
                 return ~self.condition(excluded)
             case Word(text):
-                return reduce(or_, [beginning(column, text) for column in WORD_COLUMNS]) | _pair(
-                    beginning("value", text)
-                )
+                own = [beginning(f"{self.path}{column}", text) for column in WORD_COLUMNS]
+                return reduce(or_, own) | self._pair(beginning("value", text))
             case Term(field, test):
                 return self._term(field, test)
 
     def _term(self, field: Field, test: Test) -> Q:
         if field.name == METADATA:
-            return _pair(pair_condition(Term(field, test)))
-        column = _COLUMNS[field.name]
-        if field.kind is Kind.TEXT:
-            return _on_text(column, test) & ~Q(**{column: ""})
-        tested = self._on_value(field.kind, column, test)
-        return Q(created_at_is_known=True) & tested if field.name == "created" else tested
+            return self._pair(pair_condition(Term(field, test)))
+        tested = self.on_column(f"{self.path}{_COLUMNS[field.name]}", Term(field, test))
+        return Q(**{f"{self.path}created_at_is_known": True}) & tested if field.name == "created" else tested
+
+    def on_column(self, column: str, term: Term) -> Q:
+        """The condition on the column of the term."""
+        if term.field.kind is Kind.TEXT:
+            return text_condition(column, term.test) & ~Q(**{column: ""})
+        # Without a value the condition is false and not unknown, so that its negation is true.
+        return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
+
+    def _pair(self, tested: Q) -> Q:
+        return Q(ExistsQuery(MetadataPair.objects.filter(tested, run=OuterRef(self.run))))
 
     def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
         match test:
             case Exists():
-                return Q(**{f"{column}__isnull": False})
+                return Q()
             case Equal(value):
                 return self._between(kind, column, value, value)
             case Between(low, high):
@@ -124,11 +165,7 @@ class _Compiler:
                 return Q(**{f"{column}__lt": span.end})
 
 
-def _pair(tested: Q) -> Q:
-    return Q(ExistsQuery(MetadataPair.objects.filter(tested, run=OuterRef("pk"))))
-
-
-def _on_text(column: str, test: Test) -> Q:
+def text_condition(column: str, test: Test) -> Q:
     match test:
         case Exists():
             return Q()

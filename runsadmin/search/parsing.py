@@ -55,6 +55,13 @@ def parse(text: str) -> Node | None:
     return node
 
 
+def term(name: str, test: Test) -> Term:
+    """Raises ValueError for a test that the field does not permit."""
+    field = Field(name)
+    checks.check(field, test)
+    return Term(field, test)
+
+
 class _Limits(PostLex):
     """Checks limits before the tree is made, since a deep one would exhaust the stack."""
 

@@ -9,7 +9,7 @@ from runsadmin import search
 from runsadmin.errors import InvalidSearch
 from runsadmin.search.fields import KINDS
 from runsadmin.search.parsing import MAX_DEPTH, MAX_LENGTH, MAX_TERMS
-from runsadmin.services import run_search
+from runsadmin.services.run_search import RunSearch
 
 PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
 EXAMPLES, ERRORS = PAGE.split("## Errors")
@@ -22,7 +22,7 @@ MEANT_AS_ERRORS = {"created:-7d", "field:value"}
 @pytest.mark.django_db
 @pytest.mark.parametrize("text", [*LISTED, *(text for text in INLINE if text not in MEANT_AS_ERRORS)])
 def test_example_is_understood(text: str) -> None:
-    assert list(run_search.matching(text)) == []
+    assert list(RunSearch.parse(text).matching()) == []
 
 
 @pytest.mark.parametrize("text", MEANT_AS_ERRORS)
