@@ -1,5 +1,7 @@
 """Runs: the list, a page for each, and the metadata editor."""
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters

@@ -125,13 +125,13 @@ type Node = And | Or | Not | Term | Word
 
 def all_of(nodes: Iterable[Node]) -> Node:
     """What matches all of these nodes, of which there is at least one."""
-    flat = tuple(_flattened(And, nodes))
+    flat = tuple(dict.fromkeys(_flattened(And, nodes)))
     return And(flat) if len(flat) > 1 else flat[0]
 
 
 def any_of(nodes: Iterable[Node]) -> Node:
     """What matches any of these nodes, of which there is at least one."""
-    flat = tuple(_flattened(Or, nodes))
+    flat = tuple(dict.fromkeys(_flattened(Or, nodes)))
     return Or(flat) if len(flat) > 1 else flat[0]
 
 

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from runsadmin import search
+from runsadmin import keyset, search
 from runsadmin.models import Run
-from runsadmin.services.run_search import RunSearch
+from runsadmin.services.run_search import RunSearch, finding
 from tests.search.cases import BERLIN, NOW, Case, Row, make_rows, searches, store
 
 pytestmark = pytest.mark.django_db
@@ -16,18 +16,23 @@ def rows() -> dict[int, Row]:
     return store(make_rows())
 
 
-def pages(found: RunSearch) -> list[Run]:
-    """All runs, by pages: forward, and the same ones backward."""
-    page = found.read_page(Run.objects.all(), 7)
+def pages(found: RunSearch, size: int) -> list[Run]:
+    """All runs, by pages."""
+    page = found.read_page(Run.objects.all(), size)
     runs = list(page.rows)
     while page.next is not None:
-        page = found.read_page(Run.objects.all(), 7, after=page.next)
+        page = found.read_page(Run.objects.all(), size, after=page.next)
         runs += page.rows
-    backward = list(page.rows)
-    while page.previous is not None:
-        page = found.read_page(Run.objects.all(), 7, before=page.previous)
-        backward = page.rows + backward
-    assert backward == runs
+    return runs
+
+
+def pages_backward(found: RunSearch, size: int, end: Run) -> list[Run]:
+    """All runs before this one, by pages."""
+    runs: list[Run] = []
+    previous: keyset.Key | None = keyset.key_of(end, finding.ORDER)
+    while previous is not None:
+        page = found.read_page(Run.objects.all(), size, before=previous)
+        runs, previous = page.rows + runs, page.previous
     return runs
 
 
@@ -45,6 +50,9 @@ def test_search_equals_the_predicate(rows: dict[int, Row], case: Case) -> None:
     expected = sorted(key for key, row in rows.items() if case.matches(row))
     found = RunSearch(node, BERLIN, NOW)
     assert sorted(found.matching().values_list("pk", flat=True)) == expected
-    assert [run.pk for run in pages(found)] == newest_first(expected)
+    runs = pages(found, 25)
+    assert [run.pk for run in runs] == newest_first(expected)
+    if runs:
+        assert pages_backward(found, 25, runs[-1]) == runs[:-1]
     compiled = Run.objects.filter(search.condition(node, BERLIN, NOW)).values_list("pk", flat=True)
     assert sorted(compiled) == expected

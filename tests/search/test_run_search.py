@@ -7,7 +7,7 @@ import pytest
 
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.search.parsing import MAX_DEPTH, MAX_TERMS
-from runsadmin.services import run_search
+from runsadmin.services.run_search import RunSearch, finding, sources
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +28,7 @@ def runs() -> None:
 
 def found(query: str, tz: dt.tzinfo = dt.UTC) -> str:
     """The numbers of the runs: `01`."""
-    runs = run_search.matching(query, tz).order_by("upstream_id")
+    runs = RunSearch.parse(query, tz).read_page(Run.objects.all(), 10).rows[::-1]
     return "".join(run.upstream_id.removeprefix("run_") for run in runs)
 
 
@@ -47,9 +47,10 @@ def test_unknown_creation_time_matches_no_test() -> None:
     assert found("-created:2026-03") == found("-created:*") == "0"
 
 
-@pytest.mark.parametrize("few", [0, 2, 500])
-def test_common_and_rare_words_are_found(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_search, "FEW", few)
+@pytest.mark.parametrize("counted", [0, 2, 500])
+def test_common_and_rare_words_are_found(counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_COUNTED", counted)
+    monkeypatch.setattr(finding, "MAX_COUNTED", counted)
 
     assert found("re") == found("red gpt run_ thread_1") == "01"
     assert found("blue gpt-4o*") == found("run_2") == "2"
@@ -66,8 +67,8 @@ def test_long_values_are_found_by_their_beginning() -> None:
 @pytest.mark.parametrize(
     ("query", "numbers"),
     [
-        (" ".join(["metadata.team:red"] * 40), "01"),
-        (" ".join(["run_"] * 40), "012"),
+        (" ".join(["metadata.team:red"] * MAX_TERMS), "01"),
+        (" ".join(["run_"] * MAX_TERMS), "012"),
         (" OR ".join(f"w{number}" for number in range(MAX_TERMS - 1)) + " OR red", "01"),
         (" OR ".join(["metadata.team:blue"] * MAX_TERMS), "2"),
         ("(" * MAX_DEPTH + "red" + " OR model:x) -model:y" * MAX_DEPTH, "01"),

@@ -5,7 +5,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Self
+from typing import Self, cast
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -15,7 +15,7 @@ from runsadmin.models import Run
 from runsadmin.models.run import RunQuerySet
 from runsadmin.search import And, Node, Or
 from runsadmin.search.compiling import bounds
-from runsadmin.services.run_search.sources import EVERY_RUN, MAX_COUNTED, Source, cover
+from runsadmin.services.run_search.sources import MAX_COUNTED, Source, cover
 from runsadmin.services.run_search.time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
@@ -50,9 +50,10 @@ class RunSearch:
         if self.node is None:
             return Run.objects.all()
         found = cover(self.node, Q())
-        rows = EVERY_RUN.sources[0].rows if found is None else Run.objects.filter(found.runs())
-        runs: RunQuerySet = Source(rows, is_ordered=False).matching(self.node, self._condition)  # type: ignore[assignment]
-        return runs
+        rows = Run.objects.all() if found is None else Run.objects.filter(found.runs())
+        is_exact = found is not None and found.is_exact
+        runs = Source(rows, is_ordered=False).matching(None if is_exact else self.node, self._condition)
+        return cast("RunQuerySet", runs)
 
     def count(self, most: int) -> int:
         """The number of matching runs, counted to at most one beyond `most`. Raises InvalidSearch if it takes long."""
@@ -87,32 +88,44 @@ class RunSearch:
             return self._merged(node.nodes, count, after, ascending, may_distribute=may_distribute)
         parts = node.nodes if isinstance(node, And) else (node,)
         within = self._within(parts)
-        source = self._source(parts, within)
-        if source is None:
-            either = next((part for part in parts if isinstance(part, Or)), None)
-            if either is not None and may_distribute:
-                others = tuple(part for part in parts if part is not either)
-                branches = [search.all_of((each, *others)) for each in either.nodes]
-                return self._merged(branches, count, after, ascending, may_distribute=False)
-            source = Source(Run.objects.filter(within), is_ordered=True)
-        rows = source.matching(node, self._condition)
+        chosen = self._chosen(parts, within)
+        if (
+            chosen is None
+            and may_distribute
+            and (either := next((part for part in parts if isinstance(part, Or)), None))
+        ):
+            others = [part for part in parts if part is not either]
+            branches = [search.all_of((each, *others)) for each in either.nodes]
+            return self._merged(branches, count, after, ascending, may_distribute=False)
+        part, source = chosen or (None, Source(Run.objects.filter(within), is_ordered=True))
+        rest = [each for each in parts if each is not part]
+        rows = source.matching(search.all_of(rest) if rest else None, self._condition)
         if after is not None:
-            rows = rows.filter(keyset.behind(source.order, after, ascending=ascending))
+            rows = rows.filter(keyset.is_after(source.order, after, ascending=ascending))
         ordered_rows = rows.order_by(*(field if ascending else f"-{field}" for field in source.order))
         return iter(ordered_rows.values_list(*source.order)[:count])
 
-    def _source(self, parts: Sequence[Node], within: Q) -> Source | None:
-        """What to read the runs that match all parts from. None: no index range holds few enough, or has an order."""
-        covers = [found for part in parts if (found := cover(part, within)) is not None]
-        if len(covers) == 1 and covers[0].is_ordered:
-            return covers[0].sources[0]
-        smallest = min(covers, key=lambda each: each.size, default=None)
-        if smallest is not None and smallest.size <= MAX_COUNTED:
-            if smallest.is_ordered:
-                return smallest.sources[0]
-            return Source(Run.objects.filter(smallest.runs(), within), is_ordered=False)
-        ordered = [each for each in covers if each.is_ordered]
-        return min(ordered, key=lambda each: each.density).sources[0] if ordered else None
+    def _chosen(self, parts: Sequence[Node], within: Q) -> tuple[Node | None, Source] | None:
+        """What to read the runs that match all parts from, and the part that all of it matches.
+
+        None if no index range is small or has an order.
+        """
+        covers = [(part, found) for part in parts if (found := cover(part, within)) is not None]
+        if len(covers) != 1 or not covers[0][1].is_ordered:  # Otherwise there is nothing to compare.
+            small = [each for each in covers if each[1].size <= MAX_COUNTED]
+            ordered = [each for each in covers if each[1].is_ordered]
+            if small:
+                covers = [min(small, key=lambda each: each[1].size)]
+            elif ordered:
+                covers = [min(ordered, key=lambda each: each[1].density)]
+            else:
+                return None
+        part, chosen = covers[0]
+        if chosen.is_ordered:
+            source = chosen.sources[0]
+        else:
+            source = Source(Run.objects.filter(chosen.runs(), within), is_ordered=False)
+        return part if chosen.is_exact else None, source
 
     def _merged(
         self, nodes: Sequence[Node], count: int, after: keyset.Key | None, ascending: bool, *, may_distribute: bool

@@ -5,8 +5,9 @@ package chooses the range, and hides all other conditions from the choice.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 from django.db.models import Func, Q, QuerySet
@@ -14,7 +15,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from runsadmin import keyset
 from runsadmin.models import MetadataPair, Run, Thread
-from runsadmin.search import And, Equal, Exists, Node, Or, Term, Word
+from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Word
 from runsadmin.search.compiling import WORD_COLUMNS, beginning, column_of, columns, pair_condition, text_condition
 from runsadmin.search.fields import METADATA
 
@@ -57,8 +58,10 @@ class Source:
     def order(self) -> keyset.Order:
         return ("created_at", self.run)
 
-    def matching(self, node: Node, condition: Callable[..., Q]) -> QuerySet[Any]:
+    def matching(self, node: Node | None, condition: Callable[..., Q]) -> QuerySet[Any]:
         """The rows whose runs match. `condition` compiles a node."""
+        if node is None:
+            return self.rows
         plain = {f"{_PLAIN}{column}": Unindexed(f"{self.path}{column}") for column in columns(node)}
         rows: QuerySet[Any] = self.rows.alias(**plain)
         return rows.filter(condition(node, path=_PLAIN, run=self.run))
@@ -66,9 +69,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Cover:
-    """Sources that together hold every run that a node can match."""
+    """Sources that together hold every run that a node matches; if `is_exact`, no others."""
 
     sources: tuple[Source, ...]
+    is_exact: bool = True
 
     @property
     def is_ordered(self) -> bool:
@@ -99,9 +103,6 @@ class Cover:
         return found
 
 
-EVERY_RUN = Cover((Source(Run.objects.all(), is_ordered=True),))
-
-
 def cover(node: Node, within: Q) -> Cover | None:
     """The sources for a node; None if only a look at every run can tell. `within` limits the time of creation."""
     match node:
@@ -110,13 +111,16 @@ def cover(node: Node, within: Q) -> Cover | None:
             return None if None in parts else _union(part for part in parts if part is not None)
         case And(nodes):
             parts = [cover(each, within) for each in nodes]
-            return min((part for part in parts if part is not None), key=lambda part: part.size, default=None)
+            found = min((part for part in parts if part is not None), key=lambda part: part.size, default=None)
+            return None if found is None else replace(found, is_exact=False)
         case Word(text):
-            pairs = Source(MetadataPair.objects.filter(beginning("value", text), within), is_ordered=False)
-            threads = list(_threads(beginning("upstream_id", text)))
-            of_runs = [beginning(column, text) for column in WORD_COLUMNS if "thread" not in column]
-            runs = [*of_runs, *([Q(thread__in=threads)] if threads else [])]
-            return Cover((pairs, *(Source(Run.objects.filter(each, within), is_ordered=False) for each in runs)))
+            threads = _threads(beginning("upstream_id", text))
+            if len(threads) > _MAX_THREADS:
+                return None
+            own = [beginning(column, text) for column in WORD_COLUMNS if "thread" not in column]
+            runs = Run.objects.filter(reduce(or_, own, Q(thread__in=threads)), within)
+            pairs = MetadataPair.objects.filter(beginning("value", text), within)
+            return Cover((Source(runs, is_ordered=False), Source(pairs, is_ordered=False)))
         case Term():
             return _of_term(node, within)
     return None
@@ -139,7 +143,8 @@ def _of_term(term: Term, within: Q) -> Cover | None:
         return Cover((Source(Run.objects.filter(within, thread__in=threads), is_ordered=False),))
     if column in _INDEXED_COLUMNS and not isinstance(term.test, Exists):
         runs = Run.objects.filter(text_condition(column, term.test), within)
-        return Cover((Source(runs, is_ordered=is_exact and column in _ORDERED_COLUMNS),))
+        is_complete = isinstance(term.test, Equal | Prefix)  # Comparisons also find rows without a value.
+        return Cover((Source(runs, is_ordered=is_exact and column in _ORDERED_COLUMNS),), is_complete)
     if column == "missing_since" and isinstance(term.test, Exists):
         return Cover((Source(Run.objects.filter(within, missing_since__isnull=False), is_ordered=True),))
     return None
@@ -153,4 +158,5 @@ def _threads(condition: Q) -> list[int]:
 
 
 def _union(covers: Iterable[Cover]) -> Cover:
-    return Cover(tuple(source for each in covers for source in each.sources))
+    covers = list(covers)
+    return Cover(tuple(source for each in covers for source in each.sources), all(each.is_exact for each in covers))
