@@ -109,7 +109,7 @@ class _Compiler:
             case And(nodes):
                 return reduce(and_, map(self.condition, nodes))
             case Or(nodes):
-                return reduce(or_, map(self.condition, nodes))
+                return self._any_of(nodes)
             case Not(excluded):
                 return ~self.condition(excluded)
             case Word(text):
@@ -117,6 +117,19 @@ class _Compiler:
                 return reduce(or_, own) | self._pair(beginning("value", text))
             case Term(field, test):
                 return self._term(field, test)
+
+    def _any_of(self, nodes: Iterable[Node]) -> Q:
+        """Tests of the same metadata key become one subquery: each costs a lookup per run."""
+        conditions: list[Q] = []
+        of_key: dict[str | None, list[Q]] = {}
+        for node in nodes:
+            if isinstance(node, Term) and node.field.name == METADATA:
+                of_key.setdefault(node.field.key, []).append(text_condition("value", node.test))
+            else:
+                conditions.append(self.condition(node))
+        return reduce(
+            or_, [*conditions, *(self._pair(Q(key=key) & reduce(or_, tests)) for key, tests in of_key.items())]
+        )
 
     def _term(self, field: Field, test: Test) -> Q:
         if field.name == METADATA:

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Func, Q, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
-from runsadmin import keyset
+from runsadmin import keyset, search
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Word
 from runsadmin.search.compiling import WORD_COLUMNS, beginning, column_of, columns, pair_condition, text_condition
@@ -22,7 +22,7 @@ from runsadmin.search.fields import METADATA
 # Sizes are only compared up to this number of rows.
 MAX_COUNTED = 10_000
 # Texts with an index that is ordered by time as well.
-_ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection"})
+_ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection", "error_code"})
 _INDEXED_COLUMNS = _ORDERED_COLUMNS | {"upstream_id"}
 _PLAIN = "plain_"
 
@@ -145,6 +145,9 @@ def _of_term(term: Term, within: Q) -> Cover | None:
         runs = Run.objects.filter(text_condition(column, term.test), within)
         is_complete = isinstance(term.test, Equal | Prefix)  # Comparisons also find rows without a value.
         return Cover((Source(runs, is_ordered=is_exact and column in _ORDERED_COLUMNS),), is_complete)
+    if column == "total_tokens" and not isinstance(term.test, Exists):
+        of_tokens = search.condition(term)
+        return Cover((Source(Run.objects.filter(of_tokens, within), is_ordered=False),))
     if column == "missing_since" and isinstance(term.test, Exists):
         return Cover((Source(Run.objects.filter(within, missing_since__isnull=False), is_ordered=True),))
     return None
