@@ -6,8 +6,7 @@ package chooses the range, and hides all other conditions from the choice.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from operator import or_
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Func, Q, QuerySet
@@ -117,10 +116,13 @@ def cover(node: Node, within: Q) -> Cover | None:
             threads = _threads(beginning("upstream_id", text))
             if len(threads) > _MAX_THREADS:
                 return None
-            own = [beginning(column, text) for column in WORD_COLUMNS if "thread" not in column]
-            runs = Run.objects.filter(reduce(or_, own, Q(thread__in=threads)), within)
+            of_runs = [beginning(column, text) for column in WORD_COLUMNS if "thread" not in column]
+            if threads:
+                of_runs.append(Q(thread__in=threads))
+            # One source each: SQLite may read the whole table for an OR.
+            sources = [Source(Run.objects.filter(each, within), is_ordered=False) for each in of_runs]
             pairs = MetadataPair.objects.filter(beginning("value", text), within)
-            return Cover((Source(runs, is_ordered=False), Source(pairs, is_ordered=False)))
+            return Cover((*sources, Source(pairs, is_ordered=False)))
         case Term():
             return _of_term(node, within)
     return None
