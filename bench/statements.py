@@ -16,10 +16,9 @@ from runsadmin import keyset
 from runsadmin.api.serializers.runs import representable
 from runsadmin.errors import RunsAdminError
 from runsadmin.models import MetadataPair, Run
-from runsadmin.services import run_search
+from runsadmin.services.run_search import RunSearch
 
 PAGE_SIZE = 100
-ORDER = ("created_at", "id")
 
 type Statement = tuple[str, Any]
 
@@ -38,11 +37,12 @@ def _of_shape(shape: Shape, runs: int, repeats: int, limit: float) -> dict[str, 
 
 
 def _page(shape: Shape, after: keyset.Key | None) -> list[Run]:
-    matching = representable(run_search.matching(shape.text))
+    found = RunSearch.parse(shape.text)
     if shape.page == "tokens":
+        matching = representable(found.matching())
         with_tokens: QuerySet[Run] = matching.filter(total_tokens__isnull=False).order_by("-total_tokens", "-id")
         return list(with_tokens[:PAGE_SIZE])
-    return keyset.read_page(matching, ORDER, PAGE_SIZE, after=after).rows
+    return found.read_page(representable(Run.objects.all()), PAGE_SIZE, after=after).rows
 
 
 def _key(depth: int) -> keyset.Key | None:
