@@ -16,7 +16,7 @@ EXAMPLES, ERRORS = PAGE.split("## Errors")
 LISTED = re.findall(r"^    (.+)$", EXAMPLES, re.MULTILINE)
 # In a text, a search has a colon that is followed by a value.
 INLINE = [text for text in re.findall(r"`([^`]+)`", EXAMPLES) if re.search(r"[a-z]:[^ ]", text)]
-MEANT_AS_ERRORS = {"created:-7d", "field:value"}
+MEANT_AS_ERRORS = ("created:-7d", "field:value")
 
 
 @pytest.mark.django_db
