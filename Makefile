@@ -2,7 +2,7 @@
 # make test      runs the checks, all tests on SQLite, and those that depend on the database again on PostgreSQL
 # make check     runs everything but the tests: style, types, layers, migrations, settings
 # make sabotage  removes the guards of edits one at a time, and shows which test fails
-# make bench     measures how fast edits reach upstream, compared with the alternatives (BENCH='--help' lists its options)
+# make bench     measures edits, syncs and searches, compared with the alternatives (BENCH='--help' lists its options)
 # make lock      updates the lock files; UPGRADE=--upgrade upgrades to newer versions
 
 .DELETE_ON_ERROR:
@@ -44,7 +44,7 @@ test-sqlite: .venv/dev.stamp
 	python -m tests.chromium
 	$(PYTEST)
 
-ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashes tests/test_keyset.py tests/test_search.py \
+ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashes tests/test_keyset.py tests/search \
 	tests/test_tasks.py tests/admin/test_run_list.py tests/api/test_bulk_edits.py tests/api/test_editing.py \
 	tests/api/test_all_failed_edits_are_counted.py tests/api/test_runs.py \
 	tests/faults/test_database.py tests/faults/test_database_in_web_requests.py tests/faults/test_post.py \

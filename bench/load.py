@@ -13,20 +13,28 @@ class _Caller(asyncio.Protocol):
     def __init__(self, requests: list[bytes], done: asyncio.Future[None]) -> None:
         self.requests = iter(requests)
         self.done = done
-        self.buffer = b""
+        self.head = b""
+        self.left = 0  # Bytes of the body that have not been received.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self._next()
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, separator, body = self.buffer.partition(b"\r\n\r\n")
-        if separator:
-            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            if len(body) >= length:
-                self.buffer = b""
-                self._next()
+        if self.left:
+            self.left -= len(data)
+        else:
+            head, separator, body = (self.head + data).partition(b"\r\n\r\n")
+            if not separator:
+                self.head = head
+                return
+            if b" 200 " not in head[:16]:
+                self.transport.close()
+                self.done.set_exception(OSError(head.decode()))
+                return
+            self.head, self.left = b"", int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]) - len(body)
+        if not self.left:
+            self._next()
 
     def _next(self) -> None:
         request = next(self.requests, None)

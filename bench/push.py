@@ -236,3 +236,20 @@ def environment(database_url: str) -> dict[str, str]:
         "RUNSADMIN_UPSTREAM_URL": f"http://127.0.0.1:{PORT}/v1",
         "RUNSADMIN_UPSTREAM_API_KEY": "bench",
     }
+
+
+def table(per_thread: str, latency: str, candidates: dict[str, Any]) -> str:
+    lines = [
+        f"\nRuns per thread: {per_thread}; latency: {latency} ms; requests in flight: {IN_FLIGHT}",
+        f"{'':34}{'edits/s':>9}{'of bound':>10}{'× async':>9}{'CPU ms':>8}  calls (GET, list, POST), repeats",
+    ]
+    for candidate, row in sorted(candidates.items(), key=lambda item: -item[1]["edits_per_second"]):
+        share = "" if row["share_of_the_bound"] is None else f"{row['share_of_the_bound']:.2f}"
+        counts = row["counts"]
+        calls = f"{counts.get('GET', 0)}, {counts.get('list', 0)}, {counts.get('POST', 0)}"
+        repeats = " ".join(f"{value:.0f}" for value in row["repeats"])
+        lines.append(
+            f"{candidate:34}{row['edits_per_second']:9.0f}{share:>10}{row['times_the_async_sdk']:9.2f}"
+            f"{row['cpu_ms_per_edit']:8.2f}  {calls}; {repeats}"
+        )
+    return "\n".join(lines)

@@ -29,7 +29,14 @@ class InvalidMetadata(RunsAdminError):
 
 
 class InvalidSearch(RunsAdminError):
-    """The search is invalid. The message says where, and what was expected."""
+    """The search is invalid. The message says where, and what was expected.
+
+    `position` is the number of the character, from 1; None if it concerns the whole search.
+    """
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message if position is None else f"At character {position}: {message}")
+        self.position = position
 
 
 class InvalidSelection(RunsAdminError):

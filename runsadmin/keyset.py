@@ -45,16 +45,20 @@ def read_page[M: Model](
     if key is not None:
         rows = rows.filter(is_after(order, key, ascending=reads_upward))
     found = list(rows.order_by(*(field if reads_upward else f"-{field}" for field in order))[: size + 1])
-    has_more, page = len(found) > size, found[:size]
+    return page_of(found[:size], order, has_more=len(found) > size, is_backward=is_backward, is_first=after is None)
+
+
+def page_of[M: Model](rows: list[M], order: Order, *, has_more: bool, is_backward: bool, is_first: bool) -> Page[M]:
+    """The page with these rows, in the order in which they were read."""
     if is_backward:
-        page.reverse()
-    if not page:
+        rows.reverse()
+    if not rows:
         return Page([], None, None)
-    has_previous, has_next = (has_more, True) if is_backward else (after is not None, has_more)
+    has_previous, has_next = (has_more, True) if is_backward else (not is_first, has_more)
     return Page(
-        page,
-        key_of(page[0], order) if has_previous else None,
-        key_of(page[-1], order) if has_next else None,
+        rows,
+        key_of(rows[0], order) if has_previous else None,
+        key_of(rows[-1], order) if has_next else None,
     )
 
 

@@ -51,22 +51,19 @@ def _version(folder: Path) -> int:
 
 
 @contextmanager
-def server(*, durable: bool = False) -> Iterator[str]:
-    """Starts a new server, and yields its DATABASE_URL. If durable, it keeps committed data as in production."""
+def server(*, durable: bool = False, data: Path | None = None) -> Iterator[str]:
+    """Starts a server, and yields its DATABASE_URL. If durable, it keeps committed data as in production.
+
+    It is a new one, unless its files are in the folder `data`, where they stay.
+    """
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
     log = folder / "log"
     options = OPTIONS if durable else [*OPTIONS, *FAST]
     try:
-        initdb: Command = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
-        initialized = subprocess.run(
-            [*AS_ANOTHER_USER, *initdb, "--locale=C.UTF-8", "-D", folder / "data"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if initialized.returncode:
-            raise SystemExit(f"PostgreSQL's initdb failed:\n{initialized.stdout}{initialized.stderr}")
-        postgres: Command = [binaries() / "postgres", "-D", folder / "data", "-k", folder]
+        data = data or folder / "data"
+        if not data.exists():
+            _create(data)
+        postgres: Command = [binaries() / "postgres", "-D", data, "-k", folder]
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*AS_ANOTHER_USER, *postgres, *(part for option in options for part in ("-c", option))],
@@ -82,6 +79,18 @@ def server(*, durable: bool = False) -> Iterator[str]:
             process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create(data: Path) -> None:
+    initdb: Command = [binaries() / "initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8"]
+    initialized = subprocess.run(
+        [*AS_ANOTHER_USER, *initdb, "--locale=C.UTF-8", "-D", data],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if initialized.returncode:
+        raise SystemExit(f"PostgreSQL's initdb failed:\n{initialized.stdout}{initialized.stderr}")
 
 
 def _wait_until_ready(folder: Path, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -51,7 +51,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
             )
         except ValueError:
             raise IncorrectLookupParameters from None
-        page: keyset.Page[Model] = keyset.read_page(self.queryset, order, size, after=older, before=newer)
+        page = self.read_page(size, older, newer)
         if page.previous is not None:
             self.newer_url = self._page_url(NEWER, page.previous)
         if page.next is not None:
@@ -64,6 +64,9 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
         self.result_count = self.full_result_count = len(page.rows)
         self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
         self.paginator = Paginator(page.rows, size)
+
+    def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Any]:
+        return keyset.read_page(self.queryset, self.model_admin.keyset, size, after=after, before=before)
 
     def _page_url(self, direction: str, key: keyset.Key) -> str:
         return str(self.get_query_string({direction: keyset.to_text(key)}, remove=[OLDER, NEWER]))

@@ -25,9 +25,9 @@ class ListFilter(SimpleListFilter):
         return str(dict(self.lookup_choices).get(str(self.value()), self.value()))
 
     @property
-    def search_word(self) -> str:
-        """The search that finds the same rows. Empty if the search language has no such field."""
-        return search.word(self.search_field, str(self.value())) if self.search_field else ""
+    def search_term(self) -> search.Node | None:
+        """The search that finds the same rows. None for a list that has no search language."""
+        return search.equal(self.search_field, str(self.value())) if self.search_field else None
 
 
 class _Exact(ListFilter):
@@ -87,8 +87,9 @@ class CreatedFilter(ListFilter):
         return timezone.now() - window
 
     @property
-    def search_word(self) -> str:
-        return search.word("created", f">={self.since.isoformat()}") if self.since else ""
+    def search_term(self) -> search.Node | None:
+        since = search.Compare(">=", self.since.isoformat()) if self.since else None
+        return search.Term(search.Field("created"), since) if since else None
 
 
 class MissingFilter(ListFilter):
@@ -104,6 +105,10 @@ class MissingFilter(ListFilter):
         if self.value() != "yes":
             raise IncorrectLookupParameters
         return queryset.filter(missing_since__isnull=False)
+
+    @property
+    def search_term(self) -> search.Node:
+        return search.Term(search.Field("missing"), search.Exists())
 
 
 class _RowFilter(_Exact):
@@ -125,8 +130,8 @@ class ThreadFilter(_RowFilter):
     model = Thread
 
     @property
-    def search_word(self) -> str:
-        return search.word("thread", self.label)
+    def search_term(self) -> search.Node:
+        return search.equal("thread", self.label)
 
 
 class RunFilter(_RowFilter):

@@ -25,14 +25,6 @@ def find_runs(queryset: QuerySet[Run], term: str) -> QuerySet[Run]:
     return queryset.filter(assistant_id=term)
 
 
-def leaves_some_out(term: str) -> bool:
-    """Whether `find_runs` leaves out some of the matching ids."""
-    for rows in (Run.objects.all(), Thread.objects.all()):
-        if found := find_by_prefix(rows, term.strip(), limit=MAX_MATCHES + 1):
-            return len(found) > MAX_MATCHES
-    return False
-
-
 def find_by_prefix[M: Model](rows: QuerySet[M], term: str, *, limit: int = MAX_MATCHES) -> list[int]:
     """The primary keys of the rows whose id has this prefix. Uses an index, since these columns sort by byte."""
     found = rows.filter(upstream_id__gte=term, upstream_id__lt=term + "\U0010ffff")

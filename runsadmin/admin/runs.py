@@ -1,5 +1,7 @@
 """Runs: the list, a page for each, and the metadata editor."""
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -12,9 +14,9 @@ from django.utils.safestring import SafeString
 
 from runsadmin.admin import changes, csv_export, filters, layout, run_selection
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, require
-from runsadmin.admin.id_search import find_runs
 from runsadmin.admin.metadata_form import MetadataForm
-from runsadmin.errors import InvalidSelection
+from runsadmin.admin.run_change_list import RunChangeList
+from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import MAX_PAIRS, Metadata
 from runsadmin.models import BulkEdit, Run, RunStatus
 from runsadmin.models.run import RunQuerySet
@@ -46,7 +48,7 @@ class RunAdmin(ReadOnlyAdmin):
         filters.choice("assistant_id", [], title="assistant", search_field="assistant"),
     )
     search_fields = ("upstream_id",)
-    search_help_text = "Run id or prefix, thread id, assistant id"
+    search_help_text = "Search, such as status:failed metadata.team:search"
 
     def get_queryset(self, request: HttpRequest) -> RunQuerySet:
         queryset: RunQuerySet = super().get_queryset(request)
@@ -55,9 +57,12 @@ class RunAdmin(ReadOnlyAdmin):
         return queryset.select_related("thread").with_as_of()
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
-    ) -> tuple[QuerySet[Run], bool]:
-        return find_runs(queryset, search_term), False
+        self, request: HttpRequest, queryset: RunQuerySet, search_term: str
+    ) -> tuple[RunQuerySet, bool]:
+        return queryset, False  # The list searches.
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunChangeList]:
+        return RunChangeList
 
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
@@ -114,8 +119,8 @@ class RunAdmin(ReadOnlyAdmin):
     def download_csv(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
         if request.POST.get("select_across") == "1":
             shown = self.get_changelist_instance(request)
-            run_selection.check_complete(shown)
-            queryset = shown.queryset
+            shown.check_search()
+            queryset = shown.search.matching()
         rows = queryset.order_by().select_related("thread").prefetch_related(None)
         return csv_export.response(csv_export.runs(rows), "runs.csv")
 
@@ -124,12 +129,10 @@ class RunAdmin(ReadOnlyAdmin):
         require(request, self.view_action)
         count = problem = None
         try:
-            shown = self.get_changelist_instance(request)
-            run_selection.check_complete(shown)
-            count = run_selection.count(shown)
+            count = run_selection.count(self.get_changelist_instance(request))
         except IncorrectLookupParameters:
             problem = "This filter is not valid."
-        except InvalidSelection as error:
+        except InvalidSearch as error:
             problem = str(error)
         context = {"count": count, "problem": problem, "cap": run_selection.COUNT_CAP}
         return render(request, "runsadmin/parts/count.html", context)

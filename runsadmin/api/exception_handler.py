@@ -73,7 +73,8 @@ def _members(error: Exception) -> dict[str, Any]:
         case errors.InvalidMetadata():
             return {"errors": [vars(problem) | {"field": "metadata"} for problem in error.problems]}
         case errors.InvalidSearch():
-            return {"errors": [{"field": "q", "key": None, "code": "invalid_search", "message": str(error)}]}
+            place = {"position": error.position, "message": str(error)}
+            return {"errors": [{"field": "q", "key": None, "code": "invalid_search", **place}]}
         case errors.InvalidSelection() if error.not_selected:
             return {"not_selected": [{"id": id, "why": why} for id, why in error.not_selected]}
         case exceptions.ValidationError():

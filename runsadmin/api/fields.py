@@ -11,7 +11,6 @@ from runsadmin import conf
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, MetadataPatch
 
 MAX_ERRORS = 100
-MAX_SEARCH_LENGTH = 4_000
 
 # PostgreSQL cannot store U+0000.
 TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}

@@ -1,54 +1,72 @@
 """The filters of lists: the query parameters of each list. `source` is the lookup that a parameter applies."""
 
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
-from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField, IntegerField
+from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField, IntegerField, ValidationError
 
-from runsadmin.api.fields import MAX_SEARCH_LENGTH, ConnectionField, StringField
+from runsadmin import search
+from runsadmin.api.fields import ConnectionField, StringField
 from runsadmin.api.serializers.strict import PageQuery
-from runsadmin.models import BulkEdit, Edit, Run, Sync, Thread
+from runsadmin.models import BulkEdit, Edit, Run, Sync
 
 CONNECTION = "Only rows of the connection with this alias."
 ACTOR = "Only rows of the account with this name."
 
 
 class QueryFilter(BaseFilterBackend):
-    """Applies all parameters except `q`, which the viewset applies, and those of pagination."""
+    """Applies all parameters except those of pagination."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
-        others = ("cursor", "page_size", "q")
+        others = ("cursor", "page_size")
         return queryset.filter(**{lookup: value for lookup, value in view.query.items() if lookup not in others})
 
 
 class RunListQuery(PageQuery):
-    q = StringField(required=False, allow_blank=True, max_length=MAX_SEARCH_LENGTH, help_text="A search.")
+    """The other parameters are terms of a search as well."""
+
+    q = StringField(
+        required=False, allow_blank=True, max_length=search.MAX_LENGTH, help_text="A search (docs/search.md)."
+    )
     connection = ConnectionField(required=False, help_text=CONNECTION)
     status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")
     model = StringField(required=False, max_length=256, help_text="The name of the model, such as `gpt-4o`.")
     assistant_id = StringField(required=False, max_length=128, help_text="The id of the assistant.")
-    thread_id = StringField(source="thread__in", required=False, max_length=128, help_text="The id of the thread.")
+    thread_id = StringField(required=False, max_length=128, help_text="The id of the thread.")
     created_after = DateTimeField(
-        source="created_at__gte",
-        required=False,
-        help_text="Only runs created at this time or later. UTC unless it has an offset.",
+        required=False, help_text="Only runs created at this time or later. UTC unless it has an offset."
     )
     created_before = DateTimeField(
-        source="created_at__lt",
-        required=False,
-        help_text="Only runs created before this time. UTC unless it has an offset.",
+        required=False, help_text="Only runs created before this time. UTC unless it has an offset."
     )
 
-    def validate_thread_id(self, upstream_id: str) -> list[int]:
-        """Looks up the primary keys of the threads, so that the page can use the index on thread and time."""
-        return list(Thread.objects.filter(upstream_id=upstream_id).values_list("pk", flat=True))
-
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.keys() & {"created_at__gte", "created_at__lt"}:
-            attrs["created_at_is_known"] = True
-        return attrs
+        """Adds `terms`: the other parameters, as nodes."""
+        terms = []
+        for name, (field, test) in _TERMS.items():
+            if name in attrs:
+                value = attrs[name]
+                try:
+                    terms.append(search.term(field, test(value.isoformat() if isinstance(value, datetime) else value)))
+                except ValueError as error:
+                    raise ValidationError({name: str(error)}, code="invalid") from None
+        return attrs | {"terms": terms}
+
+
+_TERMS: dict[str, tuple[str, Callable[[str], search.Test]]] = {
+    "connection": ("connection", search.Equal),
+    "status": ("status", search.Equal),
+    "model": ("model", search.Equal),
+    "assistant_id": ("assistant", search.Equal),
+    "thread_id": ("thread", search.Equal),
+    "created_after": ("created", partial(search.Compare, ">=")),
+    "created_before": ("created", partial(search.Compare, "<")),
+}
 
 
 class EditListQuery(PageQuery):

@@ -3,7 +3,6 @@
 import base64
 from typing import Any, ClassVar
 
-from django.db.models import Model
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -26,16 +25,14 @@ class IdPagination(BasePagination):
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         side, key = self._read_cursor(view.query["cursor"]) if "cursor" in view.query else ("", None)
-        page: keyset.Page[Model] = keyset.read_page(
-            queryset,
-            self.order,
-            view.query["page_size"],
-            after=key if side == "after" else None,
-            before=key if side == "before" else None,
-        )
+        sides = {"after": key if side == "after" else None, "before": key if side == "before" else None}
+        page = self.read_page(queryset, view, view.query["page_size"], **sides)
         self.next = self._link(request, "after", page.next)
         self.previous = self._link(request, "before", page.previous)
         return page.rows
+
+    def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
+        return keyset.read_page(queryset, self.order, size, **sides)
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"results": data, "next": self.next, "previous": self.previous})
@@ -74,3 +71,11 @@ class CreatedAtPagination(IdPagination):
     """Newest first, by creation time."""
 
     order = ("created_at", "id")
+
+
+class RunPagination(CreatedAtPagination):
+    """Pages of what the view's `search` finds."""
+
+    def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
+        page: keyset.Page[Any] = view.search.read_page(queryset, size, **sides)
+        return page

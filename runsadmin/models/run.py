@@ -63,13 +63,13 @@ class RunQuerySet(models.QuerySet["Run"]):
 class Run(models.Model):
     """The mirror of an upstream Run: typed columns to filter and sort by, and the whole response."""
 
-    connection = models.CharField(max_length=64)
+    connection = ByteOrderedCharField(max_length=64)
     upstream_id = ByteOrderedCharField("run id", max_length=128)
     thread = models.ForeignKey(Thread, on_delete=models.PROTECT, db_index=False, related_name="runs")
-    status = models.CharField(max_length=64)
+    status = ByteOrderedCharField(max_length=64)
     model = ByteOrderedCharField(max_length=256, blank=True)
     assistant_id = ByteOrderedCharField(max_length=128, blank=True)
-    error_code = models.CharField(max_length=128, blank=True)
+    error_code = ByteOrderedCharField(max_length=128, blank=True)
 
     # If upstream's creation time cannot be read, this is when the run was first mirrored.
     created_at = models.DateTimeField("created")
@@ -124,6 +124,8 @@ class Run(models.Model):
             models.Index(fields=["thread", "-created_at", "-id"], name="run_by_thread"),
             models.Index(fields=["connection", "-created_at", "-id"], name="run_by_connection"),
             models.Index(fields=["upstream_id"], name="run_by_upstream_id"),
+            models.Index(fields=["error_code", "-created_at", "-id"], name="run_by_error"),
+            models.Index(fields=["total_tokens"], name="run_by_tokens"),
             models.Index(
                 fields=["needs_refresh_since"],
                 condition=models.Q(needs_refresh_since__isnull=False),

@@ -101,7 +101,7 @@ def test_rest_reads_and_edits_the_run(
     assert edit["run"] == id
     assert [run["id"] for run in client.get(f"runs/?thread_id={quote(id, safe='')}").json()["results"]] == [id]
     assert client.get(f"threads/{quote(id, safe='')}/").json()["thread_id"] == id
-    query = quote(search.word("id", id))
+    query = quote(str(search.equal("id", id)))
     assert [run["id"] for run in client.get(f"runs/?q={query}").json()["results"]] == [id]
 
 
@@ -110,7 +110,7 @@ def test_admin_pages_link_to_the_run(id: str, mirror_run_with_id: Callable[[str]
     run = mirror_run_with_id(id)
     client = Client()
     client.force_login(alice)
-    listed = client.get("/admin/runsadmin/run/", {"q": id.strip()} if id.strip() == id else {})
+    listed = client.get("/admin/runsadmin/run/", {"q": str(search.Word(id))})
     assert f"/admin/runsadmin/run/{run.pk}/change/" in listed.text
     for page in ("change", "metadata"):
         assert client.get(f"/admin/runsadmin/run/{run.pk}/{page}/").status_code == 200

@@ -13,6 +13,7 @@ from rest_framework.serializers import (
     ValidationError,
 )
 
+from runsadmin import search
 from runsadmin.api import fields
 from runsadmin.api.serializers.documented import DocumentedModelSerializer, DocumentedSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
@@ -51,7 +52,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
     }
 
     q = fields.StringField(
-        max_length=fields.MAX_SEARCH_LENGTH,
+        max_length=search.MAX_LENGTH,
         trim_whitespace=True,
         required=False,
         error_messages={"blank": "This would select every run. If that is intended, use `connection:ALIAS`."},
@@ -117,7 +118,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "url": ("The URL of this bulk edit.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
         "connection": ("The alias of the connection of its runs.", "default"),
         "q": (
-            "The search that selected the runs. Empty if selected by id. `in words: …` describes filters of the admin.",
+            "The search that selected the runs. Empty if selected by id.",
             "status:completed metadata.team:ads",
         ),
         "selected": ("How many runs were selected.", 120),

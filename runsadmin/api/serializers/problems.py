@@ -12,6 +12,11 @@ class ErrorSerializer(DocumentedSerializer):
         "field": ("The parameter, header or field of the body, or null.", "page_size"),
         "key": ("The key of the metadata, or null.", None, CharField(allow_null=True)),
         "code": ("A stable code.", "max_value", CharField()),
+        "position": (
+            "The number of the character at which a search is wrong, from 1. Null if it concerns the whole search.",
+            None,
+            IntegerField(allow_null=True, required=False),
+        ),
         "message": ("What is wrong and what is allowed.", "page_size: Ensure this value is less than or equal to 500."),
     }
 

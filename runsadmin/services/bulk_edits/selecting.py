@@ -12,7 +12,8 @@ from runsadmin import conf
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import DraftSelection, Run
 from runsadmin.models.bulk_edit import pack_keys, unpack_keys
-from runsadmin.services import clock, run_search
+from runsadmin.services import clock
+from runsadmin.services.run_search import RunSearch
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
@@ -40,7 +41,7 @@ class Selection:
 
 def by_search(query: str, *, connection: str | None = None) -> Selection:
     """Selects all runs that match now. Raises InvalidSearch, InvalidSelection or UnknownConnection."""
-    return select_all(run_search.matching(query), query=query, connection=connection)
+    return select_all(RunSearch.parse(query).matching(), query=query, connection=connection)
 
 
 def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:

@@ -1,0 +1,50 @@
+"""Times whole pages and REST responses in this process, from the request to the complete response."""
+
+import resource
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.test import Client
+from knox.models import AuthToken
+
+from bench import timing
+from bench.queries import COMMON, RARE
+
+USERNAME = "bench"
+LIST = "/admin/runsadmin/run/"
+# The pages of the product and of the plain project. Those with the same name are compared.
+OURS = {
+    "list page": LIST,
+    "list page, by status": f"{LIST}?status=failed",
+    "list page, a search for a common value": f"{LIST}?q={COMMON}",
+    "REST, 100 runs": "/api/v1/runs/?page_size=100",
+    "REST, 100 runs with a rare value": f"/api/v1/runs/?page_size=100&q={RARE}",
+    "REST, 100 runs with a common value": f"/api/v1/runs/?page_size=100&q={COMMON}",
+}
+PLAIN = {
+    "list page": LIST,
+    "list page, by status": f"{LIST}?status__exact=failed",
+    "REST, 100 runs": "/cursor/",
+    "REST, 100 runs, LimitOffset": "/offset/?limit=100",
+}
+
+
+def token() -> str:
+    """A token of a superuser who is created if necessary. Earlier ones are revoked."""
+    user, _ = User.objects.get_or_create(username=USERNAME, is_staff=True, is_superuser=True)
+    AuthToken.objects.filter(user=user).delete()
+    return str(AuthToken.objects.create(user=user)[1])
+
+
+def measure(project: str, repeats: str, limit: str) -> dict[str, Any]:
+    """The pages of a project, `ours` or `plain`. Each takes at most about `limit` seconds."""
+    headers = {"Authorization": f"Token {token()}"}
+    client = Client(headers=headers, raise_request_exception=False, SERVER_NAME="localhost")
+    client.force_login(User.objects.get(username=USERNAME), backend="django.contrib.auth.backends.ModelBackend")
+    results: dict[str, Any] = {}
+    for name, url in (OURS if project == "ours" else PLAIN).items():
+        response = client.get(url)
+        results[name] = {"status": response.status_code, "bytes": len(response.content)}
+        if response.status_code == 200:
+            results[name] |= timing.repeated(lambda url=url: client.get(url), int(repeats), seconds=float(limit))  # type: ignore[misc]
+    return results | {"peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

@@ -1,0 +1,1 @@
+"""What one would build instead: a plain Django project with REST framework over the same tables."""

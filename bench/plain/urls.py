@@ -1,0 +1,73 @@
+"""A list of runs as a ModelSerializer view, in either pagination of REST framework, and as Django's admin list."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import path
+from rest_framework.generics import ListAPIView
+from rest_framework.pagination import CursorPagination, LimitOffsetPagination
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.serializers import ModelSerializer, SlugRelatedField
+
+from runsadmin.models import MetadataPair, Run
+
+
+class PairSerializer(ModelSerializer[MetadataPair]):
+    class Meta:
+        model = MetadataPair
+        fields = ["key", "value"]
+
+
+class RunSerializer(ModelSerializer[Run]):
+    """All columns: the fields that have none are in `raw`."""
+
+    thread = SlugRelatedField(slug_field="upstream_id", read_only=True)  # type: ignore[var-annotated]
+    pairs = PairSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Run
+        fields = [*(field.name for field in Run._meta.concrete_fields), "pairs"]
+
+
+class NewestFirst(CursorPagination):
+    """The same pages as ours: without a count, and without OFFSET."""
+
+    page_size = 100
+    ordering = ("-created_at", "-id")
+
+
+class RunList(ListAPIView[Run]):
+    queryset = Run.objects.select_related("thread").prefetch_related("pairs").order_by("-created_at", "-id")
+    serializer_class = RunSerializer
+    permission_classes = [IsAuthenticated]
+    pagination_class = LimitOffsetPagination
+
+
+class RunAdmin(admin.ModelAdmin[Run]):
+    """The columns and filters of our list. A filter by thread would list every thread."""
+
+    list_display = ["upstream_id", "thread", "status", "created_at", "duration", "total_tokens", "model", "metadata_"]
+    list_filter = [
+        "status", "created_at", "connection", ("missing_since", admin.EmptyFieldListFilter), "model", "assistant_id",
+    ]  # fmt: skip
+    list_select_related = ["thread"]
+    list_per_page = 50
+    search_fields = ["upstream_id"]
+    ordering = ["-created_at", "-id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        return super().get_queryset(request).defer("raw").prefetch_related("pairs")
+
+    @admin.display(description="metadata")
+    def metadata_(self, run: Run) -> str:
+        return ", ".join(f"{pair.key}: {pair.value}" for pair in run.pairs.all())
+
+
+site = admin.AdminSite()
+site.register(Run, RunAdmin)
+
+urlpatterns = [
+    path("admin/", site.urls),
+    path("offset/", RunList.as_view()),
+    path("cursor/", RunList.as_view(pagination_class=NewestFirst)),
+]

@@ -1,0 +1,115 @@
+"""Times the statements of a search alone: the database's part of a page, without building objects or HTML."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from threading import Timer
+from typing import Any
+
+from django.db import OperationalError, connection
+from django.db.models import QuerySet
+
+from bench import queries, timing
+from bench.queries import Shape
+from runsadmin import keyset
+from runsadmin.api.serializers.runs import representable
+from runsadmin.errors import RunsAdminError
+from runsadmin.models import MetadataPair, Run
+from runsadmin.services.run_search import RunSearch
+
+PAGE_SIZE = 100
+
+type Statement = tuple[str, Any]
+
+
+def measure_shapes(runs: str, repeats: str, limit: str) -> list[dict[str, Any]]:
+    """Every shape: once to warm up, then `repeats` times, or less often if that takes longer than `limit` seconds."""
+    return [_of_shape(shape, int(runs), int(repeats), float(limit)) for shape in queries.SHAPES]
+
+
+def _of_shape(shape: Shape, runs: int, repeats: int, limit: float) -> dict[str, Any]:
+    after = _key(runs // 4) if shape.page == "deep" else None
+    result, statements = _once(lambda: _page(shape, after), limit)
+    if "error" not in result:
+        result |= timing.repeated(lambda: _replay(statements), repeats, seconds=limit)
+    return asdict(shape) | result
+
+
+def _page(shape: Shape, after: keyset.Key | None) -> list[Run]:
+    found = RunSearch.parse(shape.text)
+    if shape.page == "tokens":
+        matching = representable(found.matching())
+        with_tokens: QuerySet[Run] = matching.filter(total_tokens__isnull=False).order_by("-total_tokens", "-id")
+        return list(with_tokens[:PAGE_SIZE])
+    return found.read_page(representable(Run.objects.all()), PAGE_SIZE, after=after).rows
+
+
+def _key(depth: int) -> keyset.Key | None:
+    """The key of the run that is so many runs deep among those with the common value."""
+    key, _, value = queries.COMMON.removeprefix("metadata.").partition(":")
+    pairs = MetadataPair.objects.filter(key=key, value=value).order_by("-created_at", "-run")
+    return pairs.values_list("created_at", "run")[depth]
+
+
+def measure_generated(count: str, limit: str) -> list[dict[str, Any]]:
+    """Generated searches, each timed once, after one to warm up."""
+    results = []
+    for text in queries.generated(int(count)):
+        shape = Shape("generated", text)
+        result, statements = _once(lambda shape=shape: _page(shape, None), float(limit))  # type: ignore[misc]
+        if "error" not in result:
+            result["database_ms"] = timing.timed(lambda statements=statements: _replay(statements))  # type: ignore[misc]
+        results.append({"text": text} | result)
+    return results
+
+
+def _once(page: Callable[[], list[Run]], limit: float) -> tuple[dict[str, Any], list[Statement]]:
+    """Reads a page: how many runs it has, how long that took, and its statements.
+
+    Otherwise an `error`: the search was rejected, or failed, such as by taking longer than `limit` seconds.
+    """
+    statements: list[Statement] = []
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        statements.append((sql, params))
+        return execute(sql, params, many, context)
+
+    began = time.perf_counter()
+    try:
+        with _stopped_after(limit), connection.execute_wrapper(record):
+            rows = page()
+        seconds = time.perf_counter() - began
+    except RunsAdminError as error:
+        return {"error": f"not answered: {error}"}, []
+    except OperationalError as error:
+        return {"error": f"failed after {time.perf_counter() - began:.0f} s: {error}".strip()}, []
+    return {"rows": len(rows), "statements": len(statements), "whole_ms": 1000 * seconds}, statements
+
+
+def _replay(statements: list[Statement]) -> None:
+    with connection.cursor() as cursor:
+        for sql, params in statements:
+            cursor.execute(sql, params)
+            if cursor.description:
+                cursor.fetchall()
+
+
+@contextmanager
+def _stopped_after(seconds: float) -> Iterator[None]:
+    """Has the database stop a statement that takes longer."""
+    connection.ensure_connection()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {int(1000 * seconds)}")
+            try:
+                yield
+            finally:
+                cursor.execute("SET statement_timeout = 0")
+        return
+    timer = Timer(seconds, connection.connection.interrupt)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

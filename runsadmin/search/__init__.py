@@ -1,0 +1,22 @@
+"""The search language: text to a tree of values, and the tree to a condition on runs. docs/search.md describes it."""
+
+from runsadmin.search.compiling import condition
+from runsadmin.search.nodes import (
+    And,
+    Between,
+    Compare,
+    Equal,
+    Exists,
+    Field,
+    Node,
+    Not,
+    Or,
+    Prefix,
+    Term,
+    Test,
+    Word,
+    all_of,
+    any_of,
+    equal,
+)
+from runsadmin.search.parsing import MAX_LENGTH, parse, term

@@ -1,0 +1,211 @@
+"""The tree of a search to a condition on runs."""
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
+from typing import Any
+
+from django.db.models import Exists as ExistsQuery
+from django.db.models import OuterRef, Q
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from runsadmin.models import MetadataPair
+from runsadmin.search import values
+from runsadmin.search.fields import METADATA, Kind
+from runsadmin.search.nodes import (
+    And,
+    Between,
+    Compare,
+    Equal,
+    Exists,
+    Field,
+    Node,
+    Not,
+    Or,
+    Prefix,
+    Term,
+    Test,
+    Word,
+)
+
+_COLUMNS = {
+    "assistant": "assistant_id",
+    "cancelled": "cancelled_at",
+    "completed": "completed_at",
+    "completion_tokens": "completion_tokens",
+    "connection": "connection",
+    "created": "created_at",
+    "duration": "duration",
+    "error": "error_code",
+    "expires": "expires_at",
+    "failed": "failed_at",
+    "id": "upstream_id",
+    "missing": "missing_since",
+    "model": "model",
+    "prompt_tokens": "prompt_tokens",
+    "started": "started_at",
+    "status": "status",
+    "thread": "thread__upstream_id",
+    "tokens": "total_tokens",
+}
+_LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+WORD_COLUMNS = tuple(_COLUMNS[name] for name in ("id", "thread", "assistant", "model"))
+
+
+def condition(
+    node: Node, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None, *, path: str = "", run: str = "pk"
+) -> Q:
+    """The condition that a run has to meet. Times without an offset are in `tz`.
+
+    `path` precedes the names of the run's columns, and `run` is the name of its key.
+    """
+    return _Compiler(tz, timezone.now() if now is None else now, path, run).condition(node)
+
+
+def columns(node: Node) -> frozenset[str]:
+    """The columns of the run that the condition of a node tests."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return frozenset().union(*map(columns, nodes))
+        case Not(excluded):
+            return columns(excluded)
+        case Word():
+            return frozenset(WORD_COLUMNS)
+        case Term(field):
+            if field.name == METADATA:
+                return frozenset()
+            return frozenset({_COLUMNS[field.name], *(["created_at_is_known"] if field.name == "created" else [])})
+
+
+def column_of(field: Field) -> str:
+    """The column of a field of the run. Empty for metadata."""
+    return _COLUMNS.get(field.name, "")
+
+
+def bounds(nodes: Iterable[Node], tz: dt.tzinfo, now: dt.datetime) -> Q:
+    """The limits of the time of creation, for rows that match all of these nodes."""
+    compiler = _Compiler(tz, now)
+    of_time = [node for node in nodes if isinstance(node, Term) and node.field.name == "created"]
+    return reduce(and_, [compiler.on_column("created_at", node) for node in of_time], Q())
+
+
+def pair_condition(term: Term, through: str = "") -> Q:
+    """The condition that one of the run's pairs has to meet, for a term on metadata. `through` is the path to it."""
+    return Q(**{f"{through}key": term.field.key}) & text_condition(f"{through}value", term.test)
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    tz: dt.tzinfo
+    now: dt.datetime
+    path: str = ""
+    run: str = "pk"
+
+    def condition(self, node: Node) -> Q:
+        match node:
+            case And(nodes):
+                return reduce(and_, map(self.condition, nodes))
+            case Or(nodes):
+                return self._any_of(nodes)
+            case Not(excluded):
+                return ~self.condition(excluded)
+            case Word(text):
+                own = [beginning(f"{self.path}{column}", text) for column in WORD_COLUMNS]
+                return reduce(or_, own) | self._pair(beginning("value", text))
+            case Term(field, test):
+                return self._term(field, test)
+
+    def _any_of(self, nodes: Iterable[Node]) -> Q:
+        """Tests of the same metadata key become one subquery: each costs a lookup per run."""
+        conditions: list[Q] = []
+        of_key: dict[str | None, list[Q]] = {}
+        for node in nodes:
+            if isinstance(node, Term) and node.field.name == METADATA:
+                of_key.setdefault(node.field.key, []).append(text_condition("value", node.test))
+            else:
+                conditions.append(self.condition(node))
+        return reduce(
+            or_, [*conditions, *(self._pair(Q(key=key) & reduce(or_, tests)) for key, tests in of_key.items())]
+        )
+
+    def _term(self, field: Field, test: Test) -> Q:
+        if field.name == METADATA:
+            return self._pair(pair_condition(Term(field, test)))
+        tested = self.on_column(f"{self.path}{_COLUMNS[field.name]}", Term(field, test))
+        return Q(**{f"{self.path}created_at_is_known": True}) & tested if field.name == "created" else tested
+
+    def on_column(self, column: str, term: Term) -> Q:
+        """The condition on the column of the term."""
+        if term.field.kind is Kind.TEXT:
+            return text_condition(column, term.test) & ~Q(**{column: ""})
+        # Without a value the condition is false and not unknown, so that its negation is true.
+        return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
+
+    def _pair(self, tested: Q) -> Q:
+        # PostgreSQL would plan a bare EXISTS as a join: a hundred of them take it seconds.
+        return Q(Coalesce(ExistsQuery(MetadataPair.objects.filter(tested, run=OuterRef(self.run))), False))
+
+    def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
+        match test:
+            case Exists():
+                return Q()
+            case Equal(value):
+                return self._between(kind, column, value, value)
+            case Between(low, high):
+                return self._between(kind, column, low, high)
+            case Compare(sign, value):
+                return self._compare(kind, column, sign, value)
+        raise AssertionError(test)  # `checks` permits no other.
+
+    def _between(self, kind: Kind, column: str, low: str | None, high: str | None) -> Q:
+        ends = [(">=", low), ("<=", high)]
+        return reduce(and_, [self._compare(kind, column, sign, end) for sign, end in ends if end is not None])
+
+    def _compare(self, kind: Kind, column: str, sign: str, text: str) -> Q:
+        if kind is not Kind.TIME:
+            value: Any = values.number(text) if kind is Kind.NUMBER else values.duration(text)
+            return Q(**{f"{column}__{_LOOKUPS[sign]}": value})
+        span = values.span(text, self.tz, self.now)
+        match sign:
+            case ">=":
+                return Q(**{f"{column}__gte": span.begin})
+            case "<":
+                return Q(**{f"{column}__lt": span.begin})
+            case ">":
+                return Q(**{f"{column}__gte": span.end})
+            case _:
+                return Q(**{f"{column}__lt": span.end})
+
+
+def text_condition(column: str, test: Test) -> Q:
+    match test:
+        case Exists():
+            return Q()
+        case Equal(value):
+            return Q(**{column: value})
+        case Prefix(text):
+            return beginning(column, text)
+        case Compare(sign, value):
+            return Q(**{f"{column}__{_LOOKUPS[sign]}": value})
+        case Between(low, high):
+            ends = {"gte": low, "lte": high}
+            return Q(**{f"{column}__{lookup}": end for lookup, end in ends.items() if end is not None})
+
+
+def beginning(column: str, text: str) -> Q:
+    """The texts with this beginning, as a range of bytes: such columns sort by byte on every database."""
+    following = successor(text)
+    tested = Q(**{f"{column}__gte": text})
+    return tested if following is None else tested & Q(**{f"{column}__lt": following})
+
+
+def successor(text: str) -> str | None:
+    """The first text after all that begin with this one. None if there is none."""
+    shortened = text.rstrip("\U0010ffff")
+    if not shortened:
+        return None
+    last = ord(shortened[-1]) + 1
+    return shortened[:-1] + chr(0xE000 if last == 0xD800 else last)  # Surrogates are no characters.

@@ -1,0 +1,145 @@
+"""Chooses how to read the runs of a search, and reads them in the order of a list."""
+
+import datetime as dt
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Self, cast
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from runsadmin import keyset, search
+from runsadmin.models import Run
+from runsadmin.models.run import RunQuerySet
+from runsadmin.search import And, Node, Or
+from runsadmin.search.compiling import bounds
+from runsadmin.services.run_search.sources import MAX_COUNTED, Source, cover
+from runsadmin.services.run_search.time_limit import limited
+
+ORDER: keyset.Order = ("created_at", "pk")
+
+type Key = tuple[dt.datetime, int]
+
+
+@dataclass(frozen=True)
+class RunSearch:
+    """A search, with the time zone of its times and the current time. Without a node it finds every run."""
+
+    node: Node | None
+    tz: dt.tzinfo
+    now: dt.datetime
+
+    @classmethod
+    def parse(cls, text: str, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None) -> Self:
+        """Raises InvalidSearch."""
+        return cls(search.parse(text), tz, timezone.now() if now is None else now)
+
+    def narrowed(self, nodes: Sequence[Node | None]) -> Self:
+        """The same search among the runs that match all of these nodes."""
+        used = [node for node in (self.node, *nodes) if node is not None]
+        return replace(self, node=search.all_of(used) if used else None)
+
+    def condition(self) -> Q:
+        """The condition on a run, for few runs: it leaves the choice of an index to the database."""
+        return Q() if self.node is None else self._condition(self.node)
+
+    def matching(self) -> RunQuerySet:
+        """All runs that match, in no order."""
+        if self.node is None:
+            return Run.objects.all()
+        found = cover(self.node, Q())
+        rows = Run.objects.all() if found is None else Run.objects.filter(found.runs())
+        is_exact = found is not None and found.is_exact
+        runs = Source(rows, is_ordered=False).matching(None if is_exact else self.node, self._condition)
+        return cast("RunQuerySet", runs)
+
+    def count(self, most: int) -> int:
+        """The number of matching runs, counted to at most one beyond `most`. Raises InvalidSearch if it takes long."""
+        with limited():
+            return self.matching().order_by()[: most + 1].count()
+
+    def read_page(
+        self, runs: QuerySet[Run], size: int, *, after: keyset.Key | None = None, before: keyset.Key | None = None
+    ) -> keyset.Page[Run]:
+        """A page of the matching runs, newest first, as `keyset.read_page` does. `runs` says what is read of each.
+
+        Raises InvalidSearch if it takes too long.
+        """
+        if self.node is None:
+            return keyset.read_page(runs, ORDER, size, after=after, before=before)
+        is_backward = before is not None
+        with limited():
+            keys = list(
+                islice(self._keys(self.node, size + 1, before if is_backward else after, is_backward), size + 1)
+            )
+            by_key = {run.pk: run for run in runs.filter(pk__in=[pk for _, pk in keys[:size]]).order_by()}
+        has_more, rows = len(keys) > size, [by_key[pk] for _, pk in keys[:size] if pk in by_key]
+        return keyset.page_of(rows, ORDER, has_more=has_more, is_backward=is_backward, is_first=after is None)
+
+    # --- The keys of a page
+
+    def _keys(
+        self, node: Node, count: int, after: keyset.Key | None, ascending: bool, *, may_distribute: bool = True
+    ) -> Iterator[Key]:
+        """The keys of the first runs in the order of the list."""
+        if isinstance(node, Or):
+            return self._merged(node.nodes, count, after, ascending, may_distribute=may_distribute)
+        parts = node.nodes if isinstance(node, And) else (node,)
+        within = self._within(parts)
+        chosen = self._chosen(parts, within)
+        if (
+            chosen is None
+            and may_distribute
+            and (either := next((part for part in parts if isinstance(part, Or)), None))
+        ):
+            others = [part for part in parts if part is not either]
+            branches = [search.all_of((each, *others)) for each in either.nodes]
+            return self._merged(branches, count, after, ascending, may_distribute=False)
+        part, source = chosen or (None, Source(Run.objects.filter(within), is_ordered=True))
+        rest = [each for each in parts if each is not part]
+        rows = source.matching(search.all_of(rest) if rest else None, self._condition)
+        if after is not None:
+            rows = rows.filter(keyset.is_after(source.order, after, ascending=ascending))
+        ordered_rows = rows.order_by(*(field if ascending else f"-{field}" for field in source.order))
+        return iter(ordered_rows.values_list(*source.order)[:count])
+
+    def _chosen(self, parts: Sequence[Node], within: Q) -> tuple[Node | None, Source] | None:
+        """What to read the runs that match all parts from, and the part that all of it matches.
+
+        None if no index range is small or has an order.
+        """
+        covers = [(part, found) for part in parts if (found := cover(part, within)) is not None]
+        if len(covers) != 1 or not covers[0][1].is_ordered:  # Otherwise there is nothing to compare.
+            small = [each for each in covers if each[1].size <= MAX_COUNTED]
+            ordered = [each for each in covers if each[1].is_ordered]
+            if small:
+                covers = [min(small, key=lambda each: each[1].size)]
+            elif ordered:
+                covers = [min(ordered, key=lambda each: each[1].density)]
+            else:
+                return None
+        part, chosen = covers[0]
+        if chosen.is_ordered:
+            source = chosen.sources[0]
+        else:
+            source = Source(Run.objects.filter(chosen.runs(), within), is_ordered=False)
+        return part if chosen.is_exact else None, source
+
+    def _merged(
+        self, nodes: Sequence[Node], count: int, after: keyset.Key | None, ascending: bool, *, may_distribute: bool
+    ) -> Iterator[Key]:
+        found = [self._keys(node, count, after, ascending, may_distribute=may_distribute) for node in nodes]
+        last: Key | None = None
+        for key in heapq.merge(*found, reverse=not ascending):
+            if key != last:
+                last = key
+                yield key
+
+    def _condition(self, node: Node, **names: str) -> Q:
+        return search.condition(node, self.tz, self.now, **names)
+
+    def _within(self, parts: Sequence[Node]) -> Q:
+        """The limits of the time of creation that every match has to meet."""
+        return bounds(parts, self.tz, self.now)

@@ -1,0 +1,167 @@
+"""Ranges of indexes that hold every run that a search can find.
+
+The databases choose such ranges by statistics that may be missing or miss how values depend on each other, so this
+package chooses the range, and hides all other conditions from the choice.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from django.db.models import Func, Q, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
+
+from runsadmin import keyset, search
+from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Word
+from runsadmin.search.compiling import WORD_COLUMNS, beginning, column_of, columns, pair_condition, text_condition
+from runsadmin.search.fields import METADATA
+
+# Sizes are only compared up to this number of rows.
+MAX_COUNTED = 10_000
+# Texts with an index that is ordered by time as well.
+_ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection", "error_code"})
+_INDEXED_COLUMNS = _ORDERED_COLUMNS | {"upstream_id"}
+_PLAIN = "plain_"
+
+
+class Unindexed(Func):
+    """A column as it is, except that SQLite chooses no index by it. PostgreSQL chooses by its statistics."""
+
+    template = "%(expressions)s"
+    arity = 1
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: Any, **options: Any) -> Any:
+        return self.as_sql(compiler, connection, template="+%(expressions)s", **options)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows with one run each, by an index: newest first if `is_ordered`."""
+
+    rows: QuerySet[Any]
+    is_ordered: bool
+
+    @property
+    def path(self) -> str:
+        """From a row to its run."""
+        return "" if self.rows.model is Run else "run__"
+
+    @property
+    def run(self) -> str:
+        """The field with the key of the run."""
+        return "pk" if self.rows.model is Run else "run_id"
+
+    @property
+    def order(self) -> keyset.Order:
+        return ("created_at", self.run)
+
+    def matching(self, node: Node | None, condition: Callable[..., Q]) -> QuerySet[Any]:
+        """The rows whose runs match. `condition` compiles a node."""
+        if node is None:
+            return self.rows
+        plain = {f"{_PLAIN}{column}": Unindexed(f"{self.path}{column}") for column in columns(node)}
+        rows: QuerySet[Any] = self.rows.alias(**plain)
+        return rows.filter(condition(node, path=_PLAIN, run=self.run))
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Sources that together hold every run that a node matches; if `is_exact`, no others."""
+
+    sources: tuple[Source, ...]
+    is_exact: bool = True
+
+    @property
+    def is_ordered(self) -> bool:
+        return len(self.sources) == 1 and self.sources[0].is_ordered
+
+    @cached_property
+    def size(self) -> int:
+        """The number of rows, counted to at most one beyond MAX_COUNTED."""
+        size = 0
+        for source in self.sources:
+            size += source.rows.order_by()[: MAX_COUNTED + 1 - size].count()
+            if size > MAX_COUNTED:
+                break
+        return size
+
+    @cached_property
+    def density(self) -> Any:
+        """A time, for a large cover with an order: the earlier, the fewer rows it has in the same time."""
+        source = self.sources[0]
+        ordered = source.rows.order_by(*(f"-{field}" for field in source.order))
+        return ordered.values_list("created_at", flat=True)[MAX_COUNTED]
+
+    def runs(self) -> Q:
+        """The condition that a run is in one of the sources."""
+        found = Q(pk__in=[])
+        for source in self.sources:
+            found |= Q(pk__in=source.rows.order_by().values(source.run))
+        return found
+
+
+def cover(node: Node, within: Q) -> Cover | None:
+    """The sources for a node; None if only a look at every run can tell. `within` limits the time of creation."""
+    match node:
+        case Or(nodes):
+            parts = [cover(each, within) for each in nodes]
+            return None if None in parts else _union(part for part in parts if part is not None)
+        case And(nodes):
+            parts = [cover(each, within) for each in nodes]
+            found = min((part for part in parts if part is not None), key=lambda part: part.size, default=None)
+            return None if found is None else replace(found, is_exact=False)
+        case Word(text):
+            threads = _threads(beginning("upstream_id", text))
+            if len(threads) > _MAX_THREADS:
+                return None
+            of_runs = [beginning(column, text) for column in WORD_COLUMNS if "thread" not in column]
+            if threads:
+                of_runs.append(Q(thread__in=threads))
+            # One source each: SQLite may read the whole table for an OR.
+            sources = [Source(Run.objects.filter(each, within), is_ordered=False) for each in of_runs]
+            pairs = MetadataPair.objects.filter(beginning("value", text), within)
+            return Cover((*sources, Source(pairs, is_ordered=False)))
+        case Term():
+            return _of_term(node, within)
+    return None
+
+
+def _of_term(term: Term, within: Q) -> Cover | None:
+    column = column_of(term.field)
+    is_exact = isinstance(term.test, Equal)
+    if term.field.name == METADATA:
+        pairs = MetadataPair.objects.filter(pair_condition(term), within)
+        return Cover((Source(pairs, is_ordered=is_exact or isinstance(term.test, Exists)),))
+    if column == "thread__upstream_id" and not isinstance(term.test, Exists):
+        threads = _threads(text_condition("upstream_id", term.test))
+        if len(threads) > _MAX_THREADS:
+            return None
+        if is_exact:
+            return Cover(
+                tuple(Source(Run.objects.filter(within, thread=thread), is_ordered=True) for thread in threads)
+            )
+        return Cover((Source(Run.objects.filter(within, thread__in=threads), is_ordered=False),))
+    if column in _INDEXED_COLUMNS and not isinstance(term.test, Exists):
+        runs = Run.objects.filter(text_condition(column, term.test), within)
+        is_complete = isinstance(term.test, Equal | Prefix)  # Comparisons also find rows without a value.
+        return Cover((Source(runs, is_ordered=is_exact and column in _ORDERED_COLUMNS),), is_complete)
+    if column == "total_tokens" and not isinstance(term.test, Exists):
+        of_tokens = search.condition(term)
+        return Cover((Source(Run.objects.filter(of_tokens, within), is_ordered=False),))
+    if column == "missing_since" and isinstance(term.test, Exists):
+        return Cover((Source(Run.objects.filter(within, missing_since__isnull=False), is_ordered=True),))
+    return None
+
+
+_MAX_THREADS = 500
+
+
+def _threads(condition: Q) -> list[int]:
+    return list(Thread.objects.filter(condition).values_list("pk", flat=True)[: _MAX_THREADS + 1])
+
+
+def _union(covers: Iterable[Cover]) -> Cover:
+    covers = list(covers)
+    return Cover(tuple(source for each in covers for source in each.sources), all(each.is_exact for each in covers))

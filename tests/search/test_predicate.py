@@ -1,0 +1,58 @@
+"""Generated searches find exactly the runs that a plain predicate selects."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from runsadmin import keyset, search
+from runsadmin.models import Run
+from runsadmin.services.run_search import RunSearch, finding
+from tests.search.cases import BERLIN, NOW, Case, Row, make_rows, searches, store
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def rows() -> dict[int, Row]:
+    return store(make_rows())
+
+
+def pages(found: RunSearch, size: int) -> list[Run]:
+    """All runs, by pages."""
+    page = found.read_page(Run.objects.all(), size)
+    runs = list(page.rows)
+    while page.next is not None:
+        page = found.read_page(Run.objects.all(), size, after=page.next)
+        runs += page.rows
+    return runs
+
+
+def pages_backward(found: RunSearch, size: int, end: Run) -> list[Run]:
+    """All runs before this one, by pages."""
+    runs: list[Run] = []
+    previous: keyset.Key | None = keyset.key_of(end, finding.ORDER)
+    while previous is not None:
+        page = found.read_page(Run.objects.all(), size, before=previous)
+        runs, previous = page.rows + runs, page.previous
+    return runs
+
+
+def newest_first(keys: list[int]) -> list[int]:
+    return list(Run.objects.filter(pk__in=keys).order_by("-created_at", "-pk").values_list("pk", flat=True))
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=searches)
+def test_search_equals_the_predicate(rows: dict[int, Row], case: Case) -> None:
+    node = search.parse(case.text)
+    assert node is not None
+    assert search.parse(str(node)) == node
+
+    expected = sorted(key for key, row in rows.items() if case.matches(row))
+    found = RunSearch(node, BERLIN, NOW)
+    assert sorted(found.matching().values_list("pk", flat=True)) == expected
+    runs = pages(found, 25)
+    assert [run.pk for run in runs] == newest_first(expected)
+    if runs:
+        assert pages_backward(found, 25, runs[-1]) == runs[:-1]
+    compiled = Run.objects.filter(search.condition(node, BERLIN, NOW)).values_list("pk", flat=True)
+    assert sorted(compiled) == expected
