@@ -121,15 +121,16 @@ class _Compiler:
     def _any_of(self, nodes: Iterable[Node]) -> Q:
         """Tests of the same metadata key become one subquery: each costs a lookup per run."""
         conditions: list[Q] = []
-        of_key: dict[str | None, list[Q]] = {}
+        of_key: dict[str | None, list[Test]] = {}
         for node in nodes:
             if isinstance(node, Term) and node.field.name == METADATA:
-                of_key.setdefault(node.field.key, []).append(text_condition("value", node.test))
+                of_key.setdefault(node.field.key, []).append(node.test)
             else:
                 conditions.append(self.condition(node))
-        return reduce(
-            or_, [*conditions, *(self._pair(Q(key=key) & reduce(or_, tests)) for key, tests in of_key.items())]
-        )
+        for key, tests in of_key.items():
+            passes = Q() if Exists() in tests else reduce(or_, (text_condition("value", test) for test in tests))
+            conditions.append(self._pair(Q(key=key) & passes))
+        return reduce(or_, conditions)
 
     def _term(self, field: Field, test: Test) -> Q:
         if field.name == METADATA:
