@@ -86,7 +86,7 @@ def claim(edit: Edit) -> Claim | None:
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """The edit that this one waits for, if any: one of its run in flight, otherwise the oldest one before it."""
+    """The edit that this one waits for, if any: one of its run that is in flight, otherwise the oldest before it."""
     earlier = _earlier(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
