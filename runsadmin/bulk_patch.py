@@ -48,7 +48,7 @@ _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
 
-# The shortest possible values. The date is a Friday in May, since these names are short.
+# The shortest possible values. The date is a Friday in May: no other names are shorter.
 _SHORTEST = TemplateFields(
     **dict.fromkeys(TEXTS, "x"),  # type: ignore[arg-type]
     **dict.fromkeys(TIMES, dt.datetime(2026, 5, 1, tzinfo=dt.UTC)),  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # The values of fields are not known yet, so only a text that is always too long is an error.
+            try:  # The values of fields are not known yet, so only one that is always too long is an error.
                 MetadataPatch.parse({key: _fill(text, _SHORTEST)})
             except InvalidMetadata as error:
                 yield from (problem for problem in error.problems if problem.code == "value_too_long")

@@ -164,7 +164,7 @@ def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: M
     """Applies our patch, made by someone who saw `base`, to what upstream has now (`theirs`).
 
     A key that the patch does not touch keeps its current value. A touched key is a conflict if its current value is
-    neither the one in `base` nor the one that the patch leads to.
+    neither the one in `base` nor the one that the patch would produce.
     """
     ours = patch.apply(base)
     return Merge(

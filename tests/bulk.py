@@ -44,8 +44,8 @@ def processing_edits(stopping: Event | None = None) -> Iterator[Future[None]]:
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(1) as threads:
-        future = threads.submit(process_due)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(process_due)
         yield future
     future.result()
 

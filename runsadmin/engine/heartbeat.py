@@ -54,7 +54,7 @@ def beat_age() -> float | None:
 
 def _requeue(tasks: Iterable[DBTaskResult[..., Any]]) -> None:
     for task in tasks:
-        # The condition includes the claim: the task may have ended or been claimed by another worker meanwhile.
+        # The condition includes the claim: the task may have ended, or another worker may have claimed it.
         claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
         if claim.update(status=TaskResultStatus.READY, started_at=None):
             logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

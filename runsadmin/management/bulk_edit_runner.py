@@ -87,7 +87,7 @@ class BulkEditRunner:
                 bar.update(bulk_edit.planned - bar.n)
                 if bulk_edit.planned == planned:  # A worker is planning it.
                     self.stopping.wait(PAUSE)
-        # A bulk edit that was applied meanwhile must be paused instead.
+        # A bulk edit that has been applied in the meantime must be paused instead.
         if self.stopping.is_set() and not bulk_edit.is_in_progress:
             self.command.fail(f"Stopped; nothing was sent. {_resume_hint(bulk_edit)}")
         return bulk_edit
@@ -137,7 +137,7 @@ class BulkEditRunner:
                 if not processed and bulk_edit.is_in_progress:
                     self.stopping.wait(PAUSE)
         if self.stopping.is_set():
-            with suppress(InvalidTransition):  # It has ended meanwhile.
+            with suppress(InvalidTransition):  # It has ended in the meantime.
                 bulk_edit = bulk_edits.pause(bulk_edit=bulk_edit, actor=self.actor)
         return bulk_edit
 

@@ -26,7 +26,7 @@ PROBE_OUTAGE_EVERY = dt.timedelta(seconds=5)
 TRY_WRITING_EVERY = dt.timedelta(minutes=5)
 # This share of a connection's requests per minute is reserved for interactive edits.
 INTERACTIVE_SHARE = 0.1
-# A caller's claim could expire during a longer wait, so it retries later instead.
+# A caller's claim could expire during a longer wait, so the caller retries later instead.
 MAX_SLOT_WAIT = dt.timedelta(seconds=5)
 # In seconds. After a stall, such as one of the database, all waiting processes would send at once: late ones take a
 # new slot.
@@ -175,7 +175,7 @@ def wait_for_slots(connection: conf.Connection, slots: int, *, interactive: bool
 
 
 def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = False) -> dt.datetime:
-    """Takes consecutive slots, and returns the time of the first. Raises NoSlot if that is too far away."""
+    """Takes consecutive slots, and returns the time of the first. Raises NoSlot if that is too far in the future."""
     if not connection.requests_per_minute:
         now = clock.now()
         return _check_wait(max(not_before(connection.alias) or now, now), now)

@@ -69,7 +69,7 @@ def write_run(
     send_by: float,
     slot: Slot | None = None,
 ) -> TimedResponse[RunRecord]:
-    """Sends the whole map. After `send_by` (in time.monotonic()) it raises NotSent instead."""
+    """Sends the whole map. After `send_by` (in time.monotonic()), it raises NotSent instead."""
     requested_at = clock.earliest()
     response = _client(thread, slot).modify_run(thread.upstream_id, run_id, metadata, send_by=send_by)
     return TimedResponse(response, requested_at, clock.latest())

@@ -33,7 +33,7 @@ class Target:
 class Reach:
     """The result of the probes.
 
-    `responds`: the server sent a response. `knows`: it has one of the targets, or an error of it names one by id.
+    `responds`: the server sent a response. `knows`: it has one of the targets, or an error names one by id.
     `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that thread was
     requested. `error` is set if the result is not conclusive, and says why.
     """
@@ -77,7 +77,7 @@ def _known(thread: Thread) -> Target:
 def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage: bool = False) -> Reach:
     """Requests the targets in turn until the result is conclusive. Does not use the database.
 
-    `thread_id` is the thread of the error. With `is_outage` it only checks whether the server responds.
+    `thread_id` is the thread of the error. With `is_outage`, it only checks whether the server responds.
     """
     probed_others = thread_is_gone = False
     responds = not is_outage  # A 404 is a response.
@@ -131,7 +131,7 @@ class Conclusion:
 
 
 def conclude(upstream_id: str, error: UpstreamError, reach: Reach) -> Conclusion:
-    """What `error` means. It occurred when this run or thread was requested."""
+    """What `error` means, given what the probes found. `upstream_id` is the run or thread that was requested."""
     if isinstance(reach.error, NoSlot):
         return Conclusion(error=reach.error)
     effect = NO_EFFECT if reach.error is None else gateway.effect_of(reach.error)

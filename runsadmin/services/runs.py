@@ -256,7 +256,7 @@ def _fetch(run: Run, *, interactive: bool = False) -> UpstreamError | None:
 
 
 def find_reach(run: Run, error: UpstreamError) -> bool:
-    """Finds out how far an error of this run reaches. Returns whether the run is missing.
+    """Finds out how far the error of a request for this run reaches. Returns whether the run is missing.
 
     Marks the run as missing or holds the connection, if necessary. Raises UpstreamError if the result is not certain.
     """
@@ -279,7 +279,7 @@ def mark_missing(*, runs: Collection[int] = (), threads: Collection[int] = ()) -
 
 
 def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
-    """Has workers fetch these runs again soon. Returns how many there are. Raises NotAllowed."""
+    """Has workers fetch these runs again soon. Returns how many were marked. Raises NotAllowed."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     return Run.objects.filter(pk__in=[run.pk for run in runs]).update(needs_refresh_since=clock.now())
 

@@ -68,20 +68,20 @@ def statuses(model: type[Edit | BulkEdit | Sync], *rows: Model) -> list[str]:
 
 def test_actions_on_runs(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
     one, two = mirror_run(metadata={"team": "blue"}), mirror_run()
-    runs = actions_of(Run)
-    runs.run("Refresh", one, two)
-    runs.expect_message("2 runs will be refreshed")
+    actions = actions_of(Run)
+    actions.run("Refresh", one, two)
+    actions.expect_message("2 runs will be refreshed")
     assert Run.objects.exclude(needs_refresh_since=None).count() == 2
     with page.expect_download() as download:
-        runs.run("Download as CSV", one)
+        actions.run("Download as CSV", one)
     lines = download.value.path().read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["id", one.upstream_id]
-    runs.expect_message("Nothing ticked")
-    runs.run("Edit metadata…", one)
+    actions.expect_message("Nothing ticked")
+    actions.run("Edit metadata…", one)
     expect(page.locator("[data-pairs] [name$=-key]").first).to_have_value("team")
-    runs.run("Edit metadata…", one, two)
+    actions.run("Edit metadata…", one, two)
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")
-    assert runs.used == runs.offered
+    assert actions.used == actions.offered
 
 
 def test_actions_on_edits(
@@ -94,22 +94,22 @@ def test_actions_on_edits(
         )
         for _ in range(2)
     )  # fmt: skip
-    listed = actions_of(Edit)
-    listed.run("Cancel", one, two)
-    listed.expect_message("Cancelled 2 edits.")
+    actions = actions_of(Edit)
+    actions.run("Cancel", one, two)
+    actions.expect_message("Cancelled 2 edits.")
     assert statuses(Edit, one, two) == ["cancelled", "cancelled"]
 
     Edit.objects.update(status=EditStatus.FAILED)
-    listed.run("Retry", one, two)
-    listed.confirm("Retry 2 edits?")
-    listed.expect_message("Retrying 2 edits.")
+    actions.run("Retry", one, two)
+    actions.confirm("Retry 2 edits?")
+    actions.expect_message("Retrying 2 edits.")
     assert statuses(Edit, one, two) == ["pending", "pending"]
 
     edits.push(one)
     edits.push(two)
-    listed.run("Undo", one, two)
-    listed.confirm("Undo 2 edits?", reason="a mistake")
-    listed.expect_message("Undo recorded for 2 edits.")
+    actions.run("Undo", one, two)
+    actions.confirm("Undo 2 edits?", reason="a mistake")
+    actions.expect_message("Undo recorded for 2 edits.")
     assert set(Edit.objects.exclude(undoes=None).values_list("undoes", "reason")) == {
         (one.pk, "a mistake"), (two.pk, "a mistake"),
     }  # fmt: skip
@@ -117,78 +117,78 @@ def test_actions_on_edits(
     # A single undo is sent at once, and the page of its edit shows the outcome.
     undo = Edit.objects.get(undoes=one)
     edits.push(undo)
-    listed.run("Undo", undo)
-    listed.confirm(f"Undo edit {undo.pk}?")
+    actions.run("Undo", undo)
+    actions.confirm(f"Undo edit {undo.pk}?")
     expect(page.locator(".ra-head h2")).to_contain_text("Applied")
     assert sandbox.metadata(one.run.upstream_id) == {"team": "red"}
-    listed.run("Retry", one)
-    listed.confirm(f"Retry edit {one.pk}?")
-    listed.expect_message("Only a failed edit can be")
-    assert listed.used == listed.offered
+    actions.run("Retry", one)
+    actions.confirm(f"Retry edit {one.pk}?")
+    actions.expect_message("Only a failed edit can be")
+    assert actions.used == actions.offered
 
 
 def test_actions_on_bulk_edits(
     page: Page, sandbox: Sandbox, mirror_run: MakeRun, alice: User, actions_of: ActionsOf
 ) -> None:
     plans = [make_bulk_edit(mirror_run(metadata={"team": "blue"}).upstream_id, "planned", alice) for _ in range(2)]
-    bulk_edits = actions_of(BulkEdit)
-    bulk_edits.run("Apply", *plans)
-    bulk_edits.expect_message("This changes the metadata of 2 runs upstream.")
+    actions = actions_of(BulkEdit)
+    actions.run("Apply", *plans)
+    actions.expect_message("This changes the metadata of 2 runs upstream.")
     assert statuses(BulkEdit, *plans) == ["planned", "planned"]
-    bulk_edits.confirm("Apply 2 bulk edits?")
-    bulk_edits.expect_message("Done for 2 bulk edits.")
+    actions.confirm("Apply 2 bulk edits?")
+    actions.expect_message("Done for 2 bulk edits.")
     assert statuses(BulkEdit, *plans) == ["queued", "queued"]
 
-    bulk_edits.run("Pause", *plans)
-    bulk_edits.expect_message("Done for 2 bulk edits.")
+    actions.run("Pause", *plans)
+    actions.expect_message("Done for 2 bulk edits.")
     assert statuses(BulkEdit, *plans) == ["paused", "paused"]
 
-    bulk_edits.run("Resume", plans[0])
-    bulk_edits.expect_message("This sends the remaining 1 edit.")
-    bulk_edits.confirm(f"Resume {plans[0]}?")
+    actions.run("Resume", plans[0])
+    actions.expect_message("This sends the remaining 1 edit.")
+    actions.confirm(f"Resume {plans[0]}?")
     expect(page.locator("tr", has_text="Queued")).to_have_count(1)
     assert statuses(BulkEdit, *plans) == ["queued", "paused"]
 
-    bulk_edits.run("Cancel", plans[1])
-    bulk_edits.confirm(f"Cancel {plans[1]}?")
+    actions.run("Cancel", plans[1])
+    actions.confirm(f"Cancel {plans[1]}?")
     expect(page.locator("tr", has_text="Cancelled")).to_have_count(1)
     assert statuses(BulkEdit, *plans) == ["queued", "cancelled"]
     assert sandbox.posts() == []
 
     run = mirror_run(metadata={"team": "blue"})
     done = make_bulk_edit(run.upstream_id, "completed", alice)
-    bulk_edits.run("Retry", done)
-    bulk_edits.expect_message("This sends 1 edit again.")
-    bulk_edits.confirm(f"Retry {done}?")
+    actions.run("Retry", done)
+    actions.expect_message("This sends 1 edit again.")
+    actions.confirm(f"Retry {done}?")
     expect(page.locator("tr", has_text="Queued")).to_have_count(2)
     push_until_settled(done)
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
-    bulk_edits.run("Undo", done)
-    bulk_edits.confirm(f"Undo {done}?", reason="a mistake")
+    actions.run("Undo", done)
+    actions.confirm(f"Undo {done}?", reason="a mistake")
     expect(page.locator(".ra-head h2")).to_contain_text("Plan")
     assert done.undone_by.get().reason == "a mistake"
-    assert bulk_edits.used == bulk_edits.offered
+    assert actions.used == actions.offered
 
 
 def test_actions_on_threads(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
     one, two = mirror_run(thread_id="thread_1").thread, mirror_run(thread_id="thread_2").thread
-    threads = actions_of(Thread)
-    threads.run("Stop tracking", one, two)
-    threads.confirm("Stop tracking 2 threads?")
-    threads.expect_message("Stopped tracking 2 threads.")
+    actions = actions_of(Thread)
+    actions.run("Stop tracking", one, two)
+    actions.confirm("Stop tracking 2 threads?")
+    actions.expect_message("Stopped tracking 2 threads.")
     assert not Thread.objects.filter(tracked=True).exists()
-    threads.run("Track again", one, two)
-    threads.expect_message("Tracking 2 threads again.")
+    actions.run("Track again", one, two)
+    actions.expect_message("Tracking 2 threads again.")
     assert Thread.objects.filter(tracked=True).count() == 2
 
-    threads.run("Sync new runs", one)
+    actions.run("Sync new runs", one)
     expect(page.locator(".ra-head h2")).to_contain_text("Incremental sync of thread_1")
-    threads.run("Full sync", one, two)
-    threads.expect_message("Queued 2 syncs")
+    actions.run("Full sync", one, two)
+    actions.expect_message("Queued 2 syncs")
     started = Sync.objects.order_by("pk").values_list("thread__upstream_id", "kind")
     assert sorted(started) == [("thread_1", "full"), ("thread_1", "incremental"), ("thread_2", "full")]
-    assert threads.used == threads.offered
+    assert actions.used == actions.offered
 
 
 def test_actions_on_syncs(page: Page, mirror_run: MakeRun, alice: User, actions_of: ActionsOf) -> None:
@@ -198,9 +198,9 @@ def test_actions_on_syncs(page: Page, mirror_run: MakeRun, alice: User, actions_
         for kind in (Sync.Kind.FULL, Sync.Kind.INCREMENTAL)
     ]
     Sync.objects.update(status=SyncStatus.RUNNING)
-    listed = actions_of(Sync)
+    actions = actions_of(Sync)
     for action, status in (("Pause", "paused"), ("Resume", "running"), ("Cancel", "cancelled")):
-        listed.run(action, *started)
+        actions.run(action, *started)
         expect(page.locator(f".field-status:has-text('{status.capitalize()}')")).to_have_count(2)
         assert statuses(Sync, *started) == [status, status]
-    assert listed.used == listed.offered
+    assert actions.used == actions.offered

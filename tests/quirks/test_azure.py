@@ -104,7 +104,7 @@ def raises(error: BaseException) -> Callable[[Identity], None]:
     return lambda identity: setattr(identity, "fail", fail)
 
 
-def responses(response: Response) -> Callable[[Identity], None]:
+def responds_with(response: Response) -> Callable[[Identity], None]:
     return lambda identity: identity.server.override(lambda request: response)
 
 
@@ -121,15 +121,15 @@ def is_missing(identity: Identity) -> None:
 
 
 FAULTS: dict[str, Callable[[Identity], None]] = {
-    "status 500": responses(Response(500, {"error": "x"})),
-    "status 400": responses(Response(400, {"error": "identity not found"})),
-    "HTML": responses(Response(200, b"<html>")),
-    "empty body": responses(Response(200, b"")),
-    "no token": responses(Response(200, {"expires_on": "9999999999"})),
-    "empty token": responses(token("")),
-    "null token": responses(Response(200, {"access_token": None, "expires_on": "9999999999"})),
-    "broken token": responses(token(f"{SECRET}\r\nX: y")),
-    "cuts the connection": responses(Response(cut=True)),
+    "status 500": responds_with(Response(500, {"error": "x"})),
+    "status 400": responds_with(Response(400, {"error": "identity not found"})),
+    "HTML": responds_with(Response(200, b"<html>")),
+    "empty body": responds_with(Response(200, b"")),
+    "no token": responds_with(Response(200, {"expires_on": "9999999999"})),
+    "empty token": responds_with(token("")),
+    "null token": responds_with(Response(200, {"access_token": None, "expires_on": "9999999999"})),
+    "broken token": responds_with(token(f"{SECRET}\r\nX: y")),
+    "cuts the connection": responds_with(Response(cut=True)),
     "refuses the connection": refuses,
     "hangs": hangs,
     "unavailable": raises(CredentialUnavailableError()),

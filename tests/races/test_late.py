@@ -1,4 +1,4 @@
-"""A process stalls or a write arrives late, and must not undo what others have done meanwhile."""
+"""A process stalls or a write arrives late, and must not undo what others have done in the meantime."""
 
 import pytest
 

@@ -70,10 +70,10 @@ def test_distant_slot_is_not_taken(connect: Connect) -> None:
 def test_slot_is_never_in_the_past(connect: Connect) -> None:
     connect(REQUESTS_PER_MINUTE=600)
     connections.state("default")
-    with ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             ConnectionState.objects.select_for_update().get()
-            waiting = threads.submit(_wait_for_slot)
+            waiting = pool.submit(_wait_for_slot)
             time.sleep(0.5)
             released = timezone.now()
         waiting.result()

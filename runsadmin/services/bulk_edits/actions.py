@@ -1,4 +1,4 @@
-"""What users do with a bulk edit, what is possible now, and the changes of status that workers make.
+"""User actions on bulk edits, which of them are possible now, and the status changes that workers make.
 
 The edits of a bulk edit are pushed like all others (services/edits), but only while it is in progress.
 """
@@ -126,8 +126,9 @@ def pause(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Continues with all remaining edits. If upstream has changed keys that an edit did not touch, this accepts it.
+    """Continues with all remaining edits.
 
+    If upstream has changed keys that an edit did not touch, resuming accepts such changes.
     Raises NotAllowed or InvalidTransition.
     """
     _require(actor, bulk_edit, BulkEditAction.RESUME)

@@ -53,7 +53,10 @@ def retry(*, edit: Edit, actor: User) -> Edit:
 
 
 def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **values: object) -> int:
-    """Makes the failed ones of these edits due again, which belong to `bulk_edit` or to none. Returns how many."""
+    """Makes the failed ones among these edits due again. Returns how many there were.
+
+    All of the edits belong to `bulk_edit`, or to no bulk edit if it is None.
+    """
     now = clock.now()
     with transaction.atomic():
         moved = failed.filter(status=EditStatus.FAILED).transition_to(

@@ -32,7 +32,7 @@ FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one edit, until the expiry in its row."""
+    """The right to work on one edit, until the expiry time in its row."""
 
     edit: Edit
     token: uuid.UUID
@@ -48,7 +48,7 @@ class Claim:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it has to be reconciled rather than pushed."""
+        """Whether the edit has to be reconciled rather than pushed."""
         return self.edit.status == EditStatus.UNKNOWN
 
     def log_step(self, step: str) -> None:
@@ -72,7 +72,7 @@ def reload(edit: Edit) -> Edit:
 def claim(edit: Edit) -> Claim | None:
     """Claims an edit for pushing.
 
-    Returns None if other edits of its run come first, or if another process has claimed one of them.
+    Returns None if other edits of its run come first, or if another process has claimed it or one of those.
     """
     earlier = _earlier(edit)
     free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
@@ -86,7 +86,7 @@ def claim(edit: Edit) -> Claim | None:
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """The edit that this one waits for, if any: one of its run in flight, otherwise the oldest one before it."""
+    """The edit that this one waits for, if any: one of its run that is in flight, otherwise the oldest before it."""
     earlier = _earlier(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()

@@ -89,7 +89,7 @@ def still_unknown(claim: Claim, detail: str, pause: dt.timedelta) -> Outcome:
 
 
 def _reconcile_pause(claim: Claim, now: dt.datetime) -> dt.timedelta:
-    """The pause before the next reconcile, which grows with the time since the write was sent."""
+    """The pause before reconciling again. It grows with the time since the write was sent."""
     since = now - claim.edit.sent_at if claim.edit.sent_at else dt.timedelta()
     return min(max(FIRST_RECONCILE, since / 2), LAST_RECONCILE)
 

@@ -85,7 +85,7 @@ NOT_SHOWN = (
 
 
 def stale_fetch(intent: Intent) -> Outcome | None:
-    """The outcome if the fetch is too old to send, otherwise None. Called right before sending."""
+    """The outcome if the fetch is too old to rely on, otherwise None. Called right before sending."""
     if intent.fetch_age <= MAX_FETCH_AGE:
         return None
     detail, at_once = "The fetch was too old to rely on.", dt.timedelta()

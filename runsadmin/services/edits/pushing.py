@@ -149,7 +149,7 @@ def _push_and_close(edit: Edit) -> None:
 
 
 def waits_for_turn(edit: Edit) -> bool:
-    """Whether it could not be claimed because other edits of its run come first."""
+    """Whether the edit could not be claimed because other edits of its run come first."""
     return edit.status == EditStatus.PENDING and edit.wait_reason == Edit.WaitReason.TURN
 
 

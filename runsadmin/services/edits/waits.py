@@ -20,7 +20,7 @@ WaitReason = Edit.WaitReason
 class Wait:
     """`what` completes "Waits for …". `until` is when the wait ends at the latest.
 
-    `until` is None if only the event in `what` ends the wait.
+    If that is not known, `until` is None.
     """
 
     what: str
@@ -85,7 +85,7 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
 
 
 def _known_by(edit: Edit) -> dt.datetime | None:
-    """When a fetch will show the result at the latest. While fetches fail, when the next one is due."""
+    """The latest time at which a fetch will show the result. While fetches fail, the time of the next one."""
     times = [edit.next_attempt_at]
     if edit.sent_at is not None:
         timeout = dt.timedelta(seconds=conf.connection(edit.run.connection).timeout)
@@ -120,7 +120,7 @@ def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
 
 
 def _counts(other: Edit, edit: Edit) -> bool:
-    """Whether `edit` waits for `other`. Single edits wait for no bulk edit, and no edit waits for a paused one."""
+    """Whether `edit` waits for `other`. Single edits do not wait for bulk edits, and no edit for a paused one."""
     return other.bulk_edit is None or (edit.bulk_edit is not None and other.bulk_edit.is_in_progress)
 
 

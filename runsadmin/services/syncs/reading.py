@@ -33,7 +33,7 @@ LIMIT_REFUSALS = (400, 413, 422)
 def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
     """Reads a thread's pages and then what they did not show. Errors of the thread are recorded.
 
-    Raises ConnectionHeld, NoSlot, Interrupted, TimeUp.
+    Raises ConnectionHeld, NoSlot, Interrupted or TimeUp.
     """
     claimed.thread, claimed.reading = thread, _resume(claimed)
     try:
@@ -201,9 +201,10 @@ def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -
 
 
 def _fetch_unlisted(claimed: ClaimedSync) -> bool:
-    """Called after the last page. Fetches the runs that were not shown: all if every page was read, else active ones.
+    """Called after the last page: fetches the runs that no page has shown.
 
-    Returns whether more pages have to be read, because one of these runs exists, so the list should have shown it.
+    Fetches all of them if every page was read, otherwise only the active ones. Returns whether more pages have to be
+    read, because one of these runs exists and the list should have shown it.
     """
     thread, reading = claimed.thread, claimed.reading
     known = Run.objects.filter(thread=thread, missing_since=None, received_at__lt=reading.began_at)

@@ -75,7 +75,7 @@ class Calls:
         return result
 
     def probe(self, targets: list[Target], thread_id: str, error: UpstreamError, pause: float, slot: Slot) -> Reach:
-        """Probes how far an error reaches, after `pause` seconds. `thread_id` is the upstream thread of the error.
+        """Probes how far an error in this upstream thread reaches, after `pause` seconds.
 
         The worker thread keeps its slot between these requests, because idle threads may hold all others.
         """

@@ -40,7 +40,7 @@ BATCH_WINDOW = 0.05
 # Edits are claimed for this many seconds of work: with more, fetches would become stale.
 LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
-# At first, few edits are claimed: their writes may prove that lists are fresh, so that the others need no GET each.
+# At first, few edits are claimed: their writes may prove that lists are fresh, and then the others need no GET each.
 PROVING_SECONDS = 0.5
 # After this many failed attempts, a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2

@@ -50,7 +50,7 @@ class Evidence:
     def next_sample(self) -> tuple[Thread, str] | None:
         """The list that would show the most of our latest writes: its thread, and the run after which it starts.
 
-        None if a list is in flight, if it is too early for the next one, or if that would show too few writes.
+        None if a list is in flight, if it is too early for the next one, or if it would show too few writes.
         """
         self._drop_old()
         now = time.monotonic()

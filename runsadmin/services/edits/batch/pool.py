@@ -12,7 +12,7 @@ from typing import Self
 
 from runsadmin.upstream.client import Slot
 
-# There is a spare thread for this many concurrent requests: it parses a response or prepares a request while they wait.
+# One spare thread for this many concurrent requests parses a response or prepares a request while those are in flight.
 REQUESTS_PER_SPARE = 4
 
 

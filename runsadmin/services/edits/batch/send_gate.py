@@ -96,7 +96,7 @@ class SendGate:
         if self.hold_reason:
             return outcomes.held(claim, self.hold_reason)
         if seconds := self.back_off:
-            # During a short back-off this batch keeps running, so the edits stay due.
+            # During a short back-off, this batch keeps running, so the edits stay due.
             pause = dt.timedelta(seconds=seconds if seconds > MAX_BACK_OFF else 0)
             detail = "The server asked for fewer requests."
             return Outcome(claim, EditStatus.PENDING, detail, pause=pause, wait_reason=Edit.WaitReason.RETRY)
