@@ -1,0 +1,86 @@
+"""Every shape of a search is read by an index, in the order of the list or from few rows."""
+
+import datetime as dt
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.services.run_search import RunSearch, finding, sources
+
+pytestmark = pytest.mark.django_db
+
+RUNS = 1200
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+# Beyond this many rows, a range counts as large.
+FEW = 100
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run is `env:prod`, every hundredth `rare:x`, and every tenth failed."""
+    monkeypatch.setattr(sources, "MAX_COUNTED", FEW)
+    monkeypatch.setattr(finding, "MAX_COUNTED", FEW)
+    thread = Thread.objects.create(connection="default", upstream_id="thread_a")
+    rows = Run.objects.bulk_create(
+        Run(
+            connection="default", upstream_id=f"run_{number}", thread=thread, model="gpt-4o", assistant_id="asst_a",
+            status="completed" if number % 10 else "failed", error_code="" if number % 10 else "server_error",
+            created_at=START + dt.timedelta(seconds=number), total_tokens=number,
+            raw="{}", digest="", requested_at=START, received_at=START,
+        )
+        for number in range(RUNS)
+    )  # fmt: skip
+    MetadataPair.objects.bulk_create(
+        MetadataPair(run=run, connection="default", key=key, value=value, created_at=run.created_at)
+        for number, run in enumerate(rows)
+        for key, value in [("env", "prod"), *([("rare", "x")] if number % 100 == 0 else [])]
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("metadata.env:prod", "pair_by_key_and_value"),
+        ("metadata.env:*", "pair_by_key "),
+        ("metadata.rare:x metadata.env:prod", "pair_by_key_and_value"),
+        ("metadata.env:prod status:failed", "run_by_status"),
+        ("metadata.env:prod -metadata.rare:*", "pair_by_key_and_value"),
+        ("metadata.env:prod created:>2026-01-01T00:10", "pair_by_key_and_value"),
+        ("metadata.env:prod OR status:failed", "run_by_status"),
+        ("(metadata.env:prod OR status:failed) model:gpt*", "run_by_status"),
+        ("-metadata.rare:*", "run_newest"),
+        ("error:server_error", "run_by_error"),
+        ("thread:thread_a", "run_by_thread"),
+        ("assistant:asst_a model:gpt-4o error:server_error", "run_by_error"),
+        ("metadata.rare:x*", "pair_by_key_and_value"),
+        ("id:run_119*", "run_by_upstream_id"),
+        ("tokens:>1190", "run_by_tokens"),
+        ("run_119", "pair_by_value"),
+        ("duration:>1s", "run_newest"),
+    ],
+)
+def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        RunSearch.parse(text).read_page(Run.objects.all(), 10)
+
+    pages = [query["sql"] for query in captured.captured_queries if query["sql"].endswith("LIMIT 11")]
+    plans = [plan_of(sql) for sql in pages]
+    assert plans
+    if connection.vendor == "postgresql":  # It chooses by its statistics.
+        assert not any("Seq Scan on runsadmin_metadatapair" in line for plan in plans for line in plan), plans
+        return
+    assert any(index in line + " " for plan in plans for line in plan), plans
+    for plan in plans:
+        # Only rows that are looked up by the keys of an index range are sorted.
+        sorts = any("TEMP B-TREE" in line for line in plan)
+        assert not sorts or any("LIST SUBQUERY" in line for line in plan), plan
+
+
+def plan_of(sql: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"{'EXPLAIN QUERY PLAN' if connection.vendor == 'sqlite' else 'EXPLAIN'} {sql}")
+        return [str(line[-1]) for line in cursor.fetchall()]
