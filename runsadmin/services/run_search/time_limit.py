@@ -46,6 +46,11 @@ def _sqlite(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _postgresql(seconds: float) -> Iterator[None]:
+    set_timeout = "SELECT set_config('statement_timeout', %s, true)"
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(seconds * 1000))])
+        cursor.execute("SELECT current_setting('statement_timeout')")
+        (before,) = cursor.fetchone()
+        cursor.execute(set_timeout, [str(int(seconds * 1000))])
         yield
+        # The transaction may go on; after an error, the rollback restores it.
+        cursor.execute(set_timeout, [before])
