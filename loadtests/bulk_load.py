@@ -193,7 +193,7 @@ class BulkLoad:
             without_writer(upstream[run_id]["metadata"]) != without_writer(pairs) for run_id, pairs in expected.items()
         )
         reported = set(
-            undo.edits.filter(detail__icontains="since").values_list("run__upstream_id", flat=True).iterator()
+            undo.edits.filter(detail__icontains="changed").values_list("run__upstream_id", flat=True).iterator()
         )
         report.no_changed_run_that_was_not_reported = len(changed.keys() - reported)
         report.no_unchanged_run_reported_as_changed = len(reported - changed.keys())
