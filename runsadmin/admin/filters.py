@@ -121,8 +121,12 @@ class _RowFilter(_Exact):
             return []
         if not value.isdecimal():
             raise IncorrectLookupParameters
-        row = self.model._default_manager.only("upstream_id").filter(pk=int(value)).first()
-        return [(value, str(row or f"no {self.title} {value}"))]
+        return [(value, str(self.row or f"no {self.title} {value}"))]
+
+    @cached_property
+    def row(self) -> Any:
+        rows = self.model._default_manager.only("upstream_id", "connection")
+        return rows.filter(pk=int(self.value() or 0)).first()
 
 
 class ThreadFilter(_RowFilter):
@@ -131,7 +135,9 @@ class ThreadFilter(_RowFilter):
 
     @property
     def search_term(self) -> search.Node:
-        return search.equal("thread", self.label)
+        """Names the connection as well, since another one may have a thread with this id."""
+        thread = search.equal("thread", self.label)
+        return search.all_of([thread, search.equal("connection", self.row.connection)]) if self.row else thread
 
 
 class RunFilter(_RowFilter):

@@ -30,14 +30,14 @@ class RunChangeList(KeysetChangeList):
             raise self.search_error
 
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
-        rows = super().get_queryset(request, *args, **options)
         try:
+            rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
             typed = RunSearch.parse(self.query)
         except InvalidSearch as error:
             self.search_error = error
-            return rows.none()
+            return Run.objects.none()
         self.search = typed.narrowed([spec.search_term for spec in self.filter_specs if spec.value()])
-        return rows.filter(typed.condition())
+        return rows
 
     def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Run]:
         try:

@@ -22,6 +22,7 @@ from runsadmin.models import BulkEdit, Run, RunStatus
 from runsadmin.models.run import RunQuerySet
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
+from runsadmin.services.run_search import RunSearch
 from runsadmin.templatetags import display, links
 
 EDITS_SHOWN = 20
@@ -59,7 +60,7 @@ class RunAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: RunQuerySet, search_term: str
     ) -> tuple[RunQuerySet, bool]:
-        return queryset, False  # The list searches.
+        return queryset.filter(RunSearch.parse(search_term).condition()), False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunChangeList]:
         return RunChangeList

@@ -28,7 +28,7 @@ class QueryFilter(BaseFilterBackend):
 
 
 class RunListQuery(PageQuery):
-    """The other parameters are terms of a search as well."""
+    """A search. Parameters such as `status` are short for terms of its language."""
 
     q = StringField(
         required=False, allow_blank=True, max_length=search.MAX_LENGTH, help_text="A search (docs/search.md)."
@@ -46,7 +46,7 @@ class RunListQuery(PageQuery):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Adds `terms`: the other parameters, as nodes."""
+        """Adds `terms`, the nodes of all parameters in _TERMS."""
         terms = []
         for name, (field, test) in _TERMS.items():
             if name in attrs:

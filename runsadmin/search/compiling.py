@@ -58,7 +58,7 @@ WORD_COLUMNS = tuple(_COLUMNS[name] for name in ("id", "thread", "assistant", "m
 def condition(
     node: Node, tz: dt.tzinfo = dt.UTC, now: dt.datetime | None = None, *, path: str = "", run: str = "pk"
 ) -> Q:
-    """The condition that a run has to meet. Times without an offset are in `tz`.
+    """The condition that a run must meet. Times without an offset are in `tz`.
 
     `path` precedes the names of the run's columns, and `run` is the name of its key.
     """
@@ -86,15 +86,15 @@ def column_of(field: Field) -> str:
 
 
 def bounds(nodes: Iterable[Node], tz: dt.tzinfo, now: dt.datetime) -> Q:
-    """The limits of the time of creation, for rows that match all of these nodes."""
+    """The limits of the creation time of runs that match all of these nodes."""
     compiler = _Compiler(tz, now)
     of_time = [node for node in nodes if isinstance(node, Term) and node.field.name == "created"]
     return reduce(and_, [compiler.on_column("created_at", node) for node in of_time], Q())
 
 
-def pair_condition(term: Term, through: str = "") -> Q:
-    """The condition that one of the run's pairs has to meet, for a term on metadata. `through` is the path to it."""
-    return Q(**{f"{through}key": term.field.key}) & text_condition(f"{through}value", term.test)
+def pair_condition(term: Term) -> Q:
+    """The condition that a pair of the run must meet, for a metadata term."""
+    return Q(key=term.field.key) & text_condition("value", term.test)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Compiler:
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
 
     def _pair(self, tested: Q) -> Q:
-        # PostgreSQL would plan a bare EXISTS as a join: a hundred of them take it seconds.
+        # PostgreSQL would plan a bare EXISTS as a join, and planning a hundred joins takes seconds.
         return Q(Coalesce(ExistsQuery(MetadataPair.objects.filter(tested, run=OuterRef(self.run))), False))
 
     def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
@@ -209,4 +209,4 @@ def successor(text: str) -> str | None:
     if not shortened:
         return None
     last = ord(shortened[-1]) + 1
-    return shortened[:-1] + chr(0xE000 if last == 0xD800 else last)  # Surrogates are no characters.
+    return shortened[:-1] + chr(0xE000 if last == 0xD800 else last)  # Surrogates are not characters.

@@ -57,7 +57,7 @@ def span(text: str, tz: dt.tzinfo, now: dt.datetime) -> Span:
 
 
 def is_moment(text: str) -> bool:
-    """Whether a time is relative to now, so that it is a moment without a length."""
+    """Whether a time is now or relative to it, and therefore has no length."""
     return text == "now" or _RELATIVE.fullmatch(text) is not None
 
 

@@ -97,7 +97,7 @@ def test_plan_has_the_runs_that_the_list_shows(six_runs: list[Run], as_alice: Cl
     [
         ("", "connection:default"),
         ("status=failed", "status:failed"),
-        ("thread={thread}&assistant_id=asst_1", "thread:thread_0 assistant:asst_1"),
+        ("thread={thread}&assistant_id=asst_1", "thread:thread_0 connection:default assistant:asst_1"),
         ("created=hour", "created:>=20"),
         ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
         ("q=run_+OR+x&status=completed", "(run_ OR x) status:completed"),

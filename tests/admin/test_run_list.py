@@ -4,6 +4,7 @@ import datetime as dt
 import html
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,6 +126,17 @@ def test_filters_narrow_the_list(make_runs: MakeRun, as_carol: Client) -> None:
     assert len(shown_ids(as_carol, "?created=day")) == 24
     assert shown_ids(as_carol, "?missing=yes") == ["run_004"]
     assert shown_ids(as_carol, "?connection=elsewhere") == []
+
+
+@pytest.mark.django_db
+def test_thread_filter_finds_one_connection(
+    mirror_run: MakeRun, copy_to_eu: Callable[[Run], None], as_carol: Client
+) -> None:
+    run = mirror_run(id="run_a", thread_id="thread_x")
+    copy_to_eu(run)
+
+    assert shown_ids(as_carol, "?q=thread:thread_x") == ["run_a", "run_a"]
+    assert shown_ids(as_carol, f"?thread={run.thread_id}") == ["run_a"]
 
 
 @pytest.mark.django_db

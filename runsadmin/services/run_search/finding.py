@@ -42,7 +42,7 @@ class RunSearch:
         return replace(self, node=search.all_of(used) if used else None)
 
     def condition(self) -> Q:
-        """The condition on a run, for few runs: it leaves the choice of an index to the database."""
+        """The condition on a run. Use it for few runs, since the database chooses the index."""
         return Q() if self.node is None else self._condition(self.node)
 
     def matching(self) -> RunQuerySet:
@@ -56,24 +56,23 @@ class RunSearch:
         return cast("RunQuerySet", runs)
 
     def count(self, most: int) -> int:
-        """The number of matching runs, counted to at most one beyond `most`. Raises InvalidSearch if it takes long."""
+        """The number of matching runs. Counting stops at `most` + 1. Raises InvalidSearch if it takes too long."""
         with limited():
             return self.matching().order_by()[: most + 1].count()
 
     def read_page(
         self, runs: QuerySet[Run], size: int, *, after: keyset.Key | None = None, before: keyset.Key | None = None
     ) -> keyset.Page[Run]:
-        """A page of the matching runs, newest first, as `keyset.read_page` does. `runs` says what is read of each.
+        """A page of the matching runs, newest first, like that of `keyset.read_page`.
 
-        Raises InvalidSearch if it takes too long.
+        `runs` determines which columns and annotations are read. Raises InvalidSearch if it takes too long.
         """
         if self.node is None:
             return keyset.read_page(runs, ORDER, size, after=after, before=before)
         is_backward = before is not None
         with limited():
-            keys = list(
-                islice(self._keys(self.node, size + 1, before if is_backward else after, is_backward), size + 1)
-            )
+            found = self._keys(self.node, size + 1, before if is_backward else after, is_backward)
+            keys = list(islice(found, size + 1))  # An OR finds up to that many for each of its parts.
             by_key = {run.pk: run for run in runs.filter(pk__in=[pk for _, pk in keys[:size]]).order_by()}
         has_more, rows = len(keys) > size, [by_key[pk] for _, pk in keys[:size] if pk in by_key]
         return keyset.page_of(rows, ORDER, has_more=has_more, is_backward=is_backward, is_first=after is None)
@@ -87,7 +86,7 @@ class RunSearch:
         if isinstance(node, Or):
             return self._merged(node.nodes, count, after, ascending, may_distribute=may_distribute)
         parts = node.nodes if isinstance(node, And) else (node,)
-        within = self._within(parts)
+        within = bounds(parts, self.tz, self.now)
         chosen = self._chosen(parts, within)
         if (
             chosen is None
@@ -106,7 +105,7 @@ class RunSearch:
         return iter(ordered_rows.values_list(*source.order)[:count])
 
     def _chosen(self, parts: Sequence[Node], within: Q) -> tuple[Node | None, Source] | None:
-        """What to read the runs that match all parts from, and the part that all of it matches.
+        """The source for runs that match all parts, and the part that needs no further test, if any.
 
         None if no index range is small or has an order.
         """
@@ -139,7 +138,3 @@ class RunSearch:
 
     def _condition(self, node: Node, **names: str) -> Q:
         return search.condition(node, self.tz, self.now, **names)
-
-    def _within(self, parts: Sequence[Node]) -> Q:
-        """The limits of the time of creation that every match has to meet."""
-        return bounds(parts, self.tz, self.now)

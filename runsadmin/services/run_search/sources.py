@@ -1,7 +1,7 @@
 """Ranges of indexes that hold every run that a search can find.
 
-The databases choose such ranges by statistics that may be missing or miss how values depend on each other, so this
-package chooses the range, and hides all other conditions from the choice.
+Databases choose such a range by statistics, which may be missing and do not show how values depend on each other.
+Therefore this package chooses the range, and hides all other conditions from SQLite's choice.
 """
 
 from collections.abc import Callable, Iterable
@@ -79,7 +79,7 @@ class Cover:
 
     @cached_property
     def size(self) -> int:
-        """The number of rows, counted to at most one beyond MAX_COUNTED."""
+        """The number of rows. Counting stops at MAX_COUNTED + 1."""
         size = 0
         for source in self.sources:
             size += source.rows.order_by()[: MAX_COUNTED + 1 - size].count()
@@ -89,7 +89,10 @@ class Cover:
 
     @cached_property
     def density(self) -> Any:
-        """A time, for a large cover with an order: the earlier, the fewer rows it has in the same time."""
+        """The creation time of the row after the newest MAX_COUNTED. If it is earlier, the rows are less dense.
+
+        Only for an ordered cover with more rows than that.
+        """
         source = self.sources[0]
         ordered = source.rows.order_by(*(f"-{field}" for field in source.order))
         return ordered.values_list("created_at", flat=True)[MAX_COUNTED]
@@ -103,7 +106,7 @@ class Cover:
 
 
 def cover(node: Node, within: Q) -> Cover | None:
-    """The sources for a node; None if only a look at every run can tell. `within` limits the time of creation."""
+    """The sources for a node. None if every run must be tested. `within` limits the creation time."""
     match node:
         case Or(nodes):
             parts = [cover(each, within) for each in nodes]
