@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.services.run_search import RunSearch, finding, sources
+from runsadmin.services.run_search.time_limit import limited
 
 pytestmark = pytest.mark.django_db
 
@@ -60,6 +61,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("id:run_119*", "run_by_upstream_id"),
         ("tokens:>1190", "run_by_tokens"),
         ("run_119", "pair_by_value"),
+        ("duration:>1s", "run_newest"),
     ],
 )
 def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -> None:
@@ -80,6 +82,6 @@ def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -
 
 
 def plan_of(sql: str) -> list[str]:
-    with connection.cursor() as cursor:
+    with limited(), connection.cursor() as cursor:
         cursor.execute(f"{'EXPLAIN QUERY PLAN' if connection.vendor == 'sqlite' else 'EXPLAIN'} {sql}")
         return [str(line[-1]) for line in cursor.fetchall()]

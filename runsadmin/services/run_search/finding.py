@@ -52,7 +52,7 @@ class RunSearch:
         found = cover(self.node, Q())
         rows = Run.objects.all() if found is None else Run.objects.filter(found.runs())
         is_exact = found is not None and found.is_exact
-        runs = Source(rows, is_ordered=False).matching(None if is_exact else self.node, self._condition)
+        runs = Source(rows).matching(None if is_exact else self.node, self._condition)
         return cast("RunQuerySet", runs)
 
     def count(self, most: int) -> int:
@@ -96,7 +96,7 @@ class RunSearch:
             others = [part for part in parts if part is not either]
             branches = [search.all_of((each, *others)) for each in either.nodes]
             return self._merged(branches, count, after, ascending, may_distribute=False)
-        part, source = chosen or (None, Source(Run.objects.filter(within), is_ordered=True))
+        part, source = chosen or (None, Source(Run.objects.filter(within)))
         rest = [each for each in parts if each is not part]
         rows = source.matching(search.all_of(rest) if rest else None, self._condition)
         if after is not None:
@@ -120,10 +120,7 @@ class RunSearch:
             else:
                 return None
         part, chosen = covers[0]
-        if chosen.is_ordered:
-            source = chosen.sources[0]
-        else:
-            source = Source(Run.objects.filter(chosen.runs(), within), is_ordered=False)
+        source = chosen.sources[0] if chosen.is_ordered else Source(Run.objects.filter(chosen.runs(), within))
         return part if chosen.is_exact else None, source
 
     def _merged(

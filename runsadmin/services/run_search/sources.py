@@ -38,10 +38,14 @@ class Unindexed(Func):
 
 @dataclass(frozen=True)
 class Source:
-    """Rows with one run each, by an index: newest first if `is_ordered`."""
+    """Rows with one run each, in a range of an index: of the column `by`, or newest first if that is empty."""
 
     rows: QuerySet[Any]
-    is_ordered: bool
+    by: str = ""
+
+    @property
+    def is_ordered(self) -> bool:
+        return not self.by
 
     @property
     def path(self) -> str:
@@ -56,6 +60,9 @@ class Source:
     @property
     def order(self) -> keyset.Order:
         return ("created_at", self.run)
+
+    def newest_first(self) -> QuerySet[Any]:
+        return self.rows.order_by(*(f"-{field}" for field in self.order))
 
     def matching(self, node: Node | None, condition: Callable[..., Q]) -> QuerySet[Any]:
         """The rows whose runs match. `condition` compiles a node."""
@@ -93,9 +100,7 @@ class Cover:
 
         Only for an ordered cover with more rows than that.
         """
-        source = self.sources[0]
-        ordered = source.rows.order_by(*(f"-{field}" for field in source.order))
-        return ordered.values_list("created_at", flat=True)[MAX_COUNTED]
+        return self.sources[0].newest_first().values_list("created_at", flat=True)[MAX_COUNTED]
 
     def runs(self) -> Q:
         """The condition that a run is in one of the sources."""
@@ -119,13 +124,13 @@ def cover(node: Node, within: Q) -> Cover | None:
             threads = _threads(beginning("upstream_id", text))
             if len(threads) > _MAX_THREADS:
                 return None
-            of_runs = [beginning(column, text) for column in WORD_COLUMNS if "thread" not in column]
+            of_runs = {column: beginning(column, text) for column in WORD_COLUMNS if "thread" not in column}
             if threads:
-                of_runs.append(Q(thread__in=threads))
+                of_runs["thread"] = Q(thread__in=threads)
             # One source each: SQLite may read the whole table for an OR.
-            sources = [Source(Run.objects.filter(each, within), is_ordered=False) for each in of_runs]
+            sources = [Source(Run.objects.filter(each, within), by=column) for column, each in of_runs.items()]
             pairs = MetadataPair.objects.filter(beginning("value", text), within)
-            return Cover((*sources, Source(pairs, is_ordered=False)))
+            return Cover((*sources, Source(pairs, by="value")))
         case Term():
             return _of_term(node, within)
     return None
@@ -136,25 +141,22 @@ def _of_term(term: Term, within: Q) -> Cover | None:
     is_exact = isinstance(term.test, Equal)
     if term.field.name == METADATA:
         pairs = MetadataPair.objects.filter(pair_condition(term), within)
-        return Cover((Source(pairs, is_ordered=is_exact or isinstance(term.test, Exists)),))
+        return Cover((Source(pairs, by="" if is_exact or isinstance(term.test, Exists) else "value"),))
     if column == "thread__upstream_id" and not isinstance(term.test, Exists):
         threads = _threads(text_condition("upstream_id", term.test))
         if len(threads) > _MAX_THREADS:
             return None
         if is_exact:
-            return Cover(
-                tuple(Source(Run.objects.filter(within, thread=thread), is_ordered=True) for thread in threads)
-            )
-        return Cover((Source(Run.objects.filter(within, thread__in=threads), is_ordered=False),))
+            return Cover(tuple(Source(Run.objects.filter(within, thread=thread)) for thread in threads))
+        return Cover((Source(Run.objects.filter(within, thread__in=threads), by="thread"),))
     if column in _INDEXED_COLUMNS and not isinstance(term.test, Exists):
         runs = Run.objects.filter(text_condition(column, term.test), within)
         is_complete = isinstance(term.test, Equal | Prefix)  # Comparisons also find rows without a value.
-        return Cover((Source(runs, is_ordered=is_exact and column in _ORDERED_COLUMNS),), is_complete)
+        return Cover((Source(runs, by="" if is_exact and column in _ORDERED_COLUMNS else column),), is_complete)
     if column == "total_tokens" and not isinstance(term.test, Exists):
-        of_tokens = search.condition(term)
-        return Cover((Source(Run.objects.filter(of_tokens, within), is_ordered=False),))
+        return Cover((Source(Run.objects.filter(search.condition(term), within), by=column),))
     if column == "missing_since" and isinstance(term.test, Exists):
-        return Cover((Source(Run.objects.filter(within, missing_since__isnull=False), is_ordered=True),))
+        return Cover((Source(Run.objects.filter(within, missing_since__isnull=False)),))
     return None
 
 

@@ -1,7 +1,7 @@
 """Ends a search that takes too long, so that none occupies a process."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from django.db import OperationalError, connection, transaction
@@ -46,11 +46,18 @@ def _sqlite(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _postgresql(seconds: float) -> Iterator[None]:
-    set_timeout = "SELECT set_config('statement_timeout', %s, true)"
+    """Also keeps PostgreSQL from reading whole tables, which it does if it expects to find enough rows soon."""
+    wanted = {"statement_timeout": str(int(seconds * 1000)), "enable_seqscan": "off"}
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('statement_timeout')")
-        (before,) = cursor.fetchone()
-        cursor.execute(set_timeout, [str(int(seconds * 1000))])
+        cursor.execute("SELECT current_setting('statement_timeout'), current_setting('enable_seqscan')")
+        before = dict(zip(wanted, cursor.fetchone(), strict=True))
+        _set(wanted)
         yield
-        # The transaction may go on; after an error, the rollback restores it.
-        cursor.execute(set_timeout, [before])
+        # The transaction may go on; after an error, the rollback restores them.
+        _set(before)
+
+
+def _set(values: Mapping[str, str]) -> None:
+    with connection.cursor() as cursor:
+        for name, value in values.items():
+            cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
