@@ -7,7 +7,7 @@ from http import HTTPMethod
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import ActionLocation
 from django.contrib.admin.utils import unquote
@@ -21,7 +21,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin as ThemeAdmin
+from unfold.admin import checkbox
 
 from runsadmin import log_context
 from runsadmin.admin.change_list import KeysetChangeList
@@ -37,6 +40,8 @@ EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 MAX_ROWS = 500  # For actions that call a service for each row.
 MAX_TICKED = 1_000  # For actions that can also apply to all matching rows.
 CONFIRM_SHOWN = 20
+# The theme renders a template for every row's checkbox, which takes a sixth of the time of a list.
+_CHECKBOX = checkbox.render(ACTION_CHECKBOX_NAME, "key").replace('"key"', '"{}"')
 
 
 def actor(request: HttpRequest) -> User:
@@ -133,6 +138,10 @@ class ReadOnlyAdmin(ThemedAdmin):
         return False
 
     # --- lists and pages
+
+    @admin.display(description=ThemeAdmin.action_checkbox.short_description)
+    def action_checkbox(self, row: models.Model) -> SafeString:
+        return format_html(_CHECKBOX, row.pk)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return KeysetChangeList

@@ -42,7 +42,8 @@ class RunChangeList(KeysetChangeList):
     def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Run]:
         try:
             self.check_search()
-            return self.search.read_page(self.root_queryset, size, after=after, before=before)
+            rows = self.apply_select_related(self.root_queryset)
+            return self.search.read_page(rows, size, after=after, before=before)
         except InvalidSearch as error:
             self.search_error = error
             return keyset.Page([], None, None)

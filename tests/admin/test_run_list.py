@@ -237,6 +237,19 @@ def test_query_count_is_independent_of_size(mirror_run: MakeRun, as_carol: Clien
                 assert_no_full_scan(sql)
 
 
+@pytest.mark.parametrize("query", ["", "?q=status:completed"])
+def test_threads_are_read_with_their_runs(mirror_run: MakeRun, as_carol: Client, query: str) -> None:
+    mirror_run(id="run_a", thread_id="thread_a")
+    of_one, _ = measure(as_carol, query)
+    for number in range(10):
+        mirror_run(id=f"run_{number}", thread_id=f"thread_{number}")
+
+    of_eleven, _ = measure(as_carol, query)
+
+    assert as_carol.get(LIST + query).text.count("data-row") == 11
+    assert len(of_eleven) <= len(of_one)
+
+
 def measure(client: Client, query: str) -> tuple[list[str], float]:
     """Requests the list three times. Returns its SQL queries, and the seconds of the fastest request."""
     with CaptureQueriesContext(connection) as captured:
