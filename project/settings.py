@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "bulk-edits", "description": "One change to the metadata of many runs: planned, then applied."},
         {"name": "threads", "description": "The threads whose runs are mirrored."},
         {"name": "syncs", "description": "Reading runs from upstream into the mirror."},
+        {"name": "metadata-keys", "description": "Metadata keys and values, with the number of runs that have them."},
         {"name": "schema", "description": "This document."},
     ],
     "COMPONENT_SPLIT_PATCH": False,

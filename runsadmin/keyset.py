@@ -7,21 +7,22 @@ Rows are read in descending order, newest first, unless `ascending` is set. A ke
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Model, Q, QuerySet
 
 type Order = tuple[str, ...]
-type Key = tuple[dt.datetime | int, ...]
+type Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Page[M: Model]:
+class Page[R]:
     """Rows in the order of the list, and the keys of the adjacent pages: None if there is no such page.
 
     After the first page there is always a previous one, which may be empty if rows were deleted.
     """
 
-    rows: list[M]
+    rows: list[R]
     previous: Key | None
     next: Key | None
 
@@ -48,7 +49,7 @@ def read_page[M: Model](
     return page_of(found[:size], order, has_more=len(found) > size, is_backward=is_backward, is_first=after is None)
 
 
-def page_of[M: Model](rows: list[M], order: Order, *, has_more: bool, is_backward: bool, is_first: bool) -> Page[M]:
+def page_of[R](rows: list[R], order: Order, *, has_more: bool, is_backward: bool, is_first: bool) -> Page[R]:
     """The page with these rows, in the order in which they were read."""
     if is_backward:
         rows.reverse()
@@ -89,7 +90,7 @@ def is_after(order: Order, key: Key, *, ascending: bool = False) -> Q:
     )
 
 
-def key_of(row: Model, order: Order) -> Key:
+def key_of(row: object, order: Order) -> Key:
     return tuple(getattr(row, field) for field in order)
 
 

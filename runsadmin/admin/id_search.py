@@ -1,13 +1,14 @@
 """Lookups for search fields and suggestions. Each reads a bounded part of an index."""
 
-from django.db import connection
 from django.db.models import Model, QuerySet
 
 from runsadmin.metadata import MAX_KEY_LENGTH
-from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.models import Run, Thread
+from runsadmin.services.metadata_keys import Texts
 
 # If more ids share a prefix, the prefix is too short to be useful.
 MAX_MATCHES = 500
+MAX_SUGGESTED = 300
 
 
 def find_runs(queryset: QuerySet[Run], term: str) -> QuerySet[Run]:
@@ -31,17 +32,6 @@ def find_by_prefix[M: Model](rows: QuerySet[M], term: str, *, limit: int = MAX_M
     return list(found.order_by("upstream_id").values_list("pk", flat=True)[:limit])
 
 
-def observed_keys(limit: int = 300) -> list[str]:
-    """The first metadata keys in use, sorted. One index lookup per key, however many runs there are.
-
-    They are offered as suggestions, so keys that are too long, which lax servers allow, are left out.
-    """
-    table = connection.ops.quote_name(MetadataPair._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH RECURSIVE known(key) AS (SELECT min(key) FROM {table} UNION ALL SELECT"  # noqa: S608 - our own name.
-            f" (SELECT min(key) FROM {table} WHERE key > known.key) FROM known WHERE known.key IS NOT NULL)"
-            " SELECT key FROM known WHERE key IS NOT NULL LIMIT %s",
-            [limit],
-        )
-        return [key for (key,) in cursor.fetchall() if len(key) <= MAX_KEY_LENGTH]
+def observed_keys() -> list[str]:
+    """Metadata keys to suggest. Keys that are too long, which lax servers allow, are left out."""
+    return [key for key in Texts().first(MAX_SUGGESTED) if len(key) <= MAX_KEY_LENGTH]

@@ -13,7 +13,7 @@ from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField,
 from runsadmin import search
 from runsadmin.api.fields import ConnectionField, StringField
 from runsadmin.api.serializers.strict import PageQuery
-from runsadmin.models import BulkEdit, Edit, Run, Sync
+from runsadmin.models import BulkEdit, Edit, MetadataPair, Run, Sync
 
 CONNECTION = "Only rows of the connection with this alias."
 ACTOR = "Only rows of the account with this name."
@@ -67,6 +67,15 @@ _TERMS: dict[str, tuple[str, Callable[[str], search.Test]]] = {
     "created_after": ("created", partial(search.Compare, ">=")),
     "created_before": ("created", partial(search.Compare, "<")),
 }
+
+
+class TextListQuery(PageQuery):
+    prefix = StringField(
+        default="",
+        allow_blank=True,
+        max_length=MetadataPair.INDEXED_LENGTH,
+        help_text="Only those that begin with this text.",
+    )
 
 
 class EditListQuery(PageQuery):

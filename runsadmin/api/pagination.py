@@ -34,6 +34,10 @@ class IdPagination(BasePagination):
     def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
         return keyset.read_page(queryset, self.order, size, **sides)
 
+    def read_key(self, text: str) -> keyset.Key:
+        """Raises ValueError."""
+        return keyset.from_text(text, self.order)
+
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"results": data, "next": self.next, "previous": self.previous})
 
@@ -53,7 +57,7 @@ class IdPagination(BasePagination):
         try:
             side, _, key = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
             if side in ("after", "before"):
-                return side, keyset.from_text(key, self.order)
+                return side, self.read_key(key)
         except ValueError:
             pass
         raise ValidationError(
@@ -79,3 +83,16 @@ class RunPagination(CreatedAtPagination):
     def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
         page: keyset.Page[Any] = view.search.read_page(queryset, size, **sides)
         return page
+
+
+class TextPagination(IdPagination):
+    """Pages of metadata keys or values (`services.metadata_keys`), in byte order."""
+
+    order = ("text",)
+
+    def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
+        page: keyset.Page[Any] = queryset.read_page(size, **{side: key and key[0] for side, key in sides.items()})
+        return page
+
+    def read_key(self, text: str) -> keyset.Key:
+        return (text,)

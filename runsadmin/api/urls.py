@@ -1,9 +1,11 @@
-from django.urls import path, re_path
+from django.urls import path, re_path, register_converter
+from django.urls.converters import StringConverter
 from rest_framework.routers import SimpleRouter
 
 from runsadmin.api.schema_views import DocsView, NotFoundView, SchemaView
 from runsadmin.api.viewsets.bulk_edits import BulkEditViewSet
 from runsadmin.api.viewsets.edits import EditViewSet
+from runsadmin.api.viewsets.metadata_keys import MetadataKeyViewSet
 from runsadmin.api.viewsets.runs import RunViewSet
 from runsadmin.api.viewsets.syncs import SyncViewSet
 from runsadmin.api.viewsets.threads import ThreadViewSet
@@ -15,12 +17,21 @@ class Router(SimpleRouter):
     routes = sorted(SimpleRouter.routes, key=lambda route: "{url_path}" not in route.url)
 
 
+class AnyTextConverter(StringConverter):
+    """Metadata keys may be empty, and contain slashes and line breaks."""
+
+    regex = r"[\s\S]*"
+
+
+register_converter(AnyTextConverter, "any_text")
+
 router = Router(use_regex_path=False)
 router.register("runs", RunViewSet, "run")
 router.register("edits", EditViewSet, "edit")
 router.register("bulk-edits", BulkEditViewSet, "bulk-edit")
 router.register("threads", ThreadViewSet, "thread")
 router.register("syncs", SyncViewSet, "sync")
+router.register("metadata-keys", MetadataKeyViewSet, "metadata-key")
 
 app_name = "api"
 urlpatterns = [

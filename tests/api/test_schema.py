@@ -163,6 +163,7 @@ def restore_rows(mirror_run: Callable[..., Run], alice: User) -> RestoreRows:
             "edit": [*edit_ids.values()],
             "bulk_edit": bulk_edit_ids,
             "sync": [sync.pk],
+            "key": ["team", ""],
         }
 
     return restore_rows

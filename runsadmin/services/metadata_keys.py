@@ -1,0 +1,103 @@
+"""Which metadata keys and values the mirrored runs have, and how many runs have each.
+
+Both come from the whole table of pairs. Each key or value takes one lookup in an index, however many runs have it, and
+counting stops at MAX_COUNT.
+"""
+
+from dataclasses import dataclass
+
+from django.db import connection
+
+from runsadmin import keyset
+from runsadmin.models import MetadataPair
+from runsadmin.search.compiling import successor
+from runsadmin.services.run_search.time_limit import limited
+from runsadmin.text import clean
+
+MAX_COUNT = 10_000
+
+_TABLE = f'"{MetadataPair._meta.db_table}"'
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A key or value. `count` is the number of runs that have it, or MAX_COUNT if there are more."""
+
+    text: str
+    count: int
+    count_is_capped: bool
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The metadata keys, or the values of one key, that begin with `prefix`, in byte order."""
+
+    prefix: str = ""
+    key: str | None = None
+
+    def first(self, size: int) -> list[str]:
+        """The first texts, without their counts."""
+        with limited(), connection.cursor() as cursor:
+            cursor.execute(*self._walk("SELECT text FROM found WHERE text IS NOT NULL ORDER BY number", size))
+            return [text for (text,) in cursor.fetchall()]
+
+    def read_page(self, size: int, *, after: str | None = None, before: str | None = None) -> keyset.Page[Counted]:
+        """The page that follows `after` or precedes `before`. Without either, the first page."""
+        is_backward = before is not None
+        counted = f"SELECT 1 FROM {_TABLE} WHERE {self._where} {self._column} = found.text LIMIT %s"  # noqa: S608
+        sql, parameters = self._walk(
+            f"SELECT text, (SELECT count(*) FROM ({counted}) AS counted) FROM found"  # noqa: S608
+            " WHERE text IS NOT NULL ORDER BY number",
+            size + 1,
+            before if is_backward else after,
+            ascending=not is_backward,
+        )
+        with limited(), connection.cursor() as cursor:
+            cursor.execute(sql, [*parameters, *self._parameters, MAX_COUNT + 1])
+            found = [Counted(text, min(count, MAX_COUNT), count > MAX_COUNT) for text, count in cursor.fetchall()]
+        return keyset.page_of(
+            found[:size], ("text",), has_more=len(found) > size, is_backward=is_backward, is_first=after is None
+        )
+
+    @property
+    def _column(self) -> str:
+        return "key" if self.key is None else "value"
+
+    @property
+    def _where(self) -> str:
+        return "" if self.key is None else "key = %s AND"
+
+    @property
+    def _parameters(self) -> list[object]:
+        return [] if self.key is None else [clean(self.key)]
+
+    def _walk(
+        self, select: str, size: int, start: str | None = None, *, ascending: bool = True
+    ) -> tuple[str, list[object]]:
+        """A statement that selects from `found`: the first `size` texts beyond `start`, each found by the last one.
+
+        Every lookup has one limit on each side, since SQLite uses no more of them.
+        """
+        prefix, start = clean(self.prefix), None if start is None else clean(start)
+        end = successor(prefix)
+        if ascending:
+            sign, direction, other = ">", "ASC", None if end is None else ("<", end)
+            first = (">", start) if start is not None and start >= prefix else (">=", prefix)
+        else:
+            sign, direction, other = "<", "DESC", (">=", prefix)
+            first = ("<", start if end is None or (start is not None and start < end) else end)
+        limit, limit_parameters = ("", []) if other is None else (f"AND {self._column} {other[0]} %s", [other[1]])
+
+        def next_text(sign: str, place: str) -> str:
+            return (
+                f"SELECT {self._column} FROM {_TABLE} WHERE {self._where} {self._column} {sign} {place} {limit}"  # noqa: S608
+                f" ORDER BY {self._column} {direction} LIMIT 1"
+            )
+
+        sql = (
+            f"WITH RECURSIVE found(text, number) AS (SELECT ({next_text(first[0], '%s')}), 1"  # noqa: S608
+            f" UNION ALL SELECT ({next_text(sign, 'found.text')}), number + 1 FROM found"
+            f" WHERE text IS NOT NULL AND number < %s) {select}"
+        )
+        found_parameters = [*self._parameters, first[1], *limit_parameters]
+        return sql, [*found_parameters, *self._parameters, *limit_parameters, size]

@@ -1,0 +1,108 @@
+"""Metadata keys and values are read by an index, one lookup for each."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.services.metadata_keys import Texts
+
+pytestmark = pytest.mark.django_db
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+TEXTS = ("", "A", "a", "aa", "ab", "b", "é", "\ud7ff", "\ue000", "😀", "\U0010ffff", "\U0010ffffa")
+
+
+@pytest.fixture
+def pairs() -> None:
+    """Every key and every value of the key `a` is one of TEXTS. The number of runs with it is its index plus one."""
+    thread = Thread.objects.create(connection="default", upstream_id="thread_a")
+    for number in range(len(TEXTS)):
+        run = Run.objects.create(
+            connection="default", upstream_id=f"run_{number}", thread=thread, status="completed", created_at=NOW,
+            raw="{}", digest="", requested_at=NOW, received_at=NOW,
+        )  # fmt: skip
+        for key in TEXTS[: number + 1]:
+            value = TEXTS[number] if key == "a" else ""
+            MetadataPair.objects.create(run=run, connection="default", key=key, value=value, created_at=NOW)
+
+
+def all_pages(texts: Texts, size: int) -> tuple[list[str], list[str]]:
+    """All texts, read forward and then backward by pages."""
+    page = texts.read_page(size)
+    forward = [row.text for row in page.rows]
+    backward = list(forward)
+    while page.next is not None:
+        page = texts.read_page(size, after=page.next[0])
+        forward += [row.text for row in page.rows]
+        backward = [row.text for row in page.rows]
+    while page.previous is not None:
+        page = texts.read_page(size, before=page.previous[0])
+        backward = [row.text for row in page.rows] + backward
+    return forward, backward
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(prefix=st.sampled_from([*TEXTS, "c", "\0"]), key=st.sampled_from([None, "a"]), size=st.integers(1, 5))
+def test_pages_have_all_texts(pairs: None, prefix: str, key: str | None, size: int) -> None:
+    known = TEXTS if key is None else TEXTS[2:]
+    expected = sorted(text for text in known if text.startswith(prefix))
+    assert all_pages(Texts(prefix, key), size) == (expected, expected)
+    assert Texts(prefix, key).first(100) == expected
+
+
+def test_counts_are_those_of_runs(pairs: None) -> None:
+    counts = {row.text: row.count for row in Texts().read_page(100).rows}
+    assert counts == {text: len(TEXTS) - number for number, text in enumerate(TEXTS)}
+    assert {row.count for row in Texts(key="a").read_page(100).rows} == {1}
+
+
+@pytest.fixture
+def many_pairs() -> None:
+    """So many that PostgreSQL chooses between indexes: 20 keys with 200 values, of two runs each."""
+    thread = Thread.objects.create(connection="default", upstream_id="thread_a")
+    runs = Run.objects.bulk_create(
+        Run(
+            connection="default", upstream_id=f"run_{number}", thread=thread, status="completed", created_at=NOW,
+            raw="{}", digest="", requested_at=NOW, received_at=NOW,
+        )
+        for number in range(400)
+    )  # fmt: skip
+    MetadataPair.objects.bulk_create(
+        MetadataPair(run=run, connection="default", key=f"k{key}", value=f"v{number // 2}", created_at=NOW)
+        for number, run in enumerate(runs)
+        for key in range(20)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+@pytest.mark.parametrize(
+    ("texts", "sides"),
+    [
+        (Texts(), {}),
+        (Texts("k"), {"after": "k3"}),
+        (Texts(key="k1"), {}),
+        (Texts("v", "k1"), {"after": "v5"}),
+        (Texts("v", "k1"), {"before": "v50"}),
+    ],
+)
+def test_plan_reads_only_index_ranges(many_pairs: None, texts: Texts, sides: dict[str, str]) -> None:
+    plan: list[str] = []
+
+    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("WITH"):
+            execute(f"EXPLAIN {'QUERY PLAN ' * (connection.vendor == 'sqlite')}{sql}", params, many, context)
+            plan.extend(str(line[-1]) for line in context["cursor"].fetchall())
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        assert len(texts.read_page(5, **sides).rows) == 5
+    lookups = [line for line in plan if "runsadmin_metadatapair" in line]
+    assert lookups
+    for line in lookups:  # PostgreSQL reads the index alone only after a VACUUM.
+        assert "COVERING INDEX pair_by_key" in line or "using pair_by_key" in line or "Bitmap Heap Scan" in line, plan
