@@ -38,7 +38,8 @@ class Texts:
     def first(self, size: int) -> list[str]:
         """The first texts, without their counts."""
         with limited(), connection.cursor() as cursor:
-            cursor.execute(*self._walk("SELECT text FROM found WHERE text IS NOT NULL ORDER BY number", size))
+            sql, parameters = self._walk("SELECT text FROM found WHERE text IS NOT NULL ORDER BY number", size)
+            cursor.execute(sql, parameters)
             return [text for (text,) in cursor.fetchall()]
 
     def read_page(self, size: int, *, after: str | None = None, before: str | None = None) -> keyset.Page[Counted]:
@@ -68,36 +69,35 @@ class Texts:
         return "" if self.key is None else "key = %s AND"
 
     @property
-    def _parameters(self) -> list[object]:
+    def _parameters(self) -> list[str | int]:
         return [] if self.key is None else [clean(self.key)]
 
     def _walk(
         self, select: str, size: int, start: str | None = None, *, ascending: bool = True
-    ) -> tuple[str, list[object]]:
+    ) -> tuple[str, list[str | int]]:
         """A statement that selects from `found`: the first `size` texts beyond `start`, each found by the last one.
 
         Every lookup has one limit on each side, since SQLite uses no more of them.
         """
-        prefix, start = clean(self.prefix), None if start is None else clean(start)
-        end = successor(prefix)
+        begin, end = clean(self.prefix), successor(clean(self.prefix))
+        start = None if start is None else clean(start)
+        sign, direction, limit = (">", "ASC", end) if ascending else ("<", "DESC", begin)
         if ascending:
-            sign, direction, other = ">", "ASC", None if end is None else ("<", end)
-            first = (">", start) if start is not None and start >= prefix else (">=", prefix)
+            first_sign, first = (">=", begin) if start is None or start < begin else (">", start)
         else:
-            sign, direction, other = "<", "DESC", (">=", prefix)
-            first = ("<", start if end is None or (start is not None and start < end) else end)
-        limit, limit_parameters = ("", []) if other is None else (f"AND {self._column} {other[0]} %s", [other[1]])
+            first_sign, first = "<", min(text for text in (start, end) if text is not None)
+        limit_sql = "" if limit is None else f"AND {self._column} {'<' if ascending else '>='} %s"
 
         def next_text(sign: str, place: str) -> str:
             return (
-                f"SELECT {self._column} FROM {_TABLE} WHERE {self._where} {self._column} {sign} {place} {limit}"  # noqa: S608
+                f"SELECT {self._column} FROM {_TABLE} WHERE {self._where} {self._column} {sign} {place} {limit_sql}"  # noqa: S608
                 f" ORDER BY {self._column} {direction} LIMIT 1"
             )
 
         sql = (
-            f"WITH RECURSIVE found(text, number) AS (SELECT ({next_text(first[0], '%s')}), 1"  # noqa: S608
+            f"WITH RECURSIVE found(text, number) AS (SELECT ({next_text(first_sign, '%s')}), 1"  # noqa: S608
             f" UNION ALL SELECT ({next_text(sign, 'found.text')}), number + 1 FROM found"
             f" WHERE text IS NOT NULL AND number < %s) {select}"
         )
-        found_parameters = [*self._parameters, first[1], *limit_parameters]
-        return sql, [*found_parameters, *self._parameters, *limit_parameters, size]
+        limits = [] if limit is None else [limit]
+        return sql, [*self._parameters, first, *limits, *self._parameters, *limits, size]
