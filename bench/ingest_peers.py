@@ -39,7 +39,7 @@ def update_or_create_with_pairs(thread: Thread, body: bytes) -> None:
             run.pairs.exclude(key__in=metadata).delete()
             MetadataPair.objects.bulk_create(
                 [
-                    MetadataPair(run=run, connection=run.connection, key=key, value=value, created_at=run.created_at)
+                    MetadataPair(run=run, key=key, value=value, created_at=run.created_at)
                     for key, value in metadata.items()
                 ],
                 update_conflicts=True,

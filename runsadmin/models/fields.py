@@ -1,5 +1,6 @@
-"""Field types: cleaned text, text that sorts by byte, and metadata stored as JSON text."""
+"""Field types: cleaned text, text that sorts by byte, compact times, and metadata stored as JSON text."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,33 @@ class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
         if connection.vendor == "postgresql":
             parameters["collation"] = "C"
         return parameters
+
+
+class CompactDateTimeField(models.DateTimeField[Any, Any]):
+    """A time, which SQLite stores as a number of microseconds: 8 bytes instead of text of 19 to 26.
+
+    SQL can compare it with parameters and with other fields of this type, but not with those of Django's type.
+    """
+
+    EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+    def get_internal_type(self) -> str:
+        return "CompactDateTimeField"
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "bigint" if connection.vendor == "sqlite" else "timestamp with time zone"
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        if connection.vendor != "sqlite":
+            return super().get_db_prep_value(value, connection, prepared)
+        value = value if prepared else self.get_prep_value(value)
+        return (value - self.EPOCH) // _MICROSECOND if isinstance(value, dt.datetime) else value
+
+    def from_db_value(self, value: Any, expression: object, connection: object) -> dt.datetime | None:
+        return self.EPOCH + value * _MICROSECOND if isinstance(value, int) else value
+
+
+_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class _JSONTextField[T](models.TextField[Any, Any]):

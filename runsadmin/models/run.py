@@ -8,7 +8,9 @@ from django.db.models.functions import Coalesce, Greatest
 
 from runsadmin import conf, lenient_json
 from runsadmin.metadata import Metadata, MetadataState
-from runsadmin.models.fields import ByteOrderedCharField
+from runsadmin.models.fields import ByteOrderedCharField, CompactDateTimeField
+from runsadmin.models.shared_text import SharedText
+from runsadmin.models.stored_json import StoredJSONField
 from runsadmin.models.thread import Thread
 
 
@@ -72,13 +74,13 @@ class Run(models.Model):
     error_code = ByteOrderedCharField(max_length=128, blank=True)
 
     # If upstream's creation time cannot be read, this is when the run was first mirrored.
-    created_at = models.DateTimeField("created")
+    created_at = CompactDateTimeField("created")
     created_at_is_known = models.BooleanField(default=True)
-    started_at = models.DateTimeField("started", null=True)
-    expires_at = models.DateTimeField("expires", null=True)
-    cancelled_at = models.DateTimeField("cancelled", null=True)
-    failed_at = models.DateTimeField("failed", null=True)
-    completed_at = models.DateTimeField("completed", null=True)
+    started_at = CompactDateTimeField("started", null=True)
+    expires_at = CompactDateTimeField("expires", null=True)
+    cancelled_at = CompactDateTimeField("cancelled", null=True)
+    failed_at = CompactDateTimeField("failed", null=True)
+    completed_at = CompactDateTimeField("completed", null=True)
     duration = models.DurationField(null=True, help_text="From start to end.")
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
@@ -92,7 +94,10 @@ class Run(models.Model):
     )
 
     # Text, not JSON: nothing queries it, and PostgreSQL's jsonb would rewrite it.
-    raw = models.TextField(help_text="The whole response as JSON.")
+    raw = StoredJSONField(help_text="The whole response as JSON.")
+    shared_text = models.ForeignKey(
+        SharedText, on_delete=models.PROTECT, null=True, related_name="+", help_text="The text that `raw` refers to."
+    )
     digest = models.CharField(max_length=32, help_text="A hash of the response. An unchanged run is not written again.")
     version = models.PositiveIntegerField(default=1, help_text="Counts the writes of this row. Part of the ETag.")
 
@@ -110,7 +115,8 @@ class Run(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["connection", "upstream_id"], name="run_once_per_connection"),
+            # The id first, since searches by id are for all connections.
+            models.UniqueConstraint(fields=["upstream_id", "connection"], name="run_once_per_connection"),
             models.CheckConstraint(
                 condition=models.Q(received_at__gte=models.F("requested_at")), name="run_received_after_requested"
             ),
@@ -123,7 +129,6 @@ class Run(models.Model):
             models.Index(fields=["assistant_id", "-created_at", "-id"], name="run_by_assistant"),
             models.Index(fields=["thread", "-created_at", "-id"], name="run_by_thread"),
             models.Index(fields=["connection", "-created_at", "-id"], name="run_by_connection"),
-            models.Index(fields=["upstream_id"], name="run_by_upstream_id"),
             models.Index(fields=["error_code", "-created_at", "-id"], name="run_by_error"),
             models.Index(fields=["total_tokens"], name="run_by_tokens"),
             models.Index(
@@ -191,10 +196,9 @@ class MetadataPair(models.Model):
     INDEXED_LENGTH = 512
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, db_index=False, related_name="pairs")
-    connection = models.CharField(max_length=64)
     key = ByteOrderedCharField(max_length=INDEXED_LENGTH)
     value = ByteOrderedCharField(max_length=INDEXED_LENGTH, blank=True)
-    created_at = models.DateTimeField(help_text="When the run was created: lists sort by it.")
+    created_at = CompactDateTimeField(help_text="When the run was created: lists sort by it.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "key"], name="pair_once_per_run")]

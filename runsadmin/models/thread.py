@@ -1,7 +1,7 @@
 from django.db import models
 
 from runsadmin import conf
-from runsadmin.models.fields import ByteOrderedCharField
+from runsadmin.models.fields import ByteOrderedCharField, CompactDateTimeField
 
 
 class Thread(models.Model):
@@ -27,7 +27,7 @@ class Thread(models.Model):
     # The rows of unchanged runs are not updated. These two fields say when the newest runs were last listed, and how
     # far back the list went.
     listed_at = models.DateTimeField(null=True, blank=True, help_text="When its newest runs were last listed.")
-    listed_from = models.DateTimeField(
+    listed_from = CompactDateTimeField(
         null=True, blank=True, help_text="That list showed every run that was created at this time or later."
     )
     missing_since = models.DateTimeField(

@@ -14,8 +14,9 @@ from django.db.models import F
 from runsadmin import lenient_json
 from runsadmin.errors import UpstreamError
 from runsadmin.metadata import MetadataState
-from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.models import MetadataPair, Run, Thread, stored_json
 from runsadmin.models.bulk_sql import Row, update_rows
+from runsadmin.models.stored_json import Unpacked
 from runsadmin.services import clock, connections, gateway, permissions, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
@@ -148,11 +149,11 @@ class Difference:
                     rows.append((values, this_row))
             elif is_newer and (confirmed is None or timed.requested_at > confirmed):
                 changed.append(upstream_id)
-                rows.append((_changes(row, timed, self.mirrored[upstream_id]), this_row))
             elif timed.received_at >= row["requested_at"]:
                 overlapping.append(row["pk"])
 
         new = self._create_new()
+        rows += self._changed_rows(changed)
         if update_rows(Run, rows) < len(rows):
             raise ConcurrentWrite
         self._rewrite_pairs(changed)
@@ -160,12 +161,21 @@ class Difference:
             Run.objects.filter(pk__in=overlapping, needs_refresh_since=None).update(needs_refresh_since=clock.now())
         return Stored(len(new), len(changed), tuple(elsewhere))
 
+    def _changed_rows(self, changed: Sequence[str]) -> list[Row]:
+        observed = [self.observations[upstream_id].timed for upstream_id in changed]
+        return [
+            (_changes(row, timed, self.mirrored[upstream_id]) | packed, {"id": row["pk"], "version": row["version"]})
+            for upstream_id, timed, packed in zip(changed, observed, _packed(observed), strict=True)
+            for row in [self.known[upstream_id]]
+        ]
+
     def _create_new(self) -> list[Run]:
-        items = self.observations.items()
-        new = [_new_run(*observation) for upstream_id, observation in items if upstream_id not in self.known]
+        observed = [each for upstream_id, each in self.observations.items() if upstream_id not in self.known]
+        packed = _packed([timed for _, timed in observed])
+        new = [_new_run(thread, timed, raw) for (thread, timed), raw in zip(observed, packed, strict=True)]
         Run.objects.bulk_create(new)
         MetadataPair.objects.bulk_create(
-            _pair(run.pk, run.connection, run.created_at, key, value)
+            _pair(run.pk, run.created_at, key, value)
             for run in new
             for key, value in _indexed(self.observations[run.upstream_id].timed.value).items()
         )
@@ -176,13 +186,13 @@ class Difference:
         written: list[MetadataPair] = []
         gone: dict[str, list[int]] = defaultdict(list)
         for upstream_id in changed:
-            row, (thread, timed) = self.known[upstream_id], self.observations[upstream_id]
+            row, timed = self.known[upstream_id], self.observations[upstream_id].timed
             before, now = _indexed(self.mirrored[upstream_id]), _indexed(timed.value)
             created_at = timed.value.created_at or row["created_at"]
             for key in before.keys() - now.keys():
                 gone[key].append(row["pk"])
             written += [
-                _pair(row["pk"], thread.connection, created_at, key, value)
+                _pair(row["pk"], created_at, key, value)
                 for key, value in now.items()
                 if created_at != row["created_at"] or value != before.get(key)
             ]
@@ -193,19 +203,23 @@ class Difference:
         )
 
 
-def _new_run(thread: Thread, timed: TimedResponse[RunRecord]) -> Run:
+def _packed(observed: Sequence[TimedResponse[RunRecord]]) -> list[dict[str, Any]]:
+    """The columns with the whole response."""
+    return stored_json.pack([Unpacked(timed.value.raw, timed.value.shareable) for timed in observed])
+
+
+def _new_run(thread: Thread, timed: TimedResponse[RunRecord], packed: dict[str, Any]) -> Run:
     record = timed.value
     unknown = {"created_at": timed.received_at, "created_at_is_known": False}
     return Run(
         connection=thread.connection,
         upstream_id=record.upstream_id,
         thread_id=thread.pk,
-        raw=record.raw,
         digest=record.digest,
         metadata_state=record.metadata_state,
         requested_at=timed.requested_at,
         received_at=timed.received_at,
-        **(unknown | record.columns),
+        **(unknown | record.columns | packed),
     )
 
 
@@ -214,7 +228,6 @@ def _changes(row: Mapping[str, Any], timed: TimedResponse[RunRecord], was: RunRe
     record = timed.value
     states = {"metadata_state": record.metadata_state, "needs_refresh_since": None, "missing_since": None}
     return {
-        "raw": record.raw,
         "digest": record.digest,
         "requested_at": timed.requested_at,
         "received_at": timed.received_at,
@@ -230,8 +243,8 @@ def _indexed(record: RunRecord) -> dict[str, str]:
     return {indexed_text(key, length): indexed_text(value, length) for key, value in record.metadata.items()}
 
 
-def _pair(run: int, connection: str, created_at: dt.datetime, key: str, value: str) -> MetadataPair:
-    return MetadataPair(run_id=run, connection=connection, key=key, value=value, created_at=created_at)
+def _pair(run: int, created_at: dt.datetime, key: str, value: str) -> MetadataPair:
+    return MetadataPair(run_id=run, key=key, value=value, created_at=created_at)
 
 
 def refresh(*, run: Run, actor: User) -> Run:

@@ -167,6 +167,15 @@ class RunRecord:
     def raw(self) -> str:
         return lenient_json.dumps(self.response)
 
+    @property
+    def shareable(self) -> list[str]:
+        """The parts of `raw` that other runs of the same assistant are likely to have as well, the longest first."""
+        instructions, tools = (
+            f'"{name}":{lenient_json.dumps(self.response[name])}' if self.response.get(name) else ""
+            for name in ("instructions", "tools")
+        )
+        return sorted((f"{instructions},{tools}", instructions, tools), key=len, reverse=True)
+
     @cached_property
     def digest(self) -> str:
         return hashlib.blake2b(lenient_json.dumps(self.response, sort_keys=True).encode(), digest_size=16).hexdigest()

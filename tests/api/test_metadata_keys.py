@@ -80,9 +80,7 @@ def test_keys_may_have_any_character(pairs: Any, api: ApiOf, carol: User) -> Non
     pairs([{}])
     run = Run.objects.get()
     for key in ODD_KEYS:
-        MetadataPair.objects.create(
-            run=run, connection="default", key=key, value=f"of {key}", created_at=run.created_at
-        )
+        MetadataPair.objects.create(run=run, key=key, value=f"of {key}", created_at=run.created_at)
     client = api(carol)
     listed = client.get("metadata-keys/").json()["results"]
     assert [row["key"] for row in listed] == sorted(ODD_KEYS)

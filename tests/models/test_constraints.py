@@ -97,7 +97,7 @@ def test_response_follows_its_request(run: Run) -> None:
 
 
 def test_key_is_unique_per_run(run: Run) -> None:
-    pair = {"run": run, "connection": "default", "key": "team", "created_at": NOW}
+    pair = {"run": run, "key": "team", "created_at": NOW}
     MetadataPair.objects.create(**pair, value="a")
     assert is_refused(lambda: MetadataPair.objects.create(**pair, value="b"))
 

@@ -90,7 +90,7 @@ def store(rows: list[Row]) -> dict[int, Row]:
             requested_at=NOW, received_at=NOW,
         )  # fmt: skip
         for key, value in row.metadata.items():
-            MetadataPair.objects.create(run=run, connection=run.connection, key=key, value=value, created_at=created_at)
+            MetadataPair.objects.create(run=run, key=key, value=value, created_at=created_at)
         stored[run.pk] = row
     return stored
 

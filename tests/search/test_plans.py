@@ -34,7 +34,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(RUNS)
     )  # fmt: skip
     MetadataPair.objects.bulk_create(
-        MetadataPair(run=run, connection="default", key=key, value=value, created_at=run.created_at)
+        MetadataPair(run=run, key=key, value=value, created_at=run.created_at)
         for number, run in enumerate(rows)
         for key, value in [("env", "prod"), *([("rare", "x")] if number % 100 == 0 else [])]
     )
@@ -58,7 +58,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("thread:thread_a", "run_by_thread"),
         ("assistant:asst_a model:gpt-4o error:server_error", "run_by_error"),
         ("metadata.rare:x*", "pair_by_key_and_value"),
-        ("id:run_119*", "run_by_upstream_id"),
+        ("id:run_119*", "(upstream_id>"),
         ("tokens:>1190", "run_by_tokens"),
         ("run_119", "pair_by_value"),
         ("duration:>1s", "run_newest"),

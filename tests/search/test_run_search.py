@@ -23,7 +23,7 @@ def runs() -> None:
             connection="default", upstream_id=f"run_{number}", thread=thread, status="completed", model="gpt-4o",
             created_at=DAY + dt.timedelta(hours=12 * number), raw="{}", digest="", requested_at=DAY, received_at=DAY,
         )  # fmt: skip
-        MetadataPair.objects.create(run=run, connection="default", key="team", value=team, created_at=run.created_at)
+        MetadataPair.objects.create(run=run, key="team", value=team, created_at=run.created_at)
 
 
 def found(query: str, tz: dt.tzinfo = dt.UTC) -> str:

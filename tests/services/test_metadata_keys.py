@@ -28,7 +28,7 @@ def pairs() -> None:
         )  # fmt: skip
         for key in TEXTS[: number + 1]:
             value = TEXTS[number] if key == "a" else ""
-            MetadataPair.objects.create(run=run, connection="default", key=key, value=value, created_at=NOW)
+            MetadataPair.objects.create(run=run, key=key, value=value, created_at=NOW)
 
 
 def all_pages(texts: Texts, size: int) -> tuple[list[str], list[str]]:
@@ -73,7 +73,7 @@ def many_pairs() -> None:
         for number in range(400)
     )  # fmt: skip
     MetadataPair.objects.bulk_create(
-        MetadataPair(run=run, connection="default", key=f"k{key}", value=f"v{number // 2}", created_at=NOW)
+        MetadataPair(run=run, key=f"k{key}", value=f"v{number // 2}", created_at=NOW)
         for number, run in enumerate(runs)
         for key in range(20)
     )

@@ -1,0 +1,167 @@
+"""How the JSON of runs is stored: compressed, and without the text that it shares with other runs.
+
+A stored value begins with a byte that names its format:
+
+- `{`: the JSON itself, as version 0.1.0 stored it. `services.storage` compresses such values.
+- 1: compressed with the skeleton as its dictionary.
+- 2: the key of a SharedText (8 bytes), then compressed with the skeleton and that text as its dictionary.
+
+A dictionary never has text of a single run, except for text that this run alone has left of a SharedText.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from zstandard import DICT_TYPE_RAWCONTENT, ZstdCompressionDict, ZstdCompressor, ZstdDecompressor
+
+from runsadmin.models.shared_text import SharedText, key_of
+
+_SKELETON, _SHARED = b"\x01", b"\x02"
+_KEY_LENGTH = 8
+# Shorter text is not worth a reference.
+MIN_SHARED_LENGTH = 128
+# Level 3 is the default. Higher levels save 3 % and take up to ten times as long.
+_LEVEL = 3
+_MAX_DICTIONARIES = 256
+_MAX_SEEN = 10_000
+
+# The documented fields with their most frequent values. Never change it: stored values refer to it.
+SKELETON = (
+    '{"id":"run_","object":"thread.run","created_at":17,"thread_id":"thread_","assistant_id":"asst_",'
+    '"status":"completed","required_action":null,"last_error":{"code":"rate_limit_exceeded","message":"'
+    '"},"expires_at":null,"started_at":17,"cancelled_at":null,"failed_at":null,"completed_at":17,'
+    '"incomplete_details":{"reason":"max_completion_tokens"},"model":"gpt-4o-mini","instructions":"",'
+    '"tools":[{"type":"code_interpreter"},{"type":"file_search","file_search":{"ranking_options":'
+    '{"ranker":"default_2024_08_21","score_threshold":0.0}}},{"type":"function","function":{"name":"","description":"",'
+    '"parameters":{"type":"object","properties":{"":{"type":"string","description":""}},"required":[""],'
+    '"additionalProperties":false},"strict":true}}],"metadata":{},"status":"failed","last_error":null,'
+    '"incomplete_details":null,"usage":null,"usage":{"prompt_tokens":,"completion_tokens":,"total_tokens":,'
+    '"prompt_token_details":{"cached_tokens":0}},"temperature":1.0,"top_p":1.0,"max_prompt_tokens":null,'
+    '"max_completion_tokens":null,"truncation_strategy":{"type":"auto","last_messages":null},"tool_choice":"auto",'
+    '"parallel_tool_calls":true,"response_format":"auto"}'
+)
+
+# Compressors and decompressors must not be used by two threads at once.
+_lock = threading.Lock()
+
+
+class Codec:
+    """Compresses and decompresses with one dictionary."""
+
+    def __init__(self, shared: str = "") -> None:
+        dictionary = ZstdCompressionDict((SKELETON + shared).encode(), dict_type=DICT_TYPE_RAWCONTENT)
+        self._compressor = ZstdCompressor(_LEVEL, dict_data=dictionary, write_checksum=False, write_dict_id=False)
+        self._decompressor = ZstdDecompressor(dict_data=dictionary)
+
+    def compress(self, text: str) -> bytes:
+        with _lock:
+            return self._compressor.compress(text.encode())
+
+    def decompress(self, compressed: bytes) -> str:
+        with _lock:
+            return self._decompressor.decompress(compressed).decode()
+
+
+_plain = Codec()
+# The keys of text that may be shared, the oldest first. The values are not used.
+_seen: dict[int, None] = {}
+
+
+@lru_cache(_MAX_DICTIONARIES)
+def _codec(key: int) -> Codec:
+    # The key is a hash of the text, so it never has another one.
+    return Codec(SharedText.objects.values_list("text", flat=True).get(pk=key))
+
+
+def unpack(stored: str | bytes | memoryview) -> str:
+    """The JSON exactly as it was received."""
+    if isinstance(stored, str):  # SQLite returns what version 0.1.0 stored as text.
+        return stored
+    stored = bytes(stored)
+    match stored[:1]:
+        case b"\x01":
+            return _plain.decompress(stored[1:])
+        case b"\x02":
+            key = int.from_bytes(stored[1 : 1 + _KEY_LENGTH], signed=True)
+            return _codec(key).decompress(stored[1 + _KEY_LENGTH :])
+    return stored.decode()
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """JSON that is to be stored, and the parts of it that other runs may have as well, the best first."""
+
+    text: str
+    shareable: Sequence[str] = ()
+
+
+class Packed(str):
+    """Text that is stored as these bytes."""
+
+    __slots__ = ("stored",)
+    stored: bytes
+
+
+def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
+    """The columns `raw` and `shared_text_id` of each item. Call it in the transaction that writes them.
+
+    Creates a SharedText for what several items have, or what this process has seen before.
+    """
+    rows = [{key_of(text): text for text in item.shareable if len(text) >= MIN_SHARED_LENGTH} for item in items]
+    uses = Counter(key for row in rows for key in row)
+    known = set(SharedText.objects.filter(pk__in=uses).values_list("pk", flat=True)) if uses else set()
+    new: dict[int, str] = {}
+    chosen: list[int | None] = []
+    for row in rows:
+        shared = next((key for key in row if key in known or uses[key] > 1 or _was_seen(key)), None)
+        if shared is not None and shared not in known:
+            new[shared] = row[shared]
+        chosen.append(shared)
+    if new:
+        texts = [SharedText(key=key, text=text) for key, text in new.items()]
+        SharedText.objects.bulk_create(texts, ignore_conflicts=True)
+    return [_packed(item.text, key) for item, key in zip(items, chosen, strict=True)]
+
+
+def _was_seen(key: int) -> bool:
+    """Whether this process has had text with this key before. Remembers the key."""
+    with _lock:
+        if key in _seen:
+            return True
+        if len(_seen) >= _MAX_SEEN:
+            del _seen[next(iter(_seen))]  # The oldest.
+        _seen[key] = None
+        return False
+
+
+def _packed(text: str, key: int | None) -> dict[str, Any]:
+    if key is None:
+        return {"raw": text, "shared_text_id": None}
+    packed = Packed(text)
+    packed.stored = _SHARED + key.to_bytes(_KEY_LENGTH, signed=True) + _codec(key).compress(text)
+    return {"raw": packed, "shared_text_id": key}
+
+
+class StoredJSONField(models.TextField[Any, str]):
+    """The exact text of a JSON object, stored as bytes. Text is compressed by itself; `pack` shares parts of it."""
+
+    def get_internal_type(self) -> str:
+        return "StoredJSONField"
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        # SQLite stores bytes in a column of any type. Version 0.1.0 created it as text.
+        return "bytea" if connection.vendor == "postgresql" else "text"
+
+    def from_db_value(self, value: Any, expression: object, connection: object) -> str | None:
+        return None if value is None else unpack(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, Packed):
+            return value.stored
+        return _SKELETON + _plain.compress(value) if isinstance(value, str) else value
