@@ -8,11 +8,12 @@ from django.tasks import task
 from runsadmin.engine import stopping
 from runsadmin.engine.recurring import Entry, enqueue_unless_waiting
 from runsadmin.models import BulkEdit, Sync
-from runsadmin.services import bulk_edits, edits, idempotency, probes, runs, syncs
+from runsadmin.services import bulk_edits, compression, edits, idempotency, probes, runs, syncs
 
 MAX_SECONDS = 30.0
 # The process that records a bulk edit plans it for this many seconds. Workers continue a larger plan.
 PLANNING_SECONDS = 1.0
+COMPRESSING_SECONDS = 10.0
 
 
 @task(queue_name="push")
@@ -104,6 +105,12 @@ def forget_old_keys() -> int:
     return idempotency.forget_old()
 
 
+@task(queue_name="long")
+def compress_stored_runs() -> int:
+    """Compresses the runs that version 0.1.0 stored, for about ten seconds, so that syncs wait no longer than that."""
+    return compression.compress_stored(until=time.monotonic() + COMPRESSING_SECONDS, stopping=stopping)
+
+
 SCHEDULE = (
     Entry("push_edits", push_edits, timedelta(seconds=2)),
     Entry("advance_bulk_edits", advance_bulk_edits, timedelta(seconds=2)),
@@ -111,6 +118,7 @@ SCHEDULE = (
     Entry("find_syncs", find_syncs, timedelta(seconds=2)),
     Entry("refresh_marked_runs", refresh_marked_runs, timedelta(seconds=5)),
     Entry("probe_held_connections", probe_held_connections, timedelta(seconds=5)),
+    Entry("compress_stored_runs", compress_stored_runs, timedelta(seconds=15)),
     Entry("start_due_syncs", start_due_syncs, timedelta(seconds=30)),
     Entry("forget_old_keys", forget_old_keys, timedelta(hours=1)),
 )

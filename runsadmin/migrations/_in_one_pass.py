@@ -9,8 +9,8 @@ from typing import Any
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import AlterField, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.state import ProjectState
-from django.db.models import Field
+from django.db.migrations.state import ProjectState, StateApps
+from django.db.models import Field, Max
 
 from runsadmin.models.fields import CompactDateTimeField
 from runsadmin.models.stored_json import StoredJSONField
@@ -26,6 +26,13 @@ def in_one_pass(operations: Iterable[Operation]) -> list[Operation]:
         *(each for each in operations if _model_name(each) not in TABLES),
         *(ChangeTable(name, changes) for name, changes in of_table.items() if changes),
     ]
+
+
+def compress_runs_later(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Has workers compress the runs that exist now."""
+    last = apps.get_model("runsadmin", "Run").objects.aggregate(last=Max("pk"))["last"]
+    if last is not None:
+        apps.get_model("runsadmin", "CompressionState").objects.create(last=last)
 
 
 def _model_name(operation: Operation) -> str:

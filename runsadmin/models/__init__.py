@@ -1,5 +1,6 @@
 from runsadmin.models.api_rate_state import ApiRateState
 from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, DraftSelection, EditSource, SelectionSnapshot
+from runsadmin.models.compression_state import CompressionState
 from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey

@@ -1,7 +1,17 @@
+import time
+from threading import Event
+from typing import Any
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+
+from runsadmin.models import CompressionState, MetadataPair, Run, SharedText, Thread
+from runsadmin.services import compression
+from tests.models.conftest import INSTRUCTIONS, NOW
+
+type Rows = dict[str, dict[str, Any]]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -17,3 +27,64 @@ def test_database_of_an_older_version_is_refused() -> None:
         applied.all().delete()
         applied.model.objects.bulk_create(current)
     assert "runsadmin_run" in connection.introspection.table_names()
+
+
+def stored(runs: Rows) -> Rows:
+    """The columns of all runs as they are read now."""
+    names = next(iter(runs.values()))
+    return {row.pop("upstream_id"): row for row in Run.objects.values("upstream_id", *names)}
+
+
+def stored_bytes() -> list[bytes]:
+    """What the database has in `raw`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT raw FROM runsadmin_run ORDER BY id")
+        return [raw.encode() if isinstance(raw, str) else bytes(raw) for (raw,) in cursor.fetchall()]
+
+
+def compress_batches(count: int) -> None:
+    stopping = Event()
+    for _ in range(count):
+        stopping.set()  # It stops after one batch.
+        compression.compress_stored(until=time.monotonic() + 60, stopping=stopping)
+
+
+def test_runs_of_0_1_0_are_migrated(older_database: Rows) -> None:
+    call_command("migrate", verbosity=0)
+    assert stored(older_database) == older_database
+    assert list(Thread.objects.values_list("listed_from", flat=True)) == [NOW]
+    pairs = MetadataPair.objects.select_related("run")
+    assert all((pair.key, pair.created_at) == ("team", pair.run.created_at) for pair in pairs)
+    assert pairs.count() == len(older_database)
+    newest = Run.objects.order_by("-created_at", "-pk").values_list("created_at", flat=True)
+    assert list(newest) == sorted((row["created_at"] for row in older_database.values()), reverse=True)
+
+    compress_batches(1)
+    assert CompressionState.objects.get().done < CompressionState.objects.get().last
+    assert stored(older_database) == older_database
+    Run.objects.filter(upstream_id="run_499").update(raw="{}")  # A row that waits can be written, too.
+    older_database["run_499"]["raw"] = "{}"
+    compress_batches(3)
+    assert not CompressionState.objects.exists()
+    assert stored(older_database) == older_database
+    assert not any(raw.startswith(b"{") for raw in stored_bytes())
+    assert SharedText.objects.count() == 3
+    assert max(map(len, stored_bytes())) < len(INSTRUCTIONS)
+
+
+def test_interrupted_batch_is_repeated(older_database: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_command("migrate", verbosity=0)
+    compress_batches(1)
+    before = stored_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(CompressionState, "save", _crash)
+        with pytest.raises(KeyboardInterrupt):
+            compress_batches(1)
+    assert stored_bytes() == before
+    compress_batches(3)
+    assert stored(older_database) == older_database
+    assert not any(raw.startswith(b"{") for raw in stored_bytes())
+
+
+def _crash(*_: object) -> None:
+    raise KeyboardInterrupt

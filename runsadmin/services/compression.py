@@ -1,0 +1,52 @@
+"""Compresses the JSON of runs that version 0.1.0 stored, in the background."""
+
+import time
+from threading import Event
+
+from django.db import transaction
+
+from runsadmin import lenient_json
+from runsadmin.models import CompressionState, Run, stored_json
+from runsadmin.models.bulk_sql import update_rows
+from runsadmin.models.stored_json import Unpacked
+from runsadmin.upstream.records import RunRecord
+
+BATCH = 200
+# Other processes can write in between: SQLite has a single write lock.
+PAUSE = 0.02
+
+
+def compress_stored(*, until: float, stopping: Event) -> int:
+    """Compresses until `time.monotonic()` reaches `until`. Returns how many runs were compressed."""
+    count = 0
+    while time.monotonic() < until and (compressed := _compress_batch()) is not None:
+        count += compressed
+        if stopping.wait(PAUSE):
+            break
+    return count
+
+
+def _compress_batch() -> int | None:
+    """Compresses the next runs, and stores in the same transaction how far it got. None if there are none left."""
+    if not CompressionState.objects.exists():  # Without taking SQLite's write lock.
+        return None
+    with transaction.atomic():
+        state = CompressionState.objects.select_for_update().first()
+        if state is None:
+            return None
+        # A run that is locked is just being written. It may stay as it is.
+        rest = Run.objects.select_for_update(skip_locked=True).filter(pk__gt=state.done, pk__lte=state.last)
+        runs = list(rest.order_by("pk").values_list("pk", "upstream_id", "raw")[:BATCH])
+        packed = stored_json.pack([Unpacked(raw, _shareable(raw, upstream_id)) for _, upstream_id, raw in runs])
+        # The version stays, since the content does.
+        update_rows(Run, [(columns, {"id": pk}) for (pk, _, _), columns in zip(runs, packed, strict=True)])
+        if not runs:
+            state.delete()
+            return None
+        state.done = runs[-1][0]
+        state.save()
+    return len(runs)
+
+
+def _shareable(raw: str, upstream_id: str) -> list[str]:
+    return RunRecord(lenient_json.loads(raw), upstream_id).shareable
