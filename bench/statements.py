@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from bench import queries, timing
 from bench.queries import Shape
 from runsadmin import keyset
-from runsadmin.api.serializers.runs import representable
+from runsadmin.api.run_representation import representable
 from runsadmin.errors import RunsAdminError
 from runsadmin.models import MetadataPair, Run
 from runsadmin.services.run_search import RunSearch

@@ -58,6 +58,7 @@ class Environment:
             "DATABASE_URL": self.database_url,
             "RUNSADMIN_UPSTREAM_URL": self.sandbox.url,
             "RUNSADMIN_UPSTREAM_API_KEY": self.sandbox.key,
+            "RUNSADMIN_API_RATE_FILE": str(self.folder / "api-rate.sqlite3"),
             "LOG_LEVEL": "INFO",
         }
 

@@ -99,7 +99,10 @@ def run_command(*words: str) -> None:
         execute_from_command_line(sys.argv)
 
 
-READ_AGAIN = ("RUNSADMIN_CONNECTIONS", "RUNSADMIN_SETTLING_TIME", "RUNSADMIN_PUSH_WAIT", "RUNSADMIN_SYNC_EVERY")
+READ_AGAIN = (
+    "RUNSADMIN_CONNECTIONS", "RUNSADMIN_SETTLING_TIME", "RUNSADMIN_PUSH_WAIT", "RUNSADMIN_SYNC_EVERY",
+    "RUNSADMIN_API_REQUESTS_PER_MINUTE", "RUNSADMIN_API_RATE_FILE",
+)  # fmt: skip
 
 
 def _read_settings_again() -> None:

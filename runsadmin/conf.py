@@ -102,5 +102,10 @@ def api_requests_per_minute() -> int:
     return int(settings.RUNSADMIN_API_REQUESTS_PER_MINUTE)
 
 
+def api_rate_file() -> str:
+    """The SQLite file in which the processes of this machine count the requests of the REST API."""
+    return str(settings.RUNSADMIN_API_RATE_FILE)
+
+
 def max_response_bytes() -> int:
     return int(settings.RUNSADMIN_MAX_RESPONSE_BYTES)

@@ -8,7 +8,7 @@ from django.tasks import task
 from runsadmin.engine import stopping
 from runsadmin.engine.recurring import Entry, enqueue_unless_waiting
 from runsadmin.models import BulkEdit, Sync
-from runsadmin.services import bulk_edits, compression, edits, idempotency, probes, runs, syncs
+from runsadmin.services import bulk_edits, compression, edits, idempotency, probes, runs, syncs, tokens
 
 MAX_SECONDS = 30.0
 # The process that records a bulk edit plans it for this many seconds. Workers continue a larger plan.
@@ -111,6 +111,11 @@ def compress_stored_runs() -> int:
     return compression.compress_stored(until=time.monotonic() + COMPRESSING_SECONDS, stopping=stopping)
 
 
+@task
+def delete_expired_tokens() -> int:
+    return tokens.delete_expired()
+
+
 SCHEDULE = (
     Entry("push_edits", push_edits, timedelta(seconds=2)),
     Entry("advance_bulk_edits", advance_bulk_edits, timedelta(seconds=2)),
@@ -121,4 +126,5 @@ SCHEDULE = (
     Entry("compress_stored_runs", compress_stored_runs, timedelta(seconds=15)),
     Entry("start_due_syncs", start_due_syncs, timedelta(seconds=30)),
     Entry("forget_old_keys", forget_old_keys, timedelta(hours=1)),
+    Entry("delete_expired_tokens", delete_expired_tokens, timedelta(hours=1)),
 )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from runsadmin.models import Run
-from runsadmin.models.run import FIELDS, TIMES
+from runsadmin.run_format import FIELDS, TIMES
 
 type Sections = tuple[tuple[str, tuple[str, ...]], ...]
 

@@ -1,5 +1,6 @@
 """URLs of this API. Ids of runs and threads come from upstreams and may contain nearly any character."""
 
+from functools import cached_property
 from urllib.parse import quote
 
 from django.urls import reverse
@@ -13,10 +14,23 @@ class Links:
     """Absolute URLs, with the host that the request was sent to."""
 
     def __init__(self, request: Request) -> None:
-        self._runs = request.build_absolute_uri(reverse("api:run-list"))
-        self._threads = request.build_absolute_uri(reverse("api:thread-list"))
-        self._edits = request.build_absolute_uri(reverse("api:edit-list"))
+        self._request = request
         self._has_one_connection = conf.default_connection() is not None
+
+    @cached_property
+    def _runs(self) -> str:
+        return self._list("run")
+
+    @cached_property
+    def _threads(self) -> str:
+        return self._list("thread")
+
+    @cached_property
+    def _edits(self) -> str:
+        return self._list("edit")
+
+    def _list(self, resource: str) -> str:
+        return self._request.build_absolute_uri(reverse(f"api:{resource}-list"))
 
     def edit(self, pk: int) -> str:
         return f"{self._edits}{pk}/"

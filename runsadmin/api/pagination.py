@@ -39,7 +39,10 @@ class IdPagination(BasePagination):
         return keyset.from_text(text, self.order)
 
     def get_paginated_response(self, data: Any) -> Response:
-        return Response({"results": data, "next": self.next, "previous": self.previous})
+        links = {"next": self.next, "prev": self.previous}
+        header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in links.items() if url is not None)
+        body = {"results": data, "next": self.next, "previous": self.previous}
+        return Response(body, headers={"Link": header} if header else None)
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         link = {"type": ["string", "null"], "format": "uri"}

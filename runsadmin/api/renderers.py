@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from rest_framework import renderers
 
 from runsadmin import lenient_json
@@ -12,4 +13,9 @@ class JSONRenderer(renderers.JSONRenderer):
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
-        return b"" if data is None else lenient_json.dumps(data).encode()
+        if data is None:
+            return b""
+        try:
+            return orjson.dumps(data)  # Also accepts an `orjson.Fragment`, which is already JSON.
+        except orjson.JSONEncodeError:
+            return lenient_json.dumps(data).encode()

@@ -47,6 +47,7 @@ IDEMPOTENCY_KEY = _header(
 )
 ETAG = _header("ETag", "The version of the run.", required=True, response=[200])
 LOCATION = _header("Location", "The URL of the result.", OpenApiTypes.URI, response=[201, 202])
+LINK = _header("Link", "The URLs of the pages next to this one (RFC 8288), as `next` and `prev`.", response=[200])
 RETRY_AFTER = _header("Retry-After", "Seconds to wait.", int, required=True, response=[429, 503])
 NOT_MODIFIED = OpenApiResponse(description="You have the current version.")
 
@@ -92,7 +93,8 @@ class AutoSchema(BaseAutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         query = self.view.query_serializers.get(self._action)
-        return [RETRY_AFTER, LOCATION] if query is None else [RETRY_AFTER, LOCATION, query]
+        links = [LINK] if self._is_list_view() else []
+        return [RETRY_AFTER, LOCATION, *links, *([] if query is None else [query])]
 
     def get_request_serializer(self) -> Any:
         return self.view.body_serializers.get(self._action)

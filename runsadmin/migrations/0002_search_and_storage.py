@@ -113,6 +113,11 @@ class Migration(migrations.Migration):
             name='shared_text',
             field=models.ForeignKey(help_text='The text that `raw` refers to.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='runsadmin.sharedtext'),
         ),
+        migrations.AddField(
+            model_name='run',
+            name='in_api_format',
+            field=models.BooleanField(default=False, help_text="Whether `raw` can be shown as it is: it needs no conversion to the API's format."),
+        ),
         migrations.AddIndex(
             model_name='run',
             index=models.Index(fields=['error_code', '-created_at', '-id'], name='run_by_error'),
@@ -124,5 +129,8 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='run',
             constraint=models.UniqueConstraint(fields=('upstream_id', 'connection'), name='run_once_per_connection'),
+        ),
+        migrations.DeleteModel(
+            name='ApiRateState',
         ),
     ]), migrations.RunPython(compress_runs_later)]

@@ -1,4 +1,3 @@
-from runsadmin.models.api_rate_state import ApiRateState
 from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, DraftSelection, EditSource, SelectionSnapshot
 from runsadmin.models.compression_state import CompressionState
 from runsadmin.models.connection_state import ConnectionState

@@ -6,12 +6,13 @@ from django.db import models
 from django.db.models import Case, F, Q, When
 from django.db.models.functions import Coalesce, Greatest
 
-from runsadmin import conf, lenient_json
+from runsadmin import conf, lenient_json, scalars
 from runsadmin.metadata import Metadata, MetadataState
 from runsadmin.models.fields import ByteOrderedCharField, CompactDateTimeField
 from runsadmin.models.shared_text import SharedText
 from runsadmin.models.stored_json import StoredJSONField
 from runsadmin.models.thread import Thread
+from runsadmin.run_format import FIELDS, TIMES
 
 
 class RunStatus(models.TextChoices):
@@ -32,15 +33,6 @@ class RunStatus(models.TextChoices):
 ACTIVE = (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING, RunStatus.REQUIRES_ACTION)
 # Upstream refuses to modify a run in one of these statuses, according to recorded traffic.
 LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
-
-TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
-# The documented fields, in the order of the API's own example.
-FIELDS = (
-    "id", "object", "created_at", "thread_id", "assistant_id", "status", "required_action", "last_error",
-    "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details", "model",
-    "instructions", "tools", "metadata", "usage", "temperature", "top_p", "max_prompt_tokens",
-    "max_completion_tokens", "truncation_strategy", "tool_choice", "parallel_tool_calls", "response_format",
-)  # fmt: skip
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -97,6 +89,9 @@ class Run(models.Model):
     raw = StoredJSONField(help_text="The whole response as JSON.")
     shared_text = models.ForeignKey(
         SharedText, on_delete=models.PROTECT, null=True, related_name="+", help_text="The text that `raw` refers to."
+    )
+    in_api_format = models.BooleanField(
+        default=False, help_text="Whether `raw` can be shown as it is: it needs no conversion to the API's format."
     )
     digest = models.CharField(max_length=32, help_text="A hash of the response. An unchanged run is not written again.")
     version = models.PositiveIntegerField(default=1, help_text="Counts the writes of this row. Part of the ETag.")
@@ -177,9 +172,13 @@ class Run(models.Model):
         return time
 
     def as_api(self) -> dict[str, Any]:
-        """The Run in the API's own format: all documented fields and all others that were sent, with Unix times."""
-        times = {name: _unix_seconds(self.time(name)) for name in TIMES}
-        return dict.fromkeys(FIELDS) | self.data | times
+        """The Run in the API's own format: all documented fields and all others that were sent, with Unix times.
+
+        Reads only `raw` and the creation time, which later responses may lack.
+        """
+        times = {name: scalars.time(self.data.get(name)) for name in TIMES}
+        times["created_at"] = self.time("created_at")
+        return dict.fromkeys(FIELDS) | self.data | {name: _unix_seconds(time) for name, time in times.items()}
 
 
 def _unix_seconds(time: dt.datetime | None) -> int | None:

@@ -1,54 +1,65 @@
 """The rate limit of an account: a burst of up to a minute's worth of requests, then a steady rate.
 
-All processes share the limit through the database. They take requests from it in blocks of about a second's worth, so
-that most requests cost no write.
+All processes of a machine share the limit through an SQLite file of its own, so that a request that only reads never
+waits for a write to the database, and makes none.
 """
 
-import datetime as dt
+import logging
+import sqlite3
 import threading
+import time
 
 from django.contrib.auth.models import User
-from django.db import transaction
 
 from runsadmin import conf
-from runsadmin.models import ApiRateState
-from runsadmin.services import clock
 
-MINUTE = dt.timedelta(minutes=1)
+logger = logging.getLogger(__name__)
 
-# How many requests this process has taken for each account and not used yet.
-_taken: dict[int, int] = {}
+# Other processes lock the file only for microseconds.
+_TIMEOUT = 0.1
+# `used` is how many requests counted against the limit at the time `at`.
+_TABLE = "CREATE TABLE IF NOT EXISTS rate (account INTEGER PRIMARY KEY, used REAL NOT NULL, at REAL NOT NULL)"
+_MEMORY = ":memory:"
+
+_files: dict[str, sqlite3.Connection] = {}
 _lock = threading.Lock()
 
 
 def use_one(user: User) -> float:
     """Uses one of the account's requests and returns 0, or returns how many seconds to wait if none is left."""
-    limit = conf.api_requests_per_minute()
+    limit, path = conf.api_requests_per_minute(), conf.api_rate_file()
+    if not limit:
+        return 0
     with _lock:
-        if not limit or _use_taken(user.pk):
-            return 0
-    count, wait = _take(user, limit)
-    if not count:
-        return wait
-    with _lock:
-        _taken[user.pk] += count - 1
-    return 0
+        try:
+            return _use_one(_opened(path), user.pk, limit)
+        except sqlite3.Error as error:
+            logger.warning("This process counts REST requests on its own, because of %s: %s", path, error)
+            return _use_one(_opened(_MEMORY), user.pk, limit)
 
 
-def _use_taken(pk: int) -> bool:
-    left = _taken.get(pk, 0)
-    _taken[pk] = max(left - 1, 0)
-    return left > 0
+def _use_one(file: sqlite3.Connection, account: int, limit: int) -> float:
+    per_second = limit / 60
+    with file:  # Commits.
+        file.execute("BEGIN IMMEDIATE")
+        now = time.time()
+        row = file.execute("SELECT used, at FROM rate WHERE account = ?", [account]).fetchone()
+        used, at = row or (0.0, now)
+        # The clock may have been set back, and the limit may have been lowered.
+        used = min(max(0.0, used - max(0.0, now - at) * per_second), limit)
+        wait = max(0.0, (used + 1 - limit) / per_second)
+        file.execute("INSERT OR REPLACE INTO rate VALUES (?, ?, ?)", [account, used if wait else used + 1, now])
+    return wait
 
 
-def _take(user: User, limit: int) -> tuple[int, float]:
-    """Takes a block of requests, or as many as are left. Returns how many, and the seconds to wait if none."""
-    now, each = clock.now(), MINUTE // limit
-    with transaction.atomic():
-        quota, _ = ApiRateState.objects.select_for_update().get_or_create(user=user, defaults={"free_at": now})
-        busy_until = max(quota.free_at, now)
-        room = now + MINUTE - busy_until
-        count = min(room // each, max(1, limit // 60))
-        if count > 0:
-            ApiRateState.objects.filter(pk=user.pk).update(free_at=busy_until + count * each)
-    return count, (each - room).total_seconds()
+def _opened(path: str) -> sqlite3.Connection:
+    if path not in _files:
+        _files[path] = _open(path)
+    return _files[path]
+
+
+def _open(path: str) -> sqlite3.Connection:
+    file = sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
+    # A crash of the machine can undo the last commits, but not damage the file.
+    file.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLE}")
+    return file

@@ -1,4 +1,4 @@
-"""Compresses the JSON of runs that version 0.1.0 stored, in the background."""
+"""Compresses the JSON of runs that version 0.1.0 stored, in the background, and marks what is in the API's format."""
 
 import time
 from threading import Event
@@ -37,16 +37,20 @@ def _compress_batch() -> int | None:
         # A run that is locked is just being written. It may stay as it is.
         rest = Run.objects.select_for_update(skip_locked=True).filter(pk__gt=state.done, pk__lte=state.last)
         runs = list(rest.order_by("pk").values_list("pk", "upstream_id", "raw")[:BATCH])
-        packed = stored_json.pack([Unpacked(raw, _shareable(raw, upstream_id)) for _, upstream_id, raw in runs])
+        records = [RunRecord(lenient_json.loads(raw), upstream_id) for _, upstream_id, raw in runs]
+        packed = stored_json.pack([Unpacked(row[2], each.shareable) for row, each in zip(runs, records, strict=True)])
         # The version stays, since the content does.
-        update_rows(Run, [(columns, {"id": pk}) for (pk, _, _), columns in zip(runs, packed, strict=True)])
+        update_rows(
+            Run,
+            [
+                # Other text may not be strict JSON.
+                (columns | {"in_api_format": record.in_api_format and record.raw == raw}, {"id": pk})
+                for (pk, _, raw), record, columns in zip(runs, records, packed, strict=True)
+            ],
+        )
         if not runs:
             state.delete()
             return None
         state.done = runs[-1][0]
         state.save()
     return len(runs)
-
-
-def _shareable(raw: str, upstream_id: str) -> list[str]:
-    return RunRecord(lenient_json.loads(raw), upstream_id).shareable

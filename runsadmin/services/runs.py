@@ -215,6 +215,7 @@ def _new_run(thread: Thread, timed: TimedResponse[RunRecord], packed: dict[str, 
         connection=thread.connection,
         upstream_id=record.upstream_id,
         thread_id=thread.pk,
+        in_api_format=record.in_api_format,
         digest=record.digest,
         metadata_state=record.metadata_state,
         requested_at=timed.requested_at,
@@ -228,6 +229,7 @@ def _changes(row: Mapping[str, Any], timed: TimedResponse[RunRecord], was: RunRe
     record = timed.value
     states = {"metadata_state": record.metadata_state, "needs_refresh_since": None, "missing_since": None}
     return {
+        "in_api_format": record.in_api_format,
         "digest": record.digest,
         "requested_at": timed.requested_at,
         "received_at": timed.received_at,

@@ -3,6 +3,7 @@
 import datetime as dt
 
 from django.contrib.auth.models import User
+from django.utils import timezone
 from knox.models import AuthToken
 
 
@@ -10,3 +11,9 @@ def create(*, user: User, expires_in: dt.timedelta | None) -> str:
     """Creates a token and returns it; it cannot be read later. With None, it never expires."""
     _, token = AuthToken.objects.create(user=user, expiry=expires_in)
     return str(token)
+
+
+def delete_expired() -> int:
+    """Returns how many were deleted."""
+    count, _ = AuthToken.objects.filter(expiry__lt=timezone.now()).delete()
+    return int(count)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runsadmin import lenient_json
+from runsadmin import lenient_json, scalars
 from runsadmin.ids import RULE, is_id, shown
 from runsadmin.metadata import Metadata, MetadataState
+from runsadmin.run_format import TIMES, is_api_format
 from runsadmin.text import clean
-from runsadmin.upstream import scalars
 
-TIMES = ("created_at", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at")
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 PAGE_SIZE = 100
 
@@ -82,6 +81,10 @@ class RunRecord:
     def is_complete(self) -> bool:
         """Whether the response has the whole Run. Some servers respond to a write with only a part of it."""
         return self.shows_metadata and "status" in self.response and "created_at" in self.response
+
+    @property
+    def in_api_format(self) -> bool:
+        return is_api_format(self.response)
 
     def is_part_of(self, stored: "RunRecord") -> bool:
         """Whether all of its fields, except metadata, are stored with the same values. Absent fields do not count."""

@@ -10,7 +10,7 @@ from django.utils import timezone
 from runsadmin import lenient_json
 from runsadmin.admin.layout import DETAILS, TASK
 from runsadmin.models import Edit, Run
-from runsadmin.models.run import FIELDS
+from runsadmin.run_format import FIELDS
 from tests.admin.conftest import ClientFor, MakeUser, run_action, run_url
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox

@@ -9,8 +9,12 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from runsadmin import lenient_json
-from runsadmin.services import tokens
+from runsadmin.models import Run, Thread
+from runsadmin.services import clock, runs, tokens
+from runsadmin.services.gateway import TimedResponse
+from runsadmin.upstream.records import Response, RunRecord
 from tests.conftest import MakeRun
+from tests.sandbox_client import make_run
 
 JSON = "application/json"
 
@@ -74,3 +78,22 @@ def run_ids(mirror_run: MakeRun) -> list[str]:
     return [
         mirror_run(thread_id=f"thread_{n % 2}", metadata={"team": "blue", "n": str(n)}).upstream_id for n in range(6)
     ]
+
+
+@pytest.fixture
+def store(db: None) -> Callable[..., Run]:
+    """Stores a run with these API fields directly in the mirror, without a server."""
+
+    def store(alias: str = "default", /, **fields: Any) -> Run:
+        return store_response(make_run(**fields), alias)
+
+    return store
+
+
+def store_response(raw: Any, alias: str = "default") -> Run:
+    """Stores a run as a server sent it."""
+    thread, _ = Thread.objects.get_or_create(connection=alias, upstream_id=raw.get("thread_id", "thread_1"))
+    now = clock.now()
+    response = Response(RunRecord.read(raw, thread_id=thread.upstream_id), 200, "req_1", 0.0)
+    runs.compare([(thread, TimedResponse(response, now, now))]).write()
+    return Run.objects.get(connection=alias, upstream_id=raw["id"])

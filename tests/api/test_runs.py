@@ -10,13 +10,11 @@ from django.test.utils import CaptureQueriesContext
 
 from runsadmin.api.serializers.runs import RunSerializer
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, Run, Thread
-from runsadmin.models.run import FIELDS
-from runsadmin.services import clock, edits, runs
-from runsadmin.services.gateway import TimedResponse
-from runsadmin.upstream.records import Response, RunRecord
+from runsadmin.models import Edit, Run
+from runsadmin.run_format import FIELDS
+from runsadmin.services import edits
 from tests.api.conftest import Api, ApiOf, problem
-from tests.sandbox_client import Sandbox, make_run
+from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db
 
@@ -50,21 +48,6 @@ DOCUMENTED_RUN = {
     "tool_choice": "auto",
     "parallel_tool_calls": True,
 }
-
-
-@pytest.fixture
-def store(db: None) -> Callable[..., Run]:
-    """Stores a run with these API fields directly in the mirror, without a server."""
-
-    def store(alias: str = "default", /, **fields: Any) -> Run:
-        raw = make_run(**fields)
-        thread, _ = Thread.objects.get_or_create(connection=alias, upstream_id=raw["thread_id"])
-        now = clock.now()
-        response = Response(RunRecord.read(raw, thread_id=thread.upstream_id), 200, "req_1", 0.0)
-        runs.compare([(thread, TimedResponse(response, now, now))]).write()
-        return Run.objects.get(connection=alias, upstream_id=raw["id"])
-
-    return store
 
 
 def ids(response: Any) -> list[str]:

@@ -90,7 +90,8 @@ def test_rate_is_kept_through_crashes(environment: Environment, postgres: Postgr
 @pytest.fixture
 def site(environment: Environment, postgres: Postgres, tmp_path: Path) -> Iterator[Site]:
     site = Site(
-        tmp_path, default_environment(environment.sandbox) | {"DATABASE_URL": postgres.url, "LOG_FORMAT": "json"}
+        tmp_path,
+        default_environment(environment.sandbox, tmp_path) | {"DATABASE_URL": postgres.url, "LOG_FORMAT": "json"},
     )
     site.start_web()
     yield site

@@ -7,9 +7,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from runsadmin import lenient_json
 from runsadmin.models import CompressionState, MetadataPair, Run, SharedText, Thread
 from runsadmin.services import compression
 from tests.models.conftest import INSTRUCTIONS, NOW
+from tests.sandbox_client import make_run
 
 type Rows = dict[str, dict[str, Any]]
 
@@ -70,6 +72,18 @@ def test_runs_of_0_1_0_are_migrated(older_database: Rows) -> None:
     assert not any(raw.startswith(b"{") for raw in stored_bytes())
     assert SharedText.objects.count() == 3
     assert max(map(len, stored_bytes())) < len(INSTRUCTIONS)
+
+
+def test_migrated_runs_are_marked(older_database: Rows) -> None:
+    call_command("migrate", verbosity=0)
+    raw = lenient_json.dumps(make_run(id="run_1"))
+    for number, text in enumerate(
+        [raw, raw.replace('"usage":{', '"mirror":{'), raw.replace('"top_p":1.0', '"top_p":NaN')]
+    ):
+        Run.objects.filter(upstream_id=f"run_{number}").update(raw=text)
+    assert not Run.objects.filter(in_api_format=True).exists()
+    compress_batches(4)
+    assert [run.upstream_id for run in Run.objects.filter(in_api_format=True)] == ["run_0"]
 
 
 def test_interrupted_batch_is_repeated(older_database: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

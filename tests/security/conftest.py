@@ -16,7 +16,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin.services import api_rate
 from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -122,8 +121,9 @@ class Site:
             return False
 
 
-def default_environment(sandbox: Sandbox) -> dict[str, str]:
+def default_environment(sandbox: Sandbox, folder: Path) -> dict[str, str]:
     return {
+        "RUNSADMIN_API_RATE_FILE": str(folder / "api-rate.sqlite3"),
         "DJANGO_SETTINGS_MODULE": "tests.security.live_settings",
         "DATABASE_URL": url_of_the_test_database(),
         "RUNSADMIN_UPSTREAM_URL": sandbox.url,
@@ -133,7 +133,8 @@ def default_environment(sandbox: Sandbox) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def web(django_db_setup: None, sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("web"), default_environment(sandbox_process))
+    folder = tmp_path_factory.mktemp("web")
+    site = Site(folder, default_environment(sandbox_process, folder))
     site.start_web()
     yield site
     site.stop()
@@ -151,7 +152,7 @@ def make_site(transactional_db: None, sandbox: Sandbox, tmp_path: Path) -> Itera
     sites: list[Site] = []
 
     def make_site(**environment: str) -> Site:
-        sites.append(Site(tmp_path, default_environment(sandbox) | environment))
+        sites.append(Site(tmp_path, default_environment(sandbox, tmp_path) | environment))
         return sites[-1]
 
     yield make_site
@@ -169,8 +170,3 @@ def csrf_client() -> Client:
 def root(db: None) -> User:
     """A superuser, so that no permission is the reason for a refusal."""
     return User.objects.create_superuser("root", password="root")
-
-
-@pytest.fixture(autouse=True)
-def reset_api_rate() -> None:
-    api_rate._taken.clear()

@@ -12,7 +12,7 @@ from django.utils import timezone
 from runsadmin import conf
 from runsadmin.errors import NoSlot, NotAllowed, NotFound
 from runsadmin.models import ConnectionState, Run, Thread
-from runsadmin.models.run import FIELDS
+from runsadmin.run_format import FIELDS
 from runsadmin.services import connections, runs
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Stored

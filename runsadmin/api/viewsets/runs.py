@@ -20,7 +20,8 @@ from runsadmin.api.links import Links
 from runsadmin.api.pagination import RunPagination
 from runsadmin.api.parsers import JSONParser, MergePatchParser
 from runsadmin.api.problems import ProblemError, ProblemType
-from runsadmin.api.serializers.runs import EditRunBody, RunSerializer, represent_run, represent_runs, representable
+from runsadmin.api.run_representation import etag, represent_run, represent_runs, representable
+from runsadmin.api.serializers.runs import EditRunBody, RunSerializer
 from runsadmin.api.serializers.strict import ConnectionQuery
 from runsadmin.api.viewsets.upstream_id import UpstreamIdViewSet
 from runsadmin.errors import NotFound
@@ -61,7 +62,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
                 return RunViewSet.as_view({"get": "retrieve", "patch": "partial_update"})(request, run_id=whole)
         return super().dispatch(request, *args, **kwargs)
 
-    def get_queryset(self) -> QuerySet[Run]:
+    def get_queryset(self) -> QuerySet[Any]:
         if self.action in ("list", "retrieve"):
             return REPRESENTABLE.all()
         return Run.objects.select_related("thread")
@@ -77,9 +78,9 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     )
     def retrieve(self, request: Request, run_id: str) -> Response:
         run = self.get_object()
-        known = [etag.removeprefix("W/") for etag in parse_etags(request.headers.get("If-None-Match", ""))]
-        if run.etag in known or known == ["*"]:
-            return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": run.etag})
+        known = [tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))]
+        if etag(run) in known or known == ["*"]:
+            return Response(status=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etag(run)})
         return self._response(run)
 
     @extend_schema(
@@ -127,12 +128,12 @@ class RunViewSet(UpstreamIdViewSet[Run]):
             patch = MetadataPatch(remove=frozenset(base))
         return edits.record(run=run, patch=patch, base=base, reason=self.body["reason"], **self.origin)
 
-    def _response(self, run: Run, edit: Edit | None = None) -> Response:
+    def _response(self, run: Any, edit: Edit | None = None) -> Response:
         """The response for a `representable` run, with this edit or else its latest one."""
-        links = Links(self.request)
+        links, headers = Links(self.request), {"ETag": etag(run)}
         if edit is None:
-            return Response(represent_runs([run], links)[0], headers={"ETag": run.etag})
-        shown, headers = represent_run(run, edit, links), {"ETag": run.etag}
+            return Response(represent_runs([run], links)[0], headers=headers)
+        shown = represent_run(run, edit, links)
         if edit.has_ended:
             return Response(shown, headers=headers)
         return Response(shown, status.HTTP_202_ACCEPTED, headers=headers | {"Location": links.edit(edit.pk)})

@@ -12,7 +12,7 @@ import re
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 # In seconds this is the year 5138, so larger numbers are in another unit.
-_SECONDS_BELOW = 100_000_000_000
+SECONDS_BELOW = 100_000_000_000
 _PER_SECOND = (1_000, 1_000_000, 1_000_000_000)
 # The plausible range in the other units. Numbers that count from a year other than 1970 are outside of it.
 _EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
@@ -34,7 +34,7 @@ def number(value: object) -> int | float | None:
 
 def time(value: object) -> dt.datetime | None:
     """None for anything that is not a time since 1970."""
-    if type(value) is int and 0 < value < _SECONDS_BELOW:  # As documented.
+    if type(value) is int and 0 < value < SECONDS_BELOW:  # As documented.
         return dt.datetime.fromtimestamp(value, dt.UTC)
     text = value.strip() if isinstance(value, str) else ""
     since_1970 = None if _COMPACT_DATE.fullmatch(text) else number(value)
@@ -42,7 +42,7 @@ def time(value: object) -> dt.datetime | None:
 
 
 def _of_number(number: float) -> dt.datetime | None:
-    if number < _SECONDS_BELOW:
+    if number < SECONDS_BELOW:
         seconds: float | None = number
     else:
         scaled = (number / each for each in _PER_SECOND)
@@ -59,4 +59,4 @@ def _of_text(text: str) -> dt.datetime | None:
         time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
     except (ValueError, OverflowError):
         return None
-    return time if time > _EPOCH and time.timestamp() < _SECONDS_BELOW else None
+    return time if time > _EPOCH and time.timestamp() < SECONDS_BELOW else None

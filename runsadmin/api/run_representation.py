@@ -1,0 +1,83 @@
+"""Runs as this API shows them: as upstream sent them, with the field `mirror`.
+
+Lists of runs are the most frequent request. Most runs are stored in the API's own format: their JSON is passed on as it
+is, without being parsed, and `mirror` is added to its end. The others are parsed and converted.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from django.db.models import OuterRef, QuerySet
+
+from runsadmin import lenient_json
+from runsadmin.api.links import Links
+from runsadmin.models import Edit, Run
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.models.run import RunQuerySet
+from runsadmin.services import edits
+
+# What `Run.as_api` reads.
+_CONVERTED = ("raw", "created_at", "created_at_is_known")
+_COLUMNS = ("pk", "upstream_id", "connection", "version", "missing_since", "as_of", "in_api_format", "latest_edit")
+_EDIT_COLUMNS = ("pk", "status", "detail", "next_attempt_at", "upstream_request_id")
+
+
+def representable(runs: RunQuerySet) -> QuerySet[Any]:
+    """The runs as named tuples, with what a representation needs. Model instances would take most of its time."""
+    latest_edit = Edit.objects.filter(run=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    return runs.with_as_of().annotate(latest_edit=latest_edit).values_list(*_COLUMNS, *_CONVERTED, named=True)
+
+
+def etag(run: Any) -> str:
+    """The ETag of a `representable` run."""
+    return Run(pk=run.pk, version=run.version).etag
+
+
+def represent_runs(runs: Sequence[Any], links: Links) -> list[orjson.Fragment]:
+    """The representations of `representable` runs, each with its latest edit."""
+    latest = [run.latest_edit for run in runs if run.latest_edit is not None]
+    found = Edit.objects.filter(pk__in=latest).values_list(*_EDIT_COLUMNS, named=True) if latest else ()
+    rows = {row.pk: row for row in found}
+    unsettled = [row.pk for row in rows.values() if row.status in UNSETTLED]
+    waiting = Edit.objects.filter(pk__in=unsettled).select_related("run", "bulk_edit").defer("run__raw")
+    waits = edits.waits_of(waiting) if unsettled else {}
+    return [_represent(run, rows.get(run.latest_edit), waits, links) for run in runs]
+
+
+def represent_run(run: Any, edit: Edit, links: Links) -> orjson.Fragment:
+    """The representation of a `representable` run, with this edit."""
+    return _represent(run, edit, edits.waits_of([edit]), links)
+
+
+def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Links) -> orjson.Fragment:
+    """`edit` has the attributes _EDIT_COLUMNS, or is None."""
+    mirror = {
+        "connection": run.connection,
+        "as_of": run.as_of,
+        "missing_since": run.missing_since,
+        "url": links.run(run),
+        "edit": None if edit is None else _represent_edit(edit, waits.get(edit.pk), links),
+    }
+    text = run.raw if run.in_api_format else _converted(run)
+    added = orjson.dumps(mirror, option=orjson.OPT_UTC_Z)
+    return orjson.Fragment(b'%b,"mirror":%b}' % (text[:-1].encode(), added))
+
+
+def _converted(run: Any) -> str:
+    converted = Run(**{name: getattr(run, name) for name in _CONVERTED}).as_api()
+    converted.pop("mirror", None)
+    return lenient_json.dumps(converted)
+
+
+def _represent_edit(edit: Any, wait: edits.Wait | None, links: Links) -> dict[str, Any]:
+    return {
+        "id": edit.pk,
+        "status": edit.status,
+        "detail": edit.detail,
+        "waits_for": None if wait is None else wait.what,
+        "waits_until": None if wait is None else wait.until,
+        "next_attempt_at": edit.next_attempt_at,
+        "upstream_request_id": edit.upstream_request_id,
+        "url": links.edit(edit.pk),
+    }

@@ -1,0 +1,132 @@
+"""A read writes nothing, waits for no writer, and links to the pages next to it."""
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from knox.models import AuthToken
+from pytest_django import Settings
+
+from runsadmin.api.schema_views import document
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import Edit, Run, Sync
+from runsadmin.services import api_rate, edits, syncs, tokens
+from tests.api.conftest import Api, ApiOf
+from tests.bulk import make_bulk_edit
+from tests.faults.database_faults import LockedFile, ReadOnly
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LISTS = [
+    "runs/",
+    "edits/",
+    "bulk-edits/",
+    "bulk-edits/{bulk_edit}/edits/",
+    "threads/",
+    "syncs/",
+    "metadata-keys/",
+    "metadata-keys/team/values/",
+]
+READS = [*LISTS, "runs/run_a/", "edits/{edit}/", "bulk-edits/{bulk_edit}/", "threads/thread_a/", "syncs/{sync}/"]
+SEARCHES = ["runs/?q=status:failed OR metadata.team:b*", "runs/?status=completed&page_size=1"]
+FAULTS = [LockedFile, ReadOnly] if connection.vendor == "sqlite" else [ReadOnly]
+
+
+@pytest.fixture
+def paths(store: Callable[..., Run], alice: User) -> Callable[[list[str]], list[str]]:
+    """Fills in the ids of rows that wait for something, so that their representations need the most queries."""
+    run = store(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
+    store(id="run_b", thread_id="thread_b", status="queued", metadata={"team": "blue"})
+    for value in "ab":
+        edit = edits.record(run=run, patch=MetadataPatch({"team": value}), actor=alice, source=Edit.Source.API)
+    ids = {
+        "edit": edit.pk,
+        "bulk_edit": make_bulk_edit("run_b", "paused", alice).pk,
+        "sync": syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice).pk,
+    }
+    return lambda names: [name.format(**ids) for name in names]
+
+
+@pytest.fixture(autouse=True)
+def count_requests(settings: Settings, tmp_path: Path) -> Iterator[None]:
+    settings.RUNSADMIN_API_REQUESTS_PER_MINUTE = 1000
+    settings.RUNSADMIN_API_RATE_FILE = tmp_path / "api-rate.sqlite3"
+    yield
+    while api_rate._files:
+        api_rate._files.popitem()[1].close()
+
+
+def test_every_read_is_tested() -> None:
+    operations = document()["paths"].values()
+    lists = [path for path in operations if "Link" in str(path.get("get", {}).get("responses", {}).get("200"))]
+    assert len(lists) == len(LISTS)
+    assert len([path for path in operations if "get" in path]) == len(READS) + 1  # The schema reads no row.
+
+
+def test_read_writes_nothing(paths: Callable[[list[str]], list[str]], api: ApiOf, carol: User) -> None:
+    client = api(carol)
+    expired = tokens.create(user=carol, expires_in=dt.timedelta(days=1))
+    AuthToken.objects.filter(token_key=expired[:15]).update(expiry=timezone.now())
+    for path in paths([*READS, *SEARCHES, "schema/", "nothing/"]):
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(path).status_code == (404 if path == "nothing/" else 200)
+            assert Api(expired).get(path).status_code == 401
+        written = [
+            query["sql"] for query in queries if re.search(r"\b(INSERT|UPDATE|DELETE|SAVEPOINT)\b", query["sql"])
+        ]
+        assert written == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_read_needs_no_writable_database(
+    fault: Any, paths: Callable[[list[str]], list[str]], api: ApiOf, carol: User
+) -> None:
+    client, unavailable = api(carol), fault()
+    unavailable.begin()
+    try:
+        assert {client.get(path).status_code for path in paths([*READS, *SEARCHES])} == {200}
+    finally:
+        unavailable.end()
+
+
+def test_expired_tokens_are_deleted(alice: User, bob: User) -> None:
+    kept = [tokens.create(user=user, expires_in=dt.timedelta(days=1)) for user in (alice, bob)]
+    tokens.create(user=alice, expires_in=-dt.timedelta(seconds=1))
+    tokens.create(user=bob, expires_in=None)
+    assert tokens.delete_expired() == 1
+    assert AuthToken.objects.count() == 3
+    assert Api(kept[0]).get("schema/").status_code == 200
+
+
+def links_of(response: Any) -> dict[str, str]:
+    """The targets of the Link header, as the client of another project reads them."""
+    parsed = requests.utils.parse_header_links(response.headers.get("Link", ""))
+    return {link["rel"]: link["url"] for link in parsed}
+
+
+def test_lists_link_to_adjacent_pages(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+    for number in range(3):
+        store(model='odd, "name"; rel=next>', created_at=1_700_000_000 + number)
+    client, url, seen = api(carol), "runs/?page_size=1&model=odd%2C+%22name%22%3B+rel%3Dnext%3E", []
+    while url:
+        response = client.get(url)
+        body = response.json()
+        links = links_of(response)
+        assert (links.get("next"), links.get("prev")) == (body["next"], body["previous"])
+        assert set(links) <= {"next", "prev"}
+        assert re.fullmatch(r"[!-~ ]*", response.headers.get("Link", ""))
+        seen.append(set(links))
+        url = body["next"]
+    assert seen == [{"next"}, {"next", "prev"}, {"prev"}]
+
+
+def test_single_page_has_no_link(paths: Callable[[list[str]], list[str]], api: ApiOf, carol: User) -> None:
+    assert ["Link" in api(carol).get(path).headers for path in paths(LISTS)] == [False] * len(LISTS)
