@@ -36,6 +36,8 @@ def time(value: object) -> dt.datetime | None:
     """None for anything that is not a time since 1970."""
     if type(value) is int and 0 < value < SECONDS_BELOW:  # As documented.
         return dt.datetime.fromtimestamp(value, dt.UTC)
+    if value is None:
+        return None
     text = value.strip() if isinstance(value, str) else ""
     since_1970 = None if _COMPACT_DATE.fullmatch(text) else number(value)
     return _of_text(text) if since_1970 is None else _of_number(since_1970)

@@ -10,9 +10,9 @@ _INVALID = re.compile("[\0\ud800-\udfff]")
 
 def is_text(value: str) -> bool:
     """Whether every character can be stored and sent."""
-    return _INVALID.search(value) is None
+    return (value.isascii() and "\0" not in value) or _INVALID.search(value) is None
 
 
 def clean(value: str) -> str:
     """The text with U+FFFD in place of each character that cannot be stored or sent."""
-    return _INVALID.sub("\ufffd", value)
+    return value if is_text(value) else _INVALID.sub("\ufffd", value)

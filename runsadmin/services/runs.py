@@ -1,6 +1,5 @@
 """The mirror: runs as upstream returned them, stored in the order of responses."""
 
-import datetime as dt
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,12 +8,13 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from runsadmin import lenient_json
 from runsadmin.errors import UpstreamError
 from runsadmin.metadata import MetadataState
 from runsadmin.models import MetadataPair, Run, Thread, stored_json
+from runsadmin.models.bulk_insert import insert_rows, reserve_ids
 from runsadmin.models.bulk_sql import Row, update_rows
 from runsadmin.models.stored_json import Unpacked
 from runsadmin.services import clock, connections, gateway, permissions, probes
@@ -22,10 +22,10 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-# The columns that are read of each known run. If it was not in a list, `raw` is read as well.
+# The columns that are read of each known run, unless a list showed it unchanged.
 COLUMNS = (
     "pk", "upstream_id", "thread_id", "digest", "metadata_state", "created_at", "requested_at", "received_at",
-    "needs_refresh_since", "missing_since", "version",
+    "needs_refresh_since", "missing_since", "version", "raw",
 )  # fmt: skip
 
 
@@ -58,33 +58,37 @@ def compare(
     """
     by_id = {timed.value.upstream_id: Observation(thread, timed) for thread, timed in observations}
     alias = next((observation.thread.connection for observation in by_id.values()), "")
-    rows = Run.objects.filter(connection=alias, upstream_id__in=by_id).order_by("id")
+    stored = Run.objects.filter(connection=alias)
+    unchanged, to_read = _find_unchanged(stored, by_id) if of_list and not lock else (frozenset(), by_id.keys())
+    rows = stored.filter(upstream_id__in=to_read).order_by("id")
     if lock:
         rows = rows.select_for_update()
-    # Nearly every write changes its run, so the stored response is read at once; few runs in a list have changed.
-    known = {row["upstream_id"]: row for row in rows.values(*COLUMNS, *(() if of_list else ("raw",)))}
-    records = {upstream_id: by_id[upstream_id].timed.value for upstream_id in known}
-    mirrored = _mirrored(
-        [row for id, row in known.items() if not records[id].is_complete or _is_changed(row, records[id])]
-    )
-    for upstream_id, record in mirrored.items():
+    known = {row["upstream_id"]: row for row in rows.values(*COLUMNS)} if to_read else {}
+    mirrored = {}
+    for upstream_id, row in known.items():
         observation = by_id[upstream_id]
-        completed = records[upstream_id].completed_by(record)
-        by_id[upstream_id] = observation._replace(timed=observation.timed.of(completed))
-    return Difference(by_id, known, mirrored, of_list)
+        record = observation.timed.value
+        if not record.is_complete or _is_changed(row, record):
+            state = MetadataState(row["metadata_state"])
+            mirrored[upstream_id] = RunRecord(lenient_json.loads(row["raw"]), upstream_id, state)
+            completed = record.completed_by(mirrored[upstream_id])
+            by_id[upstream_id] = observation._replace(timed=observation.timed.of(completed))
+    return Difference(by_id, unchanged, known, mirrored, of_list)
 
 
-def _mirrored(rows: Sequence[Mapping[str, Any]]) -> dict[str, RunRecord]:
-    """These runs as stored, by upstream id."""
-    raw = dict(Run.objects.filter(pk__in=[row["pk"] for row in rows if "raw" not in row]).values_list("pk", "raw"))
-    return {
-        row["upstream_id"]: RunRecord(
-            lenient_json.loads(row.get("raw") or raw[row["pk"]]),
-            row["upstream_id"],
-            MetadataState(row["metadata_state"]),
-        )
-        for row in rows
-    }
+def _find_unchanged(stored: QuerySet[Run], by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[str]]:
+    """The runs of a list whose rows stay as they are, and the other known ones. Few runs of a list have changed."""
+    rows = stored.filter(upstream_id__in=by_id).values_list(
+        "upstream_id", "thread_id", "metadata_state", "digest", "needs_refresh_since", "missing_since"
+    )
+    unchanged: set[str] = set()
+    others: set[str] = set()
+    for upstream_id, *row in rows:
+        thread, timed = by_id[upstream_id]
+        record = timed.value
+        is_unchanged = record.is_complete and row == [thread.pk, record.metadata_state, record.digest, None, None]
+        (unchanged if is_unchanged else others).add(upstream_id)
+    return frozenset(unchanged), others
 
 
 def _is_changed(row: Mapping[str, Any], record: RunRecord) -> bool:
@@ -105,17 +109,22 @@ class Difference:
     """
 
     observations: Mapping[str, Observation]
+    unchanged: frozenset[str]
     known: Mapping[str, Mapping[str, Any]]
     mirrored: Mapping[str, RunRecord]
     of_list: bool
 
+    def knows(self, upstream_id: str) -> bool:
+        return upstream_id in self.known or upstream_id in self.unchanged
+
     def changes(self, upstream_id: str) -> bool:
         """Whether a known run differs from its row."""
-        return _is_changed(self.known[upstream_id], self.observations[upstream_id].timed.value)
+        row = self.known.get(upstream_id)
+        return row is not None and _is_changed(row, self.observations[upstream_id].timed.value)
 
     def write(self) -> Stored:
         """Writes the changes. If another process has changed one of the rows, compares again with locked rows."""
-        if not self.observations:
+        if len(self.unchanged) == len(self.observations):
             return Stored(0, 0)
         try:
             with transaction.atomic():
@@ -126,7 +135,7 @@ class Difference:
 
     def _write(self) -> Stored:
         # A run that a pass found unchanged was confirmed by that pass, although its row was not written.
-        threads = {thread.pk for thread, _ in self.observations.values()}
+        threads = {self.observations[upstream_id].thread.pk for upstream_id in self.known}
         confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
         changed: list[str] = []
         overlapping: list[int] = []
@@ -159,7 +168,7 @@ class Difference:
         self._rewrite_pairs(changed)
         if overlapping:
             Run.objects.filter(pk__in=overlapping, needs_refresh_since=None).update(needs_refresh_since=clock.now())
-        return Stored(len(new), len(changed), tuple(elsewhere))
+        return Stored(new, len(changed), tuple(elsewhere))
 
     def _changed_rows(self, changed: Sequence[str]) -> list[Row]:
         observed = [self.observations[upstream_id].timed for upstream_id in changed]
@@ -169,21 +178,31 @@ class Difference:
             for row in [self.known[upstream_id]]
         ]
 
-    def _create_new(self) -> list[Run]:
-        observed = [each for upstream_id, each in self.observations.items() if upstream_id not in self.known]
+    def _create_new(self) -> int:
+        stored = self.known.keys() | self.unchanged
+        observed = [each for upstream_id, each in self.observations.items() if upstream_id not in stored]
+        if not observed:
+            return 0
         packed = _packed([timed for _, timed in observed])
-        new = [_new_run(thread, timed, raw) for (thread, timed), raw in zip(observed, packed, strict=True)]
-        Run.objects.bulk_create(new)
-        MetadataPair.objects.bulk_create(
-            _pair(run.pk, run.created_at, key, value)
-            for run in new
-            for key, value in _indexed(self.observations[run.upstream_id].timed.value).items()
+        ids = reserve_ids(Run, len(observed))
+        rows = [
+            {"id": id, **_new_run(thread, timed), **raw}
+            for id, (thread, timed), raw in zip(ids, observed, packed, strict=True)
+        ]
+        insert_rows(Run, rows)
+        insert_rows(
+            MetadataPair,
+            [
+                _pair(row["id"], row["created_at"], key, value)
+                for row, (_, timed) in zip(rows, observed, strict=True)
+                for key, value in _indexed(timed.value).items()
+            ],
         )
-        return new
+        return len(rows)
 
     def _rewrite_pairs(self, changed: Iterable[str]) -> None:
         """Rewrites the changed pairs of these runs. Pairs are only written together with their run."""
-        written: list[MetadataPair] = []
+        written: list[dict[str, object]] = []
         gone: dict[str, list[int]] = defaultdict(list)
         for upstream_id in changed:
             row, timed = self.known[upstream_id], self.observations[upstream_id].timed
@@ -199,7 +218,10 @@ class Difference:
         for key, runs in gone.items():
             MetadataPair.objects.filter(key=key, run__in=runs).delete()
         MetadataPair.objects.bulk_create(
-            written, update_conflicts=True, unique_fields=["run", "key"], update_fields=["value", "created_at"]
+            (MetadataPair(**pair) for pair in written),
+            update_conflicts=True,
+            unique_fields=["run", "key"],
+            update_fields=["value", "created_at"],
         )
 
 
@@ -208,20 +230,21 @@ def _packed(observed: Sequence[TimedResponse[RunRecord]]) -> list[dict[str, Any]
     return stored_json.pack([Unpacked(timed.value.raw, timed.value.shareable) for timed in observed])
 
 
-def _new_run(thread: Thread, timed: TimedResponse[RunRecord], packed: dict[str, Any]) -> Run:
+def _new_run(thread: Thread, timed: TimedResponse[RunRecord]) -> dict[str, object]:
     record = timed.value
-    unknown = {"created_at": timed.received_at, "created_at_is_known": False}
-    return Run(
-        connection=thread.connection,
-        upstream_id=record.upstream_id,
-        thread_id=thread.pk,
-        in_api_format=record.in_api_format,
-        digest=record.digest,
-        metadata_state=record.metadata_state,
-        requested_at=timed.requested_at,
-        received_at=timed.received_at,
-        **(unknown | record.columns | packed),
-    )
+    return {
+        "connection": thread.connection,
+        "upstream_id": record.upstream_id,
+        "thread_id": thread.pk,
+        "in_api_format": record.in_api_format,
+        "digest": record.digest,
+        "metadata_state": record.metadata_state,
+        "requested_at": timed.requested_at,
+        "received_at": timed.received_at,
+        "created_at": timed.received_at,
+        "created_at_is_known": False,
+        **record.columns,
+    }
 
 
 def _changes(row: Mapping[str, Any], timed: TimedResponse[RunRecord], was: RunRecord) -> dict[str, object]:
@@ -245,8 +268,8 @@ def _indexed(record: RunRecord) -> dict[str, str]:
     return {indexed_text(key, length): indexed_text(value, length) for key, value in record.metadata.items()}
 
 
-def _pair(run: int, created_at: dt.datetime, key: str, value: str) -> MetadataPair:
-    return MetadataPair(run_id=run, key=key, value=value, created_at=created_at)
+def _pair(run: object, created_at: object, key: str, value: str) -> dict[str, Any]:
+    return {"run_id": run, "key": key, "value": value, "created_at": created_at}
 
 
 def refresh(*, run: Run, actor: User) -> Run:

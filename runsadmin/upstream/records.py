@@ -269,6 +269,8 @@ def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> d
 
 def _count(value: object) -> int | None:
     """A whole number, even if sent as `12.0` or as text. None for anything else."""
+    if value is None:
+        return None
     number = scalars.number(value)
     if number is None or not 0 <= number < 2**63 or number != int(number):
         return None

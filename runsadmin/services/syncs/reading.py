@@ -197,7 +197,7 @@ def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -
         return False
     older = page.ids[page.ids.index(watermark) :]
     readable = {record.upstream_id for record in page.records}
-    return all(run_id in difference.known for run_id in older if run_id in readable)
+    return all(difference.knows(run_id) for run_id in older if run_id in readable)
 
 
 def _fetch_unlisted(claimed: ClaimedSync) -> bool:

@@ -76,6 +76,8 @@ def _to_fetch(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Diff
     not_shown, recent = set(), set()
     for record in timed.value.records:
         row = difference.known.get(record.upstream_id)
+        if record.upstream_id in difference.unchanged:
+            continue
         if row is None:
             if _hides_metadata(record):
                 not_shown.add(record.upstream_id)
