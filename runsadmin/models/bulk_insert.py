@@ -48,7 +48,7 @@ def _columns(model: type[Model], rows: Sequence[Mapping[str, object]]) -> Iterat
     for field in model._meta.concrete_fields:
         if field.attname in rows[0]:
             yield str(field.column), _prepared(field, [row[field.attname] for row in rows])
-        elif field.has_default():
+        elif not field.primary_key:
             yield str(field.column), _prepared(field, [field.get_default()]) * len(rows)
 
 
