@@ -43,7 +43,7 @@ def stored(model: type[Model]) -> list[Sequence[Any]]:
     """The columns of all rows, as the driver returns them."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {model._meta.db_table} ORDER BY id")
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def assert_same_as_orm(model: type[Model], rows: list[dict[str, Any]]) -> None:
