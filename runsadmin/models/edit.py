@@ -54,7 +54,10 @@ TRANSITIONS: dict[EditStatus, dict[EditStatus, str]] = {
         S.FAILED: "the write did not happen, and the last permitted attempt failed",
         S.REJECTED: "upstream no longer has the run",
     },
-    S.FAILED: {S.PENDING: "it was retried"},
+    S.FAILED: {
+        S.PENDING: "it was retried",
+        S.REJECTED: "its values were purged, so it can no longer be retried",
+    },
     S.APPLIED: {},
     S.DIFFERS: {},
     S.CONFLICT: {},
@@ -187,4 +190,4 @@ class Edit(models.Model):
 
     @property
     def may_be_undone(self) -> bool:
-        return self.status in (S.APPLIED, S.DIFFERS)
+        return self.status in (S.APPLIED, S.DIFFERS) and bool(self.patch)  # Without a patch, it was purged.

@@ -35,7 +35,7 @@ def test_final_statuses_are_final() -> None:
     assert {status.value for status, targets in edit.TRANSITIONS.items() if not targets} == FINAL["edit"]
     assert {status.value for status, targets in sync.TRANSITIONS.items() if not targets} == FINAL["sync"]
     assert {status.value for status, targets in bulk_edit.TRANSITIONS.items() if not targets} == FINAL["bulk edit"]
-    assert set(edit.TRANSITIONS[edit.EditStatus.FAILED]) == {edit.EditStatus.PENDING}
+    assert set(edit.TRANSITIONS[edit.EditStatus.FAILED]) == {edit.EditStatus.PENDING, edit.EditStatus.REJECTED}
     assert set(bulk_edit.TRANSITIONS[bulk_edit.BulkEditStatus.COMPLETED]) == {bulk_edit.BulkEditStatus.QUEUED}
 
 

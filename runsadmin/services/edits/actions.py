@@ -34,7 +34,7 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
             return frozenset() if is_final else frozenset({EditAction.RETRY})
         case EditStatus.PLANNED | EditStatus.PENDING:
             return frozenset({EditAction.CANCEL})
-        case EditStatus.CONFLICT:
+        case EditStatus.CONFLICT if edit.patch:  # Otherwise it was purged.
             return frozenset({EditAction.RESOLVE})
         case _:
             return frozenset({EditAction.UNDO}) if edit.may_be_undone else frozenset()
@@ -107,6 +107,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
+    _check_not_purged(edit)
     if not edit.may_be_undone or edit.before is None or edit.after is None:
         raise InvalidTransition(
             f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
@@ -120,6 +121,11 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
         return reload(record(**values))
     values["detail"] = undo.detail or "There is nothing to undo."
     return Edit.objects.create(**values, status=EditStatus.SKIPPED, finished_at=clock.now())
+
+
+def _check_not_purged(edit: Edit) -> None:
+    if edit.has_ended and not edit.patch:
+        raise InvalidTransition(f"{edit.detail} Make a new edit.".strip())
 
 
 def conflicts(edit: Edit) -> tuple[Conflict, ...]:
@@ -146,6 +152,7 @@ def resolve(
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
+    _check_not_purged(edit)
     if edit.status != EditStatus.CONFLICT:
         raise InvalidTransition(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")
     _, theirs = _conflicting(edit)

@@ -25,8 +25,8 @@ class UndoPatch:
 
 def undo_patch(edit: Edit) -> UndoPatch:
     """What an undo would change, as far as the mirror knows. The edit's status must be applied or differs."""
-    assert edit.after is not None
-    assert edit.before is not None
+    if edit.after is None or edit.before is None:  # They were purged.
+        return UndoPatch(MetadataPatch(), frozenset())
     whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
     now, after = edit.run.metadata, edit.after
     return UndoPatch(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))

@@ -1,0 +1,135 @@
+"""Erases runs for good, with the values in their edits.
+
+A run without edits is deleted. If it has edits, they remain, and so does a row with its id and the status `purged`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef
+
+from runsadmin.metadata import MetadataPatch, MetadataState
+from runsadmin.models import BulkEdit, Edit, EditStatus, MetadataPair, Run, SharedText, SyncError
+from runsadmin.models.edit import UNSETTLED
+from runsadmin.models.run import RunQuerySet
+from runsadmin.services import clock
+from runsadmin.upstream.records import RunRecord
+
+BATCH = 500
+# An edit that may still be sent needs its values.
+NOT_ENDED = (EditStatus.PLANNED, *UNSETTLED)
+
+
+@dataclass(frozen=True)
+class Purged:
+    """How many rows were erased, and how many runs were left out because of an edit with this status."""
+
+    runs: int = 0
+    pairs: int = 0
+    edits: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Purged") -> "Purged":
+        left_out = self.left_out + other.left_out
+        return Purged(self.runs + other.runs, self.pairs + other.pairs, self.edits + other.edits, left_out)
+
+
+def select(runs: RunQuerySet) -> list[int]:
+    """The primary keys of those among these runs that have not been purged yet."""
+    return list(runs.order_by("pk").exclude(status="purged").values_list("pk", flat=True))
+
+
+def count(keys: Sequence[int]) -> Purged:
+    """What purging these runs would erase. Call it with at most BATCH keys."""
+    free, left_out = _free(keys)
+    return Purged(
+        len(free),
+        MetadataPair.objects.filter(run__in=free).count(),
+        Edit.objects.filter(run__in=free).count(),
+        left_out,
+    )
+
+
+def purge(keys: Sequence[int]) -> Purged:
+    """Purges these runs in one transaction. Call it with at most BATCH keys."""
+    with transaction.atomic():
+        list(Run.objects.select_for_update().filter(pk__in=keys).order_by("pk").values_list("pk"))
+        free, left_out = _free(keys)
+        with_edits = set(Edit.objects.filter(run__in=free).values_list("run", flat=True))
+        ids = dict(Run.objects.filter(pk__in=free).values_list("pk", "upstream_id"))
+        _purge_quotes(free, ids.values())
+        pairs, _ = MetadataPair.objects.filter(run__in=free).delete()
+        edits = _purge_edits(free)
+        for pk in with_edits:
+            _empty(pk, ids[pk])
+        Run.objects.filter(pk__in=[pk for pk in free if pk not in with_edits]).only("pk").delete()
+    return Purged(len(free), pairs, edits, left_out)
+
+
+def _free(keys: Sequence[int]) -> tuple[list[int], Counter[str]]:
+    """The runs that exist and have no edit that may still be sent, and a count of the others."""
+    busy: Mapping[int, str] = dict(
+        Edit.objects.filter(run__in=keys, status__in=NOT_ENDED).order_by("pk").values_list("run", "status")
+    )
+    existing = Run.objects.filter(pk__in=keys).order_by("pk").values_list("pk", flat=True)
+    return [pk for pk in existing if pk not in busy], Counter(busy.values())
+
+
+def _purge_edits(runs: Sequence[int]) -> int:
+    edits = Edit.objects.filter(run__in=runs)
+    note = f"The values of this edit were purged on {clock.now():%Y-%m-%d}."
+    values = {"base": None, "patch": MetadataPatch(), "before": None, "intended": None, "after": None, "detail": note}
+    edits.filter(status=EditStatus.FAILED).transition_to(EditStatus.REJECTED, **values)  # It could be retried.
+    return edits.update(**values)
+
+
+def _purge_quotes(runs: Sequence[int], upstream_ids: Iterable[str]) -> None:
+    """Removes texts with values of these runs: errors of syncs, and the example why a bulk edit was paused."""
+    upstream_ids = list(upstream_ids)
+    SyncError.objects.filter(run_id__in=upstream_ids).delete()
+    for bulk_edit in BulkEdit.objects.filter(edits__run__in=runs).exclude(detail="").distinct():
+        if any(upstream_id in bulk_edit.detail for upstream_id in upstream_ids):
+            BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail="This text was purged with a run that it quoted.")
+
+
+def _empty(pk: int, upstream_id: str) -> None:
+    """Leaves only the ids and the creation time. A response that was requested earlier cannot restore it."""
+    now = clock.now()
+    record = RunRecord({"id": upstream_id, "status": "purged"}, upstream_id)
+    Run.objects.filter(pk=pk).update(
+        **record.columns, raw=record.raw, shared_text=None, digest="", metadata_state=MetadataState.NOT_SHOWN.value,
+        version=F("version") + 1, requested_at=now, received_at=now, needs_refresh_since=None,
+    )  # fmt: skip
+
+
+def purge_unused_texts() -> int:
+    """Deletes shared text that no run has any more. Returns how many there were."""
+    used = Run.objects.filter(shared_text=OuterRef("pk"))
+    deleted, _ = SharedText.objects.filter(~Exists(used)).delete()
+    return deleted
+
+
+# --- SQLite leaves deleted text in unused parts of its file
+
+
+def overwrite_deleted() -> None:
+    """From now on, this connection overwrites what it deletes. Only on SQLite."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA secure_delete = ON")
+
+
+def rewrite_file() -> bool:
+    """Removes what earlier writes have left, such as copies on divided pages. Returns whether the log was emptied, too.
+
+    Only on SQLite. Other connections can read while the file is rewritten, but not write.
+    """
+    if connection.vendor != "sqlite":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        is_busy, _, _ = cursor.fetchone()
+    return not is_busy
