@@ -1,12 +1,13 @@
 """Keyset pagination: a page starts after a row's key. Without OFFSET and count, the last page is as fast as the first.
 
-An order is a tuple of field names, at most one time followed by the primary key (`("created_at", "id")` or `("id",)`).
-Rows are read in descending order, newest first, unless `ascending` is set. A key has a row's values of these fields.
+An order is a tuple of field names: at most one time or number, then the primary key (`("created_at", "id")`). Rows are
+read in descending order, newest first, unless `ascending` is set. A key has a row's values of these fields.
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db.models import Model, Q, QuerySet
@@ -46,11 +47,14 @@ def read_page[M: Model](
     if key is not None:
         rows = rows.filter(is_after(order, key, ascending=reads_upward))
     found = list(rows.order_by(*(field if reads_upward else f"-{field}" for field in order))[: size + 1])
-    return page_of(found[:size], order, has_more=len(found) > size, is_backward=is_backward, is_first=after is None)
+    return page_of(
+        found[:size], partial(key_of, order), has_more=len(found) > size, is_backward=is_backward,
+        is_first=after is None,
+    )  # fmt: skip
 
 
-def page_of[R](rows: list[R], order: Order, *, has_more: bool, is_backward: bool, is_first: bool) -> Page[R]:
-    """The page with these rows, in the order in which they were read."""
+def page_of[R](rows: list[R], key: Callable[[R], Key], *, has_more: bool, is_backward: bool, is_first: bool) -> Page[R]:
+    """The page with these rows, in the order in which they were read. `key` returns the key of a row."""
     if is_backward:
         rows.reverse()
     if not rows:
@@ -58,8 +62,8 @@ def page_of[R](rows: list[R], order: Order, *, has_more: bool, is_backward: bool
     has_previous, has_next = (has_more, True) if is_backward else (not is_first, has_more)
     return Page(
         rows,
-        key_of(rows[0], order) if has_previous else None,
-        key_of(rows[-1], order) if has_next else None,
+        key(rows[0]) if has_previous else None,
+        key(rows[-1]) if has_next else None,
     )
 
 
@@ -90,24 +94,43 @@ def is_after(order: Order, key: Key, *, ascending: bool = False) -> Q:
     )
 
 
-def key_of(row: object, order: Order) -> Key:
+def key_of(order: Order, row: object) -> Key:
     return tuple(getattr(row, field) for field in order)
 
 
 def to_text(key: Key) -> str:
-    """A key for a URL: `2026-01-01T00:00:00+00:00,17`."""
-    return ",".join(value.isoformat() if isinstance(value, dt.datetime) else str(value) for value in key)
+    """A key for a URL: `2026-01-01T00:00:00+00:00,17`, `4120,17`, or `,17` if the number is None."""
+    return ",".join(_as_text(value) for value in key)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def from_text(text: str, order: Order) -> Key:
     """Raises ValueError for text that is not a key of this order."""
-    *times, number = text.split(",")
-    if len(times) + 1 != len(order) or not (number.isascii() and number.isdecimal()) or int(number) >= 2**63:
-        raise ValueError(f"{text!r} is not a key.")
+    *values, pk = text.split(",")
     try:
-        moments = [dt.datetime.fromisoformat(time) for time in times]
-        if any(moment.tzinfo is None for moment in moments):
-            raise ValueError("The time has no zone.")
-        return (*(moment.astimezone(dt.UTC) for moment in moments), int(number))
+        fields = zip(order[:-1], values, strict=True)
+        return (*(_time(value) if field.endswith("_at") else _number(value) for field, value in fields), _pk(pk))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a key.") from error
+
+
+def _time(text: str) -> dt.datetime:
+    time = dt.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("The time has no zone.")
+    return time.astimezone(dt.UTC)
+
+
+def _number(text: str) -> int | None:
+    return _pk(text) if text else None
+
+
+def _pk(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) >= 2**63:
+        raise ValueError("It is not a number.")
+    return int(text)

@@ -11,6 +11,7 @@ from runsadmin.models import Thread
 pytestmark = pytest.mark.django_db
 
 BY_TIME = ("created_at", "id")
+BY_TOKENS = ("total_tokens", "id")
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 
 
@@ -58,7 +59,9 @@ def test_empty_table_has_no_chunks() -> None:
     assert list(keyset.read_chunks(Thread.objects.all(), 3)) == []
 
 
-@pytest.mark.parametrize(("key", "order"), [((NOON, 17), BY_TIME), ((17,), ("id",))])
+@pytest.mark.parametrize(
+    ("key", "order"), [((NOON, 17), BY_TIME), ((17,), ("id",)), ((5, 17), BY_TOKENS), ((None, 17), BY_TOKENS)]
+)
 def test_key_survives_as_text(key: keyset.Key, order: keyset.Order) -> None:
     assert keyset.from_text(keyset.to_text(key), order) == key
 
@@ -72,6 +75,9 @@ def test_key_survives_as_text(key: keyset.Key, order: keyset.Order) -> None:
         ("2026-05-01T12:00:00,17", BY_TIME),
         ("yesterday,17", BY_TIME),
         ("0001-01-01T00:00:00+23:00,17", BY_TIME),
+        ("2026-05-01T12:00:00+00:00,17", BY_TOKENS),
+        ("17,17", BY_TIME),
+        (",", BY_TOKENS),
         ("-1", ("id",)),
         ("²", ("id",)),
         (str(2**63), ("id",)),

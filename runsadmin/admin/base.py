@@ -111,7 +111,7 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     actions: tuple[str, ...] = ()
     actions_for_all: ClassVar[tuple[str, ...]] = ()  # These can also apply to all rows that match the filters.
-    sortable_by = ()
+    sortable_by: ClassVar[tuple[Any, ...]] = ()
     preserve_filters = False
     empty_value_display = display.EMPTY
     list_per_page = 50

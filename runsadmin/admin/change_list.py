@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ERROR_FLAG
+from django.contrib.admin.views.main import ERROR_FLAG, ORDER_VAR
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -28,7 +28,18 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     @property
     def filter_query(self) -> str:
         """The query string of the filters, without the page."""
-        return str(self.get_query_string(remove=[OLDER, NEWER, ERROR_FLAG])).removeprefix("?")
+        return str(self.get_query_string(remove=[OLDER, NEWER, ORDER_VAR, ERROR_FLAG])).removeprefix("?")
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """The name of the order, and the links to the previous and the next page."""
+        return "newest first", "Newer", "Older"
+
+    @property
+    def order(self) -> keyset.Order:
+        """The fields that identify a place in the list."""
+        order: keyset.Order = self.model_admin.keyset
+        return order
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = super().get_filters_params(params)
@@ -44,7 +55,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
         return list(self.model_admin.get_ordering(request))
 
     def get_results(self, request: HttpRequest) -> None:
-        order, size = self.model_admin.keyset, self.list_per_page
+        order, size = self.order, self.list_per_page
         try:
             older, newer = (
                 keyset.from_text(request.GET[side], order) if side in request.GET else None for side in (OLDER, NEWER)
@@ -66,7 +77,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
         self.paginator = Paginator(page.rows, size)
 
     def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Any]:
-        return keyset.read_page(self.queryset, self.model_admin.keyset, size, after=after, before=before)
+        return keyset.read_page(self.queryset, self.order, size, after=after, before=before)
 
     def _page_url(self, direction: str, key: keyset.Key) -> str:
         return str(self.get_query_string({direction: keyset.to_text(key)}, remove=[OLDER, NEWER]))

@@ -4,8 +4,8 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from itertools import batched
 
-from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 
 from runsadmin.admin import changes
@@ -47,10 +47,11 @@ def response(lines: Iterator[str], filename: str) -> StreamingHttpResponse:
     )
 
 
-def runs(rows: QuerySet[Run]) -> Iterator[str]:
+def runs(keys: Iterable[int]) -> Iterator[str]:
     """One line per run, with its metadata as JSON."""
     yield _lines([RUN_HEADER])
-    for chunk in read_chunks(rows, CHUNK):
+    for some in batched(keys, CHUNK, strict=False):
+        chunk = Run.objects.filter(pk__in=some).select_related("thread").order_by("pk")
         yield _lines(
             (
                 run.upstream_id, run.connection, run.thread.upstream_id, run.status, run.model, run.assistant_id,

@@ -1,15 +1,25 @@
 """The list of runs: its search box and its filters are one search."""
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from django.contrib.admin.views.main import ORDER_VAR
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from runsadmin import keyset
-from runsadmin.admin.change_list import KeysetChangeList
+from runsadmin.admin.change_list import NEWER, OLDER, KeysetChangeList
 from runsadmin.errors import InvalidSearch
 from runsadmin.models import Run
-from runsadmin.services.run_search import RunSearch
+from runsadmin.services.run_search import RunSearch, Sort
+
+_LABELS = {
+    Sort.NEWEST: ("newest first", "Newer", "Older"),
+    Sort.OLDEST: ("oldest first", "Older", "Newer"),
+    Sort.MOST_TOKENS: ("most tokens first", "Previous", "Next"),
+    Sort.FEWEST_TOKENS: ("fewest tokens first", "Previous", "Next"),
+}
 
 
 class RunChangeList(KeysetChangeList):
@@ -17,6 +27,29 @@ class RunChangeList(KeysetChangeList):
 
     search: RunSearch
     search_error: InvalidSearch | None = None
+
+    @cached_property
+    def sort(self) -> Sort:
+        """The order that the user chose by a column's header."""
+        for column, direction in self.get_ordering_field_columns().items():
+            field = self.get_ordering_field(self.list_display[column]) if column < len(self.list_display) else None
+            if field in ("created_at", "total_tokens"):
+                return Sort(field if direction == "asc" else f"-{field}")
+        return Sort.NEWEST
+
+    @property
+    def order(self) -> keyset.Order:
+        return self.sort.order
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        return _LABELS[self.sort]
+
+    def get_query_string(self, new_params: Mapping[str, Any] | None = None, remove: Sequence[str] | None = None) -> str:
+        """The link of another order shows its first page."""
+        if new_params and ORDER_VAR in new_params:
+            remove = [*(remove or ()), OLDER, NEWER]
+        return str(super().get_query_string(new_params, remove))
 
     @property
     def search_parts(self) -> tuple[str, str]:
@@ -43,7 +76,7 @@ class RunChangeList(KeysetChangeList):
         try:
             self.check_search()
             rows = self.apply_select_related(self.root_queryset)
-            return self.search.read_page(rows, size, after=after, before=before)
+            return self.search.read_page(rows, size, after=after, before=before, sort=self.sort)
         except InvalidSearch as error:
             self.search_error = error
             return keyset.Page([], None, None)

@@ -1,5 +1,6 @@
 """Runs: the list, a page for each, and the metadata editor."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -38,6 +39,7 @@ class RunAdmin(ReadOnlyAdmin):
     keyset = ("created_at", "pk")
     list_display = ("run", display.status, display.created, "duration", "tokens", "model", "metadata_")
     list_display_links = None
+    sortable_by = (display.created, "tokens")
     list_select_related = ("thread",)
     list_filter = (
         filters.choice("status", list(RunStatus.choices), search_field="status"),
@@ -79,7 +81,7 @@ class RunAdmin(ReadOnlyAdmin):
     def duration(self, run: Run) -> str:
         return display.duration(run.duration)
 
-    @admin.display(description="tokens")
+    @admin.display(description="tokens", ordering="total_tokens")
     def tokens(self, run: Run) -> str:
         return display.number(run.total_tokens)
 
@@ -119,11 +121,10 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.action(description="Download as CSV", permissions=["view_runs"], location=EVERYWHERE)
     def download_csv(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
         if request.POST.get("select_across") == "1":
-            shown = self.get_changelist_instance(request)
-            shown.check_search()
-            queryset = shown.search.matching()
-        rows = queryset.order_by().select_related("thread").prefetch_related(None)
-        return csv_export.response(csv_export.runs(rows), "runs.csv")
+            keys: Iterable[int] = run_selection.keys_that_match(self.get_changelist_instance(request))
+        else:
+            keys = queryset.order_by("pk").values_list("pk", flat=True)
+        return csv_export.response(csv_export.runs(keys), "runs.csv")
 
     def count_view(self, request: HttpRequest) -> HttpResponse:
         """The number of matching runs. Pages fetch it after the list, since counting takes time."""

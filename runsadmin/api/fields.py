@@ -1,5 +1,6 @@
 """Fields of request bodies. Each accepts only its own JSON type and converts nothing."""
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, ClassVar
@@ -7,7 +8,7 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from runsadmin import conf
+from runsadmin import conf, search
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, MetadataPatch
 
 MAX_ERRORS = 100
@@ -39,6 +40,26 @@ class IntegerField(_StrictField, serializers.IntegerField):
     """A JSON number."""
 
     types = (int, float)
+
+
+@extend_schema_field({"type": "string", "maxLength": search.MAX_LENGTH})
+class SearchField(StringField):
+    """A search. The parser checks its length as well, so that every entry point reports the same error."""
+
+
+class TimeZoneField(StringField):
+    """The name of the time zone of a search."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            default=dt.UTC, help_text="The time zone of the dates and times in `q`, such as `Europe/Berlin`."
+        )
+
+    def to_internal_value(self, data: Any) -> dt.tzinfo:
+        try:
+            return search.time_zone(super().to_internal_value(data))
+        except ValueError as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
 
 
 class BooleanField(_StrictField, serializers.BooleanField):

@@ -1,7 +1,7 @@
 """The filters of lists: the query parameters of each list. `source` is the lookup that a parameter applies."""
 
+import datetime as dt
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,10 @@ from rest_framework.request import Request
 from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField, IntegerField, ValidationError
 
 from runsadmin import search
-from runsadmin.api.fields import ConnectionField, StringField
+from runsadmin.api.fields import ConnectionField, SearchField, StringField, TimeZoneField
 from runsadmin.api.serializers.strict import PageQuery
 from runsadmin.models import BulkEdit, Edit, MetadataPair, Run, Sync
+from runsadmin.services.run_search import Sort
 
 CONNECTION = "Only rows of the connection with this alias."
 ACTOR = "Only rows of the account with this name."
@@ -30,8 +31,12 @@ class QueryFilter(BaseFilterBackend):
 class RunListQuery(PageQuery):
     """A search. Parameters such as `status` are short for terms of its language."""
 
-    q = StringField(
-        required=False, allow_blank=True, max_length=search.MAX_LENGTH, help_text="A search (docs/search.md)."
+    q = SearchField(required=False, allow_blank=True, help_text="A search (docs/search.md).")
+    tz = TimeZoneField()
+    sort = ChoiceField(
+        list(Sort),
+        default=Sort.NEWEST,
+        help_text="The order: by creation or by tokens, descending with a `-`. Runs of unknown usage come last.",
     )
     connection = ConnectionField(required=False, help_text=CONNECTION)
     status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")
@@ -52,7 +57,9 @@ class RunListQuery(PageQuery):
             if name in attrs:
                 value = attrs[name]
                 try:
-                    terms.append(search.term(field, test(value.isoformat() if isinstance(value, datetime) else value)))
+                    terms.append(
+                        search.term(field, test(value.isoformat() if isinstance(value, dt.datetime) else value))
+                    )
                 except ValueError as error:
                     raise ValidationError({name: str(error)}, code="invalid") from None
         return attrs | {"terms": terms}

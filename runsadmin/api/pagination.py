@@ -24,7 +24,7 @@ class IdPagination(BasePagination):
     previous: str | None
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        side, key = self._read_cursor(view.query["cursor"]) if "cursor" in view.query else ("", None)
+        side, key = self._read_cursor(view.query["cursor"], view) if "cursor" in view.query else ("", None)
         sides = {"after": key if side == "after" else None, "before": key if side == "before" else None}
         page = self.read_page(queryset, view, view.query["page_size"], **sides)
         self.next = self._link(request, "after", page.next)
@@ -34,7 +34,7 @@ class IdPagination(BasePagination):
     def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
         return keyset.read_page(queryset, self.order, size, **sides)
 
-    def read_key(self, text: str) -> keyset.Key:
+    def read_key(self, text: str, view: Any) -> keyset.Key:
         """Raises ValueError."""
         return keyset.from_text(text, self.order)
 
@@ -56,11 +56,11 @@ class IdPagination(BasePagination):
             },
         }
 
-    def _read_cursor(self, cursor: str) -> tuple[str, keyset.Key]:
+    def _read_cursor(self, cursor: str, view: Any) -> tuple[str, keyset.Key]:
         try:
             side, _, key = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
             if side in ("after", "before"):
-                return side, self.read_key(key)
+                return side, self.read_key(key, view)
         except ValueError:
             pass
         raise ValidationError(
@@ -80,12 +80,15 @@ class CreatedAtPagination(IdPagination):
     order = ("created_at", "id")
 
 
-class RunPagination(CreatedAtPagination):
-    """Pages of what the view's `search` finds."""
+class RunPagination(IdPagination):
+    """Pages of what the view's `search` finds, sorted as its query says."""
 
     def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
-        page: keyset.Page[Any] = view.search.read_page(queryset, size, **sides)
+        page: keyset.Page[Any] = view.search.read_page(queryset, size, sort=view.query["sort"], **sides)
         return page
+
+    def read_key(self, text: str, view: Any) -> keyset.Key:
+        return keyset.from_text(text, view.query["sort"].order)
 
 
 class TextPagination(IdPagination):
@@ -97,5 +100,5 @@ class TextPagination(IdPagination):
         page: keyset.Page[Any] = queryset.read_page(size, **{side: key and key[0] for side, key in sides.items()})
         return page
 
-    def read_key(self, text: str) -> keyset.Key:
+    def read_key(self, text: str, view: Any) -> keyset.Key:
         return (text,)

@@ -43,6 +43,11 @@ class Migration(migrations.Migration):
             model_name='metadatapair',
             name='connection',
         ),
+        migrations.AddField(
+            model_name='bulkedit',
+            name='tz',
+            field=models.CharField(default='UTC', help_text='The time zone of the dates and times in the search.', max_length=64),
+        ),
         migrations.AlterField(
             model_name='connectionstate',
             name='oldest_first',
@@ -124,7 +129,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(fields=['total_tokens'], name='run_by_tokens'),
+            index=models.Index(fields=['total_tokens', 'id'], name='run_by_tokens'),
         ),
         migrations.AddConstraint(
             model_name='run',

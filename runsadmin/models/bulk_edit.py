@@ -92,6 +92,7 @@ class BulkEdit(models.Model):
 
     connection = models.CharField(max_length=64, help_text="The connection of all of its runs.")
     query = models.TextField(blank=True, help_text="The search that selected the runs. Empty if selected by id.")
+    tz = models.CharField(max_length=64, default="UTC", help_text="The time zone of the dates and times in the search.")
     selected = models.PositiveIntegerField(default=0, help_text="How many runs were selected.")
     not_selected = models.JSONField(default=list, help_text="The ids that could not be selected, and why.")
     set = models.JSONField(default=dict, help_text="Keys to set, with templates of their values.")

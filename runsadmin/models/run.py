@@ -125,7 +125,7 @@ class Run(models.Model):
             models.Index(fields=["thread", "-created_at", "-id"], name="run_by_thread"),
             models.Index(fields=["connection", "-created_at", "-id"], name="run_by_connection"),
             models.Index(fields=["error_code", "-created_at", "-id"], name="run_by_error"),
-            models.Index(fields=["total_tokens"], name="run_by_tokens"),
+            models.Index(fields=["total_tokens", "id"], name="run_by_tokens"),
             models.Index(
                 fields=["needs_refresh_since"],
                 condition=models.Q(needs_refresh_since__isnull=False),

@@ -20,3 +20,4 @@ from runsadmin.search.nodes import (
     equal,
 )
 from runsadmin.search.parsing import MAX_LENGTH, parse, term
+from runsadmin.search.values import time_zone

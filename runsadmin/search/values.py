@@ -2,7 +2,9 @@
 
 import datetime as dt
 import re
+import zoneinfo
 from dataclasses import dataclass
+from functools import cache
 
 _TIME = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
@@ -72,6 +74,20 @@ def number(text: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"{text!r} is not a number; expected digits only, at most 18, such as 5000.")
     return int(text)
+
+
+def time_zone(name: str) -> dt.tzinfo:
+    if name not in _time_zones():
+        raise ValueError(
+            f"There is no time zone {name[:60]!r}. Expected a name of the IANA database, such as Europe/Berlin or UTC."
+            " An offset is part of a time in the search, such as 2026-01-31T12:00+02:00."
+        )
+    return zoneinfo.ZoneInfo(name)
+
+
+@cache
+def _time_zones() -> set[str]:
+    return zoneinfo.available_timezones()
 
 
 def _length(count: float, unit: str) -> dt.timedelta:

@@ -11,7 +11,7 @@ from django.db import connection
 from runsadmin import keyset
 from runsadmin.models import MetadataPair
 from runsadmin.search.compiling import successor
-from runsadmin.services.run_search.time_limit import limited
+from runsadmin.services.run_search import limited
 from runsadmin.text import clean
 
 MAX_COUNT = 10_000
@@ -57,7 +57,11 @@ class Texts:
             cursor.execute(sql, [*parameters, *self._parameters, MAX_COUNT + 1])
             found = [Counted(text, min(count, MAX_COUNT), count > MAX_COUNT) for text, count in cursor.fetchall()]
         return keyset.page_of(
-            found[:size], ("text",), has_more=len(found) > size, is_backward=is_backward, is_first=after is None
+            found[:size],
+            lambda row: (row.text,),
+            has_more=len(found) > size,
+            is_backward=is_backward,
+            is_first=after is None,
         )
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import template
+from django.contrib import admin
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -122,6 +123,7 @@ UNKNOWN = SafeString('<span class="ra-none">unknown</span>')
 
 
 @register.filter
+@admin.display(ordering="created_at")
 def created(run: Run) -> SafeString:
     """A run's creation time, for lists."""
     return short_moment(run.created_at) if run.created_at_is_known else UNKNOWN

@@ -84,6 +84,23 @@ def test_pages_cover_all_runs_newest_first(make_runs: MakeRun, as_carol: Client)
 
 
 @pytest.mark.django_db
+def test_headers_sort_the_list(make_runs: MakeRun, as_carol: Client) -> None:
+    make_runs(60)
+    for number, run_id in enumerate(ids(60)):
+        tokens = None if number == 0 else number
+        Run.objects.filter(upstream_id=run_id).update(total_tokens=tokens)
+
+    links = re.findall(r'href="(\?[^"]*o=[^"]*)"', as_carol.get(LIST + (page_link(as_carol, "", "Older") or "")).text)
+    by_tokens = next(html.unescape(link) for link in links if shown_ids(as_carol, html.unescape(link))[0] == "run_001")
+    most = by_tokens.replace("o=", "o=-")
+    pages = [shown_ids(as_carol, most), shown_ids(as_carol, page_link(as_carol, most, "Next"))]
+    assert [*pages[0], *pages[1]] == [*ids(60)[:0:-1], "run_000"]
+    assert shown_ids(as_carol, page_link(as_carol, page_link(as_carol, most, "Next"), "Previous")) == pages[0]
+    assert "most tokens first" in as_carol.get(LIST + most).text
+    assert shown_ids(as_carol, by_tokens + "&q=status:completed")[0] == "run_001"
+
+
+@pytest.mark.django_db
 def test_paging_keeps_the_filters(make_runs: MakeRun, as_carol: Client) -> None:
     make_runs(60, status="failed")
 
@@ -104,6 +121,8 @@ def test_paging_keeps_the_filters(make_runs: MakeRun, as_carol: Client) -> None:
         "?older=0001-01-01T00:00:00%2B14:00,1",
         "?older=2026-01-01T00:00:00%2B00:00,99999999999999999999",
         "?o=3.-1",
+        "?o=99",
+        "?o=-5&older=2026-01-01T00:00:00%2B00:00,1",
         "?thread=x",
         "?model=%00",
         "?q=%00",

@@ -1,6 +1,6 @@
 """The search language in the REST API: lists and plans find the same runs."""
 
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -45,3 +45,50 @@ def test_invalid_search_names_position(query: str, position: int, api: ApiOf, al
         data = problem(response, 400, "invalid-search")
         assert (data["errors"][0]["field"], data["errors"][0]["position"]) == ("q", position)
         assert data["detail"].startswith(f"At character {position}: ")
+
+
+def test_lists_are_sorted_by_tokens(mirror_run: MakeRun, api: ApiOf, carol: User) -> None:
+    for number, tokens in enumerate([5, None, 9, 5]):
+        usage = None if tokens is None else {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens}
+        mirror_run(id=f"run_{number}", usage=usage, metadata={"team": "blue"})
+    client = api(carol)
+
+    def pages(query: str) -> list[list[str]]:
+        page = client.get(f"runs/?page_size=2&{query}").json()
+        found = [[run["id"] for run in page["results"]]]
+        while page["next"]:
+            page = client.get(page["next"]).json()
+            found.append([run["id"] for run in page["results"]])
+        return found
+
+    for q in ("", "&q=metadata.team:blue"):
+        assert pages(f"sort=-total_tokens{q}") == [["run_2", "run_3"], ["run_0", "run_1"]]
+        assert pages(f"sort=total_tokens{q}") == [["run_0", "run_3"], ["run_2", "run_1"]]
+    cursor = parse_qs(urlsplit(client.get("runs/?page_size=1&sort=-total_tokens").json()["next"]).query)["cursor"][0]
+    assert "`next`" in problem(client.get(f"runs/?cursor={cursor}"), 400, "invalid-request")["detail"]
+    assert "sort" in problem(client.get("runs/?sort=model"), 400, "invalid-request")["detail"]
+
+
+def test_dates_are_in_the_given_time_zone(mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", created_at=1772326800)  # 2026-03-01T01:00 in UTC, and the day before in New York.
+    client = api(alice)
+
+    def found(query: str) -> bool:
+        return bool(client.get(f"runs/?q={quote(query)}&tz=America/New_York").json()["results"])
+
+    assert found("created:2026-02-28")
+    assert found("created:2026-02")
+    assert not found("created:2026-03-01")
+    assert found("created:2026-03-01T01:00Z")
+    shown = plan(client, q="created:2026-02-28", tz="America/New_York")
+    assert (shown["selected"], shown["q"], shown["tz"]) == (1, "created:2026-02-28", "America/New_York")
+    assert plan(client, q="created:2026-03-01")["tz"] == "UTC"
+
+
+@pytest.mark.parametrize("tz", ["+02:00", "UTC+2", "Mars/Olympus", "Europe", "../etc/passwd", "", "CEST"])
+def test_unknown_time_zone_is_an_error(tz: str, api: ApiOf, alice: User) -> None:
+    client = api(alice)
+    for response in (client.get(f"runs/?tz={quote(tz)}"), client.post("bulk-edits/", RED_BODY | {"q": "a", "tz": tz})):
+        errors = problem(response, 400, "invalid-request")["errors"]
+        assert [error["field"] for error in errors] == ["tz"]
+        assert not tz or "Europe/Berlin" in errors[0]["message"]

@@ -65,6 +65,17 @@ def test_search_is_planned_and_applied(
     assert sandbox.metadata("run_other") == {"team": "green"}
 
 
+def test_dates_are_in_the_given_time_zone(mirror_run: MakeRun, manage: Manage, alice: User) -> None:
+    mirror_run(id="run_a", created_at=1772326800)  # 2026-03-01T01:00 in UTC, and the day before in New York.
+    dry_run = ("edit_metadata", "--where", "created:2026-02-28", "--dry-run", *SET_RED)
+
+    assert manage(*dry_run).err == "No run matches, so there is nothing to plan.\n"
+    assert manage(*dry_run, "--tz", "America/New_York").code == 0
+    assert BulkEdit.objects.get().tz == "America/New_York"
+    assert "Europe/Berlin" in manage(*dry_run, "--tz", "+02:00").err
+    assert "--where" in manage("edit_metadata", "run_a", "--tz", "UTC", *SET_RED).err
+
+
 def test_dry_run_sends_nothing(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     output = manage("edit_metadata", *eight_ids, "--dry-run", *SET_RED)
 

@@ -36,7 +36,7 @@ def pages(found: RunSearch, size: int) -> list[Run]:
 def pages_backward(found: RunSearch, size: int, end: Run) -> list[Run]:
     """All runs before this one, by pages."""
     runs: list[Run] = []
-    previous: keyset.Key | None = keyset.key_of(end, finding.ORDER)
+    previous: keyset.Key | None = keyset.key_of(finding.ORDER, end)
     while previous is not None:
         page = found.read_page(Run.objects.all(), size, before=previous)
         runs, previous = page.rows + runs, page.previous

@@ -1,22 +1,48 @@
-"""Searches that take too long are stopped."""
+"""Searches that take too long are stopped, at every entry point."""
+
+import time
+from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 
 from runsadmin.errors import InvalidSearch
-from runsadmin.models import Run
+from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.services import bulk_edits
+from runsadmin.services.run_search import RunSearch, Sort, time_limit
 from runsadmin.services.run_search.time_limit import limited
+from tests.api.conftest import Api, api, problem  # noqa: F401 - a fixture
+from tests.search.cases import NOW
 
 pytestmark = pytest.mark.django_db
 
-ENDLESS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT count(*) FROM numbers"
+NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers{}) SELECT count(*) FROM numbers"
+ENDLESS = NUMBERS.format("")
+HINT = r"more than 0\.2 seconds.*created:>-7d"
+# No run matches, and a hundred tests of every run have no index.
+SLOW = " ".join(f"-metadata.k{number}:a" for number in range(98)) + " -metadata.team:blue"
 
 
 def test_long_statement_is_stopped_with_a_hint() -> None:
-    with pytest.raises(InvalidSearch, match=r"more than 0\.2 seconds.*created:>-7d"), limited(0.2):
+    with pytest.raises(InvalidSearch, match=HINT), limited(0.2):
         connection.cursor().execute(ENDLESS)
 
     assert Run.objects.count() == 0  # The connection can be used as before.
+
+
+def test_limit_is_that_of_all_statements() -> None:
+    began = time.monotonic()
+    with pytest.raises(InvalidSearch, match=r"more than 0\.5 seconds"), limited(0.5), connection.cursor() as cursor:
+        while time.monotonic() < began + 30:
+            cursor.execute(NUMBERS.format(" WHERE n < 30000"))
+    assert time.monotonic() - began < 2
+
+
+def test_inner_limit_does_not_extend_the_outer_one() -> None:
+    with pytest.raises(InvalidSearch, match=HINT), limited(0.2), limited(60):
+        connection.cursor().execute(ENDLESS)
 
 
 def test_limit_ends_with_the_search() -> None:
@@ -24,5 +50,58 @@ def test_limit_ends_with_the_search() -> None:
         pass
 
     with connection.cursor() as cursor:
-        cursor.execute(ENDLESS.replace("FROM numbers)", "FROM numbers WHERE n < 300000)"))
+        cursor.execute(NUMBERS.format(" WHERE n < 300000"))
         assert cursor.fetchone() == (300000,)
+
+
+@pytest.fixture
+def many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many runs that SLOW takes longer than the limit."""
+    monkeypatch.setattr(time_limit, "SECONDS", 0.02)
+    thread = Thread.objects.create(connection="default", upstream_id="thread_a")
+    runs = Run.objects.bulk_create(
+        Run(
+            connection="default", upstream_id=f"run_{number}", thread=thread, status="completed", created_at=NOW,
+            raw="{}", digest="", requested_at=NOW, received_at=NOW,
+        )
+        for number in range(10_000)
+    )  # fmt: skip
+    MetadataPair.objects.bulk_create(MetadataPair(run=run, key="team", value="blue", created_at=NOW) for run in runs)
+
+
+def test_slow_search_is_stopped_everywhere(
+    many_runs: None,
+    alice: User,
+    api: Callable[..., Api],  # noqa: F811
+) -> None:
+    pages = Client()
+    pages.force_login(alice)
+
+    def rejected(path: str) -> bool:
+        return "more than 0.02 seconds" in pages.get(f"/admin/runsadmin/run/{path}", {"q": SLOW}).text
+
+    def selected_in_admin() -> bool:
+        body = {"action": "edit_metadata", "select_across": "1", "_selected_action": "0"}
+        response = pages.post("/admin/runsadmin/run/", body, query_params={"q": SLOW}, follow=True)
+        return "more than 0.02 seconds" in response.text
+
+    body = {"q": SLOW, "set": {"a": "b"}, "reason": "r"}
+    stopped: dict[str, Callable[[], object]] = {
+        "list": lambda: rejected(""),
+        "list, sorted": lambda: rejected("?o=-5"),
+        "count": lambda: rejected("count/"),
+        "select all": selected_in_admin,
+        "REST": lambda: problem(api(alice).call("GET", f"runs/?q={SLOW.replace(' ', '+')}"), 400, "invalid-search"),
+        "REST, sorted": lambda: problem(
+            api(alice).call("GET", f"runs/?sort=-total_tokens&q={SLOW.replace(' ', '+')}"), 400, "invalid-search"
+        ),
+        "REST, bulk edit": lambda: problem(api(alice).post("bulk-edits/", body), 400, "invalid-search"),
+    }
+    for name, is_stopped in stopped.items():
+        began = time.monotonic()
+        assert is_stopped(), name
+        assert time.monotonic() - began < 5, name
+
+    with pytest.raises(InvalidSearch, match=r"more than 0\.02 seconds"):
+        RunSearch.parse(SLOW).read_page(Run.objects.all(), 10, sort=Sort.OLDEST)
+    assert len(bulk_edits.by_search("-metadata.x:*", seconds=float("inf")).keys) == 10_000

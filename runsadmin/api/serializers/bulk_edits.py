@@ -13,7 +13,6 @@ from rest_framework.serializers import (
     ValidationError,
 )
 
-from runsadmin import search
 from runsadmin.api import fields
 from runsadmin.api.serializers.documented import DocumentedModelSerializer, DocumentedSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
@@ -51,8 +50,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
         },
     }
 
-    q = fields.StringField(
-        max_length=search.MAX_LENGTH,
+    q = fields.SearchField(
         trim_whitespace=True,
         required=False,
         error_messages={"blank": "This would select every run. If that is intended, use `connection:ALIAS`."},
@@ -64,6 +62,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
         required=False,
         help_text="The ids of runs. Unknown and ambiguous ids are reported in `not_selected`.",
     )
+    tz = fields.TimeZoneField()
     connection = fields.ConnectionField(default=None, help_text="Only runs of the connection with this alias.")
     set = fields.StringMapField(
         values=fields.TEXT,
@@ -121,6 +120,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
             "The search that selected the runs. Empty if selected by id.",
             "status:completed metadata.team:ads",
         ),
+        "tz": ("The time zone of the dates and times in `q`.", "UTC"),
         "selected": ("How many runs were selected.", 120),
         "planned": ("How many of them have been planned.", 120),
         "set": ("Pairs to set.", {"team": "search"}, DictField(child=CharField())),

@@ -149,7 +149,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
 
 def _select(body: Mapping[str, Any]) -> Selection:
     if "q" in body:
-        return bulk_edits.by_search(body["q"], connection=body["connection"])
+        return bulk_edits.by_search(body["q"], connection=body["connection"], tz=body["tz"])
     return bulk_edits.by_ids(body["run_ids"], connection=body["connection"])
 
 

@@ -68,7 +68,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         return Run.objects.select_related("thread")
 
     def list(self, request: Request) -> Response:
-        self.search = RunSearch.parse(self.query.get("q", "")).narrowed(self.query["terms"])
+        self.search = RunSearch.parse(self.query.get("q", ""), self.query["tz"]).narrowed(self.query["terms"])
         page = self.paginate_queryset(self.get_queryset())
         return self.get_paginated_response(represent_runs(page or (), Links(request)))
 

@@ -5,6 +5,7 @@ Named runs are edited one by one. --where and --ids-from start a bulk edit, as d
 """
 
 import datetime as dt
+import math
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandParser
 
-from runsadmin import conf, id_lists
+from runsadmin import conf, id_lists, search
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
 from runsadmin.management import pair_arguments
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor
@@ -47,6 +48,9 @@ class Command(ReportingCommand):
         parser.add_argument("run_ids", nargs="*", metavar="RUN", help="The upstream id of a run.")
         parser.add_argument(
             "--where", metavar="SEARCH", help="All runs that match a search, such as 'status:failed metadata.team:ads'."
+        )
+        parser.add_argument(
+            "--tz", type=_time_zone, metavar="NAME", help="The time zone of dates in --where, such as Europe/Berlin."
         )
         parser.add_argument(
             "--ids-from",
@@ -93,6 +97,8 @@ class Command(ReportingCommand):
         named = [name for name in ("run_ids", "where", "ids_from", "resume") if options[name] not in ([], None)]
         if len(named) != 1:
             self.fail("Choose the runs with exactly one of RUN …, --where SEARCH, --ids-from FILE or --resume ID.")
+        if options["tz"] is not None and named != ["where"]:
+            self.fail("--tz is the time zone of the dates in --where, which is missing.")
         if named == ["resume"]:
             self._resume(actor, options)
         elif options["rename"] or options["dry_run"] or any(options[name] is not None for name in _PLANNED):
@@ -128,7 +134,10 @@ class Command(ReportingCommand):
         if options["where"] is not None:
             if not options["where"].strip():
                 self.fail("This would select every run. If that is intended, use --where connection:ALIAS.")
-            return bulk_edits.by_search(options["where"], connection=options["connection"])
+            # Nobody waits for this process, so the search may take long.
+            return bulk_edits.by_search(
+                options["where"], connection=options["connection"], tz=options["tz"] or dt.UTC, seconds=math.inf
+            )
         if options["ids_from"] is not None:
             ids = id_lists.read_file(options["ids_from"], "run")
         else:
@@ -204,6 +213,13 @@ class Command(ReportingCommand):
         self.report(
             f"{run_id}: {why}", is_success=False, run=run_id, connection=None, edit=None, status=None, detail=why
         )
+
+
+def _time_zone(name: str) -> dt.tzinfo:
+    try:
+        return search.time_zone(name)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _wait(text: str) -> dt.timedelta:

@@ -71,6 +71,7 @@ def plan(
     bulk_edit = BulkEdit(
         connection=selection.connection,
         query=selection.query,
+        tz=str(selection.tz),
         not_selected=[{"id": id, "why": why} for id, why in selection.not_selected],
         set=dict(patch.set),
         remove=list(patch.remove),

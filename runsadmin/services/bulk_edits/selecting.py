@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import batched
 
 from django.contrib.auth.models import User
@@ -13,7 +13,7 @@ from runsadmin.errors import InvalidSelection
 from runsadmin.models import DraftSelection, Run
 from runsadmin.models.bulk_edit import pack_keys, unpack_keys
 from runsadmin.services import clock
-from runsadmin.services.run_search import RunSearch
+from runsadmin.services.run_search import RunSearch, limited
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
@@ -29,7 +29,8 @@ DRAFT_LIFETIME = dt.timedelta(days=1)
 class Selection:
     """The keys of the selected runs, which are all on one connection.
 
-    `not_selected` has the ids that do not select a run, each with a reason. `duplicates` counts the repetitions.
+    `tz` is the time zone of the dates in `query`. `not_selected` has the ids that do not select a run, each with a
+    reason. `duplicates` counts the repetitions.
     """
 
     connection: str
@@ -37,11 +38,19 @@ class Selection:
     query: str = ""
     not_selected: Sequence[tuple[str, str]] = ()
     duplicates: int = 0
+    tz: dt.tzinfo = dt.UTC
 
 
-def by_search(query: str, *, connection: str | None = None) -> Selection:
-    """Selects all runs that match now. Raises InvalidSearch, InvalidSelection or UnknownConnection."""
-    return select_all(RunSearch.parse(query).matching(), query=query, connection=connection)
+def by_search(
+    query: str, *, connection: str | None = None, tz: dt.tzinfo = dt.UTC, seconds: float | None = None
+) -> Selection:
+    """Selects all runs that match now. Raises InvalidSearch, InvalidSelection or UnknownConnection.
+
+    `seconds` limits how long that takes, as in `run_search.limited`.
+    """
+    with limited(seconds, may_read_tables=True):
+        selection = select_all(RunSearch.parse(query, tz).matching(), query=query, connection=connection)
+    return replace(selection, tz=tz)
 
 
 def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:

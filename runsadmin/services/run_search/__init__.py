@@ -4,6 +4,7 @@
 searches that still take too long.
 """
 
-from runsadmin.services.run_search.finding import RunSearch
+from runsadmin.services.run_search.finding import RunSearch, Sort
+from runsadmin.services.run_search.time_limit import limited
 
-__all__ = ["RunSearch"]
+__all__ = ["RunSearch", "Sort", "limited"]

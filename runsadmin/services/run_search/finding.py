@@ -4,6 +4,7 @@ import datetime as dt
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import islice
 from typing import Self, cast
 
@@ -13,14 +14,36 @@ from django.utils import timezone
 from runsadmin import keyset, search
 from runsadmin.models import Run
 from runsadmin.models.run import RunQuerySet
-from runsadmin.search import And, Node, Or
-from runsadmin.search.compiling import bounds
+from runsadmin.search import And, Node, Or, Term
+from runsadmin.search.compiling import bounds, column_of
+from runsadmin.services.run_search import by_tokens
 from runsadmin.services.run_search.sources import MAX_COUNTED, Source, cover
 from runsadmin.services.run_search.time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
 
 type Key = tuple[dt.datetime, int]
+
+
+class Sort(StrEnum):
+    """The order of a list. Runs of which the tokens are unknown come last."""
+
+    NEWEST = "-created_at"
+    OLDEST = "created_at"
+    MOST_TOKENS = "-total_tokens"
+    FEWEST_TOKENS = "total_tokens"
+
+    @property
+    def is_ascending(self) -> bool:
+        return not self.startswith("-")
+
+    @property
+    def is_by_tokens(self) -> bool:
+        return self in (Sort.MOST_TOKENS, Sort.FEWEST_TOKENS)
+
+    @property
+    def order(self) -> keyset.Order:
+        return by_tokens.ORDER if self.is_by_tokens else ORDER
 
 
 @dataclass(frozen=True)
@@ -61,21 +84,51 @@ class RunSearch:
             return self.matching().order_by()[: most + 1].count()
 
     def read_page(
-        self, runs: QuerySet[Run], size: int, *, after: keyset.Key | None = None, before: keyset.Key | None = None
+        self,
+        runs: QuerySet[Run],
+        size: int,
+        *,
+        after: keyset.Key | None = None,
+        before: keyset.Key | None = None,
+        sort: Sort = Sort.NEWEST,
     ) -> keyset.Page[Run]:
-        """A page of the matching runs, newest first, like that of `keyset.read_page`.
+        """A page of the matching runs, like that of `keyset.read_page`.
 
         `runs` determines which columns and annotations are read. Raises InvalidSearch if it takes too long.
         """
-        if self.node is None:
-            return keyset.read_page(runs, ORDER, size, after=after, before=before)
         is_backward = before is not None
+        if self.node is None and not sort.is_by_tokens:
+            return keyset.read_page(runs, ORDER, size, after=after, before=before, ascending=sort.is_ascending)
+        key, ascending = before if is_backward else after, sort.is_ascending != is_backward
         with limited():
-            found = self._keys(self.node, size + 1, before if is_backward else after, is_backward)
+            if sort.is_by_tokens:
+                found = by_tokens.keys(self._to_sort(), size + 1, key, ascending=ascending, is_backward=is_backward)
+            else:
+                assert self.node is not None
+                found = self._keys(self.node, size + 1, key, ascending)
             keys = list(islice(found, size + 1))  # An OR finds up to that many for each of its parts.
-            by_key = {run.pk: run for run in runs.filter(pk__in=[pk for _, pk in keys[:size]]).order_by()}
-        has_more, rows = len(keys) > size, [by_key[pk] for _, pk in keys[:size] if pk in by_key]
-        return keyset.page_of(rows, ORDER, has_more=has_more, is_backward=is_backward, is_first=after is None)
+            key_of = {key[-1]: key for key in keys[:size]}
+            by_key = {run.pk: run for run in runs.filter(pk__in=key_of).order_by()}
+        return keyset.page_of(
+            [by_key[pk] for pk in key_of if pk in by_key],
+            lambda run: key_of[run.pk],
+            has_more=len(keys) > size,
+            is_backward=is_backward,
+            is_first=after is None,
+        )
+
+    def _to_sort(self) -> RunQuerySet:
+        """All matching runs, to be sorted by a column with an index: the few in a small index range, or the index."""
+        if self.node is None:
+            return Run.objects.all()
+        found = cover(self.node, Q())
+        if found is not None and found.size <= MAX_COUNTED:
+            rows, is_exact = Run.objects.filter(found.runs()), found.is_exact
+        else:
+            parts = self.node.nodes if isinstance(self.node, And) else (self.node,)
+            of_tokens = [part for part in parts if isinstance(part, Term) and column_of(part.field) == "total_tokens"]
+            rows, is_exact = Run.objects.filter(*map(self._condition, of_tokens)), False
+        return cast("RunQuerySet", Source(rows).matching(None if is_exact else self.node, self._condition))
 
     # --- The keys of a page
 

@@ -1,8 +1,11 @@
 """Ends a search that takes too long, so that none occupies a process."""
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
@@ -11,21 +14,82 @@ from runsadmin.errors import InvalidSearch
 SECONDS = 8.0
 # SQLite checks the time after this many of its instructions: about a millisecond.
 _INSTRUCTIONS = 20_000
+# PostgreSQL's timeout is set again if the one that is set is longer than the remaining time by this many seconds.
+_SLACK = 0.25
+
+_is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
 
 
 @contextmanager
-def limited(seconds: float = SECONDS) -> Iterator[None]:
-    """Raises InvalidSearch if the statements inside take longer."""
+def limited(seconds: float | None = None, *, may_read_tables: bool = False) -> Iterator[None]:
+    """Raises InvalidSearch if all that happens inside takes longer. By default, that is SECONDS.
+
+    Inside another one, the other limit applies. PostgreSQL reads no whole table unless `may_read_tables` is set, since
+    it would do so if it expects to find enough rows soon.
+    """
+    if _is_limited.get() or seconds == math.inf:
+        yield
+        return
+    limit = _Limit(SECONDS if seconds is None else seconds)
+    token = _is_limited.set(True)
     try:
-        with _sqlite(seconds) if connection.vendor == "sqlite" else _postgresql(seconds):
+        with limit.of_database(may_read_tables), connection.execute_wrapper(limit):
             yield
     except OperationalError as error:
         if _is_timeout(error):
-            raise InvalidSearch(
-                f"This search takes more than {seconds:g} seconds. Add what fewer runs match, such as a time"
-                " (created:>-7d) or a pair that few runs have."
-            ) from error
+            raise limit.exceeded() from error
         raise
+    finally:
+        _is_limited.reset(token)
+
+
+class _Limit:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = self.timeout = seconds
+        self.until = time.monotonic() + seconds
+
+    def exceeded(self) -> InvalidSearch:
+        return InvalidSearch(
+            f"This search takes more than {self.seconds:g} seconds. Add what fewer runs match, such as a time"
+            " (created:>-7d) or a pair that few runs have."
+        )
+
+    def __call__(
+        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Mapping[str, Any]
+    ) -> Any:
+        """Before each statement: the limit is that of all statements together."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise self.exceeded()
+        if connection.vendor == "postgresql" and self.timeout > left + _SLACK:
+            self.timeout = left
+            _set({"statement_timeout": _milliseconds(left)})
+        return execute(sql, params, many, context)
+
+    def of_database(self, may_read_tables: bool) -> Any:
+        return self._sqlite() if connection.vendor == "sqlite" else self._postgresql(may_read_tables)
+
+    @contextmanager
+    def _sqlite(self) -> Iterator[None]:
+        connection.ensure_connection()
+        connection.connection.set_progress_handler(lambda: time.monotonic() > self.until, _INSTRUCTIONS)
+        try:
+            yield
+        finally:
+            connection.connection.set_progress_handler(None, _INSTRUCTIONS)
+
+    @contextmanager
+    def _postgresql(self, may_read_tables: bool) -> Iterator[None]:
+        # PostgreSQL cannot interrupt its compiler, which takes seconds for a search with many terms.
+        wanted = {"statement_timeout": _milliseconds(self.seconds), "jit": "off"}
+        if not may_read_tables:
+            wanted["enable_seqscan"] = "off"
+        with transaction.atomic():
+            before = {name: _current(name) for name in wanted}
+            _set(wanted)
+            yield
+            # The transaction may go on; after an error, the rollback restores them.
+            _set(before)
 
 
 def _is_timeout(error: OperationalError) -> bool:
@@ -33,31 +97,20 @@ def _is_timeout(error: OperationalError) -> bool:
     return "interrupted" in str(error) or getattr(cause, "sqlstate", "") == "57014"
 
 
-@contextmanager
-def _sqlite(seconds: float) -> Iterator[None]:
-    connection.ensure_connection()
-    until = time.monotonic() + seconds
-    connection.connection.set_progress_handler(lambda: time.monotonic() > until, _INSTRUCTIONS)
-    try:
-        yield
-    finally:
-        connection.connection.set_progress_handler(None, _INSTRUCTIONS)
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, int(seconds * 1000)))
 
 
-@contextmanager
-def _postgresql(seconds: float) -> Iterator[None]:
-    """Also keeps PostgreSQL from reading whole tables, which it does if it expects to find enough rows soon."""
-    wanted = {"statement_timeout": str(int(seconds * 1000)), "enable_seqscan": "off"}
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('statement_timeout'), current_setting('enable_seqscan')")
-        before = dict(zip(wanted, cursor.fetchone(), strict=True))
-        _set(wanted)
-        yield
-        # The transaction may go on; after an error, the rollback restores them.
-        _set(before)
+def _current(name: str) -> str:
+    return str(_execute("SELECT current_setting(%s)", name).fetchone()[0])
 
 
 def _set(values: Mapping[str, str]) -> None:
-    with connection.cursor() as cursor:
-        for name, value in values.items():
-            cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
+    for name, value in values.items():
+        _execute("SELECT set_config(%s, %s, true)", name, value)
+
+
+def _execute(sql: str, *parameters: str) -> Any:
+    """Not by a cursor of Django, which the limit would check again."""
+    with connection.wrap_database_errors:
+        return connection.connection.execute(sql, parameters)

@@ -1,0 +1,104 @@
+"""Searches sorted by tokens or by creation: every page has the runs that a plain sort would put there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runsadmin import search
+from runsadmin.models import Run
+from runsadmin.services.run_search import RunSearch, Sort, finding
+from tests.search.cases import BERLIN, NOW, Case, Row, make_rows, searches, store
+from tests.search.test_plans import plan_of, runs  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.django_db
+
+# The value by which a run is sorted, after whether it is unknown.
+VALUES: dict[str, Callable[[Run], Any]] = {
+    "created_at": lambda run: (False, run.created_at, run.pk),
+    "total_tokens": lambda run: (run.total_tokens is None, run.total_tokens or 0, run.pk),
+}
+
+
+def expected(sort: Sort, runs: list[Run]) -> list[int]:  # noqa: F811
+    value = VALUES[sort.removeprefix("-")]
+    known = sorted((run for run in runs if not value(run)[0]), key=value, reverse=not sort.is_ascending)
+    unknown = sorted((run for run in runs if value(run)[0]), key=value, reverse=not sort.is_ascending)
+    return [run.pk for run in (*known, *unknown)]
+
+
+def pages(found: RunSearch, sort: Sort, size: int) -> tuple[list[int], list[int]]:
+    """All runs, read forward and then backward by pages."""
+    page = found.read_page(Run.objects.all(), size, sort=sort)
+    forward, backward = list(page.rows), list(page.rows)
+    while page.next is not None:
+        page = found.read_page(Run.objects.all(), size, sort=sort, after=page.next)
+        forward += page.rows
+        backward = list(page.rows)
+    while page.previous is not None:
+        page = found.read_page(Run.objects.all(), size, sort=sort, before=page.previous)
+        backward = page.rows + backward
+    return [run.pk for run in forward], [run.pk for run in backward]
+
+
+@pytest.fixture
+def rows() -> dict[int, Row]:
+    return store(make_rows())
+
+
+@pytest.mark.parametrize("counted", [3, 10_000])
+def test_pages_are_sorted(rows: dict[int, Row], counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "MAX_COUNTED", counted)
+
+    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=searches, sort=st.sampled_from(Sort), size=st.sampled_from([7, 100]))
+    def check(case: Case, sort: Sort, size: int) -> None:
+        matching = [run for run in Run.objects.all() if case.matches(rows[run.pk])]
+        in_order = expected(sort, matching)
+        assert pages(RunSearch(search.parse(case.text), BERLIN, NOW), sort, size) == (in_order, in_order)
+
+    check()
+
+
+@pytest.mark.parametrize("sort", Sort)
+def test_all_runs_are_sorted(rows: dict[int, Row], sort: Sort) -> None:
+    in_order = expected(sort, list(Run.objects.all()))
+    assert pages(RunSearch.parse(""), sort, 7) == (in_order, in_order)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_small"),
+    [
+        ("", False),
+        ("metadata.env:prod", False),
+        ("metadata.env:prod -status:failed", False),
+        ("metadata.env:prod OR status:failed", False),
+        ("tokens:>300", False),
+        ("-metadata.rare:*", False),
+        ("metadata.rare:x metadata.env:prod", True),
+        ("id:run_119*", True),
+    ],
+)
+@pytest.mark.parametrize("sort", [Sort.MOST_TOKENS, Sort.FEWEST_TOKENS])
+@pytest.mark.usefixtures("runs")
+def test_plan_walks_the_index_or_sorts_few(text: str, is_small: bool, sort: Sort) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        page = RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort)
+        RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort, after=(600, 5))
+        RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort, after=(None, 5))
+    assert len(page.rows) == 10
+    plans = [plan_of(query["sql"]) for query in captured.captured_queries if query["sql"].endswith("LIMIT 11")]
+    assert len(plans) >= 3
+    if connection.vendor == "postgresql":  # It chooses by its statistics.
+        assert not any("Seq Scan on runsadmin_run" in line for plan in plans for line in plan), plans
+        return
+    for plan in plans:
+        if is_small:
+            assert any("LIST SUBQUERY" in line for line in plan), plan
+        else:
+            assert any("run_by_tokens" in line for line in plan), plan
+            assert not any("TEMP B-TREE" in line for line in plan), plan
