@@ -99,8 +99,9 @@ def _empty(pk: int, upstream_id: str) -> None:
     now = clock.now()
     record = RunRecord({"id": upstream_id, "status": "purged"}, upstream_id)
     Run.objects.filter(pk=pk).update(
-        **record.columns, raw=record.raw, shared_text=None, digest="", metadata_state=MetadataState.NOT_SHOWN.value,
-        version=F("version") + 1, requested_at=now, received_at=now, needs_refresh_since=None,
+        **record.columns, raw=record.raw, in_api_format=False, shared_text=None, digest="",
+        metadata_state=MetadataState.NOT_SHOWN.value, version=F("version") + 1, requested_at=now, received_at=now,
+        needs_refresh_since=None,
     )  # fmt: skip
 
 

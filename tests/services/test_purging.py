@@ -59,7 +59,8 @@ def test_edits_remain_without_values(applied: Edit) -> None:
     )
     assert edit.run.status == "purged"
     assert edit.run.data == {"id": edit.run.upstream_id, "status": "purged"}
-    assert edit.run.shared_text is None
+    assert (edit.run.shared_text, edit.run.in_api_format) == (None, False)
+    assert edit.run.as_api()["metadata"] is None
     assert not MetadataPair.objects.exists()
 
 
