@@ -71,7 +71,7 @@ class EditAdmin(ReadOnlyAdmin):
         may_edit = may(request, Action.EDIT_METADATA)
         followers = Edit.objects.select_related("actor")
         resolved_by = followers.filter(resolves=edit).order_by("pk")
-        if edit.status == EditStatus.CONFLICT and conflict_form is None and not resolved_by:
+        if edit.status == EditStatus.CONFLICT and edit.patch and conflict_form is None and not resolved_by:
             conflict_form = ConflictForm(edit)
         permitted = edits.permitted_actions(edit, actor(request))
         undoing = changes.undoing(edit) if EditAction.UNDO in permitted else None

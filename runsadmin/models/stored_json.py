@@ -113,7 +113,9 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
 
     Creates a SharedText for what several items have, or what this process has seen before.
     """
-    rows = [{key_of(text): text for text in item.shareable if len(text) >= MIN_SHARED_LENGTH} for item in items]
+    texts = {text for item in items for text in item.shareable if len(text) >= MIN_SHARED_LENGTH}
+    keys = {text: key_of(text) for text in texts}  # The runs of a page mostly have the same text.
+    rows = [{keys[text]: text for text in item.shareable if text in keys} for item in items]
     uses = Counter(key for row in rows for key in row)
     known = set(SharedText.objects.filter(pk__in=uses).values_list("pk", flat=True)) if uses else set()
     new: dict[int, str] = {}
@@ -124,8 +126,9 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
             new[shared] = row[shared]
         chosen.append(shared)
     if new:
-        texts = [SharedText(key=key, text=text) for key, text in new.items()]
-        SharedText.objects.bulk_create(texts, ignore_conflicts=True)
+        SharedText.objects.bulk_create(
+            [SharedText(key=key, text=text) for key, text in new.items()], ignore_conflicts=True
+        )
     return [_packed(item.text, key) for item, key in zip(items, chosen, strict=True)]
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
-from runsadmin.services import connections, edits
+from runsadmin.services import connections, edits, purging
 from runsadmin.services.permissions import Action
 from tests.admin.conftest import ClientFor, MakeUser, base_field, metadata_form, run_action, run_url
 from tests.conftest import MakeRun
@@ -259,3 +259,20 @@ def test_hold_is_shown_and_released(
     assert not connections.is_held("default")
     assert "is held: nothing is sent" in operator.post(switch_url, {"on": "1"}, follow=True).text
     assert Run.objects.get().metadata == {}
+
+
+@pytest.mark.parametrize("status", [EditStatus.APPLIED, EditStatus.CONFLICT, EditStatus.FAILED])
+def test_purged_edit_has_a_page(mirror_run: MakeRun, as_alice: Client, alice: User, status: EditStatus) -> None:
+    run = mirror_run(metadata={"team": "secret-before"})
+    edits.push(record(run, alice, {"team": "secret-before"}, team="secret-after"))
+    Edit.objects.update(status=status)
+    purging.purge([run.pk])
+    edit = Edit.objects.get()
+    for url in (change_url(edit), run_url(run), "/admin/runsadmin/edit/", "/admin/runsadmin/run/"):
+        page = as_alice.get(url)
+        assert page.status_code == 200
+        assert "secret" not in page.text
+        assert run.upstream_id in page.text
+    page = as_alice.get(change_url(edit))
+    assert "The values of this edit were purged" in page.text
+    assert not [name for name in ("retry", "undo", "resolve") if f"/{name}/" in page.text]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from runsadmin.models import Edit
+from runsadmin.models import Edit, Run
+from runsadmin.services import purging
 from tests.api.conftest import Api, ApiOf, problem
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
@@ -166,3 +167,15 @@ def test_actions_take_no_fields(sandbox: Sandbox, mirror_run: MakeRun, api: ApiO
     data = problem(api(alice).post(f"{url}cancel/", {"force": True}), 400, "invalid-request")
     assert data["detail"] == "force: Unknown field. This request accepts no fields."
     assert Edit.objects.get().status == "pending"
+
+
+def test_purged_run_and_edit_are_shown(mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "secret-before"})
+    patch(api(alice), "run_a", {"team": "secret-after"})
+    purging.purge([Run.objects.get().pk])
+    for path in ("runs/", "runs/run_a/", "edits/", f"edits/{Edit.objects.get().pk}/"):
+        response = api(alice).get(path)
+        assert response.status_code == 200
+        assert "secret" not in response.text
+    assert api(alice).get("runs/run_a/").json()["status"] == "purged"
+    assert api(alice).get("edits/").json()["results"][0]["patch"] == {}
