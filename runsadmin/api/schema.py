@@ -9,9 +9,10 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema as BaseAutoSchema
 from drf_spectacular.plumbing import force_instance
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
 from rest_framework.serializers import Serializer
 
+from runsadmin.api.fields import StringField
 from runsadmin.api.problems import CONTENT_TYPE, ProblemType, details
 from runsadmin.api.serializers.documented import DocumentedSerializer
 from runsadmin.api.serializers.edits import ConflictSerializer, EditSerializer
@@ -97,7 +98,12 @@ class AutoSchema(BaseAutoSchema):
         return [RETRY_AFTER, LOCATION, *links, *([] if query is None else [query])]
 
     def get_request_serializer(self) -> Any:
-        return self.view.body_serializers.get(self._action)
+        body = self.view.body_serializers.get(self._action)
+        return _alternatives(body) if body is not None and body.one_of else body
+
+    def _get_request_for_media_type(self, serializer: Any, direction: Any = "request") -> Any:
+        schema, is_required = super()._get_request_for_media_type(serializer, direction)  # type: ignore[no-untyped-call]
+        return schema, is_required or isinstance(serializer, PolymorphicProxySerializer)
 
     @property
     def _action(self) -> str:
@@ -115,6 +121,12 @@ class AutoSchema(BaseAutoSchema):
         mapped = super()._map_serializer(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
         rejects_unknown = isinstance(force_instance(serializer), StrictSerializer)  # type: ignore[no-untyped-call]
         return mapped | {"additionalProperties": False} if rejects_unknown else mapped
+
+    def _map_serializer_field(self, field: Any, direction: Any, bypass_extensions: bool = False) -> Any:
+        mapped = super()._map_serializer_field(field, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        if not isinstance(field, StringField) or field.allow_blank:
+            return mapped
+        return mapped | {"minLength": 1} | ({"pattern": r"\S"} if field.trim_whitespace else {})
 
     def _get_examples(
         self, serializer: Any, direction: Any, media_type: Any, status_code: Any = None, extras: Any = None
@@ -134,6 +146,19 @@ class AutoSchema(BaseAutoSchema):
         for status, body in bodies.items():
             body["description"] = body["description"] or HTTPStatus(int(status)).phrase
         return dict(sorted(bodies.items()))
+
+
+def _alternatives(body: type[StrictSerializer]) -> PolymorphicProxySerializer:
+    """A body with one of the fields of which exactly one is required."""
+    fields: dict[str, Any] = body().get_fields()
+    serializers = []
+    for name, title in body.one_of.items():
+        field = type(fields[name])(**fields[name]._kwargs | {"required": True})
+        own = dict.fromkeys(body.one_of) | {name: field, "one_of": {}}
+        serializers.append(type(f"{title}Serializer", (body,), own))
+    proxy: Any = PolymorphicProxySerializer(body.__name__, serializers, resource_type_field_name=None)
+    proxy.examples = body.examples
+    return proxy  # type: ignore[no-any-return]
 
 
 class TokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Calls over HTTP by a client that openapi-python-client generates from the OpenAPI document."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ from pytest_django.live_server_helper import LiveServer
 
 from runsadmin.api.schema_views import document
 from runsadmin.models import BulkEdit, Run
+from runsadmin.run_format import FIELDS
 from runsadmin.services import tokens
 from tests.bulk import push_until_settled
-from tests.sandbox_client import Sandbox
+from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,6 +40,16 @@ def client_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.remove(str(folder))
 
 
+def test_fields_of_runs_have_types(client_package: Path) -> None:
+    lines = (client_package / "models" / "run.py").read_text()
+    fields = re.findall(
+        r"^    (\w+): (.+)$", lines.partition("class Run:")[2].partition("def to_dict")[0], re.MULTILINE
+    )
+    assert [name for name, kind in fields if "Any" in kind] == ["additional_properties"]
+    assert len(fields) == len(FIELDS) + 2
+    assert dict(fields)["usage"] == "None | Usage"
+
+
 class GeneratedClient:
     """Calls operations by id, and checks the type of each parsed response."""
 
@@ -45,10 +57,10 @@ class GeneratedClient:
         self._client = client
         self._models = import_module(f"{PACKAGE}.models")
 
-    def call(self, tag: str, operation: str, model: str, *args: Any, **options: Any) -> Any:
+    def call(self, tag: str, operation: str, model: str, *args: Any, body_type: str = "", **options: Any) -> Any:
         if isinstance(body := options.get("body"), dict):
             name = "".join(part.title() for part in operation.split("_")) + "Body"
-            options["body"] = getattr(self._models, name).from_dict(body)
+            options["body"] = getattr(self._models, body_type or name).from_dict(body)
         module = import_module(f"{PACKAGE}.api.{tag}.{operation}")
         response = module.sync_detailed(*args, client=self._client, **options)
         assert isinstance(response.parsed, getattr(self._models, model)), response.content
@@ -71,6 +83,9 @@ def test_run_is_listed_edited_and_undone(
 
     listed = client.call("runs", "list_runs", "PaginatedRunList", status="completed", page_size=10).parsed
     assert [(run.id, run.metadata.to_dict()) for run in listed.results] == [("run_a", {"team": "ads"})]
+    run = listed.results[0]
+    assert (run.status, run.usage.total_tokens, run.truncation_strategy.type_) == ("completed", 150, "auto")
+    assert [tool.type_ for tool in run.tools] == [tool["type"] for tool in make_run()["tools"]]
     etag = client.call("runs", "retrieve_run", "Run", "run_a").headers["etag"]
     body = {"metadata": {"team": "search"}, "reason": "Team was renamed"}
     edited = client.call("runs", "edit_run", "Run", "run_a", body=body, if_match=etag).parsed
@@ -90,7 +105,7 @@ def test_bulk_edit_is_applied_and_undone(
         mirror_run(id=id, metadata={"team": "ads"})
 
     body: dict[str, Any] = {"q": "metadata.team:ads", "set": {"team": "search"}, "reason": "Team was renamed"}
-    plan = client.call("bulk_edits", "plan_bulk_edit", "NewBulkEdit", body=body).parsed
+    plan = client.call("bulk_edits", "plan_bulk_edit", "NewBulkEdit", body=body, body_type="PlanBySearch").parsed
     assert (plan.status, plan.progress.statuses.to_dict()) == ("planned", {"planned": 2})
     edits = client.call("bulk_edits", "list_edits_of_bulk_edit", "PaginatedPlannedEditList", plan.id).parsed
     assert [edit.after.to_dict() for edit in edits.results] == [{"team": "search"}] * 2
@@ -106,7 +121,8 @@ def test_bulk_edit_is_applied_and_undone(
 
 
 def test_thread_is_tracked_and_synced(sandbox: Sandbox, client: GeneratedClient) -> None:
-    tracked = client.call("threads", "track_threads", "TrackedThreads", body={"thread_id": "thread_a"}).parsed
+    body = {"thread_id": "thread_a"}
+    tracked = client.call("threads", "track_threads", "TrackedThreads", body=body, body_type="TrackOneThread").parsed
     assert [(row.thread_id, row.outcome) for row in tracked.results] == [("thread_a", "added")]
     sync = client.call("syncs", "start_sync", "SyncDetail", body={"kind": "full"}).parsed
     assert (sync.status, sync.thread_id) == ("queued", None)

@@ -79,6 +79,21 @@ def test_fields_have_type_and_description() -> None:
             assert schema.get("description") or field == "results", (name, field)
 
 
+@pytest.mark.parametrize(
+    ("name", "valid", "invalid"),
+    [
+        ("PlanBulkEditBody", {"q": "a"}, [{}, {"q": "a", "run_ids": ["b"]}, {"q": ""}, {"run_ids": []}]),
+        ("TrackThreadsBody", {"thread_id": "a"}, [{}, {"thread_id": "a", "thread_ids": ["b"]}, {"thread_ids": []}]),
+    ],
+)
+def test_one_of_two_fields_is_required(name: str, valid: dict[str, Any], invalid: list[dict[str, Any]]) -> None:
+    reason = {"reason": "r"} if name == "PlanBulkEditBody" else {}
+    components = document()["components"]
+    validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
+    assert validator.is_valid(valid | reason)
+    assert [body for body in invalid if validator.is_valid(body | reason)] == []
+
+
 def test_examples_fit_their_schemas() -> None:
     root = {"components": document()["components"]}
     for path, operations in document()["paths"].items():

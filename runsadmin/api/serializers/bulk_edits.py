@@ -10,7 +10,6 @@ from rest_framework.serializers import (
     IntegerField,
     ListField,
     SerializerMethodField,
-    ValidationError,
 )
 
 from runsadmin.api import fields
@@ -33,6 +32,7 @@ class UndoBulkEditBody(StrictSerializer):
 
 
 class PlanBulkEditBody(UndoBulkEditBody):
+    one_of = {"q": "PlanBySearch", "run_ids": "PlanById"}
     examples = {
         "A search": {
             "q": "status:completed metadata.team:ads",
@@ -91,11 +91,6 @@ class PlanBulkEditBody(UndoBulkEditBody):
         default=False,
         help_text="Apply the plan as soon as it is complete, without a review. Needs the permission to apply.",
     )
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if ("q" in attrs) == ("run_ids" in attrs):
-            raise ValidationError("Send either `q` or `run_ids`.", code="required")
-        return attrs
 
 
 class NotSelectedSerializer(DocumentedSerializer):

@@ -16,6 +16,8 @@ class StrictSerializer(serializers.Serializer[Any]):
     noun: ClassVar[str] = "field"
     # Shown in the schema, by title.
     examples: ClassVar[Mapping[str, Any]] = {}
+    # Exactly one of these fields is required. The values name the bodies with each of them in the schema.
+    one_of: ClassVar[Mapping[str, str]] = {}
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := [str(name) for name in data if name not in self.fields]):
@@ -24,6 +26,12 @@ class StrictSerializer(serializers.Serializer[Any]):
                 {name[:100]: [f"Unknown {self.noun}. {known}"] for name in unknown}, code=f"unknown_{self.noun}"
             )
         return super().to_internal_value(data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if self.one_of and sum(name in attrs for name in self.one_of) != 1:
+            names = " or ".join(f"`{name}`" for name in self.one_of)
+            raise serializers.ValidationError(f"Send either {names}.", code="required")
+        return attrs
 
 
 class ReasonField(StringField):

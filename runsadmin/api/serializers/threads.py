@@ -1,5 +1,3 @@
-from typing import Any
-
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.serializers import (
     CharField,
@@ -7,7 +5,6 @@ from rest_framework.serializers import (
     IntegerField,
     SerializerMethodField,
     URLField,
-    ValidationError,
 )
 
 from runsadmin.api.fields import ConnectionField, IdListField, StringField, the_only_connection
@@ -40,6 +37,7 @@ class ThreadSerializer(DocumentedModelSerializer[Thread]):
 
 
 class TrackThreadsBody(StrictSerializer):
+    one_of = {"thread_id": "TrackOneThread", "thread_ids": "TrackManyThreads"}
     examples = {
         "One thread": {"thread_id": "thread_abc123"},
         "Many threads": {"thread_ids": ["thread_abc123", "thread_abc456"]},
@@ -55,11 +53,6 @@ class TrackThreadsBody(StrictSerializer):
         required=False,
         help_text="The ids of several threads. Either this or `thread_id` is required.",
     )
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if ("thread_id" in attrs) == ("thread_ids" in attrs):
-            raise ValidationError("Send either `thread_id` or `thread_ids`.", code="required")
-        return attrs
 
 
 class TrackedThreadSerializer(DocumentedSerializer):
