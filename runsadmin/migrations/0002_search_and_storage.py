@@ -39,6 +39,10 @@ class Migration(migrations.Migration):
             model_name='run',
             name='run_by_upstream_id',
         ),
+        migrations.RemoveIndex(
+            model_name='run',
+            name='run_newest',
+        ),
         migrations.RemoveField(
             model_name='metadatapair',
             name='connection',
@@ -122,6 +126,10 @@ class Migration(migrations.Migration):
             model_name='run',
             name='in_api_format',
             field=models.BooleanField(default=False, help_text="Whether `raw` can be shown as it is: it needs no conversion to the API's format."),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['-created_at', '-id', 'created_at_is_known', 'started_at', 'expires_at', 'cancelled_at', 'failed_at', 'completed_at', 'duration', 'prompt_tokens', 'completion_tokens', 'total_tokens', 'missing_since'], name='run_newest'),
         ),
         migrations.AddIndex(
             model_name='run',

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db.models import Exists as ExistsQuery
 from django.db.models import OuterRef, Q
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from runsadmin.models import MetadataPair
@@ -97,6 +96,13 @@ def pair_condition(term: Term) -> Q:
     return Q(key=term.field.key) & text_condition("value", term.test)
 
 
+class LookedUp(ExistsQuery):
+    """An EXISTS that PostgreSQL evaluates for each row. It would read all rows first for a join or a hash table."""
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        return super().as_sql(compiler, connection, template="EXISTS(%(subquery)s OFFSET 0)")
+
+
 @dataclass(frozen=True)
 class _Compiler:
     tz: dt.tzinfo
@@ -146,8 +152,7 @@ class _Compiler:
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
 
     def _pair(self, tested: Q) -> Q:
-        # PostgreSQL would plan a bare EXISTS as a join, and planning a hundred joins takes seconds.
-        return Q(Coalesce(ExistsQuery(MetadataPair.objects.filter(tested, run=OuterRef(self.run))), False))
+        return Q(LookedUp(MetadataPair.objects.filter(tested, run=OuterRef(self.run))))
 
     def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
         match test:

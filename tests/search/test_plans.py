@@ -8,7 +8,8 @@ from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.services.run_search import RunSearch, finding, sources
-from runsadmin.services.run_search.time_limit import limited
+from runsadmin.services.run_search.merging import MERGE_JOINS
+from runsadmin.services.run_search.time_limit import limited, postgresql_settings
 
 pytestmark = pytest.mark.django_db
 
@@ -81,7 +82,30 @@ def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -
         assert not sorts or any("LIST SUBQUERY" in line for line in plan), plan
 
 
+@pytest.mark.parametrize(
+    ("text", "merged"),
+    [
+        ("metadata.env:prod status:completed", 1),
+        ("metadata.env:prod -status:failed", 1),
+        ("-metadata.env:*", 1),
+        ("status:completed -(metadata.env:test OR error:server_error)", 2),
+        ("metadata.env:prod duration:>1s", 1),
+        ("metadata.env:prod -metadata.rare:x* duration:>1s", 1),
+        ("metadata.env:* model:gpt-4o assistant:asst_a -status:failed tokens:>10", 4),
+    ],
+)
+@pytest.mark.usefixtures("runs")
+def test_large_ranges_are_merged(text: str, merged: int) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        RunSearch.parse(text).read_page(Run.objects.all(), 10)
+
+    page = next(query["sql"] for query in captured.captured_queries if query["sql"].endswith("LIMIT 11"))
+    plan = plan_of(page)
+    assert sum("MERGE (" in line or "Merge Join" in line or "Merge Anti Join" in line for line in plan) == merged, plan
+    assert not any("TEMP B-TREE" in line or "Sort  " in line for line in plan), plan
+
+
 def plan_of(sql: str) -> list[str]:
-    with limited(), connection.cursor() as cursor:
+    with limited(), postgresql_settings(MERGE_JOINS if " AS driver " in sql else {}), connection.cursor() as cursor:
         cursor.execute(f"{'EXPLAIN QUERY PLAN' if connection.vendor == 'sqlite' else 'EXPLAIN'} {sql}")
         return [str(line[-1]) for line in cursor.fetchall()]

@@ -2,10 +2,11 @@
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runsadmin import keyset, search
 from runsadmin.models import Run
-from runsadmin.services.run_search import RunSearch, finding
+from runsadmin.services.run_search import RunSearch, finding, sources
 from tests.search.cases import BERLIN, NOW, Case, Row, make_rows, searches, store
 
 pytestmark = pytest.mark.django_db
@@ -48,8 +49,10 @@ def newest_first(keys: list[int]) -> list[int]:
 
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(case=searches)
-def test_search_equals_the_predicate(rows: Rows, case: Case) -> None:
+@given(case=searches, counted=st.sampled_from([0, 3, 10_000]))
+def test_search_equals_the_predicate(rows: Rows, case: Case, counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sources, finding):  # Ranges with more rows are read in another way.
+        monkeypatch.setattr(module, "MAX_COUNTED", counted)
     node = search.parse(case.text)
     assert node is not None
     assert search.parse(str(node)) == node

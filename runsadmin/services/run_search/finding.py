@@ -2,7 +2,7 @@
 
 import datetime as dt
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
@@ -14,10 +14,11 @@ from django.utils import timezone
 from runsadmin import keyset, search
 from runsadmin.models import Run
 from runsadmin.models.run import RunQuerySet
-from runsadmin.search import And, Node, Or, Term
+from runsadmin.search import And, Node, Not, Or, Term
 from runsadmin.search.compiling import bounds, column_of
-from runsadmin.services.run_search import by_tokens
-from runsadmin.services.run_search.sources import MAX_COUNTED, Source, cover
+from runsadmin.services.run_search import by_tokens, merging
+from runsadmin.services.run_search.merging import Ranges
+from runsadmin.services.run_search.sources import MAX_COUNTED, Cover, Source, cover
 from runsadmin.services.run_search.time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
@@ -140,41 +141,29 @@ class RunSearch:
             return self._merged(node.nodes, count, after, ascending, may_distribute=may_distribute)
         parts = node.nodes if isinstance(node, And) else (node,)
         within = bounds(parts, self.tz, self.now)
-        chosen = self._chosen(parts, within)
-        if (
-            chosen is None
-            and may_distribute
-            and (either := next((part for part in parts if isinstance(part, Or)), None))
-        ):
-            others = [part for part in parts if part is not either]
-            branches = [search.all_of((each, *others)) for each in either.nodes]
-            return self._merged(branches, count, after, ascending, may_distribute=False)
-        part, source = chosen or (None, Source(Run.objects.filter(within)))
-        rest = [each for each in parts if each is not part]
-        rows = source.matching(search.all_of(rest) if rest else None, self._condition)
-        if after is not None:
-            rows = rows.filter(keyset.is_after(source.order, after, ascending=ascending))
-        ordered_rows = rows.order_by(*(field if ascending else f"-{field}" for field in source.order))
-        return iter(ordered_rows.values_list(*source.order)[:count])
+        covers = {part: found for part in parts if (found := cover(part, within)) is not None}
+        excluded = {part: found for part in parts if isinstance(part, Not) and (found := cover(part.node, within))}
+        newest = Run.objects.filter(within)
+        driver = _driver(covers, within, compares=len(covers) + len(excluded) > 1)
+        if driver is None:
+            if may_distribute and (either := next((part for part in parts if isinstance(part, Or)), None)):
+                others = [part for part in parts if part is not either]
+                branches = [search.all_of((each, *others)) for each in either.nodes]
+                return self._merged(branches, count, after, ascending, may_distribute=False)
+            driver = Driver(Source(newest))
+        tested = [part for part in parts if part is not driver.part]
+        ranges: list[Ranges] = []
+        if not driver.is_small:
+            ranges = merging.ranges(tested, covers | excluded)
+            tested = [part for part in tested if part not in {each.part for each in ranges}]
+            if driver.part is not None and (in_index := [part for part in tested if merging.is_in_newest(part)]):
+                ranges.append(Ranges(search.all_of(in_index), (self._testing(Source(newest), in_index),)))
+                tested = [part for part in tested if part not in in_index]
+        return merging.read_keys(self._testing(driver.source, tested), ranges, count, after, ascending=ascending)
 
-    def _chosen(self, parts: Sequence[Node], within: Q) -> tuple[Node | None, Source] | None:
-        """The source for runs that match all parts, and the part that needs no further test, if any.
-
-        None if no index range is small or has an order.
-        """
-        covers = [(part, found) for part in parts if (found := cover(part, within)) is not None]
-        if len(covers) != 1 or not covers[0][1].is_ordered:  # Otherwise there is nothing to compare.
-            small = [each for each in covers if each[1].size <= MAX_COUNTED]
-            ordered = [each for each in covers if each[1].is_ordered]
-            if small:
-                covers = [min(small, key=lambda each: each[1].size)]
-            elif ordered:
-                covers = [min(ordered, key=lambda each: each[1].density)]
-            else:
-                return None
-        part, chosen = covers[0]
-        source = chosen.sources[0] if chosen.is_ordered else Source(Run.objects.filter(chosen.runs(), within))
-        return part if chosen.is_exact else None, source
+    def _testing(self, source: Source, parts: Sequence[Node]) -> Source:
+        """The rows of a source whose runs match all of these parts."""
+        return replace(source, rows=source.matching(search.all_of(parts) if parts else None, self._condition))
 
     def _merged(
         self, nodes: Sequence[Node], count: int, after: keyset.Key | None, ascending: bool, *, may_distribute: bool
@@ -188,3 +177,29 @@ class RunSearch:
 
     def _condition(self, node: Node, **names: str) -> Q:
         return search.condition(node, self.tz, self.now, **names)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The source whose runs are tested, and the part of the search that needs no further test, if any."""
+
+    source: Source
+    part: Node | None = None
+    is_small: bool = False
+
+
+def _driver(covers: Mapping[Node, Cover], within: Q, *, compares: bool) -> Driver | None:
+    """The smallest source or, if all are large, an ordered one. None if no index range is small or has an order."""
+    ordered = {part: found for part, found in covers.items() if found.is_ordered}
+    small = {}
+    if compares or not ordered:  # Otherwise there is nothing to compare.
+        small = {part: found for part, found in covers.items() if found.size <= MAX_COUNTED}
+    if small:
+        part = min(small, key=lambda each: small[each].size)
+    elif ordered:
+        part = min(ordered, key=lambda each: ordered[each].density) if len(ordered) > 1 else next(iter(ordered))
+    else:
+        return None
+    found = covers[part]
+    source = found.sources[0] if found.is_ordered else Source(Run.objects.filter(found.runs(), within))
+    return Driver(source, part if found.is_exact else None, is_small=bool(small))

@@ -9,13 +9,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Func, Q, QuerySet
+from django.db.models import Func, OuterRef, Q, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
 from runsadmin import keyset, search
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Word
-from runsadmin.search.compiling import WORD_COLUMNS, beginning, column_of, columns, pair_condition, text_condition
+from runsadmin.search.compiling import (
+    WORD_COLUMNS,
+    LookedUp,
+    beginning,
+    column_of,
+    columns,
+    pair_condition,
+    text_condition,
+)
 from runsadmin.search.fields import METADATA
 
 # Sizes are only compared up to this number of rows.
@@ -48,11 +56,6 @@ class Source:
         return not self.by
 
     @property
-    def path(self) -> str:
-        """From a row to its run."""
-        return "" if self.rows.model is Run else "run__"
-
-    @property
     def run(self) -> str:
         """The field with the key of the run."""
         return "pk" if self.rows.model is Run else "run_id"
@@ -68,8 +71,10 @@ class Source:
         """The rows whose runs match. `condition` compiles a node."""
         if node is None:
             return self.rows
-        plain = {f"{_PLAIN}{column}": Unindexed(f"{self.path}{column}") for column in columns(node)}
-        rows: QuerySet[Any] = self.rows.alias(**plain)
+        rows: QuerySet[Any] = self.rows
+        if rows.model is not Run and columns(node):
+            return rows.filter(LookedUp(Run.objects.filter(condition(node), pk=OuterRef(self.run))))
+        rows = rows.alias(**{f"{_PLAIN}{column}": Unindexed(column) for column in columns(node)})
         return rows.filter(condition(node, path=_PLAIN, run=self.run))
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -84,12 +84,21 @@ class _Limit:
         wanted = {"statement_timeout": _milliseconds(self.seconds), "jit": "off"}
         if not may_read_tables:
             wanted["enable_seqscan"] = "off"
-        with transaction.atomic():
-            before = {name: _current(name) for name in wanted}
-            _set(wanted)
+        with transaction.atomic(), postgresql_settings(wanted):
             yield
-            # The transaction may go on; after an error, the rollback restores them.
-            _set(before)
+
+
+@contextmanager
+def postgresql_settings(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Sets these for the statements inside, in a transaction. Does nothing on SQLite."""
+    if connection.vendor != "postgresql" or not wanted:
+        yield
+        return
+    before = _current(wanted)
+    _set(wanted)
+    yield
+    # The transaction may go on; after an error, its rollback restores them.
+    _set(before)
 
 
 def _is_timeout(error: OperationalError) -> bool:
@@ -101,13 +110,15 @@ def _milliseconds(seconds: float) -> str:
     return str(max(1, int(seconds * 1000)))
 
 
-def _current(name: str) -> str:
-    return str(_execute("SELECT current_setting(%s)", name).fetchone()[0])
+def _current(names: Iterable[str]) -> dict[str, str]:
+    names = list(names)
+    columns = ", ".join(["current_setting(%s)"] * len(names))
+    return dict(zip(names, _execute(f"SELECT {columns}", *names).fetchone(), strict=True))
 
 
 def _set(values: Mapping[str, str]) -> None:
-    for name, value in values.items():
-        _execute("SELECT set_config(%s, %s, true)", name, value)
+    columns = ", ".join(["set_config(%s, %s, true)"] * len(values))
+    _execute(f"SELECT {columns}", *(part for item in values.items() for part in item))
 
 
 def _execute(sql: str, *parameters: str) -> Any:

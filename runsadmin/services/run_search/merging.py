@@ -1,0 +1,110 @@
+"""Reads several index ranges side by side instead of looking up every run of one range in the others."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from runsadmin import keyset
+from runsadmin.models import Run
+from runsadmin.models.run import COLUMNS_OF_NEWEST
+from runsadmin.search import And, Node, Not, Or, Term
+from runsadmin.search.compiling import columns
+from runsadmin.search.fields import METADATA
+from runsadmin.services.run_search.sources import Cover, Source
+from runsadmin.services.run_search.time_limit import postgresql_settings
+
+# SQLite permits 500 selects in one statement.
+_MAX_SOURCES = 50
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ordered sources that hold exactly the runs that a part of a search matches or, if `excluded`, does not match."""
+
+    part: Node
+    sources: tuple[Source, ...]
+    excluded: bool = False
+
+
+def ranges(parts: Iterable[Node], covers: Mapping[Node, Cover]) -> list[Ranges]:
+    """Those of the parts that can be merged. The cover of a negated part is that of what it negates."""
+    found: list[Ranges] = []
+    left = _MAX_SOURCES
+    for part in parts:
+        its = covers.get(part)
+        if its is None or not its.is_exact or not all(source.is_ordered for source in its.sources):
+            continue
+        if len(its.sources) <= (left if isinstance(part, Not) else 1):
+            left -= len(its.sources)
+            found.append(Ranges(part, its.sources, excluded=isinstance(part, Not)))
+    return found
+
+
+def is_in_newest(node: Node) -> bool:
+    """Whether the index of the newest runs has all columns that a node tests."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return all(map(is_in_newest, nodes))
+        case Not(excluded):
+            return is_in_newest(excluded)
+        case Term(field) if field.name != METADATA:
+            return columns(node) <= {"created_at", *COLUMNS_OF_NEWEST}
+    return False
+
+
+def read_keys(
+    driver: Source, others: Sequence[Ranges], count: int, after: keyset.Key | None, *, ascending: bool
+) -> Iterator[tuple[Any, int]]:
+    """The first keys of the driver's runs that are in all of the other ranges, but in none of the excluded ones."""
+    keys = partial(_keys, after=after, ascending=ascending)
+    if not others:
+        return iter(keys(driver)[:count])
+    selects = [_Select(keys(driver))]
+    selects += [_Select(keys(source), excluded=each.excluded) for each in others for source in each.sources]
+    join = _compound if connection.vendor == "sqlite" else _joins
+    sql = f"{join(selects, 'ASC' if ascending else 'DESC')} LIMIT {count}"
+    params = [param for select in selects for param in select.params]
+    with postgresql_settings(MERGE_JOINS):
+        found = list(Run.objects.raw(sql, params, {"pk": "id", "run_id": "id"}))
+    return ((run.created_at, run.pk) for run in found)
+
+
+def _keys(source: Source, after: keyset.Key | None, *, ascending: bool) -> QuerySet[Any]:
+    rows = (
+        source.rows if after is None else source.rows.filter(keyset.is_after(source.order, after, ascending=ascending))
+    )
+    ordered: QuerySet[Any] = rows.order_by(*(field if ascending else f"-{field}" for field in source.order))
+    return ordered.values_list(*source.order)
+
+
+class _Select:
+    def __init__(self, keys: QuerySet[Any], *, excluded: bool = False) -> None:
+        # SQLite permits no order in the parts of a compound select.
+        self.sql, self.params = (keys.order_by() if connection.vendor == "sqlite" else keys).query.sql_with_params()
+        self.excluded = excluded
+
+
+def _compound(selects: Sequence[_Select], direction: str) -> str:
+    first, *others = selects
+    parts = [first.sql, *(f"{'EXCEPT' if each.excluded else 'INTERSECT'} {each.sql}" for each in others)]
+    return f"{' '.join(parts)} ORDER BY 1 {direction}, 2 {direction}"
+
+
+# PostgreSQL would read all rows of an INTERSECT or EXCEPT, but joins of ordered rows only as far as necessary.
+MERGE_JOINS = dict.fromkeys(("enable_bitmapscan", "enable_hashjoin", "enable_nestloop", "enable_sort"), "off")
+
+
+def _joins(selects: Sequence[_Select], direction: str) -> str:
+    driver, *others = selects
+    sql = f"SELECT driver.created_at, driver.id FROM ({driver.sql}) AS driver (created_at, id)"  # noqa: S608
+    for number, each in enumerate(others):
+        name = f"other_{number}"
+        sql += f" {'LEFT ' if each.excluded else ''}JOIN ({each.sql}) AS {name} (created_at, id)"
+        sql += f" ON {name}.created_at = driver.created_at AND {name}.id = driver.id"
+    missing = [f"other_{number}.id IS NULL" for number, each in enumerate(others) if each.excluded]
+    where = f" WHERE {' AND '.join(missing)}" if missing else ""
+    return f"{sql}{where} ORDER BY driver.created_at {direction}, driver.id {direction}"
