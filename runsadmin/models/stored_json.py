@@ -126,9 +126,9 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
             new[shared] = row[shared]
         chosen.append(shared)
     if new:
-        SharedText.objects.bulk_create(
-            [SharedText(key=key, text=text) for key, text in new.items()], ignore_conflicts=True
-        )
+        # Sorted, since two processes that insert the same keys in different orders could wait for each other.
+        created = [SharedText(key=key, text=text) for key, text in sorted(new.items())]
+        SharedText.objects.bulk_create(created, ignore_conflicts=True)
     return [_packed(item.text, key) for item, key in zip(items, chosen, strict=True)]
 
 

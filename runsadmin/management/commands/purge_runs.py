@@ -109,7 +109,7 @@ class Command(ReportingCommand):
 
     def _report(self, purged: Purged, *, is_dry_run: bool, shared_texts: int = 0) -> None:
         for status, count in sorted(purged.left_out.items()):
-            message = f"Left out: {count:,} with an edit that is {EditStatus(status).label.lower()}."
+            message = f"Left out because of an edit that is {EditStatus(status).label.lower()}: {count:,}."
             self.report(message, is_success=is_dry_run, errors=count)
         self.report(
             f"{'Would erase' if is_dry_run else 'Erased'} {purged.runs:,} runs, {purged.pairs:,} pairs and the values "
