@@ -68,9 +68,10 @@ class Environment:
         log = self.log("worker")
         return self._started(Worker(variables=self.variables, log=log, crash=crash, lanes=lanes, fast=fast))
 
-    def web(self, crash: Crash | None = None, *, port: int = 0) -> Web:
+    def web(self, crash: Crash | None = None, *, port: int = 0, workers: int = 1) -> Web:
         """Starts a web server. Returns when it responds."""
-        web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port or free_port()))
+        port = port or free_port()
+        web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port, workers=workers))
         until(web.responds)
         return web
 

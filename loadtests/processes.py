@@ -141,10 +141,12 @@ def _fast_options(lanes: int) -> list[str]:
 class Web(Process):
     """The WSGI application, in the server that the Procfile uses."""
 
-    def __init__(self, *, variables: Mapping[str, str], log: Path, port: int, crash: Crash | None = None) -> None:
+    def __init__(
+        self, *, variables: Mapping[str, str], log: Path, port: int, crash: Crash | None = None, workers: int = 1
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         where = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        size = ["--workers", "1", "--blocking-threads", "8", "--no-ws", "--log-level", "warning"]
+        size = ["--workers", str(workers), "--blocking-threads", "8", "--no-ws", "--log-level", "warning"]
         super().__init__(
             run_command,
             "granian",

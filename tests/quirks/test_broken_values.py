@@ -189,7 +189,7 @@ def test_undeclared_utf_16_is_unreadable(upstream: FakeUpstream, db: None) -> No
 
 def test_rows_of_older_versions_are_readable(serve: Serve, alice: User, api: ApiOf, upstream: FakeUpstream) -> None:
     (run,) = serve(b"1", make_run(metadata={"ticket": "1"}, seed=5))
-    Run.objects.update(raw=run.raw.replace('"seed":5', f'"seed":[Infinity,{2**70}]'))
+    Run.objects.update(raw=run.raw.replace('"seed":5', f'"seed":[Infinity,{2**70}]'), in_api_format=False)
     (shown,) = api(alice).get("runs/").json()["results"]
     assert shown["seed"] == [None, None]
     upstream.clear_overrides()

@@ -18,6 +18,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     examples: ClassVar[Mapping[str, Any]] = {}
     # Exactly one of these fields is required. The values name the bodies with each of them in the schema.
     one_of: ClassVar[Mapping[str, str]] = {}
+    default_error_messages = {"null": "The body must be a JSON object."}
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := [str(name) for name in data if name not in self.fields]):

@@ -1,6 +1,7 @@
 """The base classes of all views: permissions by action, and strict parsing of queries and bodies."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import User
@@ -77,6 +78,10 @@ def _single_values(request: Request) -> dict[str, str]:
 
 
 def _validated(kind: type[StrictSerializer], data: Any) -> dict[str, Any]:
-    serializer = kind(data=data)
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
+    return dict(_serializer(kind).run_validation(data))
+
+
+@cache
+def _serializer(kind: type[StrictSerializer]) -> StrictSerializer:
+    """Making one copies all of its fields, a tenth of the time of a list. Its validation has no state."""
+    return kind()
