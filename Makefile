@@ -46,7 +46,8 @@ test-sqlite: .venv/dev.stamp
 
 ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashes tests/test_keyset.py tests/search \
 	tests/test_tasks.py tests/admin/test_run_list.py tests/api/test_bulk_edits.py tests/api/test_editing.py \
-	tests/api/test_edits.py tests/api/test_runs.py \
+	tests/api/test_edits.py tests/api/test_runs.py tests/api/test_reads.py tests/api/test_run_representation.py \
+	tests/api/test_access.py \
 	tests/faults/test_database.py tests/faults/test_database_in_web_requests.py tests/faults/test_post.py \
 	tests/quirks/test_broken_values.py tests/quirks/test_simultaneous_edits.py tests/quirks/test_texts.py \
 	tests/quirks/test_times.py tests/security/test_hostile_values.py tests/security/test_probes.py \

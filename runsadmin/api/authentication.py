@@ -1,7 +1,7 @@
 """Token authentication. Session authentication is Django REST framework's own."""
 
-from typing import Any
-
+from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 from knox.auth import TokenAuthentication as KnoxTokenAuthentication
 from knox.crypto import hash_token
@@ -10,26 +10,29 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from runsadmin import log_context
 
+# Every request needs this query. Compiling it with the ORM takes a tenth of the time of a page.
+_OWNER = f"""
+SELECT account.* FROM {User._meta.db_table} account JOIN {AuthToken._meta.db_table} token ON token.user_id = account.id
+WHERE token.digest = %s AND (token.expiry IS NULL OR token.expiry > %s) AND account.is_active
+"""  # noqa: S608
+
 
 class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
     """`Authorization: Token …`. All tokens that do not work get the same error, so that guessing reveals nothing."""
 
-    def authenticate_credentials(self, token: bytes) -> Any:
+    def authenticate_credentials(self, token: bytes) -> tuple[User, None]:
         """Unlike knox's own method, it does not delete expired tokens: a read writes nothing."""
-        auth_token = _find(token.decode()) if token.isalnum() else None  # Tokens are hexadecimal.
-        if auth_token is None or not auth_token.user.is_active:
+        user = _owner(token.decode()) if token.isalnum() else None  # Tokens are hexadecimal.
+        if user is None:
             raise AuthenticationFailed(
                 "This token does not work: it is unknown, expired or revoked, or its account is inactive. "
                 "`manage.py create_token USER` creates a new one."
             )
-        log_context.set_user(auth_token.user.get_username())
-        return auth_token.user, auth_token
+        log_context.set_user(user.get_username())
+        return user, None
 
 
-def _find(token: str) -> Any:
-    """The token, unless it is unknown or has expired."""
-    try:
-        found = AuthToken.objects.select_related("user").get(digest=hash_token(token))
-    except AuthToken.DoesNotExist:
-        return None
-    return found if found.expiry is None or found.expiry > timezone.now() else None
+def _owner(token: str) -> User | None:
+    """The active account of a valid token."""
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    return next(iter(User.objects.raw(_OWNER, [hash_token(token), now])), None)
