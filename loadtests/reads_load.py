@@ -54,9 +54,8 @@ def _compare(report: ReadsReport, before: list[Read], during: list[Read], max_ra
     report.p50_during_in_ms, report.p95_during_in_ms = _percentiles(during)
     report.slowest_during_in_ms = 1000 * max(read.seconds for read in during)
     report.p95_ratio = report.p95_during_in_ms / report.p95_before_in_ms
-    report.p95_ratios = ", ".join(
-        f"{path} {_ratio(path, before, during):.1f}" for path in {read.path for read in before}
-    )
+    paths = sorted({read.path for read in before})
+    report.p95_ratios = ", ".join(f"{path} {_ratio(path, before, during):.1f}" for path in paths)
     report.no_read_that_failed = sum(read.status != 200 for read in (*before, *during))
     report.no_p95_that_is_more_than_twice_as_long = int(report.p95_ratio > max_ratio)
 
