@@ -18,22 +18,33 @@ from runsadmin.models import Thread
 from runsadmin.services import runs
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Difference
+from runsadmin.services.syncs.claimed import MAX_PENDING_RUNS, Pending
 from runsadmin.upstream.records import Response, RunRecord
 
 type StorePage = Callable[[Thread, bytes], None]
 
 
-def store(thread: Thread, body: bytes) -> None:
-    """What a sync does with a page that it has received."""
+def store_as_syncs_do(thread: Thread, body: bytes) -> None:
+    """What a sync does with a page that it has received. It stores several pages at once."""
     bounds = ClockBounds()
     requested_at, received_at = bounds.earliest(), bounds.latest()
     records = [RunRecord.read(item, thread_id=thread.upstream_id) for item in lenient_json.read(body)["data"]]
     page = [(thread, TimedResponse(Response(record, 200, "", 0), requested_at, received_at)) for record in records]
-    runs.compare(page, of_list=True).write()
+    _pending.differences.append(runs.compare(page, of_list=True))
+    if _pending.runs_to_write >= MAX_PENDING_RUNS:
+        store_pending()
 
+
+def store_pending() -> None:
+    Difference.of_all(_pending.differences).write()
+    _pending.differences.clear()
+
+
+_pending = Pending()
 
 WAYS: dict[str, StorePage] = {
-    "runsadmin": store,
+    "runsadmin": store_as_syncs_do,
     "get, set, save": ingest_peers.get_set_save,
     "update_or_create": ingest_peers.update_or_create,
     "update_or_create with pairs": ingest_peers.update_or_create_with_pairs,
@@ -79,6 +90,10 @@ def _pass(store_page: StorePage, dataset: Dataset, part: int) -> dict[str, Any]:
         if count >= CHUNK:
             chunks.append(_chunk(count, seconds, cpu + _server_cpu() - server_cpu))
             count, seconds, cpu, server_cpu = 0, 0.0, 0.0, _server_cpu()
+    began, began_cpu = time.perf_counter(), time.process_time()
+    store_pending()
+    seconds += time.perf_counter() - began
+    cpu += time.process_time() - began_cpu
     if count:
         chunks.append(_chunk(count, seconds, cpu + _server_cpu() - server_cpu))
     total = sum(chunk["runs"] for chunk in chunks)

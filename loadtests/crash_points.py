@@ -14,7 +14,7 @@ OBSERVED = ("runsadmin.services.edits", "runsadmin.services.syncs")
 STEPS = ("recorded", "claimed", "fetched", "intended", "responded", "stored")
 PUSHING = STEPS[1:]  # The steps of a worker, which records nothing.
 RECONCILING = ("reconciling", "fetched again")
-SYNCING = ("page received", "page stored")
+SYNCING = ("page received", "page taken", "pages stored")
 
 
 @dataclass(frozen=True)

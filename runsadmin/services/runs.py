@@ -38,15 +38,13 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """How many runs were written. `elsewhere` has the ids of runs that belong to another thread and stay there."""
+    """How many runs were written."""
 
-    created: int
-    updated: int
-    elsewhere: tuple[str, ...] = ()
+    created: int = 0
+    updated: int = 0
 
     def __add__(self, other: "Stored") -> "Stored":
-        elsewhere = self.elsewhere + other.elsewhere
-        return Stored(self.created + other.created, self.updated + other.updated, elsewhere)
+        return Stored(self.created + other.created, self.updated + other.updated)
 
 
 def compare(
@@ -73,6 +71,8 @@ def compare(
             mirrored[upstream_id] = RunRecord(lenient_json.loads(row["raw"]), upstream_id, state)
             completed = record.completed_by(mirrored[upstream_id])
             by_id[upstream_id] = observation._replace(timed=observation.timed.of(completed))
+    for upstream_id in unchanged:
+        del by_id[upstream_id]
     return Difference(by_id, unchanged, known, mirrored, of_list)
 
 
@@ -105,7 +105,8 @@ class Difference:
 
     A response replaces a row only if it was requested after the row's own response was received. Where the two
     overlap, their order is unknown: the row stays, and its run is marked to be fetched again. An unchanged run of a
-    list costs no write. `mirrored` has the stored versions of the runs that differ or were not received whole.
+    list costs no write: only its id is kept. `mirrored` has the stored versions of the runs that differ or were not
+    received whole.
     """
 
     observations: Mapping[str, Observation]
@@ -113,6 +114,30 @@ class Difference:
     known: Mapping[str, Mapping[str, Any]]
     mirrored: Mapping[str, RunRecord]
     of_list: bool
+
+    @classmethod
+    def of_all(cls, differences: Sequence["Difference"]) -> "Difference":
+        """Those of several pages, to be written at once. Each page was requested after the one before was received."""
+        observations: dict[str, Observation] = {}
+        known: dict[str, Mapping[str, Any]] = {}
+        mirrored: dict[str, RunRecord] = {}
+        for difference in differences:
+            for upstream_id in difference.unchanged:  # An earlier page showed a change that is gone again.
+                observations.pop(upstream_id, None)
+                known.pop(upstream_id, None)
+            observations |= difference.observations
+            known |= difference.known
+            mirrored |= difference.mirrored
+        return cls(observations, frozenset(), known, mirrored, of_list=True)
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """The ids of runs that belong to another thread, where they stay."""
+        return [
+            upstream_id
+            for upstream_id, row in self.known.items()
+            if row["thread_id"] != self.observations[upstream_id].thread.pk
+        ]
 
     def knows(self, upstream_id: str) -> bool:
         return upstream_id in self.known or upstream_id in self.unchanged
@@ -124,8 +149,8 @@ class Difference:
 
     def write(self) -> Stored:
         """Writes the changes. If another process has changed one of the rows, compares again with locked rows."""
-        if len(self.unchanged) == len(self.observations):
-            return Stored(0, 0)
+        if not self.observations:
+            return Stored()
         try:
             with transaction.atomic():
                 return self._write()
@@ -139,12 +164,10 @@ class Difference:
         confirmed_at = dict(Thread.objects.filter(pk__in=threads).values_list("pk", "fully_checked_at"))
         changed: list[str] = []
         overlapping: list[int] = []
-        elsewhere: list[str] = []
         rows: list[Row] = []
         for upstream_id, row in self.known.items():
             thread, timed = self.observations[upstream_id]
             if row["thread_id"] != thread.pk:
-                elsewhere.append(upstream_id)
                 continue
             is_newer = timed.requested_at > row["received_at"]
             confirmed = confirmed_at[thread.pk]
@@ -168,7 +191,7 @@ class Difference:
         self._rewrite_pairs(changed)
         if overlapping:
             Run.objects.filter(pk__in=overlapping, needs_refresh_since=None).update(needs_refresh_since=clock.now())
-        return Stored(new, len(changed), tuple(elsewhere))
+        return Stored(new, len(changed))
 
     def _changed_rows(self, changed: Sequence[str]) -> list[Row]:
         observed = [self.observations[upstream_id].timed for upstream_id in changed]
@@ -179,8 +202,7 @@ class Difference:
         ]
 
     def _create_new(self) -> int:
-        stored = self.known.keys() | self.unchanged
-        observed = [each for upstream_id, each in self.observations.items() if upstream_id not in stored]
+        observed = [each for upstream_id, each in self.observations.items() if upstream_id not in self.known]
         if not observed:
             return 0
         packed = _packed([timed for _, timed in observed])

@@ -4,11 +4,15 @@ import datetime as dt
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
 
+from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Greatest
 
 from runsadmin.errors import InvalidId, NotSent, TooLarge, UpstreamError
 from runsadmin.models import ConnectionState, Sync, SyncError, SyncStatus, Thread
@@ -16,6 +20,7 @@ from runsadmin.models.sync import UNFINISHED, SyncQuerySet
 from runsadmin.services import clock, connections, gateway
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Difference
 from runsadmin.upstream.paging import ThreadReading
 from runsadmin.upstream.records import PAGE_SIZE, RunRecord
 
@@ -25,6 +30,9 @@ MAX_TRIES = 3
 # The seconds between two tries, doubled after each error.
 FIRST_PAUSE = 0.5
 LEASE = dt.timedelta(seconds=60)
+# Pages are stored together until they have this many runs to write, or until this many seconds have passed.
+MAX_PENDING_RUNS = 500
+MAX_PENDING_SECONDS = 1.0
 MAX_ERRORS_KEPT = 1000
 MAX_FIELDS_REPORTED = 50
 
@@ -35,6 +43,30 @@ class Interrupted(Exception):
 
 class TimeUp(Exception):
     """The time of this call is up; another call continues the pass."""
+
+
+@dataclass
+class Pending:
+    """What a pass has read and not stored yet: runs, what it found out about threads, and its own progress."""
+
+    differences: list[Difference] = field(default_factory=list)
+    threads: dict[int, Mapping[str, object]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    position: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def runs_to_write(self) -> int:
+        return sum(len(difference.observations) for difference in self.differences)
+
+    def has_run(self, upstream_id: str) -> bool:
+        return any(upstream_id in difference.observations for difference in self.differences)
+
+    @property
+    def progress(self) -> dict[str, object]:
+        progress: dict[str, object] = {name: F(name) + count for name, count in self.counts.items() if count}
+        if "threads_done" in progress:
+            progress["threads_total"] = Greatest(F("threads_total"), progress["threads_done"])
+        return progress
 
 
 @dataclass
@@ -52,6 +84,8 @@ class ClaimedSync:
     failures: int = 0
     unreadable_fields: set[str] = field(default_factory=set)
     connection: ConnectionState = field(init=False)
+    pending: Pending = field(default_factory=Pending)
+    written_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.connection = connections.state(self.sync.connection)
@@ -69,18 +103,45 @@ class ClaimedSync:
         return time.monotonic() >= self.until or (self.stopping is not None and self.stopping.is_set())
 
     def check_time(self) -> None:
-        """Raises TimeUp."""
+        """Raises TimeUp, after storing all that is pending."""
         if self.is_time_up:
+            self.write()
             raise TimeUp
 
+    def note(self, counts: Mapping[str, int], **position: object) -> None:
+        """Adds to the progress, and stores it with all that is pending if it is time for that."""
+        self.pending.counts.update(counts)
+        self.pending.position |= position
+        for name, value in position.items():
+            setattr(self.sync, name, value)
+        if self.pending.runs_to_write >= MAX_PENDING_RUNS or time.monotonic() - self.written_at >= MAX_PENDING_SECONDS:
+            self.write()
+
     def write(self, **values: object) -> None:
-        """Writes progress and renews the claim. Raises Interrupted if this call may no longer work on the pass."""
-        if not self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + LEASE, **values):
+        """Stores all that is pending, and renews the claim. Raises Interrupted if this call may no longer work on it.
+
+        Runs and progress are stored in one transaction: after a crash, the pass reads again what was not stored.
+        """
+        pending, self.pending, self.written_at = self.pending, Pending(), time.monotonic()
+        with transaction.atomic():
+            stored = Difference.of_all(pending.differences).write()
+            pending.counts.update(runs_created=stored.created, runs_updated=stored.updated)
+            for pk, found in pending.threads.items():
+                Thread.objects.filter(pk=pk).update(**found)
+            values |= pending.position | pending.progress
+            is_running = self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + LEASE, **values)
+            if values and not is_running:  # What was read before a pause still counts.
+                self.row.filter(status__in=UNFINISHED).update(**values)
+        if pending.counts["pages"]:
+            self.log_step("pages stored")
+        if not is_running:
             raise Interrupted
 
     def save_reading(self) -> None:
         """Stores the reading for the next call, which needs to know which runs were shown."""
-        self.row.filter(status__in=UNFINISHED).update(reading=self.reading.dump(), **self.position)
+        self.pending.position |= {"reading": self.reading.dump(), **self.position}
+        with suppress(Interrupted):
+            self.write()
 
     @property
     def position(self) -> dict[str, object]:

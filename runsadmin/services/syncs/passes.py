@@ -6,8 +6,7 @@ from threading import Event
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Greatest
+from django.db.models import Q
 
 from runsadmin import conf
 from runsadmin.errors import ConnectionHeld, NoSlot
@@ -149,16 +148,11 @@ def _read_threads(claimed: ClaimedSync) -> None:
             claimed.remember(oldest_first=False)  # Try newest first again: the server may have been fixed.
         while (thread := _next_thread(claimed)) is not None:
             read_thread(claimed, thread)
-            claimed.write(
-                last_thread=thread.pk,
-                cursor="",
-                first_run="",
-                oldest_first=False,
-                reading="",
-                threads_done=F("threads_done") + 1,
-                threads_total=Greatest(F("threads_total"), F("threads_done") + 1),
+            claimed.note(
+                {"threads_done": 1}, last_thread=thread.pk, cursor="", first_run="", oldest_first=False, reading=""
             )
             claimed.check_time()
+        claimed.write()
         _finish(claimed)
     except TimeUp:
         pass
@@ -171,9 +165,9 @@ def _read_threads(claimed: ClaimedSync) -> None:
 
 
 def _next_thread(claimed: ClaimedSync) -> Thread | None:
-    sync = Sync.objects.get(pk=claimed.sync.pk)
+    sync = claimed.sync
     if sync.thread_id is not None:
-        return claimed.sync.thread if sync.last_thread < sync.thread_id else None
+        return sync.thread if sync.last_thread < sync.thread_id else None
     threads = Thread.objects.filter(connection=sync.connection, tracked=True, pk__gt=sync.last_thread)
     return threads.order_by("pk").first()
 

@@ -16,7 +16,6 @@ from runsadmin.errors import (
 )
 from runsadmin.models import Run, Thread
 from runsadmin.models.run import ACTIVE
-from runsadmin.models.sync import Sync
 from runsadmin.services import clock, gateway, probes, runs
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
@@ -68,7 +67,7 @@ def _handle_error(claimed: ClaimedSync, error: UpstreamError | InvalidId) -> Non
 
 def _resume(claimed: ClaimedSync) -> ThreadReading:
     """The reading of this thread so far, if the pass was interrupted in the middle of it."""
-    sync = Sync.objects.get(pk=claimed.sync.pk)
+    sync = claimed.sync
     if sync.reading:
         reading = ThreadReading.load(sync.reading)
         if (reading.current.cursor, reading.current.oldest_first) == (sync.cursor, sync.oldest_first):
@@ -85,12 +84,12 @@ def _read_pages(claimed: ClaimedSync) -> None:
     while not reading.is_over:
         pages = reading.current
         timed = _next_page(claimed)
-        progress = {} if timed is None else _take_page(claimed, timed)
+        counts = {} if timed is None else _take_page(claimed, timed)
         if reading.oldest is None and not reading.reached_watermark:
             is_known_to_fail = claimed.connection.oldest_first and not pages.ended
             if pages.doubt or is_known_to_fail:
                 reading.read_oldest_first()
-        claimed.write(**progress, **claimed.position)
+        claimed.note(counts, **claimed.position)
         if not reading.is_over:
             claimed.check_time()
     if reading.oldest is not None and reading.newest.doubt in (REPEATED, SKIPPED) and reading.is_complete:
@@ -152,8 +151,8 @@ def _handle_refused_page(pages: ListReading, error: Rejected | NotFound | Forbid
     return True
 
 
-def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, object]:
-    """Stores a page. Returns the counts to write with the cursor."""
+def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, int]:
+    """Stores a page, or keeps it to be stored with others. Returns the counts to write with the cursor."""
     claimed.log_step("page received")
     thread, reading, page = claimed.thread, claimed.reading, timed.value
     pages = reading.current
@@ -161,7 +160,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, ob
     difference = runs.compare(((thread, timed.of(record)) for record in page.records), of_list=True)
     at_watermark = _shows_watermark(claimed, page, difference)
     page, stored = store_page(claimed, timed, difference)
-    claimed.log_step("page stored")
+    claimed.log_step("page taken")
 
     new = sum(not reading.has_shown(run_id) for run_id in dict.fromkeys(page.ids))
     known = claimed.connection
@@ -175,7 +174,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, ob
     )
     for message in page.unreadable:
         claimed.record_once(message)
-    for run_id in stored.elsewhere:
+    for run_id in difference.elsewhere:
         owner = Thread.objects.get(runs__connection=thread.connection, runs__upstream_id=run_id)
         message = (
             f"The run {run_id} is listed in the thread {thread} but belongs to the thread {owner}, where it stays. "
@@ -183,10 +182,10 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, ob
         )
         claimed.record_once(message, run_id)
     return {
-        "pages": F("pages") + 1,
-        "runs_seen": F("runs_seen") + new,
-        "runs_created": F("runs_created") + stored.created,
-        "runs_updated": F("runs_updated") + stored.updated,
+        "pages": 1,
+        "runs_seen": new,
+        "runs_created": stored.created,
+        "runs_updated": stored.updated,
     }
 
 
@@ -197,7 +196,7 @@ def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -
         return False
     older = page.ids[page.ids.index(watermark) :]
     readable = {record.upstream_id for record in page.records}
-    return all(difference.knows(run_id) for run_id in older if run_id in readable)
+    return all(difference.knows(run_id) or claimed.pending.has_run(run_id) for run_id in older if run_id in readable)
 
 
 def _fetch_unlisted(claimed: ClaimedSync) -> bool:
@@ -242,7 +241,7 @@ def _refetch(claimed: ClaimedSync, run: Run) -> bool:
 def _finish_thread(claimed: ClaimedSync) -> None:
     """Stores what the pass has found out about the thread."""
     thread, reading = claimed.thread, claimed.reading
-    checked: dict[str, object] = _confirmed(thread, reading)
+    checked: dict[str, object] = _confirmed(claimed)
     if reading.is_complete:
         now = clock.now()
         checked |= {"checked_at": now, "missing_since": None}
@@ -258,16 +257,19 @@ def _finish_thread(claimed: ClaimedSync) -> None:
             "What was read is mirrored. Ask the operator of the server to check how it pages."
         )
     if checked:
-        Thread.objects.filter(pk=thread.pk).update(**checked)
+        claimed.pending.threads[thread.pk] = checked
 
 
-def _confirmed(thread: Thread, reading: ThreadReading) -> dict[str, object]:
+def _confirmed(claimed: ClaimedSync) -> dict[str, object]:
     """The columns that say from which creation time on the list has shown every mirrored run.
 
     Empty if the list has shown everything, or not even the newest run.
     """
+    thread, reading = claimed.thread, claimed.reading
     if reading.shows_everything:
         return {}
+    if claimed.pending.differences:
+        claimed.write()  # The query below reads the runs of this thread.
     confirmed = reading.confirmed
     newest_first = Run.objects.filter(thread=thread).order_by("-created_at", "-pk")
     times: list[dt.datetime] = []

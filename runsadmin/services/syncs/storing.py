@@ -15,13 +15,18 @@ LIST_LAG = dt.timedelta(minutes=2)
 
 
 def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> tuple[Page, Stored]:
-    """Returns the part of the page that was stored before the time was up, and what was written."""
+    """Returns the part of the page that was read before the time was up, and what was written at once.
+
+    A page of which nothing has to be fetched is kept, to be stored together with others.
+    """
     page, reading, thread = timed.value, claimed.reading, claimed.thread
     wanted = _to_fetch(claimed, timed, difference)
     claimed.record_unreadable_fields(page.records)
     if not wanted and not any(map(_hides_metadata, page.records)):
         reading.note_confirmed(page.ids, [record.upstream_id for record in page.records])
-        return page, difference.write()
+        claimed.pending.differences.append(difference)
+        return page, Stored()
+    claimed.write()
     page, fetched, failed = _fetch(claimed, page, wanted)
     kept = [  # The other fields of a run are useful even without its metadata.
         record
