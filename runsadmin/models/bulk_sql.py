@@ -1,8 +1,8 @@
-"""A statement that the ORM cannot express: it updates many rows, each with its own values."""
+"""Statements on many rows that the ORM cannot express, or for which it takes most of the time."""
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -10,6 +10,24 @@ from django.db.models import Field, Model
 
 # The values to set, and the values that identify the row.
 type Row = tuple[Mapping[str, object], Mapping[str, object]]
+
+
+def select_rows(model: type[Model], names: Sequence[str], **values: Collection[object]) -> list[tuple[Any, ...]]:
+    """These columns of the rows that have one of the values in each of these fields, as the driver returns them.
+
+    For a page of runs, this takes half as long as a QuerySet.
+    """
+    if not all(values.values()):
+        return []
+    connection = connections[DEFAULT_DB_ALIAS]
+    columns = ", ".join(str(_field(model, name).column) for name in names)
+    conditions = " AND ".join(
+        f"{_field(model, name).column} IN ({', '.join(['%s'] * len(of_field))})" for name, of_field in values.items()
+    )
+    parameters: list[Any] = [value for of_field in values.values() for value in of_field]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM {model._meta.db_table} WHERE {conditions}", parameters)  # noqa: S608
+        return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
 
 def update_rows(

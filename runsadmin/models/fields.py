@@ -66,7 +66,8 @@ class CompactDateTimeField(models.DateTimeField[Any, Any]):
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         if connection.vendor != "sqlite":
             return super().get_db_prep_value(value, connection, prepared)
-        value = value if prepared else self.get_prep_value(value)
+        if not prepared and not (isinstance(value, dt.datetime) and value.tzinfo is not None):
+            value = self.get_prep_value(value)
         return (value - self.EPOCH) // _MICROSECOND if isinstance(value, dt.datetime) else value
 
     def from_db_value(self, value: Any, expression: object, connection: object) -> dt.datetime | None:

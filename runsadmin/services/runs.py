@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 
 from runsadmin import lenient_json
 from runsadmin.errors import UpstreamError
 from runsadmin.metadata import MetadataState
 from runsadmin.models import MetadataPair, Run, Thread, stored_json
 from runsadmin.models.bulk_insert import insert_rows, reserve_ids
-from runsadmin.models.bulk_sql import Row, update_rows
+from runsadmin.models.bulk_sql import Row, select_rows, update_rows
 from runsadmin.models.stored_json import Unpacked
 from runsadmin.services import clock, connections, gateway, permissions, probes
 from runsadmin.services.clock import ClockBounds
@@ -56,9 +56,8 @@ def compare(
     """
     by_id = {timed.value.upstream_id: Observation(thread, timed) for thread, timed in observations}
     alias = next((observation.thread.connection for observation in by_id.values()), "")
-    stored = Run.objects.filter(connection=alias)
-    unchanged, to_read = _find_unchanged(stored, by_id) if of_list and not lock else (frozenset(), by_id.keys())
-    rows = stored.filter(upstream_id__in=to_read).order_by("id")
+    unchanged, to_read = _find_unchanged(alias, by_id) if of_list and not lock else (frozenset(), by_id.keys())
+    rows = Run.objects.filter(connection=alias, upstream_id__in=to_read).order_by("id")
     if lock:
         rows = rows.select_for_update()
     known = {row["upstream_id"]: row for row in rows.values(*COLUMNS)} if to_read else {}
@@ -76,11 +75,10 @@ def compare(
     return Difference(by_id, unchanged, known, mirrored, of_list)
 
 
-def _find_unchanged(stored: QuerySet[Run], by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[str]]:
+def _find_unchanged(alias: str, by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[str]]:
     """The runs of a list whose rows stay as they are, and the other known ones. Few runs of a list have changed."""
-    rows = stored.filter(upstream_id__in=by_id).values_list(
-        "upstream_id", "thread_id", "metadata_state", "digest", "needs_refresh_since", "missing_since"
-    )
+    names = ("upstream_id", "thread_id", "metadata_state", "digest", "needs_refresh_since", "missing_since")
+    rows = select_rows(Run, names, connection=[alias], upstream_id=by_id)
     unchanged: set[str] = set()
     others: set[str] = set()
     for upstream_id, *row in rows:
