@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Exists, F, OuterRef
 
 from runsadmin.metadata import MetadataPatch, MetadataState
@@ -123,14 +123,17 @@ def overwrite_deleted() -> None:
 
 
 def rewrite_file() -> bool:
-    """Removes what earlier writes have left, such as copies on divided pages. Returns whether the log was emptied, too.
+    """Removes what earlier writes have left, such as copies on divided pages. Returns whether this was complete.
 
     Only on SQLite. Other connections can read while the file is rewritten, but not write.
     """
     if connection.vendor != "sqlite":
         return True
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM")
+        try:
+            cursor.execute("VACUUM")
+        except OperationalError:  # Another process is writing, or there is too little space.
+            return False
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         is_busy, _, _ = cursor.fetchone()
     return not is_busy

@@ -2,6 +2,7 @@
 
 import random
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from itertools import batched
@@ -169,3 +170,19 @@ def test_file_has_nothing_of_purged_runs(manage: Manage, secrets: list[bytes]) -
     after = database_files()
     assert [secret for secret in secrets if secret in after] == []
     assert Run.objects.filter(status="purged").count() == 40
+
+
+def test_file_in_use_is_reported(manage: Manage, mirror_run: MakeRun) -> None:
+    mirror_run(metadata={"team": "secret"})
+    reader = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM runsadmin_run").fetchone()  # The log cannot be emptied while this is open.
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 100")
+    first = manage("purge_runs", "--older-than", "0", "--no-input")
+    reader.close()
+    connection.close()  # The next one has the timeout of the settings.
+    again = manage("purge_runs", "--older-than", "0")
+    assert (first.code, again.code) == (1, 0)
+    assert "Run the same command again" in first.err
+    assert b"secret" not in database_files()

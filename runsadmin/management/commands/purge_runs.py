@@ -68,7 +68,10 @@ class Command(ReportingCommand):
                     bar.update(len(batch))
             texts = purging.purge_unused_texts()
         if options["vacuum"] and not purging.rewrite_file():
-            self.warn("The file of the write-ahead log still has erased text, since it is in use. Run this again.")
+            self.warn(
+                "The database file could not be rewritten, so it may still have erased text. Run the same command "
+                "again when no other process writes and there is enough space for a copy of the file."
+            )
         self._report(done, is_dry_run=False, shared_texts=texts)
 
     def _selected(self, options: dict[str, Any]) -> RunQuerySet:
