@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from django.db.models import OuterRef, QuerySet
+from django.db.models import BigIntegerField, F, Func, QuerySet
 
 from runsadmin import lenient_json
 from runsadmin.api.links import Links
@@ -20,13 +20,17 @@ from runsadmin.services import edits
 # What `Run.as_api` reads.
 _CONVERTED = ("raw", "created_at", "created_at_is_known")
 _COLUMNS = ("pk", "upstream_id", "connection", "version", "missing_since", "as_of", "in_api_format", "latest_edit")
+_LATEST_EDIT = Func(
+    F("pk"),
+    template=f"(SELECT MAX(id) FROM {Edit._meta.db_table} WHERE run_id = %(expressions)s)",  # noqa: S608
+    output_field=BigIntegerField(null=True),
+)
 _EDIT_COLUMNS = ("pk", "status", "detail", "next_attempt_at", "upstream_request_id")
 
 
 def representable(runs: RunQuerySet) -> QuerySet[Any]:
     """The runs as named tuples, with what a representation needs. Model instances would take most of its time."""
-    latest_edit = Edit.objects.filter(run=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    return runs.with_as_of().annotate(latest_edit=latest_edit).values_list(*_COLUMNS, *_CONVERTED, named=True)
+    return runs.with_as_of().annotate(latest_edit=_LATEST_EDIT).values_list(*_COLUMNS, *_CONVERTED, named=True)
 
 
 def etag(run: Any) -> str:

@@ -15,8 +15,8 @@ from runsadmin import conf
 
 logger = logging.getLogger(__name__)
 
-# Other processes lock the file only for microseconds.
-_TIMEOUT = 0.1
+# Other processes lock the file for microseconds, unless the machine is very busy.
+_TIMEOUT = 1.0
 # `used` is how many requests counted against the limit at the time `at`.
 _TABLE = "CREATE TABLE IF NOT EXISTS rate (account INTEGER PRIMARY KEY, used REAL NOT NULL, at REAL NOT NULL)"
 _MEMORY = ":memory:"
