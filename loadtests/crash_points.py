@@ -1,7 +1,7 @@
 """Crashes a process under test at a certain step: the services log each step, and a log handler sends a signal.
 
-CRASH_AT names the step, CRASH_WITH the signal (default: SIGKILL), and CRASH_PID the process that gets it (default: this
-one). The signal is sent only once.
+CRASH_AT names the step, CRASH_SKIP how often it is reached before (default: 0), CRASH_WITH the signal (default:
+SIGKILL), and CRASH_PID the process that gets it (default: this one). The signal is sent only once.
 """
 
 import logging
@@ -24,18 +24,25 @@ class Crash:
     at: str
     with_signal: signal.Signals = signal.SIGKILL
     target_pid: int | None = None
+    skip: int = 0  # How often the step is reached before.
 
     @property
     def variables(self) -> dict[str, str]:
         target_pid = {} if self.target_pid is None else {"CRASH_PID": str(self.target_pid)}
-        return {"CRASH_AT": self.at, "CRASH_WITH": self.with_signal.name, **target_pid}
+        return {
+            "CRASH_AT": self.at, "CRASH_WITH": self.with_signal.name, "CRASH_SKIP": str(self.skip), **target_pid
+        }  # fmt: skip
 
 
 class CrashHandler(logging.Handler):
     done = False
+    reached = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self.done and getattr(record, "step", None) == os.environ.get("CRASH_AT", "nowhere"):
+        if self.done or getattr(record, "step", None) != os.environ.get("CRASH_AT", "nowhere"):
+            return
+        self.reached += 1
+        if self.reached > int(os.environ.get("CRASH_SKIP", "0")):
             self.done = True
             os.kill(
                 int(os.environ.get("CRASH_PID", os.getpid())), signal.Signals[os.environ.get("CRASH_WITH", "SIGKILL")]

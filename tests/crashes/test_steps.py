@@ -7,8 +7,10 @@ import pytest
 from loadtests import log_checks
 from loadtests.crash_points import PUSHING, RECONCILING, STEPS, SYNCING, Crash
 from loadtests.environment import Environment
-from runsadmin.models import Edit, Run
+from runsadmin.models import Edit, Run, Thread
+from runsadmin.services import threads
 from tests.crashes.conftest import recovery_checked
+from tests.sandbox_client import make_run
 from tests.waiting import until
 
 
@@ -86,4 +88,24 @@ def test_worker_killed_during_a_sync(environment: Environment, step: str) -> Non
         environment.worker()
         environment.wait_for_sync(sync)
         assert Run.objects.get(pk=runs[0].pk).metadata["team"] == "green"
+        environment.record(runs[0], "red")
+
+
+@pytest.mark.parametrize("pages", [1, 4, 7])
+def test_worker_killed_between_pages(environment: Environment, pages: int) -> None:
+    """It has read several pages that it has not stored yet. They are read again, and count once."""
+    with recovery_checked(environment) as runs:
+        names = [f"thread_new_{number}" for number in range(5)]
+        environment.sandbox.put_runs([make_run(thread_id=name) for name in names for _ in range(3)])
+        threads.track(connection="default", thread_ids=names, actor=environment.alice)
+        sync, before = environment.start_full_sync(), Run.objects.count()
+        environment.worker(Crash("page taken", skip=pages)).wait()
+        sync.refresh_from_db()
+        assert sync.runs_created == Run.objects.count() - before
+        assert sync.threads_done == Thread.objects.filter(pk__lte=sync.last_thread).count()
+        environment.expire_claims()
+        environment.worker()
+        environment.wait_for_sync(sync)
+        sync.refresh_from_db()
+        assert (sync.status, sync.runs_created) == (sync.Status.COMPLETED, 15)
         environment.record(runs[0], "red")

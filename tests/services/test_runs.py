@@ -15,7 +15,7 @@ from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.run_format import FIELDS
 from runsadmin.services import connections, runs
 from runsadmin.services.gateway import TimedResponse
-from runsadmin.services.runs import Stored
+from runsadmin.services.runs import Difference, Stored
 from runsadmin.upstream.records import Response, RunRecord
 from tests.conftest import Connect
 from tests.sandbox_client import Json, Sandbox, make_run
@@ -120,6 +120,29 @@ def test_unchanged_listed_run_is_not_written(upstream: Upstream) -> None:
         stored = runs.compare([(upstream.thread, unchanged)], of_list=True).write()
     assert stored == Stored(created=0, updated=0)
     assert not [query for query in queries if query["sql"].startswith(("UPDATE", "INSERT", "DELETE"))]
+
+
+def listed(upstream: Upstream, team: str, *, requested: float) -> Difference:
+    response = upstream.response(team, requested=requested, received=requested + 1)
+    return runs.compare([(upstream.thread, response)], of_list=True)
+
+
+def test_later_page_counts_for_a_run_on_two(upstream: Upstream) -> None:
+    pages = [listed(upstream, "a", requested=0), listed(upstream, "b", requested=2)]
+    assert Difference.of_all(pages).write() == Stored(created=1, updated=0)
+    assert upstream.row.metadata == {"team": "b"}
+    assert upstream.row.requested_at == at(2)
+    pages = [listed(upstream, "c", requested=4), listed(upstream, "d", requested=6)]
+    assert Difference.of_all(pages).write() == Stored(created=0, updated=1)
+    assert upstream.row.metadata == {"team": "d"}
+    assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "d"}
+
+
+def test_change_gone_on_the_next_page_is_not_written(upstream: Upstream) -> None:
+    upstream.respond("a", requested=0, received=1)
+    pages = [listed(upstream, "b", requested=2), listed(upstream, "a", requested=4)]
+    assert Difference.of_all(pages).write() == Stored(created=0, updated=0)
+    assert upstream.row.metadata == {"team": "a"}
 
 
 def test_unchanged_fetch_keeps_the_version(upstream: Upstream) -> None:

@@ -1,0 +1,120 @@
+"""A sync stores several pages in one transaction, together with its position."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from runsadmin.models import Run, Sync, Thread
+from runsadmin.services import syncs, threads
+from runsadmin.services.syncs import claimed
+from tests.sandbox_client import Sandbox, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+THREADS, RUNS_PER_THREAD = 6, 3
+
+
+@pytest.fixture
+def started(sandbox: Sandbox, alice: User, monkeypatch: pytest.MonkeyPatch) -> Sync:
+    """A full sync of six threads with three runs each. Its pages are not stored because of the time."""
+    monkeypatch.setattr(claimed, "MAX_PENDING_SECONDS", 600.0)
+    names = [f"thread_{number}" for number in range(THREADS)]
+    sandbox.put_runs([make_run(thread_id=name) for name in names for _ in range(RUNS_PER_THREAD)])
+    threads.track(connection="default", thread_ids=names, actor=alice)
+    return syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
+
+
+class AtCheck(threading.Event):
+    """Never set. Calls a function when a sync checks for the third time whether it should stop: in a later thread."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__()
+        self.call = call
+        self.checks = 0
+
+    def is_set(self) -> bool:
+        self.checks += 1
+        if self.checks == 3:
+            self.call()
+        return False
+
+
+def run(sync: Sync, stopping: threading.Event | None = None) -> Sync:
+    return syncs.run(sync, until=time.monotonic() + 600, stopping=stopping)
+
+
+def writes_of_runs(queries: CaptureQueriesContext) -> int:
+    """How often the number of created runs was stored. It is stored in the transaction that creates them."""
+    return sum('"runs_created" =' in query["sql"] for query in queries)
+
+
+def test_threads_share_a_transaction(started: Sync) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        done = run(started)
+    assert (done.status, done.runs_created, done.threads_done) == (Sync.Status.COMPLETED, 18, THREADS)
+    assert writes_of_runs(queries) == 1
+    assert Thread.objects.exclude(fully_checked_at=None).exclude(watermark="").count() == THREADS
+
+
+def test_pending_runs_are_limited(started: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claimed, "MAX_PENDING_RUNS", 2 * RUNS_PER_THREAD)
+    with CaptureQueriesContext(connection) as queries:
+        assert run(started).runs_created == 18
+    assert writes_of_runs(queries) == 3
+
+
+def test_pages_are_stored_after_a_second(started: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claimed, "MAX_PENDING_SECONDS", 0.0)
+    with CaptureQueriesContext(connection) as queries:
+        assert run(started).runs_created == 18
+    assert writes_of_runs(queries) == THREADS
+
+
+def test_pages_read_before_a_pause_count(started: Sync, sandbox: Sandbox, alice: User) -> None:
+    paused = run(started, AtCheck(lambda: syncs.pause(sync=started, actor=alice)))
+    assert (paused.status, paused.runs_created) == (Sync.Status.PAUSED, Run.objects.count())
+    assert paused.threads_done > 0
+    read = len(sandbox.gets())
+    syncs.resume(sync=started, actor=alice)
+    done = run(started)
+    assert (done.status, done.runs_created, done.runs_seen) == (Sync.Status.COMPLETED, 18, 18)
+    assert read + len(sandbox.gets()) == 2 * done.pages == 4 * THREADS, "A page was read twice."
+
+
+def test_lost_claim_moves_no_position(started: Sync) -> None:
+    """Another process works on the sync now: what this one has read is stored, without the position."""
+    other = uuid.uuid4()
+    lost = run(started, AtCheck(lambda: Sync.objects.update(claim_token=other)))
+    assert (lost.claim_token, lost.last_thread, lost.pages, lost.runs_created) == (other, 0, 0, 0)
+    assert Run.objects.count() == 18
+    Sync.objects.update(claim_token=None, claimed_until=None)
+    done = run(started)
+    assert (done.status, done.threads_done, done.runs_seen) == (Sync.Status.COMPLETED, THREADS, 18)
+
+
+def test_failed_transaction_stores_nothing(started: Sync) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_REJECT_CHECKED_THREADS[connection.vendor])
+    try:
+        with pytest.raises(Exception, match="rejected"):
+            run(started)
+        stored = Sync.objects.get()
+        assert (stored.last_thread, stored.cursor, stored.runs_created, Run.objects.count()) == (0, "", 0, 0)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER rejecting" + (" ON runsadmin_thread" * (connection.vendor == "postgresql")))
+    assert run(started).runs_created == 18
+
+
+_REJECT_CHECKED_THREADS = {
+    "sqlite": "CREATE TRIGGER rejecting BEFORE UPDATE ON runsadmin_thread BEGIN SELECT RAISE(ABORT, 'rejected'); END",
+    "postgresql": """
+        CREATE OR REPLACE FUNCTION rejecting() RETURNS trigger AS $$ BEGIN RAISE 'rejected'; END $$ LANGUAGE plpgsql;
+        CREATE TRIGGER rejecting BEFORE UPDATE ON runsadmin_thread FOR EACH ROW EXECUTE FUNCTION rejecting()""",
+}
