@@ -32,14 +32,15 @@ def store_as_syncs_do(thread: Thread, body: bytes) -> None:
     requested_at, received_at = bounds.earliest(), bounds.latest()
     records = [RunRecord.read(item, thread_id=thread.upstream_id) for item in lenient_json.read(body)["data"]]
     page = [(thread, TimedResponse(Response(record, 200, "", 0), requested_at, received_at)) for record in records]
-    _pending.differences.append(runs.compare(page, of_list=True))
-    if _pending.runs_to_write >= MAX_PENDING_RUNS:
+    _pending.add(runs.compare(page, of_list=True))
+    if len(_pending.runs) >= MAX_PENDING_RUNS:
         store_pending()
 
 
 def store_pending() -> None:
     Difference.of_all(_pending.differences).write()
     _pending.differences.clear()
+    _pending.runs.clear()
 
 
 _pending = Pending()

@@ -22,7 +22,7 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Difference
 from runsadmin.upstream.paging import ThreadReading
-from runsadmin.upstream.records import PAGE_SIZE, RunRecord
+from runsadmin.upstream.records import PAGE_SIZE, Page, RunRecord
 
 logger = logging.getLogger("runsadmin.services.syncs")
 
@@ -50,16 +50,18 @@ class Pending:
     """What a pass has read and not stored yet: runs, what it found out about threads, and its own progress."""
 
     differences: list[Difference] = field(default_factory=list)
+    runs: dict[str, int] = field(default_factory=dict)  # The threads of these runs, by upstream id.
     threads: dict[int, Mapping[str, object]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     position: dict[str, object] = field(default_factory=dict)
 
-    @property
-    def runs_to_write(self) -> int:
-        return sum(len(difference.observations) for difference in self.differences)
+    def add(self, difference: Difference) -> None:
+        self.differences.append(difference)
+        self.runs |= {upstream_id: thread.pk for upstream_id, (thread, _) in difference.observations.items()}
 
-    def has_run(self, upstream_id: str) -> bool:
-        return any(upstream_id in difference.observations for difference in self.differences)
+    def shares_runs(self, page: Page, thread: Thread) -> bool:
+        """Whether a run of this page was shown by another thread."""
+        return any(self.runs.get(upstream_id, thread.pk) != thread.pk for upstream_id in page.ids)
 
     @property
     def progress(self) -> dict[str, object]:
@@ -114,7 +116,7 @@ class ClaimedSync:
         self.pending.position |= position
         for name, value in position.items():
             setattr(self.sync, name, value)
-        if self.pending.runs_to_write >= MAX_PENDING_RUNS or time.monotonic() - self.written_at >= MAX_PENDING_SECONDS:
+        if len(self.pending.runs) >= MAX_PENDING_RUNS or time.monotonic() - self.written_at >= MAX_PENDING_SECONDS:
             self.write()
 
     def write(self, **values: object) -> None:

@@ -157,6 +157,8 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, in
     thread, reading, page = claimed.thread, claimed.reading, timed.value
     pages = reading.current
     claimed.remember(largest_page=min(max(claimed.connection.largest_page, page.size), 32767))
+    if claimed.pending.shares_runs(page, thread):
+        claimed.write()  # A run stays in the first thread that shows it.
     difference = runs.compare(((thread, timed.of(record)) for record in page.records), of_list=True)
     at_watermark = _shows_watermark(claimed, page, difference)
     page, stored = store_page(claimed, timed, difference)
@@ -196,7 +198,7 @@ def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -
         return False
     older = page.ids[page.ids.index(watermark) :]
     readable = {record.upstream_id for record in page.records}
-    return all(difference.knows(run_id) or claimed.pending.has_run(run_id) for run_id in older if run_id in readable)
+    return all(difference.knows(run_id) or run_id in claimed.pending.runs for run_id in older if run_id in readable)
 
 
 def _fetch_unlisted(claimed: ClaimedSync) -> bool:

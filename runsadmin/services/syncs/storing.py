@@ -24,7 +24,7 @@ def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Dif
     claimed.record_unreadable_fields(page.records)
     if not wanted and not any(map(_hides_metadata, page.records)):
         reading.note_confirmed(page.ids, [record.upstream_id for record in page.records])
-        claimed.pending.differences.append(difference)
+        claimed.pending.add(difference)
         return page, Stored()
     claimed.write()
     page, fetched, failed = _fetch(claimed, page, wanted)
