@@ -8,7 +8,7 @@ from operator import and_, or_
 from typing import Any
 
 from django.db.models import Exists as ExistsQuery
-from django.db.models import OuterRef, Q
+from django.db.models import Func, OuterRef, Q
 from django.utils import timezone
 
 from runsadmin.models import MetadataPair
@@ -51,6 +51,7 @@ _COLUMNS = {
     "tokens": "total_tokens",
 }
 _LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_VALUE = "looked_up_value"
 WORD_COLUMNS = tuple(_COLUMNS[name] for name in ("id", "thread", "assistant", "model"))
 
 
@@ -91,9 +92,9 @@ def bounds(nodes: Iterable[Node], tz: dt.tzinfo, now: dt.datetime) -> Q:
     return reduce(and_, [compiler.on_column("created_at", node) for node in of_time], Q())
 
 
-def pair_condition(term: Term) -> Q:
+def pair_condition(term: Term, value: str = "value") -> Q:
     """The condition that a pair of the run must meet, for a metadata term."""
-    return Q(key=term.field.key) & text_condition("value", term.test)
+    return Q(key=term.field.key) & text_condition(value, term.test)
 
 
 class LookedUp(ExistsQuery):
@@ -101,6 +102,16 @@ class LookedUp(ExistsQuery):
 
     def as_postgresql(self, compiler: Any, connection: Any) -> Any:
         return super().as_sql(compiler, connection, template="EXISTS(%(subquery)s OFFSET 0)")
+
+
+class LookedUpValue(Func):
+    """The value of a pair that is looked up by its run. PostgreSQL would prefer to read all pairs with this value."""
+
+    template = "%(expressions)s"
+    arity = 1
+
+    def as_postgresql(self, compiler: Any, connection: Any, **options: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s || '')")
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ class _Compiler:
                 return ~self.condition(excluded)
             case Word(text):
                 own = [beginning(f"{self.path}{column}", text) for column in WORD_COLUMNS]
-                return reduce(or_, own) | self._pair(beginning("value", text))
+                return reduce(or_, own) | self._pair(beginning(_VALUE, text))
             case Term(field, test):
                 return self._term(field, test)
 
@@ -134,13 +145,13 @@ class _Compiler:
             else:
                 conditions.append(self.condition(node))
         for key, tests in of_key.items():
-            passes = Q() if Exists() in tests else reduce(or_, (text_condition("value", test) for test in tests))
+            passes = Q() if Exists() in tests else reduce(or_, (text_condition(_VALUE, test) for test in tests))
             conditions.append(self._pair(Q(key=key) & passes))
         return reduce(or_, conditions)
 
     def _term(self, field: Field, test: Test) -> Q:
         if field.name == METADATA:
-            return self._pair(pair_condition(Term(field, test)))
+            return self._pair(pair_condition(Term(field, test), _VALUE))
         tested = self.on_column(f"{self.path}{_COLUMNS[field.name]}", Term(field, test))
         return Q(**{f"{self.path}created_at_is_known": True}) & tested if field.name == "created" else tested
 
@@ -152,7 +163,8 @@ class _Compiler:
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
 
     def _pair(self, tested: Q) -> Q:
-        return Q(LookedUp(MetadataPair.objects.filter(tested, run=OuterRef(self.run))))
+        pairs = MetadataPair.objects.alias(**{_VALUE: LookedUpValue("value")})
+        return Q(LookedUp(pairs.filter(tested, run=OuterRef(self.run))))
 
     def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
         match test:

@@ -2,17 +2,17 @@
 
 import datetime as dt
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import islice
+from itertools import batched, chain, islice
 from typing import Self, cast
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from runsadmin import keyset, search
-from runsadmin.models import Run
+from runsadmin.models import MetadataPair, Run
 from runsadmin.models.run import RunQuerySet
 from runsadmin.search import And, Node, Not, Or, Term
 from runsadmin.search.compiling import bounds, column_of
@@ -22,6 +22,9 @@ from runsadmin.services.run_search.sources import MAX_COUNTED, Cover, Source, co
 from runsadmin.services.run_search.time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
+# To sort by tokens: how many runs are tested in the order of the index, and how many are found otherwise and sorted.
+MAX_WALKED = 20_000
+MAX_SORTED = 10_000
 
 type Key = tuple[dt.datetime, int]
 
@@ -103,7 +106,7 @@ class RunSearch:
         key, ascending = before if is_backward else after, sort.is_ascending != is_backward
         with limited():
             if sort.is_by_tokens:
-                found = by_tokens.keys(self._to_sort(), size + 1, key, ascending=ascending, is_backward=is_backward)
+                found = iter(self._by_tokens(by_tokens.Reading(size + 1, key, ascending, is_backward)))
             else:
                 assert self.node is not None
                 found = self._keys(self.node, size + 1, key, ascending)
@@ -118,18 +121,42 @@ class RunSearch:
             is_first=after is None,
         )
 
-    def _to_sort(self) -> RunQuerySet:
-        """All matching runs, to be sorted by a column with an index: the few in a small index range, or the index."""
+    def _by_tokens(self, reading: by_tokens.Reading) -> list[keyset.Key]:
+        """Few runs are sorted. Many are found by walking the index, as long as it does not have too few of them."""
         if self.node is None:
-            return Run.objects.all()
-        found = cover(self.node, Q())
-        if found is not None and found.size <= MAX_COUNTED:
-            rows, is_exact = Run.objects.filter(found.runs()), found.is_exact
-        else:
-            parts = self.node.nodes if isinstance(self.node, And) else (self.node,)
-            of_tokens = [part for part in parts if isinstance(part, Term) and column_of(part.field) == "total_tokens"]
-            rows, is_exact = Run.objects.filter(*map(self._condition, of_tokens)), False
-        return cast("RunQuerySet", Source(rows).matching(None if is_exact else self.node, self._condition))
+            return reading.walk(Run.objects.all(), Run.objects.all()) or []
+        parts = self.node.nodes if isinstance(self.node, And) else (self.node,)
+        covers = [(part, found) for part in parts if (found := cover(part, Q())) is not None]
+        if small := [each for each in covers if each[1].size <= MAX_COUNTED]:
+            part, found = min(small, key=lambda each: each[1].size)
+            tested = [each for each in parts if each is not part or not found.is_exact]
+            return reading.sort(self._tokens_of(found, tested))
+        of_tokens = [part for part in parts if isinstance(part, Term) and column_of(part.field) == "total_tokens"]
+        runs = Run.objects.filter(*map(self._condition, of_tokens))
+        matching = self._testing(Source(runs), [self.node]).rows
+        if (keys := reading.walk(runs, matching, MAX_WALKED)) is not None:
+            return keys
+        newest = [pk for _, pk in islice(self._keys(self.node, MAX_SORTED + 1, None, ascending=False), MAX_SORTED + 1)]
+        if len(newest) > MAX_SORTED:
+            return reading.walk(runs, matching) or []
+        return reading.sort(self._tokens(newest, ()))
+
+    def _tokens_of(self, found: Cover, tested: Sequence[Node]) -> set[keyset.Key]:
+        """The runs of a small cover that match, with their tokens."""
+        if not tested:
+            paths = {Run: "total_tokens", MetadataPair: "run__total_tokens"}
+            lists = [each.rows.order_by().values_list(paths[each.rows.model], each.run) for each in found.sources]
+            return set(chain.from_iterable(lists))
+        keys = {pk for each in found.sources for pk in each.rows.order_by().values_list(each.run, flat=True)}
+        return set(self._tokens(keys, tested))
+
+    def _tokens(self, keys: Iterable[int], tested: Sequence[Node]) -> Iterator[keyset.Key]:
+        """The runs with these primary keys that match, with their tokens.
+
+        The keys are listed, since PostgreSQL would test all runs before it looks them up in a subquery.
+        """
+        for some in batched(keys, 1000, strict=False):
+            yield from self._testing(Source(Run.objects.filter(pk__in=some)), tested).rows.values_list(*by_tokens.ORDER)
 
     # --- The keys of a page
 
