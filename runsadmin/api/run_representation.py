@@ -43,9 +43,8 @@ def represent_runs(runs: Sequence[Any], links: Links) -> list[orjson.Fragment]:
     latest = [run.latest_edit for run in runs if run.latest_edit is not None]
     found = Edit.objects.filter(pk__in=latest).values_list(*_EDIT_COLUMNS, named=True) if latest else ()
     rows = {row.pk: row for row in found}
-    unsettled = [row.pk for row in rows.values() if row.status in UNSETTLED]
-    waiting = Edit.objects.filter(pk__in=unsettled).select_related("run", "bulk_edit").defer("run__raw")
-    waits = edits.waits_of(waiting) if unsettled else {}
+    unsettled = {row.pk for row in rows.values() if row.status in UNSETTLED}
+    waits = edits.waits_in_runs([run.pk for run in runs if run.latest_edit in unsettled])
     return [_represent(run, rows.get(run.latest_edit), waits, links) for run in runs]
 
 

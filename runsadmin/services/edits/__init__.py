@@ -24,4 +24,4 @@ from runsadmin.services.edits.due import has_backlog, process_due, push_until_se
 from runsadmin.services.edits.pushing import push, push_within, reconcile
 from runsadmin.services.edits.recording import record
 from runsadmin.services.edits.undo import undo_patch
-from runsadmin.services.edits.waits import Wait, waits_of
+from runsadmin.services.edits.waits import Wait, waits_in_runs, waits_of

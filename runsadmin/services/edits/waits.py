@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import prefetch_related_objects
@@ -14,6 +14,12 @@ from runsadmin.services import connections
 from runsadmin.services.edits import active_runs
 
 WaitReason = Edit.WaitReason
+
+# What this module reads of edits and their runs.
+_COLUMNS = (
+    "run", "bulk_edit", "status", "wait_reason", "attempts", "next_attempt_at", "waiting_since", "claimed_until",
+    "created_at", "sent_at", "run__connection", "run__status", "run__expires_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,17 @@ def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
     if not waiting:
         return {}
     prefetch_related_objects(waiting, "run", "bulk_edit")
+    return _waits(waiting, _unsettled([edit.run_id for edit in waiting if _waits_for_others(edit)]))
+
+
+def waits_in_runs(runs: Sequence[int]) -> dict[int, Wait]:
+    """What the unsettled edits of these runs wait for, by key."""
+    by_run = _unsettled(runs)
+    return _waits([edit for edits in by_run.values() for edit in edits], by_run) if by_run else {}
+
+
+def _waits(waiting: Iterable[Edit], by_run: Mapping[int, Sequence[Edit]]) -> dict[int, Wait]:
     held = {row.alias: row.hold_detail for row in connections.held()}
-    by_run = _unsettled([edit.run_id for edit in waiting if _waits_for_others(edit)])
     waits: dict[int, Wait] = {}
     for edit in waiting:
         first = _first(edit, by_run[edit.run_id]) if _waits_for_others(edit) else None
@@ -105,8 +120,9 @@ def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
     """The unsettled edits of each run, oldest first."""
     by_run: dict[int, list[Edit]] = defaultdict(list)
     if runs:
-        unsettled = Edit.objects.filter(run__in=runs, status__in=UNSETTLED).order_by("pk")
-        for edit in unsettled.select_related("run", "bulk_edit").defer("run__raw"):
+        unsettled = Edit.objects.filter(run_id__in=runs, status__in=UNSETTLED).order_by("pk").only(*_COLUMNS)
+        # Most of them may belong to the same bulk edit.
+        for edit in unsettled.select_related("run").prefetch_related("bulk_edit"):
             by_run[edit.run_id].append(edit)
     return by_run
 
