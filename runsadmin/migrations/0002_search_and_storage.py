@@ -129,7 +129,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(fields=['-created_at', '-id', 'created_at_is_known', 'started_at', 'expires_at', 'cancelled_at', 'failed_at', 'completed_at', 'duration', 'prompt_tokens', 'completion_tokens', 'total_tokens', 'missing_since'], name='run_newest'),
+            index=models.Index(fields=['-created_at', '-id', 'created_at_is_known', 'started_at', 'expires_at', 'cancelled_at', 'failed_at', 'completed_at', 'duration', 'prompt_tokens', 'completion_tokens', 'total_tokens', 'missing_since', 'status', 'model', 'error_code'], name='run_newest'),
         ),
         migrations.AddIndex(
             model_name='run',

@@ -38,7 +38,7 @@ LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
 # The index of the newest runs has these columns too: a search that tests them for many runs reads only the index.
 COLUMNS_OF_NEWEST = (
     "created_at_is_known", "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at", "duration",
-    "prompt_tokens", "completion_tokens", "total_tokens", "missing_since",
+    "prompt_tokens", "completion_tokens", "total_tokens", "missing_since", "status", "model", "error_code",
 )  # fmt: skip
 
 

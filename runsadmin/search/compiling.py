@@ -97,14 +97,14 @@ def pair_condition(term: Term, value: str = "value") -> Q:
     return Q(key=term.field.key) & text_condition(value, term.test)
 
 
-class LookedUp(ExistsQuery):
+class PerRowExists(ExistsQuery):
     """An EXISTS that PostgreSQL evaluates for each row. It would read all rows first for a join or a hash table."""
 
     def as_postgresql(self, compiler: Any, connection: Any) -> Any:
         return super().as_sql(compiler, connection, template="EXISTS(%(subquery)s OFFSET 0)")
 
 
-class LookedUpValue(Func):
+class PerRowValue(Func):
     """The value of a pair that is looked up by its run. PostgreSQL would prefer to read all pairs with this value."""
 
     template = "%(expressions)s"
@@ -163,8 +163,8 @@ class _Compiler:
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
 
     def _pair(self, tested: Q) -> Q:
-        pairs = MetadataPair.objects.alias(**{_VALUE: LookedUpValue("value")})
-        return Q(LookedUp(pairs.filter(tested, run=OuterRef(self.run))))
+        pairs = MetadataPair.objects.alias(**{_VALUE: PerRowValue("value")})
+        return Q(PerRowExists(pairs.filter(tested, run=OuterRef(self.run))))
 
     def _on_value(self, kind: Kind, column: str, test: Test) -> Q:
         match test:

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import MetadataPair, Run, Thread
-from runsadmin.services.run_search import RunSearch, finding, sources
+from runsadmin.services.run_search import RunSearch, sources
 from runsadmin.services.run_search.merging import MERGE_JOINS
 from runsadmin.services.run_search.time_limit import limited, postgresql_settings
 
@@ -23,7 +23,6 @@ FEW = 100
 def runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run is `env:prod`, every hundredth `rare:x`, and every tenth failed."""
     monkeypatch.setattr(sources, "MAX_COUNTED", FEW)
-    monkeypatch.setattr(finding, "MAX_COUNTED", FEW)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     rows = Run.objects.bulk_create(
         Run(

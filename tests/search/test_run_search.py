@@ -7,7 +7,7 @@ import pytest
 
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.search.parsing import MAX_DEPTH, MAX_TERMS
-from runsadmin.services.run_search import RunSearch, finding, sources
+from runsadmin.services.run_search import RunSearch, sources
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +50,6 @@ def test_unknown_creation_time_matches_no_test() -> None:
 @pytest.mark.parametrize("counted", [0, 2, 500])
 def test_common_and_rare_words_are_found(counted: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_COUNTED", counted)
-    monkeypatch.setattr(finding, "MAX_COUNTED", counted)
 
     assert found("re") == found("red gpt run_ thread_1") == "01"
     assert found("blue gpt-4o*") == found("run_2") == "2"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runsadmin import search
 from runsadmin.models import Run
-from runsadmin.services.run_search import RunSearch, Sort, finding
+from runsadmin.services.run_search import RunSearch, Sort, finding, sources
 from tests.search.cases import BERLIN, NOW, Case, Row, make_rows, searches, store
 from tests.search.test_plans import plan_of, runs  # noqa: F401 - a fixture
 
@@ -54,7 +54,7 @@ def rows() -> dict[int, Row]:
 def test_pages_are_sorted(
     rows: dict[int, Row], counted: int, walked: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "MAX_COUNTED", counted)
+    monkeypatch.setattr(sources, "MAX_COUNTED", counted)
     monkeypatch.setattr(finding, "MAX_WALKED", walked)
     monkeypatch.setattr(finding, "MAX_SORTED", most)
 

@@ -2,10 +2,10 @@
 
 import datetime as dt
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import batched, chain, islice
+from itertools import batched, chain, groupby, islice
 from typing import Self, cast
 
 from django.db.models import Q, QuerySet
@@ -16,9 +16,17 @@ from runsadmin.models import MetadataPair, Run
 from runsadmin.models.run import RunQuerySet
 from runsadmin.search import And, Node, Not, Or, Term
 from runsadmin.search.compiling import bounds, column_of
-from runsadmin.services.run_search import by_tokens, merging
-from runsadmin.services.run_search.merging import Ranges
-from runsadmin.services.run_search.sources import MAX_COUNTED, Cover, Source, cover
+from runsadmin.services.run_search import by_tokens, merging, sources
+from runsadmin.services.run_search.choosing import (
+    MAX_BRANCHES,
+    Driver,
+    driver_of,
+    parts_of,
+    tests_all_runs,
+    to_distribute,
+)
+from runsadmin.services.run_search.merging import Ranges, Span
+from runsadmin.services.run_search.sources import Cover, Source, cover
 from runsadmin.services.run_search.time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
@@ -27,6 +35,8 @@ MAX_WALKED = 20_000
 MAX_SORTED = 10_000
 
 type Key = tuple[dt.datetime, int]
+
+ANY_TIME = Q()
 
 
 class Sort(StrEnum):
@@ -109,7 +119,7 @@ class RunSearch:
                 found = iter(self._by_tokens(by_tokens.Reading(size + 1, key, ascending, is_backward)))
             else:
                 assert self.node is not None
-                found = self._keys(self.node, size + 1, key, ascending)
+                found = self._keys(self.node, Span(size + 1, key, ascending))
             keys = list(islice(found, size + 1))  # An OR finds up to that many for each of its parts.
             key_of = {key[-1]: key for key in keys[:size]}
             by_key = {run.pk: run for run in runs.filter(pk__in=key_of).order_by()}
@@ -127,7 +137,7 @@ class RunSearch:
             return reading.walk(Run.objects.all(), Run.objects.all()) or []
         parts = self.node.nodes if isinstance(self.node, And) else (self.node,)
         covers = [(part, found) for part in parts if (found := cover(part, Q())) is not None]
-        if small := [each for each in covers if each[1].size <= MAX_COUNTED]:
+        if small := [each for each in covers if each[1].size <= sources.MAX_COUNTED]:
             part, found = min(small, key=lambda each: each[1].size)
             tested = [each for each in parts if each is not part or not found.is_exact]
             return reading.sort(self._tokens_of(found, tested))
@@ -136,7 +146,7 @@ class RunSearch:
         matching = self._testing(Source(runs), [self.node]).rows
         if (keys := reading.walk(runs, matching, MAX_WALKED)) is not None:
             return keys
-        newest = [pk for _, pk in islice(self._keys(self.node, MAX_SORTED + 1, None, ascending=False), MAX_SORTED + 1)]
+        newest = [pk for _, pk in self._keys(self.node, Span(MAX_SORTED + 1, None, ascending=False))]
         if len(newest) > MAX_SORTED:
             return reading.walk(runs, matching) or []
         return reading.sort(self._tokens(newest, ()))
@@ -161,72 +171,52 @@ class RunSearch:
     # --- The keys of a page
 
     def _keys(
-        self, node: Node, count: int, after: keyset.Key | None, ascending: bool, *, may_distribute: bool = True
+        self,
+        node: Node,
+        span: Span,
+        *,
+        limit: Q = ANY_TIME,
+        branches: int = MAX_BRANCHES,
     ) -> Iterator[Key]:
-        """The keys of the first runs in the order of the list."""
-        if isinstance(node, Or):
-            return self._merged(node.nodes, count, after, ascending, may_distribute=may_distribute)
-        parts = node.nodes if isinstance(node, And) else (node,)
-        within = bounds(parts, self.tz, self.now)
+        """The first keys in a span, among runs within a `limit` of the creation time."""
+        parts = parts_of(node)
+        if len(parts) == 1 and isinstance(parts[0], Or):
+            return self._merged(parts[0].nodes, span, limit, branches)
+        bounded = bounds(parts, self.tz, self.now)
+        within = bounded & limit
+        newest = Source(Run.objects.filter(within))
         covers = {part: found for part in parts if (found := cover(part, within)) is not None}
         excluded = {part: found for part in parts if isinstance(part, Not) and (found := cover(part.node, within))}
-        newest = Run.objects.filter(within)
-        driver = _driver(covers, within, compares=len(covers) + len(excluded) > 1)
-        if driver is None:
-            if may_distribute and (either := next((part for part in parts if isinstance(part, Or)), None)):
-                others = [part for part in parts if part is not either]
-                branches = [search.all_of((each, *others)) for each in either.nodes]
-                return self._merged(branches, count, after, ascending, may_distribute=False)
-            driver = Driver(Source(newest))
+        driver = driver_of(covers, newest if bounded else None, compares=len(covers) + len(excluded) > 1)
+        if either := to_distribute(parts, covers, driver, branches):
+            others = [part for part in parts if part is not either]
+            nodes = [search.all_of((each, *others)) for each in either.nodes]
+            return self._merged(nodes, span, limit, branches // len(nodes))
+        driver = driver or Driver(newest)
         tested = [part for part in parts if part is not driver.part]
         ranges: list[Ranges] = []
         if not driver.is_small:
             ranges = merging.ranges(tested, covers | excluded)
             tested = [part for part in tested if part not in {each.part for each in ranges}]
             if driver.part is not None and (in_index := [part for part in tested if merging.is_in_newest(part)]):
-                ranges.append(Ranges(search.all_of(in_index), (self._testing(Source(newest), in_index),)))
+                ranges.append(Ranges(search.all_of(in_index), (self._testing(newest, in_index),)))
                 tested = [part for part in tested if part not in in_index]
-        return merging.read_keys(self._testing(driver.source, tested), ranges, count, after, ascending=ascending)
+        return merging.read_keys(self._testing(driver.source, tested), ranges, span)
 
     def _testing(self, source: Source, parts: Sequence[Node]) -> Source:
         """The rows of a source whose runs match all of these parts."""
         return replace(source, rows=source.matching(search.all_of(parts) if parts else None, self._condition))
 
-    def _merged(
-        self, nodes: Sequence[Node], count: int, after: keyset.Key | None, ascending: bool, *, may_distribute: bool
-    ) -> Iterator[Key]:
-        found = [self._keys(node, count, after, ascending, may_distribute=may_distribute) for node in nodes]
-        last: Key | None = None
-        for key in heapq.merge(*found, reverse=not ascending):
-            if key != last:
-                last = key
-                yield key
+    def _merged(self, nodes: Sequence[Node], span: Span, limit: Q, branches: int) -> Iterator[Key]:
+        """The first keys of all of these nodes. Those of the first ones limit how far the others are read."""
+        keys: list[Key] = []
+        for node in sorted(nodes, key=tests_all_runs):
+            found = self._keys(node, span, limit=limit, branches=branches)
+            merged = heapq.merge(keys, found, reverse=not span.ascending)
+            keys = list(islice((key for key, _ in groupby(merged)), span.count))
+            if len(keys) == span.count:
+                limit = Q(**{f"created_at__{'lte' if span.ascending else 'gte'}": keys[-1][0]})
+        return iter(keys)
 
     def _condition(self, node: Node, **names: str) -> Q:
         return search.condition(node, self.tz, self.now, **names)
-
-
-@dataclass(frozen=True)
-class Driver:
-    """The source whose runs are tested, and the part of the search that needs no further test, if any."""
-
-    source: Source
-    part: Node | None = None
-    is_small: bool = False
-
-
-def _driver(covers: Mapping[Node, Cover], within: Q, *, compares: bool) -> Driver | None:
-    """The smallest source or, if all are large, an ordered one. None if no index range is small or has an order."""
-    ordered = {part: found for part, found in covers.items() if found.is_ordered}
-    small = {}
-    if compares or not ordered:  # Otherwise there is nothing to compare.
-        small = {part: found for part, found in covers.items() if found.size <= MAX_COUNTED}
-    if small:
-        part = min(small, key=lambda each: small[each].size)
-    elif ordered:
-        part = min(ordered, key=lambda each: ordered[each].density) if len(ordered) > 1 else next(iter(ordered))
-    else:
-        return None
-    found = covers[part]
-    source = found.sources[0] if found.is_ordered else Source(Run.objects.filter(found.runs(), within))
-    return Driver(source, part if found.is_exact else None, is_small=bool(small))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from django.db import connection
@@ -36,7 +35,7 @@ def ranges(parts: Iterable[Node], covers: Mapping[Node, Cover]) -> list[Ranges]:
     left = _MAX_SOURCES
     for part in parts:
         its = covers.get(part)
-        if its is None or not its.is_exact or not all(source.is_ordered for source in its.sources):
+        if its is None or not its.can_be_merged:
             continue
         if len(its.sources) <= (left if isinstance(part, Not) else 1):
             left -= len(its.sources)
@@ -56,29 +55,35 @@ def is_in_newest(node: Node) -> bool:
     return False
 
 
-def read_keys(
-    driver: Source, others: Sequence[Ranges], count: int, after: keyset.Key | None, *, ascending: bool
-) -> Iterator[tuple[Any, int]]:
+@dataclass(frozen=True)
+class Span:
+    """So many runs after a key, in one of the directions of the list."""
+
+    count: int
+    after: keyset.Key | None
+    ascending: bool
+
+    def keys(self, source: Source) -> QuerySet[Any]:
+        """The keys of the source that come after that one, in order."""
+        rows = source.rows
+        if self.after is not None:
+            rows = rows.filter(keyset.is_after(source.order, self.after, ascending=self.ascending))
+        ordered: QuerySet[Any] = rows.order_by(*(field if self.ascending else f"-{field}" for field in source.order))
+        return ordered.values_list(*source.order)
+
+
+def read_keys(driver: Source, others: Sequence[Ranges], span: Span) -> Iterator[tuple[Any, int]]:
     """The first keys of the driver's runs that are in all of the other ranges, but in none of the excluded ones."""
-    keys = partial(_keys, after=after, ascending=ascending)
     if not others:
-        return iter(keys(driver)[:count])
-    selects = [_Select(keys(driver))]
-    selects += [_Select(keys(source), excluded=each.excluded) for each in others for source in each.sources]
+        return iter(span.keys(driver)[: span.count])
+    selects = [_Select(span.keys(driver))]
+    selects += [_Select(span.keys(source), excluded=each.excluded) for each in others for source in each.sources]
     join = _compound if connection.vendor == "sqlite" else _joins
-    sql = f"{join(selects, 'ASC' if ascending else 'DESC')} LIMIT {count}"
+    sql = f"{join(selects, 'ASC' if span.ascending else 'DESC')} LIMIT {span.count}"
     params = [param for select in selects for param in select.params]
     with postgresql_settings(MERGE_JOINS):
         found = list(Run.objects.raw(sql, params, {"pk": "id", "run_id": "id"}))
     return ((run.created_at, run.pk) for run in found)
-
-
-def _keys(source: Source, after: keyset.Key | None, *, ascending: bool) -> QuerySet[Any]:
-    rows = (
-        source.rows if after is None else source.rows.filter(keyset.is_after(source.order, after, ascending=ascending))
-    )
-    ordered: QuerySet[Any] = rows.order_by(*(field if ascending else f"-{field}" for field in source.order))
-    return ordered.values_list(*source.order)
 
 
 class _Select:

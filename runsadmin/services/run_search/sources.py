@@ -17,7 +17,7 @@ from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Word
 from runsadmin.search.compiling import (
     WORD_COLUMNS,
-    LookedUp,
+    PerRowExists,
     beginning,
     column_of,
     columns,
@@ -30,7 +30,7 @@ from runsadmin.search.fields import METADATA
 MAX_COUNTED = 10_000
 # Texts with an index that is ordered by time as well.
 _ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection", "error_code"})
-_INDEXED_COLUMNS = _ORDERED_COLUMNS | {"upstream_id"}
+INDEXED_COLUMNS = _ORDERED_COLUMNS | {"upstream_id"}
 _PLAIN = "plain_"
 
 
@@ -73,7 +73,7 @@ class Source:
             return self.rows
         rows: QuerySet[Any] = self.rows
         if rows.model is not Run and columns(node):
-            return rows.filter(LookedUp(Run.objects.filter(condition(node), pk=OuterRef(self.run))))
+            return rows.filter(PerRowExists(Run.objects.filter(condition(node), pk=OuterRef(self.run))))
         rows = rows.alias(**{f"{_PLAIN}{column}": Unindexed(column) for column in columns(node)})
         return rows.filter(condition(node, path=_PLAIN, run=self.run))
 
@@ -88,6 +88,10 @@ class Cover:
     @property
     def is_ordered(self) -> bool:
         return len(self.sources) == 1 and self.sources[0].is_ordered
+
+    @property
+    def can_be_merged(self) -> bool:
+        return self.is_exact and all(source.is_ordered for source in self.sources)
 
     @cached_property
     def size(self) -> int:
@@ -116,7 +120,10 @@ class Cover:
 
 
 def cover(node: Node, within: Q) -> Cover | None:
-    """The sources for a node. None if every run must be tested. `within` limits the creation time."""
+    """The sources for a node. None if every run must be tested.
+
+    `within` limits the creation time where that is a range of the same index. Otherwise SQLite might use another index.
+    """
     match node:
         case Or(nodes):
             parts = [cover(each, within) for each in nodes]
@@ -133,8 +140,8 @@ def cover(node: Node, within: Q) -> Cover | None:
             if threads:
                 of_runs["thread"] = Q(thread__in=threads)
             # One source each: SQLite may read the whole table for an OR.
-            sources = [Source(Run.objects.filter(each, within), by=column) for column, each in of_runs.items()]
-            pairs = MetadataPair.objects.filter(beginning("value", text), within)
+            sources = [Source(Run.objects.filter(each), by=column) for column, each in of_runs.items()]
+            pairs = MetadataPair.objects.filter(beginning("value", text))
             return Cover((*sources, Source(pairs, by="value")))
         case Term():
             return _of_term(node, within)
@@ -145,8 +152,10 @@ def _of_term(term: Term, within: Q) -> Cover | None:
     column = column_of(term.field)
     is_exact = isinstance(term.test, Equal)
     if term.field.name == METADATA:
-        pairs = MetadataPair.objects.filter(pair_condition(term), within)
-        return Cover((Source(pairs, by="" if is_exact or isinstance(term.test, Exists) else "value"),))
+        pairs = MetadataPair.objects.filter(pair_condition(term))
+        if is_exact or isinstance(term.test, Exists):
+            return Cover((Source(pairs.filter(within)),))
+        return Cover((Source(pairs, by="value"),))
     if column == "thread__upstream_id" and not isinstance(term.test, Exists):
         threads = _threads(text_condition("upstream_id", term.test))
         if len(threads) > _MAX_THREADS:
@@ -154,12 +163,14 @@ def _of_term(term: Term, within: Q) -> Cover | None:
         if is_exact:
             return Cover(tuple(Source(Run.objects.filter(within, thread=thread)) for thread in threads))
         return Cover((Source(Run.objects.filter(within, thread__in=threads), by="thread"),))
-    if column in _INDEXED_COLUMNS and not isinstance(term.test, Exists):
-        runs = Run.objects.filter(text_condition(column, term.test), within)
+    if column in INDEXED_COLUMNS and not isinstance(term.test, Exists):
+        runs = Run.objects.filter(text_condition(column, term.test))
+        if is_exact and column in _ORDERED_COLUMNS:
+            return Cover((Source(runs.filter(within)),))
         is_complete = isinstance(term.test, Equal | Prefix)  # Comparisons also find rows without a value.
-        return Cover((Source(runs, by="" if is_exact and column in _ORDERED_COLUMNS else column),), is_complete)
+        return Cover((Source(runs, by=column),), is_complete)
     if column == "total_tokens" and not isinstance(term.test, Exists):
-        return Cover((Source(Run.objects.filter(search.condition(term), within), by=column),))
+        return Cover((Source(Run.objects.filter(search.condition(term)), by=column),))
     if column == "missing_since" and isinstance(term.test, Exists):
         return Cover((Source(Run.objects.filter(within, missing_since__isnull=False)),))
     return None

@@ -1,0 +1,88 @@
+"""Chooses the index range that a search is read from."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from runsadmin import search
+from runsadmin.models import Run
+from runsadmin.search import And, Equal, Exists, Node, Not, Or, Term
+from runsadmin.search.compiling import column_of
+from runsadmin.search.fields import METADATA
+from runsadmin.services.run_search import sources
+from runsadmin.services.run_search.sources import INDEXED_COLUMNS, Cover, Source
+
+# An OR of up to so many parts is searched part by part. For two of them, each part is combined with each.
+MAX_BRANCHES = 100
+
+
+def parts_of(node: Node) -> list[Node]:
+    """Nodes that all match if and only if this one does, with as few groups as possible."""
+    match node:
+        case And(nodes):
+            return [part for each in nodes for part in parts_of(each)]
+        case Not(Not(inner)):
+            return parts_of(inner)
+        case Not(Or(nodes)):
+            return [part for each in nodes for part in parts_of(Not(each))]
+        case Not(And(nodes)):
+            return [search.any_of([Not(each) for each in nodes])]
+    return [node]
+
+
+def tests_all_runs(node: Node) -> bool:
+    """Whether the keys of a node are probably found only by testing all runs, newest first."""
+    match node:
+        case And(nodes):
+            return all(map(tests_all_runs, nodes))
+        case Or(nodes):
+            return any(map(tests_all_runs, nodes))
+        case Term(field, test):
+            is_indexed = field.name == METADATA or column_of(field) in {*INDEXED_COLUMNS, "thread__upstream_id"}
+            return not is_indexed or not isinstance(test, Equal | Exists)
+    return True
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The source whose runs are tested, and the part of the search that needs no further test, if any."""
+
+    source: Source
+    part: Node | None = None
+    is_small: bool = False
+
+
+def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares: bool) -> Driver | None:
+    """The smallest source or, if all are large, an ordered one. None if no index range is small or has an order.
+
+    `bounded` has the runs within the limits of the creation time, if there are any.
+    """
+    found: dict[Node | None, Cover] = dict(covers.items())
+    if bounded is not None:
+        found[None] = Cover((bounded,), is_exact=False)
+    ordered = {part: each for part, each in found.items() if each.is_ordered}
+    small = {}
+    if compares or bounded is not None or not ordered:  # Otherwise there is nothing to compare.
+        small = {part: each for part, each in found.items() if each.size <= sources.MAX_COUNTED}
+    if small:
+        part = min(small, key=lambda each: small[each].size)
+    elif ordered:
+        part = min(ordered, key=lambda each: ordered[each].density) if len(ordered) > 1 else next(iter(ordered))
+    else:
+        return None
+    chosen = found[part]
+    source = chosen.sources[0] if chosen.is_ordered else Source(Run.objects.filter(chosen.runs()))
+    return Driver(source, part if chosen.is_exact else None, is_small=bool(small))
+
+
+def to_distribute(
+    parts: Iterable[Node], covers: Mapping[Node, Cover], driver: Driver | None, branches: int
+) -> Or | None:
+    """The OR whose nodes are searched one by one, each with all other parts, if there is one that this helps."""
+    if driver is not None and driver.is_small:
+        return None
+    for part in parts:
+        if isinstance(part, Or) and len(part.nodes) <= branches:
+            found = covers.get(part)
+            if driver is None or (found is not None and found.can_be_merged):
+                return part
+    return None
