@@ -18,7 +18,7 @@ INDEX = {"sqlite": "(run_id=?", "postgresql": "pair_once_per_run"}
     "text", ["metadata.env:prod", "metadata.rare:x", "metadata.env:p*", "metadata.rare:(x OR y)", "metadata.rare:>a"]
 )
 @pytest.mark.usefixtures("runs")
-def test_pairs_are_looked_up_by_run(text: str) -> None:
+def test_pairs_are_read_by_run(text: str) -> None:
     node = search.parse(text)
     assert node is not None
     few = list(Run.objects.values_list("pk", flat=True)[:100])
