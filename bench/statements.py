@@ -8,7 +8,6 @@ from threading import Timer
 from typing import Any
 
 from django.db import OperationalError, connection
-from django.db.models import QuerySet
 
 from bench import queries, timing
 from bench.queries import Shape
@@ -16,7 +15,7 @@ from runsadmin import keyset
 from runsadmin.api.run_representation import representable
 from runsadmin.errors import RunsAdminError
 from runsadmin.models import MetadataPair, Run
-from runsadmin.services.run_search import RunSearch
+from runsadmin.services.run_search import RunSearch, Sort
 
 PAGE_SIZE = 100
 
@@ -37,12 +36,9 @@ def _of_shape(shape: Shape, runs: int, repeats: int, limit: float) -> dict[str, 
 
 
 def _page(shape: Shape, after: keyset.Key | None) -> list[Run]:
+    sort = Sort.MOST_TOKENS if shape.page == "tokens" else Sort.NEWEST
     found = RunSearch.parse(shape.text)
-    if shape.page == "tokens":
-        matching = representable(found.matching())
-        with_tokens: QuerySet[Run] = matching.filter(total_tokens__isnull=False).order_by("-total_tokens", "-id")
-        return list(with_tokens[:PAGE_SIZE])
-    return found.read_page(representable(Run.objects.all()), PAGE_SIZE, after=after).rows
+    return found.read_page(representable(Run.objects.all()), PAGE_SIZE, after=after, sort=sort).rows
 
 
 def _key(depth: int) -> keyset.Key | None:
