@@ -15,7 +15,7 @@ type Row = tuple[Mapping[str, object], Mapping[str, object]]
 def select_rows(model: type[Model], names: Sequence[str], **values: Collection[object]) -> list[tuple[Any, ...]]:
     """These columns of the rows that have one of the values in each of these fields, as the driver returns them.
 
-    For a page of runs, this takes half as long as a QuerySet.
+    For a page of runs, this takes a third of the time of a QuerySet.
     """
     if not all(values.values()):
         return []
