@@ -57,9 +57,10 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
     `bounded` has the runs within the limits of the creation time, if there are any.
     """
     found: dict[Node | None, Cover] = dict(covers.items())
+    ordered: dict[Node | None, Cover] = {part: each for part, each in covers.items() if each.is_ordered}
     if bounded is not None:
         found[None] = Cover((bounded,), is_exact=False)
-    ordered = {part: each for part, each in found.items() if each.is_ordered}
+        ordered = ordered or {None: found[None]}  # The others are ranges of it.
     small = {}
     if compares or bounded is not None or not ordered:  # Otherwise there is nothing to compare.
         small = {part: each for part, each in found.items() if each.size <= sources.MAX_COUNTED}
