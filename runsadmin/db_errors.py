@@ -42,7 +42,7 @@ def watching() -> Iterator[None]:
 
 
 def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    if sql.startswith(("SELECT", "BEGIN")):
+    if sql.lstrip().startswith(("SELECT", "WITH", "BEGIN")):  # No statement here writes in a WITH.
         return execute(sql, params, many, context)
     try:
         result = execute(sql, params, many, context)

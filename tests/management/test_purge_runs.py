@@ -173,7 +173,7 @@ def test_file_has_nothing_of_purged_runs(manage: Manage, secrets: list[bytes]) -
 
 
 def test_file_in_use_is_reported(manage: Manage, mirror_run: MakeRun) -> None:
-    mirror_run(metadata={"team": "secret"})
+    mirror_run(metadata={"team": "purged-5b1e9c"})
     reader = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM runsadmin_run").fetchone()  # The log cannot be emptied while this is open.
@@ -185,4 +185,4 @@ def test_file_in_use_is_reported(manage: Manage, mirror_run: MakeRun) -> None:
     again = manage("purge_runs", "--older-than", "0")
     assert (first.code, again.code) == (1, 0)
     assert "Run the same command again" in first.err
-    assert b"secret" not in database_files()
+    assert b"purged-5b1e9c" not in database_files()
