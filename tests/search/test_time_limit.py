@@ -100,7 +100,7 @@ def test_slow_search_is_stopped_everywhere(
     for name, is_stopped in stopped.items():
         began = time.monotonic()
         assert is_stopped(), name
-        assert time.monotonic() - began < 5, name
+        assert time.monotonic() - began < 10, name
 
     with pytest.raises(InvalidSearch, match=r"more than 0\.02 seconds"):
         RunSearch.parse(SLOW).read_page(Run.objects.all(), 10, sort=Sort.OLDEST)
