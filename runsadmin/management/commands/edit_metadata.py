@@ -134,7 +134,7 @@ class Command(ReportingCommand):
         if options["where"] is not None:
             if not options["where"].strip():
                 self.fail("This would select every run. If that is intended, use --where connection:ALIAS.")
-            # Nobody waits for this process, so the search may take long.
+            # No page or request waits for this process, so the search may take long.
             return bulk_edits.by_search(
                 options["where"], connection=options["connection"], tz=options["tz"] or dt.UTC, seconds=math.inf
             )

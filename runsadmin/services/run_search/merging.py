@@ -34,12 +34,12 @@ def ranges(parts: Iterable[Node], covers: Mapping[Node, Cover]) -> list[Ranges]:
     found: list[Ranges] = []
     left = _MAX_SOURCES
     for part in parts:
-        its = covers.get(part)
-        if its is None or not its.can_be_merged:
+        cover = covers.get(part)
+        if cover is None or not cover.can_be_merged:
             continue
-        if len(its.sources) <= (left if isinstance(part, Not) else 1):
-            left -= len(its.sources)
-            found.append(Ranges(part, its.sources, excluded=isinstance(part, Not)))
+        if len(cover.sources) <= (left if isinstance(part, Not) else 1):
+            left -= len(cover.sources)
+            found.append(Ranges(part, cover.sources, excluded=isinstance(part, Not)))
     return found
 
 
