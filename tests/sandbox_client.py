@@ -188,9 +188,12 @@ _numbers = itertools.count(1)
 
 
 def make_run(**fields: Any) -> Json:
-    """A valid completed run with all 27 documented fields. Other fields can be added."""
+    """A valid completed run with all 27 documented fields. Other fields can be added.
+
+    Each one was created a second after the previous one, all of them within the last twelve hours.
+    """
     number = next(_numbers)
-    created_at = fields.get("created_at", int(time.time()) - 3600 + number)
+    created_at = fields.get("created_at", int(time.time()) - 12 * 3600 + number)
     start = int(created_at) if isinstance(created_at, (int, float)) else 0
     run: Json = {
         "id": f"run_{number:024d}",
