@@ -8,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from django.db.models import BigIntegerField, F, Func, QuerySet
+from django.db.models import BigIntegerField, BinaryField, ExpressionWrapper, F, Func, QuerySet
 
 from runsadmin import lenient_json
 from runsadmin.api.links import Links
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.run import RunQuerySet
+from runsadmin.models.stored_json import unpack
 from runsadmin.services import edits
 
-# What `Run.as_api` reads.
-_CONVERTED = ("raw", "created_at", "created_at_is_known")
-_COLUMNS = ("pk", "upstream_id", "connection", "version", "missing_since", "as_of", "in_api_format", "latest_edit")
+_COLUMNS = (
+    "pk", "upstream_id", "connection", "version", "missing_since", "as_of", "in_api_format", "latest_edit", "stored",
+    "created_at", "created_at_is_known",
+)  # fmt: skip
+# The column as it is stored, so that `raw` is not decoded only to be encoded again.
+_STORED = ExpressionWrapper(F("raw"), BinaryField())
 _LATEST_EDIT = Func(
     F("pk"),
     template=f"(SELECT MAX(id) FROM {Edit._meta.db_table} WHERE run_id = %(expressions)s)",  # noqa: S608
@@ -30,7 +34,7 @@ _EDIT_COLUMNS = ("pk", "status", "detail", "next_attempt_at", "upstream_request_
 
 def representable(runs: RunQuerySet) -> QuerySet[Any]:
     """The runs as named tuples, with what a representation needs. Model instances would take most of its time."""
-    return runs.with_as_of().annotate(latest_edit=_LATEST_EDIT).values_list(*_COLUMNS, *_CONVERTED, named=True)
+    return runs.with_as_of().annotate(latest_edit=_LATEST_EDIT, stored=_STORED).values_list(*_COLUMNS, named=True)
 
 
 def etag(run: Any) -> str:
@@ -62,15 +66,15 @@ def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Link
         "url": links.run(run),
         "edit": None if edit is None else _represent_edit(edit, waits.get(edit.pk), links),
     }
-    text = run.raw if run.in_api_format else _converted(run)
-    added = orjson.dumps(mirror, option=orjson.OPT_UTC_Z)
-    return orjson.Fragment(b'%b,"mirror":%b}' % (text[:-1].encode(), added))
+    sent = unpack(run.stored) if run.in_api_format else _converted(run)
+    return orjson.Fragment(b'%b,"mirror":%b}' % (sent[:-1], orjson.dumps(mirror, option=orjson.OPT_UTC_Z)))
 
 
-def _converted(run: Any) -> str:
-    converted = Run(**{name: getattr(run, name) for name in _CONVERTED}).as_api()
+def _converted(run: Any) -> bytes:
+    raw = unpack(run.stored).decode()
+    converted = Run(raw=raw, created_at=run.created_at, created_at_is_known=run.created_at_is_known).as_api()
     converted.pop("mirror", None)
-    return lenient_json.dumps(converted)
+    return lenient_json.dumps(converted).encode()
 
 
 def _represent_edit(edit: Any, wait: edits.Wait | None, links: Links) -> dict[str, Any]:

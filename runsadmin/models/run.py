@@ -42,10 +42,20 @@ COLUMNS_OF_NEWEST = (
 )  # fmt: skip
 
 
+class _FastDateTimeField(models.DateTimeField[Any, Any]):
+    """A time that a query computes. Reading it from SQLite takes a third of the time that Django's own type takes."""
+
+    def get_internal_type(self) -> str:
+        return "FastDateTimeField"
+
+    def from_db_value(self, value: Any, expression: object, connection: object) -> dt.datetime | None:
+        return dt.datetime.fromisoformat(value).replace(tzinfo=dt.UTC) if isinstance(value, str) else value
+
+
 class _AsOf(Func):
     """Compiling it as a tree of Django's expressions would take a tenth of the time of a page of the REST API."""
 
-    output_field = models.DateTimeField()
+    output_field = _FastDateTimeField()
 
     def __init__(self) -> None:
         super().__init__(

@@ -24,6 +24,7 @@ from runsadmin.models.shared_text import SharedText, key_of
 
 _SKELETON, _SHARED = b"\x01", b"\x02"
 _KEY_LENGTH = 8
+_START = 1 + _KEY_LENGTH
 # Shorter text is not worth a reference.
 MIN_SHARED_LENGTH = 128
 # Level 3 is the default. Higher levels save 3 % and take up to ten times as long.
@@ -63,9 +64,9 @@ class Codec:
         with _lock:
             return self._compressor.compress(text.encode())
 
-    def decompress(self, compressed: bytes) -> str:
+    def decompress(self, compressed: bytes) -> bytes:
         with _lock:
-            return self._decompressor.decompress(compressed).decode()
+            return self._decompressor.decompress(compressed)
 
 
 _plain = Codec()
@@ -74,23 +75,22 @@ _seen: dict[int, None] = {}
 
 
 @lru_cache(_MAX_DICTIONARIES)
-def _codec(key: int) -> Codec:
-    # The key is a hash of the text, so it never has another one.
-    return Codec(SharedText.objects.values_list("text", flat=True).get(pk=key))
+def _codec(key: bytes) -> Codec:
+    """The codec for a SharedText, by its stored key, which is a hash of the text: it never has another one."""
+    return Codec(SharedText.objects.values_list("text", flat=True).get(pk=int.from_bytes(key, signed=True)))
 
 
-def unpack(stored: str | bytes | memoryview) -> str:
-    """The JSON exactly as it was received."""
+def unpack(stored: str | bytes | memoryview) -> bytes:
+    """The JSON exactly as it was received, in UTF-8."""
     if isinstance(stored, str):  # SQLite returns what version 0.1.0 stored as text.
-        return stored
+        return stored.encode()
     stored = bytes(stored)
-    match stored[:1]:
-        case b"\x01":
+    match stored[0]:
+        case 2:
+            return _codec(stored[1:_START]).decompress(stored[_START:])
+        case 1:
             return _plain.decompress(stored[1:])
-        case b"\x02":
-            key = int.from_bytes(stored[1 : 1 + _KEY_LENGTH], signed=True)
-            return _codec(key).decompress(stored[1 + _KEY_LENGTH :])
-    return stored.decode()
+    return stored
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def _packed(text: str, key: int | None) -> dict[str, Any]:
     if key is None:
         return {"raw": text, "shared_text_id": None}
     packed = Packed(text)
-    packed.stored = _SHARED + key.to_bytes(_KEY_LENGTH, signed=True) + _codec(key).compress(text)
+    stored_key = key.to_bytes(_KEY_LENGTH, signed=True)
+    packed.stored = _SHARED + stored_key + _codec(stored_key).compress(text)
     return {"raw": packed, "shared_text_id": key}
 
 
@@ -162,7 +163,7 @@ class StoredJSONField(models.TextField[Any, str]):
         return "bytea" if connection.vendor == "postgresql" else "text"
 
     def from_db_value(self, value: Any, expression: object, connection: object) -> str | None:
-        return None if value is None else unpack(value)
+        return None if value is None else unpack(value).decode()
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, Packed):

@@ -43,6 +43,8 @@ type _Tests = Callable[[Field], Node]
 
 def parse(text: str) -> Node | None:
     """The tree of a search; None for an empty one, which every run matches. Raises InvalidSearch."""
+    if not text:
+        return None
     if len(text) > MAX_LENGTH:
         raise InvalidSearch(f"A search has at most {MAX_LENGTH:,} characters, and this one has {len(text):,}.")
     if not is_text(text):
