@@ -1,13 +1,14 @@
 """Times the statements of a search alone: the database's part of a page, without building objects or HTML."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from threading import Timer
 from typing import Any
 
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from bench import queries, timing
 from bench.queries import Shape
@@ -16,10 +17,19 @@ from runsadmin.api.run_representation import representable
 from runsadmin.errors import RunsAdminError
 from runsadmin.models import MetadataPair, Run
 from runsadmin.services.run_search import RunSearch, Sort
+from runsadmin.services.run_search.merging import MERGE_JOINS
+from runsadmin.services.run_search.time_limit import postgresql_settings
 
 PAGE_SIZE = 100
+# Settings of PostgreSQL that searches change.
+SETTINGS = ("jit", "enable_seqscan", *MERGE_JOINS)
 
-type Statement = tuple[str, Any]
+
+@dataclass(frozen=True)
+class Statement:
+    sql: str
+    params: Any
+    settings: Mapping[str, str]
 
 
 def measure_shapes(runs: str, repeats: str, limit: str) -> list[dict[str, Any]]:
@@ -68,7 +78,7 @@ def _once(page: Callable[[], list[Run]], limit: float) -> tuple[dict[str, Any], 
     statements: list[Statement] = []
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        statements.append((sql, params))
+        statements.append(Statement(sql, params, _settings()))
         return execute(sql, params, many, context)
 
     began = time.perf_counter()
@@ -83,12 +93,22 @@ def _once(page: Callable[[], list[Run]], limit: float) -> tuple[dict[str, Any], 
     return {"rows": len(rows), "statements": len(statements), "whole_ms": 1000 * seconds}, statements
 
 
+def _settings() -> dict[str, str]:
+    if connection.vendor != "postgresql":
+        return {}
+    columns = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
+    return dict(zip(SETTINGS, connection.connection.execute(f"SELECT {columns}").fetchone(), strict=True))
+
+
 def _replay(statements: list[Statement]) -> None:
-    with connection.cursor() as cursor:
-        for sql, params in statements:
-            cursor.execute(sql, params)
-            if cursor.description:
-                cursor.fetchall()
+    """In the same way, with the same settings for all statements that have them in common."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        for settings, some in groupby(statements, lambda statement: statement.settings):
+            with postgresql_settings(settings):
+                for statement in some:
+                    cursor.execute(statement.sql, statement.params)
+                    if cursor.description:
+                        cursor.fetchall()
 
 
 @contextmanager

@@ -258,4 +258,5 @@ def _combined(inner: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:
     )
 
 
-searches = st.recursive(terms, _combined, max_leaves=8)
+# Up to 20 terms.
+searches = st.recursive(terms, _combined, max_leaves=20)

@@ -71,7 +71,7 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
     else:
         return None
     chosen = found[part]
-    source = chosen.sources[0] if chosen.is_ordered else Source(Run.objects.filter(chosen.runs()))
+    source = chosen.sources[0] if chosen.is_ordered else Source(Run.objects.filter(pk__in=chosen.keys()))
     return Driver(source, part if chosen.is_exact else None, is_small=bool(small))
 
 

@@ -157,14 +157,10 @@ class RunSearch:
             paths = {Run: "total_tokens", MetadataPair: "run__total_tokens"}
             lists = [each.rows.order_by().values_list(paths[each.rows.model], each.run) for each in found.sources]
             return set(chain.from_iterable(lists))
-        keys = {pk for each in found.sources for pk in each.rows.order_by().values_list(each.run, flat=True)}
-        return set(self._tokens(keys, tested))
+        return set(self._tokens(found.keys(), tested))
 
     def _tokens(self, keys: Iterable[int], tested: Sequence[Node]) -> Iterator[keyset.Key]:
-        """The runs with these primary keys that match, with their tokens.
-
-        The keys are listed, since PostgreSQL would test all runs before it looks them up in a subquery.
-        """
+        """The runs with these primary keys that match, with their tokens."""
         for some in batched(keys, 1000, strict=False):
             yield from self._testing(Source(Run.objects.filter(pk__in=some)), tested).rows.values_list(*by_tokens.ORDER)
 
@@ -194,14 +190,18 @@ class RunSearch:
             return self._merged(nodes, span, limit, branches // len(nodes))
         driver = driver or Driver(newest)
         tested = [part for part in parts if part is not driver.part]
-        ranges: list[Ranges] = []
-        if not driver.is_small:
-            ranges = merging.ranges(tested, covers | excluded)
-            tested = [part for part in tested if part not in {each.part for each in ranges}]
-            if driver.part is not None and (in_index := [part for part in tested if merging.is_in_newest(part)]):
-                ranges.append(Ranges(search.all_of(in_index), (self._testing(newest, in_index),)))
-                tested = [part for part in tested if part not in in_index]
-        return merging.read_keys(self._testing(driver.source, tested), ranges, span)
+        ranges = [] if driver.is_small else merging.ranges(tested, covers | excluded)
+        left = [part for part in tested if part not in {each.part for each in ranges}]
+        in_index = [part for part in left if merging.is_in_newest(part)]
+        source = driver.source
+        if not driver.is_small and in_index and driver.part is not None:
+            ranges.append(Ranges(search.all_of(in_index), (self._testing(newest, in_index),)))
+        elif ranges:
+            source = self._testing(source, in_index)
+        if not ranges:
+            return iter(span.keys(self._testing(source, tested))[: span.count])
+        looked_up = [part for part in left if part not in in_index]
+        return merging.read_keys(source, ranges, span, self._condition(search.all_of(looked_up)) if looked_up else None)
 
     def _testing(self, source: Source, parts: Sequence[Node]) -> Source:
         """The rows of a source whose runs match all of these parts."""

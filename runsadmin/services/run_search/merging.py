@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 from runsadmin import keyset
 from runsadmin.models import Run
@@ -72,15 +73,27 @@ class Span:
         return ordered.values_list(*source.order)
 
 
-def read_keys(driver: Source, others: Sequence[Ranges], span: Span) -> Iterator[tuple[Any, int]]:
-    """The first keys of the driver's runs that are in all of the other ranges, but in none of the excluded ones."""
-    if not others:
-        return iter(span.keys(driver)[: span.count])
+def read_keys(
+    driver: Source, others: Sequence[Ranges], span: Span, tested: Q | None = None
+) -> Iterator[tuple[Any, int]]:
+    """The first keys of the driver's runs that are in all of the other ranges, but in none of the excluded ones.
+
+    Only runs found in this way are looked up to test the condition `tested`.
+    """
     selects = [_Select(span.keys(driver))]
     selects += [_Select(span.keys(source), excluded=each.excluded) for each in others for source in each.sources]
     join = _compound if connection.vendor == "sqlite" else _joins
-    sql = f"{join(selects, 'ASC' if span.ascending else 'DESC')} LIMIT {span.count}"
+    sql = join(selects, "ASC" if span.ascending else "DESC")
     params = [param for select in selects for param in select.params]
+    if tested is not None:
+        runs = Run.objects.filter(tested, pk=RawSQL("merged.id", ()))
+        condition, its_params = runs.order_by().values("pk").query.sql_with_params()
+        # Otherwise SQLite might not keep the order, and PostgreSQL would test the condition first.
+        all_rows = "LIMIT -1" if connection.vendor == "sqlite" else "OFFSET 0"
+        sql = f"WITH merged (created_at, id) AS ({sql} {all_rows}) SELECT created_at, id FROM merged"  # noqa: S608
+        sql += f" WHERE EXISTS ({condition} {all_rows})"
+        params += its_params
+    sql += f" LIMIT {span.count}"
     with postgresql_settings(MERGE_JOINS):
         found = list(Run.objects.raw(sql, params, {"pk": "id", "run_id": "id"}))
     return ((run.created_at, run.pk) for run in found)

@@ -111,6 +111,13 @@ class Cover:
         """
         return self.sources[0].newest_first().values_list("created_at", flat=True)[MAX_COUNTED]
 
+    def keys(self) -> set[int]:
+        """The primary keys of the runs in the sources.
+
+        If there are few, list them: PostgreSQL would test all runs before it looks them up in a subquery.
+        """
+        return {pk for each in self.sources for pk in each.rows.order_by().values_list(each.run, flat=True)}
+
     def runs(self) -> Q:
         """The condition that a run is in one of the sources."""
         found = Q(pk__in=[])
