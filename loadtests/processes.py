@@ -113,7 +113,7 @@ def _read_settings_again() -> None:
 
 
 class Worker(Process):
-    """`manage.py worker`. By default it beats often, so that its death is noticed quickly."""
+    """`manage.py worker`. By default it beats often, so that its death is noticed quickly; else as in the Procfile."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Worker(Process):
         lanes: int = 1,
         fast: bool = True,
     ) -> None:
-        options = _fast_options(lanes) if fast else []
+        options = _fast_options(lanes) if fast else ["--nice", "10"]
         super().__init__(
             run_command, "manage.py", "worker", "--skip-checks", *options, variables=variables, log=log, crash=crash
         )

@@ -1,6 +1,7 @@
 """Real worker processes: which tasks they run, how they stop, and what happens to their tasks when they die."""
 
 import itertools
+import os
 import signal
 import statistics
 import threading
@@ -53,6 +54,14 @@ def test_idle_worker_starts_task_within_half_a_second(start_worker: StartWorker,
         assert row.started_at is not None
         delays.append((row.started_at - row.enqueued_at).total_seconds())
     assert statistics.median(delays) < 0.5
+
+
+def test_nice_worker_has_a_lower_priority(start_worker: StartWorker) -> None:
+    worker = start_worker("--nice", "10")
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == min(own + 10, 19)
+    if (autogroup := Path(f"/proc/{worker.pid}/autogroup")).exists():
+        assert autogroup.read_text().endswith(" nice 10\n")
 
 
 def test_worker_is_alive_before_its_first_task(start_worker: StartWorker) -> None:

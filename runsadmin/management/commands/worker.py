@@ -1,5 +1,8 @@
 """`manage.py worker`: runs background tasks. Any number can run, on any machines that share the database."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -38,9 +41,20 @@ class Command(BaseCommand):
             help="Seconds without a heartbeat after which a worker's tasks are requeued (default: %(default)s).",
         )
 
+        parser.add_argument(
+            "--nice",
+            type=int,
+            choices=range(20),
+            default=0,
+            metavar="N",
+            help="Lowers its CPU priority, at most by 19, so that web processes stay fast (default: %(default)s).",
+        )
+
     def handle(self, **options: Any) -> None:
         if options["dead_after"] < 3 * options["beat_every"]:
             raise CommandError("--dead-after must be at least three times --beat-every: a heartbeat may be late.")
+        if options["nice"]:
+            lower_priority(options["nice"])
         lanes = [lane.split(",") for lane in options["lane"] or ()] or lanes_for_all_queues()
         WorkerProcess(
             schedule=import_string(options["schedule"]),
@@ -49,3 +63,11 @@ class Command(BaseCommand):
             beat_every=options["beat_every"],
             dead_after=options["dead_after"],
         ).run()
+
+
+def lower_priority(niceness: int) -> None:
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        # Linux shares the CPU between sessions first, without regard to the niceness of their processes.
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
