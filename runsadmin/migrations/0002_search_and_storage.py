@@ -32,8 +32,16 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.RemoveConstraint(
+            model_name='metadatapair',
+            name='pair_once_per_run',
+        ),
+        migrations.RemoveConstraint(
             model_name='run',
             name='run_once_per_connection',
+        ),
+        migrations.RemoveIndex(
+            model_name='metadatapair',
+            name='pair_by_value',
         ),
         migrations.RemoveIndex(
             model_name='run',
@@ -46,6 +54,15 @@ class Migration(migrations.Migration):
         migrations.RemoveField(
             model_name='metadatapair',
             name='connection',
+        ),
+        migrations.RemoveField(
+            model_name='metadatapair',
+            name='id',
+        ),
+        migrations.AddField(
+            model_name='metadatapair',
+            name='pk',
+            field=models.CompositePrimaryKey('run', 'key', blank=True, editable=False, primary_key=True, serialize=False),
         ),
         migrations.AddField(
             model_name='bulkedit',
@@ -81,6 +98,16 @@ class Migration(migrations.Migration):
             model_name='run',
             name='created_at',
             field=runsadmin.models.fields.CompactDateTimeField(verbose_name='created'),
+        ),
+        migrations.AlterField(
+            model_name='run',
+            name='digest',
+            field=models.CharField(help_text='A hash of the response. An unchanged run is not written again.', max_length=16),
+        ),
+        migrations.AlterField(
+            model_name='run',
+            name='duration',
+            field=runsadmin.models.fields.CompactDurationField(help_text='From start to end.', null=True),
         ),
         migrations.AlterField(
             model_name='run',
@@ -129,11 +156,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(fields=['-created_at', '-id', 'created_at_is_known', 'started_at', 'expires_at', 'cancelled_at', 'failed_at', 'completed_at', 'duration', 'prompt_tokens', 'completion_tokens', 'total_tokens', 'missing_since', 'status', 'model', 'error_code'], name='run_newest'),
+            index=models.Index(fields=['-created_at', '-id', 'started_at', 'expires_at', 'cancelled_at', 'failed_at', 'completed_at', 'duration', 'prompt_tokens', 'completion_tokens', 'total_tokens', 'missing_since', 'status', 'model', 'error_code', 'created_at_is_known'], name='run_newest'),
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(fields=['error_code', '-created_at', '-id'], name='run_by_error'),
+            index=models.Index(condition=models.Q(('error_code', ''), _negated=True), fields=['error_code', '-created_at', '-id'], name='run_by_error'),
         ),
         migrations.AddIndex(
             model_name='run',

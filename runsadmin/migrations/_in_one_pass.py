@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.operations import AlterField, SeparateDatabaseAndState
+from django.db.migrations.operations import AddField, AlterField, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState, StateApps
-from django.db.models import Field, Max
+from django.db.models import CharField, CompositePrimaryKey, Field, Max
 
 from runsadmin.models.fields import CompactDateTimeField
-from runsadmin.models.stored_json import StoredJSONField
 
 TABLES = ("run", "metadatapair", "thread")
 
@@ -39,6 +38,15 @@ def _model_name(operation: Operation) -> str:
     return str(getattr(operation, "model_name", "")).lower()
 
 
+# On PostgreSQL. Django converts text with `::bytea`, which interprets backslashes, and neither shortens text nor converts
+# intervals to numbers.
+_CHANGES_OF_TYPE = {
+    ("run", "digest"): "varchar(16) USING left(digest, 16)",
+    ("run", "duration"): "bigint USING extract(epoch FROM duration) * 1000000",
+    ("run", "raw"): "bytea USING convert_to(raw, 'UTF8')",
+}
+
+
 class ChangeTable(SeparateDatabaseAndState):
     reversible = False  # The older version cannot read what was stored since.
 
@@ -58,11 +66,15 @@ class ChangeTable(SeparateDatabaseAndState):
         for operation in self.database_operations:
             new_state = from_state.clone()
             operation.state_forwards(app_label, new_state)
-            if isinstance(operation, AlterField) and isinstance(operation.field, StoredJSONField):
-                table, column = from_state.apps.get_model(app_label, self.model_name)._meta.db_table, operation.name
-                # Django would convert with `::bytea`, which interprets backslashes.
+            table = from_state.apps.get_model(app_label, self.model_name)._meta.db_table
+            if isinstance(operation, AlterField) and (change := _CHANGES_OF_TYPE.get((self.model_name, operation.name))):
+                schema_editor.execute(f"ALTER TABLE {table} ALTER COLUMN {operation.name} TYPE {change}")
+            elif isinstance(operation, AddField) and isinstance(operation.field, CompositePrimaryKey):
+                model = new_state.apps.get_model(app_label, self.model_name)
+                columns = ", ".join(field.column for field in model._meta.pk_fields)
+                # Django cannot change a primary key. Removing the column of the former one has removed that.
                 schema_editor.execute(
-                    f"ALTER TABLE {table} ALTER COLUMN {column} TYPE bytea USING convert_to({column}, 'UTF8')"
+                    f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_pkey, ADD PRIMARY KEY ({columns})"
                 )
             else:
                 operation.database_forwards(app_label, schema_editor, from_state, new_state)
@@ -92,6 +104,8 @@ def _copy(editor: Any, old: Any, new: Any) -> None:
 def _converted(old: "Field[Any, Any]", new: "Field[Any, Any]") -> str:
     """The value of a column. Django stores a time as text, such as 2026-01-31 23:59:59.123456."""
     column = f'"{new.column}"'
+    if isinstance(new, CharField) and (new.max_length or 0) < (old.max_length or 0):
+        return f"substr({column}, 1, {new.max_length})"
     if isinstance(old, CompactDateTimeField) or not isinstance(new, CompactDateTimeField):
         return column
     seconds = f"CAST(strftime('%s', substr({column}, 1, 19)) AS INTEGER)"

@@ -74,6 +74,25 @@ class CompactDateTimeField(models.DateTimeField[Any, Any]):
         return self.EPOCH + value * _MICROSECOND if isinstance(value, int) else value
 
 
+class CompactDurationField(models.DurationField[Any, Any]):
+    """A duration as a number of microseconds, as SQLite stores it anyway: 8 bytes instead of 16 on PostgreSQL."""
+
+    def get_internal_type(self) -> str:
+        return "CompactDurationField"
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "bigint"
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
+        return [self.from_db_value]
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        return value // _MICROSECOND if isinstance(value, dt.timedelta) else value
+
+    def from_db_value(self, value: Any, expression: object, connection: object) -> dt.timedelta | None:
+        return None if value is None else value * _MICROSECOND
+
+
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from zstandard import DICT_TYPE_RAWCONTENT, ZstdCompressionDict, ZstdCompressor, ZstdDecompressor
+from zstandard import DICT_TYPE_RAWCONTENT, FRAME_HEADER, ZstdCompressionDict, ZstdCompressor, ZstdDecompressor
 
 from runsadmin.models.shared_text import SharedText, key_of
 
@@ -53,7 +53,7 @@ _lock = threading.Lock()
 
 
 class Codec:
-    """Compresses and decompresses with one dictionary."""
+    """Compresses and decompresses with one dictionary. The 4 bytes that begin every frame are not stored."""
 
     def __init__(self, shared: str = "") -> None:
         dictionary = ZstdCompressionDict((SKELETON + shared).encode(), dict_type=DICT_TYPE_RAWCONTENT)
@@ -62,11 +62,11 @@ class Codec:
 
     def compress(self, text: str) -> bytes:
         with _lock:
-            return self._compressor.compress(text.encode())
+            return self._compressor.compress(text.encode()).removeprefix(FRAME_HEADER)
 
     def decompress(self, compressed: bytes) -> bytes:
         with _lock:
-            return self._decompressor.decompress(compressed)
+            return self._decompressor.decompress(FRAME_HEADER + compressed)
 
 
 _plain = Codec()

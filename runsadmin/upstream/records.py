@@ -173,15 +173,18 @@ class RunRecord:
     @property
     def shareable(self) -> list[str]:
         """The parts of `raw` that other runs of the same assistant are likely to have as well, the longest first."""
-        instructions, tools = (
+        assistant, instructions, tools = (
             f'"{name}":{lenient_json.dumps(self.response[name])}' if self.response.get(name) else ""
-            for name in ("instructions", "tools")
+            for name in ("assistant_id", "instructions", "tools")
         )
-        return sorted((f"{instructions},{tools}", instructions, tools), key=len, reverse=True)
+        both = f"{instructions},{tools}"
+        return sorted((f"{assistant},{both}", both, instructions, tools), key=len, reverse=True)
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.blake2b(lenient_json.dumps(self.response, sort_keys=True).encode(), digest_size=16).hexdigest()
+        text = lenient_json.dumps(self.response, sort_keys=True)
+        # The first half of what version 0.1.0 stored.
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

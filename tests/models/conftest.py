@@ -63,10 +63,12 @@ def _filled() -> dict[str, dict[str, Any]]:
         time = TIMES[number % len(TIMES)]
         rows[f"run_{number}"] = {
             "created_at": time, "started_at": time, "expires_at": None, "status": "completed", "raw": raw_of(number),
-            "digest": f"{number}", "requested_at": NOW, "received_at": NOW, "error_code": "", "connection": "default",
+            "digest": f"{number:016}", "duration": dt.timedelta(days=number, microseconds=1), "error_code": "",
+            "requested_at": NOW, "received_at": NOW, "connection": "default",
         }  # fmt: skip
     runs = run_model.objects.bulk_create(
-        run_model(upstream_id=id, thread=thread, model="gpt-4o", **columns) for id, columns in rows.items()
+        run_model(upstream_id=id, thread=thread, model="gpt-4o", **{**columns, "digest": columns["digest"] * 2})
+        for id, columns in rows.items()
     )
     pair_model.objects.bulk_create(
         pair_model(run=run, connection="default", key="team", value=f"v{run.pk % 7}", created_at=run.created_at)

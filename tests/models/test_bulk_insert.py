@@ -33,7 +33,7 @@ def thread() -> Thread:
 def run_row(thread: Thread, number: int, **values: object) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": number + 1, "connection": "default", "upstream_id": f"run_{number}", "thread_id": thread.pk,
-        "status": "completed", "model": "gpt-4o", "created_at": NOON, "raw": "{}", "digest": f"{number:032}",
+        "status": "completed", "model": "gpt-4o", "created_at": NOON, "raw": "{}", "digest": f"{number:016}",
         "requested_at": NOON, "received_at": NOON,
     }  # fmt: skip
     return row | values
@@ -41,8 +41,9 @@ def run_row(thread: Thread, number: int, **values: object) -> dict[str, Any]:
 
 def stored(model: type[Model]) -> list[Sequence[Any]]:
     """The columns of all rows, as the driver returns them."""
+    order = ", ".join(str(field.column) for field in model._meta.pk_fields)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM {model._meta.db_table} ORDER BY id")
+        cursor.execute(f"SELECT * FROM {model._meta.db_table} ORDER BY {order}")
         return list(cursor.fetchall())
 
 
@@ -71,7 +72,7 @@ def test_runs_are_the_same_as_with_the_orm(thread: Thread) -> None:
 def test_pairs_are_the_same_as_with_the_orm(thread: Thread) -> None:
     insert_rows(Run, [run_row(thread, 0)])
     rows: list[dict[str, Any]] = [
-        {"id": number + 1, "run_id": 1, "key": f"{number} {text}"[:512], "value": text, "created_at": NOON}
+        {"run_id": 1, "key": f"{number} {text}"[:512], "value": text, "created_at": NOON}
         for number, text in enumerate(TEXTS)
     ]
     assert_same_as_orm(MetadataPair, rows)

@@ -11,7 +11,7 @@ from tests.search.test_plans import plan_of, runs  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db
 
-INDEX = {"sqlite": "(run_id=?", "postgresql": "pair_once_per_run"}
+INDEX = {"sqlite": "(run_id=?", "postgresql": "runsadmin_metadatapair_pkey"}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("metadata.rare:x*", "pair_by_key_and_value"),
         ("id:run_119*", "(upstream_id>"),
         ("tokens:>1190", "run_by_tokens"),
-        ("run_119", "pair_by_value"),
+        ("run_119", "pair_by_key_and_value"),
         ("duration:>1s", "run_newest"),
     ],
 )

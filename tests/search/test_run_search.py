@@ -56,6 +56,14 @@ def test_common_and_rare_words_are_found(counted: int, monkeypatch: pytest.Monke
     assert found("red blue") == found("gpt4") == ""
 
 
+def test_words_are_found_among_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    MetadataPair.objects.filter(value="blue").update(key="color")
+    assert found("blue") == "2"
+    monkeypatch.setattr(sources, "_MAX_KEYS", 1)
+    assert found("blue") == "2"
+    assert found("red") == "01"
+
+
 def test_long_values_are_found_by_their_beginning() -> None:
     MetadataPair.objects.filter(value="blue").update(value="x" * 512)  # As a value of any greater length is stored.
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from django.db import connection
 from django.db.models import Func, OuterRef, Q, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
 from runsadmin import keyset, search
 from runsadmin.models import MetadataPair, Run, Thread
-from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Word
+from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Test, Word
 from runsadmin.search.compiling import (
     WORD_COLUMNS,
     PerRowExists,
@@ -98,7 +99,9 @@ class Cover:
         """The number of rows. Counting stops at MAX_COUNTED + 1."""
         size = 0
         for source in self.sources:
-            size += source.rows.order_by()[: MAX_COUNTED + 1 - size].count()
+            # Counts a column of the index: by default, Django would count primary keys.
+            rows = source.rows.order_by().values(source.by or source.run)
+            size += rows[: MAX_COUNTED + 1 - size].count()
             if size > MAX_COUNTED:
                 break
         return size
@@ -148,7 +151,10 @@ def cover(node: Node, within: Q) -> Cover | None:
                 of_runs["thread"] = Q(thread__in=threads)
             # One source each: SQLite may read the whole table for an OR.
             sources = [Source(Run.objects.filter(each), by=column) for column, each in of_runs.items()]
-            pairs = MetadataPair.objects.filter(beginning("value", text))
+            keys = _metadata_keys()
+            if len(keys) > _MAX_KEYS:
+                return None
+            pairs = MetadataPair.objects.filter(beginning("value", text), key__in=keys)
             return Cover((*sources, Source(pairs, by="value")))
         case Term():
             return _of_term(node, within)
@@ -171,11 +177,7 @@ def _of_term(term: Term, within: Q) -> Cover | None:
             return Cover(tuple(Source(Run.objects.filter(within, thread=thread)) for thread in threads))
         return Cover((Source(Run.objects.filter(within, thread__in=threads), by="thread"),))
     if column in INDEXED_COLUMNS and not isinstance(term.test, Exists):
-        runs = Run.objects.filter(text_condition(column, term.test))
-        if is_exact and column in _ORDERED_COLUMNS:
-            return Cover((Source(runs.filter(within)),))
-        is_complete = isinstance(term.test, Equal | Prefix)  # Comparisons also find rows without a value.
-        return Cover((Source(runs, by=column),), is_complete)
+        return _of_text(column, term.test, within)
     if column == "total_tokens" and not isinstance(term.test, Exists):
         return Cover((Source(Run.objects.filter(search.condition(term)), by=column),))
     if column == "missing_since" and isinstance(term.test, Exists):
@@ -183,11 +185,38 @@ def _of_term(term: Term, within: Q) -> Cover | None:
     return None
 
 
+def _of_text(column: str, test: Test, within: Q) -> Cover:
+    runs = Run.objects.filter(text_condition(column, test))
+    if column == "error_code":
+        runs = runs.exclude(error_code="")  # The condition of the index.
+    if isinstance(test, Equal) and column in _ORDERED_COLUMNS:
+        return Cover((Source(runs.filter(within)),))
+    is_complete = isinstance(test, Equal | Prefix)  # Comparisons also find rows without a value.
+    return Cover((Source(runs, by=column),), is_complete)
+
+
 _MAX_THREADS = 500
 
 
 def _threads(condition: Q) -> list[int]:
     return list(Thread.objects.filter(condition).values_list("pk", flat=True)[: _MAX_THREADS + 1])
+
+
+# A word takes one lookup for each metadata key.
+_MAX_KEYS = 1000
+
+
+def _metadata_keys() -> list[str]:
+    """Each key is found by the one before it. Ends after _MAX_KEYS + 1."""
+    table = MetadataPair._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH RECURSIVE found(key, number) AS (SELECT min(key), 1 FROM {table} UNION ALL"  # noqa: S608
+            f" SELECT (SELECT min(key) FROM {table} WHERE key > found.key), number + 1 FROM found"
+            " WHERE key IS NOT NULL AND number <= %s) SELECT key FROM found WHERE key IS NOT NULL",
+            [_MAX_KEYS],
+        )
+        return [key for (key,) in cursor.fetchall()]
 
 
 def _union(covers: Iterable[Cover]) -> Cover:
