@@ -46,12 +46,15 @@ test-sqlite: .venv/dev.stamp
 
 ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/crashes tests/test_keyset.py tests/search \
 	tests/test_tasks.py tests/admin/test_run_list.py tests/api/test_bulk_edits.py tests/api/test_editing.py \
-	tests/api/test_edits.py tests/api/test_runs.py tests/api/test_reads.py tests/api/test_run_representation.py \
-	tests/api/test_access.py \
+	tests/api/test_edits.py tests/api/test_runs.py tests/api/test_reads.py \
+	tests/api/test_access.py::test_expired_token_is_refused tests/api/test_access.py::test_revoked_token_is_refused \
+	tests/api/test_access.py::test_token_of_inactive_account_is_refused \
 	tests/faults/test_database.py tests/faults/test_database_in_web_requests.py tests/faults/test_post.py \
-	tests/quirks/test_broken_values.py tests/quirks/test_simultaneous_edits.py tests/quirks/test_texts.py \
-	tests/quirks/test_times.py tests/security/test_hostile_values.py tests/security/test_probes.py \
-	tests/security/test_rate_limit.py
+	tests/quirks/test_broken_values.py::test_broken_value_is_unknown \
+	tests/quirks/test_broken_values.py::test_column_with_broken_value_is_unknown \
+	tests/quirks/test_broken_values.py::test_unusual_value_is_read \
+	tests/quirks/test_simultaneous_edits.py tests/quirks/test_texts.py tests/quirks/test_times.py \
+	tests/security/test_hostile_values.py tests/security/test_probes.py tests/security/test_rate_limit.py
 
 # Production settings, whatever the settings of this machine are.
 PRODUCTION := ENV_FILE=/dev/null SECRET_KEY=no-secret-only-long-enough-that-the-check-says-nothing HTTPS=on \

@@ -1,4 +1,4 @@
-"""Text that can be stored and sent.
+"""Text that can be stored and sent, and counts as text.
 
 PostgreSQL cannot store U+0000, and UTF-8 cannot encode a lone surrogate, which JSON can contain as an escape.
 """
@@ -16,3 +16,8 @@ def is_text(value: str) -> bool:
 def clean(value: str) -> str:
     """The text with U+FFFD in place of each character that cannot be stored or sent."""
     return value if is_text(value) else _INVALID.sub("\ufffd", value)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 edit`, `1,000 edits`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -34,6 +34,7 @@ from runsadmin.services import permissions
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display
 from runsadmin.templatetags.links import change_url
+from runsadmin.text import counted
 
 # Where actions are offered: above a list for the ticked rows, and on the page of one row.
 EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
@@ -281,11 +282,6 @@ def _permission(action: Action) -> Callable[..., bool]:
 # Referenced by the `permissions` of actions: `has_sync_permission` and so on.
 for _action in Action:
     setattr(ReadOnlyAdmin, f"has_{_action.name.lower()}_permission", _permission(_action))
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 edit`, `1,000 edits`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def single[R](results: list[R], queryset: QuerySet[Any]) -> R | None:

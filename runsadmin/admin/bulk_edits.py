@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from runsadmin import tasks
 from runsadmin.admin import change_list, changes, csv_export, filters, id_search, outcome_text
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, origin, reporting_errors, require
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, origin, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
@@ -23,6 +23,7 @@ from runsadmin.services.bulk_edits import BulkEditAction
 from runsadmin.services.edits import waits_of
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
+from runsadmin.text import counted
 
 EDITS_SHOWN = 50
 NOT_SELECTED_SHOWN = 200

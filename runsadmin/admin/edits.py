@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from runsadmin import tasks
 from runsadmin.admin import changes, filters, outcome_text
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, single
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, origin, reporting_errors, single
 from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import find_by_prefix
 from runsadmin.engine.recurring import enqueue_unless_waiting
@@ -22,6 +22,7 @@ from runsadmin.services import edits
 from runsadmin.services.edits import EditAction
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
+from runsadmin.text import counted
 
 
 @admin.register(Edit)

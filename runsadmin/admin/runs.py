@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin.admin import changes, csv_export, filters, layout, run_selection
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, origin, reporting_errors, require
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, origin, reporting_errors, require
 from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.admin.run_change_list import RunChangeList
 from runsadmin.errors import InvalidSearch
@@ -25,6 +25,7 @@ from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
 from runsadmin.services.run_search import RunSearch
 from runsadmin.templatetags import display, links
+from runsadmin.text import counted
 
 EDITS_SHOWN = 20
 

@@ -12,13 +12,14 @@ from django.utils.safestring import SafeString
 
 from runsadmin import id_lists
 from runsadmin.admin import filters
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, counted, may, reporting_errors, require, single
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, reporting_errors, require, single
 from runsadmin.admin.id_search import find_by_prefix
 from runsadmin.admin.row_forms import TypedText
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import syncs, threads
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
+from runsadmin.text import counted
 
 # How many of the submitted ids are shown per result.
 IDS_SHOWN = 200

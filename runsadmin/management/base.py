@@ -11,7 +11,7 @@ from runsadmin import lenient_json
 from runsadmin.errors import InvalidMetadata, RunsAdminError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import connections, probes
-from runsadmin.text import clean
+from runsadmin.text import clean, counted
 
 
 class ReportingCommand(BaseCommand):
@@ -32,8 +32,7 @@ class ReportingCommand(BaseCommand):
         except RunsAdminError as error:
             self.fail(str(error))
         if self.errors_count:
-            errors = "1 error" if self.errors_count == 1 else f"{self.errors_count:,} errors"
-            raise CommandError(f"{errors}, listed above.", returncode=1)
+            raise CommandError(f"{counted(self.errors_count, 'error')}, listed above.", returncode=1)
         return result
 
     def report(self, message: str, *, is_success: bool = True, errors: int = 1, **data: Any) -> None:

@@ -15,6 +15,7 @@ from runsadmin.metadata import Metadata, differing_keys
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.services import bulk_edits, connections, edits, probes
 from runsadmin.templatetags.links import change_url
+from runsadmin.text import counted
 
 Status = BulkEditStatus
 
@@ -98,7 +99,7 @@ class BulkEditRunner:
             f"{Edit.PlanResult(name).label.lower()} {count:,}" for name, count in sorted(plan_results.items())
         )
         self.command.report(
-            f"{_label(bulk_edit)}: {bulk_edit.selected:,} runs of {bulk_edit.connection}: {counts}.",
+            f"{_label(bulk_edit)}: {counted(bulk_edit.selected, 'run')} of {bulk_edit.connection}: {counts}.",
             bulk_edit=bulk_edit.pk,
             status=bulk_edit.status,
             connection=bulk_edit.connection,

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
+from runsadmin.models.bulk_insert import insert_rows, reserve_ids
 from tests.admin.bulk_edit_pages import bulk_edit_url, make_plan, patch_form
 from tests.admin.conftest import ClientFor, MakeUser, run_url
 from tests.conftest import MakeRun
@@ -68,8 +69,8 @@ def make_running_bulk_edit(run: Run, actor: User, count: int) -> BulkEdit:
     """A running bulk edit of `count` copies of the run. Half of its edits are pending."""
     now = timezone.now()
     columns = {f.attname: getattr(run, f.attname) for f in Run._meta.concrete_fields if f.name not in ("id", "raw")}
-    copies = (Run(**columns | {"upstream_id": f"run_{count}_{n:06d}"}, raw=run.raw) for n in range(count))
-    runs = Run.objects.bulk_create(copies, batch_size=1000)
+    ids = reserve_ids(Run, count)
+    insert_rows(Run, [columns | {"id": id, "upstream_id": f"run_{id}_copy", "raw": run.raw} for id in ids])
     bulk_edit = BulkEdit.objects.create(
         actor=actor, reason="moved", connection="default", query="all runs", selected=count, planned=count,
         set={"team": "red"}, planned_at=now, expires_at=now, status=BulkEditStatus.RUNNING, applied_at=now,
@@ -83,8 +84,8 @@ def make_running_bulk_edit(run: Run, actor: User, count: int) -> BulkEdit:
         {"status": EditStatus.SKIPPED, "plan_result": "active", "finished_at": now},
     ]
     edits = (
-        Edit(run=each, bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, base=base, patch=patch, **outcome)
-        for each, outcome in zip(runs, cycle(outcomes), strict=False)
+        Edit(run_id=id, bulk_edit=bulk_edit, actor=actor, source=Edit.Source.ADMIN, base=base, patch=patch, **outcome)
+        for id, outcome in zip(ids, cycle(outcomes), strict=False)
     )
     Edit.objects.bulk_create(edits, batch_size=1000)
     return bulk_edit

@@ -184,6 +184,6 @@ def test_file_in_use_is_reported(manage: Manage, mirror_run: MakeRun) -> None:
     connection.close()  # The next one has the timeout of the settings.
     again = manage("purge_runs", "--older-than", "0")
     assert (first.code, again.code) == (1, 0)
-    assert "Erased 1 runs" in first.out
+    assert "Erased 1 run, 1 pair and the values of 0 edits." in first.out
     assert "Run the same command again" in first.err
     assert b"purged-5b1e9c" not in database_files()

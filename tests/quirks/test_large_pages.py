@@ -99,7 +99,7 @@ def test_oversized_run_can_have_its_id_last(upstream: FakeUpstream, thread: Thre
     error = done.errors.get()
     assert Run.objects.count() == 29
     if first == "instructions":
-        assert "could not be read to its end; 29 runs were read" in error.message
+        assert "could not be read to its end. Runs read: 29." in error.message
         assert "RUNSADMIN_MAX_RESPONSE_BYTES" in error.message
         assert Thread.objects.get().fully_checked_at is None
     else:

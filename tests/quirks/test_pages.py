@@ -85,7 +85,7 @@ def test_incomplete_list_is_an_error(upstream: FakeUpstream, pager: Pager, count
     message = done.errors.latest("pk").message
     assert "could not be read to its end" in message
     if count is not None:
-        assert f"{count} runs were read" in message
+        assert f"Runs read: {count}." in message
     thread.refresh_from_db()
     assert (thread.fully_checked_at, thread.watermark) == (None, "")
     assert not Run.objects.exclude(missing_since=None).exists()

@@ -22,18 +22,19 @@ UNSTORABLE = {
     "U+0000 and single surrogates": "a\0b\ud83dc\udfff",
 }
 unstorable = pytest.mark.parametrize("text", UNSTORABLE.values(), ids=UNSTORABLE)
+# For tests that pass only if every character is replaced.
+ALL = "".join(UNSTORABLE.values())
 
 
 def error(status: int, message: str) -> Response:
     return Response(status, {"error": {"message": f"No: {message}!", "code": message}}, {"x-request-id": "req\xff"})
 
 
-@unstorable
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500])
 def test_sync_recovers_from_an_unstorable_error(
-    status: int, text: str, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
+    status: int, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
-    upstream.override(lambda request: error(status, text) if request.is_list else None)
+    upstream.override(lambda request: error(status, ALL) if request.is_list else None)
     first = sync(run.thread)
     upstream.clear_overrides()
     ConnectionState.objects.all().delete()  # The connection is held or backing off.
@@ -45,14 +46,13 @@ def test_sync_recovers_from_an_unstorable_error(
     assert client.get(f"/admin/runsadmin/sync/{first.pk}/change/").status_code == 200
 
 
-@unstorable
 @pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_unstorable_error_of_an_edit_is_shown(
-    method: str, status: int, text: str, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
+    method: str, status: int, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
     upstream.override(
-        lambda request: error(status, text) if request.method == method and len(request.parts) == 4 else None
+        lambda request: error(status, ALL) if request.method == method and len(request.parts) == 4 else None
     )
     edit = push(run, alice)
     edit.refresh_from_db()
@@ -76,12 +76,11 @@ FIELDS: dict[str, Callable[[str], Json]] = {
 }
 
 
-@unstorable
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 def test_unstorable_field_of_a_run_is_shown(
-    fields: Callable[[str], Json], text: str, mirror_runs: Mirror, alice: User, api: ApiOf
+    fields: Callable[[str], Json], mirror_runs: Mirror, alice: User, api: ApiOf
 ) -> None:
-    (run,) = mirror_runs(make_run(**fields(text)))
+    (run,) = mirror_runs(make_run(**fields(ALL)))
     assert api(alice).get(f"runs/{run.upstream_id}/").status_code == 200
     client = Client()
     client.force_login(alice)
@@ -89,11 +88,10 @@ def test_unstorable_field_of_a_run_is_shown(
         assert client.get(f"/admin/runsadmin/run/{page}").status_code == 200
 
 
-@unstorable
-def test_edit_keeps_unstorable_metadata(text: str, mirror_runs: Mirror, upstream: FakeUpstream, alice: User) -> None:
-    (run,) = mirror_runs(make_run(metadata={"ticket": text, text: "x"}))
+def test_edit_keeps_unstorable_metadata(mirror_runs: Mirror, upstream: FakeUpstream, alice: User) -> None:
+    (run,) = mirror_runs(make_run(metadata={"ticket": ALL, ALL: "x"}))
     assert push(run, alice).status == Edit.Status.APPLIED
-    assert upstream.metadata(run.upstream_id) == {"ticket": text, text: "x", "triage": "done"}
+    assert upstream.metadata(run.upstream_id) == {"ticket": ALL, ALL: "x", "triage": "done"}
 
 
 ITEMS: dict[str, Callable[[str], Any]] = {

@@ -1,12 +1,14 @@
 """Every shape of a search is read by an index, in the order of the list or from few rows."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.models.bulk_insert import insert_rows, reserve_ids
 from runsadmin.services.run_search import RunSearch, sources
 from runsadmin.services.run_search.merging import MERGE_JOINS
 from runsadmin.services.run_search.time_limit import limited, postgresql_settings
@@ -24,19 +26,23 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run is `env:prod`, every hundredth `rare:x`, and every tenth failed."""
     monkeypatch.setattr(sources, "MAX_COUNTED", FEW)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
-    rows = Run.objects.bulk_create(
-        Run(
-            connection="default", upstream_id=f"run_{number}", thread=thread, model="gpt-4o", assistant_id="asst_a",
-            status="completed" if number % 10 else "failed", error_code="" if number % 10 else "server_error",
-            created_at=START + dt.timedelta(seconds=number), total_tokens=number,
-            raw="{}", digest="", requested_at=START, received_at=START,
-        )
-        for number in range(RUNS)
-    )  # fmt: skip
-    MetadataPair.objects.bulk_create(
-        MetadataPair(run=run, key=key, value=value, created_at=run.created_at)
-        for number, run in enumerate(rows)
-        for key, value in [("env", "prod"), *([("rare", "x")] if number % 100 == 0 else [])]
+    rows: list[dict[str, Any]] = [
+        {
+            "id": id, "connection": "default", "upstream_id": f"run_{number}", "thread_id": thread.pk,
+            "model": "gpt-4o", "assistant_id": "asst_a", "status": "completed" if number % 10 else "failed",
+            "error_code": "" if number % 10 else "server_error", "created_at": START + dt.timedelta(seconds=number),
+            "total_tokens": number, "raw": "{}", "digest": "", "requested_at": START, "received_at": START,
+        }
+        for number, id in enumerate(reserve_ids(Run, RUNS))
+    ]  # fmt: skip
+    insert_rows(Run, rows)
+    insert_rows(
+        MetadataPair,
+        [
+            {"run_id": row["id"], "key": key, "value": value, "created_at": row["created_at"]}
+            for number, row in enumerate(rows)
+            for key, value in [("env", "prod"), *([("rare", "x")] if number % 100 == 0 else [])]
+        ],
     )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")

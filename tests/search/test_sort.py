@@ -59,7 +59,7 @@ def test_pages_are_sorted(
     monkeypatch.setattr(finding, "MAX_SORTED", most)
 
     @settings(max_examples=75, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=searches, sort=st.sampled_from(Sort), size=st.sampled_from([7, 100]))
+    @given(case=searches, sort=st.sampled_from(Sort), size=st.sampled_from([20, 100]))
     def check(case: Case, sort: Sort, size: int) -> None:
         matching = [run for run in Run.objects.all() if case.matches(rows[run.pk])]
         in_order = expected(sort, matching)

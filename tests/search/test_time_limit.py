@@ -10,6 +10,7 @@ from django.test import Client
 
 from runsadmin.errors import InvalidSearch
 from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.models.bulk_insert import insert_rows, reserve_ids
 from runsadmin.services import bulk_edits
 from runsadmin.services.run_search import RunSearch, Sort, time_limit
 from runsadmin.services.run_search.time_limit import limited
@@ -59,14 +60,19 @@ def many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many runs that SLOW takes longer than the limit."""
     monkeypatch.setattr(time_limit, "SECONDS", 0.02)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
-    runs = Run.objects.bulk_create(
-        Run(
-            connection="default", upstream_id=f"run_{number}", thread=thread, status="completed", created_at=NOW,
-            raw="{}", digest="", requested_at=NOW, received_at=NOW,
-        )
-        for number in range(10_000)
+    ids = reserve_ids(Run, 10_000)
+    insert_rows(
+        Run,
+        [
+            {
+                "id": id, "connection": "default", "upstream_id": f"run_{id}", "thread_id": thread.pk,
+                "status": "completed", "created_at": NOW, "raw": "{}", "digest": "", "requested_at": NOW,
+                "received_at": NOW,
+            }
+            for id in ids
+        ],
     )  # fmt: skip
-    MetadataPair.objects.bulk_create(MetadataPair(run=run, key="team", value="blue", created_at=NOW) for run in runs)
+    insert_rows(MetadataPair, [{"run_id": id, "key": "team", "value": "blue", "created_at": NOW} for id in ids])
 
 
 def test_slow_search_is_stopped_everywhere(

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runsadmin.models import MetadataPair, Run, Thread
+from runsadmin.models.bulk_insert import insert_rows, reserve_ids
 from runsadmin.services.metadata_keys import Texts
 
 pytestmark = pytest.mark.django_db
@@ -65,17 +66,25 @@ def test_counts_are_those_of_runs(pairs: None) -> None:
 def many_pairs() -> None:
     """So many that PostgreSQL chooses between indexes: 20 keys with 200 values, of two runs each."""
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
-    runs = Run.objects.bulk_create(
-        Run(
-            connection="default", upstream_id=f"run_{number}", thread=thread, status="completed", created_at=NOW,
-            raw="{}", digest="", requested_at=NOW, received_at=NOW,
-        )
-        for number in range(400)
+    ids = reserve_ids(Run, 400)
+    insert_rows(
+        Run,
+        [
+            {
+                "id": id, "connection": "default", "upstream_id": f"run_{id}", "thread_id": thread.pk,
+                "status": "completed", "created_at": NOW, "raw": "{}", "digest": "", "requested_at": NOW,
+                "received_at": NOW,
+            }
+            for id in ids
+        ],
     )  # fmt: skip
-    MetadataPair.objects.bulk_create(
-        MetadataPair(run=run, key=f"k{key}", value=f"v{number // 2}", created_at=NOW)
-        for number, run in enumerate(runs)
-        for key in range(20)
+    insert_rows(
+        MetadataPair,
+        [
+            {"run_id": id, "key": f"k{key}", "value": f"v{number // 2}", "created_at": NOW}
+            for number, id in enumerate(ids)
+            for key in range(20)
+        ],
     )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")

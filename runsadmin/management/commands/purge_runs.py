@@ -16,6 +16,7 @@ from runsadmin.models.run import RunQuerySet
 from runsadmin.services import purging
 from runsadmin.services.purging import BATCH, Purged
 from runsadmin.services.run_search import RunSearch
+from runsadmin.text import counted
 
 _AGE = ("before", "older_than")
 
@@ -106,7 +107,8 @@ class Command(ReportingCommand):
     def _confirm(self, runs: int) -> None:
         if self.as_json:
             self.fail("With --json, use --no-input to confirm.")
-        self.stdout.write(f"This erases up to {runs:,} runs and the values in their edits. It cannot be undone.")
+        erased = f"up to {counted(runs, 'run')} and the values in their edits"
+        self.stdout.write(f"This erases {erased}. It cannot be undone.")
         if input("Type 'yes' to continue, or anything else to cancel: ") != "yes":
             self.fail("Nothing was erased.")
 
@@ -115,8 +117,8 @@ class Command(ReportingCommand):
             message = f"Left out because of an edit that is {EditStatus(status).label.lower()}: {count:,}."
             self.report(message, is_success=is_dry_run, errors=count)
         self.report(
-            f"{'Would erase' if is_dry_run else 'Erased'} {purged.runs:,} runs, {purged.pairs:,} pairs and the values "
-            f"of {purged.edits:,} edits.",
+            f"{'Would erase' if is_dry_run else 'Erased'} {counted(purged.runs, 'run')}, "
+            f"{counted(purged.pairs, 'pair')} and the values of {counted(purged.edits, 'edit')}.",
             runs=purged.runs, pairs=purged.pairs, edits=purged.edits, left_out=dict(purged.left_out),
             shared_texts=shared_texts, dry_run=is_dry_run,
         )  # fmt: skip

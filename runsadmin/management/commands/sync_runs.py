@@ -10,6 +10,7 @@ from runsadmin.management.base import ReportingCommand, actor_of, add_actor
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import syncs
+from runsadmin.text import counted
 
 ERRORS_SHOWN = 20
 
@@ -64,9 +65,9 @@ class Command(ReportingCommand):
         if sync.errors_count > ERRORS_SHOWN:
             self.stderr.write(f"… and {sync.errors_count - ERRORS_SHOWN} more: see sync {sync.pk}.")
         message = (
-            f"{sync.connection}: {sync.get_status_display().lower()}. {sync.threads_done} of {sync.threads_total} "
-            f"threads, {sync.runs_seen} runs read, {sync.runs_created} new, {sync.runs_updated} changed, "
-            f"{sync.errors_count} errors."
+            f"{sync.connection}: {sync.get_status_display().lower()}. {sync.threads_done:,} of "
+            f"{counted(sync.threads_total, 'thread')}, {counted(sync.runs_seen, 'run')} read, "
+            f"{sync.runs_created:,} new, {sync.runs_updated:,} changed, {counted(sync.errors_count, 'error')}."
         )
         shown = (
             "id", "connection", "kind", "status", "detail", "threads_total", "threads_done", "runs_seen",

@@ -47,7 +47,7 @@ class Command(ReportingCommand):
         for thread_id in shown:
             self.warn(f"{thread_id[:60]!r} is not a valid thread id.")
         if (more := len(tracked.invalid) - len(shown)) > 0:
-            self.warn(f"… and {more:,} more invalid ids.", more)
+            self.warn(f"… and {more:,} more invalid {'id' if more == 1 else 'ids'}.", more)
         self.report_duplicates(tracked.duplicates)
         self.report(
             f"{len(tracked.added):,} now tracked, {len(tracked.already):,} already tracked.",

@@ -255,7 +255,7 @@ def _finish_thread(claimed: ClaimedSync) -> None:
             checked["fully_checked_at"] = now
     else:
         claimed.record_error(
-            f"This thread could not be read to its end; {len(reading.shown):,} runs were read. {reading.doubt} "
+            f"This thread could not be read to its end. Runs read: {len(reading.shown):,}. {reading.doubt} "
             "What was read is mirrored. Ask the operator of the server to check how it pages."
         )
     if checked:
