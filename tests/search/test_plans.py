@@ -74,9 +74,10 @@ def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -
     with CaptureQueriesContext(connection) as captured:
         RunSearch.parse(text).read_page(Run.objects.all(), 10)
 
-    pages = [query["sql"] for query in captured.captured_queries if query["sql"].endswith("LIMIT 11")]
-    plans = [plan_of(sql) for sql in pages]
-    assert plans
+    # The page, and the keys of small ranges before it.
+    read = [query["sql"] for query in captured.captured_queries if query["sql"].startswith("SELECT ")]
+    plans = [plan_of(sql) for sql in read if "COUNT(" not in sql and "set_config" not in sql]
+    assert any(sql.endswith("LIMIT 11") for sql in read)
     if connection.vendor == "postgresql":  # It chooses by its statistics.
         assert not any("Seq Scan on runsadmin_run" in line for plan in plans for line in plan), plans
         return
@@ -84,7 +85,7 @@ def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -
     for plan in plans:
         # Only rows that are looked up by the keys of an index range are sorted.
         sorts = any("TEMP B-TREE" in line for line in plan)
-        assert not sorts or any("LIST SUBQUERY" in line for line in plan), plan
+        assert not sorts or any("INTEGER PRIMARY KEY" in line or "LIST SUBQUERY" in line for line in plan), plan
 
 
 @pytest.mark.parametrize(
