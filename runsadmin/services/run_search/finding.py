@@ -200,8 +200,10 @@ class RunSearch:
             source = self._testing(source, in_index)
         if not ranges:
             return iter(span.keys(self._testing(source, tested))[: span.count])
-        looked_up = [part for part in left if part not in in_index]
-        return merging.read_keys(source, ranges, span, self._condition(search.all_of(looked_up)) if looked_up else None)
+        tested_last = [part for part in left if part not in in_index]
+        return merging.read_keys(
+            source, ranges, span, self._condition(search.all_of(tested_last)) if tested_last else None
+        )
 
     def _testing(self, source: Source, parts: Sequence[Node]) -> Source:
         """The rows of a source whose runs match all of these parts."""
