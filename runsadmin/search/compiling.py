@@ -11,7 +11,7 @@ from django.db.models import Exists as ExistsQuery
 from django.db.models import Func, OuterRef, Q
 from django.utils import timezone
 
-from runsadmin.models import MetadataPair
+from runsadmin.models import MetadataPair, Thread
 from runsadmin.search import values
 from runsadmin.search.fields import METADATA, Kind
 from runsadmin.search.nodes import (
@@ -30,6 +30,7 @@ from runsadmin.search.nodes import (
     Word,
 )
 
+_OF_THREAD = "thread__upstream_id"
 _COLUMNS = {
     "assistant": "assistant_id",
     "cancelled": "cancelled_at",
@@ -47,7 +48,7 @@ _COLUMNS = {
     "prompt_tokens": "prompt_tokens",
     "started": "started_at",
     "status": "status",
-    "thread": "thread__upstream_id",
+    "thread": _OF_THREAD,
     "tokens": "total_tokens",
 }
 _LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
@@ -73,11 +74,17 @@ def columns(node: Node) -> frozenset[str]:
         case Not(excluded):
             return columns(excluded)
         case Word():
-            return frozenset(WORD_COLUMNS)
+            return frozenset(map(_of_run, WORD_COLUMNS))
         case Term(field):
             if field.name == METADATA:
                 return frozenset()
-            return frozenset({_COLUMNS[field.name], *(["created_at_is_known"] if field.name == "created" else [])})
+            return frozenset(
+                {_of_run(_COLUMNS[field.name]), *(["created_at_is_known"] if field.name == "created" else [])}
+            )
+
+
+def _of_run(column: str) -> str:
+    return "thread" if column == _OF_THREAD else column
 
 
 def column_of(field: Field) -> str:
@@ -130,8 +137,12 @@ class _Compiler:
             case Not(excluded):
                 return ~self.condition(excluded)
             case Word(text):
-                own = [beginning(f"{self.path}{column}", text) for column in WORD_COLUMNS]
-                return reduce(or_, own) | self._pair(beginning(_VALUE, text))
+                own = [beginning(f"{self.path}{column}", text) for column in WORD_COLUMNS if column != _OF_THREAD]
+                return (
+                    reduce(or_, own)
+                    | self._thread(beginning("upstream_id", text))
+                    | self._pair(beginning(_VALUE, text))
+                )
             case Term(field, test):
                 return self._term(field, test)
 
@@ -152,6 +163,8 @@ class _Compiler:
     def _term(self, field: Field, test: Test) -> Q:
         if field.name == METADATA:
             return self._pair(pair_condition(Term(field, test), _VALUE))
+        if _COLUMNS[field.name] == _OF_THREAD:
+            return self._thread(self.on_column("upstream_id", Term(field, test)))
         tested = self.on_column(f"{self.path}{_COLUMNS[field.name]}", Term(field, test))
         return Q(**{f"{self.path}created_at_is_known": True}) & tested if field.name == "created" else tested
 
@@ -161,6 +174,10 @@ class _Compiler:
             return text_condition(column, term.test) & ~Q(**{column: ""})
         # Without a value the condition is false and not unknown, so that its negation is true.
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
+
+    def _thread(self, tested: Q) -> Q:
+        """Not a join, which PostgreSQL would make with all threads where merge joins are forced."""
+        return Q(PerRowExists(Thread.objects.filter(tested, pk=OuterRef(f"{self.path}thread"))))
 
     def _pair(self, tested: Q) -> Q:
         pairs = MetadataPair.objects.alias(**{_VALUE: PerRowValue("value")})
