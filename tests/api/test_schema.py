@@ -195,6 +195,8 @@ def with_existing_names(case: Case[Any]) -> Case[Any]:
     for part in (query, body):
         if "connection" in part:
             part["connection"] = "default"
+        if "tz" in part:
+            part["tz"] = "Europe/Berlin"
     query.pop("cursor", None)
     case.headers.pop("If-Match", None)
     if "run_ids" in body:
