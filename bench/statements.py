@@ -18,7 +18,7 @@ from runsadmin.errors import RunsAdminError
 from runsadmin.models import MetadataPair, Run
 from runsadmin.services.run_search import RunSearch, Sort
 from runsadmin.services.run_search.merging import MERGE_JOINS
-from runsadmin.services.run_search.time_limit import postgresql_settings
+from runsadmin.services.search_time_limit import postgresql_settings
 
 PAGE_SIZE = 100
 # Settings of PostgreSQL that searches change.

@@ -14,7 +14,7 @@ from runsadmin import search
 from runsadmin.admin.run_change_list import RunChangeList
 from runsadmin.models import Run
 from runsadmin.services.bulk_edits import Selection, select_all
-from runsadmin.services.run_search import limited
+from runsadmin.services.search_time_limit import limited
 
 COUNT_CAP = 10_000
 

@@ -11,7 +11,7 @@ from django.db import connection
 from runsadmin import keyset
 from runsadmin.models import MetadataPair
 from runsadmin.search.compiling import successor
-from runsadmin.services.run_search import limited
+from runsadmin.services.search_time_limit import limited
 from runsadmin.text import clean
 
 MAX_COUNT = 10_000

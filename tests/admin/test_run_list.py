@@ -17,7 +17,7 @@ from django.utils import timezone
 from runsadmin.models import Run
 from runsadmin.services.run_search.merging import MERGE_JOINS
 from runsadmin.services.run_search.sources import MAX_COUNTED
-from runsadmin.services.run_search.time_limit import limited, postgresql_settings
+from runsadmin.services.search_time_limit import limited, postgresql_settings
 from tests.conftest import MakeRun
 from tests.sandbox_client import make_run
 

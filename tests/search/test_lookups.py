@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runsadmin import search
 from runsadmin.models import Run
-from runsadmin.services.run_search import limited
+from runsadmin.services.search_time_limit import limited
 from tests.search.test_plans import plan_of, runs  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db

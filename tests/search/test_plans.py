@@ -11,7 +11,7 @@ from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.models.bulk_insert import insert_rows, reserve_ids
 from runsadmin.services.run_search import RunSearch, sources
 from runsadmin.services.run_search.merging import MERGE_JOINS
-from runsadmin.services.run_search.time_limit import limited, postgresql_settings
+from runsadmin.services.search_time_limit import limited, postgresql_settings
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from runsadmin import keyset, search
 from runsadmin.models import Run
-from runsadmin.services.run_search import RunSearch, finding, sources, time_limit
+from runsadmin.services import search_time_limit
+from runsadmin.services.run_search import RunSearch, finding, sources
 from tests.search.cases import BERLIN, NOW, Case, Row, make_rows, searches, store
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +54,7 @@ def newest_first(keys: list[int]) -> list[int]:
 def test_search_equals_the_predicate(
     rows: Rows, case: Case, counted: int, is_backward: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time_limit, "SECONDS", 60)
+    monkeypatch.setattr(search_time_limit, "SECONDS", 60)
     monkeypatch.setattr(sources, "MAX_COUNTED", counted)  # Ranges with more rows are read in another way.
     node = search.parse(case.text)
     assert node is not None

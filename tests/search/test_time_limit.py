@@ -11,9 +11,9 @@ from django.test import Client
 from runsadmin.errors import InvalidSearch
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.models.bulk_insert import insert_rows, reserve_ids
-from runsadmin.services import bulk_edits
-from runsadmin.services.run_search import RunSearch, Sort, time_limit
-from runsadmin.services.run_search.time_limit import limited
+from runsadmin.services import bulk_edits, search_time_limit
+from runsadmin.services.run_search import RunSearch, Sort
+from runsadmin.services.search_time_limit import limited
 from tests.api.conftest import Api, api, problem  # noqa: F401 - a fixture
 from tests.search.cases import NOW
 
@@ -58,7 +58,7 @@ def test_limit_ends_with_the_search() -> None:
 @pytest.fixture
 def many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many runs that SLOW takes longer than the limit."""
-    monkeypatch.setattr(time_limit, "SECONDS", 0.02)
+    monkeypatch.setattr(search_time_limit, "SECONDS", 0.02)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     ids = reserve_ids(Run, 10_000)
     insert_rows(

@@ -40,7 +40,6 @@ class Command(BaseCommand):
             default=10,
             help="Seconds without a heartbeat after which a worker's tasks are requeued (default: %(default)s).",
         )
-
         parser.add_argument(
             "--nice",
             type=int,

@@ -13,7 +13,8 @@ from runsadmin.errors import InvalidSelection
 from runsadmin.models import DraftSelection, Run
 from runsadmin.models.bulk_edit import pack_keys, unpack_keys
 from runsadmin.services import clock
-from runsadmin.services.run_search import RunSearch, limited
+from runsadmin.services.run_search import RunSearch
+from runsadmin.services.search_time_limit import limited
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 

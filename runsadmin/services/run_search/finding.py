@@ -27,7 +27,7 @@ from runsadmin.services.run_search.choosing import (
 )
 from runsadmin.services.run_search.merging import Ranges, Span
 from runsadmin.services.run_search.sources import Cover, Source, cover
-from runsadmin.services.run_search.time_limit import limited
+from runsadmin.services.search_time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
 # To sort by tokens: how many runs are tested in the order of the index, and how many are found otherwise and sorted.

@@ -15,7 +15,7 @@ from runsadmin.search import And, Node, Not, Or, Term
 from runsadmin.search.compiling import columns
 from runsadmin.search.fields import METADATA
 from runsadmin.services.run_search.sources import Cover, Source
-from runsadmin.services.run_search.time_limit import postgresql_settings
+from runsadmin.services.search_time_limit import postgresql_settings
 
 # SQLite permits 500 selects in one statement.
 _MAX_SOURCES = 50

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from django.db import connection
 from django.db.models import Func, OuterRef, Q, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -26,6 +25,7 @@ from runsadmin.search.compiling import (
     text_condition,
 )
 from runsadmin.search.fields import METADATA
+from runsadmin.services.metadata_keys import Texts
 
 # Sizes are only compared up to this number of rows.
 MAX_COUNTED = 10_000
@@ -151,7 +151,7 @@ def cover(node: Node, within: Q) -> Cover | None:
                 of_runs["thread"] = Q(thread__in=threads)
             # One source each: SQLite may read the whole table for an OR.
             sources = [Source(Run.objects.filter(each), by=column) for column, each in of_runs.items()]
-            keys = _metadata_keys()
+            keys = Texts().first(_MAX_KEYS + 1)
             if len(keys) > _MAX_KEYS:
                 return None
             pairs = MetadataPair.objects.filter(beginning("value", text), key__in=keys)
@@ -196,27 +196,12 @@ def _of_text(column: str, test: Test, within: Q) -> Cover:
 
 
 _MAX_THREADS = 500
-
-
-def _threads(condition: Q) -> list[int]:
-    return list(Thread.objects.filter(condition).values_list("pk", flat=True)[: _MAX_THREADS + 1])
-
-
 # A word takes one lookup for each metadata key.
 _MAX_KEYS = 1000
 
 
-def _metadata_keys() -> list[str]:
-    """Each key is found by the one before it. Ends after _MAX_KEYS + 1."""
-    table = MetadataPair._meta.db_table
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH RECURSIVE found(key, number) AS (SELECT min(key), 1 FROM {table} UNION ALL"  # noqa: S608
-            f" SELECT (SELECT min(key) FROM {table} WHERE key > found.key), number + 1 FROM found"
-            " WHERE key IS NOT NULL AND number <= %s) SELECT key FROM found WHERE key IS NOT NULL",
-            [_MAX_KEYS],
-        )
-        return [key for (key,) in cursor.fetchall()]
+def _threads(condition: Q) -> list[int]:
+    return list(Thread.objects.filter(condition).values_list("pk", flat=True)[: _MAX_THREADS + 1])
 
 
 def _union(covers: Iterable[Cover]) -> Cover:
