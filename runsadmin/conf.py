@@ -33,9 +33,14 @@ class Connection:
         return f"RUNSADMIN_UPSTREAM_{alias}{name}"
 
     @property
-    def timeout(self) -> float:
-        """The maximum duration of one request in seconds, from connecting to the last byte."""
-        return self.connect_timeout + self.read_timeout
+    def interval(self) -> timedelta:
+        """The time between two requests at the full rate."""
+        return timedelta(minutes=1) / self.requests_per_minute
+
+    @property
+    def timeout(self) -> timedelta:
+        """The maximum duration of one request, from connecting to the last byte."""
+        return timedelta(seconds=self.connect_timeout + self.read_timeout)
 
 
 def connections() -> dict[str, Connection]:

@@ -101,8 +101,7 @@ class MetadataPatch:
         return bool(self.set or self.remove)
 
     def apply(self, metadata: Mapping[str, object]) -> Metadata:
-        kept = {key: value for key, value in metadata.items() if key not in self.remove}
-        return Metadata(kept | dict(self.set))
+        return Metadata({key: value for key, value in {**metadata, **self.set}.items() if key not in self.remove})
 
     def only(self, keys: Collection[str]) -> "MetadataPatch":
         """The part of this patch that touches these keys."""

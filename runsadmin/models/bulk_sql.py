@@ -36,8 +36,8 @@ def update_rows(
     *,
     status_in: Sequence[str] = (),
     claimed_until: dt.datetime | None = None,
-) -> int:
-    """Updates each row with its own values. Returns how many rows were updated.
+) -> list[int]:
+    """Updates each row with its own values. Returns the ids of the rows that were updated.
 
     Rows that set the same fields share a statement. `status_in` and `claimed_until` are conditions on all rows. This
     is faster than `bulk_update`, whose CASE is evaluated for every row, and it can require a claim token.
@@ -45,12 +45,12 @@ def update_rows(
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[0])].append(row)
-    return sum(_update_group(model, group, status_in, claimed_until) for group in groups.values())
+    return [id for group in groups.values() for id in _update_group(model, group, status_in, claimed_until)]
 
 
 def _update_group(
     model: type[Model], rows: Sequence[Row], status_in: Sequence[str], claimed_until: dt.datetime | None
-) -> int:
+) -> list[int]:
     # Not `django.db.connection`, a proxy that would look up the connection for every value.
     connection = connections[DEFAULT_DB_ALIAS]
     table = model._meta.db_table
@@ -81,7 +81,7 @@ def _update_group(
     sql = (
         f"UPDATE {table} SET {', '.join(terms[: len(values)])} "  # noqa: S608 - only our own names.
         f"FROM (VALUES {', '.join([row] * len(rows))}) AS v "
-        f"WHERE {' AND '.join(conditions)}"
+        f"WHERE {' AND '.join(conditions)} RETURNING {table}.id"
     )
 
     def prepared(number: int, value: object) -> Any:
@@ -92,7 +92,7 @@ def _update_group(
     own = [prepared(number, columns[number][index]) for index in range(len(rows)) for number in per_row]
     with connection.cursor() as cursor:
         cursor.execute(sql, [*shared[:shared_set], *own, *shared[shared_set:], *parameters])
-        return int(cursor.rowcount)
+        return [id for (id,) in cursor.fetchall()]
 
 
 def _field(model: type[Model], name: str) -> "Field[Any, Any]":

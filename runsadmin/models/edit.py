@@ -1,3 +1,5 @@
+from typing import Self
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -73,6 +75,10 @@ ENDED = (S.APPLIED, S.DIFFERS, S.CONFLICT, S.REJECTED, S.FAILED, S.SKIPPED, S.CA
 
 class EditQuerySet(ClaimableQuerySet["Edit"]):
     transitions = TRANSITIONS
+
+    def refused(self, connection: str) -> Self:
+        """The edits of a connection that were refused once and wait for the result of another write."""
+        return self.filter(wait_reason=Edit.WaitReason.REFUSED, status=S.PENDING, run__connection=connection)
 
 
 class Edit(models.Model):

@@ -36,7 +36,7 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
     def transition_rows(self, status: models.TextChoices, rows: Iterable[Row]) -> int:
         """Like `transition_to`, for rows with their own values: (values to set, values that identify the row)."""
         moved = [({"status": status, **values}, identity) for values, identity in rows]
-        return update_rows(self.model, moved, status_in=self.sources(status))
+        return len(update_rows(self.model, moved, status_in=self.sources(status)))
 
 
 class ClaimableQuerySet[M: models.Model](TransitionQuerySet[M]):

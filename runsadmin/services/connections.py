@@ -185,9 +185,9 @@ def take_slots(connection: conf.Connection, slots: int, *, interactive: bool = F
         now = clock.now()  # Read the clock after locking, or the slot could be in the past.
         at, free_at = take(
             FreeAt(row.interactive_free_at, row.background_free_at),
-            slots=slots,
-            requests_per_minute=connection.requests_per_minute,
-            is_interactive=interactive,
+            connection,
+            slots,
+            interactive=interactive,
             now=max(row.not_before or now, now),
         )
         _check_wait(at, now)
@@ -205,19 +205,16 @@ class FreeAt:
 
 
 def take(
-    free_at: FreeAt, *, slots: int, requests_per_minute: int, is_interactive: bool, now: dt.datetime
+    free_at: FreeAt, connection: conf.Connection, slots: int, *, interactive: bool, now: dt.datetime
 ) -> tuple[dt.datetime, FreeAt]:
     """Takes consecutive slots. Returns the time of the first, and when the next slots are free.
 
     Interactive edits take whichever slots are free first; background work takes only background slots.
     """
-    interactive, background = max(free_at.interactive or now, now), max(free_at.background or now, now)
-    per_second = requests_per_minute / 60
-    if is_interactive and interactive <= background:
-        step = dt.timedelta(seconds=slots / (per_second * INTERACTIVE_SHARE))
-        return interactive, FreeAt(interactive + step, background)
-    step = dt.timedelta(seconds=slots / (per_second * (1 - INTERACTIVE_SHARE)))
-    return background, FreeAt(interactive, background + step)
+    interactive_at, background_at = max(free_at.interactive or now, now), max(free_at.background or now, now)
+    if interactive and interactive_at <= background_at:
+        return interactive_at, FreeAt(interactive_at + slots * connection.interval / INTERACTIVE_SHARE, background_at)
+    return background_at, FreeAt(interactive_at, background_at + slots * connection.interval / (1 - INTERACTIVE_SHARE))
 
 
 def background_per_second(connection: conf.Connection) -> float | None:

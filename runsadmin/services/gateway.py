@@ -64,14 +64,14 @@ def write_run(
     thread: Thread,
     run_id: str,
     metadata: Metadata,
+    send_by: float,
     clock: ClockBounds,
     *,
-    send_by: float,
     slot: Slot | None = None,
 ) -> TimedResponse[RunRecord]:
     """Sends the whole map. After `send_by` (in time.monotonic()), it raises NotSent instead."""
     requested_at = clock.earliest()
-    response = _client(thread, slot).modify_run(thread.upstream_id, run_id, metadata, send_by=send_by)
+    response = _client(thread, slot).modify_run(thread.upstream_id, run_id, metadata, send_by)
     return TimedResponse(response, requested_at, clock.latest())
 
 

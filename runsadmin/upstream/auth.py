@@ -57,7 +57,7 @@ def _azure_token(connection: Connection) -> str:
             "There is no Azure token: azure-identity is not installed. Install it and restart."
         ) from None
     key = (DefaultAzureCredential, connection.azure_scope)
-    return _tokens.setdefault(key, _CachedToken(*key)).get(timeout=connection.timeout)
+    return _tokens.setdefault(key, _CachedToken(*key)).get(timeout=connection.timeout.total_seconds())
 
 
 class _CachedToken:

@@ -38,7 +38,7 @@ class Client:
         return self._call("GET", path, read=lambda body: self._run(body, thread_id, run_id))
 
     def modify_run(
-        self, thread_id: str, run_id: str, metadata: Mapping[str, object], *, send_by: float = float("inf")
+        self, thread_id: str, run_id: str, metadata: Mapping[str, object], send_by: float = float("inf")
     ) -> Response[RunRecord]:
         """Sends the whole intended map: some servers replace the metadata, others merge it.
 
@@ -69,9 +69,7 @@ class Client:
         return self._call("GET", "/threads", params=params, read=_ids)
 
     def _read(self, item: object, thread_id: str) -> RunRecord:
-        return RunRecord.read(
-            item, thread_id=thread_id, missing_metadata_is_empty=self.connection.missing_metadata_is_empty
-        )
+        return RunRecord.read(item, thread_id, missing_is_empty=self.connection.missing_metadata_is_empty)
 
     def _run(self, body: object, thread_id: str, run_id: str) -> RunRecord:
         record = self._read(body, thread_id)
@@ -110,10 +108,11 @@ class Client:
         body: Mapping[str, object] | None = None,
         send_by: float = float("inf"),
     ) -> Response[T]:
-        exchange = Exchange(time.monotonic() + self.connection.timeout, send_by)
+        timeout = self.connection.timeout.total_seconds()
+        exchange = Exchange(time.monotonic() + timeout, send_by)
         try:
             with self._slot or nullcontext():
-                exchange.deadline = time.monotonic() + self.connection.timeout  # Waiting for the slot does not count.
+                exchange.deadline = time.monotonic() + timeout  # Waiting for the slot does not count.
                 session = _session_of(self.connection)
                 with session.send(exchange, method, path, params, body) as response:
                     content = read_content(response)

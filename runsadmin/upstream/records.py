@@ -38,7 +38,7 @@ class RunRecord:
     damaged: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, response: object, *, thread_id: str, missing_metadata_is_empty: bool = False) -> "RunRecord":
+    def read(cls, response: object, thread_id: str, *, missing_is_empty: bool = False) -> "RunRecord":
         """`thread_id` is the requested thread. Raises Unreadable."""
         if not isinstance(response, Mapping):
             raise Unreadable("An item is not a JSON object, so it is not a Run.")
@@ -52,7 +52,7 @@ class RunRecord:
         if _has_plain_metadata(response):
             return cls(response, upstream_id)
         damaged = response.unreadable if isinstance(response, lenient_json.Damaged) else frozenset()
-        response, metadata_state = _with_metadata(response, missing_is_empty=missing_metadata_is_empty)
+        response, metadata_state = _with_metadata(response, missing_is_empty=missing_is_empty)
         if not damaged.isdisjoint(("metadata", "metadata_")) or (
             metadata_state == MetadataState.KNOWN and not lenient_json.is_kept_whole(response["metadata"])
         ):

@@ -26,7 +26,7 @@ def watermarks() -> list[str]:
 def test_each_row_gets_its_values(threads: list[Thread]) -> None:
     rows = [({"watermark": f"run_{thread.pk}", "checked_at": NOON}, {"id": thread.pk}) for thread in threads]
     with CaptureQueriesContext(connection) as queries:
-        assert update_rows(Thread, rows) == 3
+        assert sorted(update_rows(Thread, rows)) == [thread.pk for thread in threads]
     assert len(queries) == 1
     assert watermarks() == [f"run_{thread.pk}" for thread in threads]
     assert set(Thread.objects.values_list("checked_at", flat=True)) == {NOON}
@@ -39,13 +39,13 @@ def test_rows_with_other_values_are_not_updated(threads: list[Thread]) -> None:
         ({"watermark": "a"}, {"id": first.pk, "watermark": ""}),
         ({"watermark": "b"}, {"id": second.pk, "watermark": "other"}),
     ]
-    assert update_rows(Thread, rows) == 1
+    assert update_rows(Thread, rows) == [first.pk]
     assert watermarks() == ["a", "", ""]
 
 
 def test_null_can_be_written(threads: list[Thread]) -> None:
     Thread.objects.update(checked_at=NOON)
-    assert update_rows(Thread, [({"checked_at": None, "tracked": False}, {"id": threads[0].pk})]) == 1
+    assert update_rows(Thread, [({"checked_at": None, "tracked": False}, {"id": threads[0].pk})]) == [threads[0].pk]
     assert list(Thread.objects.order_by("pk").values_list("checked_at", "tracked")) == [
         (None, False), (NOON, True), (NOON, True),
     ]  # fmt: skip
@@ -54,12 +54,12 @@ def test_null_can_be_written(threads: list[Thread]) -> None:
 def test_rows_may_set_different_fields(threads: list[Thread]) -> None:
     first, second, third = ({"id": thread.pk} for thread in threads)
     rows: list[Row] = [({"watermark": "a"}, first), ({"tracked": False}, second), ({"watermark": "c"}, third)]
-    assert update_rows(Thread, rows) == 3
+    assert sorted(update_rows(Thread, rows)) == [thread.pk for thread in threads]
     assert watermarks() == ["a", "", "c"]
     assert list(Thread.objects.order_by("pk").values_list("tracked", flat=True)) == [True, False, True]
 
 
 def test_values_are_bound_parameters(threads: list[Thread]) -> None:
     text = "'); DELETE FROM runsadmin_thread; -- %s"
-    assert update_rows(Thread, [({"watermark": text}, {"id": thread.pk}) for thread in threads]) == 3
+    assert len(update_rows(Thread, [({"watermark": text}, {"id": thread.pk}) for thread in threads])) == 3
     assert watermarks() == [text] * 3

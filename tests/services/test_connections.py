@@ -4,6 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from django.contrib.auth.models import User
@@ -27,23 +28,28 @@ def after(seconds: float) -> dt.datetime:
     return NOW + dt.timedelta(seconds=seconds)
 
 
-def test_slots_are_spaced_by_the_rate() -> None:
+@pytest.fixture
+def limited() -> conf.Connection:
+    return replace(conf.connection("default"), requests_per_minute=600)
+
+
+def test_slots_are_spaced_by_the_rate(limited: conf.Connection) -> None:
     free_at = FreeAt(None, None)
     for number in range(5):
-        at, free_at = take(free_at, slots=1, requests_per_minute=600, is_interactive=False, now=NOW)
+        at, free_at = take(free_at, limited, 1, interactive=False, now=NOW)
         assert at == after(number / 9)  # Nine tenths of the rate of ten per second.
 
 
-def test_background_work_delays_no_interactive_edit() -> None:
+def test_background_work_delays_no_interactive_edit(limited: conf.Connection) -> None:
     free_at = FreeAt(None, after(60))
-    at, free_at = take(free_at, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
+    at, free_at = take(free_at, limited, 2, interactive=True, now=NOW)
     assert at == NOW
-    at, _ = take(free_at, slots=2, requests_per_minute=600, is_interactive=True, now=NOW)
+    at, _ = take(free_at, limited, 2, interactive=True, now=NOW)
     assert at == after(2)
 
 
-def test_interactive_edits_use_background_slots() -> None:
-    at, free_at = take(FreeAt(after(10), None), slots=1, requests_per_minute=600, is_interactive=True, now=NOW)
+def test_interactive_edits_use_background_slots(limited: conf.Connection) -> None:
+    at, free_at = take(FreeAt(after(10), None), limited, 1, interactive=True, now=NOW)
     assert at == NOW
     assert free_at.interactive == after(10)
 

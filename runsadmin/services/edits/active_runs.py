@@ -22,12 +22,13 @@ LONGEST_RUN = dt.timedelta(days=30)
 HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_active`, shell: `--wait-for-active`)"
 
 
-def ends_at(edit: Edit, *, since: dt.datetime, expires_at: dt.datetime | None) -> dt.datetime | None:
-    """When the wait ends at the latest. None if the edit does not wait."""
+def ends_at(edit: Edit, waiting_since: dt.datetime, *, expires_at: dt.datetime | None) -> dt.datetime | None:
+    """When the wait ends at the latest. None if the edit does not wait. `expires_at` is the run's."""
     if edit.bulk_edit is not None:
         return edit.bulk_edit.active_until
-    run_ends_at = since if expires_at is None else min(max(since, expires_at), since + LONGEST_RUN)
-    return run_ends_at + conf.active_run_wait()
+    if expires_at is None:
+        return waiting_since + conf.active_run_wait()
+    return min(max(waiting_since, expires_at), waiting_since + LONGEST_RUN) + conf.active_run_wait()
 
 
 def wait(
@@ -40,18 +41,18 @@ def wait(
 ) -> Outcome:
     """The outcome for an edit whose run is active. `detail` is a sentence that says so."""
     edit = claim.edit
-    since = edit.waiting_since or now
+    waiting_since = edit.waiting_since or now
     expires_at = edit.run.expires_at if timed is None else _expires_at(timed.value)
-    until = ends_at(edit, since=since, expires_at=expires_at)
+    until = ends_at(edit, waiting_since, expires_at=expires_at)
     if until is None:
         detail = f"{detail} Its bulk edit does not wait for active runs. If it should, {HOW_TO_WAIT}."
     elif until <= now:
         expired = f", and the run should have ended by {utc(expires_at)}" if expires_at is not None else ""
-        detail = f"{detail} The edit has waited for it to end since {utc(since)}{expired}. Nothing was sent."
+        detail = f"{detail} The edit has waited for it to end since {utc(waiting_since)}{expired}. Nothing was sent."
     else:
-        pause = min(max(FIRST_PAUSE, (now - since) / 4), LONGEST_PAUSE, until - now)
+        pause = min(max(FIRST_PAUSE, (now - waiting_since) / 4), LONGEST_PAUSE, until - now)
         reason = Edit.WaitReason.ACTIVE_RUN
-        values: dict[str, object] = {"waiting_since": since}
+        values: dict[str, object] = {"waiting_since": waiting_since}
         return Outcome(claim, EditStatus.PENDING, detail, timed, error, pause, reason, values)
     return Outcome(claim, EditStatus.FAILED, f"{detail} Retry the edit when the run has ended.", timed, error)
 

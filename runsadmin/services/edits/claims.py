@@ -74,8 +74,7 @@ def claim(edit: Edit) -> Claim | None:
 
     Returns None if other edits of its run come first, or if another process has claimed it or one of those.
     """
-    earlier = _earlier(edit)
-    free = Edit.objects.filter(~Exists(earlier), pk=edit.pk, status=EditStatus.PENDING)
+    free = Edit.objects.filter(pk=edit.pk, status=EditStatus.PENDING).exclude(Exists(_preceding(edit)))
     until = clock.now() + _for_two_requests(edit)
     token = uuid.uuid4()
     try:
@@ -87,9 +86,9 @@ def claim(edit: Edit) -> Claim | None:
 
 def comes_before(edit: Edit) -> Edit | None:
     """The edit that this one waits for, if any: one of its run that is in flight, otherwise the oldest before it."""
-    earlier = _earlier(edit).exclude(pk=edit.pk)
+    preceding = _preceding(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
-    return earlier.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
+    return preceding.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
 
 
 def claim_unknown(edit: Edit) -> Claim | None:
@@ -282,7 +281,7 @@ def backoff(attempts: int) -> dt.timedelta:
     return dt.timedelta(seconds=seconds * random.uniform(0.5, 1.0))  # noqa: S311
 
 
-def _earlier(edit: Edit) -> QuerySet[Edit]:
+def _preceding(edit: Edit) -> QuerySet[Edit]:
     """The edits of the same run that come before an edit: those in flight, and older ones that wait to be sent.
 
     Single edits do not wait for bulk edits, and no edit waits for a paused bulk edit.
@@ -291,9 +290,9 @@ def _earlier(edit: Edit) -> QuerySet[Edit]:
     if edit.bulk_edit_id is not None:
         waiting |= Q(bulk_edit__status__in=IN_PROGRESS)
     return Edit.objects.filter(run=edit.run_id).filter(
-        Q(status__in=IN_FLIGHT) | Q(waiting, status=EditStatus.PENDING, pk__lt=edit.pk)
+        Q(status__in=IN_FLIGHT) | (Q(pk__lt=edit.pk, status=EditStatus.PENDING) & waiting)
     )
 
 
 def _for_two_requests(edit: Edit) -> dt.timedelta:
-    return dt.timedelta(seconds=2 * edit.run.connection_settings.timeout) + SLACK
+    return 2 * edit.run.connection_settings.timeout + SLACK

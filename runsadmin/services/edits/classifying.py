@@ -42,13 +42,15 @@ def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
         return _unknown(intent.claim, error)
     edit, after = intent.claim.edit, record.metadata
     rewrite = rewrites.of(edit, intent.intended, after)
-    status, detail, pauses = EditStatus.APPLIED, intent.detail, ""
-    if rewrite:
-        status, detail = EditStatus.DIFFERS, f"{rewrites.detail(rewrite)} {intent.detail}".rstrip()
-        if rewrites.pauses(edit, rewrite):
-            pauses = rewrites.why_paused(edit, rewrite, intent.intended, after)
-    values = {"after": after, "race_window": dt.timedelta(seconds=response.sent - intent.fetched_at)}
-    return Outcome(intent.claim, status, detail, timed, values=values, has_written=True, pauses_bulk_edit=pauses)
+    return Outcome(
+        intent.claim,
+        EditStatus.DIFFERS if rewrite else EditStatus.APPLIED,
+        f"{rewrites.detail(rewrite)} {intent.detail}".strip(),
+        timed,
+        values={"after": after, "race_window": dt.timedelta(seconds=response.sent - intent.fetched_at)},
+        has_written=True,
+        pauses_bulk_edit=rewrites.why_paused(edit, rewrite, intent.intended, after),
+    )
 
 
 def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
@@ -69,8 +71,8 @@ def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome
     if not _agree(now, before, edit.patch.keys):
         detail = "The response was lost; a later fetch found neither the old values nor the intended ones."
         return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"after": now})
-    timeout = dt.timedelta(seconds=edit.run.connection_settings.timeout)
-    if timed.requested_at < (settled_at := edit.sent_at + timeout + conf.settling_time()):
+    settled_at = edit.sent_at + edit.run.connection_settings.timeout + conf.settling_time()
+    if timed.requested_at < settled_at:
         # Check after the settling time: an earlier check would rarely be conclusive.
         pause = settled_at - timed.requested_at
         return still_unknown(claim, "The response was lost, and the write may still arrive.", pause)

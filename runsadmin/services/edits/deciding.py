@@ -38,7 +38,7 @@ class Intent:
     @property
     def send_by(self) -> float:
         """The latest time to send, in time.monotonic(). After that, another process could claim the edit."""
-        return self.fetched_at + min(MAX_FETCH_AGE.total_seconds(), self.claim.edit.run.connection_settings.timeout)
+        return self.fetched_at + min(MAX_FETCH_AGE, self.claim.edit.run.connection_settings.timeout).total_seconds()
 
 
 def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: float) -> Outcome | Intent:

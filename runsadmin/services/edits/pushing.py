@@ -55,20 +55,20 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
     except UpstreamError as error:
         return _classify_error(claim, error)
     claim.log_step("fetched")
-    step = deciding.decide_write(claim, timed, fetched_at=time.monotonic())
-    if isinstance(step, Outcome):
-        return step
-    if not storing.store([], [step]):
+    intent = deciding.decide_write(claim, timed, fetched_at=time.monotonic())
+    if isinstance(intent, Outcome):  # Nothing is to be sent.
+        return intent
+    if not storing.store([], [intent]):
         return None
-    if outcome := deciding.stale_fetch(step):
+    if outcome := deciding.stale_fetch(intent):
         return outcome
     try:
-        timed = gateway.write_run(run.thread, run.upstream_id, step.intended, ClockBounds(), send_by=step.send_by)
+        timed = gateway.write_run(run.thread, run.upstream_id, intent.intended, intent.send_by, ClockBounds())
     except UpstreamError as error:
         claim.log_step("responded")
         return _classify_error(claim, error, is_write=True)
     claim.log_step("responded")
-    return classifying.write_response(step, timed)
+    return classifying.write_response(intent, timed)
 
 
 def reconcile(edit: Edit) -> Edit:

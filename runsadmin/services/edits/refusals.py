@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from runsadmin.errors import Forbidden
 from runsadmin.models import ConnectionState, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS
-from runsadmin.models.edit import EditQuerySet
 from runsadmin.services import clock, connections
 from runsadmin.services.edits import outcomes
 from runsadmin.services.edits.claims import Claim
@@ -60,13 +59,8 @@ def _is_writing_refused(alias: str, threads: Collection[int]) -> bool:
     missing = THREADS_THAT_PROVE - len(threads)
     if missing <= 0:
         return True
-    others = waiting(alias).exclude(run__thread__in=threads).order_by().values("run__thread").distinct()
+    others = Edit.objects.refused(alias).exclude(run__thread__in=threads).order_by().values("run__thread").distinct()
     return len(others[:missing]) == missing
-
-
-def waiting(alias: str) -> EditQuerySet:
-    """The edits that were refused once and wait for the result of another write."""
-    return Edit.objects.filter(wait_reason=Edit.WaitReason.REFUSED, status=EditStatus.PENDING, run__connection=alias)
 
 
 def note_write(alias: str, requested_at: dt.datetime) -> None:
@@ -80,12 +74,12 @@ def note_write(alias: str, requested_at: dt.datetime) -> None:
         return
     if state.filter(hold=ConnectionState.Hold.WRITING).update(**connections.RELEASED):
         logger.info("Connection %s accepts writes again.", alias)
-        waiting(alias).update(wait_reason=Edit.WaitReason.TURN, refusals=0, next_attempt_at=clock.now())
+        Edit.objects.refused(alias).update(wait_reason=Edit.WaitReason.TURN, refusals=0, next_attempt_at=clock.now())
     else:
-        waiting(alias).filter(next_attempt_at__lte=requested_at + PAUSE).transition_to(
+        Edit.objects.refused(alias).filter(next_attempt_at__lte=requested_at + PAUSE).transition_to(
             EditStatus.REJECTED, finished_at=clock.now(), next_attempt_at=None, wait_reason=Edit.WaitReason.TURN
         )
-    if not waiting(alias).exists():
+    if not Edit.objects.refused(alias).exists():
         state.filter(refused_at=row.refused_at).update(refused_at=None)
 
 

@@ -62,7 +62,9 @@ def pauses(edit: Edit, rewrite: Rewrite) -> bool:
 
 
 def why_paused(edit: Edit, rewrite: Rewrite, intended: Mapping[str, object], after: Mapping[str, object]) -> str:
-    """The detail of the bulk edit: what happened, with an example, and what to do."""
+    """The detail of the bulk edit: what happened, with an example, and what to do. Empty if it need not pause."""
+    if not pauses(edit, rewrite):
+        return ""
     key = rewrite.untouched[0]
     return (
         f"Upstream changed keys that the edit did not touch ({_named(rewrite.untouched)}) on {edit.run.upstream_id}: "

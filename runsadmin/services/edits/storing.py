@@ -18,7 +18,7 @@ from runsadmin.services.edits.outcomes import Outcome
 logger = logging.getLogger("runsadmin.services.edits")
 
 
-def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[Intent]:
+def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Sequence[Intent]:
     """Stores outcomes and intents. Returns the intents that may be sent now.
 
     Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon is pending again.
@@ -27,15 +27,14 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[I
     # Compare before the transaction begins, so that it holds no locks during the comparison.
     difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in outcomes if outcome.timed)
     with transaction.atomic(durable=True):
-        ready = write_intents(intents, now)
+        intents = write_intents(intents, now)
         _pause_bulk_edits(outcomes, now)
         written = _transition(outcomes, now)
         difference.write()
-        runs.mark_missing(
-            runs={outcome.claim.edit.run_id for outcome in outcomes if outcome.run_is_missing},
-            threads={outcome.claim.edit.run.thread_id for outcome in outcomes if outcome.thread_is_missing},
-        )
-    for intent in ready:
+        for outcome in outcomes:
+            if outcome.run_is_missing:
+                runs.mark_missing(outcome.claim.edit.run, with_thread=outcome.thread_is_missing)
+    for intent in intents:
         intent.claim.log_step("intended")
     for outcome in outcomes:
         if outcome.status in ENDED:
@@ -46,7 +45,7 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> list[I
             len(outcomes) - written,
             [outcome.claim.edit.pk for outcome in outcomes],
         )
-    return ready
+    return intents
 
 
 def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
@@ -75,28 +74,20 @@ def _identity(claim: Claim) -> dict[str, object]:
     return {"id": claim.edit.pk, "claim_token": claim.token}
 
 
-def write_intents(intents: Sequence[Intent], now: dt.datetime) -> list[Intent]:
-    """Stores intents in the open transaction. A later fetch is compared with them if the response is lost.
+def write_intents(intents: Sequence[Intent], now: dt.datetime) -> Sequence[Intent]:
+    """Stores intents in the open transaction, and returns those that may be sent now.
 
+    A later fetch is compared with an intent if the response is lost.
     An edit whose claim expires before its fetch becomes too old is pending again: another process could also send it.
     """
-    if not intents:
-        return []
     rows: list[Row] = [
         ({"before": intent.before, "intended": intent.intended, "sent_at": now}, _identity(intent.claim))
         for intent in intents
     ]
     until = now + MAX_FETCH_AGE
-    if update_rows(Edit, rows, status_in=[EditStatus.SENDING.value], claimed_until=until) == len(intents):
-        return list(intents)
-    ours = Edit.objects.filter(
-        pk__in=[intent.claim.edit.pk for intent in intents],
-        claim_token__in={intent.claim.token for intent in intents},
-        sent_at=now,
-    )
-    pks = set(ours.values_list("pk", flat=True))
-    _transition([_not_sent(intent.claim) for intent in intents if intent.claim.edit.pk not in pks], now)
-    return [intent for intent in intents if intent.claim.edit.pk in pks]
+    stored = set(update_rows(Edit, rows, status_in=[EditStatus.SENDING.value], claimed_until=until))
+    _transition([_not_sent(intent.claim) for intent in intents if intent.claim.edit.pk not in stored], now)
+    return [intent for intent in intents if intent.claim.edit.pk in stored]
 
 
 def _not_sent(claim: Claim) -> Outcome:

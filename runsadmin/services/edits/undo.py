@@ -40,8 +40,9 @@ def skipped_keys_message(edit: Edit, result: Metadata) -> str:
     undone = edit.undoes
     if undone is None or undone.before is None or undone.after is None:
         return ""
-    before, after = undone.before, undone.after
-    return _skipped_message({key for key in undone.patch.keys if after.get(key) != before.get(key) != result.get(key)})
+    return _skipped_message(
+        {key for key in undone.patch.keys if undone.after.get(key) != undone.before.get(key) != result.get(key)}
+    )
 
 
 def _skipped_message(keys: Collection[str]) -> str:

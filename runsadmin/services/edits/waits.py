@@ -75,8 +75,8 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
         case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
             return Wait("its paused bulk edit to be resumed")
         case _, WaitReason.ACTIVE_RUN:
-            since = edit.waiting_since or edit.created_at
-            until = active_runs.ends_at(edit, since=since, expires_at=edit.run.expires_at)
+            waiting_since = edit.waiting_since or edit.created_at
+            until = active_runs.ends_at(edit, waiting_since, expires_at=edit.run.expires_at)
             return Wait(f"the run to end (it is {edit.run.status})", until)
         case _, WaitReason.RETRY:
             tried = f": {edit.attempts} of {conf.max_attempts()} have failed" if edit.attempts else ""
@@ -103,8 +103,7 @@ def _known_by(edit: Edit) -> dt.datetime | None:
     """The latest time at which a fetch will show the result. While fetches fail, the time of the next one."""
     times = [edit.next_attempt_at]
     if edit.sent_at is not None:
-        timeout = dt.timedelta(seconds=conf.connection(edit.run.connection).timeout)
-        times.append(edit.sent_at + timeout + conf.settling_time())
+        times.append(edit.sent_at + conf.connection(edit.run.connection).timeout + conf.settling_time())
     return max((time for time in times if time is not None), default=None)
 
 

@@ -63,11 +63,11 @@ class Calls:
             self.gate.wait_out_back_off(longest=(deciding.MAX_FETCH_AGE - intent.fetch_age).total_seconds())
         if stopped := self.gate.blocked(intent.claim) or deciding.stale_fetch(intent):
             return stopped
-        run, by = intent.claim.edit.run, intent.send_by
+        run = intent.claim.edit.run
         with intent.claim.log_context():
             result = self._send(
                 lambda: gateway.write_run(
-                    run.thread, run.upstream_id, intent.intended, self.clock, send_by=by, slot=slot
+                    run.thread, run.upstream_id, intent.intended, intent.send_by, self.clock, slot=slot
                 )
             )
         if isinstance(result.response, TimedResponse):
