@@ -7,7 +7,7 @@ other values, which are passed through unchanged.
 Comparisons treat an absent key and a JSON null as the same: no server is known to distinguish them.
 """
 
-from collections.abc import Collection, ItemsView, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -103,6 +103,10 @@ class MetadataPatch:
     def apply(self, metadata: Mapping[str, object]) -> Metadata:
         return Metadata({key: value for key, value in {**metadata, **self.set}.items() if key not in self.remove})
 
+    def without(self, keys: Iterable[str]) -> "MetadataPatch":
+        """The part of this patch that does not touch these keys."""
+        return self.only(self.keys.difference(keys))
+
     def only(self, keys: Collection[str]) -> "MetadataPatch":
         """The part of this patch that touches these keys."""
         return MetadataPatch(
@@ -153,27 +157,32 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merge:
-    """The outcome of a merge. `result` may be written only if there are no conflicts."""
+    """The outcome of a merge. `patch` is the part of ours without conflicts, and `result` is theirs with it applied."""
 
+    patch: MetadataPatch
     result: Metadata
     conflicts: tuple[Conflict, ...] = ()
 
+    @property
+    def conflicting_keys(self) -> list[str]:
+        return [conflict.key for conflict in self.conflicts]
 
-def merge3(*, base: Mapping[str, object], theirs: Mapping[str, object], patch: MetadataPatch) -> Merge:
+
+def merge3(patch: MetadataPatch, *, base: Mapping[str, object] | None, theirs: Mapping[str, object]) -> Merge:
     """Applies our patch, made by someone who saw `base`, to what upstream has now (`theirs`).
 
     A key that the patch does not touch keeps its current value. A touched key is a conflict if its current value is
-    neither the one in `base` nor the one that the patch would produce.
+    neither the one in `base` nor the one that the patch would produce. Without a `base`, nothing is a conflict.
     """
-    ours = patch.apply(base)
-    return Merge(
-        result=patch.apply(theirs),
-        conflicts=tuple(
-            Conflict(key, base.get(key), theirs.get(key), ours.get(key))
-            for key in sorted(patch.keys)
-            if theirs.get(key) != base.get(key) and theirs.get(key) != ours.get(key)
-        ),
+    if base is None:
+        return Merge(patch, patch.apply(theirs))
+    conflicts = tuple(
+        Conflict(key, base.get(key), theirs.get(key), patch.set.get(key))
+        for key in sorted(patch.keys)
+        if theirs.get(key) not in (base.get(key), patch.set.get(key))
     )
+    patch = patch.without(conflict.key for conflict in conflicts)
+    return Merge(patch, patch.apply(theirs), conflicts)
 
 
 def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:

@@ -100,14 +100,14 @@ GUARDS = (
     Guard(
         "the merge: keys that the patch does not touch keep their fetched values",
         METADATA,
-        "result=patch.apply(theirs),",
-        "result=ours,",
+        "return Merge(patch, patch.apply(theirs), conflicts)",
+        "return Merge(patch, patch.apply(base), conflicts)",
         ("tests/test_metadata.py", "tests/services/test_edits.py"),
     ),
     Guard(
         "the merge: a key that someone else changed is a conflict",
         METADATA,
-        "if theirs.get(key) != base.get(key) and theirs.get(key) != ours.get(key)",
+        "if theirs.get(key) not in (base.get(key), patch.set.get(key))",
         "if False",
         ("tests/test_metadata.py", "tests/services/test_edits.py"),
     ),

@@ -32,8 +32,8 @@ def test_applying_a_patch_twice_changes_nothing(metadata: Metadata, patch: Metad
 
 @given(MAPS, MAPS, MAPS)
 def test_clean_merge_is_symmetric(base: Metadata, ours: Metadata, theirs: Metadata) -> None:
-    one = merge3(base=base, theirs=theirs, patch=MetadataPatch.between(base, ours))
-    other = merge3(base=base, theirs=ours, patch=MetadataPatch.between(base, theirs))
+    one = merge3(MetadataPatch.between(base, ours), base=base, theirs=theirs)
+    other = merge3(MetadataPatch.between(base, theirs), base=base, theirs=ours)
     assert {conflict.key for conflict in one.conflicts} == {conflict.key for conflict in other.conflicts}
     if not one.conflicts:
         assert one.result == other.result
@@ -41,14 +41,14 @@ def test_clean_merge_is_symmetric(base: Metadata, ours: Metadata, theirs: Metada
 
 @given(MAPS, MAPS, PATCHES)
 def test_merge_keeps_untouched_keys(base: Metadata, theirs: Metadata, patch: MetadataPatch) -> None:
-    result = merge3(base=base, theirs=theirs, patch=patch).result
+    result = merge3(patch, base=base, theirs=theirs).result
     untouched = (base.keys() | theirs.keys()) - patch.keys
     assert {key: result.get(key) for key in untouched} == {key: theirs.get(key) for key in untouched}
 
 
 @given(MAPS, PATCHES)
 def test_merge_into_base_has_no_conflict(base: Metadata, patch: MetadataPatch) -> None:
-    merge = merge3(base=base, theirs=base, patch=patch)
+    merge = merge3(patch, base=base, theirs=base)
     assert (merge.result, merge.conflicts) == (patch.apply(base), ())
 
 
@@ -63,14 +63,14 @@ def test_part_of_patch_has_only_its_keys(patch: MetadataPatch, keys: set[str]) -
 
 
 def test_conflict_shows_base_theirs_and_ours() -> None:
-    merge = merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "c"}))
+    merge = merge3(MetadataPatch({"team": "c"}), base={"team": "a"}, theirs={"team": "b"})
     (conflict,) = merge.conflicts
     assert (conflict.key, conflict.base, conflict.theirs, conflict.ours) == ("team", "a", "b", "c")
 
 
 def test_same_change_is_not_a_conflict() -> None:
-    assert not merge3(base={"team": "a"}, theirs={"team": "b"}, patch=MetadataPatch({"team": "b"})).conflicts
-    assert not merge3(base={"team": "a"}, theirs={}, patch=MetadataPatch(remove=frozenset({"team"}))).conflicts
+    assert not merge3(MetadataPatch({"team": "b"}), base={"team": "a"}, theirs={"team": "b"}).conflicts
+    assert not merge3(MetadataPatch(remove=frozenset({"team"})), base={"team": "a"}, theirs={}).conflicts
 
 
 def test_limits_count_code_points() -> None:
@@ -139,7 +139,7 @@ def test_metadata_without_a_map_is_empty(value: object) -> None:
 
 def test_non_text_values_are_kept() -> None:
     theirs = Metadata.read({"n": 1, "deep": {"a": [True]}, "team": "a"})
-    assert merge3(base=theirs, theirs=theirs, patch=MetadataPatch({"team": "b"})).result == {
+    assert merge3(MetadataPatch({"team": "b"}), base=theirs, theirs=theirs).result == {
         "n": 1,
         "deep": {"a": [True]},
         "team": "b",

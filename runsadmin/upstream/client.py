@@ -34,8 +34,7 @@ class Client:
         self._slot = slot
 
     def retrieve_run(self, thread_id: str, run_id: str) -> Response[RunRecord]:
-        path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
-        return self._call("GET", path, read=lambda body: self._run(body, thread_id, run_id))
+        return self._call_run("GET", thread_id, run_id)
 
     def modify_run(
         self, thread_id: str, run_id: str, metadata: Mapping[str, object], send_by: float = float("inf")
@@ -44,11 +43,7 @@ class Client:
 
         Raises NotSent if the request cannot be sent before `send_by` (in time.monotonic()).
         """
-        path = f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}"
-        body = {"metadata": dict(metadata)}
-        return self._call(
-            "POST", path, body=body, read=lambda body: self._run(body, thread_id, run_id), send_by=send_by
-        )
+        return self._call_run("POST", thread_id, run_id, {"metadata": dict(metadata)}, send_by)
 
     def list_runs(
         self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE, oldest_first: bool = False
@@ -57,25 +52,35 @@ class Client:
         order = "asc" if oldest_first else "desc"
         params = {"limit": str(limit), "order": order} | ({"after": after} if after else {})
         return self._call(
-            "GET", f"/threads/{in_path(thread_id)}/runs", params=params, read=lambda body: self._page(body, thread_id)
+            "GET", f"/threads/{in_path(thread_id)}/runs", lambda body: self._page(body, thread_id), params=params
         )
 
     def retrieve_thread(self, thread_id: str) -> Response[str]:
-        return self._call("GET", f"/threads/{in_path(thread_id)}", read=lambda body: _id(body))
+        return self._call("GET", f"/threads/{in_path(thread_id)}", _id)
 
     def list_threads(self, *, after: str = "") -> Response[tuple[str, ...]]:
         """The ids of a server's threads, newest first. Few servers have this call: others return 404 or 405."""
         params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
-        return self._call("GET", "/threads", params=params, read=_ids)
+        return self._call("GET", "/threads", _ids, params=params)
 
     def _read(self, item: object, thread_id: str) -> RunRecord:
         return RunRecord.read(item, thread_id, missing_is_empty=self.connection.missing_metadata_is_empty)
 
-    def _run(self, body: object, thread_id: str, run_id: str) -> RunRecord:
-        record = self._read(body, thread_id)
-        if record.upstream_id != run_id:
-            raise Unreadable("The response contains another run.")
-        return record
+    def _call_run(
+        self,
+        method: str,
+        thread_id: str,
+        run_id: str,
+        body: Mapping[str, object] | None = None,
+        send_by: float = float("inf"),
+    ) -> Response[RunRecord]:
+        def read(content: object) -> RunRecord:
+            record = self._read(content, thread_id)
+            if record.upstream_id != run_id:
+                raise Unreadable("The response contains another run.")
+            return record
+
+        return self._call(method, f"/threads/{in_path(thread_id)}/runs/{in_path(run_id)}", read, body, send_by)
 
     def _page(self, body: object, thread_id: str) -> Page:
         records: list[RunRecord] = []
@@ -102,11 +107,11 @@ class Client:
         self,
         method: str,
         path: str,
-        *,
         read: Callable[[object], T],
-        params: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
         send_by: float = float("inf"),
+        *,
+        params: Mapping[str, str] | None = None,
     ) -> Response[T]:
         timeout = self.connection.timeout.total_seconds()
         exchange = Exchange(time.monotonic() + timeout, send_by)

@@ -282,7 +282,7 @@ def test_internal_error_counts_as_attempt(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     settings.RUNSADMIN_MAX_ATTEMPTS = 2

@@ -133,7 +133,7 @@ def conflicts(edit: Edit) -> tuple[Conflict, ...]:
     if edit.status != EditStatus.CONFLICT:
         return ()
     base, theirs = _conflicting(edit)
-    return merge3(base=base, theirs=theirs, patch=edit.patch).conflicts
+    return merge3(edit.patch, base=base, theirs=theirs).conflicts
 
 
 def _conflicting(edit: Edit) -> tuple[Metadata, Metadata]:

@@ -51,27 +51,21 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
         return Outcome(claim, EditStatus.FAILED, NOT_SHOWN, timed)
     if now.status in LOCKED and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         return active_runs.wait(claim, f"The run is still {now.status}.", timed.received_at, timed)
-    found = now.metadata
-    patch = edit.patch
-    base = found if edit.base is None else edit.base
-    merge = merge3(base=base, theirs=found, patch=patch)
-    if merge.conflicts:
-        keys = [conflict.key for conflict in merge.conflicts]
-        if edit.undoes_id is None or patch.keys <= set(keys):
-            detail = f"Someone else changed these keys in the meantime: {', '.join(keys)}."
-            return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"before": found})
-        # An undo skips the keys that have been changed since, and restores the others.
-        patch = patch.only(patch.keys - set(keys))
-        merge = merge3(base=base, theirs=found, patch=patch)
+    theirs = now.metadata
+    merge = merge3(edit.patch, base=edit.base, theirs=theirs)
+    # An undo skips the keys that have been changed since, and restores the others.
+    if merge.conflicts and (edit.undoes_id is None or not merge.patch):
+        detail = f"Someone else changed these keys in the meantime: {', '.join(merge.conflicting_keys)}."
+        return Outcome(claim, EditStatus.CONFLICT, detail, timed, values={"before": theirs})
     try:
-        patch.check(found)
+        merge.patch.check(theirs)
     except InvalidMetadata as error:
-        return Outcome(claim, EditStatus.REJECTED, str(error), timed, values={"before": found})
+        return Outcome(claim, EditStatus.REJECTED, str(error), timed, values={"before": theirs})
     detail = skipped_keys_message(edit, merge.result)
-    if merge.result == found:
-        values: dict[str, object] = {"before": found, "intended": found, "after": found}
+    if merge.result == theirs:
+        values: dict[str, object] = {"before": theirs, "intended": theirs, "after": theirs}
         return Outcome(claim, EditStatus.APPLIED, detail or "Upstream already had these changes.", timed, values=values)
-    return Intent(claim, found, merge.result, fetched_at, detail)
+    return Intent(claim, theirs, merge.result, fetched_at, detail)
 
 
 UNREADABLE = (

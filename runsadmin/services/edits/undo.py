@@ -16,7 +16,7 @@ class UndoPatch:
 
     @property
     def patch(self) -> MetadataPatch:
-        return self.whole.only(self.whole.keys - self.skipped)
+        return self.whole.without(self.skipped)
 
     @property
     def detail(self) -> str:
