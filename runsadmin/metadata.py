@@ -7,7 +7,7 @@ other values, which are passed through unchanged.
 Comparisons treat an absent key and a JSON null as the same: no server is known to distinguish them.
 """
 
-from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -103,15 +103,15 @@ class MetadataPatch:
     def apply(self, metadata: Mapping[str, object]) -> Metadata:
         return Metadata({key: value for key, value in {**metadata, **self.set}.items() if key not in self.remove})
 
-    def without(self, keys: Iterable[str]) -> "MetadataPatch":
+    def without(self, keys: Collection[str]) -> "MetadataPatch":
         """The part of this patch that does not touch these keys."""
-        return self.only(self.keys.difference(keys))
+        return MetadataPatch(
+            set={key: value for key, value in self.set.items() if key not in keys}, remove=self.remove.difference(keys)
+        )
 
     def only(self, keys: Collection[str]) -> "MetadataPatch":
         """The part of this patch that touches these keys."""
-        return MetadataPatch(
-            set={key: value for key, value in self.set.items() if key in keys}, remove=self.remove & frozenset(keys)
-        )
+        return self.without(self.keys.difference(keys))
 
     def as_merge_patch(self) -> dict[str, object]:
         return {**self.set, **dict.fromkeys(sorted(self.remove))}
@@ -181,7 +181,7 @@ def merge3(patch: MetadataPatch, *, base: Mapping[str, object] | None, theirs: M
         for key in sorted(patch.keys)
         if theirs.get(key) not in (base.get(key), patch.set.get(key))
     )
-    patch = patch.without(conflict.key for conflict in conflicts)
+    patch = patch.without([conflict.key for conflict in conflicts])
     return Merge(patch, patch.apply(theirs), conflicts)
 
 

@@ -66,7 +66,7 @@ def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome
     if _agree(now, intended, edit.patch.keys):
         since = rewrites.changed_since(rewrites.of(edit, intended, now))
         applied = "The response was lost; a later fetch showed that the edit was applied."
-        detail = " ".join(filter(None, (applied, since, skipped_keys_message(edit, intended))))
+        detail = " ".join(filter(None, (applied, since, skipped_keys_message(edit.undoes, intended))))
         return Outcome(claim, EditStatus.APPLIED, detail, timed, values={"after": now})
     if not _agree(now, before, edit.patch.keys):
         detail = "The response was lost; a later fetch found neither the old values nor the intended ones."

@@ -61,7 +61,7 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
         merge.patch.check(theirs)
     except InvalidMetadata as error:
         return Outcome(claim, EditStatus.REJECTED, str(error), timed, values={"before": theirs})
-    detail = skipped_keys_message(edit, merge.result)
+    detail = skipped_keys_message(edit.undoes, merge.result)
     if merge.result == theirs:
         values: dict[str, object] = {"before": theirs, "intended": theirs, "after": theirs}
         return Outcome(claim, EditStatus.APPLIED, detail or "Upstream already had these changes.", timed, values=values)

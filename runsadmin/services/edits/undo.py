@@ -32,16 +32,15 @@ def undo_patch(edit: Edit) -> UndoPatch:
     return UndoPatch(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
 
 
-def skipped_keys_message(edit: Edit, result: Metadata) -> str:
-    """A message that names the keys that the undo `edit` leaves as they are, given its `result`.
+def skipped_keys_message(edit: Edit | None, result: Metadata) -> str:
+    """A message that names the keys that an undo of `edit` leaves as they are, given its `result`.
 
-    Empty if there are none, or if `edit` is not an undo.
+    Empty if there are none, or without an edit to undo.
     """
-    undone = edit.undoes
-    if undone is None or undone.before is None or undone.after is None:
+    if edit is None or edit.before is None or edit.after is None:
         return ""
     return _skipped_message(
-        {key for key in undone.patch.keys if undone.after.get(key) != undone.before.get(key) != result.get(key)}
+        {key for key in edit.patch.keys if edit.after.get(key) != edit.before.get(key) != result.get(key)}
     )
 
 
