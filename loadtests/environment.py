@@ -127,6 +127,10 @@ class Environment:
         Edit.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
         Sync.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
 
+    def end_pauses(self) -> None:
+        """Ends the pauses before further attempts, which are the longest part of a recovery."""
+        Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
+
     def wait_for_outcomes(self, *, seconds: float = 30) -> None:
         until(lambda: not Edit.objects.filter(status__in=UNSETTLED).exists(), seconds=seconds)
         until(lambda: not Run.objects.filter(needs_refresh_since__isnull=False).exists(), seconds=seconds)

@@ -51,9 +51,10 @@ def recovery_checked(environment: Environment) -> Iterator[list[Run]]:
     Afterwards a worker recovers the edits, and all results are checked.
     """
     runs = environment.make_runs(3)
-    with writing(environment.sandbox, *(run.upstream_id for run in runs)):
+    with writing(environment.sandbox, *(run.upstream_id for run in runs), pause=0.03):
         yield runs
         environment.expire_claims()
+        environment.end_pauses()
         environment.worker()
         environment.wait_for_outcomes()
     assert {edit.status for edit in Edit.objects.all()} == {Edit.Status.APPLIED}

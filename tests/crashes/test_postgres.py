@@ -67,6 +67,7 @@ def test_worker_survives_database_crash(environment: Environment, postgres: Post
         environment.worker(Crash(step, target_pid=postgres.pid))
         restart_database(postgres)
         environment.expire_claims()
+        environment.end_pauses()
         environment.wait_for_outcomes()  # The same worker continues the work.
 
 

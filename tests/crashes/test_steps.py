@@ -52,6 +52,7 @@ def test_edits_wait_for_a_killed_upstream(environment: Environment, step: str) -
         worker = environment.worker(Crash(step, target_pid=environment.sandbox.process.pid))
         until(environment.sandbox.is_dead)
         environment.sandbox.restart()
+        environment.end_pauses()
         environment.wait_for_outcomes()
         worker.kill()
 

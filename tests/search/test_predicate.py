@@ -49,23 +49,26 @@ def newest_first(keys: list[int]) -> list[int]:
     return list(Run.objects.filter(pk__in=keys).order_by("-created_at", "-pk").values_list("pk", flat=True))
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(case=searches, counted=st.sampled_from([0, 3, 10_000]), is_backward=st.booleans())
-def test_search_equals_the_predicate(
-    rows: Rows, case: Case, counted: int, is_backward: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_equals_the_predicate(rows: Rows, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
     monkeypatch.setattr(search_time_limit, "SECONDS", 60)
-    monkeypatch.setattr(sources, "MAX_COUNTED", counted)  # Ranges with more rows are read in another way.
-    node = search.parse(case.text)
-    assert node is not None
-    assert search.parse(str(node)) == node
+    examples = pytestconfig.getoption("search_cases")
 
-    expected = sorted(key for key, row in rows.items() if case.matches(row))
-    found = RunSearch(node, BERLIN, NOW)
-    assert sorted(found.matching().values_list("pk", flat=True)) == expected
-    runs = pages(found, 25)
-    assert [run.pk for run in runs] == newest_first(expected)
-    if runs and is_backward:
-        assert pages_backward(found, 25, runs[-1]) == runs[:-1]
-    compiled = Run.objects.filter(search.condition(node, BERLIN, NOW)).values_list("pk", flat=True)
-    assert sorted(compiled) == expected
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=searches, counted=st.sampled_from([0, 3, 10_000]), is_backward=st.booleans())
+    def check(case: Case, counted: int, is_backward: bool) -> None:
+        monkeypatch.setattr(sources, "MAX_COUNTED", counted)  # Ranges with more rows are read in another way.
+        node = search.parse(case.text)
+        assert node is not None
+        assert search.parse(str(node)) == node
+
+        expected = sorted(key for key, row in rows.items() if case.matches(row))
+        found = RunSearch(node, BERLIN, NOW)
+        assert sorted(found.matching().values_list("pk", flat=True)) == expected
+        runs = pages(found, 25)
+        assert [run.pk for run in runs] == newest_first(expected)
+        if runs and is_backward:
+            assert pages_backward(found, 25, runs[-1]) == runs[:-1]
+        compiled = Run.objects.filter(search.condition(node, BERLIN, NOW)).values_list("pk", flat=True)
+        assert sorted(compiled) == expected
+
+    check()

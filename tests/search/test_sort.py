@@ -52,13 +52,19 @@ def rows() -> dict[int, Row]:
 
 @pytest.mark.parametrize(("counted", "walked", "most"), [(10_000, 1, 1), (3, 10_000, 1), (3, 10, 10_000), (3, 10, 5)])
 def test_pages_are_sorted(
-    rows: dict[int, Row], counted: int, walked: int, most: int, monkeypatch: pytest.MonkeyPatch
+    rows: dict[int, Row],
+    counted: int,
+    walked: int,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
 ) -> None:
     monkeypatch.setattr(sources, "MAX_COUNTED", counted)
     monkeypatch.setattr(finding, "MAX_WALKED", walked)
     monkeypatch.setattr(finding, "MAX_SORTED", most)
+    examples = pytestconfig.getoption("search_cases") // 5
 
-    @settings(max_examples=75, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=searches, sort=st.sampled_from(Sort), size=st.sampled_from([20, 100]))
     def check(case: Case, sort: Sort, size: int) -> None:
         matching = [run for run in Run.objects.all() if case.matches(rows[run.pk])]
