@@ -17,6 +17,7 @@ OURS = {
     "list page": LIST,
     "list page, by status": f"{LIST}?status=failed",
     "list page, a search for a common value": f"{LIST}?q={COMMON}",
+    "list page, a search for a rare value": f"{LIST}?q={RARE}",
     "REST, 100 runs": "/api/v1/runs/?page_size=100",
     "REST, 100 runs with a rare value": f"/api/v1/runs/?page_size=100&q={RARE}",
     "REST, 100 runs with a common value": f"/api/v1/runs/?page_size=100&q={COMMON}",
@@ -24,6 +25,8 @@ OURS = {
 PLAIN = {
     "list page": LIST,
     "list page, by status": f"{LIST}?status__exact=failed",
+    "list page, a search for a common value": f"{LIST}?metadata=env:prod",
+    "list page, a search for a rare value": f"{LIST}?metadata=env:canary",
     "REST, 100 runs": "/cursor/",
     "REST, 100 runs, LimitOffset": "/offset/?limit=100",
 }

@@ -1,5 +1,7 @@
 """A list of runs as a ModelSerializer view, in either pagination of REST framework, and as Django's admin list."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -43,12 +45,30 @@ class RunList(ListAPIView[Run]):
     pagination_class = LimitOffsetPagination
 
 
+class MetadataFilter(admin.SimpleListFilter):
+    """A pair, such as `?metadata=env:prod`."""
+
+    title = "metadata"
+    parameter_name = "metadata"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("env:prod", "env: prod"), ("env:canary", "env: canary")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
+        value = self.value()
+        if not value:
+            return queryset
+        key, _, text = value.partition(":")
+        return queryset.filter(pairs__key=key, pairs__value=text)
+
+
 class RunAdmin(admin.ModelAdmin[Run]):
     """The columns and filters of our list. A filter by thread would list every thread."""
 
     list_display = ["upstream_id", "thread", "status", "created_at", "duration", "total_tokens", "model", "metadata_"]
     list_filter = [
         "status", "created_at", "connection", ("missing_since", admin.EmptyFieldListFilter), "model", "assistant_id",
+        MetadataFilter,
     ]  # fmt: skip
     list_select_related = ["thread"]
     list_per_page = 50

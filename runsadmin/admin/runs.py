@@ -71,11 +71,10 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
         missing = SafeString('<span class="ra-badge ra-warn">Missing</span>') if run.missing_since else ""
-        return format_html(
-            '<a class="ra-id" href="{}">{}</a> {}{}'
-            '<a class="ra-id ra-under" href="{}?thread={}" title="All runs of {}">{}</a>',
-            links.change_url(run), run, display.connection(run), missing,
-            links.list_url(Run), run.thread_id, run.thread, run.thread,
+        return format_html(  # Relative links: reversing URLs in each row took 8 % of the page's time.
+            '<a class="ra-id" href="{}/change/">{}</a> {}{}'
+            '<a class="ra-id ra-under" href="?thread={}" title="All runs of {thread}">{thread}</a>',
+            run.pk, run, display.connection(run), missing, run.thread_id, thread=run.thread,
         )  # fmt: skip
 
     @admin.display(description="duration")

@@ -26,9 +26,7 @@ LIST = "/admin/runsadmin/run/"
 
 def shown_ids(client: Client, query: str | None = "") -> list[str]:
     """The ids of the runs on a page of the list, in their order."""
-    return re.findall(
-        r'class="ra-id" href="/admin/runsadmin/run/\d+/change/">([^<]+)<', client.get(LIST + (query or "")).text
-    )
+    return re.findall(r'class="ra-id" href="\d+/change/">([^<]+)<', client.get(LIST + (query or "")).text)
 
 
 def page_link(client: Client, query: str | None, label: str) -> str | None:
