@@ -53,7 +53,8 @@ _COLUMNS = {
 }
 _LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _VALUE = "looked_up_value"
-WORD_COLUMNS = tuple(_COLUMNS[name] for name in ("id", "thread", "assistant", "model"))
+WORD_FIELDS = ("id", "thread", "assistant", "model")
+WORD_COLUMNS = tuple(_COLUMNS[name] for name in WORD_FIELDS)
 
 
 def condition(

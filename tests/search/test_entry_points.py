@@ -174,7 +174,7 @@ class Users:
     def _of_page(self, text: str) -> set[int] | str:
         if "alert" in text or "No runs match" in text:
             return html.unescape(text)
-        return {int(key) for key in re.findall(r'class="ra-id" href="/admin/runsadmin/run/(\d+)/change/"', text)}
+        return {int(key) for key in re.findall(r'class="ra-id" href="(\d+)/change/"', text)}
 
 
 def _keys(ids: list[str]) -> set[int]:

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import MetadataPair, Run, Thread
 from runsadmin.models.bulk_insert import insert_rows, reserve_ids
-from runsadmin.services.run_search import RunSearch, sources
+from runsadmin.services.run_search import RunSearch, expanding, sources
 from runsadmin.services.run_search.merging import MERGE_JOINS
 from runsadmin.services.search_time_limit import limited, postgresql_settings
 
@@ -66,11 +66,20 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("metadata.rare:x*", "pair_by_key_and_value"),
         ("id:run_119*", "(upstream_id>"),
         ("tokens:>1190", "run_by_tokens"),
-        ("run_119", "pair_by_key_and_value"),
+        ("run_119", "(upstream_id>"),
         ("duration:>1s", "run_newest"),
     ],
 )
 def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -> None:
+    check_plans(text, index)
+
+
+def test_word_with_many_values_is_looked_up(runs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expanding, "MAX_READ", 0)
+    check_plans("x", "pair_by_key_and_value")
+
+
+def check_plans(text: str, index: str) -> None:
     with CaptureQueriesContext(connection) as captured:
         RunSearch.parse(text).read_page(Run.objects.all(), 10)
 
@@ -96,7 +105,9 @@ def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -
         ("-metadata.env:*", 1),
         ("status:completed -(metadata.env:test OR error:server_error)", 2),
         ("metadata.env:prod duration:>1s", 1),
-        ("metadata.env:prod -metadata.rare:x* duration:>1s", 1),
+        ("metadata.env:prod -thread:thread_b* duration:>1s", 1),
+        ("metadata.env:prod -metadata.rare:x* duration:>1s", 2),
+        ("metadata.env:prod -model:gpt* prod", 1),
         ("metadata.env:* model:gpt-4o assistant:asst_a -status:failed tokens:>10", 4),
     ],
 )

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from django.db.models import Q
+
 from runsadmin import search
 from runsadmin.models import Run
 from runsadmin.search import And, Equal, Exists, Node, Not, Or, Term
 from runsadmin.search.compiling import column_of
 from runsadmin.search.fields import METADATA
 from runsadmin.services.run_search import sources
-from runsadmin.services.run_search.sources import INDEXED_COLUMNS, Cover, Source
+from runsadmin.services.run_search.sources import INDEXED_COLUMNS, Cover, Source, cover
 
 # An OR of up to so many parts is searched part by part. For two of them, each part is combined with each.
 MAX_BRANCHES = 100
@@ -40,6 +42,13 @@ def tests_all_runs(node: Node) -> bool:
             is_indexed = field.name == METADATA or column_of(field) in {*INDEXED_COLUMNS, "thread__upstream_id"}
             return not is_indexed or not isinstance(test, Equal | Exists)
     return True
+
+
+def is_period(node: Node) -> bool:
+    """Whether a node limits the creation time: its runs are a range of the newest."""
+    if isinstance(node, And):
+        return any(map(is_period, node.nodes))
+    return isinstance(node, Term) and node.field.name == "created" and not isinstance(node.test, Exists)
 
 
 @dataclass(frozen=True)
@@ -75,15 +84,30 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
     return Driver(source, part if chosen.is_exact else None, is_small=bool(small))
 
 
+def branches_of(either: Or) -> list[Node]:
+    """The nodes of an OR that are searched one by one. Those that test all runs are tested together."""
+    testing = [node for node in either.nodes if tests_all_runs(node) and not is_period(node)]
+    others = [node for node in either.nodes if node not in testing]
+    return [*others, search.any_of(testing)] if testing else others
+
+
 def to_distribute(
-    parts: Iterable[Node], covers: Mapping[Node, Cover], driver: Driver | None, branches: int
+    parts: Iterable[Node], covers: Mapping[Node, Cover], driver: Driver | None, branches: int, within: Q
 ) -> Or | None:
-    """The OR whose nodes are searched one by one, each with all other parts, if there is one that this helps."""
+    """The OR whose branches are searched one by one, each with all other parts, if there is one that this helps."""
     if driver is not None and driver.is_small:
         return None
     for part in parts:
-        if isinstance(part, Or) and len(part.nodes) <= branches:
-            found = covers.get(part)
-            if driver is None or (found is not None and found.can_be_merged):
-                return part
+        if not isinstance(part, Or) or not 1 < len(branches_of(part)) <= branches:
+            continue
+        if driver is None or _can_be_merged(part, covers, within):
+            return part
     return None
+
+
+def _can_be_merged(either: Or, covers: Mapping[Node, Cover], within: Q) -> bool:
+    others = [node for node in either.nodes if not is_period(node)]
+    if not others:
+        return True
+    found = covers.get(either) if len(others) == len(either.nodes) else cover(search.any_of(others), within)
+    return found is not None and found.can_be_merged

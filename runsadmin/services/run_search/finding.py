@@ -20,11 +20,13 @@ from runsadmin.services.run_search import by_tokens, merging, sources
 from runsadmin.services.run_search.choosing import (
     MAX_BRANCHES,
     Driver,
+    branches_of,
     driver_of,
     parts_of,
     tests_all_runs,
     to_distribute,
 )
+from runsadmin.services.run_search.expanding import expanded
 from runsadmin.services.run_search.merging import Ranges, Span
 from runsadmin.services.run_search.sources import Cover, Source, cover
 from runsadmin.services.search_time_limit import limited
@@ -115,11 +117,13 @@ class RunSearch:
             return keyset.read_page(runs, ORDER, size, after=after, before=before, ascending=sort.is_ascending)
         key, ascending = before if is_backward else after, sort.is_ascending != is_backward
         with limited():
+            node = None if self.node is None else expanded(self.node)
             if sort.is_by_tokens:
-                found = iter(self._by_tokens(by_tokens.Reading(size + 1, key, ascending, is_backward)))
+                reading = by_tokens.Reading(size + 1, key, ascending, is_backward)
+                found = iter(replace(self, node=node)._by_tokens(reading))
             else:
-                assert self.node is not None
-                found = self._keys(self.node, Span(size + 1, key, ascending))
+                assert node is not None
+                found = self._keys(node, Span(size + 1, key, ascending))
             keys = list(islice(found, size + 1))  # An OR finds up to that many for each of its parts.
             key_of = {key[-1]: key for key in keys[:size]}
             by_key = {run.pk: run for run in runs.filter(pk__in=key_of).order_by()}
@@ -176,17 +180,17 @@ class RunSearch:
     ) -> Iterator[Key]:
         """The first keys in a span, among runs within a `limit` of the creation time."""
         parts = parts_of(node)
-        if len(parts) == 1 and isinstance(parts[0], Or):
-            return self._merged(parts[0].nodes, span, limit, branches)
+        if len(parts) == 1 and isinstance(parts[0], Or) and len(nodes := branches_of(parts[0])) > 1:
+            return self._merged(nodes, span, limit, branches)
         bounded = bounds(parts, self.tz, self.now)
         within = bounded & limit
         newest = Source(Run.objects.filter(within))
         covers = {part: found for part in parts if (found := cover(part, within)) is not None}
         excluded = {part: found for part in parts if isinstance(part, Not) and (found := cover(part.node, within))}
         driver = driver_of(covers, newest if bounded else None, compares=len(covers) + len(excluded) > 1)
-        if either := to_distribute(parts, covers, driver, branches):
+        if either := to_distribute(parts, covers, driver, branches, within):
             others = [part for part in parts if part is not either]
-            nodes = [search.all_of((each, *others)) for each in either.nodes]
+            nodes = [search.all_of((each, *others)) for each in branches_of(either)]
             return self._merged(nodes, span, limit, branches // len(nodes))
         driver = driver or Driver(newest)
         tested = [part for part in parts if part is not driver.part]

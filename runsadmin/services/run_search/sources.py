@@ -30,8 +30,8 @@ from runsadmin.services.metadata_keys import Texts
 # Sizes are only compared up to this number of rows.
 MAX_COUNTED = 10_000
 # Texts with an index that is ordered by time as well.
-_ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection", "error_code"})
-INDEXED_COLUMNS = _ORDERED_COLUMNS | {"upstream_id"}
+ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection", "error_code"})
+INDEXED_COLUMNS = ORDERED_COLUMNS | {"upstream_id"}
 _PLAIN = "plain_"
 
 
@@ -189,7 +189,7 @@ def _of_text(column: str, test: Test, within: Q) -> Cover:
     runs = Run.objects.filter(text_condition(column, test))
     if column == "error_code":
         runs = runs.exclude(error_code="")  # The condition of the index.
-    if isinstance(test, Equal) and column in _ORDERED_COLUMNS:
+    if isinstance(test, Equal) and column in ORDERED_COLUMNS:
         return Cover((Source(runs.filter(within)),))
     is_complete = isinstance(test, Equal | Prefix)  # Comparisons also find rows without a value.
     return Cover((Source(runs, by=column),), is_complete)

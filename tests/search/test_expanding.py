@@ -1,0 +1,70 @@
+"""Beginnings and words are replaced by the few values that begin with them."""
+
+import datetime as dt
+
+import pytest
+
+from runsadmin import search
+from runsadmin.services.run_search import expanding
+from runsadmin.services.run_search.expanding import expanded
+from tests.search.cases import Row, store
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def runs() -> None:
+    of_all = {"connection": "default", "thread": "thread_a", "created": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}
+    store(
+        [
+            Row(
+                of_all | {"id": "run_1", "status": "failed", "model": "gpt-4o", "error": "server_error"},
+                {"env": "prod"},
+            ),
+            Row(
+                of_all | {"id": "run_2", "status": "failed", "model": "gpt-4o-mini", "error": "rate_limit"},
+                {"x y": "é"},
+            ),
+            Row(of_all | {"id": "run_3", "status": "queued"}, {"env": "staging", "n": "1", "o": "12", "p": "123"}),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "replaced"),
+    [
+        ("metadata.env:pro*", "metadata.env:prod"),
+        ("metadata.env:x*", "metadata.env:x*"),
+        ("-metadata.env:*", "-metadata.env:*"),
+        ("model:gpt-4o-m*", "model:gpt-4o-mini"),
+        ("model:gpt*", "model:gpt*"),  # A test in the index of the newest runs.
+        ("-model:gpt*", "-(model:gpt-4o OR model:gpt-4o-mini)"),
+        ("-(status:failed -model:gpt-4o-m*)", "-(status:failed -model:gpt-4o-mini)"),
+        ("gpt-4o-m OR error:rate*", "model:gpt-4o-mini OR error:rate_limit"),
+        ("-error:*", "-(error:rate_limit OR error:server_error)"),
+        ("pro", "metadata.env:prod"),
+        ("run_", "id:run_*"),
+        ("1", "metadata.n:1 OR metadata.o:12 OR metadata.p:123"),
+        ("-1", "-(metadata.n:1 OR metadata.o:12 OR metadata.p:123)"),
+        ("\U0010ffff", '"\U0010ffff"'),
+        ("é", 'metadata."x y":é'),
+        ("nothing", "nothing"),
+        ("id:run_1*", "id:run_1*"),
+        ("tokens:>5 created:2026", "tokens:>5 created:2026"),
+    ],
+)
+@pytest.mark.usefixtures("runs")
+def test_few_values_replace_a_beginning(text: str, replaced: str) -> None:
+    assert text_of_expanded(text) == replaced
+
+
+@pytest.mark.usefixtures("runs")
+def test_words_need_few_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expanding, "_MAX_KEYS", 4)
+    assert text_of_expanded("pro") == "pro"
+
+
+def text_of_expanded(text: str) -> str:
+    node = search.parse(text)
+    assert node is not None
+    return str(expanded(node))
