@@ -38,7 +38,7 @@ class RunAdmin(ReadOnlyAdmin):
     change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
-    list_display = ("run", display.status, display.created, "duration", "tokens", "model", "metadata_")
+    list_display = ("run", display.status, display.created, "duration_", "tokens", "model", "metadata_")
     list_display_links = None
     sortable_by = (display.created, "tokens")
     list_select_related = ("thread",)
@@ -78,7 +78,7 @@ class RunAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     @admin.display(description="duration")
-    def duration(self, run: Run) -> str:
+    def duration_(self, run: Run) -> str:
         return display.duration(run.duration)
 
     @admin.display(description="tokens", ordering="total_tokens")

@@ -20,13 +20,20 @@ def field(name: str, key: str | None) -> Field:
             raise ValueError("a key is missing; expected metadata.KEY:…, such as metadata.team:search.")
         _check_length("a key", key)
     elif name not in KINDS:
-        nearest = get_close_matches(name.lower(), KINDS, n=1, cutoff=0.5)
-        hint = f"Did you mean {nearest[0]}? " if nearest else f"Did you mean metadata.{name}? "
         raise ValueError(
-            f"there is no field {name!r}. {hint}Expected {', '.join(KINDS)} or metadata.KEY. A text that has a colon"
-            " needs quotes."
+            f"there is no field {name!r}. Did you mean {_nearest(name)}? Expected {', '.join(KINDS)} or metadata.KEY."
+            " A text that has a colon needs quotes."
         )
     return Field(name, key)
+
+
+def _nearest(name: str) -> str:
+    """The field that a user probably meant."""
+    before_dot, _, key = name.partition(".")
+    if key:
+        return f"{METADATA}.{key if get_close_matches(before_dot.lower(), [METADATA]) else name}"
+    nearest = get_close_matches(name.lower(), KINDS, n=1, cutoff=0.5)
+    return nearest[0] if nearest else f"{METADATA}.{name}"
 
 
 def check(field: Field, test: Test) -> None:

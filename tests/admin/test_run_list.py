@@ -296,3 +296,8 @@ def assert_no_full_scan(sql: str) -> None:
         assert not line.strip().startswith("SCAN runsadmin_run") or "INDEX" in line, (sql, plan)
         assert "Seq Scan on runsadmin_run" not in line, (sql, plan)
         assert "TEMP B-TREE FOR ORDER BY" not in line or "pk__in" in sql or " IN (" in sql, (sql, plan)
+
+
+def test_duration_is_written_out(as_alice: Client, mirror_run: MakeRun) -> None:
+    mirror_run(created_at=1_700_000_000, started_at=1_700_000_000, completed_at=1_700_000_123, status="completed")
+    assert ">2 min 3 s<" in as_alice.get(LIST).text

@@ -112,6 +112,8 @@ def test_trees_are_printed(text: str, printed: str) -> None:
     [
         ("status:failed  color:red", 16, "there is no field 'color'. Did you mean metadata.color?"),
         ("Status:x", 1, "Did you mean status?"),
+        ("metadta.env:x", 1, "Did you mean metadata.env?"),
+        ("team.lead:x", 1, "Did you mean metadata.team.lead?"),
         ("metadata:x", 1, "expected metadata.KEY"),
         ("metadata.:x", 1, "a key is missing"),
         ("metadata.tea*:x", 1, "* is possible at the end"),
