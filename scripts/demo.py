@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 django.setup()
 
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 from knox.crypto import hash_token
 from knox.models import AuthToken
@@ -48,14 +48,22 @@ def main(port: int) -> None:
     """Waits for the web server and the sandbox, creates a user and a token, then tracks and syncs all threads."""
     admin = create_admin()
     store_token(admin, settings.RUNSADMIN_DEMO_TOKEN)
-    thread_ids = wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
-    threads.track(connection="default", thread_ids=thread_ids, actor=admin)
-    call_command("sync_runs", actor=admin.get_username())
+    mirror_threads(admin)
     wait(lambda: request_login_page(port), what="The web server")
     url, password = f"http://127.0.0.1:{port}/", settings.RUNSADMIN_DEMO_PASSWORD
     curl = curl_command(url, settings.RUNSADMIN_DEMO_TOKEN)
     print(READY.format(url=url, password=password, runs=Run.objects.count(), curl=curl), flush=True)
     signal.pause()
+
+
+def mirror_threads(admin: User) -> None:
+    """Tracks and syncs all threads of the sandbox. Threads that it no longer has are reported, and do not matter."""
+    thread_ids = wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
+    threads.track(connection="default", thread_ids=thread_ids, actor=admin)
+    try:
+        call_command("sync_runs", actor=admin.get_username())
+    except CommandError as error:
+        print(error, flush=True)
 
 
 def create_admin() -> User:
