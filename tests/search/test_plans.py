@@ -74,7 +74,7 @@ def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -
     check_plans(text, index)
 
 
-def test_word_with_many_values_is_looked_up(runs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_word_with_many_values_has_a_plan(runs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expanding, "MAX_READ", 0)
     check_plans("x", "pair_by_key_and_value")
 
