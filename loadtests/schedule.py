@@ -6,16 +6,16 @@ from runsadmin import tasks
 from runsadmin.engine.recurring import Entry
 
 OFTEN = (
-    Entry("push_edits", tasks.push_edits, timedelta(seconds=0.2)),
-    Entry("refresh_marked_runs", tasks.refresh_marked_runs, timedelta(seconds=0.5)),
-    Entry("advance_bulk_edits", tasks.advance_bulk_edits, timedelta(seconds=0.5)),
-    Entry("find_plans", tasks.find_plans, timedelta(seconds=0.5)),
-    Entry("probe_held_connections", tasks.probe_held_connections, timedelta(seconds=0.5)),
-    Entry("find_syncs", tasks.find_syncs, timedelta(seconds=0.5)),
+    Entry("push_edits", tasks.push_edits, timedelta(seconds=0.3)),
+    Entry("refresh_marked_runs", tasks.refresh_marked_runs, timedelta(seconds=1)),
+    Entry("advance_bulk_edits", tasks.advance_bulk_edits, timedelta(seconds=1)),
+    Entry("find_plans", tasks.find_plans, timedelta(seconds=1)),
+    Entry("probe_held_connections", tasks.probe_held_connections, timedelta(seconds=1)),
+    Entry("find_syncs", tasks.find_syncs, timedelta(seconds=1)),
 )
 
 # For workers in which several lanes push.
 OFTEN_IN_LANES = (
     *OFTEN,
-    *(Entry(f"push_edits_{number}", tasks.push_edits, timedelta(seconds=0.2)) for number in range(1, 6)),
+    *(Entry(f"push_edits_{number}", tasks.push_edits, timedelta(seconds=0.3)) for number in range(1, 6)),
 )

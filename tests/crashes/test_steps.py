@@ -42,21 +42,6 @@ def test_web_process_killed_during_patch(environment: Environment, step: str) ->
         assert Edit.objects.count() == 1
 
 
-@pytest.mark.parametrize("step", [*PUSHING, *RECONCILING])
-def test_edits_wait_for_a_killed_upstream(environment: Environment, step: str) -> None:
-    with recovery_checked(environment) as runs:
-        if step in RECONCILING:
-            environment.sandbox.fault("lose", method="POST")
-        environment.record(runs[0], "red")
-        environment.record(runs[0], "green")
-        worker = environment.worker(Crash(step, target_pid=environment.sandbox.process.pid))
-        until(environment.sandbox.is_dead)
-        environment.sandbox.restart()
-        environment.end_pauses()
-        environment.wait_for_outcomes()
-        worker.kill()
-
-
 @pytest.mark.parametrize("killed", ["worker", "web", "sandbox"])
 def test_process_killed_during_the_post(environment: Environment, killed: str) -> None:
     with recovery_checked(environment) as runs:
