@@ -51,7 +51,7 @@ ON_POSTGRES := tests/models tests/services tests/races tests/engine tests/test_k
 	tests/api/test_edits.py tests/api/test_runs.py tests/api/test_reads.py \
 	tests/api/test_access.py::test_expired_token_is_refused tests/api/test_access.py::test_revoked_token_is_refused \
 	tests/api/test_access.py::test_token_of_inactive_account_is_refused \
-	tests/faults/test_database.py tests/faults/test_database_in_web_requests.py tests/faults/test_post.py \
+	tests/faults/test_database.py tests/faults/test_database_in_web_requests.py \
 	tests/quirks/test_broken_values.py::test_broken_value_is_unknown \
 	tests/quirks/test_broken_values.py::test_column_with_broken_value_is_unknown \
 	tests/quirks/test_broken_values.py::test_unusual_value_is_read \

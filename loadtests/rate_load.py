@@ -90,7 +90,14 @@ class RateReport(Report):
 
 class RateLoad:
     def __init__(
-        self, environment: Environment, postgres: Postgres, *, edits: int, requests_per_minute: int, disruptions: int
+        self,
+        environment: Environment,
+        postgres: Postgres,
+        *,
+        edits: int,
+        requests_per_minute: int,
+        disruptions: int,
+        workers: int = WORKERS,
     ) -> None:
         limit = {"RUNSADMIN_UPSTREAM_REQUESTS_PER_MINUTE": str(requests_per_minute)}
         environment.overrides = {**environment.overrides, **limit}
@@ -103,7 +110,7 @@ class RateLoad:
         self.values = count()
         self.runs = environment.make_runs(RUNS)
         self.webs = [environment.web() for _ in range(WEBS)]
-        self.workers = [self._worker() for _ in range(WORKERS)]
+        self.workers = [self._worker() for _ in range(workers)]
 
     def _worker(self) -> Worker:
         return self.environment.worker(lanes=LANES)
@@ -134,7 +141,7 @@ class RateLoad:
             time.sleep(0.1)
 
     def _kill_a_worker(self) -> None:
-        index = self.random.randrange(WORKERS)
+        index = self.random.randrange(len(self.workers))
         self.workers[index].kill()
         self.workers[index] = self._worker()
         self.report.kills["worker"] += 1

@@ -82,7 +82,7 @@ def test_patch_survives_a_database_crash(environment: Environment, postgres: Pos
 
 
 def test_rate_is_kept_through_crashes(environment: Environment, postgres: Postgres) -> None:
-    report = RateLoad(environment, postgres, edits=130, requests_per_minute=900, disruptions=2).run()
+    report = RateLoad(environment, postgres, edits=130, requests_per_minute=900, disruptions=2, workers=2).run()
     assert report.is_clean, f"\n{report}"
     assert report.busiest_ten_seconds is not None
     assert (report.restarts, report.restarts_of_the_database) == (1, 1)
