@@ -11,12 +11,12 @@ A dictionary never has text of a single run, except for text that this run alone
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from django.db import models
+from django.db import connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from zstandard import DICT_TYPE_RAWCONTENT, FRAME_HEADER, ZstdCompressionDict, ZstdCompressor, ZstdDecompressor
 
@@ -117,7 +117,7 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
     keys = {text: key_of(text) for text in texts}  # The runs of a page mostly have the same text.
     rows = [{keys[text]: text for text in item.shareable if text in keys} for item in items]
     uses = Counter(key for row in rows for key in row)
-    known = set(SharedText.objects.filter(pk__in=uses).values_list("pk", flat=True)) if uses else set()
+    known = _locked(uses)
     new: dict[int, str] = {}
     chosen: list[int | None] = []
     for row in rows:
@@ -125,11 +125,26 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
         if shared is not None and shared not in known:
             new[shared] = row[shared]
         chosen.append(shared)
-    if new:
+    while new:
         # Sorted, since two processes that insert the same keys in different orders could wait for each other.
         created = [SharedText(key=key, text=text) for key, text in sorted(new.items())]
         SharedText.objects.bulk_create(created, ignore_conflicts=True)
+        # One that another process created may be purged by a third.
+        existing = _locked(new)
+        new = {key: text for key, text in new.items() if key not in existing}
     return [_packed(item.text, key) for item, key in zip(items, chosen, strict=True)]
+
+
+def _locked(keys: Collection[int]) -> set[int]:
+    """Those of the keys that exist. On PostgreSQL, no purge deletes them before the end of the transaction."""
+    if not keys:
+        return set()
+    places = ", ".join(["%s"] * len(keys))
+    lock = "ORDER BY key FOR KEY SHARE" if connection.vendor == "postgresql" else ""
+    sql = f"SELECT key FROM {SharedText._meta.db_table} WHERE key IN ({places}) {lock}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(keys))
+        return {key for (key,) in cursor.fetchall()}
 
 
 def _was_seen(key: int) -> bool:

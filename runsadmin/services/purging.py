@@ -107,8 +107,11 @@ def _empty(pk: int, upstream_id: str) -> None:
 
 def purge_unused_texts() -> int:
     """Deletes shared text that no run has any more. Returns how many there were."""
-    used = Run.objects.filter(shared_text=OuterRef("pk"))
-    deleted, _ = SharedText.objects.filter(~Exists(used)).delete()
+    unused = SharedText.objects.filter(~Exists(Run.objects.filter(shared_text=OuterRef("pk"))))
+    with transaction.atomic():
+        # Waits for the transactions that are about to use them, and then tests them again.
+        keys = list(unused.select_for_update().order_by("pk").values_list("pk", flat=True))
+        deleted, _ = unused.filter(pk__in=keys).delete()
     return deleted
 
 

@@ -2,13 +2,17 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 
 from runsadmin.errors import InvalidTransition
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, EditStatus, MetadataPair, Run, SharedText, Sync, SyncError
+from runsadmin.models.stored_json import Unpacked, pack
 from runsadmin.services import bulk_edits, edits, purging, syncs
 from runsadmin.services.purging import Purged
 from tests.conftest import MakeRun
@@ -130,6 +134,60 @@ def test_shared_text_of_other_runs_remains(mirror_run: MakeRun) -> None:
     purging.purge([third.pk])
     assert purging.purge_unused_texts() == 1
     assert not SharedText.objects.exists()
+
+
+@pytest.fixture
+def purged_run(mirror_run: MakeRun) -> Run:
+    """A run that was purged. No other run has its shared text either, which is not purged yet."""
+    runs = [mirror_run(instructions=INSTRUCTIONS) for _ in range(3)]
+    purging.purge([run.pk for run in runs])
+    return runs[2]
+
+
+def store_again(run: Run, text: str, *, seconds: float = 0) -> None:
+    """Stores a run with the shared text, in a transaction that takes so long."""
+    with transaction.atomic():
+        columns = pack([Unpacked(run.raw, [text])])[0]
+        time.sleep(seconds)
+        run.pk, run.raw, run.shared_text_id = None, columns["raw"], columns["shared_text_id"]
+        run.save()
+
+
+def test_text_in_use_is_not_purged(purged_run: Run) -> None:
+    text = SharedText.objects.get().text
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(closing(store_again), purged_run, text, seconds=0.5)
+        time.sleep(0.2)
+        assert purging.purge_unused_texts() == 0
+        writing.result()
+    assert Run.objects.get().data == purged_run.data
+
+
+def test_purged_text_is_stored_again(purged_run: Run) -> None:
+    def purge() -> None:
+        with transaction.atomic():
+            assert purging.purge_unused_texts() == 1
+            time.sleep(0.5)
+
+    text = SharedText.objects.get().text
+    with ThreadPoolExecutor(1) as pool:
+        purging_texts = pool.submit(closing(purge))
+        time.sleep(0.2)
+        store_again(purged_run, text)
+        purging_texts.result()
+    assert Run.objects.get().data == purged_run.data
+
+
+def closing[**P](call: Callable[P, None]) -> Callable[P, None]:
+    """Closes the database connection of the thread afterwards."""
+
+    def call_and_close(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            call(*arguments, **options)
+        finally:
+            connection.close()
+
+    return call_and_close
 
 
 def test_run_is_mirrored_again_if_it_still_exists(applied: Edit, sandbox: Sandbox, alice: User) -> None:
