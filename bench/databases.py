@@ -22,7 +22,7 @@ NAMES = ("SQLite", "PostgreSQL")
 
 @dataclass(frozen=True)
 class Databases:
-    """Databases of one kind, in a folder of this disk."""
+    """Databases of one kind, in a folder on this disk."""
 
     name: str
     folder: Path

@@ -34,7 +34,7 @@ LATENCY = 20  # Of the sandbox, in ms.
 
 # The maximum time from a restart to the next outcome, in seconds.
 RESUMES_WITHIN = 15.0
-# The maximum number of requests per edit, without those that upstream rejects.
+# The maximum number of requests per edit, not counting those that upstream rejects.
 CALLS_WITH_SHARED_FETCHES, CALLS_OF_SINGLE_RUNS = 1.3, 2.3
 
 

@@ -123,7 +123,7 @@ class Environment:
     # --- recovery
 
     def expire_claims(self) -> None:
-        """Expires all claims at once, after a crash. (The storm waits for that instead.)"""
+        """Expires all claims at once, after a crash. (`loadtests.storm` waits until they expire instead.)"""
         Edit.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
         Sync.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
 

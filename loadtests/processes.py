@@ -70,7 +70,7 @@ class Process:
         return self._process.exitcode
 
     def wait(self, seconds: float = 30) -> None:
-        """Waits until it has ended. Raises TimeoutError."""
+        """Waits until the process has ended. Raises TimeoutError."""
         self._process.join(seconds)
         if self._process.is_alive():
             raise TimeoutError("The process has not ended.")
@@ -239,7 +239,7 @@ class Postgres:
         return self._process.pid
 
     def start(self) -> None:
-        """Returns when it accepts connections."""
+        """Starts the server, and returns when it accepts connections."""
         self._launch()
         until(self._responds, seconds=30)
 

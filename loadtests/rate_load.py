@@ -51,7 +51,7 @@ class Window:
         return max(0, ceil(self.requests - self.allowed * (1 + TOLERATED) - extra))
 
     def __str__(self) -> str:
-        return f"{self.requests} in {self.seconds:.1f} s: {100 * self.excess:+.1f} % of {self.allowed:.0f}"
+        return f"{self.requests} in {self.seconds:.1f} s: {100 * self.excess:+.1f}% of {self.allowed:.0f}"
 
 
 @dataclass(frozen=True)

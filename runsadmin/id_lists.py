@@ -117,7 +117,7 @@ def _decode(content: bytes) -> str:
 
 
 def _utf16_without_mark(content: bytes) -> str:
-    """The UTF-16 encoding if every second byte is mostly zero, since ids are mostly ASCII. Otherwise empty."""
+    """The UTF-16 encoding in which most high bytes are zero, since ids are mostly ASCII. Empty if there is none."""
     start = content[:1000]
     for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
         if len(content) % 2 == 0 and zeros.count(0) * 5 > len(start) * 2 and not others.count(0):

@@ -185,7 +185,7 @@ def build_run(sandbox: Sandbox, body: Json, thread_id: str) -> Json:
         if (value := body.get(param)) is not None:
             if type(value) is not int:
                 raise refusals.wrong_type(param, "an integer", value)
-            refusals.check_integer(param, value, least=256)
+            refusals.check_integer(param, value, minimum=256)
     metadata = read_metadata(sandbox, body)
 
     now = int(time.time())
@@ -338,7 +338,7 @@ def read_limit(value: str) -> int:
         limit = int(value)
     except ValueError:
         raise refusals.wrong_type("limit", "an integer", value) from None
-    refusals.check_integer("limit", limit, least=1, most=100)
+    refusals.check_integer("limit", limit, minimum=1, maximum=100)
     return limit
 
 

@@ -36,9 +36,9 @@ def advance(sandbox: Sandbox) -> None:
 
 def duration(run_id: str, run: Run) -> float:
     """How many seconds a run stays in its status. The result depends only on its id and status."""
-    least, most = DURATIONS[run.status]
+    shortest, longest = DURATIONS[run.status]
     chance = crc32(run_id.encode())
-    return (least + (most - least) * (chance % 1000) / 1000) * (SLOWDOWN if chance % SLOW_ONE_IN == 0 else 1)
+    return (shortest + (longest - shortest) * (chance % 1000) / 1000) * (SLOWDOWN if chance % SLOW_ONE_IN == 0 else 1)
 
 
 def next_state(run: Json, now: int) -> Json:

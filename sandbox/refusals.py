@@ -129,16 +129,16 @@ def check_properties(body: Json, allowed: frozenset[str], *, within: str = "") -
             raise ApiError(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
 
 
-def check_integer(param: str, value: int, *, least: int, most: int | None = None) -> None:
-    if value < least:
+def check_integer(param: str, value: int, *, minimum: int, maximum: int | None = None) -> None:
+    if value < minimum:
         raise ApiError(
-            f"Invalid '{param}': integer below minimum value. Expected a value >= {least}, but got {value} instead.",
+            f"Invalid '{param}': integer below minimum value. Expected a value >= {minimum}, but got {value} instead.",
             code="integer_below_min_value",
             param=param,
         )
-    if most is not None and value > most:
+    if maximum is not None and value > maximum:
         raise ApiError(
-            f"Invalid '{param}': integer above maximum value. Expected a value <= {most}, but got {value} instead.",
+            f"Invalid '{param}': integer above maximum value. Expected a value <= {maximum}, but got {value} instead.",
             code="integer_above_max_value",
             param=param,
         )

@@ -16,7 +16,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(sandbox: Sandbox, listening: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT. Requests that are then still waiting get no response."""
+    """Serves until SIGTERM or SIGINT. Requests that are still waiting at that time get no response."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

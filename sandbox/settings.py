@@ -18,7 +18,7 @@ class Settings:
     pace: float = 1.0  # Multiplies how long they stay active.
     latency_ms: float = 0  # The delay before each API call.
     requests_per_minute: int | None = None
-    retry_after: str | None = "1"  # The Retry-After header of such a 429. None: no header.
+    retry_after: str | None = "1"  # The Retry-After header if that limit is exceeded. None: no header.
     not_found_for_all: bool = False  # Like an upstream that was shut down permanently.
     lists_threads: bool = True  # Whether `GET /threads` exists: the vendor's API has no such call, but others do.
     redirect_to: str | None = None

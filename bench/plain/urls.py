@@ -46,7 +46,7 @@ class RunList(ListAPIView[Run]):
 
 
 class MetadataFilter(admin.SimpleListFilter):
-    """A pair, such as `?metadata=env:prod`."""
+    """The runs that have a pair, such as `?metadata=env:prod`."""
 
     title = "metadata"
     parameter_name = "metadata"

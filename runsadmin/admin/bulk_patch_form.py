@@ -9,7 +9,7 @@ from django.db.models import TextChoices
 
 from runsadmin.admin.row_forms import KEY_ATTRIBUTES, REASON_WIDGET, FormWithRows, RowForm, TypedText
 from runsadmin.bulk_patch import TEXTS, TIMES, BulkPatch
-from runsadmin.services.bulk_edits import LONGEST_WAIT, MOST_RUNS
+from runsadmin.services.bulk_edits import LONGEST_WAIT, MAX_RUNS
 
 MAX_HOURS = LONGEST_WAIT // dt.timedelta(hours=1)
 
@@ -78,7 +78,7 @@ class BulkPatchForm(FormWithRows):
     canary = forms.IntegerField(
         required=False,
         min_value=1,
-        max_value=MOST_RUNS,
+        max_value=MAX_RUNS,
         error_messages=_for_all_errors("Enter a number of runs, or leave the field empty."),
         widget=_short_input("numeric"),
     )

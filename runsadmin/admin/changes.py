@@ -9,7 +9,7 @@ from runsadmin.services import edits
 
 @dataclass(frozen=True)
 class Change:
-    """A key before and after an edit; None means absent. `differs`: upstream returned another value than intended."""
+    """A key before and after an edit; None means absent. `differs`: upstream returned a value that was not intended."""
 
     key: str
     old: object

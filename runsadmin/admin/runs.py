@@ -71,7 +71,7 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="run")
     def run(self, run: Run) -> SafeString:
         missing = SafeString('<span class="ra-badge ra-warn">Missing</span>') if run.missing_since else ""
-        return format_html(  # Relative links: reversing URLs in each row took 8 % of the page's time.
+        return format_html(  # Relative links: reversing URLs in each row took 8% of the page's time.
             '<a class="ra-id" href="{}/change/">{}</a> {}{}'
             '<a class="ra-id ra-under" href="?thread={}" title="All runs of {thread}">{thread}</a>',
             run.pk, run, display.connection(run), missing, run.thread_id, thread=run.thread,
@@ -94,7 +94,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Edit metadata…", permissions=["plan_bulk_edits", "edit_metadata"], location=EVERYWHERE)
     def edit_metadata(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
-        """Opens the editor of one run. For several or all that match, freezes the selection and opens the form."""
+        """Opens the editor of one run. For several, or for all that match, freezes the selection and opens the form."""
         is_across = request.POST.get("select_across") == "1"
         keys = [] if is_across else [int(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
         if len(keys) == 1 and may(request, Action.EDIT_METADATA) and (run := queryset.first()):

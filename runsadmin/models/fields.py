@@ -50,7 +50,7 @@ class ByteOrderedCharField(_Clean, models.CharField[Any, Any]):
 
 
 class CompactDateTimeField(models.DateTimeField[Any, Any]):
-    """A time, which SQLite stores as a number of microseconds: 8 bytes instead of text of 19 to 26.
+    """A time, which SQLite stores as a number of microseconds: 8 bytes instead of 19 to 26 bytes of text.
 
     SQL can compare it with parameters and with other fields of this type, but not with those of Django's type.
     """

@@ -27,7 +27,7 @@ _KEY_LENGTH = 8
 _START = 1 + _KEY_LENGTH
 # Shorter text is not worth a reference.
 MIN_SHARED_LENGTH = 128
-# Level 3 is the default. Higher levels save 3 % and take up to ten times as long.
+# Level 3 is the default. Higher levels save 3% and take up to ten times as long.
 _LEVEL = 3
 _MAX_DICTIONARIES = 256
 _MAX_SEEN = 10_000

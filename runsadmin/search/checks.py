@@ -60,7 +60,7 @@ def check(field: Field, test: Test) -> None:
 
 def _check_range(kind: Kind, low: str | None, high: str | None) -> None:
     if low is None and high is None:
-        raise ValueError("this range has no ends; expected a value at one of them, or FIELD:* for any value.")
+        raise ValueError("this range is open at both ends; expected a value at one of them, or FIELD:* for any value.")
     ends = [_read(kind, end) for end in (low, high) if end is not None]
     if len(ends) == 2 and ends[0] > ends[1]:
         raise ValueError(f"this range is empty: {low!r} comes after {high!r}.")

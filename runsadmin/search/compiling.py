@@ -1,4 +1,4 @@
-"""The tree of a search to a condition on runs."""
+"""Compiles the tree of a search into a condition on runs."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -138,11 +138,11 @@ class _Compiler:
             case Not(excluded):
                 return ~self.condition(excluded)
             case Word(text):
-                own = [beginning(f"{self.path}{column}", text) for column in WORD_COLUMNS if column != _OF_THREAD]
+                own = [starts_with(f"{self.path}{column}", text) for column in WORD_COLUMNS if column != _OF_THREAD]
                 return (
                     reduce(or_, own)
-                    | self._thread(beginning("upstream_id", text))
-                    | self._pair(beginning(_VALUE, text))
+                    | self._thread(starts_with("upstream_id", text))
+                    | self._pair(starts_with(_VALUE, text))
                 )
             case Term(field, test):
                 return self._term(field, test)
@@ -177,7 +177,7 @@ class _Compiler:
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
 
     def _thread(self, tested: Q) -> Q:
-        """Not a join, which PostgreSQL would make with all threads where merge joins are forced."""
+        """A subquery: where merge joins are forced, PostgreSQL would read all threads for a join."""
         return Q(PerRowExists(Thread.objects.filter(tested, pk=OuterRef(f"{self.path}thread"))))
 
     def _pair(self, tested: Q) -> Q:
@@ -223,7 +223,7 @@ def text_condition(column: str, test: Test) -> Q:
         case Equal(value):
             return Q(**{column: value})
         case Prefix(text):
-            return beginning(column, text)
+            return starts_with(column, text)
         case Compare(sign, value):
             return Q(**{f"{column}__{_LOOKUPS[sign]}": value})
         case Between(low, high):
@@ -231,8 +231,8 @@ def text_condition(column: str, test: Test) -> Q:
             return Q(**{f"{column}__{lookup}": end for lookup, end in ends.items() if end is not None})
 
 
-def beginning(column: str, text: str) -> Q:
-    """The texts with this beginning, as a range of bytes: such columns sort by byte on every database."""
+def starts_with(column: str, text: str) -> Q:
+    """The condition that a column begins with a text, as a range: such columns sort by byte on every database."""
     following = successor(text)
     tested = Q(**{f"{column}__gte": text})
     return tested if following is None else tested & Q(**{f"{column}__lt": following})

@@ -48,8 +48,8 @@ def parse(text: str) -> Node | None:
     if len(text) > MAX_LENGTH:
         raise InvalidSearch(f"A search has at most {MAX_LENGTH:,} characters, and this one has {len(text):,}.")
     if not is_text(text):
-        place = next(at for at, character in enumerate(text, 1) if not is_text(character))
-        raise InvalidSearch("a search cannot contain U+0000 or a lone surrogate. Remove it.", place)
+        position = next(at for at, character in enumerate(text, 1) if not is_text(character))
+        raise InvalidSearch("a search cannot contain U+0000 or a lone surrogate. Remove it.", position)
     try:
         node: Node | None = _PARSER.parse(text)  # type: ignore[assignment] # The transformer makes it.
     except UnexpectedInput as error:
@@ -116,7 +116,7 @@ class _Builder(Transformer[Token, Node | None]):
         if text.lower() in ("or", "and", "not", "to"):
             raise _error(token, f'operators are upper case, as in {text.upper()}; the word needs quotes: "{text}".')
         if text == "*":
-            raise _error(token, "every run matches *; expected the beginning of a word, or field:* for any value.")
+            raise _error(token, "every run matches *; expected a word or its prefix, or field:* for any value.")
         return Word(_plain(text.removesuffix("*"), token))
 
     def quoted_word(self, token: Token, star: Token | None) -> Word:
@@ -193,7 +193,7 @@ def _plain(text: str, token: Token) -> str:
 
 
 _STAR_IN_FRONT = (
-    "a text can be searched by its beginning only, since no index finds what ends with it; expected * at the end, or"
+    "a text can be searched by its prefix only, since no index finds what ends with it; expected * at the end, or"
     ' quotes if * is meant literally: "*".'
 )
 _STAR_INSIDE = '* is possible at the end of a value or word only; expected quotes if it is meant literally: "a*b".'

@@ -10,8 +10,8 @@ from runsadmin.errors import InvalidSearch
 # In the order in which they are listed.
 _EXPECTED = {
     "FIELD": "a term (field:value, metadata.KEY:value or a word)",
-    "VALUE": 'a value (text, "text in quotes", beginning*, *, >5, [1 TO 5] or a group in parentheses)',
-    "ITEM": 'a value (text, "text in quotes", beginning*, *, >5 or [1 TO 5])',
+    "VALUE": 'a value (text, "text in quotes", prefix*, *, >5, [1 TO 5] or a group in parentheses)',
+    "ITEM": 'a value (text, "text in quotes", prefix*, *, >5 or [1 TO 5])',
     "EDGE": "an end of the range (a value, or * if it is open)",
     "SIGNED": "a value",
     "STAR": "*",
@@ -30,11 +30,11 @@ _HINTS = (
     (r"[A-Za-z_][\w.]*:", "ITEM", "a group has values of one field; a value that has a colon needs quotes"),
     (r"-(?:\s|$)", "", "what is excluded must follow the minus directly"),
     (r"\*", "", "* must follow a value or word directly"),
-    (r"[\[{]", "", "a range is written field:[1 TO 5]; other text that begins so needs quotes"),
+    (r"[\[{]", "", "a range is written field:[1 TO 5]; other text that begins like this needs quotes"),
     (r"[><=]+(?:[\s)]|$)", "", "a value must follow the sign directly"),
-    (r"[><=]", "", "a value that begins so needs quotes"),
+    (r"[><=]", "", "a value that begins like this needs quotes"),
     (r"(?:OR|AND|NOT|TO)(?:[\s()\]]|$)", "", "this operator has nothing to apply to; the word itself needs quotes"),
-    (r"[+!&|~]", "FIELD", "a word that begins so needs quotes; operators are OR, AND, NOT and -"),
+    (r"[+!&|~]", "FIELD", "a word that begins like this needs quotes; operators are OR, AND, NOT and -"),
     (r"\)[^\s)]", "", "a space must follow the parenthesis"),
     (r"\)", "$END", "this parenthesis is not opened"),
     (r'[^\s()]*"', "", "a quote must enclose the whole text"),
@@ -43,8 +43,8 @@ _HINTS = (
 
 
 def explained(error: UnexpectedInput, text: str) -> InvalidSearch:
-    place = len(text) if _is_end(error) else error.pos_in_stream or 0
-    found = text[place:]
+    position = len(text) if _is_end(error) else error.pos_in_stream or 0
+    found = text[position:]
     parts = [f"{_shortened(found)} is not understood" if found else "the search is not complete"]
     names = _names(error)
     if found:
@@ -52,7 +52,7 @@ def explained(error: UnexpectedInput, text: str) -> InvalidSearch:
         parts += islice(hints, 1)
     if expected := [phrase for name, phrase in _EXPECTED.items() if name in names]:
         parts.append(f"expected {_either(expected)}")
-    return InvalidSearch(f"{'; '.join(parts)}.", place + 1)
+    return InvalidSearch(f"{'; '.join(parts)}.", position + 1)
 
 
 def _is_end(error: UnexpectedInput) -> bool:

@@ -1,4 +1,4 @@
-"""The distinct texts of a column that an index begins with. Each takes one lookup, however many rows have it."""
+"""The distinct texts of an indexed column. Each is found by one lookup in the index, however many rows have it."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from runsadmin.text import clean
 
 @dataclass(frozen=True)
 class DistinctTexts:
-    """The texts of a column that begin with `prefix`, in byte order, in the rows that meet the SQL condition `where`.
+    """The texts that begin with `prefix`, in byte order, from one column of the rows that meet the condition `where`.
 
-    The condition is empty or ends with AND. `parameters` are those of the condition.
+    `where` is SQL that is empty or ends with AND. `parameters` are its parameters.
     """
 
     table: str
@@ -31,9 +31,9 @@ class DistinctTexts:
     def walk(
         self, select: str, size: int, start: str | None = None, *, ascending: bool = True
     ) -> tuple[str, list[str | int]]:
-        """A statement that selects from `found`: the first `size` texts beyond `start`, each found by the last one.
+        """A statement that selects from `found`: the first `size` texts beyond `start`, each the next after another.
 
-        Every lookup has one limit on each side, since SQLite uses no more of them.
+        Every lookup has at most one lower and one upper limit, since SQLite uses no more than that.
         """
         begin, end = clean(self.prefix), successor(clean(self.prefix))
         start = None if start is None else clean(start)
@@ -44,9 +44,9 @@ class DistinctTexts:
             first_sign, first = "<", min(text for text in (start, end) if text is not None)
         limit_sql = "" if limit is None else f"AND {self.column} {'<' if ascending else '>='} %s"
 
-        def next_text(sign: str, place: str) -> str:
+        def next_text(sign: str, text: str) -> str:
             return (
-                f'SELECT {self.column} FROM "{self.table}" WHERE {self.where} {self.column} {sign} {place} {limit_sql}'  # noqa: S608
+                f'SELECT {self.column} FROM "{self.table}" WHERE {self.where} {self.column} {sign} {text} {limit_sql}'  # noqa: S608
                 f" ORDER BY {self.column} {direction} LIMIT 1"
             )
 

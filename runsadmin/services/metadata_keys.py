@@ -72,16 +72,16 @@ class Texts:
         )
 
 
-def pairs_beginning(text: str, most: int, keys: Sequence[str]) -> list[tuple[str, str]] | None:
-    """The distinct pairs with one of these keys and a value that begins with this text. None if there are too many."""
-    begin, end = clean(text), successor(clean(text))
+def pairs_with_prefix(prefix: str, keys: Sequence[str], limit: int) -> list[tuple[str, str]] | None:
+    """The distinct pairs with one of these keys and a value that begins with `prefix`. None if more than `limit`."""
+    begin, end = clean(prefix), successor(clean(prefix))
     if not keys:
         return []
-    limit, limits = ("", []) if end is None else ("AND value < %s", [end])
+    before_end, ends = ("", []) if end is None else ("AND value < %s", [end])
 
     def next_value(key: str, condition: str) -> str:
         return (
-            f'SELECT value FROM "{_TABLE}" WHERE key = {key} AND value {condition} {limit}'  # noqa: S608
+            f'SELECT value FROM "{_TABLE}" WHERE key = {key} AND value {condition} {before_end}'  # noqa: S608
             " ORDER BY value LIMIT 1"
         )
 
@@ -92,6 +92,6 @@ def pairs_beginning(text: str, most: int, keys: Sequence[str]) -> list[tuple[str
         " WHERE value IS NOT NULL AND number <= %s) SELECT key, value FROM found WHERE value IS NOT NULL LIMIT %s"
     )
     with limited(), connection.cursor() as cursor:
-        cursor.execute(sql, [begin, *limits, *map(clean, keys), *limits, most, most + 1])
+        cursor.execute(sql, [begin, *ends, *map(clean, keys), *ends, limit, limit + 1])
         found: list[tuple[str, str]] = cursor.fetchall()
-    return found if len(found) <= most else None
+    return found if len(found) <= limit else None

@@ -37,7 +37,7 @@ class Purged:
 
 
 def select(runs: RunQuerySet) -> list[int]:
-    """The primary keys of those among these runs that have not been purged yet."""
+    """The primary keys of the given runs, except for those that have already been purged."""
     return list(runs.order_by("pk").exclude(status="purged").values_list("pk", flat=True))
 
 

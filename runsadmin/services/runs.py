@@ -76,7 +76,7 @@ def compare(
 
 
 def _find_unchanged(alias: str, by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[str]]:
-    """The runs of a list whose rows stay as they are, and the other known ones. Few runs of a list have changed."""
+    """The ids of the listed runs whose rows need no update, and those of the other known runs."""
     names = ("upstream_id", "thread_id", "metadata_state", "digest", "needs_refresh_since", "missing_since")
     rows = select_rows(Run, names, connection=[alias], upstream_id=by_id)
     unchanged: set[str] = set()

@@ -14,7 +14,7 @@ from runsadmin.errors import InvalidSearch
 SECONDS = 8.0
 # SQLite checks the time after this many of its instructions: about a millisecond.
 _INSTRUCTIONS = 20_000
-# PostgreSQL's timeout is set again if the one that is set is longer than the remaining time by this many seconds.
+# PostgreSQL's timeout is shortened once it exceeds the remaining time by more than this many seconds.
 _SLACK = 0.25
 
 _is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)

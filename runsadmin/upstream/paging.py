@@ -242,7 +242,7 @@ class ThreadReading:
         return not self.has_shown(run_id)
 
     def read_on(self) -> bool:
-        """Called when a run exists that was not shown. Returns whether there are more pages to read."""
+        """Called when an existing run was not shown. Returns whether there are more pages to read."""
         if self.current.said_end and self.current.ended and not self.current.ignores_end:
             self.current.ignores_end, self.current.ended = True, False
             return True
@@ -272,7 +272,7 @@ class ThreadReading:
     def doubt(self) -> str:
         if self.oldest is None:
             return self.newest.doubt
-        return self.oldest.doubt or "Different runs were shown oldest first than newest first."
+        return self.oldest.doubt or "The runs shown oldest first differ from those shown newest first."
 
     @property
     def shows_everything(self) -> bool:

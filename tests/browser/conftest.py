@@ -30,7 +30,7 @@ def browser_type_launch_args() -> dict[str, Any]:
         "args": [
             "--headless",
             "--no-sandbox",
-            "--disable-gpu",  # Emulating it in software takes more time.
+            "--disable-gpu",  # Emulating a GPU in software takes longer.
             "--disable-quic",
             "--disable-background-networking",
             "--disable-component-update",

@@ -1,4 +1,4 @@
-"""Upstream is killed at each step, and started again, which is the same for both databases."""
+"""Upstream is killed at each step and started again. This runs on SQLite only: the database makes no difference."""
 
 import pytest
 

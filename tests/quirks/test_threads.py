@@ -100,7 +100,7 @@ def without_thread_id(run: Json) -> Json:
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("thread_id", SHARED_THREAD_IDS.values(), ids=SHARED_THREAD_IDS)
 def test_run_in_two_threads_stays_in_first(upstream: FakeUpstream, count: int, thread_id: Json) -> None:
-    """Some servers number the runs of each thread. The error names both threads."""
+    """Some servers number runs per thread, so ids repeat. The error names both threads."""
     share_runs(upstream, count, thread_id)
     done = sync()
     errors = list(done.errors.all())
@@ -124,7 +124,7 @@ THREAD_IDS: dict[str, Json] = {"null": {"thread_id": None}, "empty": {"thread_id
 
 
 @pytest.mark.parametrize("thread_id", THREAD_IDS.values(), ids=THREAD_IDS)
-def test_run_without_thread_id_is_in_its_list(upstream: FakeUpstream, threads: list[Thread], thread_id: Json) -> None:
+def test_missing_thread_id_is_taken_from_list(upstream: FakeUpstream, threads: list[Thread], thread_id: Json) -> None:
     for run in upstream.runs.values():
         run["listed_in"] = run["thread_id"]
 

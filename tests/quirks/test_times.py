@@ -66,7 +66,7 @@ READABLE = {
     "text with an exponent": "1.7e9",
     "ISO with Z": "2023-11-14T22:13:20Z",
     "ISO with an offset": "2023-11-15T03:43:20+05:30",
-    "ISO with an offset without colon": "2023-11-14T14:13:20-0800",
+    "ISO with an offset without a colon": "2023-11-14T14:13:20-0800",
     "ISO without a zone": "2023-11-14T22:13:20",
     "ISO with a space": "2023-11-14 22:13:20+00:00",
     "ISO with nanoseconds": "2023-11-14T22:13:20.000000000Z",

@@ -42,11 +42,13 @@ def test_times_are_understood(time: str) -> None:
     assert search.parse(f"created:>{time}")
 
 
-@pytest.mark.parametrize(("text", "place", "why"), re.findall(r"^\| `(.+)` \| (\d+) \| (.+) \|$", ERRORS, re.MULTILINE))
-def test_error_is_as_documented(text: str, place: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "position", "why"), re.findall(r"^\| `(.+)` \| (\d+) \| (.+) \|$", ERRORS, re.MULTILINE)
+)
+def test_error_is_as_documented(text: str, position: str, why: str) -> None:
     with pytest.raises(InvalidSearch) as caught:
         search.parse(text)
-    assert caught.value.position == int(place)
+    assert caught.value.position == int(position)
     assert why in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Beginnings and words are replaced by the few values that begin with them."""
+"""Prefixes and words are replaced with the values that begin with them, if there are few."""
 
 import datetime as dt
 
@@ -14,18 +14,18 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def runs() -> None:
-    of_all = {"connection": "default", "thread": "thread_a", "created": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}
+    common = {"connection": "default", "thread": "thread_a", "created": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}
     store(
         [
             Row(
-                of_all | {"id": "run_1", "status": "failed", "model": "gpt-4o", "error": "server_error"},
+                common | {"id": "run_1", "status": "failed", "model": "gpt-4o", "error": "server_error"},
                 {"env": "prod"},
             ),
             Row(
-                of_all | {"id": "run_2", "status": "failed", "model": "gpt-4o-mini", "error": "rate_limit"},
+                common | {"id": "run_2", "status": "failed", "model": "gpt-4o-mini", "error": "rate_limit"},
                 {"x y": "é"},
             ),
-            Row(of_all | {"id": "run_3", "status": "queued"}, {"env": "staging", "n": "1", "o": "12", "p": "123"}),
+            Row(common | {"id": "run_3", "status": "queued"}, {"env": "staging", "n": "1", "o": "12", "p": "123"}),
         ]
     )
 
@@ -37,7 +37,7 @@ def runs() -> None:
         ("metadata.env:x*", "metadata.env:x*"),
         ("-metadata.env:*", "-metadata.env:*"),
         ("model:gpt-4o-m*", "model:gpt-4o-mini"),
-        ("model:gpt*", "model:gpt*"),  # A test in the index of the newest runs.
+        ("model:gpt*", "model:gpt*"),  # The index of the newest runs tests the prefix.
         ("-model:gpt*", "-(model:gpt-4o OR model:gpt-4o-mini)"),
         ("-(status:failed -model:gpt-4o-m*)", "-(status:failed -model:gpt-4o-mini)"),
         ("gpt-4o-m OR error:rate*", "model:gpt-4o-mini OR error:rate_limit"),
@@ -54,7 +54,7 @@ def runs() -> None:
     ],
 )
 @pytest.mark.usefixtures("runs")
-def test_few_values_replace_a_beginning(text: str, replaced: str) -> None:
+def test_few_values_replace_a_prefix(text: str, replaced: str) -> None:
     assert text_of_expanded(text) == replaced
 
 

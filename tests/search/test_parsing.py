@@ -1,4 +1,4 @@
-"""What is understood as which tree, how trees are printed, and where errors are reported."""
+"""How text is parsed into trees, how trees are printed, and where errors are reported."""
 
 import pytest
 from hypothesis import given, settings
@@ -108,7 +108,7 @@ def test_trees_are_printed(text: str, printed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "why"),
+    ("text", "position", "why"),
     [
         ("status:failed  color:red", 16, "there is no field 'color'. Did you mean metadata.color?"),
         ("Status:x", 1, "Did you mean status?"),
@@ -129,7 +129,7 @@ def test_trees_are_printed(text: str, printed: str) -> None:
         ("model:“a b”", 7, "expected straight quotes"),
         (r'model:"\d"', 7, r"\d has no meaning in quotes"),
         ("*", 1, "every run matches *"),
-        ("*a", 1, "by its beginning only"),
+        ("*a", 1, "by its prefix only"),
         ('model:"a" *', 11, "every run matches *"),
         ("f(x)", 1, "text that has parentheses needs quotes"),
         ("model:f(x)", 7, "text that has parentheses needs quotes"),
@@ -142,16 +142,16 @@ def test_trees_are_printed(text: str, printed: str) -> None:
         ("a AND OR b", 7, "nothing to apply to"),
         ("a Or b", 3, "operators are upper case"),
         ("a && b", 3, "operators are OR, AND, NOT and -"),
-        ("+a", 1, "a word that begins so needs quotes"),
+        ("+a", 1, "a word that begins like this needs quotes"),
         ("- a", 1, "must follow the minus directly"),
         ("status:(a b)", 11, "expected OR, AND or )"),
         ("status:(a OR model:b)", 14, "a group has values of one field"),
         ("tokens:> 5", 8, "a value must follow the sign directly"),
-        ("metadata.a:>=<5", 12, "a value that begins so needs quotes"),
+        ("metadata.a:>=<5", 12, "a value that begins like this needs quotes"),
         ("tokens:[1 2]", 11, "expected TO"),
         ("tokens:[1 TO 2", 15, "expected ]"),
         ("tokens:{1 TO 2}", 8, "a range is written"),
-        ("tokens:[* TO *]", 9, "this range has no ends"),
+        ("tokens:[* TO *]", 9, "this range is open at both ends"),
         ("tokens:[2 TO 1]", 9, "this range is empty"),
         ("metadata.a:[b TO a]", 13, "this range is empty"),
         ("metadata.a:[1 TO b]", 13, "10 is less than 9"),
@@ -173,15 +173,15 @@ def test_trees_are_printed(text: str, printed: str) -> None:
         ("a \ud83d", 3, "lone surrogate"),
     ],
 )
-def test_error_names_place_and_expectation(text: str, place: int, why: str) -> None:
+def test_error_names_position_and_expectation(text: str, position: int, why: str) -> None:
     with pytest.raises(InvalidSearch) as caught:
         search.parse(text)
     assert why in str(caught.value)
-    assert str(caught.value).startswith(f"At character {place}: ")
+    assert str(caught.value).startswith(f"At character {position}: ")
 
 
 @pytest.mark.parametrize(
-    ("most", "too_much", "why"),
+    ("allowed", "too_much", "why"),
     [
         ("x" * 400 + " " * (MAX_LENGTH - 400), "x" * (MAX_LENGTH + 1), "at most 10,000 characters"),
         (" OR ".join(["a"] * MAX_TERMS), " ".join(["a"] * (MAX_TERMS + 1)), "at most 100 terms"),
@@ -192,8 +192,8 @@ def test_error_names_place_and_expectation(text: str, place: int, why: str) -> N
     ],
     ids=["length", "terms", "group", "parentheses", "exclusions", "both"],
 )
-def test_limits_are_errors(most: str, too_much: str, why: str) -> None:
-    assert search.parse(most)
+def test_limits_are_errors(allowed: str, too_much: str, why: str) -> None:
+    assert search.parse(allowed)
     with pytest.raises(InvalidSearch, match=why):
         search.parse(too_much)
 
@@ -225,8 +225,8 @@ def test_any_text_is_a_tree_or_an_error(text: str) -> None:
     try:
         node = search.parse(text)
     except InvalidSearch as error:
-        place = error.position or 1
+        position = error.position or 1
     else:
-        place = 1
+        position = 1
         assert search.parse("" if node is None else str(node)) == node
-    assert 1 <= place <= len(text) + 1
+    assert 1 <= position <= len(text) + 1

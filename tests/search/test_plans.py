@@ -1,4 +1,4 @@
-"""Every shape of a search is read by an index, in the order of the list or from few rows."""
+"""Every kind of search uses an index, and either reads it in the order of the list or reads few rows."""
 
 import datetime as dt
 from typing import Any
@@ -70,11 +70,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("duration:>1s", "run_newest"),
     ],
 )
-def test_page_is_read_by_the_smallest_range(runs: None, text: str, index: str) -> None:
+def test_page_is_read_from_the_smallest_range(runs: None, text: str, index: str) -> None:
     check_plans(text, index)
 
 
-def test_word_with_many_values_has_a_plan(runs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_word_with_many_values_uses_an_index(runs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expanding, "MAX_READ", 0)
     check_plans("x", "pair_by_key_and_value")
 

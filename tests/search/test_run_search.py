@@ -64,7 +64,7 @@ def test_words_are_found_among_many_keys(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found("red") == "01"
 
 
-def test_long_values_are_found_by_their_beginning() -> None:
+def test_long_values_are_found_by_their_prefix() -> None:
     MetadataPair.objects.filter(value="blue").update(value="x" * 512)  # As a value of any greater length is stored.
 
     assert found(f"metadata.team:{'x' * 512}") == found(f"metadata.team:{'x' * 500}*") == "2"

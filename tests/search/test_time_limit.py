@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers{}) SELECT count(*) FROM numbers"
 ENDLESS = NUMBERS.format("")
 HINT = r"more than 0\.2 seconds.*created:>-7d"
-# No run matches, and a hundred tests of every run have no index.
+# It matches no run, and none of its tests can use an index.
 SLOW = " ".join(f"-metadata.k{number}:a" for number in range(98)) + " -metadata.team:blue"
 
 
@@ -33,7 +33,7 @@ def test_long_statement_is_stopped_with_a_hint() -> None:
     assert Run.objects.count() == 0  # The connection can be used as before.
 
 
-def test_limit_is_that_of_all_statements() -> None:
+def test_limit_covers_all_statements_together() -> None:
     began = time.monotonic()
     with pytest.raises(InvalidSearch, match=r"more than 0\.5 seconds"), limited(0.5), connection.cursor() as cursor:
         while time.monotonic() < began + 30:

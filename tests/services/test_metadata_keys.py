@@ -1,4 +1,4 @@
-"""Metadata keys and values are read by an index, one lookup for each."""
+"""Metadata keys and values are read from an index, with one lookup for each."""
 
 import datetime as dt
 from typing import Any
@@ -20,7 +20,7 @@ TEXTS = ("", "A", "a", "aa", "ab", "b", "é", "\ud7ff", "\ue000", "😀", "\U001
 
 @pytest.fixture
 def pairs() -> None:
-    """Every key and every value of the key `a` is one of TEXTS. The number of runs with it is its index plus one."""
+    """Run n has the first n + 1 of TEXTS as keys. The value of its key `a` is TEXTS[n]; its other values are empty."""
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     for number in range(len(TEXTS)):
         run = Run.objects.create(
@@ -56,7 +56,7 @@ def test_pages_have_all_texts(pairs: None, prefix: str, key: str | None, size: i
     assert Texts(prefix, key).first(100) == expected
 
 
-def test_counts_are_those_of_runs(pairs: None) -> None:
+def test_runs_are_counted(pairs: None) -> None:
     counts = {row.text: row.count for row in Texts().read_page(100).rows}
     assert counts == {text: len(TEXTS) - number for number, text in enumerate(TEXTS)}
     assert {row.count for row in Texts(key="a").read_page(100).rows} == {1}

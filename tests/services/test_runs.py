@@ -105,7 +105,7 @@ def test_overlapping_responses_keep_the_row(upstream: Upstream, requested: float
     assert upstream.row.needs_refresh_since is None
 
 
-def test_full_check_counts_as_a_response(upstream: Upstream) -> None:
+def test_full_sync_counts_as_a_response(upstream: Upstream) -> None:
     upstream.respond("a", requested=0, received=1)
     Thread.objects.update(fully_checked_at=at(11))
     upstream.respond("b", requested=10, received=12)
@@ -127,7 +127,7 @@ def listed(upstream: Upstream, team: str, *, requested: float) -> Difference:
     return runs.compare([(upstream.thread, response)], of_list=True)
 
 
-def test_later_page_counts_for_a_run_on_two(upstream: Upstream) -> None:
+def test_later_page_wins_if_two_list_a_run(upstream: Upstream) -> None:
     pages = [listed(upstream, "a", requested=0), listed(upstream, "b", requested=2)]
     assert Difference.of_all(pages).write() == Stored(created=1, updated=0)
     assert upstream.row.metadata == {"team": "b"}
@@ -138,7 +138,7 @@ def test_later_page_counts_for_a_run_on_two(upstream: Upstream) -> None:
     assert dict(upstream.row.pairs.values_list("key", "value")) == {"team": "d"}
 
 
-def test_change_gone_on_the_next_page_is_not_written(upstream: Upstream) -> None:
+def test_change_undone_on_next_page_is_not_written(upstream: Upstream) -> None:
     upstream.respond("a", requested=0, received=1)
     pages = [listed(upstream, "b", requested=2), listed(upstream, "a", requested=4)]
     assert Difference.of_all(pages).write() == Stored(created=0, updated=0)

@@ -84,7 +84,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
         default=None,
         allow_null=True,
         min_value=1,
-        max_value=bulk_edits.MOST_RUNS,
+        max_value=bulk_edits.MAX_RUNS,
         help_text="Pause after this many edits.",
     )
     apply = fields.BooleanField(

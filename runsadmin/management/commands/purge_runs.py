@@ -33,7 +33,10 @@ class Command(ReportingCommand):
         parser.add_argument("run_ids", nargs="*", metavar="RUN", help="The upstream id of a run.")
         parser.add_argument("--where", metavar="SEARCH", help="All runs that match a search, such as 'status:failed'.")
         parser.add_argument(
-            "--before", type=_time, metavar="TIME", help="Runs created before this date or time (UTC): 2026-01-31."
+            "--before",
+            type=_time,
+            metavar="TIME",
+            help="Runs created before this date or time (UTC), such as 2026-01-31.",
         )
         parser.add_argument("--older-than", type=int, metavar="DAYS", help="Runs created more than DAYS days ago.")
         parser.add_argument("--connection", metavar="ALIAS", help="Only runs of this connection.")

@@ -18,7 +18,7 @@ from runsadmin.services.bulk_edits.actions import (
 )
 from runsadmin.services.bulk_edits.planning import (
     LONGEST_WAIT,
-    MOST_RUNS,
+    MAX_RUNS,
     check_may_apply,
     continue_planning,
     plan,

@@ -31,7 +31,7 @@ from runsadmin.services.edits.recording import check_not_retired, check_reason
 logger = logging.getLogger(__name__)
 
 BLOCK = 500
-MOST_RUNS = 2**31 - 1  # The maximum of the column.
+MAX_RUNS = 2**31 - 1  # The maximum of the column.
 LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
 
@@ -66,8 +66,8 @@ def plan(
         check_may_apply(actor)
     patch.check()
     _check_reason(reason)
-    if canary is not None and not 1 <= canary <= MOST_RUNS:
-        raise InvalidSelection(f"A canary has 1 to {MOST_RUNS:,} runs.")
+    if canary is not None and not 1 <= canary <= MAX_RUNS:
+        raise InvalidSelection(f"A canary has 1 to {MAX_RUNS:,} runs.")
     bulk_edit = BulkEdit(
         connection=selection.connection,
         query=selection.query,

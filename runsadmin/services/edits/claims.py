@@ -85,7 +85,7 @@ def claim(edit: Edit) -> Claim | None:
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """The edit that this one waits for, if any: one of its run that is in flight, otherwise the oldest before it."""
+    """The edit that this one waits for, if any: the one in flight on the same run, otherwise the oldest before it."""
     preceding = _preceding(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return preceding.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()
@@ -166,7 +166,7 @@ def _first_of_runs(
 ) -> dict[int, int]:
     """The due edits that come first in their runs, each with its run. Leaves out the runs in `except_runs`.
 
-    Skips other edits with a limited number of queries. Orders the edits of each run in Python: with slightly outdated
+    Uses a limited number of queries to skip other edits. Orders the edits of each run in Python: with slightly outdated
     statistics, PostgreSQL would join the whole table.
     """
     found: dict[int, int] = {}

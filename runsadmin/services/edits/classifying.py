@@ -54,7 +54,7 @@ def write_response(intent: Intent, timed: TimedResponse[RunRecord]) -> Outcome:
 
 
 def reconcile_response(claim: Claim, timed: TimedResponse[RunRecord]) -> Outcome:
-    """Compares the metadata before, intended and now, on the keys that the patch touches."""
+    """Compares the old, intended and current values of the keys that the patch touches."""
     edit = claim.edit
     assert edit.before is not None
     assert edit.intended is not None

@@ -35,7 +35,7 @@ def undo_patch(edit: Edit) -> UndoPatch:
 def skipped_keys_message(edit: Edit | None, result: Metadata) -> str:
     """A message that names the keys that an undo of `edit` leaves as they are, given its `result`.
 
-    Empty if there are none, or without an edit to undo.
+    Empty if there are none, or if `edit` is None.
     """
     if edit is None or edit.before is None or edit.after is None:
         return ""

@@ -37,7 +37,7 @@ class Wait:
 
 
 def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
-    """What each waiting edit waits for, by key. Uses a few queries for all of them, and none if no edit waits."""
+    """What each waiting edit waits for, by primary key. Uses a few queries for all edits, or none if no edit waits."""
     waiting = [edit for edit in edits if edit.status in UNSETTLED]
     if not waiting:
         return {}
@@ -46,7 +46,7 @@ def waits_of(edits: Iterable[Edit]) -> dict[int, Wait]:
 
 
 def waits_in_runs(runs: Sequence[int]) -> dict[int, Wait]:
-    """What the unsettled edits of these runs wait for, by key."""
+    """What the unsettled edits of these runs wait for, by primary key."""
     by_run = _unsettled(runs)
     return _waits([edit for edits in by_run.values() for edit in edits], by_run) if by_run else {}
 

@@ -25,21 +25,21 @@ class Reading:
 
     def sort(self, keys: Iterable[keyset.Key]) -> list[keyset.Key]:
         """The first of these keys."""
-        in_order = sorted(keys, key=self._place)
+        in_order = sorted(keys, key=self._sort_key)
         if self.after is not None:
-            start = self._place(self.after)
-            in_order = [key for key in in_order if self._place(key) > start]
+            start = self._sort_key(self.after)
+            in_order = [key for key in in_order if self._sort_key(key) > start]
         return in_order[: self.count]
 
-    def walk(self, runs: QuerySet[Run], matching: QuerySet[Run], most: int | None = None) -> list[keyset.Key] | None:
-        """The first keys of the matching runs, in the order of the index. `runs` are these and others.
+    def walk(self, runs: QuerySet[Run], matching: QuerySet[Run], limit: int | None = None) -> list[keyset.Key] | None:
+        """The first keys of the matching runs, in the order of the index. `runs` includes the matching ones.
 
-        None if they are not among the first `most` of the runs.
+        None if the first `limit` of `runs` do not have enough keys.
         """
         found: list[keyset.Key] = []
         for part in self._parts():
             rows = self._in_order(matching.filter(part))
-            last = None if most is None else self._in_order(runs.filter(part))[most : most + 1].first()
+            last = None if limit is None else self._in_order(runs.filter(part))[limit : limit + 1].first()
             if last is not None:
                 rows = self._in_order(matching.filter(part, self._until(last)))
             found += rows[: self.count - len(found)]
@@ -49,7 +49,7 @@ class Reading:
                 return None
         return found
 
-    def _place(self, key: keyset.Key) -> tuple[bool, int, int]:
+    def _sort_key(self, key: keyset.Key) -> tuple[bool, int, int]:
         tokens, pk = key
         sign = 1 if self.ascending else -1
         return (tokens is None) != self.is_backward, sign * (tokens or 0), sign * pk

@@ -13,7 +13,7 @@ from runsadmin.search.fields import METADATA
 from runsadmin.services.run_search import sources
 from runsadmin.services.run_search.sources import INDEXED_COLUMNS, Cover, Source, cover
 
-# An OR of up to so many parts is searched part by part. For two of them, each part is combined with each.
+# An OR of up to this many parts is searched part by part. With two ORs, this limits the combinations of their parts.
 MAX_BRANCHES = 100
 
 
@@ -45,7 +45,7 @@ def tests_all_runs(node: Node) -> bool:
 
 
 def is_period(node: Node) -> bool:
-    """Whether a node limits the creation time: its runs are a range of the newest."""
+    """Whether a node limits the creation time, so that its runs are a range of the index of the newest runs."""
     if isinstance(node, And):
         return any(map(is_period, node.nodes))
     return isinstance(node, Term) and node.field.name == "created" and not isinstance(node.test, Exists)
@@ -85,7 +85,7 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
 
 
 def branches_of(either: Or) -> list[Node]:
-    """The nodes of an OR that are searched one by one. Those that test all runs are tested together."""
+    """The nodes of an OR, each of which is searched separately. Those that test all runs are combined into one."""
     testing = [node for node in either.nodes if tests_all_runs(node) and not is_period(node)]
     others = [node for node in either.nodes if node not in testing]
     return [*others, search.any_of(testing)] if testing else others
@@ -94,7 +94,7 @@ def branches_of(either: Or) -> list[Node]:
 def to_distribute(
     parts: Iterable[Node], covers: Mapping[Node, Cover], driver: Driver | None, branches: int, within: Q
 ) -> Or | None:
-    """The OR whose branches are searched one by one, each with all other parts, if there is one that this helps."""
+    """The OR to distribute: each of its branches is searched with all other parts. None if that helps no OR."""
     if driver is not None and driver.is_small:
         return None
     for part in parts:

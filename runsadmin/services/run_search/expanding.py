@@ -1,7 +1,7 @@
-"""Replaces beginnings and words by the values that begin with them, if there are few.
+"""Replaces prefixes and words with the values that begin with them, if there are few.
 
-The runs with a value are a range of an index in order of time, which can be merged with others. Those with a beginning
-are not: they would be looked up one by one.
+The runs with one value are a range of an index that is ordered by time, which can be merged with other ranges. The runs
+with a prefix are not, so they would be looked up one by one.
 """
 
 from runsadmin import search
@@ -11,10 +11,10 @@ from runsadmin.search import And, Equal, Exists, Field, Node, Not, Or, Prefix, T
 from runsadmin.search.compiling import WORD_FIELDS, column_of
 from runsadmin.search.fields import METADATA
 from runsadmin.services.distinct_texts import DistinctTexts
-from runsadmin.services.metadata_keys import Texts, pairs_beginning
+from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.run_search.sources import ORDERED_COLUMNS
 
-# Ranges can be excluded together, but otherwise they are read one by one.
+# The maximum number of values: more if they are excluded, since their ranges are then read together.
 MAX_EXCLUDED = 20
 MAX_READ = 3
 # A word takes one lookup for each metadata key.
@@ -22,7 +22,7 @@ _MAX_KEYS = 100
 
 
 def expanded(node: Node, *, negated: bool = False) -> Node:
-    """A node that the same runs match at this moment."""
+    """A node that currently matches the same runs."""
     match node:
         case And(nodes):
             return search.all_of(expanded(each, negated=negated) for each in nodes)
@@ -33,31 +33,31 @@ def expanded(node: Node, *, negated: bool = False) -> Node:
         case Word(text):
             terms = _of_word(text, negated=negated)
         case Term(field, Prefix(text)):
-            terms = _of_beginning(field, text, negated=negated)
+            terms = _of_prefix(field, text, negated=negated)
         case Term(field, Exists()) if column_of(field) in ORDERED_COLUMNS:
-            terms = _of_beginning(field, "", negated=negated)
+            terms = _of_prefix(field, "", negated=negated)
         case _:
             return node
     return search.any_of(terms) if terms else node
 
 
-def _of_beginning(field: Field, text: str, *, negated: bool) -> list[Term]:
+def _of_prefix(field: Field, text: str, *, negated: bool) -> list[Term]:
     """The terms that together match the runs with a value that begins with this text."""
-    most = _most(field, negated=negated)
-    found = _texts(field, text).first(most + 1, start="")  # After the empty text, which is no value of a run.
-    if len(found) > most:
+    limit = _limit(field, negated=negated)
+    found = _texts(field, text).first(limit + 1, start="")  # Skip the empty text, which means no value.
+    if len(found) > limit:
         return [Term(field, Prefix(text) if text else Exists())]
     return [Term(field, Equal(value)) for value in found]
 
 
-def _most(field: Field, *, negated: bool) -> int:
-    """How many values may replace a beginning."""
+def _limit(field: Field, *, negated: bool) -> int:
+    """How many values may replace a prefix."""
     column = column_of(field)
     if field.name != METADATA and column not in ORDERED_COLUMNS:
         return 0
     if negated:
         return MAX_EXCLUDED
-    return 1 if column in COLUMNS_OF_NEWEST else MAX_READ  # That index tests a beginning.
+    return 1 if column in COLUMNS_OF_NEWEST else MAX_READ  # The index of the newest runs also tests prefixes.
 
 
 def _texts(field: Field, text: str) -> DistinctTexts:
@@ -73,9 +73,9 @@ def _texts(field: Field, text: str) -> DistinctTexts:
 def _of_word(text: str, *, negated: bool) -> list[Term]:
     """The terms that together match the same runs. Empty if too many keys or pairs are possible, or none."""
     keys = Texts().first(_MAX_KEYS + 1)
-    most = MAX_EXCLUDED if negated else MAX_READ
-    pairs = pairs_beginning(text, most, keys) if len(keys) <= _MAX_KEYS else None
+    limit = MAX_EXCLUDED if negated else MAX_READ
+    pairs = pairs_with_prefix(text, keys, limit) if len(keys) <= _MAX_KEYS else None
     if pairs is None:
         return []
     of_pairs = [Term(Field(METADATA, key), Equal(value)) for key, value in pairs]
-    return of_pairs + [term for name in WORD_FIELDS for term in _of_beginning(Field(name), text, negated=negated)]
+    return of_pairs + [term for name in WORD_FIELDS for term in _of_prefix(Field(name), text, negated=negated)]

@@ -94,10 +94,10 @@ class RunSearch:
         runs = Source(rows).matching(None if is_exact else self.node, self._condition)
         return cast("RunQuerySet", runs)
 
-    def count(self, most: int) -> int:
-        """The number of matching runs. Counting stops at `most` + 1. Raises InvalidSearch if it takes too long."""
+    def count(self, limit: int) -> int:
+        """The number of matching runs. Counting stops at `limit` + 1. Raises InvalidSearch if it takes too long."""
         with limited():
-            return self.matching().order_by()[: most + 1].count()
+            return self.matching().order_by()[: limit + 1].count()
 
     def read_page(
         self,
@@ -214,7 +214,7 @@ class RunSearch:
         return replace(source, rows=source.matching(search.all_of(parts) if parts else None, self._condition))
 
     def _merged(self, nodes: Sequence[Node], span: Span, limit: Q, branches: int) -> Iterator[Key]:
-        """The first keys of all of these nodes. Those of the first ones limit how far the others are read."""
+        """The first keys of all of these nodes. The keys of the first nodes limit how far the others are read."""
         keys: list[Key] = []
         for node in sorted(nodes, key=tests_all_runs):
             found = self._keys(node, span, limit=limit, branches=branches)

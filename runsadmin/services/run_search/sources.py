@@ -18,10 +18,10 @@ from runsadmin.search import And, Equal, Exists, Node, Or, Prefix, Term, Test, W
 from runsadmin.search.compiling import (
     WORD_COLUMNS,
     PerRowExists,
-    beginning,
     column_of,
     columns,
     pair_condition,
+    starts_with,
     text_condition,
 )
 from runsadmin.search.fields import METADATA
@@ -117,7 +117,7 @@ class Cover:
     def keys(self) -> set[int]:
         """The primary keys of the runs in the sources.
 
-        If there are few, list them: PostgreSQL would test all runs before it looks them up in a subquery.
+        If there are few, list them: for a subquery, PostgreSQL would test all runs first.
         """
         return {pk for each in self.sources for pk in each.rows.order_by().values_list(each.run, flat=True)}
 
@@ -143,10 +143,10 @@ def cover(node: Node, within: Q) -> Cover | None:
             found = min((part for part in parts if part is not None), key=lambda part: part.size, default=None)
             return None if found is None else replace(found, is_exact=False)
         case Word(text):
-            threads = _threads(beginning("upstream_id", text))
+            threads = _threads(starts_with("upstream_id", text))
             if len(threads) > _MAX_THREADS:
                 return None
-            of_runs = {column: beginning(column, text) for column in WORD_COLUMNS if "thread" not in column}
+            of_runs = {column: starts_with(column, text) for column in WORD_COLUMNS if "thread" not in column}
             if threads:
                 of_runs["thread"] = Q(thread__in=threads)
             # One source each: SQLite may read the whole table for an OR.
@@ -154,7 +154,7 @@ def cover(node: Node, within: Q) -> Cover | None:
             keys = Texts().first(_MAX_KEYS + 1)
             if len(keys) > _MAX_KEYS:
                 return None
-            pairs = MetadataPair.objects.filter(beginning("value", text), key__in=keys)
+            pairs = MetadataPair.objects.filter(starts_with("value", text), key__in=keys)
             return Cover((*sources, Source(pairs, by="value")))
         case Term():
             return _of_term(node, within)

@@ -106,9 +106,9 @@ class Coordinator:
     # --- Claiming and fetching
 
     def _claim_block(self) -> None:
-        most = self._max_claimed()
-        room = most - len(self.claimed)
-        if room < max(1, most // 2) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
+        limit = self._max_claimed()
+        room = limit - len(self.claimed)
+        if room < max(1, limit // 2) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
             return
         self.calls.clock = ClockBounds()
         claimed = claims.claim_due(self.alias, room, only_unknown=self.gate.writing_is_held)
@@ -169,8 +169,8 @@ class Coordinator:
     def _process_results(self) -> None:
         began = time.monotonic()
         # Wait for the first result, then briefly for more, so that one transaction stores several.
-        most = min(len(self.claimed), self.block)
-        results = self.pool.collect(most, timeout=REFRESH_EVERY, until=began + BATCH_WINDOW)
+        limit = min(len(self.claimed), self.block)
+        results = self.pool.collect(limit, timeout=REFRESH_EVERY, until=began + BATCH_WINDOW)
         self.forbidden, self.write_count = [], 0
         steps = [step for process in results for step in process()]
         has_written = any(isinstance(step, Outcome) and step.has_written for step in steps)

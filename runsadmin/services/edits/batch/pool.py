@@ -72,15 +72,15 @@ class WorkerPool[R]:
 
         self._put(priority, job)
 
-    def collect(self, most: int, *, timeout: float, until: float) -> list[Callable[[], R]]:
-        """Waits for a result, then until there are `most` results or `time.monotonic()` reaches `until`.
+    def collect(self, limit: int, *, timeout: float, until: float) -> list[Callable[[], R]]:
+        """Waits for a result, then until there are `limit` results or `time.monotonic()` reaches `until`.
 
         Returns functions that process the results.
         """
         results: list[Callable[[], R]] = []
         with suppress(Empty):
             results.append(self._results.get(timeout=timeout))
-            while len(results) < most:
+            while len(results) < limit:
                 results.append(self._results.get(timeout=max(0.0, until - time.monotonic())))
             while True:
                 results.append(self._results.get_nowait())
