@@ -54,8 +54,8 @@ def test_search_equals_the_predicate(rows: Rows, monkeypatch: pytest.MonkeyPatch
     examples = pytestconfig.getoption("search_cases")
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(case=searches, counted=st.sampled_from([0, 3, 10_000]), is_backward=st.booleans())
-    def check(case: Case, counted: int, is_backward: bool) -> None:
+    @given(case=searches, counted=st.sampled_from([0, 3, 10_000]), size=st.sampled_from([100, 100, 100, 25]))
+    def check(case: Case, counted: int, size: int) -> None:
         monkeypatch.setattr(sources, "MAX_COUNTED", counted)  # Ranges with more rows are read in another way.
         node = search.parse(case.text)
         assert node is not None
@@ -64,10 +64,10 @@ def test_search_equals_the_predicate(rows: Rows, monkeypatch: pytest.MonkeyPatch
         expected = sorted(key for key, row in rows.items() if case.matches(row))
         found = RunSearch(node, BERLIN, NOW)
         assert sorted(found.matching().values_list("pk", flat=True)) == expected
-        runs = pages(found, 25)
+        runs = pages(found, size)
         assert [run.pk for run in runs] == newest_first(expected)
-        if runs and is_backward:
-            assert pages_backward(found, 25, runs[-1]) == runs[:-1]
+        if runs and size < len(rows):
+            assert pages_backward(found, size, runs[-1]) == runs[:-1]
         compiled = Run.objects.filter(search.condition(node, BERLIN, NOW)).values_list("pk", flat=True)
         assert sorted(compiled) == expected
 

@@ -62,7 +62,7 @@ def test_pages_are_sorted(
     monkeypatch.setattr(sources, "MAX_COUNTED", counted)
     monkeypatch.setattr(finding, "MAX_WALKED", walked)
     monkeypatch.setattr(finding, "MAX_SORTED", most)
-    examples = pytestconfig.getoption("search_cases") // 5
+    examples = pytestconfig.getoption("search_cases") // 20
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=searches, sort=st.sampled_from(Sort), size=st.sampled_from([20, 100]))
