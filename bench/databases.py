@@ -41,7 +41,7 @@ class Databases:
     def filled(self, runs: int, *, again: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
         """The URL of a database with this many runs, and what was measured when it was filled.
 
-        The one of an earlier call is used, unless the generator or the migrations have changed since, or with `again`.
+        An earlier database is reused, unless `again` is set or the generator or the migrations have changed.
         """
         base = f"{self.name.lower()}-{runs}-"
         path = self.folder.resolve() / (base + _version())
@@ -64,7 +64,7 @@ class Databases:
 
 
 def _version() -> str:
-    """Changes with the generator and with the migrations."""
+    """A hash of the generator and of the migrations."""
     files = [ROOT / "bench" / "data.py", *sorted((ROOT / "runsadmin" / "migrations").glob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

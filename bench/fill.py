@@ -70,12 +70,12 @@ def load(way: str, size: str, limit: str) -> dict[str, Any]:
 def sync_again(way: str, size: str, limit: str) -> dict[str, Any]:
     """The same runs again: unchanged, with one in a hundred changed, and with those changed back."""
     before, after = Dataset(int(size)), Dataset(int(size), changed=True)
-    passes = {"unchanged": before, "1 % changed": after, "1 % changed back": before}
+    passes = {"unchanged": before, "1% changed": after, "1% changed back": before}
     return {name: _pass(WAYS[way], dataset, int(limit)) for name, dataset in passes.items()}
 
 
 def _pass(store_page: StorePage, dataset: Dataset, part: int) -> dict[str, Any]:
-    """Wall and CPU time in microseconds a run. The CPU time includes that of PostgreSQL's process."""
+    """Wall and CPU time in microseconds per run. The CPU time includes that of PostgreSQL's process."""
     gc.freeze()  # As workers do.
     chunks: list[dict[str, float]] = []
     full_pages: list[float] = []

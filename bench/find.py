@@ -6,7 +6,7 @@ from typing import Any
 from bench import timing, web
 from bench.databases import Databases, in_process
 
-# Seconds after which a search is stopped. The repeats of one search take no longer either.
+# Seconds after which a search is stopped. The repeats of one search together take no longer than that, either.
 LIMIT, GENERATED_LIMIT = 60, 10
 SLOWEST = 10
 COMPARED = ("list page", "list page, by status", "REST, 100 runs")
@@ -41,7 +41,7 @@ def measure(
 
 
 def _times(ours: dict[str, Any], plain: dict[str, Any]) -> dict[str, float]:
-    """How many times faster our page of the same name is, if both projects answered."""
+    """How many times faster our page of the same name is, if both projects responded."""
     return {
         name: plain[name]["median_ms"] / ours[name]["median_ms"]
         for name in COMPARED

@@ -1,4 +1,4 @@
-"""The tables of the find part."""
+"""The tables that `bench.find` prints."""
 
 from typing import Any
 

@@ -13,14 +13,14 @@ from bench.databases import Databases, in_process
 
 OURS = "runsadmin"
 PEERS = ("get, set, save", "update_or_create", "update_or_create with pairs")
-PASSES = ("first load", "unchanged", "1 % changed")
+PASSES = ("first load", "unchanged", "1% changed")
 CLOCKS = ("wall_us", "cpu_us")
 # The growth is measured in parts of this many runs.
 CHUNK = 10_000
 
 
 def measure(databases: Databases, runs: int, *, part: int, rounds: int) -> dict[str, Any]:
-    """The candidates store `part` runs, in so many rounds."""
+    """In each round, every candidate stores `part` runs."""
 
     def report(runs: int, way: str) -> None:
         print(f"  {databases.name}, {runs:,} runs: {way} …", file=sys.stderr, flush=True)
@@ -57,7 +57,7 @@ def _times(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, dict[str, fl
 
 def table(database: str, runs: int, results: dict[str, Any]) -> str:
     lines = [
-        f"\nIngest, {database}: microseconds a run, and how many times faster ours is",
+        f"\nIngest, {database}: microseconds per run, and how many times faster ours is",
         f"{'':30}{'pass':14}{'runs':>10}{'wall':>8}{'CPU':>8}{'× wall':>8}{'× CPU':>8}",
     ]
     for way, passes in results["compared"].items():
@@ -75,10 +75,10 @@ def table(database: str, runs: int, results: dict[str, Any]) -> str:
         )
     chunks = whole["first load"]["chunks"]
     lines.append(
-        f"First load: {chunks[0]['wall_us']:.0f} µs a run at first, {chunks[-1]['wall_us']:.0f} at last."
+        f"First load: {chunks[0]['wall_us']:.0f} µs per run at first, {chunks[-1]['wall_us']:.0f} at last."
         f" Peak memory: {whole['peak_memory_mb']:.0f} MB."
     )
-    lines += [f"  {name:50}{size / runs:9.0f} bytes a run" for name, size in whole["sizes"].items()]
+    lines += [f"  {name:50}{size / runs:9.0f} bytes per run" for name, size in whole["sizes"].items()]
     return "\n".join(lines)
 
 
@@ -88,8 +88,8 @@ def growth(database: str, results: dict[str, Any]) -> str:
     before, after = results[smallest]["whole"], results[largest]["whole"]
     figures = {
         "peak memory, MB": (before["peak_memory_mb"], after["peak_memory_mb"]),
-        **{f"{name}, CPU, µs a run": (before[name]["cpu_us"], after[name]["cpu_us"]) for name in PASSES},
-        "database, bytes a run": tuple(
+        **{f"{name}, CPU, µs per run": (before[name]["cpu_us"], after[name]["cpu_us"]) for name in PASSES},
+        "database, bytes per run": tuple(
             of_size["sizes"]["whole database"] / int(size) for size, of_size in ((smallest, before), (largest, after))
         ),
     }

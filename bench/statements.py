@@ -52,7 +52,7 @@ def _page(shape: Shape, after: keyset.Key | None) -> list[Run]:
 
 
 def _key(depth: int) -> keyset.Key | None:
-    """The key of the run that is so many runs deep among those with the common value."""
+    """The key of the run at this depth in the list of the runs with the common value."""
     key, _, value = queries.COMMON.removeprefix("metadata.").partition(":")
     pairs = MetadataPair.objects.filter(key=key, value=value).order_by("-created_at", "-run")
     return pairs.values_list("created_at", "run")[depth]
@@ -71,9 +71,9 @@ def measure_generated(count: str, limit: str) -> list[dict[str, Any]]:
 
 
 def _once(page: Callable[[], list[Run]], limit: float) -> tuple[dict[str, Any], list[Statement]]:
-    """Reads a page: how many runs it has, how long that took, and its statements.
+    """Reads a page. Returns how many runs it has, how long that took, and its statements.
 
-    Otherwise an `error`: the search was rejected, or failed, such as by taking longer than `limit` seconds.
+    Returns an `error` instead if the search was rejected, or failed, for example by taking longer than `limit` seconds.
     """
     statements: list[Statement] = []
 
@@ -101,7 +101,7 @@ def _settings() -> dict[str, str]:
 
 
 def _replay(statements: list[Statement]) -> None:
-    """In the same way, with the same settings for all statements that have them in common."""
+    """Executes the statements again, each with the settings that it had."""
     with transaction.atomic(), connection.cursor() as cursor:
         for settings, some in groupby(statements, lambda statement: statement.settings):
             with postgresql_settings(settings):

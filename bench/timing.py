@@ -24,7 +24,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def repeated(call: Callable[[], Any], repeats: int, *, seconds: float) -> dict[str, float]:
-    """Calls once to warm up and then this often, or less often if that would take longer than `seconds`."""
+    """Calls once to warm up, and then `repeats` times or, if that would take longer than `seconds`, less often."""
     first = timed(call)
     repeats = min(repeats, int(1000 * seconds / first))
     return summary([timed(call) for _ in range(repeats)] or [first])

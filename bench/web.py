@@ -24,7 +24,7 @@ PATHS = {OURS: "/api/v1/runs/?page_size=100", CURSOR: "/cursor/", OFFSET: "/offs
 
 
 def measure(url: str, requests_per_round: int) -> dict[str, Any]:
-    """Requests per second of each in alternating rounds, so that all meet the same load of the machine."""
+    """Requests per second of each, in alternating rounds, so that other load affects all of them equally."""
     token = databases.in_process(url, "pages.token", settings="bench.settings")
     per_second: dict[str, list[float]] = {name: [] for name in PATHS}
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ class _Server:
         raise SystemExit("The web server did not start.")
 
     def peak_memory_mb(self) -> float:
-        """Of all its processes together."""
+        """The peak memory of all its processes together."""
         own = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         status = [Path(f"/proc/{pid}/status").read_text() for pid in (self.process.pid, *own)]
         return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 1024

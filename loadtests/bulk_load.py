@@ -217,7 +217,7 @@ class BulkLoad:
     # --- with faults
 
     def run_with_faults(self) -> FaultsReport:
-        """10 % of the requests get a 429, 5 % get a 500 (half of those after the write), and 2 % get no response."""
+        """10% of the requests get a 429, 5% get a 500 (half of those after the write), and 2% get no response."""
         report, began = FaultsReport(), time.monotonic()
         bulk_edit = self._plan(report)
         sandbox = self.environment.sandbox

@@ -113,7 +113,7 @@ def _read_settings_again() -> None:
 
 
 class Worker(Process):
-    """`manage.py worker`. By default it beats often, so that its death is noticed quickly; else as in the Procfile."""
+    """`manage.py worker`. If `fast`, it beats often, so that its death is noticed quickly."""
 
     def __init__(
         self,

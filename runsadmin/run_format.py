@@ -20,8 +20,7 @@ _REQUIRED = frozenset(FIELDS)
 def is_api_format(run: Mapping[str, Any]) -> bool:
     """Whether a Run has all documented fields, and its times are whole Unix seconds or, except `created_at`, null.
 
-    The REST API shows such a Run as it is. Without `created_at` it would show an earlier one, if that is known, and a
-    field `mirror` would be in the place of its own.
+    The REST API shows such a Run as it is. It adds a field `mirror`, and an earlier `created_at` if that is missing.
     """
     if not run.keys() >= _REQUIRED or "mirror" in run:
         return False

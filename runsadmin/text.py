@@ -1,4 +1,4 @@
-"""Text that can be stored and sent, and counts as text.
+"""Makes text safe to store and send, and writes counts as text.
 
 PostgreSQL cannot store U+0000, and UTF-8 cannot encode a lone surrogate, which JSON can contain as an escape.
 """

@@ -54,7 +54,7 @@ def _version(folder: Path) -> int:
 def server(*, durable: bool = False, data: Path | None = None) -> Iterator[str]:
     """Starts a server, and yields its DATABASE_URL. If durable, it keeps committed data as in production.
 
-    It is a new one, unless its files are in the folder `data`, where they stay.
+    Its files are new and temporary, unless the folder `data` is given, in which they are kept.
     """
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
     log = folder / "log"

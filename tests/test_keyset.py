@@ -17,7 +17,7 @@ NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 
 @pytest.fixture
 def ids() -> list[int]:
-    """The keys of seven threads, newest first; three of them were created in the same second."""
+    """The primary keys of seven threads, newest first; three of them were created in the same second."""
     for number, second in enumerate((0, 1, 1, 1, 2, 3, 4)):
         thread = Thread.objects.create(connection="default", upstream_id=f"thread_{number}")
         Thread.objects.filter(pk=thread.pk).update(created_at=NOON + dt.timedelta(seconds=second))

@@ -37,7 +37,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     @property
     def order(self) -> keyset.Order:
-        """The fields that identify a place in the list."""
+        """The fields that identify a position in the list."""
         order: keyset.Order = self.model_admin.keyset
         return order
 

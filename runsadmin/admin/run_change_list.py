@@ -53,9 +53,9 @@ class RunChangeList(KeysetChangeList):
 
     @property
     def search_parts(self) -> tuple[str, str]:
-        """The search before the place of its error, and from there on."""
-        place = ((self.search_error and self.search_error.position) or 1) - 1
-        return self.query[:place], self.query[place:]
+        """The text of the search before the position of its error, and the rest."""
+        position = ((self.search_error and self.search_error.position) or 1) - 1
+        return self.query[:position], self.query[position:]
 
     def check_search(self) -> None:
         """Raises InvalidSearch if the list shows nothing because its search is invalid."""

@@ -149,7 +149,7 @@ class AutoSchema(BaseAutoSchema):
 
 
 def _alternatives(body: type[StrictSerializer]) -> PolymorphicProxySerializer:
-    """A body with one of the fields of which exactly one is required."""
+    """The variants of a body, one for each of the fields of which exactly one is required."""
     fields: dict[str, Any] = body().get_fields()
     serializers = []
     for name, title in body.one_of.items():

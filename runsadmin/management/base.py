@@ -81,7 +81,7 @@ def add_actor(parser: CommandParser) -> None:
     parser.add_argument(
         "--actor",
         metavar="USER",
-        help="The account that is logged and whose permissions apply. "
+        help="The account that is recorded as the actor and whose permissions apply. "
         "Default: the active superuser, if there is exactly one.",
     )
 

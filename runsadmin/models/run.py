@@ -54,7 +54,7 @@ class _FastDateTimeField(models.DateTimeField[Any, Any]):
 
 
 class _AsOf(Func):
-    """Compiling it as a tree of Django's expressions would take a tenth of the time of a page of the REST API."""
+    """As SQL: compiling a tree of Django's expressions would take a tenth of the time of a page of the REST API."""
 
     output_field = _FastDateTimeField()
 

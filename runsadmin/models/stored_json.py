@@ -2,11 +2,11 @@
 
 A stored value begins with a byte that names its format:
 
-- `{`: the JSON itself, as version 0.1.0 stored it. `services.storage` compresses such values.
+- `{`: the JSON itself, as version 0.1.0 stored it. `services.compression` compresses such values.
 - 1: compressed with the skeleton as its dictionary.
 - 2: the key of a SharedText (8 bytes), then compressed with the skeleton and that text as its dictionary.
 
-A dictionary never has text of a single run, except for text that this run alone has left of a SharedText.
+A dictionary never contains text of only one run, unless that run is the last one with this SharedText.
 """
 
 import threading
@@ -76,7 +76,7 @@ _seen: dict[int, None] = {}
 
 @lru_cache(_MAX_DICTIONARIES)
 def _codec(key: bytes) -> Codec:
-    """The codec for a SharedText, by its stored key, which is a hash of the text: it never has another one."""
+    """The codec for a SharedText, by its stored key, which is a hash of the text, so it never has another text."""
     return Codec(SharedText.objects.values_list("text", flat=True).get(pk=int.from_bytes(key, signed=True)))
 
 
@@ -129,19 +129,19 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
         # Sorted, since two processes that insert the same keys in different orders could wait for each other.
         created = [SharedText(key=key, text=text) for key, text in sorted(new.items())]
         SharedText.objects.bulk_create(created, ignore_conflicts=True)
-        # One that another process created may be purged by a third.
+        # Text that another process created may be purged by a third process.
         existing = _locked(new)
         new = {key: text for key, text in new.items() if key not in existing}
     return [_packed(item.text, key) for item, key in zip(items, chosen, strict=True)]
 
 
 def _locked(keys: Collection[int]) -> set[int]:
-    """Those of the keys that exist. On PostgreSQL, no purge deletes them before the end of the transaction."""
+    """The given keys that exist. On PostgreSQL, no purge deletes them before the end of the transaction."""
     if not keys:
         return set()
-    places = ", ".join(["%s"] * len(keys))
+    placeholders = ", ".join(["%s"] * len(keys))
     lock = "ORDER BY key FOR KEY SHARE" if connection.vendor == "postgresql" else ""
-    sql = f"SELECT key FROM {SharedText._meta.db_table} WHERE key IN ({places}) {lock}"  # noqa: S608
+    sql = f"SELECT key FROM {SharedText._meta.db_table} WHERE key IN ({placeholders}) {lock}"  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, list(keys))
         return {key for (key,) in cursor.fetchall()}

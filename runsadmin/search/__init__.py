@@ -1,4 +1,4 @@
-"""The search language: text to a tree of values, and the tree to a condition on runs. docs/search.md describes it."""
+"""The search language: parses text into a tree, which it compiles into a condition. docs/search.md describes it."""
 
 from runsadmin.search.compiling import condition
 from runsadmin.search.nodes import (

@@ -62,7 +62,7 @@ def condition(
 ) -> Q:
     """The condition that a run must meet. Times without an offset are in `tz`.
 
-    `path` precedes the names of the run's columns, and `run` is the name of its key.
+    `path` precedes the names of the run's columns, and `run` is the name of its primary key.
     """
     return _Compiler(tz, timezone.now() if now is None else now, path, run).condition(node)
 

@@ -1,4 +1,4 @@
-"""Text to the tree of a search."""
+"""Parses text into the tree of a search."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ class _Limits(PostLex):
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         terms = exclusions = 0
-        levels: list[int] = []  # Of each open parenthesis, with the exclusions before it.
+        levels: list[int] = []  # The depth of each open parenthesis, with the exclusions before it.
         in_range = False
         for token in stream:
             match token.type:

@@ -1,4 +1,4 @@
-"""The values of a search: text to times, durations and numbers. Each function raises ValueError for other text."""
+"""Reads the values of a search: times, durations and numbers. Each function raises ValueError for other text."""
 
 import datetime as dt
 import re

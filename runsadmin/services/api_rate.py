@@ -1,7 +1,7 @@
 """The rate limit of an account: a burst of up to a minute's worth of requests, then a steady rate.
 
-All processes of a machine share the limit through an SQLite file of its own, so that a request that only reads never
-waits for a write to the database, and makes none.
+All processes of a machine share the limit through a separate SQLite file, so that a request that only reads neither
+writes to the database nor waits for another process to do so.
 """
 
 import logging

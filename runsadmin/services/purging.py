@@ -126,7 +126,7 @@ def overwrite_deleted() -> None:
 
 
 def rewrite_file() -> bool:
-    """Removes what earlier writes have left, such as copies on divided pages. Returns whether this was complete.
+    """Removes what earlier writes have left, such as copies from page splits. Returns whether this was complete.
 
     Only on SQLite. Other connections can read while the file is rewritten, but not write.
     """

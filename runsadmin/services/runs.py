@@ -115,12 +115,12 @@ class Difference:
 
     @classmethod
     def of_all(cls, differences: Sequence["Difference"]) -> "Difference":
-        """Those of several pages, to be written at once. Each page was requested after the one before was received."""
+        """The differences of several pages as one. Each page was requested after the one before was received."""
         observations: dict[str, Observation] = {}
         known: dict[str, Mapping[str, Any]] = {}
         mirrored: dict[str, RunRecord] = {}
         for difference in differences:
-            for upstream_id in difference.unchanged:  # An earlier page showed a change that is gone again.
+            for upstream_id in difference.unchanged:  # An earlier page showed a change that has been undone since.
                 observations.pop(upstream_id, None)
                 known.pop(upstream_id, None)
             observations |= difference.observations

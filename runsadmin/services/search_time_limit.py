@@ -22,10 +22,10 @@ _is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
 
 @contextmanager
 def limited(seconds: float | None = None, *, may_read_tables: bool = False) -> Iterator[None]:
-    """Raises InvalidSearch if all that happens inside takes longer. By default, that is SECONDS.
+    """Raises InvalidSearch if the block takes longer than `seconds`, which are SECONDS by default.
 
-    Inside another one, the other limit applies. PostgreSQL reads no whole table unless `may_read_tables` is set, since
-    it would do so if it expects to find enough rows soon.
+    In a nested block, the outer limit applies. Unless `may_read_tables` is set, PostgreSQL may not read whole tables,
+    as it otherwise does when it expects to find enough rows soon.
     """
     if _is_limited.get() or seconds == math.inf:
         yield
@@ -50,7 +50,7 @@ class _Limit:
 
     def exceeded(self) -> InvalidSearch:
         return InvalidSearch(
-            f"This search takes more than {self.seconds:g} seconds. Add what fewer runs match, such as a time"
+            f"This search takes more than {self.seconds:g} seconds. Narrow it down, for example by a time"
             " (created:>-7d) or a pair that few runs have."
         )
 
@@ -97,7 +97,7 @@ def postgresql_settings(wanted: Mapping[str, str]) -> Iterator[None]:
     before = _current(wanted)
     _set(wanted)
     yield
-    # The transaction may go on; after an error, its rollback restores them.
+    # The transaction may continue; after an error, its rollback restores them.
     _set(before)
 
 
@@ -122,6 +122,6 @@ def _set(values: Mapping[str, str]) -> None:
 
 
 def _execute(sql: str, *parameters: str) -> Any:
-    """Not by a cursor of Django, which the limit would check again."""
+    """Does not use a cursor of Django, which the limit would check again."""
     with connection.wrap_database_errors:
         return connection.connection.execute(sql, parameters)

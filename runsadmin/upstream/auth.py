@@ -50,7 +50,7 @@ def of(connection: Connection) -> Header:
 def _azure_token(connection: Connection) -> str:
     """Raises ConnectionHeld for any error: without a token nothing can be sent on this connection."""
     try:
-        # An optional package. A system check reports if it is missing.
+        # An optional package. A system check warns if it is missing.
         from azure.identity import DefaultAzureCredential
     except ImportError:
         raise ConnectionHeld(

@@ -26,7 +26,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One Run in a response. `raw` is the whole Run as JSON text, `columns` has what the mirror filters and sorts by.
+    """One Run in a response. `raw` is the whole Run as JSON text. `columns` has what the mirror filters and sorts by.
 
     Properties are computed on demand, since most Runs in a list need few of them.
     """

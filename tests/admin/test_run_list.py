@@ -252,7 +252,7 @@ def test_query_count_is_independent_of_size(mirror_run: MakeRun, as_carol: Clien
         assert large_seconds < limit, (query, small_seconds, large_seconds)
         for sql in large_queries:
             merge_joins = MERGE_JOINS if " AS driver " in sql else {}
-            # As the search itself is executed.
+            # With the same settings as for the search itself.
             with limited() if query else nullcontext(), postgresql_settings(merge_joins):
                 assert_no_full_scan(sql)
 
@@ -298,6 +298,6 @@ def assert_no_full_scan(sql: str) -> None:
         assert "TEMP B-TREE FOR ORDER BY" not in line or "pk__in" in sql or " IN (" in sql, (sql, plan)
 
 
-def test_duration_is_written_out(as_alice: Client, mirror_run: MakeRun) -> None:
+def test_duration_is_shown_as_text(as_alice: Client, mirror_run: MakeRun) -> None:
     mirror_run(created_at=1_700_000_000, started_at=1_700_000_000, completed_at=1_700_000_123, status="completed")
     assert ">2 min 3 s<" in as_alice.get(LIST).text

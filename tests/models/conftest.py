@@ -22,7 +22,7 @@ TEXTS = ["plain", "größe 🙂", r"back\slash \x00 \u0041", 'a "quoted" word', 
 def raw_of(number: int) -> str:
     shared = {"instructions": INSTRUCTIONS + str(number % 3), "tools": [{"type": "file_search"}]}
     data = {"id": f"run_{number}", **shared, "metadata": {"text": TEXTS[number % len(TEXTS)]}, "n": number}
-    # Spaces and escapes differ from row to row: what comes back must be exactly this.
+    # Spaces and escapes differ from row to row, to test that exactly this text is read again.
     return json.dumps(data, ensure_ascii=True, separators=(", ", ": ") if number % 2 else (",", ":"))
 
 

@@ -65,7 +65,7 @@ REWRITES: dict[str, Rewrite] = {str(case.id): case.values[0] for case in CASES} 
 
 
 def use_rewrite(upstream: FakeUpstream, rewrite: Rewrite, *, seconds: float = 0.0) -> None:
-    """Makes the server rewrite the metadata of every write, and respond only after so many seconds."""
+    """Makes the server rewrite the metadata of every write, and respond only after this many seconds."""
 
     def respond(request: Request) -> Response | None:
         if not request.is_write:

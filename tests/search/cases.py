@@ -78,7 +78,7 @@ def _moment(chance: random.Random) -> dt.datetime:
 
 
 def store(rows: list[Row]) -> dict[int, Row]:
-    """Stores the runs. Returns the rows by their keys."""
+    """Stores the runs. Returns the rows by primary key."""
     stored = {}
     for row in rows:
         values = {COLUMNS.get(name, name): value for name, value in row.values.items() if name != "thread"}
@@ -112,7 +112,7 @@ class Test:
 
 
 def comparisons(texts: st.SearchStrategy[tuple[str, Any, Any]]) -> st.SearchStrategy[Test]:
-    """Of texts with the first value that each means, and the first one after it."""
+    """Comparisons with texts. Each text comes with the first value that it means, and the first value after those."""
 
     def compared(drawn: tuple[str, tuple[str, Any, Any]]) -> Test:
         sign, (text, begin, end) = drawn

@@ -1,4 +1,4 @@
-"""docs/search.md: every example in it is understood, and every error is as it says."""
+"""docs/search.md: every example is understood, and every error is as documented."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from runsadmin.services.run_search import RunSearch
 PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
 EXAMPLES, ERRORS = PAGE.split("## Errors")
 LISTED = re.findall(r"^    (.+)$", EXAMPLES, re.MULTILINE)
-# In a text, a search has a colon that is followed by a value.
+# Among the inline code, searches are recognized by a colon and a value.
 INLINE = [text for text in re.findall(r"`([^`]+)`", EXAMPLES) if re.search(r"[a-z]:[^ ]", text)]
 MEANT_AS_ERRORS = ("created:-7d", "field:value")
 

@@ -66,7 +66,7 @@ FAILED, EXPIRED = has("status", lambda value: value == "failed"), has("status", 
 GPT_4O = has("model", lambda value: value == "gpt-4o")
 SEARCH, RESEARCH = tagged("team", lambda value: value == "search"), tagged("cost center", lambda value: value == "R&D")
 EXAMPLES: dict[str, Callable[[Row], bool]] = {
-    # Those of the language's description.
+    # The examples in docs/search.md.
     "status:failed model:gpt-4o": lambda row: FAILED(row) and GPT_4O(row),
     "status:(failed OR expired) -metadata.owner:*": lambda row: (
         (FAILED(row) or EXPIRED(row)) and "owner" not in row.metadata
@@ -141,7 +141,7 @@ def make_rows(count: int = 45) -> list[Row]:
 
 @dataclass(frozen=True)
 class Users:
-    """Sends searches to each entry point. Each method returns the keys of the runs, or the text of the error."""
+    """Sends searches to each entry point. Each method returns the primary keys of the runs, or the error message."""
 
     pages: Client
     api: Api

@@ -1,4 +1,4 @@
-"""The pairs of a run are looked up by its key, not by reading all pairs with a value."""
+"""The pairs of a run are looked up by its primary key, not by reading all pairs with a value."""
 
 import pytest
 from django.db import connection

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Rows(dict[int, Row]):
-    """Runs by primary key, not listed where a failing search is reported."""
+    """Runs by primary key. The report of a failing search does not list them."""
 
     def __repr__(self) -> str:
         return f"{len(self)} runs"

@@ -65,7 +65,7 @@ def test_words_are_found_among_many_keys(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_long_values_are_found_by_their_prefix() -> None:
-    MetadataPair.objects.filter(value="blue").update(value="x" * 512)  # As a value of any greater length is stored.
+    MetadataPair.objects.filter(value="blue").update(value="x" * 512)  # Longer values are cut to this length.
 
     assert found(f"metadata.team:{'x' * 512}") == found(f"metadata.team:{'x' * 500}*") == "2"
     assert found(f"metadata.team:{'x' * 511}") == ""
@@ -83,5 +83,5 @@ def test_long_values_are_found_by_their_prefix() -> None:
     ],
     ids=["pairs", "words", "any word", "any pair", "nested", "excluded"],
 )
-def test_large_searches_are_answered(query: str, numbers: str) -> None:
+def test_large_searches_are_completed(query: str, numbers: str) -> None:
     assert found(query) == numbers

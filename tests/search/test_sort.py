@@ -17,7 +17,7 @@ from tests.search.test_plans import plan_of, runs  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db
 
-# The value by which a run is sorted, after whether it is unknown.
+# The sort key of a run. Its first item says whether the value is unknown.
 VALUES: dict[str, Callable[[Run], Any]] = {
     "created_at": lambda run: (False, run.created_at, run.pk),
     "total_tokens": lambda run: (run.total_tokens is None, run.total_tokens or 0, run.pk),

@@ -64,7 +64,7 @@ def test_runs_are_counted(pairs: None) -> None:
 
 @pytest.fixture
 def many_pairs() -> None:
-    """So many that PostgreSQL chooses between indexes: 20 keys with 200 values, of two runs each."""
+    """Enough pairs that PostgreSQL chooses between indexes: 20 keys with 200 values, of two runs each."""
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     ids = reserve_ids(Run, 400)
     insert_rows(

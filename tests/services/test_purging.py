@@ -138,14 +138,14 @@ def test_shared_text_of_other_runs_remains(mirror_run: MakeRun) -> None:
 
 @pytest.fixture
 def purged_run(mirror_run: MakeRun) -> Run:
-    """A run that was purged. No other run has its shared text either, which is not purged yet."""
+    """A purged run, whose shared text no run has any more. That text has not been purged yet."""
     runs = [mirror_run(instructions=INSTRUCTIONS) for _ in range(3)]
     purging.purge([run.pk for run in runs])
     return runs[2]
 
 
 def store_again(run: Run, text: str, *, seconds: float = 0) -> None:
-    """Stores a run with the shared text, in a transaction that takes so long."""
+    """Stores a run with the shared text, in a transaction that takes `seconds`."""
     with transaction.atomic():
         columns = pack([Unpacked(run.raw, [text])])[0]
         time.sleep(seconds)

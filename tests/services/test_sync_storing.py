@@ -22,7 +22,7 @@ THREADS, RUNS_PER_THREAD = 6, 3
 
 @pytest.fixture
 def started(sandbox: Sandbox, alice: User, monkeypatch: pytest.MonkeyPatch) -> Sync:
-    """A full sync of six threads with three runs each. Its pages are not stored because of the time."""
+    """A full sync of six threads with three runs each. The time limit for storing pages is never reached."""
     monkeypatch.setattr(claimed, "MAX_PENDING_SECONDS", 600.0)
     names = [f"thread_{number}" for number in range(THREADS)]
     sandbox.put_runs([make_run(thread_id=name) for name in names for _ in range(RUNS_PER_THREAD)])
@@ -31,7 +31,7 @@ def started(sandbox: Sandbox, alice: User, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 class AtCheck(threading.Event):
-    """Never set. Calls a function when a sync checks for the third time whether it should stop: in a later thread."""
+    """Is never set. Calls a function at the third check, when the sync is in a later thread."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def test_time_to_connect_counts(
     connect = deadline_connection._Connection.connect
 
     def connect_slowly(self: deadline_connection._Connection) -> None:
-        time.sleep(0.7)  # Longer than a fetch may be old with the short timeouts of this test.
+        time.sleep(0.7)  # With the short timeouts of this test, a fetch may not be this old.
         connect(self)
 
     def lose_the_connection() -> None:

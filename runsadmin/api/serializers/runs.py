@@ -37,7 +37,7 @@ class LastErrorSerializer(DocumentedSerializer):
 
     docs = {
         "code": ("`rate_limit_exceeded`, `server_error` and others.", "server_error", CharField()),
-        "message": ("The message of upstream.", "Something went wrong.", CharField()),
+        "message": ("Upstream's message.", "Something went wrong.", CharField()),
     }
 
 

@@ -16,7 +16,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     noun: ClassVar[str] = "field"
     # Shown in the schema, by title.
     examples: ClassVar[Mapping[str, Any]] = {}
-    # Exactly one of these fields is required. The values name the bodies with each of them in the schema.
+    # Exactly one of these fields is required. In the schema, the body with each field has the name given here.
     one_of: ClassVar[Mapping[str, str]] = {}
     default_error_messages = {"null": "The body must be a JSON object."}
 

@@ -98,7 +98,7 @@ class Command(ReportingCommand):
         if len(named) != 1:
             self.fail("Choose the runs with exactly one of RUN …, --where SEARCH, --ids-from FILE or --resume ID.")
         if options["tz"] is not None and named != ["where"]:
-            self.fail("--tz is the time zone of the dates in --where, which is missing.")
+            self.fail("--tz needs --where: it is the time zone of the dates in the search.")
         if named == ["resume"]:
             self._resume(actor, options)
         elif options["rename"] or options["dry_run"] or any(options[name] is not None for name in _PLANNED):

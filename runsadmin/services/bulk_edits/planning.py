@@ -136,7 +136,7 @@ def _check_reason(reason: str) -> None:
 
 
 def waiting_plans() -> list[int]:
-    """The keys of the plans that have to be completed and that no process is working on."""
+    """The primary keys of the plans that have to be completed and that no process is working on."""
     waiting = BulkEdit.objects.free(clock.now()).filter(status=BulkEditStatus.PLANNING)
     return list(waiting.order_by("pk").values_list("pk", flat=True))
 

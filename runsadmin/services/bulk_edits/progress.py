@@ -29,7 +29,7 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """How many edits there are, without those that were skipped."""
+        """How many edits there are, not counting skipped ones."""
         return sum(self.statuses.values()) - self.count(EditStatus.SKIPPED)
 
     @property

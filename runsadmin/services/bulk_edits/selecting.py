@@ -28,7 +28,7 @@ DRAFT_LIFETIME = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys of the selected runs, which are all on one connection.
+    """The primary keys of the selected runs, which are all on one connection.
 
     `tz` is the time zone of the dates in `query`. `not_selected` has the ids that do not select a run, each with a
     reason. `duplicates` counts the repetitions.
@@ -47,7 +47,7 @@ def by_search(
 ) -> Selection:
     """Selects all runs that match now. Raises InvalidSearch, InvalidSelection or UnknownConnection.
 
-    `seconds` limits how long that takes, as in `run_search.limited`.
+    `seconds` limits how long that takes, as in `search_time_limit.limited`.
     """
     with limited(seconds, may_read_tables=True):
         selection = select_all(RunSearch.parse(query, tz).matching(), query=query, connection=connection)

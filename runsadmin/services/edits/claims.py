@@ -195,7 +195,7 @@ def _due(now: dt.datetime, status: EditStatus, *, of: Q) -> QuerySet[Edit]:
 
 
 def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:
-    """Locks at most `limit` edits. Returns the keys of the edits and of their runs."""
+    """Locks at most `limit` edits. Returns the primary keys of the edits and of their runs."""
     if limit <= 0:
         return []
     if connection.features.has_select_for_update_skip_locked:

@@ -25,7 +25,7 @@ TURN_PAUSE = 0.05
 
 
 def push(edit: Edit, *, interactive: bool = False, is_trial: bool = False) -> Edit:
-    """Claims the edit, fetches, merges, writes, and stores the outcome. Returns the edit as it is then.
+    """Claims the edit, fetches, merges, writes, and stores the outcome. Returns the updated edit.
 
     Does nothing if the edit cannot be claimed now. With `is_trial`, it is sent even though writing is held, to check
     whether the hold is still necessary.
@@ -72,7 +72,7 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
 
 
 def reconcile(edit: Edit) -> Edit:
-    """Fetches the run of an unknown edit to find out whether the write happened. Returns the edit as it is then."""
+    """Fetches the run of an unknown edit to find out whether the write happened. Returns the updated edit."""
     if claim := claims.claim_unknown(edit):
         with claims.processing(claim):
             claim.log_step("reconciling")
@@ -97,7 +97,7 @@ def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool = Fals
     run = claim.edit.run
     connections.apply_error(run.connection, error, is_write=is_write)
     if isinstance(error, Forbidden) and not claim.is_unknown:
-        (outcome,) = refusals.weigh(run.connection, [(claim, error)], has_written=False)
+        (outcome,) = refusals.evaluate(run.connection, [(claim, error)], has_written=False)
         return outcome
     if probes.is_needed(error) and not isinstance(error, OutcomeUnknown):
         conclusion = probes.find_out(run.thread, run.upstream_id, error)
@@ -111,7 +111,7 @@ def _classify_error(claim: Claim, error: UpstreamError, *, is_write: bool = Fals
 def push_within(edit: Edit, seconds: float | None = None) -> Edit:
     """Pushes an interactive edit for at most `seconds`. If it has not ended by then, it continues in the background.
 
-    Call it after the edit has been committed. Returns the edit as it is then.
+    Call it after the edit has been committed. Returns the updated edit.
     """
     logger.debug("Edit %s: recorded.", edit.pk, extra={"edit": edit.pk, "step": "recorded"})
     until = time.monotonic() + (conf.push_wait() if seconds is None else seconds)

@@ -1,8 +1,8 @@
 """Handles 403 responses: whether upstream refuses one map, one thread, or all writing.
 
 A refused edit stays pending at first. If another write succeeds, the refusal concerns only this edit, which is then
-rejected with the server's message. So is an edit that is refused twice. If edits in three threads are refused and no
-write succeeds, writing is held: one edit is tried from time to time, and all continue once one succeeds.
+rejected with the server's message. An edit that is refused twice is rejected, too. If edits in three threads are
+refused and no write succeeds, writing is held: one edit is tried from time to time, and all continue once one succeeds.
 """
 
 import datetime as dt
@@ -28,7 +28,7 @@ MAX_TRIED = 10
 THREADS_THAT_PROVE = 3
 
 
-def weigh(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written: bool) -> list[Outcome]:
+def evaluate(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written: bool) -> list[Outcome]:
     """The outcomes of edits that were refused at about the same time. `has_written` is true if other writes succeeded.
 
     Holds writing if the refusals prove that all writes are refused.

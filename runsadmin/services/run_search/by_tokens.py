@@ -1,4 +1,4 @@
-"""Runs in the order of their tokens. Those of which the usage is unknown come last, in either direction."""
+"""Runs in the order of their tokens. Those whose usage is unknown come last, in either direction."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ from runsadmin.services.run_search.sources import Cover, Source, cover
 from runsadmin.services.search_time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
-# To sort by tokens: how many runs are tested in the order of the index, and how many are found otherwise and sorted.
+# Limits of sorting by tokens: how many runs are tested in index order, and how many are found first and then sorted.
 MAX_WALKED = 20_000
 MAX_SORTED = 10_000
 
@@ -42,7 +42,7 @@ ANY_TIME = Q()
 
 
 class Sort(StrEnum):
-    """The order of a list. Runs of which the tokens are unknown come last."""
+    """The order of a list. Runs whose tokens are unknown come last."""
 
     NEWEST = "-created_at"
     OLDEST = "created_at"
@@ -136,7 +136,7 @@ class RunSearch:
         )
 
     def _by_tokens(self, reading: by_tokens.Reading) -> list[keyset.Key]:
-        """Few runs are sorted. Many are found by walking the index, as long as it does not have too few of them."""
+        """Sorts the runs if few match. Otherwise walks the index, unless too few of its first runs match."""
         if self.node is None:
             return reading.walk(Run.objects.all(), Run.objects.all()) or []
         parts = self.node.nodes if isinstance(self.node, And) else (self.node,)

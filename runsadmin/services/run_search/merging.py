@@ -31,7 +31,7 @@ class Ranges:
 
 
 def ranges(parts: Iterable[Node], covers: Mapping[Node, Cover]) -> list[Ranges]:
-    """Those of the parts that can be merged. The cover of a negated part is that of what it negates."""
+    """The ranges of the parts that can be merged. In `covers`, a negated part has the cover of what it negates."""
     found: list[Ranges] = []
     left = _MAX_SOURCES
     for part in parts:
@@ -58,14 +58,14 @@ def is_in_newest(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class Span:
-    """So many runs after a key, in one of the directions of the list."""
+    """`count` runs after a key, in either direction of the list."""
 
     count: int
     after: keyset.Key | None
     ascending: bool
 
     def keys(self, source: Source) -> QuerySet[Any]:
-        """The keys of the source that come after that one, in order."""
+        """The source's keys after the span's key, in order."""
         rows = source.rows
         if self.after is not None:
             rows = rows.filter(keyset.is_after(source.order, self.after, ascending=self.ascending))
@@ -112,7 +112,7 @@ def _compound(selects: Sequence[_Select], direction: str) -> str:
     return f"{' '.join(parts)} ORDER BY 1 {direction}, 2 {direction}"
 
 
-# PostgreSQL would read all rows of an INTERSECT or EXCEPT, but joins of ordered rows only as far as necessary.
+# PostgreSQL would read all rows for an INTERSECT or EXCEPT, but it joins ordered rows only as far as necessary.
 MERGE_JOINS = dict.fromkeys(("enable_bitmapscan", "enable_hashjoin", "enable_nestloop", "enable_sort"), "off")
 
 

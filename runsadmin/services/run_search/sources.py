@@ -29,14 +29,14 @@ from runsadmin.services.metadata_keys import Texts
 
 # Sizes are only compared up to this number of rows.
 MAX_COUNTED = 10_000
-# Texts with an index that is ordered by time as well.
+# Text columns, each with an index that is also ordered by time.
 ORDERED_COLUMNS = frozenset({"status", "model", "assistant_id", "connection", "error_code"})
 INDEXED_COLUMNS = ORDERED_COLUMNS | {"upstream_id"}
 _PLAIN = "plain_"
 
 
 class Unindexed(Func):
-    """A column as it is, except that SQLite chooses no index by it. PostgreSQL chooses by its statistics."""
+    """A column that SQLite must not use to choose an index. PostgreSQL chooses by its statistics anyway."""
 
     template = "%(expressions)s"
     arity = 1
@@ -47,7 +47,7 @@ class Unindexed(Func):
 
 @dataclass(frozen=True)
 class Source:
-    """Rows with one run each, in a range of an index: of the column `by`, or newest first if that is empty."""
+    """A range of an index, whose rows have one run each, ordered by the column `by` or, without it, by time."""
 
     rows: QuerySet[Any]
     by: str = ""
@@ -58,7 +58,7 @@ class Source:
 
     @property
     def run(self) -> str:
-        """The field with the key of the run."""
+        """The field with the primary key of the run."""
         return "pk" if self.rows.model is Run else "run_id"
 
     @property

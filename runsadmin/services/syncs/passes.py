@@ -122,7 +122,7 @@ def claim_waiting() -> list[int]:
 def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
     """Works on a pass, for at least one page, until `time.monotonic()` reaches `until` or `stopping` is set.
 
-    Does nothing while another process works on it. Returns the sync as it is then: if it is still running, there is
+    Does nothing while another process works on it. Returns the updated sync: if it is still running, there is
     more to do.
     """
     token, now = uuid.uuid4(), clock.now()

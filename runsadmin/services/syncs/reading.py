@@ -263,7 +263,7 @@ def _finish_thread(claimed: ClaimedSync) -> None:
 
 
 def _confirmed(claimed: ClaimedSync) -> dict[str, object]:
-    """The columns that say from which creation time on the list has shown every mirrored run.
+    """The columns that record how far back in time the list has shown every mirrored run.
 
     Empty if the list has shown everything, or not even the newest run.
     """

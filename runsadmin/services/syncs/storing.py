@@ -17,7 +17,7 @@ LIST_LAG = dt.timedelta(minutes=2)
 def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> tuple[Page, Stored]:
     """Returns the part of the page that was read before the time was up, and what was written at once.
 
-    A page of which nothing has to be fetched is kept, to be stored together with others.
+    A page is kept if none of its runs have to be fetched, to be stored together with others.
     """
     page, reading, thread = timed.value, claimed.reading, claimed.thread
     wanted = _to_fetch(claimed, timed, difference)
@@ -48,7 +48,7 @@ def _fetch(claimed: ClaimedSync, page: Page, wanted: set[str]) -> tuple[Page, li
     has_progress = False  # Whether the next call would continue after the position where this one began.
     reading = claimed.reading
     for run_id in page.ids:
-        if run_id not in wanted or reading.has_shown(run_id):  # A run that was shown before was fetched then.
+        if run_id not in wanted or reading.has_shown(run_id):  # A run that was shown before has been fetched.
             has_progress = has_progress or run_id not in reading.current.ids
             continue
         if has_progress and claimed.is_time_up:

@@ -174,7 +174,7 @@ class Coordinator:
         self.forbidden, self.write_count = [], 0
         steps = [step for process in results for step in process()]
         has_written = any(isinstance(step, Outcome) and step.has_written for step in steps)
-        steps += refusals.weigh(self.alias, self.forbidden, has_written=has_written)
+        steps += refusals.evaluate(self.alias, self.forbidden, has_written=has_written)
         self._store(
             [step for step in steps if isinstance(step, Outcome)],
             [step for step in steps if isinstance(step, Intent)],
