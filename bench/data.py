@@ -208,7 +208,7 @@ class Dataset:
 
     @cached_property
     def _incidents(self) -> dict[int, str]:
-        """The incident of a run, by its index: spread over the whole time."""
+        """The incidents by the index of their run. The runs of each are spread over the whole time."""
         step = self.runs // RUNS_PER_INCIDENT
         return {
             (number * 97) % step + step * repeat: incident(number)

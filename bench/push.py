@@ -82,12 +82,20 @@ def processes(*commands: Sequence[str]) -> tuple[float, float]:
     return max(seconds), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def peer(name: str, edits: int, runs_per_thread: int, *, of: int = 1) -> tuple[float, float]:
-    """Measures a peer, in `of` processes. Their CPU time includes the start of Python."""
-    bounds = [edits * number // of for number in range(of + 1)]
+def peer(name: str, edits: int, runs_per_thread: int, *, process_count: int = 1) -> tuple[float, float]:
+    """Measures a peer, in `process_count` processes. Their CPU time includes the start of Python."""
+    bounds = [edits * number // process_count for number in range(process_count + 1)]
     return processes(
         *(
-            ["bench.peers", name, str(PORT), str(first), str(last), str(runs_per_thread), str(IN_FLIGHT // of)]
+            [
+                "bench.peers",
+                name,
+                str(PORT),
+                str(first),
+                str(last),
+                str(runs_per_thread),
+                str(IN_FLIGHT // process_count),
+            ]
             for first, last in pairwise(bounds)
         )
     )
@@ -196,13 +204,13 @@ _PEERS = (
 def _measure_once(candidate: str, edits: int, runs_per_thread: int, latency: int) -> tuple[float, float]:
     match candidate:
         case "pushing alone":
-            return peer("pushing_alone", edits, runs_per_thread, of=PROCESSES)
+            return peer("pushing_alone", edits, runs_per_thread, process_count=PROCESSES)
         case "SDK, in a loop":
             return peer("sdk_loop", edits, runs_per_thread)
         case "SDK, async, one process":
             return peer("sdk_async", edits, runs_per_thread)
         case "SDK, async, two processes":
-            return peer("sdk_async", edits, runs_per_thread, of=2)
+            return peer("sdk_async", edits, runs_per_thread, process_count=2)
         case "load generator":
             return load(edits, runs_per_thread)
         case _:

@@ -19,7 +19,7 @@ from tests.faults.writer import writing
 WORKERS = 3
 LANES = 3  # Worker loops, each of which claims edits.
 CLIENTS = 4  # REST clients that send PATCH requests.
-LATENCY = 30  # Of the sandbox, in ms, so that requests are in flight at a kill.
+LATENCY = 30  # Of the sandbox, in ms, so that requests are in flight when a process is killed.
 
 
 @dataclass

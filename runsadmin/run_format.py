@@ -20,7 +20,8 @@ _REQUIRED = frozenset(FIELDS)
 def is_api_format(run: Mapping[str, Any]) -> bool:
     """Whether a Run has all documented fields, and its times are whole Unix seconds or, except `created_at`, null.
 
-    The REST API shows such a Run as it is. It adds a field `mirror`, and an earlier `created_at` if that is missing.
+    The REST API shows such a Run unchanged, followed by its own field `mirror`. It has to convert a Run that has a
+    field of that name, or that lacks the creation time, which may be known from an earlier response.
     """
     if not run.keys() >= _REQUIRED or "mirror" in run:
         return False

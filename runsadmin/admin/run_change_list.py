@@ -46,7 +46,7 @@ class RunChangeList(KeysetChangeList):
         return _LABELS[self.sort]
 
     def get_query_string(self, new_params: Mapping[str, Any] | None = None, remove: Sequence[str] | None = None) -> str:
-        """The link of another order shows its first page."""
+        """A link to another order leads to its first page."""
         if new_params and ORDER_VAR in new_params:
             remove = [*(remove or ()), OLDER, NEWER]
         return str(super().get_query_string(new_params, remove))

@@ -34,7 +34,7 @@ def _compress_batch() -> int | None:
         state = CompressionState.objects.select_for_update().first()
         if state is None:
             return None
-        # A run that is locked is just being written. It may stay as it is.
+        # Another process is writing a run that is locked, so that run may stay as it is.
         rest = Run.objects.select_for_update(skip_locked=True).filter(pk__gt=state.done, pk__lte=state.last)
         runs = list(rest.order_by("pk").values_list("pk", "upstream_id", "raw")[:BATCH])
         records = [RunRecord(lenient_json.loads(raw), upstream_id) for _, upstream_id, raw in runs]

@@ -31,7 +31,7 @@ class DistinctTexts:
     def walk(
         self, select: str, size: int, start: str | None = None, *, ascending: bool = True
     ) -> tuple[str, list[str | int]]:
-        """A statement that selects from `found`: the first `size` texts beyond `start`, each the next after another.
+        """A statement that selects from `found`: the first `size` texts beyond `start`, each found from the one before.
 
         Every lookup has at most one lower and one upper limit, since SQLite uses no more than that.
         """

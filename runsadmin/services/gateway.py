@@ -34,9 +34,9 @@ class TimedResponse[T]:
     def value(self) -> T:
         return self.response.value
 
-    def of[S](self, part: S) -> "TimedResponse[S]":
-        """The same response, reduced to one part of its value."""
-        return TimedResponse(self.response.of(part), self.requested_at, self.received_at)
+    def with_value[S](self, value: S) -> "TimedResponse[S]":
+        """The same response with a different value, such as a part of its own."""
+        return TimedResponse(self.response.with_value(value), self.requested_at, self.received_at)
 
 
 def fetch_run(thread: Thread, run_id: str, clock: ClockBounds, *, slot: Slot | None = None) -> TimedResponse[RunRecord]:

@@ -69,7 +69,7 @@ def compare(
             state = MetadataState(row["metadata_state"])
             mirrored[upstream_id] = RunRecord(lenient_json.loads(row["raw"]), upstream_id, state)
             completed = record.completed_by(mirrored[upstream_id])
-            by_id[upstream_id] = observation._replace(timed=observation.timed.of(completed))
+            by_id[upstream_id] = observation._replace(timed=observation.timed.with_value(completed))
     for upstream_id in unchanged:
         del by_id[upstream_id]
     return Difference(by_id, unchanged, known, mirrored, of_list)

@@ -90,7 +90,7 @@ class _Limit:
 
 @contextmanager
 def postgresql_settings(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Sets these for the statements inside, in a transaction. Does nothing on SQLite."""
+    """Applies settings to the statements in the block, within a transaction. Does nothing on SQLite."""
     if connection.vendor != "postgresql" or not wanted:
         yield
         return

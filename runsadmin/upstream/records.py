@@ -196,9 +196,9 @@ class Response[T]:
     request_id: str
     sent: float  # In time.monotonic().
 
-    def of[S](self, part: S) -> "Response[S]":
-        """The same response, reduced to one part of its value."""
-        return Response(part, self.http_status, self.request_id, self.sent)
+    def with_value[S](self, value: S) -> "Response[S]":
+        """The same response with a different value, such as a part of its own."""
+        return Response(value, self.http_status, self.request_id, self.sent)
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _duration(started_at: dt.datetime | None, ended_at: dt.datetime | None) -> dt.timedelta | None:
-    """From start to end. None while either is missing."""
+    """The time from start to end. None while either is missing."""
     if started_at is None or ended_at is None or ended_at < started_at:
         return None
     return ended_at - started_at

@@ -47,7 +47,7 @@ def test_unreachable_post_stays_pending(scenario: Scenario, connect: Connect) ->
 
 
 @pytest.mark.parametrize(
-    ("headers", "least", "most"),
+    ("headers", "minimum", "maximum"),
     [
         pytest.param({"Retry-After": "40"}, 35, 41, id="seconds"),
         pytest.param({"retry-after-ms": "40000"}, 35, 41, id="milliseconds"),
@@ -57,11 +57,11 @@ def test_unreachable_post_stays_pending(scenario: Scenario, connect: Connect) ->
         pytest.param({}, 0, 2, id="missing"),
     ],
 )
-def test_retry_after_is_capped(scenario: Scenario, headers: dict[str, str], least: float, most: float) -> None:
+def test_retry_after_is_capped(scenario: Scenario, headers: dict[str, str], minimum: float, maximum: float) -> None:
     scenario.sandbox.fault("status", method="POST", status=429, headers=headers)
     edit = scenario.push()
     assert edit.status == EditStatus.PENDING
-    assert least <= seconds_until_next_attempt(edit) <= most
+    assert minimum <= seconds_until_next_attempt(edit) <= maximum
     ConnectionState.objects.update(not_before=None)
     assert scenario.process_due(edit).status == EditStatus.APPLIED
     scenario.check(posts=2)

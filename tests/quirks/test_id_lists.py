@@ -175,7 +175,7 @@ def test_each_entry_point_reads_the_list(
         (tmp_path / "ids").write_bytes(content)
         manage("track_threads", "--from-file", str(tmp_path / "ids"), "--actor", "alice")
     elif entry == "standard input":
-        # Standard input can have another encoding than files.
+        # The encoding of standard input may differ from that of files.
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
         manage("track_threads", "--from-file", "-", "--actor", "alice")
     elif entry == "upload":

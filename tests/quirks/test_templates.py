@@ -36,7 +36,7 @@ REFUSED = {
     "era of the locale": ("{created:%Ey}", UNSUPPORTED),
     "digits of the locale": ("{created:%Od}", UNSUPPORTED),
     "glibc lower case": ("{created:%P}", UNSUPPORTED),
-    "colons twice": ("{created:%::z}", UNSUPPORTED),
+    "two colons": ("{created:%::z}", UNSUPPORTED),
     "letter of another alphabet": ("{created:%é}", UNSUPPORTED),
     "line break": ("{created:%\n}", UNSUPPORTED),
     "single percent": ("{created:100%}", "ends with a single %. Write %% for a percent sign."),

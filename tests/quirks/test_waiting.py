@@ -292,17 +292,23 @@ def test_retry_starts_a_new_wait(upstream: FakeUpstream, mirror_runs: Mirror, al
 
 
 @pytest.mark.parametrize(
-    ("waited", "least", "most"), [(0, 4, 6), (60, 14, 16), (200, 49, 51), (800, 59, 61)], ids="{}".format
+    ("waited", "minimum", "maximum"), [(0, 4, 6), (60, 14, 16), (200, 49, 51), (800, 59, 61)], ids="{}".format
 )
 def test_fetches_of_an_active_run_back_off(
-    waited: int, least: float, most: float, upstream: FakeUpstream, mirror_runs: Mirror, alice: User, settings: Settings
+    waited: int,
+    minimum: float,
+    maximum: float,
+    upstream: FakeUpstream,
+    mirror_runs: Mirror,
+    alice: User,
+    settings: Settings,
 ) -> None:
     settings.RUNSADMIN_ACTIVE_RUN_WAIT = 900
     edit = push(mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": None}), alice)
     Edit.objects.update(waiting_since=ago(seconds=waited))
     edit = edits.push(edit)
     assert edit.next_attempt_at is not None
-    assert least < (edit.next_attempt_at - timezone.now()).total_seconds() < most
+    assert minimum < (edit.next_attempt_at - timezone.now()).total_seconds() < maximum
 
 
 def test_run_is_fetched_at_the_end_of_the_wait(

@@ -32,7 +32,7 @@ def test_request_id_reaches_edit_and_logs(capture_log: CaptureLog, alice: User, 
     assert (response["X-Request-ID"], edit.request_id) == ("job-7", "job-7")
     lines = [line for line in json_lines(log.getvalue()) if line.get("request_id") == "job-7"]
     steps = [line["step"] for line in lines if line.get("edit") == edit.pk and "step" in line]
-    # Most of these steps are in another thread than the request.
+    # Most of these steps run in a different thread from the request.
     assert steps == ["recorded", "claimed", "fetched", "intended", "responded", "stored"]
     assert {line["user"] for line in lines} == {"alice"}
     assert (lines[-1]["event"], lines[-1]["status_code"]) == ("PATCH /api/v1/runs/run_a/", 200)

@@ -61,7 +61,7 @@ def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
 
 
 def waiting_in_words(bulk_edit: BulkEdit) -> str:
-    """For example "3 for the run to end, 1 for the next attempt". Empty if all wait only for their turn."""
+    """Such as "3 for the run to end, 1 for the next attempt". Empty if all edits wait only for their turn."""
     counts = waiting(bulk_edit)
     return ", ".join(
         f"{count:,} for {label[0].lower()}{label[1:]}"

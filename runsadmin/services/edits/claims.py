@@ -110,7 +110,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
     token, now = uuid.uuid4(), clock.now()
     until = now + LEASE
     with transaction.atomic(durable=True):
-        unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, of=_of(alias)), limit)]
+        unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, _of(alias)), limit)]
         pending = [] if only_unknown else _pending(alias, now, limit - len(unknown))
         if pending:
             try:
@@ -143,20 +143,20 @@ def has_backlog(alias: str) -> bool:
     limit = 4 * conf.connection(alias).concurrency
     in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).values_list("pk", flat=True)
     now, count = clock.now(), 0
-    for of in (_of_single(alias), *(Q(bulk_edit=pk) for pk in in_progress)):
-        count += len(_due(now, EditStatus.PENDING, of=of).values_list("pk")[: limit + 1 - count])
+    for condition in (_of_single(alias), *(Q(bulk_edit=pk) for pk in in_progress)):
+        count += len(_due(now, EditStatus.PENDING, condition).values_list("pk")[: limit + 1 - count])
     return count > limit
 
 
 def _pending(alias: str, now: dt.datetime, limit: int) -> list[int]:
-    found = _first_of_runs(_due(now, EditStatus.PENDING, of=_of_single(alias)), limit, waits_for=[None])
+    found = _first_of_runs(_due(now, EditStatus.PENDING, _of_single(alias)), limit, waits_for=[None])
     taken = set(found.values())  # Single edits come first, and only one edit of a run can be claimed at a time.
     in_progress = BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).order_by("pk")
     waiting = list(in_progress.values_list("pk", flat=True))
     waits_for = [None, *waiting]
     while waiting and len(found) < limit:
         share = -(-(limit - len(found)) // len(waiting))
-        due = _due(now, EditStatus.PENDING, of=Q(bulk_edit=waiting.pop()))
+        due = _due(now, EditStatus.PENDING, Q(bulk_edit=waiting.pop()))
         found |= _first_of_runs(due, share, waits_for=waits_for, except_runs=taken)
     return list(found)
 
@@ -190,8 +190,8 @@ def _first_of_runs(
 _MAX_QUERIES = 10
 
 
-def _due(now: dt.datetime, status: EditStatus, *, of: Q) -> QuerySet[Edit]:
-    return Edit.objects.free(now).filter(of, status=status, next_attempt_at__lte=now).order_by("pk")
+def _due(now: dt.datetime, status: EditStatus, condition: Q) -> QuerySet[Edit]:
+    return Edit.objects.free(now).filter(condition, status=status, next_attempt_at__lte=now).order_by("pk")
 
 
 def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:
@@ -243,7 +243,7 @@ def release_expired() -> None:
 
 @contextmanager
 def processing(claim: Claim) -> Iterator[None]:
-    """For work on one edit: log lines name the edit, and an internal error releases its claim."""
+    """A context for work on one edit: log lines name the edit, and an internal error releases its claim."""
     with claim.log_context():
         try:
             yield

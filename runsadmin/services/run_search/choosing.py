@@ -32,7 +32,7 @@ def parts_of(node: Node) -> list[Node]:
 
 
 def tests_all_runs(node: Node) -> bool:
-    """Whether the keys of a node are probably found only by testing all runs, newest first."""
+    """Whether the runs that match a node can probably be found only by testing all runs, newest first."""
     match node:
         case And(nodes):
             return all(map(tests_all_runs, nodes))

@@ -132,7 +132,7 @@ class Cover:
 def cover(node: Node, within: Q) -> Cover | None:
     """The sources for a node. None if every run must be tested.
 
-    `within` limits the creation time where that is a range of the same index. Otherwise SQLite might use another index.
+    `within` limits the creation time. It is used only if it is a range of the same index: SQLite might use another.
     """
     match node:
         case Or(nodes):

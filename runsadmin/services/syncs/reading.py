@@ -159,7 +159,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, in
     claimed.remember(largest_page=min(max(claimed.connection.largest_page, page.size), 32767))
     if claimed.pending.shares_runs(page, thread):
         claimed.write()  # A run stays in the first thread that shows it.
-    difference = runs.compare(((thread, timed.of(record)) for record in page.records), of_list=True)
+    difference = runs.compare(((thread, timed.with_value(record)) for record in page.records), of_list=True)
     at_watermark = _shows_watermark(claimed, page, difference)
     page, stored = store_page(claimed, timed, difference)
     claimed.log_step("page taken")

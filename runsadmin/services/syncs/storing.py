@@ -36,7 +36,7 @@ def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Dif
     records = [one.value for one in fetched]
     claimed.record_unreadable_fields(records)
     reading.note_confirmed(page.ids, [one.upstream_id for one in (*kept, *records) if not _hides_metadata(one)])
-    listed = runs.compare(((thread, timed.of(record)) for record in kept), of_list=True).write()
+    listed = runs.compare(((thread, timed.with_value(record)) for record in kept), of_list=True).write()
     one_by_one = runs.compare((thread, one) for one in fetched).write()
     return page, listed + one_by_one
 

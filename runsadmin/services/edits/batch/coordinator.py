@@ -143,26 +143,28 @@ class Coordinator:
         if by_list:
             self._fetch(by_list)
 
-    def _fetch(self, of: list[Claim], *, after: str = "") -> None:
+    def _fetch(self, group: list[Claim], *, after: str = "") -> None:
         """Fetches one run, or several of one thread with a list. Also takes the slots of the writes that follow."""
         if self.background_per_second:
             try:
-                at = connections.take_slots(self.connection, 1 + len(of))
+                at = connections.take_slots(self.connection, 1 + len(group))
             except NoSlot as error:
-                self._store(self._failed(of, error))
+                self._store(self._failed(group, error))
                 return
             pause = (at - self.calls.clock.latest()).total_seconds()
             self.spacer.start_block(after=pause, per_second=self.background_per_second)
-        if len(of) == 1:
-            self._submit(Priority.FETCH, of, partial(self.calls.fetch_run, of[0]), partial(self._process_run, of[0]))
+        if len(group) == 1:
+            self._submit(
+                Priority.FETCH, group, partial(self.calls.fetch_run, group[0]), partial(self._process_run, group[0])
+            )
         else:
-            fetch_list = partial(self.calls.fetch_list, of[0].edit.run.thread, after)
-            self._submit(Priority.FETCH, of, fetch_list, partial(self._process_list, of))
+            fetch_list = partial(self.calls.fetch_list, group[0].edit.run.thread, after)
+            self._submit(Priority.FETCH, group, fetch_list, partial(self._process_list, group))
 
     def _submit[T](
-        self, priority: Priority, of: list[Claim], call: Callable[[Slot], T], process: Callable[[T], Sequence[Step]]
+        self, priority: Priority, group: list[Claim], call: Callable[[Slot], T], process: Callable[[T], Sequence[Step]]
     ) -> None:
-        self.pool.submit(priority, call, process, partial(self._record_crash, of))
+        self.pool.submit(priority, call, process, partial(self._record_crash, group))
 
     # --- Results
 
@@ -193,15 +195,15 @@ class Coordinator:
         self.received_at = result.at
         return self._each([claim], lambda claim: self._decide(claim, timed, result.at))
 
-    def _process_list(self, of: list[Claim], result: Result[Page]) -> Sequence[Step]:
+    def _process_list(self, group: list[Claim], result: Result[Page]) -> Sequence[Step]:
         if isinstance(page := result.response, UpstreamError):
-            return self._process_fetch_error(of, page, result)
+            return self._process_fetch_error(group, page, result)
         self.received_at = result.at
         self._check_list(page)
         shown = {record.upstream_id: record for record in page.value.records if record.shows_metadata}
         found = shown if self.gate.lists_are_fresh else {}
-        served = [claim for claim in of if claim.edit.run.upstream_id in found]
-        unserved = [claim for claim in of if claim.edit.run.upstream_id not in found]
+        served = [claim for claim in group if claim.edit.run.upstream_id in found]
+        unserved = [claim for claim in group if claim.edit.run.upstream_id not in found]
         if len(served) > 1 and unserved:  # The list was useful: fetch its next page.
             self._fetch(unserved, after=page.value.ids[-1])
         else:
@@ -209,7 +211,7 @@ class Coordinator:
                 self._fetch([claim])
 
         def decide(claim: Claim) -> Step:
-            step = self._decide(claim, page.of(found[claim.edit.run.upstream_id]), result.at)
+            step = self._decide(claim, page.with_value(found[claim.edit.run.upstream_id]), result.at)
             return replace(step, has_slot=False) if isinstance(step, Intent) else step
 
         return self._each(served, decide)
@@ -221,17 +223,17 @@ class Coordinator:
         claim.log_step("fetched")
         return deciding.decide_write(claim, timed, fetched_at=at)
 
-    def _process_fetch_error(self, of: list[Claim], error: UpstreamError, result: Result[Any]) -> list[Outcome]:
+    def _process_fetch_error(self, group: list[Claim], error: UpstreamError, result: Result[Any]) -> list[Outcome]:
         self._note_error(error, at=result.at)
-        if len(of) > 1 and concerns_the_list(error):
-            for claim in of:
+        if len(group) > 1 and concerns_the_list(error):
+            for claim in group:
                 self._fetch([claim])
             return []
         if isinstance(error, Forbidden):
-            return self._refuse_or_wait(of, error)
+            return self._refuse_or_wait(group, error)
         if self._needs_probes(error, began=result.began):
-            return self._find_reach(of, error)
-        return _together(self._failed(of, error))
+            return self._find_reach(group, error)
+        return _together(self._failed(group, error))
 
     def _process_write(self, intent: Intent, result: Result[RunRecord] | Outcome) -> Sequence[Outcome]:
         if isinstance(result, Outcome):
@@ -266,8 +268,8 @@ class Coordinator:
         """Whether it is unclear how far an error reaches. A later response already disproves an outage."""
         return isinstance(error, NotFound) or (probes.is_needed(error) and not self.received_at > began)
 
-    def _failed(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
-        return self._each(of, lambda claim: classifying.call_error(claim, error, self.calls.clock.latest()))
+    def _failed(self, group: list[Claim], error: UpstreamError) -> list[Outcome]:
+        return self._each(group, lambda claim: classifying.call_error(claim, error, self.calls.clock.latest()))
 
     def _may_be_sent_again(self, intent: Intent, error: UpstreamError) -> bool:
         """Whether this was the first 429 of a write whose fetch will still be fresh after the back-off."""
@@ -277,29 +279,29 @@ class Coordinator:
             return False
         return intent.fetch_age + dt.timedelta(seconds=self.gate.back_off) < deciding.MAX_FETCH_AGE
 
-    def _refuse_or_wait(self, of: list[Claim], error: Forbidden) -> list[Outcome]:
+    def _refuse_or_wait(self, group: list[Claim], error: Forbidden) -> list[Outcome]:
         """Collects refused edits, which are evaluated together after all results. Unknown ones stay unknown."""
-        self.forbidden += [(claim, error) for claim in of if not claim.is_unknown]
-        return self._failed([claim for claim in of if claim.is_unknown], error)
+        self.forbidden += [(claim, error) for claim in group if not claim.is_unknown]
+        return self._failed([claim for claim in group if claim.is_unknown], error)
 
     # --- Probes
 
-    def _find_reach(self, of: list[Claim], error: UpstreamError) -> list[Outcome]:
+    def _find_reach(self, group: list[Claim], error: UpstreamError) -> list[Outcome]:
         """Has the pool probe how far an error reaches, once for all edits that it affects."""
-        key = probe_queue.key_of(of[0], error)
+        key = probe_queue.key_of(group[0], error)
         if reach := self.probes.recent(key):
-            return self._apply_reach([(claim, error) for claim in of], reach)
+            return self._apply_reach([(claim, error) for claim in group], reach)
         if not self.probes.is_waiting(key):
-            targets = probes.targets(of[0].edit.run.thread)
+            targets = probes.targets(group[0].edit.run.thread)
             try:
                 at = connections.take_slots(self.connection, len(targets), interactive=True)
             except NoSlot as no_slot:
-                return self._failed(of, no_slot)
+                return self._failed(group, no_slot)
             pause = (at - self.calls.clock.latest()).total_seconds()
-            thread_id = of[0].edit.run.thread.upstream_id
+            thread_id = group[0].edit.run.thread.upstream_id
             probe = partial(self.calls.probe, targets, thread_id, error, pause)
-            self._submit(Priority.SINGLE_WRITE, of, probe, partial(self._process_reach, key))
-        self.probes.wait(key, of, error)
+            self._submit(Priority.SINGLE_WRITE, group, probe, partial(self._process_reach, key))
+        self.probes.wait(key, group, error)
         return []
 
     def _process_reach(self, key: int, reach: Reach) -> list[Outcome]:
@@ -360,14 +362,14 @@ class Coordinator:
         on_error = partial(self._record_crash, [intent.claim], is_unsent=True)
         self.pool.submit(priority, write, process, on_error)
 
-    def _drop(self, of: Sequence[Claim]) -> None:
-        for claim in of:
+    def _drop(self, group: Sequence[Claim]) -> None:
+        for claim in group:
             self.claimed.pop(claim.edit.pk, None)
 
-    def _each[T](self, of: Sequence[Claim], classify: Callable[[Claim], T]) -> list[T]:
+    def _each[T](self, group: Sequence[Claim], classify: Callable[[Claim], T]) -> list[T]:
         """Classifies each claim. An internal error in one of them does not affect the others."""
         classified: list[T] = []
-        for claim in of:
+        for claim in group:
             try:
                 classified.append(classify(claim))
             except DatabaseError:

@@ -39,7 +39,7 @@ class SendGate:
 
     @property
     def back_off(self) -> float:
-        """For how many more seconds nothing may be sent."""
+        """The remaining seconds during which nothing may be sent."""
         return max(0.0, self._backs_off_until - time.monotonic())
 
     @property
