@@ -321,21 +321,20 @@ def find_reach(run: Run, error: UpstreamError) -> bool:
     conclusion = probes.find_out(run.thread, run.upstream_id, error)
     if conclusion.error is not None:
         raise conclusion.error
-    if conclusion.run_is_missing:
-        mark_missing(run, with_thread=conclusion.thread_is_missing)
+    mark_missing(
+        runs=[run.pk] if conclusion.run_is_missing else [],
+        threads=[run.thread_id] if conclusion.thread_is_missing else [],
+    )
     return conclusion.run_is_missing
 
 
-def mark_missing(run: Run, *, with_thread: bool) -> None:
-    Run.objects.filter(pk=run.pk, missing_since=None).update(
-        missing_since=clock.now(), needs_refresh_since=None, version=F("version") + 1
-    )
-    if with_thread:
-        mark_thread_missing(run.thread)
-
-
-def mark_thread_missing(thread: Thread) -> None:
-    Thread.objects.filter(pk=thread.pk, missing_since=None).update(missing_since=clock.now())
+def mark_missing(*, runs: Collection[int] = (), threads: Collection[int] = ()) -> None:
+    """Runs come first, as in syncs: in another order, two transactions could wait for each other."""
+    if runs:
+        gone = {"missing_since": clock.now(), "needs_refresh_since": None}
+        Run.objects.filter(pk__in=runs, missing_since=None).update(**gone, version=F("version") + 1)
+    if threads:
+        Thread.objects.filter(pk__in=threads, missing_since=None).update(missing_since=clock.now())
 
 
 def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:

@@ -31,9 +31,10 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Sequen
         _pause_bulk_edits(outcomes, now)
         written = _transition(outcomes, now)
         difference.write()
-        for outcome in outcomes:
-            if outcome.run_is_missing:
-                runs.mark_missing(outcome.claim.edit.run, with_thread=outcome.thread_is_missing)
+        runs.mark_missing(
+            runs={outcome.claim.edit.run_id for outcome in outcomes if outcome.run_is_missing},
+            threads={outcome.claim.edit.run.thread_id for outcome in outcomes if outcome.thread_is_missing},
+        )
     for intent in intents:
         intent.claim.log_step("intended")
     for outcome in outcomes:

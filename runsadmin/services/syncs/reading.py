@@ -58,7 +58,7 @@ def _handle_error(claimed: ClaimedSync, error: UpstreamError | InvalidId) -> Non
         if conclusion.effect.hold:
             raise ConnectionHeld(conclusion.effect.detail) from error
         if conclusion.run_is_missing:
-            runs.mark_thread_missing(thread)
+            runs.mark_missing(threads=[thread.pk])
             message = "Upstream no longer has this thread"
         elif isinstance(error, NotFound):
             message = "The server returned 404 for an unknown reason"
