@@ -127,15 +127,15 @@ class BulkPatch:
 
     def check(self) -> None:
         """Raises InvalidMetadata with all errors."""
-        problems = [*self._problems_of_keys(), *self._problems_of_values()]
+        errors = [*self._key_errors(), *self._value_errors()]
         if not (self.set or self.remove or self.rename):
-            problems.append(
+            errors.append(
                 MetadataError(None, "nothing_to_change", "This changes nothing. Name a key to set, remove or rename.")
             )
-        if problems:
-            raise InvalidMetadata(problems)
+        if errors:
+            raise InvalidMetadata(errors)
 
-    def _problems_of_keys(self) -> Iterator[MetadataError]:
+    def _key_errors(self) -> Iterator[MetadataError]:
         named = [*self.set, *self.remove, *self.rename, *self.rename.values()]
         for key in sorted(key for key, times in Counter(named).items() if times > 1):
             yield MetadataError(key, "named_twice", f"{key!r} is used more than once. Use each key once.")
@@ -145,10 +145,10 @@ class BulkPatch:
         ):
             try:
                 MetadataPatch.parse(pairs)
-            except InvalidMetadata as error:
-                yield from error.problems
+            except InvalidMetadata as invalid:
+                yield from invalid.errors
 
-    def _problems_of_values(self) -> Iterator[MetadataError]:
+    def _value_errors(self) -> Iterator[MetadataError]:
         for key, text in self.set.items():
             if not is_text(text):
                 yield invalid_character(key, f"The value of {key!r}")
@@ -160,8 +160,8 @@ class BulkPatch:
                 continue
             try:  # The values of fields are not known yet, so only one that is always too long is an error.
                 MetadataPatch.parse({key: _fill(text, _SHORTEST)})
-            except InvalidMetadata as error:
-                yield from (problem for problem in error.problems if problem.code == "value_too_long")
+            except InvalidMetadata as invalid:
+                yield from (error for error in invalid.errors if error.code == "value_too_long")
 
     def resolve(self, values: TemplateFields, metadata: Metadata) -> MetadataPatch:
         """The changes to one run. Raises Skipped or InvalidMetadata."""

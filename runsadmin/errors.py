@@ -23,9 +23,9 @@ class MetadataError:
 class InvalidMetadata(RunsAdminError):
     """The metadata is invalid. The message says what is allowed."""
 
-    def __init__(self, problems: Sequence[MetadataError]) -> None:
-        super().__init__(" ".join(problem.message for problem in problems))
-        self.problems = tuple(problems)
+    def __init__(self, errors: Sequence[MetadataError]) -> None:
+        super().__init__(" ".join(error.message for error in errors))
+        self.errors = tuple(errors)
 
 
 class InvalidSearch(RunsAdminError):

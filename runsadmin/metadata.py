@@ -74,8 +74,8 @@ class MetadataPatch:
         """Reads a JSON merge patch, in which null removes a key. Raises InvalidMetadata with all errors."""
         if not isinstance(merge_patch, Mapping):
             raise InvalidMetadata([MetadataError(None, "invalid_type", "Metadata must be an object of strings.")])
-        if problems := [problem for key, value in merge_patch.items() for problem in _problems(key, value)]:
-            raise InvalidMetadata(problems)
+        if errors := [error for key, value in merge_patch.items() for error in _errors(key, value)]:
+            raise InvalidMetadata(errors)
         patch = cls(
             set={key: value for key, value in merge_patch.items() if value is not None},
             remove=frozenset(key for key, value in merge_patch.items() if value is None),
@@ -135,13 +135,13 @@ def check_is_readable(state: str, metadata: Mapping[str, object]) -> None:
     if state != MetadataState.UNREADABLE:
         return
     advice = "An edit would lose it, so nothing is sent. Correct it upstream, then refresh the run."
-    problems = [
+    errors = [
         MetadataError(key, "unreadable", f"Upstream's value of {key!r} cannot be read. {advice}")
         for key, value in metadata.items()
         if value is None
     ]
     raise InvalidMetadata(
-        problems or [MetadataError(None, "unreadable", f"Upstream's metadata cannot be read completely. {advice}")]
+        errors or [MetadataError(None, "unreadable", f"Upstream's metadata cannot be read completely. {advice}")]
     )
 
 
@@ -190,7 +190,7 @@ def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> li
     return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
 
 
-def _problems(key: object, value: object) -> Iterator[MetadataError]:
+def _errors(key: object, value: object) -> Iterator[MetadataError]:
     if not isinstance(key, str):
         yield MetadataError(str(key), "invalid_type", "A key must be a string.")
         return

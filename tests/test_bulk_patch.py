@@ -35,7 +35,7 @@ def resolve(patch: BulkPatch, **metadata: str) -> dict[str, object]:
 def codes(patch: BulkPatch) -> list[str]:
     with pytest.raises(InvalidMetadata) as caught:
         patch.check()
-    return [problem.code for problem in caught.value.problems]
+    return [error.code for error in caught.value.errors]
 
 
 def test_patch_resolves_to_its_changes() -> None:

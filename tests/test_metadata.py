@@ -118,13 +118,13 @@ def test_map_over_limit_may_not_grow() -> None:
 def test_invalid_value_is_refused_with_reason(merge_patch: object, code: str) -> None:
     with pytest.raises(InvalidMetadata) as caught:
         MetadataPatch.parse(merge_patch)
-    assert [problem.code for problem in caught.value.problems] == [code]
+    assert [error.code for error in caught.value.errors] == [code]
 
 
 def test_every_error_is_reported() -> None:
     with pytest.raises(InvalidMetadata) as caught:
         MetadataPatch.parse({"": "x", "k": 1, "long": "x" * 600})
-    assert [problem.code for problem in caught.value.problems] == ["empty_key", "invalid_type", "value_too_long"]
+    assert [error.code for error in caught.value.errors] == ["empty_key", "invalid_type", "value_too_long"]
 
 
 def test_key_is_not_both_set_and_removed() -> None:

@@ -55,6 +55,6 @@ class ConflictForm(forms.Form):
         choices: dict[str | None, forms.Form] = {conflict.key: choice for conflict, choice in self.choices}
         try:
             yield
-        except InvalidMetadata as error:
-            for problem in error.problems:
-                choices.get(problem.key, self).add_error(None, problem.message)
+        except InvalidMetadata as invalid:
+            for error in invalid.errors:
+                choices.get(error.key, self).add_error(None, error.message)

@@ -76,11 +76,11 @@ class FormWithRows(forms.Form):
     def showing_errors(self) -> Iterator[None]:
         try:
             yield
-        except InvalidMetadata as error:
-            for problem in error.problems:
-                row = next((row for row in self.rows if problem.key and problem.key in row.named_keys), None)
-                field = "reason" if "reason" in problem.code else None
-                self.add_error(field, problem.message) if row is None else row.add_error(None, problem.message)
+        except InvalidMetadata as invalid:
+            for error in invalid.errors:
+                row = next((row for row in self.rows if error.key and error.key in row.named_keys), None)
+                field = "reason" if "reason" in error.code else None
+                self.add_error(field, error.message) if row is None else row.add_error(None, error.message)
 
     @property
     def has_errors(self) -> bool:

@@ -71,7 +71,7 @@ def _detail(error: Exception, problem: ProblemType) -> str:
 def _members(error: Exception) -> dict[str, Any]:
     match error:
         case errors.InvalidMetadata():
-            return {"errors": [vars(problem) | {"field": "metadata"} for problem in error.problems]}
+            return {"errors": [vars(each) | {"field": "metadata"} for each in error.errors]}
         case errors.InvalidSearch():
             place = {"position": error.position, "message": str(error)}
             return {"errors": [{"field": "q", "key": None, "code": "invalid_search", **place}]}

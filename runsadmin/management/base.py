@@ -25,9 +25,9 @@ class ReportingCommand(BaseCommand):
         self.errors_count = 0
         try:
             result = super().execute(*args, **options)
-        except InvalidMetadata as error:
-            for problem in error.problems:
-                self.warn(problem.message)
+        except InvalidMetadata as invalid:
+            for error in invalid.errors:
+                self.warn(error.message)
             self.fail("Nothing was changed.")
         except RunsAdminError as error:
             self.fail(str(error))

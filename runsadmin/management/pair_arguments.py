@@ -11,49 +11,49 @@ _PAST_TENSE = {"set": "set", "rename": "renamed"}
 
 def parse(to_set: Iterable[str], to_remove: Iterable[str]) -> MetadataPatch:
     """Splits each pair at the first `=`, since a value may contain more. Raises InvalidMetadata with every error."""
-    problems: list[MetadataError] = []
-    wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", problems)}
+    errors: list[MetadataError] = []
+    wanted: dict[str, str | None] = {**_split(to_set, "set", "KEY=VALUE", errors)}
     for key in dict.fromkeys(to_remove):
-        if problem := _file_artifact(key):
-            problems.append(problem)
+        if error := _file_artifact(key):
+            errors.append(error)
         elif key in wanted:
-            problems.append(MetadataError(key, "set_and_removed", f"The key {key!r} is both set and removed."))
+            errors.append(MetadataError(key, "set_and_removed", f"The key {key!r} is both set and removed."))
         else:
             wanted[key] = None
     try:
         patch = MetadataPatch.parse(wanted)
-    except InvalidMetadata as error:
-        problems += error.problems
-    if problems:
-        raise InvalidMetadata(problems)
+    except InvalidMetadata as invalid:
+        errors += invalid.errors
+    if errors:
+        raise InvalidMetadata(errors)
     return patch
 
 
 def parse_bulk(to_set: Iterable[str], to_remove: Iterable[str], to_rename: Iterable[str]) -> BulkPatch:
     """Parses a bulk patch, whose values may be templates. Raises InvalidMetadata with every error."""
     to_remove = list(dict.fromkeys(to_remove))
-    problems = [problem for key in to_remove if (problem := _file_artifact(key))]
+    errors = [error for key in to_remove if (error := _file_artifact(key))]
     patch = BulkPatch(
-        _split(to_set, "set", "KEY=VALUE", problems),
+        _split(to_set, "set", "KEY=VALUE", errors),
         to_remove,
-        _split(to_rename, "rename", "OLD=NEW", problems),
+        _split(to_rename, "rename", "OLD=NEW", errors),
     )
-    if problems:
-        raise InvalidMetadata(problems)
+    if errors:
+        raise InvalidMetadata(errors)
     patch.check()
     return patch
 
 
-def _split(texts: Iterable[str], option: str, form: str, problems: list[MetadataError]) -> dict[str, str]:
+def _split(texts: Iterable[str], option: str, form: str, errors: list[MetadataError]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
-        if problem := _file_artifact(text):
-            problems.append(problem)
+        if error := _file_artifact(text):
+            errors.append(error)
         elif not separator:
-            problems.append(MetadataError(text, "no_equals_sign", f"{text!r} is not a pair. Use --{option} {form}."))
+            errors.append(MetadataError(text, "no_equals_sign", f"{text!r} is not a pair. Use --{option} {form}."))
         elif key in found:
-            problems.append(MetadataError(key, f"{option}_twice", f"The key {key!r} is {_PAST_TENSE[option]} twice."))
+            errors.append(MetadataError(key, f"{option}_twice", f"The key {key!r} is {_PAST_TENSE[option]} twice."))
         else:
             found[key] = value
     return found

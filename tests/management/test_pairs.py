@@ -5,10 +5,10 @@ from runsadmin.management import pair_arguments
 from runsadmin.metadata import MetadataPatch
 
 
-def problems_of(to_set: list[str], to_remove: list[str] | None = None) -> list[tuple[str | None, str]]:
+def errors_of(to_set: list[str], to_remove: list[str] | None = None) -> list[tuple[str | None, str]]:
     with pytest.raises(InvalidMetadata) as caught:
         pair_arguments.parse(to_set, to_remove or [])
-    return [(problem.key, problem.code) for problem in caught.value.problems]
+    return [(error.key, error.code) for error in caught.value.errors]
 
 
 def test_pair_is_split_at_first_equals_sign() -> None:
@@ -22,21 +22,21 @@ def test_spaces_and_signs_are_kept() -> None:
 
 
 def test_pair_needs_an_equals_sign() -> None:
-    assert problems_of(["team"]) == [("team", "no_equals_sign")]
+    assert errors_of(["team"]) == [("team", "no_equals_sign")]
 
 
 def test_empty_key_is_refused() -> None:
-    assert problems_of(["=x"]) == [("", "empty_key")]
-    assert problems_of([], [""]) == [("", "empty_key")]
+    assert errors_of(["=x"]) == [("", "empty_key")]
+    assert errors_of([], [""]) == [("", "empty_key")]
 
 
 def test_same_key_twice_is_refused() -> None:
-    assert problems_of(["team=a", "team=b"]) == [("team", "set_twice")]
-    assert problems_of(["team=a"], ["team"]) == [("team", "set_and_removed")]
+    assert errors_of(["team=a", "team=b"]) == [("team", "set_twice")]
+    assert errors_of(["team=a"], ["team"]) == [("team", "set_and_removed")]
 
 
 def test_every_error_is_reported() -> None:
-    assert problems_of(["team", "=x", "k=" + "v" * 513]) == [
+    assert errors_of(["team", "=x", "k=" + "v" * 513]) == [
         ("team", "no_equals_sign"),
         ("", "empty_key"),
         ("k", "value_too_long"),
@@ -49,9 +49,9 @@ def test_every_error_is_reported() -> None:
     ids=["CRLF", "byte order mark"],
 )
 def test_line_end_and_bom_are_refused(text: str, code: str) -> None:
-    assert problems_of([text]) == [(text, code)]
+    assert errors_of([text]) == [(text, code)]
     key = text.replace("=red", "")
-    assert problems_of([], [key]) == [(key, code)]
+    assert errors_of([], [key]) == [(key, code)]
     with pytest.raises(InvalidMetadata) as caught:
         pair_arguments.parse_bulk([text], [key], [text])
-    assert [problem.code for problem in caught.value.problems] == [code] * 3
+    assert [error.code for error in caught.value.errors] == [code] * 3

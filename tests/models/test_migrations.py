@@ -51,7 +51,7 @@ def compress_batches(count: int) -> None:
         compression.compress_stored(until=time.monotonic() + 60, stopping=stopping)
 
 
-def test_runs_of_0_1_0_are_migrated(older_database: Rows) -> None:
+def test_runs_of_version_0_1_0_are_migrated(older_database: Rows) -> None:
     call_command("migrate", verbosity=0)
     assert stored(older_database) == older_database
     assert list(Thread.objects.values_list("listed_from", flat=True)) == [NOW]

@@ -82,7 +82,7 @@ def test_metadata_is_never_shared(mirror_run: MakeRun) -> None:
     assert not any("value" in text or "secret" in text for text in SharedText.objects.values_list("text", flat=True))
 
 
-def test_text_of_0_1_0_is_read() -> None:
+def test_text_of_version_0_1_0_is_read() -> None:
     text = json.dumps(make_run(), ensure_ascii=False)
     assert unpack(text) == unpack(text.encode()) == unpack(memoryview(text.encode())) == text.encode()
 

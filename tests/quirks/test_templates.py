@@ -86,9 +86,9 @@ def run(mirror_runs: Callable[..., list[Run]]) -> Run:
 def test_template_is_refused_with_reason(template: str, message: str) -> None:
     with pytest.raises(InvalidMetadata) as refused:
         BulkPatch({"month": template}).check()
-    [problem] = refused.value.problems
-    assert problem.key == "month"
-    assert message in problem.message
+    [error] = refused.value.errors
+    assert error.key == "month"
+    assert message in error.message
 
 
 @pytest.mark.parametrize("template", ["{created:%999999999d}", "{created:%Q}", "{created:%}"])

@@ -55,7 +55,7 @@ def test_full_sync_updates_as_of_for_all(upstream: list[Json]) -> None:
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
-def test_incremental_sync_updates_listed_as_of(upstream: list[Json]) -> None:
+def test_incremental_sync_updates_as_of_if_listed(upstream: list[Json]) -> None:
     before = timezone.now()
     sync(INCREMENTAL)
     updated = [as_of(run["id"]) > before for run in upstream]

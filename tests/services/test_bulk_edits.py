@@ -74,7 +74,7 @@ def test_edits_share_reason_and_actor(twelve_runs: list[Run], alice: User) -> No
 def test_invalid_patch_reports_every_error(twelve_runs: list[Run], alice: User) -> None:
     with pytest.raises(InvalidMetadata) as refused:
         plan(alice, patch=BulkPatch({"k" * 65: "v", "long": "v" * 513, "who": "{nobody}"}, ["long"]))
-    codes = {problem.code for problem in refused.value.problems}
+    codes = {error.code for error in refused.value.errors}
     assert codes == {"key_too_long", "value_too_long", "invalid_template", "named_twice"}
     with pytest.raises(InvalidMetadata, match="changes nothing"):
         plan(alice, patch=BulkPatch({}))

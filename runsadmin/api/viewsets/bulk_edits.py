@@ -137,9 +137,9 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
                 apply_when_planned=body["apply"],
                 **self.origin,
             )
-        except InvalidMetadata as error:
-            shown = [vars(problem) | {"field": _field(body, problem.key)} for problem in error.problems]
-            raise ProblemError(ProblemType.INVALID_METADATA, str(error), errors=shown) from None
+        except InvalidMetadata as invalid:
+            shown = [vars(error) | {"field": _field(body, error.key)} for error in invalid.errors]
+            raise ProblemError(ProblemType.INVALID_METADATA, str(invalid), errors=shown) from None
 
     def _act(self, verb: Callable[..., BulkEdit]) -> Response:
         bulk_edit = verb(bulk_edit=self.get_object(), actor=self.user)

@@ -228,9 +228,9 @@ def _change(run: Run, patch: BulkPatch) -> Edit:
         edit.patch.check(run.metadata)
     except Skipped as error:
         return _skip(edit, PlanResult(error.why), str(error))
-    except InvalidMetadata as error:
-        too_many = any(problem.code == "too_many_pairs" for problem in error.problems)
-        return _skip(edit, PlanResult.TOO_MANY_PAIRS if too_many else PlanResult.TOO_LONG, str(error))
+    except InvalidMetadata as invalid:
+        too_many = any(error.code == "too_many_pairs" for error in invalid.errors)
+        return _skip(edit, PlanResult.TOO_MANY_PAIRS if too_many else PlanResult.TOO_LONG, str(invalid))
     return edit
 
 
