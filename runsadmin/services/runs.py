@@ -329,7 +329,7 @@ def find_reach(run: Run, error: UpstreamError) -> bool:
 
 
 def mark_missing(*, runs: Collection[int] = (), threads: Collection[int] = ()) -> None:
-    """Runs come first, as in syncs: in another order, two transactions could wait for each other."""
+    """Marks runs before threads, as syncs do: in another order, two transactions could wait for each other."""
     if runs:
         gone = {"missing_since": clock.now(), "needs_refresh_since": None}
         Run.objects.filter(pk__in=runs, missing_since=None).update(**gone, version=F("version") + 1)

@@ -185,7 +185,7 @@ def test_thousand_ticks_are_the_limit(six_runs: list[Run], as_alice: Client) -> 
     assert "1,001 rows are ticked, but this action is limited to 1,000." in refused
     refused = run_list_action(as_alice, LIST, "refresh", thousand, follow=True).text
     assert "this action is limited to 500" in refused
-    assert "this action is limited to 500" in select_across(as_alice, "", "refresh", follow=True).text
+    assert "This action is limited to 500 rows." in select_across(as_alice, "", "refresh", follow=True).text
     assert not Run.objects.filter(needs_refresh_since__isnull=False).exists()
 
 
