@@ -234,11 +234,8 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     def _selection_problem(self, name: str, keys: list[int], *, is_across: bool) -> str:
         if is_across:
-            return (
-                ""
-                if name in self.actions_for_all
-                else f"This action is limited to {MAX_ROWS:,} rows. Tick the ones you want."
-            )
+            limited = f"This action is limited to {MAX_ROWS:,} rows. Tick the ones you want."
+            return "" if name in self.actions_for_all else limited
         if not keys:
             return "Nothing is selected. Tick rows first."
         limit = MAX_TICKED if name in self.actions_for_all else MAX_ROWS
