@@ -39,6 +39,10 @@ class InvalidSearch(RunsAdminError):
         self.position = position
 
 
+class InvalidColumns(RunsAdminError):
+    """A list of columns is invalid. The message says what is wrong, and names the nearest column."""
+
+
 class InvalidSelection(RunsAdminError):
     """The selected runs cannot be edited together. The message says why.
 
