@@ -1,7 +1,7 @@
 """Keyset pagination: a page starts after a row's key. Without OFFSET and count, the last page is as fast as the first.
 
-An order is a tuple of field names: at most one time or number, then the primary key (`("created_at", "id")`). Rows are
-read in descending order, newest first, unless `ascending` is set. A key has a row's values of these fields.
+An order is a tuple of field names: at most one time, duration or number, then the primary key (`("created_at", "id")`).
+Rows are read in descending order, newest first, unless `ascending` is set. A key has a row's values of these fields.
 """
 
 import datetime as dt
@@ -14,6 +14,8 @@ from django.db.models import Model, Q, QuerySet
 
 type Order = tuple[str, ...]
 type Key = tuple[Any, ...]
+
+_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,18 @@ def key_of(order: Order, row: object) -> Key:
 
 
 def to_text(key: Key) -> str:
-    """A key for a URL: `2026-01-01T00:00:00+00:00,17`, `4120,17`, or `,17` if the number is None."""
+    """A key for a URL: `2026-01-01T00:00:00+00:00,17`, `4120,17`, or `,17` if the number is None.
+
+    A duration is a number of microseconds.
+    """
     return ",".join(_as_text(value) for value in key)
 
 
 def _as_text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, dt.timedelta):
+        value //= _MICROSECOND
     return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
@@ -114,9 +121,16 @@ def from_text(text: str, order: Order) -> Key:
     *values, pk = text.split(",")
     try:
         fields = zip(order[:-1], values, strict=True)
-        return (*(_time(value) if field.endswith("_at") else _number(value) for field, value in fields), _pk(pk))
+        return (*(_read(field, value) for field, value in fields), _pk(pk))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a key.") from error
+
+
+def _read(field: str, text: str) -> Any:
+    if field.endswith("_at"):
+        return _time(text)
+    number = _pk(text) if text else None
+    return number * _MICROSECOND if field == "duration" and number is not None else number
 
 
 def _time(text: str) -> dt.datetime:
@@ -124,10 +138,6 @@ def _time(text: str) -> dt.datetime:
     if time.tzinfo is None:
         raise ValueError("The time has no zone.")
     return time.astimezone(dt.UTC)
-
-
-def _number(text: str) -> int | None:
-    return _pk(text) if text else None
 
 
 def _pk(text: str) -> int:

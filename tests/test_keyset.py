@@ -12,6 +12,7 @@ pytestmark = pytest.mark.django_db
 
 BY_TIME = ("created_at", "id")
 BY_TOKENS = ("total_tokens", "id")
+BY_DURATION = ("duration", "id")
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 
 
@@ -60,7 +61,15 @@ def test_empty_table_has_no_chunks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "order"), [((NOON, 17), BY_TIME), ((17,), ("id",)), ((5, 17), BY_TOKENS), ((None, 17), BY_TOKENS)]
+    ("key", "order"),
+    [
+        ((NOON, 17), BY_TIME),
+        ((17,), ("id",)),
+        ((5, 17), BY_TOKENS),
+        ((None, 17), BY_TOKENS),
+        ((dt.timedelta(hours=1, microseconds=1), 17), BY_DURATION),
+        ((None, 17), BY_DURATION),
+    ],
 )
 def test_key_survives_as_text(key: keyset.Key, order: keyset.Order) -> None:
     assert keyset.from_text(keyset.to_text(key), order) == key
@@ -78,6 +87,7 @@ def test_key_survives_as_text(key: keyset.Key, order: keyset.Order) -> None:
         ("2026-05-01T12:00:00+00:00,17", BY_TOKENS),
         ("17,17", BY_TIME),
         (",", BY_TOKENS),
+        ("1:00:00,17", BY_DURATION),
         ("-1", ("id",)),
         ("²", ("id",)),
         (str(2**63), ("id",)),

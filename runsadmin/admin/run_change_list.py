@@ -19,6 +19,8 @@ _LABELS = {
     Sort.OLDEST: ("oldest first", "Older", "Newer"),
     Sort.MOST_TOKENS: ("most tokens first", "Previous", "Next"),
     Sort.FEWEST_TOKENS: ("fewest tokens first", "Previous", "Next"),
+    Sort.LONGEST: ("longest first", "Previous", "Next"),
+    Sort.SHORTEST: ("shortest first", "Previous", "Next"),
 }
 
 
@@ -33,8 +35,9 @@ class RunChangeList(KeysetChangeList):
         """The order that the user chose by a column's header."""
         for column, direction in self.get_ordering_field_columns().items():
             field = self.get_ordering_field(self.list_display[column]) if column < len(self.list_display) else None
-            if field in ("created_at", "total_tokens"):
-                return Sort(field if direction == "asc" else f"-{field}")
+            sort = f"{'' if direction == 'asc' else '-'}{field}"
+            if sort in Sort:
+                return Sort(sort)
         return Sort.NEWEST
 
     @property

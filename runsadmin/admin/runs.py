@@ -40,7 +40,7 @@ class RunAdmin(ReadOnlyAdmin):
     keyset = ("created_at", "pk")
     list_display = ("run", display.status, display.created, "duration_", "tokens", "model", "metadata_")
     list_display_links = None
-    sortable_by = (display.created, "tokens")
+    sortable_by = (display.created, "duration_", "tokens")
     list_select_related = ("thread",)
     list_filter = (
         filters.choice("status", list(RunStatus.choices), search_field="status"),
@@ -77,7 +77,7 @@ class RunAdmin(ReadOnlyAdmin):
             run.pk, run, display.connection(run), missing, run.thread_id, thread=run.thread,
         )  # fmt: skip
 
-    @admin.display(description="duration")
+    @admin.display(description="duration", ordering="duration")
     def duration_(self, run: Run) -> str:
         return display.duration(run.duration)
 

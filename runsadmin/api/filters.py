@@ -36,7 +36,7 @@ class RunListQuery(PageQuery):
     sort = ChoiceField(
         list(Sort),
         default=Sort.NEWEST,
-        help_text="The order: by creation or by tokens, descending with a `-`. Runs whose usage is unknown come last.",
+        help_text="The order: by creation, tokens or duration, descending with a `-`. Runs without a value come last.",
     )
     connection = ConnectionField(required=False, help_text=CONNECTION)
     status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")

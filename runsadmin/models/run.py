@@ -159,6 +159,7 @@ class Run(models.Model):
                 fields=["error_code", "-created_at", "-id"], condition=~models.Q(error_code=""), name="run_by_error"
             ),
             models.Index(fields=["total_tokens", "id"], name="run_by_tokens"),
+            models.Index(fields=["duration", "id"], name="run_by_duration"),
             models.Index(
                 fields=["needs_refresh_since"],
                 condition=models.Q(needs_refresh_since__isnull=False),

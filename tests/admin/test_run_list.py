@@ -83,20 +83,37 @@ def test_pages_cover_all_runs_newest_first(make_runs: MakeRun, as_carol: Client)
 
 
 @pytest.mark.django_db
-def test_headers_sort_the_list(make_runs: MakeRun, as_carol: Client) -> None:
+def test_pages_are_stable_while_runs_arrive(make_runs: MakeRun, mirror_run: MakeRun, as_carol: Client) -> None:
+    make_runs(120)
+    first, older = shown_ids(as_carol), page_link(as_carol, "", "Older")
+    second = shown_ids(as_carol, older)
+
+    mirror_run(id="run_new")
+    Run.objects.filter(upstream_id="run_new").update(created_at=timezone.now())
+
+    assert shown_ids(as_carol, older) == second
+    assert shown_ids(as_carol, page_link(as_carol, older, "Newer")) == first
+    assert shown_ids(as_carol, page_link(as_carol, page_link(as_carol, older, "Newer"), "Newer")) == ["run_new"]
+    assert shown_ids(as_carol)[:2] == ["run_new", "run_000"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("column", "order"), [("total_tokens", "most tokens first"), ("duration", "longest first")])
+def test_headers_sort_the_list(column: str, order: str, make_runs: MakeRun, as_carol: Client) -> None:
     make_runs(60)
-    for number, run_id in enumerate(ids(60)):
-        tokens = None if number == 0 else number
-        Run.objects.filter(upstream_id=run_id).update(total_tokens=tokens)
+    Run.objects.update(duration=None, total_tokens=None)
+    for number, run_id in enumerate(ids(60)[1:], 1):
+        value = dt.timedelta(seconds=number) if column == "duration" else number
+        Run.objects.filter(upstream_id=run_id).update(**{column: value})
 
     links = re.findall(r'href="(\?[^"]*o=[^"]*)"', as_carol.get(LIST + (page_link(as_carol, "", "Older") or "")).text)
-    by_tokens = next(html.unescape(link) for link in links if shown_ids(as_carol, html.unescape(link))[0] == "run_001")
-    most = by_tokens.replace("o=", "o=-")
+    ascending = next(html.unescape(link) for link in links if shown_ids(as_carol, html.unescape(link))[0] == "run_001")
+    most = ascending.replace("o=", "o=-")
     pages = [shown_ids(as_carol, most), shown_ids(as_carol, page_link(as_carol, most, "Next"))]
     assert [*pages[0], *pages[1]] == [*ids(60)[:0:-1], "run_000"]
     assert shown_ids(as_carol, page_link(as_carol, page_link(as_carol, most, "Next"), "Previous")) == pages[0]
-    assert "most tokens first" in as_carol.get(LIST + most).text
-    assert shown_ids(as_carol, by_tokens + "&q=status:completed")[0] == "run_001"
+    assert order in as_carol.get(LIST + most).text
+    assert shown_ids(as_carol, ascending + "&q=status:completed")[0] == "run_001"
 
 
 @pytest.mark.django_db

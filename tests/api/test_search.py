@@ -47,10 +47,12 @@ def test_invalid_search_names_position(query: str, position: int, api: ApiOf, al
         assert data["detail"].startswith(f"At character {position}: ")
 
 
-def test_lists_are_sorted_by_tokens(mirror_run: MakeRun, api: ApiOf, carol: User) -> None:
-    for number, tokens in enumerate([5, None, 9, 5]):
-        usage = None if tokens is None else {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens}
-        mirror_run(id=f"run_{number}", usage=usage, metadata={"team": "blue"})
+@pytest.mark.parametrize("column", ["total_tokens", "duration"])
+def test_lists_are_sorted_by_numbers(column: str, mirror_run: MakeRun, api: ApiOf, carol: User) -> None:
+    for number, value in enumerate([5, None, 9, 5]):
+        usage = None if value is None else {"prompt_tokens": 0, "completion_tokens": value, "total_tokens": value}
+        ended = {"started_at": 1_700_000_000, "completed_at": value and 1_700_000_000 + value}
+        mirror_run(id=f"run_{number}", usage=usage, metadata={"team": "blue"}, **ended)
     client = api(carol)
 
     def pages(query: str) -> list[list[str]]:
@@ -62,9 +64,9 @@ def test_lists_are_sorted_by_tokens(mirror_run: MakeRun, api: ApiOf, carol: User
         return found
 
     for q in ("", "&q=metadata.team:blue"):
-        assert pages(f"sort=-total_tokens{q}") == [["run_2", "run_3"], ["run_0", "run_1"]]
-        assert pages(f"sort=total_tokens{q}") == [["run_0", "run_3"], ["run_2", "run_1"]]
-    cursor = parse_qs(urlsplit(client.get("runs/?page_size=1&sort=-total_tokens").json()["next"]).query)["cursor"][0]
+        assert pages(f"sort=-{column}{q}") == [["run_2", "run_3"], ["run_0", "run_1"]]
+        assert pages(f"sort={column}{q}") == [["run_0", "run_3"], ["run_2", "run_1"]]
+    cursor = parse_qs(urlsplit(client.get(f"runs/?page_size=1&sort=-{column}").json()["next"]).query)["cursor"][0]
     assert "`next`" in problem(client.get(f"runs/?cursor={cursor}"), 400, "invalid-request")["detail"]
     assert "sort" in problem(client.get("runs/?sort=model"), 400, "invalid-request")["detail"]
 

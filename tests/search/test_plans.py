@@ -31,7 +31,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
             "id": id, "connection": "default", "upstream_id": f"run_{number}", "thread_id": thread.pk,
             "model": "gpt-4o", "assistant_id": "asst_a", "status": "completed" if number % 10 else "failed",
             "error_code": "" if number % 10 else "server_error", "created_at": START + dt.timedelta(seconds=number),
-            "total_tokens": number, "raw": "{}", "digest": "", "requested_at": START, "received_at": START,
+            "total_tokens": number, "duration": dt.timedelta(seconds=number), "raw": "{}", "digest": "",
+            "requested_at": START, "received_at": START,
         }
         for number, id in enumerate(reserve_ids(Run, RUNS))
     ]  # fmt: skip
@@ -68,6 +69,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tokens:>1190", "run_by_tokens"),
         ("run_119", "(upstream_id>"),
         ("duration:>1s", "run_newest"),
+        ("duration:>1190s", "run_by_duration"),
     ],
 )
 def test_page_is_read_from_the_smallest_range(runs: None, text: str, index: str) -> None:

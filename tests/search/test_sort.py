@@ -1,5 +1,6 @@
-"""Searches sorted by tokens or by creation: every page has the runs that a plain sort would put there."""
+"""Searches sorted by tokens, duration or creation: every page has the runs that a plain sort would put there."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.django_db
 VALUES: dict[str, Callable[[Run], Any]] = {
     "created_at": lambda run: (False, run.created_at, run.pk),
     "total_tokens": lambda run: (run.total_tokens is None, run.total_tokens or 0, run.pk),
+    "duration": lambda run: (run.duration is None, run.duration or dt.timedelta(), run.pk),
 }
 
 
@@ -88,27 +90,30 @@ def test_all_runs_are_sorted(rows: dict[int, Row], sort: Sort) -> None:
         ("metadata.env:prod -status:failed", False),
         ("metadata.env:prod OR status:failed", False),
         ("tokens:>300", False),
+        ("duration:>300s", False),
         ("-metadata.rare:*", False),
         ("metadata.rare:x metadata.env:prod", True),
         ("id:run_119* status:completed", True),
     ],
 )
-@pytest.mark.parametrize("sort", [Sort.MOST_TOKENS, Sort.FEWEST_TOKENS])
+@pytest.mark.parametrize("sort", [sort for sort in Sort if sort.is_by_number])
 @pytest.mark.usefixtures("runs")
 def test_plan_walks_the_index_or_sorts_few(text: str, is_small: bool, sort: Sort) -> None:
     with CaptureQueriesContext(connection) as captured:
         page = RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort)
-        RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort, after=(600, 5))
+        middle = dt.timedelta(seconds=600) if sort.column == "duration" else 600
+        RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort, after=(middle, 5))
         RunSearch.parse(text).read_page(Run.objects.all(), 10, sort=sort, after=(None, 5))
     assert len(page.rows) == 10
-    beginning, ending = 'SELECT "runsadmin_run"."total_tokens"', ")" if is_small else "LIMIT 11"
+    beginning, ending = f'SELECT "runsadmin_run"."{sort.column}"', ")" if is_small else "LIMIT 11"
     statements = [query["sql"] for query in captured.captured_queries]
     plans = [plan_of(sql) for sql in statements if sql.startswith(beginning) and sql.endswith(ending)]
     assert len(plans) >= 3
     if connection.vendor == "postgresql":  # It chooses by its statistics.
         assert not any("Seq Scan on runsadmin_run" in line for plan in plans for line in plan), plans
         return
-    index = "INTEGER PRIMARY KEY (rowid=?)" if is_small else "run_by_tokens"
+    of_column = {"total_tokens": "run_by_tokens", "duration": "run_by_duration"}[sort.column]
+    index = "INTEGER PRIMARY KEY (rowid=?)" if is_small else of_column
     for plan in plans:
         assert any(index in line for line in plan), plan
         assert not any("TEMP B-TREE" in line for line in plan), plan

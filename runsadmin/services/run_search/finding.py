@@ -16,7 +16,7 @@ from runsadmin.models import MetadataPair, Run
 from runsadmin.models.run import RunQuerySet
 from runsadmin.search import And, Node, Not, Or, Term
 from runsadmin.search.compiling import bounds, column_of
-from runsadmin.services.run_search import by_tokens, merging, sources
+from runsadmin.services.run_search import by_number, merging, sources
 from runsadmin.services.run_search.choosing import (
     MAX_BRANCHES,
     Driver,
@@ -32,7 +32,7 @@ from runsadmin.services.run_search.sources import Cover, Source, cover
 from runsadmin.services.search_time_limit import limited
 
 ORDER: keyset.Order = ("created_at", "pk")
-# Limits of sorting by tokens: how many runs are tested in index order, and how many are found first and then sorted.
+# Limits of sorting by a number: how many runs are tested in index order, and how many are found first and then sorted.
 MAX_WALKED = 20_000
 MAX_SORTED = 10_000
 
@@ -42,24 +42,30 @@ ANY_TIME = Q()
 
 
 class Sort(StrEnum):
-    """The order of a list. Runs whose tokens are unknown come last."""
+    """The order of a list. Runs whose tokens or duration are unknown come last."""
 
     NEWEST = "-created_at"
     OLDEST = "created_at"
     MOST_TOKENS = "-total_tokens"
     FEWEST_TOKENS = "total_tokens"
+    LONGEST = "-duration"
+    SHORTEST = "duration"
 
     @property
     def is_ascending(self) -> bool:
         return not self.startswith("-")
 
     @property
-    def is_by_tokens(self) -> bool:
-        return self in (Sort.MOST_TOKENS, Sort.FEWEST_TOKENS)
+    def column(self) -> str:
+        return self.removeprefix("-")
+
+    @property
+    def is_by_number(self) -> bool:
+        return self.column in by_number.COLUMNS
 
     @property
     def order(self) -> keyset.Order:
-        return by_tokens.ORDER if self.is_by_tokens else ORDER
+        return (self.column, "pk")
 
 
 @dataclass(frozen=True)
@@ -113,14 +119,14 @@ class RunSearch:
         `runs` determines which columns and annotations are read. Raises InvalidSearch if it takes too long.
         """
         is_backward = before is not None
-        if self.node is None and not sort.is_by_tokens:
+        if self.node is None and not sort.is_by_number:
             return keyset.read_page(runs, ORDER, size, after=after, before=before, ascending=sort.is_ascending)
         key, ascending = before if is_backward else after, sort.is_ascending != is_backward
         with limited():
             node = None if self.node is None else expanded(self.node)
-            if sort.is_by_tokens:
-                reading = by_tokens.Reading(size + 1, key, ascending, is_backward)
-                found = iter(replace(self, node=node)._by_tokens(reading))
+            if sort.is_by_number:
+                reading = by_number.Reading(sort.column, size + 1, key, ascending, is_backward)
+                found = iter(replace(self, node=node)._by_number(reading))
             else:
                 assert node is not None
                 found = self._keys(node, Span(size + 1, key, ascending))
@@ -135,7 +141,7 @@ class RunSearch:
             is_first=after is None,
         )
 
-    def _by_tokens(self, reading: by_tokens.Reading) -> list[keyset.Key]:
+    def _by_number(self, reading: by_number.Reading) -> list[keyset.Key]:
         """Sorts the runs if few match. Otherwise walks the index, unless too few of its first runs match."""
         if self.node is None:
             return reading.walk(Run.objects.all(), Run.objects.all()) or []
@@ -144,29 +150,29 @@ class RunSearch:
         if small := [each for each in covers if each[1].size <= sources.MAX_COUNTED]:
             part, found = min(small, key=lambda each: each[1].size)
             tested = [each for each in parts if each is not part or not found.is_exact]
-            return reading.sort(self._tokens_of(found, tested))
-        of_tokens = [part for part in parts if isinstance(part, Term) and column_of(part.field) == "total_tokens"]
-        runs = Run.objects.filter(*map(self._condition, of_tokens))
+            return reading.sort(self._numbers_of(found, tested, reading.order))
+        of_number = [part for part in parts if isinstance(part, Term) and column_of(part.field) == reading.column]
+        runs = Run.objects.filter(*map(self._condition, of_number))
         matching = self._testing(Source(runs), [self.node]).rows
         if (keys := reading.walk(runs, matching, MAX_WALKED)) is not None:
             return keys
         newest = [pk for _, pk in self._keys(self.node, Span(MAX_SORTED + 1, None, ascending=False))]
         if len(newest) > MAX_SORTED:
             return reading.walk(runs, matching) or []
-        return reading.sort(self._tokens(newest, ()))
+        return reading.sort(self._numbers(newest, (), reading.order))
 
-    def _tokens_of(self, found: Cover, tested: Sequence[Node]) -> set[keyset.Key]:
-        """The runs of a small cover that match, with their tokens."""
+    def _numbers_of(self, found: Cover, tested: Sequence[Node], order: keyset.Order) -> set[keyset.Key]:
+        """The keys of the runs of a small cover that match."""
         if not tested:
-            paths = {Run: "total_tokens", MetadataPair: "run__total_tokens"}
+            paths = {Run: order[0], MetadataPair: f"run__{order[0]}"}
             lists = [each.rows.order_by().values_list(paths[each.rows.model], each.run) for each in found.sources]
             return set(chain.from_iterable(lists))
-        return set(self._tokens(found.keys(), tested))
+        return set(self._numbers(found.keys(), tested, order))
 
-    def _tokens(self, keys: Iterable[int], tested: Sequence[Node]) -> Iterator[keyset.Key]:
-        """The runs with these primary keys that match, with their tokens."""
+    def _numbers(self, keys: Iterable[int], tested: Sequence[Node], order: keyset.Order) -> Iterator[keyset.Key]:
+        """The keys in this order of the runs with these primary keys that match."""
         for some in batched(keys, 1000, strict=False):
-            yield from self._testing(Source(Run.objects.filter(pk__in=some)), tested).rows.values_list(*by_tokens.ORDER)
+            yield from self._testing(Source(Run.objects.filter(pk__in=some)), tested).rows.values_list(*order)
 
     # --- The keys of a page
 

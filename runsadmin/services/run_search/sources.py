@@ -26,6 +26,7 @@ from runsadmin.search.compiling import (
 )
 from runsadmin.search.fields import METADATA
 from runsadmin.services.metadata_keys import Texts
+from runsadmin.services.run_search import by_number
 
 # Sizes are only compared up to this number of rows.
 MAX_COUNTED = 10_000
@@ -178,7 +179,7 @@ def _of_term(term: Term, within: Q) -> Cover | None:
         return Cover((Source(Run.objects.filter(within, thread__in=threads), by="thread"),))
     if column in INDEXED_COLUMNS and not isinstance(term.test, Exists):
         return _of_text(column, term.test, within)
-    if column == "total_tokens" and not isinstance(term.test, Exists):
+    if column in by_number.COLUMNS and not isinstance(term.test, Exists):
         return Cover((Source(Run.objects.filter(search.condition(term)), by=column),))
     if column == "missing_since" and isinstance(term.test, Exists):
         return Cover((Source(Run.objects.filter(within, missing_since__isnull=False)),))

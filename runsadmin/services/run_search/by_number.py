@@ -1,4 +1,4 @@
-"""Runs in the order of their tokens. Those whose usage is unknown come last, in either direction."""
+"""Runs in the order of a number: their tokens or duration. Those without one come last, in either direction."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,19 +9,23 @@ from django.db.models import Q, QuerySet
 from runsadmin import keyset
 from runsadmin.models import Run
 
-ORDER: keyset.Order = ("total_tokens", "pk")
-
-_IS_KNOWN, _IS_UNKNOWN = Q(total_tokens__isnull=False), Q(total_tokens__isnull=True)
+# Each has an index that is also ordered by the primary key.
+COLUMNS = ("total_tokens", "duration")
 
 
 @dataclass(frozen=True)
 class Reading:
     """Which keys are read: `count` of them after a key. `ascending` is the direction of reading."""
 
+    column: str
     count: int
     after: keyset.Key | None
     ascending: bool
     is_backward: bool
+
+    @property
+    def order(self) -> keyset.Order:
+        return (self.column, "pk")
 
     def sort(self, keys: Iterable[keyset.Key]) -> list[keyset.Key]:
         """The first of these keys."""
@@ -49,14 +53,15 @@ class Reading:
                 return None
         return found
 
-    def _sort_key(self, key: keyset.Key) -> tuple[bool, int, int]:
-        tokens, pk = key
+    def _sort_key(self, key: keyset.Key) -> tuple[bool, Any, int]:
+        number, pk = key
         sign = 1 if self.ascending else -1
-        return (tokens is None) != self.is_backward, sign * (tokens or 0), sign * pk
+        return (number is None) != self.is_backward, 0 if number is None else sign * number, sign * pk
 
     def _parts(self) -> Iterator[Q]:
-        """The conditions of the runs after the key, those with and those without tokens, in the order of reading."""
-        parts = [(False, _IS_KNOWN, ORDER), (True, _IS_UNKNOWN, ORDER[1:])]
+        """The conditions of the runs after the key, those with and those without a number, in the order of reading."""
+        is_known, is_unknown = (Q(**{f"{self.column}__isnull": is_null}) for is_null in (False, True))
+        parts = [(False, is_known, self.order), (True, is_unknown, self.order[1:])]
         if self.is_backward:
             parts.reverse()
         if self.after is None:
@@ -69,10 +74,11 @@ class Reading:
         yield from (condition for _, condition, _ in others)
 
     def _in_order(self, runs: QuerySet[Run]) -> QuerySet[Any, Any]:
-        """Without tokens, this is the order of the primary key alone."""
-        return runs.order_by(*(field if self.ascending else f"-{field}" for field in ORDER)).values_list(*ORDER)
+        """Without a number, this is the order of the primary key alone."""
+        fields = (field if self.ascending else f"-{field}" for field in self.order)
+        return runs.order_by(*fields).values_list(*self.order)
 
     def _until(self, last: keyset.Key) -> Q:
         sign = "lte" if self.ascending else "gte"
-        tokens, pk = last
-        return Q(**{f"pk__{sign}": pk}) if tokens is None else Q(**{f"total_tokens__{sign}": tokens})
+        number, pk = last
+        return Q(**{f"pk__{sign}": pk}) if number is None else Q(**{f"{self.column}__{sign}": number})
