@@ -43,7 +43,8 @@ class TemplateFields:
 TEXTS = tuple(field.name for field in fields(TemplateFields) if field.type is str)
 TIMES = tuple(field.name for field in fields(TemplateFields) if field.type is not str)
 
-# %c, %x, %X, %r, %E and %O depend on the locale, and %s on the local time zone. Flags and widths are glibc extensions.
+# Those not supported: %c, %x, %X, %r, %E and %O depend on the locale, and %s on the local time zone; flags and widths
+# are glibc extensions.
 _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Users, and a real upstream.
+"""Users, and the sandbox as the upstream.
 
 alice and bob may edit, carol may only view; none of them is a superuser. `sandbox` is a server process that is empty at
 the start of each test, and the upstream of the connection `default`.

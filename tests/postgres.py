@@ -75,7 +75,7 @@ def server(*, durable: bool = False, data: Path | None = None) -> Iterator[str]:
             _wait_until_ready(folder, process, log)
             yield f"postgresql://tests@/postgres?host={folder}"
         finally:
-            process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown", which cuts open connections.
+            process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown", which terminates open connections.
             process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

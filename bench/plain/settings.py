@@ -10,7 +10,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django_tasks_db",  # The models' types need it, and the engine that `runsadmin` contains.
+    "django_tasks_db",  # `runsadmin.engine` imports its models.
     "rest_framework",
     "knox",
     "runsadmin",

@@ -125,7 +125,7 @@ class ThreadAdmin(ReadOnlyAdmin):
         if sync := single(started, queryset):
             return redirect(links.change_url(sync))
         if started:
-            messages.success(request, f"Queued {counted(len(started), 'sync')}. Workers will run them.")
+            messages.success(request, f"Queued {counted(len(started), 'sync')} for the workers.")
         return redirect(links.list_url(Sync))
 
     @admin.action(description="Stop tracking", permissions=["untrack_threads"], location=EVERYWHERE)

@@ -24,7 +24,8 @@ class JSONParser(BaseParser):
         assert parser_context is not None
         try:
             text = parser_context["request"].body.decode()
-            value = json.loads(text, object_pairs_hook=_object, parse_float=_float)  # Rejects NaN and Infinity.
+            # REST framework's json rejects NaN and Infinity.
+            value = json.loads(text, object_pairs_hook=_object, parse_float=_float)
             too_deep = _depth(value) > MAX_DEPTH
         except RecursionError:
             too_deep = True

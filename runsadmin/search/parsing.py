@@ -46,7 +46,7 @@ def parse(text: str) -> Node | None:
     if not text:
         return None
     if len(text) > MAX_LENGTH:
-        raise InvalidSearch(f"A search has at most {MAX_LENGTH:,} characters, and this one has {len(text):,}.")
+        raise InvalidSearch(f"A search can have at most {MAX_LENGTH:,} characters; this one has {len(text):,}.")
     if not is_text(text):
         position = next(at for at, character in enumerate(text, 1) if not is_text(character))
         raise InvalidSearch("a search cannot contain U+0000 or a lone surrogate. Remove it.", position)
@@ -89,9 +89,9 @@ class _Limits(PostLex):
                     terms += 1
                     exclusions = 0
             if sum(levels) + exclusions > MAX_DEPTH:
-                raise _error(token, f"parentheses and exclusions can be nested {MAX_DEPTH} deep.")
+                raise _error(token, f"parentheses and exclusions can be nested at most {MAX_DEPTH} deep.")
             if terms > MAX_TERMS:
-                raise _error(token, f"a search has at most {MAX_TERMS} terms.")
+                raise _error(token, f"a search can have at most {MAX_TERMS} terms.")
             yield token
 
 

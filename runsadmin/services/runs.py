@@ -22,7 +22,7 @@ from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.upstream.records import RunRecord, indexed_text
 
-# The columns that are read of each known run, unless a list showed it unchanged.
+# The columns to read for each known run, unless a list showed that the run is unchanged.
 COLUMNS = (
     "pk", "upstream_id", "thread_id", "digest", "metadata_state", "created_at", "requested_at", "received_at",
     "needs_refresh_since", "missing_since", "version", "raw",
@@ -120,7 +120,7 @@ class Difference:
         known: dict[str, Mapping[str, Any]] = {}
         mirrored: dict[str, RunRecord] = {}
         for difference in differences:
-            for upstream_id in difference.unchanged:  # An earlier page showed a change that has been undone since.
+            for upstream_id in difference.unchanged:  # An earlier page may have shown a change that was then reverted.
                 observations.pop(upstream_id, None)
                 known.pop(upstream_id, None)
             observations |= difference.observations

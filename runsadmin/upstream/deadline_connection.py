@@ -29,8 +29,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 class Exchange:
     """The time limits of one request, and when it was sent. Times are in time.monotonic()."""
 
-    deadline: float  # When the response must be complete.
-    send_by: float = float("inf")  # When the request must be sent.
+    deadline: float  # The response must be complete by this time.
+    send_by: float = float("inf")  # The request is sent by this time, or not at all.
     sent_at: float = 0.0  # 0 if the request was not sent.
 
 

@@ -1,4 +1,4 @@
-"""The page of an edit: its outcome, and its actions resolve, undo, retry and cancel."""
+"""The pages of edits: the outcome, the actions (resolve, undo, retry, cancel) and the list."""
 
 import datetime as dt
 

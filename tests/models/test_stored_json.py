@@ -33,7 +33,7 @@ def stored(columns: dict[str, Any]) -> bytes:
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.text(max_size=300), st.sampled_from([(), (SHARED,), (SHARED, TOOLS), (TOOLS,)]))))
-def test_any_text_is_read_as_it_was(items: list[tuple[str, tuple[str, ...]]]) -> None:
+def test_any_text_is_read_as_it_was_stored(items: list[tuple[str, tuple[str, ...]]]) -> None:
     unpacked = [Unpacked("{" + "".join(shareable) + text, shareable) for text, shareable in items]
     for item, columns in zip(unpacked, pack(unpacked), strict=True):
         assert columns["raw"] == item.text

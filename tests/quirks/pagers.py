@@ -10,7 +10,7 @@ from tests.sandbox_client import make_run
 THREAD = "thread_a"
 CLAMP = 20  # A page has at most this many runs, whatever limit is requested.
 type Query = dict[str, str]
-# Returns a page of the runs of a thread, which are in the requested order.
+# Returns one page of a thread's runs. It is given all of them, in the requested order.
 type Pager = Callable[[list[Json], Query], Response]
 
 

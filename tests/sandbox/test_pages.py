@@ -53,7 +53,7 @@ def test_before_returns_the_preceding_page(api: Api, ids: list[str], order: str)
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_after_and_before_limit_the_page(api: Api, ids: list[str], order: str) -> None:
+def test_after_and_before_can_be_combined(api: Api, ids: list[str], order: str) -> None:
     expected = ids if order == "asc" else ids[::-1]
     assert list_page(api, order=order, after=expected[0], before=expected[4], limit=2) == (expected[1:3], True)
     assert list_page(api, order=order, after=expected[4], before=expected[0]) == ([], False)

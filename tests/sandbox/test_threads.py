@@ -27,7 +27,7 @@ def test_thread_is_created_without_a_body(api: Api) -> None:
     assert api.post("/threads").json()["metadata"] == {}
 
 
-def test_thread_value_over_the_limit_is_refused(api: Api) -> None:
+def test_too_long_metadata_value_is_refused(api: Api) -> None:
     response = api.post("/threads", {"metadata": {"k": "v" * 513}})
     assert response.status_code == 400
     assert error_of(response)["code"] == "string_above_max_length"
@@ -82,7 +82,7 @@ def test_refused_request_creates_nothing(api: Api, body: dict[str, Any], code: s
     assert api.get("/threads").json()["data"] == []
 
 
-def test_thread_and_run_creation_needs_key_and_post(api: Api) -> None:
+def test_creation_with_run_needs_api_key_and_post(api: Api) -> None:
     assert api.post("/threads/runs", {"assistant_id": "a"}, headers={"Authorization": "Bearer x"}).status_code == 401
     response = api.get("/threads/runs")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")

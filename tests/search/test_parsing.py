@@ -186,9 +186,9 @@ def test_error_names_position_and_expectation(text: str, position: int, why: str
         ("x" * 400 + " " * (MAX_LENGTH - 400), "x" * (MAX_LENGTH + 1), "at most 10,000 characters"),
         (" OR ".join(["a"] * MAX_TERMS), " ".join(["a"] * (MAX_TERMS + 1)), "at most 100 terms"),
         ("id:(" + " OR ".join("a" * MAX_TERMS) + ")", "id:(" + " OR ".join("a" * (MAX_TERMS + 1)) + ")", "100 terms"),
-        ("(" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, "(" * (MAX_DEPTH + 1) + "a", "nested 30 deep"),
-        ("-" * MAX_DEPTH + "a", "-" * 9_999 + "a", "nested 30 deep"),
-        ("-(" * (MAX_DEPTH // 2) + "a" + ")" * (MAX_DEPTH // 2), "NOT (-" * 11 + "a", "nested 30 deep"),
+        ("(" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, "(" * (MAX_DEPTH + 1) + "a", "at most 30 deep"),
+        ("-" * MAX_DEPTH + "a", "-" * 9_999 + "a", "at most 30 deep"),
+        ("-(" * (MAX_DEPTH // 2) + "a" + ")" * (MAX_DEPTH // 2), "NOT (-" * 11 + "a", "at most 30 deep"),
     ],
     ids=["length", "terms", "group", "parentheses", "exclusions", "both"],
 )

@@ -89,7 +89,7 @@ def check_plans(text: str, index: str) -> None:
     read = [query["sql"] for query in captured.captured_queries if query["sql"].startswith("SELECT ")]
     plans = [plan_of(sql) for sql in read if "COUNT(" not in sql and "set_config" not in sql]
     assert any(sql.endswith("LIMIT 11") for sql in read)
-    if connection.vendor == "postgresql":  # It chooses by its statistics.
+    if connection.vendor == "postgresql":  # Its statistics decide which index it uses.
         assert not any("Seq Scan on runsadmin_run" in line for plan in plans for line in plan), plans
         return
     assert any(index in line + " " for plan in plans for line in plan), plans

@@ -1,4 +1,4 @@
-"""Bulk edits from the selection to the outcomes, with a real upstream."""
+"""Bulk edits from the selection to the outcomes, against the sandbox."""
 
 import datetime as dt
 import time

@@ -1,4 +1,4 @@
-"""Single edits, from recording to the outcome, with a real upstream."""
+"""Single edits, from recording to the outcome, against the sandbox."""
 
 import datetime as dt
 import uuid

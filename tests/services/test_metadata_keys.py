@@ -64,7 +64,7 @@ def test_runs_are_counted(pairs: None) -> None:
 
 @pytest.fixture
 def many_pairs() -> None:
-    """Enough pairs that PostgreSQL chooses between indexes: 20 keys with 200 values, of two runs each."""
+    """Enough pairs for PostgreSQL to choose between indexes: 20 keys with 200 values each, and two runs per value."""
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
     ids = reserve_ids(Run, 400)
     insert_rows(
@@ -91,7 +91,7 @@ def many_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "sides"),
+    ("texts", "position"),
     [
         (Texts(), {}),
         (Texts("k"), {"after": "k3"}),
@@ -100,7 +100,7 @@ def many_pairs() -> None:
         (Texts("v", "k1"), {"before": "v50"}),
     ],
 )
-def test_plan_reads_only_index_ranges(many_pairs: None, texts: Texts, sides: dict[str, str]) -> None:
+def test_plan_reads_only_index_ranges(many_pairs: None, texts: Texts, position: dict[str, str]) -> None:
     plan: list[str] = []
 
     def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -110,8 +110,8 @@ def test_plan_reads_only_index_ranges(many_pairs: None, texts: Texts, sides: dic
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(explain):
-        assert len(texts.read_page(5, **sides).rows) == 5
+        assert len(texts.read_page(5, **position).rows) == 5
     lookups = [line for line in plan if "runsadmin_metadatapair" in line]
     assert lookups
-    for line in lookups:  # PostgreSQL reads the index alone only after a VACUUM.
+    for line in lookups:  # PostgreSQL uses an index-only scan only after a VACUUM.
         assert "COVERING INDEX pair_by_key" in line or "using pair_by_key" in line or "Bitmap Heap Scan" in line, plan

@@ -1,4 +1,4 @@
-"""Syncs of threads, with a real upstream."""
+"""Syncs of threads, against the sandbox."""
 
 import datetime as dt
 import time
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FULL, INCREMENTAL = Sync.Kind.FULL, Sync.Kind.INCREMENTAL
 
 
-def make_thread(sandbox: Sandbox, count: int, name: str = "thread_a", **fields: object) -> list[Json]:
-    """Makes runs in one thread. Returns them, newest first."""
+def put_runs(sandbox: Sandbox, count: int, name: str = "thread_a", **fields: object) -> list[Json]:
+    """Puts runs of one thread upstream. Returns them, newest first."""
     runs = [make_run(thread_id=name, created_at=1_700_000_000 + number, **fields) for number in range(count)]
     sandbox.put_runs(runs)
     return runs[::-1]
@@ -44,22 +44,22 @@ def test_second_sync_writes_nothing(sandbox: Sandbox, alice: User) -> None:
     sandbox.seed(threads=8, runs=400)
     track(threads.listed_upstream(connection="default"), alice)
     first = sync()
-    upstream = sandbox.runs()
-    assert (first.status, first.runs_created, first.threads_done) == (Sync.Status.COMPLETED, len(upstream), 8)
-    assert {run.upstream_id: run.data for run in Run.objects.all()} == upstream
+    runs = sandbox.runs()
+    assert (first.status, first.runs_created, first.threads_done) == (Sync.Status.COMPLETED, len(runs), 8)
+    assert {run.upstream_id: run.data for run in Run.objects.all()} == runs
 
     before = versions()
     second = sync()
-    assert (second.runs_seen, second.runs_created, second.runs_updated) == (len(upstream), 0, 0)
+    assert (second.runs_seen, second.runs_created, second.runs_updated) == (len(runs), 0, 0)
     assert versions() == before
 
 
 def test_full_sync_writes_only_changed_runs(sandbox: Sandbox, alice: User) -> None:
-    upstream = make_thread(sandbox, 260)
+    runs = put_runs(sandbox, 260)
     track(["thread_a"], alice)
     sync()
     before = versions()
-    ended, changed = upstream[250]["id"], upstream[3]["id"]  # On the third page and the first page.
+    ended, changed = runs[250]["id"], runs[3]["id"]  # On the third page and the first page.
     sandbox.set_metadata(changed, {"team": "red"})
     sandbox.change_run(ended, status="failed", last_error={"code": "server_error", "message": "."})
 
@@ -70,11 +70,11 @@ def test_full_sync_writes_only_changed_runs(sandbox: Sandbox, alice: User) -> No
 
 
 def test_incremental_sync_stops_at_watermark(sandbox: Sandbox, alice: User) -> None:
-    upstream = make_thread(sandbox, 250)
-    sandbox.change_run(upstream[-1]["id"], status="in_progress")
+    runs = put_runs(sandbox, 250)
+    sandbox.change_run(runs[-1]["id"], status="in_progress")
     track(["thread_a"], alice)
     sync(INCREMENTAL)
-    sandbox.change_run(upstream[-1]["id"], status="completed")
+    sandbox.change_run(runs[-1]["id"], status="completed")
     new = make_run(thread_id="thread_a", created_at=1_800_000_000)
     sandbox.put_runs([new])
     sandbox.clear_log()
@@ -82,17 +82,17 @@ def test_incremental_sync_stops_at_watermark(sandbox: Sandbox, alice: User) -> N
     second = sync(INCREMENTAL)
     assert (second.runs_created, second.runs_updated) == (1, 1)
     assert len(sandbox.log()) == 2  # One page and one run.
-    assert Run.objects.get(upstream_id=upstream[-1]["id"]).status == "completed"
+    assert Run.objects.get(upstream_id=runs[-1]["id"]).status == "completed"
     assert Thread.objects.get().watermark == new["id"]
 
 
 def test_missing_run_is_marked_and_kept(sandbox: Sandbox, alice: User) -> None:
-    upstream = make_thread(sandbox, 5)
+    runs = put_runs(sandbox, 5)
     track(["thread_a"], alice)
     sync()
-    sandbox.delete_run(upstream[2]["id"])
+    sandbox.delete_run(runs[2]["id"])
     sync()
-    assert [run.upstream_id for run in Run.objects.exclude(missing_since=None)] == [upstream[2]["id"]]
+    assert [run.upstream_id for run in Run.objects.exclude(missing_since=None)] == [runs[2]["id"]]
     assert Run.objects.count() == 5
 
 
@@ -100,7 +100,7 @@ def test_missing_run_is_marked_and_kept(sandbox: Sandbox, alice: User) -> None:
 def one_of_two_threads_deleted(sandbox: Sandbox, alice: User) -> None:
     """Two threads with three runs each have been synced. Then thread_a was deleted upstream."""
     for thread_id in ("thread_a", "thread_b"):
-        make_thread(sandbox, 3, thread_id)
+        put_runs(sandbox, 3, thread_id)
     track(["thread_a", "thread_b"], alice)
     sync()
     sandbox.delete_thread("thread_a")
@@ -128,14 +128,14 @@ def test_sync_that_reads_nothing_fails(sandbox: Sandbox, alice: User) -> None:
 
 
 def test_temporary_fault_is_not_an_error(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 3)
+    put_runs(sandbox, 3)
     track(["thread_a"], alice)
     sandbox.fault("status", method="GET", status=500)
     assert sync().status == Sync.Status.COMPLETED
 
 
 def test_invalid_row_does_not_stop_the_sync(sandbox: Sandbox, alice: User) -> None:
-    good = make_thread(sandbox, 3)
+    good = put_runs(sandbox, 3)
     track(["thread_a"], alice)
     body = {"object": "list", "data": [{"id": "run_bad", "thread_id": "thread_z"}, 5, *good], "has_more": False}
     sandbox.fault("status", method="GET", status=200, body=body)
@@ -144,7 +144,7 @@ def test_invalid_row_does_not_stop_the_sync(sandbox: Sandbox, alice: User) -> No
 
 
 def test_sync_waits_for_a_held_connection(sandbox: Sandbox, alice: User, connect: Connect) -> None:
-    make_thread(sandbox, 3)
+    put_runs(sandbox, 3)
     track(["thread_a"], alice)
     connect(API_KEY="wrong")
     waiting = sync()
@@ -161,7 +161,7 @@ def test_sync_waits_for_a_held_connection(sandbox: Sandbox, alice: User, connect
 
 
 def test_sync_resumes_after_a_back_off(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 3)
+    put_runs(sandbox, 3)
     track(["thread_a"], alice)
     sandbox.fault("status", method="GET", status=429, headers={"Retry-After": "60"})
     waiting = sync()
@@ -175,7 +175,7 @@ def test_sync_resumes_after_a_back_off(sandbox: Sandbox, alice: User) -> None:
 def test_next_task_resumes_the_sync(sandbox: Sandbox, alice: User) -> None:
     names = ["thread_a", "thread_b", "thread_c"]
     for name in names:
-        make_thread(sandbox, 2, name)
+        put_runs(sandbox, 2, name)
     track(names, alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
     tasks = [syncs.run(started, until=0) for _ in range(6)]
@@ -186,23 +186,23 @@ def test_next_task_resumes_the_sync(sandbox: Sandbox, alice: User) -> None:
 
 
 def test_interrupted_sync_resumes_at_its_page(sandbox: Sandbox, alice: User) -> None:
-    upstream = make_thread(sandbox, 250)
+    runs = put_runs(sandbox, 250)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
     Sync.objects.update(
         status=Sync.Status.RUNNING,
         claim_token=uuid.uuid4(),
         claimed_until=timezone.now() - dt.timedelta(seconds=1),
-        cursor=upstream[99]["id"],
-        first_run=upstream[0]["id"],
+        cursor=runs[99]["id"],
+        first_run=runs[0]["id"],
     )
     done = syncs.run(started, until=time.monotonic() + 60)
     assert (done.status, done.runs_created, done.pages) == (Sync.Status.COMPLETED, 150, 2)
-    assert Thread.objects.get().watermark == upstream[0]["id"]
+    assert Thread.objects.get().watermark == runs[0]["id"]
 
 
 def test_two_processes_never_share_a_sync(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 2)
+    put_runs(sandbox, 2)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
     Sync.objects.update(
@@ -222,7 +222,7 @@ def test_one_sync_of_a_kind_at_a_time(sandbox: Sandbox, alice: User) -> None:
 
 
 def test_sync_is_paused_resumed_and_cancelled(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 2)
+    put_runs(sandbox, 2)
     track(["thread_a"], alice)
     started = syncs.start(connection="default", kind=FULL, actor=alice)
     with pytest.raises(InvalidTransition, match="queued"):
@@ -245,7 +245,7 @@ def test_waiting_sync_is_not_enqueued_twice(sandbox: Sandbox, alice: User) -> No
 
 def test_schedule_starts_full_then_incremental(sandbox: Sandbox, alice: User) -> None:
     assert syncs.start_due() == []  # Nothing is tracked.
-    make_thread(sandbox, 2)
+    put_runs(sandbox, 2)
     track(["thread_a"], alice)
     (first,) = syncs.start_due()
     assert first.kind == FULL
@@ -278,7 +278,7 @@ def test_tracking_reports_every_id(sandbox: Sandbox, alice: User, carol: User) -
 
 
 def test_untracked_thread_keeps_its_runs(sandbox: Sandbox, alice: User) -> None:
-    make_thread(sandbox, 2)
+    put_runs(sandbox, 2)
     track(["thread_a"], alice)
     sync()
     threads.untrack(thread=Thread.objects.get(), actor=alice)

@@ -117,7 +117,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         ),
         "tz": ("The time zone of the dates and times in `q`.", "UTC"),
         "selected": ("How many runs were selected.", 120),
-        "planned": ("How many of them have been planned.", 120),
+        "planned": ("How many of the selected runs have been planned.", 120),
         "set": ("Pairs to set.", {"team": "search"}, DictField(child=CharField())),
         "remove": ("Keys to remove.", ["old"], ListField(child=CharField())),
         "rename": ("Keys to rename, with their new names.", {}, DictField(child=CharField())),
@@ -157,7 +157,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
 class ProgressSerializer(DocumentedSerializer):
     docs = {
         "total": ("How many edits it sends in total.", 118, IntegerField()),
-        "ended": ("How many of them have ended.", 0, IntegerField()),
+        "ended": ("How many edits have ended.", 0, IntegerField()),
         "statuses": ("Edits by status.", {"planned": 118, "skipped": 2}, DictField(child=IntegerField())),
         "plan_results": ("Edits by plan result.", {"change": 118, "nothing": 2}, DictField(child=IntegerField())),
         "per_second": ("Edits ended per second since it was applied or resumed.", None, FloatField(allow_null=True)),

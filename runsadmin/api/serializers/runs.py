@@ -126,7 +126,7 @@ class RunSerializer(DocumentedSerializer):
 class EditRunBody(StrictSerializer):
     examples = {
         "Set one key, remove another": {"metadata": {"team": "search", "old": None}, "reason": "Team was renamed"},
-        "Reject changes made since": {"metadata": {"team": "search"}, "base": {"team": "ads", "old": "x"}},
+        "Conflict if someone else changed a key": {"metadata": {"team": "search"}, "base": {"team": "ads", "old": "x"}},
         "Clear": {"metadata": None},
     }
 

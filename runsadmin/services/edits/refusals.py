@@ -24,7 +24,7 @@ PAUSE = dt.timedelta(seconds=10)
 MAX_REFUSALS = 2
 # More than one, since some may have to wait for other edits of their runs.
 MAX_TRIED = 10
-# Refusals in this many threads show that the cause is not the thread.
+# Refusals in this many threads show that the server refuses all writes, not only those to one thread.
 THREADS_THAT_PROVE = 3
 
 

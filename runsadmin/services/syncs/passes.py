@@ -158,7 +158,7 @@ def _read_threads(claimed: ClaimedSync) -> None:
         pass
     except Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
-    except ConnectionHeld as error:  # Every thread would fail in the same way. The pass continues after the release.
+    except ConnectionHeld as error:  # Every thread would fail. The pass continues once the connection is released.
         claimed.row.update(detail=f"Waiting for the connection: {error}")
     except NoSlot as error:  # The pass continues as soon as the connection has a free slot.
         claimed.retry_after = dt.timedelta(seconds=error.retry_after or 0)

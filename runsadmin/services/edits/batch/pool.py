@@ -12,7 +12,7 @@ from typing import Self
 
 from runsadmin.upstream.client import Slot
 
-# One spare thread for this many concurrent requests parses a response or prepares a request while those are in flight.
+# There is one spare thread for this many slots. It uses the slot of a thread that is still parsing a response.
 REQUESTS_PER_SPARE = 4
 
 
