@@ -235,6 +235,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "threads", "description": "The threads whose runs are mirrored."},
         {"name": "syncs", "description": "Reading runs from upstream into the mirror."},
         {"name": "metadata-keys", "description": "Metadata keys and values, with the number of runs that have them."},
+        {"name": "views", "description": "Saved views: searches with a name."},
         {"name": "schema", "description": "This document."},
     ],
     "COMPONENT_SPLIT_PATCH": False,

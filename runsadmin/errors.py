@@ -43,6 +43,18 @@ class InvalidColumns(RunsAdminError):
     """A list of columns is invalid. The message says what is wrong, and names the nearest column."""
 
 
+class InvalidView(RunsAdminError):
+    """A field of a saved view is invalid. The message says what is expected."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownView(RunsAdminError):
+    """There is no such saved view, or it belongs to someone else who does not share it."""
+
+
 class InvalidSelection(RunsAdminError):
     """The selected runs cannot be edited together. The message says why.
 

@@ -14,6 +14,7 @@ from runsadmin import search
 from runsadmin.api.fields import ConnectionField, SearchField, StringField, TimeZoneField
 from runsadmin.api.serializers.strict import PageQuery
 from runsadmin.models import BulkEdit, Edit, MetadataPair, Run, Sync
+from runsadmin.models.saved_view import MAX_NAME_LENGTH
 from runsadmin.services.run_search import Sort
 
 CONNECTION = "Only rows of the connection with this alias."
@@ -32,6 +33,11 @@ class RunListQuery(PageQuery):
     """A search. Parameters such as `status` are short for terms of its language."""
 
     q = SearchField(required=False, allow_blank=True, help_text="A search (docs/search.md).")
+    view = StringField(
+        required=False,
+        max_length=MAX_NAME_LENGTH,
+        help_text="The slug of a saved view. `q`, `sort` and `tz` replace what it says.",
+    )
     tz = TimeZoneField()
     sort = ChoiceField(
         list(Sort),

@@ -35,6 +35,9 @@ class Links:
     def edit(self, pk: int) -> str:
         return f"{self._edits}{pk}/"
 
+    def runs(self, query: str) -> str:
+        return f"{self._runs}?{query}"
+
     def run(self, run: Run) -> str:
         return self._by_upstream_id(self._runs, run)
 

@@ -9,6 +9,7 @@ from runsadmin.api.viewsets.metadata_keys import MetadataKeyViewSet
 from runsadmin.api.viewsets.runs import RunViewSet
 from runsadmin.api.viewsets.syncs import SyncViewSet
 from runsadmin.api.viewsets.threads import ThreadViewSet
+from runsadmin.api.viewsets.views import ViewViewSet
 
 
 class Router(SimpleRouter):
@@ -32,6 +33,7 @@ router.register("bulk-edits", BulkEditViewSet, "bulk-edit")
 router.register("threads", ThreadViewSet, "thread")
 router.register("syncs", SyncViewSet, "sync")
 router.register("metadata-keys", MetadataKeyViewSet, "metadata-key")
+router.register("views", ViewViewSet, "view")
 
 app_name = "api"
 urlpatterns = [

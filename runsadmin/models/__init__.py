@@ -4,6 +4,7 @@ from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
 from runsadmin.models.run import MetadataPair, Run, RunStatus
+from runsadmin.models.saved_view import DefaultView, SavedView
 from runsadmin.models.shared_text import SharedText
 from runsadmin.models.sync import Sync, SyncError, SyncStatus
 from runsadmin.models.thread import Thread

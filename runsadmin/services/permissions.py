@@ -28,16 +28,25 @@ class Action(TextChoices):
     # Also needed to pause, resume, cancel or retry one.
     APPLY_BULK_EDITS = "runsadmin.apply_bulkedit", "apply bulk edits"
     HOLD = "runsadmin.change_connectionstate", "hold or release a connection"
+    # Everyone who may view runs can save views of their own.
+    SHARE_VIEWS = "runsadmin.share_savedview", "share saved views"
 
 
 _VIEWING = (Action.VIEW_RUNS, Action.VIEW_EDITS, Action.VIEW_THREADS, Action.VIEW_SYNCS, Action.VIEW_BULK_EDITS)
-_EDITING = (*_VIEWING, Action.EDIT_METADATA)
+_EDITING = (*_VIEWING, Action.EDIT_METADATA, Action.SHARE_VIEWS)
 # Most users need one of these groups. An operator who also edits needs two.
 ROLES = {
     "Viewer": _VIEWING,
     "Editor": _EDITING,
     "Bulk editor": (*_EDITING, Action.PLAN_BULK_EDITS, Action.APPLY_BULK_EDITS),
-    "Operator": (*_VIEWING, Action.TRACK_THREADS, Action.UNTRACK_THREADS, Action.SYNC, Action.HOLD),
+    "Operator": (
+        *_VIEWING,
+        Action.TRACK_THREADS,
+        Action.UNTRACK_THREADS,
+        Action.SYNC,
+        Action.HOLD,
+        Action.SHARE_VIEWS,
+    ),
 }
 
 

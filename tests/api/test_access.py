@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 READS = [
     "runs/", "runs/run_a/", "edits/", "edits/1/", "bulk-edits/", "bulk-edits/1/", "bulk-edits/1/edits/", "threads/",
-    "threads/thread_a/", "syncs/", "syncs/1/", "schema/",
+    "threads/thread_a/", "syncs/", "syncs/1/", "views/", "views/v/", "schema/",
 ]  # fmt: skip
 WRITES: list[tuple[str, str, object]] = [
     ("PATCH", "runs/run_a/", {"metadata": {"team": "red"}}),

@@ -320,6 +320,8 @@ def test_planner_can_only_dry_run(sandbox: Sandbox, eight_ids: list[str], manage
         (["--where", "color:red", *SET_RED], "At character 1: there is no field 'color'"),
         (["--where", "model:\udcff", *SET_RED], "lone surrogate"),
         (["--where", "status:nothing", *SET_RED], "No run matches"),
+        (["--view", "nothing", *SET_RED], "There is no view 'nothing'"),
+        (["--view", "nothing", "--where", "status:failed", *SET_RED], "exactly one of"),
         (["--where", "model:gpt-4o", "run_0", *SET_RED], "exactly one of"),
         (["--where", "model:gpt-4o", "--set", "team=red", "--actor", "alice"], "A bulk edit needs a reason"),
         (["--where", "model:gpt-4o", "--set", "a=1", "--reason", "\udcff", "--actor", "alice"], "lone surrogate"),

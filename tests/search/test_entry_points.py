@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runsadmin import search
 from runsadmin.errors import InvalidSearch
-from runsadmin.models import BulkEdit, DraftSelection, Run
+from runsadmin.models import BulkEdit, DraftSelection, Run, SavedView
 from runsadmin.models.bulk_edit import unpack_keys
 from tests.api.conftest import Api, api  # noqa: F401 - a fixture
 from tests.management.conftest import Manage, manage  # noqa: F401 - a fixture
@@ -25,6 +25,7 @@ from tests.search.cases import Row, store
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/runsadmin/run/"
+ENTRY_POINTS = ("page", "select_all", "rest", "rest_bulk_edit", "where", "view_in_rest", "view_in_command")
 CHANGE: dict[str, Any] = {"set": {"a": "b"}, "reason": "r"}
 UTC = dt.UTC
 TIMES = (
@@ -157,19 +158,32 @@ class Users:
             return set(unpack_keys(DraftSelection.objects.latest("pk").packed))
         return self._of_page(self.pages.get(response["Location"]).text)
 
-    def rest(self, query: str) -> set[int] | str:
-        response = self.api.get(f"runs/?{urlencode({'q': query})}").json()
+    def rest(self, query: str, **more: str) -> set[int] | str:
+        response = self.api.get(f"runs/?{urlencode(more or {'q': query})}").json()
         return _keys([run["id"] for run in response["results"]]) if "results" in response else str(response["detail"])
 
     def rest_bulk_edit(self, query: str) -> set[int] | str:
         response = self.api.post("bulk-edits/", CHANGE | {"q": query}).json()
         return _planned() if "planned" in response else str(response["detail"])
 
-    def command(self, query: str) -> set[int] | str:
-        output = self.manage(
-            "edit_metadata", f"--where={query}", "--dry-run", "--set", "a=b", "--reason", "r", "--actor", "alice"
-        )
+    def where(self, query: str) -> set[int] | str:
+        return self.command(f"--where={query}")
+
+    def command(self, runs: str) -> set[int] | str:
+        output = self.manage("edit_metadata", runs, "--dry-run", "--set", "a=b", "--reason", "r", "--actor", "alice")
         return output.err if output.code else _planned()
+
+    def view_in_rest(self, query: str) -> set[int] | str:
+        return self._save_view(query) or self.rest("", view="v")
+
+    def view_in_command(self, query: str) -> set[int] | str:
+        return self._save_view(query) or self.command("--view=v")
+
+    def _save_view(self, query: str) -> str:
+        """The error if the search is refused."""
+        SavedView.objects.all().delete()
+        response = self.api.post("views/", {"name": "v", "q": query})
+        return "" if response.status_code == 201 else str(response.json()["detail"])
 
     def _of_page(self, text: str) -> set[int] | str:
         if "alert" in text or "No runs match" in text:
@@ -192,7 +206,7 @@ def users(alice: User, api: Callable[..., Api], manage: Manage) -> Users:  # noq
     return Users(pages, api(alice), manage)
 
 
-@pytest.mark.parametrize("entry_point", ["page", "select_all", "rest", "rest_bulk_edit", "command"])
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_searches_find_what_the_predicate_selects(entry_point: str, users: Users) -> None:
     rows = store(make_rows())
     for query, matches in EXAMPLES.items():
@@ -201,7 +215,7 @@ def test_searches_find_what_the_predicate_selects(entry_point: str, users: Users
         assert getattr(users, entry_point)(query) == expected, query
 
 
-@pytest.mark.parametrize("entry_point", ["page", "select_all", "rest", "rest_bulk_edit", "command"])
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_all_report_the_same_error(entry_point: str, users: Users) -> None:
     store(make_rows(1))
     for query in ERRORS:

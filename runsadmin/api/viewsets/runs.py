@@ -8,6 +8,7 @@ from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,13 +25,14 @@ from runsadmin.api.run_representation import etag, represent_run, represent_runs
 from runsadmin.api.serializers.runs import EditRunBody, RunSerializer
 from runsadmin.api.serializers.strict import ConnectionQuery
 from runsadmin.api.viewsets.upstream_id import UpstreamIdViewSet
-from runsadmin.errors import NotFound
+from runsadmin.errors import NotFound, UnknownView
 from runsadmin.ids import is_id
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
-from runsadmin.services import edits, runs
+from runsadmin.search import time_zone
+from runsadmin.services import edits, runs, views
 from runsadmin.services.permissions import Action
-from runsadmin.services.run_search import RunSearch
+from runsadmin.services.run_search import RunSearch, Sort
 
 # Built once: resolving its expressions takes a tenth of the time of a page.
 REPRESENTABLE = representable(Run.objects.all())
@@ -68,9 +70,20 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         return Run.objects.select_related("thread")
 
     def list(self, request: Request) -> Response:
+        if "view" in self.query:
+            self._apply_view(self.query["view"])
         self.search = RunSearch.parse(self.query.get("q", ""), self.query["tz"]).narrowed(self.query["terms"])
         page = self.paginate_queryset(self.get_queryset())
         return self.get_paginated_response(represent_runs(page or (), Links(request)))
+
+    def _apply_view(self, slug: str) -> None:
+        """Completes the query with what the view says."""
+        try:
+            view = views.resolve(slug, self.user)
+            of_view = {"q": view.query, "sort": Sort(view.sort), "tz": time_zone(view.tz)}
+        except (UnknownView, ValueError) as error:  # A newer version may lack a stored order or time zone.
+            raise ValidationError({"view": str(error)}, code="invalid") from None
+        self.query |= {name: value for name, value in of_view.items() if name not in self.request.query_params}
 
     @extend_schema(
         parameters=[schema.IF_NONE_MATCH, schema.ETAG],

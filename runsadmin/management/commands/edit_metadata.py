@@ -1,6 +1,6 @@
 """`manage.py edit_metadata RUN… --set k=v --remove k`: edits the metadata of runs in the foreground.
 
-Named runs are edited one by one. --where and --ids-from start a bulk edit, as do the options that need a plan:
+Named runs are edited one by one. --where, --view and --ids-from start a bulk edit, as do the options that need a plan:
 --rename, --dry-run, --canary, --wait-for-active.
 """
 
@@ -20,13 +20,21 @@ from runsadmin.management import pair_arguments
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor
 from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
 from runsadmin.models import BulkEdit, Edit, Run
-from runsadmin.services import bulk_edits, edits, permissions
+from runsadmin.services import bulk_edits, edits, permissions, views
 from runsadmin.services.bulk_edits import LONGEST_WAIT, Selection
 
 WAIT = 60.0
 
+# How runs are chosen.
+_CHOICES = {
+    "run_ids": "RUN …",
+    "where": "--where SEARCH",
+    "view": "--view SLUG",
+    "ids_from": "--ids-from FILE",
+    "resume": "--resume ID",
+}
 # Options that need a plan.
-_PLANNED = ("where", "ids_from", "canary", "wait_for_active")
+_PLANNED = ("where", "view", "ids_from", "canary", "wait_for_active")
 # Options that cannot be combined with --resume.
 _FIXED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
 _REASONS = {
@@ -39,8 +47,8 @@ class Command(ReportingCommand):
     help = (
         "Sets, removes and renames metadata of runs, upstream and in the mirror; other keys keep their values. Every "
         "edit is logged. Named runs are edited one by one; edits that take longer than --wait continue in the "
-        "background. With --where, --ids-from, --rename, --dry-run, --canary or --wait-for-active, it is a bulk edit: "
-        "planned, shown, then pushed until it ends. Ctrl-C pauses it."
+        "background. With --where, --view, --ids-from, --rename, --dry-run, --canary or --wait-for-active, it is a "
+        "bulk edit: planned, shown, then pushed until it ends. Ctrl-C pauses it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -49,6 +57,7 @@ class Command(ReportingCommand):
         parser.add_argument(
             "--where", metavar="SEARCH", help="All runs that match a search, such as 'status:failed metadata.team:ads'."
         )
+        parser.add_argument("--view", metavar="SLUG", help="All runs that match the search of a saved view.")
         parser.add_argument(
             "--tz", type=_time_zone, metavar="NAME", help="The time zone of dates in --where, such as Europe/Berlin."
         )
@@ -94,11 +103,14 @@ class Command(ReportingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         actor = actor_of(options["actor"])
         permissions.require(actor, permissions.Action.EDIT_METADATA)
-        named = [name for name in ("run_ids", "where", "ids_from", "resume") if options[name] not in ([], None)]
+        named = [name for name in _CHOICES if options[name] not in ([], None)]
         if len(named) != 1:
-            self.fail("Choose the runs with exactly one of RUN …, --where SEARCH, --ids-from FILE or --resume ID.")
+            self.fail(f"Choose the runs with exactly one of {', '.join(_CHOICES.values())}.")
         if options["tz"] is not None and named != ["where"]:
             self.fail("--tz needs --where: it is the time zone of the dates in the search.")
+        if options["view"] is not None:
+            view = views.resolve(options["view"], actor)
+            options |= {"where": view.query, "tz": search.time_zone(view.tz)}
         if named == ["resume"]:
             self._resume(actor, options)
         elif options["rename"] or options["dry_run"] or any(options[name] is not None for name in _PLANNED):
