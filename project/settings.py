@@ -278,14 +278,23 @@ LOGGING = {
 def connection_from(alias: str) -> dict[str, Any]:
     """The options of one connection: `default` reads RUNSADMIN_UPSTREAM_URL, `eu` reads RUNSADMIN_UPSTREAM_EU_URL, …"""
     prefix = "RUNSADMIN_UPSTREAM_" if alias == "default" else f"RUNSADMIN_UPSTREAM_{alias.upper()}_"
-    url = env.base_url(
-        f"{prefix}URL", fix=f"It must be the base URL of the connection {alias!r}, including the version: …/v1."
+    kind = env.choice(f"{prefix}KIND", ("upstream", "archive"), "upstream")
+    is_archive = kind == "archive"  # It needs no URL and no key, so that nothing could be sent.
+    url = (
+        ""
+        if is_archive
+        else env.base_url(
+            f"{prefix}URL", fix=f"It must be the base URL of the connection {alias!r}, including the version: …/v1."
+        )
     )
     auth = env.choice(f"{prefix}AUTH", ("bearer", "api-key", "azure-identity"), "bearer")
     return {
+        "KIND": kind,
         "URL": url,
         "AUTH": auth,
-        "API_KEY": env.text(
+        "API_KEY": ""
+        if is_archive
+        else env.text(
             f"{prefix}API_KEY",
             "" if auth == "azure-identity" else None,
             fix=f"It must be the key of the connection {alias!r}, as issued by the upstream.",

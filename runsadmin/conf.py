@@ -1,16 +1,19 @@
 """The settings of this app, read at each call. docs/operations.md describes them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
 
-from runsadmin.errors import UnknownConnection
+from runsadmin.errors import ReadOnlyConnection, UnknownConnection
+
+UPSTREAM, ARCHIVE = KINDS = ("upstream", "archive")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A configured upstream. Its repr does not contain the key."""
+    """A configured upstream, or an archive: runs of a service that is gone. Its repr does not contain the key."""
 
     alias: str
     url: str
@@ -26,6 +29,11 @@ class Connection:
     azure_scope: str = ""
     missing_metadata_is_empty: bool = False
     lists_are_fresh: bool = False
+    kind: str = UPSTREAM
+
+    @property
+    def is_archive(self) -> bool:
+        return self.kind == ARCHIVE
 
     def setting(self, name: str) -> str:
         """The name of the environment variable for an option of this connection."""
@@ -55,10 +63,42 @@ def connection(alias: str) -> Connection:
         raise UnknownConnection(f"There is no connection {alias!r}. Use one of: {known}.") from None
 
 
+def upstreams() -> dict[str, Connection]:
+    """The connections that have an upstream: all but the archives."""
+    return {alias: connection for alias, connection in connections().items() if not connection.is_archive}
+
+
+def upstream(alias: str) -> Connection:
+    """A connection that has an upstream. Raises UnknownConnection, or ReadOnlyConnection if it is an archive."""
+    found = connection(alias)
+    if found.is_archive:
+        raise ReadOnlyConnection(
+            f"The connection {alias!r} is an archive: its runs can be read, but not edited, refreshed, synced or"
+            " tracked. Only import_runs adds runs to it."
+        )
+    return found
+
+
+def archives() -> list[str]:
+    """The aliases of the archives."""
+    return [alias for alias, connection in connections().items() if connection.is_archive]
+
+
 def default_connection() -> str | None:
-    """The alias to use if none is named: the only one configured, or None if there are several."""
-    aliases = list(settings.RUNSADMIN_CONNECTIONS)
-    return aliases[0] if len(aliases) == 1 else None
+    """The only alias configured, or None if there are several."""
+    return _the_only(connections())
+
+
+def default_upstream() -> str | None:
+    """The alias to use if none is named: the only one that has an upstream, or None if there are several."""
+    return _the_only(upstreams())
+
+
+def _the_only(aliases: Iterable[str]) -> str | None:
+    match list(aliases):
+        case [alias]:
+            return alias
+    return None
 
 
 def _connection(alias: str, options: dict[str, object]) -> Connection:

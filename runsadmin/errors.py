@@ -70,6 +70,10 @@ class InvalidList(RunsAdminError):
     """A list of ids is invalid. The message says where, and what to do."""
 
 
+class InvalidFile(RunsAdminError):
+    """A file cannot be imported. The message says why, and what to do."""
+
+
 class InvalidId(RunsAdminError):
     """No upstream could have issued this id. Correct it."""
 
@@ -80,6 +84,10 @@ class NotAllowed(RunsAdminError):
 
 class UnknownConnection(RunsAdminError):
     """No such connection is configured."""
+
+
+class ReadOnlyConnection(RunsAdminError):
+    """The connection is an archive. Its runs can be read, searched and exported, but nothing can be sent or changed."""
 
 
 class InvalidTransition(RunsAdminError):

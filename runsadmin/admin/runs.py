@@ -13,6 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from runsadmin import conf
 from runsadmin.admin import changes, csv_export, filters, layout, run_selection
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, origin, reporting_errors, require
 from runsadmin.admin.metadata_form import MetadataForm
@@ -145,6 +146,8 @@ class RunAdmin(ReadOnlyAdmin):
         its_edits = run.edits.select_related("actor", "bulk_edit").order_by("-id")
         latest = list(its_edits[: EDITS_SHOWN + 1])
         waits = edits.waits_of(latest)
+        is_archived = run.connection in conf.archives()
+        can_edit = may(request, Action.EDIT_METADATA) and not is_archived
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,
             task=layout.laid_out(run, layout.TASK), details=layout.laid_out(run, layout.DETAILS),
@@ -152,7 +155,8 @@ class RunAdmin(ReadOnlyAdmin):
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
             max_pairs=MAX_PAIRS,
-            **self.page_actions(request, run, None if may(request, Action.EDIT_METADATA) else ("download_csv",)),
+            is_archived=is_archived,
+            **self.page_actions(request, run, None if can_edit else ("download_csv",)),
         )  # fmt: skip
 
     # --- the metadata editor
@@ -164,6 +168,8 @@ class RunAdmin(ReadOnlyAdmin):
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)
         require(request, Action.EDIT_METADATA)
+        if run.connection in conf.archives():  # There is nothing to enter: the page of the run says so.
+            return redirect(links.change_url(run))
         form = MetadataForm(run, request.POST if request.method == "POST" else None)
         if form.is_bound and not form.has_errors:
             with reporting_errors(request), form.showing_errors():

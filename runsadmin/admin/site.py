@@ -27,7 +27,7 @@ def context(request: HttpRequest) -> dict[str, Any]:
     return {
         "held_connections": list(connections.held()),
         "all_is_held": conf.hold(),
-        "aliases": list(conf.connections()),
+        "aliases": list(conf.upstreams()),
         "max_reason_length": MAX_REASON_LENGTH,
     }
 

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import id_lists
+from runsadmin import conf, id_lists
 from runsadmin.admin import filters
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, reporting_errors, require, single
 from runsadmin.admin.id_search import find_by_prefix
@@ -101,13 +101,14 @@ class ThreadAdmin(ReadOnlyAdmin):
     # --- the page of one thread
 
     def page(self, request: HttpRequest, thread: Thread) -> HttpResponse:
+        is_archived = thread.connection in conf.archives()
+        tracking = "stop_tracking" if thread.tracked else "track_again"
         return self.render(
             request, "runsadmin/thread.html", str(thread), thread=thread, original=thread,
             runs=Run.objects.defer("raw").filter(thread=thread).order_by("-created_at", "-pk")[:10],
             syncs=thread.syncs.order_by("-pk")[:5],
-            **self.page_actions(
-                request, thread, ("sync_new_runs", "full_sync", "stop_tracking" if thread.tracked else "track_again")
-            ),
+            is_archived=is_archived,
+            **self.page_actions(request, thread, () if is_archived else ("sync_new_runs", "full_sync", tracking)),
         )  # fmt: skip
 
     @admin.action(description="Sync new runs", permissions=["sync"], location=EVERYWHERE)

@@ -76,9 +76,9 @@ class ConnectionField(StringField):
 
 
 def the_only_connection() -> str:
-    """The default of a ConnectionField. Raises ValidationError if several are configured."""
-    if (alias := conf.default_connection()) is None:
-        aliases = ", ".join(conf.connections())
+    """The default of a ConnectionField: the only upstream. Raises ValidationError if several are configured."""
+    if (alias := conf.default_upstream()) is None:
+        aliases = ", ".join(conf.upstreams())
         raise serializers.ValidationError(f"Name one of the connections: {aliases}.", code="required")
     return alias
 

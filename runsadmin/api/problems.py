@@ -32,6 +32,7 @@ class ProblemType(Enum):
     AMBIGUOUS_ID = 409, "Several connections have this id"
     EDIT_CANCELLED = 409, "The edit was cancelled"
     ILLEGAL_CHANGE = 409, "The status does not permit this"
+    READ_ONLY_CONNECTION = 409, "The connection is an archive"
     KEY_IN_USE = 409, "The same request is in progress"
     RUN_GONE = 410, "Upstream no longer has this run", "The mirror keeps its copy of this run."
     STALE_VERSION = 412, "The run has changed", "The run has changed since you read it, so nothing was sent."

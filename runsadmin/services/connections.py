@@ -44,19 +44,21 @@ def state(alias: str) -> ConnectionState:
 
 
 def available_aliases() -> list[str]:
-    """The configured connections on which requests may be sent now. Writing may be held on some of them."""
+    """The connections on which requests may be sent now. Writing may be held on some of them."""
     if conf.hold():
         return []
     held_aliases = set(
         ConnectionState.objects.exclude(hold__in=(Hold.NONE, Hold.WRITING)).values_list("alias", flat=True)
     )
-    return [alias for alias in conf.connections() if alias not in held_aliases]
+    return [alias for alias in conf.upstreams() if alias not in held_aliases]
 
 
 def hold_reason(alias: str, *, is_write: bool = True, row: ConnectionState | None = None) -> str:
     """Why no request may be sent now, as a sentence; otherwise empty. If only writing is held, reads may be sent."""
     if conf.hold():
         return "All sending is stopped by the setting RUNSADMIN_HOLD."
+    if alias in conf.archives():
+        return f"The connection {alias} is an archive: nothing is sent on it."
     row = row or ConnectionState.objects.filter(alias=alias).first()
     if row is None or row.hold == Hold.NONE or (row.hold == Hold.WRITING and not is_write):
         return ""
@@ -74,7 +76,7 @@ def is_unreachable(alias: str) -> bool:
 
 def held() -> QuerySet[ConnectionState]:
     """The held connections. Every page shows them."""
-    return ConnectionState.objects.exclude(hold=Hold.NONE).filter(alias__in=conf.connections()).order_by("alias")
+    return ConnectionState.objects.exclude(hold=Hold.NONE).filter(alias__in=conf.upstreams()).order_by("alias")
 
 
 def hold(alias: str, why: ConnectionState.Hold, detail: str) -> None:
@@ -103,9 +105,12 @@ def _probe_every(why: str) -> dt.timedelta:
 
 
 def set_hold(alias: str, *, on: bool, actor: User) -> None:
-    """Holds a connection for an operator, or releases it from any hold. Raises NotAllowed or UnknownConnection."""
+    """Holds a connection for an operator, or releases it from any hold.
+
+    Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
+    """
     permissions.require(actor, permissions.Action.HOLD)
-    conf.connection(alias)
+    conf.upstream(alias)
     release(alias)
     if on:
         hold(alias, Hold.OPERATOR, f"{actor.get_username()} stopped all sending.")

@@ -1,8 +1,9 @@
 """The only way for services to call upstream.
 
-Each call returns a timed response, or raises an UpstreamError or UnknownConnection. `effect_of` says what an error
-means for the whole connection, as a value that the caller stores with `connections.store_effect`. Nothing here uses the
-database, so threads of a pool may call it. A `slot` is held from the start of the request to the end of the response.
+Each call returns a timed response, or raises an UpstreamError, UnknownConnection or ReadOnlyConnection. `effect_of`
+says what an error means for the whole connection, as a value that the caller stores with `connections.store_effect`.
+Nothing here uses the database, so threads of a pool may call it. A `slot` is held from the start of the request to the
+end of the response.
 """
 
 import datetime as dt
@@ -76,17 +77,17 @@ def write_run(
 
 
 def _client(thread: Thread, slot: Slot | None) -> Client:
-    return Client(thread.connection_settings, slot=slot)
+    return Client(conf.upstream(thread.connection), slot=slot)
 
 
 def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
     """One page of the ids of a connection's threads. Few servers can list them."""
-    return Client(conf.connection(alias)).list_threads(after=after).value
+    return Client(conf.upstream(alias)).list_threads(after=after).value
 
 
 def probe(alias: str, thread_id: str, run_id: str = "") -> None:
     """Requests a run, or the thread itself if no run is given. Raises UpstreamError."""
-    client = Client(conf.connection(alias))
+    client = Client(conf.upstream(alias))
     if run_id:
         client.retrieve_run(thread_id, run_id)
     else:

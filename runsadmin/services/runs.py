@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from runsadmin import lenient_json
+from runsadmin import conf, lenient_json
 from runsadmin.errors import UpstreamError
 from runsadmin.metadata import MetadataState
 from runsadmin.models import MetadataPair, Run, Thread, stored_json
@@ -293,8 +293,12 @@ def _pair(run: object, created_at: object, key: str, value: str) -> dict[str, An
 
 
 def refresh(*, run: Run, actor: User) -> Run:
-    """Fetches a run for an actor. Raises NotAllowed or UpstreamError: NotFound if upstream no longer has the run."""
+    """Fetches a run for an actor.
+
+    Raises NotAllowed, UnknownConnection, ReadOnlyConnection or UpstreamError: NotFound if upstream no longer has it.
+    """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
+    conf.upstream(run.connection)
     if missing := _fetch(run, interactive=True):
         raise missing
     return Run.objects.select_related("thread").get(pk=run.pk)
@@ -338,9 +342,15 @@ def mark_missing(*, runs: Collection[int] = (), threads: Collection[int] = ()) -
 
 
 def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
-    """Has workers fetch these runs again soon. Returns how many were marked. Raises NotAllowed."""
+    """Has workers fetch these runs again soon. Returns how many were marked.
+
+    Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
+    """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    return Run.objects.filter(pk__in=[run.pk for run in runs]).update(needs_refresh_since=clock.now())
+    wanted = list(runs)
+    for alias in {run.connection for run in wanted}:
+        conf.upstream(alias)
+    return Run.objects.filter(pk__in=[run.pk for run in wanted]).update(needs_refresh_since=clock.now())
 
 
 def refresh_marked(limit: int = 100) -> int:

@@ -26,9 +26,13 @@ class Tracked:
 
 
 def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked:
-    """Tracks threads, including ones that were untracked. Raises NotAllowed or UnknownConnection."""
+    """Tracks threads, including ones that were untracked.
+
+    Raises NotAllowed, UnknownConnection or
+    ReadOnlyConnection.
+    """
     permissions.require(actor, permissions.Action.TRACK_THREADS)
-    conf.connection(connection)
+    conf.upstream(connection)
     given = list(thread_ids)
     distinct = dict.fromkeys(given)
     valid = dict.fromkeys(thread_id for thread_id in distinct if is_id(thread_id))
@@ -62,7 +66,7 @@ def listed_upstream(*, connection: str) -> list[str]:
     """
     found: dict[str, None] = {}
     while True:
-        connections.wait_for_slots(conf.connection(connection), 1)
+        connections.wait_for_slots(conf.upstream(connection), 1)
         page = gateway.fetch_thread_ids(connection, after=next(filter(is_id, reversed(found)), ""))
         before = len(found)
         found.update(dict.fromkeys(page))

@@ -5,6 +5,7 @@ from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runsadmin.api import schema
 from runsadmin.api.filters import SyncListQuery
 from runsadmin.api.serializers.syncs import StartSyncBody, SyncDetailSerializer, SyncSerializer
 from runsadmin.api.viewsets.strict import StrictViewSet
@@ -21,7 +22,7 @@ class SyncViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Sync]):
     body_serializers = {"create": StartSyncBody}
     required_permissions = {"list": Action.VIEW_SYNCS, "retrieve": Action.VIEW_SYNCS, "create": Action.SYNC}
 
-    @extend_schema(operation_id="start_sync", responses={202: SyncDetailSerializer})
+    @extend_schema(operation_id="start_sync", responses=schema.responses(SyncDetailSerializer, 202, 409))
     def create(self, request: Request) -> Response:
         """Start a sync.
 

@@ -32,7 +32,7 @@ class ThreadViewSet(ListModelMixin, RetrieveModelMixin, UpstreamIdViewSet[Thread
         "destroy": Action.UNTRACK_THREADS,
     }
 
-    @extend_schema(operation_id="track_threads", responses=schema.responses(TrackedThreadsSerializer, 200, 201))
+    @extend_schema(operation_id="track_threads", responses=schema.responses(TrackedThreadsSerializer, 200, 201, 409))
     def create(self, request: Request) -> Response:
         """Track one thread or many.
 

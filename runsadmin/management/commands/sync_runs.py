@@ -29,7 +29,7 @@ class Command(ReportingCommand):
         add_actor(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        aliases = list(conf.connections()) if options["connection"] is None else [options["connection"]]
+        aliases = list(conf.upstreams()) if options["connection"] is None else [options["connection"]]
         self.try_connections(aliases)
         kind = Sync.Kind.FULL if options["full"] else Sync.Kind.INCREMENTAL
         actor = None if options["actor"] is None else actor_of(options["actor"])

@@ -30,9 +30,9 @@ class Command(ReportingCommand):
         add_actor(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        connection = conf.default_connection() if options["connection"] is None else options["connection"]
+        connection = conf.default_upstream() if options["connection"] is None else options["connection"]
         if connection is None:
-            known = " | ".join(conf.connections())
+            known = " | ".join(conf.upstreams())
             self.fail(f"Several connections are configured. Name one: --connection {known}.")
         actor = actor_of(options["actor"])
         wanted = id_lists.from_arguments(options["thread_ids"])

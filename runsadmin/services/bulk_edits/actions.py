@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
+from runsadmin import conf
 from runsadmin.errors import InvalidTransition
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_edit import IN_PROGRESS, BulkEditQuerySet
@@ -63,6 +64,8 @@ def possible_actions(bulk_edit: BulkEdit, *, counts: Progress | None = None) -> 
                 possible.add(BulkEditAction.RETRY)
             if counts.count(EditStatus.APPLIED, EditStatus.DIFFERS) and not counts.count(*IN_FLIGHT):
                 possible.add(BulkEditAction.UNDO)
+    if bulk_edit.connection in conf.archives():
+        possible &= {BulkEditAction.CANCEL}
     return frozenset(possible)
 
 
@@ -97,9 +100,10 @@ def is_expired(bulk_edit: BulkEdit) -> bool:
 def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Releases the edits of a plan for sending: all of them or, with a canary, only the first few.
 
-    Raises NotAllowed or InvalidTransition.
+    Raises NotAllowed, InvalidTransition, UnknownConnection or ReadOnlyConnection.
     """
     _require(actor, bulk_edit, BulkEditAction.APPLY)
+    conf.upstream(bulk_edit.connection)
     now = clock.now()
     _expire(BulkEdit.objects.filter(pk=bulk_edit.pk, expires_at__lte=now))
     with transaction.atomic():
@@ -129,9 +133,10 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     """Continues with all remaining edits.
 
     If upstream has changed keys that an edit did not touch, resuming accepts such changes.
-    Raises NotAllowed or InvalidTransition.
+    Raises NotAllowed, InvalidTransition, UnknownConnection or ReadOnlyConnection.
     """
     _require(actor, bulk_edit, BulkEditAction.RESUME)
+    conf.upstream(bulk_edit.connection)
     now = clock.now()
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.filter(status=S.PAUSED).move(
@@ -164,8 +169,12 @@ def cancel(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
 
 
 def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Retries the failed edits of a completed bulk edit. Raises NotAllowed or InvalidTransition."""
+    """Retries the failed edits of a completed bulk edit.
+
+    Raises NotAllowed, InvalidTransition, UnknownConnection or ReadOnlyConnection.
+    """
     _require(actor, bulk_edit, BulkEditAction.RETRY)
+    conf.upstream(bulk_edit.connection)
     with transaction.atomic():
         bulk_edit = BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         moved = 0

@@ -118,7 +118,7 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: s
 
 
 def _record(bulk_edit: BulkEdit, keys: Sequence[int]) -> BulkEdit:
-    check_not_retired(conf.connection(bulk_edit.connection).alias)
+    check_not_retired(conf.upstream(bulk_edit.connection).alias)
     bulk_edit.selected = len(keys)
     with transaction.atomic():
         bulk_edit.save()

@@ -45,7 +45,8 @@ class Selection:
 def by_search(
     query: str, *, connection: str | None = None, tz: dt.tzinfo = dt.UTC, seconds: float | None = None
 ) -> Selection:
-    """Selects all runs that match now. Raises InvalidSearch, InvalidSelection or UnknownConnection.
+    """Selects all runs that match now. Raises InvalidSearch, InvalidSelection, UnknownConnection or
+    ReadOnlyConnection.
 
     `seconds` limits how long that takes, as in `search_time_limit.limited`.
     """
@@ -55,7 +56,9 @@ def by_search(
 
 
 def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None) -> Selection:
-    """Selects all of `runs`; `query` describes them. Raises InvalidSelection or UnknownConnection."""
+    """Selects all of `runs`; `query` describes them. Raises InvalidSelection, UnknownConnection or
+    ReadOnlyConnection.
+    """
     runs = runs.order_by()
     if connection is not None:
         runs = runs.filter(connection=conf.connection(connection).alias)
@@ -66,7 +69,8 @@ def select_all(runs: QuerySet[Run], *, query: str, connection: str | None = None
 def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
     """Selects the runs with these upstream ids. Ids that do not select a run are in `not_selected`.
 
-    Raises UnknownConnection, or InvalidSelection if no run remains or the runs are on several connections.
+    Raises UnknownConnection, ReadOnlyConnection, or InvalidSelection if no run remains or the runs are on several
+    connections.
     """
     given = list(ids)
     ids = list(dict.fromkeys(given))
@@ -93,7 +97,7 @@ def by_ids(ids: Iterable[str], *, connection: str | None = None) -> Selection:
 def _one_connection(aliases: Iterable[str]) -> str:
     match list(aliases):
         case [alias]:
-            return conf.connection(alias).alias
+            return conf.upstream(alias).alias
         case []:
             raise InvalidSelection("No run matches, so there is nothing to plan.")
         case several:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from runsadmin import conf
 from runsadmin.errors import InvalidTransition
 from runsadmin.metadata import Conflict, Metadata, MetadataPatch, merge3
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditStatus
@@ -28,6 +29,8 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
     """What this actor may do with the edit in its current state."""
     if not permissions.may(actor, permissions.Action.EDIT_METADATA):
         return frozenset()
+    if edit.run.connection in conf.archives():
+        return frozenset({EditAction.CANCEL} if edit.status in (EditStatus.PLANNED, EditStatus.PENDING) else ())
     match edit.status:
         case EditStatus.FAILED:
             is_final = edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.CANCELLED
@@ -41,8 +44,9 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
 
 
 def retry(*, edit: Edit, actor: User) -> Edit:
-    """Makes a failed edit due again. Raises NotAllowed or InvalidTransition."""
+    """Makes a failed edit due again. Raises NotAllowed, InvalidTransition, UnknownConnection or ReadOnlyConnection."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
+    conf.upstream(edit.run.connection)
     if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
         raise InvalidTransition("The bulk edit of this edit was cancelled. Plan a new one for the remaining changes.")
     moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, by=actor)
@@ -107,6 +111,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     edit = reload(edit)
+    conf.upstream(edit.run.connection)
     _check_not_purged(edit)
     if not edit.may_be_undone or edit.before is None or edit.after is None:
         raise InvalidTransition(

@@ -33,11 +33,12 @@ class NewEdit(TypedDict):
 def record(**values: Unpack[NewEdit]) -> Edit:
     """Writes the edit. Nothing is sent yet.
 
-    If this raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection or InvalidTransition, nothing is recorded.
+    If this raises NotAllowed, InvalidMetadata, InvalidId, UnknownConnection, ReadOnlyConnection or
+    InvalidTransition, nothing is recorded.
     """
     permissions.require(values["actor"], permissions.Action.EDIT_METADATA)
     run, patch, base = values["run"], values["patch"], values.get("base")
-    conf.connection(run.connection)
+    conf.upstream(run.connection)
     check_id(run.upstream_id)
     check_id(run.thread.upstream_id)
     if not patch:

@@ -94,8 +94,8 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
     if (why := held.get(edit.run.connection)) is not None:
         reason = f" (it is held: {why.rstrip(' .:')})" if why else ""
         return Wait(f"the connection {edit.run.connection} to be released{reason}")
-    if edit.run.connection not in conf.connections():
-        return Wait(f"the connection {edit.run.connection} to be configured again")
+    if edit.run.connection not in conf.upstreams():
+        return Wait(f"the connection {edit.run.connection} to be configured with an upstream again")
     return None
 
 

@@ -29,11 +29,11 @@ _POSSIBLE_ACTIONS = {
 def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Thread | None = None) -> Sync:
     """Queues a pass, or returns the one of this kind that is already queued or running.
 
-    No `actor` means that the schedule started it. Raises NotAllowed or UnknownConnection.
+    No `actor` means that the schedule started it. Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
     """
     if actor is not None:
         permissions.require(actor, permissions.Action.SYNC)
-    conf.connection(connection)
+    conf.upstream(connection)
     count = 1 if thread else Thread.objects.filter(connection=connection, tracked=True).count()
     try:
         with transaction.atomic():
@@ -90,8 +90,9 @@ def pause(*, sync: Sync, actor: User) -> Sync:
 
 
 def resume(*, sync: Sync, actor: User) -> Sync:
-    """Resumes a paused pass. Raises NotAllowed or InvalidTransition."""
+    """Resumes a paused pass. Raises NotAllowed, InvalidTransition, UnknownConnection or ReadOnlyConnection."""
     permissions.require(actor, permissions.Action.SYNC)
+    conf.upstream(sync.connection)
     return Sync.objects.filter(status=SyncStatus.PAUSED).move(
         sync, SyncStatus.RUNNING, "Only a paused sync can be resumed", detail="", claim_token=None, claimed_until=None
     )
