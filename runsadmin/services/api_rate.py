@@ -1,7 +1,7 @@
 """The rate limit of an account: a burst of up to a minute's worth of requests, then a steady rate.
 
-All processes of a machine share the limit through a separate SQLite file, so that a request that only reads neither
-writes to the database nor waits for another process to do so.
+All processes of a machine share the limit through a separate SQLite file, so that a request that only reads data
+neither writes to the database nor waits for a process that does.
 """
 
 import logging
@@ -15,7 +15,7 @@ from runsadmin import conf
 
 logger = logging.getLogger(__name__)
 
-# Other processes lock the file for microseconds, unless the machine is very busy.
+# In seconds. Other processes lock the file only for microseconds, unless the machine is very busy.
 _TIMEOUT = 1.0
 # `used` is how many requests counted against the limit at the time `at`.
 _TABLE = "CREATE TABLE IF NOT EXISTS rate (account INTEGER PRIMARY KEY, used REAL NOT NULL, at REAL NOT NULL)"
@@ -34,7 +34,7 @@ def use_one(user: User) -> float:
         try:
             return _use_one(_opened(path), user.pk, limit)
         except sqlite3.Error as error:
-            logger.warning("This process counts REST requests on its own, because of %s: %s", path, error)
+            logger.warning("This process counts its REST requests separately, because of %s: %s", path, error)
             return _use_one(_opened(_MEMORY), user.pk, limit)
 
 

@@ -20,7 +20,7 @@ def now() -> dt.datetime:
 class ClockBounds:
     """Reads the database's time once, and then gives bounds for the current time without further queries.
 
-    It is valid for a few seconds: enough for a block of requests, and too few for clocks to drift apart.
+    It is valid for a few seconds: long enough for a block of requests, and too short for the clocks to drift apart.
     """
 
     def __init__(self) -> None:

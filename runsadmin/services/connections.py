@@ -28,8 +28,8 @@ TRY_WRITING_EVERY = dt.timedelta(minutes=5)
 INTERACTIVE_SHARE = 0.1
 # A caller's claim could expire during a longer wait, so the caller retries later instead.
 MAX_SLOT_WAIT = dt.timedelta(seconds=5)
-# In seconds. After a stall, such as one of the database, all waiting processes would send at once: late ones take a
-# new slot.
+# In seconds. After a stall, for example of the database, all waiting processes would send at once, so a process that is
+# later than this takes a new slot.
 MAX_SLOT_LATENESS = 1.0
 
 Hold = ConnectionState.Hold
@@ -235,20 +235,20 @@ def _check_wait(at: dt.datetime, now: dt.datetime) -> dt.datetime:
     return at
 
 
-# --- Lists in place of GETs
+# --- Lists instead of GETs
 
 
 def lists_are_fresh(alias: str, *, row: ConnectionState | None = None) -> bool:
-    """Whether one list may replace a GET of each run: if configured, or if lists have proven to be fresh.
+    """Whether a list may replace the GETs of its runs: because lists are configured as fresh, or have proven to be.
 
-    After one list with stale data, neither counts.
+    Never after a list has been stale.
     """
     known = row or ConnectionState.objects.filter(alias=alias).first() or ConnectionState(alias=alias)
     return known.lists_are_proven or (known.stale_list_at is None and conf.connection(alias).lists_are_fresh)
 
 
 def note_fresh_list(alias: str, items: int) -> None:
-    """Records how many of our own writes of the last second a list showed."""
+    """Records that a list showed this many of our own writes of the last second."""
     state(alias)
     row = ConnectionState.objects.filter(alias=alias, fresh_list_items__lt=FRESH_LIST_ITEMS)
     row.update(fresh_list_items=Least(F("fresh_list_items") + items, FRESH_LIST_ITEMS))

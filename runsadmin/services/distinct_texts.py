@@ -31,9 +31,10 @@ class DistinctTexts:
     def walk(
         self, select: str, size: int, start: str | None = None, *, ascending: bool = True
     ) -> tuple[str, list[str | int]]:
-        """A statement that selects from `found`: the first `size` texts beyond `start`, each found from the one before.
+        """A statement that runs `select` on `found`, which has the first `size` texts beyond `start`.
 
-        Every lookup has at most one lower and one upper limit, since SQLite uses no more than that.
+        Each text is looked up from the one before. A lookup has at most one lower and one upper limit, since SQLite
+        uses only one of each.
         """
         begin, end = clean(self.prefix), successor(clean(self.prefix))
         start = None if start is None else clean(start)

@@ -36,7 +36,7 @@ class TimedResponse[T]:
         return self.response.value
 
     def with_value[S](self, value: S) -> "TimedResponse[S]":
-        """The same response with a different value, such as a part of its own."""
+        """The same response with a different value, such as one run of its page."""
         return TimedResponse(self.response.with_value(value), self.requested_at, self.received_at)
 
 

@@ -20,7 +20,7 @@ _COLUMNS: dict[type[Edit | BulkEdit], str] = {Edit: "edit", BulkEdit: "bulk_edit
 
 @dataclass(frozen=True)
 class IdempotentRequest[M: (Edit, BulkEdit)]:
-    """A request that records a row of `kind`. A key belongs to a user and an endpoint. Without one, nothing is kept."""
+    """A request that records a row of `kind`. Keys belong to a user and an endpoint. Without a key, nothing is kept."""
 
     kind: type[M]
     user: User
@@ -42,7 +42,7 @@ class IdempotentRequest[M: (Edit, BulkEdit)]:
     def once(self, record: Callable[[], M]) -> M:
         """Records the row and the key in one transaction. Call it if `existing` returns None.
 
-        Raises IdempotencyKeyInUse if the same request has been recorded since then, and whatever `record` raises.
+        Raises IdempotencyKeyInUse if the same request was recorded in the meantime, and whatever `record` raises.
         """
         if self.key is None:
             return record()

@@ -73,7 +73,7 @@ class Texts:
 
 
 def pairs_with_prefix(prefix: str, keys: Sequence[str], limit: int) -> list[tuple[str, str]] | None:
-    """The distinct pairs with one of these keys and a value that begins with `prefix`. None if more than `limit`."""
+    """The distinct pairs of one of these keys and a value that begins with `prefix`. None if there are too many."""
     begin, end = clean(prefix), successor(clean(prefix))
     if not keys:
         return []

@@ -25,7 +25,7 @@ class Action(TextChoices):
     SYNC = "runsadmin.add_sync", "start a sync"
     VIEW_BULK_EDITS = "runsadmin.view_bulkedit", "view bulk edits"
     PLAN_BULK_EDITS = "runsadmin.add_bulkedit", "plan bulk edits"
-    # Also needed to pause, resume, cancel or retry one.
+    # Also needed to pause, resume, cancel or retry a bulk edit.
     APPLY_BULK_EDITS = "runsadmin.apply_bulkedit", "apply bulk edits"
     HOLD = "runsadmin.change_connectionstate", "hold or release a connection"
     # Everyone who may view runs can save views of their own.
@@ -73,7 +73,7 @@ def why_not(actor: User, action: Action) -> str:
 def assignable() -> QuerySet[Permission]:
     """The permissions that have an effect: those of the actions above, and those to manage users and groups.
 
-    Django creates four for every model, most of which are never checked.
+    Django creates four permissions for every model, and most of them are never checked.
     """
     accounts = Q(content_type__app_label="auth", content_type__model__in=("user", "group"))
     return Permission.objects.filter(accounts | _that_allow(Action))

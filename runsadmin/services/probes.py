@@ -92,7 +92,7 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
                 continue
         except (Forbidden, Rejected):
             responds = True
-        except InvalidId:  # This was mirrored before ids were checked.
+        except InvalidId:  # The run or thread was mirrored before ids were checked.
             continue
         except UpstreamError as error:
             responds = responds or not error.is_outage
@@ -102,7 +102,7 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
 
 
 def names_the_target(error: NotFound, target: Target) -> bool:
-    """Whether a 404 names this run or thread itself, and not just a URL with its id. If so, the API itself is there."""
+    """Whether a 404 names this run or thread, and not just a URL with its id. If so, the API itself is there."""
     words = str(error)
     return any(wanted and wanted in words and f"/{wanted}" not in words for wanted in (target.run_id, target.thread_id))
 
@@ -122,7 +122,7 @@ def reach_of(thread: Thread, error: UpstreamError) -> Reach:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What an error means once it is known how far it reaches. If `error` is set, that is not certain."""
+    """What an error means once it is known how far it reaches. If that is not certain, `error` says why."""
 
     effect: ConnectionEffect = NO_EFFECT
     run_is_missing: bool = False

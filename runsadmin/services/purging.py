@@ -24,7 +24,7 @@ NOT_ENDED = (EditStatus.PLANNED, *UNSETTLED)
 
 @dataclass(frozen=True)
 class Purged:
-    """How many rows were erased, and how many runs were left out because of an edit with this status."""
+    """How many rows were erased. `left_out` counts runs that were not erased, by the status of an unfinished edit."""
 
     runs: int = 0
     pairs: int = 0
@@ -69,7 +69,7 @@ def purge(keys: Sequence[int]) -> Purged:
 
 
 def _free(keys: Sequence[int]) -> tuple[list[int], Counter[str]]:
-    """The runs that exist and have no edit that may still be sent, and a count of the others."""
+    """The runs that exist and have no edit that may still be sent, and a count of the others by the edit's status."""
     busy: Mapping[int, str] = dict(
         Edit.objects.filter(run__in=keys, status__in=NOT_ENDED).order_by("pk").values_list("run", "status")
     )
@@ -81,12 +81,12 @@ def _purge_edits(runs: Sequence[int]) -> int:
     edits = Edit.objects.filter(run__in=runs)
     note = f"The values of this edit were purged on {clock.now():%Y-%m-%d}."
     values = {"base": None, "patch": MetadataPatch(), "before": None, "intended": None, "after": None, "detail": note}
-    edits.filter(status=EditStatus.FAILED).transition_to(EditStatus.REJECTED, **values)  # It could be retried.
+    edits.filter(status=EditStatus.FAILED).transition_to(EditStatus.REJECTED, **values)  # Failed edits can be retried.
     return edits.update(**values)
 
 
 def _purge_quotes(runs: Sequence[int], upstream_ids: Iterable[str]) -> None:
-    """Removes texts with values of these runs: errors of syncs, and the example why a bulk edit was paused."""
+    """Removes texts that quote values of these runs: errors of syncs, and the reasons why bulk edits were paused."""
     upstream_ids = list(upstream_ids)
     SyncError.objects.filter(run_id__in=upstream_ids).delete()
     for bulk_edit in BulkEdit.objects.filter(edits__run__in=runs).exclude(detail="").distinct():
@@ -95,7 +95,7 @@ def _purge_quotes(runs: Sequence[int], upstream_ids: Iterable[str]) -> None:
 
 
 def _empty(pk: int, upstream_id: str) -> None:
-    """Leaves only the ids and the creation time. A response that was requested earlier cannot restore it."""
+    """Leaves only the ids and the creation time. A response that was requested earlier cannot restore the rest."""
     now = clock.now()
     record = RunRecord({"id": upstream_id, "status": "purged"}, upstream_id)
     Run.objects.filter(pk=pk).update(
@@ -109,7 +109,7 @@ def purge_unused_texts() -> int:
     """Deletes shared text that no run has any more. Returns how many there were."""
     unused = SharedText.objects.filter(~Exists(Run.objects.filter(shared_text=OuterRef("pk"))))
     with transaction.atomic():
-        # Waits for the transactions that are about to use them, and then tests them again.
+        # Wait for the transactions that are about to use these texts, and then check again that no run has them.
         keys = list(unused.select_for_update().order_by("pk").values_list("pk", flat=True))
         deleted, _ = unused.filter(pk__in=keys).delete()
     return deleted
@@ -119,14 +119,14 @@ def purge_unused_texts() -> int:
 
 
 def overwrite_deleted() -> None:
-    """From now on, this connection overwrites what it deletes. Only on SQLite."""
+    """Makes this connection overwrite what it deletes from now on. Only on SQLite."""
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA secure_delete = ON")
 
 
 def rewrite_file() -> bool:
-    """Removes what earlier writes have left, such as copies from page splits. Returns whether this was complete.
+    """Removes what earlier writes have left, such as copies from page splits. Returns whether all of it was removed.
 
     Only on SQLite. Other connections can read while the file is rewritten, but not write.
     """

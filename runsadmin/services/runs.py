@@ -246,7 +246,7 @@ class Difference:
 
 
 def _packed(observed: Sequence[TimedResponse[RunRecord]]) -> list[dict[str, Any]]:
-    """The columns with the whole response."""
+    """The columns that store the whole response."""
     return stored_json.pack([Unpacked(timed.value.raw, timed.value.shareable) for timed in observed])
 
 
@@ -354,7 +354,7 @@ def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
 
 
 def refresh_marked(limit: int = 100) -> int:
-    """Fetches runs that are marked for it. Returns how many were fetched."""
+    """Fetches runs that are marked for a refresh, those marked first before others. Returns how many were fetched."""
     count = 0
     marked = Run.objects.filter(needs_refresh_since__isnull=False, connection__in=connections.available_aliases())
     for run in marked.select_related("thread").order_by("needs_refresh_since")[:limit]:

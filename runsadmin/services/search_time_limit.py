@@ -1,4 +1,4 @@
-"""Ends a search that takes too long, so that none occupies a process."""
+"""Stops a search that takes too long, so that it does not occupy a process."""
 
 import math
 import time
@@ -57,7 +57,7 @@ class _Limit:
     def __call__(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Mapping[str, Any]
     ) -> Any:
-        """Before each statement: the limit is that of all statements together."""
+        """Called before each statement, since the limit is for all statements together."""
         left = self.until - time.monotonic()
         if left <= 0:
             raise self.exceeded()
@@ -97,7 +97,7 @@ def postgresql_settings(wanted: Mapping[str, str]) -> Iterator[None]:
     before = _current(wanted)
     _set(wanted)
     yield
-    # The transaction may continue; after an error, its rollback restores them.
+    # The transaction may continue. After an error, its rollback restores the settings.
     _set(before)
 
 
@@ -122,6 +122,6 @@ def _set(values: Mapping[str, str]) -> None:
 
 
 def _execute(sql: str, *parameters: str) -> Any:
-    """Does not use a cursor of Django, which the limit would check again."""
+    """Does not use a Django cursor, for which the limit would be checked again."""
     with connection.wrap_database_errors:
         return connection.connection.execute(sql, parameters)

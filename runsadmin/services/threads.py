@@ -17,7 +17,7 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Tracked:
-    """The result of `track`: every id is in exactly one of the lists. `duplicates` counts the repetitions."""
+    """The result of `track`: every id is in exactly one of the lists. `duplicates` is how many were repetitions."""
 
     added: tuple[str, ...]
     already: tuple[str, ...]

@@ -8,12 +8,12 @@ from knox.models import AuthToken
 
 
 def create(*, user: User, expires_in: dt.timedelta | None) -> str:
-    """Creates a token and returns it; it cannot be read later. With None, it never expires."""
+    """Creates a token and returns it; it cannot be read later. If `expires_in` is None, the token never expires."""
     _, token = AuthToken.objects.create(user=user, expiry=expires_in)
     return str(token)
 
 
 def delete_expired() -> int:
-    """Returns how many were deleted."""
+    """Deletes expired tokens. Returns how many there were."""
     count, _ = AuthToken.objects.filter(expiry__lt=timezone.now()).delete()
     return int(count)

@@ -328,7 +328,7 @@ def test_planner_can_only_dry_run(sandbox: Sandbox, eight_ids: list[str], manage
         (["--where", "model:gpt-4o", *REASON_AND_ACTOR], "This changes nothing"),
         (["--where", "model:gpt-4o", "--rename", "team", *SET_RED], "'team' is not a pair. Use --rename OLD=NEW."),
         (["run_0", "--rename", "a=b", "--rename", "a=c", *REASON_AND_ACTOR], "The key 'a' is renamed twice."),
-        (["run_0", "--canary", "0", *SET_RED], "A canary has 1 to"),
+        (["run_0", "--canary", "0", *SET_RED], "A canary must have 1 to"),
         (["run_0", "--wait-for-active", "never", *SET_RED], "is not a number of seconds"),
         (["--ids-from", "nowhere.txt", *SET_RED], "nowhere.txt cannot be read"),
         (["--resume", "7", "--actor", "alice"], "There is no bulk edit 7."),

@@ -135,7 +135,7 @@ def test_unusable_file_counts_per_process(
     log = capture_log("json")
     assert statuses(api_for(alice), 3) == [200, 200, 429]
     warnings = [line["event"] for line in json_lines(log.getvalue()) if line["level"] == "warning"]
-    assert "This process counts REST requests on its own" in warnings[0]
+    assert "This process counts its REST requests separately" in warnings[0]
 
 
 def test_locked_file_delays_no_request(set_limit: Any, alice: User, rate_file: Path) -> None:

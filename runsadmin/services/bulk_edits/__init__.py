@@ -1,7 +1,7 @@
 """Bulk edits: one patch for many runs, planned as one edit per run, then applied, and undone if necessary.
 
-`selecting` selects the runs and freezes the selection. `planning` makes an edit for each of them, in the background.
-`actions` has what users do with a bulk edit, and says what is possible now. `progress` counts its edits.
+`selecting` selects the runs and freezes the selection. `planning` makes an edit for each run, in the background.
+`actions` contains the actions of users, and determines which of them are possible. `progress` counts the edits.
 """
 
 from runsadmin.services.bulk_edits.actions import (

@@ -1,6 +1,6 @@
 """User actions on bulk edits, which of them are possible now, and the status changes that workers make.
 
-The edits of a bulk edit are pushed like all others (services/edits), but only while it is in progress.
+The edits of a bulk edit are pushed like all others (services/edits), but only while the bulk edit is in progress.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ S = BulkEditStatus
 
 
 class BulkEditAction(StrEnum):
-    """The names of the functions in this package that act on a bulk edit for a user."""
+    """What users can do with a bulk edit."""
 
     APPLY = "apply"
     PAUSE = "pause"
@@ -36,7 +36,7 @@ class BulkEditAction(StrEnum):
 
 
 def permitted_actions(bulk_edit: BulkEdit, actor: User, *, counts: Progress | None = None) -> frozenset[BulkEditAction]:
-    """What this actor may do with the bulk edit in its current state. `counts` avoids counting its edits again."""
+    """What this actor may do with the bulk edit in its current state. If `counts` is given, no edits are counted."""
     return frozenset(
         action
         for action in possible_actions(bulk_edit, counts=counts)

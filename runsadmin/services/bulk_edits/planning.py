@@ -1,7 +1,7 @@
 """Planning: makes an edit for every selected run, with its changes or the reason why the run is skipped.
 
-Plans are made in the background, in blocks. Progress is committed with each block, so that planning continues after the
-last block if a process crashes, and no run is planned twice.
+Plans are made in the background, in blocks. Progress is committed with each block, so that after a crash, planning
+continues with the next block and no run is planned twice.
 """
 
 import datetime as dt
@@ -31,7 +31,7 @@ from runsadmin.services.edits.recording import check_not_retired, check_reason
 logger = logging.getLogger(__name__)
 
 BLOCK = 500
-MAX_RUNS = 2**31 - 1  # The maximum of the column.
+MAX_RUNS = 2**31 - 1  # The largest value that the column can hold.
 LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
 
@@ -67,7 +67,7 @@ def plan(
     patch.check()
     _check_reason(reason)
     if canary is not None and not 1 <= canary <= MAX_RUNS:
-        raise InvalidSelection(f"A canary has 1 to {MAX_RUNS:,} runs.")
+        raise InvalidSelection(f"A canary must have 1 to {MAX_RUNS:,} runs.")
     bulk_edit = BulkEdit(
         connection=selection.connection,
         query=selection.query,
@@ -90,7 +90,7 @@ def plan(
 def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: str, request_id: str = "") -> BulkEdit:
     """Records a bulk edit that undoes another one, with its own plan.
 
-    The other one must have ended, with no edit in flight, since later changes would not be undone.
+    That bulk edit must have ended and must have no edit in flight, since its later changes would not be undone.
     Raises NotAllowed, InvalidMetadata or InvalidTransition.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
@@ -104,7 +104,7 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: s
     if not bulk_edit.has_ended:
         raise InvalidTransition(f"Only a bulk edit that has ended can be undone; this one is {state}.")
     if bulk_edit.edits.filter(status__in=IN_FLIGHT).exists():
-        raise InvalidTransition("Some of its edits are still in flight. Undo it when they have ended.")
+        raise InvalidTransition("Some edits of this bulk edit are still in flight. Undo it when they have ended.")
     undo = BulkEdit(
         connection=bulk_edit.connection,
         undoes=bulk_edit,
@@ -136,13 +136,13 @@ def _check_reason(reason: str) -> None:
 
 
 def waiting_plans() -> list[int]:
-    """The primary keys of the plans that have to be completed and that no process is working on."""
+    """The primary keys of the bulk edits whose plans are incomplete and not being worked on."""
     waiting = BulkEdit.objects.free(clock.now()).filter(status=BulkEditStatus.PLANNING)
     return list(waiting.order_by("pk").values_list("pk", flat=True))
 
 
 def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | None = None) -> BulkEdit:
-    """Plans in blocks until the plan is complete or `time.monotonic()` reaches `until`.
+    """Makes the plan, block by block, until it is complete or `time.monotonic()` reaches `until`.
 
     Does nothing while another process works on the plan.
     """
@@ -169,7 +169,7 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
 
 
 def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
-    """Plans the next block. Returns whether there is more to plan."""
+    """Plans the next block. Returns whether any runs are left to plan."""
     bulk_edit = claimed.select_related("actor").first()
     if bulk_edit is None:  # Cancelled, or claimed by another process.
         return False

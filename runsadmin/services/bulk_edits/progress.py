@@ -1,4 +1,4 @@
-"""The progress of a bulk edit, counted from its edits: stored counts could differ from them."""
+"""The progress of a bulk edit. Its edits are counted each time, since stored counts could differ from them."""
 
 import datetime as dt
 from collections import Counter
@@ -54,14 +54,17 @@ def progress(bulk_edit: BulkEdit) -> Progress:
 
 
 def waiting(bulk_edit: BulkEdit) -> dict[str, int]:
-    """The number of pending edits for each reason to wait, other than their turn. Counts only the oldest edits."""
+    """The number of pending edits by wait reason, leaving out edits that only wait for their turn.
+
+    Counts at most the _MAX_COUNTED oldest edits.
+    """
     pending = bulk_edit.edits.filter(status=EditStatus.PENDING).order_by("pk")
     counts = Counter(pending.values_list("wait_reason", flat=True)[:_MAX_COUNTED])
     return {reason: count for reason, count in counts.items() if reason}
 
 
 def waiting_in_words(bulk_edit: BulkEdit) -> str:
-    """Such as "3 for the run to end, 1 for the next attempt". Empty if all edits wait only for their turn."""
+    """A text such as "3 for the run to end, 1 for the next attempt". Empty if all edits only wait for their turn."""
     counts = waiting(bulk_edit)
     return ", ".join(
         f"{count:,} for {label[0].lower()}{label[1:]}"

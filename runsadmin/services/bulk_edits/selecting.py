@@ -18,7 +18,7 @@ from runsadmin.services.search_time_limit import limited
 from runsadmin.text import is_text
 from runsadmin.upstream.records import indexed_text
 
-# In the order of upstream's lists, so that one page of a thread's list serves many of its runs.
+# The order of upstream's lists, so that one page of a thread's list serves many of its runs.
 _ORDER = ("thread_id", "-created_at", "-pk")
 _BATCH = 500
 # At most this many characters of an unknown id are stored.
@@ -31,7 +31,7 @@ class Selection:
     """The primary keys of the selected runs, which are all on one connection.
 
     `tz` is the time zone of the dates in `query`. `not_selected` has the ids that do not select a run, each with a
-    reason. `duplicates` counts the repetitions.
+    reason. `duplicates` is how many ids were repetitions.
     """
 
     connection: str

@@ -1,12 +1,12 @@
 """Edits: recorded, pushed, reconciled, retried, cancelled, undone.
 
-An edit is recorded as a row before any request is sent. No transaction is open during a request, and every change of
-status is a conditional UPDATE that requires the claim's token, so a process that has lost its claim changes nothing.
+An edit is recorded as a row before any request is sent. No transaction is open during a request. Intents and outcomes
+are stored by conditional UPDATEs that require the claim's token, so a process that has lost its claim changes nothing.
 
 `recording` writes the edit. `claims` gives one process the right to work on it. `pushing` takes one edit from its claim
 to its outcome, and reconciles an unknown edit: `deciding` (what to send) and `classifying` (what a response means) are
 pure functions, `outcomes` are values, and `storing` writes them. `batch` does all of this for many edits at once, and
-`due` for all due edits. `waits` says what an edit waits for. `actions` has what users do with an edit later.
+`due` for all due edits. `waits` says what an edit waits for. `actions` contains what users can do with a recorded edit.
 """
 
 from runsadmin.services.edits.actions import (

@@ -37,7 +37,7 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
             return frozenset() if is_final else frozenset({EditAction.RETRY})
         case EditStatus.PLANNED | EditStatus.PENDING:
             return frozenset({EditAction.CANCEL})
-        case EditStatus.CONFLICT if edit.patch:  # Otherwise it was purged.
+        case EditStatus.CONFLICT if edit.patch:  # An edit without a patch was purged.
             return frozenset({EditAction.RESOLVE})
         case _:
             return frozenset({EditAction.UNDO}) if edit.may_be_undone else frozenset()
@@ -75,7 +75,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
             waiting_since=None,
             **values,
         )
-        if moved and bulk_edit:  # The bulk edit is completed again when these have ended.
+        if moved and bulk_edit:  # The bulk edit is completed again when the retried edits have ended.
             waits = bulk_edit.wait_for_active
             BulkEdit.objects.filter(pk=bulk_edit.pk, status=BulkEditStatus.COMPLETED).transition_to(
                 BulkEditStatus.QUEUED,

@@ -72,7 +72,7 @@ def reload(edit: Edit) -> Edit:
 def claim(edit: Edit) -> Claim | None:
     """Claims an edit for pushing.
 
-    Returns None if other edits of its run come first, or if another process has claimed it or one of those.
+    Returns None if another process has claimed it, or if other edits of its run come first.
     """
     free = Edit.objects.filter(pk=edit.pk, status=EditStatus.PENDING).exclude(Exists(_preceding(edit)))
     until = clock.now() + _for_two_requests(edit)
@@ -85,7 +85,7 @@ def claim(edit: Edit) -> Claim | None:
 
 
 def comes_before(edit: Edit) -> Edit | None:
-    """The edit that this one waits for, if any: the one in flight on the same run, otherwise the oldest before it."""
+    """The edit that this one waits for, if any: the one in flight on the same run, otherwise the oldest earlier one."""
     preceding = _preceding(edit).exclude(pk=edit.pk)
     in_flight_first = Case(When(status__in=IN_FLIGHT, then=0), default=1)
     return preceding.select_related("run", "bulk_edit").defer("run__raw").order_by(in_flight_first, "pk").first()

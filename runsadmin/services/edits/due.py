@@ -18,8 +18,8 @@ SHORTEST_PAUSE = 0.1
 def process_due(*, until: float, stopping: Event | None = None) -> int:
     """Pushes and reconciles all due edits, until `time.monotonic()` reaches `until` or `stopping` is set.
 
-    Returns how many it claimed. Also releases the claims of dead processes. It acts only on the state of the rows, so
-    it may be called twice, late, or in several processes at once.
+    Returns how many edits it claimed. Also releases the claims of dead processes. It acts only on the state of the
+    rows, so it may be called twice, late, or in several processes at once.
     """
     claims.release_expired()
     aliases = connections.available_aliases()
@@ -43,8 +43,9 @@ def _try_writing(alias: str) -> None:
     """While writing is held, sends an edit from time to time to check whether writes are accepted again."""
     for edit in refusals.edits_to_try(alias):
         tried = push(edit, is_trial=True)
+        # If nothing has changed, the edit waits for other edits of its run: try the next one.
         if tried.has_ended or tried.next_attempt_at != edit.next_attempt_at:
-            return  # Otherwise, other edits of its run come first: try the next one.
+            return
 
 
 def push_until_settled(edit: Edit, *, until: float) -> Edit:

@@ -20,7 +20,7 @@ from runsadmin.services.edits.outcomes import Outcome
 
 logger = logging.getLogger("runsadmin.services.edits")
 
-# An interactive edit checks this often, in seconds, whether it comes first among the edits of its run.
+# An interactive edit checks at this interval, in seconds, whether it comes first among the edits of its run.
 TURN_PAUSE = 0.05
 
 

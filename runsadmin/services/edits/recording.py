@@ -48,7 +48,7 @@ def record(**values: Unpack[NewEdit]) -> Edit:
     check_is_readable(run.metadata_state, run.metadata)
     patch.check(run.metadata if base is None else base)
     check_not_retired(run.connection)
-    # The process that records it also pushes it. If that process dies, a worker pushes it once it is due.
+    # The process that records an edit also pushes it. If that process dies, a worker pushes the edit once it is due.
     return Edit.objects.create(next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()), **values)
 
 

@@ -22,14 +22,14 @@ logger = logging.getLogger("runsadmin.services.edits")
 
 PAUSE = dt.timedelta(seconds=10)
 MAX_REFUSALS = 2
-# More than one, since some may have to wait for other edits of their runs.
+# More than one edit, since some may have to wait for other edits of their runs.
 MAX_TRIED = 10
 # Refusals in this many threads show that the server refuses all writes, not only those to one thread.
 THREADS_THAT_PROVE = 3
 
 
 def evaluate(alias: str, refused: Sequence[tuple[Claim, Forbidden]], *, has_written: bool) -> list[Outcome]:
-    """The outcomes of edits that were refused at about the same time. `has_written` is true if other writes succeeded.
+    """The outcomes of edits that were refused at about the same time. `has_written`: whether other writes succeeded.
 
     Holds writing if the refusals prove that all writes are refused.
     """

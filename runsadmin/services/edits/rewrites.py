@@ -41,7 +41,7 @@ def of(edit: Edit, intended: Metadata, after: Metadata) -> Rewrite:
 
 
 def detail(rewrite: Rewrite) -> str:
-    """The detail of an edit."""
+    """The detail of an edit whose write was rewritten. Empty if it was not."""
     sentences = []
     if rewrite.touched:
         sentences.append(f"Upstream returned values other than those sent for {_named(rewrite.touched)}.")
@@ -62,7 +62,7 @@ def pauses(edit: Edit, rewrite: Rewrite) -> bool:
 
 
 def why_paused(edit: Edit, rewrite: Rewrite, intended: Mapping[str, object], after: Mapping[str, object]) -> str:
-    """The detail of the bulk edit: what happened, with an example, and what to do. Empty if it need not pause."""
+    """The detail of the bulk edit: what happened, with an example, and what to do. Empty if it goes on."""
     if not pauses(edit, rewrite):
         return ""
     key = rewrite.untouched[0]

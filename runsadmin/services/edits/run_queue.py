@@ -27,7 +27,7 @@ class Position:
             return self.edit == min(_queues[self.run])
 
     def wait(self, seconds: float) -> None:
-        """Waits for this many seconds, or until an edit leaves any queue, which may be that of this run."""
+        """Waits for this many seconds, or until an edit leaves its queue, whichever run the queue belongs to."""
         with _changed:
             _changed.wait(seconds)
 

@@ -21,7 +21,8 @@ logger = logging.getLogger("runsadmin.services.edits")
 def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Sequence[Intent]:
     """Stores outcomes and intents. Returns the intents that may be sent now.
 
-    Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon is pending again.
+    Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon to send it becomes
+    pending again.
     """
     now = clock.now()
     # Compare before the transaction begins, so that it holds no locks during the comparison.
@@ -78,8 +79,8 @@ def _identity(claim: Claim) -> dict[str, object]:
 def write_intents(intents: Sequence[Intent], now: dt.datetime) -> Sequence[Intent]:
     """Stores intents in the open transaction, and returns those that may be sent now.
 
-    A later fetch is compared with an intent if the response is lost.
-    An edit whose claim expires before its fetch becomes too old is pending again: another process could also send it.
+    If the response is lost, a later fetch is compared with the intent. An edit whose claim expires before its fetch is
+    too old becomes pending again, since another process could send it as well.
     """
     rows: list[Row] = [
         ({"before": intent.before, "intended": intent.intended, "sent_at": now}, _identity(intent.claim))

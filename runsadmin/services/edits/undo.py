@@ -33,7 +33,7 @@ def undo_patch(edit: Edit) -> UndoPatch:
 
 
 def skipped_keys_message(edit: Edit | None, result: Metadata) -> str:
-    """A message that names the keys that an undo of `edit` leaves as they are, given its `result`.
+    """A message that names the keys that an undo of `edit` leaves as they are. `result` is the map after the undo.
 
     Empty if there are none, or if `edit` is None.
     """

@@ -15,7 +15,7 @@ from runsadmin.services.edits import active_runs
 
 WaitReason = Edit.WaitReason
 
-# What this module reads of edits and their runs.
+# The columns of edits and their runs that this module reads.
 _COLUMNS = (
     "run", "bulk_edit", "status", "wait_reason", "attempts", "next_attempt_at", "waiting_since", "claimed_until",
     "created_at", "sent_at", "run__connection", "run__status", "run__expires_at",
@@ -24,10 +24,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Wait:
-    """`what` completes "Waits for …". `until` is when the wait ends at the latest.
-
-    If that is not known, `until` is None.
-    """
+    """`what` completes "Waits for …". `until` is when the wait ends at the latest, or None if that is not known."""
 
     what: str
     until: dt.datetime | None = None
@@ -120,7 +117,7 @@ def _unsettled(runs: Sequence[int]) -> dict[int, list[Edit]]:
     by_run: dict[int, list[Edit]] = defaultdict(list)
     if runs:
         unsettled = Edit.objects.filter(run_id__in=runs, status__in=UNSETTLED).order_by("pk").only(*_COLUMNS)
-        # Most of them may belong to the same bulk edit.
+        # Bulk edits are prefetched instead of joined, since most of these edits may belong to the same one.
         for edit in unsettled.select_related("run").prefetch_related("bulk_edit"):
             by_run[edit.run_id].append(edit)
     return by_run

@@ -18,7 +18,7 @@ MAX_BRANCHES = 100
 
 
 def parts_of(node: Node) -> list[Node]:
-    """Nodes that all match if and only if this one does, with as few groups as possible."""
+    """Nodes with as few groups as possible. A run matches all of them if and only if it matches the given node."""
     match node:
         case And(nodes):
             return [part for each in nodes for part in parts_of(each)]
@@ -69,7 +69,7 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
     ordered: dict[Node | None, Cover] = {part: each for part, each in covers.items() if each.is_ordered}
     if bounded is not None:
         found[None] = Cover((bounded,), is_exact=False)
-        ordered = ordered or {None: found[None]}  # The others are ranges of it.
+        ordered = ordered or {None: found[None]}  # Other ordered sources already have its limits.
     small = {}
     if compares or bounded is not None or not ordered:  # Otherwise there is nothing to compare.
         small = {part: each for part, each in found.items() if each.size <= sources.MAX_COUNTED}
@@ -85,7 +85,7 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
 
 
 def branches_of(either: Or) -> list[Node]:
-    """The nodes of an OR, each of which is searched separately. Those that test all runs are combined into one."""
+    """The nodes of an OR that are searched separately. Those that test all runs are combined into one node."""
     testing = [node for node in either.nodes if tests_all_runs(node) and not is_period(node)]
     others = [node for node in either.nodes if node not in testing]
     return [*others, search.any_of(testing)] if testing else others
@@ -94,7 +94,7 @@ def branches_of(either: Or) -> list[Node]:
 def to_distribute(
     parts: Iterable[Node], covers: Mapping[Node, Cover], driver: Driver | None, branches: int, within: Q
 ) -> Or | None:
-    """The OR to distribute: each of its branches is searched with all other parts. None if that helps no OR."""
+    """The OR to distribute: each of its branches is searched with all other parts. None if no OR gains from that."""
     if driver is not None and driver.is_small:
         return None
     for part in parts:

@@ -14,7 +14,7 @@ from runsadmin.services.distinct_texts import DistinctTexts
 from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.run_search.sources import ORDERED_COLUMNS
 
-# The maximum number of values: more if they are excluded, since their ranges are then read together.
+# The maximum number of values. Excluded values can be more, since all of their ranges are read side by side.
 MAX_EXCLUDED = 20
 MAX_READ = 3
 # A word takes one lookup for each metadata key.
@@ -57,7 +57,7 @@ def _limit(field: Field, *, negated: bool) -> int:
         return 0
     if negated:
         return MAX_EXCLUDED
-    return 1 if column in COLUMNS_OF_NEWEST else MAX_READ  # The index of the newest runs also tests prefixes.
+    return 1 if column in COLUMNS_OF_NEWEST else MAX_READ  # A prefix can be tested in the index of the newest runs.
 
 
 def _texts(field: Field, text: str) -> DistinctTexts:
@@ -71,7 +71,7 @@ def _texts(field: Field, text: str) -> DistinctTexts:
 
 
 def _of_word(text: str, *, negated: bool) -> list[Term]:
-    """The terms that together match the same runs. Empty if too many keys or pairs are possible, or none."""
+    """The terms that together match the same runs as a word. Empty if there are too many keys or pairs."""
     keys = Texts().first(_MAX_KEYS + 1)
     limit = MAX_EXCLUDED if negated else MAX_READ
     pairs = pairs_with_prefix(text, keys, limit) if len(keys) <= _MAX_KEYS else None

@@ -88,7 +88,7 @@ def read_keys(
     if tested is not None:
         runs = Run.objects.filter(tested, pk=RawSQL("merged.id", ()))
         condition, its_params = runs.order_by().values("pk").query.sql_with_params()
-        # Otherwise SQLite might not keep the order, and PostgreSQL would test the condition first.
+        # Without this clause, SQLite might not keep the order, and PostgreSQL would test the condition first.
         all_rows = "LIMIT -1" if connection.vendor == "sqlite" else "OFFSET 0"
         sql = f"WITH merged (created_at, id) AS ({sql} {all_rows}) SELECT created_at, id FROM merged"  # noqa: S608
         sql += f" WHERE EXISTS ({condition} {all_rows})"

@@ -48,7 +48,7 @@ class Unindexed(Func):
 
 @dataclass(frozen=True)
 class Source:
-    """A range of an index, whose rows have one run each, ordered by the column `by` or, without it, by time."""
+    """A range of an index, ordered by the column `by` or, without it, by time. Each row has one run."""
 
     rows: QuerySet[Any]
     by: str = ""
@@ -100,7 +100,7 @@ class Cover:
         """The number of rows. Counting stops at MAX_COUNTED + 1."""
         size = 0
         for source in self.sources:
-            # Counts a column of the index: by default, Django would count primary keys.
+            # Count a column that the index contains: by default, Django would count primary keys.
             rows = source.rows.order_by().values(source.by or source.run)
             size += rows[: MAX_COUNTED + 1 - size].count()
             if size > MAX_COUNTED:
@@ -109,7 +109,7 @@ class Cover:
 
     @cached_property
     def density(self) -> Any:
-        """The creation time of the row after the newest MAX_COUNTED. If it is earlier, the rows are less dense.
+        """The creation time of the row after the newest MAX_COUNTED. The earlier it is, the less dense the rows are.
 
         Only for an ordered cover with more rows than that.
         """
@@ -118,7 +118,7 @@ class Cover:
     def keys(self) -> set[int]:
         """The primary keys of the runs in the sources.
 
-        If there are few, list them: for a subquery, PostgreSQL would test all runs first.
+        Only for few runs. They are listed because PostgreSQL would test all runs before a subquery.
         """
         return {pk for each in self.sources for pk in each.rows.order_by().values_list(each.run, flat=True)}
 
@@ -133,7 +133,7 @@ class Cover:
 def cover(node: Node, within: Q) -> Cover | None:
     """The sources for a node. None if every run must be tested.
 
-    `within` limits the creation time. It is used only if it is a range of the same index: SQLite might use another.
+    `within` limits the creation time. It is applied only if the same index has it: SQLite might use another index.
     """
     match node:
         case Or(nodes):

@@ -50,7 +50,7 @@ class Pending:
     """What a pass has read and not stored yet: runs, what it found out about threads, and its own progress."""
 
     differences: list[Difference] = field(default_factory=list)
-    runs: dict[str, int] = field(default_factory=dict)  # The threads of these runs, by upstream id.
+    runs: dict[str, int] = field(default_factory=dict)  # The thread of each run, by upstream id.
     threads: dict[int, Mapping[str, object]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     position: dict[str, object] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class ClaimedSync:
             raise TimeUp
 
     def note(self, counts: Mapping[str, int], **position: object) -> None:
-        """Adds to the progress, and stores it with all that is pending if it is time for that."""
+        """Adds to the progress. Stores all that is pending if there are many runs or the last time was long ago."""
         self.pending.counts.update(counts)
         self.pending.position |= position
         for name, value in position.items():
@@ -120,7 +120,7 @@ class ClaimedSync:
             self.write()
 
     def write(self, **values: object) -> None:
-        """Stores all that is pending, and renews the claim. Raises Interrupted if this call may no longer work on it.
+        """Stores all that is pending and renews the claim. Raises Interrupted if the claim was lost or the pass stopped.
 
         Runs and progress are stored in one transaction: after a crash, the pass reads again what was not stored.
         """
@@ -147,7 +147,7 @@ class ClaimedSync:
 
     @property
     def position(self) -> dict[str, object]:
-        """Where to continue, for `write`."""
+        """The columns that say where to continue."""
         pages = self.reading.current
         return {"cursor": pages.cursor, "first_run": self.reading.newest.first, "oldest_first": pages.oldest_first}
 

@@ -256,7 +256,7 @@ def _finish_thread(claimed: ClaimedSync) -> None:
     else:
         claimed.record_error(
             f"This thread could not be read to its end. Runs read: {len(reading.shown):,}. {reading.doubt} "
-            "What was read is mirrored. Ask the operator of the server to check how it pages."
+            "What was read is mirrored. Ask the operator of the server to check its pagination."
         )
     if checked:
         claimed.pending.threads[thread.pk] = checked

@@ -17,7 +17,7 @@ LIST_LAG = dt.timedelta(minutes=2)
 def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> tuple[Page, Stored]:
     """Returns the part of the page that was read before the time was up, and what was written at once.
 
-    A page is kept if none of its runs have to be fetched, to be stored together with others.
+    A page of which no run has to be fetched is kept, to be stored together with others.
     """
     page, reading, thread = timed.value, claimed.reading, claimed.thread
     wanted = _to_fetch(claimed, timed, difference)

@@ -33,7 +33,7 @@ class Result[T]:
 
 
 class Calls:
-    """The threads of the pool call these methods, each with its slot."""
+    """The threads of the pool call these methods, each with its own slot."""
 
     def __init__(self, alias: str, gate: SendGate, spacer: RequestSpacer) -> None:
         self.alias = alias
@@ -43,7 +43,7 @@ class Calls:
 
     def fetch_run(self, claim: Claim, slot: Slot) -> Result[RunRecord]:
         run = claim.edit.run
-        self.spacer.wait(2)  # The second slot is for its write, which can then follow immediately.
+        self.spacer.wait(2)  # The second slot is for the write, which can then follow immediately.
         with claim.log_context():
             return self._fetch(lambda: gateway.fetch_run(run.thread, run.upstream_id, self.clock, slot=slot))
 
@@ -77,7 +77,7 @@ class Calls:
     def probe(self, targets: list[Target], thread_id: str, error: UpstreamError, pause: float, slot: Slot) -> Reach:
         """Probes how far an error in this upstream thread reaches, after `pause` seconds.
 
-        The worker thread keeps its slot between these requests, because idle threads may hold all others.
+        The worker thread keeps its slot between these requests, because idle threads may hold all other slots.
         """
         time.sleep(max(0.0, pause))
         try:

@@ -40,7 +40,7 @@ BATCH_WINDOW = 0.05
 # Edits are claimed for this many seconds of work: with more, fetches would become stale.
 LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
-# At first, few edits are claimed: their writes may prove that lists are fresh, and then the others need no GET each.
+# For this many seconds, few edits are claimed: if their writes prove that lists are fresh, the rest can share fetches.
 PROVING_SECONDS = 0.5
 # After this many failed attempts, a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
@@ -133,7 +133,7 @@ class Coordinator:
         return max(2 * self.block, min(MAX_CLAIMED, int(self.writes_per_second * LOOKAHEAD_SECONDS)))
 
     def _fetch_runs(self, of_thread: list[Claim]) -> None:
-        """Fetches runs of one thread: with one list if lists are known to be fresh, otherwise with a GET each."""
+        """Fetches runs of one thread: with one list if lists are known to be fresh, otherwise one by one."""
         by_list: list[Claim] = []
         for claim in of_thread:
             if self.gate.lists_are_fresh and claim.edit.attempts < MAX_LIST_ATTEMPTS:
@@ -280,7 +280,7 @@ class Coordinator:
         return intent.fetch_age + dt.timedelta(seconds=self.gate.back_off) < deciding.MAX_FETCH_AGE
 
     def _refuse_or_wait(self, group: list[Claim], error: Forbidden) -> list[Outcome]:
-        """Collects refused edits, which are evaluated together after all results. Unknown ones stay unknown."""
+        """Collects refused edits, which are evaluated together after all results. Unknown edits stay unknown."""
         self.forbidden += [(claim, error) for claim in group if not claim.is_unknown]
         return self._failed([claim for claim in group if claim.is_unknown], error)
 
@@ -309,7 +309,7 @@ class Coordinator:
 
     def _apply_reach(self, waiting: list[tuple[Claim, UpstreamError]], reach: Reach) -> list[Outcome]:
         claim, error = waiting[0]
-        # The effect is the same for all of them, apart from the run that it mentions.
+        # The effect is the same for all of these edits, apart from the run that its detail names.
         connections.store_effect(self.alias, probes.conclude(claim.edit.run.upstream_id, error, reach).effect)
         now = self.calls.clock.latest()
         ended: list[Outcome] = []
@@ -358,7 +358,7 @@ class Coordinator:
     def _write(self, intent: Intent) -> None:
         priority = Priority.SINGLE_WRITE if intent.has_slot else Priority.WRITE
         write, process = partial(self.calls.write, intent), partial(self._process_write, intent)
-        # If anything may have been sent, the client raises UpstreamError instead.
+        # Any other error means that nothing was sent: otherwise, the client would have raised an UpstreamError.
         on_error = partial(self._record_crash, [intent.claim], is_unsent=True)
         self.pool.submit(priority, write, process, on_error)
 
@@ -388,7 +388,7 @@ class Coordinator:
 
 
 def _together(ended: list[Outcome]) -> list[Outcome]:
-    """Makes edits that shared a fetch due at the same time, so that they share the next one too."""
+    """Makes edits that shared a fetch due at the same time, so that they share the next fetch as well."""
     longest = max((outcome.pause for outcome in ended if outcome.pause is not None), default=None)
     return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in ended]
 

@@ -26,7 +26,7 @@ class _Write:
 
 
 class Evidence:
-    """Our latest writes on a connection that its lists have not shown yet."""
+    """Our latest writes on a connection, without those that a list has already shown."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias

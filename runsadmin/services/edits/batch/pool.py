@@ -62,7 +62,7 @@ class WorkerPool[R]:
         process: Callable[[T], R],
         on_error: Callable[[Exception], R],
     ) -> None:
-        """Has a thread make a call. `collect` returns its result."""
+        """Has a thread make a call. `collect` then returns a function that processes its result or error."""
 
         def job(slot: Slot) -> None:
             try:
@@ -92,7 +92,7 @@ class WorkerPool[R]:
 
     def _next(self) -> Callable[[Slot], None] | None:
         self._waiting.get()
-        while True:  # Another thread may take the job that this one sees and leave a different one.
+        while True:  # If another thread is faster, it takes one job and leaves another for this thread.
             for jobs in self._jobs.values():
                 with suppress(IndexError):
                     return jobs.popleft()

@@ -8,7 +8,7 @@ from runsadmin.services.probes import Reach
 
 # The result of a probe is reused for this many seconds.
 REACH_LASTS = 5.0
-# The key of probes that check whether the server responds at all. All other keys are those of threads.
+# The key of probes that check whether the server responds at all. All other keys are primary keys of threads.
 SERVER = 0
 
 

@@ -23,7 +23,7 @@ MAX_BACK_OFF = 5.0
 
 
 class SendGate:
-    """Only the coordinator may call `refresh`; threads of the pool may call the other methods as well."""
+    """Only the coordinator may call `refresh`, which uses the database. Threads of the pool may call other methods."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
