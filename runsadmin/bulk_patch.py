@@ -43,8 +43,8 @@ class TemplateFields:
 TEXTS = tuple(field.name for field in fields(TemplateFields) if field.type is str)
 TIMES = tuple(field.name for field in fields(TemplateFields) if field.type is not str)
 
-# Those not supported: %c, %x, %X, %r, %E and %O depend on the locale, and %s on the local time zone; flags and widths
-# are glibc extensions.
+# Not supported: %c, %x, %X, %r, %E and %O, which depend on the locale; %s, which depends on the local time zone; flags
+# and widths, which are glibc extensions.
 _DIRECTIVES = "YyGgCmBbhdejHIMSfpAaUWVuwFDTRzZ"
 _SUPPORTED = frozenset((*_DIRECTIVES, ":z", "%"))
 _DIRECTIVE = re.compile(r"%(:z|.?)", re.DOTALL)
@@ -159,7 +159,7 @@ class BulkPatch:
             except ValueError as error:
                 yield MetadataError(key, "invalid_template", f"The value of {key!r}: {error}")
                 continue
-            try:  # The values of fields are not known yet, so only one that is always too long is an error.
+            try:  # The values of fields are not known yet, so only a value that is always too long is an error.
                 MetadataPatch.parse({key: _fill(text, _SHORTEST)})
             except InvalidMetadata as invalid:
                 yield from (error for error in invalid.errors if error.code == "value_too_long")

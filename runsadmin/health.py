@@ -9,7 +9,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from runsadmin.engine import heartbeat
 
-# Seconds. Workers beat every 2 s and count as dead after 10 s.
+# In seconds. Workers beat every 2 s and count as dead after 10 s.
 MAX_BEAT_AGE = 10
 
 
@@ -24,7 +24,7 @@ def missing_part() -> str:
     return "" if age is not None and age < MAX_BEAT_AGE else "worker"
 
 
-@lru_cache(maxsize=1)  # Loading the migrations is slow, and needed again only after others were applied.
+@lru_cache(maxsize=1)  # Loading the migrations is slow. Repeat it only after more have been applied.
 def _is_migrated(applied: frozenset[tuple[str, str]]) -> bool:
     executor = MigrationExecutor(connection)
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())

@@ -1,6 +1,6 @@
 """Validates the ids of runs and threads.
 
-Each upstream has its own format: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. Any text is valid that
+Each upstream has its own format: `run_abc`, bare hex, `run 1`, `abc+def==`, `x@y`, `2024/05/1`. An id is valid if it
 can be stored, sent as one segment of a path, and shown on one line.
 """
 

@@ -1,7 +1,7 @@
 """Keyset pagination: a page starts after a row's key. Without OFFSET and count, the last page is as fast as the first.
 
 An order is a tuple of field names: at most one time, duration or number, then the primary key (`("created_at", "id")`).
-Rows are read in descending order, newest first, unless `ascending` is set. A key has a row's values of these fields.
+Rows are read in descending order, newest first, unless `ascending` is set. A key is a row's values of these fields.
 """
 
 import datetime as dt

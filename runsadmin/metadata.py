@@ -157,7 +157,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merge:
-    """The outcome of a merge. `patch` is the part of ours without conflicts, and `result` is theirs with it applied."""
+    """The outcome of a merge. `patch` is the part of ours without conflicts; `result` is theirs after this patch."""
 
     patch: MetadataPatch
     result: Metadata
@@ -223,4 +223,4 @@ def invalid_character(key: str, what: str) -> MetadataError:
 
 
 def _too_many(count: int) -> MetadataError:
-    return MetadataError(None, "too_many_pairs", f"This would leave {count} pairs; a run has at most {MAX_PAIRS}.")
+    return MetadataError(None, "too_many_pairs", f"This would leave {count} pairs; a run can have at most {MAX_PAIRS}.")

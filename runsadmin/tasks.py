@@ -11,7 +11,7 @@ from runsadmin.models import BulkEdit, Sync
 from runsadmin.services import bulk_edits, compression, edits, idempotency, probes, runs, syncs, tokens
 
 MAX_SECONDS = 30.0
-# The process that records a bulk edit plans it for this many seconds. Workers continue a larger plan.
+# The process that records a bulk edit works on its plan for this many seconds. Workers continue a larger plan.
 PLANNING_SECONDS = 1.0
 COMPRESSING_SECONDS = 10.0
 
@@ -46,7 +46,7 @@ def find_plans() -> int:
 
 @task(queue_name="long")
 def plan_bulk_edit(pk: int) -> str:
-    """Plans for about half a minute. `find_plans` continues a plan that is not complete by then."""
+    """Works on a plan for about half a minute. `find_plans` continues it if it is not complete by then."""
     planned = bulk_edits.continue_planning(
         BulkEdit.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping
     )
@@ -55,7 +55,7 @@ def plan_bulk_edit(pk: int) -> str:
 
 
 def plan_and_enqueue(bulk_edit: BulkEdit) -> BulkEdit:
-    """Plans for about a second, so that a small plan is complete at once. Workers continue a larger one.
+    """Works on a plan for about a second, so that a small plan is complete at once. Workers continue a larger one.
 
     Web requests call this after `bulk_edits.plan` or `plan_undo`, outside of a transaction.
     """

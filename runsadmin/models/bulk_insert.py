@@ -11,7 +11,7 @@ def insert_rows(model: type[Model], rows: Sequence[Mapping[str, object]]) -> Non
     """Inserts rows that all set the same fields. Other fields get their defaults. Sends no signals."""
     if not rows:
         return
-    # Not `django.db.connection`, a proxy that would look up the connection for every value.
+    # `django.db.connection` is a proxy, which would look up the connection for every value.
     connection = connections[DEFAULT_DB_ALIAS]
     columns = dict(_columns(model, rows))
     quoted = [connection.ops.quote_name(name) for name in (model._meta.db_table, *columns)]

@@ -1,4 +1,4 @@
-"""Statements on many rows that the ORM cannot express, or for which it takes most of the time."""
+"""Statements on many rows that the ORM cannot express, or for which it is too slow."""
 
 import datetime as dt
 from collections import defaultdict
@@ -13,7 +13,7 @@ type Row = tuple[Mapping[str, object], Mapping[str, object]]
 
 
 def select_rows(model: type[Model], names: Sequence[str], **values: Collection[object]) -> list[tuple[Any, ...]]:
-    """These columns of the rows that have one of the values in each of these fields, as the driver returns them.
+    """The columns `names` of the rows in which each field of `values` has one of its values, as returned by the driver.
 
     For a page of runs, this takes a third of the time of a QuerySet.
     """
@@ -51,7 +51,7 @@ def update_rows(
 def _update_group(
     model: type[Model], rows: Sequence[Row], status_in: Sequence[str], claimed_until: dt.datetime | None
 ) -> list[int]:
-    # Not `django.db.connection`, a proxy that would look up the connection for every value.
+    # `django.db.connection` is a proxy, which would look up the connection for every value.
     connection = connections[DEFAULT_DB_ALIAS]
     table = model._meta.db_table
     values, identity = rows[0]

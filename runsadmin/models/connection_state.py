@@ -30,7 +30,7 @@ class ConnectionState(models.Model):
 
     # A 429 or 503 applies to the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
-    # None if no edit waits for another write. On SQLite, a query for such edits would read all pending ones.
+    # None if no edit waits for another write. On SQLite, a query for such edits would read all pending edits.
     refused_at = models.DateTimeField(
         null=True, help_text="When an edit was last refused with a 403 and started to wait for another write."
     )

@@ -196,4 +196,4 @@ class Edit(models.Model):
 
     @property
     def may_be_undone(self) -> bool:
-        return self.status in (S.APPLIED, S.DIFFERS) and bool(self.patch)  # Without a patch, it was purged.
+        return self.status in (S.APPLIED, S.DIFFERS) and bool(self.patch)  # An edit without a patch was purged.

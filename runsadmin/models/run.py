@@ -36,7 +36,7 @@ LOCKED = (RunStatus.QUEUED, RunStatus.IN_PROGRESS)
 
 
 # The index of the newest runs has these columns too: a search that tests them for many runs reads only the index.
-# Columns of 8 bytes come first, since PostgreSQL aligns them.
+# Columns of 8 bytes come first: after shorter ones, PostgreSQL would insert padding.
 COLUMNS_OF_NEWEST = (
     "started_at", "expires_at", "cancelled_at", "failed_at", "completed_at", "duration", "prompt_tokens",
     "completion_tokens", "total_tokens", "missing_since", "status", "model", "error_code", "created_at_is_known",
@@ -54,7 +54,7 @@ class _FastDateTimeField(models.DateTimeField[Any, Any]):
 
 
 class _AsOf(Func):
-    """As SQL: compiling a tree of Django's expressions would take a tenth of the time of a page of the REST API."""
+    """`as_of`, written in SQL: compiling Django's expressions would take a tenth of the time of a REST API page."""
 
     output_field = _FastDateTimeField()
 
@@ -116,7 +116,7 @@ class Run(models.Model):
         help_text="Why the metadata is not known. Empty if it is. A response without metadata does not change this.",
     )
 
-    # Text, not JSON: nothing queries it, and PostgreSQL's jsonb would rewrite it.
+    # Not a JSON column: nothing queries it, and PostgreSQL's jsonb would rewrite it.
     raw = StoredJSONField(help_text="The whole response as JSON.")
     shared_text = models.ForeignKey(
         SharedText, on_delete=models.PROTECT, null=True, related_name="+", help_text="The text that `raw` refers to."
@@ -141,7 +141,7 @@ class Run(models.Model):
 
     class Meta:
         constraints = [
-            # The id first, since searches by id are for all connections.
+            # The id comes first, since a search by id covers all connections.
             models.UniqueConstraint(fields=["upstream_id", "connection"], name="run_once_per_connection"),
             models.CheckConstraint(
                 condition=models.Q(received_at__gte=models.F("requested_at")), name="run_received_after_requested"

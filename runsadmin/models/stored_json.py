@@ -76,7 +76,7 @@ _seen: dict[int, None] = {}
 
 @lru_cache(_MAX_DICTIONARIES)
 def _codec(key: bytes) -> Codec:
-    """The codec for a SharedText, by its stored key, which is a hash of the text, so it never has another text."""
+    """The codec for the SharedText with this key. It can be cached: the key is a hash, so the text never changes."""
     return Codec(SharedText.objects.values_list("text", flat=True).get(pk=int.from_bytes(key, signed=True)))
 
 
@@ -95,14 +95,14 @@ def unpack(stored: str | bytes | memoryview) -> bytes:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """JSON that is to be stored, and the parts of it that other runs may have as well, the best first."""
+    """JSON to store, and the parts of it that other runs may have as well, in order of preference."""
 
     text: str
     shareable: Sequence[str] = ()
 
 
 class Packed(str):
-    """Text that is stored as these bytes."""
+    """Text, with the bytes that are stored for it."""
 
     __slots__ = ("stored",)
     stored: bytes
@@ -111,10 +111,10 @@ class Packed(str):
 def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
     """The columns `raw` and `shared_text_id` of each item. Call it in the transaction that writes them.
 
-    Creates a SharedText for what several items have, or what this process has seen before.
+    Creates a SharedText for text that several items have, or that this process has seen before.
     """
     texts = {text for item in items for text in item.shareable if len(text) >= MIN_SHARED_LENGTH}
-    keys = {text: key_of(text) for text in texts}  # The runs of a page mostly have the same text.
+    keys = {text: key_of(text) for text in texts}  # Hash each text once: most runs of a page share it.
     rows = [{keys[text]: text for text in item.shareable if text in keys} for item in items]
     uses = Counter(key for row in rows for key in row)
     known = _locked(uses)
@@ -129,7 +129,7 @@ def pack(items: Sequence[Unpacked]) -> list[dict[str, Any]]:
         # Sorted, since two processes that insert the same keys in different orders could wait for each other.
         created = [SharedText(key=key, text=text) for key, text in sorted(new.items())]
         SharedText.objects.bulk_create(created, ignore_conflicts=True)
-        # Text that another process created may be purged by a third process.
+        # Text that another process created may have been purged by a third one. If so, create it again.
         existing = _locked(new)
         new = {key: text for key, text in new.items() if key not in existing}
     return [_packed(item.text, key) for item, key in zip(items, chosen, strict=True)]
@@ -168,13 +168,13 @@ def _packed(text: str, key: int | None) -> dict[str, Any]:
 
 
 class StoredJSONField(models.TextField[Any, str]):
-    """The exact text of a JSON object, stored as bytes. Text is compressed by itself; `pack` shares parts of it."""
+    """The text of a JSON object, stored as bytes. A plain string is compressed by itself; one from `pack` may share text."""
 
     def get_internal_type(self) -> str:
         return "StoredJSONField"
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
-        # SQLite stores bytes in a column of any type. Version 0.1.0 created it as text.
+        # SQLite stores bytes in a column of any type, and version 0.1.0 created this column as text.
         return "bytea" if connection.vendor == "postgresql" else "text"
 
     def from_db_value(self, value: Any, expression: object, connection: object) -> str | None:

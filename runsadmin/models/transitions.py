@@ -22,7 +22,7 @@ class TransitionQuerySet[M: models.Model](models.QuerySet[M]):
         return [source.value for source, targets in cls.transitions.items() if status in targets]
 
     def transition_to(self, status: models.TextChoices, **values: object) -> int:
-        """Changes the rows that may change to `status`. Returns how many did, which the caller must check."""
+        """Changes the rows that may change to `status`. Returns how many did, which may be none."""
         return self.filter(status__in=self.sources(status)).update(status=status, **values)
 
     def move(self, row: M, status: models.TextChoices, otherwise: str, **values: object) -> M:

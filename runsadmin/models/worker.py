@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 class Worker(models.Model):
     """A live worker process. Other workers delete the row when its heartbeat stops."""
 
-    # Host, process id and eight random letters: readable, because it appears in logs and in the `worker_ids` of tasks.
+    # Host, process id and eight random characters: readable, since it appears in logs and in the `worker_ids` of tasks.
     id = models.CharField(primary_key=True, max_length=64)
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_index=True)

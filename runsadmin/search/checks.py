@@ -11,7 +11,7 @@ from runsadmin.search.nodes import Between, Compare, Equal, Exists, Field, Prefi
 
 # Longer keys and values are indexed by their first characters.
 MAX_VALUE_LENGTH = 512
-_NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # Whether a text is a time does not depend on the current one.
+_NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # Any time will do, since it does not affect validity.
 
 
 def field(name: str, key: str | None) -> Field:

@@ -177,7 +177,7 @@ class _Compiler:
         return Q(**{f"{column}__isnull": False}) & self._on_value(term.field.kind, column, term.test)
 
     def _thread(self, tested: Q) -> Q:
-        """A subquery: where merge joins are forced, PostgreSQL would read all threads for a join."""
+        """Uses a subquery: where merge joins are forced, PostgreSQL would read all threads for a join."""
         return Q(PerRowExists(Thread.objects.filter(tested, pk=OuterRef(f"{self.path}thread"))))
 
     def _pair(self, tested: Q) -> Q:
@@ -239,7 +239,7 @@ def starts_with(column: str, text: str) -> Q:
 
 
 def successor(text: str) -> str | None:
-    """The first text after all that begin with this one. None if there is none."""
+    """The first text after all texts that begin with this one. None if there is none."""
     shortened = text.rstrip("\U0010ffff")
     if not shortened:
         return None

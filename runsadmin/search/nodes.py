@@ -1,4 +1,4 @@
-"""The tree of a search: values, which `str` prints in the search language.
+"""The tree of a search. Its nodes are values, which `str` writes in the search language.
 
 `parse(str(node)) == node` for every node that `parse` returns, and for what `all_of`, `any_of` and `equal` make.
 """
@@ -62,7 +62,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Between:
-    """The value is in this range, ends included. One of them may be None: the range is open there."""
+    """The value is in this range, ends included. One end may be None: the range is open there."""
 
     low: str | None
     high: str | None
@@ -124,19 +124,19 @@ type Node = And | Or | Not | Term | Word
 
 
 def all_of(nodes: Iterable[Node]) -> Node:
-    """What matches all of these nodes, of which there is at least one."""
+    """A node for the runs that match all of these nodes. At least one node is required."""
     flat = tuple(dict.fromkeys(_flattened(And, nodes)))
     return And(flat) if len(flat) > 1 else flat[0]
 
 
 def any_of(nodes: Iterable[Node]) -> Node:
-    """What matches any of these nodes, of which there is at least one."""
+    """A node for the runs that match any of these nodes. At least one node is required."""
     flat = tuple(dict.fromkeys(_flattened(Or, nodes)))
     return Or(flat) if len(flat) > 1 else flat[0]
 
 
 def equal(field: str, value: str) -> Term:
-    """The runs with this value of a field."""
+    """A node for the runs whose field has this value."""
     return Term(Field(field), Equal(value))
 
 

@@ -65,7 +65,7 @@ def term(name: str, test: Test) -> Term:
 
 
 class _Limits(PostLex):
-    """Checks limits before the tree is made, since a deep one would exhaust the stack."""
+    """Checks limits before the tree is made, since a deep tree would exhaust the stack."""
 
     always_accept = ()
 
@@ -97,7 +97,7 @@ class _Limits(PostLex):
 
 @v_args(inline=True)
 class _Builder(Transformer[Token, Node | None]):
-    """The methods are the rules of the grammar."""
+    """Makes the tree. The methods have the names of the grammar's rules."""
 
     def start(self, node: Node | None) -> Node | None:
         return node

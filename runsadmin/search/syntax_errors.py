@@ -1,4 +1,4 @@
-"""What is wrong where the grammar does not match, and what was expected there."""
+"""Explains syntax errors: what is wrong where the grammar does not match, and what was expected there."""
 
 import re
 from itertools import islice
@@ -7,7 +7,7 @@ from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from runsadmin.errors import InvalidSearch
 
-# In the order in which they are listed.
+# The phrases for expected tokens, in the order in which messages list them.
 _EXPECTED = {
     "FIELD": "a term (field:value, metadata.KEY:value or a word)",
     "VALUE": 'a value (text, "text in quotes", prefix*, *, >5, [1 TO 5] or a group in parentheses)',
@@ -22,7 +22,7 @@ _EXPECTED = {
     "_RPAR": ")",
     "$END": "the end",
 }
-# What is found there, which token is expected there (any if empty), and a hint. The first match applies.
+# The text that is found, the token that is expected (any if empty), and a hint. The first match applies.
 _HINTS = (
     (r'"(?:[^"\\]|\\.)*$', "", "this quote is not closed"),
     (r'"', "", "a space must follow the closing quote"),

@@ -154,7 +154,7 @@ def capped(count: int, cap: int) -> str:
 
 
 def chips(pairs: list[tuple[str, object]]) -> SafeString:
-    """Metadata as compact chips; the tooltip of a chip has its whole text."""
+    """Metadata as compact chips. A tooltip shows the whole text of each chip."""
     values = (format_html("<bdi>{}</bdi>", _cut(value, 32)) for _, value in pairs)
     return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, limit=4)
 

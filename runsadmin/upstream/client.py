@@ -48,7 +48,7 @@ class Client:
     def list_runs(
         self, thread_id: str, *, after: str = "", limit: int = PAGE_SIZE, oldest_first: bool = False
     ) -> Response[Page]:
-        """One page of a thread's runs. Servers page differently: paging.py decides what a page proves."""
+        """One page of a thread's runs. Pagination differs between servers: paging.py decides what a page proves."""
         order = "asc" if oldest_first else "desc"
         params = {"limit": str(limit), "order": order} | ({"after": after} if after else {})
         return self._call(
@@ -221,7 +221,7 @@ _sessions = threading.local()
 
 
 def _session_of(connection: conf.Connection) -> _ThreadSession:
-    """This Python thread's session. One per configuration, so that a corrected key is used at once."""
+    """This Python thread's session. Each configuration has its own, so that a corrected key is used at once."""
     sessions: dict[conf.Connection, _ThreadSession] = _sessions.__dict__.setdefault("by_connection", {})
     if connection not in sessions:
         for stale in [known for known in sessions if known.alias == connection.alias]:

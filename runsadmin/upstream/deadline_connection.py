@@ -108,7 +108,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """The connections of one Python thread, which makes one request at a time, to one server."""
+    """The connections of one Python thread to one server. The thread makes one request at a time."""
 
     ConnectionCls = _Connection
     exchange: Exchange

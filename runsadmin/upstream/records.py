@@ -109,7 +109,7 @@ class RunRecord:
 
     @property
     def columns(self) -> dict[str, object]:
-        """Without `created_at` if it cannot be read: the mirror then uses the time when it first saw the run."""
+        """Lacks `created_at` if it cannot be read: the mirror then uses the time at which it first stored the run."""
         created_at = self.created_at
         created = {} if created_at is None else {"created_at": created_at, "created_at_is_known": True}
         response, usage = self.response, _mapping(self.response.get("usage"))
@@ -183,7 +183,7 @@ class RunRecord:
     @cached_property
     def digest(self) -> str:
         text = lenient_json.dumps(self.response, sort_keys=True)
-        # The first half of what version 0.1.0 stored.
+        # Version 0.1.0 stored 32 characters, of which a migration kept the first half.
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:16]
 
 
@@ -197,7 +197,7 @@ class Response[T]:
     sent: float  # In time.monotonic().
 
     def with_value[S](self, value: S) -> "Response[S]":
-        """The same response with a different value, such as a part of its own."""
+        """The same response with a different value, such as one run of its page."""
         return Response(value, self.http_status, self.request_id, self.sent)
 
 

@@ -52,7 +52,7 @@ def classify_read(result: NoResponse | int) -> type[errors.UpstreamError]:
             return errors.NotSent
         case status if status in REDIRECTS:
             return errors.ConnectionHeld
-        case _:  # NotSent: 5xx, the other 3xx, and an unreadable 2xx.
+        case _:  # NotSent: 5xx and the other 3xx.
             return _refusal(result) or errors.NotSent
 
 
@@ -67,7 +67,7 @@ def classify_write(result: NoResponse | int, *, run_is_active: bool = False) -> 
             return errors.RunActive
         case 307 | 308:  # The POST should be sent elsewhere, so this server did nothing.
             return errors.ConnectionHeld
-        case _:  # OutcomeUnknown: 5xx, the other 3xx (303 even means that the POST happened), and an unreadable 2xx.
+        case _:  # OutcomeUnknown: 5xx and the other 3xx. A 303 even means that the POST happened.
             return _refusal(result) or errors.OutcomeUnknown
 
 

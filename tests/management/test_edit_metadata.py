@@ -127,7 +127,7 @@ def test_slow_edit_continues_in_background(
         (["--set", "a=1", "--set", "a=2"], "The key 'a' is set twice."),
         (["--set", "k" * 65 + "=v"], f"The key '{'k' * 64}…' has 65 characters; at most 64 are allowed."),
         (["--set", "k=" + "v" * 513], "The value of 'k' has 513 characters; at most 512 are allowed."),
-        ([f"--set=k{n}=v" for n in range(17)], "This would leave 17 pairs; a run has at most 16."),
+        ([f"--set=k{n}=v" for n in range(17)], "This would leave 17 pairs; a run can have at most 16."),
         (["--set", "k=\0"], f"The value of 'k' {UNSTORABLE}"),
         (["--set", "k=\udcff"], f"The value of 'k' {UNSTORABLE}"),
     ],
@@ -156,7 +156,7 @@ def test_seventeenth_pair_is_refused(
     output = manage("edit_metadata", "run_full", "run_b", "--set", "team=red", "--actor", "alice")
 
     assert output.code == 1
-    assert output.err.splitlines()[0] == "run_full: This would leave 17 pairs; a run has at most 16."
+    assert output.err.splitlines()[0] == "run_full: This would leave 17 pairs; a run can have at most 16."
     assert output.out == "run_b: applied.\n"
     assert sandbox.posts("run_full") == []
 

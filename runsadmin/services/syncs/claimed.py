@@ -120,7 +120,7 @@ class ClaimedSync:
             self.write()
 
     def write(self, **values: object) -> None:
-        """Stores all that is pending and renews the claim. Raises Interrupted if the claim was lost or the pass stopped.
+        """Stores all that is pending and renews the claim. Raises Interrupted if the pass stopped or the claim is lost.
 
         Runs and progress are stored in one transaction: after a crash, the pass reads again what was not stored.
         """
