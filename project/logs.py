@@ -7,7 +7,7 @@ from typing import Any
 from structlog import contextvars, processors, stdlib
 from structlog.typing import EventDict, WrappedLogger
 
-# Allow-list of `extra` keys: Django passes whole requests.
+# The only `extra` keys that are logged: Django passes whole requests.
 EXTRAS = {"edit", "step", "status_code", "took_ms"}
 
 

@@ -23,7 +23,7 @@ SECRET_KEY = env.text("SECRET_KEY", fix="It must be a long random secret; `make 
 DEBUG = env.switch("DEBUG", default=False)
 ALLOWED_HOSTS = env.comma_separated("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 
-# On if a proxy in front terminates HTTPS. It must always set X-Forwarded-Proto itself.
+# On if a proxy in front terminates HTTPS. The proxy must always set X-Forwarded-Proto itself.
 HTTPS = env.switch("HTTPS", default=False)
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -266,7 +266,7 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
         "axes": {"level": "WARNING"},
-        # azure-identity logs several lines per token, and a long warning if it gets none. The hold has the reason.
+        # azure-identity logs several lines per token, and a long warning if it gets none: the hold says why as well.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },

@@ -29,7 +29,7 @@ check_settings()
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Buffers chunked bodies: Django treats a body without a Content-Length as empty.
 
-    Reads at most one byte more than is allowed; project.middleware.BoundedBodyMiddleware rejects such a body.
+    Reads at most one byte more than is allowed, so that project.middleware.BoundedBodyMiddleware rejects larger bodies.
     """
     environ.pop("DATABASE_URL", None)  # Granian passes its own environment, which debug pages show.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):

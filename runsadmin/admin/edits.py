@@ -114,7 +114,7 @@ class EditAdmin(ReadOnlyAdmin):
             return redirect(links.change_url(edits.push_within(edit)))
         if new:
             enqueue_unless_waiting(tasks.push_edits)
-            messages.success(request, f"{done} {counted(len(new), 'edit')}. Workers will send them.")
+            messages.success(request, f"{done} {counted(len(new), 'edit')}. Sending continues in the background.")
         return None
 
     # --- a conflict

@@ -7,12 +7,12 @@ from runsadmin.run_format import FIELDS, TIMES
 
 type Sections = tuple[tuple[str, tuple[str, ...]], ...]
 
-# Below the metadata, which has its own section: the task of the run.
+# The task of the run, shown below the metadata.
 TASK: Sections = (
     ("Instructions", ("instructions",)),
     ("Tools", ("tools", "tool_choice", "parallel_tool_calls")),
 )
-# Beside the metadata: how the run went.
+# How the run went, shown beside the metadata.
 DETAILS: Sections = (
     ("Run", ("id", "object", "status", "model", "assistant_id", "thread_id")),
     ("Times", TIMES),

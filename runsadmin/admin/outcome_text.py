@@ -17,7 +17,7 @@ TEXTS: dict[EditStatus, tuple[str, str]] = {
         "The response was lost, so upstream may or may not have applied the edit. A worker will check.",
     ),
     S.APPLIED: ("Applied", "Upstream has exactly what this edit intended."),
-    S.DIFFERS: ("Upstream returned something else", "It was sent, but upstream returned other values, shown below."),
+    S.DIFFERS: ("Upstream returned something else", "The edit was sent, but upstream returned the values below."),
     S.CONFLICT: ("Conflict: nothing was sent", "Someone else changed the same keys before the edit was sent."),
     S.REJECTED: ("Rejected: nothing was changed", "It will not be retried."),
     S.FAILED: ("Failed: nothing was changed", "The last permitted attempt failed. You can retry it."),

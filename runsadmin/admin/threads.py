@@ -21,7 +21,7 @@ from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 from runsadmin.text import counted
 
-# How many of the submitted ids are shown per result.
+# How many ids are shown at most for each result.
 IDS_SHOWN = 200
 
 
@@ -131,11 +131,11 @@ class ThreadAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Stop tracking", permissions=["untrack_threads"], location=EVERYWHERE)
     def stop_tracking(self, request: HttpRequest, queryset: QuerySet[Thread]) -> HttpResponse | None:
-        explanation = "Syncs will no longer read them. Their runs are kept and can still be edited."
+        explanation = "Syncs will no longer read these threads. Mirrored runs are kept and can still be edited."
         if page := self.confirm(request, queryset, "Stop tracking", explanation):
             return page
         self.for_each(request, queryset, lambda thread: threads.untrack(thread=thread, actor=actor(request)))
-        messages.success(request, f"Stopped tracking {counted(len(queryset), 'thread')}. Their runs are kept.")
+        messages.success(request, f"Stopped tracking {counted(len(queryset), 'thread')}. Mirrored runs are kept.")
         return None
 
     @admin.action(description="Track again", permissions=["track_threads"], location=EVERYWHERE)

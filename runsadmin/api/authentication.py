@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from runsadmin import log_context
 
-# What requests read of an account, in the order of the model's fields. The other fields are deferred.
+# The fields of an account that requests read, in the model's order. The other fields are deferred.
 _FIELDS = ("id", "is_superuser", "username", "is_active")
 # Every request needs this query. With the ORM, it would take a tenth of the time of a page.
 _OWNER = f"""

@@ -1,4 +1,4 @@
-"""Django's error views, for errors outside of the API's views: problem details for its URLs, pages for all others."""
+"""Django's error views, for errors outside of the API's views: problem details for the API's URLs, pages for others."""
 
 import sys
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def _database_unavailable(request: HttpRequest) -> HttpResponse:
     headers = {"Retry-After": "5", "Cache-Control": "no-store"}
     if _is_api(request):
         return _problem(ProblemType.DATABASE_UNAVAILABLE, _UNKNOWN if may_have_saved else "", headers)
-    # Rendered without the request, whose context processors would query the database.
+    # Rendered without the request: with it, context processors would query the database.
     context = {"may_have_saved": may_have_saved, "request_id": log_context.request_id()}
     return HttpResponse(render_to_string("503.html", context), status=503, headers=headers)
 

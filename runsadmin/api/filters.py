@@ -87,7 +87,7 @@ class TextListQuery(PageQuery):
         default="",
         allow_blank=True,
         max_length=MetadataPair.INDEXED_LENGTH,
-        help_text="Only those that begin with this text.",
+        help_text="Only keys or values that begin with this text.",
     )
 
 

@@ -14,7 +14,7 @@ MAX_SHOWN = 100
 
 
 def names_version(header: str, etag: str) -> bool:
-    """Whether the header names the version with this (strong) tag. False for `*`, which names none.
+    """Whether the header names the version with this (strong) tag. False for `*`, which names no version.
 
     Raises StaleVersion for another version, ProblemError for a tag that was changed in transit, and ValidationError for
     an invalid header.

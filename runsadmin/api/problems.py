@@ -57,7 +57,7 @@ class ProblemType(Enum):
 
 
 class ProblemError(Exception):
-    """A request that ends in a problem. `members` are those that this problem has besides the standard ones."""
+    """A request that ends in a problem. `members` are added to the standard members."""
 
     def __init__(self, problem: ProblemType, detail: str, **members: Any) -> None:
         super().__init__(detail)

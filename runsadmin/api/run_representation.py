@@ -33,7 +33,7 @@ _EDIT_COLUMNS = ("pk", "status", "detail", "next_attempt_at", "upstream_request_
 
 
 def representable(runs: RunQuerySet) -> QuerySet[Any]:
-    """The runs as named tuples, with what a representation needs. Model instances would take most of its time."""
+    """The runs as named tuples, with what a representation needs. Model instances would take most of the time."""
     return runs.with_as_of().annotate(latest_edit=_LATEST_EDIT, stored=_STORED).values_list(*_COLUMNS, named=True)
 
 

@@ -48,8 +48,8 @@ IDEMPOTENCY_KEY = _header(
 )
 ETAG = _header("ETag", "The version of the run.", required=True, response=[200])
 LOCATION = _header("Location", "The URL of the result.", OpenApiTypes.URI, response=[201, 202])
-LINK = _header("Link", "The URLs of the pages next to this one (RFC 8288), as `next` and `prev`.", response=[200])
-RETRY_AFTER = _header("Retry-After", "Seconds to wait.", int, required=True, response=[429, 503])
+LINK = _header("Link", "The URLs of the next and the previous page (RFC 8288), as `next` and `prev`.", response=[200])
+RETRY_AFTER = _header("Retry-After", "How many seconds to wait.", int, required=True, response=[429, 503])
 NOT_MODIFIED = OpenApiResponse(description="You have the current version.")
 
 
@@ -149,7 +149,7 @@ class AutoSchema(BaseAutoSchema):
 
 
 def _alternatives(body: type[StrictSerializer]) -> PolymorphicProxySerializer:
-    """The variants of a body, one for each of the fields of which exactly one is required."""
+    """The variants of a body, one for each field in `one_of`, of which exactly one is required."""
     fields: dict[str, Any] = body().get_fields()
     serializers = []
     for name, title in body.one_of.items():

@@ -19,7 +19,7 @@ class Router(SimpleRouter):
 
 
 class AnyTextConverter(StringConverter):
-    """Metadata keys may be empty, and contain slashes and line breaks."""
+    """Metadata keys may be empty, and may contain slashes and line breaks."""
 
     regex = r"[\s\S]*"
 

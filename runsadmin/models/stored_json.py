@@ -168,7 +168,7 @@ def _packed(text: str, key: int | None) -> dict[str, Any]:
 
 
 class StoredJSONField(models.TextField[Any, str]):
-    """The text of a JSON object, stored as bytes. A plain string is compressed by itself; one from `pack` may share text."""
+    """JSON text, stored as bytes. A plain string is compressed by itself; one from `pack` may share text."""
 
     def get_internal_type(self) -> str:
         return "StoredJSONField"

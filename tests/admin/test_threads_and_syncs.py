@@ -43,7 +43,7 @@ def test_invalid_track_form_is_refused(sandbox: Sandbox, as_alice: Client) -> No
 def test_untracked_thread_keeps_its_runs(mirror_run: MakeRun, as_alice: Client) -> None:
     thread = mirror_run().thread
 
-    assert "Their runs are kept" in run_action(as_alice, thread, "stop_tracking", follow=True).text
+    assert "Mirrored runs are kept" in run_action(as_alice, thread, "stop_tracking", follow=True).text
     thread.refresh_from_db()
     assert not thread.tracked
     assert Run.objects.count() == 1

@@ -94,7 +94,7 @@ def test_confirmation_is_required(
 def test_left_out_runs_are_reported(manage: Manage, three_runs: list[Run], alice: User) -> None:
     edits.record(run=three_runs[0], patch=MetadataPatch({"n": "9"}), actor=alice, source=Edit.Source.API)
     output = manage("purge_runs", "--older-than", "0", "--no-input")
-    assert "Left out because of an edit that is pending: 1." in output.err
+    assert "Runs left out because of an edit that is pending: 1." in output.err
     assert output.code == 1
     assert remaining() == ["3"]
 

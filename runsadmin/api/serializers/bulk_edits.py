@@ -54,7 +54,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
         trim_whitespace=True,
         required=False,
         error_messages={"blank": "This would select every run. If that is intended, use `connection:ALIAS`."},
-        help_text="A search that selects all runs that match now. `connection:ALIAS` selects all of a connection.",
+        help_text="A search that selects all runs that match now, such as `connection:ALIAS` for all of a connection.",
     )
     run_ids = fields.IdListField(
         max_length=100_000,
@@ -89,7 +89,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
     )
     apply = fields.BooleanField(
         default=False,
-        help_text="Apply the plan as soon as it is complete, without a review. Needs the permission to apply.",
+        help_text="Apply the plan as soon as it is complete, without a review. Requires the permission to apply.",
     )
 
 
@@ -124,7 +124,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "undoes": ("The bulk edit that it undoes, or null.", None),
         "reason": ("The reason that the actor gave.", "Team was renamed"),
         "wait_for_active": ("How many seconds it waits for active runs. Null: active runs are skipped.", None),
-        "canary": ("It pauses after this many edits. Null: it does not pause.", 10),
+        "canary": ("After how many edits it pauses. Null if it has no canary.", 10),
         "apply_when_planned": ("Whether it is applied as soon as its plan is complete.", False),
         "accepts_rewrites": ("Whether it was resumed after upstream had changed keys that no edit touched.", False),
         "status": ("The status of the bulk edit.", "planned"),
@@ -156,12 +156,24 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
 
 class ProgressSerializer(DocumentedSerializer):
     docs = {
-        "total": ("How many edits it sends in total.", 118, IntegerField()),
+        "total": ("How many edits the bulk edit sends.", 118, IntegerField()),
         "ended": ("How many edits have ended.", 0, IntegerField()),
-        "statuses": ("Edits by status.", {"planned": 118, "skipped": 2}, DictField(child=IntegerField())),
-        "plan_results": ("Edits by plan result.", {"change": 118, "nothing": 2}, DictField(child=IntegerField())),
-        "per_second": ("Edits ended per second since it was applied or resumed.", None, FloatField(allow_null=True)),
-        "seconds_left": ("Seconds left at this rate. Null if unknown.", None, FloatField(allow_null=True)),
+        "statuses": ("The number of edits by status.", {"planned": 118, "skipped": 2}, DictField(child=IntegerField())),
+        "plan_results": (
+            "The number of edits by plan result.",
+            {"change": 118, "nothing": 2},
+            DictField(child=IntegerField()),
+        ),
+        "per_second": (
+            "How many edits per second have ended since the bulk edit was applied or resumed. Null if unknown.",
+            None,
+            FloatField(allow_null=True),
+        ),
+        "seconds_left": (
+            "In how many seconds all edits are expected to have ended. Null if unknown.",
+            None,
+            FloatField(allow_null=True),
+        ),
     }
 
 
@@ -169,9 +181,9 @@ class BulkEditDetailSerializer(BulkEditSerializer):
     """A bulk edit with its progress."""
 
     docs = BulkEditSerializer.docs | {
-        "progress": ("Its progress.", ProgressSerializer.example(), SerializerMethodField()),
+        "progress": ("The progress of the bulk edit.", ProgressSerializer.example(), SerializerMethodField()),
         "waiting": (
-            "The number of pending edits for each `wait_reason`. Edits without one are not counted.",
+            "The number of pending edits for each `wait_reason`. Edits that only wait for their turn are not counted.",
             {},
             SerializerMethodField(),
         ),

@@ -7,8 +7,8 @@ from rest_framework.serializers import BooleanField, CharField, IntegerField, Se
 from runsadmin.api.serializers.documented import DocumentedSerializer
 from runsadmin.services.metadata_keys import MAX_COUNT, Counted
 
-_COUNT = f"The number of runs that have it. If `count_is_capped`, more than {MAX_COUNT:,} have it."
-_CAPPED = f"Whether counting stopped at {MAX_COUNT:,}."
+_COUNT = f"How many runs have it. Counting stops at {MAX_COUNT:,}."
+_CAPPED = f"Whether more than {MAX_COUNT:,} runs have it."
 
 
 class MetadataKeySerializer(DocumentedSerializer):

@@ -9,9 +9,9 @@ class ErrorSerializer(DocumentedSerializer):
     """One error in the request."""
 
     docs = {
-        "field": ("The parameter, header or field of the body, or null.", "page_size"),
-        "key": ("The key of the metadata, or null.", None, CharField(allow_null=True)),
-        "code": ("A stable code.", "max_value", CharField()),
+        "field": ("The parameter, header or body field with the error, or null.", "page_size"),
+        "key": ("The metadata key with the error, or null.", None, CharField(allow_null=True)),
+        "code": ("The kind of error, as a stable code.", "max_value", CharField()),
         "position": (
             "The number of the character at which a search is wrong, from 1. Null if it concerns the whole search.",
             None,
@@ -28,8 +28,12 @@ class ProblemSerializer(DocumentedSerializer):
     """Problem details (RFC 9457)."""
 
     docs = {
-        "type": ("A stable name. docs/rest-api.md lists all.", "urn:runsadmin:problem:invalid-request", CharField()),
-        "title": ("The kind of problem.", "The request is not valid", CharField()),
+        "type": (
+            "The kind of problem, as a stable name. docs/rest-api.md lists all names.",
+            "urn:runsadmin:problem:invalid-request",
+            CharField(),
+        ),
+        "title": ("The kind of problem, for people.", "The request is not valid", CharField()),
         "status": ("The HTTP status.", 400, IntegerField()),
         "detail": ("What happened, and what to do.", ErrorSerializer.docs["message"][1], CharField()),
         "errors": (

@@ -62,7 +62,11 @@ class TruncationStrategySerializer(DocumentedSerializer):
 
     docs = {
         "type": ("`auto` or `last_messages`.", "auto", CharField()),
-        "last_messages": ("How many of the last messages.", None, IntegerField(allow_null=True, required=False)),
+        "last_messages": (
+            "How many of the latest messages are used, or null.",
+            None,
+            IntegerField(allow_null=True, required=False),
+        ),
     }
 
 
@@ -80,8 +84,8 @@ METADATA = UpstreamField("object", additionalProperties={"type": "string"})
 class RunSerializer(DocumentedSerializer):
     """The run in the Assistants API's own format, with every other field that upstream sends.
 
-    Types are those that the API documents. The mirror shows what upstream sent, so a server that departs from them may
-    send others, except in `id` and the times.
+    The types are those that the Assistants API documents. The mirror shows what upstream sent, so a server that departs
+    from the documentation may lead to other types, except in `id` and the times.
     """
 
     docs = {

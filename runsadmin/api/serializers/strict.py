@@ -40,7 +40,7 @@ class ReasonField(StringField):
 
     def __init__(self) -> None:
         super().__init__(
-            default="", allow_blank=True, max_length=MAX_REASON_LENGTH, help_text="Recorded with the edit."
+            default="", allow_blank=True, max_length=MAX_REASON_LENGTH, help_text="The reason for the edit."
         )
 
 

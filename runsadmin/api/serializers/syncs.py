@@ -15,7 +15,7 @@ class StartSyncBody(StrictSerializer):
     examples = {"All tracked threads": {"kind": "full"}, "One thread": {"thread_id": "thread_abc123"}}
 
     connection = ConnectionField(
-        default=the_only_connection, help_text="Required if several connections are configured."
+        default=the_only_connection, help_text="The alias of a connection. Required if several are configured."
     )
     kind = ChoiceField(
         Sync.Kind.choices,
@@ -52,7 +52,7 @@ class SyncSerializer(DocumentedModelSerializer[Sync]):
         "threads_total": ("How many threads it reads.", 40),
         "threads_done": ("How many threads it has finished.", 40),
         "pages": ("How many pages it has read.", 52),
-        "runs_seen": ("How many runs these pages contained.", 2013),
+        "runs_seen": ("How many runs it has read.", 2013),
         "runs_created": ("How many runs are new in the mirror.", 12),
         "runs_updated": ("How many runs had changed.", 3),
         "errors_count": ("How many threads or runs could not be read.", 1),

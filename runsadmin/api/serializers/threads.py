@@ -44,12 +44,12 @@ class TrackThreadsBody(StrictSerializer):
     }
 
     connection = ConnectionField(
-        default=the_only_connection, help_text="Required if several connections are configured."
+        default=the_only_connection, help_text="The alias of a connection. Required if several are configured."
     )
     thread_id = StringField(required=False, help_text="The id of one thread.")
     thread_ids = IdListField(
         max_length=10_000,
-        advice="Send more in several requests.",
+        advice="Send a longer list in several requests.",
         required=False,
         help_text="The ids of several threads. Either this or `thread_id` is required.",
     )
@@ -58,7 +58,10 @@ class TrackThreadsBody(StrictSerializer):
 class TrackedThreadSerializer(DocumentedSerializer):
     docs = {
         "thread_id": ("The id in the request.", "thread_abc123", CharField()),
-        "outcome": ("Whether the thread is now tracked, already was, or has an invalid id.", "added"),
+        "outcome": (
+            "`added`: the thread is now tracked. `already`: it was tracked before. `invalid`: the id is not valid.",
+            "added",
+        ),
         "url": ("The URL of the thread in this API. Null for an invalid id.", _URL, URLField(allow_null=True)),
     }
 

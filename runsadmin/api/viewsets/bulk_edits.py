@@ -48,7 +48,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
         **dict.fromkeys(("list", "retrieve", "edits"), Action.VIEW_BULK_EDITS),
         **dict.fromkeys(("create", "undo"), Action.PLAN_BULK_EDITS),
         **dict.fromkeys(("apply", "pause", "resume", "retry"), Action.APPLY_BULK_EDITS),
-        # The service also requires a permission: to plan, if only a plan is cancelled; otherwise to apply.
+        # The service requires another permission: to plan if this is only a plan, otherwise to apply.
         "cancel": Action.VIEW_BULK_EDITS,
     }
 
@@ -60,8 +60,8 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     def create(self, request: Request) -> Response:
         """Plan a bulk edit.
 
-        The runs are selected now and frozen. The plan has one edit for each, with the metadata before and after.
-        Nothing is sent until the plan is applied. If `apply` is true, it is applied as soon as it is complete.
+        The selection is made now and then frozen. The plan has one edit for each run, with the metadata before and
+        after. Nothing is sent until the plan is applied. If `apply` is true, that happens as soon as it is complete.
         """
         idempotent = idempotent_request(request, BulkEdit, "bulk-edits")
         # Select the runs before `once`, since this may take a while and needs no transaction.
@@ -81,7 +81,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     @extend_schema(responses=QUEUED)
     @action(detail=True, methods=["post"])
     def apply(self, request: Request, pk: int) -> Response:
-        """Apply a plan. Sends its edits and no others. With a canary, it sends the first few and then pauses."""
+        """Apply a plan. This sends its edits and no others: with a canary, only the first few, followed by a pause."""
         return self._act(bulk_edits.apply)
 
     @extend_schema(responses=DONE)
@@ -99,7 +99,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     @extend_schema(responses=DONE)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: int) -> Response:
-        """Cancel a bulk edit. Cancels every edit that has not been sent. Requests in flight finish."""
+        """Cancel a bulk edit. This cancels every edit that has not been sent. Requests in flight finish."""
         return self._act(bulk_edits.cancel)
 
     @extend_schema(responses=QUEUED)

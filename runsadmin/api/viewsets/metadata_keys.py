@@ -36,7 +36,7 @@ class MetadataKeyViewSet(StrictViewSet[MetadataPair]):
     )
     @action(detail=True)
     def values(self, request: Request, key: str) -> Response:
-        """List the values of a metadata key, with the number of runs that have each. Without any, the list is empty."""
+        """List the values of a metadata key, with the number of runs that have each. Empty if no run has it."""
         return self._page_of(Texts(self.query["prefix"], key))
 
     def _page_of(self, texts: Texts) -> Response:

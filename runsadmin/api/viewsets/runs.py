@@ -54,7 +54,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         **dict.fromkeys(("partial_update", "refresh"), Action.EDIT_METADATA),
     }
 
-    search: RunSearch  # What a list shows.
+    search: RunSearch  # The search of a list.
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """A run id may itself end in `/refresh`: only a POST to such a URL is the action."""

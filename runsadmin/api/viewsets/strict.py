@@ -83,5 +83,5 @@ def _validated(kind: type[StrictSerializer], data: Any) -> dict[str, Any]:
 
 @cache
 def _serializer(kind: type[StrictSerializer]) -> StrictSerializer:
-    """Cached, since making one takes a tenth of the time of a list. It can be reused: validation has no state."""
+    """Cached, since making one takes a tenth of the time of a list. It can be reused, because it has no state."""
     return kind()

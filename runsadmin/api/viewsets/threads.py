@@ -36,8 +36,8 @@ class ThreadViewSet(ListModelMixin, RetrieveModelMixin, UpstreamIdViewSet[Thread
     def create(self, request: Request) -> Response:
         """Track one thread or many.
 
-        201: at least one was added. 200: all were already tracked. 400: all ids are invalid. If only some ids are
-        invalid, `results` says which.
+        201: at least one thread was added. 200: all valid ids were already tracked. 400: all ids are invalid. If only
+        some ids are invalid, `results` says which.
         """
         connection = self.body["connection"]
         ids = self.body.get("thread_ids") or [self.body["thread_id"]]

@@ -75,11 +75,11 @@ class Command(ReportingCommand):
             help="Set a key. The value begins after the first =. In a bulk edit it may contain fields of the run: "
             "{model}, {created:%%Y-%%m}.",
         )
-        parser.add_argument("--remove", action="append", default=[], metavar="KEY")
-        parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
+        parser.add_argument("--remove", action="append", default=[], metavar="KEY", help="Remove a key.")
+        parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW", help="Rename a key.")
         parser.add_argument("--reason", default="", help="Logged with each edit. Required for a bulk edit.")
         parser.add_argument(
-            "--connection", metavar="ALIAS", help="Required if several connections have the same run id."
+            "--connection", metavar="ALIAS", help="Only runs of this connection. Required if others have the same ids."
         )
         parser.add_argument("--dry-run", action="store_true", help="Show the plan and send nothing.")
         parser.add_argument("--canary", type=int, metavar="N", help="Send the first N edits, then pause.")
@@ -87,7 +87,7 @@ class Command(ReportingCommand):
             "--wait-for-active",
             type=_wait,
             metavar="SECONDS",
-            help="How long to wait for runs that are active now.",
+            help="How long to wait for active runs to end. By default, they are skipped.",
         )
         parser.add_argument(
             "--wait",

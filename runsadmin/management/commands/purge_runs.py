@@ -66,7 +66,7 @@ class Command(ReportingCommand):
             with self.progress_bar(total=len(keys), unit=" runs") as bar:
                 for batch in batched(keys, BATCH, strict=False):
                     if stopping.is_set():
-                        self.warn("Interrupted. The same command continues.")
+                        self.warn("Interrupted. Run the same command to continue.")
                         break
                     done += purging.purge(batch)
                     bar.update(len(batch))
@@ -117,7 +117,7 @@ class Command(ReportingCommand):
 
     def _report(self, purged: Purged, *, is_dry_run: bool, shared_texts: int = 0) -> None:
         for status, count in sorted(purged.left_out.items()):
-            message = f"Left out because of an edit that is {EditStatus(status).label.lower()}: {count:,}."
+            message = f"Runs left out because of an edit that is {EditStatus(status).label.lower()}: {count:,}."
             self.report(message, is_success=is_dry_run, errors=count)
         self.report(
             f"{'Would erase' if is_dry_run else 'Erased'} {counted(purged.runs, 'run')}, "

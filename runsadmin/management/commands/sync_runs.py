@@ -23,7 +23,7 @@ class Command(ReportingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--connection", metavar="ALIAS", help="Default: all configured connections.")
+        parser.add_argument("--connection", metavar="ALIAS", help="Sync this connection only. Default: all of them.")
         parser.add_argument("--full", action="store_true", help="Read all runs: only this finds changes to ended runs.")
         parser.add_argument("--thread", metavar="ID", help="Read this thread only.")
         add_actor(parser)

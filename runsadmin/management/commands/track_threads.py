@@ -17,7 +17,7 @@ class Command(ReportingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("thread_ids", nargs="*", metavar="ID")
+        parser.add_argument("thread_ids", nargs="*", metavar="ID", help="The upstream id of a thread.")
         parser.add_argument(
             "--from-file",
             metavar="FILE",
@@ -26,7 +26,7 @@ class Command(ReportingCommand):
         parser.add_argument(
             "--listed", action="store_true", help="Track all threads that upstream lists. Few servers can list them."
         )
-        parser.add_argument("--connection", metavar="ALIAS", help="Optional if only one is configured.")
+        parser.add_argument("--connection", metavar="ALIAS", help="Required if several are configured.")
         add_actor(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -46,7 +46,7 @@ class Command(BaseCommand):
             choices=range(20),
             default=0,
             metavar="N",
-            help="Lowers its CPU priority, at most by 19, so that web processes stay fast (default: %(default)s).",
+            help="Lowers the worker's CPU priority by up to 19, to keep web processes fast (default: %(default)s).",
         )
 
     def handle(self, **options: Any) -> None:
