@@ -45,7 +45,7 @@ class Weighted:
 
 
 def _by_rank(values: list[str]) -> Weighted:
-    """The second value is half as frequent as the first, the third a third."""
+    """The second value is half as frequent as the first, and the third a third as frequent."""
     return Weighted({value: 1 / rank for rank, value in enumerate(values, 1)})
 
 
@@ -188,7 +188,7 @@ class Dataset:
 
     def _metadata(self, rng: random.Random, index: int) -> dict[str, str]:
         region = REGIONS.choose(rng)
-        # Every other run takes the next customer, so that all exist; among the others some are frequent.
+        # Every second run takes the next customer, so that each customer occurs. In the other runs, some are frequent.
         customer = index // 2 % CUSTOMERS if index % 2 else int(CUSTOMERS * rng.random() ** 3)
         cell = CELLS.choose(rng) if rng.random() < CELL else None
         tags = {

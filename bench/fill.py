@@ -122,7 +122,7 @@ def _pages(dataset: Dataset, part: int) -> Iterator[tuple[Thread, bytes, bool]]:
 
 
 def _server_cpu() -> float:
-    """The CPU seconds of the process that serves this connection. SQLite has none."""
+    """The CPU seconds of the process that serves this connection. 0 on SQLite, which has no such process."""
     if connection.vendor != "postgresql":
         return 0.0
     with connection.cursor() as cursor:

@@ -1,7 +1,7 @@
 """How fast pages of runs are stored, compared with Django's own calls, and what a run costs on disk.
 
 All candidates store the first runs of the same data in databases of their own, in a different order in every round.
-Then ours stores all of the data.
+Then runsadmin stores all of the data.
 """
 
 import random

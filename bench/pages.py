@@ -33,7 +33,7 @@ PLAIN = {
 
 
 def token() -> str:
-    """A token of a superuser who is created if necessary. Earlier ones are revoked."""
+    """A token of a superuser who is created if necessary. Earlier tokens are revoked."""
     user, _ = User.objects.get_or_create(username=USERNAME, is_staff=True, is_superuser=True)
     AuthToken.objects.filter(user=user).delete()
     return str(AuthToken.objects.create(user=user)[1])

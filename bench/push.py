@@ -72,7 +72,7 @@ def control(what: str) -> Any:
 
 
 def processes(*commands: Sequence[str]) -> tuple[float, float]:
-    """Runs commands in parallel, each of which prints its seconds. Returns the longest time, and their CPU seconds."""
+    """Runs commands in parallel, each of which prints its duration. Returns the longest, and the CPU time of all."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     # The vendor's client warns at every call that the API is deprecated.
     python = [sys.executable, "-W", "ignore::DeprecationWarning", "-m"]
@@ -108,7 +108,7 @@ def load(edits: int, runs_per_thread: int) -> tuple[float, float]:
 
 
 def whole_bulk_edit(edits: int, runs_per_thread: int, latency: int) -> tuple[float, float]:
-    """Times a bulk edit from applying it to its end, with idle workers. Returns its seconds, and their CPU seconds."""
+    """Times a bulk edit from applying it to its end. Returns its duration and the workers' CPU time, in seconds."""
     from django.db import transaction
 
     from bench import mirror

@@ -24,7 +24,7 @@ PATHS = {OURS: "/api/v1/runs/?page_size=100", CURSOR: "/cursor/", OFFSET: "/offs
 
 
 def measure(url: str, requests_per_round: int) -> dict[str, Any]:
-    """Requests per second of each, in alternating rounds, so that other load affects all of them equally."""
+    """The requests per second of each page, in alternating rounds, so that other load affects all of them equally."""
     token = databases.in_process(url, "pages.token", settings="bench.settings")
     per_second: dict[str, list[float]] = {name: [] for name in PATHS}
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ class _Server:
             f" --blocking-threads {THREADS} --no-ws --log-level warning project.wsgi:application"
         )
         environment = databases.environment(url, settings)
-        # A group of its own, since the workers outlive a killed server.
+        # A process group of its own, since the workers of a killed server outlive it.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "granian", *options.split()],
             cwd=databases.ROOT, env=environment, start_new_session=True,

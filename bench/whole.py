@@ -1,4 +1,4 @@
-"""Runs a whole bulk edit on the database of the settings. Prints its seconds and its CPU seconds."""
+"""Runs a whole bulk edit on the database of the settings. Prints its duration and its CPU time, in seconds."""
 
 import sys
 

@@ -147,7 +147,7 @@ class BulkLoad:
         time.sleep(self.random.uniform(0, 0.3))
 
     def _kill(self, bulk_edit: BulkEdit, report: KillsReport) -> set[int]:
-        """Kills one of the workers. Returns the edits that it had claimed."""
+        """Kills one of the workers. Returns the edits that this worker had claimed."""
         index = self.random.randrange(len(self.workers))
         left = until(lambda: self._suspended_while_sending(self.workers[index]))
         self.workers[index].kill()
@@ -167,7 +167,7 @@ class BulkLoad:
         return {pk for pk, token in sending().items() if left.get(pk) == token}
 
     def _suspended_while_sending(self, worker: Worker) -> dict[int, UUID | None]:
-        """Suspends the worker and returns its edits in flight. Wakes it if there are none."""
+        """Suspends the worker and returns the edits being sent. Wakes the worker if there are none."""
         worker.suspend()
         if not (in_flight := sending()):
             worker.wake()
@@ -203,7 +203,7 @@ class BulkLoad:
         report.no_run_whose_mirror_differs_from_upstream += len(self.environment.differences(ignoring=KEY))
 
     def _change_some_runs(self) -> dict[str, Json]:
-        """Another client changes one or both of the edited pairs of some runs. Every second one is then mirrored."""
+        """Another client changes one or both of the edited pairs of some runs. Half of these runs are then mirrored."""
         some = self.random.sample(self.ids, min(CHANGED, len(self.ids) // 5))
         changed: dict[str, Json] = {}
         for number, run_id in enumerate(some):

@@ -35,7 +35,7 @@ DEFAULT_TIMEOUTS = {"RUNSADMIN_SYNC_EVERY": "86400"}
 
 
 def timeouts(overrides: Mapping[str, str] = SHORT_TIMEOUTS) -> dict[str, float]:
-    """Returns the same timeouts as options of a connection in this process."""
+    """Returns these timeouts as options of a connection, for this process."""
     prefix = "RUNSADMIN_UPSTREAM_"
     return {name.removeprefix(prefix): float(value) for name, value in overrides.items() if name.startswith(prefix)}
 
@@ -90,15 +90,15 @@ class Environment:
 
     def make_runs(self, count: int, *, per_thread: int = 10) -> list[Run]:
         """Creates runs upstream and in the mirror."""
-        upstream = [
+        runs = [
             make_run(
                 id=f"run_{number:05d}", thread_id=f"thread_{number // per_thread:05d}",
                 metadata={"team": "blue", "ticket": f"OPS-{number}", KEY: "0"},
             )
             for number in range(count)
         ]  # fmt: skip
-        self.sandbox.put_runs(upstream)
-        threads.track(connection="default", thread_ids={run["thread_id"] for run in upstream}, actor=self.alice)
+        self.sandbox.put_runs(runs)
+        threads.track(connection="default", thread_ids={run["thread_id"] for run in runs}, actor=self.alice)
         syncs.run(self.start_full_sync(), until=time.monotonic() + 600)
         return list(Run.objects.select_related("thread").order_by("upstream_id"))
 
@@ -128,7 +128,7 @@ class Environment:
         Sync.objects.filter(claimed_until__isnull=False).update(claimed_until=timezone.now())
 
     def end_pauses(self) -> None:
-        """Ends the pauses before further attempts, which are the longest part of a recovery."""
+        """Makes waiting edits due at once: pauses between attempts are the longest part of a recovery."""
         Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
 
     def wait_for_outcomes(self, *, seconds: float = 30) -> None:

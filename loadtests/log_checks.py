@@ -11,7 +11,7 @@ import orjson
 
 from tests.faults.writer import KEY
 
-# The longest possible race window, in seconds. A pair that is lost later than that was lost outside of it.
+# The longest possible race window, in seconds. A pair that is lost later was lost outside the race window.
 MAX_RACE_WINDOW = 4.0
 
 
@@ -19,7 +19,7 @@ MAX_RACE_WINDOW = 4.0
 class Event:
     """A request: `fetch` and `write` are our GET and POST of a run, `outside` is a change by another client.
 
-    `before` is the metadata of the run before it.
+    `before` is the metadata of the run before the request.
     """
 
     kind: str

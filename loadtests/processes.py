@@ -48,14 +48,14 @@ class Process:
         self.pid = self._process.pid
 
     def kill(self) -> None:
-        """Sends SIGKILL to it and its children. Returns when it has ended. Does nothing if it has ended before."""
+        """Sends SIGKILL to the process and its children, and waits until it has ended. It may have ended before."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
 
     def suspend(self) -> None:
-        """Suspends it, as an overloaded machine or a closed laptop would."""
+        """Suspends the process, as an overloaded machine or a closed laptop would."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def wake(self) -> None:
@@ -78,13 +78,13 @@ class Process:
 
 def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # The web server also forks, so it need not import again.
+    multiprocessing.set_start_method("fork", force=True)  # For the web server, whose workers need not import again.
     with log.open("a") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)
     os.environ.update(variables)
     _read_settings_again()
-    if "CRASH_AT" not in variables:  # Logging every step takes time, and no handler needs it.
+    if "CRASH_AT" not in variables:  # Logging the steps takes time, and no handler needs them.
         loggers = cast("dict[str, Any]", settings.LOGGING)["loggers"]
         for name in OBSERVED:
             loggers[name]["level"] = "INFO"
@@ -218,7 +218,7 @@ class RecordedSandbox(Sandbox):
 
 
 class Postgres:
-    """A server that may be killed: unlike that of other tests, it writes each commit before it confirms it."""
+    """A server that may be killed: unlike the server of other tests, it writes each commit before confirming it."""
 
     OPTIONS = ("listen_addresses=", "max_connections=100", "fsync=off", "synchronous_commit=on")
 
@@ -258,7 +258,7 @@ class Postgres:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
     def _responds(self) -> bool:
-        if self.is_dead():  # Its children may outlive it for a moment and prevent the next start.
+        if self.is_dead():  # The start failed: children of the killed server may outlive it for a moment.
             self._launch()
         try:
             psycopg.connect(self.url).close()

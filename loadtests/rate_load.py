@@ -27,7 +27,7 @@ BACKLOG = 40  # Unsettled edits at any time: more than all processes claim toget
 
 MINUTE, SHORT = 60.0, 10.0
 TOLERATED = 0.02
-# A short window may have this many more: an interactive and a background edit each send a fetch and its POST at once.
+# A short window may have this many more requests: two edits, one of them interactive, each send two requests at once.
 EXTRA = 4
 # With a smaller share of the limit, something other than the limiter was slow, and the test proves nothing.
 MINIMUM_SHARE = 0.9

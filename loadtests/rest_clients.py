@@ -1,4 +1,4 @@
-"""Clients that PATCH runs, or read, over REST, one request after the other, until they are stopped."""
+"""REST clients that change runs, or only read, with one request after the other, until they are stopped."""
 
 import random
 import threading
@@ -15,7 +15,7 @@ from runsadmin.models import Run
 
 @contextmanager
 def patching(webs: Sequence[Web], runs: Sequence[Run], token: str, *, clients: int, pause: float) -> Iterator[None]:
-    """Clients continue after a web server was killed, because its successor listens on the same port."""
+    """Clients continue after a web server has been killed, because its successor listens on the same port."""
     stopped = threading.Event()
 
     def patch(client: int) -> None:

@@ -284,7 +284,7 @@ def read(request: Request, properties: frozenset[str]) -> Json:
 
 
 def read_metadata(sandbox: Sandbox, body: Json) -> Json | None:
-    """None if it is absent or null: both leave the existing map unchanged."""
+    """The metadata in the body. None if it is absent or null: both leave the existing map unchanged."""
     metadata = body.get("metadata")
     if metadata is None:
         return None

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """Reads even a body that is too long to its end, since a client that is still sending reads no refusal."""
+        """Reads a body to its end even if it is too long, since a client that is still sending reads no refusal."""
         self._length += len(body)
         if self._length <= self._longest:
             self._body += body
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
     # --- one request at a time
 
     def _advance(self) -> None:
-        if self._advancing:  # Called while the loop below runs, which continues with the next request.
+        if self._advancing:  # The loop below is already running, and continues with the next request.
             return
         self._advancing = True
         while self._waiting and self._current is None and not self._write_paused:

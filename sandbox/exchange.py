@@ -25,7 +25,7 @@ class Channel(Protocol):
 
 
 class Exchange:
-    """A request and its response. A fault can change both: how it is handled, and what the client receives."""
+    """A request and its response. A fault can change how the request is handled and what the client receives."""
 
     def __init__(self, sandbox: Sandbox, connection: Channel, request: Request) -> None:
         self.request = request

@@ -15,7 +15,7 @@ class Settings:
     check_limits: bool = True  # Off: any number of pairs, of any length, of any type.
     refuse_active: bool = True  # Off: queued and running runs can be modified, too.
     advance_runs: bool = True  # Active runs end on their own.
-    pace: float = 1.0  # Multiplies how long they stay active.
+    pace: float = 1.0  # Multiplies how long runs stay active.
     latency_ms: float = 0  # The delay before each API call.
     requests_per_minute: int | None = None
     retry_after: str | None = "1"  # The Retry-After header if that limit is exceeded. None: no header.

@@ -26,8 +26,8 @@ class Timeline:
     def page(self, *, limit: int, descending: bool, after: Key | None, before: Key | None) -> tuple[list[str], bool]:
         """One page of ids in the requested order, and whether there are more after it.
 
-        `after` and `before` are positions in the requested order, both exclusive. With `before` alone, it is the page
-        that ends right before it.
+        `after` and `before` are positions in the requested order, both exclusive. With `before` alone, the page ends
+        right before that position.
         """
         older, newer = (before, after) if descending else (after, before)
         low = bisect_right(self._keys, older) if older else 0

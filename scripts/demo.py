@@ -57,7 +57,7 @@ def main(port: int) -> None:
 
 
 def mirror_threads(admin: User) -> None:
-    """Tracks and syncs all threads of the sandbox. Only reports those that no longer exist."""
+    """Tracks and syncs all threads of the sandbox. Threads that no longer exist are only reported."""
     thread_ids = wait(lambda: threads.listed_upstream(connection="default"), what="The sandbox")
     threads.track(connection="default", thread_ids=thread_ids, actor=admin)
     try:

@@ -1,8 +1,8 @@
 """`make sabotage`: removes one guard at a time, and shows which test fails.
 
 A guard is a line of code that protects edits, with a replacement for it. The tree is copied, the guard is replaced in
-the copy, and the tests that should fail are run there. If none of them fails, the command fails. If the guard has
-races, one of them must fail as well.
+the copy, and the tests that should fail are run there. If none of them fails, the command fails. If race tests are
+named for the guard, one of them must fail as well.
 """
 
 import os
@@ -222,7 +222,7 @@ def exists(name: str) -> bool:
 
 
 def failing_without(guard: Guard) -> list[str]:
-    """The test that fails without the guard and, if it has races, the race that fails. Empty strings if none does."""
+    """The test that fails without the guard and, if race tests are named, the one that fails. Empty strings if none."""
     with copy_of_the_tree() as copy:
         file = copy / guard.file
         text = file.read_text()

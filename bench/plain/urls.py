@@ -21,7 +21,7 @@ class PairSerializer(ModelSerializer[MetadataPair]):
 
 
 class RunSerializer(ModelSerializer[Run]):
-    """All columns: the fields that have none are in `raw`."""
+    """All columns. Fields without a column of their own are in `raw`."""
 
     thread = SlugRelatedField(slug_field="upstream_id", read_only=True)  # type: ignore[var-annotated]
     pairs = PairSerializer(many=True, read_only=True)
