@@ -59,7 +59,7 @@ def sending_edits(sandbox: Sandbox, stopping: Event | None = None) -> Iterator[N
 
 
 def make_bulk_edit(run_id: str, status: str, actor: User) -> BulkEdit:
-    """Makes a bulk edit of one run, in this status. If completed, it has a failed and an applied edit."""
+    """Makes a bulk edit of one run, in this status. A completed one has two edits of it: one failed, one applied."""
     selection = bulk_edits.by_ids([run_id])
     bulk_edit = complete_plan(
         bulk_edits.plan(

@@ -16,7 +16,7 @@ import brotli
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-# Chromium and its libraries as an npm package. It needs neither Node.js nor root access.
+# An npm package of Chromium and its libraries. Chromium runs without Node.js and root access.
 PACKAGE = "@sparticuz/chromium@147.0.0"
 SHA512 = "4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ=="
 
@@ -37,7 +37,7 @@ def find() -> Path | None:
 
 
 def environment() -> dict[str, str]:
-    """The environment for the browser process: the downloaded Chromium comes with its libraries."""
+    """The environment of the browser process. The downloaded Chromium uses the libraries that come with it."""
     path = os.pathsep.join(filter(None, [str(DOWNLOADED / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]))
     return {**os.environ, "LD_LIBRARY_PATH": path} if find() == DOWNLOADED / "chromium" else dict(os.environ)
 

@@ -41,7 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Like Ctrl-C, it stops the processes of fixtures.
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # So that it stops the fixtures' processes, as Ctrl-C does.
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A faster way to empty the database after tests that commit.
 
-Django truncates all tables and creates the permissions again, which takes longer than most tests.
+Django's own teardown truncates all tables and creates the permissions again, which takes longer than most tests.
 """
 
 from collections.abc import Iterator

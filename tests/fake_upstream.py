@@ -242,6 +242,6 @@ def _handler(upstream: FakeUpstream) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815
 
         def log_message(self, *args: Any) -> None:
-            """The log is in `upstream.log`."""
+            """Prints nothing, because `upstream.log` has all requests."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""A client of the sandbox: its process and its control API.
+"""Starts the sandbox as a process, and calls its control API.
 
 sandbox = Sandbox.start()
 sandbox.put_runs([make_run(id="run_a", metadata={"team": "blue"})])
@@ -38,9 +38,9 @@ class Sandbox:
 
     @classmethod
     def start(cls, port: int = 0, state: Path | None = None, key: str = "sandbox-key", *options: str) -> Self:
-        """Returns once it responds. Its runs never change by themselves.
+        """Starts a sandbox, and returns it once it responds. Its runs never change by themselves.
 
-        It keeps its data in the folder `state`, or only in memory.
+        The sandbox keeps its data in the folder `state` or, without one, only in memory.
         """
         return cls(port, state, key, options)
 
@@ -60,12 +60,12 @@ class Sandbox:
     # --- The process
 
     def stop(self) -> int:
-        """Sends SIGTERM; returns its exit code."""
+        """Sends SIGTERM to the sandbox. Returns its exit code."""
         self.process.terminate()
         return self._wait()
 
     def kill(self) -> None:
-        """Sends SIGKILL, so that it cannot clean up."""
+        """Sends SIGKILL, so that the sandbox cannot clean up."""
         self.process.kill()
         self._wait()
 
@@ -77,7 +77,7 @@ class Sandbox:
         return code
 
     def restart(self) -> None:
-        """Starts it again, on the same port and with the same state. Stops it first if it is still running."""
+        """Starts the sandbox again, on the same port and with the same state. Stops it first if it is still running."""
         if self.process.poll() is None:
             self.stop()
         self._launch()
@@ -140,7 +140,7 @@ class Sandbox:
         return at
 
     def log(self, after: int = 0) -> list[Json]:
-        """The API calls it received, oldest first."""
+        """The API calls that the sandbox received, oldest first."""
         entries: list[Json] = self.control("GET", "log", after=after)["requests"]
         return entries
 
@@ -148,11 +148,11 @@ class Sandbox:
         self.control("DELETE", "log")
 
     def posts(self, run_id: str | None = None) -> list[Json]:
-        """The POSTs it received, for one run or for all."""
+        """The POSTs that the sandbox received, for one run or for all."""
         return self._calls("POST", run_id)
 
     def gets(self, run_id: str | None = None) -> list[Json]:
-        """The GETs it received, for one run or for all."""
+        """The GETs that the sandbox received, for one run or for all."""
         return self._calls("GET", run_id)
 
     def posted_run_ids(self) -> list[str]:
@@ -190,7 +190,7 @@ _numbers = itertools.count(1)
 def make_run(**fields: Any) -> Json:
     """A valid completed run with all 27 documented fields. Other fields can be added.
 
-    Each one was created a second after the previous one, all of them within the last twelve hours.
+    Each run was created a second after the previous one. All were created within the last twelve hours.
     """
     number = next(_numbers)
     created_at = fields.get("created_at", int(time.time()) - 12 * 3600 + number)

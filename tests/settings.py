@@ -13,7 +13,7 @@ os.environ |= {
     "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
     "RUNSADMIN_UPSTREAM_URL": "http://127.0.0.1:9/v1",  # Nothing listens there: tests that need an upstream start one.
     "RUNSADMIN_UPSTREAM_API_KEY": "key-of-the-tests",
-    "RUNSADMIN_API_REQUESTS_PER_MINUTE": "0",  # Counting adds queries, and has its own tests.
+    "RUNSADMIN_API_REQUESTS_PER_MINUTE": "0",  # The rate limit adds queries, and has its own tests.
 }
 
 from project.settings import *  # noqa: E402, F403

@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(folder: Path, *words: str) -> Any:
-    """Runs a part at 2,000 runs on SQLite, and returns its JSON for that size."""
+    """Runs a part of the benchmark with 2,000 runs on SQLite. Returns the part of its JSON for that size."""
     command = [sys.executable, "-m", "bench", *words, "--database", "SQLite", "--runs", "2000", "--folder", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     return json.loads((folder / f"{words[0]}.json").read_text())["SQLite"]["2000"]

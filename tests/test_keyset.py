@@ -39,7 +39,7 @@ def test_pages_cover_all_rows_once(ids: list[int], order: keyset.Order, size: in
         assert (preceding.rows, preceding.next) == (page.rows, page.next)
 
 
-def test_ascending_pages(ids: list[int]) -> None:
+def test_pages_can_be_ascending(ids: list[int]) -> None:
     first = keyset.read_page(Thread.objects.all(), BY_TIME, 4, ascending=True)
     rest = keyset.read_page(Thread.objects.all(), BY_TIME, 4, after=first.next, ascending=True)
     assert [row.pk for row in (*first.rows, *rest.rows)] == ids[::-1]

@@ -45,7 +45,7 @@ def test_lone_surrogate_is_kept() -> None:
     assert lenient_json.loads(lenient_json.dumps(value)) == value
 
 
-def test_byte_order_mark_and_encodings() -> None:
+def test_declared_encoding_and_bom_are_read() -> None:
     assert lenient_json.read(b"\xef\xbb\xbf[1]") == [1]
     assert lenient_json.read('{"a": "é"}'.encode("latin-1"), "iso8859-1") == {"a": "é"}
 

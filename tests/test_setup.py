@@ -1,4 +1,4 @@
-"""Every setting is in the example and the documentation, and an invalid setting prevents startup, with a reason."""
+"""Every setting is in the example and the documentation, and an invalid setting prevents startup with an error."""
 
 import os
 import re
@@ -109,7 +109,7 @@ def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
     assert written.stat().st_mode & 0o777 == 0o600
     assert "RUNSADMIN_UPSTREAM_URL=http://127.0.0.1:9001/v1\n" in written.read_text()
     repeated = subprocess.run(script, cwd=tmp_path, capture_output=True, check=False)
-    assert repeated.returncode != 0  # It never overwrites the file.
+    assert repeated.returncode != 0  # The script never overwrites the file.
 
 
 @pytest.mark.parametrize("name", ["PORT", "SANDBOX_PORT"])

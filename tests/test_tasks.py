@@ -44,7 +44,7 @@ def test_worker_finds_all_due_work(
 ) -> None:
     run = mirror_run(metadata={"team": "blue"}, thread_id="thread_a")
     edit = edits.record(run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.API)
-    Edit.objects.update(next_attempt_at=edit.created_at)  # The process that recorded it is gone.
+    Edit.objects.update(next_attempt_at=edit.created_at)  # As if the process that recorded the edit had died.
     sandbox.put_runs([make_run(thread_id="thread_a", id="run_new")])
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
 

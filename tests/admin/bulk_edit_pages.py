@@ -48,7 +48,7 @@ def make_plan(client: Client, form: dict[str, object] = RED_FORM, query: str = "
 
 
 def page_text(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
-    """The page as plain text."""
+    """The page of a bulk edit as plain text."""
     response = client.get(bulk_edit_url(bulk_edit) + query)
     assert response.status_code == 200
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.text)).split())

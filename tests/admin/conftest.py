@@ -20,7 +20,7 @@ type ClientFor = Callable[[User], Client]
 
 @pytest.fixture
 def client_for() -> ClientFor:
-    """A client that is signed in as this user."""
+    """Returns a client that is signed in as the given user."""
 
     def client_for(user: User) -> Client:
         client = Client()
@@ -50,7 +50,7 @@ def run_url(run: Run, name: str = "change") -> str:
 
 
 def base_field(client: Client, run: Run) -> str:
-    """The hidden field with the metadata that the form shows now."""
+    """The value of the form's hidden field `base`, which holds the metadata that the form shows."""
     found = re.search(r'name="base" value="([^"]+)"', client.get(run_url(run, "metadata")).text)
     assert found
     return html.unescape(found[1])

@@ -56,7 +56,7 @@ def test_large_plan_updates_without_reload(six_runs: list[Run], alice: User, as_
     assert "Change 5 runs" in page_text(as_alice, bulk_edit)
 
 
-def test_apply_when_planned_is_shown(six_runs: list[Run], alice: User, as_alice: Client) -> None:
+def test_automatic_apply_is_announced(six_runs: list[Run], alice: User, as_alice: Client) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch({"team": "red"})
     bulk_edit = bulk_edits.plan(
@@ -105,7 +105,7 @@ def test_edits_are_paged_both_ways(six_runs: list[Run], as_alice: Client, monkey
     assert page_link(first, "Next") is not None
 
 
-def test_runs_changed_since_are_counted(sandbox: Sandbox, six_runs: list[Run], as_alice: Client, alice: User) -> None:
+def test_runs_changed_later_are_counted(sandbox: Sandbox, six_runs: list[Run], as_alice: Client, alice: User) -> None:
     bulk_edit = make_plan(as_alice)
     edits.push(
         edits.record(run=six_runs[0], patch=MetadataPatch.parse({"x": "1"}), actor=alice, source=Edit.Source.ADMIN)
@@ -114,7 +114,7 @@ def test_runs_changed_since_are_counted(sandbox: Sandbox, six_runs: list[Run], a
     assert "1 run has changed since the plan was made" in page_text(as_alice, bulk_edit)
 
 
-def test_colleague_with_permission_applies(
+def test_colleague_can_apply_the_plan(
     six_runs: list[Run], as_alice: Client, make_user: MakeUser, client_for: ClientFor
 ) -> None:
     bulk_edit = make_plan(as_alice)

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as_carol: Client) -> None:
     shown = as_alice.get(LIST + "?status=completed").text
 
-    assert shown.count('name="_selected_action"') == 4 + 1  # A box per run, and the hidden field.
+    assert shown.count('name="_selected_action"') == 4 + 1  # A checkbox for each run, and a hidden field.
     for action in ("edit_metadata", "refresh", "download_csv"):
         assert f'value="{action}"' in shown
     assert "All that match" in shown
@@ -42,7 +42,7 @@ def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as
         assert f'value="{action}"' not in as_carol.get(LIST).text
 
 
-def test_all_that_match_are_frozen(six_runs: list[Run], mirror_run: MakeRun, as_alice: Client) -> None:
+def test_selection_excludes_later_matches(six_runs: list[Run], mirror_run: MakeRun, as_alice: Client) -> None:
     url = select_all(as_alice, "status=completed")
     mirror_run(id="run_later", status="completed", metadata={"team": "blue"})
 
@@ -208,7 +208,7 @@ def test_invalid_filter_is_refused(six_runs: list[Run], as_alice: Client, query:
     assert not DraftSelection.objects.exists()
 
 
-def test_one_connection_at_a_time(six_runs: list[Run], as_alice: Client, connect: Connect) -> None:
+def test_selection_has_one_connection(six_runs: list[Run], as_alice: Client, connect: Connect) -> None:
     connect("eu")
     Run.objects.filter(upstream_id="run_0").update(connection="eu")
 

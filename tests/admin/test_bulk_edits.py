@@ -108,7 +108,7 @@ def measure(client: Client, url: str) -> tuple[int, float]:
 
 
 def assert_equally_fast(client: Client, small_url: str, large_url: str) -> None:
-    """Compares the fastest of up to five requests, because timings vary on a busy machine."""
+    """Compares the fastest of up to five requests to each page, because timings vary on a busy machine."""
     small, large = [], []
     for _ in range(5):
         small.append(measure(client, small_url))

@@ -32,7 +32,7 @@ def record(run: Run, actor: User, base: dict[str, object] | None = None, **pairs
     )
 
 
-def test_server_keeping_removed_keys_is_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+def test_removed_key_that_remains_is_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
     sandbox.settings(modify="merge")
     run = mirror_run(metadata={"team": "blue", "old": "x"})
 
@@ -45,7 +45,7 @@ def test_server_keeping_removed_keys_is_shown(sandbox: Sandbox, mirror_run: Make
     assert "Intended:" in response.text
 
 
-def test_servers_refusal_is_quoted(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
+def test_refusal_by_the_server_is_quoted(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> None:
     run = mirror_run(metadata={"team": "blue"})
     error = {"error": {"message": "Not on a Sunday.", "type": "invalid_request_error", "param": None, "code": None}}
     sandbox.fault("status", method="POST", status=400, body=error)
@@ -104,7 +104,7 @@ def conflict(sandbox: Sandbox, mirror_run: MakeRun, as_alice: Client) -> Edit:
     return edit
 
 
-def test_conflict_shows_base_theirs_and_ours(conflict: Edit, as_alice: Client) -> None:
+def test_conflict_shows_base_theirs_and_mine(conflict: Edit, as_alice: Client) -> None:
     shown = as_alice.get(change_url(conflict)).text
 
     for value in ("When the edit was made", "blue", "green", "red", "Theirs", "Mine", "moved"):

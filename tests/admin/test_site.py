@@ -164,7 +164,7 @@ def test_connection_page_shows_no_secret(admin: User, client_for: ClientFor, san
     assert sandbox.key not in shown
 
 
-def test_only_our_own_permissions_are_offered(client_for: ClientFor) -> None:
+def test_unused_permissions_are_not_offered(client_for: ClientFor) -> None:
     admin = client_for(User.objects.create_superuser("root"))
 
     for url in ("/admin/auth/group/add/", f"/admin/auth/user/{User.objects.get().pk}/change/"):

@@ -1,4 +1,4 @@
-"""Steps of a bulk edit through the REST API that tests share."""
+"""Steps of a bulk edit through the REST API, for several test modules."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def plan(client: Api, **body: Any) -> Any:
 
 
 def finish(client: Api, url: str) -> Any:
-    """Pushes the edits; returns the bulk edit once it is no longer in progress."""
+    """Pushes the edits until the bulk edit is no longer in progress. Returns the bulk edit."""
     push_until_settled(BulkEdit.objects.get(pk=client.get(url).json()["id"]))
     return client.get(url).json()
 

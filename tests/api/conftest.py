@@ -53,7 +53,7 @@ type ApiOf = Callable[..., Api]
 
 @pytest.fixture
 def api() -> ApiOf:
-    """Returns a client with a token of this user or, without a user, a client without a token."""
+    """Returns a client with a token of the given user or, without a user, a client without a token."""
 
     def api(user: User | None = None) -> Api:
         return Api(None if user is None else tokens.create(user=user, expires_in=dt.timedelta(hours=1)))

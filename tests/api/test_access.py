@@ -90,7 +90,7 @@ def test_editor_need_not_be_superuser(
     method: str, path: str, body: object, sandbox: Sandbox, ids_by_status: dict[str, int], api: ApiOf, alice: User
 ) -> None:
     response = api(alice).call(method, path.format(**ids_by_status), body)
-    # A 409 is possible for edits only: other edits of this run are in progress.
+    # Actions on edits may return a 409, because other edits of the run are in progress.
     allowed = (200, 202) if path.startswith("bulk-edits/") else (200, 201, 202, 204, 409)
     assert response.status_code in allowed, response.json()
 
@@ -111,7 +111,7 @@ def test_every_action_needs_a_permission() -> None:
 
 
 def assert_unauthenticated(client: Api) -> None:
-    """Every operation returns a 401 that explains how to get a token."""
+    """Asserts that every operation returns a 401 that explains how to get a token."""
     for method, path, body in [*(("GET", path, None) for path in READS), *WRITES, ("GET", "nothing/here/", None)]:
         response = client.call(method, re.sub("{.*?}", "1", path), body)
         assert "create_token" in problem(response, 401, "not-authenticated")["detail"]
@@ -169,7 +169,7 @@ def test_tokens_are_stored_hashed(alice: User) -> None:
     assert token not in stored
 
 
-def test_other_scheme_is_refused(alice: User) -> None:
+def test_unknown_scheme_is_refused(alice: User) -> None:
     token = tokens.create(user=alice, expires_in=None)
     response = Client().get("/api/v1/runs/", headers={"Authorization": f"Bearer {token}"})
     problem(response, 401, "not-authenticated")

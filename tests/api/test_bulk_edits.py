@@ -274,7 +274,7 @@ def test_unknown_and_ambiguous_ids_are_reported(
     assert "default, eu" in ambiguous["detail"]
 
 
-def test_limit_of_100_000_ids(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
+def test_100_000_ids_are_the_limit(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
     mirror_run(id="run_a")
     unknown = [f"run_{n:024d}" for n in range(99_999)]
     data = plan(api(alice), run_ids=["run_a", *unknown])

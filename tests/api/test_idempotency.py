@@ -64,7 +64,7 @@ def test_failed_request_does_not_use_up_its_key(sandbox: Sandbox, run_ids: list[
     assert api(alice).post("bulk-edits/", RED_BODY | {"run_ids": run_ids}, Idempotency_Key="k1").status_code == 202
 
 
-def test_simultaneous_plans_with_one_key(
+def test_simultaneous_plans_are_made_once(
     sandbox: Sandbox, run_ids: list[str], live_server: LiveServer, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     barrier, by_ids = Barrier(2), bulk_edits.by_ids
@@ -89,7 +89,7 @@ def test_simultaneous_plans_with_one_key(
     assert post(0).headers["Location"] == recorded.headers["Location"]
 
 
-def test_simultaneous_edits_with_one_key(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_simultaneous_edits_are_made_once(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(id="run_a")
 
     def record() -> Edit:
@@ -133,7 +133,7 @@ def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirror_run: MakeRun, api:
     client, change = api(alice), {"metadata": {"team": "red"}}
     etag = client.get("runs/run_a/")["ETag"]
 
-    # The first request makes this ETag stale.
+    # The first request makes the ETag stale, but the second one returns the recorded edit instead of a 412.
     first, second = (client.patch("runs/run_a/", change, Idempotency_Key="k1", If_Match=etag) for _ in range(2))
 
     assert first.status_code == second.status_code == 200

@@ -18,14 +18,14 @@ ODD_KEYS = ["", "a/b", "a/values/b", "a.b", "..", "a b", 'quo"ted', "a:b", "%2F"
 
 
 @pytest.fixture
-def pairs(mirror_run: MakeRun) -> Callable[[list[dict[str, str]]], None]:
-    """Mirrors a run for each of these maps."""
+def mirror_metadata(mirror_run: MakeRun) -> Callable[[list[dict[str, str]]], None]:
+    """Returns a function that mirrors a run for each dict of metadata."""
 
-    def pairs(maps: list[dict[str, str]]) -> None:
+    def mirror_metadata(maps: list[dict[str, str]]) -> None:
         for number, metadata in enumerate(maps):
             mirror_run(id=f"run_{number}", metadata=metadata)
 
-    return pairs
+    return mirror_metadata
 
 
 def rows(response: Any, name: str) -> dict[str, int]:
@@ -33,8 +33,8 @@ def rows(response: Any, name: str) -> dict[str, int]:
     return {row[name]: row["count"] for row in response.json()["results"]}
 
 
-def test_keys_and_values_are_counted(pairs: Any, api: ApiOf, carol: User) -> None:
-    pairs([{"team": "ads", "env": "prod"}, {"team": "ads"}, {"team": "search", "tea": ""}])
+def test_keys_and_values_are_counted(mirror_metadata: Any, api: ApiOf, carol: User) -> None:
+    mirror_metadata([{"team": "ads", "env": "prod"}, {"team": "ads"}, {"team": "search", "tea": ""}])
     client = api(carol)
     assert rows(client.get("metadata-keys/"), "key") == {"env": 1, "tea": 1, "team": 3}
     assert rows(client.get("metadata-keys/?prefix=tea"), "key") == {"tea": 1, "team": 3}
@@ -51,8 +51,8 @@ def test_keys_and_values_are_counted(pairs: Any, api: ApiOf, carol: User) -> Non
     assert rows(client.get("metadata-keys/nosuch/values/"), "value") == {}
 
 
-def test_pages_link_to_each_other(pairs: Any, api: ApiOf, carol: User) -> None:
-    pairs([{"n": f"v{number}", "m": "x"} for number in range(5)] + [{"n": "w"}])
+def test_pages_link_to_each_other(mirror_metadata: Any, api: ApiOf, carol: User) -> None:
+    mirror_metadata([{"n": f"v{number}", "m": "x"} for number in range(5)] + [{"n": "w"}])
     client = api(carol)
     page = client.get("metadata-keys/n/values/?prefix=v&page_size=2").json()
     seen = [page["results"]]
@@ -65,9 +65,9 @@ def test_pages_link_to_each_other(pairs: Any, api: ApiOf, carol: User) -> None:
     problem(client.get("metadata-keys/?cursor=x"), 400, "invalid-request")
 
 
-def test_counts_are_capped(pairs: Any, api: ApiOf, carol: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_capped(mirror_metadata: Any, api: ApiOf, carol: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata_keys, "MAX_COUNT", 2)
-    pairs([{"all": "x", "two": "x"}, {"all": "x", "two": "x"}, {"all": "y"}])
+    mirror_metadata([{"all": "x", "two": "x"}, {"all": "x", "two": "x"}, {"all": "y"}])
     results = api(carol).get("metadata-keys/").json()["results"]
     assert [(row["key"], row["count"], row["count_is_capped"]) for row in results] == [
         ("all", 2, True),
@@ -75,9 +75,9 @@ def test_counts_are_capped(pairs: Any, api: ApiOf, carol: User, monkeypatch: pyt
     ]
 
 
-def test_keys_may_have_any_character(pairs: Any, api: ApiOf, carol: User) -> None:
+def test_keys_may_have_any_character(mirror_metadata: Any, api: ApiOf, carol: User) -> None:
     run: Run
-    pairs([{}])
+    mirror_metadata([{}])
     run = Run.objects.get()
     for key in ODD_KEYS:
         MetadataPair.objects.create(run=run, key=key, value=f"of {key}", created_at=run.created_at)
@@ -92,6 +92,6 @@ def test_keys_may_have_any_character(pairs: Any, api: ApiOf, carol: User) -> Non
     problem(client.get("metadata-keys/?prefix=%00"), 400, "invalid-request")
 
 
-def test_viewing_runs_is_required(api: ApiOf, make_user: Callable[..., User]) -> None:
+def test_keys_need_the_permission_to_view_runs(api: ApiOf, make_user: Callable[..., User]) -> None:
     for path in ("metadata-keys/", "metadata-keys/team/values/"):
         assert "view_run" in problem(api(make_user()).get(path), 403, "not-allowed")["detail"]

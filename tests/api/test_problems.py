@@ -40,13 +40,13 @@ def test_unknown_method_is_a_405(method: str, path: str, api: ApiOf, alice: User
     assert "OPTIONS" not in response["Allow"]
 
 
-def test_other_accept_is_a_406(api: ApiOf, alice: User) -> None:
+def test_unsupported_accept_is_a_406(api: ApiOf, alice: User) -> None:
     problem(api(alice).get("runs/", Accept="text/html"), 406, "not-acceptable")
     assert api(alice).get("runs/", Accept="application/*, text/html;q=0.5").status_code == 200
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_other_media_type_is_a_415(media_type: str, api: ApiOf, alice: User) -> None:
+def test_unsupported_media_type_is_a_415(media_type: str, api: ApiOf, alice: User) -> None:
     problem(api(alice).call("POST", "threads/", b"thread_id=a", media_type), 415, "unsupported-media-type")
 
 
@@ -55,7 +55,7 @@ def test_oversized_body_is_a_413(api: ApiOf, alice: User, settings: Settings) ->
     problem(api(alice).call("POST", "threads/", body), 413, "body-too-large")
 
 
-def test_other_host_is_a_400(api: ApiOf, alice: User) -> None:
+def test_unknown_host_is_a_400(api: ApiOf, alice: User) -> None:
     problem(api(alice).get("runs/", Host="elsewhere.example"), 400, "bad-request")
 
 

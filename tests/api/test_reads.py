@@ -1,4 +1,4 @@
-"""A read writes nothing, waits for no writer, and links to the pages next to it."""
+"""Reads of the REST API write nothing, wait for no writer, and link to adjacent pages."""
 
 import datetime as dt
 import re
@@ -43,7 +43,7 @@ FAULTS = [LockedFile, ReadOnly] if connection.vendor == "sqlite" else [ReadOnly]
 
 @pytest.fixture
 def paths(store: Callable[..., Run], alice: User) -> Callable[[list[str]], list[str]]:
-    """Fills in the ids of rows that wait for something, so that their representations need the most queries."""
+    """Fills the ids of rows into paths. The rows wait for something, so that showing them takes the most queries."""
     run = store(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
     store(id="run_b", thread_id="thread_b", status="queued", metadata={"team": "blue"})
     for value in "ab":
@@ -118,7 +118,7 @@ def test_expired_tokens_are_deleted(alice: User, bob: User) -> None:
 
 
 def links_of(response: Any) -> dict[str, str]:
-    """The targets of the Link header, as the client of another project reads them."""
+    """The targets of the Link header, as parsed by requests, which knows nothing about this project."""
     parsed = requests.utils.parse_header_links(response.headers.get("Link", ""))
     return {link["rel"]: link["url"] for link in parsed}
 

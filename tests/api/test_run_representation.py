@@ -37,7 +37,7 @@ def strict(content: bytes) -> Any:
 
 
 def shown(client: Api) -> dict[str, Any]:
-    """The only run: the same in the list and by its id."""
+    """Returns the only run. Asserts that its own URL returns the same as the list."""
     (run,) = strict(client.get("runs/").content)["results"]
     assert strict(client.get(run["mirror"]["url"]).content) == run
     return dict(run)
@@ -49,7 +49,7 @@ def store_body(body: bytes) -> Run:
 
 
 def assert_both_ways_agree(client: Api, run: Run) -> None:
-    """A row that is marked as being in the API's format is shown as if it was converted."""
+    """Asserts that a run that is shown as stored would be the same if it were converted."""
     as_stored = shown(client)
     Run.objects.update(in_api_format=False)
     assert as_stored == shown(client)

@@ -188,7 +188,7 @@ def test_links_keep_the_filters(store: Callable[..., Run], api: ApiOf, carol: Us
 
 @pytest.fixture
 def found(store: Callable[..., Run], connect: Callable[..., None], api: ApiOf, carol: User) -> Callable[..., list[str]]:
-    """Returns the ids that a query finds among three runs."""
+    """Returns a function that returns the ids that a query finds among three runs."""
     connect("eu")
     store(id="run_a", status="failed", model="gpt-4o", assistant_id="asst_1", thread_id="thread_1", created_at=1000)
     store(id="run_b", status="completed", model="gpt-4o", assistant_id="asst_2", thread_id="thread_2", created_at=2000)

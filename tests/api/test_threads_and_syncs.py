@@ -33,7 +33,7 @@ def test_thread_is_tracked_once(api: ApiOf, alice: User) -> None:
     assert client.get("threads/thread_a/").json() == client.get("threads/").json()["results"][0]
 
 
-def test_many_threads_are_reported(api: ApiOf, alice: User) -> None:
+def test_each_thread_gets_an_outcome(api: ApiOf, alice: User) -> None:
     client = api(alice)
     client.post("threads/", {"thread_id": "thread_a"})
     response = client.post("threads/", {"thread_ids": ["thread_b", "../x", "thread_a", "thread_b"]})

@@ -31,7 +31,7 @@ class ActionList:
         self.offered = {getattr(type(registered), name).short_description for name in registered.actions}
 
     def run(self, action: str, *rows: Model) -> None:
-        """Ticks the rows and clicks the button."""
+        """Ticks the rows and clicks the button of the action."""
         if not self.page.url.endswith(list_url(self.model)):
             self.page.goto(list_url(self.model))
         for row in rows:
@@ -66,7 +66,7 @@ def statuses(model: type[Edit | BulkEdit | Sync], *rows: Model) -> list[str]:
     return [found[row.pk].status for row in rows]
 
 
-def test_actions_on_runs(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
+def test_actions_work_on_runs(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
     one, two = mirror_run(metadata={"team": "blue"}), mirror_run()
     actions = actions_of(Run)
     actions.run("Refresh", one, two)
@@ -84,7 +84,7 @@ def test_actions_on_runs(page: Page, mirror_run: MakeRun, actions_of: ActionsOf)
     assert actions.used == actions.offered
 
 
-def test_actions_on_edits(
+def test_actions_work_on_edits(
     page: Page, sandbox: Sandbox, mirror_run: MakeRun, alice: User, actions_of: ActionsOf
 ) -> None:
     one, two = (
@@ -127,7 +127,7 @@ def test_actions_on_edits(
     assert actions.used == actions.offered
 
 
-def test_actions_on_bulk_edits(
+def test_actions_work_on_bulk_edits(
     page: Page, sandbox: Sandbox, mirror_run: MakeRun, alice: User, actions_of: ActionsOf
 ) -> None:
     plans = [make_bulk_edit(mirror_run(metadata={"team": "blue"}).upstream_id, "planned", alice) for _ in range(2)]
@@ -171,7 +171,7 @@ def test_actions_on_bulk_edits(
     assert actions.used == actions.offered
 
 
-def test_actions_on_threads(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
+def test_actions_work_on_threads(page: Page, mirror_run: MakeRun, actions_of: ActionsOf) -> None:
     one, two = mirror_run(thread_id="thread_1").thread, mirror_run(thread_id="thread_2").thread
     actions = actions_of(Thread)
     actions.run("Stop tracking", one, two)
@@ -191,7 +191,7 @@ def test_actions_on_threads(page: Page, mirror_run: MakeRun, actions_of: Actions
     assert actions.used == actions.offered
 
 
-def test_actions_on_syncs(page: Page, mirror_run: MakeRun, alice: User, actions_of: ActionsOf) -> None:
+def test_actions_work_on_syncs(page: Page, mirror_run: MakeRun, alice: User, actions_of: ActionsOf) -> None:
     thread = mirror_run().thread
     started = [
         syncs.start(connection="default", kind=kind, actor=alice, thread=thread)

@@ -159,7 +159,7 @@ def test_bulk_edit_from_filter_to_undo(
     assert dialogs == []
 
 
-def tick(page: Page, run_id: str) -> Locator:
+def checkbox(page: Page, run_id: str) -> Locator:
     return page.locator(f"tr:has-text('{run_id}') input.action-select")
 
 
@@ -169,14 +169,14 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     button = page.get_by_role("button", name="Edit metadata…")
     ticked = page.locator("[data-ticked]")
     expect(button).to_be_disabled()
-    tick(page, "run_59").press("Space")
-    tick(page, "run_58").check()
+    checkbox(page, "run_59").press("Space")
+    checkbox(page, "run_58").check()
     page.get_by_role("link", name="Older →").click()
     expect(ticked).to_have_text("2 ticked, 2 not on this page")
-    tick(page, "run_00").check()
+    checkbox(page, "run_00").check()
     page.get_by_role("link", name="← Newer").click()
-    expect(tick(page, "run_59")).to_be_checked()
-    tick(page, "run_58").uncheck()
+    expect(checkbox(page, "run_59")).to_be_checked()
+    checkbox(page, "run_58").uncheck()
 
     page.goto(LIST)  # Each filter has its own ticks.
     expect(button).to_be_disabled()
@@ -252,8 +252,8 @@ def test_bulk_edit_works_without_scripts(
     context.add_cookies(page.context.cookies())  # type: ignore[arg-type]  # Two types of the same shape.
     page = context.new_page()
     page.goto(LIST)
-    tick(page, "run_61").check()
-    tick(page, "run_59").check()
+    checkbox(page, "run_61").check()
+    checkbox(page, "run_59").check()
     page.get_by_role("button", name="Edit metadata…").click()
     page.locator("[name$=-key]").nth(1).fill("team")
     page.locator("[name$=-value]").nth(1).fill("red")

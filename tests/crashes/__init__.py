@@ -1,1 +1,1 @@
-"""Real processes are killed at named steps and at random moments, and others recover their work."""
+"""Tests that kill real processes at named steps and at random moments. Other processes then recover the work."""

@@ -28,7 +28,7 @@ def recorded_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recor
 
 @pytest.fixture
 def short_timeouts(settings: Settings, connect: Connect, recorded_sandbox: RecordedSandbox) -> None:
-    """This process uses the short timeouts of the processes under test."""
+    """Gives the test process the same short timeouts as the processes under test."""
     settings.RUNSADMIN_SETTLING_TIME = float(SHORT_TIMEOUTS["RUNSADMIN_SETTLING_TIME"])
     connect(URL=recorded_sandbox.url, API_KEY=recorded_sandbox.key, **timeouts())
 

@@ -140,7 +140,7 @@ def test_unavailable_database_is_reported(
         assert "Set-Cookie" not in response.headers
     assert {response.json()["type"] for response in problems} == {"urn:runsadmin:problem:database-unavailable"}
     assert all(f"Request {response.headers['X-Request-ID']}" in response.text for response in pages)
-    assert errors_of(site) == [response.headers["X-Request-ID"] for response in [*problems, *pages]]
+    assert request_ids_of_errors(site) == [response.headers["X-Request-ID"] for response in [*problems, *pages]]
     assert (browser.get("/livez").status_code, browser.get("/readyz").status_code) == (200, 503)
 
     restart_database(postgres)
@@ -157,6 +157,6 @@ def hidden_fields(page: str) -> dict[str, str]:
     return {name: html.unescape(value) for name, value in found}
 
 
-def errors_of(site: Site) -> list[str]:
+def request_ids_of_errors(site: Site) -> list[str]:
     """The ids of the requests for which an error was logged."""
     return [line["request_id"] for line in json_lines(site.log("web")) if line["level"] == "error"]

@@ -1,4 +1,4 @@
-"""A process is killed at each step between the recording of an edit and its outcome, and a new worker recovers it."""
+"""A process is killed at each step from the recording of an edit to its outcome, and a new worker recovers the edit."""
 
 import threading
 
@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 @pytest.mark.parametrize("step", PUSHING)
-def test_worker_killed_while_pushing(environment: Environment, step: str) -> None:
+def test_push_survives_a_killed_worker(environment: Environment, step: str) -> None:
     with recovery_checked(environment) as runs:
         for run in runs:
             environment.record(run, "red")
@@ -25,7 +25,7 @@ def test_worker_killed_while_pushing(environment: Environment, step: str) -> Non
 
 @pytest.mark.parametrize("step", RECONCILING)
 @pytest.mark.parametrize("fault", ["lose", "cut_before"])
-def test_worker_killed_while_reconciling(environment: Environment, fault: str, step: str) -> None:
+def test_reconcile_survives_a_killed_worker(environment: Environment, fault: str, step: str) -> None:
     with recovery_checked(environment) as runs:
         environment.sandbox.fault(fault, method="POST")
         for run in runs:
@@ -34,7 +34,7 @@ def test_worker_killed_while_reconciling(environment: Environment, fault: str, s
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_web_process_killed_during_patch(environment: Environment, step: str) -> None:
+def test_patch_survives_a_killed_web_process(environment: Environment, step: str) -> None:
     with recovery_checked(environment) as runs:
         web = environment.web(Crash(step))
         assert web.patch(runs[0].upstream_id, {"team": "red"}, environment.token()) is None
@@ -43,7 +43,7 @@ def test_web_process_killed_during_patch(environment: Environment, step: str) ->
 
 
 @pytest.mark.parametrize("killed", ["worker", "web", "sandbox"])
-def test_process_killed_during_the_post(environment: Environment, killed: str) -> None:
+def test_post_survives_a_killed_process(environment: Environment, killed: str) -> None:
     with recovery_checked(environment) as runs:
         environment.sandbox.fault("slow_response", seconds=60, method="POST")
         if killed == "web":
@@ -65,7 +65,7 @@ def test_process_killed_during_the_post(environment: Environment, killed: str) -
 
 
 @pytest.mark.parametrize("step", SYNCING)
-def test_worker_killed_during_a_sync(environment: Environment, step: str) -> None:
+def test_sync_survives_a_killed_worker(environment: Environment, step: str) -> None:
     with recovery_checked(environment) as runs:
         environment.sandbox.change_run(runs[0].upstream_id, metadata={"team": "green"})
         sync = environment.start_full_sync()
@@ -78,8 +78,8 @@ def test_worker_killed_during_a_sync(environment: Environment, step: str) -> Non
 
 
 @pytest.mark.parametrize("pages", [1, 4, 7])
-def test_worker_killed_between_pages(environment: Environment, pages: int) -> None:
-    """It has read several pages that it has not stored yet. They are read again, and count once."""
+def test_pages_of_a_killed_worker_count_once(environment: Environment, pages: int) -> None:
+    """The worker dies with pages that it has read but not stored. They are read again, and their runs count once."""
     with recovery_checked(environment) as runs:
         names = [f"thread_new_{number}" for number in range(5)]
         environment.sandbox.put_runs([make_run(thread_id=name) for name in names for _ in range(3)])

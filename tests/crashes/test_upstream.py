@@ -1,4 +1,4 @@
-"""Upstream is killed at each step and started again. This runs on SQLite only: the database makes no difference."""
+"""Upstream is killed at each step and started again. Runs only on SQLite, because the database makes no difference."""
 
 import pytest
 

@@ -23,7 +23,7 @@ def note(task_log: str, line: str) -> None:
 
 @task
 def work(task_log: str, seconds: float) -> int:
-    """Writes when it starts and ends, and in which process."""
+    """Writes a line at its start and at its end, each with the id of the process."""
     write(task_log, f"start {os.getpid()}")
     time.sleep(seconds)
     write(task_log, f"end {os.getpid()}")

@@ -1,4 +1,4 @@
-"""Scheduled tasks: each is enqueued once per period, and never while an earlier one waits or runs."""
+"""The schedule: each entry enqueues one task per period, and none while its previous task waits or runs."""
 
 import threading
 from datetime import timedelta
@@ -36,7 +36,7 @@ def test_two_workers_run_each_due_task_once(start_worker: StartWorker, task_log:
     ticks = DBTaskResult.objects.filter(task_path="tests.engine.jobs.tick").order_by("enqueued_at")
     times = [tick.enqueued_at for tick in ticks]
     assert all(later - earlier > timedelta(seconds=0.9) for earlier, later in pairwise(times))
-    # It is due every 0.3 s and takes 1 s: it is not enqueued while an earlier one waits or runs.
+    # The slow tick is due every 0.3 s and takes 1 s, but is not enqueued while the previous one waits or runs.
     slow = [line for line in task_log.lines if line.startswith("slow")]
     assert all(line == ("slow end" if number % 2 else "slow start") for number, line in enumerate(slow))
 
@@ -93,7 +93,7 @@ def test_pruned_task_does_not_stop_its_entry() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_entry_not_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_enqueue_leaves_entry_due(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise OSError("the disk is full")
 
@@ -105,7 +105,7 @@ def test_entry_not_enqueued_stays_due(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.django_db
-def test_shorter_period_takes_effect_now() -> None:
+def test_shorter_period_applies_at_once() -> None:
     enqueue_due([HOURLY])
     finish_all()
     assert enqueue_due([Entry("hourly", jobs.tick, every=timedelta(minutes=1))]) == ["hourly"]

@@ -188,7 +188,7 @@ def test_heartbeat_continues_during_a_task(start_worker: StartWorker, task_log: 
 
 
 def stop_outside_transactions(worker: WorkerUnderTest) -> None:
-    """Stops a process while it does not hold SQLite's write lock, because others would wait for the lock in vain."""
+    """Stops a worker while it does not hold SQLite's write lock: other processes would wait for the lock in vain."""
     while True:
         worker.send(signal.SIGSTOP)
         until(lambda: Path(f"/proc/{worker.pid}/stat").read_text().rpartition(") ")[2].startswith("T"))

@@ -74,7 +74,7 @@ def short_timeouts(settings: Settings, sandbox: Sandbox, connect: Connect) -> No
 
 @pytest.fixture
 def scenario(short_timeouts: None, sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> Iterator[Scenario]:
-    mirror_run(thread_id="thread_other", id="run_other")  # Another known run, so that a 404 can be explained.
+    mirror_run(thread_id="thread_other", id="run_other")  # The run that a probe fetches after a 404.
     run = mirror_run(metadata={"team": "blue"})
     with writing(sandbox, run.upstream_id) as writer:
         yield Scenario(sandbox, alice, run, writer)

@@ -46,7 +46,7 @@ class LockedFile(DatabaseFault):
 
 
 class CutConnection(DatabaseFault):
-    """PostgreSQL ends the session, as a restart does."""
+    """PostgreSQL ends the session, as it does when it restarts."""
 
     def begin(self) -> None:
         pid = connection.connection.info.backend_pid

@@ -104,7 +104,7 @@ def _error(rng: random.Random, statuses: list[int]) -> Response:
 
 @dataclass
 class RandomServer:
-    """Makes a FakeUpstream misbehave at random. `listed` has the ids that its lists have shown since it was cleared."""
+    """Makes a FakeUpstream misbehave at random. `listed` has the ids in its lists since the test cleared `listed`."""
 
     upstream: FakeUpstream
     seed: int
@@ -137,7 +137,7 @@ class RandomServer:
     # --- Another client
 
     def write(self, run_id: str, pairs: Mapping[str, str]) -> None:
-        """Another client sets pairs."""
+        """Sets pairs, as another client does."""
         with self.upstream.lock:
             self._set(run_id, self.upstream.runs[run_id]["metadata"] | dict(pairs))
 

@@ -39,7 +39,7 @@ def fault(request: pytest.FixtureRequest) -> Iterator[DatabaseFault]:
 
 @pytest.fixture(autouse=True)
 def connection_state(db: None) -> None:
-    """Creates the row of the connection, which exists soon after the first start."""
+    """Creates the connection's row, which a site in use already has."""
     connections.state("default")
 
 

@@ -35,7 +35,7 @@ def test_temporary_refusal_is_sent_again(scenario: Scenario, fault: dict[str, An
     scenario.check(posts=2)
 
 
-def test_unreachable_post_stays_pending(scenario: Scenario, connect: Connect) -> None:
+def test_edit_waits_if_post_cannot_connect(scenario: Scenario, connect: Connect) -> None:
     with at_step("intended", lambda: connect(URL="http://127.0.0.1:9/v1")):
         edit = scenario.push()
     assert (edit.status, edit.wait_reason, edit.attempts) == (EditStatus.PENDING, Edit.WaitReason.HELD, 0)
@@ -180,7 +180,7 @@ def _assert_fetch_between_posts(scenario: Scenario) -> None:
 
 
 def test_late_write_is_not_sent_again(scenario: Scenario) -> None:
-    scenario.writer.stop()  # A late write overwrites what was written before it, in the race window.
+    scenario.writer.stop()  # A late write would overwrite the writer's pairs.
     scenario.sandbox.fault("handle_late", method="POST", seconds=0.5)
     edit = scenario.push()
     assert edit.status == EditStatus.UNKNOWN

@@ -46,7 +46,7 @@ class Writer:
         self._thread.join()
 
     def lost(self, log: list[Json], *, max_delay: float = 0.0) -> list[str]:
-        """The runs that lost the pair written last, although it was not written in a race window.
+        """The ids of runs without the pair that was written to them last, unless it was written in a race window.
 
         A write can take effect up to `max_delay` seconds after it was received.
         """

@@ -157,7 +157,7 @@ def test_failures_are_listed_with_exit_code(
     assert output.out.splitlines()[-1].endswith("completed: applied 6, conflict 1, rejected 1.")
 
 
-def test_json_output(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
+def test_output_can_be_json(sandbox: Sandbox, eight_ids: list[str], manage: Manage, alice: User) -> None:
     sandbox.set_metadata("run_0", {"team": "green"})
     output = manage("edit_metadata", "run_0", "run_1", "run_x", "--rename", "team=group", *REASON_AND_ACTOR, "--json")
 
@@ -239,7 +239,7 @@ def test_command_does_not_wait_for_held_connection(
     assert BulkEdit.objects.get().is_in_progress
 
 
-def test_control_c_pauses(
+def test_control_c_pauses_the_bulk_edit(
     sandbox: Sandbox, eight_ids: list[str], connect: Connect, manage: Manage, alice: User
 ) -> None:
     connect(CONCURRENCY=1)

@@ -28,7 +28,7 @@ def test_named_runs_are_edited(sandbox: Sandbox, mirror_run: Callable[..., Run],
     assert all(Edit.objects.values_list("upstream_request_id", flat=True))
 
 
-def test_json_output(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User) -> None:
+def test_output_can_be_json(sandbox: Sandbox, mirror_run: Callable[..., Run], manage: Manage, alice: User) -> None:
     mirror_run(id="run_a")
 
     output = manage("edit_metadata", "run_a", "run_x", "--set", "team=red", "--actor", "alice", "--json")

@@ -127,7 +127,7 @@ def database_files() -> bytes:
 
 @pytest.fixture
 def secrets(sandbox: Sandbox, alice: User) -> list[bytes]:
-    """Two hundred runs with edits, and everything that their rows have of them."""
+    """Mirrors two hundred runs, edits some of them, and returns everything in their rows that a purge must erase."""
     rng = random.Random(5)
     runs = []
     for number in range(200):
@@ -155,12 +155,12 @@ def _erasable() -> Iterator[bytes]:
         yield str((edit.after or {})["customer"]).encode()
     with connection.cursor() as cursor:
         cursor.execute("SELECT raw FROM runsadmin_run")
-        for (raw,) in cursor.fetchall():  # Compressed, so that its texts cannot be searched for.
+        for (raw,) in cursor.fetchall():  # Parts of the compressed JSON, in which texts cannot be searched for.
             yield from (bytes(part) for part in batched(raw[9:], 24, strict=False) if len(part) == 24)
     yield from (text.encode()[:100] for text in SharedText.objects.values_list("text", flat=True))
 
 
-def test_file_has_nothing_of_purged_runs(manage: Manage, secrets: list[bytes]) -> None:
+def test_purged_values_are_not_in_the_file(manage: Manage, secrets: list[bytes]) -> None:
     before = database_files()
     assert len(secrets) > 10_000
     assert sum(secret in before for secret in secrets) > 0.9 * len(secrets)
@@ -176,12 +176,12 @@ def test_file_in_use_is_reported(manage: Manage, mirror_run: MakeRun) -> None:
     mirror_run(metadata={"team": "purged-5b1e9c"})
     reader = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM runsadmin_run").fetchone()  # The log cannot be emptied while this is open.
+    reader.execute("SELECT count(*) FROM runsadmin_run").fetchone()  # Keeps the log from being emptied.
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 100")
     first = manage("purge_runs", "--older-than", "0", "--no-input")
     reader.close()
-    connection.close()  # The next one has the timeout of the settings.
+    connection.close()  # The next connection has the timeout of the settings.
     again = manage("purge_runs", "--older-than", "0")
     assert (first.code, again.code) == (1, 0)
     assert "Erased 1 run, 1 pair and the values of 0 edits." in first.out

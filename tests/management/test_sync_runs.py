@@ -51,7 +51,7 @@ def test_command_ends_if_credentials_are_refused(three_threads: None, sandbox: S
     output = manage("sync_runs")
     assert output.code == 1
     assert "Waiting for the connection" in output.err
-    assert Sync.objects.get().status == Sync.Status.RUNNING  # It continues automatically on release.
+    assert Sync.objects.get().status == Sync.Status.RUNNING  # The sync continues when the connection is released.
 
 
 def test_every_connection_is_synced_by_default(

@@ -51,7 +51,7 @@ def test_all_listed_threads_are_tracked(sandbox: Sandbox, manage: Manage, alice:
     assert tracked() == ids
 
 
-def test_unlistable_threads_are_reported(sandbox: Sandbox, manage: Manage, alice: User) -> None:
+def test_server_without_lists_is_reported(sandbox: Sandbox, manage: Manage, alice: User) -> None:
     sandbox.settings(lists_threads=False)
     output = manage("track_threads", "--listed", "--actor", "alice")
     assert output.code == 1

@@ -30,7 +30,7 @@ def raw_of(number: int) -> str:
 def older_database(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path: Path
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """Returns the columns of its runs, by id."""
+    """Creates the database, and returns the columns of its runs by run id."""
     with django_db_blocker.unblock():
         original = dict(connection.settings_dict)
         if connection.vendor == "sqlite":

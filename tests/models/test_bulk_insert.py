@@ -94,7 +94,7 @@ def test_defaults_are_those_of_the_model(thread: Thread) -> None:
         assert (run.started_at, run.total_tokens, run.missing_since) == (None, None, None)
 
 
-def test_a_duplicate_is_an_integrity_error(thread: Thread) -> None:
+def test_duplicate_is_an_integrity_error(thread: Thread) -> None:
     insert_rows(Run, [run_row(thread, 0)])
     with pytest.raises(IntegrityError), transaction.atomic():
         insert_rows(Run, [run_row(thread, 1), run_row(thread, 2, upstream_id="run_0")])
@@ -115,7 +115,7 @@ def test_ids_are_new_and_ascending(thread: Thread) -> None:
 
 
 def test_ids_of_deleted_rows_are_not_used_again(thread: Thread) -> None:
-    """The ETag of a run is made of its id and version."""
+    """The ETag of a run is made of its primary key and version, so a used key could repeat an old ETag."""
     run = Run.objects.create(**run_row(thread, 0, id=None))
     pk = run.pk
     run.delete()

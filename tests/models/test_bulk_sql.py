@@ -33,7 +33,7 @@ def test_each_row_gets_its_values(threads: list[Thread]) -> None:
 
 
 def test_rows_with_other_values_are_not_updated(threads: list[Thread]) -> None:
-    """The values that identify a row are conditions: a lost claim changes nothing."""
+    """The values that identify a row are conditions, so that a worker that has lost its claim changes nothing."""
     first, second, _ = threads
     rows = [
         ({"watermark": "a"}, {"id": first.pk, "watermark": ""}),

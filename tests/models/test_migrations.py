@@ -64,7 +64,7 @@ def test_runs_of_version_0_1_0_are_migrated(older_database: Rows) -> None:
     compress_batches(1)
     assert CompressionState.objects.get().done < CompressionState.objects.get().last
     assert stored(older_database) == older_database
-    Run.objects.filter(upstream_id="run_499").update(raw="{}")  # A row that waits can be written, too.
+    Run.objects.filter(upstream_id="run_499").update(raw="{}")  # A row can be written before it is compressed.
     older_database["run_499"]["raw"] = "{}"
     compress_batches(3)
     assert not CompressionState.objects.exists()

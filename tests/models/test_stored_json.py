@@ -23,7 +23,7 @@ TOOLS = '"tools":[' + ",".join(f'{{"type":"function","function":{{"name":"f{n}"}
 
 @pytest.fixture(autouse=True)
 def unseen() -> None:
-    """This process has not seen any text yet."""
+    """Makes this process forget the texts that it has seen."""
     stored_json._seen.clear()
 
 

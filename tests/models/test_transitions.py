@@ -44,7 +44,7 @@ def test_unknown_is_not_sent_directly() -> None:
 
 
 @pytest.mark.django_db
-def test_other_transition_updates_no_row() -> None:
+def test_forbidden_transition_updates_no_row() -> None:
     sync.Sync.objects.create(connection="default", status="completed")
     assert sync.Sync.objects.all().transition_to(sync.SyncStatus.RUNNING) == 0
 
@@ -55,7 +55,7 @@ UPDATES = {"update", "aupdate", "update_rows", "bulk_update", "update_or_create"
 
 
 def status_writes(tree: ast.AST) -> Iterator[int]:
-    """The lines that write a status themselves: in an update, an assignment, or the values of an update."""
+    """The numbers of lines that write a status: in an update, an assignment, or the values of an update."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), keywords=keywords) if name in UPDATES:

@@ -45,7 +45,7 @@ def mirror_runs(upstream: FakeUpstream, db: None) -> Callable[..., list[Run]]:
 
 @pytest.fixture
 def run(mirror_runs: Callable[..., list[Run]]) -> Run:
-    """A run with two pairs. There is another known run, in another thread, so that a 404 can be explained."""
+    """A run with two pairs. A probe after a 404 fetches another known run, in another thread."""
     _, run = mirror_runs(
         make_run(id="run_other", thread_id="thread_other"), make_run(metadata={"ticket": "1", "owner": "lee"})
     )

@@ -164,7 +164,7 @@ def skips_one(runs: list[Json], query: Query) -> Response:
 
 
 def compares_seconds(runs: list[Json], query: Query) -> Response:
-    """`after` means the creation time of its run."""
+    """`after` stands for the creation time of its run, so that other runs of the same second are skipped."""
     if "after" in query:
         (then,) = (run["created_at"] for run in runs if run["id"] == query["after"])
         is_beyond = then.__lt__ if query["order"] == "asc" else then.__gt__

@@ -141,7 +141,7 @@ FAULTS: dict[str, Callable[[Identity], None]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_call_without_token_is_held(
+def test_no_call_is_sent_without_a_token(
     upstream: FakeUpstream, identity: Identity, fault: Any, capture_log: CaptureLog
 ) -> None:
     log = capture_log("line")
@@ -173,7 +173,7 @@ def test_edits_and_syncs_wait_for_a_token(
     name: str,
 ) -> None:
     FAULTS[name](identity)
-    connect(AZURE_SCOPE="https://other/.default")  # Has no cached token.
+    connect(AZURE_SCOPE="https://other/.default")  # A scope for which no token is cached.
     edit = push(run, alice)
     assert (edit.status, edit.wait_reason, edit.attempts, edit.sent_at) == (
         Edit.Status.PENDING,

@@ -43,7 +43,7 @@ BROKEN = {
     "nested 50,000 deep": b"[" * 50_000 + b"]" * 50_000,
 }
 broken = pytest.mark.parametrize("value", BROKEN.values(), ids=BROKEN)
-# One value for each way in which they are stored.
+# One broken value for each way in which broken values are stored.
 STORED_DIFFERENTLY = (
     "NaN", "1e400 and a long integer", "nested NaN", "invalid byte in a name", "2,000 nested arrays",
     "2,000 nested objects",

@@ -22,7 +22,7 @@ def runs(mirror_runs: Callable[..., list[Run]], alice: User) -> list[Run]:
 
 
 def rewrite(request: Request) -> Response | None:
-    """A server that stores values in capitals."""
+    """The response of a server that stores values in capitals."""
     if not request.is_write:
         return None
     run = make_run(id=request.parts[-1], thread_id=request.parts[1])

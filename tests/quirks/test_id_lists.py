@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 TRACK = "/admin/runsadmin/thread/add/"
 
-# Each contains exactly the ids run_a and run_b. As lists of threads, they contain thread_a and thread_b.
+# Each contains exactly the ids run_a and run_b. `as_threads` turns them into thread_a and thread_b.
 LISTS = {
     "plain": b"run_a\nrun_b\n",
     "no final line break": b"run_a\nrun_b",
@@ -181,7 +181,7 @@ def test_each_entry_point_reads_the_list(
     elif entry == "upload":
         client.post(TRACK, {"connection": "default", "file": SimpleUploadedFile("ids.csv", content)})
     else:
-        # A browser pastes decoded text.
+        # The browser has already decoded text that is pasted.
         text = content.decode("utf-16" if content.startswith(codecs.BOM_UTF16_LE) else "utf-8", errors="ignore")
         client.post(TRACK, {"connection": "default", "thread_ids": text.replace("\0", "")})
     assert tracked_ids() == {"thread_a", "thread_b"}

@@ -111,7 +111,7 @@ def test_admin_pages_link_to_the_run(id: str, mirror_run_with_id: Callable[[str]
     client = Client()
     client.force_login(alice)
     listed = client.get("/admin/runsadmin/run/", {"q": str(search.Word(id))})
-    assert f'href="{run.pk}/change/"' in listed.text  # Relative to the list.
+    assert f'href="{run.pk}/change/"' in listed.text  # The link is relative to the list.
     for page in ("change", "metadata"):
         assert client.get(f"/admin/runsadmin/run/{run.pk}/{page}/").status_code == 200
     thread = client.get(f"/admin/runsadmin/thread/{run.thread.pk}/change/")
@@ -153,7 +153,7 @@ def test_invalid_id_is_refused(id: str, db: None, alice: User, api: ApiOf) -> No
     assert not is_id(id)
     assert threads.track(connection="default", thread_ids=[id], actor=alice).invalid == (id,)
     assert api(alice).post("threads/", {"thread_id": id}).status_code == 400
-    if id not in ("", ".", ".."):  # These have no path of their own.
+    if id not in ("", ".", ".."):  # No URL can have these as a part of its path.
         assert api(alice).get(f"runs/{quote(id, safe='', errors='replace')}/").status_code == 404
 
 

@@ -24,7 +24,7 @@ INCOMPLETE: dict[str, dict[str, str]] = {
 }
 
 
-def write(alias: str = "default") -> UpstreamError:
+def error_of_write(alias: str = "default") -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
         Client(conf.connection(alias)).modify_run("thread_a", "run_a", {"team": "red"})
     return caught.value
@@ -47,14 +47,14 @@ def test_status_of_incomplete_response_is_used(
     upstream: FakeUpstream, headers: dict[str, str], status: int, kind: type[UpstreamError]
 ) -> None:
     upstream.override(lambda request: Response(status, b'{"error": "No."}', headers))
-    error = write()
+    error = error_of_write()
     assert (type(error), error.http_status) == (kind, status)
 
 
 @pytest.mark.parametrize("headers", INCOMPLETE.values(), ids=INCOMPLETE)
 def test_incomplete_2xx_is_unknown(upstream: FakeUpstream, headers: dict[str, str]) -> None:
     upstream.override(lambda request: Response(200, b'{"id": "run_a"', headers))
-    assert isinstance(write(), OutcomeUnknown)
+    assert isinstance(error_of_write(), OutcomeUnknown)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_incomplete_2xx_is_unknown(upstream: FakeUpstream, headers: dict[str, st
     ],
     ids=["nginx", "Go", "JSON"],
 )
-def test_http_url_of_https_server_is_held(upstream: FakeUpstream, body: bytes) -> None:
+def test_http_url_of_https_server_is_a_hold(upstream: FakeUpstream, body: bytes) -> None:
     upstream.override(lambda request: Response(400, body))
-    error = write()
+    error = error_of_write()
     assert type(error) is ConnectionHeld
     assert str(error).endswith("Check RUNSADMIN_UPSTREAM_URL: it must begin with https.")
 
 
 def test_https_url_of_http_server_sends_nothing(upstream: FakeUpstream, connect: Connect) -> None:
     connect(URL=upstream.url.replace("http:", "https:"))
-    assert isinstance(write(), NotSent)
+    assert isinstance(error_of_write(), NotSent)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def breaking_tls_port(certificate_file: Path) -> Iterator[int]:
 
 def test_untrusted_certificate_sends_nothing(breaking_tls_port: int, connect: Connect) -> None:
     connect(URL=f"https://127.0.0.1:{breaking_tls_port}/v1")
-    assert isinstance(write(), NotSent)
+    assert isinstance(error_of_write(), NotSent)
 
 
 def test_broken_tls_connection_is_unknown(
@@ -130,4 +130,4 @@ def test_broken_tls_connection_is_unknown(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate_file))
     connect(URL=f"https://127.0.0.1:{breaking_tls_port}/v1")
-    assert isinstance(write(), OutcomeUnknown)
+    assert isinstance(error_of_write(), OutcomeUnknown)

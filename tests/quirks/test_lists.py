@@ -136,7 +136,7 @@ def test_fetches_of_a_page_span_tasks(upstream: FakeUpstream, thread: Thread, is
 
 @pytest.fixture
 def lagging_thread(upstream: FakeUpstream, thread: Thread) -> Thread:
-    """A thread whose list keeps showing its runs as they are now."""
+    """A synced thread whose list keeps showing the runs as they were at that sync."""
     sync(thread)
     listed = copy.deepcopy(upstream.runs)
     change_lists(upstream, lambda run: listed[run["id"]])

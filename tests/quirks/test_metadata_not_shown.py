@@ -240,7 +240,7 @@ def test_lists_that_show_our_writes_save_fetches(
 
 
 @pytest.mark.parametrize("response", [None, error_response(404, "No such endpoint.")], ids=["no metadata", "an error"])
-def test_other_lists_are_requested_rarely(
+def test_useless_lists_are_requested_rarely(
     upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, response: Response | None
 ) -> None:
     runs = mirror_runs(*(make_run(metadata=dict(METADATA)) for _ in range(150)))

@@ -81,7 +81,7 @@ def test_possibly_done_write_is_unknown(
 
     upstream.clear_overrides()
     connections.release("default")
-    time.sleep(1)  # After this, the write can no longer arrive.
+    time.sleep(1)  # The write can no longer arrive after the read timeout and the settling time.
     process_due(times=3)
     edit.refresh_from_db()
     assert edit.status == EditStatus.APPLIED

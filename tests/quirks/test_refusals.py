@@ -1,4 +1,4 @@
-"""A refusal affects only what the server refuses: one map, one thread or all writes."""
+"""A refusal affects only what the server refuses: some metadata, one thread or all writes."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def runs(mirror_runs: Callable[..., list[Run]]) -> list[Run]:
 
 
 REFUSED: dict[str, tuple[Override, str]] = {
-    "one map, by a firewall": (refuse("drop table", response=HTML), "Request blocked"),
+    "some metadata, by a firewall": (refuse("drop table", response=HTML), "Request blocked"),
     "one thread": (refuse("POST /threads/thread_0/"), "You may not."),
     "one run, also for reading": (refuse("run_0"), "You may not."),
     "one run, with an empty body": (refuse("POST /threads/thread_0/runs/run_0", response=Response(403)), "403"),
@@ -151,7 +151,7 @@ def test_refusals_in_two_threads_hold_nothing(upstream: FakeUpstream, runs: list
     assert Edit.objects.filter(status=EditStatus.REJECTED).count() == 2
 
 
-def test_401_never_rejects(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
+def test_401_never_rejects_an_edit(upstream: FakeUpstream, runs: list[Run], alice: User) -> None:
     upstream.override(lambda request: error_response(401, "Invalid key."))
     edit = push(runs[0], alice)
     for _ in range(10):

@@ -114,7 +114,7 @@ def test_first_rewrite_pauses_bulk_edit(
     assert "keys that the edit did not touch" in bulk_edit.detail
     assert key in bulk_edit.detail
     assert "resume" in bulk_edit.detail
-    # Only the writes that were in flight when the first response was processed.
+    # Nothing was sent except the writes that were in flight when the first response was processed.
     assert len(upstream.writes) <= 2 * CONCURRENCY
     assert count_differing(bulk_edit) == len(upstream.writes), "Each write in flight has its own outcome."
     assert bulk_edit.edits.filter(status=EditStatus.PENDING).count() == RUNS - len(upstream.writes)

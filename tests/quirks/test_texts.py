@@ -37,7 +37,7 @@ def test_sync_recovers_from_an_unstorable_error(
     upstream.override(lambda request: error(status, ALL) if request.is_list else None)
     first = sync(run.thread)
     upstream.clear_overrides()
-    ConnectionState.objects.all().delete()  # The connection is held or backing off.
+    ConnectionState.objects.all().delete()  # Otherwise the connection would still be held or back off.
     Sync.objects.filter(pk=first.pk).update(status=Sync.Status.CANCELLED)
     assert sync(run.thread).status == Sync.Status.COMPLETED
     assert api(alice).get(f"syncs/{first.pk}/").status_code == 200

@@ -137,7 +137,7 @@ def test_usage_is_read(value: object, expected: int | None, mirror_runs: Mirror)
     assert (run.prompt_tokens, run.completion_tokens, run.total_tokens) == (expected, 3, expected)
 
 
-def errors_of(*runs: Json, upstream: FakeUpstream) -> tuple[Sync, list[str]]:
+def sync_two_pages(*runs: Json, upstream: FakeUpstream) -> tuple[Sync, list[str]]:
     """Syncs the runs from two pages. Returns the sync and its error messages."""
 
     def list_runs(request: Request) -> Response | None:
@@ -154,7 +154,7 @@ def errors_of(*runs: Json, upstream: FakeUpstream) -> tuple[Sync, list[str]]:
 
 def test_unreadable_field_is_reported_once(upstream: FakeUpstream, db: None) -> None:
     runs = [make_run(created_at="soon", usage={"total_tokens": "many"}) for _ in range(5)]
-    done, (created, usage) = errors_of(*runs, upstream=upstream)
+    done, (created, usage) = sync_two_pages(*runs, upstream=upstream)
     assert "created_at" in created
     assert '"soon"' in created
     assert "usage.total_tokens" in usage
@@ -163,14 +163,14 @@ def test_unreadable_field_is_reported_once(upstream: FakeUpstream, db: None) -> 
 
 @pytest.mark.parametrize("unset", [None, 0, "", 0.0, False])
 def test_unset_time_is_not_an_error(unset: object, upstream: FakeUpstream, db: None) -> None:
-    done, errors = errors_of(make_run(failed_at=unset, expires_at=unset), upstream=upstream)
+    done, errors = sync_two_pages(make_run(failed_at=unset, expires_at=unset), upstream=upstream)
     assert (done.status, errors) == (Sync.Status.COMPLETED, [])
 
 
 def test_absent_creation_time_is_not_an_error(upstream: FakeUpstream, db: None) -> None:
     run = make_run()
     del run["created_at"]
-    assert errors_of(run, upstream=upstream)[1] == []
+    assert sync_two_pages(run, upstream=upstream)[1] == []
 
 
 def test_template_skips_a_run_of_unknown_time(mirror_runs: Mirror, alice: User) -> None:

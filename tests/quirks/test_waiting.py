@@ -29,7 +29,7 @@ type Mirror = Callable[..., list[Run]]
 
 
 def refuses(*statuses: str) -> Callable[[FakeUpstream], None]:
-    """A server that refuses to modify runs in these statuses."""
+    """Returns a function that makes the server refuse to modify runs in these statuses."""
 
     def prepare(upstream: FakeUpstream) -> None:
         def respond(request: Request) -> Response | None:
@@ -42,7 +42,7 @@ def refuses(*statuses: str) -> Callable[[FakeUpstream], None]:
 
 
 def responds(response: Response, method: str = "GET", *, everywhere: bool = False) -> Callable[[FakeUpstream], None]:
-    """A server that responds like this; only for the edited run, unless `everywhere`."""
+    """Returns a function that makes the server give this response for the edited run or, if `everywhere`, for all."""
 
     def applies_to(request: Request) -> bool:
         is_run = len(request.parts) == 4 and request.parts[1] != "thread_other"
@@ -256,7 +256,7 @@ def test_edit_of_a_stuck_run_fails(
 
 
 def test_wait_lasts_past_the_expiry(upstream: FakeUpstream, mirror_runs: Mirror, alice: User) -> None:
-    """An edit waits until some time after its run expires."""
+    """An edit waits until fifteen minutes after its run expires."""
     run = mirror_stuck_run(upstream, mirror_runs, {"status": "in_progress", "expires_at": unix_time(from_now(hours=1))})
     edit = push(run, alice)
     Edit.objects.update(waiting_since=ago(minutes=50))

@@ -1,4 +1,4 @@
-"""A process stalls or a write arrives late, and must not undo what others have done in the meantime."""
+"""A process that stalls, or a write that arrives late, must not undo what others have done in the meantime."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_stalled_worker_sends_nothing(race: Race, step: str) -> None:
     edit = race.record("red")
     race.first.push(edit, until=step)
     race.first.suspend()
-    race.first.resume()  # It continues only when it wakes.
+    race.first.resume()  # The suspended process continues only when it is woken.
     race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED]
@@ -33,7 +33,7 @@ def test_stalled_reconciliation_changes_nothing(race: Race, fault: str, step: st
     assert race.first.wait_until_done() == "done unknown"
     race.first.reconcile(edit, until=step)
     race.first.suspend()
-    race.first.resume()  # It continues only when it wakes.
+    race.first.resume()  # The suspended process continues only when it is woken.
     race.environment.expire_claims()
     race.process_due()
     assert race.outcomes() == [EditStatus.APPLIED, EditStatus.APPLIED]

@@ -89,7 +89,7 @@ def test_wrong_method_lists_the_allowed_ones(api: Api, method: str, path: str, a
     response = api.call(method, path)
     assert response.status_code == 405
     assert response.headers["allow"] == allowed
-    assert api.get(RUN_PATH).status_code == 200  # On the same connection.
+    assert api.get(RUN_PATH).status_code == 200  # The connection can still be used.
 
 
 @pytest.mark.parametrize("body", [b"{", b"metadata=1", b'{"metadata": {"a": "\\ud800"}}', b"\xff\xfe", b'{"a": NaN}'])

@@ -112,7 +112,7 @@ class Test:
 
 
 def comparisons(texts: st.SearchStrategy[tuple[str, Any, Any]]) -> st.SearchStrategy[Test]:
-    """Comparisons with texts. Each text comes with the first value that it means, and the first value after those."""
+    """Comparisons with texts. Each text comes with the first value that equals it, and the first value beyond it."""
 
     def compared(drawn: tuple[str, tuple[str, Any, Any]]) -> Test:
         sign, (text, begin, end) = drawn
@@ -183,7 +183,7 @@ lengths = durations.map(
     lambda drawn: (drawn[0], dt.timedelta(seconds=drawn[1]), dt.timedelta(seconds=drawn[1], microseconds=1))
 )
 texts = st.sampled_from(VALUES) | st.text(st.sampled_from('ab1*"\\ :é😀'), min_size=1, max_size=3)
-# Whatever follows a text begins with it; U+0000 is the first character.
+# The first value after a text is the text and U+0000, because U+0000 is the first character.
 compared_texts = texts.map(lambda text: (written(text, bare="[a-zA-Z_é]+"), text, text + "\0"))
 
 exists = st.just(Test("*", lambda value: True))

@@ -122,7 +122,7 @@ ERRORS = [
 
 
 def make_rows(count: int = 45) -> list[Row]:
-    """Few enough for a page of the list."""
+    """Makes so few runs that all of them fit on one page of the list."""
     chance = random.Random(8)
     now = timezone.now()
     times = (*TIMES, now - dt.timedelta(days=6), now - dt.timedelta(days=8), None)
@@ -141,7 +141,7 @@ def make_rows(count: int = 45) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Users:
+class EntryPoints:
     """Sends searches to each entry point. Each method returns the primary keys of the runs, or the error message."""
 
     pages: Client
@@ -200,27 +200,27 @@ def _planned() -> set[int]:
 
 
 @pytest.fixture
-def users(alice: User, api: Callable[..., Api], manage: Manage) -> Users:  # noqa: F811
+def entry_points(alice: User, api: Callable[..., Api], manage: Manage) -> EntryPoints:  # noqa: F811
     pages = Client()
     pages.force_login(alice)
-    return Users(pages, api(alice), manage)
+    return EntryPoints(pages, api(alice), manage)
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-def test_searches_find_what_the_predicate_selects(entry_point: str, users: Users) -> None:
+def test_searches_find_what_the_predicate_selects(entry_point: str, entry_points: EntryPoints) -> None:
     rows = store(make_rows())
     for query, matches in EXAMPLES.items():
         expected = {key for key, row in rows.items() if matches(row)}
         assert 0 < len(expected) < len(rows), query
-        assert getattr(users, entry_point)(query) == expected, query
+        assert getattr(entry_points, entry_point)(query) == expected, query
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-def test_all_report_the_same_error(entry_point: str, users: Users) -> None:
+def test_all_report_the_same_error(entry_point: str, entry_points: EntryPoints) -> None:
     store(make_rows(1))
     for query in ERRORS:
         with pytest.raises(InvalidSearch) as caught:
             search.parse(query)
-        shown = getattr(users, entry_point)(query)
+        shown = getattr(entry_points, entry_point)(query)
         assert isinstance(shown, str), query
         assert str(caught.value) in shown, query

@@ -37,7 +37,7 @@ def runs() -> None:
         ("metadata.env:x*", "metadata.env:x*"),
         ("-metadata.env:*", "-metadata.env:*"),
         ("model:gpt-4o-m*", "model:gpt-4o-mini"),
-        ("model:gpt*", "model:gpt*"),  # The index of the newest runs tests the prefix.
+        ("model:gpt*", "model:gpt*"),  # The prefix is tested while the newest runs are read.
         ("-model:gpt*", "-(model:gpt-4o OR model:gpt-4o-mini)"),
         ("-(status:failed -model:gpt-4o-m*)", "-(status:failed -model:gpt-4o-mini)"),
         ("gpt-4o-m OR error:rate*", "model:gpt-4o-mini OR error:rate_limit"),

@@ -85,7 +85,7 @@ def check_plans(text: str, index: str) -> None:
     with CaptureQueriesContext(connection) as captured:
         RunSearch.parse(text).read_page(Run.objects.all(), 10)
 
-    # The page, and the keys of small ranges before it.
+    # The query of the page, and before it those that read the keys of small ranges.
     read = [query["sql"] for query in captured.captured_queries if query["sql"].startswith("SELECT ")]
     plans = [plan_of(sql) for sql in read if "COUNT(" not in sql and "set_config" not in sql]
     assert any(sql.endswith("LIMIT 11") for sql in read)

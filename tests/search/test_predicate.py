@@ -26,7 +26,7 @@ def rows() -> Rows:
 
 
 def pages(found: RunSearch, size: int) -> list[Run]:
-    """All runs, by pages."""
+    """Reads all runs, page by page."""
     page = found.read_page(Run.objects.all(), size)
     runs = list(page.rows)
     while page.next is not None:
@@ -36,7 +36,7 @@ def pages(found: RunSearch, size: int) -> list[Run]:
 
 
 def pages_backward(found: RunSearch, size: int, end: Run) -> list[Run]:
-    """All runs before this one, by pages."""
+    """Reads all runs before `end`, page by page."""
     runs: list[Run] = []
     previous: keyset.Key | None = keyset.key_of(finding.ORDER, end)
     while previous is not None:

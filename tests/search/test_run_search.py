@@ -27,7 +27,7 @@ def runs() -> None:
 
 
 def found(query: str, tz: dt.tzinfo = dt.UTC) -> str:
-    """The numbers of the runs: `01`."""
+    """Returns the numbers of the runs that the query finds, such as `01`."""
     runs = RunSearch.parse(query, tz).read_page(Run.objects.all(), 10).rows[::-1]
     return "".join(run.upstream_id.removeprefix("run_") for run in runs)
 

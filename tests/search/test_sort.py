@@ -34,7 +34,7 @@ def expected(sort: Sort, runs: list[Run]) -> list[int]:  # noqa: F811
 
 
 def pages(found: RunSearch, sort: Sort, size: int) -> tuple[list[int], list[int]]:
-    """All runs, read forward and then backward by pages."""
+    """Reads all runs page by page, forward and then backward."""
     page = found.read_page(Run.objects.all(), size, sort=sort)
     forward, backward = list(page.rows), list(page.rows)
     while page.next is not None:
@@ -109,7 +109,7 @@ def test_plan_walks_the_index_or_sorts_few(text: str, is_small: bool, sort: Sort
     statements = [query["sql"] for query in captured.captured_queries]
     plans = [plan_of(sql) for sql in statements if sql.startswith(beginning) and sql.endswith(ending)]
     assert len(plans) >= 3
-    if connection.vendor == "postgresql":  # It chooses by its statistics.
+    if connection.vendor == "postgresql":  # Its statistics decide which index it uses.
         assert not any("Seq Scan on runsadmin_run" in line for plan in plans for line in plan), plans
         return
     of_column = {"total_tokens": "run_by_tokens", "duration": "run_by_duration"}[sort.column]

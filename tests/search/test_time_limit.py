@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers{}) SELECT count(*) FROM numbers"
 ENDLESS = NUMBERS.format("")
 HINT = r"more than 0\.2 seconds.*created:>-7d"
-# It matches no run, and none of its tests can use an index.
+# This search matches no run, and none of its tests can use an index.
 SLOW = " ".join(f"-metadata.k{number}:a" for number in range(98)) + " -metadata.team:blue"
 
 

@@ -168,5 +168,5 @@ def csrf_client() -> Client:
 
 @pytest.fixture
 def root(db: None) -> User:
-    """A superuser, so that no permission is the reason for a refusal."""
+    """A superuser, so that no request is refused for lack of a permission."""
     return User.objects.create_superuser("root", password="root")

@@ -56,7 +56,7 @@ def test_api_session_needs_csrf_token(csrf_client: Client, root: User, method: s
     for url in urls:
         refused = getattr(csrf_client, method)(url, {}, content_type="application/json")
         assert refused.status_code == 403, url
-        if not url.endswith("/docs/"):  # An HTML page.
+        if not url.endswith("/docs/"):  # The refusal of this page is HTML.
             assert "CSRF" in problem(refused, 403, "not-allowed")["detail"]
 
 

@@ -42,23 +42,23 @@ def test_site_is_ready_if_all_parts_work(client: Client, worker: Worker) -> None
     assert probe(client) == (200, "ok")
 
 
-def test_missing_worker_is_not_ready(client: Client) -> None:
+def test_site_without_worker_is_not_ready(client: Client) -> None:
     assert probe(client) == (503, "worker")
 
 
-def test_silent_worker_is_not_ready(client: Client, worker: Worker) -> None:
+def test_site_with_silent_worker_is_not_ready(client: Client, worker: Worker) -> None:
     seconds = "datetime('now', '-11 seconds')" if connection.vendor == "sqlite" else "now() - interval '11 seconds'"
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE runsadmin_worker SET seen_at = {seconds}")
     assert probe(client) == (503, "worker")
 
 
-def test_unapplied_migration_is_not_ready(client: Client, worker: Worker) -> None:
+def test_site_to_migrate_is_not_ready(client: Client, worker: Worker) -> None:
     MigrationRecorder(connection).migration_qs.filter(app="runsadmin").delete()
     assert probe(client) == (503, "migrations")
 
 
-def test_lost_database_is_live_but_not_ready(client: Client, lost_database: None) -> None:
+def test_site_without_database_is_only_live(client: Client, lost_database: None) -> None:
     assert probe(client) == (503, "database")
     assert probe(client, "/livez") == (200, "ok")
 

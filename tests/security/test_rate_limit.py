@@ -46,7 +46,7 @@ def set_limit(settings: Settings) -> Callable[[int], None]:
 
 @pytest.fixture
 def pass_time() -> Iterator[Callable[[float], None]]:
-    """Stops the clock. Each call moves it by some seconds."""
+    """Stops the clock. Returns a function that moves it by the given number of seconds."""
     with time_machine.travel(timezone.now(), tick=False) as traveller:
         yield traveller.shift
 

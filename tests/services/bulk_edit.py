@@ -1,4 +1,4 @@
-"""Steps of bulk edits that tests share."""
+"""Steps of bulk edits, for several test modules."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def plan_for(actor: User, *runs: Run, patch: BulkPatch = RED, **more: Any) -> Bu
 
 
 def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
-    """Applies the plan, and pushes its edits until it is no longer in progress."""
+    """Applies the plan, and pushes the edits until the bulk edit is no longer in progress."""
     return push_until_settled(bulk_edits.apply(bulk_edit=bulk_edit, actor=actor))
 
 

@@ -15,6 +15,6 @@ def twelve_runs(mirror_run: MakeRun) -> list[Run]:
 
 @pytest.fixture
 def slow_upstream(twelve_runs: list[Run], sandbox: Sandbox, connect: Connect) -> None:
-    """Upstream is slow, and gets two requests at a time, which leaves time to stop a worker."""
+    """Makes upstream slow, and sends it only two requests at a time, to leave time for stopping a worker."""
     connect(CONCURRENCY=2)
     sandbox.settings(latency_ms=300)

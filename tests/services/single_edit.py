@@ -1,4 +1,4 @@
-"""Steps of single edits that tests share."""
+"""Steps of single edits, for several test modules."""
 
 import datetime as dt
 import time

@@ -28,15 +28,15 @@ def as_of(upstream_id: str) -> dt.datetime:
 
 
 @pytest.fixture
-def upstream(sandbox: Sandbox, alice: User) -> list[Json]:
+def mirrored(sandbox: Sandbox, alice: User) -> list[Json]:
     """250 mirrored runs of one thread, newest first, last read long ago."""
-    upstream = [make_run(thread_id="thread_a", created_at=1_700_000_000 + number) for number in range(250)]
-    sandbox.put_runs(upstream)
+    runs = [make_run(thread_id="thread_a", created_at=1_700_000_000 + number) for number in range(250)]
+    sandbox.put_runs(runs)
     threads.track(connection="default", thread_ids=["thread_a"], actor=alice)
     sync(FULL)
     Run.objects.update(requested_at=LONG_AGO, received_at=LONG_AGO)
     Thread.objects.update(fully_checked_at=LONG_AGO)
-    return upstream[::-1]
+    return runs[::-1]
 
 
 def test_refresh_updates_as_of(sandbox: Sandbox, mirror_run: Callable[..., Run], alice: User) -> None:
@@ -48,36 +48,36 @@ def test_refresh_updates_as_of(sandbox: Sandbox, mirror_run: Callable[..., Run],
     assert refreshed.version == run.version
 
 
-def test_full_sync_updates_as_of_for_all(upstream: list[Json]) -> None:
+def test_full_sync_updates_as_of_for_all(mirrored: list[Json]) -> None:
     before = timezone.now()
     sync(FULL)
-    assert min(as_of(run["id"]) for run in upstream) > before
+    assert min(as_of(run["id"]) for run in mirrored) > before
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
-def test_incremental_sync_updates_as_of_if_listed(upstream: list[Json]) -> None:
+def test_incremental_sync_updates_as_of_if_listed(mirrored: list[Json]) -> None:
     before = timezone.now()
     sync(INCREMENTAL)
-    updated = [as_of(run["id"]) > before for run in upstream]
+    updated = [as_of(run["id"]) > before for run in mirrored]
     assert updated == [True] * 100 + [False] * 150
     assert not Run.objects.exclude(received_at=LONG_AGO).exists()
 
 
-def test_unlisted_run_keeps_its_as_of(upstream: list[Json], sandbox: Sandbox, alice: User) -> None:
+def test_unlisted_run_keeps_its_as_of(mirrored: list[Json], sandbox: Sandbox, alice: User) -> None:
     """An unlisted run is not confirmed, and neither are runs with the same or an earlier creation time."""
     thread = Thread.objects.get()
-    unlisted = Run.objects.get(upstream_id=upstream[10]["id"])
-    Run.objects.filter(upstream_id=upstream[9]["id"]).update(created_at=unlisted.created_at)
+    unlisted = Run.objects.get(upstream_id=mirrored[10]["id"])
+    Run.objects.filter(upstream_id=mirrored[9]["id"]).update(created_at=unlisted.created_at)
     sandbox.delete_run(unlisted.upstream_id)
     before = timezone.now()
     sync(INCREMENTAL)
-    updated = [as_of(run["id"]) > before for run in upstream[:100]]
+    updated = [as_of(run["id"]) > before for run in mirrored[:100]]
     assert updated == [True] * 9 + [False] * 91
     assert thread.missing_since is None
 
 
 @pytest.mark.parametrize("field", ["missing_since", "needs_refresh_since"])
-def test_list_does_not_confirm_uncertain_run(upstream: list[Json], field: str) -> None:
+def test_list_does_not_confirm_uncertain_run(mirrored: list[Json], field: str) -> None:
     sync(INCREMENTAL)
-    Run.objects.filter(upstream_id=upstream[0]["id"]).update(**{field: timezone.now()})
-    assert as_of(upstream[0]["id"]) == LONG_AGO
+    Run.objects.filter(upstream_id=mirrored[0]["id"]).update(**{field: timezone.now()})
+    assert as_of(mirrored[0]["id"]) == LONG_AGO

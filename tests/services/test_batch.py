@@ -287,7 +287,7 @@ def test_deleted_runs_of_thread_share_a_probe(
         sandbox.delete_run(run.upstream_id)
     make_due()
     sandbox.clear_log()
-    connect(CONCURRENCY=8)  # All 32 are claimed at once.
+    connect(CONCURRENCY=8)  # All 32 edits are claimed at once.
     sandbox.settings(latency_ms=100)
     monkeypatch.setattr(claims, "LEASE", dt.timedelta(seconds=2))  # A probe for each run would take longer.
 

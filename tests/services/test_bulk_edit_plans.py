@@ -147,7 +147,7 @@ def test_expired_plan_cancels_its_edits(twelve_runs: list[Run], alice: User) -> 
     assert "expired" in bulk_edit.edits.all()[0].detail
 
 
-def test_plan_counts_runs_changed_since(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_plan_counts_runs_changed_later(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = plan(alice)
     assert changed_since(bulk_edit) == 0
     for run in twelve_runs[:3]:

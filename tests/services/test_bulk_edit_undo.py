@@ -74,7 +74,7 @@ def test_retried_edit_waits_for_its_run_again(twelve_runs: list[Run], alice: Use
     assert bulk_edit.active_until > timezone.now() + wait / 2
 
 
-def test_edit_of_cancelled_bulk_is_not_retried(twelve_runs: list[Run], alice: User) -> None:
+def test_cancelled_bulk_edit_permits_no_retry(twelve_runs: list[Run], alice: User) -> None:
     bulk_edit = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=3), alice), actor=alice)
     failed = bulk_edit.edits.filter(status=EditStatus.APPLIED)[0]
     Edit.objects.filter(pk=failed.pk).update(status=EditStatus.FAILED)
@@ -88,7 +88,7 @@ def test_edit_of_cancelled_bulk_is_not_retried(twelve_runs: list[Run], alice: Us
 # --- Undo and redo
 
 
-def test_undo_restores_each_map(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_undo_restores_all_metadata(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = apply(plan(alice, patch=BulkPatch({"team": "red", "new": "1"}, rename={"n": "number"})), alice)
     undoing = plan_undo(done, alice)
     assert (undoing.undoes, undoing.status, statuses(undoing)) == (
@@ -112,7 +112,7 @@ def test_undo_of_the_undo_is_a_redo(sandbox: Sandbox, twelve_runs: list[Run], al
     assert metadata(sandbox, twelve_runs) == [{"team": "red", "n": str(n)} for n in range(12)]
 
 
-def test_undo_of_cancelled_restores_applied_edits(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+def test_undo_after_cancel_restores_applied_edits(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
     done = bulk_edits.cancel(bulk_edit=apply(plan(alice, canary=4), alice), actor=alice)
     assert statuses(undo(done, alice)) == {EditStatus.APPLIED: 4}
     assert metadata(sandbox, twelve_runs) == [{"team": "blue", "n": str(n)} for n in range(12)]

@@ -1,4 +1,4 @@
-"""The state of a connection that processes share: its rate, and whether it is held."""
+"""The state of a connection, which all processes share: its rate, and whether it is held."""
 
 import datetime as dt
 import time
@@ -37,7 +37,7 @@ def test_slots_are_spaced_by_the_rate(limited: conf.Connection) -> None:
     free_at = FreeAt(None, None)
     for number in range(5):
         at, free_at = take(free_at, limited, 1, interactive=False, now=NOW)
-        assert at == after(number / 9)  # Nine tenths of the rate of ten per second.
+        assert at == after(number / 9)  # Background work may use nine of ten requests per second.
 
 
 def test_background_work_delays_no_interactive_edit(limited: conf.Connection) -> None:

@@ -31,7 +31,7 @@ def test_undo_of_undo_is_redo(sandbox: Sandbox, mirror_run: MakeRun, alice: User
     assert sandbox.metadata(run.upstream_id) == {"team": "red"}
 
 
-def test_undo_skips_keys_changed_since(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_undo_skips_keys_changed_later(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue", "env": "dev"})
     edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
     sandbox.set_metadata(run.upstream_id, {"team": "green", "env": "prod"})

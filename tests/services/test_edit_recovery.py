@@ -83,7 +83,7 @@ def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirror_run: MakeRun, ali
     assert claim is not None
     Edit.objects.update(claim_token=uuid.uuid4())
     outcome = pushing._attempt(claim, interactive=False, is_trial=False)
-    assert outcome is None  # Without its claim, it cannot store what it intends to write.
+    assert outcome is None  # An intent cannot be stored without the claim.
     storing.store([Outcome(claim, Edit.Status.REJECTED, "Too late.")])
     assert sandbox.posts() == []
     assert Edit.objects.get().status == Edit.Status.SENDING

@@ -1,4 +1,4 @@
-"""The actions that an edit or a bulk edit permits in its status."""
+"""The actions that the status of an edit or of a bulk edit permits."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def run(mirror_run: Callable[..., Run]) -> Run:
         ("completed", {BulkEditAction.RETRY, BulkEditAction.UNDO}),
     ],
 )
-def test_actions_of_a_bulk_edit(status: str, expected: set[BulkEditAction], run: Run, alice: User) -> None:
+def test_bulk_edit_actions_depend_on_status(status: str, expected: set[BulkEditAction], run: Run, alice: User) -> None:
     bulk_edit = make_bulk_edit(run.upstream_id, status, alice)
     bulk_edit.refresh_from_db()
     assert bulk_edits.permitted_actions(bulk_edit, alice) == expected
@@ -63,7 +63,7 @@ def test_actions_need_permissions(run: Run, alice: User, bob: User) -> None:
         ("rejected", set()),
     ],
 )
-def test_actions_of_an_edit(status: str, expected: set[str], run: Run, alice: User, carol: User) -> None:
+def test_edit_actions_depend_on_status(status: str, expected: set[str], run: Run, alice: User, carol: User) -> None:
     edit = edits.record(run=run, patch=MetadataPatch.parse({"team": "red"}), actor=alice, source=Edit.Source.API)
     edit.status = status
     assert edits.permitted_actions(edit, alice) == expected

@@ -1,4 +1,4 @@
-"""Purging erases runs and the values in their edits, also from the file of the database."""
+"""Purging erases runs, the values in their edits, and text that no other run shares."""
 
 import time
 from collections import Counter

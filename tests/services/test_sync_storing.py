@@ -31,7 +31,7 @@ def started(sandbox: Sandbox, alice: User, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 class AtCheck(threading.Event):
-    """Is never set. Calls a function at the third check, when the sync is in a later thread."""
+    """An event that is never set. Calls a function at the third check, when the sync has read at least one thread."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ def run(sync: Sync, stopping: threading.Event | None = None) -> Sync:
     return syncs.run(sync, until=time.monotonic() + 600, stopping=stopping)
 
 
-def writes_of_runs(queries: CaptureQueriesContext) -> int:
-    """How often the number of created runs was stored. It is stored in the transaction that creates them."""
+def transactions_with_runs(queries: CaptureQueriesContext) -> int:
+    """The number of transactions that stored runs. Each of them also stores the number of created runs."""
     return sum('"runs_created" =' in query["sql"] for query in queries)
 
 
@@ -58,7 +58,7 @@ def test_threads_share_a_transaction(started: Sync) -> None:
     with CaptureQueriesContext(connection) as queries:
         done = run(started)
     assert (done.status, done.runs_created, done.threads_done) == (Sync.Status.COMPLETED, 18, THREADS)
-    assert writes_of_runs(queries) == 1
+    assert transactions_with_runs(queries) == 1
     assert Thread.objects.exclude(fully_checked_at=None).exclude(watermark="").count() == THREADS
 
 
@@ -66,14 +66,14 @@ def test_pending_runs_are_limited(started: Sync, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(claimed, "MAX_PENDING_RUNS", 2 * RUNS_PER_THREAD)
     with CaptureQueriesContext(connection) as queries:
         assert run(started).runs_created == 18
-    assert writes_of_runs(queries) == 3
+    assert transactions_with_runs(queries) == 3
 
 
 def test_pages_are_stored_after_a_second(started: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claimed, "MAX_PENDING_SECONDS", 0.0)
     with CaptureQueriesContext(connection) as queries:
         assert run(started).runs_created == 18
-    assert writes_of_runs(queries) == THREADS
+    assert transactions_with_runs(queries) == THREADS
 
 
 def test_pages_read_before_a_pause_count(started: Sync, sandbox: Sandbox, alice: User) -> None:
@@ -88,7 +88,7 @@ def test_pages_read_before_a_pause_count(started: Sync, sandbox: Sandbox, alice:
 
 
 def test_lost_claim_moves_no_position(started: Sync) -> None:
-    """Another process works on the sync now: what this one has read is stored, without the position."""
+    """Once another process works on the sync, this process stores the runs that it has read, but no position."""
     other = uuid.uuid4()
     lost = run(started, AtCheck(lambda: Sync.objects.update(claim_token=other)))
     assert (lost.claim_token, lost.last_thread, lost.pages, lost.runs_created) == (other, 0, 0, 0)

@@ -41,7 +41,7 @@ NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
         (425, NotSent),
     ],
 )
-def test_meaning_of_a_failed_read(response: NoResponse | int, meaning: type[UpstreamError]) -> None:
+def test_failed_read_is_classified(response: NoResponse | int, meaning: type[UpstreamError]) -> None:
     assert status_codes.classify_read(response) is meaning
 
 
@@ -75,7 +75,7 @@ def test_meaning_of_a_failed_read(response: NoResponse | int, meaning: type[Upst
         (425, NotSent),
     ],
 )
-def test_meaning_of_a_failed_write(response: NoResponse | int, meaning: type[UpstreamError]) -> None:
+def test_failed_write_is_classified(response: NoResponse | int, meaning: type[UpstreamError]) -> None:
     assert status_codes.classify_write(response) is meaning
 
 
