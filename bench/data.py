@@ -188,7 +188,7 @@ class Dataset:
 
     def _metadata(self, rng: random.Random, index: int) -> dict[str, str]:
         region = REGIONS.choose(rng)
-        # Every second run takes the next customer, so that each customer occurs. In the other runs, some are frequent.
+        # Every second run takes the next customer, so that each one occurs. In other runs, some customers are frequent.
         customer = index // 2 % CUSTOMERS if index % 2 else int(CUSTOMERS * rng.random() ** 3)
         cell = CELLS.choose(rng) if rng.random() < CELL else None
         tags = {

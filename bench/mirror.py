@@ -39,5 +39,5 @@ def workers(number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     with stopping([subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(number)]) as started:
         while Worker.objects.count() < number:
             time.sleep(0.1)
-        time.sleep(3)  # Until they are idle.
+        time.sleep(3)  # By then, the workers are idle.
         yield started

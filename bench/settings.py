@@ -3,7 +3,7 @@
 from project.settings import *  # noqa: F403
 from project.settings import BASE_DIR
 
-STATIC_ROOT, STATICFILES_DIRS = BASE_DIR / "static", []  # A folder that exists.
+STATIC_ROOT, STATICFILES_DIRS = BASE_DIR / "static", []  # Any folder that exists.
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

@@ -24,7 +24,7 @@ class Crash:
     at: str
     with_signal: signal.Signals = signal.SIGKILL
     target_pid: int | None = None
-    skip: int = 0  # How often the step is passed first.
+    skip: int = 0  # How many times the process passes the step before it is signaled.
 
     @property
     def variables(self) -> dict[str, str]:

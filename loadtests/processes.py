@@ -78,7 +78,7 @@ class Process:
 
 def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # For the web server, whose workers need not import again.
+    multiprocessing.set_start_method("fork", force=True)  # Spares the web server's workers the imports.
     with log.open("a") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)

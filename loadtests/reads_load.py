@@ -7,7 +7,7 @@ from statistics import quantiles
 from loadtests.bulk_load import BulkLoad, BulkReport, outcomes_of
 from loadtests.rest_clients import Read, Reader, reading
 
-# How much longer a read may take during the bulk edit.
+# How many times as long as before a read may take during the bulk edit.
 MAX_RATIO = 2.0
 
 

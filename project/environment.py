@@ -87,7 +87,7 @@ class Environment:
         try:
             parts = urlsplit(value)
             is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-            _ = parts.port  # Raises ValueError if it is not a number.
+            _ = parts.port  # Raises ValueError if the port is not a number.
         except ValueError:
             is_valid = False
         if not is_valid or parts.query or parts.fragment:

@@ -7,7 +7,7 @@ from typing import Any
 from structlog import contextvars, processors, stdlib
 from structlog.typing import EventDict, WrappedLogger
 
-# The only `extra` keys that are logged: Django passes whole requests.
+# No other `extra` keys are logged, because Django passes whole requests in them.
 EXTRAS = {"edit", "step", "status_code", "took_ms"}
 
 

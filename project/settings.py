@@ -60,7 +60,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "project.login_throttle.client_address"
 AXES_LOCKOUT_CALLABLE = "project.login_throttle.refuse"
-AXES_SENSITIVE_PARAMETERS = ["username"]  # Masked in logs, since users type passwords there by mistake.
+AXES_SENSITIVE_PARAMETERS = ["username"]  # Masked in logs: users sometimes type their password as username.
 AXES_DISABLE_ACCESS_LOG = True  # Django's last_login is enough.
 AXES_ENABLE_ADMIN = False
 
@@ -264,9 +264,9 @@ LOGGING = {
     # Django's own handlers would print each line twice with DEBUG on, and email errors with DEBUG off.
     "loggers": {
         "django": {"handlers": [], "propagate": True},
-        "django.tasks": {"level": "WARNING"},  # Two lines per task, and several tasks a second even when idle.
+        "django.tasks": {"level": "WARNING"},  # Logs two lines per task, and idle workers run many.
         "axes": {"level": "WARNING"},
-        # azure-identity logs several lines per token, and a long warning if it gets none: the hold says why as well.
+        # azure-identity logs several lines per token, and a long warning without one. The hold gives the reason, too.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },

@@ -31,7 +31,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
     Reads at most one byte more than is allowed, so that project.middleware.BoundedBodyMiddleware rejects larger bodies.
     """
-    environ.pop("DATABASE_URL", None)  # Granian passes its own environment, which debug pages show.
+    environ.pop("DATABASE_URL", None)  # Granian adds its environment, which debug pages would show.
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked" and environ.get("wsgi.input_terminated"):
         body = environ["wsgi.input"].read(max_body_size(environ.get("PATH_INFO", "")) + 1)
         environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}

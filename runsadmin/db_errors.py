@@ -51,7 +51,8 @@ def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
         if _code(error) is None:
             _may_have_saved.set(True)
         raise
-    _may_have_saved.set(True)  # Even if the transaction is then rolled back: the response to its COMMIT may be lost.
+    # Even if the transaction seems to fail later, it may be saved: the response to its COMMIT may have been lost.
+    _may_have_saved.set(True)
     return result
 
 

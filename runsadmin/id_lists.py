@@ -85,7 +85,7 @@ def read_file(name: str, kind: Kind) -> list[str]:
 def _content(name: str) -> bytes | str:
     limit = MAX_BYTES + 1
     if name == "-":
-        if sys.stdin is None:  # Closed by the parent process.
+        if sys.stdin is None:  # The parent process has closed standard input.
             raise OSError("it is closed")
         # Read bytes if possible: the terminal's encoding may differ from the file's.
         return getattr(sys.stdin, "buffer", sys.stdin).read(limit)

@@ -11,7 +11,7 @@ from sandbox.messages import Json
 class Settings:
     api_key: str | None = field(default=None, repr=False)  # None: no key is required.
     auth: Literal["bearer", "api-key"] = "bearer"
-    modify: Literal["replace", "merge", "scramble"] = "replace"  # What a modification does to the existing map.
+    modify: Literal["replace", "merge", "scramble"] = "replace"  # What a modification does to the existing metadata.
     check_limits: bool = True  # Off: any number of pairs, of any length, of any type.
     refuse_active: bool = True  # Off: queued and running runs can be modified, too.
     advance_runs: bool = True  # Active runs end on their own.

@@ -84,7 +84,7 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
         self,
         request: HttpRequest,
         default_choices: Any = BLANK_CHOICE_DASH,
-        action_location: ActionLocation = ActionLocation.CHANGE_LIST,  # New in Django 6.1; the theme lacks it.
+        action_location: ActionLocation = ActionLocation.CHANGE_LIST,  # The theme's method lacks it.
     ) -> list[tuple[str, str]]:
         choices: list[tuple[str, str]] = super(ThemeAdmin, self).get_action_choices(
             request, default_choices, action_location

@@ -17,7 +17,7 @@ class Change:
     intended: object = None
     differs: bool = False
     is_seen: bool = True  # Whether the old value is known.
-    is_touched: bool = True  # Whether the edit is about this key.
+    is_touched: bool = True  # Whether the edit sets or removes this key.
 
     @property
     def is_same(self) -> bool:

@@ -136,7 +136,7 @@ class EditAdmin(ReadOnlyAdmin):
                     reason = form.cleaned_data["reason"]
                     new = edits.resolve(edit=edit, patch=patch, reason=reason, **origin(request))
                     edit = edits.push_within(new)
-        if form.is_valid():  # The service may have found errors.
+        if form.is_valid():  # The service may have added errors to the form.
             return redirect(links.change_url(edit))
         response = self.page(request, edit, form)
         response.status_code = 422

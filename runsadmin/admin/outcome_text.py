@@ -21,7 +21,7 @@ TEXTS: dict[EditStatus, tuple[str, str]] = {
     S.CONFLICT: ("Conflict: nothing was sent", "Someone else changed the same keys before the edit was sent."),
     S.REJECTED: ("Rejected: nothing was changed", "It will not be retried."),
     S.FAILED: ("Failed: nothing was changed", "The last permitted attempt failed. You can retry it."),
-    S.SKIPPED: ("Skipped: nothing was sent", "There was nothing to change, or its plan left it out."),
+    S.SKIPPED: ("Skipped: nothing was sent", "There was nothing to change, or the plan left this run out."),
     S.CANCELLED: ("Cancelled", "It was cancelled before it was sent."),
 }
 
@@ -50,7 +50,7 @@ BULK_TEXTS: dict[BulkEditStatus, tuple[str, str]] = {
     B.PLANNED: ("Plan: nothing has been sent", "Applying it changes the runs below and no others."),
     B.QUEUED: ("Waiting for a worker", "A worker starts it within seconds."),
     B.RUNNING: ("Being sent", "Each run is fetched, then changed, and upstream's response is checked."),
-    B.PAUSED: ("Paused", "Nothing more is sent until someone resumes it."),
+    B.PAUSED: ("Paused", "Nothing more is sent until someone resumes the bulk edit."),
     B.COMPLETED: ("All edits are done", ""),
     B.CANCELLED: ("Cancelled", "Edits that were not sent will not be sent."),
     B.FAILED: ("Planning failed", "Nothing has been sent."),

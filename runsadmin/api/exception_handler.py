@@ -110,5 +110,5 @@ def _leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, exceptions.Throttled):
         return {"Retry-After": str(error.wait)}  # type: ignore[attr-defined] # The stubs lack it.
-    challenge = getattr(error, "auth_header", None)  # The framework sets it for a 401.
+    challenge = getattr(error, "auth_header", None)  # REST framework sets this header for a 401.
     return {"WWW-Authenticate": challenge} if challenge else {}

@@ -86,7 +86,7 @@ class BulkEditRunner:
                 until = time.monotonic() + STEP
                 bulk_edit = bulk_edits.continue_planning(bulk_edit, until=until, stopping=self.stopping)
                 bar.update(bulk_edit.planned - bar.n)
-                if bulk_edit.planned == planned:  # A worker is planning it.
+                if bulk_edit.planned == planned:  # A worker is continuing the plan.
                     self.stopping.wait(PAUSE)
         # A bulk edit that has been applied in the meantime must be paused instead.
         if self.stopping.is_set() and not bulk_edit.is_in_progress:
@@ -138,7 +138,7 @@ class BulkEditRunner:
                 if not processed and bulk_edit.is_in_progress:
                     self.stopping.wait(PAUSE)
         if self.stopping.is_set():
-            with suppress(InvalidTransition):  # It has ended in the meantime.
+            with suppress(InvalidTransition):  # The bulk edit has ended in the meantime.
                 bulk_edit = bulk_edits.pause(bulk_edit=bulk_edit, actor=self.actor)
         return bulk_edit
 

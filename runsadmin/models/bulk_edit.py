@@ -126,7 +126,7 @@ class BulkEdit(models.Model):
     running_since = models.DateTimeField(null=True)
     ended_before = models.PositiveIntegerField(default=0)
 
-    # The claim of the process that is planning it.
+    # The claim of the process that is planning this bulk edit.
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 

@@ -30,7 +30,7 @@ def why_incomplete(error: Exception, exchange: Exchange) -> NoResponse:
             return NoResponse.TOO_LATE
         case requests.ConnectTimeout():
             return NoResponse.NO_CONNECTION
-        case requests.exceptions.SSLError():  # In the handshake, or when the connection was cut later.
+        case requests.exceptions.SSLError():  # Raised by the handshake, or by a later cut of the connection.
             return NoResponse.CUT if exchange.sent_at else NoResponse.NO_CONNECTION
         case requests.Timeout():
             return NoResponse.TIMEOUT

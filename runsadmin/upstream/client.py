@@ -117,7 +117,7 @@ class Client:
         exchange = Exchange(time.monotonic() + timeout, send_by)
         try:
             with self._slot or nullcontext():
-                exchange.deadline = time.monotonic() + timeout  # Waiting for the slot does not count.
+                exchange.deadline = time.monotonic() + timeout  # The timeout excludes waiting for the slot.
                 session = _session_of(self.connection)
                 with session.send(exchange, method, path, params, body) as response:
                     content = read_content(response)

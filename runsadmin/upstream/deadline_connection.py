@@ -54,7 +54,7 @@ class _DeadlineReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("The response took too long.")
         timeout = self._sock.gettimeout()
-        if timeout is None or timeout > left:  # Only if needed, since it may be a system call.
+        if timeout is None or timeout > left:  # Set a timeout only if needed, since that may be a system call.
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 

@@ -169,7 +169,7 @@ def test_killed_workers_task_restarts_within_15_seconds(start_worker: StartWorke
     worker = start_worker()
     task = jobs.hang_the_first_time.enqueue(task_log.path)
     until(lambda: task_log.lines)
-    other = start_worker()  # With the default timings.
+    other = start_worker()  # This worker has the default timings.
     worker.send(signal.SIGKILL)
     killed_at = time.monotonic()
     until(lambda: f"end {other.pid}" in task_log.lines)

@@ -100,10 +100,10 @@ def test_resume_edits_only_planned_runs(
     selection = eight_ids if selected_by == "ids" else ["--where", "metadata.team:blue"]
     assert manage("edit_metadata", *selection, "--dry-run", "--set", "owner=alice", *REASON_AND_ACTOR).code == 0
     bulk_edit = BulkEdit.objects.get()
-    sandbox.set_metadata("run_0", {"team": "green"})  # It no longer matches the search.
+    sandbox.set_metadata("run_0", {"team": "green"})  # This run no longer matches the search.
     runs.refresh(run=Run.objects.get(upstream_id="run_0"), actor=alice)
     sandbox.add_pairs("run_1", {"added": "upstream"})
-    mirror_run(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # It also matches the search.
+    mirror_run(id="run_new", thread_id="thread_0", metadata={"team": "blue"})  # This run also matches the search.
     sandbox.clear_log()
 
     output = manage("edit_metadata", "--resume", str(bulk_edit.pk), "--actor", "alice")

@@ -46,7 +46,7 @@ def each_text(change: Callable[[str], Any]) -> Rewrite:
     return each_value(lambda value: change(value) if isinstance(value, str) else value)
 
 
-# How the server changes a map, and an untouched key whose value it changes.
+# How the server changes metadata, and an untouched key that it changes or adds.
 CASES = [
     pytest.param(each_text(lambda value: f'"{value}"'), "ticket", id="quotes"),
     pytest.param(each_text(str.strip), "ticket", id="trims"),

@@ -67,7 +67,7 @@ def test_internal_error_affects_only_its_edit(
     module: ModuleType, step: str, sandbox: Sandbox, due: list[Edit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = due[3]
-    run_id_of: dict[str, Callable[..., str]] = {  # From the arguments of each function.
+    run_id_of: dict[str, Callable[..., str]] = {  # How each function gets the id of its run.
         "decide_write": lambda claim, *_, **__: claim.edit.run.upstream_id,
         "write_run": lambda _, run_id, *__, **___: run_id,
         "write_response": lambda intent, *_: intent.claim.edit.run.upstream_id,

@@ -131,7 +131,7 @@ def test_apply_touches_only_planned_runs(
     bulk_edit = plan(alice)
     sandbox.set_metadata(twelve_runs[0].upstream_id, {"team": "blue", "n": "changed"})
     runs.refresh(run=twelve_runs[0], actor=alice)
-    sandbox.set_metadata(twelve_runs[1].upstream_id, {"team": "violet"})  # It no longer matches the search.
+    sandbox.set_metadata(twelve_runs[1].upstream_id, {"team": "violet"})  # This run no longer matches the search.
     runs.refresh(run=twelve_runs[1], actor=alice)
     sandbox.set_metadata(other.upstream_id, {"team": "blue"})  # Another run now matches the search.
     runs.refresh(run=other, actor=alice)

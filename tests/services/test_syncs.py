@@ -59,7 +59,7 @@ def test_full_sync_writes_only_changed_runs(sandbox: Sandbox, alice: User) -> No
     track(["thread_a"], alice)
     sync()
     before = versions()
-    ended, changed = runs[250]["id"], runs[3]["id"]  # On the third page and the first page.
+    ended, changed = runs[250]["id"], runs[3]["id"]  # These runs are on the third page and on the first.
     sandbox.set_metadata(changed, {"team": "red"})
     sandbox.change_run(ended, status="failed", last_error={"code": "server_error", "message": "."})
 
@@ -81,7 +81,7 @@ def test_incremental_sync_stops_at_watermark(sandbox: Sandbox, alice: User) -> N
 
     second = sync(INCREMENTAL)
     assert (second.runs_created, second.runs_updated) == (1, 1)
-    assert len(sandbox.log()) == 2  # One page and one run.
+    assert len(sandbox.log()) == 2  # One page of the list, and one fetch of a run.
     assert Run.objects.get(upstream_id=runs[-1]["id"]).status == "completed"
     assert Thread.objects.get().watermark == new["id"]
 

@@ -54,7 +54,7 @@ class PlanBulkEditBody(UndoBulkEditBody):
         trim_whitespace=True,
         required=False,
         error_messages={"blank": "This would select every run. If that is intended, use `connection:ALIAS`."},
-        help_text="A search that selects all runs that match now, such as `connection:ALIAS` for all of a connection.",
+        help_text="A search that selects all runs that match now. `connection:ALIAS` selects all runs of a connection.",
     )
     run_ids = fields.IdListField(
         max_length=100_000,
@@ -110,7 +110,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
     docs = {
         "id": ("The id of the bulk edit.", 7),
         "url": ("The URL of this bulk edit.", "http://runsadmin.example/api/v1/bulk-edits/7/"),
-        "connection": ("The alias of the connection of its runs.", "default"),
+        "connection": ("The alias of the connection that has the runs.", "default"),
         "q": (
             "The search that selected the runs. Empty if selected by id.",
             "status:completed metadata.team:ads",

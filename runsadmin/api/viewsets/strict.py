@@ -32,7 +32,7 @@ class StrictView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method not in self.allowed_methods:  # It is a 405, whatever the request contains.
+        if request.method not in self.allowed_methods:  # The response is a 405, whatever the request contains.
             return
         action = getattr(self, "action", "")
         self.query = _validated(self.query_serializers.get(action, QuerySerializer), _single_values(request))
@@ -41,7 +41,7 @@ class StrictView(APIView):
 
     @property
     def user(self) -> User:
-        assert isinstance(self.request.user, User)  # HasRequiredPermission has checked it.
+        assert isinstance(self.request.user, User)  # HasRequiredPermission refuses anonymous users.
         return self.request.user
 
     @property

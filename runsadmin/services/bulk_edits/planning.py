@@ -171,7 +171,7 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
 def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     """Plans the next block. Returns whether any runs are left to plan."""
     bulk_edit = claimed.select_related("actor").first()
-    if bulk_edit is None:  # Cancelled, or claimed by another process.
+    if bulk_edit is None:  # Cancelled in the meantime, or claimed by another process.
         return False
     keys = selection[bulk_edit.planned : bulk_edit.planned + BLOCK]
     planned = bulk_edit.planned + len(keys)
@@ -211,7 +211,7 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     patch = BulkPatch(bulk_edit.set, bulk_edit.remove, bulk_edit.rename)
     runs = Run.objects.select_related("thread").in_bulk(keys)
     for key in keys:
-        if run := runs.get(key):  # It may have been purged in the meantime.
+        if run := runs.get(key):  # The run may have been purged in the meantime.
             yield _change(run, patch)
 
 

@@ -228,7 +228,7 @@ def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
     free = {"claim_token": None, "claimed_until": None, "next_attempt_at": clock.now() + pause}
     sending = rows.filter(status=EditStatus.SENDING)
     sending.filter(intended__isnull=True).transition_to(EditStatus.PENDING, **free)
-    detail = "The process was interrupted when the write may already have been sent."
+    detail = "The process was interrupted. The write may already have been sent."
     sending.filter(intended__isnull=False).transition_to(EditStatus.UNKNOWN, detail=detail, **free)
     rows.filter(status=EditStatus.UNKNOWN).update(**free)
 

@@ -69,7 +69,7 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
 
 
 UNREADABLE = (
-    "The metadata of this run contains a value that cannot be read, and sending the map would change it. "
+    "The metadata of this run contains a value that cannot be read, and an edit would change it. "
     "Nothing was sent. Correct the value upstream, then retry."
 )
 NOT_SHOWN = (

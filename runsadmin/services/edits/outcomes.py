@@ -31,7 +31,7 @@ class Outcome:
     pause: dt.timedelta | None = None
     wait_reason: Edit.WaitReason = Edit.WaitReason.TURN
     values: dict[str, object] = field(default_factory=dict)
-    pauses_bulk_edit: str = ""  # Why it pauses its bulk edit. Empty if it does not.
+    pauses_bulk_edit: str = ""  # Why the edit pauses its bulk edit. Empty if it does not.
     has_written: bool = False  # Whether upstream has just accepted a write of this edit.
     run_is_missing: bool = False
     thread_is_missing: bool = False

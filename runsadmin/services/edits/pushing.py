@@ -56,7 +56,7 @@ def _attempt(claim: Claim, *, interactive: bool, is_trial: bool) -> Outcome | No
         return _classify_error(claim, error)
     claim.log_step("fetched")
     intent = deciding.decide_write(claim, timed, fetched_at=time.monotonic())
-    if isinstance(intent, Outcome):  # Nothing will be sent.
+    if isinstance(intent, Outcome):  # The edit has ended or waits, without being sent.
         return intent
     if not storing.store([], [intent]):
         return None

@@ -25,7 +25,7 @@ def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Sequen
     pending again.
     """
     now = clock.now()
-    # Compare before the transaction begins, so that it holds no locks during the comparison.
+    # Compare before the transaction begins, so that no locks are held during the comparison.
     difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in outcomes if outcome.timed)
     with transaction.atomic(durable=True):
         intents = write_intents(intents, now)

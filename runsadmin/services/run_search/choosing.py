@@ -69,9 +69,9 @@ def driver_of(covers: Mapping[Node, Cover], bounded: Source | None, *, compares:
     ordered: dict[Node | None, Cover] = {part: each for part, each in covers.items() if each.is_ordered}
     if bounded is not None:
         found[None] = Cover((bounded,), is_exact=False)
-        ordered = ordered or {None: found[None]}  # Other ordered sources already have its limits.
+        ordered = ordered or {None: found[None]}  # The other ordered sources already apply its limits.
     small = {}
-    if compares or bounded is not None or not ordered:  # Otherwise there is nothing to compare.
+    if compares or bounded is not None or not ordered:  # Otherwise an ordered source is used, whatever the sizes are.
         small = {part: each for part, each in found.items() if each.size <= sources.MAX_COUNTED}
     if small:
         part = min(small, key=lambda each: small[each].size)

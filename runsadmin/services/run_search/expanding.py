@@ -66,7 +66,7 @@ def _texts(field: Field, text: str) -> DistinctTexts:
     if field.name == "thread":
         return DistinctTexts(Thread._meta.db_table, "upstream_id", text)
     column = column_of(field)
-    where = "NOT (error_code = '') AND" if column == "error_code" else ""  # The condition of the index.
+    where = "NOT (error_code = '') AND" if column == "error_code" else ""  # The index has this condition.
     return DistinctTexts(Run._meta.db_table, column, text, where)
 
 

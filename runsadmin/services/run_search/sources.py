@@ -189,10 +189,10 @@ def _of_term(term: Term, within: Q) -> Cover | None:
 def _of_text(column: str, test: Test, within: Q) -> Cover:
     runs = Run.objects.filter(text_condition(column, test))
     if column == "error_code":
-        runs = runs.exclude(error_code="")  # The condition of the index.
+        runs = runs.exclude(error_code="")  # The index has this condition.
     if isinstance(test, Equal) and column in ORDERED_COLUMNS:
         return Cover((Source(runs.filter(within)),))
-    is_complete = isinstance(test, Equal | Prefix)  # Comparisons also find rows without a value.
+    is_complete = isinstance(test, Equal | Prefix)  # The condition of a comparison also matches runs without a value.
     return Cover((Source(runs, by=column),), is_complete)
 
 

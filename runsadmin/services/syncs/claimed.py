@@ -177,7 +177,7 @@ class ClaimedSync:
             connections.wait_for_slots(self.thread.connection_settings, 1)
             try:
                 return call(ClockBounds())
-            except TooLarge:  # Only a smaller limit helps.
+            except TooLarge:  # A retry with the same limit would be too large, too.
                 raise
             except UpstreamError as error:
                 connections.apply_error(self.sync.connection, error)

@@ -248,7 +248,7 @@ def _finish_thread(claimed: ClaimedSync) -> None:
         now = clock.now()
         checked |= {"checked_at": now, "missing_since": None}
         if not reading.newest.in_order:
-            checked["watermark"] = ""  # The newest run is not known.
+            checked["watermark"] = ""  # Without the order, it is not known which run is the newest.
         elif reading.newest.first:
             checked["watermark"] = reading.newest.first
         if reading.shows_everything:
@@ -271,7 +271,7 @@ def _confirmed(claimed: ClaimedSync) -> dict[str, object]:
     if reading.shows_everything:
         return {}
     if claimed.pending.differences:
-        claimed.write()  # The query below reads the runs of this thread.
+        claimed.write()  # The query below needs the runs that this pass has read.
     confirmed = reading.confirmed
     newest_first = Run.objects.filter(thread=thread).order_by("-created_at", "-pk")
     times: list[dt.datetime] = []

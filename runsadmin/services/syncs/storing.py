@@ -45,10 +45,10 @@ def _fetch(claimed: ClaimedSync, page: Page, wanted: set[str]) -> tuple[Page, li
     """The part of the page that there was time for, the fetched runs, and the ids of runs that could not be fetched."""
     fetched: list[TimedResponse[RunRecord]] = []
     failed: set[str] = set()
-    has_progress = False  # Whether the next call would continue after the position where this one began.
+    has_progress = False  # Whether the next task would begin at a later run of the page than this one.
     reading = claimed.reading
     for run_id in page.ids:
-        if run_id not in wanted or reading.has_shown(run_id):  # A run that was shown before has been fetched.
+        if run_id not in wanted or reading.has_shown(run_id):  # A run that an earlier page has shown has been fetched.
             has_progress = has_progress or run_id not in reading.current.ids
             continue
         if has_progress and claimed.is_time_up:

@@ -28,7 +28,7 @@ class SendGate:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.hold_reason = ""
-        self.writing_is_held = False  # If so, unknown edits are still reconciled.
+        self.writing_is_held = False  # Even while writing is held, unknown edits are reconciled.
         self.has_refused = False  # Whether refused edits wait for the result of another write.
         self.lists_are_fresh = False
         self.lists_are_stale = False
