@@ -18,7 +18,7 @@ from pytest_django import Settings
 
 from runsadmin.api.schema_views import document
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, Run, Sync
+from runsadmin.models import Edit, Run, SavedView, Sync
 from runsadmin.services import api_rate, edits, syncs, tokens
 from tests.api.conftest import Api, ApiOf
 from tests.bulk import make_bulk_edit
@@ -35,9 +35,18 @@ LISTS = [
     "syncs/",
     "metadata-keys/",
     "metadata-keys/team/values/",
+    "views/",
 ]
-READS = [*LISTS, "runs/run_a/", "edits/{edit}/", "bulk-edits/{bulk_edit}/", "threads/thread_a/", "syncs/{sync}/"]
-SEARCHES = ["runs/?q=status:failed OR metadata.team:b*", "runs/?status=completed&page_size=1"]
+READS = [
+    *LISTS,
+    "runs/run_a/",
+    "edits/{edit}/",
+    "bulk-edits/{bulk_edit}/",
+    "threads/thread_a/",
+    "syncs/{sync}/",
+    "views/blue/",
+]
+SEARCHES = ["runs/?q=status:failed OR metadata.team:b*", "runs/?status=completed&page_size=1", "runs/?view=blue"]
 FAULTS = [LockedFile, ReadOnly] if connection.vendor == "sqlite" else [ReadOnly]
 
 
@@ -48,6 +57,7 @@ def paths(store: Callable[..., Run], alice: User) -> Callable[[list[str]], list[
     store(id="run_b", thread_id="thread_b", status="queued", metadata={"team": "blue"})
     for value in "ab":
         edit = edits.record(run=run, patch=MetadataPatch({"team": value}), actor=alice, source=Edit.Source.API)
+    SavedView.objects.create(owner=alice, name="Blue", slug="blue", query="metadata.team:blue", is_shared=True)
     ids = {
         "edit": edit.pk,
         "bulk_edit": make_bulk_edit("run_b", "paused", alice).pk,
