@@ -1,11 +1,26 @@
-"""The distinct texts of an indexed column. Each is found by one lookup in the index, however many rows have it."""
+"""The distinct texts of an indexed column, and how many rows have each.
 
+Each text is found by one lookup in the index, however many rows have it. Counting stops at MAX_COUNT.
+"""
+
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import connection
 
 from runsadmin.search.compiling import successor
 from runsadmin.text import clean
+
+MAX_COUNT = 10_000
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A text. `count` is the number of rows that have it, or MAX_COUNT if there are more."""
+
+    text: str
+    count: int
+    count_is_capped: bool
 
 
 @dataclass(frozen=True)
@@ -21,17 +36,30 @@ class DistinctTexts:
     where: str = ""
     parameters: tuple[str, ...] = ()
 
-    def first(self, size: int, start: str | None = None) -> list[str]:
-        """The first texts after `start`."""
-        sql, parameters = self.walk("SELECT text FROM found WHERE text IS NOT NULL ORDER BY number", size, start)
+    def first(self, size: int, start: str | None = None, *, ascending: bool = True) -> list[str]:
+        """The first texts after `start`, or before it if they are not read in ascending order."""
+        sql, parameters = self._walk(size, start, ascending=ascending)
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return [text for (text,) in cursor.fetchall()]
 
-    def walk(
-        self, select: str, size: int, start: str | None = None, *, ascending: bool = True
-    ) -> tuple[str, list[str | int]]:
-        """A statement that runs `select` on `found`, which has the first `size` texts beyond `start`.
+    def counted(self, texts: Collection[str]) -> list[Counted]:
+        """These texts, each with the number of rows that have it, which may be 0."""
+        if not texts:
+            return []
+        rows = f'SELECT 1 FROM "{self.table}" WHERE {self.where} {self.column} = texts.column1 LIMIT %s'  # noqa: S608
+        sql = (
+            f"SELECT column1, (SELECT count(*) FROM ({rows}) AS counted)"  # noqa: S608
+            f" FROM (VALUES {', '.join(['(%s)'] * len(texts))}) AS texts"
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*self.parameters, MAX_COUNT + 1, *map(clean, texts)])
+            found = dict(cursor.fetchall())
+        counts = [(text, found[clean(text)]) for text in texts]
+        return [Counted(text, min(count, MAX_COUNT), count > MAX_COUNT) for text, count in counts]
+
+    def _walk(self, size: int, start: str | None, *, ascending: bool) -> tuple[str, list[str | int]]:
+        """The statement that finds each text from the one before, and its parameters.
 
         Each text is looked up from the one before. A lookup has at most one lower and one upper limit, since SQLite
         uses only one of each.
@@ -54,7 +82,8 @@ class DistinctTexts:
         sql = (
             f"WITH RECURSIVE found(text, number) AS (SELECT ({next_text(first_sign, '%s')}), 1"  # noqa: S608
             f" UNION ALL SELECT ({next_text(sign, 'found.text')}), number + 1 FROM found"
-            f" WHERE text IS NOT NULL AND number < %s) {select}"
+            f" WHERE text IS NOT NULL AND number < %s)"
+            " SELECT text FROM found WHERE text IS NOT NULL ORDER BY number"
         )
         limits = [] if limit is None else [limit]
         return sql, [*self.parameters, first, *limits, *self.parameters, *limits, size]

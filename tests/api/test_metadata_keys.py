@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from runsadmin.models import MetadataPair, Run
-from runsadmin.services import metadata_keys
+from runsadmin.services import distinct_texts
 from tests.api.conftest import ApiOf, problem
 from tests.conftest import MakeRun
 
@@ -66,7 +66,7 @@ def test_pages_link_to_each_other(mirror_metadata: Any, api: ApiOf, carol: User)
 
 
 def test_counts_are_capped(mirror_metadata: Any, api: ApiOf, carol: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata_keys, "MAX_COUNT", 2)
+    monkeypatch.setattr(distinct_texts, "MAX_COUNT", 2)
     mirror_metadata([{"all": "x", "two": "x"}, {"all": "x", "two": "x"}, {"all": "y"}])
     results = api(carol).get("metadata-keys/").json()["results"]
     assert [(row["key"], row["count"], row["count_is_capped"]) for row in results] == [

@@ -3,6 +3,8 @@
 import datetime as dt
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from runsadmin import search
 from runsadmin.services.run_search import expanding
@@ -68,3 +70,10 @@ def text_of_expanded(text: str) -> str:
     node = search.parse(text)
     assert node is not None
     return str(expanded(node))
+
+
+@pytest.mark.usefixtures("runs")
+def test_words_share_the_list_of_keys() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        text_of_expanded("pro OR run_ OR 1")
+    assert sum("SELECT key FROM" in entry["sql"] for entry in captured.captured_queries) == 1

@@ -5,7 +5,7 @@ from rest_framework.reverse import reverse
 from rest_framework.serializers import BooleanField, CharField, IntegerField, SerializerMethodField, URLField
 
 from runsadmin.api.serializers.documented import DocumentedSerializer
-from runsadmin.services.metadata_keys import MAX_COUNT, Counted
+from runsadmin.services.distinct_texts import MAX_COUNT, Counted
 
 _COUNT = f"How many runs have it. Counting stops at {MAX_COUNT:,}."
 _CAPPED = f"Whether more than {MAX_COUNT:,} runs have it."

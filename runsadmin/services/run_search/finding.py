@@ -105,6 +105,13 @@ class RunSearch:
         with limited():
             return self.matching().order_by()[: limit + 1].count()
 
+    def newest(self, limit: int) -> list[int]:
+        """The primary keys of the newest matching runs. Raises InvalidSearch if finding them takes too long."""
+        with limited():
+            if self.node is None:
+                return list(Run.objects.order_by("-created_at", "-pk").values_list("pk", flat=True)[:limit])
+            return [pk for _, pk in islice(self._keys(expanded(self.node), Span(limit, None, ascending=False)), limit)]
+
     def read_page(
         self,
         runs: QuerySet[Run],

@@ -1,0 +1,127 @@
+"""How many of the runs that a search finds have each status, model, assistant, error, metadata key and value.
+
+Facets count the newest MAX_RUNS matching runs.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from runsadmin.models import MetadataPair, Run
+from runsadmin.search import Equal, Exists, Field, Node, Not, Term
+from runsadmin.search.compiling import column_of
+from runsadmin.search.fields import METADATA
+from runsadmin.services.run_search import RunSearch
+from runsadmin.services.search_time_limit import limited
+from runsadmin.text import clean
+
+MAX_RUNS = 100_000
+MAX_VALUES = 10
+MAX_KEYS = 30
+FIELDS = tuple(Field(name) for name in ("status", "model", "assistant", "error"))
+
+_RUNS, _PAIRS = Run._meta.db_table, MetadataPair._meta.db_table
+
+
+@dataclass(frozen=True)
+class FacetValue:
+    """A value, the number of runs that have it, and the term that finds them. None is the value of runs without one."""
+
+    value: str | None
+    count: int
+    term: Node
+
+
+@dataclass(frozen=True)
+class Facet:
+    """The most frequent values of a field, and how many other values there are."""
+
+    field: Field
+    values: Sequence[FacetValue]
+    others: int = 0
+
+
+@dataclass(frozen=True)
+class Facets:
+    """`runs` is how many runs were counted. If `is_capped`, the search finds more."""
+
+    runs: int
+    is_capped: bool
+    of_fields: Sequence[Facet]
+    keys: Sequence[FacetValue]
+    other_keys: int
+    of_key: Facet | None
+
+
+def count(search: RunSearch, *, key: str | None = None) -> Facets:
+    """The facets of a search and, if a key is given, of its values. Raises InvalidSearch if that takes too long."""
+    with limited():
+        runs = search.newest(MAX_RUNS + 1)
+        is_capped = len(runs) > MAX_RUNS
+        del runs[MAX_RUNS:]
+        found = _Found(runs)
+        keys = found.keys()
+        return Facets(
+            runs=len(runs),
+            is_capped=is_capped,
+            of_fields=[_facet(field, counts) for field, counts in zip(FIELDS, found.columns(), strict=True)],
+            keys=[FacetValue(name, size, Term(Field(METADATA, name), Exists())) for name, size in keys[:MAX_KEYS]],
+            other_keys=max(len(keys) - MAX_KEYS, 0),
+            of_key=None if key is None else _facet(Field(METADATA, key), found.values_of(key)),
+        )
+
+
+def _facet(field: Field, counts: Counter[str | None]) -> Facet:
+    """The value None comes last."""
+    without = counts.pop(None, 0)
+    values = [
+        FacetValue(value, size, Term(field, Equal(value)))
+        for value, size in counts.most_common(MAX_VALUES)
+        if value is not None
+    ]
+    if without:
+        values.append(FacetValue(None, without, Not(Term(field, Exists()))))
+    return Facet(field, values, max(len(counts) - MAX_VALUES, 0))
+
+
+class _Found:
+    """Counts the values of the runs with these primary keys, which are sent as a single parameter."""
+
+    def __init__(self, runs: Sequence[int]) -> None:
+        self.size = len(runs)
+        if connection.vendor == "sqlite":
+            self.rows, self.parameter = "(SELECT value AS id FROM json_each(%s))", json.dumps(runs)
+        else:
+            self.rows, self.parameter = "(SELECT unnest(%s::bigint[]) AS id)", runs  # type: ignore[assignment]
+
+    def columns(self) -> list[Counter[str | None]]:
+        """The values of FIELDS, read in one pass: few combinations of them occur."""
+        columns = ", ".join(f"run.{column_of(field)}" for field in FIELDS)
+        counts: list[Counter[str | None]] = [Counter() for _ in FIELDS]
+        rows = self._select(f"{columns}, count(*)", f'"{_RUNS}" run ON run.id = found.id GROUP BY {columns}')
+        for *values, size in rows:
+            for counter, value in zip(counts, values, strict=True):
+                counter[value or None] += size
+        return counts
+
+    def keys(self) -> list[tuple[str, int]]:
+        """The metadata keys, the most frequent first."""
+        pairs = f'"{_PAIRS}" pair ON pair.run_id = found.id'
+        return self._select("pair.key, count(*) AS size", f"{pairs} GROUP BY pair.key ORDER BY size DESC, pair.key")
+
+    def values_of(self, key: str) -> Counter[str | None]:
+        pairs = f'"{_PAIRS}" pair ON pair.run_id = found.id AND pair.key = %s'
+        rows = self._select("pair.value, count(*)", f"{pairs} GROUP BY pair.value", clean(key))
+        counts: Counter[str | None] = Counter(dict(rows))
+        if without := self.size - counts.total():
+            counts[None] = without
+        return counts
+
+    def _select(self, columns: str, joined: str, *parameters: str) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {columns} FROM {self.rows} found JOIN {joined}", [self.parameter, *parameters])  # noqa: S608
+            return list(cursor.fetchall())
