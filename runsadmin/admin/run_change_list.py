@@ -3,17 +3,25 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlencode
 
-from django.contrib.admin.views.main import ORDER_VAR
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 
 from runsadmin import keyset
+from runsadmin.admin import search_shortcuts
 from runsadmin.admin.change_list import NEWER, OLDER, KeysetChangeList
+from runsadmin.admin.search_shortcuts import Shortcut
 from runsadmin.errors import InvalidSearch
 from runsadmin.models import Run
+from runsadmin.search import Node, Or
 from runsadmin.services.run_search import RunSearch, Sort
+from runsadmin.templatetags import links
 
+# A text to complete in the search box, and the metadata key whose values are counted.
+COMPLETE, FACET = "complete", "facet"
 _LABELS = {
     Sort.NEWEST: ("newest first", "Newer", "Older"),
     Sort.OLDEST: ("oldest first", "Older", "Newer"),
@@ -54,6 +62,51 @@ class RunChangeList(KeysetChangeList):
             remove = [*(remove or ()), OLDER, NEWER]
         return str(super().get_query_string(new_params, remove))
 
+    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        found = super().get_filters_params(params)
+        return {name: value for name, value in found.items() if name not in (COMPLETE, FACET)}
+
+    @property
+    def node(self) -> Node | None:
+        """What the list searches for. None if it shows all runs or the search is invalid."""
+        return None if self.search_error else self.search.node
+
+    @property
+    def search_to_extend(self) -> str:
+        """The search as it is written before another term."""
+        return f"({self.node})" if isinstance(self.node, Or) else str(self.node or "")
+
+    @cached_property
+    def shortcuts(self) -> list[tuple[Shortcut, str]]:
+        """The selects beside the search box that have more than one option to offer, and what is selected."""
+        found = [(shortcut, shortcut.selected(self.node)) for shortcut in search_shortcuts.shortcuts()]
+        return [each for each in found if each[0].name != "connection" or len(each[0].options) > 1 or each[1]]
+
+    @property
+    def kept_parameters(self) -> list[tuple[str, str]]:
+        """The URL parameters that another search keeps: all but the search itself and the page."""
+        others = (SEARCH_VAR, OLDER, NEWER, COMPLETE)
+        return [(name, value) for name, value in self.params.items() if name not in others]
+
+    @property
+    def url_without_search(self) -> str:
+        return str(self.get_query_string(remove=[SEARCH_VAR, OLDER, NEWER]))
+
+    @property
+    def facets_url(self) -> str:
+        return f"{links.list_url(Run, 'facets')}?{self.filter_query}" if not self.search_error else ""
+
+    @property
+    def curl(self) -> str:
+        """The shell command that fetches the same list from the REST API."""
+        parameters = {"q": self.query, "sort": "" if self.sort == Sort.NEWEST else self.sort}
+        query = urlencode({name: value for name, value in parameters.items() if value})
+        return f"curl -H \"Authorization: Token $TOKEN\" '{self.api_url}{'?' * bool(query)}{query}'"
+
+    @property
+    def period(self) -> tuple[str, str]:
+        return search_shortcuts.period(self.node)
+
     @property
     def search_parts(self) -> tuple[str, str]:
         """The text of the search before the position of its error, and the rest."""
@@ -66,13 +119,13 @@ class RunChangeList(KeysetChangeList):
             raise self.search_error
 
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
+        self.api_url = request.build_absolute_uri(reverse("api:run-list"))
         try:
-            rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
-            typed = RunSearch.parse(self.query)
+            self.search = RunSearch.parse(self.query)
         except InvalidSearch as error:
             self.search_error = error
             return Run.objects.none()
-        self.search = typed.narrowed([spec.search_term for spec in self.filter_specs if spec.value()])
         return rows
 
     def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Run]:

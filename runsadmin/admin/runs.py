@@ -1,30 +1,30 @@
 """Runs: the list, a page for each, and the metadata editor."""
 
 from collections.abc import Iterable
+from http import HTTPMethod
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.shortcuts import redirect, render
-from django.urls import URLPattern, path
+from django.shortcuts import redirect
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin import conf
-from runsadmin.admin import changes, csv_export, filters, layout, run_selection
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, origin, reporting_errors, require
+from runsadmin.admin import changes, csv_export, layout, run_selection, search_shortcuts
+from runsadmin.admin.base import EVERYWHERE, actor, may, origin, reporting_errors, require
 from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.admin.run_change_list import RunChangeList
+from runsadmin.admin.run_list_parts import EXAMPLES, RunListParts
 from runsadmin.errors import InvalidSearch
 from runsadmin.metadata import MAX_PAIRS, Metadata
-from runsadmin.models import BulkEdit, Run, RunStatus
+from runsadmin.models import BulkEdit, Run
 from runsadmin.models.run import RunQuerySet
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
-from runsadmin.services.run_search import RunSearch
 from runsadmin.templatetags import display, links
 from runsadmin.text import counted
 
@@ -32,26 +32,17 @@ EDITS_SHOWN = 20
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(RunListParts):
     view_action = Action.VIEW_RUNS
     actions = ("edit_metadata", "refresh", "download_csv")
     actions_for_all = ("edit_metadata", "download_csv")
     change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
-    list_display = ("run", display.status, display.created, "duration_", "tokens", "model", "metadata_")
+    list_display = ("run", display.status, display.created, "duration_", "tokens", "model_", "metadata_")
     list_display_links = None
     sortable_by = (display.created, "duration_", "tokens")
     list_select_related = ("thread",)
-    list_filter = (
-        filters.choice("status", list(RunStatus.choices), search_field="status"),
-        filters.CreatedFilter,
-        filters.ConnectionFilter,
-        filters.MissingFilter,
-        filters.ThreadFilter,
-        filters.choice("model", [], search_field="model"),
-        filters.choice("assistant_id", [], title="assistant", search_field="assistant"),
-    )
     search_fields = ("upstream_id",)
     search_help_text = "Search, such as status:failed metadata.team:search"
 
@@ -61,10 +52,21 @@ class RunAdmin(ReadOnlyAdmin):
             return queryset.defer("raw").prefetch_related("pairs")  # Whole responses may be long.
         return queryset.select_related("thread").with_as_of()
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == HTTPMethod.GET and request.GET:
+            try:
+                written = search_shortcuts.written_into_search(request.GET)
+            except InvalidSearch as error:
+                messages.error(request, str(error))
+                written = search_shortcuts.without_shortcuts(request.GET)
+            if written is not None:
+                return redirect(f"?{written.urlencode()}")
+        return super().changelist_view(request, {"search_examples": EXAMPLES, **(extra_context or {})})
+
     def get_search_results(
         self, request: HttpRequest, queryset: RunQuerySet, search_term: str
     ) -> tuple[RunQuerySet, bool]:
-        return queryset.filter(RunSearch.parse(search_term).condition()), False
+        return queryset, False  # The change list searches.
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunChangeList]:
         return RunChangeList
@@ -74,8 +76,9 @@ class RunAdmin(ReadOnlyAdmin):
         missing = SafeString('<span class="ra-badge ra-warn">Missing</span>') if run.missing_since else ""
         return format_html(  # Relative links: reversing URLs in each row took 8% of the page's time.
             '<a class="ra-id" href="{}/change/">{}</a> {}{}'
-            '<a class="ra-id ra-under" href="?thread={}" title="All runs of {thread}">{thread}</a>',
-            run.pk, run, display.connection(run), missing, run.thread_id, thread=run.thread,
+            '<a data-term class="ra-id ra-under" href="{}" title="All runs of {thread}">{thread}</a>',
+            run.pk, run, display.connection(run), missing, links.value_url("thread", str(run.thread)),
+            thread=run.thread,
         )  # fmt: skip
 
     @admin.display(description="duration", ordering="duration")
@@ -85,6 +88,10 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="tokens", ordering="total_tokens")
     def tokens(self, run: Run) -> str:
         return display.number(run.total_tokens)
+
+    @admin.display(description="model")
+    def model_(self, run: Run) -> str:
+        return display.model(run)
 
     @admin.display(description="metadata")
     def metadata_(self, run: Run) -> SafeString:
@@ -127,19 +134,6 @@ class RunAdmin(ReadOnlyAdmin):
             keys = queryset.order_by("pk").values_list("pk", flat=True)
         return csv_export.response(csv_export.runs(keys), "runs.csv")
 
-    def count_view(self, request: HttpRequest) -> HttpResponse:
-        """The number of matching runs. Pages fetch it after the list, since counting takes time."""
-        require(request, self.view_action)
-        count = problem = None
-        try:
-            count = run_selection.count(self.get_changelist_instance(request))
-        except IncorrectLookupParameters:
-            problem = "This filter is not valid."
-        except InvalidSearch as error:
-            problem = str(error)
-        context = {"count": count, "problem": problem, "cap": run_selection.COUNT_CAP}
-        return render(request, "runsadmin/parts/count.html", context)
-
     # --- the page of one run
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
@@ -162,8 +156,7 @@ class RunAdmin(ReadOnlyAdmin):
     # --- the metadata editor
 
     def get_urls(self) -> list[URLPattern]:
-        count = path("count/", self.view(self.count_view), name=self.url_name("count"))
-        return [count, self.row_url("metadata", self.metadata_view), *super().get_urls()]
+        return [self.row_url("metadata", self.metadata_view), *super().get_urls()]
 
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)

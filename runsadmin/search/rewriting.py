@@ -1,39 +1,49 @@
-"""Adds terms to a search, and replaces or removes them."""
+"""Adds clauses to a search, and replaces or removes them. The clauses of a search must all match."""
 
-from collections.abc import Iterator
-
-from runsadmin.search.nodes import And, Node, Not, Term, all_of
+from runsadmin.search.nodes import And, Node, Not, Or, Term, Word, all_of
 
 
 def clauses(node: Node | None) -> list[Node]:
-    """The nodes that must all match."""
     if node is None:
         return []
     return list(node.nodes) if isinstance(node, And) else [node]
 
 
 def with_clause(node: Node | None, added: Node) -> Node:
-    """What matches both. A clause that excludes the added one is removed, and the other way around."""
+    """The search among the runs that match a node as well. A clause that excludes these runs is removed."""
     opposite = added.node if isinstance(added, Not) else Not(added)
     return all_of([*(each for each in clauses(node) if each != opposite), added])
 
 
 def without(node: Node | None, removed: Node) -> Node | None:
     """The search without one of its clauses."""
-    return _joined(each for each in clauses(node) if each != removed)
+    return joined([each for each in clauses(node) if each != removed])
 
 
-def terms_of(node: Node | None, field: str) -> list[Term]:
-    """The clauses that are a term of this field."""
-    return [each for each in clauses(node) if isinstance(each, Term) and each.field.name == field]
+def clauses_of(node: Node | None, field: str) -> list[Node]:
+    """The clauses that test this field and no other."""
+    return [each for each in clauses(node) if _fields(each) == {field}]
 
 
-def with_terms_of(node: Node | None, field: str, terms: list[Term]) -> Node | None:
-    """The search in which these terms replace the clauses that are a term of this field."""
-    replaced = terms_of(node, field)
-    return _joined(iter([*(each for each in clauses(node) if each not in replaced), *terms]))
+def with_clauses_of(node: Node | None, field: str, new: list[Node]) -> Node | None:
+    """The search in which these clauses replace those that test this field and no other."""
+    replaced = clauses_of(node, field)
+    return joined([*(each for each in clauses(node) if each not in replaced), *new])
 
 
-def _joined(nodes: Iterator[Node]) -> Node | None:
-    left = list(nodes)
-    return all_of(left) if left else None
+def joined(nodes: list[Node]) -> Node | None:
+    """The search with these clauses; None if there are none."""
+    return all_of(nodes) if nodes else None
+
+
+def _fields(node: Node) -> set[str]:
+    """The names of the fields that a node tests. A word tests several: its name is empty here."""
+    match node:
+        case And(nodes) | Or(nodes):
+            return set().union(*map(_fields, nodes))
+        case Not(excluded):
+            return _fields(excluded)
+        case Term(field):
+            return {field.name}
+        case Word():
+            return {""}

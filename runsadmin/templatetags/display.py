@@ -17,7 +17,10 @@ from django.utils.text import capfirst
 
 from runsadmin import conf
 from runsadmin.models import BulkEdit, Run, Thread
+from runsadmin.search.fields import METADATA
+from runsadmin.services.distinct_texts import Counted
 from runsadmin.services.edits import Wait
+from runsadmin.templatetags import links
 
 register = template.Library()
 
@@ -68,7 +71,19 @@ def badge(status: str, label: str = "") -> SafeString:
 @register.filter
 def status(row: Any) -> SafeString:
     """The status of a run, an edit, a bulk edit or a sync as a badge. Runs may have any status."""
-    return badge(row.status, row.get_status_display() if hasattr(row, "get_status_display") else "")
+    if isinstance(row, Run):
+        return term_link("status", row.status, badge(row.status))
+    return badge(row.status, row.get_status_display())
+
+
+def term_link(field: str, value: str, shown: str, key: str | None = None) -> SafeString:
+    """A link to the runs with this value. Within the run list, a script adds the term to the search instead."""
+    return format_html('<a data-term href="{}">{}</a>', links.value_url(field, value, key), shown)
+
+
+def model(run: Run) -> SafeString:
+    """The model of a run, for lists."""
+    return term_link("model", run.model, text(run.model)) if run.model else EMPTY
 
 
 @register.filter
@@ -153,19 +168,30 @@ def capped(count: int, cap: int) -> str:
     return f"{cap:,}+" if count > cap else f"{count:,}"
 
 
-def chips(pairs: list[tuple[str, object]]) -> SafeString:
-    """Metadata as compact chips. A tooltip shows the whole text of each chip."""
+@register.filter
+def counted(found: Counted) -> str:
+    """How many runs have a text: `10,000+` if counting stopped."""
+    return f"{found.count:,}{'+' * found.count_is_capped}"
+
+
+def chips(pairs: list[tuple[str, str]]) -> SafeString:
+    """The metadata of a run as compact chips, which are links. A tooltip shows the whole text of each chip."""
     values = (format_html("<bdi>{}</bdi>", _cut(value, 32)) for _, value in pairs)
-    return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, limit=4)
+    urls = [links.value_url(METADATA, value, key) for key, value in pairs[:4]]
+    return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, limit=4, urls=urls)
 
 
-def _chips(keys: list[tuple[str, str]], values: Iterable[SafeString], *, limit: int) -> SafeString:
+def _chips(
+    keys: list[tuple[str, str]], values: Iterable[SafeString], *, limit: int, urls: list[str] | None = None
+) -> SafeString:
     """Keys, each with a tooltip, and values on one line. `+3` stands for three more keys, which its tooltip lists."""
-    shown = format_html_join(
-        "",
-        '<span class="ra-chip" title="{}"><b dir="auto">{}</b>{}</span>',
-        ((title, _cut(key, 24), value) for (key, title), value in zip(keys[:limit], values, strict=False)),
-    )
+    named = zip(keys[:limit], values, strict=False)
+    chips = [(title, _cut(key, 24), value) for (key, title), value in named]
+    if urls is None:
+        shown = format_html_join("", '<span class="ra-chip" title="{}"><b dir="auto">{}</b>{}</span>', chips)
+    else:
+        html = '<a data-term href="{}" class="ra-chip" title="{}"><b dir="auto">{}</b>{}</a>'
+        shown = format_html_join("", html, ((url, *chip) for url, chip in zip(urls, chips, strict=True)))
     others = [title for _, title in keys[limit:]]
     rest = format_html('<span class="ra-more" title="{}">+{}</span>', "\n".join(others), len(others)) if others else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, rest)

@@ -1,0 +1,89 @@
+"""The parts of the run list that pages fetch after it: suggestions, the count, facets, and why nothing was found."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path
+
+from runsadmin import search
+from runsadmin.admin import run_selection
+from runsadmin.admin.base import ReadOnlyAdmin, require
+from runsadmin.admin.run_change_list import FACET
+from runsadmin.errors import InvalidSearch
+from runsadmin.search.completing import typed_at
+from runsadmin.services import empty_results, facets
+from runsadmin.services.suggestions import suggest
+
+# Shown beside the search box.
+EXAMPLES = (
+    ("status:failed model:gpt-4o", "both"),
+    ("status:(failed OR expired)", "one of them"),
+    ("metadata.team:search", "metadata with this pair"),
+    ("-metadata.owner:*", "metadata without this key"),
+    ("metadata.ticket:OPS-*", "a value that begins with this text"),
+    ("created:>-7d", "the last seven days"),
+    ("tokens:>5000 duration:>60s", "more tokens, and longer"),
+    ('billing "cost center"', "words: beginnings of ids, models and metadata values"),
+)
+
+
+class RunListParts(ReadOnlyAdmin):
+    def get_urls(self) -> list[URLPattern]:
+        parts = {
+            "suggestions": self.suggestions_view,
+            "count": self.count_view,
+            "facets": self.facets_view,
+            "explanation": self.explanation_view,
+        }
+        return [
+            *(path(f"{name}/", self.view(view), name=self.url_name(name)) for name, view in parts.items()),
+            *super().get_urls(),
+        ]
+
+    def suggestions_view(self, request: HttpRequest) -> HttpResponse:
+        """Suggestions for the text `q` with the cursor `at` a character, and what is wrong with the text."""
+        require(request, self.view_action)
+        text = request.GET.get("q", "")[: search.MAX_LENGTH + 1]
+        at = request.GET.get("at", "")
+        cursor = int(at) if at.isascii() and at.isdecimal() and len(at) < 6 else len(text)
+        context: dict[str, Any] = {"typed": typed_at(text, cursor)}
+        try:
+            context["suggestions"] = suggest(context["typed"]) if context["typed"] else []
+            search.parse(text.strip())
+        except InvalidSearch as error:
+            context |= {"problem": error, "place": (error.position or 1) - 1}
+        return render(request, "runsadmin/parts/suggestions.html", context)
+
+    def count_view(self, request: HttpRequest) -> HttpResponse:
+        """The number of matching runs. Pages fetch it after the list, since counting takes time."""
+        require(request, self.view_action)
+        count = problem = None
+        try:
+            count = run_selection.count(self.get_changelist_instance(request))
+        except InvalidSearch as error:
+            problem = str(error)
+        context = {"count": count, "problem": problem, "cap": run_selection.COUNT_CAP}
+        return render(request, "runsadmin/parts/count.html", context)
+
+    def facets_view(self, request: HttpRequest) -> HttpResponse:
+        """The facets of the list, and the values of the metadata key `facet`."""
+        require(request, self.view_action)
+        key = request.GET.get(FACET, "")
+        context: dict[str, Any] = {"key": key}
+        try:
+            shown = self.get_changelist_instance(request)
+            shown.check_search()
+            context["facets"] = facets.count(shown.search, key=key or None)
+        except InvalidSearch as error:
+            context["problem"] = str(error)
+        return render(request, "runsadmin/parts/facets.html", context)
+
+    def explanation_view(self, request: HttpRequest) -> HttpResponse:
+        """Why the list is empty."""
+        require(request, self.view_action)
+        shown = self.get_changelist_instance(request)
+        context: dict[str, Any] = {"cap": run_selection.COUNT_CAP}
+        if shown.search_error is None and shown.search.node is not None:
+            context["explanation"] = empty_results.explain(shown.search)
+        return render(request, "runsadmin/parts/explanation.html", context)
