@@ -15,7 +15,7 @@ LIST = "/admin/runsadmin/run/"
 # The pages of the product and of the plain project. Those with the same name are compared.
 OURS = {
     "list page": LIST,
-    "list page, by status": f"{LIST}?status=failed",
+    "list page, by status": f"{LIST}?q=status:failed",
     "list page, a search for a common value": f"{LIST}?q={COMMON}",
     "list page, a search for a rare value": f"{LIST}?q={RARE}",
     "REST, 100 runs": "/api/v1/runs/?page_size=100",

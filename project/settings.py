@@ -179,8 +179,6 @@ UNFOLD: dict[str, Any] = {
     },
     "GLOBAL_CALLBACK": "runsadmin.admin.site.context",
     "DASHBOARD_CALLBACK": "runsadmin.admin.dashboard.context",
-    # Do not use `search_models`, which reads whole tables.
-    "COMMAND": {"search_callback": "runsadmin.admin.site.search"},
     "SIDEBAR": {"show_search": True, "navigation": "runsadmin.admin.site.navigation"},
 }
 

@@ -3,10 +3,12 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from project import login_throttle
+from runsadmin.admin import palette
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", login_throttle.sign_in),
+    path("admin/search/", admin.site.admin_view(palette.results_view)),
     path("admin/", admin.site.urls),
     path("api/v1/", include("runsadmin.api.urls")),
 ]

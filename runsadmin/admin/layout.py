@@ -69,7 +69,7 @@ def _field(run: Run, name: str) -> Field:
         return Field(name, "thread", run.thread)
     if value is None:
         return Field(name, "null" if name in run.data else "absent", None)
-    if name in ("status", "assistant_id", "model") and isinstance(value, str):
+    if name in ("status", "assistant_id", "model") and isinstance(value, str) and value:
         return Field(name, name, value)
     if name == "usage" and isinstance(value, dict):
         return Field(name, "usage", [(key.replace("_", " "), count) for key, count in value.items()])

@@ -22,6 +22,7 @@ from runsadmin.templatetags import links
 
 # A text to complete in the search box, and the metadata key whose values are counted.
 COMPLETE, FACET = "complete", "facet"
+PARAMETERS = {SEARCH_VAR, ORDER_VAR, OLDER, NEWER, COMPLETE, FACET}
 _LABELS = {
     Sort.NEWEST: ("newest first", "Newer", "Older"),
     Sort.OLDEST: ("oldest first", "Older", "Newer"),
@@ -63,8 +64,11 @@ class RunChangeList(KeysetChangeList):
         return str(super().get_query_string(new_params, remove))
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        found = super().get_filters_params(params)
-        return {name: value for name, value in found.items() if name not in (COMPLETE, FACET)}
+        """None: other parameters than those of the list are reported, since the search does not have them."""
+        unknown = [name for name in self.params if name not in PARAMETERS]
+        if unknown:
+            self.search_error = InvalidSearch(f"There is no filter {unknown[0]!r}. Enter a search instead.")
+        return {}
 
     @property
     def node(self) -> Node | None:
@@ -122,11 +126,12 @@ class RunChangeList(KeysetChangeList):
         rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
         self.api_url = request.build_absolute_uri(reverse("api:run-list"))
         try:
+            self.check_search()
             self.search = RunSearch.parse(self.query)
         except InvalidSearch as error:
             self.search_error = error
             return Run.objects.none()
-        return rows
+        return rows.filter(self.search.condition())
 
     def read_page(self, size: int, after: keyset.Key | None, before: keyset.Key | None) -> keyset.Page[Run]:
         try:

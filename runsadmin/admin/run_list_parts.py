@@ -1,7 +1,9 @@
 """The parts of the run list that pages fetch after it: suggestions, the count, facets, and why nothing was found."""
 
+from contextlib import suppress
 from typing import Any
 
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
@@ -9,7 +11,7 @@ from django.urls import URLPattern, path
 from runsadmin import search
 from runsadmin.admin import run_selection
 from runsadmin.admin.base import ReadOnlyAdmin, require
-from runsadmin.admin.run_change_list import FACET
+from runsadmin.admin.run_change_list import FACET, RunChangeList
 from runsadmin.errors import InvalidSearch
 from runsadmin.search.completing import typed_at
 from runsadmin.services import empty_results, facets
@@ -41,6 +43,14 @@ class RunListParts(ReadOnlyAdmin):
             *super().get_urls(),
         ]
 
+    def shown(self, request: HttpRequest) -> RunChangeList:
+        """The list with the same URL parameters. Raises InvalidSearch."""
+        try:
+            shown: RunChangeList = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            raise InvalidSearch("There is no such page of the list. Open the list again.") from None
+        return shown
+
     def suggestions_view(self, request: HttpRequest) -> HttpResponse:
         """Suggestions for the text `q` with the cursor `at` a character, and what is wrong with the text."""
         require(request, self.view_action)
@@ -60,7 +70,7 @@ class RunListParts(ReadOnlyAdmin):
         require(request, self.view_action)
         count = problem = None
         try:
-            count = run_selection.count(self.get_changelist_instance(request))
+            count = run_selection.count(self.shown(request))
         except InvalidSearch as error:
             problem = str(error)
         context = {"count": count, "problem": problem, "cap": run_selection.COUNT_CAP}
@@ -72,7 +82,7 @@ class RunListParts(ReadOnlyAdmin):
         key = request.GET.get(FACET, "")
         context: dict[str, Any] = {"key": key}
         try:
-            shown = self.get_changelist_instance(request)
+            shown = self.shown(request)
             shown.check_search()
             context["facets"] = facets.count(shown.search, key=key or None)
         except InvalidSearch as error:
@@ -82,8 +92,9 @@ class RunListParts(ReadOnlyAdmin):
     def explanation_view(self, request: HttpRequest) -> HttpResponse:
         """Why the list is empty."""
         require(request, self.view_action)
-        shown = self.get_changelist_instance(request)
         context: dict[str, Any] = {"cap": run_selection.COUNT_CAP}
-        if shown.search_error is None and shown.search.node is not None:
+        with suppress(InvalidSearch):  # The list says so.
+            shown = self.shown(request)
+            shown.check_search()
             context["explanation"] = empty_results.explain(shown.search)
         return render(request, "runsadmin/parts/explanation.html", context)

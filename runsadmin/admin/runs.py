@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils.html import format_html
@@ -60,7 +60,7 @@ class RunAdmin(RunListParts):
                 messages.error(request, str(error))
                 written = search_shortcuts.without_shortcuts(request.GET)
             if written is not None:
-                return redirect(f"?{written.urlencode()}")
+                return HttpResponseRedirect(f"?{written.urlencode()}")
         return super().changelist_view(request, {"search_examples": EXAMPLES, **(extra_context or {})})
 
     def get_search_results(

@@ -1,23 +1,17 @@
-"""What every page shows: the menu, the search by id, and the banner of held connections."""
+"""What every page shows: the menu, and the banner of held connections."""
 
-from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
-from unfold.dataclasses import SearchResult
 
 from runsadmin import conf
 from runsadmin.admin.base import actor, may
-from runsadmin.admin.id_search import find_by_prefix, find_runs
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import links
-
-MAX_RESULTS = 8
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
@@ -62,19 +56,3 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
 def _items(items: list[tuple[str, str, str, bool]]) -> list[dict[str, Any]]:
     return [{"title": title, "icon": icon, "link": link} for title, icon, link, allowed in items if allowed]
-
-
-def search(request: HttpRequest, term: str) -> list[Any]:
-    """Results for the global search (Ctrl+K): runs and threads by id. The theme lower-cases `term`."""
-    term = request.GET.get("s", term).strip().replace("\0", "")
-    return [SearchResult(title=str(row), description=what, link=links.change_url(row), icon=icon)
-            for row, what, icon in _found(request, term)]  # fmt: skip
-
-
-def _found(request: HttpRequest, term: str) -> Iterator[tuple[Model, str, str]]:
-    if may(request, Action.VIEW_RUNS):
-        for run in find_runs(Run.objects.defer("raw"), term).order_by("-created_at", "-pk")[:MAX_RESULTS]:
-            yield run, f"Run, {run.status.replace('_', ' ')}", "play_circle"
-    if may(request, Action.VIEW_THREADS):
-        for thread in Thread.objects.filter(pk__in=find_by_prefix(Thread.objects.all(), term)[:MAX_RESULTS]):
-            yield thread, "Thread", "forum"

@@ -96,7 +96,7 @@ class ThreadAdmin(ReadOnlyAdmin):
 
     @admin.display(description="runs")
     def runs_(self, thread: Thread) -> SafeString:
-        return format_html('<a href="{}?thread={}">Runs</a>', links.list_url(Run), thread.pk)
+        return format_html('<a href="{}">Runs</a>', links.runs_of_thread(thread))
 
     # --- the page of one thread
 

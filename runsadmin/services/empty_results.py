@@ -14,7 +14,7 @@ from runsadmin.search.compiling import column_of
 from runsadmin.search.fields import METADATA, Kind
 from runsadmin.search.rewriting import clauses, without
 from runsadmin.services.distinct_texts import MAX_COUNT
-from runsadmin.services.field_texts import distinct_texts
+from runsadmin.services.field_texts import first_texts
 from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.run_search import RunSearch
 from runsadmin.services.run_search.sources import INDEXED_COLUMNS
@@ -25,6 +25,8 @@ SECONDS = 4.0
 MAX_CLAUSES = 20
 _MAX_COMPARED = 300
 _MAX_NEAREST = 3
+# A word is compared with the values of this many keys.
+_MAX_KEYS = 20
 _MAX_THREADS = 5
 _MAX_ERRORS = 200
 
@@ -76,13 +78,13 @@ def explain(found_nothing: RunSearch) -> Explanation:
         of_parts.append(Clause(part, counting.count(part), rest))
     # Proposals for clauses that no run matches come first.
     in_order = sorted(of_parts, key=lambda clause: clause.count != 0)
-    proposals = (
-        CountedNode(replaced, count)
+    replaced = dict.fromkeys(
+        search.all_of(other if part is clause.node else part for part in parts)
         for clause in in_order
         if clause.is_cause
         for other in _nearest(clause.node)
-        if (count := counting.count(replaced := _replaced(parts, clause.node, other)))
     )
+    proposals = (CountedNode(each, count) for each in replaced if (count := counting.count(each)))
     incomplete = _incomplete()
     return Explanation(
         of_parts, list(islice(proposals, _MAX_NEAREST)), incomplete[:_MAX_THREADS], len(incomplete) > _MAX_THREADS
@@ -106,19 +108,17 @@ class _Counting:
             return None
 
 
-def _replaced(parts: Sequence[Node], replaced: Node, other: Node) -> Node:
-    return search.all_of(other if part is replaced else part for part in parts)
-
-
 def _nearest(node: Node) -> Iterator[Node]:
     """Searches that a user may have meant instead of this one."""
     match node:
         case Not(excluded):
             yield from map(Not, _nearest(excluded))
         case Word(text):
-            for name in ("status", "model", "error"):
-                yield from (Term(Field(name), Equal(value)) for value in _near(text, _values_near(Field(name), text)))
-            for key in _near(text, _keys()):
+            keys = _keys()
+            fields = [Field(name) for name in ("status", "model", "error")]
+            for field in (*fields, *(Field(METADATA, key) for key in keys[:_MAX_KEYS])):
+                yield from (Term(field, Equal(value)) for value in _near(text, _values_near(field, text)))
+            for key in _near(text, keys):
                 yield Term(Field(METADATA, key), search.Exists())
         case Term(field, Equal(text) | Prefix(text)) if field.kind is Kind.TEXT:
             yield from _nearest_terms(field, text)
@@ -144,12 +144,12 @@ def _keys() -> list[str]:
 
 def _values_near(field: Field, text: str) -> Iterable[str]:
     """Values to compare with a text: the first of all, and those that share a beginning with it."""
-    found = dict.fromkeys(distinct_texts(field).first(_MAX_COMPARED, start=""))
+    found = dict.fromkeys(first_texts(field, "", _MAX_COMPARED))
     if field.name == "status":
         found |= dict.fromkeys(RunStatus.values)
     for length in (1, 2, 4, 8):
         if length < len(text):
-            found |= dict.fromkeys(distinct_texts(field, text[:length]).first(_MAX_COMPARED, start=""))
+            found |= dict.fromkeys(first_texts(field, text[:length], _MAX_COMPARED))
     return found
 
 

@@ -8,6 +8,11 @@ from runsadmin.services.distinct_texts import DistinctTexts
 from runsadmin.services.metadata_keys import Texts
 
 
+def first_texts(field: Field, prefix: str, limit: int) -> list[str]:
+    """The first texts that begin with `prefix`. The empty one is a value of metadata only."""
+    return distinct_texts(field, prefix).first(limit, start=None if field.name == METADATA else "")
+
+
 def distinct_texts(field: Field, prefix: str = "") -> DistinctTexts:
     """The texts of an indexed text field that begin with `prefix`, among them the empty one, which means no value."""
     if field.name == METADATA:

@@ -12,7 +12,7 @@ from runsadmin.search import Equal, Field, Term
 from runsadmin.search.completing import Typed
 from runsadmin.search.fields import KINDS, METADATA, Kind
 from runsadmin.services.distinct_texts import Counted
-from runsadmin.services.field_texts import distinct_texts
+from runsadmin.services.field_texts import distinct_texts, first_texts
 from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.search_time_limit import limited
 
@@ -27,6 +27,7 @@ _SECONDS = 1.0
 _DESCRIPTIONS = {
     "status": "status",
     "model": "model",
+    "metadata.": "a metadata key",
     "created": "creation time",
     "error": "code of the last error",
     "assistant": "assistant id",
@@ -95,9 +96,7 @@ def _of_word(text: str) -> Iterator[Suggestion]:
     """Names of fields, and terms that find what the word may stand for."""
     names = [name for name in _FIELDS if name.startswith(text.lower())]
     for name in names if not text else names[:_MAX_FIELDS]:
-        yield Suggestion(f"{name}:", _DESCRIPTIONS.get(name, ""), is_begin=True)
-    if METADATA.startswith(text.lower()):
-        yield Suggestion(f"{METADATA}.", "a metadata key", is_begin=True)
+        yield Suggestion(name if name.endswith(".") else f"{name}:", _DESCRIPTIONS.get(name, ""), is_begin=True)
     if not text:
         return
     for name in ("status", "model", "error"):
@@ -126,15 +125,18 @@ def _pairs(text: str) -> Iterator[Suggestion]:
 
 def _counted(field: Field | None, text: str, limit: int) -> list[Counted]:
     """The texts of a field, or the metadata keys, that start with a text or, if these are few, contain it."""
-    texts = distinct_texts(field, text) if field else Texts(text).distinct
-    found = texts.first(limit, start="")
+    texts = distinct_texts(field) if field else Texts().distinct
+    found = _first(field, text, limit)
     if field and field.name == "status":
         found += [status for status in RunStatus if status.startswith(text) and status not in found]
     has_few_texts = field is None or field.name not in ("id", "thread")
     if text and len(found) < limit and has_few_texts:
-        whole = distinct_texts(field) if field else Texts().distinct
-        found += _containing(text, whole.first(MAX_COMPARED, start=""), found)
+        found += _containing(text, _first(field, "", MAX_COMPARED), found)
     return texts.counted(found[:limit])
+
+
+def _first(field: Field | None, prefix: str, limit: int) -> list[str]:
+    return first_texts(field, prefix, limit) if field else Texts(prefix).first(limit)
 
 
 def _containing(text: str, texts: Iterable[str], found: list[str]) -> list[str]:

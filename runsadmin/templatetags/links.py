@@ -7,7 +7,10 @@ from django import template
 from django.db.models import Model
 from django.urls import reverse
 
-from runsadmin.search import Equal, Field, Node, Term
+from runsadmin import conf
+from runsadmin.models import MetadataPair, Thread
+from runsadmin.search import Equal, Field, Node, Term, all_of
+from runsadmin.upstream.records import indexed_text
 
 register = template.Library()
 
@@ -31,9 +34,9 @@ def search_url(node: Node | None) -> str:
 
 
 @register.simple_tag
-def query_url(text: str) -> str:
+def query_url(text: str, parameter: str = "q") -> str:
     """The URL of the list of runs with this text in the search box."""
-    return f"{_run_list()}?{urlencode({'q': text})}"
+    return f"{_run_list()}?{urlencode({parameter: text})}"
 
 
 @lru_cache(maxsize=10_000)
@@ -43,9 +46,22 @@ def value_url(field: str, value: str, key: str | None = None) -> str:
 
 
 @register.simple_tag
-def runs_with(field: str, value: str) -> str:
-    """The URL of the list of the runs with this value: `{% runs_with "status" "failed" %}`."""
-    return value_url(field, value)
+def runs_with(field: str, value: object, key: str | None = None) -> str:
+    """The URL of the list of the runs with this value: `{% runs_with "status" "failed" %}`.
+
+    Values are stored and compared as in the columns that are searched, which have only the beginning of a long text.
+    """
+    length = MetadataPair.INDEXED_LENGTH
+    return value_url(field, indexed_text(value, length), None if key is None else indexed_text(key, length))
+
+
+@register.filter
+def runs_of_thread(thread: Thread) -> str:
+    """The URL of the list of the runs of a thread. Another connection may have a thread with the same id."""
+    terms = [Term(Field("thread"), Equal(str(thread)))]
+    if conf.default_connection() is None:
+        terms.append(Term(Field("connection"), Equal(thread.connection)))
+    return search_url(all_of(terms))
 
 
 @cache

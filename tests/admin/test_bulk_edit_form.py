@@ -53,7 +53,7 @@ def test_error_is_shown_next_to_its_row(
 ) -> None:
     other = ("other", "set", "<kept> & safe")
     response = as_alice.post(
-        select_all(as_alice, "status=completed"), {**patch_form(other, row, canary="3", wait="1.5")}
+        select_all(as_alice, "q=status:completed"), {**patch_form(other, row, canary="3", wait="1.5")}
     )
 
     assert response.status_code == 422

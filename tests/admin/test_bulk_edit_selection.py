@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as_carol: Client) -> None:
-    shown = as_alice.get(LIST + "?status=completed").text
+    shown = as_alice.get(LIST + "?q=status:completed").text
 
     assert shown.count('name="_selected_action"') == 4 + 1  # A checkbox for each run, and a hidden field.
     for action in ("edit_metadata", "refresh", "download_csv"):
@@ -43,7 +43,7 @@ def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as
 
 
 def test_selection_excludes_later_matches(six_runs: list[Run], mirror_run: MakeRun, as_alice: Client) -> None:
-    url = select_all(as_alice, "status=completed")
+    url = select_all(as_alice, "q=status:completed")
     mirror_run(id="run_later", status="completed", metadata={"team": "blue"})
 
     form = as_alice.get(url).text
@@ -54,7 +54,7 @@ def test_selection_excludes_later_matches(six_runs: list[Run], mirror_run: MakeR
 
 
 def test_count_is_capped(six_runs: list[Run], as_alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "(4)" in as_alice.get(f"{LIST}count/?status=completed").text
+    assert "(4)" in as_alice.get(f"{LIST}count/?q=status:completed").text
     monkeypatch.setattr(run_selection, "COUNT_CAP", 3)
 
     assert "(3+)" in as_alice.get(f"{LIST}count/").text
@@ -79,10 +79,9 @@ def test_drafts_are_deleted_after_a_day(six_runs: list[Run], as_alice: Client) -
 
 @pytest.mark.parametrize(
     "query",
-    ["", "status=failed", "q=run_3", "q=thread_1", "thread={thread}", "status=completed&q=thread_0", "created=hour"],
+    ["", "q=status:failed", "q=run_3", "q=thread_1", "q=status:completed+thread_0", "q=created:>-1h"],
 )
 def test_plan_has_the_runs_that_the_list_shows(six_runs: list[Run], as_alice: Client, query: str) -> None:
-    query = query.format(thread=six_runs[0].thread_id)
     shown = shown_run_ids(as_alice, f"{LIST}?{query}")
 
     if not shown:
@@ -96,15 +95,12 @@ def test_plan_has_the_runs_that_the_list_shows(six_runs: list[Run], as_alice: Cl
     ("query", "search"),
     [
         ("", "connection:default"),
-        ("status=failed", "status:failed"),
-        ("thread={thread}&assistant_id=asst_1", "thread:thread_0 connection:default assistant:asst_1"),
-        ("created=hour", "created:>=20"),
-        ("model=my+%22own%22+%5Cmodel", 'model:"my \\"own\\" \\\\model"'),
-        ("q=run_+OR+x&status=completed", "(run_ OR x) status:completed"),
-        ("missing=yes", "missing:*"),
+        ("q=status:failed", "status:failed"),
+        ("q=model:%22my+%5C%22own%5C%22+%5C%5Cmodel%22", 'model:"my \\"own\\" \\\\model"'),
+        ("q=(run_+OR+x)+status:completed", "(run_ OR x) status:completed"),
     ],
 )
-def test_filters_are_saved_as_a_search(
+def test_search_of_the_list_is_saved(
     six_runs: list[Run], mirror_run: MakeRun, as_alice: Client, query: str, search: str
 ) -> None:
     mirror_run(
@@ -125,7 +121,7 @@ def test_filters_are_saved_as_a_search(
 def test_paging_does_not_narrow_the_selection(six_runs: list[Run], as_alice: Client) -> None:
     older = f"2023-11-14T22:13:23+00:00,{six_runs[3].pk}"
 
-    assert make_plan(as_alice, query=urlencode({"status": "completed", "older": older})).selected == 4
+    assert make_plan(as_alice, query=urlencode({"q": "status:completed", "older": older})).selected == 4
 
 
 def test_invalid_search_selects_nothing(six_runs: list[Run], as_alice: Client) -> None:
@@ -159,7 +155,7 @@ def test_ticked_runs_are_planned(six_runs: list[Run], as_alice: Client) -> None:
 def test_tick_of_unlisted_run_is_shown(six_runs: list[Run], as_alice: Client) -> None:
     keys = [six_runs[0].pk, six_runs[4].pk]
 
-    shown = run_list_action(as_alice, f"{LIST}?status=completed", "edit_metadata", keys, follow=True).text
+    shown = run_list_action(as_alice, f"{LIST}?q=status:completed", "edit_metadata", keys, follow=True).text
 
     assert "Ticked rows that no longer match the filters are still included: run_4" in shown
     assert "Edit the metadata of 2 runs" in shown
@@ -201,10 +197,10 @@ def test_nothing_ticked_is_reported(six_runs: list[Run], as_alice: Client) -> No
     assert "Nothing is selected" in run_list_action(as_alice, LIST, "edit_metadata", [], follow=True).text
 
 
-@pytest.mark.parametrize("query", ["nosuch=1", "thread=x", "model=%00", "q=%00", "created=never", "missing=no"])
-def test_invalid_filter_is_refused(six_runs: list[Run], as_alice: Client, query: str) -> None:
-    assert select_across(as_alice, query).headers["Location"] == f"{LIST}?e=1"
-    assert "filter is not valid" in as_alice.get(f"{LIST}count/?{query}").text
+@pytest.mark.parametrize("query", ["nosuch=1", "status=failed", "thread=x"])
+def test_unknown_filter_selects_nothing(six_runs: list[Run], as_alice: Client, query: str) -> None:
+    assert "There is no filter" in select_across(as_alice, query, follow=True).text
+    assert "There is no filter" in as_alice.get(f"{LIST}count/?{query}").text
     assert not DraftSelection.objects.exists()
 
 
@@ -243,7 +239,7 @@ def test_refresh_of_many_is_queued(sandbox: Sandbox, six_runs: list[Run], as_ali
 
 def test_runs_are_downloaded_as_csv(six_runs: list[Run], as_carol: Client) -> None:
     Run.objects.filter(upstream_id="run_1").update(model="=1+1")
-    matching = select_across(as_carol, "status=completed", "download_csv")
+    matching = select_across(as_carol, "q=status:completed", "download_csv")
     ticked = run_list_action(as_carol, LIST, "download_csv", [six_runs[1].pk])
 
     rows = list(csv.DictReader(matching.getvalue().decode().splitlines(keepends=True)))

@@ -186,7 +186,7 @@ class EntryPoints:
         return "" if response.status_code == 201 else str(response.json()["detail"])
 
     def _of_page(self, text: str) -> set[int] | str:
-        if "alert" in text or "No runs match" in text:
+        if 'role="alert"' in text or "No runs match" in text:
             return html.unescape(text)
         return {int(key) for key in re.findall(r'class="ra-id" href="(\d+)/change/"', text)}
 

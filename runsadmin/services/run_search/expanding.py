@@ -11,7 +11,7 @@ from runsadmin.models.run import COLUMNS_OF_NEWEST
 from runsadmin.search import And, Equal, Exists, Field, Node, Not, Or, Prefix, Term, Word
 from runsadmin.search.compiling import WORD_FIELDS, column_of
 from runsadmin.search.fields import METADATA
-from runsadmin.services.field_texts import distinct_texts
+from runsadmin.services.field_texts import first_texts
 from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.run_search.sources import ORDERED_COLUMNS
 
@@ -66,7 +66,7 @@ class _Expander:
 def _of_prefix(field: Field, text: str, *, negated: bool) -> list[Term]:
     """The terms that together match the runs with a value that begins with this text."""
     limit = _limit(field, negated=negated)
-    found = distinct_texts(field, text).first(limit + 1, start="")  # Skip the empty text, which means no value.
+    found = first_texts(field, text, limit + 1)
     if len(found) > limit:
         return [Term(field, Prefix(text) if text else Exists())]
     return [Term(field, Equal(value)) for value in found]

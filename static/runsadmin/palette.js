@@ -1,0 +1,3 @@
+// The theme fetches results half a second after the last key. Do so earlier.
+
+document.getElementById("search-input-command")?.setAttribute("hx-trigger", "input changed delay:100ms");
