@@ -21,10 +21,10 @@ STATUS, TEAM, COST_CENTER = Field("status"), Field("metadata", "team"), Field("m
         ("-status:fa|", Typed(8, 10, "fa", STATUS)),
         ("status:(failed OR |", Typed(18, 18, "", STATUS)),
         ("status:(failed OR ex|) model:x", Typed(18, 20, "ex", STATUS)),
-        ("status:(failed) fo|", Typed(16, 18, "fo")),
+        ("status:(failed) gp|", Typed(16, 18, "gp")),
         ("(a OR status:fa|)", Typed(13, 15, "fa", STATUS)),
         ("metadata.|", Typed(0, 9, "", is_key=True)),
-        ("metadata.te|", Typed(0, 11, "te", is_key=True)),
+        ("metadata.tea|", Typed(0, 12, "tea", is_key=True)),
         ('metadata."cost c|', Typed(0, 16, "cost c", is_key=True)),
         ("metadata.team:se|", Typed(14, 16, "se", TEAM)),
         ('metadata."cost center":"R&|', Typed(23, 26, "R&", COST_CENTER)),
@@ -33,7 +33,7 @@ STATUS, TEAM, COST_CENTER = Field("status"), Field("metadata", "team"), Field("m
         ("😀 sta|", Typed(2, 5, "sta")),
         ("color:r|", Typed(0, 7, "color:r")),
         ('"cost center"|', None),
-        ("metadata.te|am:x", None),
+        ("metadata.tea|m:x", None),
     ],
 )
 def test_typed_part_is_found(text: str, typed: Typed | None) -> None:
