@@ -80,11 +80,11 @@ def test_selects_show_what_is_searched(as_carol: Client) -> None:
 
 
 def test_suggestions_are_offered(as_carol: Client) -> None:
-    shown = as_carol.get(f"{LIST}suggestions/", {"q": "statu:x metadata.team:bi", "at": "24"}).text
+    shown = as_carol.get(f"{LIST}suggestions/", {"q": "sttus:x metadata.team:bi", "at": "24"}).text
 
     assert 'data-text="billing"' in shown
     assert 'data-begin="22"' in shown
-    assert "there is no field &#x27;statu&#x27;" in shown
+    assert "there is no field &#x27;sttus&#x27;" in shown
     assert 'data-place="0"' in shown
     for at in ("", "x", "-1", "9" * 40, "\u0663"):
         assert as_carol.get(f"{LIST}suggestions/", {"q": "bi", "at": at}).status_code == 200
@@ -154,7 +154,7 @@ def test_palette_searches_and_suggests(as_carol: Client) -> None:
         ("bill", f"{LIST}?q=bill"),
         ("metadata.team:billing", f"{LIST}?q=metadata.team%3Abilling"),
     ]
-    assert ("status:", f"{LIST}?complete=status%3A") in palette(as_carol, "statu")
+    assert ("status:", f"{LIST}?complete=status%3A") in palette(as_carol, "stat")
     assert ("metadata.team:Search", f"{LIST}?q=metadata.team%3ASearch") in palette(as_carol, "metadata.team:S")
     assert [title for title, _ in palette(as_carol, "run_b2")][-1] == "run_b2"
     assert palette(as_carol, "") == []
