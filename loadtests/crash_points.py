@@ -1,7 +1,7 @@
 """Crashes a process under test at a certain step: the services log each step, and a log handler sends a signal.
 
-CRASH_AT names the step, CRASH_SKIP how often the step is passed first (default: 0), CRASH_WITH the signal (default:
-SIGKILL), and CRASH_PID the process that gets the signal (default: this one). The signal is sent only once.
+CRASH_AT names the step, CRASH_SKIP how many times the process passes it unharmed (default: 0), CRASH_WITH the signal
+(default: SIGKILL), and CRASH_PID the process that gets the signal (default: this one). The signal is sent only once.
 """
 
 import logging
@@ -24,7 +24,7 @@ class Crash:
     at: str
     with_signal: signal.Signals = signal.SIGKILL
     target_pid: int | None = None
-    skip: int = 0  # How many times the process passes the step before it is signaled.
+    skip: int = 0  # How many times the process passes the step unharmed.
 
     @property
     def variables(self) -> dict[str, str]:

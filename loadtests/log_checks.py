@@ -30,7 +30,7 @@ class Event:
 
     @property
     def intended(self) -> dict[str, Any]:
-        """The map that a write sends."""
+        """The metadata that a write sends."""
         return self.body["metadata"] or {}
 
     def value_before(self, key: str) -> object:

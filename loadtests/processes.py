@@ -66,7 +66,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None until it has ended."""
+        """None until the process has ended."""
         return self._process.exitcode
 
     def wait(self, seconds: float = 30) -> None:

@@ -90,7 +90,7 @@ def test_edits_of_different_keys_both_apply(
 
 
 @pytest.mark.parametrize("base", ["", "forged", "eyJydW4iOjF9:aaaa:bbbb"])
-def test_missing_base_is_refused(mirror_run: MakeRun, as_alice: Client, base: str) -> None:
+def test_invalid_base_is_refused(mirror_run: MakeRun, as_alice: Client, base: str) -> None:
     run = mirror_run(metadata={"team": "blue"})
 
     response = as_alice.post(run_url(run, "metadata"), metadata_form(("team", "red"), base=base))

@@ -1,4 +1,4 @@
-"""Tracked threads, and syncs."""
+"""Threads and syncs in the REST API."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +63,7 @@ def test_each_thread_gets_an_outcome(api: ApiOf, alice: User) -> None:
         ({"thread_id": "a", "name": "x"}, "name"),
     ],
 )
-def test_invalid_thread_is_named(body: Any, field: str | None, api: ApiOf, alice: User) -> None:
+def test_invalid_thread_field_is_named(body: Any, field: str | None, api: ApiOf, alice: User) -> None:
     data = problem(api(alice).post("threads/", body), 400, "invalid-request")
     assert [error["field"] for error in data["errors"]] == [field]
     assert not Thread.objects.exists()

@@ -25,6 +25,6 @@ def test_pairs_are_read_by_run(text: str) -> None:
     with limited(), CaptureQueriesContext(connection) as captured:
         list(Run.objects.filter(search.condition(node), pk__in=few).values_list("pk"))
     plan = plan_of(captured.captured_queries[-1]["sql"])
-    lookups = [line for line in plan if "U0" in line]
+    lookups = [line for line in plan if "U0" in line]  # Django's name for the pairs in the subquery.
     assert lookups
     assert all(INDEX[connection.vendor] in line for line in lookups), plan

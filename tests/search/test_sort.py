@@ -52,18 +52,20 @@ def rows() -> dict[int, Row]:
     return store(make_rows())
 
 
-@pytest.mark.parametrize(("counted", "walked", "most"), [(10_000, 1, 1), (3, 10_000, 1), (3, 10, 10_000), (3, 10, 5)])
+@pytest.mark.parametrize(
+    ("max_counted", "max_walked", "max_sorted"), [(10_000, 1, 1), (3, 10_000, 1), (3, 10, 10_000), (3, 10, 5)]
+)
 def test_pages_are_sorted(
     rows: dict[int, Row],
-    counted: int,
-    walked: int,
-    most: int,
+    max_counted: int,
+    max_walked: int,
+    max_sorted: int,
     monkeypatch: pytest.MonkeyPatch,
     pytestconfig: pytest.Config,
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_COUNTED", counted)
-    monkeypatch.setattr(finding, "MAX_WALKED", walked)
-    monkeypatch.setattr(finding, "MAX_SORTED", most)
+    monkeypatch.setattr(sources, "MAX_COUNTED", max_counted)
+    monkeypatch.setattr(finding, "MAX_WALKED", max_walked)
+    monkeypatch.setattr(finding, "MAX_SORTED", max_sorted)
     examples = pytestconfig.getoption("search_cases") // 20
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -104,8 +104,8 @@ def test_https_is_enforced_except_for_probes() -> None:
         "plain = Client(headers={'Host': 'runs.example.org'})\n"
         "print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, plain.get('/admin/')['Location'])\n"
         "print(plain.get('/livez').status_code, Client(headers={'Host': '10.0.0.7'}).get('/livez').status_code)\n"
-        "login = plain.get('/api/v1/runs/', headers={'X-Forwarded-Proto': 'https'})\n"
-        "print(login.status_code, login['Strict-Transport-Security'])"
+        "secure = plain.get('/api/v1/runs/', headers={'X-Forwarded-Proto': 'https'})\n"
+        "print(secure.status_code, secure['Strict-Transport-Security'])"
     )
     assert run_in_production(code) == [
         "True True https://runs.example.org/admin/",

@@ -34,7 +34,7 @@ def applied(mirror_run: MakeRun, alice: User) -> Edit:
     return Edit.objects.get()
 
 
-def with_status(edit: Edit, status: EditStatus) -> Edit:
+def copy_with_status(edit: Edit, status: EditStatus) -> Edit:
     copy = Edit.objects.get(pk=edit.pk)
     copy.pk, copy.status = None, status
     if status not in (EditStatus.CONFLICT, EditStatus.FAILED):
@@ -76,7 +76,7 @@ def test_purged_run_is_not_selected_again(applied: Edit) -> None:
 @pytest.mark.parametrize("status", purging.NOT_ENDED)
 def test_run_with_unsettled_edit_is_left_out(applied: Edit, status: EditStatus) -> None:
     Edit.objects.update(claim_token="0" * 32, claimed_until=applied.finished_at)
-    with_status(Edit.objects.get(), status)
+    copy_with_status(Edit.objects.get(), status)
     assert (
         purging.count([applied.run_id]) == purging.purge([applied.run_id]) == Purged(left_out=Counter([status.value]))
     )
@@ -87,16 +87,16 @@ def test_run_with_unsettled_edit_is_left_out(applied: Edit, status: EditStatus) 
 def test_purged_edits_are_final(applied: Edit, alice: User) -> None:
     purging.purge([applied.run_id])
     for status in (EditStatus.FAILED, EditStatus.CONFLICT):
-        with_status(applied, status)
+        copy_with_status(applied, status)
     purging.purge([applied.run_id])
     for edit in Edit.objects.all():
         assert edits.permitted_actions(edit, alice) == frozenset()
         for action in (edits.retry, edits.cancel):
             with pytest.raises(InvalidTransition):
                 action(edit=edit, actor=alice)
-        for again in (edits.undo, lambda **kwargs: edits.resolve(patch=MetadataPatch({"a": "b"}), **kwargs)):
+        for new_edit in (edits.undo, lambda **kwargs: edits.resolve(patch=MetadataPatch({"a": "b"}), **kwargs)):
             with pytest.raises(InvalidTransition):
-                again(edit=edit, actor=alice, source=Edit.Source.API)
+                new_edit(edit=edit, actor=alice, source=Edit.Source.API)
 
 
 def test_undo_of_a_bulk_edit_skips_purged_edits(twelve_runs: list[Run], alice: User) -> None:

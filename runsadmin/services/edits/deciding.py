@@ -21,7 +21,7 @@ MAX_FETCH_AGE = dt.timedelta(seconds=2)
 
 @dataclass(frozen=True)
 class Intent:
-    """A write to send: the fetched map, and the one that replaces it."""
+    """A write to send: the fetched metadata, and the metadata that replaces it."""
 
     claim: Claim
     before: Metadata

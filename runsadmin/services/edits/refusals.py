@@ -1,4 +1,4 @@
-"""Handles 403 responses: whether upstream refuses one map, one thread, or all writing.
+"""Handles 403 responses: whether upstream refuses certain metadata, one thread, or all writing.
 
 A refused edit stays pending at first. If another write succeeds, the refusal concerns only this edit, which is then
 rejected with the server's message. An edit that is refused twice is rejected, too. If edits in three threads are
