@@ -78,7 +78,7 @@ class Process:
 
 def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # Spares the web server's workers the imports.
+    multiprocessing.set_start_method("fork", force=True)  # Forked workers of the web server need no imports.
     with log.open("a") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)

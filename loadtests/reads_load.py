@@ -37,7 +37,7 @@ class ReadsLoad(BulkLoad):
             f"edits/?bulk_edit={bulk_edit.pk}",
         )
         reader = Reader(self.environment.web(workers=2), paths, self.environment.token())
-        for _ in range(20):  # Both processes of the server warm up.
+        for _ in range(20):  # Warms up both processes of the server.
             reader.read_all()
         before = [read for _ in range(reads // len(paths)) for read in reader.read_all(pause)]
         with reading(reader, pause) as during:

@@ -51,7 +51,7 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
 def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
     with transaction.atomic():
         # Two workers may both see the entry as due. The second UPDATE waits for the first, and then its condition is
-        # false, since the first has changed the last task. (A condition on the time would not work: the second
+        # false, since the first has changed `last_task_id`. (A condition on the time would not work: the second
         # statement may have started earlier.) The next period starts now, so after a night without workers the task
         # runs once.
         claim = Schedule.objects.filter(pk=seen.pk, last_task_id=seen.last_task_id)

@@ -72,7 +72,7 @@ class ChangeTable(SeparateDatabaseAndState):
             elif isinstance(operation, AddField) and isinstance(operation.field, CompositePrimaryKey):
                 model = new_state.apps.get_model(app_label, self.model_name)
                 columns = ", ".join(field.column for field in model._meta.pk_fields)
-                # Django cannot change a primary key. Removing the column of the former one has removed that.
+                # Django cannot add a primary key. The former one was removed with its column.
                 schema_editor.execute(
                     f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_pkey, ADD PRIMARY KEY ({columns})"
                 )

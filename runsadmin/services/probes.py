@@ -80,7 +80,7 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
     `thread_id` is the thread of the error. With `is_outage`, it only checks whether the server responds.
     """
     probed_others = thread_is_gone = False
-    responds = not is_outage  # Only after an outage is it unknown whether the server responds.
+    responds = not is_outage  # Any other error is itself a response of the server.
     for target in wanted:
         probed_others = probed_others or target.thread_id != thread_id
         try:

@@ -247,10 +247,10 @@ def test_invalid_parameter_is_named(query: str, field: str, api: ApiOf, carol: U
 
 
 def test_unknown_parameter_is_explained(api: ApiOf, carol: User) -> None:
-    data = problem(api(carol).get("runs/?view=x"), 400, "invalid-request")
+    data = problem(api(carol).get("runs/?limit=5"), 400, "invalid-request")
     assert data["detail"] == (
-        "view: Unknown parameter. Known: cursor, page_size, q, tz, sort, connection, status, model, assistant_id, "
-        "thread_id, created_after, created_before."
+        "limit: Unknown parameter. Known: cursor, page_size, q, view, tz, sort, connection, status, model, "
+        "assistant_id, thread_id, created_after, created_before."
     )
     assert data["errors"][0]["code"] == "unknown_parameter"
 

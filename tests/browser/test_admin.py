@@ -140,7 +140,7 @@ def test_conflict_is_resolved(page: Page, sandbox: Sandbox, run: Run, alice: Use
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "env": "prod"}
 
 
-def test_edit_page_polls_until_it_ends(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
+def test_edit_page_polls_until_the_end(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sandbox.fault("lose", method="POST")
     sign_in(alice)
     page.goto(run_url(run, "metadata"))

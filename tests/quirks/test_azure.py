@@ -1,4 +1,4 @@
-"""Without an Azure token, the connection is held as after a 401: nothing is sent, and no attempt is used up."""
+"""Azure: tokens are shared and renewed, a missing token holds the connection like a 401, and request ids are found."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ SCOPE = "https://ai.azure.com/.default"
 
 @dataclass
 class Identity:
-    """An identity endpoint, and a module `azure.identity` that uses it. `fail` makes its credential raise an error."""
+    """An identity endpoint, and a module `azure.identity` that uses it. `fail` is called before each token request."""
 
     server: FakeUpstream
     port: int = 0
@@ -81,7 +81,7 @@ class CredentialUnavailableError(ClientAuthenticationError):
     pass
 
 
-def token(name: str = SECRET, *, lasts: float = 3600) -> Response:
+def token_response(name: str = SECRET, *, lasts: float = 3600) -> Response:
     return Response(200, {"access_token": name, "expires_on": str(int(time.time() + lasts))})
 
 
@@ -89,7 +89,7 @@ def token(name: str = SECRET, *, lasts: float = 3600) -> Response:
 def identity(monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream, connect: Connect) -> Iterator[Identity]:
     """An identity endpoint that returns tokens. The connection uses them instead of a key."""
     with FakeUpstream() as server:
-        server.override(lambda request: token())
+        server.override(lambda request: token_response())
         identity = Identity(server, server.port)
         monkeypatch.setitem(sys.modules, "azure", ModuleType("azure"))
         monkeypatch.setitem(sys.modules, "azure.identity", identity.module())
@@ -108,15 +108,15 @@ def responds_with(response: Response) -> Callable[[Identity], None]:
     return lambda identity: identity.server.override(lambda request: response)
 
 
-def refuses(identity: Identity) -> None:
+def refuse_connections(identity: Identity) -> None:
     identity.port = 9
 
 
-def hangs(identity: Identity) -> None:
+def hang(identity: Identity) -> None:
     identity.server.override(lambda request: time.sleep(5))
 
 
-def is_missing(identity: Identity) -> None:
+def uninstall(identity: Identity) -> None:
     sys.modules["azure.identity"] = None  # type: ignore[assignment]
 
 
@@ -126,17 +126,17 @@ FAULTS: dict[str, Callable[[Identity], None]] = {
     "HTML": responds_with(Response(200, b"<html>")),
     "empty body": responds_with(Response(200, b"")),
     "no token": responds_with(Response(200, {"expires_on": "9999999999"})),
-    "empty token": responds_with(token("")),
+    "empty token": responds_with(token_response("")),
     "null token": responds_with(Response(200, {"access_token": None, "expires_on": "9999999999"})),
-    "broken token": responds_with(token(f"{SECRET}\r\nX: y")),
+    "broken token": responds_with(token_response(f"{SECRET}\r\nX: y")),
     "cuts the connection": responds_with(Response(cut=True)),
-    "refuses the connection": refuses,
-    "hangs": hangs,
+    "refuses the connection": refuse_connections,
+    "hangs": hang,
     "unavailable": raises(CredentialUnavailableError()),
     "Entra refuses": raises(ClientAuthenticationError("Failed.\n\tEnv: AADSTS7000215: Invalid client secret.")),
     "times out": raises(TimeoutError("timed out")),
     "any exception": raises(RuntimeError(f"first line\n{SECRET}")),
-    "not installed": is_missing,
+    "not installed": uninstall,
 }
 
 
@@ -226,11 +226,11 @@ def test_credential_and_tokens_are_shared(upstream: FakeUpstream, identity: Iden
 def test_token_is_renewed(upstream: FakeUpstream, identity: Identity) -> None:
     upstream.override(lambda request: Response(200, {"id": "thread_a"}))
     names = iter(["one", "two"])
-    identity.server.override(lambda request: token(next(names), lasts=200))
+    identity.server.override(lambda request: token_response(next(names), lasts=200))
     client = Client(conf.connection("default"))
     client.retrieve_thread("thread_a")
     client.retrieve_thread("thread_a")
-    refuses(identity)
+    refuse_connections(identity)
     client.retrieve_thread("thread_a")
     sent = [request.headers["Authorization"] for request in upstream.requests()]
     assert sent == ["Bearer one", "Bearer two", "Bearer two"]
@@ -242,7 +242,7 @@ def test_late_token_is_used(upstream: FakeUpstream, identity: Identity) -> None:
 
     def late(request: Request) -> Response:
         resume.wait(10)
-        return token()
+        return token_response()
 
     identity.server.override(late)
     client = Client(conf.connection("default"))

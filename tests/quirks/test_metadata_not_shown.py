@@ -23,7 +23,7 @@ METADATA = {"ticket": "1", "owner": "lee"}
 
 
 def change_runs(upstream: FakeUpstream, change: Callable[[Json], Json], *, kind: str) -> Override:
-    """Changes the runs in the responses to one kind of request: list, fetch or write."""
+    """Changes the runs in the responses to one kind of request (list, fetch or write). Returns the override."""
 
     def override(request: Request) -> Response | None:
         if not getattr(request, f"is_{kind}"):
@@ -189,7 +189,7 @@ def test_new_run_without_metadata_is_fetched(upstream: FakeUpstream, db: None) -
 
 
 def lists_before_writes(upstream: FakeUpstream) -> Override:
-    """Lists show every run as it was before its first write."""
+    """Returns an override with which lists show every run as it was before its first write."""
     original: dict[str, Any] = {}
 
     def override(request: Request) -> Response | None:

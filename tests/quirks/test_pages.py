@@ -229,7 +229,7 @@ def test_run_that_arrives_between_pages_is_found(upstream: FakeUpstream) -> None
 
 
 def endless(runs: list[Json], query: Query) -> Response:
-    """Always has another run."""
+    """Lists one run per page, and always has another one."""
     number = int(query.get("after", f"{THREAD}_9000").rpartition("_")[2]) - 1
     run = make_run(id=f"{THREAD}_{number:04}", thread_id=THREAD, created_at=1_700_000_000 + number)
     return list_response([run], has_more=True)

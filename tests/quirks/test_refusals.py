@@ -22,7 +22,7 @@ HTML = Response(403, "<html><head><title>Request blocked</title></head></html>",
 
 
 def refuse(*words: str, response: Response | None = None) -> Override:
-    """Refuses requests whose path or body has one of these words."""
+    """Returns an override that refuses requests whose method, path or body contains one of these words."""
 
     def override(request: Request) -> Response | None:
         text = f"{request.method} {request.path} {request.body.decode()}"

@@ -26,7 +26,7 @@ unstorable = pytest.mark.parametrize("text", UNSTORABLE.values(), ids=UNSTORABLE
 ALL = "".join(UNSTORABLE.values())
 
 
-def error(status: int, message: str) -> Response:
+def error_response(status: int, message: str) -> Response:
     return Response(status, {"error": {"message": f"No: {message}!", "code": message}}, {"x-request-id": "req\xff"})
 
 
@@ -34,7 +34,7 @@ def error(status: int, message: str) -> Response:
 def test_sync_recovers_from_an_unstorable_error(
     status: int, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
-    upstream.override(lambda request: error(status, ALL) if request.is_list else None)
+    upstream.override(lambda request: error_response(status, ALL) if request.is_list else None)
     first = sync(run.thread)
     upstream.clear_overrides()
     ConnectionState.objects.all().delete()  # Otherwise the connection would still be held or back off.
@@ -52,7 +52,7 @@ def test_unstorable_error_of_an_edit_is_shown(
     method: str, status: int, run: Run, upstream: FakeUpstream, alice: User, api: ApiOf
 ) -> None:
     upstream.override(
-        lambda request: error(status, ALL) if request.method == method and len(request.parts) == 4 else None
+        lambda request: error_response(status, ALL) if request.method == method and len(request.parts) == 4 else None
     )
     edit = push(run, alice)
     edit.refresh_from_db()
@@ -156,7 +156,7 @@ def test_rest_refuses_unstorable_text(
         "edits/?run=%00", "edits/?actor=%00", "threads/%00/", "syncs/?connection=%00", "runs/?cursor=%00",
     ],
 )  # fmt: skip
-def test_rest_query_is_not_a_server_error(path: str, run: Run, alice: User, api: ApiOf) -> None:
+def test_rest_query_causes_no_server_error(path: str, run: Run, alice: User, api: ApiOf) -> None:
     assert api(alice).get(path).status_code < 500
 
 
@@ -167,14 +167,14 @@ def test_rest_query_is_not_a_server_error(path: str, run: Run, alice: User, api:
         "thread/?q=%00", "run/?metadata=%00", "run/?status=%00", "run/%00/change/", "edit/?actor=%00",
     ],
 )  # fmt: skip
-def test_admin_query_is_not_a_server_error(path: str, run: Run, alice: User) -> None:
+def test_admin_query_causes_no_server_error(path: str, run: Run, alice: User) -> None:
     client = Client()
     client.force_login(alice)
     assert client.get(f"/admin/runsadmin/{path}").status_code < 500
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\udcffb"])
-def test_sign_in_is_not_a_server_error(name: str, db: None) -> None:
+def test_sign_in_causes_no_server_error(name: str, db: None) -> None:
     response = Client().post("/admin/login/", {"username": name.encode(errors="surrogateescape"), "password": "x"})
     assert response.status_code < 500
 

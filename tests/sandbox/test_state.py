@@ -98,7 +98,7 @@ def test_journal_is_rewritten_at_startup(start_sandbox: StartSandbox, tmp_path: 
         sandbox.put_runs([run | {"metadata": {"number": str(number)}}])
     assert len((tmp_path / "journal").read_bytes().splitlines()) == 50
     sandbox.restart()
-    assert len((tmp_path / "journal").read_bytes().splitlines()) == 2  # The thread and the run.
+    assert len((tmp_path / "journal").read_bytes().splitlines()) == 2  # One line for the thread, one for the run.
     assert sandbox.metadata(run["id"]) == {"number": "49"}
 
 

@@ -51,7 +51,7 @@ METADATA: dict[str, tuple[str | None, ...]] = {
 
 
 def has(name: str, passes: Callable[[Any], bool]) -> Callable[[Row], bool]:
-    """Whether a run has the field and its value passes."""
+    """A predicate: the run has the field, and its value passes."""
     return lambda row: name in row.values and passes(row.values[name])
 
 

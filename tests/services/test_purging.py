@@ -179,7 +179,7 @@ def test_purged_text_is_stored_again(purged_run: Run) -> None:
 
 
 def closing[**P](call: Callable[P, None]) -> Callable[P, None]:
-    """Closes the database connection of the thread afterwards."""
+    """Wraps a call for another thread: closes that thread's database connection afterwards."""
 
     def call_and_close(*arguments: P.args, **options: P.kwargs) -> None:
         try:

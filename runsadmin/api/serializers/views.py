@@ -82,6 +82,6 @@ class CreateViewBody(_ViewBody):
 
 
 class ChangeViewBody(_ViewBody):
-    examples = {"Share it": {"is_shared": True}, "Change its search": {"q": "status:failed", "tz": "Europe/Berlin"}}
+    examples = {"Share it": {"is_shared": True}, "Change the search": {"q": "status:failed", "tz": "Europe/Berlin"}}
 
     name = StringField(required=False, max_length=MAX_NAME_LENGTH, help_text=NAME)

@@ -69,7 +69,7 @@ class Command(ReportingCommand):
     def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int | None]]:
         """The file, and its size if that is known."""
         if name == "-":
-            if sys.stdin is None:  # Closed by the parent process.
+            if sys.stdin is None:  # The parent process has closed standard input.
                 self.fail("Standard input is closed. Name a file.")
             yield sys.stdin.buffer, None
             return

@@ -79,4 +79,5 @@ def _limit(field: Field, *, negated: bool) -> int:
         return 0
     if negated:
         return MAX_EXCLUDED
-    return 1 if column in COLUMNS_OF_NEWEST else MAX_READ  # A prefix can be tested in the index of the newest runs.
+    # A prefix that the index of the newest runs can test is only worth replacing with a single value.
+    return 1 if column in COLUMNS_OF_NEWEST else MAX_READ

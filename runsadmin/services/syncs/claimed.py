@@ -111,7 +111,7 @@ class ClaimedSync:
             raise TimeUp
 
     def note(self, counts: Mapping[str, int], **position: object) -> None:
-        """Adds to the progress. Stores all that is pending if that is many runs, or if nothing was stored for a while."""
+        """Adds to the progress. Stores all that is pending if it is many runs, or if nothing was stored for a while."""
         self.pending.counts.update(counts)
         self.pending.position |= position
         for name, value in position.items():
