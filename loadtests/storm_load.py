@@ -40,7 +40,7 @@ class StormLoad:
         self.web = environment.web(port=self.port)
         self.workers = [self._worker() for _ in range(WORKERS)]
         self.values = iter(range(10**9))
-        # The claims counted at earlier kills: those that have not expired yet must not be counted again.
+        # The claims counted at earlier kills, which must not be counted again before they expire.
         self.seen: set[Any] = set()
 
     def _worker(self) -> Worker:

@@ -32,5 +32,5 @@ def create_roles(
         for migration, is_backwards in plan or ()
     )
     if is_first and using == DEFAULT_DB_ALIAS:
-        create_permissions(sender, verbosity=0, using=using)  # Django's own handler may run after this one.
+        create_permissions(sender, verbosity=0, using=using)  # Django's own handler may run only after this one.
         permissions.create_roles()

@@ -131,7 +131,7 @@ class AutoSchema(BaseAutoSchema):
     def _get_examples(
         self, serializer: Any, direction: Any, media_type: Any, status_code: Any = None, extras: Any = None
     ) -> Any:
-        one = getattr(serializer, "child", serializer)  # A list has one example.
+        one = getattr(serializer, "child", serializer)  # A list shows one example of its items.
         examples = {"Example": one.example()} if isinstance(one, DocumentedSerializer) else getattr(one, "examples", {})
         named = [OpenApiExample(name, value) for name, value in examples.items()]
         return super()._get_examples(serializer, direction, media_type, status_code, extras or named)  # type: ignore[no-untyped-call]

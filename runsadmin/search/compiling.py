@@ -194,7 +194,7 @@ class _Compiler:
                 return self._between(kind, column, low, high)
             case Compare(sign, value):
                 return self._compare(kind, column, sign, value)
-        raise AssertionError(test)  # `checks` permits no other.
+        raise AssertionError(test)  # `checks` permits no other test.
 
     def _between(self, kind: Kind, column: str, low: str | None, high: str | None) -> Q:
         ends = [(">=", low), ("<=", high)]

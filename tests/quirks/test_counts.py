@@ -34,20 +34,20 @@ def refuse(request: Request) -> Response | None:
 
 
 @pytest.mark.parametrize("override", [rewrite, refuse], ids=["differs", "rejected"])
-@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "JSON"])
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "JSON"])
 def test_all_failed_edits_are_counted(
     upstream: FakeUpstream,
     runs: list[Run],
     manage: Manage,  # noqa: F811
     tmp_path: Path,
     override: Callable[[Request], Response | None],
-    json: list[str],
+    options: list[str],
 ) -> None:
     ids = tmp_path / "ids"
     ids.write_text("\n".join(run.upstream_id for run in runs))
     upstream.override(override)
     output = manage(
-        "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
+        "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *options
     )
     assert output.code == 1
     assert f"{MANY} errors, listed above." in output.err
@@ -65,11 +65,11 @@ def test_all_invalid_ids_are_counted(upstream: FakeUpstream, manage: Manage, ali
     assert f"{MANY} errors, listed above." in output.err
 
 
-@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "JSON"])
-def test_all_unknown_runs_are_counted(runs: list[Run], manage: Manage, tmp_path: Path, json: list[str]) -> None:  # noqa: F811
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "JSON"])
+def test_all_unknown_runs_are_counted(runs: list[Run], manage: Manage, tmp_path: Path, options: list[str]) -> None:  # noqa: F811
     ids = tmp_path / "ids"
     ids.write_text("\n".join([runs[0].upstream_id, *(f"run_unknown{n}" for n in range(MANY))]))
     output = manage(
-        "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *json
+        "edit_metadata", "--ids-from", str(ids), "--set", "team=red", "--reason", "x", "--actor", "alice", *options
     )
     assert f"{MANY} errors, listed above." in output.err

@@ -106,7 +106,7 @@ def test_oversized_run_can_have_its_id_last(upstream: FakeUpstream, thread: Thre
         assert error.run_id == "run_oversized"
 
 
-def test_oversized_run_with_an_inclusive_pager(upstream: FakeUpstream, thread: Thread) -> None:
+def test_inclusive_pager_passes_an_oversized_run(upstream: FakeUpstream, thread: Thread) -> None:
     """With an inclusive cursor, pages of one run never advance."""
     put_runs(upstream, 30, {14: OVERSIZED})
 

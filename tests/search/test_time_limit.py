@@ -83,20 +83,20 @@ def test_slow_search_is_stopped_everywhere(
     pages = Client()
     pages.force_login(alice)
 
-    def rejected(path: str) -> bool:
+    def page_is_stopped(path: str) -> bool:
         return "more than 0.02 seconds" in pages.get(f"/admin/runsadmin/run/{path}", {"q": SLOW}).text
 
-    def selected_in_admin() -> bool:
+    def selection_is_stopped() -> bool:
         body = {"action": "edit_metadata", "select_across": "1", "_selected_action": "0"}
         response = pages.post("/admin/runsadmin/run/", body, query_params={"q": SLOW}, follow=True)
         return "more than 0.02 seconds" in response.text
 
     body = {"q": SLOW, "set": {"a": "b"}, "reason": "r"}
     stopped: dict[str, Callable[[], object]] = {
-        "list": lambda: rejected(""),
-        "list, sorted": lambda: rejected("?o=-5"),
-        "count": lambda: rejected("count/"),
-        "select all": selected_in_admin,
+        "list": lambda: page_is_stopped(""),
+        "list, sorted": lambda: page_is_stopped("?o=-5"),
+        "count": lambda: page_is_stopped("count/"),
+        "select all": selection_is_stopped,
         "REST": lambda: problem(api(alice).call("GET", f"runs/?q={SLOW.replace(' ', '+')}"), 400, "invalid-search"),
         "REST, sorted": lambda: problem(
             api(alice).call("GET", f"runs/?sort=-total_tokens&q={SLOW.replace(' ', '+')}"), 400, "invalid-search"

@@ -47,7 +47,7 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
     now = timed.value
     if now.metadata_state == MetadataState.UNREADABLE:
         return Outcome(claim, EditStatus.REJECTED, UNREADABLE, timed)
-    if not now.shows_metadata:  # Sending a map would erase the current one.
+    if not now.shows_metadata:  # Sending metadata would erase what is there.
         return Outcome(claim, EditStatus.FAILED, NOT_SHOWN, timed)
     if now.status in LOCKED and edit.wait_reason == Edit.WaitReason.ACTIVE_RUN:
         return active_runs.wait(claim, f"The run is still {now.status}.", timed.received_at, timed)

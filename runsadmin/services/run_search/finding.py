@@ -137,7 +137,7 @@ class RunSearch:
             else:
                 assert node is not None
                 found = self._keys(node, Span(size + 1, key, ascending))
-            keys = list(islice(found, size + 1))  # An OR finds up to that many keys for each of its parts.
+            keys = list(islice(found, size + 1))  # Each part of an OR may find this many keys.
             key_of = {key[-1]: key for key in keys[:size]}
             by_key = {run.pk: run for run in runs.filter(pk__in=key_of).order_by()}
         return keyset.page_of(
