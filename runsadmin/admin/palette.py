@@ -67,7 +67,7 @@ def _suggestions(text: str) -> Iterator[SearchResult]:
         return
     try:
         suggestions = suggest(typed)
-    except InvalidSearch:  # It takes too long.
+    except InvalidSearch:  # Finding suggestions takes too long.
         return
     for suggestion in suggestions[:MAX_SUGGESTIONS]:
         completed = text[: typed.begin] + suggestion.text

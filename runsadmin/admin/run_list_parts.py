@@ -1,4 +1,4 @@
-"""The parts of the run list that pages fetch after it: suggestions, the count, facets, and why nothing was found."""
+"""The parts of the run list that are fetched after the page: suggestions, the count, facets, and explanations."""
 
 from contextlib import suppress
 from typing import Any
@@ -17,15 +17,15 @@ from runsadmin.search.completing import typed_at
 from runsadmin.services import empty_results, facets
 from runsadmin.services.suggestions import suggest
 
-# Shown beside the search box.
+# Shown in the help of the search box.
 EXAMPLES = (
-    ("status:failed model:gpt-4o", "both"),
-    ("status:(failed OR expired)", "one of them"),
+    ("status:failed model:gpt-4o", "failed runs of this model"),
+    ("status:(failed OR expired)", "either status"),
     ("metadata.team:search", "metadata with this pair"),
     ("-metadata.owner:*", "metadata without this key"),
     ("metadata.ticket:OPS-*", "a value that begins with this text"),
-    ("created:>-7d", "the last seven days"),
-    ("tokens:>5000 duration:>60s", "more tokens, and longer"),
+    ("created:>-7d", "created in the last seven days"),
+    ("tokens:>5000 duration:>60s", "more than 5,000 tokens, and longer than a minute"),
     ('billing "cost center"', "words: beginnings of ids, models and metadata values"),
 )
 
@@ -52,7 +52,7 @@ class RunListParts(ReadOnlyAdmin):
         return shown
 
     def suggestions_view(self, request: HttpRequest) -> HttpResponse:
-        """Suggestions for the text `q` with the cursor `at` a character, and what is wrong with the text."""
+        """Suggestions for the search `q` with the cursor after `at` characters, and what is wrong with the search."""
         require(request, self.view_action)
         text = request.GET.get("q", "")[: search.MAX_LENGTH + 1]
         at = request.GET.get("at", "")
@@ -93,7 +93,7 @@ class RunListParts(ReadOnlyAdmin):
         """Why the list is empty."""
         require(request, self.view_action)
         context: dict[str, Any] = {"cap": run_selection.COUNT_CAP}
-        with suppress(InvalidSearch):  # The list says so.
+        with suppress(InvalidSearch):  # The list itself shows the error.
             shown = self.shown(request)
             shown.check_search()
             context["explanation"] = empty_results.explain(shown.search)

@@ -1,4 +1,4 @@
-"""Filters beside the search box of the run list. Each is short for a term, which it writes into the search.
+"""Filters below the search box of the run list. Each writes a term into the search.
 
 A URL such as `?status=failed` redirects to `?q=status:failed`, so that a search is always completely in `q`.
 """
@@ -15,7 +15,7 @@ from runsadmin.models import RunStatus
 from runsadmin.search import Between, Compare, Equal, Exists, Node
 from runsadmin.search.rewriting import clauses_of, with_clauses_of
 
-# The option of a select for a test that is none of its options.
+# What a select shows if the search tests its field in a way that is not among its options.
 OTHER = "other"
 SINCE, UNTIL = "since", "until"
 PAGES = (NEWER, OLDER)
@@ -34,7 +34,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A select, which is named after its URL parameter. It is shown if it has options."""
+    """A select. Its `name` is also its URL parameter."""
 
     name: str
     title: str
@@ -42,7 +42,7 @@ class Shortcut:
     options: Sequence[Option]
 
     def selected(self, node: Node | None) -> str:
-        """The value of the option that the search has; OTHER if it tests the field in another way, empty if not."""
+        """The value of the option that the search uses, OTHER if it tests the field in another way, otherwise empty."""
         present = clauses_of(node, self.field)
         for option in self.options:
             if present == [search.term(self.field, option.test)]:
@@ -60,7 +60,7 @@ class Shortcut:
 
 
 def shortcuts() -> list[Shortcut]:
-    """All of them, whether shown or not."""
+    """All shortcuts, whether they are shown or not."""
     aliases = list(conf.connections())
     return [
         Shortcut("status", "status", "status", [Option(*choice, Equal(choice[0])) for choice in RunStatus.choices]),
@@ -74,7 +74,7 @@ def shortcuts() -> list[Shortcut]:
 
 
 def period(node: Node | None) -> tuple[str, str]:
-    """The first and last creation time of a search that has such a range, otherwise empty texts."""
+    """The limits of the creation time in a search. A limit that the search does not have is empty."""
     match clauses_of(node, "created"):
         case [search.Term(_, Between(low, high))]:
             return low or "", high or ""
@@ -86,7 +86,7 @@ def period(node: Node | None) -> tuple[str, str]:
 
 
 def written_into_search(parameters: QueryDict) -> QueryDict | None:
-    """The parameters of a URL with its shortcuts as part of the search. None if it has no shortcut.
+    """The parameters of a URL after its shortcuts were written into the search. None if it has no shortcuts.
 
     Raises InvalidSearch.
     """
@@ -105,7 +105,7 @@ def written_into_search(parameters: QueryDict) -> QueryDict | None:
 
 
 def without_shortcuts(parameters: QueryDict) -> QueryDict:
-    """The parameters of a URL for the first page of a list."""
+    """The parameters of a URL without its shortcuts and its place in the list."""
     left = parameters.copy()
     for name in (*(each.name for each in shortcuts()), SINCE, UNTIL, *PAGES):
         left.pop(name, None)
@@ -113,7 +113,7 @@ def without_shortcuts(parameters: QueryDict) -> QueryDict:
 
 
 def _within(node: Node | None, since: str, until: str) -> Node | None:
-    """Raises InvalidSearch."""
+    """The search with this period instead of the present one. Raises InvalidSearch."""
     if (since, until) == period(node) or not (since or until):
         return node
     test: search.Test = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from runsadmin.search.fields import KINDS, METADATA
 from runsadmin.search.nodes import Field
 
-# Stands for the cursor, so that there is a word or value where it is.
+# Stands for the cursor, so that even an empty word or value has a character.
 _CURSOR = "\ue000"
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _FIELD = re.compile(r'(metadata\.(?:"(?:[^"\\]|\\.)*"|[^\s":()]+)|[a-z_]+):')
@@ -17,9 +17,9 @@ _VALUE = re.compile(r'(?:[><]=?|=)?(?:"(?:[^"\\]|\\.)*"?\*?|\[[^\]]*\]?|[^\s()"]
 
 @dataclass(frozen=True)
 class Typed:
-    """What is being typed: `text` up to the cursor, without quotes. It stands between `begin` and `end` of the search.
+    """What is being typed: the part of the search from `begin` to `end`, and its `text` up to the cursor, unquoted.
 
-    It is a value of `field`. Without a field it is a word, the name of a field or, if `is_key` is set, a metadata key.
+    The text is a value of `field`. Without a field, it is a word, the name of a field or, if `is_key`, a metadata key.
     """
 
     begin: int
@@ -30,7 +30,7 @@ class Typed:
 
 
 def typed_at(search: str, cursor: int) -> Typed | None:
-    """What is being typed in front of the character with this number. None right after a complete part."""
+    """What is being typed with the cursor after this many characters. None if nothing can be completed there."""
     marked = search[:cursor] + _CURSOR + search[cursor:]
     for begin, end, field, is_key in _parts(marked):
         if not begin <= cursor < end:
@@ -43,7 +43,7 @@ def typed_at(search: str, cursor: int) -> Typed | None:
 
 
 def _parts(text: str) -> Iterator[tuple[int, int, Field | None, bool]]:
-    """The words, values and names: where each begins and ends, the field of a value, and whether it is a key."""
+    """Each word, value and name: where it begins and ends, the field of a value, and whether it is a metadata key."""
     groups: list[Field | None] = []  # The field of each open parenthesis, if it groups values.
     at = 0
     while at < len(text):
@@ -71,7 +71,7 @@ def _parts(text: str) -> Iterator[tuple[int, int, Field | None, bool]]:
 
 
 def _end_of_value(text: str, at: int) -> int:
-    """Where the value ends that begins here. At least one character is part of it, unless a space follows."""
+    """Where the value that begins here ends. It has at least one character, unless a space follows."""
     found = _VALUE.match(text, at)
     return max(found.end() if found else at, at + (not text[at : at + 1].isspace()))
 

@@ -1,4 +1,4 @@
-"""Adds clauses to a search, and replaces or removes them. The clauses of a search must all match."""
+"""Adds, replaces and removes clauses of a search. A run is found if it matches all clauses."""
 
 from runsadmin.search.nodes import And, Node, Not, Or, Term, Word, all_of
 
@@ -10,7 +10,7 @@ def clauses(node: Node | None) -> list[Node]:
 
 
 def with_clause(node: Node | None, added: Node) -> Node:
-    """The search among the runs that match a node as well. A clause that excludes these runs is removed."""
+    """The search with one more clause. A clause that says the opposite is removed."""
     opposite = added.node if isinstance(added, Not) else Not(added)
     return all_of([*(each for each in clauses(node) if each != opposite), added])
 
@@ -37,7 +37,7 @@ def joined(nodes: list[Node]) -> Node | None:
 
 
 def _fields(node: Node) -> set[str]:
-    """The names of the fields that a node tests. A word tests several: its name is empty here."""
+    """The names of the fields that a node tests. An empty name stands for the fields that a word tests."""
     match node:
         case And(nodes) | Or(nodes):
             return set().union(*map(_fields, nodes))

@@ -37,7 +37,7 @@ class DistinctTexts:
     parameters: tuple[str, ...] = ()
 
     def first(self, size: int, start: str | None = None, *, ascending: bool = True) -> list[str]:
-        """The first texts after `start`, or before it if they are not read in ascending order."""
+        """The first texts after `start` in ascending order, or those before it in descending order."""
         sql, parameters = self._walk(size, start, ascending=ascending)
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
@@ -59,7 +59,7 @@ class DistinctTexts:
         return [Counted(text, min(count, MAX_COUNT), count > MAX_COUNT) for text, count in counts]
 
     def _walk(self, size: int, start: str | None, *, ascending: bool) -> tuple[str, list[str | int]]:
-        """The statement that finds each text from the one before, and its parameters.
+        """The statement that reads the texts, and its parameters.
 
         Each text is looked up from the one before. A lookup has at most one lower and one upper limit, since SQLite
         uses only one of each.

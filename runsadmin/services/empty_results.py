@@ -20,7 +20,7 @@ from runsadmin.services.run_search import RunSearch
 from runsadmin.services.run_search.sources import INDEXED_COLUMNS
 from runsadmin.services.search_time_limit import limited
 
-# All counts together take at most this many seconds. What is left then has no count.
+# All counts together may take this many seconds. Those that are left then stay unknown.
 SECONDS = 4.0
 MAX_CLAUSES = 20
 _MAX_COMPARED = 300
@@ -41,7 +41,7 @@ class CountedNode:
 
 @dataclass(frozen=True)
 class Clause:
-    """A part of the search: how many runs match it alone, and how many match the search without it."""
+    """A clause of the search, how many runs match it, and the search without it."""
 
     node: Node
     count: int | None
@@ -49,15 +49,15 @@ class Clause:
 
     @property
     def is_cause(self) -> bool:
-        """Whether this clause leaves no run."""
+        """Whether the search finds nothing because of this clause."""
         return self.count == 0 or bool(self.others.count)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why nothing was found. `proposals` are searches that find runs.
+    """Why a search finds nothing. `proposals` are similar searches that find runs.
 
-    `incomplete` has tracked threads that were not read completely: some of them, and whether there are more.
+    `incomplete` has some of the tracked threads that were not read completely.
     """
 
     clauses: Sequence[Clause]
@@ -97,7 +97,7 @@ class _Counting:
         self.until = time.monotonic() + SECONDS
 
     def count(self, node: Node | None) -> int | None:
-        """None if counting takes too long."""
+        """How many runs a search finds. None if counting takes too long."""
         left = self.until - time.monotonic()
         if left <= 0:
             return None
@@ -143,7 +143,7 @@ def _keys() -> list[str]:
 
 
 def _values_near(field: Field, text: str) -> Iterable[str]:
-    """Values to compare with a text: the first of all, and those that share a beginning with it."""
+    """Values to compare with a text: the first values of the field, and the first ones that begin like the text."""
     found = dict.fromkeys(first_texts(field, "", _MAX_COMPARED))
     if field.name == "status":
         found |= dict.fromkeys(RunStatus.values)
@@ -154,13 +154,13 @@ def _values_near(field: Field, text: str) -> Iterable[str]:
 
 
 def _near(text: str, candidates: Iterable[str]) -> list[str]:
-    """The candidates that look most like a text, in upper or lower case."""
+    """The candidates that are most similar to a text, ignoring case."""
     by_lower = {candidate.lower(): candidate for candidate in candidates if candidate != text}
     return [by_lower[each] for each in get_close_matches(text.lower(), by_lower, _MAX_NEAREST)]
 
 
 def _incomplete() -> list[Thread]:
-    """Tracked threads that were never read completely, or could not be since."""
+    """Tracked threads that were never read completely, or that could not be read since."""
     never = Thread.objects.filter(tracked=True, fully_checked_at=None).order_by("pk")[: _MAX_THREADS + 1]
     found = {thread.pk: thread for thread in never}
     errors = SyncError.objects.filter(thread__tracked=True).select_related("thread").order_by("-pk")[:_MAX_ERRORS]

@@ -29,7 +29,7 @@ _RUNS, _PAIRS = Run._meta.db_table, MetadataPair._meta.db_table
 
 @dataclass(frozen=True)
 class FacetValue:
-    """A value, the number of runs that have it, and the term that finds them. None is the value of runs without one."""
+    """A value, the number of runs that have it, and the term that finds them. None stands for runs without a value."""
 
     value: str | None
     count: int
@@ -58,7 +58,7 @@ class Facets:
 
 
 def count(search: RunSearch, *, key: str | None = None) -> Facets:
-    """The facets of a search and, if a key is given, of its values. Raises InvalidSearch if that takes too long."""
+    """The facets of a search, including the values of `key` if given. Raises InvalidSearch if it takes too long."""
     with limited():
         runs = search.newest(MAX_RUNS + 1)
         is_capped = len(runs) > MAX_RUNS
@@ -76,7 +76,7 @@ def count(search: RunSearch, *, key: str | None = None) -> Facets:
 
 
 def _facet(field: Field, counts: Counter[str | None]) -> Facet:
-    """The value None comes last."""
+    """The facet of these counts. The value None comes last."""
     without = counts.pop(None, 0)
     values = [
         FacetValue(value, size, Term(field, Equal(value)))
@@ -99,7 +99,7 @@ class _Found:
             self.rows, self.parameter = "(SELECT unnest(%s::bigint[]) AS id)", runs  # type: ignore[assignment]
 
     def columns(self) -> list[Counter[str | None]]:
-        """The values of FIELDS, read in one pass: few combinations of them occur."""
+        """How many runs have each value of FIELDS. One query is enough, since few combinations of values occur."""
         columns = ", ".join(f"run.{column_of(field)}" for field in FIELDS)
         counts: list[Counter[str | None]] = [Counter() for _ in FIELDS]
         rows = self._select(f"{columns}, count(*)", f'"{_RUNS}" run ON run.id = found.id GROUP BY {columns}')

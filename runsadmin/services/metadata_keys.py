@@ -1,6 +1,6 @@
 """Which metadata keys and values the mirrored runs have, and how many runs have each.
 
-Both come from the whole table of pairs.
+Keys and values come from the whole table of pairs, not only from the runs of a search.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """What may be typed next in a search: fields, metadata keys, and values that runs have, with the number of runs.
 
-Everything comes from the whole table. A text is compared case-insensitively only if few texts start with it as typed.
+Values and numbers come from all runs, not only from those that the rest of the search finds. Texts that contain what
+was typed, ignoring case, are suggested only if few texts start with it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,10 +18,10 @@ from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.search_time_limit import limited
 
 MAX_SUGGESTIONS = 12
-# The maximum number of texts that are compared case-insensitively.
+# The maximum number of texts that are compared ignoring case.
 MAX_COMPARED = 300
 _MAX_KEYS = 100
-# For a word, at most this many suggestions of each kind.
+# The maximum number of suggestions of each kind for a word.
 _MAX_FIELDS, _MAX_OF_FIELD, _MAX_PAIRS, _MAX_IDS = 4, 3, 5, 2
 _SECONDS = 1.0
 
@@ -53,9 +54,9 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A text that can replace what is being typed. A field or key `is_begin` of a term, and a value follows.
+    """A text that can replace what is being typed. If it `is_begin` of a term, a value must follow.
 
-    `count` is the number of runs, if it is known.
+    `count` is the number of runs, if known.
     """
 
     text: str
@@ -93,7 +94,7 @@ def _keys(text: str, limit: int) -> Iterator[Suggestion]:
 
 
 def _of_word(text: str) -> Iterator[Suggestion]:
-    """Names of fields, and terms that find what the word may stand for."""
+    """Names of fields, and terms that the user may mean by a word."""
     names = [name for name in _FIELDS if name.startswith(text.lower())]
     for name in names if not text else names[:_MAX_FIELDS]:
         yield Suggestion(name if name.endswith(".") else f"{name}:", _DESCRIPTIONS.get(name, ""), is_begin=True)
@@ -124,7 +125,7 @@ def _pairs(text: str) -> Iterator[Suggestion]:
 
 
 def _counted(field: Field | None, text: str, limit: int) -> list[Counted]:
-    """The texts of a field, or the metadata keys, that start with a text or, if these are few, contain it."""
+    """The texts of a field that start with a text or, if these are few, contain it. Without a field, metadata keys."""
     texts = distinct_texts(field) if field else Texts().distinct
     found = _first(field, text, limit)
     if field and field.name == "status":
@@ -140,14 +141,14 @@ def _first(field: Field | None, prefix: str, limit: int) -> list[str]:
 
 
 def _containing(text: str, texts: Iterable[str], found: list[str]) -> list[str]:
-    """The texts that contain a text in upper or lower case. Those that start with it come first."""
+    """The texts that contain a text, ignoring case. Those that start with it come first."""
     wanted = text.lower()
     others = [each for each in texts if wanted in each.lower() and each not in found]
     return sorted(others, key=lambda each: not each.lower().startswith(wanted))
 
 
 def _shown(field: Field, found: Counted) -> Counted | None:
-    """Ids have no count: a run's id has one run, and the runs of a thread are not counted here."""
+    """None for ids: a run's id has a single run, and a thread's id was counted in the table of threads."""
     return None if field.name in ("id", "thread") else found
 
 

@@ -41,7 +41,7 @@ def query_url(text: str, parameter: str = "q") -> str:
 
 @lru_cache(maxsize=10_000)
 def value_url(field: str, value: str, key: str | None = None) -> str:
-    """The URL of the list of the runs with this value. Cached, since the rows of a list have the same values."""
+    """The URL of the list of the runs with this value. Cached, since many rows of a list have the same values."""
     return search_url(Term(Field(field, key), Equal(value)))
 
 
@@ -49,7 +49,7 @@ def value_url(field: str, value: str, key: str | None = None) -> str:
 def runs_with(field: str, value: object, key: str | None = None) -> str:
     """The URL of the list of the runs with this value: `{% runs_with "status" "failed" %}`.
 
-    Values are stored and compared as in the columns that are searched, which have only the beginning of a long text.
+    The value is cut like those in the searched columns, which hold only the beginning of a long text.
     """
     length = MetadataPair.INDEXED_LENGTH
     return value_url(field, indexed_text(value, length), None if key is None else indexed_text(key, length))

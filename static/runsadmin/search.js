@@ -50,7 +50,7 @@ function close() {
   show(-1);
 }
 
-// A mistake in what is just being typed is shown later: it may only be incomplete.
+// A mistake in what is just being typed is shown later, since the text may only be incomplete.
 function showProblem() {
   const { problem: message, place } = list()?.dataset ?? {};
   const at = message === undefined ? -1 : units(box.value, +place);
@@ -62,7 +62,7 @@ function showProblem() {
   underline(isShown ? at : -1);
 }
 
-// The mirror lies under the box and has the same text: a part of the text in an input cannot be styled.
+// The mirror lies under the box and has the same text, since a part of the text in an input cannot be styled.
 function underline(at) {
   mirror.replaceChildren(box.value.slice(0, Math.max(at, 0)));
   if (at < 0) return;
@@ -132,7 +132,7 @@ document.addEventListener("keydown", (event) => {
   box.select();
 });
 
-// The server has already said what is wrong with the search: find its place.
+// The server has already shown what is wrong with the search. Fetch where, to underline it.
 if (problem.textContent) suggest();
 
 // A link of the palette starts a term, which is completed here.
@@ -176,7 +176,7 @@ document.addEventListener("click", (event) => {
   const text = copy.parentElement.querySelector("[data-copied]");
   navigator.clipboard.writeText(text.textContent).then(
     () => (copy.textContent = "Copied"),
-    () => getSelection().selectAllChildren(text), // Without the permission to copy, select it at least.
+    () => getSelection().selectAllChildren(text), // Without permission to copy, at least select the text.
   );
 });
 document.addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
-// Links to the runs with a value, a[data-term]. Where there is a search, they add their term to it. With the Alt key they
-// exclude it.
+// Links to the runs with a value: a[data-term]. In the run list, they add their term to the search. With the Alt key,
+// they exclude these runs.
 
 const searchForm = document.querySelector("[data-search]");
 
@@ -8,7 +8,7 @@ function termOf(link) {
   return link.dataset.term;
 }
 
-// The URL of the present search and a term.
+// The URL of the present search with one more term.
 function extended(link, term) {
   if (!searchForm) {
     const url = new URL(link.href);

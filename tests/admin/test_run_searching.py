@@ -49,7 +49,7 @@ def test_filters_write_into_the_search(as_carol: Client, query: str, expected: s
     assert search_of(as_carol, query) == expected
 
 
-def test_other_tests_of_a_field_are_kept(as_carol: Client) -> None:
+def test_other_conditions_are_kept(as_carol: Client) -> None:
     several = "status:(failed OR expired)"
     assert search.parse(search_of(as_carol, f"q={several}&status=other")) == search.parse(several)
     assert search_of(as_carol, f"q={several}&status=failed") == "status:failed"
@@ -129,7 +129,7 @@ def test_values_are_links_to_searches(as_carol: Client) -> None:
         assert {"status:failed", f"model:{run.model}", "metadata.team:billing", str(hostile)} <= found, page
 
 
-def test_curl_command_is_that_of_the_list(as_carol: Client) -> None:
+def test_curl_command_finds_the_same_runs(as_carol: Client) -> None:
     shown = html.unescape(as_carol.get(f"{LIST}?q=metadata.team:billing&o=-5").text)
     command = re.search(r"curl -H .*?'(http://testserver/api/v1/runs/[^']*)'", shown)
     assert command

@@ -1,4 +1,4 @@
-"""What is being typed at a position of a search."""
+"""Finds what is being typed at a position of a search."""
 
 import pytest
 from hypothesis import given

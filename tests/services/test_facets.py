@@ -41,7 +41,7 @@ def test_values_are_counted_within_the_search() -> None:
     assert values(found.of_key) == {"prod": 1, "": 1}
 
 
-def test_counts_are_those_of_a_search() -> None:
+def test_counts_equal_search_results() -> None:
     store(make_rows())
     found = facets.count(RunSearch.parse(""), key="team")
     assert found.of_key is not None
@@ -65,7 +65,7 @@ def test_only_the_newest_runs_are_counted(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("runs")
-def test_rare_values_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_values_are_only_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facets, "MAX_VALUES", 1)
     monkeypatch.setattr(facets, "MAX_KEYS", 1)
     found = facets.count(RunSearch.parse(""))
