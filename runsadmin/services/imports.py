@@ -1,7 +1,7 @@
 """Imports the runs of a service that is gone, from a file into an archive.
 
-Nothing is remembered about an import: it compares each run with the mirror, and writes only new and changed ones. So an
-interrupted import is continued by starting it again, and a repeated one changes nothing.
+An import has no state of its own: it compares each run with the mirror, and writes only new and changed ones. So an
+interrupted import continues when it is started again, and a repeated import changes nothing.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -37,9 +37,9 @@ class BadItem:
 
 @dataclass(frozen=True)
 class Imported:
-    """How many runs were read, and how many of them are new or changed. `bad` has what could not be imported.
+    """How many runs were read, and how many of them are new or changed. `bad` has the items that were not imported.
 
-    A sum counts these, but does not keep them.
+    A sum has the number of these items, but not the items.
     """
 
     read: int = 0
@@ -162,7 +162,7 @@ def _items(where: str, value: object) -> Iterator[Item]:
 
 
 def import_runs(*, connection: str, items: Iterable[Item | BadItem]) -> Iterator[Imported]:
-    """Imports runs into an archive, in batches: yields the result of each after it is committed.
+    """Imports runs into an archive in batches. Yields the result of each batch after it is committed.
 
     If a run occurs several times, the last one counts. Raises UnknownConnection before anything is written.
     """

@@ -101,11 +101,11 @@ def of_key(key: str) -> Column:
 
 
 def parse(text: str) -> list[Column]:
-    """The columns in a list of names, without repetitions. Raises InvalidColumns, which names the nearest column."""
+    """The columns in a list of names, each once. Raises InvalidColumns, which names the most similar column."""
     if len(text) > MAX_LENGTH:
         raise InvalidColumns(f"The list of columns has more than {MAX_LENGTH:,} characters. Name fewer columns.")
     if not text.strip():
-        raise InvalidColumns(f"No column is named. Name some, such as id,status,{METADATA}.team, or all.")
+        raise InvalidColumns(f"The list of columns is empty. Name some, such as id,status,{METADATA}.team, or all.")
     columns: dict[Column, None] = {}
     position = 0
     while position < len(text):
@@ -118,7 +118,7 @@ def parse(text: str) -> list[Column]:
         columns |= dict.fromkeys(_named(part[1]))
         position = part.end()
     if len(columns) > MAX_COLUMNS:
-        raise InvalidColumns(f"There are {len(columns):,} columns, and at most {MAX_COLUMNS} are possible.")
+        raise InvalidColumns(f"The list has {len(columns):,} columns, and can have at most {MAX_COLUMNS}.")
     return list(columns)
 
 

@@ -33,7 +33,7 @@ def test_columns_are_not_repeated() -> None:
         ("id,statsu", "Did you mean status?"),
         ("metdata.team", "Did you mean metadata.team?"),
         ("team", "Did you mean metadata.team?"),
-        (" ", "No column is named"),
+        (" ", "The list of columns is empty"),
         ("metadata.", "A key has 1 to 512 characters"),
         (f"metadata.{'k' * 513}", "A key has 1 to 512 characters"),
         ('metadata."a"b', "At character 1"),

@@ -13,34 +13,34 @@ from runsadmin.models.saved_view import MAX_NAME_LENGTH
 from runsadmin.services.run_columns import MAX_LENGTH as MAX_COLUMNS_LENGTH
 from runsadmin.services.run_search import Sort
 
-NAME = "Its name."
+NAME = "The name of the view."
 QUERY = "A search (docs/search.md), stored as written."
-COLUMNS = "The columns of the list in the admin, such as `id,status,metadata.team`. Empty: the usual ones."
-SORT = "The order of the list, as `sort` of the list of runs."
+COLUMNS = "The columns of the list in the admin, such as `id,status,metadata.team`. Empty for the default columns."
+SORT = "The order of the runs, as in the parameter `sort` of the list of runs."
 TZ = "The time zone of the dates in the search and of the times shown."
-IS_SHARED = "Whether everyone who may view runs can see it. Needs the permission `share_savedview`."
-IS_DEFAULT = "Whether your list of runs in the admin opens with it."
+IS_SHARED = "Whether everyone who may view runs can see the view. Sharing needs the permission `share_savedview`."
+IS_DEFAULT = "Whether your list of runs in the admin opens with this view."
 
 
 class ViewSerializer(DocumentedModelSerializer[SavedView]):
     docs = {
-        "slug": ("Identifies the view, in `view=` as well. It never changes.", "failed-today"),
+        "slug": ("The name of the view in URLs and in the parameter `view`. It never changes.", "failed-today"),
         "url": ("The URL of this view.", "http://runsadmin.example/api/v1/views/failed-today/"),
         "runs_url": (
-            "The URL of its runs.",
+            "The URL of the runs that the view finds.",
             "http://runsadmin.example/api/v1/runs/?view=failed-today",
             SerializerMethodField(),
         ),
         "name": (NAME, "Failed today"),
-        "owner": ("The account that it belongs to. Null if the account was deleted.", "alice"),
+        "owner": ("The account that owns the view. Null if the account was deleted.", "alice"),
         "q": (QUERY, "status:failed created:>-1d", CharField(source="query", read_only=True)),
         "columns": (COLUMNS, "id,status,error,metadata.team"),
         "sort": (SORT, "-created_at"),
         "tz": (TZ, "Europe/Berlin"),
         "is_shared": (IS_SHARED, True),
         "is_default": (IS_DEFAULT, False, SerializerMethodField()),
-        "created_at": ("When it was saved first.", "2026-01-31T09:00:00Z"),
-        "updated_at": ("When it was last changed.", "2026-01-31T09:00:00Z"),
+        "created_at": ("When the view was created.", "2026-01-31T09:00:00Z"),
+        "updated_at": ("When the view was last changed.", "2026-01-31T09:00:00Z"),
     }
 
     owner = CharField(source="owner.username", default=None, allow_null=True)
@@ -77,7 +77,7 @@ class CreateViewBody(_ViewBody):
     slug = StringField(
         required=False,
         max_length=MAX_NAME_LENGTH,
-        help_text="Lower-case letters, digits and hyphens. By default, made from the name.",
+        help_text="Lower-case letters, digits and hyphens. By default, the slug is made from the name.",
     )
 
 

@@ -45,7 +45,7 @@ class ViewViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[SavedView]):
 
     @extend_schema(operation_id="change_view", responses=schema.responses(ViewSerializer, 200))
     def partial_update(self, request: Request, slug: str) -> Response:
-        """Change a view. What the body does not name stays as it is."""
+        """Change a view. Fields that the body does not have stay as they are."""
         return self._save(self.get_object(), status.HTTP_200_OK)
 
     @extend_schema(operation_id="delete_view", responses={204: None})
@@ -71,7 +71,7 @@ class ViewViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[SavedView]):
 
 @contextmanager
 def _naming_the_field() -> Iterator[None]:
-    """An invalid search has its own type of problem."""
+    """Invalid values become errors of their field. Not an invalid search, which has its own type of problem."""
     try:
         yield
     except InvalidView as error:

@@ -28,7 +28,7 @@ class Command(ReportingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE", help="The name of the file; - is standard input.")
-        parser.add_argument("--connection", metavar="ALIAS", help="Optional if there is only one archive.")
+        parser.add_argument("--connection", metavar="ALIAS", help="The archive. Optional if there is only one.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         alias = imports.target(options["connection"]).alias
@@ -42,7 +42,7 @@ class Command(ReportingCommand):
                     bar.set_postfix(runs=f"{done.read:,}", refresh=False)
                     bar.update(reader.position - bar.n)
                     if stopping.is_set():
-                        self.warn("Interrupted. The same command continues.")
+                        self.warn("Interrupted. Run the same command again to continue.")
                         break
         if not done.read and not done.bad_count:
             self.fail("The file has no runs.")
@@ -67,7 +67,7 @@ class Command(ReportingCommand):
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int | None]]:
-        """The file, and its size if that is known."""
+        """The file, and its size if known."""
         if name == "-":
             if sys.stdin is None:  # The parent process has closed standard input.
                 self.fail("Standard input is closed. Name a file.")
