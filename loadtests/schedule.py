@@ -14,7 +14,7 @@ OFTEN = (
     Entry("find_syncs", tasks.find_syncs, timedelta(seconds=1)),
 )
 
-# For workers in which several lanes push.
+# For workers that push edits in several lanes.
 OFTEN_IN_LANES = (
     *OFTEN,
     *(Entry(f"push_edits_{number}", tasks.push_edits, timedelta(seconds=0.3)) for number in range(1, 6)),

@@ -112,7 +112,7 @@ class Environment:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
             raise invalid from None
-        if config["NAME"] in ("", ":memory:"):  # Every thread would have its own in-memory database.
+        if config["NAME"] in ("", ":memory:"):  # Each thread would get its own in-memory database.
             raise invalid
         return config
 

@@ -133,7 +133,7 @@ def test_key_is_not_both_set_and_removed() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 3])
-def test_metadata_without_a_map_is_empty(value: object) -> None:
+def test_metadata_that_is_not_a_map_is_empty(value: object) -> None:
     assert Metadata.read(value) == {}
 
 

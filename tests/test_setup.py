@@ -13,7 +13,7 @@ from project.settings import env
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Read before the settings are loaded, or only by `make run`.
+# Variables that are read before the settings are loaded, or only by `make run`.
 READ_ELSEWHERE = {"ENV_FILE", "PORT"}
 REQUIRED = {
     "SECRET_KEY": "x" * 50,

@@ -116,7 +116,7 @@ class PlannedEditListQuery(PageQuery):
 class ThreadListQuery(PageQuery):
     connection = ConnectionField(required=False, help_text=CONNECTION)
     tracked = BooleanField(
-        default=True, help_text="Whether syncs read the thread. `false` lists those that are no longer tracked."
+        default=True, help_text="Whether syncs read the thread. `false` lists the threads that no sync reads."
     )
 
 

@@ -74,7 +74,7 @@ def apply(bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     return push_until_settled(bulk_edit)
 
 
-@pytest.mark.parametrize("lists_are_fresh", [True, False], ids=["fresh lists", "other lists"])
+@pytest.mark.parametrize("lists_are_fresh", [True, False], ids=["fresh lists", "unproven lists"])
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
 def test_list_without_metadata_deletes_nothing(
     upstream: FakeUpstream,
@@ -206,7 +206,7 @@ def lists_before_writes(upstream: FakeUpstream) -> Override:
     return override
 
 
-@pytest.mark.parametrize("lists_are_fresh", [True, False], ids=["fresh lists", "other lists"])
+@pytest.mark.parametrize("lists_are_fresh", [True, False], ids=["fresh lists", "unproven lists"])
 def test_stale_list_is_noticed(
     upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, connect: Connect, lists_are_fresh: bool
 ) -> None:

@@ -151,7 +151,7 @@ def test_secrets_appear_nowhere(make_site: Callable[..., Site], sandbox: Sandbox
         for secret in (KEY, SECRET_KEY, DATABASE_PASSWORD, PASSWORD, WRONG_PASSWORD, token)
         for name, text in places.items()
         for encoded in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
-        # The token may appear in the requested URLs that have it in their query.
+        # The test sends the token in a query, which logs and responses may repeat as part of the URL.
         if encoded in text.replace(f"?token={token}", "")
     ]
     assert found == []

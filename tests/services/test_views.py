@@ -1,4 +1,4 @@
-"""Saved views: who sees and changes them, and what becomes of them."""
+"""Saved views: who can see, change and share them, and what happens to them if an account is deleted."""
 
 from collections.abc import Callable
 
@@ -52,7 +52,7 @@ def test_sharing_needs_a_permission(alice: User, carol: User) -> None:
     assert not SavedView.objects.filter(is_shared=True).exists()
 
 
-def test_account_without_runs_has_no_views(make_user: MakeUser) -> None:
+def test_saving_needs_permission_to_view_runs(make_user: MakeUser) -> None:
     with pytest.raises(NotAllowed, match=r"runsadmin\.view_run"):
         save(make_user())
 

@@ -121,7 +121,7 @@ class BulkEditSerializer(DocumentedModelSerializer[BulkEdit]):
         "set": ("Pairs to set.", {"team": "search"}, DictField(child=CharField())),
         "remove": ("Keys to remove.", ["old"], ListField(child=CharField())),
         "rename": ("Keys to rename, with their new names.", {}, DictField(child=CharField())),
-        "undoes": ("The bulk edit that it undoes, or null.", None),
+        "undoes": ("The bulk edit that this one undoes, or null.", None),
         "reason": ("The reason that the actor gave.", "Team was renamed"),
         "wait_for_active": ("How many seconds it waits for active runs. Null: active runs are skipped.", None),
         "canary": ("After how many edits it pauses. Null if it has no canary.", 10),

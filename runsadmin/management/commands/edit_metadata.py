@@ -79,7 +79,9 @@ class Command(ReportingCommand):
         parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW", help="Rename a key.")
         parser.add_argument("--reason", default="", help="Logged with each edit. Required for a bulk edit.")
         parser.add_argument(
-            "--connection", metavar="ALIAS", help="Only runs of this connection. Required if others have the same ids."
+            "--connection",
+            metavar="ALIAS",
+            help="Only runs of this connection. Required if another has the same run ids.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Show the plan and send nothing.")
         parser.add_argument("--canary", type=int, metavar="N", help="Send the first N edits, then pause.")
