@@ -210,7 +210,7 @@ class ReadOnlyAdmin(ThemedAdmin):
         posted = request.POST.copy()
         if is_list:
             is_across = posted.get("select_across") == "1"
-            keys = _keys(posted.getlist(ACTION_CHECKBOX_NAME))
+            keys = read_keys(posted.getlist(ACTION_CHECKBOX_NAME))
             if problem := self._selection_problem(name, keys, is_across=is_across):
                 messages.error(request, problem)
                 return None
@@ -290,7 +290,8 @@ def single[R](results: list[R], queryset: QuerySet[Any]) -> R | None:
     return results[0] if len(results) == 1 and len(queryset[:2]) == 1 else None
 
 
-def _keys(values: list[str]) -> list[int]:
+def read_keys(values: list[str]) -> list[int]:
+    """Primary keys, each value having one or several that are joined by commas. Raises Http404."""
     parts = [part for value in values for part in value.split(",") if part]
     if not all(part.isdecimal() and part.isascii() and len(part) < 19 for part in parts):
         raise Http404("The selection contains invalid keys.")

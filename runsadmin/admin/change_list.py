@@ -31,6 +31,11 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
         return str(self.get_query_string(remove=[OLDER, NEWER, ORDER_VAR, ERROR_FLAG])).removeprefix("?")
 
     @property
+    def ticks(self) -> str:
+        """Ticks are kept on the lists for which this text is the same."""
+        return self.filter_query
+
+    @property
     def labels(self) -> tuple[str, str, str]:
         """The name of the order, and the links to the previous and the next page."""
         return "newest first", "Newer", "Older"

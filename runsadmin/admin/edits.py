@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runsadmin import tasks
-from runsadmin.admin import changes, filters, outcome_text
+from runsadmin.admin import changes, filters, outcome_text, run_position
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, origin, reporting_errors, single
 from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import find_by_prefix
@@ -82,7 +82,7 @@ class EditAdmin(ReadOnlyAdmin):
             changes=changes.of(edit),
             conflict_form=conflict_form if may_edit else None, resolved_by=resolved_by,
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=undoing,
-            **self.page_actions(request, edit, permitted - {EditAction.UNDO}),
+            **self.page_actions(request, edit, permitted - {EditAction.UNDO}), **run_position.context(request),
         )  # fmt: skip
 
     @admin.action(description="Undo", permissions=["edit_metadata"], location=EVERYWHERE)
@@ -122,7 +122,13 @@ class EditAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         return [self.row_url("resolve", self.resolve_view), *super().get_urls()]
 
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return run_position.keeping(request, super().change_view(request, *args, **kwargs))
+
     def resolve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return run_position.keeping(request, self._resolve_view(request, object_id))
+
+    def _resolve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         edit = self.row(request, object_id)
         if request.method != "POST":
             return redirect(links.change_url(edit))

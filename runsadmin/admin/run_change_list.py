@@ -11,8 +11,10 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from runsadmin import keyset
-from runsadmin.admin import search_shortcuts
+from runsadmin.admin import list_state, run_position, search_shortcuts
 from runsadmin.admin.change_list import NEWER, OLDER, KeysetChangeList
+from runsadmin.admin.list_state import COLUMNS, TZ, VIEW, Shown
+from runsadmin.admin.list_tools import ListTools
 from runsadmin.admin.search_shortcuts import Shortcut
 from runsadmin.errors import InvalidSearch
 from runsadmin.models import Run
@@ -22,8 +24,8 @@ from runsadmin.templatetags import links
 
 # A text to complete in the search box, and the metadata key whose values are counted.
 COMPLETE, FACET = "complete", "facet"
-PARAMETERS = {SEARCH_VAR, ORDER_VAR, OLDER, NEWER, COMPLETE, FACET}
-_LABELS = {
+PARAMETERS = {SEARCH_VAR, ORDER_VAR, COLUMNS, TZ, VIEW, OLDER, NEWER, COMPLETE, FACET}
+LABELS = {
     Sort.NEWEST: ("newest first", "Newer", "Older"),
     Sort.OLDEST: ("oldest first", "Older", "Newer"),
     Sort.MOST_TOKENS: ("most tokens first", "Previous", "Next"),
@@ -36,18 +38,22 @@ _LABELS = {
 class RunChangeList(KeysetChangeList):
     """`search` finds what the list shows. If the text in the box is invalid, the list is empty."""
 
+    shown: Shown
+    tools: ListTools
     search: RunSearch
     search_error: InvalidSearch | None = None
 
-    @cached_property
+    @property
     def sort(self) -> Sort:
-        """The order that the user chose by a column's header."""
-        for column, direction in self.get_ordering_field_columns().items():
-            field = self.get_ordering_field(self.list_display[column]) if column < len(self.list_display) else None
-            sort = f"{'' if direction == 'asc' else '-'}{field}"
-            if sort in Sort:
-                return Sort(sort)
-        return Sort.NEWEST
+        return self.shown.sort
+
+    def get_ordering_field_columns(self) -> dict[int, str]:
+        """The number of the column that the list is sorted by, if it is shown, and the direction."""
+        if ORDER_VAR not in self.params:
+            return {}
+        direction = "asc" if self.sort.is_ascending else "desc"
+        fields = [self.get_ordering_field(column) for column in self.list_display]
+        return {fields.index(self.sort.column): direction} if self.sort.column in fields else {}
 
     @property
     def order(self) -> keyset.Order:
@@ -55,13 +61,23 @@ class RunChangeList(KeysetChangeList):
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        return _LABELS[self.sort]
+        return LABELS[self.sort]
 
     def get_query_string(self, new_params: Mapping[str, Any] | None = None, remove: Sequence[str] | None = None) -> str:
-        """A link to another order leads to its first page."""
+        """A link to another order leads to its first page, and names the field instead of the column's number."""
         if new_params and ORDER_VAR in new_params:
             remove = [*(remove or ()), OLDER, NEWER]
-        return str(super().get_query_string(new_params, remove))
+            new_params = {**new_params, ORDER_VAR: self._order_named(str(new_params[ORDER_VAR]))}
+        query = str(super().get_query_string(new_params, remove))
+        return f"?{SEARCH_VAR}=" if query == "?" else query  # An address without parameters opens the default view.
+
+    def _order_named(self, numbers: str) -> str | None:
+        """`-duration` for `-5.3`, the numbers of columns. None for no numbers, which removes the parameter."""
+        first = numbers.partition(".")[0]
+        if not first:
+            return None
+        field = self.get_ordering_field(self.list_display[int(first.lstrip("-"))])
+        return f"{'-' if first.startswith('-') else ''}{field}"
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """None: other parameters than those of the list are reported, since the search does not have them."""
@@ -89,12 +105,22 @@ class RunChangeList(KeysetChangeList):
     @property
     def kept_parameters(self) -> list[tuple[str, str]]:
         """The URL parameters that another search keeps: all but the search itself and the page."""
-        others = (SEARCH_VAR, OLDER, NEWER, COMPLETE)
-        return [(name, value) for name, value in self.params.items() if name not in others]
+        others = (SEARCH_VAR, OLDER, NEWER, COMPLETE, TZ)
+        kept = [(name, value) for name, value in self.params.items() if name not in others]
+        return [*kept, (TZ, self.shown.state.tz)]
 
     @property
     def url_without_search(self) -> str:
         return str(self.get_query_string(remove=[SEARCH_VAR, OLDER, NEWER]))
+
+    @property
+    def ticks(self) -> str:
+        """Other columns or another order show the same runs."""
+        return urlencode({SEARCH_VAR: self.query, TZ: self.shown.state.tz})
+
+    @property
+    def ticked_url(self) -> str:
+        return f"{links.list_url(Run, 'ticked')}?{self.ticks}"
 
     @property
     def facets_url(self) -> str:
@@ -103,7 +129,10 @@ class RunChangeList(KeysetChangeList):
     @property
     def curl(self) -> str:
         """The shell command that fetches the same list from the REST API."""
-        parameters = {"q": self.query, "sort": "" if self.sort == Sort.NEWEST else self.sort}
+        tz = self.shown.state.tz
+        parameters = {
+            "q": self.query, "sort": "" if self.sort == Sort.NEWEST else self.sort, "tz": "" if tz == "UTC" else tz,
+        }  # fmt: skip
         query = urlencode({name: value for name, value in parameters.items() if value})
         return f"curl -H \"Authorization: Token $TOKEN\" '{self.api_url}{'?' * bool(query)}{query}'"
 
@@ -123,11 +152,13 @@ class RunChangeList(KeysetChangeList):
             raise self.search_error
 
     def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
+        self.shown = list_state.of(request)
+        self.tools = ListTools(request, self.shown)
         rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
         self.api_url = request.build_absolute_uri(reverse("api:run-list"))
         try:
             self.check_search()
-            self.search = RunSearch.parse(self.query)
+            self.search = RunSearch.parse(self.query, self.shown.tz)
         except InvalidSearch as error:
             self.search_error = error
             return Run.objects.none()
@@ -137,7 +168,9 @@ class RunChangeList(KeysetChangeList):
         try:
             self.check_search()
             rows = self.apply_select_related(self.root_queryset)
-            return self.search.read_page(rows, size, after=after, before=before, sort=self.sort)
+            page = self.search.read_page(rows, size, after=after, before=before, sort=self.sort)
         except InvalidSearch as error:
             self.search_error = error
             return keyset.Page([], None, None)
+        self.shown.link_suffix = run_position.link_suffix(self.shown.kept, self.sort, page.rows)
+        return page

@@ -14,6 +14,7 @@ from runsadmin import search
 from runsadmin.admin.run_change_list import RunChangeList
 from runsadmin.models import Run
 from runsadmin.services.bulk_edits import Selection, select_all
+from runsadmin.services.run_search import RunSearch
 from runsadmin.services.search_time_limit import limited
 
 COUNT_CAP = 10_000
@@ -31,8 +32,16 @@ def all_that_match(shown: RunChangeList) -> Selection:
     shown.check_search()
     node = shown.search.node
     with limited(may_read_tables=True):
-        selection = select_all(shown.search.matching(), query=str(node or ""))
-    return selection if node else replace(selection, query=str(search.equal("connection", selection.connection)))
+        selection = select_all(shown.search.matching(), query="")
+    query = str(node or search.equal("connection", selection.connection))
+    return replace(selection, query=query, tz=shown.search.tz)
+
+
+def no_longer_matching(search: RunSearch, keys: Iterable[int]) -> tuple[list[tuple[int, str]], list[int]]:
+    """The ticked runs that the search does not find: those that exist, with their ids, and those that do not."""
+    others = set(keys) - search.matching_keys(keys)
+    left = list(Run.objects.filter(pk__in=others).order_by("-created_at", "-pk").values_list("pk", "upstream_id"))
+    return left, sorted(others - {pk for pk, _ in left})
 
 
 def keys_that_match(shown: RunChangeList) -> Iterable[int]:

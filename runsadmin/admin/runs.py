@@ -7,15 +7,31 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.urls import URLPattern, path
 
 from runsadmin import conf
-from runsadmin.admin import changes, csv_export, layout, run_selection, search_shortcuts
-from runsadmin.admin.base import EVERYWHERE, actor, may, origin, reporting_errors, require
+from runsadmin.admin import (
+    changes,
+    csv_export,
+    layout,
+    list_state,
+    run_position,
+    run_selection,
+    run_table,
+    search_shortcuts,
+)
+from runsadmin.admin.base import (
+    EVERYWHERE,
+    MAX_TICKED,
+    actor,
+    may,
+    origin,
+    read_keys,
+    reporting_errors,
+    require,
+)
 from runsadmin.admin.metadata_form import MetadataForm
 from runsadmin.admin.run_change_list import RunChangeList
 from runsadmin.admin.run_list_parts import EXAMPLES, RunListParts
@@ -25,6 +41,7 @@ from runsadmin.models import BulkEdit, Run
 from runsadmin.models.run import RunQuerySet
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.permissions import Action
+from runsadmin.services.run_search import RunSearch
 from runsadmin.templatetags import display, links
 from runsadmin.text import counted
 
@@ -39,9 +56,7 @@ class RunAdmin(RunListParts):
     change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
-    list_display = ("run", display.status, display.created, "duration_", "tokens", "model_", "metadata_")
     list_display_links = None
-    sortable_by = (display.created, "duration_", "tokens")
     list_select_related = ("thread",)
     search_fields = ("upstream_id",)
     search_help_text = "Search, such as status:failed metadata.team:search"
@@ -49,10 +64,17 @@ class RunAdmin(RunListParts):
     def get_queryset(self, request: HttpRequest) -> RunQuerySet:
         queryset: RunQuerySet = super().get_queryset(request)
         if getattr(request.resolver_match, "url_name", "") == self.url_name("changelist"):
-            return queryset.defer("raw").prefetch_related("pairs")  # Whole responses may be long.
+            pairs = ["pairs"] if run_table.needs_pairs(list_state.of(request)) else []
+            return queryset.defer("raw").prefetch_related(*pairs)  # Whole responses may be long.
         return queryset.select_related("thread").with_as_of()
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        require(request, self.view_action)
+        if query := list_state.complete_query(request):
+            if request.method == HTTPMethod.POST:  # It would apply to all runs.
+                messages.error(request, "Nothing was done, since the address only named a view. Try again here.")
+            return redirect(f"{links.list_url(Run)}?{query}")
+        list_state.of(request).remember_tz()
         if request.method == HTTPMethod.GET and request.GET:
             try:
                 written = search_shortcuts.written_into_search(request.GET)
@@ -71,32 +93,11 @@ class RunAdmin(RunListParts):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunChangeList]:
         return RunChangeList
 
-    @admin.display(description="run")
-    def run(self, run: Run) -> SafeString:
-        missing = SafeString('<span class="ra-badge ra-warn">Missing</span>') if run.missing_since else ""
-        return format_html(  # Relative links: reversing URLs in each row took 8% of the page's time.
-            '<a class="ra-id" href="{}/change/">{}</a> {}{}'
-            '<a data-term class="ra-id ra-under" href="{}" title="All runs of {thread}">{thread}</a>',
-            run.pk, run, display.connection(run), missing, links.value_url("thread", str(run.thread)),
-            thread=run.thread,
-        )  # fmt: skip
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return run_table.columns(list_state.of(request))
 
-    @admin.display(description="duration", ordering="duration")
-    def duration_(self, run: Run) -> str:
-        return display.duration(run.duration)
-
-    @admin.display(description="tokens", ordering="total_tokens")
-    def tokens(self, run: Run) -> str:
-        return display.number(run.total_tokens)
-
-    @admin.display(description="model")
-    def model_(self, run: Run) -> str:
-        return display.model(run)
-
-    @admin.display(description="metadata")
-    def metadata_(self, run: Run) -> SafeString:
-        stored = sorted(run.pairs.all(), key=lambda pair: pair.pk)
-        return display.chips([(pair.key, pair.value) for pair in stored]) if stored else display.EMPTY
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        return None  # The columns that name a field to sort by.
 
     # --- actions
 
@@ -134,6 +135,17 @@ class RunAdmin(RunListParts):
             keys = queryset.order_by("pk").values_list("pk", flat=True)
         return csv_export.response(csv_export.runs(keys), "runs.csv")
 
+    def ticked_view(self, request: HttpRequest) -> HttpResponse:
+        """Which of the ticked runs no longer match the search of the list."""
+        require(request, self.view_action)
+        keys = read_keys(request.POST.getlist("keys"))[:MAX_TICKED]
+        try:
+            found = RunSearch.parse(request.GET.get("q", ""), list_state.of(request).tz)
+            left, gone = run_selection.no_longer_matching(found, keys)
+        except InvalidSearch as error:
+            return JsonResponse({"problem": str(error)}, status=400)
+        return JsonResponse({"left": [{"key": pk, "run": display.text(id)} for pk, id in left], "gone": gone})
+
     # --- the page of one run
 
     def page(self, request: HttpRequest, run: Run) -> HttpResponse:
@@ -149,16 +161,27 @@ class RunAdmin(RunListParts):
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
             max_pairs=MAX_PAIRS,
-            is_archived=is_archived,
+            is_archived=is_archived, place=run_position.place_of(request, run),
             **self.page_actions(request, run, None if can_edit else ("download_csv",)),
+            **run_position.context(request),
         )  # fmt: skip
+
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return run_position.keeping(request, super().change_view(request, *args, **kwargs))
 
     # --- the metadata editor
 
     def get_urls(self) -> list[URLPattern]:
-        return [self.row_url("metadata", self.metadata_view), *super().get_urls()]
+        return [
+            path("ticked/", self.view(self.ticked_view), name=self.url_name("ticked")),
+            self.row_url("metadata", self.metadata_view),
+            *super().get_urls(),
+        ]
 
     def metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return run_position.keeping(request, self._metadata_view(request, object_id))
+
+    def _metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)
         require(request, Action.EDIT_METADATA)
         if run.connection in conf.archives():  # There is nothing to enter: the page of the run says so.
@@ -172,7 +195,8 @@ class RunAdmin(RunListParts):
                 )  # fmt: skip
                 return redirect(links.change_url(edits.push_within(edit)))
         response = self.render(
-            request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form
-        )
+            request, "runsadmin/metadata.html", f"Metadata of {run}", run=run, original=run, form=form,
+            **run_position.context(request),
+        )  # fmt: skip
         response.status_code = 422 if form.has_errors else 200
         return response

@@ -6,6 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from runsadmin import conf
+from runsadmin.admin import view_menu
 from runsadmin.admin.base import actor, may
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
@@ -49,6 +50,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     ]
     groups: list[dict[str, Any]] = [
         {"items": _items(items)},
+        view_menu.group(request),
         {"title": "Access", "separator": True, "items": _items(accounts)},
     ]
     return [group for group in groups if group["items"]]

@@ -184,6 +184,7 @@ class DraftSelection(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     connection = models.CharField(max_length=64)
     query = CleanTextField(blank=True, help_text="The search that found the runs. Empty if they were ticked.")
+    tz = models.CharField(max_length=64, default="UTC", help_text="The time zone of the dates and times in the search.")
     packed = models.BinaryField(help_text="Primary keys of the runs, as 64-bit integers, in planning order.")
     not_selected = models.JSONField(default=list, help_text="The ids of ticked runs that no longer exist, and why.")
 

@@ -1,6 +1,7 @@
 """The search language: parses text into a tree, which it compiles into a condition. docs/search.md describes it."""
 
 from runsadmin.search.compiling import condition
+from runsadmin.search.local_times import has_local_times
 from runsadmin.search.nodes import (
     And,
     Between,

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 import zoneinfo
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 
 _TIME = re.compile(
@@ -63,6 +64,12 @@ def is_moment(text: str) -> bool:
     return text == "now" or _RELATIVE.fullmatch(text) is not None
 
 
+def is_local(text: str) -> bool:
+    """Whether a time is a date or has no offset, so that it depends on the time zone."""
+    found = _TIME.fullmatch(text)
+    return found is not None and not found["zone"]
+
+
 def duration(text: str) -> dt.timedelta:
     if (found := _DURATION.fullmatch(text)) is None:
         raise ValueError(f"{text!r} is not a duration; expected a number with a unit: 250ms, 60s, 1.5m, 2h or 1d.")
@@ -78,9 +85,11 @@ def number(text: str) -> int:
 
 def time_zone(name: str) -> dt.tzinfo:
     if name not in _time_zones():
+        nearest = get_close_matches(name, _time_zones(), n=1)
         raise ValueError(
-            f"There is no time zone {name[:60]!r}. Expected a name of the IANA database, such as Europe/Berlin or UTC."
-            " An offset is part of a time in the search, such as 2026-01-31T12:00+02:00."
+            f"There is no time zone {name[:60]!r}.{f' Did you mean {nearest[0]}?' if nearest else ''} Expected a name"
+            " of the IANA database, such as Europe/Berlin or UTC. An offset is part of a time in the search, such"
+            " as 2026-01-31T12:00+02:00."
         )
     return zoneinfo.ZoneInfo(name)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain, count
 from typing import Any
@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
 from runsadmin import search
-from runsadmin.errors import InvalidView, NotAllowed, RunsAdminError, UnknownView
+from runsadmin.errors import InvalidColumns, InvalidView, NotAllowed, RunsAdminError, UnknownView
 from runsadmin.models import DefaultView, SavedView
 from runsadmin.models.saved_view import MAX_NAME_LENGTH, SavedViewQuerySet
 from runsadmin.services import permissions, run_columns
@@ -36,7 +36,16 @@ class ListState:
 
     @classmethod
     def of(cls, view: SavedView) -> "ListState":
-        return cls(view.query, view.columns, Sort(view.sort), view.tz)
+        """A stored order that no longer exists is the usual one."""
+        return cls(view.query, view.columns, Sort(view.sort) if view.sort in Sort else Sort.NEWEST, view.tz)
+
+    def normalized(self) -> "ListState":
+        """Equal for states that show the same list."""
+        try:
+            columns = run_columns.parse(self.columns) if self.columns else list(run_columns.DEFAULT)
+        except InvalidColumns:
+            return self
+        return replace(self, query=self.query.strip(), columns=",".join(map(str, columns)))
 
 
 def visible_to(actor: User) -> SavedViewQuerySet:

@@ -110,18 +110,22 @@ def moment(time: dt.datetime | None) -> SafeString:
 
 
 @register.filter
-def short_moment(time: dt.datetime | None) -> SafeString:
+def short_moment(time: dt.datetime | None, tz: dt.tzinfo = dt.UTC) -> SafeString:
     """A time for lists: its age comes first, since that is what people scan for."""
-    return _time(
-        time, '<time class="ra-short" datetime="{iso}" title="{exact} UTC">{age} <span>{exact:.16}</span></time>'
-    )
+    html = '<time class="ra-short" datetime="{iso}" title="{exact} {zone}">{age} <span>{exact:.16}</span></time>'
+    return _time(time, html, tz)
 
 
-def _time(time: dt.datetime | None, html: str) -> SafeString:
+def _time(time: dt.datetime | None, html: str, tz: dt.tzinfo = dt.UTC) -> SafeString:
     if time is None:
         return EMPTY
-    utc = time.astimezone(dt.UTC)
-    return format_html(html, iso=utc.isoformat(), exact=f"{utc:%Y-%m-%d %H:%M:%S}", age=age(time))
+    try:
+        local = time.astimezone(tz)
+    except OverflowError:  # It is at the end of the range of a datetime.
+        local = time.astimezone(dt.UTC)
+    return format_html(
+        html, iso=local.isoformat(), exact=f"{local:%Y-%m-%d %H:%M:%S}", zone=local.tzname(), age=age(time)
+    )
 
 
 def connection(row: Run | Thread) -> str | SafeString:

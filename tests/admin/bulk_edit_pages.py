@@ -55,4 +55,4 @@ def page_text(client: Client, bulk_edit: BulkEdit, query: str = "") -> str:
 
 
 def shown_run_ids(client: Client, url: str) -> list[str]:
-    return re.findall(r'class="ra-id" href="[/a-z]*\d+/change/">([^<]+)<', client.get(url).text)
+    return re.findall(r'class="ra-id" href="[/a-z]*\d+/change/[^"]*">([^<]+)<', client.get(url).text)

@@ -3,6 +3,7 @@
 import re
 import time
 from typing import Literal
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,8 +12,9 @@ from pytest_django.live_server_helper import LiveServer
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import Metadata, MetadataPatch
-from runsadmin.models import BulkEdit, Edit, Run, Sync
-from runsadmin.services import bulk_edits, connections, edits, syncs
+from runsadmin.models import BulkEdit, Edit, Run, SavedView, Sync
+from runsadmin.search import Field
+from runsadmin.services import bulk_edits, connections, edits, syncs, views
 from tests.browser.conftest import SignIn
 from tests.bulk import complete_plan, push_until_settled
 from tests.conftest import MakeRun
@@ -209,10 +211,15 @@ def test_hostile_metadata_is_harmless(
     sync = syncs.start(connection="default", kind=Sync.Kind.FULL, actor=admin)
     syncs.run(sync, until=time.monotonic() + 10)
     bulk_edit, undo = _make_hostile_bulk_edit(run, admin)
+    columns = ",".join(["id", "error", *(str(Field("metadata", key)) for key in HOSTILE)])
+    view = views.save(view=SavedView(name="<script>alert(11)</script>" * 3, columns=columns), actor=admin)
     connections.hold("default", connections.Hold.CREDENTIALS, "<b>401</b>")
 
     for url in (
-        "/admin/", "/admin/runsadmin/run/", run_url(run), run_url(run, "metadata"), "/admin/runsadmin/edit/",
+        "/admin/", "/admin/runsadmin/run/", f"/admin/runsadmin/run/?view={view.slug}",
+        f"/admin/runsadmin/run/?{urlencode({'columns': columns})}", "/admin/runsadmin/savedview/",
+        f"/admin/runsadmin/savedview/{view.pk}/change/", run_url(run), run_url(run, "metadata"),
+        "/admin/runsadmin/edit/",
         f"/admin/runsadmin/edit/{edit.pk}/change/", "/admin/runsadmin/bulkedit/",
         f"/admin/runsadmin/bulkedit/add/?selection={draft.pk}",
         f"/admin/runsadmin/bulkedit/{bulk_edit.pk}/change/", f"/admin/runsadmin/bulkedit/{undo.pk}/change/",

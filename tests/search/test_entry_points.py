@@ -25,7 +25,16 @@ from tests.search.cases import Row, store
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/runsadmin/run/"
-ENTRY_POINTS = ("page", "select_all", "rest", "rest_bulk_edit", "where", "view_in_rest", "view_in_command")
+ENTRY_POINTS = (
+    "page",
+    "select_all",
+    "rest",
+    "rest_bulk_edit",
+    "where",
+    "view_in_list",
+    "view_in_rest",
+    "view_in_command",
+)
 CHANGE: dict[str, Any] = {"set": {"a": "b"}, "reason": "r"}
 UTC = dt.UTC
 TIMES = (
@@ -173,6 +182,10 @@ class EntryPoints:
         output = self.manage("edit_metadata", runs, "--dry-run", "--set", "a=b", "--reason", "r", "--actor", "alice")
         return output.err if output.code else _planned()
 
+    def view_in_list(self, query: str) -> set[int] | str:
+        error = self._save_view(query)
+        return error or self._of_page(self.pages.get(LIST, {"view": "v"}, follow=True).text)
+
     def view_in_rest(self, query: str) -> set[int] | str:
         return self._save_view(query) or self.rest("", view="v")
 
@@ -188,7 +201,7 @@ class EntryPoints:
     def _of_page(self, text: str) -> set[int] | str:
         if 'role="alert"' in text or "No runs match" in text:
             return html.unescape(text)
-        return {int(key) for key in re.findall(r'class="ra-id" href="(\d+)/change/"', text)}
+        return {int(key) for key in re.findall(r'class="ra-id" href="(\d+)/change/', text)}
 
 
 def _keys(ids: list[str]) -> set[int]:

@@ -8,7 +8,7 @@ from itertools import batched
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
-from runsadmin import conf
+from runsadmin import conf, search
 from runsadmin.errors import InvalidSelection
 from runsadmin.models import DraftSelection, Run
 from runsadmin.models.bulk_edit import pack_keys, unpack_keys
@@ -119,7 +119,7 @@ def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
     """Stores a selection for its actor, and deletes old drafts that were not planned in time."""
     DraftSelection.objects.filter(created_at__lt=clock.now() - DRAFT_LIFETIME).delete()
     return DraftSelection.objects.create(
-        actor=actor, connection=selection.connection, query=selection.query,
+        actor=actor, connection=selection.connection, query=selection.query, tz=str(selection.tz),
         packed=pack_keys(selection.keys), not_selected=[list(each) for each in selection.not_selected],
     )  # fmt: skip
 
@@ -130,5 +130,6 @@ def read_draft(*, pk: str, actor: User) -> Selection:
     if draft is None:
         raise InvalidSelection("This selection is no longer available. Select the runs again.")
     return Selection(
-        draft.connection, unpack_keys(draft.packed), draft.query, [(id, why) for id, why in draft.not_selected]
-    )
+        draft.connection, unpack_keys(draft.packed), draft.query, [(id, why) for id, why in draft.not_selected],
+        tz=search.time_zone(draft.tz),
+    )  # fmt: skip

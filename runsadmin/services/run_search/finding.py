@@ -112,6 +112,16 @@ class RunSearch:
                 return list(Run.objects.order_by("-created_at", "-pk").values_list("pk", flat=True)[:limit])
             return [pk for _, pk in islice(self._keys(expanded(self.node), Span(limit, None, ascending=False)), limit)]
 
+    def matching_keys(self, keys: Iterable[int]) -> set[int]:
+        """Which of the runs with these primary keys exist and match. Raises InvalidSearch if it takes too long."""
+        parts = [] if self.node is None else [self.node]
+        found: set[int] = set()
+        with limited():
+            for some in batched(keys, 1000, strict=False):
+                tested = self._testing(Source(Run.objects.filter(pk__in=some)), parts).rows
+                found.update(tested.order_by().values_list("pk", flat=True))
+        return found
+
     def read_page(
         self,
         runs: QuerySet[Run],
