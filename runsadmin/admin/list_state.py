@@ -169,13 +169,15 @@ class Shown:
 
     @property
     def kept(self) -> dict[str, str]:
-        """The parameters that define the list, without its page. It always has the time zone."""
+        """The parameters that define the list, without its page. They name the time zone unless it is UTC.
+
+        With a view they always do: an address that only names the view would be completed.
+        """
         names = (SEARCH_VAR, ORDER_VAR, COLUMNS, VIEW)
-        return {name: self.parameters[name] for name in names if name in self.parameters} | {TZ: self.state.tz}
+        kept = {name: self.parameters[name] for name in names if name in self.parameters}
+        return kept | ({TZ: self.state.tz} if VIEW in kept or self.state.tz != "UTC" else {})
 
     def link_from(self, values: Mapping[str, Any]) -> str:
-        """The query string with these values instead of its own. Empty ones are left out, and so is the page.
-
-        It has the time zone, so that it never is empty, which would open the default view.
-        """
-        return "?" + urlencode({name: value for name, value in (self.kept | dict(values)).items() if value})
+        """The query string with these values instead of its own. Empty ones are left out, and so is the page."""
+        given = {name: value for name, value in (self.kept | dict(values)).items() if value}
+        return "?" + urlencode(given or {SEARCH_VAR: ""})  # An empty one would open the default view.

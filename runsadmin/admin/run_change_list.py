@@ -107,7 +107,7 @@ class RunChangeList(KeysetChangeList):
         """The URL parameters that another search keeps: all but the search itself and the page."""
         others = (SEARCH_VAR, OLDER, NEWER, COMPLETE, TZ)
         kept = [(name, value) for name, value in self.params.items() if name not in others]
-        return [*kept, (TZ, self.shown.state.tz)]
+        return [*kept, *((name, value) for name, value in self.shown.kept.items() if name == TZ)]
 
     @property
     def url_without_search(self) -> str:

@@ -175,16 +175,16 @@ def test_filter_applies_when_chosen(page: Page, run: Run, mirror_run: MakeRun, a
 
     expect(page.get_by_role("link", name=failed.upstream_id)).to_be_visible()
     expect(page.get_by_role("link", name=run.upstream_id)).to_have_count(0)
-    assert page.url.endswith("?status=failed")
+    assert page.url.endswith("?q=status%3Afailed")
 
 
 def test_global_search_opens_by_keyboard(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto("/admin/")
-    page.get_by_role("button", name="Find a run or thread").click()
+    page.get_by_role("button", name="Search runs, find an id").click()
     page.locator("#search-input-command").press_sequentially(run.upstream_id)
-    page.locator("#command-results").get_by_text(run.upstream_id).click()
+    page.locator("#command-results").get_by_role("link", name="Run, completed").click()
 
     page.wait_for_url(f"**{run_url(run)}")
 
