@@ -200,8 +200,8 @@ DATABASES = {"default": DATABASE}
 
 # The background engine
 
-# Long tasks have their own queue, so that short ones never wait behind them.
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "long", "push"]}}
+# Long tasks have their own queues, so that short ones never wait behind them.
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "export", "long", "push"]}}
 
 # REST
 
@@ -232,6 +232,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "bulk-edits", "description": "One change to the metadata of many runs: planned, then applied."},
         {"name": "threads", "description": "The threads whose runs are mirrored."},
         {"name": "syncs", "description": "Reading runs from upstream into the mirror."},
+        {"name": "exports", "description": "Files of runs."},
         {"name": "metadata-keys", "description": "Metadata keys and values, with the number of runs that have them."},
         {"name": "views", "description": "Saved views: searches with a name."},
         {"name": "schema", "description": "This document."},
@@ -244,6 +245,8 @@ SPECTACULAR_SETTINGS = {
         "EditStatus": "runsadmin.models.edit.EditStatus.choices",
         "BulkEditStatus": "runsadmin.models.bulk_edit.BulkEditStatus.choices",
         "SyncStatus": "runsadmin.models.sync.SyncStatus.choices",
+        "ExportStatus": "runsadmin.models.export.ExportStatus.choices",
+        "ExportFormat": "runsadmin.models.export.ExportFormat.choices",
     },
 }
 
@@ -322,6 +325,8 @@ RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
 RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
 RUNSADMIN_API_REQUESTS_PER_MINUTE = env.integer("RUNSADMIN_API_REQUESTS_PER_MINUTE", 1200)
 RUNSADMIN_API_RATE_FILE = BASE_DIR / env.text("RUNSADMIN_API_RATE_FILE", "var/api-rate.sqlite3")
+RUNSADMIN_EXPORT_FOLDER = BASE_DIR / env.text("RUNSADMIN_EXPORT_FOLDER", "var/exports")
+RUNSADMIN_EXPORT_LASTS = env.seconds("RUNSADMIN_EXPORT_LASTS", 604800)
 RUNSADMIN_MAX_RESPONSE_BYTES = env.integer("RUNSADMIN_MAX_RESPONSE_BYTES", 8 * 1024 * 1024, minimum=1024)
 
 # The credentials that `make run` creates.

@@ -152,5 +152,15 @@ def api_rate_file() -> str:
     return str(settings.RUNSADMIN_API_RATE_FILE)
 
 
+def export_folder() -> str:
+    """Where workers write the files of exports."""
+    return str(settings.RUNSADMIN_EXPORT_FOLDER)
+
+
+def export_lifetime() -> timedelta:
+    """How long the file of an export can be downloaded."""
+    return timedelta(seconds=settings.RUNSADMIN_EXPORT_LASTS)
+
+
 def max_response_bytes() -> int:
     return int(settings.RUNSADMIN_MAX_RESPONSE_BYTES)

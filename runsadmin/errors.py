@@ -70,6 +70,22 @@ class InvalidList(RunsAdminError):
     """A list of ids is invalid. The message says where, and what to do."""
 
 
+class FormatUnavailable(RunsAdminError):
+    """An export cannot have this format here. The message says what to install."""
+
+
+class TooManyExports(RunsAdminError):
+    """As many exports as permitted are being sent. Try again later, or have a worker write a file."""
+
+
+class ExportStopped(RunsAdminError):
+    """The export was cancelled, or its claim has expired. Nothing more is sent or written."""
+
+
+class FileMissing(RunsAdminError):
+    """The file of an export is not where it should be. The message says what to do."""
+
+
 class InvalidFile(RunsAdminError):
     """A file cannot be imported. The message says why, and what to do."""
 

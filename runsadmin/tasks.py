@@ -7,8 +7,8 @@ from django.tasks import task
 
 from runsadmin.engine import stopping
 from runsadmin.engine.recurring import Entry, enqueue_unless_waiting
-from runsadmin.models import BulkEdit, Sync
-from runsadmin.services import bulk_edits, compression, edits, idempotency, probes, runs, syncs, tokens
+from runsadmin.models import BulkEdit, Export, Sync
+from runsadmin.services import bulk_edits, compression, edits, exports, idempotency, probes, runs, syncs, tokens
 
 MAX_SECONDS = 30.0
 # The process that records a bulk edit works on its plan for this many seconds. Workers continue a larger plan.
@@ -112,6 +112,25 @@ def compress_stored_runs() -> int:
 
 
 @task
+def find_exports() -> int:
+    waiting = exports.claim_waiting()
+    for pk in waiting:
+        write_export.enqueue(pk)
+    return len(waiting)
+
+
+# Its own queue, since it takes minutes per million runs, and the format may not permit slices.
+@task(queue_name="export")
+def write_export(pk: int) -> str:
+    return str(exports.write(Export.objects.get(pk=pk), stopping=stopping).status)
+
+
+@task
+def delete_expired_exports() -> int:
+    return exports.delete_expired()
+
+
+@task
 def delete_expired_tokens() -> int:
     return tokens.delete_expired()
 
@@ -121,10 +140,12 @@ SCHEDULE = (
     Entry("advance_bulk_edits", advance_bulk_edits, timedelta(seconds=2)),
     Entry("find_plans", find_plans, timedelta(seconds=2)),
     Entry("find_syncs", find_syncs, timedelta(seconds=2)),
+    Entry("find_exports", find_exports, timedelta(seconds=2)),
     Entry("refresh_marked_runs", refresh_marked_runs, timedelta(seconds=5)),
     Entry("probe_held_connections", probe_held_connections, timedelta(seconds=5)),
     Entry("compress_stored_runs", compress_stored_runs, timedelta(seconds=15)),
     Entry("start_due_syncs", start_due_syncs, timedelta(seconds=30)),
     Entry("forget_old_keys", forget_old_keys, timedelta(hours=1)),
+    Entry("delete_expired_exports", delete_expired_exports, timedelta(hours=1)),
     Entry("delete_expired_tokens", delete_expired_tokens, timedelta(hours=1)),
 )

@@ -3,6 +3,7 @@
 PostgreSQL cannot store U+0000, and UTF-8 cannot encode a lone surrogate, which JSON can contain as an escape.
 """
 
+import json
 import re
 
 _INVALID = re.compile("[\0\ud800-\udfff]")
@@ -16,6 +17,12 @@ def is_text(value: str) -> bool:
 def clean(value: str) -> str:
     """The text with U+FFFD in place of each character that cannot be stored or sent."""
     return value if is_text(value) else _INVALID.sub("\ufffd", value)
+
+
+def printable(value: object) -> str:
+    """Any JSON value as text that can be encoded. Lone surrogates and U+0000 are written as escapes."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if is_text(text) else text.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
 
 
 def counted(count: int, noun: str) -> str:

@@ -11,8 +11,10 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, Run, Sync, Thread
-from runsadmin.services import edits, syncs
+from runsadmin.models import Edit, Export, ExportFormat, Run, Sync, Thread
+from runsadmin.services import edits, exports, syncs
+from runsadmin.services.exports import NewExport
+from runsadmin.services.run_search import RunSearch
 from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox, make_run
 from tests.waiting import until
@@ -29,6 +31,7 @@ def worker(sandbox: Sandbox, transactional_db: None, tmp_path: Path) -> Iterator
         "DATABASE_URL": url_of_the_test_database(),
         "RUNSADMIN_UPSTREAM_URL": sandbox.url,
         "RUNSADMIN_UPSTREAM_API_KEY": sandbox.key,
+        "RUNSADMIN_EXPORT_FOLDER": str(tmp_path / "exports"),
     }
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -56,6 +59,17 @@ def test_worker_finds_all_due_work(
     sandbox.set_metadata("run_new", {"team": "green"})
     Run.objects.filter(upstream_id="run_new").update(needs_refresh_since=edit.created_at)
     until(lambda: Run.objects.get(upstream_id="run_new").metadata == {"team": "green"})
+
+
+def test_worker_writes_exports(
+    worker: subprocess.Popen[bytes], mirror_run: Callable[..., Run], alice: User, tmp_path: Path
+) -> None:
+    mirror_run(id="run_a")
+    search = RunSearch.parse("status:completed")
+    new = NewExport(actor=alice, source=Edit.Source.API, format=ExportFormat.CSV, search=search)
+    export = exports.request(new)
+    until(lambda: Export.objects.get().status == Export.Status.COMPLETED)
+    assert "run_a" in (tmp_path / "exports" / Export.objects.get(pk=export.pk).file).read_text()
 
 
 def test_schedule_syncs_new_threads(worker: subprocess.Popen[bytes], sandbox: Sandbox, alice: User) -> None:

@@ -1,17 +1,16 @@
-"""CSV files: one line per run, or one line per changed key of the edits of a bulk edit."""
+"""The CSV file of a bulk edit: one line per changed key of its edits."""
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator
-from itertools import batched
 
 from django.http import StreamingHttpResponse
 
 from runsadmin.admin import changes
 from runsadmin.keyset import read_chunks
-from runsadmin.models import Edit, Run
+from runsadmin.models import Edit
 from runsadmin.models.edit import EditQuerySet
+from runsadmin.services.exports import cells
 from runsadmin.templatetags import display
 
 CHUNK = 500
@@ -21,21 +20,7 @@ EDIT_FIELDS = (
 )  # fmt: skip
 # Without it, Excel assumes a legacy encoding.
 BYTE_ORDER_MARK = "\ufeff"
-RUN_HEADER = (
-    "id", "connection", "thread", "status", "model", "assistant", "created", "seconds", "tokens", "error", "metadata",
-)  # fmt: skip
 EDIT_HEADER = ("edit", "run", "thread", "plan", "status", "key", "change", "before", "after", "detail")
-
-
-# Characters that begin a formula, including full-width and small forms.
-_SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
-# Spreadsheets recognize a formula even after these characters at the beginning of a cell.
-_BLANK = r"\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-_BEGINNING = re.compile(rf"[{_BLANK}\"']*+[{re.escape(_SIGNS)}]|'*+[\t\r\n]")
-_BLANKS = re.compile(rf"[{_BLANK}\"';]+")
-# Some spreadsheets begin a new cell at these characters, even inside quotes.
-_SPLITS = re.compile(r"[;\t\r\n\v\f\x85\u2028\u2029]")
 
 
 def response(lines: Iterator[str], filename: str) -> StreamingHttpResponse:
@@ -45,22 +30,6 @@ def response(lines: Iterator[str], filename: str) -> StreamingHttpResponse:
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{filename}"'},
     )
-
-
-def runs(keys: Iterable[int]) -> Iterator[str]:
-    """One line per run, with its metadata as JSON."""
-    yield _lines([RUN_HEADER])
-    for some in batched(keys, CHUNK, strict=False):
-        chunk = Run.objects.filter(pk__in=some).select_related("thread").order_by("pk")
-        yield _lines(
-            (
-                run.upstream_id, run.connection, run.thread.upstream_id, run.status, run.model, run.assistant_id,
-                run.created_at.isoformat() if run.created_at_is_known else None,
-                None if run.duration is None else str(round(run.duration.total_seconds())),
-                None if run.total_tokens is None else str(run.total_tokens), run.error_code, dict(run.metadata),
-            )
-            for run in chunk
-        )  # fmt: skip
 
 
 def edits(rows: EditQuerySet, *, with_bom: bool = False) -> Iterator[str]:
@@ -95,21 +64,4 @@ def _kind(change: changes.Change) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else safe(display.text(value))
-
-
-def safe(text: str) -> str:
-    """Puts an apostrophe before anything that a spreadsheet would treat as a formula. Numbers stay numbers.
-
-    This can be reversed, since text that already has apostrophes there gets one more.
-    """
-    if _NUMBER.fullmatch(text):
-        return text
-
-    def guard(blanks: re.Match[str]) -> str:
-        before = blanks[0].rstrip("'")
-        begins_formula = text[blanks.end() : blanks.end() + 1] in _SIGNS and blanks.end() < len(text)
-        return f"{before}'{blanks[0][len(before) :]}" if begins_formula and _SPLITS.search(before) else blanks[0]
-
-    guarded = _BLANKS.sub(guard, text)
-    return f"'{guarded}" if _BEGINNING.match(text) else guarded
+    return "" if value is None else cells.safe(display.text(value))

@@ -4,7 +4,6 @@
 action runs.
 """
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -44,11 +43,10 @@ def no_longer_matching(search: RunSearch, keys: Iterable[int]) -> tuple[list[tup
     return left, sorted(others - {pk for pk, _ in left})
 
 
-def keys_that_match(shown: RunChangeList) -> Iterable[int]:
-    """The primary keys of all runs of a list, in ascending order. Raises InvalidSearch."""
+def search_of(shown: RunChangeList) -> RunSearch:
+    """The search of a list, which finds the runs on all of its pages. Raises InvalidSearch."""
     shown.check_search()
-    with limited(may_read_tables=True):
-        return array("q", shown.search.matching().order_by("pk").values_list("pk", flat=True))
+    return shown.search
 
 
 def count(shown: RunChangeList) -> int:

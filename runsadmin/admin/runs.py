@@ -1,20 +1,19 @@
 """Runs: the list, a page for each, and the metadata editor."""
 
-from collections.abc import Iterable
 from http import HTTPMethod
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 
 from runsadmin import conf
 from runsadmin.admin import (
     changes,
-    csv_export,
+    exports,
     layout,
     list_state,
     run_position,
@@ -51,8 +50,8 @@ EDITS_SHOWN = 20
 @admin.register(Run)
 class RunAdmin(RunListParts):
     view_action = Action.VIEW_RUNS
-    actions = ("edit_metadata", "refresh", "download_csv")
-    actions_for_all = ("edit_metadata", "download_csv")
+    actions = ("edit_metadata", "refresh", "export")
+    actions_for_all = ("edit_metadata", "export")
     change_list_template = "runsadmin/runs.html"
 
     keyset = ("created_at", "pk")
@@ -127,13 +126,13 @@ class RunAdmin(RunListParts):
         messages.success(request, "Refreshed." if is_changed else "Refreshed. No changes.")
         return redirect(links.change_url(run))
 
-    @admin.action(description="Download as CSV", permissions=["view_runs"], location=EVERYWHERE)
-    def download_csv(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
+    @admin.action(description="Export…", permissions=["view_runs"], location=EVERYWHERE)
+    def export(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse:
+        columns = list_state.of(request).columns
         if request.POST.get("select_across") == "1":
-            keys: Iterable[int] = run_selection.keys_that_match(self.get_changelist_instance(request))
-        else:
-            keys = queryset.order_by("pk").values_list("pk", flat=True)
-        return csv_export.response(csv_export.runs(keys), "runs.csv")
+            return redirect(exports.form_url(run_selection.search_of(self.get_changelist_instance(request)), columns))
+        keys = ",".join(map(str, queryset.values_list("pk", flat=True)))
+        return exports.form_for_ticked(self.admin_site, request, keys, columns)
 
     def ticked_view(self, request: HttpRequest) -> HttpResponse:
         """Which of the ticked runs no longer match the search of the list."""
@@ -162,7 +161,7 @@ class RunAdmin(RunListParts):
             more_edits=len(latest) > EDITS_SHOWN,
             max_pairs=MAX_PAIRS,
             is_archived=is_archived, place=run_position.place_of(request, run),
-            **self.page_actions(request, run, None if can_edit else ("download_csv",)),
+            **self.page_actions(request, run, None if can_edit else ("export",)),
             **run_position.context(request),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from django.urls import reverse
 from runsadmin import conf
 from runsadmin.admin import view_menu
 from runsadmin.admin.base import actor, may
-from runsadmin.models import BulkEdit, ConnectionState, Edit, Run, Sync, Thread
+from runsadmin.models import BulkEdit, ConnectionState, Edit, Export, Run, Sync, Thread
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
@@ -33,6 +33,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ("Runs", "play_circle", links.list_url(Run), may(request, Action.VIEW_RUNS)),
         ("Edits", "edit_note", links.list_url(Edit), may(request, Action.VIEW_EDITS)),
         ("Bulk edits", "dynamic_feed", links.list_url(BulkEdit), may(request, Action.VIEW_BULK_EDITS)),
+        ("Exports", "download", links.list_url(Export), may(request, Action.VIEW_RUNS)),
         ("Threads", "forum", links.list_url(Thread), may(request, Action.VIEW_THREADS)),
         ("Syncs", "sync", links.list_url(Sync), may(request, Action.VIEW_SYNCS)),
         ("Connections", "cloud", links.list_url(ConnectionState), may(request, Action.VIEW_SYNCS)),

@@ -18,6 +18,10 @@ _TYPES: tuple[tuple[type[Exception] | UnionType, ProblemType], ...] = (
     (errors.InvalidMetadata, ProblemType.INVALID_METADATA),
     (errors.InvalidSearch, ProblemType.INVALID_SEARCH),
     (errors.InvalidSelection, ProblemType.INVALID_SELECTION),
+    (errors.InvalidColumns, ProblemType.INVALID_COLUMNS),
+    (errors.FormatUnavailable, ProblemType.FORMAT_UNAVAILABLE),
+    (errors.TooManyExports, ProblemType.TOO_MANY_EXPORTS),
+    (errors.FileMissing, ProblemType.FILE_GONE),
     (errors.InvalidId, ProblemType.INVALID_ID),
     (errors.NotAllowed, ProblemType.NOT_ALLOWED),
     (errors.UnknownConnection, ProblemType.UNKNOWN_CONNECTION),
@@ -110,5 +114,7 @@ def _leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, exceptions.Throttled):
         return {"Retry-After": str(error.wait)}  # type: ignore[attr-defined] # The stubs lack it.
+    if isinstance(error, errors.TooManyExports):
+        return {"Retry-After": "30"}
     challenge = getattr(error, "auth_header", None)  # REST framework sets this header for a 401.
     return {"WWW-Authenticate": challenge} if challenge else {}

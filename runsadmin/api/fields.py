@@ -9,7 +9,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from runsadmin import conf, search
+from runsadmin.errors import InvalidColumns
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, MetadataPatch
+from runsadmin.services import run_columns
 
 MAX_ERRORS = 100
 
@@ -45,6 +47,23 @@ class IntegerField(_StrictField, serializers.IntegerField):
 @extend_schema_field({"type": "string", "maxLength": search.MAX_LENGTH})
 class SearchField(StringField):
     """A search. The parser checks its length as well, so that every entry point reports the same error."""
+
+
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": run_columns.MAX_LENGTH})
+class ColumnsField(StringField):
+    """Names of columns, separated by commas."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            help_text="The columns of a CSV or Parquet file, such as `id,status,metadata.team`. Default: all.",
+            **options,
+        )
+
+    def to_internal_value(self, data: Any) -> list[run_columns.Column]:
+        try:
+            return run_columns.parse(super().to_internal_value(data))
+        except InvalidColumns as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
 
 
 class TimeZoneField(StringField):

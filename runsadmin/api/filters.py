@@ -11,9 +11,9 @@ from rest_framework.request import Request
 from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField, IntegerField, ValidationError
 
 from runsadmin import search
-from runsadmin.api.fields import ConnectionField, SearchField, StringField, TimeZoneField
-from runsadmin.api.serializers.strict import PageQuery
-from runsadmin.models import BulkEdit, Edit, MetadataPair, Run, Sync
+from runsadmin.api.fields import ColumnsField, ConnectionField, SearchField, StringField, TimeZoneField
+from runsadmin.api.serializers.strict import PageQuery, QuerySerializer
+from runsadmin.models import BulkEdit, Edit, ExportFormat, ExportStatus, MetadataPair, Run, Sync
 from runsadmin.models.saved_view import MAX_NAME_LENGTH
 from runsadmin.services.run_search import Sort
 
@@ -29,7 +29,7 @@ class QueryFilter(BaseFilterBackend):
         return queryset.filter(**{lookup: value for lookup, value in view.query.items() if lookup not in others})
 
 
-class RunListQuery(PageQuery):
+class RunSearchQuery(QuerySerializer):
     """A search. Parameters such as `status` are short for terms of its language."""
 
     q = SearchField(required=False, allow_blank=True, help_text="A search (docs/search.md).")
@@ -39,11 +39,6 @@ class RunListQuery(PageQuery):
         help_text="The slug of a saved view. `q`, `sort` and `tz` replace what it says.",
     )
     tz = TimeZoneField()
-    sort = ChoiceField(
-        list(Sort),
-        default=Sort.NEWEST,
-        help_text="The order: by creation, tokens or duration, descending with a `-`. Runs without a value come last.",
-    )
     connection = ConnectionField(required=False, help_text=CONNECTION)
     status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")
     model = StringField(required=False, max_length=256, help_text="The name of the model, such as `gpt-4o`.")
@@ -69,6 +64,19 @@ class RunListQuery(PageQuery):
                 except ValueError as error:
                     raise ValidationError({name: str(error)}, code="invalid") from None
         return attrs | {"terms": terms}
+
+
+class RunListQuery(PageQuery, RunSearchQuery):
+    sort = ChoiceField(
+        list(Sort),
+        default=Sort.NEWEST,
+        help_text="The order: by creation, tokens or duration, descending with a `-`. Runs without a value come last.",
+    )
+
+
+class ExportQuery(RunSearchQuery):
+    format = ChoiceField(ExportFormat.choices, help_text="`csv`, `jsonl` or `parquet`.")
+    columns = ColumnsField(required=False)
 
 
 _TERMS: dict[str, tuple[str, Callable[[str], search.Test]]] = {
@@ -124,3 +132,7 @@ class SyncListQuery(PageQuery):
     connection = ConnectionField(required=False, help_text=CONNECTION)
     kind = ChoiceField(Sync.Kind.choices, required=False, help_text="`incremental` or `full`.")
     status = ChoiceField(Sync.Status.choices, required=False, help_text="The status of the sync.")
+
+
+class ExportListQuery(PageQuery):
+    status = ChoiceField(ExportStatus.choices, required=False, help_text="The status of the export.")

@@ -17,6 +17,8 @@ class ProblemType(Enum):
     INVALID_METADATA = 400, "The metadata is not valid"
     INVALID_SEARCH = 400, "The search is not valid"
     INVALID_SELECTION = 400, "These runs cannot be edited together"
+    INVALID_COLUMNS = 400, "The columns are not valid"
+    FORMAT_UNAVAILABLE = 400, "The format is not installed"
     UNKNOWN_CONNECTION = 400, "No such connection is configured"
     BAD_REQUEST = 400, "The request cannot be read", "The request could not be read: check its host and headers."
     NOT_AUTHENTICATED = (
@@ -35,6 +37,7 @@ class ProblemType(Enum):
     READ_ONLY_CONNECTION = 409, "The connection is an archive"
     KEY_IN_USE = 409, "The same request is in progress"
     RUN_GONE = 410, "Upstream no longer has this run", "The mirror keeps its copy of this run."
+    FILE_GONE = 410, "The file no longer exists"
     STALE_VERSION = 412, "The run has changed", "The run has changed since you read it, so nothing was sent."
     CHANGED_TAG = 412, "The ETag was changed in transit"
     BODY_TOO_LARGE = 413, "The body is too large", "The body is too large. Send less at a time."
@@ -45,6 +48,7 @@ class ProblemType(Enum):
     UPSTREAM_FAULT = 424, "Upstream failed", "Upstream returned 500: try again later."
     EDIT_FAILED = 424, "The edit failed"
     TOO_MANY_REQUESTS = 429, "Too many requests", "Request was throttled. Expected available in 2 seconds."
+    TOO_MANY_EXPORTS = 429, "Too many exports at the same time"
     INTERNAL_ERROR = 500, "Internal error", "This is an internal error, and it was logged. Try again later."
     DATABASE_UNAVAILABLE = 503, "The database is not available", "Nothing was saved. Retry in a few seconds."
 

@@ -19,3 +19,9 @@ class JSONRenderer(renderers.JSONRenderer):
             return orjson.dumps(data)  # Also accepts an `orjson.Fragment`, which is already JSON.
         except orjson.JSONEncodeError:
             return lenient_json.dumps(data).encode()
+
+
+class FileRenderer(JSONRenderer):
+    """For responses that are a file, whose type the `Accept` header may name. Errors are JSON."""
+
+    media_type = "*/*"

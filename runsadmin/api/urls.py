@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 from runsadmin.api.schema_views import DocsView, NotFoundView, SchemaView
 from runsadmin.api.viewsets.bulk_edits import BulkEditViewSet
 from runsadmin.api.viewsets.edits import EditViewSet
+from runsadmin.api.viewsets.exports import ExportViewSet
 from runsadmin.api.viewsets.metadata_keys import MetadataKeyViewSet
 from runsadmin.api.viewsets.runs import RunViewSet
 from runsadmin.api.viewsets.syncs import SyncViewSet
@@ -32,6 +33,7 @@ router.register("edits", EditViewSet, "edit")
 router.register("bulk-edits", BulkEditViewSet, "bulk-edit")
 router.register("threads", ThreadViewSet, "thread")
 router.register("syncs", SyncViewSet, "sync")
+router.register("exports", ExportViewSet, "export")
 router.register("metadata-keys", MetadataKeyViewSet, "metadata-key")
 router.register("views", ViewViewSet, "view")
 

@@ -1,5 +1,7 @@
 """The base class of our commands: text or JSON output, one error per line, and an exit code."""
 
+import datetime as dt
+from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -7,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from runsadmin import lenient_json
+from runsadmin import lenient_json, search
 from runsadmin.errors import InvalidMetadata, RunsAdminError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import connections, probes
@@ -97,3 +99,11 @@ def actor_of(username: str | None) -> User:
     if len(superusers) != 1:
         raise CommandError("Name the acting account: --actor USER. (There is no single superuser to use by default.)")
     return superusers[0]
+
+
+def time_zone(name: str) -> dt.tzinfo:
+    """The type of an argument that names a time zone."""
+    try:
+        return search.time_zone(name)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None

@@ -2,6 +2,7 @@ from runsadmin.models.bulk_edit import BulkEdit, BulkEditStatus, DraftSelection,
 from runsadmin.models.compression_state import CompressionState
 from runsadmin.models.connection_state import ConnectionState
 from runsadmin.models.edit import Edit, EditStatus
+from runsadmin.models.export import Export, ExportFormat, ExportStatus
 from runsadmin.models.idempotency_key import IdempotencyKey
 from runsadmin.models.run import MetadataPair, Run, RunStatus
 from runsadmin.models.saved_view import DefaultView, SavedView

@@ -14,7 +14,7 @@ from runsadmin.metadata import MetadataPatch, MetadataState
 from runsadmin.models import BulkEdit, Edit, EditStatus, MetadataPair, Run, SharedText, SyncError
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.run import RunQuerySet
-from runsadmin.services import clock
+from runsadmin.services import clock, exports
 from runsadmin.upstream.records import RunRecord
 
 BATCH = 500
@@ -53,7 +53,7 @@ def count(keys: Sequence[int]) -> Purged:
 
 
 def purge(keys: Sequence[int]) -> Purged:
-    """Purges these runs in one transaction. Call it with at most BATCH keys."""
+    """Purges these runs in one transaction, and deletes the files of exports. Call it with at most BATCH keys."""
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(pk__in=keys).order_by("pk").values_list("pk"))
         free, left_out = _free(keys)
@@ -65,6 +65,8 @@ def purge(keys: Sequence[int]) -> Purged:
         for pk in with_edits:
             _empty(pk, ids[pk])
         Run.objects.filter(pk__in=[pk for pk in free if pk not in with_edits]).only("pk").delete()
+    if free:
+        exports.delete_all("Its file was deleted because runs were purged.")
     return Purged(len(free), pairs, edits, left_out)
 
 

@@ -21,6 +21,7 @@ from runsadmin.search.fields import METADATA
 from runsadmin.services.distinct_texts import Counted
 from runsadmin.services.edits import Wait
 from runsadmin.templatetags import links
+from runsadmin.text import printable
 
 register = template.Library()
 
@@ -51,8 +52,7 @@ def wait(wait: Wait | None) -> str | SafeString:
 @register.filter
 def text(value: object) -> str:
     """Any JSON value as text that can be encoded."""
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return shown.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
+    return printable(value)
 
 
 @register.filter

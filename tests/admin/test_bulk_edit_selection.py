@@ -1,6 +1,5 @@
 """Which runs a bulk edit covers: what the run list offers, and how long a selection is kept."""
 
-import csv
 import datetime as dt
 import time
 
@@ -35,7 +34,7 @@ def test_list_offers_permitted_actions(six_runs: list[Run], as_alice: Client, as
     shown = as_alice.get(LIST + "?q=status:completed").text
 
     assert shown.count('name="_selected_action"') == 4 + 1  # A checkbox for each run, and a hidden field.
-    for action in ("edit_metadata", "refresh", "download_csv"):
+    for action in ("edit_metadata", "refresh", "export"):
         assert f'value="{action}"' in shown
     assert "All that match" in shown
     for action in ("edit_metadata", "refresh"):
@@ -132,7 +131,7 @@ def test_invalid_search_selects_nothing(six_runs: list[Run], as_alice: Client) -
     assert "status:completed <mark>color:red</mark>" in shown
     assert shown_run_ids(as_alice, f"{LIST}?{query}") == []
     assert "At character 18" in as_alice.get(f"{LIST}count/?{query}").text
-    for action in ("edit_metadata", "download_csv"):
+    for action in ("edit_metadata", "export"):
         assert "At character 18" in select_across(as_alice, query, action, follow=True).text
     assert not DraftSelection.objects.exists()
 
@@ -235,14 +234,3 @@ def test_refresh_of_many_is_queued(sandbox: Sandbox, six_runs: list[Run], as_ali
     assert "6 runs will be refreshed" in run_list_action(as_alice, LIST, "refresh", keys, follow=True).text
     assert runs.refresh_marked() == 6
     assert Run.objects.get(upstream_id="run_1").metadata == {"team": "green"}
-
-
-def test_runs_are_downloaded_as_csv(six_runs: list[Run], as_carol: Client) -> None:
-    Run.objects.filter(upstream_id="run_1").update(model="=1+1")
-    matching = select_across(as_carol, "q=status:completed", "download_csv")
-    ticked = run_list_action(as_carol, LIST, "download_csv", [six_runs[1].pk])
-
-    rows = list(csv.DictReader(matching.getvalue().decode().splitlines(keepends=True)))
-    assert [row["id"] for row in rows] == ["run_0", "run_1", "run_2", "run_3"]
-    [row] = csv.DictReader(ticked.getvalue().decode().splitlines(keepends=True))
-    assert (row["id"], row["model"], row["metadata"]) == ("run_1", "'=1+1", '{"team": "blue", "n": "1"}')

@@ -249,8 +249,8 @@ def test_invalid_parameter_is_named(query: str, field: str, api: ApiOf, carol: U
 def test_unknown_parameter_is_explained(api: ApiOf, carol: User) -> None:
     data = problem(api(carol).get("runs/?limit=5"), 400, "invalid-request")
     assert data["detail"] == (
-        "limit: Unknown parameter. Known: cursor, page_size, q, view, tz, sort, connection, status, model, "
-        "assistant_id, thread_id, created_after, created_before."
+        "limit: Unknown parameter. Known: cursor, page_size, q, view, tz, connection, status, model, "
+        "assistant_id, thread_id, created_after, created_before, sort."
     )
     assert data["errors"][0]["code"] == "unknown_parameter"
 

@@ -5,6 +5,7 @@ import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from pytest_django import Settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation.case import Case
@@ -30,7 +32,7 @@ from schemathesis.specs.openapi.checks import (
 from project.wsgi import application
 from runsadmin.api.schema_views import document
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEdit, Edit, EditStatus, Run, SavedView, Sync, Thread
+from runsadmin.models import BulkEdit, Edit, EditStatus, Export, Run, SavedView, Sync, Thread
 from runsadmin.services import edits, tokens
 from tests.api.conftest import ApiOf
 from tests.bulk import make_bulk_edit
@@ -133,8 +135,9 @@ type RestoreRows = Callable[[], dict[str, list[Any]]]
 
 
 @pytest.fixture
-def restore_rows(mirror_run: Callable[..., Run], alice: User) -> RestoreRows:
+def restore_rows(mirror_run: Callable[..., Run], alice: User, settings: Settings, tmp_path: Path) -> RestoreRows:
     """Restores rows with which every operation can succeed. Returns the ids for each parameter."""
+    settings.RUNSADMIN_EXPORT_FOLDER = str(tmp_path)
     run = mirror_run(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
     queued = mirror_run(id="run_b", thread_id="thread_b", status="queued")
     now = dt.datetime.now(dt.UTC)
@@ -181,11 +184,24 @@ def restore_rows(mirror_run: Callable[..., Run], alice: User) -> RestoreRows:
             "edit": [*edit_ids.values()],
             "bulk_edit": bulk_edit_ids,
             "sync": [sync.pk],
+            "export": make_exports(alice, tmp_path),
             "key": ["team", ""],
             "slug": ["v"],
         }
 
     return restore_rows
+
+
+def make_exports(alice: User, folder: Path) -> list[int]:
+    """A queued export, and one with a file."""
+    Export.objects.all().delete()
+    fields: dict[str, Any] = {"actor": alice, "source": "api", "format": "csv", "columns": "id", "is_file": True}
+    (folder / "runs.csv").write_text("id\r\n")
+    completed = Export(**fields, status="completed", file="runs.csv", size=4, manifest={"runs": 0})
+    for pk, export in enumerate([Export(**fields), completed], start=1001):
+        export.pk = pk
+        export.save()
+    return [1001, 1002]
 
 
 def with_path(case: Case[Any], parameters: dict[str, Any]) -> Case[Any]:
@@ -201,6 +217,8 @@ def with_existing_names(case: Case[Any]) -> Case[Any]:
             part["connection"] = "default"
         if "tz" in part:
             part["tz"] = "Europe/Berlin"
+    if case.operation.path == "/api/v1/runs/export/":
+        query = case.query = {"format": "csv"} | query
     query.pop("cursor", None)
     query.pop("view", None)
     case.headers.pop("If-Match", None)
@@ -233,7 +251,7 @@ def test_responses_match_the_document(
 ) -> None:
     operation = OPERATIONS[name]
     ids = restore_rows()
-    ids["id"] = ids[next((kind for kind in ("sync", "bulk_edit") if kind in name), "edit")]
+    ids["id"] = ids[next((kind for kind in ("sync", "bulk_edit", "export") if kind in name), "edit")]
     names = re.findall(r"{(\w+)}", operation.path)
     parameters: list[dict[str, Any]] = [{name: value} for name in names for value in ids[name]] or [{}]
     token = tokens.create(user=alice, expires_in=None)

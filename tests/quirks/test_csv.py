@@ -11,8 +11,8 @@ from django.test import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runsadmin.admin import csv_export
 from runsadmin.models import BulkEdit, Run
+from runsadmin.services.exports import cells as csv_cells
 from tests.fake_upstream import FakeUpstream
 from tests.management.conftest import Manage
 from tests.sandbox_client import make_run
@@ -86,7 +86,7 @@ def csv_of(client: Client, query: str = "") -> bytes:
 
 @pytest.mark.parametrize(("value", "cell"), CELLS.values(), ids=CELLS.keys())
 def test_cell_is_not_a_formula(value: str, cell: str) -> None:
-    assert csv_export.safe(value) == cell
+    assert csv_cells.safe(value) == cell
     assert restored(cell) == value
     for delimiter in (",", ";", "\t"):
         cells = cells_of(csv_row("1", cell, "2"), delimiter)
@@ -115,7 +115,7 @@ TEXT = st.text(st.sampled_from("=+-@＝;\t\n\r \"'1a,|\u200b"), max_size=12) | s
 @settings(deadline=None, derandomize=True)
 @given(TEXT)
 def test_any_text_is_safe_and_can_be_restored(text: str) -> None:
-    cell = csv_export.safe(text)
+    cell = csv_cells.safe(text)
     assert restored(cell) == text
     assert cells_of(csv_row("1", cell, "2"), ",") == ["1", cell, "2"]
     for delimiter in (",", ";", "\t"):
@@ -125,7 +125,7 @@ def test_any_text_is_safe_and_can_be_restored(text: str) -> None:
 
 def test_long_cells_take_linear_time() -> None:
     for text in ("\n" * 1_000_000, ";=" * 500_000, "'" * 1_000_000, ' "' * 500_000):
-        assert len(csv_export.safe(text)) >= 1_000_000
+        assert len(csv_cells.safe(text)) >= 1_000_000
 
 
 NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
@@ -149,14 +149,14 @@ def is_formula(cell: str) -> bool:
 
 
 def restored(cell: str) -> str:
-    """Reverses `csv_export.safe`: the cell without the apostrophes that it added."""
+    """Reverses `csv_cells.safe`: the cell without the apostrophes that it added."""
 
     def without_apostrophe(match: re.Match[str]) -> str:
         """`safe` adds the last apostrophe before a sign if a delimiter or a line break precedes it."""
         is_added = re.search(r"[;\t\r\n\v\f\x85\u2028\u2029]", match[0].rstrip("'"))
         return match[0][:-1] if is_added else match[0]
 
-    before_a_sign = rf"[{csv_export._BLANK}\"';]+(?=[{re.escape(csv_export._SIGNS)}])"
+    before_a_sign = rf"[{csv_cells._BLANK}\"';]+(?=[{re.escape(csv_cells._SIGNS)}])"
     value = re.sub(before_a_sign, without_apostrophe, cell)
-    is_guarded = value.startswith("'") and csv_export._BEGINNING.match(value)
+    is_guarded = value.startswith("'") and csv_cells._BEGINNING.match(value)
     return value[1:] if is_guarded else value

@@ -6,8 +6,10 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -34,6 +36,9 @@ ENTRY_POINTS = (
     "view_in_list",
     "view_in_rest",
     "view_in_command",
+    "export_in_page",
+    "export_in_rest",
+    "export_in_command",
 )
 CHANGE: dict[str, Any] = {"set": {"a": "b"}, "reason": "r"}
 UTC = dt.UTC
@@ -192,6 +197,24 @@ class EntryPoints:
     def view_in_command(self, query: str) -> set[int] | str:
         return self._save_view(query) or self.command("--view=v")
 
+    def export_in_page(self, query: str) -> set[int] | str:
+        body = {"action": "export", "select_across": "1", "_selected_action": "0"}
+        form = self.pages.post(LIST, body, query_params={"q": query})["Location"]
+        if not form.startswith("/admin/runsadmin/export/add/"):
+            return self._of_page(self.pages.get(form).text)
+        given = dict(parse_qsl(urlsplit(form).query))
+        response = self.pages.post(urlsplit(form).path, given | {"format": "csv", "columns": "id", "into": "download"})
+        return _exported(response.getvalue())
+
+    def export_in_rest(self, query: str) -> set[int] | str:
+        response = self.api.get(f"runs/export/?{urlencode({'q': query, 'format': 'csv', 'columns': 'id'})}")
+        return _exported(response.getvalue()) if response.status_code == 200 else str(response.json()["detail"])
+
+    def export_in_command(self, query: str) -> set[int] | str:
+        with TemporaryDirectory() as folder:
+            output = self.manage("export_runs", f"{folder}/runs.csv", f"--where={query}", "--columns=id")
+            return output.err if output.code else _exported(Path(f"{folder}/runs.csv").read_bytes())
+
     def _save_view(self, query: str) -> str:
         """The error if the search is refused."""
         SavedView.objects.all().delete()
@@ -206,6 +229,11 @@ class EntryPoints:
 
 def _keys(ids: list[str]) -> set[int]:
     return set(Run.objects.filter(upstream_id__in=ids).values_list("pk", flat=True))
+
+
+def _exported(content: bytes) -> set[int]:
+    """The runs in a CSV file whose only column has their ids."""
+    return _keys([line.strip('"') for line in content.decode().splitlines()[1:]])
 
 
 def _planned() -> set[int]:

@@ -2,37 +2,39 @@ from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runsadmin.api import schema
 from runsadmin.api.edit_responses import raise_for_status
-from runsadmin.api.filters import RunListQuery
+from runsadmin.api.exporting import EXPORTED, new_export, send
+from runsadmin.api.filters import ExportQuery, RunListQuery
 from runsadmin.api.idempotency_keys import idempotent_request
 from runsadmin.api.if_match import names_version
 from runsadmin.api.links import Links
 from runsadmin.api.pagination import RunPagination
 from runsadmin.api.parsers import JSONParser, MergePatchParser
 from runsadmin.api.problems import ProblemError, ProblemType
+from runsadmin.api.renderers import FileRenderer, JSONRenderer
+from runsadmin.api.run_queries import search_of
 from runsadmin.api.run_representation import etag, represent_run, represent_runs, representable
 from runsadmin.api.serializers.runs import EditRunBody, RunSerializer
 from runsadmin.api.serializers.strict import ConnectionQuery
 from runsadmin.api.viewsets.upstream_id import UpstreamIdViewSet
-from runsadmin.errors import NotFound, UnknownView
+from runsadmin.errors import NotFound
 from runsadmin.ids import is_id
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
-from runsadmin.search import time_zone
-from runsadmin.services import edits, runs, views
+from runsadmin.services import edits, runs
+from runsadmin.services.exports import NewExport
 from runsadmin.services.permissions import Action
-from runsadmin.services.run_search import RunSearch, Sort
+from runsadmin.services.run_search import RunSearch
 
 # Built once: resolving its expressions takes a tenth of the time of a page.
 REPRESENTABLE = representable(Run.objects.all())
@@ -46,22 +48,26 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     lookup_url_kwarg = "run_id"
     query_serializers = {
         "list": RunListQuery,
+        "export": ExportQuery,
         **dict.fromkeys(("retrieve", "partial_update", "refresh"), ConnectionQuery),
     }
     body_serializers = {"partial_update": EditRunBody}
     required_permissions = {
-        **dict.fromkeys(("list", "retrieve"), Action.VIEW_RUNS),
+        **dict.fromkeys(("list", "retrieve", "export"), Action.VIEW_RUNS),
         **dict.fromkeys(("partial_update", "refresh"), Action.EDIT_METADATA),
     }
 
     search: RunSearch  # The search of a list.
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """A run id may itself end in `/refresh`: only a POST to such a URL is the action."""
+        """A run may be named like an action: `…/refresh`, which is a POST, or `export`, which requires a format."""
+        run_id = ""
         if "refresh" in self.action_map.values() and request.method in ("GET", "HEAD", "PATCH"):
-            whole = f"{kwargs['run_id']}/refresh"
-            if is_id(whole) and Run.objects.filter(upstream_id=whole).exists():
-                return RunViewSet.as_view({"get": "retrieve", "patch": "partial_update"})(request, run_id=whole)
+            run_id = f"{kwargs['run_id']}/refresh"
+        elif "export" in self.action_map.values() and "format" not in request.GET:
+            run_id = "export"
+        if run_id and is_id(run_id) and Run.objects.filter(upstream_id=run_id).exists():
+            return RunViewSet.as_view({"get": "retrieve", "patch": "partial_update"})(request, run_id=run_id)
         return super().dispatch(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Any]:
@@ -70,20 +76,23 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         return Run.objects.select_related("thread")
 
     def list(self, request: Request) -> Response:
-        if "view" in self.query:
-            self._apply_view(self.query["view"])
-        self.search = RunSearch.parse(self.query.get("q", ""), self.query["tz"]).narrowed(self.query["terms"])
+        self.search = self._search()
         page = self.paginate_queryset(self.get_queryset())
         return self.get_paginated_response(represent_runs(page or (), Links(request)))
 
-    def _apply_view(self, slug: str) -> None:
-        """Completes the query with what the view says."""
-        try:
-            view = views.resolve(slug, self.user)
-            of_view = {"q": view.query, "sort": Sort(view.sort), "tz": time_zone(view.tz)}
-        except (UnknownView, ValueError) as error:  # A newer version may lack a stored order or time zone.
-            raise ValidationError({"view": str(error)}, code="invalid") from None
-        self.query |= {name: value for name, value in of_view.items() if name not in self.request.query_params}
+    @extend_schema(operation_id="export_runs", responses={**EXPORTED, **schema.problems(409)})
+    @action(detail=False, renderer_classes=[JSONRenderer, FileRenderer])
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """Export runs to a file, newest first.
+
+        The file is sent as the runs are read. If two files are already being sent, this is a 429: POST /api/v1/exports/
+        has a worker write the file.
+        """
+        found = self._search()
+        return send(NewExport(search=found, **new_export(self.query), **self.origin))
+
+    def _search(self) -> RunSearch:
+        return search_of(self.query, self.request.query_params, self.user)
 
     @extend_schema(
         parameters=[schema.IF_NONE_MATCH, schema.ETAG],

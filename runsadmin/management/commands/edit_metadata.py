@@ -17,7 +17,7 @@ from django.core.management.base import CommandParser
 from runsadmin import conf, id_lists, search
 from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
 from runsadmin.management import pair_arguments
-from runsadmin.management.base import ReportingCommand, actor_of, add_actor
+from runsadmin.management.base import ReportingCommand, actor_of, add_actor, time_zone
 from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits, permissions, views
@@ -59,7 +59,7 @@ class Command(ReportingCommand):
         )
         parser.add_argument("--view", metavar="SLUG", help="All runs that match the search of a saved view.")
         parser.add_argument(
-            "--tz", type=_time_zone, metavar="NAME", help="The time zone of dates in --where, such as Europe/Berlin."
+            "--tz", type=time_zone, metavar="NAME", help="The time zone of dates in --where, such as Europe/Berlin."
         )
         parser.add_argument(
             "--ids-from",
@@ -227,13 +227,6 @@ class Command(ReportingCommand):
         self.report(
             f"{run_id}: {why}", is_success=False, run=run_id, connection=None, edit=None, status=None, detail=why
         )
-
-
-def _time_zone(name: str) -> dt.tzinfo:
-    try:
-        return search.time_zone(name)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
 
 
 def _wait(text: str) -> dt.timedelta:

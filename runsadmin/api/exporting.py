@@ -1,0 +1,46 @@
+"""Responses that are files of runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+
+from runsadmin.models import Export, ExportFormat
+from runsadmin.services import exports
+from runsadmin.services.exports import CONTENT_TYPES, NewExport
+
+# What a file is in the schema, by status and type.
+_EXAMPLES = {
+    "csv": '"id","status"\r\n"run_abc123","failed"\r\n',
+    "jsonl": '{"id":"run_abc123", …}\n',
+    "parquet": "PAR1…",
+}
+EXPORTED: dict[Any, Any] = {
+    (200, content_type.partition(";")[0]): OpenApiResponse(
+        OpenApiTypes.BINARY, "The file.", [OpenApiExample("Example", _EXAMPLES[name])]
+    )
+    for name, content_type in CONTENT_TYPES.items()
+}
+
+
+def new_export(query: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of NewExport that a query or a body has. Call it after `search_of`."""
+    return {"format": ExportFormat(query["format"]), "columns": query.get("columns")}
+
+
+def send(new: NewExport) -> StreamingHttpResponse:
+    """The export as it is read. `Link` has the URL of its record, which has the manifest once it has ended."""
+    sending = exports.send(new)
+    response = file_response(sending.export, sending)
+    response.headers["Link"] = f'<{reverse("api:export-detail", args=[sending.export.pk])}>; rel="describedby"'
+    return response
+
+
+def file_response(export: Export, content: Any) -> StreamingHttpResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{export.filename}"', "Cache-Control": "no-store"}
+    if export.has_file:
+        headers["Content-Length"] = str(export.size)
+    return StreamingHttpResponse(content, content_type=CONTENT_TYPES[export.format], headers=headers)
