@@ -102,7 +102,10 @@ class SavedViewAdmin(ThemedAdmin):
     def has_change_permission(self, request: HttpRequest, obj: SavedView | None = None) -> bool:
         return may(request, Action.VIEW_RUNS) if obj is None else views.may_change(obj, actor(request))
 
-    has_delete_permission = has_change_permission
+    def has_delete_permission(self, request: HttpRequest, obj: SavedView | None = None) -> bool:
+        if obj is not None and not obj.is_shared and obj.owner_id != actor(request).pk:
+            return actor(request).has_perm("auth.delete_user")  # Its owner's account is being deleted, and so is it.
+        return self.has_change_permission(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SavedView]:
         return views.visible_to(actor(request))

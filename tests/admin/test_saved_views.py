@@ -184,6 +184,21 @@ def test_menu_lists_views(save: Save, as_bob: Client, as_alice: Client) -> None:
     assert mine not in of_bob
 
 
+def test_account_with_views_can_be_deleted(save: Save, carol: User, client_for: Callable[[User], Client]) -> None:
+    mine = save(carol, name="Mine")
+    views.set_default(view=mine, actor=carol)
+    save(carol, name="Ours")
+    SavedView.objects.filter(name="Ours").update(is_shared=True)
+    admin = client_for(User.objects.create_superuser("root"))
+
+    response = admin.post(f"/admin/auth/user/{carol.pk}/delete/", {"post": "yes"})
+
+    assert response.status_code == 302
+    assert [(view.name, view.owner) for view in SavedView.objects.all()] == [("Ours", None)]
+    assert "a deleted account" in admin.get(f"{LIST}?view=ours&q=").text
+    assert admin.post(f"{VIEWS}{mine.pk}/delete/", {"post": "yes"}).status_code == 302  # It is not there.
+
+
 def test_private_views_are_not_listed(save: Save, as_bob: Client) -> None:
     view = save(name="Secret")
     assert "Secret" not in as_bob.get(VIEWS).text
