@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPMethod
-from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR
@@ -29,11 +28,11 @@ COLUMNS, TZ, VIEW = "columns", "tz", "view"
 _SESSION_KEY = "run_list_tz"
 
 
-def of(request: HttpRequest) -> "Shown":
+def of(request: HttpRequest) -> "ListAddress":
     """Read once per request."""
-    shown: Shown | None = getattr(request, "shown_list", None)
+    shown: ListAddress | None = getattr(request, "shown_list", None)
     if shown is None:
-        shown = Shown(request)
+        shown = ListAddress(request)
         request.shown_list = shown  # type: ignore[attr-defined]
     return shown
 
@@ -59,7 +58,7 @@ def complete_query(request: HttpRequest) -> str | None:
 
 
 @dataclass
-class Shown:
+class ListAddress:
     """The parts of an address. A part that is wrong has its default, except for the time zone."""
 
     request: HttpRequest
@@ -176,8 +175,3 @@ class Shown:
         names = (SEARCH_VAR, ORDER_VAR, COLUMNS, VIEW)
         kept = {name: self.parameters[name] for name in names if name in self.parameters}
         return kept | ({TZ: self.state.tz} if VIEW in kept or self.state.tz != "UTC" else {})
-
-    def link_from(self, values: Mapping[str, Any]) -> str:
-        """The query string with these values instead of its own. Empty ones are left out, and so is the page."""
-        given = {name: value for name, value in (self.kept | dict(values)).items() if value}
-        return "?" + urlencode(given or {SEARCH_VAR: ""})  # An empty one would open the default view.

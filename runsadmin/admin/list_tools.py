@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlencode
 
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.http import HttpRequest
 
 from runsadmin.admin.base import actor
-from runsadmin.admin.list_state import COLUMNS, VIEW, Shown, query_of
+from runsadmin.admin.list_state import COLUMNS, VIEW, ListAddress, query_of
 from runsadmin.models import SavedView
 from runsadmin.services import run_columns, views
 from runsadmin.services.run_columns import Column
@@ -17,50 +18,46 @@ LIST_FIELDS = views.LIST_FIELDS
 
 
 @dataclass(frozen=True)
-class ColumnLinks:
-    """A column of the list, with links that move and remove it. Each is empty where that is not possible."""
+class ShownColumn:
+    """A column, and the lists of columns after it was moved or removed. Empty where that is not possible."""
 
     column: Column
     left: str
     right: str
-    remove: str
+    without: str
 
 
 @dataclass(frozen=True)
 class ListTools:
     request: HttpRequest
-    shown: Shown
+    shown: ListAddress
 
     @property
-    def columns(self) -> list[ColumnLinks]:
+    def columns(self) -> list[ShownColumn]:
         columns = self.shown.columns
         return [
-            ColumnLinks(
+            ShownColumn(
                 column,
-                self._url(_swapped(columns, number - 1)) if number else "",
-                self._url(_swapped(columns, number)) if number < len(columns) - 1 else "",
-                self._url([*columns[:number], *columns[number + 1 :]]) if len(columns) > 1 else "",
+                _text(_swapped(columns, number - 1)) if number else "",
+                _text(_swapped(columns, number)) if number < len(columns) - 1 else "",
+                _text([*columns[:number], *columns[number + 1 :]]) if len(columns) > 1 else "",
             )
             for number, column in enumerate(columns)
         ]
 
     @property
     def other_columns(self) -> list[tuple[Column, str]]:
-        """The columns that can be added. Metadata keys are typed."""
+        """The columns that can be added, and the lists with them. Metadata keys are typed."""
         columns = self.shown.columns
-        return [(each, self._url([*columns, each])) for each in run_columns.ALL if each not in columns]
+        return [(each, _text([*columns, each])) for each in run_columns.ALL if each not in columns]
 
     @property
     def columns_text(self) -> str:
-        return self.request.GET.get(COLUMNS) or ",".join(map(str, self.shown.columns))
+        return self.request.GET.get(COLUMNS) or _text(self.shown.columns)
 
     @property
-    def usual_columns(self) -> str:
-        return self.shown.link_from({COLUMNS: ""}) if self.shown.columns_text else ""
-
-    def _url(self, columns: list[Column]) -> str:
-        text = "" if columns == list(run_columns.DEFAULT) else ",".join(map(str, columns))
-        return self.shown.link_from({COLUMNS: text})
+    def has_own_columns(self) -> bool:
+        return bool(self.shown.columns_text)
 
     @property
     def kept(self) -> list[tuple[str, str]]:
@@ -108,7 +105,13 @@ class ListTools:
 
     @property
     def close(self) -> str:
-        return self.shown.link_from({VIEW: ""})
+        """The same list without the view. An address without parameters would open the default view."""
+        given = {name: value for name, value in self.kept if name != VIEW}
+        return "?" + urlencode(given or {SEARCH_VAR: ""})
+
+
+def _text(columns: list[Column]) -> str:
+    return ",".join(map(str, columns))
 
 
 def _swapped(columns: list[Column], number: int) -> list[Column]:

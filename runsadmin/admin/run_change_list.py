@@ -13,7 +13,7 @@ from django.urls import reverse
 from runsadmin import keyset
 from runsadmin.admin import list_state, run_position, search_shortcuts
 from runsadmin.admin.change_list import NEWER, OLDER, KeysetChangeList
-from runsadmin.admin.list_state import COLUMNS, TZ, VIEW, Shown
+from runsadmin.admin.list_state import COLUMNS, TZ, VIEW, ListAddress
 from runsadmin.admin.list_tools import ListTools
 from runsadmin.admin.search_shortcuts import Shortcut
 from runsadmin.errors import InvalidSearch
@@ -38,7 +38,7 @@ LABELS = {
 class RunChangeList(KeysetChangeList):
     """`search` finds what the list shows. If the text in the box is invalid, the list is empty."""
 
-    shown: Shown
+    shown: ListAddress
     tools: ListTools
     search: RunSearch
     search_error: InvalidSearch | None = None

@@ -23,18 +23,23 @@ from runsadmin.services.search_time_limit import limited
 from runsadmin.templatetags import links
 
 FROM, UNTIL = "from", "until"
+MAX_LENGTH = 3000
 _PAGE = re.compile(r"/(run|edit)/\d+/\w+/$")
 # The page of a run is not delayed further by a search that is slow.
 SECONDS = 1.0
 
 
 def link_suffix(parameters: Mapping[str, str], sort: Sort, rows: list[Run]) -> str:
-    """The query string for links to the runs on a page of the list with these parameters. Empty if it is empty."""
+    """The query string for links to the runs on a page of the list with these parameters.
+
+    Empty if there are none, or if it would be too long for the links of a page and for servers.
+    """
     if not rows:
         return ""
     first, last = (keyset.key_of(sort.order, row) for row in (rows[0], rows[-1]))
     query = {**parameters, OLDER: keyset.to_text(_before(first, sort))}
-    return "?" + urlencode({FROM: urlencode(query), UNTIL: keyset.to_text(last)})
+    suffix = "?" + urlencode({FROM: urlencode(query), UNTIL: keyset.to_text(last)})
+    return suffix if len(suffix) <= MAX_LENGTH else ""
 
 
 def suffix_of(request: HttpRequest) -> str:
@@ -94,8 +99,10 @@ def _neighbor(found: RunSearch, sort: Sort, **side: Any) -> Run | None:
 
 
 def _back(parameters: QueryDict, sort: Sort, run: Run, until: str) -> str:
-    """The list's page with the run, where its row has the focus: the page that was left or, if the run is not on it,
-    the page that begins with the run."""
+    """The list's page with the run, where its row has the focus.
+
+    That is the page that was left or, if the run is not on it, the page that begins with the run.
+    """
     query, key = parameters.copy(), keyset.key_of(sort.order, run)
     try:
         begin, end = (keyset.from_text(text, sort.order) for text in (query.get(OLDER, ""), until))

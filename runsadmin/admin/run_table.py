@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin.admin.list_state import Shown
+from runsadmin.admin.list_state import ListAddress
 from runsadmin.models import Run
 from runsadmin.search.fields import METADATA
 from runsadmin.services import run_columns
@@ -33,11 +33,18 @@ class TableColumn:
             self.admin_order_field = _SORTED[column.name]
         self._show = show
 
+    def opens(self, shown: ListAddress) -> None:
+        """Puts a link to the run before the value, for a list without the column of the run itself."""
+        show = self._show
+        self._show = lambda run: format_html(
+            '<a class="ra-open" href="{}/change/{}" title="{}">Open</a> {}', run.pk, shown.link_suffix, run, show(run)
+        )
+
     def __call__(self, run: Run) -> Any:
         return self._show(run)
 
 
-def columns(shown: Shown) -> list[TableColumn]:
+def columns(shown: ListAddress) -> list[TableColumn]:
     tz = shown.tz_or_utc
     special: dict[str, tuple[str, Callable[[Run], Any]]] = {
         "id": ("run", lambda run: _run(run, shown.link_suffix)),
@@ -54,10 +61,12 @@ def columns(shown: Shown) -> list[TableColumn]:
     for column in shown.columns:
         name, show = special.get(column.name, ("", None))
         found.append(TableColumn(name or _name(column), column, show or _shower(column, tz)))
+    if all(column.name != "id" for column in shown.columns):
+        found[0].opens(shown)
     return found
 
 
-def needs_pairs(shown: Shown) -> bool:
+def needs_pairs(shown: ListAddress) -> bool:
     return any(column.kind is Kind.METADATA or column.key is not None for column in shown.columns)
 
 

@@ -17,7 +17,7 @@ window.addEventListener("load", () => {
   const target = location.hash.startsWith("#run-") && document.getElementById(location.hash.slice(1));
   if (!target) return;
   target.scrollIntoView({ block: "center" });
-  setTimeout(() => target.querySelector("a.ra-id, a")?.focus({ preventScroll: true }));
+  setTimeout(() => target.querySelector("a.ra-id, a.ra-open")?.focus({ preventScroll: true }));
 });
 
 // Time zones are offered by name, and the browser's own with a button.

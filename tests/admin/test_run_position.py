@@ -107,6 +107,21 @@ def test_edit_pages_keep_the_place(make_runs: MakeRun, as_alice: Client, alice: 
     assert "from=" not in undone.headers["Location"]
 
 
+def test_list_without_the_run_itself_opens_it(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
+    make_runs(2)
+    url = f"{LIST}{link(as_carol.get(f'{LIST}?columns=status,model').text, r'class="ra-open" href="([^"]+)"')}"
+    assert name(as_carol, url) == "run_000"
+    assert name(as_carol, neighbor(as_carol, url, "next")) == "run_001"
+
+
+def test_long_search_does_not_repeat_in_each_row(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
+    make_runs(50)
+    short, long = (as_carol.get(LIST, {"q": "-metadata.x:" + "y" * length}) for length in (10, 500))
+    assert len(long.content) < len(short.content) + 60 * 1000
+    longest = as_carol.get(LIST, {"q": " ".join([f"-metadata.x:{'y' * 500}"] * 15)})
+    assert len(longest.content) < len(short.content) + 150 * 1000
+
+
 def test_run_that_left_the_search_says_so(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
     make_runs(3, status="failed")
     url = open_run(as_carol, "?q=status:failed", "run_001")

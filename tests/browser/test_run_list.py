@@ -77,7 +77,7 @@ def test_ticks_survive_paging_and_name_what_left(page: Page, listed: None) -> No
     expect(bar).to_contain_text("2 ticked, 2 not on this page")
     expect(bar.get_by_role("status")).to_have_text("No longer in this list: run_001.")
     page.get_by_text("Columns", exact=True).click()
-    page.get_by_role("link", name="Remove Model").click()
+    page.get_by_role("button", name="Remove Model").click()
     expect(bar).to_contain_text("2 ticked, 1 not on this page")  # It is the first page again.
     bar.get_by_role("button", name="Untick them").click()
     expect(bar).to_contain_text("1 ticked")
@@ -99,7 +99,7 @@ def test_view_is_saved_changed_and_reset(page: Page, listed: None) -> None:
     page.get_by_role("link", name="Reset").click()
     expect(page.locator(".ra-list-tools")).not_to_contain_text("Differs")
     page.get_by_text("Columns", exact=True).click()
-    page.get_by_role("link", name="Error", exact=True).click()
+    page.get_by_role("button", name="Error", exact=True).click()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".ra-list-tools")).not_to_contain_text("Differs")
     assert SavedView.objects.get().columns.endswith(",error")
@@ -114,7 +114,7 @@ def test_columns_and_time_zone_need_no_script(
     page = context.new_page()
     page.goto(LIST)
     page.locator("summary", has_text="Columns").press("Enter")  # By keyboard.
-    page.get_by_role("link", name="Move Run to the right").press("Enter")
+    page.get_by_role("button", name="Move Run to the right").press("Enter")
     expect(page.locator("thead th").nth(1)).to_have_text(re.compile("Status"))
     page.locator("summary", has_text="Columns").press("Enter")
     page.get_by_label("As a list").fill("id,metadata.team")
