@@ -102,7 +102,7 @@ class _Found:
         """How many runs have each value of FIELDS. One query is enough, since few combinations of values occur."""
         columns = ", ".join(f"run.{column_of(field)}" for field in FIELDS)
         counts: list[Counter[str | None]] = [Counter() for _ in FIELDS]
-        rows = self._select(f"{columns}, count(*)", f'"{_RUNS}" run ON run.id = found.id GROUP BY {columns}')
+        rows = self._select(f"{columns}, count(*)", f'"{_RUNS}" run WHERE run.id = found.id GROUP BY {columns}')
         for *values, size in rows:
             for counter, value in zip(counts, values, strict=True):
                 counter[value or None] += size
@@ -110,11 +110,11 @@ class _Found:
 
     def keys(self) -> list[tuple[str, int]]:
         """The metadata keys, the most frequent first."""
-        pairs = f'"{_PAIRS}" pair ON pair.run_id = found.id'
+        pairs = f'"{_PAIRS}" pair WHERE pair.run_id = found.id'
         return self._select("pair.key, count(*) AS size", f"{pairs} GROUP BY pair.key ORDER BY size DESC, pair.key")
 
     def values_of(self, key: str) -> Counter[str | None]:
-        pairs = f'"{_PAIRS}" pair ON pair.run_id = found.id AND pair.key = %s'
+        pairs = f'"{_PAIRS}" pair WHERE pair.run_id = found.id AND pair.key = %s'
         rows = self._select("pair.value, count(*)", f"{pairs} GROUP BY pair.value", clean(key))
         counts: Counter[str | None] = Counter(dict(rows))
         if without := self.size - counts.total():
@@ -122,6 +122,8 @@ class _Found:
         return counts
 
     def _select(self, columns: str, joined: str, *parameters: str) -> list[Any]:
+        # SQLite reads the tables of a CROSS JOIN in this order: it would otherwise read all pairs with the key.
+        sql = f"SELECT {columns} FROM {self.rows} found CROSS JOIN {joined}"  # noqa: S608
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {columns} FROM {self.rows} found JOIN {joined}", [self.parameter, *parameters])  # noqa: S608
+            cursor.execute(sql, [self.parameter, *parameters])
             return list(cursor.fetchall())

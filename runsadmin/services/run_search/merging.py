@@ -19,6 +19,7 @@ from runsadmin.services.search_time_limit import postgresql_settings
 
 # SQLite permits 500 selects in one statement.
 _MAX_SOURCES = 50
+_CREATED_AT = Run._meta.get_field("created_at")
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def read_keys(
         sql += f" WHERE EXISTS ({condition} {all_rows})"
         params += its_params
     sql += f" LIMIT {span.count}"
-    with postgresql_settings(MERGE_JOINS):
-        found = list(Run.objects.raw(sql, params, {"pk": "id", "run_id": "id"}))
-    return ((run.created_at, run.pk) for run in found)
+    # Not as model instances, which take five times as long.
+    with postgresql_settings(MERGE_JOINS), connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return ((_CREATED_AT.from_db_value(time, None, connection), pk) for time, pk in cursor.fetchall())
 
 
 class _Select:
