@@ -55,7 +55,7 @@ function showProblem() {
   const { problem: message, place } = list()?.dataset ?? {};
   const at = message === undefined ? -1 : units(box.value, +place);
   const isTyping = document.activeElement === box;
-  const typedFrom = box.value.slice(0, box.selectionStart).search(/\S*$/);
+  const typedFrom = box.value.slice(0, box.selectionStart).search(/(?:[^\s"]|"(?:[^"\\]|\\.)*"?)*$/);
   const isShown = at >= 0 && !(isTyping && at >= typedFrom && at <= box.selectionStart);
   problem.textContent = isShown ? message : "";
   box.setAttribute("aria-invalid", isShown);
@@ -124,6 +124,8 @@ suggested.addEventListener("click", (event) => {
   if (option) accept(option);
 });
 
+form.addEventListener("submit", () => (box.value = box.value.trim()));
+
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
@@ -144,8 +146,18 @@ if (begun) {
 
 // --- Filters
 
-document.querySelector("[data-filters]").addEventListener("submit", (event) => {
-  event.target.querySelector("[name=q]").value = box.value; // Text that was typed but not searched for.
+const filters = document.querySelector("[data-shortcuts]");
+filters.addEventListener("change", (event) => {
+  if (event.target.tagName === "SELECT") filters.requestSubmit();
+});
+filters.addEventListener("submit", () => {
+  filters.querySelector("[name=q]").value = box.value; // Including text that was typed but not searched for.
+  // Send only what has changed, since typed text may have replaced the rest.
+  for (const select of filters.querySelectorAll("select")) {
+    select.disabled = [...select.options].every((option) => option.selected === option.defaultSelected);
+  }
+  const times = [...filters.querySelectorAll("input:not([type=hidden])")];
+  for (const time of times) time.disabled = times.every((each) => each.value === each.defaultValue);
 });
 
 // --- Facets
