@@ -141,7 +141,7 @@ if (problem.textContent) suggest();
 const begun = new URLSearchParams(location.search).get("complete");
 if (begun) {
   box.value = begun;
-  box.focus();
+  window.addEventListener("load", () => box.focus()); // Before that, the theme hides the page.
 }
 
 // --- Filters

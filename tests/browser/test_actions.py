@@ -32,7 +32,8 @@ class ActionList:
 
     def run(self, action: str, *rows: Model) -> None:
         """Ticks the rows and clicks the button of the action."""
-        if not self.page.url.endswith(list_url(self.model)):
+        is_list = self.page.url.endswith(list_url(self.model)) and self.page.locator("[data-actions]").count()
+        if not is_list:  # The page that follows an action may have the same URL.
             self.page.goto(list_url(self.model))
         for row in rows:
             self.page.locator(f"input.action-select[value='{row.pk}']").check()

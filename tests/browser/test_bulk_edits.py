@@ -165,7 +165,7 @@ def checkbox(page: Page, run_id: str) -> Locator:
 
 def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
-    page.goto(f"{LIST}?status=completed")
+    page.goto(f"{LIST}?q=status:completed")
     button = page.get_by_role("button", name="Edit metadata…")
     ticked = page.locator("[data-ticked]")
     expect(button).to_be_disabled()
@@ -180,7 +180,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
 
     page.goto(LIST)  # Each filter has its own ticks.
     expect(button).to_be_disabled()
-    page.goto(f"{LIST}?status=completed")
+    page.goto(f"{LIST}?q=status:completed")
     expect(ticked).to_have_text("2 ticked, 1 not on this page")
     Run.objects.filter(upstream_id="run_00").update(status="failed")
     button.click()
@@ -195,7 +195,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     expect(page.get_by_role("link", name="run_00")).to_be_visible()
     expect(page.locator(".ra-edits > li")).to_have_count(2)
 
-    page.goto(f"{LIST}?status=completed")
+    page.goto(f"{LIST}?q=status:completed")
     expect(ticked).to_have_text("Nothing ticked")
     page.locator("#action-toggle").check()
     expect(ticked).to_have_text("50 ticked")
@@ -269,7 +269,7 @@ def test_bulk_edit_works_without_scripts(
     page.get_by_role("button", name="Change 2 runs").click()
     expect(page.locator(".ra-head h2")).to_contain_text("All edits are done")
     assert set(teams(sandbox, runs)) == {"blue"}
-    page.goto(f"{LIST}?status=failed")
+    page.goto(f"{LIST}?q=status:failed")
     page.get_by_label("All that match").check()
     page.get_by_role("button", name="Edit metadata…").click()
     expect(page.locator(".ra-head h2")).to_have_text("Edit the metadata of 2 runs")

@@ -145,9 +145,9 @@ def test_hint_of_an_empty_result_leads_on(page: Page) -> None:
 def test_filter_keeps_typed_text(page: Page) -> None:
     page.goto(LIST)
     page.get_by_role("combobox", name="Search").fill("run_failed_1")
-    page.get_by_label("status").select_option("failed")
+    page.get_by_label("status", exact=True).select_option("failed")
     expect_search(page, "run_failed_1 status:failed", 1)
-    page.get_by_label("status").select_option("")
+    page.get_by_label("status", exact=True).select_option("")
     expect_search(page, "run_failed_1", 1)
 
 
