@@ -18,7 +18,7 @@ from runsadmin.search.completing import typed_at
 from runsadmin.services.permissions import Action
 from runsadmin.services.suggestions import Suggestion, suggest
 from runsadmin.templatetags import display, links
-from runsadmin.text import counted, is_text
+from runsadmin.text import clean, counted, is_text
 
 MAX_IDS = 5
 MAX_SUGGESTIONS = 8
@@ -28,7 +28,7 @@ def results_view(request: HttpRequest) -> HttpResponse:
     """The results for the text `s`. The theme's own view ignores case, and caches results for minutes."""
     began = time.monotonic()
     text = request.GET.get("s", "").strip()
-    found = list(_found(request, text)) if text and is_text(text) else []
+    found = list(_found(request, text)) if text else []
     page = Paginator(found, max(len(found), 1))
     context = {
         "search_term": text,
@@ -43,6 +43,9 @@ def results_view(request: HttpRequest) -> HttpResponse:
 def _found(request: HttpRequest, text: str) -> Iterator[SearchResult]:
     if may(request, Action.VIEW_RUNS):
         yield _search(text)
+    if not is_text(text):
+        return
+    if may(request, Action.VIEW_RUNS):
         yield from _suggestions(text)
         for run in find_runs(Run.objects.defer("raw"), text).order_by("-created_at", "-pk")[:MAX_IDS]:
             status = run.status.replace("_", " ")
@@ -58,7 +61,7 @@ def _search(text: str) -> SearchResult:
         description = "Search runs"
     except InvalidSearch as error:
         description = str(error)
-    return SearchResult(text, description, links.query_url(text), "search")
+    return SearchResult(display.text(text), description, links.query_url(clean(text)), "search")
 
 
 def _suggestions(text: str) -> Iterator[SearchResult]:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LIST = "/admin/runsadmin/run/"
 ENTRY_POINTS = (
     "page",
+    "palette",
     "select_all",
     "rest",
     "rest_bulk_edit",
@@ -164,6 +165,13 @@ class EntryPoints:
 
     def page(self, query: str) -> set[int] | str:
         return self._of_page(self.pages.get(LIST, {"q": query}).text)
+
+    def palette(self, query: str) -> set[int] | str:
+        shown = self.pages.get("/admin/search/", {"s": query}).text
+        first = re.search(r'href="([^"]*)"\s+data-title="[^"]*"\s+data-description="([^"]*)"', shown)
+        assert first is not None
+        url, description = map(html.unescape, first.groups())
+        return self._of_page(self.pages.get(url).text) if description == "Search runs" else description
 
     def select_all(self, query: str) -> set[int] | str:
         body = {"action": "edit_metadata", "select_across": "1", "_selected_action": "0"}
