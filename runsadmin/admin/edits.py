@@ -24,6 +24,8 @@ from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display, links
 from runsadmin.text import counted
 
+PURGED = SafeString('<span class="ra-none">purged</span>')
+
 
 @admin.register(Edit)
 class EditAdmin(ReadOnlyAdmin):
@@ -64,7 +66,7 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="change")
     def change(self, edit: Edit) -> SafeString:
-        return display.diff_chips(changes.of(edit))
+        return PURGED if edit.is_purged else display.diff_chips(changes.of(edit))
 
     # --- the page of one edit
 

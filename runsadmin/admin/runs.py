@@ -152,7 +152,7 @@ class RunAdmin(RunListParts):
         latest = list(its_edits[: EDITS_SHOWN + 1])
         waits = edits.waits_of(latest)
         is_archived = run.connection in conf.archives()
-        can_edit = may(request, Action.EDIT_METADATA) and not is_archived
+        can_edit = may(request, Action.EDIT_METADATA) and not (is_archived or run.is_purged)
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,
             task=layout.laid_out(run, layout.TASK), details=layout.laid_out(run, layout.DETAILS),

@@ -195,5 +195,10 @@ class Edit(models.Model):
         return self.status in ENDED
 
     @property
+    def is_purged(self) -> bool:
+        """Whether the values were purged with those of the run. Every other edit has a patch."""
+        return not self.patch
+
+    @property
     def may_be_undone(self) -> bool:
-        return self.status in (S.APPLIED, S.DIFFERS) and bool(self.patch)  # An edit without a patch was purged.
+        return self.status in (S.APPLIED, S.DIFFERS) and not self.is_purged

@@ -195,6 +195,11 @@ class Run(models.Model):
         return self.status in LOCKED
 
     @property
+    def is_purged(self) -> bool:
+        """Whether only the id of the run is left, because edits belong to it."""
+        return not self.digest
+
+    @property
     def etag(self) -> str:
         return f'"{self.pk}-{self.version}"'
 

@@ -276,3 +276,9 @@ def test_purged_edit_has_a_page(mirror_run: MakeRun, as_alice: Client, alice: Us
     page = as_alice.get(change_url(edit))
     assert "The values of this edit were purged" in page.text
     assert not [name for name in ("retry", "undo", "resolve") if f"/{name}/" in page.text]
+    page = as_alice.get(run_url(run))
+    assert "This run was purged." in page.text
+    assert "The values were purged." in page.text
+    assert "of 16 pairs" not in " ".join(page.text.split())
+    assert not [name for name in ("edit_metadata", "refresh") if f'value="{name}"' in page.text]
+    assert ">purged<" in as_alice.get("/admin/runsadmin/edit/").text
