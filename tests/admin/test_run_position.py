@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runsadmin.admin import run_position
 from runsadmin.models import Edit, Run
 from tests.admin.conftest import base_field, metadata_form, run_action
 from tests.admin.test_run_list import LIST, make_runs, page_link, shown_ids  # noqa: F401 - a fixture
@@ -129,6 +130,19 @@ def test_run_that_left_the_search_says_so(make_runs: MakeRun, as_carol: Client) 
     Run.objects.filter(upstream_id="run_001").update(status="completed")
     assert "no longer matches" in as_carol.get(url).text
     assert name(as_carol, neighbor(as_carol, url, "next")) == "run_002"
+
+
+def test_slow_search_does_not_delay_the_page(
+    make_runs: MakeRun,  # noqa: F811
+    as_carol: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_runs(2)
+    url = open_run(as_carol, "?q=status:completed", "run_000")
+    monkeypatch.setattr(run_position, "SECONDS", 0.0)
+    text = as_carol.get(url).text
+    assert "their search failed or is slow" in text
+    assert "Back to the list" in text
 
 
 @pytest.mark.parametrize(

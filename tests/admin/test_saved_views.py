@@ -8,7 +8,9 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import DraftSelection, SavedView
 from runsadmin.services import views
@@ -86,6 +88,16 @@ def test_changed_view_says_that_it_differs(change: str, save: Save, mirror_run: 
     view.refresh_from_db()
     shown = parse_qs(changed)
     assert (view.query, view.tz) == (shown.get("q", [""])[0], shown["tz"][0])
+
+
+def test_slug_is_queried_once(save: Save, mirror_run: MakeRun, as_alice: Client) -> None:
+    mirror_run()
+    save()
+    query = opened(as_alice, "?view=failed")
+    with CaptureQueriesContext(connection) as captured:
+        as_alice.get(f"{LIST}?{query}")
+    lookups = [each["sql"] for each in captured.captured_queries if '"slug" = ' in each["sql"]]
+    assert len(lookups) == 1
 
 
 def test_empty_values_and_spaces_are_no_difference(save: Save, as_alice: Client) -> None:
