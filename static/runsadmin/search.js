@@ -81,6 +81,7 @@ function accept(option) {
   const space = "begins" in option.dataset || /^[\s)]/.test(after) ? "" : " ";
   box.value = before + text + space + after;
   const caret = before.length + text.length + (space || "begins" in option.dataset ? space.length : 1);
+  close(); // These suggestions were for the text before.
   box.focus();
   box.setSelectionRange(caret, caret);
   suggest();
@@ -89,6 +90,7 @@ function accept(option) {
 let timer;
 function suggestSoon() {
   clearTimeout(timer);
+  show(-1); // Enter must not insert a suggestion for the text before.
   underline(-1);
   problem.textContent = "";
   timer = setTimeout(suggest, 60);
