@@ -113,6 +113,7 @@ class ExportAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/export.html", str(export), export=export, original=export,
             what=described(export.query, is_ticked=export.is_of_ticked), is_live=self.is_live(export),
+            gaps=gaps_of(export),
             **self.page_actions(request, export, ("cancel",) if self.is_live(export) else ()),
         )  # fmt: skip
 
@@ -175,6 +176,22 @@ def form_for_ticked(site: admin.AdminSite, request: HttpRequest, keys: str, colu
 def described(query: str, *, is_ticked: bool) -> str:
     """Which runs an export has."""
     return "Ticked runs" if is_ticked else (query or "All runs")
+
+
+_GAPS = {
+    "runs_missing_upstream": "runs that upstream no longer has: they are exported as last seen",
+    "runs_with_unknown_metadata": "runs whose metadata is not known",
+    "runs_waiting_for_refresh": "runs that wait for a refresh, so they may be out of date",
+    "threads_never_read_fully": "threads that were never read fully, so runs may be absent",
+    "threads_with_sync_errors": "threads whose last sync had errors, so runs may be absent",
+}
+
+
+def gaps_of(export: Export) -> list[tuple[int, str]]:
+    """What may be missing, according to the manifest: how many, and of what."""
+    incomplete = (export.manifest or {}).get("incomplete", {})
+    counts = {name: value["count"] if isinstance(value, dict) else value for name, value in incomplete.items()}
+    return [(counts[name], what) for name, what in _GAPS.items() if counts.get(name)]
 
 
 def file_response(export: Export, content: Any) -> StreamingHttpResponse:

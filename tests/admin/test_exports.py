@@ -42,7 +42,8 @@ def test_matching_runs_are_downloaded(six_runs: list[Run], as_carol: Client) -> 
     ]  # fmt: skip
     export = Export.objects.get()
     assert (export.status, export.query, export.actor.username) == ("completed", "status:completed", "carol")
-    assert "What may be missing" in as_carol.get(change_url(export)).text
+    assert "Nothing that is known." not in as_carol.get(change_url(export)).text
+    assert "</b> threads that were never read fully" in as_carol.get(change_url(export)).text
 
 
 def test_ticked_runs_are_downloaded(six_runs: list[Run], as_carol: Client) -> None:

@@ -76,6 +76,7 @@ def test_actions_work_on_runs(page: Page, mirror_run: MakeRun, actions_of: Actio
     actions.run("Export…", one)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
+    page.get_by_role("link", name="Back").click()
     lines = download.value.path().read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ['"id"', f'"{one.upstream_id}"']
     actions.run("Edit metadata…", one)
