@@ -22,7 +22,7 @@ from runsadmin.services import bulk_edits, connections, edits, runs, syncs, thre
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags.links import change_url, list_url
 from tests.archive import ALIAS, add_archive, archived_run
-from tests.conftest import Connect
+from tests.conftest import Connect, MakeRun
 from tests.management.conftest import Manage, manage
 
 __all__ = ["manage"]
@@ -174,3 +174,27 @@ def test_edits_wait_after_it_became_an_archive(run: Run, connect: Connect, alice
 def test_only_upstream_is_the_default(connect: Connect) -> None:
     add_archive(connect)
     assert (conf.default_upstream(), conf.default_connection()) == ("default", None)
+
+
+def test_other_runs_are_edited(run: Run, mirror_run: MakeRun, manage: Manage, admin_user: User) -> None:
+    live = mirror_run(id="run_live", metadata={"team": "blue"})
+    output = manage("edit_metadata", "run_a", "run_live", "--set", "team=red")
+    assert (output.code, MESSAGE in output.err) == (1, True)
+    assert Run.objects.get(pk=live.pk).metadata == {"team": "red"}
+    assert Run.objects.get(pk=run.pk).metadata == {"team": "blue"}
+
+
+def test_plan_is_kept_after_it_became_an_archive(run: Run, connect: Connect, alice: User) -> None:
+    connect(ALIAS, KIND="upstream")
+    selection = bulk_edits.by_ids([run.upstream_id])
+    planned = bulk_edits.plan(
+        selection=selection, patch=BulkPatch({"team": "red"}, (), {}), actor=alice, source=Edit.Source.API, reason="r",
+        apply_when_planned=True,
+    )  # fmt: skip
+    add_archive(connect)
+    planned = bulk_edits.continue_planning(planned, until=time.monotonic() + 5)
+    assert planned.status == BulkEdit.Status.PLANNED
+    assert planned.detail.startswith(f"The plan was not applied: {MESSAGE}")
+    assert bulk_edits.possible_actions(planned) == {bulk_edits.BulkEditAction.CANCEL}
+    with pytest.raises(ReadOnlyConnection):
+        bulk_edits.apply(bulk_edit=planned, actor=alice)

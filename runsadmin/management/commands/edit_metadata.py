@@ -15,7 +15,14 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandParser
 
 from runsadmin import conf, id_lists, search
-from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, UnknownConnection
+from runsadmin.errors import (
+    InvalidId,
+    InvalidMetadata,
+    InvalidSelection,
+    InvalidTransition,
+    ReadOnlyConnection,
+    UnknownConnection,
+)
 from runsadmin.management import pair_arguments
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor, time_zone
 from runsadmin.management.bulk_edit_runner import ERRORS_SHOWN, BulkEditRunner, stopped_by_signals
@@ -198,7 +205,7 @@ class Command(ReportingCommand):
                 edit = edits.record(
                     run=run, patch=patch, actor=actor, source=Edit.Source.COMMAND, reason=options["reason"]
                 )
-            except (InvalidMetadata, InvalidId, InvalidTransition, UnknownConnection) as error:
+            except (InvalidMetadata, InvalidId, InvalidTransition, UnknownConnection, ReadOnlyConnection) as error:
                 self._report_not_edited(run.upstream_id, str(error))
             else:
                 edit = edits.push_until_settled(edit, until=time.monotonic() + wait)

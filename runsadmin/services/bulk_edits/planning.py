@@ -16,7 +16,15 @@ from django.db import DatabaseError, transaction
 
 from runsadmin import conf
 from runsadmin.bulk_patch import BulkPatch, Skipped, TemplateFields
-from runsadmin.errors import InvalidId, InvalidMetadata, InvalidSelection, InvalidTransition, MetadataError, NotAllowed
+from runsadmin.errors import (
+    InvalidId,
+    InvalidMetadata,
+    InvalidSelection,
+    InvalidTransition,
+    MetadataError,
+    NotAllowed,
+    ReadOnlyConnection,
+)
 from runsadmin.ids import check_id
 from runsadmin.metadata import MetadataPatch, check_is_readable
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditStatus, Run, SelectionSnapshot
@@ -203,7 +211,7 @@ def _apply(bulk_edit: BulkEdit) -> None:
     """Applies the plan, as its actor requested. If that fails, the plan stays as it is, and its detail says why."""
     try:
         actions.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
-    except (NotAllowed, InvalidTransition) as error:
+    except (NotAllowed, InvalidTransition, ReadOnlyConnection) as error:
         BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"The plan was not applied: {error}")
 
 
