@@ -81,6 +81,7 @@ class SavedViewAdmin(ThemedAdmin):
     """Everyone sees their own views and the shared ones. `services.views` decides who may change which."""
 
     form = SavedViewForm
+    change_list_template = "runsadmin/saved_views.html"
     actions = None
     list_display = ("name_", "search", "order", "sharing")
     list_display_links = None

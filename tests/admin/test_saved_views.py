@@ -213,6 +213,8 @@ def test_account_with_views_can_be_deleted(save: Save, carol: User, client_for: 
 
 def test_private_views_are_not_listed(save: Save, as_bob: Client) -> None:
     view = save(name="Secret")
-    assert "Secret" not in as_bob.get(VIEWS).text
+    shown = as_bob.get(VIEWS).text
+    assert "Secret" not in shown
+    assert "no saved views yet" in shown
     assert "Secret" not in as_bob.get(f"{VIEWS}{view.pk}/change/", follow=True).text
     assert as_bob.post(f"{VIEWS}secret/default/").status_code == 404
