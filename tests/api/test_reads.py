@@ -18,8 +18,10 @@ from pytest_django import Settings
 
 from runsadmin.api.schema_views import document
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, Run, SavedView, Sync
-from runsadmin.services import api_rate, edits, syncs, tokens
+from runsadmin.models import Edit, ExportFormat, Run, SavedView, Sync
+from runsadmin.services import api_rate, edits, exports, syncs, tokens
+from runsadmin.services.exports import NewExport
+from runsadmin.services.run_search import RunSearch
 from tests.api.conftest import Api, ApiOf
 from tests.bulk import make_bulk_edit
 from tests.faults.database_faults import LockedFile, ReadOnly
@@ -36,6 +38,7 @@ LISTS = [
     "metadata-keys/",
     "metadata-keys/team/values/",
     "views/",
+    "exports/",
 ]
 READS = [
     *LISTS,
@@ -45,21 +48,28 @@ READS = [
     "threads/thread_a/",
     "syncs/{sync}/",
     "views/blue/",
+    "exports/{export}/",
+    "exports/{export}/file/",
 ]
 SEARCHES = ["runs/?q=status:failed OR metadata.team:b*", "runs/?status=completed&page_size=1", "runs/?view=blue"]
 FAULTS = [LockedFile, ReadOnly] if connection.vendor == "sqlite" else [ReadOnly]
 
 
 @pytest.fixture
-def paths(store: Callable[..., Run], alice: User) -> Callable[[list[str]], list[str]]:
+def paths(
+    store: Callable[..., Run], alice: User, carol: User, settings: Settings, tmp_path: Path
+) -> Callable[[list[str]], list[str]]:
     """Fills the ids of rows into paths. The rows wait for something, so that showing them takes the most queries."""
     run = store(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
     store(id="run_b", thread_id="thread_b", status="queued", metadata={"team": "blue"})
     for value in "ab":
         edit = edits.record(run=run, patch=MetadataPatch({"team": value}), actor=alice, source=Edit.Source.API)
     SavedView.objects.create(owner=alice, name="Blue", slug="blue", query="metadata.team:blue", is_shared=True)
+    settings.RUNSADMIN_EXPORT_FOLDER = tmp_path
+    csv = NewExport(actor=carol, source=Edit.Source.API, format=ExportFormat.CSV, search=RunSearch.parse(""))
     ids = {
         "edit": edit.pk,
+        "export": exports.write(exports.request(csv)).pk,
         "bulk_edit": make_bulk_edit("run_b", "paused", alice).pk,
         "sync": syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice).pk,
     }
@@ -79,7 +89,8 @@ def test_every_read_is_tested() -> None:
     operations = document()["paths"].values()
     lists = [path for path in operations if "Link" in str(path.get("get", {}).get("responses", {}).get("200"))]
     assert len(lists) == len(LISTS)
-    assert len([path for path in operations if "get" in path]) == len(READS) + 1  # The schema reads no row.
+    # The schema reads no row, and `runs/export/` takes a slot, which is one.
+    assert len([path for path in operations if "get" in path]) == len(READS) + 2
 
 
 def written(queries: CaptureQueriesContext) -> list[str]:

@@ -1,5 +1,6 @@
 """Ids with characters other than letters, digits, hyphens, underscores, dots and colons."""
 
+import html
 import re
 from collections.abc import Callable
 from urllib.parse import quote
@@ -111,7 +112,9 @@ def test_admin_pages_link_to_the_run(id: str, mirror_run_with_id: Callable[[str]
     client = Client()
     client.force_login(alice)
     listed = client.get("/admin/runsadmin/run/", {"q": str(search.Word(id))})
-    assert f'href="{run.pk}/change/"' in listed.text  # The link is relative to the list.
+    link = re.search(rf'href="({run.pk}/change/[^"]*)"', listed.text)  # It is relative to the list.
+    assert link
+    assert client.get(f"/admin/runsadmin/run/{html.unescape(link[1])}").status_code == 200
     for page in ("change", "metadata"):
         assert client.get(f"/admin/runsadmin/run/{run.pk}/{page}/").status_code == 200
     thread = client.get(f"/admin/runsadmin/thread/{run.thread.pk}/change/")
