@@ -3,6 +3,7 @@
 A URL such as `?status=failed` redirects to `?q=status:failed`, so that a search is always completely in `q`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from runsadmin.search.rewriting import clauses_of, with_clauses_of
 # What a select shows if the search tests its field in a way that is not among its options.
 OTHER = "other"
 SINCE, UNTIL = "since", "until"
+_LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
 PAGES = (NEWER, OLDER)
 _TIMES = {"hour": ("Last hour", "-1h"), "day": ("Last 24 hours", "-24h"), "week": ("Last 7 days", "-7d"),
           "month": ("Last 30 days", "-30d"), "year": ("Last 365 days", "-365d")}  # fmt: skip
@@ -74,15 +76,16 @@ def shortcuts() -> list[Shortcut]:
 
 
 def period(node: Node | None) -> tuple[str, str]:
-    """The limits of the creation time in a search. A limit that the search does not have is empty."""
+    """The limits of the creation time in a search, as date fields have them. Empty if the search has no such limit."""
+    limits: tuple[str, str] = "", ""
     match clauses_of(node, "created"):
         case [search.Term(_, Between(low, high))]:
-            return low or "", high or ""
+            limits = low or "", high or ""
         case [search.Term(_, Compare(">=", low))]:
-            return low, ""
+            limits = low, ""
         case [search.Term(_, Compare("<=", high))]:
-            return "", high
-    return "", ""
+            limits = "", high
+    return limits if all(_LOCAL_TIME.fullmatch(limit) for limit in limits if limit) else ("", "")
 
 
 def written_into_search(parameters: QueryDict) -> QueryDict | None:
@@ -99,7 +102,8 @@ def written_into_search(parameters: QueryDict) -> QueryDict | None:
     for name in names:
         if name in known:
             node = known[name].apply(node, str(parameters[name]))
-    node = _within(node, parameters.get(SINCE, ""), parameters.get(UNTIL, ""))
+    if SINCE in names or UNTIL in names:
+        node = _within(node, parameters.get(SINCE, ""), parameters.get(UNTIL, ""))
     rewritten["q"] = str(node or "")
     return rewritten
 
@@ -114,12 +118,14 @@ def without_shortcuts(parameters: QueryDict) -> QueryDict:
 
 def _within(node: Node | None, since: str, until: str) -> Node | None:
     """The search with this period instead of the present one. Raises InvalidSearch."""
-    if (since, until) == period(node) or not (since or until):
+    if (since, until) == period(node):
         return node
-    test: search.Test = (
-        Between(since, until) if since and until else Compare(*(">=", since) if since else ("<=", until))
-    )
+    tests: list[search.Test] = []
+    if since and until:
+        tests = [Between(since, until)]
+    elif since or until:
+        tests = [Compare(">=", since) if since else Compare("<=", until)]
     try:
-        return with_clauses_of(node, "created", [search.term("created", test)])
+        return with_clauses_of(node, "created", [search.term("created", test) for test in tests])
     except ValueError as error:
         raise InvalidSearch(f"Time range: {error}") from None

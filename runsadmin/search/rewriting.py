@@ -1,4 +1,4 @@
-"""Adds, replaces and removes clauses of a search. A run is found if it matches all clauses."""
+"""Replaces and removes clauses of a search. A run is found if it matches all clauses."""
 
 from runsadmin.search.nodes import And, Node, Not, Or, Term, Word, all_of
 
@@ -7,12 +7,6 @@ def clauses(node: Node | None) -> list[Node]:
     if node is None:
         return []
     return list(node.nodes) if isinstance(node, And) else [node]
-
-
-def with_clause(node: Node | None, added: Node) -> Node:
-    """The search with one more clause. A clause that says the opposite is removed."""
-    opposite = added.node if isinstance(added, Not) else Not(added)
-    return all_of([*(each for each in clauses(node) if each != opposite), added])
 
 
 def without(node: Node | None, removed: Node) -> Node | None:

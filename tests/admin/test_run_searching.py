@@ -42,6 +42,9 @@ def search_of(client: Client, query: str) -> str:
         ("q=a+status:failed&status=", "a"),
         ("q=created:>-7d&since=2026-01-01T00:00", "created:>=2026-01-01T00:00"),
         ("since=2026-01-01T00:00&until=2026-01-31T12:00", "created:[2026-01-01T00:00 TO 2026-01-31T12:00]"),
+        ("q=a+created:>=2026-01-01T00:00&since=&until=", "a"),
+        ("q=created:2026-01&since=&until=", "created:2026-01"),
+        ("q=created:>=2026-01-01T00:00&status=failed", "created:>=2026-01-01T00:00 status:failed"),
         ("missing=yes&connection=default", "missing:* connection:default"),
     ],
 )

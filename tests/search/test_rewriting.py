@@ -3,27 +3,13 @@
 import pytest
 
 from runsadmin import search
-from runsadmin.search.rewriting import clauses_of, with_clause, with_clauses_of, without
+from runsadmin.search.rewriting import clauses_of, with_clauses_of, without
 
 
 def node(text: str) -> search.Node:
     found = search.parse(text)
     assert found is not None
     return found
-
-
-@pytest.mark.parametrize(
-    ("text", "added", "expected"),
-    [
-        ("", "status:failed", "status:failed"),
-        ("a OR b", "status:failed", "(a OR b) status:failed"),
-        ("status:failed a", "status:failed", "status:failed a"),
-        ("-status:failed a", "status:failed", "a status:failed"),
-        ("status:failed", "-status:failed", "-status:failed"),
-    ],
-)
-def test_clause_is_added(text: str, added: str, expected: str) -> None:
-    assert str(with_clause(search.parse(text), node(added))) == expected
 
 
 def test_clause_is_removed() -> None:
