@@ -234,14 +234,14 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     def _selection_problem(self, name: str, keys: list[int], *, is_across: bool) -> str:
         if is_across:
-            limited = f"This action is limited to {MAX_ROWS:,} rows. Tick the ones you want."
+            limited = f"This action is limited to {MAX_ROWS:,} rows. Select the ones you want."
             return "" if name in self.actions_for_all else limited
         if not keys:
-            return "Nothing is selected. Tick rows first."
+            return "Nothing is selected. Select rows first."
         limit = MAX_TICKED if name in self.actions_for_all else MAX_ROWS
         if len(keys) > limit:
             other = " Filter the list and choose “All that match”." if name in self.actions_for_all else ""
-            return f"{len(keys):,} rows are ticked, but this action is limited to {limit:,}.{other}"
+            return f"{len(keys):,} rows are selected, but this action is limited to {limit:,}.{other}"
         return ""
 
     def for_each[R](self, request: HttpRequest, queryset: QuerySet[Any], call: Callable[[Any], R]) -> list[R]:
@@ -306,6 +306,6 @@ def _report_ticks_outside(
     outside = list(all_rows.filter(pk__in=set(keys) - inside)) if len(inside) < len(keys) else []
     if outside:
         names = ", ".join(str(row) for row in outside[:5]) + (", …" if len(outside) > 5 else "")
-        messages.warning(request, f"Ticked rows that no longer match the filters are still included: {names}.")
+        messages.warning(request, f"Selected rows that no longer match the filters are still included: {names}.")
     if gone := len(keys) - len(inside) - len(outside):
-        messages.warning(request, f"{counted(gone, 'ticked row')} no longer exist{'s' if gone == 1 else ''}.")
+        messages.warning(request, f"{counted(gone, 'selected row')} no longer exist{'s' if gone == 1 else ''}.")

@@ -30,7 +30,7 @@ if (bar) {
     }
     if (all()) all().checked = shown.length > 0 && shown.every((box) => box.checked);
     const elsewhere = ticked.size - shown.filter((box) => box.checked).length;
-    const counted = ticked.size ? `${ticked.size.toLocaleString("en")} ticked` : "Nothing ticked";
+    const counted = ticked.size ? `${ticked.size.toLocaleString("en")} selected` : "Nothing selected";
     find("ticked").textContent = elsewhere ? `${counted}, ${elsewhere.toLocaleString("en")} not on this page` : counted;
     find("untick").hidden = !ticked.size;
     for (const button of bar.querySelectorAll("[name=action]")) {

@@ -140,7 +140,7 @@ def test_ticked_runs_are_planned(six_runs: list[Run], as_alice: Client) -> None:
     keys = [six_runs[0].pk, six_runs[3].pk, 987654]
     response = run_list_action(as_alice, LIST, "edit_metadata", keys)
     url = response.headers["Location"]
-    assert "1 ticked row no longer exists." in as_alice.get(url).text
+    assert "1 selected row no longer exists." in as_alice.get(url).text
 
     as_alice.post(url, RED_FORM)
     bulk_edit = BulkEdit.objects.get()
@@ -156,7 +156,7 @@ def test_tick_of_unlisted_run_is_shown(six_runs: list[Run], as_alice: Client) ->
 
     shown = run_list_action(as_alice, f"{LIST}?q=status:completed", "edit_metadata", keys, follow=True).text
 
-    assert "Ticked rows that no longer match the filters are still included: run_4" in shown
+    assert "Selected rows that no longer match the filters are still included: run_4" in shown
     assert "Edit the metadata of 2 runs" in shown
 
 
@@ -177,7 +177,7 @@ def test_thousand_ticks_are_the_limit(six_runs: list[Run], as_alice: Client) -> 
 
     assert "selection=" in run_list_action(as_alice, LIST, "edit_metadata", thousand).headers["Location"]
     refused = run_list_action(as_alice, LIST, "edit_metadata", [*thousand, 20_000], follow=True).text
-    assert "1,001 rows are ticked, but this action is limited to 1,000." in refused
+    assert "1,001 rows are selected, but this action is limited to 1,000." in refused
     refused = run_list_action(as_alice, LIST, "refresh", thousand, follow=True).text
     assert "this action is limited to 500" in refused
     assert "This action is limited to 500 rows." in select_across(as_alice, "", "refresh", follow=True).text

@@ -48,12 +48,12 @@ def test_matching_runs_are_downloaded(six_runs: list[Run], as_carol: Client) -> 
 
 def test_ticked_runs_are_downloaded(six_runs: list[Run], as_carol: Client) -> None:
     page = run_list_action(as_carol, LIST, "export", [six_runs[1].pk, six_runs[2].pk]).text
-    assert "2 ticked runs" in page
+    assert "2 selected runs" in page
     keys = f"{six_runs[2].pk},{six_runs[1].pk}"
     assert f'name="keys" value="{keys}"' in page
     assert submit(as_carol, keys=keys).getvalue() == b'"id","metadata.n"\r\n"run_2","2"\r\n"run_1","1"\r\n'
     assert "Ticked runs" in as_carol.get(list_url(Export)).text
-    assert "1 ticked run<" in run_action(as_carol, six_runs[0], "export").text.replace("\n", "<")
+    assert "1 selected run<" in run_action(as_carol, six_runs[0], "export").text.replace("\n", "<")
 
 
 def test_worker_writes_a_file(six_runs: list[Run], as_carol: Client, as_bob: Client) -> None:

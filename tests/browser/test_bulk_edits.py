@@ -172,7 +172,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     checkbox(page, "run_59").press("Space")
     checkbox(page, "run_58").check()
     page.get_by_role("link", name="Older →").click()
-    expect(ticked).to_have_text("2 ticked, 2 not on this page")
+    expect(ticked).to_have_text("2 selected, 2 not on this page")
     checkbox(page, "run_00").check()
     page.get_by_role("link", name="← Newer").click()
     expect(checkbox(page, "run_59")).to_be_checked()
@@ -181,7 +181,7 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     page.goto(LIST)  # Each filter has its own ticks.
     expect(button).to_be_disabled()
     page.goto(f"{LIST}?q=status:completed")
-    expect(ticked).to_have_text("2 ticked, 1 not on this page")
+    expect(ticked).to_have_text("2 selected, 1 not on this page")
     Run.objects.filter(upstream_id="run_00").update(status="failed")
     button.click()
     expect(page.get_by_text("no longer match the filters are still included: run_00")).to_be_visible()
@@ -196,10 +196,10 @@ def test_ticks_survive_paging(page: Page, runs: list[Run], alice: User, sign_in:
     expect(page.locator(".ra-edits > li")).to_have_count(2)
 
     page.goto(f"{LIST}?q=status:completed")
-    expect(ticked).to_have_text("Nothing ticked")
+    expect(ticked).to_have_text("Nothing selected")
     page.locator("#action-toggle").check()
-    expect(ticked).to_have_text("50 ticked")
-    page.get_by_role("button", name="Clear ticks").click()
+    expect(ticked).to_have_text("50 selected")
+    page.get_by_role("button", name="Clear selection").click()
     expect(button).to_be_disabled()
 
 

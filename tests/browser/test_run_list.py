@@ -74,13 +74,13 @@ def test_ticks_survive_paging_and_name_what_left(page: Page, listed: None) -> No
     Run.objects.filter(upstream_id="run_001").update(status="failed")
     page.get_by_role("link", name="Older").click()
     bar = page.locator("[data-actions]")
-    expect(bar).to_contain_text("2 ticked, 2 not on this page")
+    expect(bar).to_contain_text("2 selected, 2 not on this page")
     expect(bar.get_by_role("status")).to_have_text("No longer in this list: run_001.")
     page.get_by_text("Columns", exact=True).click()
     page.get_by_role("button", name="Remove Model").click()
-    expect(bar).to_contain_text("2 ticked, 1 not on this page")  # It is the first page again.
-    bar.get_by_role("button", name="Untick them").click()
-    expect(bar).to_contain_text("1 ticked")
+    expect(bar).to_contain_text("2 selected, 1 not on this page")  # It is the first page again.
+    bar.get_by_role("button", name="Deselect them").click()
+    expect(bar).to_contain_text("1 selected")
     expect(bar.get_by_role("status")).to_have_text("")
 
 

@@ -64,7 +64,11 @@ class ExportSerializer(DocumentedModelSerializer[Export]):
         "source": ("`admin` or `api`.", "api"),
         "format": ("`csv`, `jsonl` or `parquet`.", "csv"),
         "columns": ("Its columns. Empty for JSON Lines, which have whole runs.", "id,status,metadata.team"),
-        "q": ("Its search. Empty if it exports all runs, or ticked ones.", "status:failed", CharField(source="query")),
+        "q": (
+            "Its search. Empty if it exports all runs, or selected ones.",
+            "status:failed",
+            CharField(source="query"),
+        ),
         "tz": ("The time zone of the dates in the search.", "UTC"),
         "is_file": ("Whether a worker writes it to a file. Otherwise, it is sent as the runs are read.", True),
         "status": ("The status of the export.", "completed"),
