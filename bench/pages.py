@@ -23,7 +23,7 @@ OURS = {
     "suggestions: values of a key": f"{LIST}suggestions/?q=metadata.customer:c-12",
     "facets of all runs": f"{LIST}facets/",
     "facets, a search for a common value": f"{LIST}facets/?q={COMMON}",
-    "facets, with the values of a key": f"{LIST}facets/?q={COMMON}&facet=customer",
+    "facets, the values of a key": f"{LIST}facets/?q={COMMON}&facet=customer",
     "facets, a search for a rare value": f"{LIST}facets/?q={RARE}",
     "REST, 100 runs": "/api/v1/runs/?page_size=100",
     "REST, 100 runs with a rare value": f"/api/v1/runs/?page_size=100&q={RARE}",

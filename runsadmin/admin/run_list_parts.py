@@ -79,12 +79,15 @@ class RunListParts(ReadOnlyAdmin):
     def facets_view(self, request: HttpRequest) -> HttpResponse:
         """The facets of the list, and the values of the metadata key `facet`."""
         require(request, self.view_action)
-        key = request.GET.get(FACET, "")
-        context: dict[str, Any] = {"key": key}
+        key = request.GET.get(FACET)
+        context: dict[str, Any] = {}
         try:
             shown = self.shown(request)
             shown.check_search()
-            context["facets"] = facets.count(shown.search, key=key or None)
+            if key is not None:
+                facet = facets.count_values(shown.search, key)
+                return render(request, "runsadmin/parts/facet.html", {"facet": facet})
+            context["facets"] = facets.count(shown.search)
         except InvalidSearch as error:
             context["problem"] = str(error)
         return render(request, "runsadmin/parts/facets.html", context)

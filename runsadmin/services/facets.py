@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from django.db import connection
 
@@ -57,27 +57,29 @@ class Facets:
     of_fields: Sequence[Facet]
     keys: Sequence[FacetValue]
     other_keys: int
-    of_key: Facet | None
 
 
-def count(search: RunSearch, *, key: str | None = None) -> Facets:
-    """The facets of a search, including the values of `key` if given. Raises InvalidSearch if it takes too long."""
+def count(search: RunSearch) -> Facets:
+    """The facets of a search. Raises InvalidSearch if counting takes too long."""
     with limited():
-        runs = search.newest(MAX_RUNS + 1)
-        is_capped = len(runs) > MAX_RUNS
-        del runs[MAX_RUNS:]
-        found = _Found(runs)
+        found = _Found.of(search)
         with postgresql_settings(_LOOKUPS):
             columns, keys = found.columns(), found.keys()
-            values = None if key is None else found.values_of(key)
-        return Facets(
-            runs=len(runs),
-            is_capped=is_capped,
-            of_fields=[_facet(field, counts) for field, counts in zip(FIELDS, columns, strict=True)],
-            keys=[FacetValue(name, size, Term(Field(METADATA, name), Exists())) for name, size in keys[:MAX_KEYS]],
-            other_keys=max(len(keys) - MAX_KEYS, 0),
-            of_key=None if values is None else _facet(Field(METADATA, key), values),
-        )
+    return Facets(
+        runs=len(found.runs),
+        is_capped=found.is_capped,
+        of_fields=[_facet(field, counts) for field, counts in zip(FIELDS, columns, strict=True)],
+        keys=[FacetValue(name, size, Term(Field(METADATA, name), Exists())) for name, size in keys[:MAX_KEYS]],
+        other_keys=max(len(keys) - MAX_KEYS, 0),
+    )
+
+
+def count_values(search: RunSearch, key: str) -> Facet:
+    """The values of a metadata key. Raises InvalidSearch if counting takes too long."""
+    with limited():
+        found = _Found.of(search)
+        with postgresql_settings(_LOOKUPS):
+            return _facet(Field(METADATA, key), found.values_of(key))
 
 
 def _facet(field: Field, counts: Counter[str | None]) -> Facet:
@@ -96,12 +98,18 @@ def _facet(field: Field, counts: Counter[str | None]) -> Facet:
 class _Found:
     """Counts the values of the runs with these primary keys, which are sent as a single parameter."""
 
-    def __init__(self, runs: Sequence[int]) -> None:
-        self.size = len(runs)
+    def __init__(self, runs: list[int], *, is_capped: bool) -> None:
+        self.runs, self.is_capped = runs, is_capped
         if connection.vendor == "sqlite":
             self.rows, self.parameter = "(SELECT value AS id FROM json_each(%s))", json.dumps(runs)
         else:
             self.rows, self.parameter = "(SELECT unnest(%s::bigint[]) AS id)", runs  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, search: RunSearch) -> Self:
+        """The newest runs that a search finds."""
+        runs = search.newest(MAX_RUNS + 1)
+        return cls(runs[:MAX_RUNS], is_capped=len(runs) > MAX_RUNS)
 
     def columns(self) -> list[Counter[str | None]]:
         """How many runs have each value of FIELDS. One query is enough, since few combinations of values occur."""
@@ -122,7 +130,7 @@ class _Found:
         pairs = f'"{_PAIRS}" pair WHERE pair.run_id = found.id AND pair.key = %s'
         rows = self._select("pair.value, count(*)", f"{pairs} GROUP BY pair.value", clean(key))
         counts: Counter[str | None] = Counter(dict(rows))
-        if without := self.size - counts.total():
+        if without := len(self.runs) - counts.total():
             counts[None] = without
         return counts
 

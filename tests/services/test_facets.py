@@ -15,8 +15,7 @@ from tests.search.cases import make_rows, store
 pytestmark = pytest.mark.django_db
 
 
-def values(facet: Facet | None) -> dict[str | None, int]:
-    assert facet is not None
+def values(facet: Facet) -> dict[str | None, int]:
     return {found.value: found.count for found in facet.values}
 
 
@@ -30,7 +29,8 @@ def runs(mirror_run: MakeRun) -> None:
 
 @pytest.mark.usefixtures("runs")
 def test_values_are_counted_within_the_search() -> None:
-    found = facets.count(RunSearch.parse("status:failed"), key="env")
+    searched = RunSearch.parse("status:failed")
+    found = facets.count(searched)
     status, model, _, error = found.of_fields
 
     assert (found.runs, found.is_capped) == (2, False)
@@ -38,14 +38,14 @@ def test_values_are_counted_within_the_search() -> None:
     assert values(model) == {"gpt-4o": 1, "o1": 1}
     assert values(error) == {"server_error": 1, None: 1}
     assert [(key.value, key.count) for key in found.keys] == [("env", 2), ("team", 1)]
-    assert values(found.of_key) == {"prod": 1, "": 1}
+    assert values(facets.count_values(searched, "env")) == {"prod": 1, "": 1}
+    assert values(facets.count_values(searched, "team")) == {"a": 1, None: 1}
 
 
 def test_counts_equal_search_results() -> None:
     store(make_rows())
-    found = facets.count(RunSearch.parse(""), key="team")
-    assert found.of_key is not None
-    for facet in (*found.of_fields, found.of_key):
+    found = facets.count(RunSearch.parse(""))
+    for facet in (*found.of_fields, facets.count_values(RunSearch.parse(""), "team")):
         assert facet.values
         for value in facet.values:
             assert RunSearch.parse(str(value.term)).matching().count() == value.count, value
@@ -78,3 +78,5 @@ def test_slow_facets_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_time_limit, "SECONDS", 0)
     with pytest.raises(InvalidSearch):
         facets.count(RunSearch.parse("status:failed"))
+    with pytest.raises(InvalidSearch):
+        facets.count_values(RunSearch.parse("status:failed"), "team")
