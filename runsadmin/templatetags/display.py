@@ -223,9 +223,11 @@ def get_item(mapping: dict[str, Any], key: str) -> Any:
 
 
 def diff_chips(changes: list[Any]) -> SafeString:
-    """The changes of an edit as compact chips."""
+    """The changes of an edit as compact chips: links to the runs with the new value or, if removed, the old one."""
     sides = (format_html('{}<span class="ra-arrow">→</span>{}', *_sides(change)) for change in changes)
-    return _chips([(change.key, _tooltip(change)) for change in changes], sides, limit=3)
+    values = [(change.key, change.old if change.new is None else change.new) for change in changes[:3]]
+    urls = [links.runs_with(METADATA, value, key) for key, value in values]
+    return _chips([(change.key, _tooltip(change)) for change in changes], sides, limit=3, urls=urls)
 
 
 def _tooltip(change: Any) -> str:

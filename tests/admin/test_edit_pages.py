@@ -282,3 +282,10 @@ def test_purged_edit_has_a_page(mirror_run: MakeRun, as_alice: Client, alice: Us
     assert "of 16 pairs" not in " ".join(page.text.split())
     assert not [name for name in ("edit_metadata", "refresh") if f'value="{name}"' in page.text]
     assert ">purged<" in as_alice.get("/admin/runsadmin/edit/").text
+
+
+def test_values_of_an_edit_are_links(mirror_run: MakeRun, as_alice: Client, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue"})
+    edit = edits.push(record(run, alice, {"team": "blue"}, team="red"))
+    for url in ("/admin/runsadmin/edit/", change_url(edit), run_url(run)):
+        assert 'href="/admin/runsadmin/run/?q=metadata.team%3Ared"' in as_alice.get(url).text, url
