@@ -8,7 +8,7 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from runsadmin.models import Run, SavedView
+from runsadmin.models import Export, Run, SavedView
 from tests.admin.test_run_list import LIST, make_runs  # noqa: F401 - a fixture
 from tests.browser.conftest import SignIn
 from tests.conftest import MakeRun
@@ -145,3 +145,12 @@ def test_list_and_views_fit_the_window(width: int, page: Page, listed: None, ali
             popup.click()
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, popup.inner_text())
             popup.click()
+    Run.objects.filter(pk=run.pk).update(error_code="e" * 128)
+    export = Export.objects.create(actor=alice, source="admin", format="csv", query="metadata.x:" + "y" * 400)
+    for url in (
+        f"{LIST}{run.pk}/change/",
+        f"/admin/runsadmin/export/add/?q=metadata.x:{'y' * 400}",
+        f"/admin/runsadmin/export/{export.pk}/change/",
+    ):
+        page.goto(url)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), url
