@@ -105,6 +105,11 @@ def test_edits_are_paged_both_ways(six_runs: list[Run], as_alice: Client, monkey
     assert page_link(first, "Next") is not None
 
 
+def test_values_of_a_plan_are_links(six_runs: list[Run], as_alice: Client) -> None:
+    shown = as_alice.get(bulk_edit_url(make_plan(as_alice))).text
+    assert 'href="/admin/runsadmin/run/?q=metadata.team%3Ared"' in shown
+
+
 def test_runs_changed_later_are_counted(sandbox: Sandbox, six_runs: list[Run], as_alice: Client, alice: User) -> None:
     bulk_edit = make_plan(as_alice)
     edits.push(
