@@ -18,7 +18,7 @@ from runsadmin.search.completing import typed_at
 from runsadmin.services.permissions import Action
 from runsadmin.services.suggestions import Suggestion, suggest
 from runsadmin.templatetags import display, links
-from runsadmin.text import clean, counted, is_text
+from runsadmin.text import clean, is_text
 
 MAX_IDS = 5
 MAX_SUGGESTIONS = 8
@@ -86,4 +86,4 @@ def _url(text: str, suggestion: Suggestion) -> str:
 def _note(suggestion: Suggestion) -> str:
     if suggestion.count is None:
         return suggestion.note or "Search runs"
-    return f"{display.counted(suggestion.count)} {counted(suggestion.count.count, 'run').rpartition(' ')[2]}"
+    return f"{display.counted(suggestion.count)} run{'' if suggestion.count.count == 1 else 's'}"

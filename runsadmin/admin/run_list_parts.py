@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse
@@ -99,5 +100,6 @@ class RunListParts(ReadOnlyAdmin):
         with suppress(InvalidSearch):  # The list itself shows the error.
             shown = self.shown(request)
             shown.check_search()
+            context["kept"] = f"&{urlencode(kept)}" if (kept := shown.kept_parameters) else ""
             context["explanation"] = empty_results.explain(shown.search)
         return render(request, "runsadmin/parts/explanation.html", context)

@@ -70,9 +70,9 @@ def explain(found_nothing: RunSearch) -> Explanation:
     """Explains the empty result of a search."""
     counting = _Counting(found_nothing)
     node = found_nothing.node
-    parts = clauses(node)[:MAX_CLAUSES]
+    parts = clauses(node)
     of_parts = []
-    for part in parts:
+    for part in parts[:MAX_CLAUSES]:
         others = without(node, part)
         rest = CountedNode(others, counting.count(others) if len(parts) > 1 else None)
         of_parts.append(Clause(part, counting.count(part), rest))

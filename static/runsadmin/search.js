@@ -18,15 +18,17 @@ const units = (text, count) => [...text].slice(0, count).join("").length;
 
 async function suggest() {
   request?.abort();
-  request = new AbortController();
+  const own = (request = new AbortController());
   const query = new URLSearchParams({ q: box.value, at: characters(box.value, box.selectionStart) });
   try {
-    const response = await fetch(`${form.dataset.suggestions}?${query}`, { signal: request.signal });
+    const response = await fetch(`${form.dataset.suggestions}?${query}`, { signal: own.signal });
     if (!response.ok || response.redirected) return close();
     suggested.innerHTML = await response.text();
   } catch (error) {
     if (error.name !== "AbortError") close(); // Typing goes on without suggestions.
     return;
+  } finally {
+    if (request === own) request = undefined;
   }
   if (document.activeElement !== box) suggested.querySelectorAll("li").forEach((option) => option.remove());
   show(-1);
@@ -48,6 +50,13 @@ function show(index) {
 function close() {
   options().forEach((option) => option.remove());
   show(-1);
+}
+
+// Also for suggestions that are still being fetched.
+function cancel() {
+  request?.abort();
+  request = undefined;
+  close();
 }
 
 // A mistake in what is just being typed is shown later, since the text may only be incomplete.
@@ -113,7 +122,7 @@ box.addEventListener("keydown", (event) => {
   else if (event.key === "ArrowDown") show((chosen + 1) % count);
   else if (event.key === "ArrowUp" && count) show(chosen < 0 ? count - 1 : chosen - 1);
   else if ((event.key === "Enter" || event.key === "Tab") && chosen >= 0) accept(options()[chosen]);
-  else if (event.key === "Escape" && count) close();
+  else if (event.key === "Escape" && (count || request)) cancel();
   else if (event.key === "ArrowLeft" || event.key === "ArrowRight") return suggestSoon();
   else return;
   event.preventDefault();

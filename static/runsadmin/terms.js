@@ -17,7 +17,8 @@ function extended(link, term) {
   }
   const url = new URL(location);
   const present = searchForm.dataset.extend;
-  const isPresent = ` ${present} `.includes(` ${term} `);
+  // In a group or in quotes, the same text means something else.
+  const isPresent = !/["(]/.test(present) && ` ${present} `.includes(` ${term} `);
   url.searchParams.set("q", [present, isPresent ? "" : term].filter(Boolean).join(" "));
   for (const page of ["older", "newer"]) url.searchParams.delete(page);
   return url;

@@ -120,6 +120,8 @@ def test_empty_list_is_explained(as_carol: Client) -> None:
     )
     shown = as_carol.get(f"{LIST}explanation/?q=metadata.team:biling").text
     assert 'href="/admin/runsadmin/run/?q=metadata.team%3Abilling"' in shown
+    shown = as_carol.get(f"{LIST}explanation/?q=metadata.team:biling&tz=Europe/Berlin&columns=id").text
+    assert "?q=metadata.team%3Abilling&amp;columns=id&amp;tz=Europe%2FBerlin" in shown
     assert as_carol.get(f"{LIST}explanation/?q=color:red").text.strip() == ""
 
 

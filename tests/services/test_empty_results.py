@@ -58,6 +58,13 @@ def test_proposals_find_runs(text: str, proposed: str) -> None:
         assert RunSearch.parse(str(each.node)).matching().count() == each.count
 
 
+def test_proposal_keeps_every_clause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(empty_results, "MAX_CLAUSES", 1)
+    explanation = explain("status:faild metadata.team:billing")
+    assert len(explanation.clauses) == 1
+    assert [str(each.node) for each in explanation.proposals] == ["status:failed metadata.team:billing"]
+
+
 def test_nothing_similar_gives_no_proposal() -> None:
     assert explain("status:zzzzzz").proposals == []
 
