@@ -86,7 +86,6 @@ class SavedViewAdmin(ThemedAdmin):
     list_display = ("name_", "search", "order", "sharing")
     list_display_links = None
     list_per_page = 100
-    show_full_result_count = False
     empty_value_display = display.EMPTY
 
     # --- permissions
