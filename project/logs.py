@@ -33,8 +33,10 @@ def formatter(name: str) -> dict[str, Any]:
 
 
 def without_rejection_tracebacks(record: logging.LogRecord) -> bool:
-    """Removes the traceback when Django rejects a request (unknown host, body too large): one line is enough."""
-    if record.name.startswith("django.security"):
+    """Removes the traceback when Django rejects a request (unknown host, body too large, 403): one line is enough."""
+    if record.name.startswith("django.security") or (
+        record.name == "django.request" and getattr(record, "status_code", 500) < 500
+    ):
         record.exc_info = None
     return True
 

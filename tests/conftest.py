@@ -115,6 +115,7 @@ def capture_log() -> Iterator[CaptureLog]:
         configurator = logging.config.DictConfigurator({"version": 1, "formatters": {"f": logs.formatter(name)}})
         handler = logging.StreamHandler(stream)
         handler.setFormatter(configurator.configure_formatter(configurator.config["formatters"]["f"]))
+        handler.addFilter(logs.without_rejection_tracebacks)
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
         handlers.append(handler)

@@ -1,4 +1,8 @@
-"""Accounts and groups: Django's own pages in the theme, offering only the permissions that this app checks."""
+"""Accounts and groups: Django's own pages in the theme, offering only the permissions that this app checks.
+
+Nobody can get permissions that they lack by changing an account or a group: only superusers make superusers, and others
+can change only accounts and groups whose permissions they all have, and grant only these.
+"""
 
 from typing import Any
 
@@ -11,34 +15,50 @@ from django.db.models import ManyToManyField
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from runsadmin.admin.base import ThemedAdmin
+from runsadmin.admin.base import ThemedAdmin, actor
 from runsadmin.services import permissions
 
 
-class PermissionChoices:
-    """Offers only the permissions that this site checks, in plain words."""
+class HolderAdmin(ThemedAdmin):
+    """For models whose rows have permissions. Offers only those that the user may grant, in plain words."""
+
+    def has_change_permission(self, request: HttpRequest, obj: User | Group | None = None) -> bool:
+        return super().has_change_permission(request, obj) and self._has_no_less(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | Group | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._has_no_less(request, obj)
+
+    def _has_no_less(self, request: HttpRequest, obj: User | Group | None) -> bool:
+        return obj is None or permissions.may_manage(actor(request), obj)
 
     def formfield_for_manytomany(
         self, db_field: ManyToManyField[Any, Any], request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
-        field: forms.Field | None = super().formfield_for_manytomany(  # type: ignore[misc]
-            db_field, request, **kwargs
-        )
-        if db_field.related_model is Permission and isinstance(field, forms.ModelMultipleChoiceField):
+        field: forms.Field | None = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if not isinstance(field, forms.ModelMultipleChoiceField):
+            return field
+        if db_field.related_model is Permission:
             tokens = Permission.objects.filter(content_type__app_label="knox").exclude(codename="change_authtoken")
-            field.queryset = (permissions.assignable() | tokens).select_related("content_type")
+            offered = (permissions.assignable() | tokens).filter(pk__in=permissions.grantable(actor(request)))
+            field.queryset = offered.select_related("content_type")
             field.label_from_instance = permissions.label  # type: ignore[method-assign, assignment]
+        elif db_field.related_model is Group:
+            field.queryset = permissions.grantable_groups(actor(request))
         return field
 
 
 @admin.register(User)
-class UserAdmin(PermissionChoices, DjangoUserAdmin, ThemedAdmin):  # type: ignore[misc, type-arg]
+class UserAdmin(DjangoUserAdmin, HolderAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if actor(request).is_superuser else (*fields, "is_superuser")
+
 
 @admin.register(Group)
-class GroupAdmin(PermissionChoices, DjangoGroupAdmin, ThemedAdmin):  # type: ignore[misc]
+class GroupAdmin(DjangoGroupAdmin, HolderAdmin):  # type: ignore[misc]
     pass

@@ -9,7 +9,7 @@ from runsadmin.services import permissions
 
 
 class HasRequiredPermission(IsAuthenticated):
-    """Every action of a viewset names its permission in `required_permissions`."""
+    """Every action of a viewset names its permissions in `required_permissions`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not super().has_permission(request, view):
@@ -17,5 +17,6 @@ class HasRequiredPermission(IsAuthenticated):
         action = getattr(view, "action", None)  # None: the view has no actions.
         if action is not None and request.method in view.allowed_methods:  # Other methods result in a 405.
             assert request.user.is_authenticated
-            permissions.require(request.user, view.required_permissions[action])
+            for required in view.required_permissions[action]:
+                permissions.require(request.user, required)
         return True

@@ -79,6 +79,33 @@ def assignable() -> QuerySet[Permission]:
     return Permission.objects.filter(accounts | _that_allow(Action))
 
 
+def grantable(actor: User) -> QuerySet[Permission]:
+    """The permissions that an actor may grant: their own."""
+    return Permission.objects.all() if actor.is_superuser else _permissions_of(actor)
+
+
+def grantable_groups(actor: User) -> QuerySet[Group]:
+    """The groups that an actor may grant: those with no permission that the actor lacks."""
+    return Group.objects.exclude(permissions__in=Permission.objects.exclude(pk__in=grantable(actor).values("pk")))
+
+
+def may_manage(actor: User, holder: User | Group) -> bool:
+    """Whether an actor has every permission of an account or group, so that changing it gives the actor no new ones.
+
+    For example, an actor who sets the password of an account can then sign in with it.
+    """
+    if actor.is_superuser:
+        return True
+    is_superuser = isinstance(holder, User) and holder.is_superuser
+    return not is_superuser and not _permissions_of(holder).exclude(pk__in=grantable(actor).values("pk")).exists()
+
+
+def _permissions_of(holder: User | Group) -> QuerySet[Permission]:
+    if isinstance(holder, Group):
+        return Permission.objects.filter(group=holder)
+    return Permission.objects.filter(Q(user=holder) | Q(group__user=holder))
+
+
 def create_roles() -> None:
     """Creates the groups that do not exist yet. A group of the same name stays as it is."""
     for name, actions in ROLES.items():

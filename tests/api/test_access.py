@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import time_machine
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from knox.models import AuthToken
 
@@ -82,6 +82,32 @@ def test_viewer_cannot_write(
     assert (list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())) == before
     assert (Thread.objects.get().tracked, Sync.objects.count()) == (True, 0)
     assert sandbox.log() == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_writes_show_only_what_one_may_view(
+    method: str, path: str, body: object, sandbox: Sandbox, ids_by_status: dict[str, int], api: ApiOf, alice: User
+) -> None:
+    alice.user_permissions.remove(*Permission.objects.filter(codename__startswith="view_"))
+    before = list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())
+    sandbox.clear_log()
+
+    data = problem(api(alice).call(method, path.format(**ids_by_status), body), 403, "not-allowed")
+
+    assert "may not view" in data["detail"]
+    assert (list(Edit.objects.order_by("pk").values()), list(BulkEdit.objects.order_by("pk").values())) == before
+    assert sandbox.log() == []
+
+
+def test_planning_needs_permission_to_view_runs(mirror_run: Callable[..., Run], api: ApiOf, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "blue"})
+    alice.user_permissions.remove(Permission.objects.get(codename="view_run"))
+    query = {"query": "metadata.team:blue", "set": {"team": "red"}, "reason": "moved"}
+
+    data = problem(api(alice).call("POST", "bulk-edits/", query), 403, "not-allowed")
+
+    assert "runsadmin.view_run" in data["detail"]
+    assert not BulkEdit.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)  # Another thread pushes the edit.

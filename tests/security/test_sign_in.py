@@ -1,6 +1,8 @@
 """Guessing passwords is throttled and logged, and locks no one else out."""
 
 import datetime as dt
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from axes.models import AccessAttempt
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 
@@ -42,6 +45,42 @@ def test_password_guessing_is_throttled(site: Site, alice: User) -> None:
     assert sum(AccessAttempt.objects.values_list("failures_since_start", flat=True)) == 5
     assert "Locking out" in site.log("web")
     assert "alice" not in "".join(line for line in site.log("web").splitlines() if "axes" in line)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_parallel_guesses_are_counted_first(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    encode = MD5PasswordHasher.encode
+
+    def encode_slowly(self: MD5PasswordHasher, password: str, salt: str) -> str:
+        checked.append(password)
+        time.sleep(0.3)
+        return encode(self, password, salt)
+
+    def guess(number: int) -> int:
+        try:
+            return int(sign_in("alice", f"guess {number}", **{"User-Agent": f"browser {number}"}).status_code)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", encode_slowly)
+    with ThreadPoolExecutor(24) as pool:
+        statuses = list(pool.map(guess, range(24)))
+
+    assert 1 <= len(checked) <= 5
+    assert statuses.count(429) >= 20
+    assert sign_in("alice", "alice").status_code == 429
+
+
+def test_sign_in_forgets_earlier_failures(alice: User, bob: User) -> None:
+    for _ in range(4):
+        sign_in("alice", "wrong")
+    sign_in("bob", "wrong")
+
+    assert is_signed_in(sign_in("alice", "alice"))
+
+    assert [sign_in("alice", "wrong").status_code for _ in range(5)] == [200] * 4 + [429]
+    assert AccessAttempt.objects.get(username="bob").failures_since_start == 1
 
 
 def test_lockout_ends_despite_more_attempts(alice: User) -> None:

@@ -76,6 +76,19 @@ def test_worker_logs_the_request_id_of_the_edit(
     assert {(line["edit"], line["user"]) for line in lines} == {(Edit.objects.get().pk, "alice")}
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", ["/admin/runsadmin/run/", "/api/v1/runs/"])
+def test_refused_request_logs_no_traceback(capture_log: CaptureLog, make_user: Callable[..., User], url: str) -> None:
+    client, log = Client(), capture_log("line")
+    client.force_login(make_user())
+
+    assert client.get(url).status_code == 403
+
+    refused = [line for line in log.getvalue().splitlines() if "Forbidden" in line]
+    assert len(refused) == 1
+    assert "Traceback" not in log.getvalue()
+
+
 def test_next_request_has_its_own_context(capture_log: CaptureLog) -> None:
     log_context.begin_request("first")
     log_context.set_user("alice")

@@ -45,11 +45,13 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     query_serializers = {"list": BulkEditListQuery, "edits": PlannedEditListQuery}
     body_serializers = {"create": PlanBulkEditBody, "undo": UndoBulkEditBody}
     required_permissions = {
-        **dict.fromkeys(("list", "retrieve", "edits"), Action.VIEW_BULK_EDITS),
-        **dict.fromkeys(("create", "undo"), Action.PLAN_BULK_EDITS),
-        **dict.fromkeys(("apply", "pause", "resume", "retry"), Action.APPLY_BULK_EDITS),
+        **dict.fromkeys(("list", "retrieve", "edits"), (Action.VIEW_BULK_EDITS,)),
+        # A search selects runs, and the response says how many there are.
+        "create": (Action.VIEW_BULK_EDITS, Action.VIEW_RUNS, Action.PLAN_BULK_EDITS),
+        "undo": (Action.VIEW_BULK_EDITS, Action.PLAN_BULK_EDITS),
+        **dict.fromkeys(("apply", "pause", "resume", "retry"), (Action.VIEW_BULK_EDITS, Action.APPLY_BULK_EDITS)),
         # The service requires another permission: to plan if this is only a plan, otherwise to apply.
-        "cancel": Action.VIEW_BULK_EDITS,
+        "cancel": (Action.VIEW_BULK_EDITS,),
     }
 
     @extend_schema(

@@ -25,8 +25,8 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     query_serializers = {"list": EditListQuery}
     body_serializers = {"undo": UndoEditBody, "resolve": ResolveEditBody}
     required_permissions = {
-        **dict.fromkeys(("list", "retrieve"), Action.VIEW_EDITS),
-        **dict.fromkeys(("undo", "resolve", "retry", "cancel"), Action.EDIT_METADATA),
+        **dict.fromkeys(("list", "retrieve"), (Action.VIEW_EDITS,)),
+        **dict.fromkeys(("undo", "resolve", "retry", "cancel"), (Action.VIEW_EDITS, Action.EDIT_METADATA)),
     }
 
     @extend_schema(responses=NEW_EDIT)

@@ -27,7 +27,7 @@ class ExportViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Export]):
     serializer_class = ExportSerializer
     query_serializers = {"list": ExportListQuery}
     body_serializers = {"create": ExportBody}
-    required_permissions = dict.fromkeys(("list", "retrieve", "create", "file", "cancel"), Action.VIEW_RUNS)
+    required_permissions = dict.fromkeys(("list", "retrieve", "create", "file", "cancel"), (Action.VIEW_RUNS,))
 
     def get_queryset(self) -> QuerySet[Export]:
         return exports.visible_to(self.user)

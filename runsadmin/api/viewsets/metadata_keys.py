@@ -20,7 +20,7 @@ class MetadataKeyViewSet(StrictViewSet[MetadataPair]):
     lookup_url_kwarg = "key"
     lookup_value_converter = "any_text"  # Registered in `api.urls`.
     query_serializers = {"list": TextListQuery, "values": TextListQuery}
-    required_permissions = {"list": Action.VIEW_RUNS, "values": Action.VIEW_RUNS}
+    required_permissions = dict.fromkeys(("list", "values"), (Action.VIEW_RUNS,))
 
     @extend_schema(
         description="List the metadata keys of all runs, with the number of runs that have each.",

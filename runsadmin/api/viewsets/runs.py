@@ -53,8 +53,8 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     }
     body_serializers = {"partial_update": EditRunBody}
     required_permissions = {
-        **dict.fromkeys(("list", "retrieve", "export"), Action.VIEW_RUNS),
-        **dict.fromkeys(("partial_update", "refresh"), Action.EDIT_METADATA),
+        **dict.fromkeys(("list", "retrieve", "export"), (Action.VIEW_RUNS,)),
+        **dict.fromkeys(("partial_update", "refresh"), (Action.VIEW_RUNS, Action.EDIT_METADATA)),
     }
 
     search: RunSearch  # The search of a list.

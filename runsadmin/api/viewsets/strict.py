@@ -51,9 +51,12 @@ class StrictView(APIView):
 
 
 class StrictViewSet[M: Model](StrictView, GenericViewSet[M]):
-    """`required_permissions` has the permission of each action, `serializer_classes` the serializer of its response."""
+    """`required_permissions` has the permissions of each action, `serializer_classes` the serializer of its response.
 
-    required_permissions: ClassVar[Mapping[str, Action]]
+    They include the permission to view what the response shows.
+    """
+
+    required_permissions: ClassVar[Mapping[str, tuple[Action, ...]]]
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     lookup_value_converter = "int"
     pagination_class = IdPagination

@@ -20,7 +20,10 @@ class SyncViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Sync]):
     serializer_classes = {"list": SyncSerializer}
     query_serializers = {"list": SyncListQuery}
     body_serializers = {"create": StartSyncBody}
-    required_permissions = {"list": Action.VIEW_SYNCS, "retrieve": Action.VIEW_SYNCS, "create": Action.SYNC}
+    required_permissions = {
+        **dict.fromkeys(("list", "retrieve"), (Action.VIEW_SYNCS,)),
+        "create": (Action.VIEW_SYNCS, Action.SYNC),
+    }
 
     @extend_schema(operation_id="start_sync", responses=schema.responses(SyncDetailSerializer, 202, 409))
     def create(self, request: Request) -> Response:

@@ -26,10 +26,9 @@ class ThreadViewSet(ListModelMixin, RetrieveModelMixin, UpstreamIdViewSet[Thread
     query_serializers = {"list": ThreadListQuery, "retrieve": ConnectionQuery, "destroy": ConnectionQuery}
     body_serializers = {"create": TrackThreadsBody}
     required_permissions = {
-        "list": Action.VIEW_THREADS,
-        "retrieve": Action.VIEW_THREADS,
-        "create": Action.TRACK_THREADS,
-        "destroy": Action.UNTRACK_THREADS,
+        **dict.fromkeys(("list", "retrieve"), (Action.VIEW_THREADS,)),
+        "create": (Action.VIEW_THREADS, Action.TRACK_THREADS),
+        "destroy": (Action.VIEW_THREADS, Action.UNTRACK_THREADS),
     }
 
     @extend_schema(operation_id="track_threads", responses=schema.responses(TrackedThreadsSerializer, 200, 201, 409))

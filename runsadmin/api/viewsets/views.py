@@ -27,7 +27,9 @@ class ViewViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[SavedView]):
     query_serializers = {"list": PageQuery}
     body_serializers = {"create": CreateViewBody, "partial_update": ChangeViewBody}
     # `services.views` decides who may change which view.
-    required_permissions = dict.fromkeys(("list", "retrieve", "create", "partial_update", "destroy"), Action.VIEW_RUNS)
+    required_permissions = dict.fromkeys(
+        ("list", "retrieve", "create", "partial_update", "destroy"), (Action.VIEW_RUNS,)
+    )
     lookup_field = "slug"
     lookup_value_converter = "str"
 

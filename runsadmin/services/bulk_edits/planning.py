@@ -70,6 +70,7 @@ def plan(
     has then. If this raises NotAllowed, InvalidMetadata, InvalidSelection or InvalidTransition, nothing is recorded.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
+    permissions.require(actor, permissions.Action.VIEW_RUNS)
     if apply_when_planned:
         check_may_apply(actor)
     patch.check()
