@@ -1,15 +1,17 @@
 """System checks for configurations that would lose data or leak a key. docs/operations.md lists them."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import DEFAULT_DB_ALIAS
 
 from runsadmin import conf
+from runsadmin.services import schema
 from runsadmin.upstream import configuration
 
 
@@ -65,6 +67,19 @@ def check_tasks_share_the_database(**kwargs: object) -> Iterable[CheckMessage]:
             hint="Set TASKS['default']['BACKEND'] to 'django_tasks_db.DatabaseBackend'.",
             id="runsadmin.E004",
         )
+
+
+# Only with --deploy, since `migrate` runs the checks of its database before it applies anything.
+@register(Tags.database, deploy=True)
+def check_migrations_are_applied(databases: Sequence[str] | None = None, **kwargs: object) -> Iterable[CheckMessage]:
+    if DEFAULT_DB_ALIAS in (databases or ()) and (difference := schema.difference()).unapplied:
+        yield Error(difference.message, id="runsadmin.E008")
+
+
+@register(Tags.database)
+def check_database_is_not_newer(databases: Sequence[str] | None = None, **kwargs: object) -> Iterable[CheckMessage]:
+    if DEFAULT_DB_ALIAS in (databases or ()) and (difference := schema.difference()).unknown:
+        yield Error(difference.message, id="runsadmin.E009")
 
 
 def _is_loopback(host: str) -> bool:

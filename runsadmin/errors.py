@@ -28,6 +28,10 @@ class InvalidMetadata(RunsAdminError):
         self.errors = tuple(errors)
 
 
+class WrongSchema(RunsAdminError):
+    """The database is older or newer than the code. The message says which, and what to do. Do not use it meanwhile."""
+
+
 class InvalidSearch(RunsAdminError):
     """The search is invalid. The message says where, and what was expected.
 

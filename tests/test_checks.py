@@ -2,6 +2,10 @@
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
 from tests.conftest import Connect
@@ -45,3 +49,31 @@ def test_e003_sqlite_without_lock_timeout(settings: Settings, monkeypatch: pytes
 def test_e004_tasks_outside_the_database(settings: Settings) -> None:
     settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
     assert ids() == ["runsadmin.E004"]
+
+
+def test_e008_unapplied_migrations() -> None:
+    MigrationRecorder(connection).record_unapplied("runsadmin", "0006_exports")
+    checked = run_checks(databases=["default"], include_deployment_checks=True)
+    (error,) = [message for message in checked if message.id == "runsadmin.E008"]
+    assert "lacks runsadmin.0006_exports. Make a backup, then run `manage.py migrate`" in error.msg
+    assert [message.id for message in run_checks(databases=["default"])] == []  # `migrate` runs these checks.
+
+
+def test_e009_database_of_a_newer_version() -> None:
+    MigrationRecorder(connection).record_applied("runsadmin", "9999_later")
+    (error,) = run_checks(databases=["default"])
+    assert error.id == "runsadmin.E009"
+    assert "runsadmin.9999_later, which the code does not know" in error.msg
+    with pytest.raises(SystemCheckError, match=r"runsadmin\.E009"):
+        call_command("migrate", verbosity=0, skip_checks=False)
+
+
+def test_dropped_migration_of_a_package_is_no_error() -> None:
+    MigrationRecorder(connection).record_applied("axes", "0000_dropped_since")
+    assert run_checks(databases=["default"], include_deployment_checks=False) == []
+
+
+def test_worker_refuses_another_schema() -> None:
+    MigrationRecorder(connection).record_unapplied("runsadmin", "0006_exports")
+    with pytest.raises(CommandError, match=r"lacks runsadmin\.0006_exports"):
+        call_command("worker", skip_checks=False)

@@ -1,6 +1,7 @@
 """Conventions that no linter checks: the length of names, modules and template lines, and the glossary's words."""
 
 import ast
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +108,13 @@ def test_names_use_the_glossary() -> None:
         if f"_{word}_" in f"_{words(name)}_"
     }
     assert sorted(found) == []
+
+
+def test_migrations_are_never_edited() -> None:
+    """A database may have applied them already. `sha256sum FILE >> SHA256SUMS` records a new migration."""
+    folder = ROOT / "runsadmin" / "migrations"
+    files = sorted(folder.glob("[0_]*.py"))
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.name != "__init__.py"}
+    lines = (line.split() for line in (folder / "SHA256SUMS").read_text().splitlines())
+    recorded = {name: digest for digest, name in lines}
+    assert sums == recorded, "Add a migration instead of editing one, and record it in runsadmin/migrations/SHA256SUMS."

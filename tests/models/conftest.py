@@ -12,6 +12,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from pytest_django import DjangoDbBlocker
 
+from tests.models import version_0_1_0
+
 RELEASED = ("runsadmin", "0001_version_0_1_0")
 NOW = dt.datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=dt.UTC)
 TIMES = [NOW, NOW.replace(microsecond=0), NOW.replace(year=1960), NOW.replace(year=9999, microsecond=1)]
@@ -74,4 +76,5 @@ def _filled() -> dict[str, dict[str, Any]]:
         pair_model(run=run, connection="default", key="team", value=f"v{run.pk % 7}", created_at=run.created_at)
         for run in runs
     )
+    version_0_1_0.fill(apps, NOW)
     return rows

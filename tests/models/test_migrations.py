@@ -3,14 +3,17 @@ from threading import Event
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from runsadmin import lenient_json
 from runsadmin.models import CompressionState, MetadataPair, Run, SharedText, Thread
-from runsadmin.services import compression
-from tests.models.conftest import INSTRUCTIONS, NOW
+from runsadmin.services import compression, schema
+from tests.models import version_0_1_0
+from tests.models.conftest import INSTRUCTIONS, NOW, RELEASED
 from tests.sandbox_client import make_run
 
 type Rows = dict[str, dict[str, Any]]
@@ -72,6 +75,20 @@ def test_runs_of_version_0_1_0_are_migrated(older_database: Rows) -> None:
     assert not any(raw.startswith(b"{") for raw in stored_bytes())
     assert SharedText.objects.count() == 3
     assert max(map(len, stored_bytes())) < len(INSTRUCTIONS)
+
+
+def test_every_row_of_version_0_1_0_is_kept(older_database: Rows) -> None:
+    older = MigrationExecutor(connection).loader.project_state([RELEASED]).apps
+    before = version_0_1_0.tables(older.get_models())
+    assert all(before[f"runsadmin.{name}"] for name in ("BulkEdit", "Edit", "IdempotencyKey", "Sync", "Thread"))
+    call_command("migrate", verbosity=0)
+    after = version_0_1_0.tables(apps.get_models(), before)
+    # `migrate` itself adds permissions, content types and groups.
+    added = {label for label in before if label.startswith(("auth.Perm", "contenttypes.", "auth.Group"))}
+    assert {label: rows for label, rows in after.items() if label not in added} == {
+        label: rows for label, rows in before.items() if label not in added
+    }
+    assert schema.difference() == schema.Difference()
 
 
 def test_migrated_runs_are_marked(older_database: Rows) -> None:

@@ -58,6 +58,11 @@ def test_site_to_migrate_is_not_ready(client: Client, worker: Worker) -> None:
     assert probe(client) == (503, "migrations")
 
 
+def test_site_with_newer_database_is_not_ready(client: Client, worker: Worker) -> None:
+    MigrationRecorder(connection).record_applied("runsadmin", "9999_later")
+    assert probe(client) == (503, "version")
+
+
 def test_site_without_database_is_only_live(client: Client, lost_database: None) -> None:
     assert probe(client) == (503, "database")
     assert probe(client, "/livez") == (200, "ok")

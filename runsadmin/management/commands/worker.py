@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 from django.utils.module_loading import import_string
 
 from runsadmin.engine.worker import WorkerProcess, lanes_for_all_queues
+from runsadmin.errors import WrongSchema
+from runsadmin.services import schema
 
 
 class Command(BaseCommand):
@@ -52,6 +55,8 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         if options["dead_after"] < 3 * options["beat_every"]:
             raise CommandError("--dead-after must be at least three times --beat-every: a heartbeat may be late.")
+        if not options["skip_checks"]:
+            require_current_schema()
         if options["nice"]:
             lower_priority(options["nice"])
         lanes = [lane.split(",") for lane in options["lane"] or ()] or lanes_for_all_queues()
@@ -62,6 +67,15 @@ class Command(BaseCommand):
             beat_every=options["beat_every"],
             dead_after=options["dead_after"],
         ).run()
+
+
+def require_current_schema() -> None:
+    """Raises CommandError: a worker must not act on rows that other code has written, or not written yet."""
+    try:
+        schema.require_current()
+    except WrongSchema as error:
+        raise CommandError(str(error)) from None
+    connection.close()
 
 
 def lower_priority(niceness: int) -> None:
