@@ -41,6 +41,16 @@ def watching() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def not_watching() -> Iterator[None]:
+    """For statements that have nothing to do with what the request saves."""
+    before = _may_have_saved.get()
+    try:
+        yield
+    finally:
+        _may_have_saved.set(before)
+
+
 def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     if sql.lstrip().startswith(("SELECT", "WITH", "BEGIN")):  # No statement here writes in a WITH.
         return execute(sql, params, many, context)

@@ -43,6 +43,10 @@ class InvalidSearch(RunsAdminError):
         self.position = position
 
 
+class InvalidToken(RunsAdminError):
+    """The text identifies no token, or several."""
+
+
 class InvalidColumns(RunsAdminError):
     """A list of columns is invalid. The message says what is wrong, and names the nearest column."""
 

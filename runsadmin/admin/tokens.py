@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 
 from runsadmin.admin.base import ThemedAdmin, actor
+from runsadmin.models.token_details import MAX_NAME_LENGTH
 from runsadmin.services import tokens
 from runsadmin.templatetags import links
 
@@ -30,13 +31,13 @@ class TokenAdmin(ThemedAdmin):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        queryset: QuerySet[Any] = super().get_queryset(request).select_related("user")
+        queryset = tokens.newest_first()
         return queryset if actor(request).is_superuser else queryset.filter(user=actor(request))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request) and not self.has_add_permission(request):
             raise PermissionDenied
-        return self._render(request, token="")
+        return self._render(request)
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -53,10 +54,15 @@ class TokenAdmin(ThemedAdmin):
                 messages.error(request, f"There is no active account {username!r}.")
                 return redirect(links.list_url(AuthToken))
             user = found
+        name = " ".join(request.POST.get("name", "").split())
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            messages.error(request, f"Enter a name of at most {MAX_NAME_LENGTH} characters, such as what it is for.")
+            return redirect(links.list_url(AuthToken))
         if days not in map(str, LIFETIMES):
             messages.error(request, "Choose when the token expires.")
             return redirect(links.list_url(AuthToken))
-        return self._render(request, token=tokens.create(user=user, expires_in=dt.timedelta(days=int(days))))
+        token = tokens.create(user=user, expires_in=dt.timedelta(days=int(days)), name=name)
+        return self._render(request, token=token)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -64,9 +70,10 @@ class TokenAdmin(ThemedAdmin):
         token = self.get_queryset(request).filter(pk=object_id).first()
         if token is None or not self.has_delete_permission(request, token):
             raise PermissionDenied
-        if request.method == "POST":
-            token.delete()
-            messages.success(request, "Token revoked.")
+        if request.method != "POST":
+            return self._render(request, revoking=token)
+        tokens.revoke(token)
+        messages.success(request, "Token revoked.")
         return redirect(links.list_url(AuthToken))
 
     def change_view(
@@ -74,14 +81,12 @@ class TokenAdmin(ThemedAdmin):
     ) -> HttpResponse:
         return redirect(links.list_url(AuthToken))
 
-    def _render(self, request: HttpRequest, *, token: str) -> HttpResponse:
+    def _render(self, request: HttpRequest, *, token: str = "", revoking: Any = None) -> HttpResponse:
         now = timezone.now()
-        rows = [
-            (row, row.expiry is not None and row.expiry <= now)
-            for row in self.get_queryset(request).order_by("-created")[:MAX_SHOWN]
-        ]
+        rows = [(row, row.expiry is not None and row.expiry <= now) for row in self.get_queryset(request)[:MAX_SHOWN]]
         response = self.render(
-            request, "runsadmin/tokens.html", "API tokens", opts=None, rows=rows, token=token, lifetimes=LIFETIMES,
+            request, "runsadmin/tokens.html", "API tokens", opts=None, rows=rows, token=token, revoking=revoking,
+            lifetimes=LIFETIMES, max_name_length=MAX_NAME_LENGTH,
         )  # fmt: skip
         response.headers["Cache-Control"] = "no-store"
         return response

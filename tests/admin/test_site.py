@@ -1,9 +1,11 @@
 """The dashboard, accounts, tokens, and what all pages have in common."""
 
+import datetime as dt
 import re
 from typing import Any
 
 import pytest
+import time_machine
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -114,17 +116,40 @@ TOKENS = "/admin/knox/authtoken/"
 def test_token_is_shown_once(make_user: MakeUser, client_for: ClientFor) -> None:
     client = client_for(grant(make_user(username="dora"), "add_authtoken", "view_authtoken", "delete_authtoken"))
 
-    response = client.post(f"{TOKENS}add/", {"days": "30", "username": "other"})
+    response = client.post(f"{TOKENS}add/", {"days": "30", "username": "other", "name": "nightly  report"})
 
     assert "no-store" in response.headers["Cache-Control"]
     found = re.search(r"data-token>([^<]+)<", response.text)
     assert found
-    dora = User.objects.get(username="dora")
-    assert tokens_of(dora).count() == 1
+    assert tokens_of(User.objects.get(username="dora")).get().details.name == "nightly report"
     assert found[1] not in client.get(TOKENS).text
 
-    client.post(f"{TOKENS}{tokens_of(dora).get().pk}/delete/")
-    assert tokens_of(dora).count() == 0
+
+def test_revoking_a_token_asks_first(make_user: MakeUser, client_for: ClientFor) -> None:
+    client = client_for(grant(make_user(username="dora"), "view_authtoken", "delete_authtoken"))
+    token = tokens.create(user=User.objects.get(username="dora"), expires_in=None, name="<b>nightly")
+    page = f"{TOKENS}{tokens_of(User.objects.get(username='dora')).get().pk}/delete/"
+
+    assert page in client.get(TOKENS).text
+    asked = client.get(page).text
+    assert "&lt;b&gt;nightly" in asked
+    assert token[:8] in asked
+    assert tokens.find(token[:8])
+
+    assert "Token revoked." in client.post(page, follow=True).text
+    assert tokens_of(User.objects.get(username="dora")).count() == 0
+
+
+def test_list_shows_names_and_last_use(admin: User, alice: User, client_for: ClientFor) -> None:
+    token = tokens.create(user=alice, expires_in=None, name="nightly report")
+    assert "never" in client_for(admin).get(TOKENS).text
+    with time_machine.travel(dt.datetime(2026, 12, 24, 23, 59, tzinfo=dt.UTC)):
+        Client().get("/api/v1/runs/", headers={"Authorization": f"Token {token}"})
+
+    shown = client_for(admin).get(TOKENS).text
+
+    assert "nightly report" in shown
+    assert "2026-12-24" in shown
 
 
 def test_tokens_of_others_are_hidden(alice: User, make_user: MakeUser, client_for: ClientFor) -> None:
@@ -140,10 +165,17 @@ def test_tokens_of_others_are_hidden(alice: User, make_user: MakeUser, client_fo
 def test_superuser_creates_tokens_for_others(admin: User, alice: User, client_for: ClientFor) -> None:
     client = client_for(admin)
 
-    client.post(f"{TOKENS}add/", {"days": "7", "username": "alice"})
+    client.post(f"{TOKENS}add/", {"days": "7", "username": "alice", "name": "n"})
     assert tokens_of(alice).count() == 1
-    assert "no active account" in client.post(f"{TOKENS}add/", {"days": "7", "username": "x"}, follow=True).text
-    assert "when the token expires" in client.post(f"{TOKENS}add/", {"days": "0"}, follow=True).text
+    for wrong, message in (
+        ({"username": "x"}, "no active account"),
+        ({"days": "0"}, "when the token expires"),
+        ({"name": "  "}, "Enter a name"),
+        ({"name": "n" * 101}, "Enter a name"),
+    ):
+        form = {"days": "7", "name": "n", **wrong}
+        assert message in client.post(f"{TOKENS}add/", form, follow=True).text
+    assert tokens_of(admin).count() == 0
 
 
 def test_tokens_need_permission(as_carol: Client) -> None:

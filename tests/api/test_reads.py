@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+import time_machine
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -18,7 +19,7 @@ from pytest_django import Settings
 
 from runsadmin.api.schema_views import document
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, ExportFormat, Run, SavedView, Sync
+from runsadmin.models import Edit, ExportFormat, Run, SavedView, Sync, TokenDetails
 from runsadmin.services import api_rate, edits, exports, syncs, tokens
 from runsadmin.services.exports import NewExport
 from runsadmin.services.run_search import RunSearch
@@ -108,6 +109,7 @@ def test_read_in_a_session_writes_nothing(paths: Callable[[list[str]], list[str]
 
 def test_read_writes_nothing(paths: Callable[[list[str]], list[str]], api: ApiOf, carol: User) -> None:
     client = api(carol)
+    client.get("schema/")  # Records that the token was used today.
     expired = tokens.create(user=carol, expires_in=dt.timedelta(days=1))
     AuthToken.objects.filter(token_key=expired[:15]).update(expiry=timezone.now())
     for path in paths([*READS, *SEARCHES, "schema/", "nothing/"]):
@@ -127,6 +129,19 @@ def test_read_needs_no_writable_database(
         assert {client.get(path).status_code for path in paths([*READS, *SEARCHES])} == {200}
     finally:
         unavailable.end()
+
+
+def test_last_use_is_written_once_a_day(alice: User) -> None:
+    client = Api(tokens.create(user=alice, expires_in=None))
+    writes = []
+    for day in (24, 24, 25):
+        with time_machine.travel(dt.datetime(2026, 12, day, 12, tzinfo=dt.UTC)):
+            with CaptureQueriesContext(connection) as queries:
+                client.get("schema/")
+            writes.append(len([sql for sql in written(queries) if "SAVEPOINT" not in sql]))
+            assert TokenDetails.objects.get().last_used_on == dt.date(2026, 12, day)
+    assert writes[1] == 0
+    assert writes[2] == 1
 
 
 def test_expired_tokens_are_deleted(alice: User, bob: User) -> None:

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from runsadmin.management.base import ReportingCommand, actor_of
+from runsadmin.models.token_details import MAX_NAME_LENGTH
 from runsadmin.services import tokens
 
 DEFAULT_DAYS = settings.REST_KNOX["TOKEN_TTL"].days
@@ -21,6 +22,7 @@ class Command(ReportingCommand):
         parser.add_argument(
             "username", metavar="USER", help="The account that the token belongs to and whose permissions it has."
         )
+        parser.add_argument("--name", default="", help="What the token is for, as shown in lists of tokens.")
         lifetime = parser.add_mutually_exclusive_group()
         lifetime.add_argument(
             "--days",
@@ -36,7 +38,9 @@ class Command(ReportingCommand):
         user = actor_of(options["username"])
         if not user.is_active:
             self.fail(f"The account {user.get_username()!r} is deactivated, so its tokens would not work.")
+        if len(name := options["name"].strip()) > MAX_NAME_LENGTH:
+            self.fail(f"--name may have at most {MAX_NAME_LENGTH} characters.")
         lifetime = None if options["never"] else dt.timedelta(days=options["days"])
-        token = tokens.create(user=user, expires_in=lifetime)
+        token = tokens.create(user=user, expires_in=lifetime, name=name)
         expires_at = None if lifetime is None else timezone.now() + lifetime
-        self.report(token, token=token, user=user.get_username(), expires_at=expires_at)
+        self.report(token, token=token, user=user.get_username(), name=name, expires_at=expires_at)
