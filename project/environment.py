@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from runsadmin import private_files
+
 _YES_OR_NO = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 
@@ -25,6 +27,8 @@ class Environment:
         self.names: set[str] = set()
 
     def read_file(self, path: str | Path) -> None:
+        # It has secrets. The account of a service may read it as a member of its group.
+        private_files.protect(Path(path), group_may_read=True)
         environ.Env.read_env(path)
 
     def text(self, name: str, default: str | None = None, *, fix: str = "") -> str:

@@ -3,6 +3,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.contrib.auth.management import create_permissions
 from django.db import DEFAULT_DB_ALIAS
+from django.db.backends.signals import connection_created
 from django.db.migrations import Migration
 from django.db.models.signals import post_migrate
 
@@ -13,6 +14,9 @@ class RunsAdminConfig(AppConfig):
 
     def ready(self) -> None:
         from runsadmin import checks  # noqa: F401 - importing the module registers the checks.
+        from runsadmin.services import database_use
+
+        connection_created.connect(database_use.note_connection, dispatch_uid="runsadmin.database_use")
 
         post_migrate.connect(create_roles, sender=self, dispatch_uid="runsadmin.roles")
 

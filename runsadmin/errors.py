@@ -32,6 +32,14 @@ class WrongSchema(RunsAdminError):
     """The database is older or newer than the code. The message says which, and what to do. Do not use it meanwhile."""
 
 
+class DatabaseInUse(RunsAdminError):
+    """Other processes use the database. Stop them, then try again."""
+
+
+class BackupFailed(RunsAdminError):
+    """The backup was not made or not restored, and nothing was changed. The message says why, and what to do."""
+
+
 class InvalidSearch(RunsAdminError):
     """The search is invalid. The message says where, and what was expected.
 

@@ -1,7 +1,7 @@
 """`make run`: starts everything on this machine, with the sandbox as upstream unless .env has the key of another one.
 
-Checks that the ports are free, migrates the database, and then becomes honcho, which starts the processes of the
-Procfile and stops them together.
+Checks that the ports are free, backs up and migrates the database, and then becomes honcho, which starts the processes
+of the Procfile and stops them together.
 """
 
 import os
@@ -30,7 +30,7 @@ def main() -> None:
         # SANDBOX_PORT also overrides the port of the upstream URL.
         os.environ["RUNSADMIN_UPSTREAM_URL"] = upstream._replace(netloc=f"127.0.0.1:{sandbox_port}").geturl()
 
-    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
+    subprocess.run([sys.executable, "manage.py", "upgrade"], check=True)
     if "demo" not in processes:
         print(
             f"Dashboard: http://127.0.0.1:{web_port}/ (create an account: .venv/bin/python manage.py createsuperuser)"

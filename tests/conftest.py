@@ -11,16 +11,19 @@ import logging
 import logging.config
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from pytest_django import DjangoDbBlocker, Settings
 
 from project import logs
 from runsadmin.models import Run, Thread
 from runsadmin.services import gateway, runs
 from runsadmin.services.clock import ClockBounds
+from runsadmin.services.database_use import lock_file_of
 from runsadmin.services.permissions import Action
 from tests import database
 from tests.sandbox_client import Sandbox, make_run
@@ -52,6 +55,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         kept = database.kept_rows()
     with database.fast_teardown(kept):
         yield
+    if connection.vendor == "sqlite":
+        lock_file_of(Path(connection.settings_dict["NAME"])).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from runsadmin import lenient_json
 from runsadmin.models import CompressionState, MetadataPair, Run, SharedText, Thread
-from runsadmin.services import compression, schema
+from runsadmin.services import backups, compression, schema
 from tests.models import version_0_1_0
 from tests.models.conftest import INSTRUCTIONS, NOW, RELEASED
 from tests.sandbox_client import make_run
@@ -119,3 +120,22 @@ def test_interrupted_batch_is_repeated(older_database: Rows, monkeypatch: pytest
 
 def _crash(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_upgrade_backs_up_sqlite(older_database: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "backups"
+    call_command("upgrade", backups=folder)
+    call_command("upgrade", backups=folder)
+    assert schema.difference() == schema.Difference()
+    if connection.vendor != "sqlite":
+        assert not folder.exists()
+        return
+    (backup,) = folder.iterdir()
+    assert f"Backed up the database to {backup}" in capsys.readouterr().out
+    assert ("runsadmin", "0002_search_and_storage") in backups.read(backup).schema.unapplied
+
+
+def test_upgrade_keeps_three_backups(older_database: Rows, tmp_path: Path) -> None:
+    made = [backups.before_migrating(tmp_path / "backups") for _ in range(5)]
+    if connection.vendor == "sqlite":
+        assert sorted((tmp_path / "backups").iterdir()) == [backup.path for backup in made[2:] if backup]

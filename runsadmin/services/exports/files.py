@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError
 from django.db.models import F, Q
 
-from runsadmin import conf
+from runsadmin import conf, private_files
 from runsadmin.errors import ExportStopped, FileMissing, InvalidTransition, RunsAdminError
 from runsadmin.models import Export, ExportStatus
 from runsadmin.models.export import UNFINISHED, ExportQuerySet
@@ -163,7 +163,8 @@ class _Writing:
         try:
             writer = writer_of(self.export)
             chunks = reading.chunks(selection_of(self.export), writer.rows(), seconds=LONGEST_CHUNK)
-            with unfinished.open("xb") as file:
+            private_files.create(unfinished)
+            with unfinished.open("wb") as file:
                 for part in parts(writer, chunks, self._tally, self._keep_claim):
                     file.write(part)
                 size = file.tell()
@@ -196,6 +197,7 @@ def delete_expired() -> int:
     count = _expire(Export.objects.filter(expires_at__lt=now), "Its file was deleted after its time.")
     kept = set(Export.objects.filter(is_file=True, status=ExportStatus.COMPLETED).values_list("file", flat=True))
     for path in _folder().iterdir():
+        private_files.protect(path)  # Earlier versions wrote files that other accounts could read.
         # A file that was written just now may belong to an export that is about to be completed.
         if path.name not in kept and path.stat().st_mtime < (now - LEASE * 2).timestamp():
             path.unlink(missing_ok=True)

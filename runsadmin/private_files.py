@@ -1,0 +1,58 @@
+"""Files that only their owner can read, and that are complete or absent."""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# The permissions of all but the owner, and those of all but the owner and the group.
+_GROUP_AND_OTHERS, _OTHERS = 0o077, 0o007
+
+
+def protect(*paths: Path, group_may_read: bool = False) -> None:
+    """Makes existing files accessible by their owner only, if this process may do so."""
+    excluded = _OTHERS if group_may_read else _GROUP_AND_OTHERS
+    for path in paths:
+        with suppress(OSError):  # The file does not exist, or belongs to another account.
+            mode = path.stat().st_mode
+            if stat.S_ISREG(mode) and mode & excluded:  # Not a device such as /dev/null.
+                path.chmod(stat.S_IMODE(mode) & ~excluded)
+
+
+def create(path: Path) -> None:
+    """Creates an empty file that only its owner can read. Raises FileExistsError."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+@contextmanager
+def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields the path of a new empty file in the same folder, which gets the name `path` when the block ends.
+
+    If the block fails, nothing is left. Raises FileExistsError if the file exists, unless it may be overwritten.
+    """
+    if not overwrite and path.exists():
+        raise FileExistsError(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    create(part)
+    try:
+        yield part
+        sync(part)
+        if overwrite:
+            part.replace(path)
+        else:
+            path.hardlink_to(part)  # Unlike renaming, this fails if the file was created meanwhile.
+        sync(path.parent)
+    finally:
+        for leftover in path.parent.glob(f"{part.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until the disk has the file or folder."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
