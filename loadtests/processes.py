@@ -134,7 +134,7 @@ def _fast_options(lanes: int) -> list[str]:
     name = "OFTEN" if lanes == 1 else "OFTEN_IN_LANES"
     schedule = ["--schedule", f"loadtests.schedule.{name}", "--poll-every", "0.1"]
     heartbeat = ["--beat-every", "0.2", "--dead-after", "1"]
-    queues = [*["push"] * lanes, "default", "long"]
+    queues = [*["push"] * lanes, "default", "fetch", "plan", "sync"]
     return [*schedule, *heartbeat, *(option for queue in queues for option in ("--lane", queue))]
 
 

@@ -9,6 +9,8 @@ from structlog.typing import EventDict, WrappedLogger
 
 # No other `extra` keys are logged, because Django passes whole requests in them.
 EXTRAS = {"edit", "step", "status_code", "took_ms"}
+# The most lines of a traceback, how many of them are its beginning, and the most characters of a line.
+MAX_LINES, HEAD, MAX_LENGTH = 40, 10, 1000
 
 
 def formatter(name: str) -> dict[str, Any]:
@@ -27,6 +29,7 @@ def formatter(name: str) -> dict[str, Any]:
             stdlib.ProcessorFormatter.remove_processors_meta,
             # Tracebacks must not contain the values of variables, which include API keys.
             processors.format_exc_info,
+            shorten_traceback,
             renderers[name],
         ],
     }
@@ -48,6 +51,16 @@ def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
     rest = " ".join(f"{key}={value}" for key, value in event.items())
     text = _printable(f"{head} [{rest}]" if rest else head)
     return "\n    ".join([text, *map(_printable, traceback.splitlines())])
+
+
+def shorten_traceback(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """Keeps the beginning and the end: a deep recursion has thousands of lines, and an error may quote a long text."""
+    if event.get("exception"):
+        lines = str(event["exception"]).splitlines()
+        if (left_out := len(lines) - MAX_LINES) > 0:
+            lines = [*lines[:HEAD], f"... {left_out} lines ...", *lines[HEAD - MAX_LINES :]]
+        event["exception"] = "\n".join(part if len(part) <= MAX_LENGTH else f"{part[:MAX_LENGTH]}..." for part in lines)
+    return event
 
 
 def _printable(text: str) -> str:

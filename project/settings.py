@@ -199,8 +199,9 @@ DATABASES = {"default": DATABASE}
 
 # The background engine
 
-# Long tasks have their own queues, so that short ones never wait behind them.
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "export", "long", "push"]}}
+# Each kind of work has its own queue, so that none waits behind another.
+QUEUES = ["default", "export", "fetch", "long", "plan", "push", "sync"]
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": QUEUES}}
 
 # REST
 
@@ -321,6 +322,7 @@ RUNSADMIN_ACTIVE_RUN_WAIT = env.seconds("RUNSADMIN_ACTIVE_RUN_WAIT", 900)
 RUNSADMIN_PLAN_LASTS = env.seconds("RUNSADMIN_PLAN_LASTS", 86400)
 RUNSADMIN_SETTLING_TIME = env.seconds("RUNSADMIN_SETTLING_TIME", 30)
 RUNSADMIN_SYNC_EVERY = env.seconds("RUNSADMIN_SYNC_EVERY", 300)
+RUNSADMIN_MAX_RUNS_PER_THREAD = env.integer("RUNSADMIN_MAX_RUNS_PER_THREAD", 100_000, minimum=1)
 RUNSADMIN_FULL_SYNC_EVERY = env.seconds("RUNSADMIN_FULL_SYNC_EVERY", 86400)
 RUNSADMIN_API_REQUESTS_PER_MINUTE = env.integer("RUNSADMIN_API_REQUESTS_PER_MINUTE", 1200)
 RUNSADMIN_API_RATE_FILE = BASE_DIR / env.text("RUNSADMIN_API_RATE_FILE", "var/api-rate.sqlite3")

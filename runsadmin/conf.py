@@ -162,5 +162,10 @@ def export_lifetime() -> timedelta:
     return timedelta(seconds=settings.RUNSADMIN_EXPORT_LASTS)
 
 
+def max_runs_per_thread() -> int:
+    """How many runs a sync reads of one thread. A list whose pages never end must not be read for ever."""
+    return int(settings.RUNSADMIN_MAX_RUNS_PER_THREAD)
+
+
 def max_response_bytes() -> int:
     return int(settings.RUNSADMIN_MAX_RESPONSE_BYTES)

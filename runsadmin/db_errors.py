@@ -13,6 +13,8 @@ from django.db import Error, InterfaceError, OperationalError, connection
 
 # The SQLSTATE of a server that rejects writes, such as a standby after a failover.
 _READ_ONLY = "25006"
+# The class of SQLSTATEs for a value that exceeds a limit of PostgreSQL, such as the size of an index row.
+_LIMIT_EXCEEDED = "54"
 
 _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 
@@ -20,13 +22,18 @@ _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 def is_database_failure(error: BaseException | None) -> bool:
     """Whether a failure of the database caused the error, directly or through a chain of exceptions."""
     while error is not None:
-        # SQLITE_ERROR means an invalid statement or a missing table.
-        if isinstance(error, OperationalError | InterfaceError) and _code(error) != SQLITE_ERROR:
+        if isinstance(error, OperationalError | InterfaceError) and not _is_refusal(_code(error)):
             return True
         if isinstance(error, Error) and _code(error) == _READ_ONLY:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_refusal(code: object) -> bool:
+    """Whether the database works, and refused only this statement: it would refuse it again."""
+    # SQLITE_ERROR means an invalid statement or a missing table.
+    return code == SQLITE_ERROR or (isinstance(code, str) and code.startswith(_LIMIT_EXCEEDED))
 
 
 def may_have_saved() -> bool:

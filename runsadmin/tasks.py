@@ -1,4 +1,8 @@
-"""The background tasks. They take only ids and act on the current state of rows, so it is safe to repeat a task."""
+"""The background tasks. They take only ids and act on the current state of rows, so it is safe to repeat a task.
+
+Each kind of work has its own queue, and each queue has a thread in each worker, so that no kind waits for another. The
+queue `default` is only for tasks that neither call upstream nor take long.
+"""
 
 import time
 from datetime import timedelta
@@ -6,14 +10,15 @@ from datetime import timedelta
 from django.tasks import task
 
 from runsadmin.engine import stopping
-from runsadmin.engine.recurring import Entry, enqueue_unless_waiting
+from runsadmin.engine.recurring import Entry, enqueue_each, enqueue_unless_waiting
 from runsadmin.models import BulkEdit, Export, Sync
-from runsadmin.services import bulk_edits, compression, edits, exports, idempotency, probes, runs, syncs, tokens
+from runsadmin.services import bulk_edits, compression, edits, exports, idempotency, marked_runs, probes, syncs, tokens
 
 MAX_SECONDS = 30.0
 # The process that records a bulk edit works on its plan for this many seconds. Workers continue a larger plan.
 PLANNING_SECONDS = 1.0
 COMPRESSING_SECONDS = 10.0
+REFRESHING_SECONDS = 10.0
 
 
 @task(queue_name="push")
@@ -38,13 +43,10 @@ def advance_bulk_edits() -> None:
 
 @task
 def find_plans() -> int:
-    waiting = bulk_edits.waiting_plans()
-    for pk in waiting:
-        plan_bulk_edit.enqueue(pk)
-    return len(waiting)
+    return enqueue_each(plan_bulk_edit, bulk_edits.waiting_plans())
 
 
-@task(queue_name="long")
+@task(queue_name="plan")
 def plan_bulk_edit(pk: int) -> str:
     """Works on a plan for about half a minute. `find_plans` continues it if it is not complete by then."""
     planned = bulk_edits.continue_planning(
@@ -72,16 +74,14 @@ def enqueue_if_in_progress(bulk_edit: BulkEdit) -> None:
 
 @task
 def find_syncs() -> int:
-    waiting = syncs.claim_waiting()
-    for pk in waiting:
-        run_sync.enqueue(pk)
-    return len(waiting)
+    return enqueue_each(run_sync, syncs.claim_waiting())
 
 
-@task(queue_name="long")
+@task(queue_name="sync")
 def run_sync(pk: int) -> str:
-    """Syncs for about half a minute, so that other tasks need not wait for a large sync. `find_syncs` continues it."""
-    sync = syncs.run(Sync.objects.get(pk=pk), until=time.monotonic() + MAX_SECONDS, stopping=stopping)
+    """Syncs for about half a minute, so that other syncs need not wait for a large one. `find_syncs` continues it."""
+    until = time.monotonic() + MAX_SECONDS
+    sync = syncs.run(Sync.objects.get(pk=pk), until=until, stopping=stopping, splits_off=True)
     return str(sync.status)
 
 
@@ -90,12 +90,12 @@ def start_due_syncs() -> int:
     return len(syncs.start_due())
 
 
-@task
+@task(queue_name="fetch")
 def refresh_marked_runs() -> int:
-    return runs.refresh_marked()
+    return marked_runs.refresh_all(until=time.monotonic() + REFRESHING_SECONDS, stopping=stopping)
 
 
-@task
+@task(queue_name="fetch")
 def probe_held_connections() -> None:
     probes.probe_held()
 
@@ -107,19 +107,15 @@ def forget_old_keys() -> int:
 
 @task(queue_name="long")
 def compress_stored_runs() -> int:
-    """Compresses the runs that version 0.1.0 stored, for about ten seconds, so that syncs wait no longer than that."""
+    """Compresses the runs that version 0.1.0 stored, for about ten seconds."""
     return compression.compress_stored(until=time.monotonic() + COMPRESSING_SECONDS, stopping=stopping)
 
 
 @task
 def find_exports() -> int:
-    waiting = exports.claim_waiting()
-    for pk in waiting:
-        write_export.enqueue(pk)
-    return len(waiting)
+    return enqueue_each(write_export, exports.claim_waiting())
 
 
-# Its own queue, since it takes minutes per million runs, and the format may not permit slices.
 @task(queue_name="export")
 def write_export(pk: int) -> str:
     return str(exports.write(Export.objects.get(pk=pk), stopping=stopping).status)

@@ -7,6 +7,7 @@ of a fault of this kind.
 import asyncio
 import random
 import re
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from inspect import signature
@@ -18,6 +19,8 @@ from sandbox.settings import check_type
 
 class Exchange(Protocol):
     """The parts of an exchange that faults use."""
+
+    request: Request
 
     def handle(self) -> Response: ...
 
@@ -142,6 +145,31 @@ async def wrong_shape(exchange: Exchange, *, body: Any = None, keep: bool = Fals
 @kind
 async def huge(exchange: Exchange, *, bytes: int = 32 * 1024 * 1024, keep: bool = False) -> None:  # noqa: A002
     respond_instead(exchange, 200, {"padding": "x" * bytes}, keep=keep)
+
+
+@kind
+async def raw(exchange: Exchange, *, base64: str, keep: bool = False) -> None:
+    """Sends any bytes, for bodies that cannot be written as JSON."""
+    if keep:
+        exchange.handle()
+    exchange.respond(Response(200, b64decode(base64)))
+
+
+@kind
+async def endless(exchange: Exchange) -> None:
+    """A list of runs in which every page is full and followed by another one."""
+    query = exchange.request.query
+    start = int(query.get("after", "").removeprefix("run_endless_") or 0) + 1
+    thread_id, limit = exchange.request.parts[2], int(query.get("limit", "20"))
+    runs = [
+        {
+            "id": f"run_endless_{number:09}", "object": "thread.run", "thread_id": thread_id, "status": "completed",
+            "created_at": 1_700_000_000 - number, "metadata": {}, "model": "gpt-4o", "assistant_id": "asst_endless",
+        }
+        for number in range(start, start + limit)
+    ]  # fmt: skip
+    page = {"object": "list", "data": runs, "first_id": runs[0]["id"], "last_id": runs[-1]["id"], "has_more": True}
+    exchange.respond(Response.json(page))
 
 
 @kind

@@ -4,19 +4,14 @@ A worker is alive while its row is fresh by the database's clock. Live workers d
 the tasks that those were running.
 """
 
-import logging
-from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 from django.db.models import DurationField, ExpressionWrapper, F
 from django.db.models.functions import Now
-from django.tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
+from runsadmin.engine import attempts
 from runsadmin.models.worker import Worker
-
-logger = logging.getLogger(__name__)
 
 
 def beat(worker_id: str, *, dead_after: timedelta) -> bool:
@@ -37,12 +32,12 @@ def requeue_dead(*, dead_after: timedelta) -> None:
     # Read tasks before workers: a worker has a row before it claims a task, so no live worker of a task is missed.
     running = list(DBTaskResult.objects.running())
     living = set(Worker.objects.values_list("pk", flat=True))
-    _requeue(task for task in running if task.worker_ids[-1].partition("/")[0] not in living)
+    attempts.requeue(task for task in running if task.worker_ids[-1].partition("/")[0] not in living)
 
 
 def release(lane_id: str) -> None:
     """Requeues the tasks that a lane left running. Only that lane may call this, and only while it runs no task."""
-    _requeue(task for task in list(DBTaskResult.objects.running()) if task.worker_ids[-1] == lane_id)
+    attempts.requeue(task for task in list(DBTaskResult.objects.running()) if task.worker_ids[-1] == lane_id)
 
 
 def beat_age() -> float | None:
@@ -50,11 +45,3 @@ def beat_age() -> float | None:
     age = ExpressionWrapper(Now() - F("seen_at"), output_field=DurationField())
     latest = Worker.objects.order_by("-seen_at").values_list(age, flat=True).first()
     return None if latest is None else latest.total_seconds()
-
-
-def _requeue(tasks: Iterable[DBTaskResult[..., Any]]) -> None:
-    for task in tasks:
-        # The condition includes the claim: the task may have ended, or another worker may have claimed it.
-        claim = DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
-        if claim.update(status=TaskResultStatus.READY, started_at=None):
-            logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, task.worker_ids[-1])

@@ -20,6 +20,9 @@ from django_tasks_db.models import DBTaskResult
 
 from runsadmin.models.worker import Schedule
 
+# An entry whose tasks keep failing runs at least this often, unless its period is longer.
+LONGEST_PERIOD = timedelta(minutes=1)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -33,7 +36,18 @@ class Entry:
     def is_due(self) -> Q:
         """The condition that the entry's row is due."""
         # Two or more periods ahead: the period was shortened or the clock was set back. Run it now.
-        return Q(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * self.every), pk=self.name)
+        too_far = Q(failures=0, due_at__gt=Now() + 2 * self.every) | Q(due_at__gt=Now() + 2 * self.longest)
+        return Q(Q(due_at__lte=Now()) | too_far, pk=self.name)
+
+    @property
+    def longest(self) -> timedelta:
+        """The longest period after failures."""
+        return max(self.every, LONGEST_PERIOD)
+
+    def period(self, failures: int) -> timedelta:
+        """How long after a task the next one is due. Each failure in a row doubles it."""
+        doubled = self.every * float(2 ** min(failures, 20))
+        return min(doubled, self.longest)
 
 
 def enqueue_due(entries: Iterable[Entry]) -> list[str]:
@@ -45,17 +59,24 @@ def enqueue_due(entries: Iterable[Entry]) -> list[str]:
     # Do not enqueue a second task while one is waiting or running: the entry stays due until that task has ended.
     idle = Schedule.objects.exclude(last_task_id__in=unfinished.values("pk"))
     due = idle.filter(reduce(or_, (entry.is_due for entry in by_name.values()), Q(pk__in=[]))).in_bulk()
-    return [name for name, entry in by_name.items() if name in due and _claim_and_enqueue(entry, due[name])]
+    last_tasks = DBTaskResult.objects.filter(pk__in=[row.last_task_id for row in due.values()])
+    failed = set(last_tasks.failed().values_list("pk", flat=True))
+    return [
+        name
+        for name, entry in by_name.items()
+        if (row := due.get(name)) and _claim_and_enqueue(entry, row, has_failed=row.last_task_id in failed)
+    ]
 
 
-def _claim_and_enqueue(entry: Entry, seen: Schedule) -> bool:
+def _claim_and_enqueue(entry: Entry, seen: Schedule, *, has_failed: bool) -> bool:
+    failures = seen.failures + 1 if has_failed else 0
     with transaction.atomic():
         # Two workers may both see the entry as due. The second UPDATE waits for the first, and then its condition is
         # false, since the first has changed `last_task_id`. (A condition on the time would not work: the second
         # statement may have started earlier.) The next period starts now, so after a night without workers the task
         # runs once.
         claim = Schedule.objects.filter(pk=seen.pk, last_task_id=seen.last_task_id)
-        if not claim.update(due_at=Now() + entry.every):
+        if not claim.update(due_at=Now() + entry.period(failures), failures=min(failures, 1000)):
             return False
         result = entry.task.enqueue()
         Schedule.objects.filter(pk=seen.pk).update(last_task_id=result.id)
@@ -67,6 +88,16 @@ def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
     waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
     if not waiting.exists():
         wanted.enqueue()
+
+
+def enqueue_each(wanted: "Task[[int], Any]", keys: Iterable[int]) -> int:
+    """Enqueues a task for each of these rows, unless one is already waiting for it. Returns how many were enqueued."""
+    waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
+    known = {key for task in waiting.values_list("args_kwargs", flat=True) for key in task["args"]}
+    new = [key for key in keys if key not in known]
+    for key in new:
+        wanted.enqueue(key)
+    return len(new)
 
 
 @task

@@ -15,24 +15,26 @@ from typing import Any
 
 from django.db import Error as AnyDatabaseError
 from django.db import close_old_connections, connections
+from django.db.models import QuerySet
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, TaskResultStatus, task_backends
 from django.utils.crypto import get_random_string
 from django_tasks_db.management.commands import db_worker
 from django_tasks_db.models import DBTaskResult
 from django_tasks_db.utils import exclusive_transaction
 
-from runsadmin.engine import heartbeat, stopping
+from runsadmin.db_errors import is_database_failure
+from runsadmin.engine import attempts, heartbeat, stopping
 from runsadmin.engine.recurring import PRUNE, Entry, enqueue_due
 from runsadmin.models.worker import Worker
+from runsadmin.text import clean
 
 logger = logging.getLogger(__name__)
 
+MAX_TRACEBACK = 20_000
+
 
 def lanes_for_all_queues() -> list[list[str]]:
-    """One lane per queue in settings.TASKS.
-
-    Long tasks (syncs, planning) have their own queue, so that short tasks wait only for other short ones.
-    """
+    """One lane per queue in settings.TASKS, so that no kind of work waits for another."""
     return [[queue] for queue in sorted(task_backends[DEFAULT_TASK_BACKEND_ALIAS].queues)]
 
 
@@ -88,17 +90,31 @@ class Lane(db_worker.Worker):
             super().run_task(db_task_result)
         except ClaimLostError:
             logger.warning("Task id=%s was claimed by another worker: result discarded", db_task_result.pk)
+        except Exception as error:
+            if is_database_failure(error):  # Once the database works again, the task runs again.
+                raise
+            logger.exception("The result of task id=%s could not be stored", db_task_result.pk)
+            attempts.end(_claim_of(db_task_result), f"Its result could not be stored: {type(error).__name__}.\n")
 
 
 def _save_if_claimed(task: DBTaskResult[..., Any], *, update_fields: list[str], **_: Any) -> None:
     close_old_connections()  # The database may have restarted during a long task.
-    claim = DBTaskResult.objects.filter(
-        pk=task.pk,
-        status=TaskResultStatus.RUNNING,
-        worker_ids=task.worker_ids,  # Every claim appends to this list, so an equal list is the same claim.
-    )
-    if not claim.update(**{field: getattr(task, field) for field in update_fields}):
+    # A traceback may quote a text that no database can store: that may be why the task failed.
+    task.traceback = _shortened(clean(task.traceback))
+    if not _claim_of(task).update(**{field: getattr(task, field) for field in update_fields}):
         raise ClaimLostError
+
+
+def _claim_of(task: DBTaskResult[..., Any]) -> "QuerySet[DBTaskResult[..., Any]]":
+    # Every claim appends to `worker_ids`, so an equal list is the same claim.
+    return DBTaskResult.objects.filter(pk=task.pk, status=TaskResultStatus.RUNNING, worker_ids=task.worker_ids)
+
+
+def _shortened(traceback: str) -> str:
+    """The beginning and the end of a traceback, which may quote a whole response."""
+    if len(traceback) <= MAX_TRACEBACK:
+        return traceback
+    return f"{traceback[: MAX_TRACEBACK // 4]}\n…\n{traceback[-MAX_TRACEBACK * 3 // 4 :]}"
 
 
 class WorkerProcess:

@@ -129,6 +129,9 @@ class BulkEdit(models.Model):
     # The claim of the process that is planning this bulk edit.
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(
+        default=0, help_text="How many processes in a row have started on the next block of its plan and died."
+    )
 
     objects = BulkEditQuerySet.as_manager()
 

@@ -114,6 +114,7 @@ class Edit(models.Model):
         METADATA_UNKNOWN = "metadata_unknown", "Metadata unknown"
         INVALID_ID = "invalid_id", "Invalid id"
         CHANGED_SINCE = "changed_since", "Changed since"
+        ERROR = "error", "Internal error"
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, db_index=False, related_name="edits")
     bulk_edit = models.ForeignKey(BulkEdit, on_delete=models.PROTECT, null=True, db_index=False, related_name="edits")
@@ -135,6 +136,10 @@ class Edit(models.Model):
     upstream_request_id = CleanCharField(max_length=256, blank=True)
     http_status = models.PositiveSmallIntegerField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="How many attempts failed before anything was sent.")
+    # Nullable, so that SQLite adds the column without copying the table.
+    deaths = models.PositiveSmallIntegerField(
+        null=True, help_text="How many processes died while they worked on it. Empty if none."
+    )
     refusals = models.PositiveSmallIntegerField(default=0, help_text="How many consecutive responses were a 403.")
     next_attempt_at = models.DateTimeField(null=True)
     waiting_since = models.DateTimeField(null=True, help_text="When it started to wait for the active run to end.")

@@ -82,6 +82,9 @@ class Sync(models.Model):
     )
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(
+        default=0, help_text="How many processes in a row have started on the current thread and died."
+    )
 
     threads_total = models.PositiveIntegerField(default=0)
     threads_done = models.PositiveIntegerField(default=0)

@@ -26,6 +26,7 @@ class Schedule(models.Model):
     due_at = models.DateTimeField(db_default=Now())
     # The task that was enqueued last. Not a foreign key, since pruning finished tasks must not affect the schedule.
     last_task_id = models.UUIDField(null=True, editable=False)
+    failures = models.PositiveSmallIntegerField(default=0, help_text="How many of its tasks in a row have failed.")
 
     def __str__(self) -> str:
         return self.name

@@ -1,8 +1,7 @@
 """The mirror: runs as upstream returned them, stored in the order of responses."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from runsadmin.models.stored_json import Unpacked
 from runsadmin.services import clock, connections, gateway, permissions, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.gateway import TimedResponse
-from runsadmin.upstream.records import RunRecord, indexed_text
+from runsadmin.upstream.records import RunRecord, indexed_key, indexed_text
 
 # The columns to read for each known run, unless a list showed that the run is unchanged.
 COLUMNS = (
@@ -127,6 +126,13 @@ class Difference:
             known |= difference.known
             mirrored |= difference.mirrored
         return cls(observations, frozenset(), known, mirrored, of_list=True)
+
+    def singles(self) -> Iterator["Difference"]:
+        """The same differences, run by run."""
+        for upstream_id, observation in self.observations.items():
+            known = {upstream_id: self.known[upstream_id]} if upstream_id in self.known else {}
+            mirrored = {upstream_id: self.mirrored[upstream_id]} if upstream_id in self.mirrored else {}
+            yield Difference({upstream_id: observation}, frozenset(), known, mirrored, self.of_list)
 
     @property
     def elsewhere(self) -> list[str]:
@@ -285,7 +291,7 @@ def _changes(row: Mapping[str, Any], timed: TimedResponse[RunRecord], was: RunRe
 def _indexed(record: RunRecord) -> dict[str, str]:
     """The pairs of a run as they are stored for searching."""
     length = MetadataPair.INDEXED_LENGTH
-    return {indexed_text(key, length): indexed_text(value, length) for key, value in record.metadata.items()}
+    return {indexed_key(key, length): indexed_text(value, length) for key, value in record.metadata.items()}
 
 
 def _pair(run: object, created_at: object, key: str, value: str) -> dict[str, Any]:
@@ -299,12 +305,12 @@ def refresh(*, run: Run, actor: User) -> Run:
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     conf.upstream(run.connection)
-    if missing := _fetch(run, interactive=True):
+    if missing := fetch(run, interactive=True):
         raise missing
     return Run.objects.select_related("thread").get(pk=run.pk)
 
 
-def _fetch(run: Run, *, interactive: bool = False) -> UpstreamError | None:
+def fetch(run: Run, *, interactive: bool = False) -> UpstreamError | None:
     """Fetches and stores a run. Returns the 404 if upstream no longer has it. Raises UpstreamError."""
     connections.wait_for_slots(run.connection_settings, 1, interactive=interactive)
     try:
@@ -351,14 +357,3 @@ def mark_for_refresh(*, runs: Iterable[Run], actor: User) -> int:
     for alias in {run.connection for run in wanted}:
         conf.upstream(alias)
     return Run.objects.filter(pk__in=[run.pk for run in wanted]).update(needs_refresh_since=clock.now())
-
-
-def refresh_marked(limit: int = 100) -> int:
-    """Fetches runs that are marked for a refresh, those marked first before others. Returns how many were fetched."""
-    count = 0
-    marked = Run.objects.filter(needs_refresh_since__isnull=False, connection__in=connections.available_aliases())
-    for run in marked.select_related("thread").order_by("needs_refresh_since")[:limit]:
-        with suppress(UpstreamError):
-            _fetch(run)
-            count += 1
-    return count

@@ -10,7 +10,7 @@ from django.urls import reverse
 from runsadmin import conf
 from runsadmin.models import MetadataPair, Thread
 from runsadmin.search import Equal, Field, Node, Term, all_of
-from runsadmin.upstream.records import indexed_text
+from runsadmin.upstream.records import indexed_key, indexed_text
 
 register = template.Library()
 
@@ -52,7 +52,7 @@ def runs_with(field: str, value: object, key: str | None = None) -> str:
     The value is cut like those in the searched columns, which hold only the beginning of a long text.
     """
     length = MetadataPair.INDEXED_LENGTH
-    return value_url(field, indexed_text(value, length), None if key is None else indexed_text(key, length))
+    return value_url(field, indexed_text(value, length), None if key is None else indexed_key(key, length))
 
 
 @register.filter

@@ -18,6 +18,8 @@ from runsadmin.text import clean
 
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 PAGE_SIZE = 100
+# A valid key of 64 characters has at most 256.
+MAX_KEY_BYTES = 512
 
 
 class Unreadable(ValueError):
@@ -253,6 +255,12 @@ def _with_metadata(response: Mapping[str, Any], *, missing_is_empty: bool) -> tu
 def indexed_text(value: object, length: int) -> str:
     """A value as text that every database can index: U+0000 and lone surrogates become U+FFFD."""
     return clean(value if isinstance(value, str) else lenient_json.dumps(value))[:length]
+
+
+def indexed_key(key: str, length: int) -> str:
+    """Like `indexed_text`, with at most MAX_KEY_BYTES: PostgreSQL limits the size of a key and its value together."""
+    text = indexed_text(key, length)
+    return text if text.isascii() else text.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
 def _text(value: object, length: int) -> str:

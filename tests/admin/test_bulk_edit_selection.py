@@ -10,7 +10,7 @@ from django.utils.http import urlencode
 
 from runsadmin.admin import run_selection
 from runsadmin.models import BulkEdit, DraftSelection, Run
-from runsadmin.services import bulk_edits, runs
+from runsadmin.services import bulk_edits, marked_runs
 from runsadmin.services.bulk_edits import selecting
 from runsadmin.services.permissions import Action
 from tests.admin.bulk_edit_pages import (
@@ -232,5 +232,5 @@ def test_refresh_of_many_is_queued(sandbox: Sandbox, six_runs: list[Run], as_ali
     sandbox.set_metadata("run_1", {"team": "green"})
 
     assert "6 runs will be refreshed" in run_list_action(as_alice, LIST, "refresh", keys, follow=True).text
-    assert runs.refresh_marked() == 6
+    assert marked_runs.refresh_all() == 6
     assert Run.objects.get(upstream_id="run_1").metadata == {"team": "green"}

@@ -1,6 +1,7 @@
 """Tasks and schedules for the tests of the engine. Tasks write to a file, because no rollback undoes that."""
 
 import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +48,30 @@ def work_until_stopped(task_log: str) -> None:
 def fail(task_log: str) -> None:
     write(task_log, "fail")
     raise RuntimeError("the error of the task")
+
+
+@task
+def fail_unstorably(task_log: str) -> None:
+    """The text of the error can be stored in no database: PostgreSQL refuses the first character, both the second."""
+    write(task_log, "fail")
+    raise RuntimeError("a\0b\ud800c")
+
+
+@task
+def return_unstorably(task_log: str) -> object:
+    write(task_log, "return")
+    return object()
+
+
+@task
+def kill_the_worker(task_log: str) -> None:
+    write(task_log, "kill")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def of_row(pk: int) -> None:
+    """Does nothing."""
 
 
 @task

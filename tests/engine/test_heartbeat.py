@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.tasks import TaskResultStatus
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from runsadmin.engine import heartbeat
+from runsadmin.engine import attempts, heartbeat
+from runsadmin.errors import InvalidTransition
 from runsadmin.models.worker import Worker
 from tests.engine import jobs
 
@@ -59,11 +61,11 @@ def test_tasks_of_dead_workers_are_requeued() -> None:
     assert live_task.status == TaskResultStatus.RUNNING
 
 
-def test_reclaimed_task_is_not_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reclaimed_task_is_not_requeued() -> None:
     task = running_task("dead")
     running = list(DBTaskResult.objects.running())
     task.claim("other/0")
-    heartbeat._requeue(running)
+    attempts.requeue(running)
     task.refresh_from_db()
     assert task.status == TaskResultStatus.RUNNING
 
@@ -74,3 +76,37 @@ def test_lane_releases_only_its_own_tasks() -> None:
     mine.refresh_from_db()
     theirs.refresh_from_db()
     assert (mine.status, theirs.status) == (TaskResultStatus.READY, TaskResultStatus.RUNNING)
+
+
+def test_third_lost_attempt_ends_the_task() -> None:
+    task = running_task("first")
+    for worker, status in (("second", TaskResultStatus.READY), ("third", TaskResultStatus.READY)):
+        attempts.requeue([task])
+        task.refresh_from_db()
+        assert task.status == status
+        task.claim(f"{worker}/0")
+    attempts.requeue([task])
+    task.refresh_from_db()
+    assert task.status == TaskResultStatus.FAILED
+    assert "left running 3 times" in task.traceback
+    attempts.requeue([task])
+    assert DBTaskResult.objects.get().status == TaskResultStatus.FAILED
+
+
+def test_second_lost_attempt_is_followed_by_a_pause() -> None:
+    task = running_task("first", "second")
+    attempts.requeue([task])
+    assert not DBTaskResult.objects.ready().exists()
+    DBTaskResult.objects.update(run_after=timezone.now())
+    assert DBTaskResult.objects.ready().exists()
+
+
+def test_failed_task_is_retried_as_new(alice: User) -> None:
+    task = running_task("first", "second", "third")
+    with pytest.raises(InvalidTransition, match="failed"):
+        attempts.retry(task=task, actor=alice)
+    attempts.requeue([task])
+    attempts.retry(task=task, actor=alice)
+    task.refresh_from_db()
+    assert (task.status, task.worker_ids, task.finished_at) == (TaskResultStatus.READY, [], None)
+    assert DBTaskResult.objects.ready().exists()

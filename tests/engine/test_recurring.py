@@ -10,7 +10,7 @@ from django.tasks import TaskResultStatus
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from runsadmin.engine.recurring import Entry, enqueue_due, prune
+from runsadmin.engine.recurring import Entry, enqueue_due, enqueue_each, prune
 from runsadmin.models.worker import Schedule
 from tests.engine import jobs
 from tests.engine.conftest import StartWorker, TaskLog
@@ -127,3 +127,28 @@ def test_ended_tasks_are_pruned() -> None:
         kept += [task.id] if keep else []
     assert prune.func() == 2
     assert sorted(str(task.pk) for task in DBTaskResult.objects.all()) == sorted(kept)
+
+
+@pytest.mark.django_db
+def test_failing_entry_runs_less_and_less_often() -> None:
+    often = Entry("often", jobs.tick, every=timedelta(seconds=2))
+    periods = []
+    for _ in range(8):
+        make_due()
+        assert enqueue_due([often]) == ["often"]
+        periods.append(round((Schedule.objects.get().due_at - timezone.now()).total_seconds()))
+        finish_all(TaskResultStatus.FAILED)
+        assert enqueue_due([often]) == []  # A time that is far ahead is not taken for a change of the clock.
+    assert periods == [2, 4, 8, 16, 32, 60, 60, 60]
+    make_due()
+    finish_all(TaskResultStatus.SUCCESSFUL)
+    assert enqueue_due([often]) == ["often"]
+    assert Schedule.objects.get().failures == 0
+
+
+@pytest.mark.django_db
+def test_row_has_at_most_one_waiting_task() -> None:
+    assert enqueue_each(jobs.of_row, [1, 2]) == 2
+    assert enqueue_each(jobs.of_row, [1, 2, 3]) == 1
+    DBTaskResult.objects.update(status=TaskResultStatus.RUNNING)
+    assert enqueue_each(jobs.of_row, [1]) == 1

@@ -115,6 +115,32 @@ def test_failed_task_is_logged_and_kept(start_worker: StartWorker, task_log: Tas
     assert worker.has_logged("the error of the task")
 
 
+@pytest.mark.parametrize("job", [jobs.fail_unstorably, jobs.return_unstorably])
+def test_unstorable_result_ends_the_task(job: Any, start_worker: StartWorker, task_log: TaskLog) -> None:
+    worker = start_worker()
+    failed = job.enqueue(task_log.path)
+    jobs.note.enqueue(task_log.path, "the worker continues")
+    until(lambda: "the worker continues" in task_log.lines)
+    row = DBTaskResult.objects.get(pk=failed.id)
+    assert row.status == TaskResultStatus.FAILED
+    assert "Error" in row.traceback
+    assert len(task_log.lines) == 2
+    assert len(worker.log.read_text().splitlines()) < 50
+
+
+def test_deadly_task_kills_three_workers(start_worker: StartWorker, task_log: TaskLog) -> None:
+    deadly = jobs.kill_the_worker.enqueue(task_log.path)
+    for _ in range(3):
+        worker = start_worker(*FAST_DETECTION)
+        until(worker.has_ended)
+    other = start_worker(*FAST_DETECTION)
+    until(lambda: DBTaskResult.objects.get(pk=deadly.id).status == TaskResultStatus.FAILED)
+    jobs.note.enqueue(task_log.path, "the worker continues")
+    until(lambda: "the worker continues" in task_log.lines)
+    assert task_log.lines.count("kill") == 3
+    assert other.has_logged("It was left running 3 times")
+
+
 def test_task_of_a_removed_function_fails(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     with transaction.atomic():

@@ -16,7 +16,7 @@ from loadtests.environment import Environment, database_url, timeouts
 from loadtests.processes import RecordedSandbox
 from runsadmin.models import Edit, Run, Sync
 from runsadmin.models.edit import UNSETTLED
-from runsadmin.services import edits, runs
+from runsadmin.services import edits, marked_runs
 from tests.conftest import Connect
 from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
 from tests.faults.writer import KEY, writing
@@ -66,7 +66,7 @@ class Race:
             unsettled = Edit.objects.filter(status__in=UNSETTLED)
             unsettled.update(next_attempt_at=timezone.now())
             edits.process_due(until=time.monotonic() + 5)
-            runs.refresh_marked()
+            marked_runs.refresh_all()
             return not unsettled.exists() and not Run.objects.filter(needs_refresh_since__isnull=False).exists()
 
         until(is_settled)

@@ -13,7 +13,7 @@ from runsadmin import conf
 from runsadmin.errors import NoSlot, NotAllowed, NotFound
 from runsadmin.models import ConnectionState, Run, Thread
 from runsadmin.run_format import FIELDS
-from runsadmin.services import connections, runs
+from runsadmin.services import connections, marked_runs, runs
 from runsadmin.services.gateway import TimedResponse
 from runsadmin.services.runs import Difference, Stored
 from runsadmin.upstream.records import Response, RunRecord
@@ -246,7 +246,7 @@ def test_marked_runs_are_refreshed(sandbox: Sandbox, mirror_run: Callable[..., R
     run = mirror_run(metadata={"team": "a"})
     sandbox.set_metadata(run.upstream_id, {"team": "b"})
     Run.objects.update(needs_refresh_since=timezone.now())
-    assert runs.refresh_marked() == 1
+    assert marked_runs.refresh_all() == 1
     run = Run.objects.get(pk=run.pk)
     assert run.metadata == {"team": "b"}
     assert run.needs_refresh_since is None
@@ -287,8 +287,8 @@ def test_404_without_a_probe_marks_nothing(sandbox: Sandbox, deleted_run: Run, a
 def test_unexplained_404_is_fetched_again(sandbox: Sandbox, deleted_run: Run) -> None:
     Run.objects.update(needs_refresh_since=timezone.now())
     use_interactive_slot()
-    assert runs.refresh_marked() == 0
+    assert marked_runs.refresh_all() == 0
     assert Run.objects.filter(needs_refresh_since__isnull=False, missing_since=None).exists()
     ConnectionState.objects.update(interactive_free_at=None, background_free_at=None)
-    assert runs.refresh_marked() == 1
+    assert marked_runs.refresh_all() == 1
     assert Run.objects.filter(needs_refresh_since=None, missing_since__isnull=False).exists()

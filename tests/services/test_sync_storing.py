@@ -4,10 +4,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from runsadmin.models import Run, Sync, Thread
@@ -99,22 +100,15 @@ def test_lost_claim_moves_no_position(started: Sync) -> None:
 
 
 def test_failed_transaction_stores_nothing(started: Sync) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_REJECT_CHECKED_THREADS[connection.vendor])
-    try:
-        with pytest.raises(Exception, match="rejected"):
-            run(started)
-        stored = Sync.objects.get()
-        assert (stored.last_thread, stored.cursor, stored.runs_created, Run.objects.count()) == (0, "", 0, 0)
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER rejecting" + (" ON runsadmin_thread" * (connection.vendor == "postgresql")))
+    """While the database fails, neither runs nor the position are stored. The next call reads the pages again."""
+
+    def fail(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith('UPDATE "runsadmin_thread"'):
+            raise OperationalError("the disk is full")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(fail), pytest.raises(OperationalError):
+        run(started)
+    stored = Sync.objects.get()
+    assert (stored.last_thread, stored.cursor, stored.runs_created, Run.objects.count()) == (0, "", 0, 0)
     assert run(started).runs_created == 18
-
-
-_REJECT_CHECKED_THREADS = {
-    "sqlite": "CREATE TRIGGER rejecting BEFORE UPDATE ON runsadmin_thread BEGIN SELECT RAISE(ABORT, 'rejected'); END",
-    "postgresql": """
-        CREATE OR REPLACE FUNCTION rejecting() RETURNS trigger AS $$ BEGIN RAISE 'rejected'; END $$ LANGUAGE plpgsql;
-        CREATE TRIGGER rejecting BEFORE UPDATE ON runsadmin_thread FOR EACH ROW EXECUTE FUNCTION rejecting()""",
-}

@@ -5,8 +5,8 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
 
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import InvalidId, NotSent, TooLarge, UpstreamError
 from runsadmin.models import ConnectionState, Sync, SyncError, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED, SyncQuerySet
@@ -63,12 +64,19 @@ class Pending:
         """Whether a run of this page was shown by another thread."""
         return any(self.runs.get(upstream_id, thread.pk) != thread.pk for upstream_id in page.ids)
 
-    @property
-    def progress(self) -> dict[str, object]:
-        progress: dict[str, object] = {name: F(name) + count for name, count in self.counts.items() if count}
-        if "threads_done" in progress:
-            progress["threads_total"] = Greatest(F("threads_total"), progress["threads_done"])
-        return progress
+
+def progress_of(counts: Mapping[str, int]) -> dict[str, object]:
+    """What to add to the columns of a sync."""
+    progress: dict[str, object] = {name: F(name) + count for name, count in counts.items() if count}
+    if "threads_done" in progress:
+        progress["threads_total"] = Greatest(F("threads_total"), progress["threads_done"])
+    return progress
+
+
+def described(error: Exception) -> str:
+    """An internal error as one sentence, with the beginning of its message."""
+    first = str(error).strip().partition("\n")[0][:300]
+    return f"{type(error).__name__}: {first}. See the log." if first else f"{type(error).__name__}. See the log."
 
 
 @dataclass
@@ -122,22 +130,64 @@ class ClaimedSync:
     def write(self, **values: object) -> None:
         """Stores all that is pending and renews the claim. Raises Interrupted if the pass stopped or the claim is lost.
 
-        Runs and progress are stored in one transaction: after a crash, the pass reads again what was not stored.
+        Runs and progress are stored in one transaction: after a crash, the pass reads again what was not stored. If
+        the database refuses them, each run is stored on its own, and those that cannot be stored are recorded.
         """
         pending, self.pending, self.written_at = self.pending, Pending(), time.monotonic()
-        with transaction.atomic():
-            stored = Difference.of_all(pending.differences).write()
-            pending.counts.update(runs_created=stored.created, runs_updated=stored.updated)
-            for pk, found in pending.threads.items():
-                Thread.objects.filter(pk=pk).update(**found)
-            values |= pending.position | pending.progress
-            is_running = self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + LEASE, **values)
-            if values and not is_running:  # What was read before a pause still counts.
-                self.row.filter(status__in=UNFINISHED).update(**values)
+        try:
+            is_running = self._write(pending, Difference.of_all(pending.differences), values)
+        except Exception as error:
+            if is_database_failure(error) or not (pending.differences or pending.threads):
+                raise
+            self._write_one_by_one(pending)
+            pending.threads = {}
+            is_running = self._write(pending, Difference.of_all([]), values)
         if pending.counts["pages"]:
             self.log_step("pages stored")
         if not is_running:
             raise Interrupted
+
+    def _write(self, pending: Pending, difference: Difference, values: dict[str, object]) -> bool:
+        """Returns whether the pass is still running and claimed."""
+        with transaction.atomic():
+            stored = difference.write()
+            counts = pending.counts + Counter(runs_created=stored.created, runs_updated=stored.updated)
+            for pk, found in pending.threads.items():
+                Thread.objects.filter(pk=pk).update(**found)
+            values = values | pending.position | progress_of(counts)
+            is_running = self.row.filter(status=SyncStatus.RUNNING).update(claimed_until=clock.now() + LEASE, **values)
+            if values and not is_running:  # What was read before a pause still counts.
+                self.row.filter(status__in=UNFINISHED).update(**values)
+        return bool(is_running)
+
+    def _write_one_by_one(self, pending: Pending) -> None:
+        """Stores what can be stored. The rest is recorded as errors of its threads."""
+        refused: list[Exception] = []
+        for single in (single for difference in pending.differences for single in difference.singles()):
+            ((run_id, (thread, _)),) = single.observations.items()
+            with self._refusal_recorded(thread, f"The run {run_id}", refused, run_id):
+                stored = single.write()
+                self.row.update(**progress_of(Counter(runs_created=stored.created, runs_updated=stored.updated)))
+        threads = Thread.objects.in_bulk(pending.threads)
+        for pk, found in pending.threads.items():
+            with self._refusal_recorded(threads[pk], "What was found out about this thread", refused):
+                Thread.objects.filter(pk=pk).update(**found)
+
+    @contextmanager
+    def _refusal_recorded(
+        self, thread: Thread, what: str, refused: list[Exception], run_id: str = ""
+    ) -> Iterator[None]:
+        try:
+            with transaction.atomic():
+                yield
+        except Exception as error:
+            if is_database_failure(error):
+                raise
+            if not refused:  # The others are likely to be refused for the same reason.
+                logger.exception("Sync %s: %s could not be stored.", self.sync.pk, what)
+            refused.append(error)
+            self.row.update(errors_count=F("errors_count") + 1)
+            self._keep_error(thread, f"{what} could not be stored. {described(error)}", run_id)
 
     def save_reading(self) -> None:
         """Stores the reading for the next call, which needs to know which runs were shown."""
@@ -191,8 +241,16 @@ class ClaimedSync:
 
     def record_error(self, message: str, run_id: str = "") -> None:
         self.write(errors_count=F("errors_count") + 1)
+        self._keep_error(self.thread, message, run_id)
+
+    def record_crash(self, error: Exception) -> None:
+        """Records that reading the thread ended with an internal error. What was read before is stored."""
+        logger.error("Sync %s could not read the thread %s.", self.sync.pk, self.thread, exc_info=error)
+        self.record_error(f"Reading this thread failed with an internal error. {described(error)}")
+
+    def _keep_error(self, thread: Thread, message: str, run_id: str) -> None:
         if SyncError.objects.filter(sync=self.sync).count() < MAX_ERRORS_KEPT:
-            SyncError.objects.create(sync=self.sync, thread=self.thread, run_id=run_id[:128], message=message[:2000])
+            SyncError.objects.create(sync=self.sync, thread=thread, run_id=run_id[:128], message=message[:2000])
 
     def record_once(self, message: str, run_id: str = "") -> None:
         """Records an error unless it is a duplicate: a thread that is read in both orders shows its errors twice."""

@@ -2,20 +2,29 @@
 
 import datetime as dt
 import uuid
+from contextlib import suppress
 from threading import Event
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from runsadmin import conf
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import ConnectionHeld, NoSlot
 from runsadmin.models import Sync, SyncStatus, Thread
 from runsadmin.models.sync import UNFINISHED
 from runsadmin.services import clock, connections, permissions
-from runsadmin.services.syncs.claimed import LEASE, ClaimedSync, Interrupted, TimeUp, logger
+from runsadmin.services.syncs.claimed import LEASE, ClaimedSync, Interrupted, TimeUp, described, logger
 from runsadmin.services.syncs.reading import read_thread
 
+# How many processes may die while they read a thread.
+MAX_ATTEMPTS = 3
+# A thread that takes longer than this, and is not read to its end, gets a sync of its own: at most this many at once.
+LONG = dt.timedelta(seconds=60)
+MAX_SPLIT_OFF = 10
+# The columns that say where to continue, at the beginning of a thread.
+NOWHERE: dict[str, object] = {"cursor": "", "first_run": "", "oldest_first": False, "reading": ""}
 # A task for a waiting sync has this long to start before another one is enqueued.
 HEAD_START = dt.timedelta(seconds=10)
 
@@ -120,49 +129,82 @@ def claim_waiting() -> list[int]:
 # --- Working on a pass
 
 
-def run(sync: Sync, *, until: float, stopping: Event | None = None) -> Sync:
+def run(sync: Sync, *, until: float, stopping: Event | None = None, splits_off: bool = False) -> Sync:
     """Works on a pass, for at least one page, until `time.monotonic()` reaches `until` or `stopping` is set.
 
     Does nothing while another process works on it. Returns the updated sync: if it is still running, there is
-    more to do.
+    more to do. With `splits_off`, a thread that takes long gets a sync of its own, so that it does not keep the pass
+    from reading the other threads.
     """
     token, now = uuid.uuid4(), clock.now()
     free = Sync.objects.free(now).filter(pk=sync.pk)
     with transaction.atomic():
         free.filter(status=SyncStatus.QUEUED).transition_to(SyncStatus.RUNNING, started_at=now)
         is_claimed = free.filter(status=SyncStatus.RUNNING).update(
-            claim_token=token, claimed_until=now + LEASE, detail=""
+            claim_token=token, claimed_until=now + LEASE, detail="", attempts=F("attempts") + 1
         )
     if is_claimed:
         claimed = ClaimedSync(Sync.objects.select_related("thread").get(pk=sync.pk), token, until, stopping)
         try:
-            _read_threads(claimed)
+            _read_threads(claimed, splits_off=splits_off)
+        except Exception as error:
+            if is_database_failure(error):  # Another call continues the pass.
+                raise
+            logger.exception("Sync %s failed with an internal error.", sync.pk)
+            detail = f"It failed with an internal error. {described(error)}"
+            claimed.row.transition_to(SyncStatus.FAILED, detail=detail, finished_at=clock.now(), reading="")
         finally:
-            claimed.row.update(claim_token=None, claimed_until=clock.now() + claimed.retry_after)
+            claimed.row.update(claim_token=None, claimed_until=clock.now() + claimed.retry_after, attempts=0)
     return Sync.objects.get(pk=sync.pk)
 
 
-def _read_threads(claimed: ClaimedSync) -> None:
+def _read_threads(claimed: ClaimedSync, *, splits_off: bool) -> None:
     sync = claimed.sync
     try:
         if claimed.is_full and sync.thread_id is None and not (sync.last_thread or sync.cursor):
             claimed.remember(oldest_first=False)  # Try newest first again: the server may have been fixed.
         while (thread := _next_thread(claimed)) is not None:
-            read_thread(claimed, thread)
-            claimed.note(
-                {"threads_done": 1}, last_thread=thread.pk, cursor="", first_run="", oldest_first=False, reading=""
-            )
+            if sync.attempts > MAX_ATTEMPTS:
+                claimed.thread = thread
+                claimed.record_error(f"{MAX_ATTEMPTS} processes died while they read this thread, so it was left out.")
+            else:
+                read_thread(claimed, thread)
+            claimed.note({"threads_done": 1}, last_thread=thread.pk, attempts=1, **NOWHERE)
             claimed.check_time()
         claimed.write()
         _finish(claimed)
     except TimeUp:
-        pass
+        if splits_off and _takes_long(claimed):
+            _split_off(claimed)
     except Interrupted:
         logger.info("Sync %s was interrupted.", sync.pk)
     except ConnectionHeld as error:  # Every thread would fail. The pass continues once the connection is released.
         claimed.row.update(detail=f"Waiting for the connection: {error}")
     except NoSlot as error:  # The pass continues as soon as the connection has a free slot.
         claimed.retry_after = dt.timedelta(seconds=error.retry_after or 0)
+
+
+def _takes_long(claimed: ClaimedSync) -> bool:
+    """Whether the pass was interrupted in the middle of a thread that it began to read long ago."""
+    sync = claimed.sync
+    if sync.thread_id is not None or sync.last_thread == claimed.thread.pk:
+        return False
+    split_off = Sync.objects.filter(connection=sync.connection, status__in=UNFINISHED).exclude(thread=None)
+    return clock.now() - claimed.reading.began_at > LONG and split_off.count() < MAX_SPLIT_OFF
+
+
+def _split_off(claimed: ClaimedSync) -> None:
+    """Continues the current thread in a sync of its own. The pass goes on with the next thread."""
+    sync, thread = claimed.sync, claimed.thread
+    logger.info("Sync %s leaves the thread %s to a sync of its own, because it takes long.", sync.pk, thread)
+    with suppress(IntegrityError), transaction.atomic():  # It may have a sync of its own already.
+        Sync.objects.create(
+            connection=sync.connection, kind=sync.kind, actor=sync.actor, thread=thread, threads_total=1,
+            reading=claimed.reading.dump(), **claimed.position,
+        )  # fmt: skip
+    with suppress(Interrupted):
+        claimed.note({"threads_done": 1}, last_thread=thread.pk, attempts=1, **NOWHERE)
+        claimed.write()
 
 
 def _next_thread(claimed: ClaimedSync) -> Thread | None:

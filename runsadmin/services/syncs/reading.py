@@ -4,6 +4,8 @@ import datetime as dt
 
 from django.db.models import F
 
+from runsadmin import conf
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import (
     ConnectionHeld,
     Forbidden,
@@ -30,12 +32,13 @@ LIMIT_REFUSALS = (400, 413, 422)
 
 
 def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
-    """Reads a thread's pages and then what they did not show. Errors of the thread are recorded.
+    """Reads a thread's pages and then what they did not show. Errors of the thread are recorded, internal ones as well.
 
-    Raises ConnectionHeld, NoSlot, Interrupted or TimeUp.
+    Raises ConnectionHeld, NoSlot, Interrupted or TimeUp, or an error of the database.
     """
-    claimed.thread, claimed.reading = thread, _resume(claimed)
+    claimed.thread = thread
     try:
+        claimed.reading = _resume(claimed)
         try:
             _read_pages(claimed)
             while _fetch_unlisted(claimed):
@@ -48,6 +51,10 @@ def read_thread(claimed: ClaimedSync, thread: Thread) -> None:
     except (ConnectionHeld, NoSlot, Interrupted, TimeUp):
         claimed.save_reading()
         raise
+    except Exception as error:
+        if is_database_failure(error):
+            raise
+        claimed.record_crash(error)
 
 
 def _handle_error(claimed: ClaimedSync, error: UpstreamError | InvalidId) -> None:
@@ -83,6 +90,9 @@ def _read_pages(claimed: ClaimedSync) -> None:
     reading = claimed.reading
     while not reading.is_over:
         pages = reading.current
+        if len(pages.ids) >= (limit := conf.max_runs_per_thread()):
+            pages.stop(f"It shows more than {limit:,} runs. If it has that many, raise RUNSADMIN_MAX_RUNS_PER_THREAD.")
+            return
         timed = _next_page(claimed)
         counts = {} if timed is None else _take_page(claimed, timed)
         if reading.oldest is None and not reading.reached_watermark:
