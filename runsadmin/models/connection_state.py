@@ -28,6 +28,11 @@ class ConnectionState(models.Model):
     held_since = models.DateTimeField(null=True)
     next_probe_at = models.DateTimeField(null=True, help_text="When a held connection is probed next.")
 
+    # Independent of a hold, which may be released automatically.
+    restored_from = models.DateTimeField(
+        null=True, help_text="When the backup was made that was restored. Nothing is sent until a user releases it."
+    )
+
     # A 429 or 503 applies to the whole connection: nothing is sent before this time.
     not_before = models.DateTimeField(null=True)
     # None if no edit waits for another write. On SQLite, a query for such edits would read all pending edits.
@@ -65,6 +70,12 @@ class ConnectionState(models.Model):
 
     def __str__(self) -> str:
         return self.alias
+
+    @property
+    def only_writing_is_held(self) -> bool:
+        """Whether requests that only read may be sent, and nothing else."""
+        is_readable = self.hold in (self.Hold.NONE, self.Hold.WRITING)
+        return is_readable and (self.hold == self.Hold.WRITING or self.restored_from is not None)
 
     @property
     def lists_are_proven(self) -> bool:

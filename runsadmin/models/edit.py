@@ -147,6 +147,11 @@ class Edit(models.Model):
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 
+    # A pending edit with this time is not sent.
+    restored_from = models.DateTimeField(
+        null=True, help_text="When the backup was made that it was restored from, until a user releases it."
+    )
+
     undoes = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, db_index=False, related_name="undone_by")
     resolves = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, db_index=False, related_name="resolved_by"
@@ -198,6 +203,11 @@ class Edit(models.Model):
     @property
     def has_ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def awaits_release(self) -> bool:
+        """Whether it was restored from a backup, and a user has to release or cancel it."""
+        return self.restored_from is not None and self.status in UNSETTLED
 
     @property
     def is_purged(self) -> bool:

@@ -3,11 +3,12 @@
 import datetime as dt
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Least
 
 from runsadmin import conf
@@ -60,13 +61,28 @@ def hold_reason(alias: str, *, is_write: bool = True, row: ConnectionState | Non
     if alias in conf.archives():
         return f"The connection {alias} is an archive: nothing is sent on it."
     row = row or ConnectionState.objects.filter(alias=alias).first()
-    if row is None or row.hold == Hold.NONE or (row.hold == Hold.WRITING and not is_write):
+    if row is None or (row.only_writing_is_held and not is_write):
         return ""
-    return f"The connection {alias} is held. {row.hold_detail}".rstrip()
+    if row.hold == Hold.NONE and row.restored_from is None:
+        return ""
+    return f"The connection {alias} is held. {why_held(row)}".rstrip()
+
+
+def why_held(row: ConnectionState) -> str:
+    """Why a connection is held, as stored with it. After a restore, any other hold is named first."""
+    if row.hold != Hold.NONE or row.restored_from is None:
+        return str(row.hold_detail)
+    return (
+        f"A backup of {row.restored_from:%Y-%m-%d %H:%M:%S} UTC was restored, and upstream may have newer values. "
+        "Nothing is sent until a user releases the connection."
+    )
+
+
+_IS_HELD = ~Q(hold=Hold.NONE) | Q(restored_from__isnull=False)
 
 
 def is_held(alias: str) -> bool:
-    return conf.hold() or ConnectionState.objects.filter(alias=alias).exclude(hold=Hold.NONE).exists()
+    return conf.hold() or ConnectionState.objects.filter(_IS_HELD, alias=alias).exists()
 
 
 def is_unreachable(alias: str) -> bool:
@@ -75,8 +91,26 @@ def is_unreachable(alias: str) -> bool:
 
 
 def held() -> QuerySet[ConnectionState]:
-    """The held connections. Every page shows them."""
-    return ConnectionState.objects.exclude(hold=Hold.NONE).filter(alias__in=conf.upstreams()).order_by("alias")
+    """The held connections, also those held since a restore. Every page shows them."""
+    return ConnectionState.objects.filter(_IS_HELD, alias__in=conf.upstreams()).order_by("alias")
+
+
+def hold_restored(aliases: Iterable[str], made_at: dt.datetime) -> None:
+    """Holds these connections, because a backup of this time was restored. Only users release them."""
+    for alias in aliases:
+        state(alias)
+        ConnectionState.objects.filter(alias=alias).update(restored_from=made_at)
+
+
+def release_restored(alias: str, *, actor: User) -> None:
+    """Sends again on a connection after a backup was restored. Edits from the backup are released one by one.
+
+    Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
+    """
+    permissions.require(actor, permissions.Action.HOLD)
+    conf.upstream(alias)
+    if ConnectionState.objects.filter(alias=alias, restored_from__isnull=False).update(restored_from=None):
+        logger.warning("%s released the connection %s after a restore.", actor.get_username(), alias)
 
 
 def hold(alias: str, why: ConnectionState.Hold, detail: str) -> None:

@@ -163,14 +163,14 @@ def probe_held() -> None:
     Only an operator releases an operator's hold, and only a successful write (`edits.process_due`) releases held
     writing.
     """
-    for row in connections.held().exclude(hold__in=(Hold.OPERATOR, Hold.WRITING)):
+    for row in connections.held().exclude(hold__in=(Hold.NONE, Hold.OPERATOR, Hold.WRITING)):
         if connections.claim_probe(row):
             _probe(row)
 
 
 def probe_now(alias: str) -> None:
     """Probes a held connection at once, for a command that is about to use it."""
-    row = connections.held().filter(alias=alias).exclude(hold=Hold.OPERATOR).first()
+    row = connections.held().filter(alias=alias).exclude(hold__in=(Hold.NONE, Hold.OPERATOR)).first()
     if row is not None:
         ConnectionState.objects.filter(alias=alias, hold=row.hold).update(next_probe_at=clock.now())
         if row.hold != Hold.WRITING:

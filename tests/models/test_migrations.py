@@ -11,8 +11,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from runsadmin import lenient_json
-from runsadmin.models import CompressionState, MetadataPair, Run, SharedText, Thread
-from runsadmin.services import backups, compression, schema
+from runsadmin.models import CompressionState, Edit, MetadataPair, Run, SharedText, Thread
+from runsadmin.services import backups, compression, connections, schema
 from tests.models import version_0_1_0
 from tests.models.conftest import INSTRUCTIONS, NOW, RELEASED
 from tests.sandbox_client import make_run
@@ -139,3 +139,15 @@ def test_upgrade_keeps_three_backups(older_database: Rows, tmp_path: Path) -> No
     made = [backups.before_migrating(tmp_path / "backups") for _ in range(5)]
     if connection.vendor == "sqlite":
         assert sorted((tmp_path / "backups").iterdir()) == [backup.path for backup in made[2:] if backup]
+
+
+def test_backup_of_version_0_1_0_is_restored(older_database: Rows, tmp_path: Path) -> None:
+    backup = backups.create(tmp_path / "backup").path
+    call_command("migrate", verbosity=0)
+    assert backups.restore(backup).migrated
+    assert stored(older_database) == older_database
+    assert schema.difference() == schema.Difference()
+    waiting = Edit.objects.filter(restored_from__isnull=False).order_by("pk")
+    assert [edit.status for edit in waiting] == ["pending", "unknown", "unknown", "pending"]
+    assert all(edit.base is not None and edit.claim_token is None for edit in waiting)
+    assert connections.hold_reason("default", is_write=True)

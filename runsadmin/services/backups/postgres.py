@@ -15,6 +15,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import DatabaseError, connection, transaction
 
 from runsadmin.errors import BackupFailed, DatabaseInUse
+from runsadmin.models import Worker
 from runsadmin.services.backups.contents import Contents
 
 # The time of an archive has no zone: it is shown in that of the reader.
@@ -69,7 +70,7 @@ def _migrations(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def loaded(path: Path) -> Iterator[None]:
+def loaded(path: Path) -> Iterator[Path | None]:
     """Replaces all tables by those of a backup, which the block prepares, in one transaction."""
     try:
         with transaction.atomic(durable=True):
@@ -78,12 +79,19 @@ def loaded(path: Path) -> Iterator[None]:
             _drop_tables()
             _load(path)
             ContentType.objects.clear_cache()
-            yield
+            yield None
     except DatabaseError as error:
         raise BackupFailed(f"PostgreSQL failed, and nothing was changed: {error}") from error
     finally:
         connection.close()  # The archive has changed settings of the session.
         ContentType.objects.clear_cache()
+
+
+def worker_seen(since: dt.datetime) -> str:
+    """The id of a worker that was alive after this time. Empty if there is none, or if there are no tables."""
+    if Worker._meta.db_table not in connection.introspection.table_names():
+        return ""
+    return Worker.objects.filter(seen_at__gt=since).values_list("pk", flat=True).first() or ""
 
 
 def check_other_sessions() -> None:

@@ -10,6 +10,7 @@ from django.db import connection
 
 from runsadmin import private_files
 from runsadmin.errors import BackupFailed, DatabaseInUse
+from runsadmin.services import clock
 from runsadmin.services.backups.contents import Contents
 from runsadmin.services.database_use import sqlite_files
 
@@ -64,45 +65,59 @@ def read(path: Path) -> Contents:
 
 
 @contextmanager
-def loaded(path: Path) -> Iterator[None]:
+def loaded(path: Path) -> Iterator[Path | None]:
     """Copies a backup into a new file, which the block prepares as the default database. Then it replaces the database.
 
-    If the block fails, the database stays as it was.
+    Yields the name under which the replaced database is kept, or None if there is none. If the block fails, the
+    database stays as it was.
     """
     current = database()
+    connection.close()
     _check_is_closed(current)
+    aside = _name_aside(current)
     with _errors(), private_files.written(current, overwrite=True) as part:
         copy(path, part)
         with closing(_opened(part)) as file:
             file.execute(f"DROP TABLE IF EXISTS {_TABLE}")
-        connection.close()
         connection.settings_dict["NAME"] = str(part)
         try:
-            yield
+            yield aside
         finally:
             connection.close()
             connection.settings_dict["NAME"] = str(current)
         with closing(_opened(part)) as file:
             file.execute("PRAGMA journal_mode=DELETE")
-        keep_aside(current)
+        if aside is not None:
+            _keep(current, aside)
 
 
-def keep_aside(current: Path) -> Path | None:
-    """Keeps the current database under another name, with the files next to it. Returns the name, if there is any.
+def worker_seen(since: dt.datetime) -> str:
+    """The id of a worker that was alive after this time. Empty if there is none, or if the database is damaged."""
+    if not database().exists():
+        return ""
+    try:
+        with closing(_opened(database())) as file:
+            query = "SELECT id FROM runsadmin_worker WHERE seen_at > ?"
+            row = file.execute(query, [f"{since:%Y-%m-%d %H:%M:%S.%f}"]).fetchone()
+    except sqlite3.DatabaseError:
+        return ""
+    return str(row[0]) if row else ""
+
+
+def _name_aside(current: Path) -> Path | None:
+    return current.with_name(f"{current.name}.replaced-{clock.now():%Y%m%dT%H%M%S%f}") if current.exists() else None
+
+
+def _keep(current: Path, aside: Path) -> None:
+    """Keeps the current database under another name, with the files next to it.
 
     A write-ahead log that stayed would be applied to the restored database, and damage it.
     """
-    if not current.exists():
-        return None
-    now = dt.datetime.now(dt.UTC)
-    aside = current.with_name(f"{current.name}.replaced-{now:%Y%m%dT%H%M%S}-{now.microsecond:06}")
-    names = zip(sqlite_files(current), sqlite_files(aside), strict=True)
-    for old, new in reversed([*names]):
+    for old, new in zip(sqlite_files(current), sqlite_files(aside), strict=True):
         if old == current:
-            new.hardlink_to(old)  # Until the restored file replaces it, the name is never missing.
+            new.hardlink_to(old)  # The name is never missing: the restored file replaces it.
         elif old.exists():
             old.replace(new)
-    return aside
 
 
 def _check_is_closed(current: Path) -> None:

@@ -6,7 +6,8 @@ are stored by conditional UPDATEs that require the claim's token, so a process t
 `recording` writes the edit. `claims` gives one process the right to work on it. `pushing` takes one edit from its claim
 to its outcome, and reconciles an unknown edit: `deciding` (what to send) and `classifying` (what a response means) are
 pure functions, `outcomes` are values, and `storing` writes them. `batch` does all of this for many edits at once, and
-`due` for all due edits. `waits` says what an edit waits for. `actions` contains what users can do with a recorded edit.
+`due` for all due edits. `waits` says what an edit waits for. `actions` contains what users can do with a recorded edit,
+and `restored` what they can do with one from a backup.
 """
 
 from runsadmin.services.edits.actions import (
@@ -23,5 +24,6 @@ from runsadmin.services.edits.claims import release_expired
 from runsadmin.services.edits.due import has_backlog, process_due, push_until_settled
 from runsadmin.services.edits.pushing import push, push_within, reconcile
 from runsadmin.services.edits.recording import record
+from runsadmin.services.edits.restored import release, release_all, that_await_release
 from runsadmin.services.edits.undo import undo_patch
 from runsadmin.services.edits.waits import Wait, waits_in_runs, waits_of

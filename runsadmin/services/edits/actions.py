@@ -23,6 +23,7 @@ class EditAction(StrEnum):
     CANCEL = "cancel"
     UNDO = "undo"
     RESOLVE = "resolve"
+    RELEASE = "release"
 
 
 def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
@@ -32,6 +33,10 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
     if edit.run.connection in conf.archives():
         return frozenset({EditAction.CANCEL} if edit.status in (EditStatus.PLANNED, EditStatus.PENDING) else ())
     match edit.status:
+        case EditStatus.PENDING if edit.awaits_release:
+            return frozenset({EditAction.RELEASE, EditAction.CANCEL})
+        case EditStatus.UNKNOWN if edit.awaits_release:
+            return frozenset({EditAction.RELEASE})
         case EditStatus.FAILED:
             is_final = edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.CANCELLED
             return frozenset() if is_final else frozenset({EditAction.RETRY})
@@ -73,6 +78,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
             intended=None,
             sent_at=None,
             waiting_since=None,
+            restored_from=None,
             **values,
         )
         if moved and bulk_edit:  # The bulk edit is completed again when the retried edits have ended.

@@ -78,7 +78,7 @@ def claim(edit: Edit) -> Claim | None:
     until = clock.now() + _for_two_requests(edit)
     token = uuid.uuid4()
     try:
-        claimed = free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
+        claimed = free.filter(_NOT_RESTORED).transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
     except IntegrityError:  # Another process has just claimed another edit of this run.
         return None
     return Claim(reload(edit), token) if claimed else None
@@ -176,7 +176,7 @@ def _first_of_runs(
         if not some:
             break
         after = some[-1][0]
-        rivals = Edit.objects.filter(run__in=[run for _, run in some])
+        rivals = Edit.objects.filter(_NOT_RESTORED, run__in=[run for _, run in some])
         first = dict.fromkeys(except_runs, 0)
         for pk, run, status, bulk_edit in rivals.values_list("pk", "run_id", "status", "bulk_edit_id"):
             if status in IN_FLIGHT:
@@ -191,7 +191,13 @@ _MAX_QUERIES = 10
 
 
 def _due(now: dt.datetime, status: EditStatus, condition: Q) -> QuerySet[Edit]:
-    return Edit.objects.free(now).filter(condition, status=status, next_attempt_at__lte=now).order_by("pk")
+    due = Edit.objects.free(now).filter(condition, _NOT_RESTORED, status=status, next_attempt_at__lte=now)
+    return due.order_by("pk")
+
+
+# Pending edits from a backup wait for a user to release them, and meanwhile no other edit waits for them. Unknown ones
+# are reconciled, which sends nothing.
+_NOT_RESTORED = Q(restored_from=None) | Q(status__in=IN_FLIGHT)
 
 
 def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:
@@ -284,13 +290,14 @@ def backoff(attempts: int) -> dt.timedelta:
 def _preceding(edit: Edit) -> QuerySet[Edit]:
     """The edits of the same run that come before an edit: those in flight, and older ones that wait to be sent.
 
-    Single edits do not wait for bulk edits, and no edit waits for a paused bulk edit.
+    Single edits do not wait for bulk edits, and no edit waits for a paused bulk edit, or for an edit that a user has to
+    release.
     """
     waiting = Q(bulk_edit=None)
     if edit.bulk_edit_id is not None:
         waiting |= Q(bulk_edit__status__in=IN_PROGRESS)
     return Edit.objects.filter(run=edit.run_id).filter(
-        Q(status__in=IN_FLIGHT) | (Q(pk__lt=edit.pk, status=EditStatus.PENDING) & waiting)
+        Q(status__in=IN_FLIGHT) | (Q(pk__lt=edit.pk, status=EditStatus.PENDING, restored_from=None) & waiting)
     )
 
 

@@ -86,8 +86,8 @@ def note_write(alias: str, requested_at: dt.datetime) -> None:
 def edits_to_try(alias: str) -> list[Edit]:
     """The edits to try if writing is held and a trial is due: the first one that can be claimed should be sent."""
     state = ConnectionState.objects.filter(alias=alias, hold=ConnectionState.Hold.WRITING).first()
-    if state is None or not connections.claim_probe(state):
+    if state is None or state.restored_from or not connections.claim_probe(state):
         return []
-    pending = Edit.objects.filter(status=EditStatus.PENDING, run__connection=alias).order_by("pk")
+    pending = Edit.objects.filter(status=EditStatus.PENDING, run__connection=alias, restored_from=None).order_by("pk")
     single = pending.filter(bulk_edit=None).select_related("run")[:MAX_TRIED]
     return list(single) or list(pending.filter(bulk_edit__status__in=IN_PROGRESS).select_related("run")[:MAX_TRIED])

@@ -18,7 +18,7 @@ WaitReason = Edit.WaitReason
 # The columns of edits and their runs that this module reads.
 _COLUMNS = (
     "run", "bulk_edit", "status", "wait_reason", "attempts", "next_attempt_at", "waiting_since", "claimed_until",
-    "created_at", "sent_at", "run__connection", "run__status", "run__expires_at",
+    "created_at", "sent_at", "restored_from", "run__connection", "run__status", "run__expires_at",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def waits_in_runs(runs: Sequence[int]) -> dict[int, Wait]:
 
 
 def _waits(waiting: Iterable[Edit], by_run: Mapping[int, Sequence[Edit]]) -> dict[int, Wait]:
-    held = {row.alias: row.hold_detail for row in connections.held()}
+    held = {row.alias: connections.why_held(row) for row in connections.held()}
     waits: dict[int, Wait] = {}
     for edit in waiting:
         first = _first(edit, by_run[edit.run_id]) if _waits_for_others(edit) else None
@@ -69,6 +69,8 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
     match edit.status, edit.wait_reason:
         case EditStatus.UNKNOWN, _:
             return Wait("a fetch that shows whether the write happened", _known_by(edit))
+        case _ if edit.awaits_release:
+            return Wait("a user to release or cancel it, since it comes from a backup that was restored")
         case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
             return Wait("its paused bulk edit to be resumed")
         case _, WaitReason.ACTIVE_RUN:
@@ -127,7 +129,8 @@ def _first(edit: Edit, others: Sequence[Edit]) -> Edit | None:
     """Like `claims.comes_before`, but without a query."""
     if in_flight := [other for other in others if other.status in IN_FLIGHT and other.pk != edit.pk]:
         return in_flight[0]
-    earlier = (other for other in others if other.pk < edit.pk and other.status == EditStatus.PENDING)
+    waiting = (other for other in others if other.status == EditStatus.PENDING and not other.awaits_release)
+    earlier = (other for other in waiting if other.pk < edit.pk)
     return next((other for other in earlier if _counts(other, edit)), None)
 
 

@@ -57,7 +57,7 @@ class SendGate:
         self._rewritten -= {pk for pk, accepts in accepts_rewrites.items() if accepts}
         row = ConnectionState.objects.filter(alias=self.alias).first() or ConnectionState(alias=self.alias)
         self.hold_reason = connections.hold_reason(self.alias, row=row)
-        self.writing_is_held = not conf.hold() and row.hold == ConnectionState.Hold.WRITING
+        self.writing_is_held = not conf.hold() and row.only_writing_is_held
         self.has_refused = row.refused_at is not None
         self.lists_are_fresh = connections.lists_are_fresh(self.alias, row=row)
         self.lists_are_stale = row.stale_list_at is not None

@@ -1,0 +1,311 @@
+"""After a restore nothing is sent until users release it, and then nothing twice and no newer value is overwritten."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from runsadmin.errors import BackupFailed, DatabaseInUse, NotAllowed
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, EditStatus, Sync, Worker
+from runsadmin.services import backups, bulk_edits, connections, database_use, edits, syncs
+from runsadmin.services.backups import holding
+from runsadmin.services.permissions import Action
+from tests.bulk import complete_plan, push_until_settled
+from tests.conftest import EDITOR, Connect, MakeRun
+from tests.sandbox_client import Sandbox
+from tests.services import bulk_edit as bulk
+from tests.services.single_edit import make_due, process_due, record
+from tests.waiting import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+GREEN = MetadataPatch({"team": "green"})
+
+
+@pytest.fixture
+def operator(make_user: Callable[..., User]) -> User:
+    """May edit, and may release connections."""
+    return make_user(*EDITOR, Action.HOLD, username="operator")
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    return tmp_path / "backup"
+
+
+@pytest.fixture(autouse=True)
+def no_replaced_databases() -> Iterator[None]:
+    yield
+    if connection.vendor == "sqlite":
+        for path in database().parent.glob(f"{database().name}.replaced-*"):
+            path.unlink()
+
+
+def database() -> Path:
+    return Path(str(connection.settings_dict["NAME"]))
+
+
+def refreshed(edit: Edit) -> Edit:
+    return Edit.objects.get(pk=edit.pk)
+
+
+def release_all(operator: User) -> int:
+    return edits.release_all(connection="default", actor=operator)
+
+
+def test_nothing_is_sent_after_a_restore(sandbox: Sandbox, alice: User, mirror_run: MakeRun, backup: Path) -> None:
+    old = record(mirror_run(metadata={"team": "blue"}), alice)
+    make_due(old)
+    backups.create(backup)
+
+    restored = backups.restore(backup)
+
+    new = record(mirror_run(metadata={"team": "blue"}), alice)
+    make_due(new)
+    process_due()
+    edits.push(old)
+    edits.push(new)
+    assert sandbox.posts() == []
+    assert restored.waiting_edits == 1
+    assert [refreshed(edit).status for edit in (old, new)] == [EditStatus.PENDING] * 2
+    waits = edits.waits_of([refreshed(old), refreshed(new)])
+    assert all("since a restore" in wait.what or "was restored" in wait.what for wait in waits.values())
+    syncs.run(syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice), until=float("inf"))
+    assert sandbox.gets()  # Reading continues.
+
+
+def test_released_edit_is_sent(
+    sandbox: Sandbox, alice: User, operator: User, mirror_run: MakeRun, backup: Path
+) -> None:
+    first, second = (record(mirror_run(metadata={"team": "blue"}), alice) for _ in range(2))
+    backups.create(backup)
+    backups.restore(backup)
+    with pytest.raises(NotAllowed):
+        connections.release_restored("default", actor=alice)
+    connections.release_restored("default", actor=operator)
+    edits.release(edit=first, actor=alice)
+    make_due(second)
+    process_due()
+    assert [refreshed(edit).status for edit in (first, second)] == [EditStatus.APPLIED, EditStatus.PENDING]
+    assert release_all(operator) == 1
+    process_due()
+    assert refreshed(second).status == EditStatus.APPLIED
+
+
+def test_newer_value_is_a_conflict(
+    sandbox: Sandbox, alice: User, operator: User, mirror_run: MakeRun, backup: Path
+) -> None:
+    edit = record(mirror_run(metadata={"team": "blue"}), alice)
+    backups.create(backup)
+    sandbox.add_pairs(edit.run.upstream_id, {"team": "violet"})
+    backups.restore(backup)
+    syncs.run(syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice), until=float("inf"))
+    release_all(operator)
+    process_due()
+    assert refreshed(edit).status == EditStatus.CONFLICT
+    assert sandbox.posts() == []
+    assert edits.conflicts(refreshed(edit))[0].theirs == "violet"
+
+
+def test_edit_sent_after_the_backup_is_not_repeated(
+    sandbox: Sandbox, alice: User, operator: User, mirror_run: MakeRun, backup: Path
+) -> None:
+    run = mirror_run(metadata={"team": "blue"})
+    first, second = record(run, alice), record(run, alice, GREEN)
+    backups.create(backup)
+    assert edits.push(first).status == EditStatus.APPLIED
+    backups.restore(backup)
+    release_all(operator)
+    process_due()
+    process_due()
+    # The second one expects the value of the first one.
+    assert [refreshed(edit).status for edit in (first, second)] == [EditStatus.APPLIED] * 2
+    assert [post["body"]["metadata"]["team"] for post in sandbox.posts()] == ["red", "green"]
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_unknown_edit_is_only_reconciled(
+    is_written: bool,
+    sandbox: Sandbox,
+    settings: Settings,
+    connect: Connect,
+    alice: User,
+    operator: User,
+    mirror_run: MakeRun,
+    backup: Path,
+) -> None:
+    settings.RUNSADMIN_SETTLING_TIME = 0.1
+    connect(CONNECT_TIMEOUT=0.1, READ_TIMEOUT=0.2)
+    edit = record(mirror_run(metadata={"team": "blue"}), alice)
+    sandbox.fault("lose" if is_written else "cut_before", method="POST")
+    assert edits.push(edit).status == EditStatus.UNKNOWN
+    Edit.objects.filter(pk=edit.pk).update(sent_at=Now())
+    backups.create(backup)
+    backups.restore(backup)
+
+    def is_reconciled() -> bool:
+        make_due(edit)
+        process_due()
+        return refreshed(edit).status != EditStatus.UNKNOWN
+
+    until(is_reconciled)
+    process_due()
+    now = refreshed(edit)
+    assert len(sandbox.posts()) == 1
+    assert now.status == (EditStatus.APPLIED if is_written else EditStatus.PENDING)
+    assert now.awaits_release is not is_written
+    if not is_written:
+        sandbox.add_pairs(edit.run.upstream_id, {"team": "violet"})
+        release_all(operator)
+        process_due()
+        assert refreshed(edit).status == EditStatus.CONFLICT
+
+
+def test_bulk_edit_waits_to_be_resumed(
+    sandbox: Sandbox, alice: User, operator: User, mirror_run: MakeRun, backup: Path
+) -> None:
+    runs = [mirror_run(metadata={"team": "blue"}) for _ in range(3)]
+    plan = bulk.plan(alice)
+    applied = bulk_edits.apply(bulk_edit=plan, actor=alice)
+    planning = bulk_edits.plan(
+        selection=bulk_edits.by_search("metadata.team:blue"), patch=bulk.RED, actor=alice, source=Edit.Source.API,
+        reason="x", apply_when_planned=True,
+    )  # fmt: skip
+    backups.create(backup)
+    edits.push(Edit.objects.get(bulk_edit=applied, run=runs[0]))
+    sandbox.add_pairs(runs[1].upstream_id, {"team": "violet"})
+
+    backups.restore(backup)
+    connections.release_restored("default", actor=operator)
+    process_due()
+    complete_plan(BulkEdit.objects.get(pk=planning.pk))
+    process_due()
+    assert len(sandbox.posts()) == 1
+    paused = BulkEdit.objects.get(pk=applied.pk)
+    assert (paused.status, "was restored" in paused.detail) == (BulkEditStatus.PAUSED, True)
+    assert BulkEdit.objects.get(pk=planning.pk).status == BulkEditStatus.PLANNED
+
+    bulk_edits.resume(bulk_edit=paused, actor=operator)
+    push_until_settled(paused)
+    assert bulk.statuses(paused) == {"applied": 2, "conflict": 1}
+    assert len(sandbox.posts()) == 2
+    assert bulk.metadata(sandbox, runs) == [{"team": "red"}, {"team": "violet"}, {"team": "red"}]
+
+
+def test_restored_edit_does_not_block_new_ones(
+    sandbox: Sandbox, alice: User, operator: User, mirror_run: MakeRun, backup: Path
+) -> None:
+    run = mirror_run(metadata={"team": "blue"})
+    old = record(run, alice)
+    backups.create(backup)
+    backups.restore(backup)
+    connections.release_restored("default", actor=operator)
+    new, later = (record(run, alice, MetadataPatch({"ticket": str(number)})) for number in range(2))
+    assert edits.push(new).status == EditStatus.APPLIED
+    make_due(later)
+    process_due()
+    assert refreshed(later).status == EditStatus.APPLIED
+    assert edits.cancel(edit=old, actor=alice).status == EditStatus.CANCELLED
+
+
+# --- When a restore is refused
+
+
+def test_living_worker_prevents_a_restore(backup: Path) -> None:
+    backups.create(backup)
+    Worker.objects.create(pk="host-1-abcdefgh", seen_at=Now())
+    with pytest.raises(DatabaseInUse, match="host-1-abcdefgh was alive"):
+        backups.restore(backup)
+    Worker.objects.all().delete()
+    backups.restore(backup)
+
+
+def test_open_database_prevents_a_restore(backup: Path) -> None:
+    backups.create(backup)
+    if connection.vendor == "sqlite":
+        with closing(sqlite3.connect(database())) as other:
+            other.execute("SELECT * FROM runsadmin_run")
+            with pytest.raises(DatabaseInUse, match=r"has .* open"):
+                backups.restore(backup)
+    else:
+        with psycopg.connect(**connection.get_connection_params(), application_name="watcher"):
+            with pytest.raises(DatabaseInUse, match="watcher"):
+                backups.restore(backup)
+            backups.restore(backup, ignore_sessions=True)
+    backups.restore(backup)
+
+
+def test_database_cannot_be_opened_meanwhile(backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backups.create(backup)
+    opened: list[object] = []
+
+    def open_in_another_process(*_: object) -> int:
+        monkeypatch.setattr(database_use, "_is_restoring", type(database_use._is_restoring)())
+        other = connection.copy()
+        if connection.vendor == "sqlite":  # A file of its own, as in another process.
+            other.settings_dict["NAME"] = kept_name
+            monkeypatch.setattr(database_use, "_files", {})
+        with pytest.raises(OperationalError, match="being restored"):
+            other.cursor()
+        opened.append(other)
+        return 0
+
+    kept_name = str(database())
+    monkeypatch.setattr(holding, "hold_everything", open_in_another_process)
+    files = database_use._files
+    backups.restore(backup)
+    assert len(opened) == 1
+    monkeypatch.setattr(database_use, "_files", files)
+
+
+def test_backup_of_a_newer_version_is_refused(backup: Path) -> None:
+    MigrationRecorder(connection).record_applied("runsadmin", "9999_later")
+    backups.create(backup)
+    MigrationRecorder(connection).record_unapplied("runsadmin", "9999_later")
+    with pytest.raises(BackupFailed, match=r"runsadmin\.9999_later"):
+        backups.restore(backup)
+
+
+def test_failed_restore_changes_nothing(alice: User, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backups.create(backup)
+    ConnectionState.objects.create(alias="after")
+    before = sorted(database().parent.iterdir()) if connection.vendor == "sqlite" else []
+
+    def fail(*_: object) -> int:
+        raise OperationalError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holding, "hold_everything", fail)
+        with pytest.raises(BackupFailed, match="nothing was changed: the disk is full"):
+            backups.restore(backup)
+    assert ConnectionState.objects.filter(alias="after").exists()
+    if connection.vendor == "sqlite":
+        connection.close()
+        left = {path.name.removesuffix("-wal").removesuffix("-shm") for path in database().parent.iterdir()}
+        assert left <= {path.name.removesuffix("-wal").removesuffix("-shm") for path in before}
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="concerns the file of SQLite")
+@pytest.mark.parametrize("state", ["missing", "broken"])
+def test_lost_database_is_replaced(state: str, alice: User, backup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    backups.create(backup)
+    connection.close()
+    for path in database_use.sqlite_files(database()):
+        path.unlink(missing_ok=True)
+    if state == "broken":
+        database().write_bytes(b"SQLite format 3\0" + b"broken" * 5000)
+    call_command("restore", backup)
+    assert User.objects.get().username == "alice"
+    output = capsys.readouterr().out
+    assert "Nothing is sent" in output
+    kept = [*database().parent.glob(f"{database().name}.replaced-*")]
+    assert [f"The replaced database is {path}." in output for path in kept] == [True] * (state == "broken")
