@@ -165,6 +165,27 @@ GUARDS = (
         ("tests/models",),
     ),
     Guard(
+        "after a restore, no connection sends",
+        CONNECTIONS,
+        "if row.hold == Hold.NONE and row.restored_from is None:",
+        "if row.hold == Hold.NONE:",
+        ("tests/services/test_restoring.py",),
+    ),
+    Guard(
+        "after a restore, the edits of the backup wait",
+        CLAIMS,
+        "_NOT_RESTORED = Q(restored_from=None) | Q(status__in=IN_FLIGHT)",
+        "_NOT_RESTORED = Q()",
+        ("tests/services/test_restoring.py",),
+    ),
+    Guard(
+        "after a restore, a newer value is a conflict",
+        "runsadmin/services/backups/holding.py",
+        "Edit.objects.filter(pk=edit).update(base=base)",
+        "pass",
+        ("tests/services/test_restoring.py",),
+    ),
+    Guard(
         "the hold: nothing is sent on a held connection",
         CONNECTIONS,
         "if row is None or row.hold == Hold.NONE or (row.hold == Hold.WRITING and not is_write):",

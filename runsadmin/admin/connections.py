@@ -11,9 +11,12 @@ from runsadmin import conf
 from runsadmin.admin.base import ReadOnlyAdmin, actor, reporting_errors, require
 from runsadmin.models import ConnectionState
 from runsadmin.models.connection_state import FRESH_LIST_ITEMS
-from runsadmin.services import connections
+from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import links
+
+# Releases the connection after a restore. Any other hold stays.
+RESTORED = "restored"
 
 
 @admin.register(ConnectionState)
@@ -25,7 +28,8 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         require(request, self.view_action)
-        context = {"connections": states(), "fresh_list_items": FRESH_LIST_ITEMS}
+        waiting = edits.that_await_release().exists()
+        context = {"connections": states(), "fresh_list_items": FRESH_LIST_ITEMS, "edits_await_release": waiting}
         return self.render(request, "runsadmin/connections.html", "Connections", **context)
 
     def page(self, request: HttpRequest, state: ConnectionState) -> HttpResponse:
@@ -33,12 +37,19 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
 
     def switch_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if request.method == "POST":
-            on = request.POST.get("on") == "1"
             with reporting_errors(request):
-                connections.set_hold(object_id, on=on, actor=actor(request))
-                outcome = "is held: nothing is sent on it." if on else "is released: sending continues."
-                messages.success(request, f"The connection {object_id} {outcome}")
+                messages.success(request, f"The connection {object_id} {self._switch(request, object_id)}")
         return redirect(links.list_url(ConnectionState))
+
+    def _switch(self, request: HttpRequest, alias: str) -> str:
+        """Returns what it did."""
+        wanted = request.POST.get("on")
+        if wanted == RESTORED:
+            connections.release_restored(alias, actor=actor(request))
+            return "is released. Edits from the backup wait until they are released or cancelled."
+        on = wanted == "1"
+        connections.set_hold(alias, on=on, actor=actor(request))
+        return "is held: nothing is sent on it." if on else "is released."
 
 
 def states() -> list[tuple[conf.Connection, ConnectionState]]:

@@ -30,10 +30,15 @@ PURGED = SafeString('<span class="ra-none">purged</span>')
 @admin.register(Edit)
 class EditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_EDITS
-    actions = ("undo", "retry", "cancel")
+    actions = ("undo", "retry", "release", "cancel")
 
     list_display = (display.when, "status_", "run_", "change", "actor", "source", display.reason)
-    list_filter = (filters.choice("status", list(EditStatus.choices)), filters.MineFilter, filters.RunFilter)
+    list_filter = (
+        filters.choice("status", list(EditStatus.choices)),
+        filters.RestoredFilter,
+        filters.MineFilter,
+        filters.RunFilter,
+    )
     search_fields = ("run__upstream_id",)
     search_help_text = "Run id or prefix"
 
@@ -103,6 +108,17 @@ class EditAdmin(ReadOnlyAdmin):
             return page
         retried = self.for_each(request, queryset, lambda edit: edits.retry(edit=edit, actor=actor(request)))
         return self._push(request, queryset, retried, "Retrying")
+
+    @admin.action(description="Release", permissions=["edit_metadata"], location=EVERYWHERE)
+    def release(self, request: HttpRequest, queryset: QuerySet[Edit]) -> HttpResponse | None:
+        explanation = (
+            "These edits come from a backup that was restored. They are sent once their connection is released. A "
+            "value that is newer upstream is not overwritten: the edit ends in a conflict."
+        )
+        if page := self.confirm(request, queryset, "Release", explanation):
+            return page
+        released = self.for_each(request, queryset, lambda edit: edits.release(edit=edit, actor=actor(request)))
+        return self._push(request, queryset, released, "Released")
 
     @admin.action(description="Cancel", permissions=["edit_metadata"], location=EVERYWHERE)
     def cancel(self, request: HttpRequest, queryset: QuerySet[Edit]) -> None:

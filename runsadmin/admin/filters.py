@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from runsadmin import conf
 from runsadmin.models import Run, Thread
+from runsadmin.models.edit import UNSETTLED
 
 Choices = list[tuple[str, str]]
 
@@ -82,6 +83,23 @@ class ThreadFilter(_RowFilter):
 class RunFilter(_RowFilter):
     title = parameter_name = "run"
     model = Run
+
+
+class RestoredFilter(SimpleListFilter):
+    """Edits from a backup that was restored. Shown only while it is used: links on other pages set it."""
+
+    title = "backup"
+    parameter_name = "restored"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        return [("yes", "Wait since a restore")] if self.value() else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if not self.value():
+            return queryset
+        if self.value() != "yes":
+            raise IncorrectLookupParameters
+        return queryset.filter(restored_from__isnull=False, status__in=UNSETTLED)
 
 
 class MineFilter(SimpleListFilter):

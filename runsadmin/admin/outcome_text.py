@@ -42,9 +42,16 @@ def of(edit: Edit) -> Outcome:
             "Upstream refused the change because the run is active. It will be sent again once the run has ended. If "
             "that takes too long, the edit fails and can be retried. Nothing has changed upstream so far."
         )
+    if edit.awaits_release:
+        explanation = RESTORED if edit.status == S.PENDING else f"{explanation} {RESTORED_UNKNOWN}"
     return Outcome(title, explanation)
 
 
+RESTORED = (
+    "It comes from a backup that was restored, and upstream may have newer values. Release it to send it, or cancel "
+    "it. A newer value is not overwritten."
+)
+RESTORED_UNKNOWN = "It comes from a backup that was restored, so it is not sent again until someone releases it."
 BULK_TEXTS: dict[BulkEditStatus, tuple[str, str]] = {
     B.PLANNING: ("Planning", "Each selected run is checked in the mirror. Nothing is sent."),
     B.PLANNED: ("Plan: nothing has been sent", "Applying it changes the runs below and no others."),

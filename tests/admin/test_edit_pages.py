@@ -261,6 +261,38 @@ def test_hold_is_shown_and_released(
     assert Run.objects.get().metadata == {}
 
 
+def test_restored_edits_are_shown_and_released(
+    mirror_run: MakeRun, alice: User, as_alice: Client, client_for: ClientFor, make_user: MakeUser
+) -> None:
+    edit = record(mirror_run(metadata={"team": "blue"}), alice, {"team": "blue"}, team="red")
+    other = record(mirror_run(), alice, {}, team="red")
+    Edit.objects.filter(pk=edit.pk).update(restored_from=timezone.now())
+    connections.hold_restored(["default"], timezone.now())
+    operator = client_for(make_user(Action.HOLD, Action.VIEW_SYNCS))
+
+    for url in ("/admin/", run_url(edit.run), "/admin/runsadmin/edit/", "/admin/runsadmin/connectionstate/"):
+        assert "was restored" in as_alice.get(url).text
+    listed = as_alice.get("/admin/runsadmin/edit/?restored=yes").text
+    assert change_url(edit) in listed
+    assert change_url(other) not in listed
+    page = " ".join(as_alice.get(change_url(edit)).text.split())
+    assert "Release it to send it, or cancel it" in page
+    assert (
+        "the connection default to be released (it is held: a backup was restored)"
+        in as_alice.get(change_url(other)).text
+    )
+
+    switch_url = "/admin/runsadmin/connectionstate/default/switch/"
+    assert as_alice.post(switch_url, {"on": "restored"}).status_code == 403
+    released = operator.post(switch_url, {"on": "restored"}, follow=True).text
+    assert "Edits from the backup wait until they are released or cancelled" in released
+    assert not connections.is_held("default")
+    assert "a user to release or cancel it" in as_alice.get(change_url(edit)).text
+    run_action(as_alice, edit, "release")
+    edit.refresh_from_db()
+    assert (edit.status, edit.restored_from) == (EditStatus.APPLIED, None)
+
+
 @pytest.mark.parametrize("status", [EditStatus.APPLIED, EditStatus.CONFLICT, EditStatus.FAILED])
 def test_purged_edit_has_a_page(mirror_run: MakeRun, as_alice: Client, alice: User, status: EditStatus) -> None:
     run = mirror_run(metadata={"team": "secret-before"})

@@ -1,14 +1,18 @@
 """The log of edits, and the actions on an edit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
+from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run
-from runsadmin.services import purging
+from runsadmin.services import connections, edits, purging
+from runsadmin.services.permissions import Action
 from tests.api.conftest import Api, ApiOf, problem
-from tests.conftest import MakeRun
+from tests.conftest import EDITOR, MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -63,6 +67,7 @@ def test_log_has_all_fields_of_an_edit(
         "request_id": "job-7",
         "attempts": 0,
         "next_attempt_at": None,
+        "restored_from": None,
         "undoes": None,
         "resolves": None,
     }
@@ -159,6 +164,28 @@ def test_pending_edit_is_cancelled_once(sandbox: Sandbox, mirror_run: MakeRun, a
     assert (response.status_code, response.json()["status"]) == (200, "cancelled")
     problem(api(alice).post(f"{url}cancel/"), 409, "illegal-change")
     problem(api(alice).post(f"{url}retry/"), 409, "illegal-change")
+
+
+def test_restored_edits_are_released(
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, make_user: Callable[..., User]
+) -> None:
+    runs = [mirror_run(metadata={"team": "blue"}) for _ in range(2)]
+    red = MetadataPatch({"team": "red"})
+    first, second = (edits.record(run=run, patch=red, actor=alice, source=Edit.Source.API) for run in runs)
+    Edit.objects.update(restored_from=timezone.now())
+    connections.hold_restored(["default"], timezone.now())
+
+    response = api(alice).post(f"edits/{first.pk}/release/")
+    assert (response.status_code, response.json()["status"], response.json()["wait_reason"]) == (202, "pending", "held")
+    assert response.json()["restored_from"] is None
+    problem(api(alice).post(f"edits/{first.pk}/release/"), 409, "illegal-change")
+    problem(api(alice).post("edits/release/", {"connection": "default"}), 403, "not-allowed")
+    assert sandbox.posts() == []
+
+    operator = make_user(*EDITOR, Action.HOLD)
+    response = api(operator).post("edits/release/", {"connection": "default"})
+    assert (response.status_code, response.json()) == (200, {"connection": "default", "released_edits": 1})
+    assert edits.push(second).status == "applied"
 
 
 def test_actions_take_no_fields(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:

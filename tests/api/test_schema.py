@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -154,6 +154,8 @@ def restore_rows(mirror_run: Callable[..., Run], alice: User, settings: Settings
         ).pk
         for status in states
     }
+    restored = edits.record(run=queued, patch=patch, actor=alice, source=Edit.Source.ADMIN)
+    Edit.objects.filter(pk=restored.pk).update(restored_from=now)
     sync = Sync.objects.create(connection="default", kind="full", actor=alice)
     for status, values in states.items():
         Edit.objects.filter(pk=edit_ids[status]).update(status=status, **values)
@@ -181,7 +183,7 @@ def restore_rows(mirror_run: Callable[..., Run], alice: User, settings: Settings
         return {
             "run_id": ["run_a", "run_b"],
             "thread_id": ["thread_a"],
-            "edit": [*edit_ids.values()],
+            "edit": [*edit_ids.values(), restored.pk],
             "bulk_edit": bulk_edit_ids,
             "sync": [sync.pk],
             "export": make_exports(alice, tmp_path),
@@ -254,6 +256,7 @@ def test_responses_match_the_document(
     ids["id"] = ids[next((kind for kind in ("sync", "bulk_edit", "export") if kind in name), "edit")]
     names = re.findall(r"{(\w+)}", operation.path)
     parameters: list[dict[str, Any]] = [{name: value} for name in names for value in ids[name]] or [{}]
+    alice.user_permissions.add(Permission.objects.get(codename="change_connectionstate"))
     token = tokens.create(user=alice, expires_in=None)
     statuses: Counter[int] = Counter()
     rejections: Counter[str] = Counter()

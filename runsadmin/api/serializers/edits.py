@@ -13,7 +13,7 @@ from rest_framework.serializers import (
     SerializerMethodField,
 )
 
-from runsadmin.api.fields import MetadataPatchField, UpstreamField
+from runsadmin.api.fields import ConnectionField, MetadataPatchField, UpstreamField
 from runsadmin.api.serializers.documented import DocumentedModelSerializer, DocumentedSerializer
 from runsadmin.api.serializers.strict import ReasonField, StrictSerializer
 from runsadmin.metadata import Metadata
@@ -78,6 +78,7 @@ class EditSerializer(DocumentedModelSerializer[Edit]):
         "attempts": ("How many attempts failed before anything was sent.", 0),
         "undoes": ("The edit that it undoes, or null.", None),
         "resolves": ("The edit whose conflict it resolves, or null.", None),
+        "restored_from": ("When the backup was made that it comes from, until it is released. Otherwise null.", None),
         "created_at": ("When it was recorded.", "2026-01-31T09:00:00Z"),
         "sent_at": ("When the last write started, or null.", "2026-01-31T09:00:00.120000Z"),
         "finished_at": ("When it ended, or null.", "2026-01-31T09:00:00.250000Z"),
@@ -134,6 +135,19 @@ class PlannedEditSerializer(EditSerializer):
             intended = instance.intended
             shown["after"] = dict(instance.patch.apply(instance.base or Metadata()) if intended is None else intended)
         return shown
+
+
+class ReleaseEditsBody(StrictSerializer):
+    examples = {"One connection": {"connection": "default"}}
+
+    connection = ConnectionField(help_text="The alias of the connection.")
+
+
+class ReleasedEditsSerializer(DocumentedSerializer):
+    docs = {
+        "connection": ("The alias of the connection.", "default", CharField()),
+        "released_edits": ("How many edits were released.", 3, IntegerField()),
+    }
 
 
 class UndoEditBody(StrictSerializer):

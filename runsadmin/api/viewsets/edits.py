@@ -8,7 +8,13 @@ from rest_framework.response import Response
 from runsadmin.api import schema
 from runsadmin.api.edit_responses import raise_for_status
 from runsadmin.api.filters import EditListQuery
-from runsadmin.api.serializers.edits import EditSerializer, ResolveEditBody, UndoEditBody
+from runsadmin.api.serializers.edits import (
+    EditSerializer,
+    ReleasedEditsSerializer,
+    ReleaseEditsBody,
+    ResolveEditBody,
+    UndoEditBody,
+)
 from runsadmin.api.viewsets.strict import StrictViewSet
 from runsadmin.models import Edit
 from runsadmin.services import edits
@@ -23,10 +29,11 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     queryset = EDITS
     serializer_class = EditSerializer
     query_serializers = {"list": EditListQuery}
-    body_serializers = {"undo": UndoEditBody, "resolve": ResolveEditBody}
+    body_serializers = {"undo": UndoEditBody, "resolve": ResolveEditBody, "release_all": ReleaseEditsBody}
     required_permissions = {
         **dict.fromkeys(("list", "retrieve"), (Action.VIEW_EDITS,)),
-        **dict.fromkeys(("undo", "resolve", "retry", "cancel"), (Action.VIEW_EDITS, Action.EDIT_METADATA)),
+        **dict.fromkeys(("undo", "resolve", "retry", "release", "cancel"), (Action.VIEW_EDITS, Action.EDIT_METADATA)),
+        "release_all": (Action.EDIT_METADATA, Action.HOLD),
     }
 
     @extend_schema(responses=NEW_EDIT)
@@ -60,6 +67,23 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     def cancel(self, request: Request, pk: int) -> Response:
         """Cancel an edit that has not been sent."""
         return self.respond(edits.cancel(edit=self.get_object(), actor=self.user))
+
+    @extend_schema(responses=schema.responses(EditSerializer, 200, 202, 409, 422, 424))
+    @action(detail=True, methods=["post"])
+    def release(self, request: Request, pk: int) -> Response:
+        """Release an edit that waits since a backup was restored."""
+        return self._push(edits.release(edit=self.get_object(), actor=self.user), status.HTTP_200_OK)
+
+    @extend_schema(responses=schema.responses(ReleasedEditsSerializer, 200, 409))
+    @action(detail=False, methods=["post"], url_path="release", url_name="release-all")
+    def release_all(self, request: Request) -> Response:
+        """Release a connection after a restore.
+
+        Also releases all of its edits that wait since then, except those of bulk edits, which are resumed.
+        """
+        connection = self.body["connection"]
+        count = edits.release_all(connection=connection, actor=self.user)
+        return Response(ReleasedEditsSerializer({"connection": connection, "released_edits": count}).data)
 
     def _push(self, edit: Edit, status_when_done: int) -> Response:
         """Waits a few seconds for the outcome, like a PATCH of the run."""

@@ -49,7 +49,7 @@ def waits_in_runs(runs: Sequence[int]) -> dict[int, Wait]:
 
 
 def _waits(waiting: Iterable[Edit], by_run: Mapping[int, Sequence[Edit]]) -> dict[int, Wait]:
-    held = {row.alias: connections.why_held(row) for row in connections.held()}
+    held = {row.alias: row.hold_detail if row.hold else "a backup was restored" for row in connections.held()}
     waits: dict[int, Wait] = {}
     for edit in waiting:
         first = _first(edit, by_run[edit.run_id]) if _waits_for_others(edit) else None
@@ -64,13 +64,13 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
     """What the edit itself waits for, apart from the edits before it."""
     if edit.status == EditStatus.SENDING:
         return Wait("upstream's response", edit.claimed_until)
+    if edit.awaits_release and edit.status == EditStatus.PENDING:
+        return Wait("a user to release or cancel it, since it comes from a backup")
     if wait := _stopped(edit, held):
         return wait
     match edit.status, edit.wait_reason:
         case EditStatus.UNKNOWN, _:
             return Wait("a fetch that shows whether the write happened", _known_by(edit))
-        case _ if edit.awaits_release:
-            return Wait("a user to release or cancel it, since it comes from a backup that was restored")
         case _ if edit.bulk_edit is not None and edit.bulk_edit.status == BulkEditStatus.PAUSED:
             return Wait("its paused bulk edit to be resumed")
         case _, WaitReason.ACTIVE_RUN:
