@@ -188,8 +188,8 @@ GUARDS = (
     Guard(
         "the hold: nothing is sent on a held connection",
         CONNECTIONS,
-        "if row is None or row.hold == Hold.NONE or (row.hold == Hold.WRITING and not is_write):",
-        "if True:",
+        'return f"The connection {alias} is held. {why_held(row)}".rstrip()',
+        'return ""',
     ),
     Guard(
         "the hold: refused credentials reject nothing",
