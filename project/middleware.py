@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
@@ -75,6 +75,20 @@ class DatabaseWatchMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         with db_errors.watching():
             return self.get_response(request)
+
+
+class NumberRangeMiddleware:
+    """Responds with a 400 to a number that is too large for its column: Django's forms and lists do not check it."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        if db_errors.is_out_of_range(exception):
+            raise BadRequest("A number is too large.") from exception
 
 
 def max_body_size(path: str) -> int:

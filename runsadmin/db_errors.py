@@ -9,12 +9,13 @@ from contextvars import ContextVar
 from sqlite3 import SQLITE_ERROR
 from typing import Any
 
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.db import DataError, Error, InterfaceError, OperationalError, connection
 
 # The SQLSTATE of a server that rejects writes, such as a standby after a failover.
 _READ_ONLY = "25006"
 # The class of SQLSTATEs for a value that exceeds a limit of PostgreSQL, such as the size of an index row.
 _LIMIT_EXCEEDED = "54"
+_OUT_OF_RANGE = "22003"
 
 _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 
@@ -34,6 +35,13 @@ def _is_refusal(code: object) -> bool:
     """Whether the database works, and refused only this statement: it would refuse it again."""
     # SQLITE_ERROR means an invalid statement or a missing table.
     return code == SQLITE_ERROR or (isinstance(code, str) and code.startswith(_LIMIT_EXCEEDED))
+
+
+def is_out_of_range(error: BaseException) -> bool:
+    """Whether a number is too large for its column. In a web request, it comes from the client."""
+    if isinstance(error, DataError):
+        return _code(error) == _OUT_OF_RANGE
+    return isinstance(error, OverflowError) and "SQLite" in str(error)
 
 
 def may_have_saved() -> bool:

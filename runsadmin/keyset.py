@@ -6,7 +6,7 @@ Rows are read in descending order, newest first, unless `ascending` is set. A ke
 
 import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,18 @@ class Page[R]:
     rows: list[R]
     previous: Key | None
     next: Key | None
+    key: Callable[[R], Key]
+    is_backward: bool = False  # Whether the last row was read first.
+
+    def first_read(self, count: int) -> "Page[R]":
+        """A page of only those rows that were read first; the others are on the adjacent page."""
+        if count >= len(self.rows):
+            return self
+        if self.is_backward:
+            rows = self.rows[-count:]
+            return replace(self, rows=rows, previous=self.key(rows[0]))
+        rows = self.rows[:count]
+        return replace(self, rows=rows, next=self.key(rows[-1]))
 
 
 def read_page[M: Model](
@@ -60,12 +72,14 @@ def page_of[R](rows: list[R], key: Callable[[R], Key], *, has_more: bool, is_bac
     if is_backward:
         rows.reverse()
     if not rows:
-        return Page([], None, None)
+        return Page([], None, None, key, is_backward)
     has_previous, has_next = (has_more, True) if is_backward else (not is_first, has_more)
     return Page(
         rows,
         key(rows[0]) if has_previous else None,
         key(rows[-1]) if has_next else None,
+        key,
+        is_backward,
     )
 
 

@@ -17,6 +17,7 @@ from runsadmin.text import is_text
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
 MAX_VALUE_LENGTH = 512
+MAX_REMOVED_BYTES = 65_536  # Of all keys to remove in one edit. Lax servers store keys of any length.
 
 
 class MetadataState(StrEnum):
@@ -82,6 +83,12 @@ class MetadataPatch:
         )
         if len(patch.set) > MAX_PAIRS:
             raise InvalidMetadata([_too_many(len(patch.set))])
+        if (size := sum(len(key.encode()) for key in patch.remove)) > MAX_REMOVED_BYTES:
+            message = (
+                f"The keys to remove have {size:,} bytes; at most {MAX_REMOVED_BYTES:,} are allowed in one edit. "
+                "Remove them with several edits."
+            )
+            raise InvalidMetadata([MetadataError(None, "too_much_removed", message)])
         return patch
 
     @classmethod

@@ -91,6 +91,10 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
         )
         return choices
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Like Django's, which crashes if the parameter `_to_field` is empty."""
+        return super().get_object(request, object_id, from_field or None)
+
     def render(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
         request.current_app = self.admin_site.name
         shared = self.admin_site.each_context(request)

@@ -31,6 +31,7 @@ def of(edit: Edit) -> list[Change]:
     intended: Mapping[str, object] = edit.patch.apply(start) if edit.intended is None else edit.intended
     is_known = edit.status != EditStatus.CONFLICT and edit.after is not None
     after: Mapping[str, object] = (edit.after if is_known else intended) or {}
+    touched = edit.patch.keys
     return [
         Change(
             key=key,
@@ -39,10 +40,10 @@ def of(edit: Edit) -> list[Change]:
             intended=intended.get(key),
             differs=intended.get(key) != after.get(key),
             is_seen=before is not None,
-            is_touched=key in edit.patch.keys,
+            is_touched=key in touched,
         )
         for key in dict.fromkeys([*start, *intended, *after])
-        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in edit.patch.keys
+        if start.get(key) != after.get(key) or intended.get(key) != after.get(key) or key in touched
     ]
 
 

@@ -5,12 +5,15 @@ from typing import Any, ClassVar
 
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from runsadmin import conf
 from runsadmin.models import Run, Thread
 from runsadmin.models.edit import UNSETTLED
+
+MAX_DIGITS = 18  # Of a primary key.
 
 Choices = list[tuple[str, str]]
 
@@ -24,7 +27,10 @@ class _Exact(SimpleListFilter):
         return self.options or ([(value, value)] if (value := self.value()) else [])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
+        try:
+            return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
+        except (ValueError, ValidationError) as error:
+            raise IncorrectLookupParameters from error
 
 
 def choice(field: str, options: Choices, *, title: str = "") -> type[SimpleListFilter]:
@@ -65,7 +71,7 @@ class _RowFilter(_Exact):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         if not (value := self.value()):
             return []
-        if not value.isdecimal():
+        if not value.isdecimal() or len(value) > MAX_DIGITS:
             raise IncorrectLookupParameters
         return [(value, str(self.row or f"no {self.title} {value}"))]
 

@@ -1,7 +1,7 @@
 """The list of runs: its search box and its filters are one search."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -171,6 +171,6 @@ class RunChangeList(KeysetChangeList):
             page = self.search.read_page(rows, size, after=after, before=before, sort=self.sort)
         except InvalidSearch as error:
             self.search_error = error
-            return keyset.Page([], None, None)
+            return keyset.Page([], None, None, partial(keyset.key_of, self.sort.order))
         self.shown.link_suffix = run_position.link_suffix(self.shown.kept, self.sort, page.rows)
         return page

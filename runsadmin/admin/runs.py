@@ -155,8 +155,7 @@ class RunAdmin(RunListParts):
         can_edit = may(request, Action.EDIT_METADATA) and not (is_archived or run.is_purged)
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,
-            task=layout.laid_out(run, layout.TASK), details=layout.laid_out(run, layout.DETAILS),
-            other=layout.other_fields(run),
+            shown=layout.RunLayout(run),
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
             max_pairs=MAX_PAIRS,
@@ -168,12 +167,17 @@ class RunAdmin(RunListParts):
     def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return run_position.keeping(request, super().change_view(request, *args, **kwargs))
 
+    def json_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The JSON of a run as upstream sent it, without the limits of its page."""
+        return HttpResponse(self.row(request, object_id).raw, content_type="application/json")
+
     # --- the metadata editor
 
     def get_urls(self) -> list[URLPattern]:
         return [
             path("ticked/", self.view(self.ticked_view), name=self.url_name("ticked")),
             self.row_url("metadata", self.metadata_view),
+            self.row_url("json", self.json_view),
             *super().get_urls(),
         ]
 

@@ -1,8 +1,10 @@
 """Keyset pagination of lists (see `runsadmin.keyset`)."""
 
 import base64
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import orjson
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -10,9 +12,11 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from runsadmin import keyset
+from runsadmin.api.renderers import JSONRenderer
 
 MAX_PAGE_SIZE = 500
 PAGE_SIZE = 100
+MAX_PAGE_BYTES = 8 * 1024 * 1024
 NEXT_EXAMPLE = "http://runsadmin.example/api/v1/edits/?cursor=YWZ0ZXI6MTc="
 
 
@@ -20,16 +24,16 @@ class IdPagination(BasePagination):
     """Newest first, by id. `cursor` and `page_size` are parameters of the view's query."""
 
     order: ClassVar[keyset.Order] = ("id",)
-    next: str | None
-    previous: str | None
+    _request: Request
+    _page: keyset.Page[Any]
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
+        """The rows of the page in the order in which they were read: the last row first if it precedes a cursor."""
         side, key = self._read_cursor(view.query["cursor"], view) if "cursor" in view.query else ("", None)
         sides = {"after": key if side == "after" else None, "before": key if side == "before" else None}
-        page = self.read_page(queryset, view, view.query["page_size"], **sides)
-        self.next = self._link(request, "after", page.next)
-        self.previous = self._link(request, "before", page.previous)
-        return page.rows
+        self._request = request
+        self._page = self.read_page(queryset, view, view.query["page_size"], **sides)
+        return self._page.rows[::-1] if self._page.is_backward else self._page.rows
 
     def read_page(self, queryset: Any, view: Any, size: int, **sides: Any) -> keyset.Page[Any]:
         return keyset.read_page(queryset, self.order, size, **sides)
@@ -38,10 +42,18 @@ class IdPagination(BasePagination):
         """Raises ValueError."""
         return keyset.from_text(text, self.order)
 
-    def get_paginated_response(self, data: Any) -> Response:
-        links = {"next": self.next, "prev": self.previous}
+    def get_paginated_response(self, data: Iterable[Any]) -> Response:
+        """The response with the representations of the rows, as bytes or values, in the order of `paginate_queryset`.
+
+        A page that would be longer than MAX_PAGE_BYTES has fewer rows, but at least one.
+        """
+        results = _within(MAX_PAGE_BYTES, data)
+        page = self._page.first_read(len(results))
+        if page.is_backward:
+            results.reverse()
+        links = {"next": self._link("after", page.next), "prev": self._link("before", page.previous)}
         header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in links.items() if url is not None)
-        body = {"results": data, "next": self.next, "previous": self.previous}
+        body = {"results": results, "next": links["next"], "previous": links["prev"]}
         return Response(body, headers={"Link": header} if header else None)
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
@@ -67,11 +79,23 @@ class IdPagination(BasePagination):
             {"cursor": "Not a cursor of this list. Take it from `next` or `previous`."}, code="invalid_cursor"
         )
 
-    def _link(self, request: Request, side: str, key: keyset.Key | None) -> str | None:
+    def _link(self, side: str, key: keyset.Key | None) -> str | None:
         if key is None:
             return None
         cursor = base64.urlsafe_b64encode(f"{side}:{keyset.to_text(key)}".encode()).decode()
-        return str(replace_query_param(request.build_absolute_uri(), "cursor", cursor))
+        return str(replace_query_param(self._request.build_absolute_uri(), "cursor", cursor))
+
+
+def _within(size: int, representations: Iterable[Any]) -> list[orjson.Fragment]:
+    """As many representations as fit in this many bytes, but at least one if there are any. Reads no more than that."""
+    fragments: list[orjson.Fragment] = []
+    for data in representations:
+        content = data if isinstance(data, bytes) else JSONRenderer().render(data)
+        size -= len(content)
+        if size < 0 and fragments:
+            break
+        fragments.append(orjson.Fragment(content))
+    return fragments
 
 
 class CreatedAtPagination(IdPagination):

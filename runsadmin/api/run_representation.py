@@ -4,7 +4,7 @@ Lists of runs are the most frequent request. Most runs are stored in the API's o
 is, without being parsed, and `mirror` is added to its end. The others are parsed and converted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -42,22 +42,22 @@ def etag(run: Any) -> str:
     return Run(pk=run.pk, version=run.version).etag
 
 
-def represent_runs(runs: Sequence[Any], links: Links) -> list[orjson.Fragment]:
-    """The representations of `representable` runs, each with its latest edit."""
+def represent_runs(runs: Sequence[Any], links: Links) -> Iterator[bytes]:
+    """`representable` runs as JSON, each with its latest edit. They are represented as they are read."""
     latest = [run.latest_edit for run in runs if run.latest_edit is not None]
     found = Edit.objects.filter(pk__in=latest).values_list(*_EDIT_COLUMNS, named=True) if latest else ()
     rows = {row.pk: row for row in found}
     unsettled = {row.pk for row in rows.values() if row.status in UNSETTLED}
     waits = edits.waits_in_runs([run.pk for run in runs if run.latest_edit in unsettled])
-    return [_represent(run, rows.get(run.latest_edit), waits, links) for run in runs]
+    return (_represent(run, rows.get(run.latest_edit), waits, links) for run in runs)
 
 
 def represent_run(run: Any, edit: Edit, links: Links) -> orjson.Fragment:
     """The representation of a `representable` run, with this edit."""
-    return _represent(run, edit, edits.waits_of([edit]), links)
+    return orjson.Fragment(_represent(run, edit, edits.waits_of([edit]), links))
 
 
-def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Links) -> orjson.Fragment:
+def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Links) -> bytes:
     """`edit` has the attributes _EDIT_COLUMNS, or is None."""
     mirror = {
         "connection": run.connection,
@@ -67,7 +67,7 @@ def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Link
         "edit": None if edit is None else _represent_edit(edit, waits.get(edit.pk), links),
     }
     sent = unpack(run.stored) if run.in_api_format else _converted(run)
-    return orjson.Fragment(b'%b,"mirror":%b}' % (sent[:-1], orjson.dumps(mirror, option=orjson.OPT_UTC_Z)))
+    return b'%b,"mirror":%b}' % (sent[:-1], orjson.dumps(mirror, option=orjson.OPT_UTC_Z))
 
 
 def _converted(run: Any) -> bytes:

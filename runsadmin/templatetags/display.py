@@ -36,6 +36,9 @@ TONES = {
         ("queued", "in_progress", "requires_action", "cancelling", "pending", "sending", "planning", "running"), "busy"
     ),
 }
+# In characters. What keeps the API's limits is shown whole; other servers have longer keys and values.
+LONGEST_KEY, LONGEST_VALUE, LONGEST_TOOLTIP = 200, 2000, 600
+MAX_TOOLTIP_LINES = 20
 EMPTY = SafeString('<span class="ra-none">–</span>')
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -182,7 +185,8 @@ def chips(pairs: list[tuple[str, str]]) -> SafeString:
     """The metadata of a run as compact chips, which are links. A tooltip shows the whole text of each chip."""
     values = (format_html("<bdi>{}</bdi>", _cut(value, 32)) for _, value in pairs)
     urls = [links.value_url(METADATA, value, key) for key, value in pairs[:4]]
-    return _chips([(key, f"{text(key)}: {text(value)}") for key, value in pairs], values, limit=4, urls=urls)
+    titles = [(key, f"{_cut(key, LONGEST_KEY)}: {_cut(value, LONGEST_TOOLTIP)}") for key, value in pairs]
+    return _chips(titles, values, limit=4, urls=urls)
 
 
 def _chips(
@@ -197,7 +201,8 @@ def _chips(
         html = '<a data-term href="{}" class="ra-chip" title="{}"><b dir="auto">{}</b>{}</a>'
         shown = format_html_join("", html, ((url, *chip) for url, chip in zip(urls, chips, strict=True)))
     others = [title for _, title in keys[limit:]]
-    rest = format_html('<span class="ra-more" title="{}">+{}</span>', "\n".join(others), len(others)) if others else ""
+    listed = [*others[:MAX_TOOLTIP_LINES], *(["…"] if len(others) > MAX_TOOLTIP_LINES else [])]
+    rest = format_html('<span class="ra-more" title="{}">+{}</span>', "\n".join(listed), len(others)) if others else ""
     return format_html('<span class="ra-chips">{}{}</span>', shown, rest)
 
 
@@ -214,7 +219,7 @@ def value(value: object, kind: str = "") -> SafeString:
     css = "ra-value" if isinstance(value, str) else "ra-value ra-json"
     if value == "":
         return format_html('<span class="{} {} ra-empty">empty text</span>', css, kind)
-    return format_html('<bdi class="{} {}">{}</bdi>', css, kind, text(value))
+    return format_html('<bdi class="{} {}">{}</bdi>', css, kind, _cut(value, LONGEST_VALUE))
 
 
 @register.filter
@@ -231,8 +236,8 @@ def diff_chips(changes: list[Any]) -> SafeString:
 
 
 def _tooltip(change: Any) -> str:
-    old, new = ("nothing" if value is None else text(value) for value in (change.old, change.new))
-    return f"{text(change.key)}: {old if change.is_seen else '?'} → {new}"
+    old, new = ("nothing" if value is None else _cut(value, LONGEST_TOOLTIP) for value in (change.old, change.new))
+    return f"{_cut(change.key, LONGEST_KEY)}: {old if change.is_seen else '?'} → {new}"
 
 
 def _sides(change: Any) -> tuple[str, str]:
@@ -264,7 +269,7 @@ def patch_chips(bulk_edit: BulkEdit) -> SafeString:
         *((old, format_html('<span class="ra-arrow">renamed to</span><bdi>{}</bdi>', _cut(new, 24)))
           for old, new in bulk_edit.rename.items()),
     ]  # fmt: skip
-    return _chips([(key, text(key)) for key, _ in effects], (effect for _, effect in effects), limit=4)
+    return _chips([(key, _cut(key, LONGEST_KEY)) for key, _ in effects], (effect for _, effect in effects), limit=4)
 
 
 @register.filter

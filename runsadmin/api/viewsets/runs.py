@@ -1,6 +1,7 @@
 from functools import partial
 from typing import Any
 
+import orjson
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -154,7 +155,7 @@ class RunViewSet(UpstreamIdViewSet[Run]):
         """The response for a `representable` run, with this edit or else its latest one."""
         links, headers = Links(self.request), {"ETag": etag(run)}
         if edit is None:
-            return Response(represent_runs([run], links)[0], headers=headers)
+            return Response(orjson.Fragment(*represent_runs([run], links)), headers=headers)
         shown = represent_run(run, edit, links)
         if edit.has_ended:
             return Response(shown, headers=headers)
