@@ -110,6 +110,18 @@ def test_names_use_the_glossary() -> None:
     assert sorted(found) == []
 
 
+def test_documented_tests_exist() -> None:
+    """docs/security.md names the test for each threat: `tests/x.py::test_a`, `::test_b`."""
+    missing, path = [], ""
+    for found in re.findall(r"`((?:tests/[\w/]+\.py)?(?:::test_\w+)?)`", (ROOT / "docs" / "security.md").read_text()):
+        named, _, test = found.partition("::")
+        path = named or path
+        if not path or not (ROOT / path).is_file() or f"def {test}" not in (ROOT / path).read_text():
+            missing.append(found)
+    assert path
+    assert missing == []
+
+
 def test_migrations_are_never_edited() -> None:
     """A database may have applied them already. `sha256sum FILE >> SHA256SUMS` records a new migration."""
     folder = ROOT / "runsadmin" / "migrations"
