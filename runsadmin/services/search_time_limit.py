@@ -84,21 +84,23 @@ class _Limit:
         wanted = {"statement_timeout": _milliseconds(self.seconds), "jit": "off"}
         if not may_read_tables:
             wanted["enable_seqscan"] = "off"
-        with transaction.atomic(), postgresql_settings(wanted):
+        continues = connection.in_atomic_block  # Otherwise, the settings end with the transaction.
+        with transaction.atomic(), postgresql_settings(wanted, restore=continues):
             yield
 
 
 @contextmanager
-def postgresql_settings(wanted: Mapping[str, str]) -> Iterator[None]:
+def postgresql_settings(wanted: Mapping[str, str], *, restore: bool = True) -> Iterator[None]:
     """Applies settings to the statements in the block, within a transaction. Does nothing on SQLite."""
     if connection.vendor != "postgresql" or not wanted:
         yield
         return
-    before = _current(wanted)
+    before = _current(wanted) if restore else {}
     _set(wanted)
     yield
     # The transaction may continue. After an error, its rollback restores the settings.
-    _set(before)
+    if restore:
+        _set(before)
 
 
 def _is_timeout(error: OperationalError) -> bool:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 
 from runsadmin.errors import InvalidSearch
@@ -46,13 +48,16 @@ def test_inner_limit_does_not_extend_the_outer_one() -> None:
         connection.cursor().execute(ENDLESS)
 
 
-def test_limit_ends_with_the_search() -> None:
-    with limited(0.01):
-        pass
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("transaction_around", [nullcontext, transaction.atomic])
+def test_limit_ends_with_the_search(transaction_around: Callable[[], Any]) -> None:
+    with transaction_around():
+        with limited(0.01):
+            pass
 
-    with connection.cursor() as cursor:
-        cursor.execute(NUMBERS.format(" WHERE n < 300000"))
-        assert cursor.fetchone() == (300000,)
+        with connection.cursor() as cursor:
+            cursor.execute(NUMBERS.format(" WHERE n < 300000"))
+            assert cursor.fetchone() == (300000,)
 
 
 @pytest.fixture
