@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tests.postgres import server
 
 if TYPE_CHECKING:
+    from loadtests.backups_load import BackupsReport
     from loadtests.environment import Environment
     from loadtests.report import Report
 
@@ -67,7 +68,7 @@ def prepared(url: str, folder: Path) -> Iterator["Environment"]:
         sandbox.kill()
 
 
-def print_report(report: "Report", folder: Path) -> int:
+def print_report(report: "Report | BackupsReport", folder: Path) -> int:
     """Prints the report and returns the exit code."""
     print(report)
     if report.is_clean:
