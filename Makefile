@@ -45,7 +45,7 @@ test-sqlite: .venv/dev.stamp
 	$(PYTEST)
 
 ON_POSTGRES := tests/models tests/services tests/isolation tests/races tests/engine tests/test_keyset.py \
-	$(addprefix tests/crashes/test_, bulk.py postgres.py reads.py steps.py storm.py) \
+	$(addprefix tests/crashes/test_, backups.py bulk.py postgres.py reads.py steps.py storm.py) \
 	$(addprefix tests/search/test_, docs.py entry_points.py expanding.py lookups.py plans.py predicate.py run_search.py sort.py time_limit.py) \
 	tests/test_checks.py tests/test_tasks.py tests/management/test_import_runs.py tests/api/test_exports.py $(addprefix tests/admin/test_run_, columns.py list.py position.py) tests/api/test_bulk_edits.py tests/api/test_editing.py \
 	tests/api/test_edits.py tests/api/test_runs.py tests/api/test_reads.py \

@@ -54,8 +54,10 @@ def _version(folder: Path) -> int:
 def server(*, durable: bool = False, data: Path | None = None) -> Iterator[str]:
     """Starts a server, and yields its DATABASE_URL. If durable, it keeps committed data as in production.
 
-    Its files are new and temporary, unless the folder `data` is given, in which they are kept.
+    Its programs, such as pg_dump, come first in the PATH of this process and its children. Its files are new and
+    temporary, unless the folder `data` is given, in which they are kept.
     """
+    os.environ["PATH"] = f"{binaries()}{os.pathsep}{os.environ['PATH']}"
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-pg-"))
     log = folder / "log"
     options = OPTIONS if durable else [*OPTIONS, *FAST]

@@ -112,6 +112,14 @@ def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
     assert repeated.returncode != 0  # The script never overwrites the file.
 
 
+def test_settings_are_not_for_others(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("LOG_LEVEL=INFO\n")
+    file.chmod(0o664)
+    start_with(ENV_FILE=str(file))
+    assert file.stat().st_mode & 0o777 == 0o660
+
+
 @pytest.mark.parametrize("name", ["PORT", "SANDBOX_PORT"])
 def test_port_in_use_is_reported_at_startup(name: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as used, socket.create_server(("127.0.0.1", 0)) as free:

@@ -1,5 +1,6 @@
 """`manage.py restore FILE`: replaces the database by a backup. Afterwards, nothing is sent until users release it."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Command(ReportingCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that no unfinished file is left.
         restored = backups.restore(options["file"], ignore_sessions=options["ignore_sessions"])
         migrated = ", and migrated it" if restored.migrated else ""
         kept = f" The replaced database is {restored.kept}." if restored.kept else ""
