@@ -42,11 +42,24 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if overwrite:
             part.replace(path)
         else:
-            path.hardlink_to(part)  # Unlike renaming, this fails if the file was created meanwhile.
-        sync(path.parent)
+            add_name(part, path)
+        with suppress(OSError):  # Some network file systems cannot do this.
+            sync(path.parent)
     finally:
         for leftover in path.parent.glob(f"{part.name}*"):
             leftover.unlink(missing_ok=True)
+
+
+def add_name(old: Path, new: Path) -> None:
+    """Gives a file another name, or renames it if the file system has no hard links. Raises FileExistsError."""
+    try:
+        new.hardlink_to(old)  # Unlike renaming, this never replaces another file.
+    except FileExistsError:
+        raise
+    except OSError:
+        if new.exists():
+            raise FileExistsError(new) from None
+        old.rename(new)
 
 
 def sync(path: Path) -> None:

@@ -57,7 +57,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     with database.fast_teardown(kept):
         yield
     if connection.vendor == "sqlite":
-        lock_file_of(Path(connection.settings_dict["NAME"])).unlink(missing_ok=True)
+        file = Path(connection.settings_dict["NAME"])
+        for path in (lock_file_of(file), *file.parent.glob(f"{file.name}.replaced-*")):
+            path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

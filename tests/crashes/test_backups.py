@@ -1,12 +1,8 @@
 """Backups during a small bulk edit, each restored. The large version is `python -m loadtests.backups`."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import requests
 from django.contrib.auth.models import Permission
-from django.db import connection
 
 from loadtests.backups_load import BackupsLoad
 from loadtests.environment import Environment
@@ -14,15 +10,6 @@ from runsadmin.errors import DatabaseInUse
 from runsadmin.models import Worker
 from runsadmin.services import backups
 from tests.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def no_replaced_databases() -> Iterator[None]:
-    yield
-    if connection.vendor == "sqlite":
-        database = Path(str(connection.settings_dict["NAME"]))
-        for path in database.parent.glob(f"{database.name}.replaced-*"):
-            path.unlink()
 
 
 def test_backups_of_a_bulk_edit_are_restored(environment: Environment) -> None:

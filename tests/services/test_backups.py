@@ -119,6 +119,18 @@ def test_damaged_backup_is_noticed(damage: str, tmp_path: Path) -> None:
         backups.read(file)
 
 
+def test_file_system_without_links_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    file = backups.create(tmp_path / "backup").path
+    with pytest.raises(BackupFailed, match="exists already"):
+        backups.create(file)
+    assert [*tmp_path.iterdir()] == [file]
+    backups.restore(file)
+
+
 @only_sqlite
 def test_database_file_is_private() -> None:
     database = Path(str(connection.settings_dict["NAME"]))

@@ -1,7 +1,7 @@
 """After a restore nothing is sent until users release it, and then nothing twice and no newer value is overwritten."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from runsadmin.errors import BackupFailed, DatabaseInUse, NotAllowed
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, EditStatus, Sync, Worker
 from runsadmin.services import backups, bulk_edits, connections, database_use, edits, syncs
-from runsadmin.services.backups import holding
+from runsadmin.services.backups import holding, postgres
 from runsadmin.services.permissions import Action
 from tests.bulk import complete_plan, push_until_settled
 from tests.conftest import EDITOR, Connect, MakeRun
@@ -40,14 +40,6 @@ def operator(make_user: Callable[..., User]) -> User:
 @pytest.fixture
 def backup(tmp_path: Path) -> Path:
     return tmp_path / "backup"
-
-
-@pytest.fixture(autouse=True)
-def no_replaced_databases() -> Iterator[None]:
-    yield
-    if connection.vendor == "sqlite":
-        for path in database().parent.glob(f"{database().name}.replaced-*"):
-            path.unlink()
 
 
 def database() -> Path:
@@ -291,7 +283,23 @@ def test_failed_restore_changes_nothing(alice: User, backup: Path, monkeypatch: 
     if connection.vendor == "sqlite":
         connection.close()
         own = {path.name for path in database().parent.iterdir() if database().name in path.name}
-        assert own - {path.name for path in database_use.sqlite_files(database())} == {f"{database().name}.lock"}
+        assert not [name for name in own if ".part" in name]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="concerns the tables of PostgreSQL")
+@pytest.mark.parametrize("missing", ["all", "some"])
+def test_lost_tables_are_replaced(missing: str, alice: User, backup: Path) -> None:
+    backups.create(backup)
+    with connection.cursor() as cursor:
+        if missing == "all":
+            postgres._drop_tables()
+        else:
+            cursor.execute("DROP TABLE runsadmin_edit, django_migrations CASCADE")
+            cursor.execute("CREATE TABLE runsadmin_later (id int)")
+    backups.restore(backup)
+    assert User.objects.get().username == "alice"
+    assert "runsadmin_later" not in connection.introspection.table_names()
+    assert not Edit.objects.exists()
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="concerns the file of SQLite")
@@ -308,4 +316,4 @@ def test_lost_database_is_replaced(state: str, alice: User, backup: Path, capsys
     output = capsys.readouterr().out
     assert "Nothing is sent" in output
     kept = [*database().parent.glob(f"{database().name}.replaced-*")]
-    assert [f"The replaced database is {path}." in output for path in kept] == [True] * (state == "broken")
+    assert sum(f"The replaced database is {path}." in output for path in kept) == (state == "broken")

@@ -115,7 +115,7 @@ def _keep(current: Path, aside: Path) -> None:
     """
     for old, new in zip(sqlite_files(current), sqlite_files(aside), strict=True):
         if old == current:
-            new.hardlink_to(old)  # The name is never missing: the restored file replaces it.
+            private_files.add_name(old, new)  # The restored file then replaces the old name.
         elif old.exists():
             old.replace(new)
 
