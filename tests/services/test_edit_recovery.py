@@ -77,6 +77,46 @@ def test_dead_process_is_recovered(sandbox: Sandbox, mirror_run: MakeRun, alice:
     assert sandbox.posts(second.upstream_id) == []
 
 
+def test_third_death_fails_the_edit(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    """An edit with which two processes have died is worked on alone, so that only it can be to blame for the third."""
+    past = timezone.now() - dt.timedelta(minutes=5)
+    recorded = [record(mirror_run(metadata={"team": "blue"}), alice) for _ in range(4)]
+    fourth = recorded.pop()
+    died = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": past}
+    suspects = Edit.objects.filter(pk__in=[edit.pk for edit in recorded])
+    for deaths in (1, 2):
+        suspects.update(**died)
+        claims.release_expired()
+        assert {(edit.status, edit.deaths) for edit in suspects} == {("pending", deaths)}
+    Edit.objects.update(next_attempt_at=past)
+    assert [claim.edit.pk for claim in claims.claim_due("default", 100)] == [fourth.pk]
+    (claim,) = claims.claim_suspect("default")
+    deadly = suspects.filter(pk=claim.edit.pk)
+    deadly.update(claimed_until=past)
+    Edit.objects.filter(pk=fourth.pk).update(status=Edit.Status.PENDING, claim_token=None, claimed_until=None)
+    process_due()
+    assert deadly.get().status == Edit.Status.FAILED
+    assert "3 processes died" in deadly.get().detail
+    assert {(edit.status, edit.deaths) for edit in suspects.exclude(pk=claim.edit.pk)} == {("applied", None)}
+    assert Edit.objects.get(pk=fourth.pk).status == Edit.Status.APPLIED
+
+    edits.retry(edit=deadly.get(), actor=alice)
+    process_due()
+    assert deadly.get().status == Edit.Status.APPLIED
+
+
+def test_deadly_unknown_edit_is_fetched_rarely(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    past = timezone.now() - dt.timedelta(minutes=5)
+    edit = record(mirror_run(metadata={"team": "blue"}), alice)
+    sent = {"before": Metadata({"team": "blue"}), "intended": Metadata({"team": "red"}), "sent_at": past}
+    Edit.objects.update(status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=past, deaths=2, **sent)
+    claims.release_expired()
+    edit.refresh_from_db()
+    assert (edit.status, edit.deaths) == (Edit.Status.UNKNOWN, 3)
+    assert edit.next_attempt_at is not None
+    assert edit.next_attempt_at > timezone.now() + dt.timedelta(minutes=50)
+
+
 def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(metadata={"team": "blue"})
     claim = claims.claim(record(run, alice))

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -270,9 +270,9 @@ def test_stopping_worker_gives_it_back(export: Export) -> None:
 
 def test_database_failure_is_retried(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> bytes:
-        raise DatabaseError("gone")
+        raise OperationalError("gone")
 
-    with monkeypatch.context() as broken, pytest.raises(DatabaseError):
+    with monkeypatch.context() as broken, pytest.raises(OperationalError):
         broken.setattr(formats._CSV, "add", failing)
         exports.write(export)
     assert exports.write(export).status == ExportStatus.COMPLETED

@@ -8,14 +8,17 @@ import datetime as dt
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import Event
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, transaction
+from django.db import transaction
+from django.db.models import F
 
 from runsadmin import conf
 from runsadmin.bulk_patch import BulkPatch, Skipped, TemplateFields
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import (
     InvalidId,
     InvalidMetadata,
@@ -42,6 +45,8 @@ BLOCK = 500
 MAX_RUNS = 2**31 - 1  # The largest value that the column can hold.
 LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
 CLAIM = dt.timedelta(seconds=10)
+# How many processes may die while they plan a block.
+MAX_ATTEMPTS = 3
 
 PlanResult = Edit.PlanResult
 
@@ -157,30 +162,39 @@ def continue_planning(bulk_edit: BulkEdit, *, until: float, stopping: Event | No
     """
     token, now = uuid.uuid4(), clock.now()
     free = BulkEdit.objects.free(now).filter(pk=bulk_edit.pk, status=BulkEditStatus.PLANNING)
-    if free.update(claim_token=token, claimed_until=now + CLAIM):
+    if free.update(claim_token=token, claimed_until=now + CLAIM, attempts=F("attempts") + 1):
         claimed = BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token, status=BulkEditStatus.PLANNING)
         try:
             keys = unpack_keys(SelectionSnapshot.objects.get(bulk_edit=bulk_edit).packed)
             while _plan_block(claimed, keys) and time.monotonic() < until and not (stopping and stopping.is_set()):
                 pass
-        except DatabaseError:
-            raise  # The next call continues after the last block.
-        except Exception:
+        except Exception as error:
+            if is_database_failure(error):
+                raise  # The next call continues after the last block.
             logger.exception("Planning %s failed with an internal error.", bulk_edit)
-            message = "Planning failed with an internal error; see the log. Nothing was changed."
-            with transaction.atomic():
-                if claimed.transition_to(BulkEditStatus.FAILED, detail=message, finished_at=clock.now()):
-                    actions.cancel_unsent(bulk_edit, "Planning failed with an internal error.")
-            raise
+            _fail(claimed, f"Planning failed with an internal error ({type(error).__name__}); see the log.")
         finally:
-            BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(claim_token=None, claimed_until=None)
+            BulkEdit.objects.filter(pk=bulk_edit.pk, claim_token=token).update(
+                claim_token=None, claimed_until=None, attempts=0
+            )
     return BulkEdit.objects.get(pk=bulk_edit.pk)
+
+
+def _fail(claimed: BulkEditQuerySet, why: str) -> None:
+    with transaction.atomic():
+        bulk_edit = claimed.first()
+        detail = f"{why} Nothing was changed."
+        if claimed.transition_to(BulkEditStatus.FAILED, detail=detail, finished_at=clock.now()) and bulk_edit:
+            actions.cancel_unsent(bulk_edit, why)
 
 
 def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
     """Plans the next block. Returns whether any runs are left to plan."""
     bulk_edit = claimed.select_related("actor").first()
     if bulk_edit is None:  # Cancelled in the meantime, or claimed by another process.
+        return False
+    if bulk_edit.attempts > MAX_ATTEMPTS:
+        _fail(claimed, f"{MAX_ATTEMPTS} processes died while they made this plan. See their logs.")
         return False
     keys = selection[bulk_edit.planned : bulk_edit.planned + BLOCK]
     planned = bulk_edit.planned + len(keys)
@@ -196,9 +210,10 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
         row.request_id = bulk_edit.request_id
         row.finished_at = now if row.has_ended else None
     with transaction.atomic(durable=True):
-        if not claimed.filter(planned=bulk_edit.planned).update(planned=planned, claimed_until=now + CLAIM):
+        progress = {"planned": planned, "claimed_until": now + CLAIM, "attempts": 1}
+        if not claimed.filter(planned=bulk_edit.planned).update(**progress):
             return False
-        Edit.objects.bulk_create(rows)
+        _create(rows)
         if planned < bulk_edit.selected:
             return True
         claimed.transition_to(BulkEditStatus.PLANNED, planned_at=now, expires_at=now + conf.plan_lifetime())
@@ -206,6 +221,44 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
         if bulk_edit.apply_when_planned:
             _apply(bulk_edit)
     return False
+
+
+def _create(rows: Sequence[Edit]) -> None:
+    """Creates the edits of a block. If the database refuses one, the plan says so instead."""
+    try:
+        with transaction.atomic():
+            Edit.objects.bulk_create(rows)
+    except Exception as error:
+        if is_database_failure(error):
+            raise
+        logger.exception("A block of a plan could not be stored at once.")
+        for row in rows:
+            _create_alone(row)
+
+
+def _create_alone(row: Edit) -> None:
+    try:
+        with transaction.atomic():
+            row.save(force_insert=True)
+    except Exception as error:
+        if is_database_failure(error):
+            raise
+        row.base, row.patch, row.finished_at = None, MetadataPatch(), clock.now()
+        _skip(row, PlanResult.ERROR, f"The edit could not be stored: {type(error).__name__}; see the log.")
+        row.save(force_insert=True)
+
+
+def _planned(run: Run, bulk_edit: BulkEdit, plan: Callable[[], Edit]) -> Edit:
+    """The edit that `plan` makes for a run. After an internal error, an edit that is skipped with the reason."""
+    try:
+        return plan()
+    except Exception as error:
+        if is_database_failure(error):
+            raise
+        if not bulk_edit.edits.filter(plan_result=PlanResult.ERROR).exists():  # Others are likely to fail as well.
+            logger.exception("Planning the run %s failed with an internal error.", run)
+        skipped = Edit(run=run, patch=MetadataPatch())
+        return _skip(skipped, PlanResult.ERROR, f"Planning it failed with an internal error ({type(error).__name__}).")
 
 
 def _apply(bulk_edit: BulkEdit) -> None:
@@ -221,7 +274,7 @@ def _changing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     runs = Run.objects.select_related("thread").in_bulk(keys)
     for key in keys:
         if run := runs.get(key):  # The run may have been purged in the meantime.
-            yield _change(run, patch)
+            yield _planned(run, bulk_edit, partial(_change, run, patch))
 
 
 def _change(run: Run, patch: BulkPatch) -> Edit:
@@ -247,18 +300,22 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
     done = Edit.objects.select_related("run__thread").in_bulk(keys)
     for key in keys:
         undone = done[key]
-        undo = edits.undo_patch(undone)
-        edit = Edit(
-            run=undone.run, undoes=undone, base=undone.after, patch=undo.patch,
-            status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=undo.detail,
-        )  # fmt: skip
-        if why_not := _cannot_be_sent(undone.run):
-            _skip(edit, *why_not)
-        elif not undo.patch:
-            edit.patch = undo.whole
-            plan_result = PlanResult.CHANGED_SINCE if undo.skipped else PlanResult.NOTHING
-            _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
-        yield edit
+        yield _planned(undone.run, bulk_edit, partial(_undo, undone))
+
+
+def _undo(undone: Edit) -> Edit:
+    undo = edits.undo_patch(undone)
+    edit = Edit(
+        run=undone.run, undoes=undone, base=undone.after, patch=undo.patch,
+        status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=undo.detail,
+    )  # fmt: skip
+    if why_not := _cannot_be_sent(undone.run):
+        return _skip(edit, *why_not)
+    if not undo.patch:
+        edit.patch = undo.whole
+        plan_result = PlanResult.CHANGED_SINCE if undo.skipped else PlanResult.NOTHING
+        return _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
+    return edit
 
 
 def _cannot_be_sent(run: Run) -> tuple[Edit.PlanResult, str] | None:

@@ -72,6 +72,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
             EditStatus.PENDING,
             detail=f"{by.get_username()} retried it.",
             attempts=0,
+            deaths=None,
             next_attempt_at=now,
             finished_at=None,
             before=None,

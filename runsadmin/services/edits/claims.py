@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, Exists, Q, QuerySet, When
+from django.db.models import Case, Exists, F, Q, QuerySet, When
+from django.db.models.functions import Coalesce
 from structlog.contextvars import bound_contextvars
 
 from runsadmin import conf
@@ -26,6 +27,10 @@ SLACK = dt.timedelta(seconds=4)
 LEASE = dt.timedelta(seconds=6)
 # The pause before an interrupted edit is due again.
 SOON = dt.timedelta(seconds=1)
+# With how many processes that died an edit is worked on alone, and with how many it fails.
+SUSPECT, MAX_DEATHS = 2, 3
+# The pause before an edit of unknown outcome that has failed is reconciled again.
+LONG_PAUSE = dt.timedelta(hours=1)
 # The first and the longest pause after a failed attempt, in seconds.
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 
@@ -45,6 +50,11 @@ class Claim:
     @property
     def row(self) -> EditQuerySet:
         return Edit.objects.filter(pk=self.edit.pk, claim_token=self.token)
+
+    def list_position(self) -> tuple[int, float, int]:
+        """Sorts edits as upstream lists their runs: by thread, newest first."""
+        run = self.edit.run
+        return (run.thread_id, -run.created_at.timestamp(), -run.pk)
 
     @property
     def is_unknown(self) -> bool:
@@ -108,24 +118,53 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
     Unknown edits come first, then single edits; bulk edits share the rest evenly.
     """
     token, now = uuid.uuid4(), clock.now()
-    until = now + LEASE
     with transaction.atomic(durable=True):
         unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, _of(alias)), limit)]
         pending = [] if only_unknown else _pending(alias, now, limit - len(unknown))
-        if pending:
-            try:
-                with transaction.atomic():
-                    free = Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING)
-                    free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
-            except IntegrityError:  # Another process has claimed another edit of one of these runs. Try again later.
-                pending = []
-        if unknown:
-            Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(
-                claim_token=token, claimed_until=until
-            )
-    if not unknown and not pending:
+        claimed = _claim_all(unknown, pending, token, now + LEASE)
+    return _claims(claimed, token)
+
+
+def claim_suspect(alias: str, *, only_unknown: bool = False) -> list[Claim]:
+    """Claims at most one due edit with which SUSPECT or more processes have died.
+
+    The process must work on nothing else meanwhile: if it dies as well, no other edit is to blame.
+    """
+    if not Edit.objects.filter(_IS_SUSPECT, status__in=(EditStatus.PENDING, EditStatus.UNKNOWN)).exists():
+        return []  # This does not take SQLite's write lock.
+    token, now = uuid.uuid4(), clock.now()
+    in_progress = list(BulkEdit.objects.filter(connection=alias, status__in=IN_PROGRESS).values_list("pk", flat=True))
+    with transaction.atomic(durable=True):
+        unknown = [pk for pk, _ in _lock(_due(now, EditStatus.UNKNOWN, _of(alias), _IS_SUSPECT), 1)]
+        pending: Collection[int] = ()
+        if not unknown and not only_unknown:
+            of_alias = _of_single(alias) | Q(bulk_edit__in=in_progress)
+            due = _due(now, EditStatus.PENDING, of_alias, _IS_SUSPECT)
+            pending = _first_of_runs(due, 1, waits_for=[None, *in_progress])
+        claimed = _claim_all(unknown, pending, token, now + LEASE)
+    return _claims(claimed, token)
+
+
+def _claim_all(
+    unknown: Collection[int], pending: Collection[int], token: uuid.UUID, until: dt.datetime
+) -> Collection[int]:
+    """Returns which of these edits were claimed."""
+    if pending:
+        try:
+            with transaction.atomic():
+                free = Edit.objects.filter(pk__in=pending, status=EditStatus.PENDING)
+                free.transition_to(EditStatus.SENDING, claim_token=token, claimed_until=until)
+        except IntegrityError:  # Another process has claimed another edit of one of these runs. Try again later.
+            pending = ()
+    if unknown:
+        Edit.objects.filter(pk__in=unknown, status=EditStatus.UNKNOWN).update(claim_token=token, claimed_until=until)
+    return [*unknown, *pending]
+
+
+def _claims(keys: Collection[int], token: uuid.UUID) -> list[Claim]:
+    if not keys:
         return []
-    claimed = Edit.objects.filter(pk__in=[*unknown, *pending], claim_token=token).order_by("pk")
+    claimed = Edit.objects.filter(pk__in=keys, claim_token=token).order_by("pk")
     # Prefetch what many edits share: threads, accounts and bulk edits. Other columns of the run are not needed.
     slim = claimed.select_related("run").only(*_NEEDED).prefetch_related("run__thread", "actor", "bulk_edit", "undoes")
     return [Claim(edit, token) for edit in slim]
@@ -134,7 +173,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
 _NEEDED = (
     "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "run__expires_at", "actor_id",
     "bulk_edit_id", "request_id", "base", "patch", "before", "intended", "status", "wait_reason", "waiting_since",
-    "attempts", "refusals", "sent_at", "undoes_id",
+    "attempts", "deaths", "refusals", "sent_at", "undoes_id",
 )  # fmt: skip
 
 
@@ -190,14 +229,16 @@ def _first_of_runs(
 _MAX_QUERIES = 10
 
 
-def _due(now: dt.datetime, status: EditStatus, condition: Q) -> QuerySet[Edit]:
-    due = Edit.objects.free(now).filter(condition, _NOT_RESTORED, status=status, next_attempt_at__lte=now)
-    return due.order_by("pk")
-
-
+_IS_SUSPECT = Q(deaths__gte=SUSPECT)
+_IS_NO_SUSPECT = Q(deaths=None) | Q(deaths__lt=SUSPECT)
 # Pending edits from a backup wait for a user to release them, and meanwhile no other edit waits for them. Unknown ones
 # are reconciled, which sends nothing.
 _NOT_RESTORED = Q(restored_from=None) | Q(status__in=IN_FLIGHT)
+
+
+def _due(now: dt.datetime, status: EditStatus, condition: Q, deaths: Q = _IS_NO_SUSPECT) -> QuerySet[Edit]:
+    due = Edit.objects.free(now).filter(condition, _NOT_RESTORED, status=status, next_attempt_at__lte=now)
+    return due.filter(deaths).order_by("pk")
 
 
 def _lock(edits: QuerySet[Edit], limit: int) -> list[tuple[int, int]]:
@@ -240,8 +281,33 @@ def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
 
 
 def release_expired() -> None:
-    """Releases the claims of processes that died or stalled for too long."""
-    release(Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=clock.now()))
+    """Releases the claims of processes that died or stalled for too long, and counts these deaths.
+
+    An edit with which MAX_DEATHS processes have died fails. If it may have been sent, it stays unknown and is
+    reconciled rarely, since only a fetch can show whether the write happened.
+    """
+    now = clock.now()
+    expired = Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=now)
+    if not expired.exists():
+        return
+    with transaction.atomic():
+        expired.update(deaths=Coalesce(F("deaths"), 0) + 1)
+        deadly = expired.filter(deaths__gte=MAX_DEATHS)
+        _fail(deadly.filter(intended=None), f"{MAX_DEATHS} processes died while they worked on it. See their logs.")
+        release(deadly, LONG_PAUSE)
+        release(expired)
+
+
+def _fail(rows: EditQuerySet, detail: str) -> None:
+    rows.transition_to(
+        EditStatus.FAILED,
+        detail=detail,
+        finished_at=clock.now(),
+        claim_token=None,
+        claimed_until=None,
+        next_attempt_at=None,
+        wait_reason=Edit.WaitReason.TURN,
+    )
 
 
 # --- Internal errors
@@ -253,13 +319,13 @@ def processing(claim: Claim) -> Iterator[None]:
     with claim.log_context():
         try:
             yield
-        except Exception:
+        except Exception as error:
             logger.exception("Processing edit %s failed with an internal error.", claim.edit.pk)
-            record_crash(claim)
+            record_crash(claim, error)
             raise
 
 
-def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
+def record_crash(claim: Claim, error: Exception, *, is_unsent: bool = False) -> None:
     """Releases a claim after an internal error. This counts as an attempt, so that the edit is not retried forever.
 
     With `is_unsent`, nothing was sent, so the edit becomes pending even if its intent was stored.
@@ -268,16 +334,10 @@ def record_crash(claim: Claim, *, is_unsent: bool = False) -> None:
         claim.row.filter(status=EditStatus.SENDING).update(before=None, intended=None, sent_at=None)
     attempts = claim.edit.attempts + 1
     claim.row.update(attempts=attempts)
+    why = f"The last attempt failed with an internal error ({type(error).__name__}); see the log."
     if attempts >= conf.max_attempts() and not claim.is_unknown:
-        claim.row.filter(intended__isnull=True).transition_to(
-            EditStatus.FAILED,
-            detail=f"Tried {attempts} times. The last attempt failed with an internal error; see the log.",
-            finished_at=clock.now(),
-            claim_token=None,
-            claimed_until=None,
-            next_attempt_at=None,
-            wait_reason=Edit.WaitReason.TURN,
-        )
+        _fail(claim.row.filter(intended=None), f"Tried {attempts} times. {why}")
+    claim.row.update(detail=why, wait_reason=Edit.WaitReason.RETRY)
     release(claim.row, backoff(attempts))
 
 

@@ -13,6 +13,8 @@ from runsadmin.services.edits.pushing import push, reconcile, waits_for_turn
 
 # The minimum pause between two checks of a row, in seconds.
 SHORTEST_PAUSE = 0.1
+# While a connection is busy, others check for new edits this often, in seconds.
+BUSY_PAUSE = 0.5
 
 
 def process_due(*, until: float, stopping: Event | None = None) -> int:
@@ -23,20 +25,30 @@ def process_due(*, until: float, stopping: Event | None = None) -> int:
     """
     claims.release_expired()
     aliases = connections.available_aliases()
-    for alias in aliases:
-        _try_writing(alias)
     if len(aliases) == 1:
-        return batch.push_due(aliases[0], until=until, stopping=stopping)
+        return _push_due(aliases[0], until, stopping)
+    busy = set(aliases)
 
-    def push_due(alias: str) -> int:
+    def push_while_any_is_busy(alias: str) -> int:
         try:
-            return batch.push_due(alias, until=until, stopping=stopping)
+            count = _push_due(alias, until, stopping)
+            busy.discard(alias)
+            # New edits of this connection do not wait for a slow one.
+            while busy and time.monotonic() < until and not (stopping is not None and stopping.is_set()):
+                time.sleep(BUSY_PAUSE)
+                count += _push_due(alias, until, stopping)
+            return count
         finally:
+            busy.discard(alias)
             connection.close()
 
-    # Push in parallel, so that no connection waits for a slow one.
     with ThreadPoolExecutor(max(1, len(aliases))) as pool:
-        return sum(pool.map(push_due, aliases))
+        return sum(pool.map(push_while_any_is_busy, aliases))
+
+
+def _push_due(alias: str, until: float, stopping: Event | None) -> int:
+    _try_writing(alias)
+    return batch.push_due(alias, until=until, stopping=stopping)
 
 
 def _try_writing(alias: str) -> None:

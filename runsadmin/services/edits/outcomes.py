@@ -1,7 +1,7 @@
 """The outcomes of attempts at edits, as values. `storing` writes them."""
 
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runsadmin import conf
 from runsadmin.errors import UpstreamError
@@ -35,6 +35,12 @@ class Outcome:
     has_written: bool = False  # Whether upstream has just accepted a write of this edit.
     run_is_missing: bool = False
     thread_is_missing: bool = False
+
+
+def together(outcomes: list[Outcome]) -> list[Outcome]:
+    """Makes edits that shared a fetch due at the same time, so that they share the next fetch as well."""
+    longest = max((outcome.pause for outcome in outcomes if outcome.pause is not None), default=None)
+    return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in outcomes]
 
 
 def not_permitted(claim: Claim) -> Outcome:

@@ -6,6 +6,7 @@ After a lost response, the edit is unknown. Reconciling fetches its run again, a
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 
 from django.db import connection
 
@@ -123,7 +124,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
             if not position.is_first:
                 position.wait(left)
             elif first is None:
-                pushed = _pushers.submit(_push_and_close, edit)
+                pushed = _pushers(edit.run.connection).submit(_push_and_close, edit)
                 wait([pushed], left)
                 edit = claims.reload(edit)  # The pushing thread logs its own errors, and the row has the outcome.
                 if not pushed.done() or not waits_for_turn(edit):
@@ -137,8 +138,13 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
                 return claims.reload(edit)
 
 
-# An edit that waits for its turn must not occupy one of these threads, which the edits before it need.
-_pushers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="push")
+@cache
+def _pushers(connection: str) -> ThreadPoolExecutor:
+    """The threads for one connection, so that its edits do not wait for a slow one.
+
+    An edit that waits for its turn must not occupy one of these threads, which the edits before it need.
+    """
+    return ThreadPoolExecutor(max_workers=16, thread_name_prefix=f"push-{connection}")
 
 
 def _push_and_close(edit: Edit) -> None:

@@ -3,10 +3,13 @@
 import datetime as dt
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from django.db import transaction
 
+from runsadmin.db_errors import is_database_failure
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus
 from runsadmin.models.bulk_sql import Row, update_rows
 from runsadmin.models.edit import ENDED
@@ -18,12 +21,57 @@ from runsadmin.services.edits.outcomes import Outcome
 logger = logging.getLogger("runsadmin.services.edits")
 
 
-def store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Sequence[Intent]:
+type OnError = Callable[[Claim, Exception], object]
+
+
+def store(
+    outcomes: Sequence[Outcome], intents: Sequence[Intent] = (), *, on_error: OnError | None = None
+) -> Sequence[Intent]:
     """Stores outcomes and intents. Returns the intents that may be sent now.
 
     Drops outcomes whose claim was lost, but stores their Runs. An edit whose claim expires too soon to send it becomes
-    pending again.
+    pending again. If the database refuses some rows, each is stored on its own: an outcome without its Run, if only
+    that is refused. `on_error` is called for the claims of the others; without it, their error is raised.
     """
+    try:
+        return _store(outcomes, intents)
+    except Exception as error:
+        if is_database_failure(error):
+            raise
+    ready: list[Intent] = []
+    for outcome in outcomes:
+        with _reported(outcome.claim, on_error):
+            _store_alone(outcome)
+    for intent in intents:
+        with _reported(intent.claim, on_error):
+            ready += _store([], [intent])
+    return ready
+
+
+@contextmanager
+def _reported(claim: Claim, on_error: OnError | None) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if on_error is None or is_database_failure(error):
+            raise
+        on_error(claim, error)
+
+
+def _store_alone(outcome: Outcome) -> None:
+    try:
+        _store([outcome])
+    except Exception as error:
+        timed = outcome.timed
+        if timed is None or is_database_failure(error):
+            raise
+        logger.exception("The run of edit %s could not be mirrored.", outcome.claim.edit.pk)
+        detail = f"{outcome.detail} The run could not be stored in the mirror ({type(error).__name__}); see the log."
+        response = {"http_status": timed.response.http_status, "upstream_request_id": timed.response.request_id}
+        _store([replace(outcome, timed=None, detail=detail.strip(), values={**outcome.values, **response})])
+
+
+def _store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Sequence[Intent]:
     now = clock.now()
     # Compare before the transaction begins, so that no locks are held during the comparison.
     difference = runs.compare((outcome.claim.edit.run.thread, outcome.timed) for outcome in outcomes if outcome.timed)
@@ -63,6 +111,8 @@ def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
             "claimed_until": None,
             **outcome.values,
         }
+        if outcome.claim.edit.deaths:  # This process has survived.
+            values["deaths"] = None
         if outcome.status == EditStatus.PENDING:
             values |= {"before": None, "intended": None, "sent_at": None}
         if response := outcome.timed.response if outcome.timed else outcome.error:

@@ -13,10 +13,10 @@ from pathlib import Path
 from threading import Event
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError
 from django.db.models import F, Q
 
 from runsadmin import conf, private_files
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import ExportStopped, FileMissing, InvalidTransition, RunsAdminError
 from runsadmin.models import Export, ExportStatus
 from runsadmin.models.export import UNFINISHED, ExportQuerySet
@@ -146,14 +146,13 @@ class _Writing:
         except ExportStopped:
             if self._stopping and self._stopping.is_set():
                 released["attempts"] = F("attempts") - 1
-        except DatabaseError:
-            raise
         except (OSError, RunsAdminError) as error:
             self._fail(f"Its file could not be written: {error}")
-        except Exception:
+        except Exception as error:
+            if is_database_failure(error):
+                raise
             logger.exception("%s failed with an internal error.", self.export)
-            self._fail("It failed with an internal error; see the log.")
-            raise
+            self._fail(f"It failed with an internal error ({type(error).__name__}); see the log.")
         finally:
             self._own.update(**released)
 

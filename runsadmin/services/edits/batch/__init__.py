@@ -5,4 +5,4 @@ in blocks. A pool of threads makes all calls to upstream, including probes, and 
 the coordinator never waits for the network, and always renews its leases in time.
 """
 
-from runsadmin.services.edits.batch.coordinator import push_due
+from runsadmin.services.edits.batch.pushing import push_due

@@ -8,12 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from threading import Event
 from typing import Any
 
-from django.db import DatabaseError
-
 from runsadmin import conf
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import Forbidden, NoSlot, NotFound, NotSent, OutcomeUnknown, UpstreamError
 from runsadmin.services import connections, probes
 from runsadmin.services.clock import ClockBounds
@@ -42,23 +40,10 @@ LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
 # For this many seconds, few edits are claimed: if their writes prove that lists are fresh, the rest can share fetches.
 PROVING_SECONDS = 0.5
+# So many edits are worked on alone, before the others.
+MAX_SUSPECTS = 20
 # After this many failed attempts, a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
-
-
-def push_due(alias: str, *, until: float, stopping: Event | None = None) -> int:
-    """Pushes and reconciles the due edits of a connection, until none is left or `time.monotonic()` reaches `until`.
-
-    Returns how many edits it claimed.
-    """
-
-    def may_continue() -> bool:
-        return time.monotonic() < until and not (stopping is not None and stopping.is_set())
-
-    with WorkerPool[Sequence[Step]](conf.connection(alias).concurrency) as pool:
-        coordinator = Coordinator(alias, pool)
-        coordinator.run(may_continue)
-    return coordinator.claimed_count
 
 
 class Coordinator:
@@ -78,6 +63,7 @@ class Coordinator:
         self.claimed_count = 0
         self.writes_per_second = 0.0
         self.claims_again_at = 0.0
+        self.has_suspect, self.suspects_left = False, MAX_SUSPECTS
         self.renews_at = 0.0
         self.may_prove_until = time.monotonic() + PROVING_SECONDS
         self.connection = conf.connection(alias)
@@ -91,7 +77,9 @@ class Coordinator:
             self._renew_leases()
             if continues and not self.gate.back_off:
                 self._claim_block()
-            if self.claimed:
+            if self.claimed and not self.pool.unfinished:  # After an internal error. They would be claimed for ever.
+                self._record_crash(list(self.claimed.values()), RuntimeError("No call is in flight for these edits."))
+            elif self.claimed:
                 self._process_results()
             elif continues and 0 < self.gate.back_off <= MAX_BACK_OFF:
                 time.sleep(min(self.gate.back_off, REFRESH_EVERY))  # Nothing is claimed, so no lease can expire.
@@ -110,8 +98,14 @@ class Coordinator:
         room = limit - len(self.claimed)
         if room < max(1, limit // 2) or time.monotonic() < self.claims_again_at:  # Claim in blocks, not one by one.
             return
+        if self.claimed and self.has_suspect:
+            return
         self.calls.clock = ClockBounds()
-        claimed = claims.claim_due(self.alias, room, only_unknown=self.gate.writing_is_held)
+        only_unknown, claimed = self.gate.writing_is_held, []
+        if not self.claimed and self.suspects_left:
+            claimed = claims.claim_suspect(self.alias, only_unknown=only_unknown)
+            self.has_suspect, self.suspects_left = bool(claimed), self.suspects_left - 1 if claimed else 0
+        claimed = claimed or claims.claim_due(self.alias, room, only_unknown=only_unknown)
         if not claimed:
             self.claims_again_at = time.monotonic() + REFRESH_EVERY
         self.claimed_count += len(claimed)
@@ -121,7 +115,7 @@ class Coordinator:
         # Only sending needs the permission: an unknown write is always reconciled.
         refused = [claim for claim in claimed if not claim.is_permitted and not claim.is_unknown]
         self._store([outcomes.not_permitted(claim) for claim in refused])
-        others = sorted((claim for claim in claimed if claim.edit.pk in self.claimed), key=_as_upstream_lists)
+        others = sorted((claim for claim in claimed if claim.edit.pk in self.claimed), key=Claim.list_position)
         for _, of_thread in groupby(others, key=lambda claim: claim.edit.run.thread_id):
             self._fetch_runs(list(of_thread))
 
@@ -164,7 +158,20 @@ class Coordinator:
     def _submit[T](
         self, priority: Priority, group: list[Claim], call: Callable[[Slot], T], process: Callable[[T], Sequence[Step]]
     ) -> None:
-        self.pool.submit(priority, call, process, partial(self._record_crash, group))
+        self.pool.submit(priority, call, self._guarded(group, process), partial(self._record_crash, group))
+
+    def _guarded[**P](self, group: list[Claim], process: Callable[P, Sequence[Step]]) -> Callable[P, Sequence[Step]]:
+        """The function, except that an internal error ends this attempt of the group, and affects no other edits."""
+
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Sequence[Step]:
+            try:
+                return process(*args, **kwargs)
+            except Exception as error:
+                if is_database_failure(error):
+                    raise
+                return self._record_crash(group, error)
+
+        return guarded
 
     # --- Results
 
@@ -176,7 +183,8 @@ class Coordinator:
         self.forbidden, self.write_count = [], 0
         steps = [step for process in results for step in process()]
         has_written = any(isinstance(step, Outcome) and step.has_written for step in steps)
-        steps += refusals.evaluate(self.alias, self.forbidden, has_written=has_written)
+        evaluate = self._guarded([claim for claim, _ in self.forbidden], refusals.evaluate)
+        steps += evaluate(self.alias, self.forbidden, has_written=has_written)
         self._store(
             [step for step in steps if isinstance(step, Outcome)],
             [step for step in steps if isinstance(step, Intent)],
@@ -233,7 +241,7 @@ class Coordinator:
             return self._refuse_or_wait(group, error)
         if self._needs_probes(error, began=result.began):
             return self._find_reach(group, error)
-        return _together(self._failed(group, error))
+        return outcomes.together(self._failed(group, error))
 
     def _process_write(self, intent: Intent, result: Result[RunRecord] | Outcome) -> Sequence[Outcome]:
         if isinstance(result, Outcome):
@@ -304,8 +312,9 @@ class Coordinator:
         self.probes.wait(key, group, error)
         return []
 
-    def _process_reach(self, key: int, reach: Reach) -> list[Outcome]:
-        return self._apply_reach(self.probes.finish(key, reach), reach)
+    def _process_reach(self, key: int, reach: Reach) -> Sequence[Step]:
+        waiting = self.probes.finish(key, reach)
+        return self._guarded([claim for claim, _ in waiting], self._apply_reach)(waiting, reach)
 
     def _apply_reach(self, waiting: list[tuple[Claim, UpstreamError]], reach: Reach) -> list[Outcome]:
         claim, error = waiting[0]
@@ -348,7 +357,7 @@ class Coordinator:
     def _store(self, ended: list[Outcome], intents: Sequence[Intent] = ()) -> None:
         if not ended and not intents:
             return
-        ready = storing.store(ended, intents)
+        ready = storing.store(ended, intents, on_error=lambda claim, error: self._record_crash([claim], error))
         for intent in ready:
             self._write(intent)
         sent = {intent.claim.edit.pk for intent in ready}
@@ -357,7 +366,8 @@ class Coordinator:
 
     def _write(self, intent: Intent) -> None:
         priority = Priority.SINGLE_WRITE if intent.has_slot else Priority.WRITE
-        write, process = partial(self.calls.write, intent), partial(self._process_write, intent)
+        write = partial(self.calls.write, intent)
+        process = self._guarded([intent.claim], partial(self._process_write, intent))
         # Any other error means that nothing was sent: otherwise, the client would have raised an UpstreamError.
         on_error = partial(self._record_crash, [intent.claim], is_unsent=True)
         self.pool.submit(priority, write, process, on_error)
@@ -372,9 +382,9 @@ class Coordinator:
         for claim in group:
             try:
                 classified.append(classify(claim))
-            except DatabaseError:
-                raise
-            except Exception as error:  # noqa: BLE001 - logged, and counted as an attempt.
+            except Exception as error:
+                if is_database_failure(error):
+                    raise
                 self._record_crash([claim], error)
         return classified
 
@@ -382,18 +392,6 @@ class Coordinator:
         pks = [claim.edit.pk for claim in crashed]
         logger.error("Processing edits %s failed with an internal error.", pks, exc_info=error)
         for claim in crashed:
-            claims.record_crash(claim, is_unsent=is_unsent)
+            claims.record_crash(claim, error, is_unsent=is_unsent)
         self._drop(crashed)
         return ()
-
-
-def _together(ended: list[Outcome]) -> list[Outcome]:
-    """Makes edits that shared a fetch due at the same time, so that they share the next fetch as well."""
-    longest = max((outcome.pause for outcome in ended if outcome.pause is not None), default=None)
-    return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in ended]
-
-
-def _as_upstream_lists(claim: Claim) -> tuple[int, float, int]:
-    """The sort key: by thread, newest first."""
-    run = claim.edit.run
-    return (run.thread_id, -run.created_at.timestamp(), -run.pk)

@@ -40,6 +40,7 @@ class WorkerPool[R]:
         self._free_slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(concurrency):
             self._free_slots.put(None)
+        self.unfinished = 0  # How many jobs have no collected result yet. Only the submitting thread uses it.
         size = concurrency + -(-concurrency // REQUESTS_PER_SPARE)
         self._threads = [Thread(target=self._work, name=f"upstream-{number}") for number in range(size)]
 
@@ -60,16 +61,17 @@ class WorkerPool[R]:
         priority: Priority,
         call: Callable[[Slot], T],
         process: Callable[[T], R],
-        on_error: Callable[[Exception], R],
+        on_error: Callable[[BaseException], R],
     ) -> None:
         """Has a thread make a call. `collect` then returns a function that processes its result or error."""
 
         def job(slot: Slot) -> None:
             try:
                 self._results.put(partial(process, call(slot)))
-            except Exception as error:  # noqa: BLE001 - for `on_error`.
+            except BaseException as error:  # noqa: BLE001 - for `on_error`. Without a result, its edit would never end.
                 self._results.put(partial(on_error, error))
 
+        self.unfinished += 1
         self._put(priority, job)
 
     def collect(self, limit: int, *, timeout: float, until: float) -> list[Callable[[], R]]:
@@ -84,6 +86,7 @@ class WorkerPool[R]:
                 results.append(self._results.get(timeout=max(0.0, until - time.monotonic())))
             while True:
                 results.append(self._results.get_nowait())
+        self.unfinished -= len(results)
         return results
 
     def _put(self, priority: Priority, job: Callable[[Slot], None] | None) -> None:
