@@ -7,4 +7,4 @@ admin.autodiscover()
 for model in list(admin.site._registry):
     admin.site.unregister(model)
 
-from runsadmin.admin import accounts, bulk_edits, connections, edits, runs, saved_views, syncs, threads, tokens  # noqa: E402
+from runsadmin.admin import accounts, bulk_edits, connections, edits, runs, saved_views, syncs, tasks, threads, tokens  # noqa: E402

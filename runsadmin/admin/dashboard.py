@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from runsadmin.admin import tasks
 from runsadmin.admin.base import may
 from runsadmin.admin.connections import states
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, RunStatus, Sync
@@ -40,6 +41,8 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if may(request, Action.VIEW_SYNCS):
         context["recent_syncs"] = Sync.objects.select_related("thread").order_by("-pk")[:LATEST]
         context["connections"] = states()
+    if may(request, Action.VIEW_TASKS):
+        context["tasks"] = tasks.problems()
     return context
 
 

@@ -8,7 +8,7 @@ from django.urls import reverse
 from runsadmin import conf
 from runsadmin.admin import view_menu
 from runsadmin.admin.base import actor, may
-from runsadmin.models import BulkEdit, ConnectionState, Edit, Export, Run, Sync, Thread
+from runsadmin.models import BulkEdit, ConnectionState, Edit, Export, Run, Sync, Task, Thread
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 from runsadmin.services import connections
 from runsadmin.services.permissions import Action
@@ -37,6 +37,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ("Threads", "forum", links.list_url(Thread), may(request, Action.VIEW_THREADS)),
         ("Syncs", "sync", links.list_url(Sync), may(request, Action.VIEW_SYNCS)),
         ("Connections", "cloud", links.list_url(ConnectionState), may(request, Action.VIEW_SYNCS)),
+        ("Tasks", "pending_actions", links.list_url(Task), may(request, Action.VIEW_TASKS)),
     ]
     user = actor(request)
     accounts = [

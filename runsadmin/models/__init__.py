@@ -8,6 +8,7 @@ from runsadmin.models.run import MetadataPair, Run, RunStatus
 from runsadmin.models.saved_view import DefaultView, SavedView
 from runsadmin.models.shared_text import SharedText
 from runsadmin.models.sync import Sync, SyncError, SyncStatus
+from runsadmin.models.task import Task
 from runsadmin.models.thread import Thread
 from runsadmin.models.token_details import TokenDetails
 from runsadmin.models.worker import Schedule, Worker

@@ -27,6 +27,8 @@ class Action(TextChoices):
     PLAN_BULK_EDITS = "runsadmin.add_bulkedit", "plan bulk edits"
     # Also needed to pause, resume, cancel or retry a bulk edit.
     APPLY_BULK_EDITS = "runsadmin.apply_bulkedit", "apply bulk edits"
+    VIEW_TASKS = "runsadmin.view_task", "view background tasks"
+    RETRY_TASKS = "runsadmin.change_task", "retry background tasks"
     HOLD = "runsadmin.change_connectionstate", "hold or release a connection"
     # Everyone who may view runs can save views of their own.
     SHARE_VIEWS = "runsadmin.share_savedview", "share saved views"
@@ -44,6 +46,8 @@ ROLES = {
         Action.TRACK_THREADS,
         Action.UNTRACK_THREADS,
         Action.SYNC,
+        Action.VIEW_TASKS,
+        Action.RETRY_TASKS,
         Action.HOLD,
         Action.SHARE_VIEWS,
     ),
