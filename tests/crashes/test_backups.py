@@ -14,9 +14,9 @@ from tests.waiting import until
 
 def test_backups_of_a_bulk_edit_are_restored(environment: Environment) -> None:
     environment.alice.user_permissions.add(Permission.objects.get(codename="change_connectionstate"))
-    report = BackupsLoad(environment, edits=400, count=3, workers=1, latency=200).run()
+    report = BackupsLoad(environment, edits=300, count=2, workers=1, latency=200).run()
     assert report.is_clean, f"\n{report}"
-    assert report.restores == 3, f"\n{report}"
+    assert report.restores == 2, f"\n{report}"
     assert {"applied", "conflict"} <= report.outcomes_after_releases.keys(), f"\n{report}"
 
 

@@ -165,6 +165,20 @@ def test_missing_pg_dump_is_explained(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @only_postgres
+def test_password_is_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "pg_dump"
+    program.write_text('#!/bin/sh\necho "pg_dump (PostgreSQL) 99.1"\necho "$@" >>"$0.log"\necho "$PGPASSWORD" >&2\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setitem(connection.settings_dict, "PASSWORD", "hunter2")
+    with pytest.raises(BackupFailed):  # The program writes nothing.
+        backups.create(tmp_path / "backup")
+    arguments = (tmp_path / "pg_dump.log").read_text()
+    assert "--format=custom" in arguments
+    assert "hunter2" not in arguments
+
+
+@only_postgres
 def test_older_pg_dump_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "pg_dump"
     program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
