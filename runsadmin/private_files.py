@@ -3,12 +3,13 @@
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # The permissions of all but the owner, and those of all but the owner and the group.
 _GROUP_AND_OTHERS, _OTHERS = 0o077, 0o007
+_PART = ".part"
 
 
 def protect(*paths: Path, group_may_read: bool = False) -> None:
@@ -34,7 +35,7 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     if not overwrite and path.exists():
         raise FileExistsError(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     create(part)
     try:
         yield part
@@ -46,8 +47,17 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with suppress(OSError):  # Some network file systems cannot do this.
             sync(path.parent)
     finally:
-        for leftover in path.parent.glob(f"{part.name}*"):
-            leftover.unlink(missing_ok=True)
+        _delete(path.parent.glob(f"{part.name}*"))
+
+
+def delete_unfinished(path: Path) -> None:
+    """Deletes what killed processes have left of this file. Only for a file that no other process writes."""
+    _delete(path.parent.glob(f".{path.name}.*{_PART}*"))
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        path.unlink(missing_ok=True)
 
 
 def add_name(old: Path, new: Path) -> None:

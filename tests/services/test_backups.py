@@ -165,6 +165,16 @@ def test_missing_pg_dump_is_explained(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @only_postgres
+def test_archive_of_a_newer_pg_dump_is_explained(tmp_path: Path) -> None:
+    file = backups.create(tmp_path / "backup").path
+    content = bytearray(file.read_bytes())
+    content[6] = 99  # The second part of the version of the format.
+    file.write_bytes(content)
+    with pytest.raises(BackupFailed, match=r"unsupported version \(1\.99\).*Install newer client programs"):
+        backups.read(file)
+
+
+@only_postgres
 def test_password_is_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "pg_dump"
     program.write_text('#!/bin/sh\necho "pg_dump (PostgreSQL) 99.1"\necho "$@" >>"$0.log"\necho "$PGPASSWORD" >&2\n')

@@ -1,6 +1,10 @@
 """After a restore nothing is sent until users release it, and then nothing twice and no newer value is overwritten."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.functions import Now
 from pytest_django import Settings
 
+from loadtests.environment import database_url
 from runsadmin.errors import BackupFailed, DatabaseInUse, NotAllowed
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, EditStatus, Sync, Worker
@@ -284,6 +289,44 @@ def test_failed_restore_changes_nothing(alice: User, backup: Path, monkeypatch: 
         connection.close()
         own = {path.name for path in database().parent.iterdir() if database().name in path.name}
         assert not [name for name in own if ".part" in name]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import django
+django.setup()
+from runsadmin.services import backups
+from runsadmin.services.backups import holding
+holding.hold_everything = lambda made_at: os.kill(os.getpid(), signal.SIGKILL)
+backups.restore(Path(sys.argv[1]))
+"""
+
+
+def is_open() -> bool:
+    try:
+        connection.ensure_connection()
+    except OperationalError:
+        return False
+    return True
+
+
+def test_killed_restore_changes_nothing(alice: User, backup: Path) -> None:
+    backups.create(backup)
+    ConnectionState.objects.create(alias="after")
+    connection.close()
+    if connection.vendor == "sqlite":  # This process no longer uses the database.
+        os.close(database_use._files.pop(database()))
+    environment = {**os.environ, "DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, backup], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    until(is_open)  # PostgreSQL takes a moment to notice that its client was killed.
+    assert ConnectionState.objects.filter(alias="after").exists()
+    assert not connections.is_held("default")
+    backups.restore(backup)
+    assert connections.is_held("default")
+    if connection.vendor == "sqlite":
+        assert not [*database().parent.glob(f".{database().name}.*")]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="concerns the tables of PostgreSQL")

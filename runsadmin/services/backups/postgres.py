@@ -198,5 +198,6 @@ def _run(name: str, *arguments: str, **environment: str) -> str:
     )
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-        raise BackupFailed(f"{name} failed: {lines[0].removeprefix(f'{name}: ')}")
+        newer = " Install newer client programs of PostgreSQL." if "unsupported version" in lines[0] else ""
+        raise BackupFailed(f"{name} failed: {lines[0].removeprefix(f'{name}: ')}.{newer}")
     return result.stdout

@@ -74,6 +74,7 @@ def loaded(path: Path) -> Iterator[Path | None]:
     current = database()
     connection.close()
     _check_is_closed(current)
+    private_files.delete_unfinished(current)
     aside = _name_aside(current)
     with _errors(), private_files.written(current, overwrite=True) as part:
         copy(path, part)
