@@ -1,7 +1,5 @@
 """Requests a REST page of 100 runs over HTTP from two web processes, of the product and of a plain project."""
 
-import os
-import signal
 import socket
 import statistics
 import subprocess
@@ -53,16 +51,11 @@ class _Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        options = (
-            f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers {PROCESSES}"
-            f" --blocking-threads {THREADS} --no-ws --log-level warning project.wsgi:application"
-        )
+        options = f"--port {self.port} --processes {PROCESSES} --threads {THREADS}"
         environment = databases.environment(url, settings)
-        # A process group of its own, since the workers of a killed server outlive it.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "granian", *options.split()],
-            cwd=databases.ROOT, env=environment, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "project.web", *options.split()], cwd=databases.ROOT, env=environment
+        )
 
     def wait(self) -> None:
         for _ in range(600):
@@ -83,12 +76,8 @@ class _Server:
         return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 1024
 
     def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.terminate()
+        self.process.wait()
 
 
 @contextmanager

@@ -68,10 +68,11 @@ class Environment:
         log = self.log("worker")
         return self._started(Worker(variables=self.variables, log=log, crash=crash, lanes=lanes, fast=fast))
 
-    def web(self, crash: Crash | None = None, *, port: int = 0, workers: int = 1) -> Web:
+    def web(self, crash: Crash | None = None, *, port: int = 0, processes: int = 1, threads: int = 8) -> Web:
         """Starts a web server. Returns when it responds."""
         port = port or free_port()
-        web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port, workers=workers))
+        size = {"processes": processes, "threads": threads}
+        web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port, **size))
         until(web.responds)
         return web
 

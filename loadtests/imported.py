@@ -8,9 +8,9 @@ import django
 os.environ["DJANGO_SETTINGS_MODULE"] = "loadtests.settings"
 django.setup()
 for name in (
-    "granian.cli",
-    "granian.server",
     "project.urls",
+    "project.web.server",
+    "project.wsgi",
     "runsadmin.management.commands.worker",
     "loadtests.environment",
     "tests.races.scripted_process",

@@ -20,6 +20,7 @@ from django.core.management import execute_from_command_line
 from django.db import connections
 
 from loadtests.crash_points import OBSERVED, Crash
+from project.web import __main__ as web
 from tests.postgres import AS_ANOTHER_USER, Command, binaries
 from tests.sandbox_client import Sandbox
 from tests.waiting import until
@@ -93,8 +94,8 @@ def _work(variables: Mapping[str, str], log: Path, work: Callable[..., None], *a
 
 def run_command(*words: str) -> None:
     sys.argv = list(words)
-    if words[0] == "granian":
-        import_module("granian.cli").entrypoint()
+    if words[0] == "project.web":
+        web.main()
     else:
         execute_from_command_line(sys.argv)
 
@@ -139,24 +140,21 @@ def _fast_options(lanes: int) -> list[str]:
 
 
 class Web(Process):
-    """The WSGI application, in the server that the Procfile uses."""
+    """The web server, as in the Procfile."""
 
     def __init__(
-        self, *, variables: Mapping[str, str], log: Path, port: int, crash: Crash | None = None, workers: int = 1
+        self,
+        *,
+        variables: Mapping[str, str],
+        log: Path,
+        port: int,
+        crash: Crash | None = None,
+        processes: int = 1,
+        threads: int = 8,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        where = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        size = ["--workers", str(workers), "--blocking-threads", "8", "--no-ws", "--log-level", "warning"]
-        super().__init__(
-            run_command,
-            "granian",
-            *where,
-            *size,
-            "project.wsgi:application",
-            variables=variables,
-            log=log,
-            crash=crash,
-        )
+        options = ["--port", str(port), "--processes", str(processes), "--threads", str(threads)]
+        super().__init__(run_command, "project.web", *options, variables=variables, log=log, crash=crash)
 
     def responds(self) -> bool:
         try:

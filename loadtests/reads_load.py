@@ -36,7 +36,7 @@ class ReadsLoad(BulkLoad):
             "runs/?q=metadata.team:blue&page_size=20",
             f"edits/?bulk_edit={bulk_edit.pk}",
         )
-        reader = Reader(self.environment.web(workers=2), paths, self.environment.token())
+        reader = Reader(self.environment.web(processes=2), paths, self.environment.token())
         for _ in range(20):  # Warms up both processes of the server.
             reader.read_all()
         before = [read for _ in range(reads // len(paths)) for read in reader.read_all(pause)]

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
+from project.body_limits import max_body_size
 from runsadmin import db_errors, health, log_context
 
 logger = logging.getLogger(__name__)
@@ -89,12 +90,6 @@ class NumberRangeMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         if db_errors.is_out_of_range(exception):
             raise BadRequest("A number is too large.") from exception
-
-
-def max_body_size(path: str) -> int:
-    """The maximum size of a request body at this path, in bytes."""
-    size: int = settings.MAX_BODY_SIZE_BY_PATH.get(path, settings.MAX_BODY_SIZE)
-    return size
 
 
 class BoundedBodyMiddleware:

@@ -268,6 +268,7 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         "django.tasks": {"level": "WARNING"},  # Logs two lines per task, and idle workers run many.
         "axes": {"level": "WARNING"},
+        "waitress.queue": {"level": "ERROR"},  # Warns of each request that waits for a thread.
         # azure-identity logs several lines per token, and a long warning without one. The hold gives the reason, too.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},

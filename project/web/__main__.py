@@ -1,97 +1,108 @@
-"""Starts the web server: `python -m project.web --port 8000`."""
+"""Starts the web server: `python -m project.web --port 8000`.
+
+The application is loaded once. The processes are then forked, and share the socket.
+"""
 
 import argparse
 import gc
+import logging
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import connection
-from typing import Any
+from multiprocessing.context import ForkProcess
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from project.web.server import Server
 
 forking = multiprocessing.get_context("fork")
+logger = logging.getLogger("project.web")
 
-# In seconds, after SIGTERM. Longer than project.web.server.GRACE.
+# In seconds after SIGTERM. Longer than project.web.server.GRACE.
 KILL_AFTER = 4.4
+# In seconds, before a process that has ended is replaced.
+PAUSE = 0.5
 
 
 class Master:
-    """Keeps the processes running. They share the socket, and start quickly since they are forked."""
+    """Keeps the processes running until SIGTERM or SIGINT, or until `parent` has ended."""
 
-    def __init__(self, listener: socket.socket, processes: int, threads: int) -> None:
-        self.listener, self.threads = listener, threads
-        self.is_stopping = False
+    def __init__(self, make_server: "Callable[..., Server]", *, parent: int | None) -> None:
+        self.make_server, self.parent = make_server, parent
+        self.has_signal = False
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
-        self.processes = [self.start() for _ in range(processes)]
+            signal.signal(number, self._on_signal)
 
-    def stop(self, *_: Any) -> None:
-        self.is_stopping = True
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.has_signal = True
 
-    def start(self) -> Any:
-        process = forking.Process(target=serve, args=(self, os.getpid()))
+    @property
+    def is_stopping(self) -> bool:
+        return self.has_signal or self.parent not in (None, os.getppid())
+
+    def run(self, count: int) -> None:
+        processes = [self._start() for _ in range(count)]
+        while not self.is_stopping:
+            # Not for longer: a signal just before waiting does not end it.
+            connection.wait([process.sentinel for process in processes], timeout=0.2)
+            for index, process in enumerate(processes):
+                if process.exitcode is not None and not self.is_stopping:
+                    logger.error("A web process ended with exit code %s. Another one starts.", process.exitcode)
+                    time.sleep(PAUSE)
+                    processes[index] = self._start()
+        self._stop(processes)
+
+    def _start(self) -> ForkProcess:
+        process = forking.Process(target=self._serve, args=[os.getpid()])
         process.start()
         return process
 
-    def run(self, parent: int | None) -> None:
-        while not self.is_stopping and parent in (None, os.getppid()):
-            connection.wait([process.sentinel for process in self.processes], timeout=0.2)
-            for index, process in enumerate(self.processes):
-                if not process.is_alive() and not self.is_stopping:
-                    print(f"A web process ended with exit code {process.exitcode}; starting another.", file=sys.stderr)
-                    time.sleep(1)
-                    self.processes[index] = self.start()
-        for process in self.processes:
+    def _stop(self, processes: list[ForkProcess]) -> None:
+        for process in processes:
             process.terminate()
         deadline = time.monotonic() + KILL_AFTER
-        for process in self.processes:
+        for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
             process.join()
 
-
-def serve(master: Master, parent: int) -> None:
-    from waitress.adjustments import Adjustments
-
-    from project.web.server import OPTIONS, Server, dispatcher
-    from project.wsgi import application
-
-    server = Server(
-        application, {}, True, master.listener,
-        dispatcher=dispatcher(master.threads), adj=Adjustments(sockets=[master.listener], **OPTIONS),
-        sockinfo=(master.listener.family, master.listener.type, 0, master.listener.getsockname()), bind_socket=False,
-    )  # fmt: skip
-    server.parent = parent
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    if master.is_stopping:
-        return
-    import logging
-    logging.getLogger("waitress.queue").setLevel("ERROR")
-    if v := os.environ.get("SWITCH"): sys.setswitchinterval(float(v))
-    server.run()
+    def _serve(self, parent: int) -> None:
+        server = self.make_server(parent=parent)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+        if not self.has_signal:  # The master's handler may have run in this process.
+            server.run()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m project.web", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=4)
+    parser = argparse.ArgumentParser(prog="python -m project.web", description="Starts the web server.")
+    parser.add_argument("--host", default="127.0.0.1", help="The address to listen on (default: %(default)s).")
+    parser.add_argument("--port", type=int, default=8000, help="The port to listen on (default: %(default)s).")
+    parser.add_argument("--processes", type=int, default=2, help="How many processes (default: %(default)s).")
+    parser.add_argument("--threads", type=int, default=4, help="How many threads in each (default: %(default)s).")
+    parser.add_argument("--stop-with-parent", action="store_true", help="Stop when the parent process ends.")
     options = parser.parse_args()
+    parent = os.getppid() if options.stop_with_parent else None
     try:
         listener = socket.create_server((options.host, options.port), backlog=1024)
     except OSError as error:
-        sys.exit(f"{options.host}:{options.port} cannot be used ({error.strerror}): is another program using it?")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY and hard < 4096 else 4096, hard))
-    import project.wsgi  # noqa: F401
+        sys.exit(
+            f"{options.host}:{options.port} cannot be used ({error.strerror}): is this server running already, or"
+            " another program? Stop it, or choose another port with --port."
+        )
+    # Slow: the application is loaded after the port is known to be free, and before the processes are forked.
+    from project.web.server import Server
+    from project.wsgi import application
 
-    gc.freeze()
-    Master(listener, options.processes, options.threads).run(None)
+    gc.freeze()  # Collecting would copy the memory that the processes share.
+    Master(partial(Server, application, listener, threads=options.threads), parent=parent).run(options.processes)
 
 
 if __name__ == "__main__":

@@ -1,55 +1,65 @@
-"""One process of the web server: accepts connections, and lets threads run the application for complete requests."""
+"""One process of the web server: threads run the application, but only for requests that were received completely."""
 
 import os
+import socket
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from project.web.channel import Channel
 
-# In each process. When there are more connections, the one that has waited for its client for the longest is closed.
-MAX_CONNECTIONS = 400
-# In bytes, in each process: responses that clients have not read yet. They are kept in temporary files if large.
-MAX_UNREAD = 256 * 1024 * 1024
+# In each process. If there are more, the connection that has waited for its client for the longest time is closed.
+MAX_CONNECTIONS = 256
+# In bytes, in each process: responses that clients have not read yet. Large ones are in temporary files.
+MAX_UNREAD = 128 * 1024 * 1024
 # In seconds: how long requests may take to end after SIGTERM.
 GRACE = 4.0
-PROBES = ("/livez", "/readyz")
 
 OPTIONS: dict[str, Any] = {
     "ident": None,  # Responses do not name the server.
     "asyncore_use_poll": True,  # select() is limited to 1,024 descriptors.
     "cleanup_interval": 1,
-    "connection_limit": MAX_CONNECTIONS + 50,
+    "connection_limit": MAX_CONNECTIONS + 50,  # For when all of them wait for the application.
     "max_request_header_size": 65_536,
-    "max_request_body_size": 1 << 62,  # project.web.channel.Request has limits for each path.
+    "max_request_body_size": 1 << 62,  # project.web.channel.Request has a limit for each path.
+    "inbuf_overflow": 131_072,
+    # A thread of a streamed response waits for its client only beyond this size.
     "outbuf_high_watermark": 64 * 1024 * 1024,
     "log_socket_errors": False,
-    # project.login_throttle reads X-Forwarded-For, and Django reads X-Forwarded-Proto.
+    # Django reads X-Forwarded-Proto, and project.login_throttle reads X-Forwarded-For.
     "clear_untrusted_proxy_headers": False,
 }
-
-
-def dispatcher(threads: int) -> ThreadedTaskDispatcher:
-    tasks = ThreadedTaskDispatcher()
-    tasks.set_thread_count(threads)
-    return tasks
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
     channel_class = Channel
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, application: Callable[..., Iterable[bytes]], listener: socket.socket, *, threads: int, parent: int
+    ) -> None:
+        self.parent = parent
+        self.stops_at: float | None = None
         # Threads of their own, so that the probes respond even if all other threads are busy.
-        self.probes = {path: dispatcher(1) for path in PROBES}
-        self.stops_at = float("inf")
-        self.parent = os.getppid()
-        super().__init__(*args, **options)
+        self.probes = {"/livez": _dispatcher(1), "/readyz": _dispatcher(1)}
+        super().__init__(
+            application,
+            _sock=listener,
+            dispatcher=_dispatcher(threads),
+            adj=Adjustments(sockets=[listener], **OPTIONS),
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+        )
 
     def add_task(self, channel: Channel) -> None:
-        path = getattr(channel.requests[0], "path", "")
-        self.probes.get(path, self.task_dispatcher).add_task(channel)
+        request = channel.requests[0]
+        if self.stops_at:
+            request.headers["CONNECTION"] = "close"
+        dispatcher = self.probes.get(getattr(request, "path", "")) or self.task_dispatcher
+        dispatcher.add_task(channel)
 
     def handle_accept(self) -> None:
         if len(self.active_channels) >= MAX_CONNECTIONS:
@@ -64,14 +74,14 @@ class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
         channels = list(self.active_channels.values())
         for channel in channels:
             if channel.is_too_slow:
-                channel.will_close = True
-        unread = sum(channel.total_outbufs_len for channel in channels)
-        if unread > MAX_UNREAD:
-            max(channels, key=lambda channel: channel.total_outbufs_len).will_close = True
+                # waitress itself would wait until the client reads, which may be never.
+                channel.handle_close()
+        if sum(channel.total_outbufs_len for channel in channels) > MAX_UNREAD:
+            max(channels, key=lambda channel: channel.total_outbufs_len).handle_close()
 
     def stop(self) -> None:
         """Accepts no more connections, and lets `run` return when the requests in flight have ended."""
-        self.stops_at = min(self.stops_at, time.monotonic() + GRACE)
+        self.stops_at = self.stops_at or time.monotonic() + GRACE
         self.pull_trigger()
 
     def run(self) -> None:
@@ -79,8 +89,16 @@ class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
             self.asyncore.loop(timeout=1, map=self._map, use_poll=True, count=1)
 
     def _has_ended(self) -> bool:
-        if self.stops_at == float("inf"):
+        if not self.stops_at:
             return False
         self.accepting = False
-        busy = [c for c in self.active_channels.values() if c.requests or c.total_outbufs_len]
-        return not busy or time.monotonic() > self.stops_at
+        for channel in list(self.active_channels.values()):
+            if not channel.is_busy:
+                channel.handle_close()
+        return not self.active_channels or time.monotonic() > self.stops_at
+
+
+def _dispatcher(threads: int) -> ThreadedTaskDispatcher:
+    dispatcher = ThreadedTaskDispatcher()
+    dispatcher.set_thread_count(threads)
+    return dispatcher

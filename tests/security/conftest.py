@@ -62,7 +62,7 @@ class Browser(requests.Session):
 
 
 class Site:
-    """A web server (granian, as in the Procfile) and workers."""
+    """A web server, as in the Procfile, and workers."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -73,8 +73,7 @@ class Site:
         self.origin = f"http://127.0.0.1:{self.port}"
 
     def start_web(self) -> None:
-        options = f"--host 127.0.0.1 --port {self.port} --workers 1 --blocking-threads 4 --no-ws"
-        self._start("web", ["granian", "--interface", "wsgi", *options.split(), "project.wsgi:application"])
+        self._start("web", ["project.web", "--port", str(self.port), "--processes", "1"])
         until(self._responds, seconds=60)
 
     def start_worker(self) -> None:
