@@ -73,7 +73,7 @@ class Site:
         self.origin = f"http://127.0.0.1:{self.port}"
 
     def start_web(self) -> None:
-        self._start("web", ["project.web", "--port", str(self.port), "--processes", "1"])
+        self._start("web", ["project.web", "--port", str(self.port), "--processes", "1", "--stop-with-parent"])
         until(self._responds, seconds=60)
 
     def start_worker(self) -> None:
