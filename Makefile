@@ -42,6 +42,7 @@ test: .venv/dev.stamp
 test-sqlite: .venv/dev.stamp
 	@echo; echo "== The tests, on SQLite and in the browser"
 	python -m tests.chromium
+	python -m tests.proxies
 	$(PYTEST)
 
 ON_POSTGRES := tests/models tests/services tests/isolation tests/races tests/engine tests/test_keyset.py \
