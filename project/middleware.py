@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import BadRequest, RequestDataTooBig
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
@@ -106,10 +106,13 @@ class BoundedBodyMiddleware:
 
 
 class CompressionMiddleware(GZipMiddleware):
-    """Compresses only responses without an ETag: compression makes an ETag weak, and a weak ETag never matches.
+    """Compresses neither files nor responses with an ETag: it would become weak, and a weak ETag never matches.
 
     To prevent BREACH attacks, Django pads every compressed response to a random length and masks its CSRF tokens.
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> Any:
-        return response if response.has_header("ETag") else super().process_response(request, response)
+        # The web server sends files by itself, but compressing one would occupy a thread until the client has read it.
+        if response.has_header("ETag") or isinstance(response, FileResponse):
+            return response
+        return super().process_response(request, response)

@@ -16,19 +16,20 @@ from project.web.channel import Channel
 MAX_CONNECTIONS = 256
 # In bytes, in each process: responses that clients have not read yet. Large ones are in temporary files.
 MAX_UNREAD = 128 * 1024 * 1024
+# In seconds: how often the connections are checked.
+CHECK_EVERY = 1.0
 # In seconds: how long requests may take to end after SIGTERM.
 GRACE = 4.0
 
 OPTIONS: dict[str, Any] = {
     "ident": None,  # Responses do not name the server.
     "asyncore_use_poll": True,  # select() is limited to 1,024 descriptors.
-    "cleanup_interval": 1,
     "connection_limit": MAX_CONNECTIONS + 50,  # For when all of them wait for the application.
     "max_request_header_size": 65_536,
     "max_request_body_size": 1 << 62,  # project.web.channel.Request has a limit for each path.
     "inbuf_overflow": 131_072,
     # A thread of a streamed response waits for its client only beyond this size.
-    "outbuf_high_watermark": 64 * 1024 * 1024,
+    "outbuf_high_watermark": 16 * 1024 * 1024,
     "log_socket_errors": False,
     # Django reads X-Forwarded-Proto, and project.login_throttle reads X-Forwarded-For.
     "clear_untrusted_proxy_headers": False,
@@ -62,13 +63,17 @@ class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
         dispatcher.add_task(channel)
 
     def handle_accept(self) -> None:
-        if len(self.active_channels) >= MAX_CONNECTIONS:
+        # Accepts first: the descriptor of a closed connection must not be reused before its last events are dropped.
+        super().handle_accept()
+        if len(self.active_channels) > MAX_CONNECTIONS:
             waiting = [channel for channel in self.active_channels.values() if not channel.requests]
             if waiting:
                 min(waiting, key=lambda channel: channel.waits_since).handle_close()
-        super().handle_accept()
 
     def maintenance(self, now: float) -> None:
+        """Does nothing: called in the middle of a poll, where the descriptor of a closed connection could be reused."""
+
+    def _check(self) -> None:
         if os.getppid() != self.parent:
             self.stop()
         channels = list(self.active_channels.values())
@@ -76,8 +81,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
             if channel.is_too_slow:
                 # waitress itself would wait until the client reads, which may be never.
                 channel.handle_close()
-        if sum(channel.total_outbufs_len for channel in channels) > MAX_UNREAD:
-            max(channels, key=lambda channel: channel.total_outbufs_len).handle_close()
+        if sum(channel.unread for channel in channels) > MAX_UNREAD:
+            max(channels, key=lambda channel: channel.unread).handle_close()
 
     def stop(self) -> None:
         """Accepts no more connections, and lets `run` return when the requests in flight have ended."""
@@ -85,8 +90,12 @@ class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
         self.pull_trigger()
 
     def run(self) -> None:
+        next_check = 0.0
         while not self._has_ended():
             self.asyncore.loop(timeout=1, map=self._map, use_poll=True, count=1)
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + CHECK_EVERY
+                self._check()
 
     def _has_ended(self) -> bool:
         if not self.stops_at:

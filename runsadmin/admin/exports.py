@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern
@@ -119,10 +119,10 @@ class ExportAdmin(ReadOnlyAdmin):
 
     def file_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         export = self.row(request, object_id)
-        parts = None
+        file = None
         with reporting_errors(request):
-            parts = exports.read_file(export=export, actor=actor(request))
-        return redirect(links.change_url(export)) if parts is None else file_response(export, parts)
+            file = exports.open_file(export=export, actor=actor(request))
+        return redirect(links.change_url(export)) if file is None else file_response(export, file)
 
     # --- starting one
 
@@ -195,7 +195,8 @@ def gaps_of(export: Export) -> list[tuple[int, str]]:
 
 
 def file_response(export: Export, content: Any) -> StreamingHttpResponse:
+    content_type = CONTENT_TYPES[export.format]
+    if export.has_file:  # The web server sends a file without a thread.
+        return FileResponse(content, as_attachment=True, filename=export.filename, content_type=content_type)
     headers = {"Content-Disposition": f'attachment; filename="{export.filename}"'}
-    if export.has_file:
-        headers["Content-Length"] = str(export.size)
-    return StreamingHttpResponse(content, content_type=CONTENT_TYPES[export.format], headers=headers)
+    return StreamingHttpResponse(content, content_type=content_type, headers=headers)

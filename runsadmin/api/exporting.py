@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.http import StreamingHttpResponse
+from django.http import FileResponse, StreamingHttpResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
@@ -40,7 +40,10 @@ def send(new: NewExport) -> StreamingHttpResponse:
 
 
 def file_response(export: Export, content: Any) -> StreamingHttpResponse:
-    headers = {"Content-Disposition": f'attachment; filename="{export.filename}"', "Cache-Control": "no-store"}
-    if export.has_file:
-        headers["Content-Length"] = str(export.size)
-    return StreamingHttpResponse(content, content_type=CONTENT_TYPES[export.format], headers=headers)
+    content_type, headers = CONTENT_TYPES[export.format], {"Cache-Control": "no-store"}
+    if export.has_file:  # The web server sends a file without a thread.
+        return FileResponse(
+            content, as_attachment=True, filename=export.filename, content_type=content_type, headers=headers
+        )
+    headers["Content-Disposition"] = f'attachment; filename="{export.filename}"'
+    return StreamingHttpResponse(content, content_type=content_type, headers=headers)

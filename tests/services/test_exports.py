@@ -226,7 +226,8 @@ def test_file_has_the_runs_of_the_request(folder: Path, carol: User) -> None:
     mirror(*(make_run(id=f"run_{n}", thread_id="thread_a") for n in range(3)))
     keys = [Run.objects.get(upstream_id=f"run_{n}").pk for n in (0, 2)]
     export = exports.write(request(carol, keys=keys, columns=run_columns.parse("id")))
-    assert b"".join(exports.read_file(export=export, actor=carol)) == b'"id"\r\n"run_2"\r\n"run_0"\r\n'
+    with exports.open_file(export=export, actor=carol) as file:
+        assert file.read() == b'"id"\r\n"run_2"\r\n"run_0"\r\n'
     assert (export.manifest or {})["search"] is None
     assert names(folder) == [export.file]
 
@@ -315,7 +316,7 @@ def test_files_expire(export: Export, folder: Path, carol: User) -> None:
     assert exports.delete_expired() == 1
     assert (Export.objects.get().status, names(folder)) == (ExportStatus.EXPIRED, [])
     with pytest.raises(InvalidTransition, match="expired"):
-        exports.read_file(export=Export.objects.get(), actor=carol)
+        exports.open_file(export=Export.objects.get(), actor=carol)
 
 
 def test_purging_deletes_files(export: Export, folder: Path, carol: User) -> None:
@@ -334,7 +335,7 @@ def test_exports_need_the_permission(export: Export, make_user: Any) -> None:
     for call in (
         lambda: request(nobody),
         lambda: exports.cancel(export=export, actor=nobody),
-        lambda: exports.read_file(export=export, actor=nobody),
+        lambda: exports.open_file(export=export, actor=nobody),
     ):
         with pytest.raises(NotAllowed):
             call()

@@ -175,6 +175,17 @@ def test_long_content_length_is_refused(running: Running) -> None:
     assert b"400 Bad Request" in running.get("/", f"Content-Length: {'9' * 5000}")
 
 
+@pytest.mark.parametrize("body", [b"", b"ab"])
+def test_large_body_is_refused_by_its_length(running: Running, body: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+    assert b"Connection: close" in read(running.connect(head + body))
+
+
+def test_long_line_between_chunks_is_refused(running: Running) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;"
+    assert b"400 Bad Request" in read(running.connect(head + b"a" * 5000))
+
+
 def test_server_stops_with_its_parent(running: Running) -> None:
     running.server.parent = -1
     running.thread.join(5)

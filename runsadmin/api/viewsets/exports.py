@@ -48,7 +48,7 @@ class ExportViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Export]):
     def file(self, request: Request, pk: int) -> StreamingHttpResponse:
         """Download the file of a completed export."""
         export = self.get_object()
-        return file_response(export, exports.read_file(export=export, actor=self.user))
+        return file_response(export, exports.open_file(export=export, actor=self.user))
 
     @extend_schema(responses=schema.responses(ExportSerializer, 200, 409))
     @action(detail=True, methods=["post"])

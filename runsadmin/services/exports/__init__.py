@@ -5,7 +5,7 @@ from runsadmin.services.exports.files import (
     claim_waiting,
     delete_all,
     delete_expired,
-    read_file,
+    open_file,
     request,
     visible_to,
     write,

@@ -8,9 +8,9 @@ import datetime as dt
 import logging
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
 from django.contrib.auth.models import User
 from django.db.models import F, Q
@@ -36,7 +36,6 @@ HEAD_START = dt.timedelta(seconds=10)
 RENEW_EVERY = 5.0
 MAX_ATTEMPTS = 3
 _PART = ".part"
-PART_SIZE = 256 * 1024
 
 
 def request(new: NewExport) -> Export:
@@ -64,8 +63,8 @@ def cancel(*, export: Export, actor: User) -> Export:
     )  # fmt: skip
 
 
-def read_file(*, export: Export, actor: User) -> Iterator[bytes]:
-    """The parts of the file of an export. Raises NotAllowed, InvalidTransition or FileMissing."""
+def open_file(*, export: Export, actor: User) -> BinaryIO:
+    """The file of an export. Raises NotAllowed, InvalidTransition or FileMissing."""
     permissions.require(actor, permissions.Action.VIEW_RUNS)
     if not export.has_file:
         state = export.get_status_display().lower()
@@ -76,13 +75,7 @@ def read_file(*, export: Export, actor: User) -> Iterator[bytes]:
             "The file of this export is not on this machine. All web processes and workers must have the same"
             " RUNSADMIN_EXPORT_FOLDER. Export again."
         )
-    return _parts_of(path)
-
-
-def _parts_of(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(PART_SIZE):
-            yield part
+    return path.open("rb")
 
 
 def _folder() -> Path:
