@@ -29,6 +29,7 @@ class WholeSite:
 
     def __init__(self, folder: Path, *, port: int, sandbox_port: int) -> None:
         self.folder, self.origin = folder, f"http://127.0.0.1:{port}"
+        self.process: subprocess.Popen[bytes] | None = None
         self._mark = f"WHOLE_SITE={uuid.uuid4().hex}"
         for name in ("scripts", "manage.py", "Procfile", "project", "runsadmin", "sandbox", "templates", "static"):
             (folder / name).symlink_to(ROOT / name)
@@ -52,19 +53,29 @@ class WholeSite:
         name, _, value = self._mark.partition("=")
         self._environment[name] = value
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
+        """Does nothing if it runs."""
+        if self.is_running:
+            return
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "scripts/run.py"], cwd=self.folder, env=self._environment, stdout=log, stderr=log
             )
-        return self.process
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def terminate(self) -> None:
+        if self.process:
+            self.process.terminate()
 
     def wait(self) -> None:
         """Waits until the web server and a worker run."""
         until(self.is_ready, seconds=90)
 
     def is_ready(self) -> bool:
-        if self.process.poll() is not None:
+        if not self.is_running:
             raise RuntimeError((self.folder / "log").read_text())
         try:
             return requests.get(f"{self.origin}/readyz", timeout=5).ok
@@ -73,7 +84,7 @@ class WholeSite:
 
     def pids(self, *words: str) -> list[int]:
         """The processes, with these words in their command lines."""
-        self.process.poll()  # Otherwise it remains as a zombie.
+        _ = self.is_running  # Otherwise it could remain as a zombie.
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -97,7 +108,8 @@ class WholeSite:
     def end(self) -> None:
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process:
+            self.process.wait()
 
 
 def main() -> int:
@@ -133,10 +145,9 @@ KILLED = {
 
 def stop_after(site: WholeSite, seconds: float) -> float:
     """Sends SIGTERM this long after the start. Returns how many seconds later everything has ended."""
-    if site.process.poll() is not None:
-        site.start()
+    site.start()
     time.sleep(seconds)
-    site.process.terminate()
+    site.terminate()
     return site.seconds_until_ended()
 
 

@@ -13,13 +13,13 @@ from tests.waiting import until
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSite]:
     site = WholeSite(tmp_path_factory.mktemp("site"), port=free_port(), sandbox_port=free_port())
-    site.start()
-    site.wait()
     yield site
     site.end()
 
 
 def test_killed_web_process_is_replaced(site: WholeSite) -> None:
+    site.start()
+    site.wait()
     master, *forked = site.web_processes()
     os.kill(forked[0], signal.SIGKILL)
     until(lambda: len(replaced := site.web_processes()) == len(forked) + 1 and forked[0] not in replaced, seconds=10)
