@@ -65,7 +65,7 @@ def _of(edit: Edit, held: dict[str, str]) -> Wait:
     if edit.status == EditStatus.SENDING:
         return Wait("upstream's response", edit.claimed_until)
     if edit.awaits_release and edit.status == EditStatus.PENDING:
-        return Wait("a user to release or cancel it, since it comes from a backup")
+        return Wait("a user to release it")
     if wait := _stopped(edit, held):
         return wait
     match edit.status, edit.wait_reason:
