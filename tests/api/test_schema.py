@@ -138,6 +138,7 @@ type RestoreRows = Callable[[], dict[str, list[Any]]]
 def restore_rows(mirror_run: Callable[..., Run], alice: User, settings: Settings, tmp_path: Path) -> RestoreRows:
     """Restores rows with which every operation can succeed. Returns the ids for each parameter."""
     settings.RUNSADMIN_EXPORT_FOLDER = str(tmp_path)
+    settings.RUNSADMIN_PUSH_WAIT = 1
     run = mirror_run(id="run_a", thread_id="thread_a", metadata={"team": "blue"})
     queued = mirror_run(id="run_b", thread_id="thread_b", status="queued")
     now = dt.datetime.now(dt.UTC)
