@@ -9,11 +9,11 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from runsadmin import private_files
@@ -63,7 +63,11 @@ def exclusive() -> Iterator[None]:
         yield
     finally:
         _is_restoring.clear()
-        connection.close()
+        if connection.vendor == "postgresql":
+            # At once: the server releases the locks of a closed session only after a moment.
+            with suppress(DatabaseError):
+                connection.cursor().execute("SELECT pg_advisory_unlock_all()")
+        connection.close()  # A restore has also changed settings of this session.
         if connection.vendor == "sqlite":
             _lock_file(Path(str(connection.settings_dict["NAME"])), fcntl.LOCK_SH)
 

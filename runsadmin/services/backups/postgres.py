@@ -83,7 +83,6 @@ def loaded(path: Path) -> Iterator[Path | None]:
     except DatabaseError as error:
         raise BackupFailed(f"PostgreSQL failed, and nothing was changed: {error}") from error
     finally:
-        connection.close()  # The archive has changed settings of the session.
         ContentType.objects.clear_cache()
 
 
