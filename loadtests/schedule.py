@@ -12,6 +12,7 @@ OFTEN = (
     Entry("find_plans", tasks.find_plans, timedelta(seconds=1)),
     Entry("probe_held_connections", tasks.probe_held_connections, timedelta(seconds=1)),
     Entry("find_syncs", tasks.find_syncs, timedelta(seconds=1)),
+    Entry("find_exports", tasks.find_exports, timedelta(seconds=1)),
 )
 
 # For workers that push edits in several lanes.

@@ -206,4 +206,4 @@ def test_unused_permissions_are_not_offered(client_for: ClientFor) -> None:
         for name in ("content type", "log entry", "worker", "Can change run", "idempotency"):
             assert name not in shown, name
     offered = re.findall(r"<option value=", admin.get("/admin/auth/group/add/").text)
-    assert len(offered) == 24
+    assert len(offered) == 26

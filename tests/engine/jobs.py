@@ -45,6 +45,13 @@ def work_until_stopped(task_log: str) -> None:
 
 
 @task
+def hang_while_file_exists(path: str, task_log: str) -> None:
+    write(task_log, "hanging")
+    while Path(path).exists():
+        time.sleep(0.05)
+
+
+@task
 def fail(task_log: str) -> None:
     write(task_log, "fail")
     raise RuntimeError("the error of the task")

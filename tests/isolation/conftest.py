@@ -1,41 +1,30 @@
 """Bad items: each ends with its reason, and everything else goes on."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import pytest
-from django.db import connection
+from django.contrib.auth.models import User
+
+from loadtests.environment import Environment, database_url, timeouts
+from loadtests.hostile_load import TIMEOUTS, refusing
+from loadtests.processes import RecordedSandbox
+from tests.conftest import Connect
+from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
 
 
 class Reject(Protocol):
     def __call__(self, table: str, condition: str, event: str = ...) -> None: ...
 
 
-_REJECT = {
-    "sqlite": """
-        CREATE TRIGGER {name} BEFORE {event} ON {table} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'refused'); END""",
-    "postgresql": """
-        CREATE OR REPLACE FUNCTION refusing() RETURNS trigger AS
-            $$ BEGIN RAISE 'refused' USING ERRCODE = 'data_exception'; END $$ LANGUAGE plpgsql;
-        CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refusing()""",
-}
-
-
 @pytest.fixture
 def reject(transactional_db: None) -> Iterator[Reject]:
-    """Has the database refuse some rows of a table, as it refuses a value that no column can hold."""
-    created: list[tuple[str, str]] = []
-
-    def reject(table: str, condition: str, event: str = "INSERT") -> None:
-        name = f"refusing_{len(created)}"
-        with connection.cursor() as cursor:
-            cursor.execute(_REJECT[connection.vendor].format(name=name, event=event, table=table, condition=condition))
-        created.append((name, table))
-
-    yield reject
-    with connection.cursor() as cursor:
-        for name, table in created:
-            cursor.execute(f"DROP TRIGGER {name}" + f" ON {table}" * (connection.vendor == "postgresql"))
+    """Has the database refuse some rows of a table during the test."""
+    with ExitStack() as stack:
+        yield lambda table, condition, event="INSERT": stack.enter_context(refusing(table, condition, event))
 
 
 type Lines = Callable[[], list[str]]
@@ -46,3 +35,19 @@ def log_lines(capture_log: Callable[[str], object]) -> Lines:
     """The lines that were logged so far, without DEBUG."""
     stream = capture_log("line")
     return lambda: [line for line in stream.getvalue().splitlines() if " DEBUG " not in line]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def environment(
+    transactional_db: None,
+    recorded_sandbox: RecordedSandbox,  # noqa: F811 - the fixture
+    connect: Connect,
+    alice: User,
+    tmp_path: Path,
+) -> Iterator[Environment]:
+    recorded_sandbox.reset()
+    connect(URL=recorded_sandbox.url, API_KEY=recorded_sandbox.key, **timeouts(TIMEOUTS))
+    environment = Environment(database_url(), recorded_sandbox, tmp_path, alice, TIMEOUTS)
+    yield environment
+    environment.end()
+    shutil.rmtree(tmp_path, ignore_errors=True)
