@@ -32,7 +32,8 @@ class _Caller(asyncio.Protocol):
                 self.transport.close()
                 self.done.set_exception(OSError(head.decode()))
                 return
-            self.head, self.left = b"", int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]) - len(body)
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            self.head, self.left = b"", int(length) - len(body)
         if not self.left:
             self._next()
 

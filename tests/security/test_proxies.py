@@ -1,10 +1,10 @@
-"""No header of a client changes its address, through nginx, Caddy and HAProxy as docs/proxies configures them."""
+"""No header of a client changes its address or protocol, through each proxy as docs/proxies configures it."""
 
 import http.client
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 import requests
@@ -38,16 +38,25 @@ SPELLINGS: list[Headers] = [
 ATTEMPTS = 30
 
 
-@pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
-    site = make_site(PROXIES="1")
-    site.start_web()
-    return site
+@contextmanager
+def behind(name: str, site: Site, folder: Path) -> Iterator[Browser]:
+    """Runs this proxy in front of the site. Yields a client of the proxy."""
+    port = free_port()
+    browser = Browser(f"http://127.0.0.1:{port}")
+
+    def responds() -> bool:
+        try:
+            return browser.get("/livez").ok
+        except requests.ConnectionError:
+            return False
+
+    with proxies.running(name, folder / name, port=port, web_port=site.port, responds=responds):
+        yield browser
 
 
-def guess(port: int, csrf_token: str, number: int) -> int:
+def guess(origin: str, csrf_token: str, number: int) -> int:
     """The status after a wrong password, from a client that claims another address each time."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(origin).netloc, timeout=30)
     form = {"username": "alice", "password": f"guess {number}", "csrfmiddlewaretoken": csrf_token}
     body = urlencode(form).encode()
     connection.putrequest("POST", "/admin/login/")
@@ -65,34 +74,34 @@ def guess(port: int, csrf_token: str, number: int) -> int:
     return status
 
 
-def test_no_header_evades_the_throttle(site: Site, alice: User, tmp_path: Path, subtests: pytest.Subtests) -> None:
+def test_no_header_evades_the_throttle(
+    make_site: Callable[..., Site], alice: User, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    site = make_site(PROXIES="1")
+    site.start_web()
     for name in proxies.PACKAGES:
-        port = free_port()
-        browser = Browser(f"http://127.0.0.1:{port}")
-
-        def responds(browser: Browser = browser) -> bool:
-            try:
-                return browser.get("/livez").ok
-            except requests.ConnectionError:
-                return False
-
-        with (
-            subtests.test(name),
-            proxies.running(name, tmp_path / name, port=port, web_port=site.port, responds=responds),
-        ):
+        with subtests.test(name), behind(name, site, tmp_path) as browser:
             assert browser.sign_in("alice", "alice").url.endswith("/admin/")
             browser.get("/admin/login/")
-            token = browser.cookies["csrftoken"]
             AccessAttempt.objects.all().delete()
-            statuses = [guess(port, token, number) for number in range(ATTEMPTS)]
+            statuses = [guess(browser.origin, browser.cookies["csrftoken"], number) for number in range(ATTEMPTS)]
             assert statuses == [200] * 4 + [429] * (ATTEMPTS - 4)
             assert set(AccessAttempt.objects.values_list("ip_address", flat=True)) == {"127.0.0.1"}
 
 
+def test_no_header_pretends_https(make_site: Callable[..., Site], tmp_path: Path, subtests: pytest.Subtests) -> None:
+    site = make_site(HTTPS="on", ALLOWED_HOSTS="127.0.0.1")
+    site.start_web()
+    for name in proxies.PACKAGES:
+        with subtests.test(name), behind(name, site, tmp_path) as browser:
+            for header in ("X-Forwarded-Proto", "X_Forwarded_Proto", "x-forwarded_proto"):
+                response = browser.get("/admin/login/", headers={header: "https"}, allow_redirects=False)
+                assert response.status_code == 301
+                assert response.headers["Location"].startswith("https://127.0.0.1")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_no_spelling_evades_the_throttle(site: Site, alice: User) -> None:
-    """Without a proxy in front, an address from a header counts, but only from the one that proxies set."""
-    token = "a" * 32
-    others = [n for n, spelling in enumerate(SPELLINGS) if all(name != "X-Forwarded-For" for name, _ in spelling)]
-    numbers = itertools.islice(itertools.cycle(others), ATTEMPTS)
-    statuses = [guess(site.port, token, number) for number in numbers]
+    """Without proxies, no header counts."""
+    statuses = [guess(site.origin, "a" * 32, number) for number in range(ATTEMPTS)]
     assert statuses == [200] * 4 + [429] * (ATTEMPTS - 4)
