@@ -1,6 +1,8 @@
 """Log formats, for people (`line`) or machines (`json`). Lines about a request or an edit include its id."""
 
 import logging
+import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,7 @@ def formatter(name: str) -> dict[str, Any]:
         ],
         "processors": [
             stdlib.ProcessorFormatter.remove_processors_meta,
+            WithoutRepeatedTracebacks(),
             # Tracebacks must not contain the values of variables, which include API keys.
             processors.format_exc_info,
             shorten_traceback,
@@ -44,13 +47,44 @@ def without_rejection_tracebacks(record: logging.LogRecord) -> bool:
     return True
 
 
+class WithoutRepeatedTracebacks:
+    """Removes a traceback that this process has logged a short time ago. The line then names the error instead.
+
+    A task that fails again and again would fill the disk with copies of one traceback.
+    """
+
+    EVERY = 600.0  # In seconds.
+    MAX_KNOWN = 1000
+
+    def __init__(self) -> None:
+        self._logged: dict[object, float] = {}
+
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+        exc_info = event.get("exc_info")
+        error = exc_info[1] if isinstance(exc_info, tuple) else None
+        if error is None:
+            return event
+        frames = list(traceback.walk_tb(error.__traceback__))
+        place = (frames[-1][0].f_code.co_filename, frames[-1][1]) if frames else None
+        key, now = (event["logger"], type(error), place), time.monotonic()
+        if now - self._logged.get(key, -self.EVERY) < self.EVERY:
+            del event["exc_info"]
+            shown = traceback.format_exception_only(error)[-1].strip()[:MAX_LENGTH]
+            event["event"] = f"{event['event']} {shown} (Its traceback was logged before.)"
+        else:
+            if len(self._logged) >= self.MAX_KNOWN:
+                self._logged.clear()
+            self._logged[key] = now
+        return event
+
+
 def line(logger: WrappedLogger, name: str, event: EventDict) -> str:
     """Formats one line. Control characters are escaped: text from upstreams and clients could forge log lines."""
     head = f"{event.pop('timestamp')} {event.pop('level').upper()} {event.pop('logger')}: {event.pop('event')}"
-    traceback = str(event.pop("exception", "") or "")
+    exception = str(event.pop("exception", "") or "")
     rest = " ".join(f"{key}={value}" for key, value in event.items())
     text = _printable(f"{head} [{rest}]" if rest else head)
-    return "\n    ".join([text, *map(_printable, traceback.splitlines())])
+    return "\n    ".join([text, *map(_printable, exception.splitlines())])
 
 
 def shorten_traceback(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

@@ -4,17 +4,22 @@ An import has no state of its own: it compares each run with the mirror, and wri
 interrupted import continues when it is started again, and a repeated import changes nothing.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import batched
 from typing import BinaryIO
 
 from runsadmin import conf, lenient_json
+from runsadmin.db_errors import is_database_failure
 from runsadmin.errors import InvalidFile, UnknownConnection
 from runsadmin.models import Thread
 from runsadmin.services import clock, run_lines, runs
 from runsadmin.services.gateway import TimedResponse
+from runsadmin.services.runs import Difference, Stored
 from runsadmin.upstream.records import Response, RunRecord, Unreadable
+
+logger = logging.getLogger(__name__)
 
 BATCH = 500
 # A line, or a file that is a single JSON value, is read into memory.
@@ -183,6 +188,9 @@ def _import_batch(alias: str, items: Iterable[Item | BadItem]) -> Imported:
             thread_id, record = run_lines.read(item.value)
         except Unreadable as error:
             bad.append(BadItem(item.where, str(error)))
+        except Exception as error:
+            logger.exception("The run at %s could not be read.", item.where)
+            bad.append(BadItem(item.where, f"It could not be read: {type(error).__name__}."))
         else:
             count += 1
             read[record.upstream_id] = item, thread_id, record
@@ -195,8 +203,29 @@ def _import_batch(alias: str, items: Iterable[Item | BadItem]) -> Imported:
     for upstream_id in difference.elsewhere:
         bad.append(BadItem(read[upstream_id][0].where, f"The run {upstream_id!r} is already in another thread."))
         count -= 1
-    stored = difference.write()
-    return Imported(count, stored.created, stored.updated, tuple(bad), len(bad))
+    stored, refused = _store(difference)
+    bad += [BadItem(read[upstream_id][0].where, why) for upstream_id, why in refused.items()]
+    return Imported(count - len(refused), stored.created, stored.updated, tuple(bad), len(bad))
+
+
+def _store(difference: Difference) -> tuple[Stored, dict[str, str]]:
+    """Stores the runs. If the database refuses some, stores the others, and returns why each of these was refused."""
+    try:
+        return difference.write(), {}
+    except Exception as error:
+        if is_database_failure(error):
+            raise
+    stored, refused = Stored(), {}
+    for single in difference.singles():
+        try:
+            stored += single.write()
+        except Exception as error:
+            if is_database_failure(error):
+                raise
+            (upstream_id,) = single.observations
+            message = str(error).strip().partition("\n")[0]
+            refused[upstream_id] = f"It could not be stored. {type(error).__name__}: {message}"
+    return stored, refused
 
 
 def _threads(alias: str, ids: Collection[str]) -> dict[str, Thread]:

@@ -92,6 +92,12 @@ def rare_tick() -> None:
 
 
 @task
+def failing_tick() -> None:
+    write(os.environ["TASK_LOG"], "failing tick")
+    raise RuntimeError("the same error")
+
+
+@task
 def slow_tick() -> None:
     write(os.environ["TASK_LOG"], "slow start")
     time.sleep(1)
@@ -103,4 +109,5 @@ SCHEDULE = (
     Entry("slow tick", slow_tick, every=timedelta(seconds=0.3)),
     Entry("rare tick", rare_tick, every=timedelta(days=1)),
 )
+FAILING_SCHEDULE = (Entry("failing tick", failing_tick, every=timedelta(seconds=0.2)),)
 EMPTY_SCHEDULE: tuple[Entry, ...] = ()

@@ -141,6 +141,13 @@ def test_deadly_task_kills_three_workers(start_worker: StartWorker, task_log: Ta
     assert other.has_logged("It was left running 3 times")
 
 
+def test_repeated_failure_is_logged_with_one_traceback(start_worker: StartWorker, task_log: TaskLog) -> None:
+    worker = start_worker("--beat-every", "0.1", schedule="FAILING_SCHEDULE")
+    until(lambda: len(task_log.lines) >= 4)
+    until(lambda: worker.log.read_text().count("RuntimeError: the same error (Its traceback was logged before.)") >= 2)
+    assert worker.log.read_text().count("Traceback (most recent call last)") == 1
+
+
 def test_task_of_a_removed_function_fails(start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     with transaction.atomic():
