@@ -90,11 +90,13 @@ def main() -> None:
     parser.add_argument("--stop-with-parent", action="store_true", help="Stop when the parent process ends.")
     options = parser.parse_args()
     parent = os.getppid() if options.stop_with_parent else None
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        listener = socket.create_server((options.host, options.port), backlog=1024)
-    except OSError as error:
+        listener = socket.create_server((options.host, options.port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", error)
         sys.exit(
-            f"{options.host}:{options.port} cannot be used ({error.strerror}): is this server running already, or"
+            f"{options.host}:{options.port} cannot be used ({reason}): is this server running already, or"
             " another program? Stop it, or choose another port with --port."
         )
     # Slow: the application is loaded after the port is known to be free, and before the processes are forked.
