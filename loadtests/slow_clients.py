@@ -1,5 +1,6 @@
 """Slow clients: `python -m loadtests.slow_clients --clients 200 --seconds 60 [--database sqlite|postgres]`.
 
+With `--proxy nginx|caddy|haproxy`, all clients use the site through a proxy.
 Prints the longest times of other requests meanwhile. Exits with 1 if a request fails or takes too long.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from loadtests.storm import prepared
 from tests.postgres import server
+from tests.proxies import PACKAGES
 
 
 def main() -> int:
@@ -18,6 +20,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--proxy", choices=sorted(PACKAGES))
     options = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="runsadmin-slow-clients-"))
@@ -25,7 +28,9 @@ def main() -> int:
     with database as url, prepared(url, folder) as environment:
         from loadtests import slow_clients_load
 
-        report = slow_clients_load.run(environment, clients=options.clients, seconds=options.seconds)
+        report = slow_clients_load.run(
+            environment, clients=options.clients, seconds=options.seconds, proxy=options.proxy
+        )
     print(f"{'database':44} {options.database}\n{report}")
     return 0 if report.is_clean else 1
 

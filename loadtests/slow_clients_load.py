@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 
 from loadtests.environment import Environment
+from loadtests.processes import Web, free_port
+from tests import proxies
 
 # In seconds.
 LIMITS = {"livez": 1.0, "patch": 3.0, "list": 2.0}
@@ -96,21 +99,45 @@ class SlowClientsReport:
         return "\n".join(f"{name.replace('_', ' '):44} {value}" for name, value in vars(self).items())
 
 
-def run(environment: Environment, *, clients: int, seconds: float) -> SlowClientsReport:
+def run(environment: Environment, *, clients: int, seconds: float, proxy: str | None = None) -> SlowClientsReport:
+    """With the name of a proxy, all clients use the site through it."""
     runs = environment.make_runs(500, per_thread=100)
     environment.overrides = {**environment.overrides, "RUNSADMIN_API_REQUESTS_PER_MINUTE": "0"}
     web, token = environment.web(processes=2, threads=4), environment.token()
-    address = ("127.0.0.1", urlsplit(web.url).port or 0)
-    repeated = itertools.cycle(kinds(runs[0].upstream_id, token))
+    with _through(proxy, web, environment.folder) as origin:
+        return _load(origin, [run.upstream_id for run in runs], token, clients=clients, seconds=seconds)
+
+
+@contextmanager
+def _through(proxy: str | None, web: Web, folder: Path) -> Iterator[str]:
+    if proxy is None:
+        yield web.url
+        return
+    port, web_port = free_port(), urlsplit(web.url).port or 0
+    origin = f"http://127.0.0.1:{port}"
+
+    def responds() -> bool:
+        try:
+            return requests.get(f"{origin}/livez", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    with proxies.running(proxy, folder / proxy, port=port, web_port=web_port, responds=responds):
+        yield origin
+
+
+def _load(origin: str, run_ids: list[str], token: str, *, clients: int, seconds: float) -> SlowClientsReport:
+    address = ("127.0.0.1", urlsplit(origin).port or 0)
+    repeated = itertools.cycle(kinds(run_ids[0], token))
     slow = [SlowClient(kind, address) for kind in itertools.islice(repeated, clients)]
 
     def patch(number: int) -> requests.Request:
-        path = f"/api/v1/runs/{runs[1 + number % 499].upstream_id}/"
-        return requests.Request("PATCH", web.url + path, json={"metadata": {"team": f"slow-{number}"}})
+        path = f"/api/v1/runs/{run_ids[1 + number % 499]}/"
+        return requests.Request("PATCH", origin + path, json={"metadata": {"team": f"slow-{number}"}})
 
     calls: dict[str, Callable[[int], requests.Request]] = {
-        "livez": lambda number: requests.Request("GET", f"{web.url}/livez"),
-        "list": lambda number: requests.Request("GET", f"{web.url}/api/v1/runs/?page_size=100"),
+        "livez": lambda number: requests.Request("GET", f"{origin}/livez"),
+        "list": lambda number: requests.Request("GET", f"{origin}/api/v1/runs/?page_size=100"),
         "patch": patch,
     }
     with _stepping(slow), _timing(calls, token) as timed:
