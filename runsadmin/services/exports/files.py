@@ -145,7 +145,8 @@ class _Writing:
             if is_database_failure(error):
                 raise
             logger.exception("%s failed with an internal error.", self.export)
-            self._fail(f"It failed with an internal error ({type(error).__name__}); see the log.")
+            where = f"in or after the chunk that ends with run {self._tally.rows:,}"
+            self._fail(f"It failed with an internal error ({type(error).__name__}) {where}; see the log.")
         finally:
             self._own.update(**released)
 
