@@ -31,8 +31,10 @@ class WholeSite:
         self.folder, self.origin = folder, f"http://127.0.0.1:{port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._mark = f"WHOLE_SITE={uuid.uuid4().hex}"
-        for name in ("scripts", "manage.py", "Procfile", "project", "runsadmin", "sandbox", "templates", "static"):
+        for name in ("scripts", "manage.py", "Procfile", "runsadmin", "sandbox", "templates", "static"):
             (folder / name).symlink_to(ROOT / name)
+        # A copy, because the settings look for files next to it, such as backups.
+        shutil.copytree(ROOT / "project", folder / "project", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "var").mkdir()
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

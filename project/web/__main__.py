@@ -26,7 +26,7 @@ forking = multiprocessing.get_context("fork")
 logger = logging.getLogger("project.web")
 
 # In seconds after SIGTERM. Longer than project.web.server.GRACE.
-KILL_AFTER = 4.4
+KILL_AFTER = 4.3
 # In seconds, before a process that has ended is replaced.
 PAUSE = 0.5
 

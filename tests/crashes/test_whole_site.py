@@ -13,6 +13,8 @@ from tests.waiting import until
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSite]:
     site = WholeSite(tmp_path_factory.mktemp("site"), port=free_port(), sandbox_port=free_port())
+    site.start()
+    site.wait()
     yield site
     site.end()
 

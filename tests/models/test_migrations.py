@@ -135,6 +135,12 @@ def test_upgrade_backs_up_sqlite(older_database: Rows, tmp_path: Path, capsys: p
     assert ("runsadmin", "0002_search_and_storage") in backups.read(backup).schema.unapplied
 
 
+@pytest.mark.django_db
+def test_interrupted_first_upgrade_needs_no_backup(tmp_path: Path) -> None:
+    MigrationRecorder(connection).migration_qs.filter(app="runsadmin").delete()
+    assert backups.before_migrating(tmp_path / "backups") is None
+
+
 def test_upgrade_keeps_three_backups(older_database: Rows, tmp_path: Path) -> None:
     made = [backups.before_migrating(tmp_path / "backups") for _ in range(5)]
     if connection.vendor == "sqlite":

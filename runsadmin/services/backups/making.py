@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.db import DatabaseError, connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from runsadmin import private_files
 from runsadmin.errors import BackupFailed
@@ -56,8 +57,9 @@ def before_migrating(folder: Path) -> Backup | None:
     """
     if connection.vendor != "sqlite" or not sqlite.database().exists():
         return None
-    # An empty database has nothing to lose.
-    if not connection.introspection.table_names() or not schema.difference().unapplied:
+    # Without tables of this app, nothing can be lost: the first migrations may have been interrupted.
+    has_tables = any(app == "runsadmin" for app, _ in MigrationRecorder(connection).applied_migrations())
+    if not has_tables or not schema.difference().unapplied:
         return None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     backup = create(folder / f"{_BEFORE}{clock.now():%Y%m%dT%H%M%S%f}.sqlite3")
