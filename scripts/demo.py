@@ -104,7 +104,8 @@ def wait[T](call: Callable[[], T], *, what: str) -> T:
 
 
 def curl_command(url: str, token: str) -> str:
-    run = Run.objects.filter(status=RunStatus.COMPLETED).order_by("-created_at").first()
+    runs = Run.objects.filter(connection="default", status=RunStatus.COMPLETED, missing_since=None)
+    run = runs.order_by("-created_at").first()
     assert run is not None
     body = json.dumps({"metadata": {"reviewed_by": "me"}, "reason": "Trying it out"})
     return shlex.join(
