@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.http import FileResponse
 from django.test import Client
 
 from runsadmin import lenient_json
@@ -33,7 +34,12 @@ class Api:
         data = body if isinstance(body, bytes) else lenient_json.dumps(body).encode()
         url = path if path.startswith(("/", "http://")) else f"/api/v1/{path}"
         own_headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._client.generic(method, url, data, content_type, headers=self._headers | own_headers)
+        response: Any = self._client.generic(method, url, data, content_type, headers=self._headers | own_headers)
+        if isinstance(response, FileResponse):  # A server reads the file and closes it.
+            content = b"".join(response)
+            response.close()
+            response.streaming_content = [content]
+        return response
 
     def get(self, path: str, **headers: str) -> Any:
         return self.call("GET", path, **headers)

@@ -103,7 +103,9 @@ def test_read_in_a_session_writes_nothing(paths: Callable[[list[str]], list[str]
     browser.force_login(carol, backend="django.contrib.auth.backends.ModelBackend")
     for path in paths(READS):
         with CaptureQueriesContext(connection) as queries:
-            assert browser.get(f"/api/v1/{path}").status_code == 200
+            response = browser.get(f"/api/v1/{path}")
+            response.close()
+            assert response.status_code == 200
         assert written(queries) == []
 
 

@@ -51,8 +51,19 @@ CHECKS = [
 
 # Any 4xx counts as a rejection of invalid data; by default, 413 and others do not.
 CONFIG = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}})
+
+
+def read_completely(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """The application, as a server calls it: it reads the response and closes it."""
+    response: Any = application(environ, start_response)
+    try:
+        return [b"".join(response)]
+    finally:
+        response.close()
+
+
 schema = schemathesis.openapi.from_dict(document(), config=CONFIG)
-schema.app = application
+schema.app = read_completely
 OPERATIONS: dict[str, APIOperation[Any, Any, Any, Any]] = {
     operation.definition.raw["operationId"]: operation
     for operation in (result.ok() for result in schema.get_all_operations())  # type: ignore[union-attr]

@@ -61,6 +61,7 @@ def send(request: OddRequest) -> Any:
     response = client.generic(request.method, request.url, request.body, request.content_type)
     if response.streaming:
         b"".join(response)
+        response.close()
     return response
 
 
