@@ -38,7 +38,9 @@ class Event:
 
 
 def read(record: Path) -> list[Event]:
-    return [Event(**orjson.loads(line)) for line in record.read_bytes().splitlines()] if record.exists() else []
+    """The events so far. A line that is still being written is left for the next call."""
+    lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else ()
+    return [Event(**orjson.loads(line)) for line in lines]
 
 
 def by_run(events: Iterable[Event]) -> dict[str, list[Event]]:

@@ -44,10 +44,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "only_on(vendor): the test is about this database, and does not exist on another."
+    )
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
         signal.signal(
             signal.SIGTERM, signal.default_int_handler
         )  # So that it stops the fixtures' processes, as Ctrl-C does.
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    vendors = [(item, item.get_closest_marker("only_on")) for item in items]
+    others = [item for item, mark in vendors if mark and mark.args[0] != connection.vendor]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,8 @@ class ProcessPool:
         return self.processes[0], self.processes[1]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: other tests need to be the only user of the database.
+@pytest.fixture(scope="package")
 def process_pool(
     django_db_setup: None,
     django_db_blocker: DjangoDbBlocker,

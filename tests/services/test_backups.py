@@ -22,8 +22,8 @@ from runsadmin.services.database_use import lock_file_of, sqlite_files
 
 pytestmark = pytest.mark.django_db(transaction=True)
 IS_SQLITE = connection.vendor == "sqlite"
-only_sqlite = pytest.mark.skipif(not IS_SQLITE, reason="concerns the file of SQLite")
-only_postgres = pytest.mark.skipif(IS_SQLITE, reason="concerns pg_dump")
+only_sqlite = pytest.mark.only_on("sqlite")
+only_postgres = pytest.mark.only_on("postgresql")
 
 
 @contextmanager

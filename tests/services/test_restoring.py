@@ -329,7 +329,7 @@ def test_killed_restore_changes_nothing(alice: User, backup: Path) -> None:
         assert not [*database().parent.glob(f".{database().name}.*")]
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="concerns the tables of PostgreSQL")
+@pytest.mark.only_on("postgresql")
 @pytest.mark.parametrize("missing", ["all", "some"])
 def test_lost_tables_are_replaced(missing: str, alice: User, backup: Path) -> None:
     backups.create(backup)
@@ -345,7 +345,7 @@ def test_lost_tables_are_replaced(missing: str, alice: User, backup: Path) -> No
     assert not Edit.objects.exists()
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="concerns the file of SQLite")
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize("state", ["missing", "broken"])
 def test_lost_database_is_replaced(state: str, alice: User, backup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     backups.create(backup)
