@@ -130,7 +130,8 @@ def default_environment(sandbox: Sandbox, folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+# Not for the session: other tests need to be the only user of the database.
+@pytest.fixture(scope="package")
 def web(django_db_setup: None, sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("web")
     site = Site(folder, default_environment(sandbox_process, folder))
