@@ -59,6 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+    # The threads that serve the browser keep the database open, and a restore needs to be its only user.
+    items.sort(key=lambda item: item.path.name not in ("test_backups.py", "test_restoring.py"))
 
 
 @pytest.fixture(scope="session")

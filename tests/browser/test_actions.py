@@ -7,6 +7,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db.models import Model
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from runsadmin.metadata import MetadataPatch
@@ -106,6 +107,12 @@ def test_actions_work_on_edits(
     actions.confirm("Retry 2 edits?")
     actions.expect_message("Retrying 2 edits.")
     assert statuses(Edit, one, two) == ["pending", "pending"]
+
+    Edit.objects.update(restored_from=timezone.now())
+    actions.run("Release", one, two)
+    actions.confirm("Release 2 edits?")
+    actions.expect_message("Released 2 edits.")
+    assert not Edit.objects.exclude(restored_from=None).exists()
 
     edits.push(one)
     edits.push(two)
