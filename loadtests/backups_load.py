@@ -10,6 +10,7 @@ from random import Random
 from loadtests import log_checks
 from loadtests.environment import Environment
 from loadtests.processes import Process, Worker, run_command
+from loadtests.report import Counts
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, Run
 from runsadmin.models.edit import ENDED, UNSETTLED
@@ -27,9 +28,7 @@ WATCHED_WHILE_HELD = 1.5
 
 
 @dataclass
-class BackupsReport:
-    """The printed counts. Those that begin with `no_` must be 0."""
-
+class BackupsReport(Counts):
     edits: int = 0
     backups: int = 0
     backups_with_edits_in_flight: int = 0
@@ -52,14 +51,6 @@ class BackupsReport:
     no_post_without_a_fetch_before_it: int = 0
     no_outside_pair_lost_outside_the_race_window: int = 0
     no_run_whose_mirror_differs_from_upstream: int = 0
-
-    @property
-    def is_clean(self) -> bool:
-        return not any(value for name, value in vars(self).items() if name.startswith("no_"))
-
-    def __str__(self) -> str:
-        counts = sorted(vars(self).items(), key=lambda count: count[0].startswith("no_"))
-        return "\n".join(f"{name.replace('_', ' '):44} {_shown(value)}" for name, value in counts)
 
 
 class BackupsLoad:
@@ -204,9 +195,3 @@ class BackupsLoad:
         self.environment.wait_for_sync(self.environment.start_full_sync())
         self._stop([worker])
         report.no_run_whose_mirror_differs_from_upstream = len(self.environment.differences(ignoring=KEY))
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Counter):
-        return f"{sum(value.values())} ({', '.join(f'{name} {count}' for name, count in sorted(value.items()))})"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -13,8 +13,22 @@ from tests.faults.writer import KEY
 
 
 @dataclass
-class Report:
-    """The printed counts. Those that begin with `no_` must be 0."""
+class Counts:
+    """Counts that are printed at the end. Those that begin with `no_` must be 0."""
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(value for name, value in vars(self).items() if name.startswith("no_"))
+
+    def __str__(self) -> str:
+        """One count per line. Those that must be 0 are at the end."""
+        counts = sorted(vars(self).items(), key=lambda count: count[0].startswith("no_"))
+        return "\n".join(f"{name.replace('_', ' '):44} {_shown(value)}" for name, value in counts)
+
+
+@dataclass
+class Report(Counts):
+    """The counts of a load test that records edits."""
 
     edits_recorded: int = 0
     edits_recorded_over_rest: int = 0
@@ -34,15 +48,6 @@ class Report:
     no_run_whose_edits_differ_from_upstream: int = 0
     no_run_whose_mirror_differs_from_upstream: int = 0
     no_outside_pair_lost_outside_the_race_window: int = 0
-
-    @property
-    def is_clean(self) -> bool:
-        return not any(value for name, value in vars(self).items() if name.startswith("no_"))
-
-    def __str__(self) -> str:
-        """One count per line. Those that must be 0 are at the end."""
-        counts = sorted(vars(self).items(), key=lambda count: count[0].startswith("no_"))
-        return "\n".join(f"{name.replace('_', ' '):44} {_shown(value)}" for name, value in counts)
 
     def count_results(self, environment: Environment) -> None:
         """Counts the results when every edit should have ended. Then runs a full sync, to compare the mirror."""

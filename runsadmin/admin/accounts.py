@@ -19,7 +19,7 @@ from runsadmin.admin.base import ThemedAdmin, actor
 from runsadmin.services import permissions
 
 
-class HolderAdmin(ThemedAdmin):
+class PermissionHolderAdmin(ThemedAdmin):
     """For models whose rows have permissions. Offers only those that the user may grant, in plain words."""
 
     def has_change_permission(self, request: HttpRequest, obj: User | Group | None = None) -> bool:
@@ -48,7 +48,7 @@ class HolderAdmin(ThemedAdmin):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, HolderAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, PermissionHolderAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -60,5 +60,5 @@ class UserAdmin(DjangoUserAdmin, HolderAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, HolderAdmin):  # type: ignore[misc]
+class GroupAdmin(DjangoGroupAdmin, PermissionHolderAdmin):  # type: ignore[misc]
     pass

@@ -65,7 +65,8 @@ class RunLayout:
         self.task = self._laid_out(TASK)
         self.details = self._laid_out(DETAILS)
         # The fields that this server sends in addition to the documented ones.
-        self.other = [self._plain(name, value) for name, value in self._first(run.data.items()) if name not in FIELDS]
+        other = [(name, value) for name, value in run.data.items() if name not in FIELDS]
+        self.other = [self._plain(name, value) for name, value in self._first(other)]
         self.metadata = self._first(run.metadata.items())
         self.json = self._json(run.data)
 

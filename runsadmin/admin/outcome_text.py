@@ -51,7 +51,7 @@ RESTORED = (
     "It comes from a backup that was restored, and upstream may have newer values. Release it to send it, or cancel "
     "it. A newer value is not overwritten."
 )
-RESTORED_UNKNOWN = "It comes from a backup that was restored, so it is not sent again until someone releases it."
+RESTORED_UNKNOWN = "It comes from a backup that was restored, so it is not sent again until a user releases it."
 BULK_TEXTS: dict[BulkEditStatus, tuple[str, str]] = {
     B.PLANNING: ("Planning", "Each selected run is checked in the mirror. Nothing is sent."),
     B.PLANNED: ("Plan: nothing has been sent", "Applying it changes the runs below and no others."),

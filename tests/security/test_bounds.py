@@ -102,11 +102,13 @@ def test_page_of_a_long_run_is_bounded(mirror_run: Callable[..., Run], client: C
 
 def test_ordinary_run_is_shown_whole(mirror_run: Callable[..., Run], client: Client) -> None:
     run = mirror_run(instructions="x" * 50_000, metadata={f"key{number}": "v" * 512 for number in range(16)})
+    Run.objects.update(raw=lenient_json.dumps(run.data | {f"extra{number}": number for number in range(90)}))
     client.force_login(User.objects.create_superuser("root"))
 
     shown = client.get(run_url(run)).text
 
     assert "too long" not in shown
+    assert "extra89" in shown
     assert "x" * 50_000 in shown
     assert shown.count("v" * 512) >= 16
 
