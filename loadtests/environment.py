@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from loadtests import log_checks
 from loadtests.crash_points import Crash
-from loadtests.processes import Process, RecordedSandbox, Web, Worker, free_port
+from loadtests.processes import Process, RecordedSandbox, Web, Worker, free_port, is_free
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Run, Sync
 from runsadmin.models.edit import UNSETTLED
@@ -71,6 +71,7 @@ class Environment:
     def web(self, crash: Crash | None = None, *, port: int = 0, processes: int = 1, threads: int = 8) -> Web:
         """Starts a web server. Returns when it responds."""
         port = port or free_port()
+        until(lambda: is_free(port))  # A killed process keeps its port until the system has ended it.
         size = {"processes": processes, "threads": threads}
         web = self._started(Web(variables=self.variables, log=self.log("web"), crash=crash, port=port, **size))
         until(web.responds)

@@ -182,6 +182,14 @@ def free_port() -> int:
         return port
 
 
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 class RecordedSandbox(Sandbox):
     """A sandbox whose state, and record of every fetch and write, survive its death."""
 
