@@ -84,6 +84,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return sum(len(buffer) for buffer in self.outbufs if not isinstance(buffer, ReadOnlyFileBasedBuffer))
 
     @property
+    def thread_waits(self) -> bool:
+        """Whether a thread waits until the client has read more of a streamed response."""
+        return bool(self.requests and self.unread > self.adj.outbuf_high_watermark)
+
+    @property
+    def read_rate(self) -> float:
+        """In bytes per second, of the current period."""
+        return (self.sent - self.sent_before) / max(1.0, time.monotonic() - self.period_began)
+
+    @property
     def is_busy(self) -> bool:
         """Whether a request is in flight, or has just begun to arrive."""
         is_arriving = self.request is not None and time.monotonic() - self.request.began < ARRIVAL

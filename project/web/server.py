@@ -81,6 +81,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc] # The package has no types.
             if channel.is_too_slow:
                 # waitress itself would wait until the client reads, which may be never.
                 channel.handle_close()
+        threads_wait = [channel for channel in channels if channel.connected and channel.thread_waits]
+        if self.task_dispatcher.queue and len(threads_wait) > len(self.task_dispatcher.threads) // 2:
+            min(threads_wait, key=lambda channel: channel.read_rate).handle_close()
         if sum(channel.unread for channel in channels) > MAX_UNREAD:
             max(channels, key=lambda channel: channel.unread).handle_close()
 

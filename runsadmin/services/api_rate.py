@@ -8,10 +8,12 @@ import logging
 import sqlite3
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from django.contrib.auth.models import User
 
-from runsadmin import conf
+from runsadmin import conf, private_files
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,10 @@ def _opened(path: str) -> sqlite3.Connection:
 
 
 def _open(path: str) -> sqlite3.Connection:
+    if path != _MEMORY:
+        with suppress(OSError):  # The file exists, or cannot be created, which opening it reports.
+            private_files.create(Path(path))
+        private_files.protect(Path(path))
     file = sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
     # A crash of the machine can undo the last commits, but not damage the file.
     file.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLE}")

@@ -88,6 +88,15 @@ def test_zero_is_no_limit(set_limit: Any, alice: User, rate_file: Path) -> None:
     assert not rate_file.exists()
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_only_the_owner_can_read_the_file(set_limit: Any, alice: User, rate_file: Path, exists: bool) -> None:
+    if exists:
+        rate_file.touch(0o644)
+    set_limit(1)
+    assert api_rate.use_one(alice) == 0
+    assert {path.stat().st_mode & 0o777 for path in rate_file.parent.glob(f"{rate_file.name}*")} == {0o600}
+
+
 @pytest.mark.parametrize("limit", [1, 7, 59, 60_000_001, 10**15])
 def test_any_limit_is_kept(limit: int, set_limit: Any, pass_time: Any, alice: User) -> None:
     set_limit(limit)

@@ -134,6 +134,15 @@ def test_slow_reader_stops_the_stream(running: Running, monkeypatch: pytest.Monk
     assert b"200 OK" in running.get("/")
 
 
+def test_slow_stream_gives_its_thread_to_others(running: Running) -> None:
+    running.connect(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: any(busy.thread_waits for busy in running.server.active_channels.values()))
+    time.sleep(2 * server.CHECK_EVERY)
+    assert not running.application.is_closed.is_set()  # Nothing else needs the thread.
+    assert b"200 OK" in running.get("/")
+    assert running.application.is_closed.is_set()
+
+
 def test_large_unread_responses_are_dropped(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_UNREAD", 10 * len(MEGABYTE))
     running.connect(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
