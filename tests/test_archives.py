@@ -164,7 +164,7 @@ def test_edits_wait_after_it_became_an_archive(run: Run, connect: Connect, alice
     Edit.objects.filter(pk=failed.pk).update(status=Edit.Status.FAILED, finished_at=timezone.now())
     add_archive(connect)
     edits.process_due(until=time.monotonic() + 1)
-    assert edits.push_within(pending).status == Edit.Status.PENDING
+    assert edits.push_within(pending, 0.2).status == Edit.Status.PENDING
     assert "configured with an upstream" in str(edits.waits_of([pending])[pending.pk])
     assert edits.permitted_actions(pending, alice) == {edits.EditAction.CANCEL}
     with pytest.raises(ReadOnlyConnection):

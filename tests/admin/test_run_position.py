@@ -6,9 +6,9 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from runsadmin.admin import run_position
 from runsadmin.models import Edit, Run
@@ -84,7 +84,12 @@ def test_link_leads_back_to_the_same_page(make_runs: MakeRun, mirror_run: MakeRu
     assert shown_ids(as_carol, f"?{urlsplit(back(as_carol, url)).query}")[0] == "run_new"
 
 
-def test_edit_pages_keep_the_place(make_runs: MakeRun, as_alice: Client, alice: User) -> None:  # noqa: F811
+def test_edit_pages_keep_the_place(
+    make_runs: MakeRun,  # noqa: F811
+    as_alice: Client,
+    settings: Settings,
+) -> None:
+    settings.RUNSADMIN_PUSH_WAIT = 0.2
     make_runs(3, metadata={"team": "blue"})
     run = Run.objects.get(upstream_id="run_000")
     url = open_run(as_alice, "?q=metadata.team:blue", "run_000")

@@ -9,6 +9,7 @@ import time_machine
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from knox.models import AuthToken
+from pytest_django import Settings
 
 from runsadmin.api.urls import router
 from runsadmin.api.viewsets.strict import StrictViewSet
@@ -113,8 +114,16 @@ def test_planning_needs_permission_to_view_runs(mirror_run: Callable[..., Run], 
 @pytest.mark.django_db(transaction=True)  # Another thread pushes the edit.
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_editor_need_not_be_superuser(
-    method: str, path: str, body: object, sandbox: Sandbox, ids_by_status: dict[str, int], api: ApiOf, alice: User
+    method: str,
+    path: str,
+    body: object,
+    sandbox: Sandbox,
+    ids_by_status: dict[str, int],
+    api: ApiOf,
+    alice: User,
+    settings: Settings,
 ) -> None:
+    settings.RUNSADMIN_PUSH_WAIT = 0.5
     response = api(alice).call(method, path.format(**ids_by_status), body)
     # Actions on edits may return a 409, because other edits of the run are in progress.
     allowed = (200, 202) if path.startswith("bulk-edits/") else (200, 201, 202, 204, 409)
