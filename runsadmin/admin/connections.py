@@ -28,7 +28,9 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         require(request, self.view_action)
-        waiting = edits.that_await_release().exists()
+        # While a connection is held since the restore, the banner of every page links to these edits.
+        is_released = not any(held.restored_from for held in connections.held())
+        waiting = is_released and edits.that_await_release().exists()
         context = {"connections": states(), "fresh_list_items": FRESH_LIST_ITEMS, "edits_await_release": waiting}
         return self.render(request, "runsadmin/connections.html", "Connections", **context)
 

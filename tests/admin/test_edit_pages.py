@@ -271,7 +271,9 @@ def test_restored_edits_are_shown_and_released(
     operator = client_for(make_user(Action.HOLD, Action.VIEW_SYNCS))
 
     for url in ("/admin/", run_url(edit.run), "/admin/runsadmin/edit/", "/admin/runsadmin/connectionstate/"):
-        assert "was restored" in as_alice.get(url).text
+        shown = as_alice.get(url).text
+        assert "was restored" in shown
+        assert "Edits from a backup" not in shown
     listed = as_alice.get("/admin/runsadmin/edit/?restored=yes").text
     assert change_url(edit) in listed
     assert change_url(other) not in listed
@@ -287,6 +289,7 @@ def test_restored_edits_are_shown_and_released(
     released = operator.post(switch_url, {"on": "restored"}, follow=True).text
     assert "Edits from the backup wait until they are released or cancelled" in released
     assert not connections.is_held("default")
+    assert "Edits from a backup" in operator.get("/admin/runsadmin/connectionstate/").text
     assert "a user to release it" in as_alice.get(change_url(edit)).text
     run_action(as_alice, edit, "release")
     edit.refresh_from_db()
