@@ -134,7 +134,13 @@ class Environment:
         Edit.objects.filter(status__in=UNSETTLED).update(next_attempt_at=timezone.now())
 
     def wait_for_outcomes(self, *, seconds: float = 30) -> None:
-        until(lambda: not Edit.objects.filter(status__in=UNSETTLED).exists(), seconds=seconds)
+        unsettled = Edit.objects.filter(status__in=UNSETTLED)
+        try:
+            until(lambda: not unsettled.exists(), seconds=seconds)
+        except TimeoutError:
+            fields = ("pk", "status", "wait_reason", "attempts", "deaths", "claimed_until", "next_attempt_at", "detail")
+            print(timezone.now(), *unsettled.order_by("pk").values_list(*fields)[:20], sep="\n")
+            raise
         until(lambda: not Run.objects.filter(needs_refresh_since__isnull=False).exists(), seconds=seconds)
 
     # --- checks

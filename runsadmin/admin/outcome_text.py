@@ -57,7 +57,7 @@ BULK_TEXTS: dict[BulkEditStatus, tuple[str, str]] = {
     B.PLANNED: ("Plan: nothing has been sent", "Applying it changes the runs below and no others."),
     B.QUEUED: ("Waiting for a worker", "A worker starts it within seconds."),
     B.RUNNING: ("Being sent", "Each run is fetched, then changed, and upstream's response is checked."),
-    B.PAUSED: ("Paused", "Nothing more is sent until someone resumes the bulk edit."),
+    B.PAUSED: ("Paused", "Nothing more is sent until a user resumes the bulk edit."),
     B.COMPLETED: ("All edits are done", ""),
     B.CANCELLED: ("Cancelled", "Edits that were not sent will not be sent."),
     B.FAILED: ("Planning failed", "Nothing has been sent."),

@@ -105,16 +105,21 @@ def test_third_death_fails_the_edit(sandbox: Sandbox, mirror_run: MakeRun, alice
     assert deadly.get().status == Edit.Status.APPLIED
 
 
-def test_deadly_unknown_edit_is_fetched_rarely(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+def test_deadly_unknown_edits_are_fetched_less_often(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     past = timezone.now() - dt.timedelta(minutes=5)
-    edit = record(mirror_run(metadata={"team": "blue"}), alice)
     sent = {"before": Metadata({"team": "blue"}), "intended": Metadata({"team": "red"}), "sent_at": past}
-    Edit.objects.update(status=Edit.Status.SENDING, claim_token=uuid.uuid4(), claimed_until=past, deaths=2, **sent)
+    pauses = {3: 30, 4: 60, 7: 480, 10: 3600, 1000: 3600}
+    for deaths in pauses:
+        edit = record(mirror_run(metadata={"team": "blue"}), alice)
+        died = {"status": Edit.Status.SENDING, "claim_token": uuid.uuid4(), "claimed_until": past}
+        Edit.objects.filter(pk=edit.pk).update(**died, **sent, deaths=deaths - 1)
+    began = timezone.now()
     claims.release_expired()
-    edit.refresh_from_db()
-    assert (edit.status, edit.deaths) == (Edit.Status.UNKNOWN, 3)
-    assert edit.next_attempt_at is not None
-    assert edit.next_attempt_at > timezone.now() + dt.timedelta(minutes=50)
+    assert set(Edit.objects.values_list("status", flat=True)) == {Edit.Status.UNKNOWN}
+    for edit in Edit.objects.all():
+        assert edit.deaths is not None
+        assert edit.next_attempt_at is not None
+        assert (edit.next_attempt_at - began).total_seconds() == pytest.approx(pauses[edit.deaths], abs=5)
 
 
 def test_lost_claim_stores_no_outcome(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:

@@ -29,8 +29,8 @@ LEASE = dt.timedelta(seconds=6)
 SOON = dt.timedelta(seconds=1)
 # With how many processes that died an edit is worked on alone, and with how many it fails.
 SUSPECT, MAX_DEATHS = 2, 3
-# The pause before an edit of unknown outcome that has failed is reconciled again.
-LONG_PAUSE = dt.timedelta(hours=1)
+# The pause before an edit of unknown outcome is reconciled again after MAX_DEATHS. It doubles with each further one.
+FIRST_DEADLY_PAUSE, LAST_DEADLY_PAUSE = dt.timedelta(seconds=30), dt.timedelta(hours=1)
 # The first and the longest pause after a failed attempt, in seconds.
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 
@@ -284,7 +284,7 @@ def release_expired() -> None:
     """Releases the claims of processes that died or stalled for too long, and counts these deaths.
 
     An edit with which MAX_DEATHS processes have died fails. If it may have been sent, it stays unknown and is
-    reconciled rarely, since only a fetch can show whether the write happened.
+    reconciled less and less often, since only a fetch can show whether the write happened.
     """
     now = clock.now()
     expired = Edit.objects.filter(status__in=IN_FLIGHT, claimed_until__lt=now)
@@ -294,7 +294,9 @@ def release_expired() -> None:
         expired.update(deaths=Coalesce(F("deaths"), 0) + 1)
         deadly = expired.filter(deaths__gte=MAX_DEATHS)
         _fail(deadly.filter(intended=None), f"{MAX_DEATHS} processes died while they worked on it. See their logs.")
-        release(deadly, LONG_PAUSE)
+        for deaths in filter(None, set(deadly.values_list("deaths", flat=True))):
+            doublings = min(deaths - MAX_DEATHS, 10)
+            release(deadly.filter(deaths=deaths), min(FIRST_DEADLY_PAUSE * 2**doublings, LAST_DEADLY_PAUSE))
         release(expired)
 
 
