@@ -1,4 +1,4 @@
-"""Backups during a bulk edit. Later, each is restored, released and settled, while upstream has newer values."""
+"""Backups during a bulk edit. Later, each is restored and released, while upstream has newer values."""
 
 import signal
 import time
@@ -21,7 +21,7 @@ from tests.waiting import until
 E = Edit.Status
 # For each backup, one single edit is sent after it, one gets a newer value from another client, and one does neither.
 SENT_LATER, CHANGED_LATER, NOT_SENT = range(3)
-WRITTEN = 100  # Runs to which another client keeps writing.
+OUTSIDE_RUNS = 100  # To which another client keeps writing.
 SENT_SHARE = 0.8  # Of the bulk edit: it is paused then, so that some of its edits are not sent before a restore.
 # In seconds. Workers process due edits every 0.3 s.
 WATCHED_WHILE_HELD = 1.5
@@ -89,8 +89,8 @@ class BackupsLoad:
         )  # fmt: skip
         bulk_edit = bulk_edits.continue_planning(planned, until=float("inf"))
         workers = self._start_workers()
-        some = self.random.sample([run.upstream_id for run in self.bulk], min(WRITTEN, len(self.bulk) // 2))
-        with writing(self.environment.sandbox, *some, pause=0.2):
+        outside = self.random.sample([run.upstream_id for run in self.bulk], min(OUTSIDE_RUNS, len(self.bulk) // 2))
+        with writing(self.environment.sandbox, *outside, pause=0.2):
             applied = time.monotonic()
             bulk_edits.apply(bulk_edit=bulk_edit, actor=alice)
             files = [self._back_up(bulk_edit, number) for number in range(self.count)]

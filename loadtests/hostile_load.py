@@ -28,7 +28,7 @@ TIMEOUTS = {
 MAX_LINES_A_MINUTE = 100
 
 # A value in a run that is replaced by bytes which no JSON library writes.
-PLACE = b'"@"'
+PLACEHOLDER = b'"@"'
 
 
 def page(*runs: Any) -> bytes:
@@ -40,7 +40,7 @@ def run_with(**fields: Any) -> Callable[[str], bytes]:
 
 
 def run_with_bytes(content: bytes, **fields: Any) -> Callable[[str], bytes]:
-    return lambda thread_id: run_with(**fields)(thread_id).replace(PLACE, content)
+    return lambda thread_id: run_with(**fields)(thread_id).replace(PLACEHOLDER, content)
 
 
 def body(content: bytes) -> Callable[[str], bytes]:

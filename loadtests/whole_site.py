@@ -1,13 +1,12 @@
 """`make run` as processes that can be found and killed: `python -m loadtests.whole_site --stops 30`.
 
-Sends SIGTERM 0.1 to 5 s after each start, then kills each kind of process once. Exits with 1 if any process lives on.
+Sends SIGTERM 0.1 to 5 s after each start, then kills each kind of process once. Exits with 1 if a process remains.
 """
 
 import argparse
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import requests
 
+from loadtests.processes import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,7 +128,7 @@ def main() -> int:
         kills = {name: kill(site, name) for name in KILLED}
     finally:
         site.end()
-    print(f"{'SIGTERM, after the start':44} {len(stops)}")
+    print(f"{'how often SIGTERM was sent':44} {len(stops)}")
     print(f"{'seconds until everything had ended, at most':44} {max(stops):.1f}")
     for name, seconds in kills.items():
         print(f"{f'seconds until the rest had ended: kill -9 {name}':44} {seconds:.1f}")
@@ -159,12 +159,6 @@ def kill(site: WholeSite, name: str) -> float:
     site.wait()
     os.kill(site.pids(*KILLED[name])[0], signal.SIGKILL)
     return site.seconds_until_ended()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtests.whole_site import ENDS_WITHIN, WholeSite, free_port, kill, stop_after
+from loadtests.processes import free_port
+from loadtests.whole_site import ENDS_WITHIN, WholeSite, kill, stop_after
 from tests.waiting import until
 
 
