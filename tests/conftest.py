@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "only_on(vendor): the test is about this database, and does not exist on another."
+        "markers", "only_on(vendor): the test is about this database, and is deselected with any other."
     )
     if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
         signal.signal(

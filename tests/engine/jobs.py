@@ -58,14 +58,14 @@ def fail(task_log: str) -> None:
 
 
 @task
-def fail_unstorably(task_log: str) -> None:
+def fail_with_unstorable_text(task_log: str) -> None:
     """The text of the error can be stored in no database: PostgreSQL refuses the first character, both the second."""
     write(task_log, "fail")
     raise RuntimeError("a\0b\ud800c")
 
 
 @task
-def return_unstorably(task_log: str) -> object:
+def return_unstorable_object(task_log: str) -> object:
     write(task_log, "return")
     return object()
 
@@ -77,8 +77,8 @@ def kill_the_worker(task_log: str) -> None:
 
 
 @task
-def of_row(pk: int) -> None:
-    """Does nothing."""
+def do_nothing(row: int) -> None:
+    """A task for one row."""
 
 
 @task

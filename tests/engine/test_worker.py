@@ -115,7 +115,7 @@ def test_failed_task_is_logged_and_kept(start_worker: StartWorker, task_log: Tas
     assert worker.has_logged("the error of the task")
 
 
-@pytest.mark.parametrize("job", [jobs.fail_unstorably, jobs.return_unstorably])
+@pytest.mark.parametrize("job", [jobs.fail_with_unstorable_text, jobs.return_unstorable_object])
 def test_unstorable_result_ends_the_task(job: Any, start_worker: StartWorker, task_log: TaskLog) -> None:
     worker = start_worker()
     failed = job.enqueue(task_log.path)

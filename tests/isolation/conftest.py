@@ -12,16 +12,16 @@ from django.contrib.auth.models import User
 from loadtests.environment import Environment, database_url, timeouts
 from loadtests.hostile_load import TIMEOUTS, refusing
 from loadtests.processes import RecordedSandbox
-from tests.conftest import Connect
+from tests.conftest import CaptureLog, Connect
 from tests.crashes.conftest import recorded_sandbox  # noqa: F401 - a fixture
 
 
-class Reject(Protocol):
+class Refuse(Protocol):
     def __call__(self, table: str, condition: str, event: str = ...) -> None: ...
 
 
 @pytest.fixture
-def reject(transactional_db: None) -> Iterator[Reject]:
+def refuse(transactional_db: None) -> Iterator[Refuse]:
     """Has the database refuse some rows of a table during the test."""
     with ExitStack() as stack:
         yield lambda table, condition, event="INSERT": stack.enter_context(refusing(table, condition, event))
@@ -31,10 +31,10 @@ type Lines = Callable[[], list[str]]
 
 
 @pytest.fixture
-def log_lines(capture_log: Callable[[str], object]) -> Lines:
-    """The lines that were logged so far, without DEBUG."""
+def log_lines(capture_log: CaptureLog) -> Lines:
+    """Returns the lines that were logged so far, without DEBUG."""
     stream = capture_log("line")
-    return lambda: [line for line in stream.getvalue().splitlines() if " DEBUG " not in line]  # type: ignore[attr-defined]
+    return lambda: [line for line in stream.getvalue().splitlines() if " DEBUG " not in line]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from runsadmin.models import Run
 from runsadmin.services import run_lines
 from tests.archive import add_archive, lines
 from tests.conftest import Connect
-from tests.isolation.conftest import Reject
+from tests.isolation.conftest import Refuse
 from tests.management.conftest import Manage, manage  # noqa: F401 - a fixture
 from tests.sandbox_client import make_run
 
@@ -22,8 +22,8 @@ def file(connect: Connect, transactional_db: None, tmp_path: Path) -> str:
     return str(tmp_path / "runs.jsonl")
 
 
-def test_refused_run_is_named(file: str, manage: Manage, reject: Reject) -> None:  # noqa: F811 - the fixture
-    reject("runsadmin_run", "NEW.upstream_id = 'run_3'")
+def test_refused_run_is_named(file: str, manage: Manage, refuse: Refuse) -> None:  # noqa: F811 - the fixture
+    refuse("runsadmin_run", "NEW.upstream_id = 'run_3'")
     output = manage("import_runs", file)
     assert output.code != 0
     assert "line 4" in output.err

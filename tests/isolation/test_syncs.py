@@ -13,7 +13,8 @@ from pytest_django import Settings
 from runsadmin.models import Run, Sync, Thread
 from runsadmin.services import runs, syncs, threads
 from runsadmin.services.syncs import passes
-from tests.isolation.conftest import Lines, Reject
+from tests.conftest import Connect
+from tests.isolation.conftest import Lines, Refuse
 from tests.sandbox_client import Sandbox, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -68,8 +69,8 @@ def test_any_error_ends_only_its_thread(
     assert len(log_lines()) < 50
 
 
-def test_refused_run_ends_alone(started: Sync, reject: Reject, log_lines: Lines) -> None:
-    reject("runsadmin_run", f"NEW.upstream_id = 'run_{BAD}_1'")
+def test_refused_run_ends_alone(started: Sync, refuse: Refuse, log_lines: Lines) -> None:
+    refuse("runsadmin_run", f"NEW.upstream_id = 'run_{BAD}_1'")
     done = run(started)
     assert (done.status, done.threads_done) == (Sync.Status.COMPLETED_WITH_ERRORS, 5)
     assert (done.runs_created, mirrored()) == (14, dict.fromkeys(NAMES, 3) | {BAD: 2})
@@ -79,8 +80,8 @@ def test_refused_run_ends_alone(started: Sync, reject: Reject, log_lines: Lines)
     assert len(log_lines()) < 50
 
 
-def test_refused_thread_state_ends_alone(started: Sync, reject: Reject) -> None:
-    reject("runsadmin_thread", f"NEW.upstream_id = '{BAD}'", "UPDATE")
+def test_refused_thread_state_ends_alone(started: Sync, refuse: Refuse) -> None:
+    refuse("runsadmin_thread", f"NEW.upstream_id = '{BAD}'", "UPDATE")
     done = run(started)
     assert (done.status, mirrored()) == (Sync.Status.COMPLETED_WITH_ERRORS, dict.fromkeys(NAMES, 3))
     assert [error.thread and error.thread.upstream_id for error in done.errors.all()] == [BAD]
@@ -122,8 +123,8 @@ def test_thread_that_kills_processes_is_left_out(started: Sync) -> None:
     assert mirrored()[NAMES[4]] == 3
 
 
-def test_hanging_thread_costs_only_its_timeouts(started: Sync, sandbox: Sandbox, connect: object) -> None:
-    connect(READ_TIMEOUT=0.3)  # type: ignore[operator]
+def test_hanging_thread_costs_only_its_timeouts(started: Sync, sandbox: Sandbox, connect: Connect) -> None:
+    connect(READ_TIMEOUT=0.3)
     sandbox.fault("hang", path=f"/{BAD}/", times=None)
     done = run(started)
     assert [error.thread and error.thread.upstream_id for error in done.errors.all()] == [BAD]
@@ -155,7 +156,7 @@ def test_slow_thread_gets_a_sync_of_its_own(
     assert 450 <= mirrored()[BAD] < 550
 
 
-def test_pass_survives_an_unrelated_hold(started: Sync, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_worker_counts_as_no_death(started: Sync) -> None:
     stopping = threading.Event()
     stopping.set()
     for _ in range(20):

@@ -141,10 +141,10 @@ def test_interrupted_first_upgrade_needs_no_backup(tmp_path: Path) -> None:
     assert backups.before_migrating(tmp_path / "backups") is None
 
 
+@pytest.mark.only_on("sqlite")
 def test_upgrade_keeps_three_backups(older_database: Rows, tmp_path: Path) -> None:
     made = [backups.before_migrating(tmp_path / "backups") for _ in range(5)]
-    if connection.vendor == "sqlite":
-        assert sorted((tmp_path / "backups").iterdir()) == [backup.path for backup in made[2:] if backup]
+    assert sorted((tmp_path / "backups").iterdir()) == [backup.path for backup in made[2:] if backup]
 
 
 def test_backup_of_version_0_1_0_is_restored(older_database: Rows, tmp_path: Path) -> None:
