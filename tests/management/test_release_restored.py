@@ -26,7 +26,7 @@ def test_waiting_edits_are_listed_and_released(manage: Manage, alice: User, mirr
 
     output = manage("release_restored", str(first.pk), "999", "--actor", "alice")
     assert (output.code, output.out) == (1, f"Edit {first.pk}: released.\n")
-    assert "Edit 999: no edit with this number waits since a restore." in output.err
+    assert "Edit 999: no edit with this number waits to be released." in output.err
     assert "lacks the permission" in manage("release_restored", "--connection", "default", "--actor", "alice").err
 
 

@@ -71,7 +71,7 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     @extend_schema(responses=schema.responses(EditSerializer, 200, 202, 409, 422, 424))
     @action(detail=True, methods=["post"])
     def release(self, request: Request, pk: int) -> Response:
-        """Release an edit that waits since a backup was restored."""
+        """Release an edit that has been waiting since a backup was restored."""
         return self._push(edits.release(edit=self.get_object(), actor=self.user), status.HTTP_200_OK)
 
     @extend_schema(responses=schema.responses(ReleasedEditsSerializer, 200, 409))
@@ -79,7 +79,7 @@ class EditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Edit]):
     def release_all(self, request: Request) -> Response:
         """Release a connection after a restore.
 
-        Also releases all of its edits that wait since then, except those of bulk edits, which are resumed.
+        Also releases all edits that have been waiting since then, except those of bulk edits, which are resumed.
         """
         connection = self.body["connection"]
         count = edits.release_all(connection=connection, actor=self.user)

@@ -1,4 +1,4 @@
-"""`manage.py release_restored`: shows what waits since a backup was restored, and releases it."""
+"""`manage.py release_restored`: shows what waits to be released after a restore, and releases it."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ class Command(ReportingCommand):
         edit = edits.that_await_release().filter(pk=pk).first()
         try:
             if edit is None:
-                raise InvalidTransition("no edit with this number waits since a restore.")
+                raise InvalidTransition("no edit with this number waits to be released.")
             edits.release(edit=edit, actor=actor)
         except InvalidTransition as error:
             self.report(f"Edit {pk}: {error}", is_success=False)

@@ -1,4 +1,4 @@
-"""`manage.py restore FILE`: replaces the database by a backup. Afterwards, nothing is sent until users release it."""
+"""`manage.py restore FILE`: replaces the database with a backup. Afterwards, nothing is sent until users release it."""
 
 import signal
 from pathlib import Path
@@ -13,7 +13,7 @@ from runsadmin.text import counted
 
 class Command(ReportingCommand):
     help = (
-        "Checks a backup and replaces the database by it. Web processes, workers and other commands must be stopped. "
+        "Checks a backup and replaces the database with it. Web processes, workers and other commands must be stopped. "
         "SQLite keeps the replaced database under another name. Nothing is sent afterwards, until users release the "
         "connection and the edits that had not ended."
     )

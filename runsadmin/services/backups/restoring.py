@@ -26,7 +26,7 @@ class Restored:
 
 
 def restore(path: Path, *, ignore_sessions: bool = False) -> Restored:
-    """Checks a backup and replaces the database by it. Then nothing is sent until users release it.
+    """Checks a backup and replaces the database with it. Then nothing is sent until users release it.
 
     A backup of an older version is migrated. Raises BackupFailed or DatabaseInUse, and then changes nothing.
     """

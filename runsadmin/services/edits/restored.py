@@ -17,7 +17,7 @@ def release(*, edit: Edit, actor: User) -> Edit:
     edit = reload(edit)
     if not released:
         state = edit.get_status_display().lower()
-        raise InvalidTransition(f"Only an edit that waits since a restore can be released; this one is {state}.")
+        raise InvalidTransition(f"Only an edit that has waited since a restore can be released; this one is {state}.")
     return edit
 
 
