@@ -110,16 +110,8 @@ def _through(proxy: str | None, web: Web, folder: Path) -> Iterator[str]:
         yield web.url
         return
     port, web_port = free_port(), urlsplit(web.url).port or 0
-    origin = f"http://127.0.0.1:{port}"
-
-    def responds() -> bool:
-        try:
-            return requests.get(f"{origin}/livez", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
-    with proxies.running(proxy, folder / proxy, port=port, web_port=web_port, responds=responds):
-        yield origin
+    with proxies.running(proxy, folder / proxy, port=port, web_port=web_port):
+        yield f"http://127.0.0.1:{port}"
 
 
 def _load(origin: str, run_ids: list[str], token: str, *, clients: int, seconds: float) -> SlowClientsReport:

@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import requests
 
 from tests.waiting import until
 
@@ -29,20 +31,27 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def running(name: str, folder: Path, *, port: int, web_port: int, responds: Callable[[], bool]) -> Iterator[None]:
-    """Runs a proxy with its documented configuration, but with these ports and without TLS."""
+def running(name: str, folder: Path, *, port: int, web_port: int) -> Iterator[None]:
+    """Runs a proxy with its documented configuration, but with these ports and without TLS. Yields when it responds."""
     folder.mkdir()
     command = {"nginx": _nginx, "caddy": _caddy, "haproxy": _haproxy}[name](folder, port, web_port)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=os.environ | {"HOME": str(folder)}, stdout=log, stderr=log)
     try:
-        until(lambda: process.poll() is not None or responds(), seconds=20)
+        until(lambda: process.poll() is not None or _responds(port), seconds=20)
         if process.poll() is not None:
             raise RuntimeError((folder / "log").read_text())
         yield
     finally:
         process.terminate()
         process.wait()
+
+
+def _responds(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/livez", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 def _nginx(folder: Path, port: int, web_port: int) -> list[str]:

@@ -24,6 +24,7 @@ from tests.conftest import Connect, MakeRun
 from tests.isolation.conftest import Lines, Refuse
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import apply, plan
+from tests.services.single_edit import process_due
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,10 +38,6 @@ def due(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> list[Edit]:
     recorded = [edits.record(run=run, patch=patch, actor=alice, source=Edit.Source.API) for run in made]
     Edit.objects.update(next_attempt_at=timezone.now())
     return recorded
-
-
-def process_due() -> None:
-    edits.process_due(until=time.monotonic() + 30)
 
 
 def statuses() -> dict[str, int]:

@@ -1,16 +1,13 @@
 """Changing accounts and groups gives no one permissions that they lack."""
 
-from collections.abc import Callable
-
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from runsadmin.services.permissions import Action
+from tests.admin.conftest import MakeUser
 
 pytestmark = pytest.mark.django_db
-
-type MakeUser = Callable[..., User]
 
 
 def permission(codename: str) -> Permission:

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-import requests
 from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 
@@ -42,16 +41,8 @@ ATTEMPTS = 30
 def behind(name: str, site: Site, folder: Path) -> Iterator[Browser]:
     """Runs this proxy in front of the site. Yields a client of the proxy."""
     port = free_port()
-    browser = Browser(f"http://127.0.0.1:{port}")
-
-    def responds() -> bool:
-        try:
-            return browser.get("/livez").ok
-        except requests.ConnectionError:
-            return False
-
-    with proxies.running(name, folder / name, port=port, web_port=site.port, responds=responds):
-        yield browser
+    with proxies.running(name, folder / name, port=port, web_port=site.port):
+        yield Browser(f"http://127.0.0.1:{port}")
 
 
 def guess(origin: str, csrf_token: str, number: int) -> int:
