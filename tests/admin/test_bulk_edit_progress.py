@@ -90,7 +90,7 @@ def test_pause_and_resume(sandbox: Sandbox, six_runs: list[Run], as_alice: Clien
     bulk_edit = make_plan(as_alice)
     run_action(as_alice, bulk_edit, "apply")
     run_action(as_alice, bulk_edit, "pause")
-    assert "Nothing more is sent until someone resumes the bulk edit" in page_text(as_alice, bulk_edit)
+    assert "Nothing more is sent until a user resumes the bulk edit" in page_text(as_alice, bulk_edit)
     edit = bulk_edit.edits.filter(status=EditStatus.PENDING)[0]
     assert "its paused bulk edit to be resumed" in as_alice.get(f"/admin/runsadmin/edit/{edit.pk}/change/").text
     edits.process_due(until=time.monotonic() + 1)

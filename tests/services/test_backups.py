@@ -67,7 +67,7 @@ def test_backup_is_of_one_moment(tmp_path: Path) -> None:
         made = [backups.create(tmp_path / f"backup-{number}") for number in range(5)]
     found = [details(backup.path) for backup in made]
     assert all(len(pair) == 2 and pair[0] == pair[1] for pair in found)
-    assert len(set(map(tuple, found))) == 5  # The writer was not stopped.
+    assert len(set(map(tuple, found))) == 5  # The writer went on while backups were made.
     assert [backups.read(backup.path).schema.message for backup in made] == [""] * 5
 
 
