@@ -55,7 +55,8 @@ def main() -> int:
 
 def run(commands: dict[str, str], names: list[str], *, terminates: bool = True) -> int:
     """Runs commands until the first of them ends. Returns its exit code, or 128 and more after a signal."""
-    # In a session of its own, a process does not get the Ctrl-C of the terminal. A shell may run our own Procfile.
+    # In a session of its own, a process does not get the Ctrl-C of the terminal.
+    # The Procfile is trusted, so a shell may run its commands.
     started = [
         subprocess.Popen(commands[name], shell=True, start_new_session=True)  # noqa: S602  # nosec B602
         for name in names

@@ -28,10 +28,11 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         require(request, self.view_action)
-        # While a connection is held since the restore, the banner of every page links to these edits.
-        is_released = not any(held.restored_from for held in connections.held())
+        shown = states()
+        # Until every connection is released after a restore, the banner of every page links to these edits.
+        is_released = not any(state.restored_from for connection, state in shown if not connection.is_archive)
         waiting = is_released and edits.that_await_release().exists()
-        context = {"connections": states(), "fresh_list_items": FRESH_LIST_ITEMS, "edits_await_release": waiting}
+        context = {"connections": shown, "fresh_list_items": FRESH_LIST_ITEMS, "edits_await_release": waiting}
         return self.render(request, "runsadmin/connections.html", "Connections", **context)
 
     def page(self, request: HttpRequest, state: ConnectionState) -> HttpResponse:

@@ -29,7 +29,8 @@ LEASE = dt.timedelta(seconds=6)
 SOON = dt.timedelta(seconds=1)
 # With how many processes that died an edit is worked on alone, and with how many it fails.
 SUSPECT, MAX_DEATHS = 2, 3
-# The pause before an edit of unknown outcome is reconciled again after MAX_DEATHS. It doubles with each further one.
+# The pause before an edit of unknown outcome with which MAX_DEATHS processes have died is reconciled again. It doubles
+# with each further death.
 FIRST_DEADLY_PAUSE, LAST_DEADLY_PAUSE = dt.timedelta(seconds=30), dt.timedelta(hours=1)
 # The first and the longest pause after a failed attempt, in seconds.
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
