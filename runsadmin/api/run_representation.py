@@ -15,7 +15,7 @@ from runsadmin.api.links import Links
 from runsadmin.models import Edit, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.models.run import RunQuerySet
-from runsadmin.models.stored_json import unpack
+from runsadmin.models.stored_json import unpack, unpack_each
 from runsadmin.services import edits
 
 _COLUMNS = (
@@ -49,15 +49,16 @@ def represent_runs(runs: Sequence[Any], links: Links) -> Iterator[bytes]:
     rows = {row.pk: row for row in found}
     unsettled = {row.pk for row in rows.values() if row.status in UNSETTLED}
     waits = edits.waits_in_runs([run.pk for run in runs if run.latest_edit in unsettled])
-    return (_represent(run, rows.get(run.latest_edit), waits, links) for run in runs)
+    for run, raw in zip(runs, unpack_each(run.stored for run in runs), strict=True):
+        yield _represent(run, raw, rows.get(run.latest_edit), waits, links)
 
 
 def represent_run(run: Any, edit: Edit, links: Links) -> orjson.Fragment:
     """The representation of a `representable` run, with this edit."""
-    return orjson.Fragment(_represent(run, edit, edits.waits_of([edit]), links))
+    return orjson.Fragment(_represent(run, unpack(run.stored), edit, edits.waits_of([edit]), links))
 
 
-def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Links) -> bytes:
+def _represent(run: Any, raw: bytes, edit: Any, waits: Mapping[int, edits.Wait], links: Links) -> bytes:
     """`edit` has the attributes _EDIT_COLUMNS, or is None."""
     mirror = {
         "connection": run.connection,
@@ -66,13 +67,12 @@ def _represent(run: Any, edit: Any, waits: Mapping[int, edits.Wait], links: Link
         "url": links.run(run),
         "edit": None if edit is None else _represent_edit(edit, waits.get(edit.pk), links),
     }
-    sent = unpack(run.stored) if run.in_api_format else _converted(run)
+    sent = raw if run.in_api_format else _converted(run, raw)
     return b'%b,"mirror":%b}' % (sent[:-1], orjson.dumps(mirror, option=orjson.OPT_UTC_Z))
 
 
-def _converted(run: Any) -> bytes:
-    raw = unpack(run.stored).decode()
-    converted = Run(raw=raw, created_at=run.created_at, created_at_is_known=run.created_at_is_known).as_api()
+def _converted(run: Any, raw: bytes) -> bytes:
+    converted = Run(raw=raw.decode(), created_at=run.created_at, created_at_is_known=run.created_at_is_known).as_api()
     converted.pop("mirror", None)
     return lenient_json.dumps(converted).encode()
 

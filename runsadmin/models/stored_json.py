@@ -10,15 +10,22 @@ A dictionary never contains text of only one run, unless that run is the last on
 """
 
 import threading
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from django.db import connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from zstandard import DICT_TYPE_RAWCONTENT, FRAME_HEADER, ZstdCompressionDict, ZstdCompressor, ZstdDecompressor
+from zstandard import (
+    DICT_TYPE_RAWCONTENT,
+    FRAME_HEADER,
+    ZstdCompressionDict,
+    ZstdCompressor,
+    ZstdDecompressor,
+    frame_content_size,
+)
 
 from runsadmin.models.shared_text import SharedText, key_of
 
@@ -30,6 +37,10 @@ MIN_SHARED_LENGTH = 128
 # Level 3 is the default. Higher levels save 3% and take up to ten times as long.
 _LEVEL = 3
 _MAX_DICTIONARIES = 256
+# In bytes: how much is decompressed in one call.
+_MAX_TOGETHER = 1024 * 1024
+# In bytes: the longest header of a frame, which contains the size of its content.
+_MAX_HEADER = 18
 _MAX_SEEN = 10_000
 
 # The documented fields with their most frequent values. Never change it: stored values refer to it.
@@ -68,6 +79,16 @@ class Codec:
         with _lock:
             return self._decompressor.decompress(FRAME_HEADER + compressed)
 
+    def size(self, compressed: bytes) -> int:
+        """The number of bytes that it decompresses to."""
+        return frame_content_size(FRAME_HEADER + compressed[:_MAX_HEADER])
+
+    def decompress_all(self, compressed: Sequence[bytes]) -> list[bytes]:
+        frames: list[bytes | bytearray | memoryview] = [FRAME_HEADER + each for each in compressed]
+        with _lock:
+            contents = self._decompressor.multi_decompress_to_buffer(frames, threads=0)
+        return [contents[position].tobytes() for position in range(len(contents))]
+
 
 _plain = Codec()
 # The keys of text that may be shared, the oldest first. The values are not used.
@@ -80,17 +101,55 @@ def _codec(key: bytes) -> Codec:
     return Codec(SharedText.objects.values_list("text", flat=True).get(pk=int.from_bytes(key, signed=True)))
 
 
-def unpack(stored: str | bytes | memoryview) -> bytes:
+type Stored = str | bytes | memoryview
+
+
+def unpack(stored: Stored) -> bytes:
     """The JSON exactly as it was received, in UTF-8."""
+    codec, content = _codec_and_content(stored)
+    return content if codec is None else codec.decompress(content)
+
+
+def unpack_each(values: Iterable[Stored]) -> Iterator[bytes]:
+    """What `unpack` returns for each of the values.
+
+    Many are decompressed in one call: each call lets other threads run, which would mostly switch between each other.
+    """
+    batch: list[tuple[Codec | None, bytes]] = []
+    size = 0
+    for codec, content in map(_codec_and_content, values):
+        length = len(content) if codec is None else codec.size(content)
+        if batch and size + length > _MAX_TOGETHER:
+            yield from _unpacked(batch)
+            batch, size = [], 0
+        batch.append((codec, content))
+        size += length
+    yield from _unpacked(batch)
+
+
+def _unpacked(batch: Sequence[tuple[Codec | None, bytes]]) -> list[bytes]:
+    unpacked = [content for _, content in batch]
+    positions: defaultdict[Codec, list[int]] = defaultdict(list)
+    for position, (codec, _) in enumerate(batch):
+        if codec is not None:
+            positions[codec].append(position)
+    for codec, some in positions.items():
+        for position, content in zip(some, codec.decompress_all([unpacked[each] for each in some]), strict=True):
+            unpacked[position] = content
+    return unpacked
+
+
+def _codec_and_content(stored: Stored) -> tuple[Codec | None, bytes]:
+    """What decompresses a stored value, and what is to be decompressed. Without a codec, the content is the JSON."""
     if isinstance(stored, str):  # SQLite returns what version 0.1.0 stored as text.
-        return stored.encode()
+        return None, stored.encode()
     stored = bytes(stored)
     match stored[0]:
         case 2:
-            return _codec(stored[1:_START]).decompress(stored[_START:])
+            return _codec(stored[1:_START]), stored[_START:]
         case 1:
-            return _plain.decompress(stored[1:])
-    return stored
+            return _plain, stored[1:]
+    return None, stored
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runsadmin.models import Run, SharedText, Thread, stored_json
 from runsadmin.models.shared_text import key_of
-from runsadmin.models.stored_json import SKELETON, Unpacked, pack, unpack
+from runsadmin.models.stored_json import SKELETON, Unpacked, pack, unpack, unpack_each
 from tests.conftest import MakeRun
 from tests.sandbox_client import make_run
 
@@ -38,6 +38,32 @@ def test_any_text_is_read_as_it_was_stored(items: list[tuple[str, tuple[str, ...
     for item, columns in zip(unpacked, pack(unpacked), strict=True):
         assert columns["raw"] == item.text
         assert unpack(stored(columns)) == item.text.encode()
+
+
+@pytest.mark.parametrize("limit", [1, 700, 1024 * 1024])
+def test_many_values_are_read_in_order(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(stored_json, "_MAX_TOGETHER", limit)
+    shareable: list[tuple[str, ...]] = [(), (SHARED,), (TOOLS,), (), (SHARED,), (TOOLS,), (SHARED,), ()]
+    texts = [f'{{"id":{number}{"".join(some)}}}' for number, some in enumerate(shareable)]
+    columns = pack([Unpacked(text, some) for text, some in zip(texts, shareable, strict=True)])
+    values: list[stored_json.Stored] = [*map(stored, columns), '{"version":"0.1.0"}', memoryview(stored(columns[1]))]
+    assert list(unpack_each(values)) == [text.encode() for text in (*texts, '{"version":"0.1.0"}', texts[1])]
+
+
+def test_few_long_values_are_decompressed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_json, "_MAX_TOGETHER", 2500)
+    sizes: list[int] = []
+    decompress = stored_json.Codec.decompress_all
+
+    def decompress_all(codec: stored_json.Codec, compressed: Any) -> list[bytes]:
+        contents = decompress(codec, compressed)
+        sizes.append(sum(map(len, contents)))
+        return contents
+
+    monkeypatch.setattr(stored_json.Codec, "decompress_all", decompress_all)
+    values = [stored(columns) for columns in pack([Unpacked("{" + "x" * 998 + "}")] * 4 + [Unpacked("x" * 9000)] * 2)]
+    assert len(list(unpack_each(values))) == 6
+    assert sizes == [2000, 2000, 9000, 9000]
 
 
 def test_text_of_one_run_is_not_shared() -> None:

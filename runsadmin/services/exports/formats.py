@@ -10,7 +10,7 @@ from django.db.models import BinaryField, ExpressionWrapper, F, QuerySet
 
 from runsadmin.errors import FormatUnavailable, InvalidColumns
 from runsadmin.models import ExportFormat, Run
-from runsadmin.models.stored_json import unpack
+from runsadmin.models.stored_json import unpack_each
 from runsadmin.services import run_columns, run_lines
 from runsadmin.services.exports import cells
 from runsadmin.services.run_columns import Column, Kind
@@ -73,8 +73,8 @@ class _JSONLines:
 
     def add(self, runs: Sequence[Any]) -> bytes:
         return b"".join(
-            run_lines.write(unpack(run.stored), thread_id=run.thread__upstream_id, metadata_state=run.metadata_state)
-            for run in runs
+            run_lines.write(raw, thread_id=run.thread__upstream_id, metadata_state=run.metadata_state)
+            for run, raw in zip(runs, unpack_each(run.stored for run in runs), strict=True)
         )
 
     def end(self) -> bytes:
