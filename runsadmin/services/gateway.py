@@ -77,7 +77,8 @@ def write_run(
 
 
 def _client(thread: Thread, slot: Slot | None) -> Client:
-    return Client(conf.upstream(thread.connection), slot=slot)
+    connection = conf.upstream(thread.connection)
+    return Client(connection, slot=slot)
 
 
 def fetch_thread_ids(alias: str, *, after: str = "") -> tuple[str, ...]:
