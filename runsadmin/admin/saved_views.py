@@ -104,7 +104,7 @@ class SavedViewAdmin(ThemedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: SavedView | None = None) -> bool:
         if obj is not None and not obj.is_shared and obj.owner_id != actor(request).pk:
-            return actor(request).has_perm("auth.delete_user")  # Its owner's account is being deleted, and so is it.
+            return actor(request).has_perm("auth.delete_user")  # It is deleted with its owner's account.
         return self.has_change_permission(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SavedView]:

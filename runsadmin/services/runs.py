@@ -151,10 +151,16 @@ class Difference:
         row = self.known.get(upstream_id)
         return row is not None and _is_changed(row, self.observations[upstream_id].timed.value)
 
-    def write(self) -> Stored:
-        """Writes the changes. If another process has changed one of the rows, compares again with locked rows."""
-        if not self.observations:
-            return Stored()
+    def write(self, *, missing_runs: Collection[int] = (), missing_threads: Collection[int] = ()) -> Stored:
+        """Writes the changes, and marks the rows with these primary keys as missing upstream.
+
+        If another process has changed one of the received runs, compares again with locked rows.
+        """
+        stored = self._write_received() if self.observations else Stored()
+        mark_missing(runs=missing_runs, threads=missing_threads)
+        return stored
+
+    def _write_received(self) -> Stored:
         try:
             with transaction.atomic():
                 return self._write()

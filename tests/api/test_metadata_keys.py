@@ -76,7 +76,6 @@ def test_counts_are_capped(mirror_metadata: Any, api: ApiOf, carol: User, monkey
 
 
 def test_keys_may_have_any_character(mirror_metadata: Any, api: ApiOf, carol: User) -> None:
-    run: Run
     mirror_metadata([{}])
     run = Run.objects.get()
     for key in ODD_KEYS:

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 500
 MAX_RUNS = 2**31 - 1  # The largest value that the column can hold.
-LONGEST_WAIT = dt.timedelta(days=30)  # For active runs.
+LONGEST_WAIT = dt.timedelta(days=30)  # The longest that an edit may wait for an active run.
 CLAIM = dt.timedelta(seconds=10)
 # How many processes may die while they plan a block.
 MAX_ATTEMPTS = 3

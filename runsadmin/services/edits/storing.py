@@ -79,10 +79,9 @@ def _store(outcomes: Sequence[Outcome], intents: Sequence[Intent] = ()) -> Seque
         intents = write_intents(intents, now)
         _pause_bulk_edits(outcomes, now)
         written = _transition(outcomes, now)
-        difference.write()
-        runs.mark_missing(
-            runs={outcome.claim.edit.run_id for outcome in outcomes if outcome.run_is_missing},
-            threads={outcome.claim.edit.run.thread_id for outcome in outcomes if outcome.thread_is_missing},
+        difference.write(
+            missing_runs={outcome.claim.edit.run_id for outcome in outcomes if outcome.run_is_missing},
+            missing_threads={outcome.claim.edit.run.thread_id for outcome in outcomes if outcome.thread_is_missing},
         )
     for intent in intents:
         intent.claim.log_step("intended")
