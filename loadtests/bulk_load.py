@@ -50,7 +50,7 @@ class KillsReport(BulkReport):
     edits_that_were_ever_unknown: int = 0
     longest_time_from_restart_to_outcome: float = 0.0
     seconds_to_undo: float = 0.0
-    undo: dict[str, int] = field(default_factory=dict)
+    undo: Counter[str] = field(default_factory=Counter)
     runs_changed_before_the_undo: int = 0
     no_restart_that_took_too_long: int = 0
     no_unknown_edit_without_a_kill: int = 0
@@ -61,7 +61,7 @@ class KillsReport(BulkReport):
 
 @dataclass
 class FaultsReport(BulkReport):
-    calls: dict[str, int] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
     calls_per_edit_without_refused: float = 0.0
     allowed_per_edit: float = 0.0
     no_edit_that_was_not_applied: int = 0
@@ -231,7 +231,7 @@ class BulkLoad:
             report.seconds_to_apply = self._complete(bulk_edit, self._apply(bulk_edit))
         log = sandbox.log()
         sandbox.clear_faults()
-        report.calls = dict(Counter(kind_of(call) for call in log))
+        report.calls = Counter(kind_of(call) for call in log)
         accepted = len(log) - report.calls.get("refused", 0)
         report.calls_per_edit_without_refused = accepted / len(self.ids)
         report.allowed_per_edit = CALLS_WITH_SHARED_FETCHES if self.per_thread > 1 else CALLS_OF_SINGLE_RUNS
@@ -251,8 +251,8 @@ def ended(bulk_edit: BulkEdit) -> int:
     return bulk_edit.edits.filter(status__in=ENDED).count()
 
 
-def outcomes_of(bulk_edit: BulkEdit) -> dict[str, int]:
-    return dict(Counter(bulk_edit.edits.values_list("status", flat=True)))
+def outcomes_of(bulk_edit: BulkEdit) -> Counter[str]:
+    return Counter(bulk_edit.edits.values_list("status", flat=True))
 
 
 def without_writer(metadata: Json) -> Json:

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection
 
 from loadtests.environment import Environment
+from loadtests.report import Counts
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.models import BulkEdit, Edit, Run, Sync
 from runsadmin.models.bulk_edit import ENDED
@@ -100,34 +101,18 @@ SLOW: Mapping[str, Json] = {
 
 
 @dataclass
-class HostileReport:
-    """What happened. The names that begin with `no_` must be empty."""
-
+class HostileReport(Counts):
     threads: int = 0
     kinds: int = 0
     seconds: float = 0.0
-    log_lines: int = 0
+    log_lines_a_minute: float = 0.0
     seconds_of_the_single_edit: float = 0.0
     seconds_of_the_bulk_edit: float = 0.0
     reasons: dict[str, str] = field(default_factory=dict)
     no_good_thread_missing: list[str] = field(default_factory=list)
-    no_bad_thread_without_reason: list[str] = field(default_factory=list)
-    no_edit_that_waited_for_the_sync: list[str] = field(default_factory=list)
-
-    @property
-    def lines_a_minute(self) -> float:
-        return self.log_lines / max(1.0, self.seconds / 60)
-
-    @property
-    def is_clean(self) -> bool:
-        return self.lines_a_minute <= MAX_LINES_A_MINUTE and not any(
-            value for name, value in vars(self).items() if name.startswith("no_")
-        )
-
-    def __str__(self) -> str:
-        shown = vars(self) | {"lines_a_minute": self.lines_a_minute}
-        reasons = "\n".join(f"  {kind:28} {reason}" for kind, reason in shown.pop("reasons").items())
-        return "\n".join(f"{name.replace('_', ' '):36} {value}" for name, value in shown.items()) + f"\n{reasons}"
+    no_bad_thread_without_a_reason: list[str] = field(default_factory=list)
+    no_edits_that_ended_after_the_sync: bool = False
+    no_excess_of_log_lines: bool = False
 
 
 # Has the database refuse some rows, as it refuses a value that no column can hold.
@@ -169,7 +154,7 @@ class HostileLoad:
             return self._run()
 
     def _run(self) -> HostileReport:
-        environment, report = self.environment, HostileReport(len(self.good), len(self.faults))
+        environment, report = self.environment, HostileReport(threads=len(self.good), kinds=len(self.faults))
         edited = environment.make_runs(40)
         self._make_threads()
         processes = [environment.worker(fast=False) for _ in range(self.workers)]
@@ -179,10 +164,12 @@ class HostileLoad:
         report.seconds_of_the_single_edit = self._push_one(edited[0])
         report.seconds_of_the_bulk_edit = self._push_bulk()
         if Sync.objects.get(pk=sync.pk).status not in UNFINISHED:
-            report.no_edit_that_waited_for_the_sync.append("The sync had ended before the edits.")
+            report.no_edits_that_ended_after_the_sync = True
         until(lambda: Sync.objects.get(pk=sync.pk).status not in UNFINISHED, seconds=600)
         report.seconds = time.monotonic() - began
-        report.log_lines = sum(len(process.log.read_text().splitlines()) for process in processes)
+        log_lines = sum(len(process.log.read_text().splitlines()) for process in processes)
+        report.log_lines_a_minute = log_lines / max(1.0, report.seconds / 60)
+        report.no_excess_of_log_lines = report.log_lines_a_minute > MAX_LINES_A_MINUTE
         self._check(sync, report)
         return report
 
@@ -221,7 +208,7 @@ class HostileLoad:
             if error.thread is not None and error.thread.upstream_id in self.faults:
                 report.reasons[self.faults[error.thread.upstream_id][0]] = error.message[:100]
         apart = set(Sync.objects.exclude(thread=None).values_list("thread__upstream_id", flat=True))
-        report.no_bad_thread_without_reason = [
+        report.no_bad_thread_without_a_reason = [
             kind
             for thread_id, (kind, *_) in self.faults.items()
             if kind not in report.reasons and thread_id not in (mirrored if kind in ODD else apart)

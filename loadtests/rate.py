@@ -4,25 +4,22 @@ Runs on its own PostgreSQL, which is restarted under load. Prints the counts. Ex
 not.
 """
 
-import argparse
 import sys
-import tempfile
-from pathlib import Path
 
+from loadtests.command import new_folder, parser, prepared, print_report
 from loadtests.processes import Postgres
-from loadtests.storm import prepared, print_report
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="rate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--edits", type=int, default=2000)
-    parser.add_argument("--requests-per-minute", type=int, default=1200)
-    parser.add_argument(
+    arguments = parser("rate", __doc__, database=False)
+    arguments.add_argument("--edits", type=int, default=2000)
+    arguments.add_argument("--requests-per-minute", type=int, default=1200)
+    arguments.add_argument(
         "--disruptions", type=int, default=4, help="kills of a worker and restarts of PostgreSQL, in turn"
     )
-    options = parser.parse_args()
+    options = arguments.parse_args()
 
-    folder = Path(tempfile.mkdtemp(prefix="runsadmin-rate-"))
+    folder = new_folder("rate")
     (folder / "postgres").mkdir()
     postgres = Postgres(folder / "postgres")
     try:

@@ -3,27 +3,20 @@
 Prints how long reads take before and during the bulk edit. Exits with 1 if a count that must be 0 is not.
 """
 
-import argparse
 import sys
-import tempfile
-from contextlib import nullcontext
-from pathlib import Path
 
-from loadtests.storm import prepared, print_report
-from tests.postgres import server
+from loadtests.command import new_folder, parser, prepared, print_report
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="reads", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--edits", type=int, default=20_000)
-    parser.add_argument("--reads", type=int, default=1000, help="how many reads to time before the bulk edit")
-    parser.add_argument("--pause", type=float, default=0.05, help="seconds between two reads")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
-    options = parser.parse_args()
+    arguments = parser("reads", __doc__)
+    arguments.add_argument("--edits", type=int, default=20_000)
+    arguments.add_argument("--reads", type=int, default=1000, help="how many reads to time before the bulk edit")
+    arguments.add_argument("--pause", type=float, default=0.05, help="seconds between two reads")
+    options = arguments.parse_args()
 
-    folder = Path(tempfile.mkdtemp(prefix="runsadmin-reads-"))
-    database = nullcontext(f"sqlite:///{folder}/db.sqlite3") if options.database == "sqlite" else server()
-    with database as url, prepared(url, folder) as environment:
+    folder = new_folder("reads")
+    with prepared(options.database, folder) as environment:
         from loadtests.environment import DEFAULT_TIMEOUTS
         from loadtests.reads_load import ReadsLoad
 

@@ -32,7 +32,7 @@ class Report(Counts):
 
     edits_recorded: int = 0
     edits_recorded_over_rest: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
     posts: int = 0
@@ -54,7 +54,7 @@ class Report(Counts):
         events, edits = environment.events, Edit.objects.all()
         self.edits_recorded = edits.count()
         self.edits_recorded_over_rest = edits.filter(source=Edit.Source.API).count()
-        self.outcomes = dict(Counter(edits.values_list("status", flat=True)))
+        self.outcomes = Counter(edits.values_list("status", flat=True))
         self.posts = len(log_checks.writes(events))
         windows = edits.filter(race_window__isnull=False).values_list("race_window", flat=True)
         percentiles = quantiles((window.total_seconds() * 1000 for window in windows if window is not None), n=100)
@@ -76,6 +76,8 @@ class Report(Counts):
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, Counter):
+        return f"{value.total()} ({', '.join(f'{name} {count}' for name, count in sorted(value.items()))})"
     if isinstance(value, dict):
-        return f"{sum(value.values())} ({', '.join(f'{name} {count}' for name, count in sorted(value.items()))})"
+        return "".join(f"\n    {name:40} {each}" for name, each in sorted(value.items()))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

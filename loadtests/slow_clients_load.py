@@ -90,10 +90,6 @@ class SlowClientsReport(Counts):
     no_request_that_failed: int = 0
     no_request_that_was_too_slow: int = 0
 
-    def __str__(self) -> str:
-        # Not the sums of the times, which mean nothing.
-        return "\n".join(f"{name.replace('_', ' '):44} {value}" for name, value in vars(self).items())
-
 
 def run(environment: Environment, *, clients: int, seconds: float, proxy: str | None = None) -> SlowClientsReport:
     """With the name of a proxy, all clients use the site through it."""
