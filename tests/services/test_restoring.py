@@ -242,27 +242,28 @@ def test_open_database_prevents_a_restore(backup: Path) -> None:
     backups.restore(backup)
 
 
+OPENING = """
+import django
+django.setup()
+from django.db import connection
+connection.cursor()
+"""
+
+
 def test_database_cannot_be_opened_meanwhile(backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backups.create(backup)
-    opened: list[object] = []
+    url = database_url()  # On SQLite, a restore prepares a new file, which the connection uses meanwhile.
+    opened: list[subprocess.CompletedProcess[str]] = []
 
-    def open_in_another_process(*_: object) -> int:
-        monkeypatch.setattr(database_use, "_is_restoring", type(database_use._is_restoring)())
-        other = connection.copy()
-        if connection.vendor == "sqlite":  # A file of its own, as in another process.
-            other.settings_dict["NAME"] = kept_name
-            monkeypatch.setattr(database_use, "_files", {})
-        with pytest.raises(OperationalError, match="being restored"):
-            other.cursor()
-        opened.append(other)
+    def open_in_another_process(made_at: object) -> int:
+        opened.append(run_python(OPENING, url=url))
         return 0
 
-    kept_name = str(database())
     monkeypatch.setattr(holding, "hold_everything", open_in_another_process)
-    files = database_use._files
     backups.restore(backup)
-    assert len(opened) == 1
-    monkeypatch.setattr(database_use, "_files", files)
+    (other,) = opened
+    assert other.returncode != 0
+    assert "being restored" in other.stderr
 
 
 def test_backup_of_a_newer_version_is_refused(backup: Path) -> None:
@@ -303,6 +304,13 @@ backups.restore(Path(sys.argv[1]))
 """
 
 
+def run_python(script: str, *arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script in another process, which uses this database."""
+    environment = {**os.environ, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+
+
 def is_open() -> bool:
     try:
         connection.ensure_connection()
@@ -317,9 +325,7 @@ def test_killed_restore_changes_nothing(alice: User, backup: Path) -> None:
     connection.close()
     if connection.vendor == "sqlite":  # This process no longer uses the database.
         os.close(database_use._files.pop(database()))
-    environment = {**os.environ, "DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, backup], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    assert run_python(KILLED, str(backup), url=database_url()).returncode == -signal.SIGKILL
     until(is_open)  # PostgreSQL takes a moment to notice that its client was killed.
     assert ConnectionState.objects.filter(alias="after").exists()
     assert not connections.is_held("default")
