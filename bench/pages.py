@@ -8,7 +8,7 @@ from django.test import Client
 from knox.models import AuthToken
 
 from bench import timing
-from bench.queries import COMMON, RARE
+from bench.queries import COMMON, RARE, WORD
 
 USERNAME = "bench"
 LIST = "/admin/runsadmin/run/"
@@ -18,6 +18,7 @@ OURS = {
     "list page, by status": f"{LIST}?q=status:failed",
     "list page, a search for a common value": f"{LIST}?q={COMMON}",
     "list page, a search for a rare value": f"{LIST}?q={RARE}",
+    "list page, a search for a word": f"{LIST}?q={WORD}",
     "suggestions: fields and values for a word": f"{LIST}suggestions/?q=c-12",
     "suggestions: metadata keys": f"{LIST}suggestions/?q=metadata.",
     "suggestions: values of a key": f"{LIST}suggestions/?q=metadata.customer:c-12",
@@ -34,6 +35,7 @@ PLAIN = {
     "list page, by status": f"{LIST}?status__exact=failed",
     "list page, a search for a common value": f"{LIST}?metadata=env:prod",
     "list page, a search for a rare value": f"{LIST}?metadata=env:canary",
+    "list page, a search for a word": f"{LIST}?q={WORD}",
     "REST, 100 runs": "/cursor/",
     "REST, 100 runs, LimitOffset": "/offset/?limit=100",
 }

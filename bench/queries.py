@@ -23,7 +23,7 @@ class Shape:
 
 
 PAGE, NOTHING = (10, 15), (1000, 1000)
-COMMON, RARE = "metadata.env:prod", "metadata.env:canary"
+COMMON, RARE, WORD = "metadata.env:prod", "metadata.env:canary", "c-12345"
 DATES = "created:>=2025-01-01 created:<2026-01-01"
 
 SHAPES = (
@@ -75,7 +75,7 @@ SHAPES = (
     Shape("more tokens than any", "tokens:>100000000", NOTHING),
     Shape("longer than most", "duration:>120s"),
     Shape("error, beside a common value", f"{COMMON} error:invalid_prompt"),
-    Shape("free word: a customer", "c-12345"),
+    Shape("free word: a customer", WORD),
     Shape("free word: no match", "zzzzzz", NOTHING),
     Shape("free words, quoted", '"cost" failed'),
     Shape("value that no run has", "metadata.env:nosuch", NOTHING),

@@ -72,7 +72,8 @@ class RunAdmin(admin.ModelAdmin[Run]):
     ]  # fmt: skip
     list_select_related = ["thread"]
     list_per_page = 50
-    search_fields = ["upstream_id"]
+    # As in our search for a word: they begin with it.
+    search_fields = ["^upstream_id", "^thread__upstream_id", "^assistant_id", "^model", "^pairs__value"]
     ordering = ["-created_at", "-id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
