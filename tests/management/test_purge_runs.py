@@ -16,6 +16,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, MetadataPair, Run, SharedText, Sync, Thread
 from runsadmin.services import edits, purging, syncs
 from tests.conftest import MakeRun
+from tests.database import bytes_of
 from tests.management.conftest import Manage
 from tests.sandbox_client import Sandbox, make_run
 
@@ -122,7 +123,7 @@ def test_interrupted_purge_is_continued(manage: Manage, three_runs: list[Run], m
 
 def database_files() -> bytes:
     path = Path(str(connection.settings_dict["NAME"]))
-    return b"".join(file.read_bytes() for file in (path, path.with_name(f"{path.name}-wal")))
+    return bytes_of(path, path.with_name(f"{path.name}-wal"))
 
 
 @pytest.fixture

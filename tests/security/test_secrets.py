@@ -12,6 +12,7 @@ from django.db import connection
 
 from runsadmin.models import Edit, Sync, Thread
 from runsadmin.services import syncs, tokens
+from tests.database import bytes_of
 from tests.engine.conftest import url_of_the_test_database
 from tests.sandbox_client import Sandbox, make_run
 from tests.security.conftest import Site
@@ -60,8 +61,7 @@ def dump() -> Iterator[str]:
             yield repr((table, cursor.fetchall()))
     if connection.vendor == "sqlite":
         file = Path(connection.settings_dict["NAME"])
-        for path in file.parent.glob(f"{file.name}*"):
-            yield path.read_bytes().decode("latin-1")
+        yield bytes_of(*file.parent.glob(f"{file.name}*")).decode("latin-1")
 
 
 def full_text(response: requests.Response) -> str:
