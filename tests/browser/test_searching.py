@@ -136,6 +136,23 @@ def test_facets_work_by_keyboard(page: Page) -> None:
     expect_search(page, "error:*", 3)
 
 
+CLICK_AS_SOON_AS_SHOWN = """
+const facets = document.querySelector("[data-facets]");
+const observer = new MutationObserver(() => {
+  const buttons = facets.querySelectorAll("[data-counted] button");
+  if (buttons.length) { observer.disconnect(); buttons[1].click(); }
+});
+observer.observe(facets, { childList: true, subtree: true });
+"""
+
+
+def test_facets_work_as_soon_as_they_are_shown(page: Page) -> None:
+    page.goto(LIST)
+    page.evaluate(CLICK_AS_SOON_AS_SHOWN)
+    page.locator("[data-facets] summary").click()
+    expect(page.locator("[data-facets] h3", has_text="cost center")).to_be_visible()
+
+
 def test_hint_of_an_empty_result_leads_on(page: Page) -> None:
     page.goto(f"{LIST}?q=status:failed+metadata.taem:billing")
     expect(page.get_by_text("No runs match this search.")).to_be_visible()
