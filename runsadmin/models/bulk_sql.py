@@ -12,21 +12,30 @@ from django.db.models import Field, Model
 type Row = tuple[Mapping[str, object], Mapping[str, object]]
 
 
-def select_rows(model: type[Model], names: Sequence[str], **values: Collection[object]) -> list[tuple[Any, ...]]:
-    """The columns `names` of the rows in which each field of `values` has one of its values, as returned by the driver.
+def select_rows(
+    model: type[Model], names: Sequence[str], *, connection: str, upstream_ids: Collection[str]
+) -> list[tuple[Any, ...]]:
+    """The columns `names` of the rows of a connection with these upstream ids, as returned by the driver.
 
     For a page of runs, this takes a third of the time of a QuerySet.
     """
-    if not all(values.values()):
+    if not upstream_ids:
         return []
-    connection = connections[DEFAULT_DB_ALIAS]
+    database = connections[DEFAULT_DB_ALIAS]
     columns = ", ".join(str(_field(model, name).column) for name in names)
-    conditions = " AND ".join(
-        f"{_field(model, name).column} IN ({', '.join(['%s'] * len(of_field))})" for name, of_field in values.items()
-    )
-    parameters: list[Any] = [value for of_field in values.values() for value in of_field]
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {columns} FROM {model._meta.db_table} WHERE {conditions}", parameters)  # noqa: S608
+    select = f"SELECT {columns} FROM {model._meta.db_table}"  # noqa: S608
+    if database.vendor == "postgresql":
+        # It looks up each id by itself: without statistics, it would read all rows of the connection instead.
+        sql = (
+            f"SELECT found.* FROM unnest(%s::text[]) AS wanted (id)"  # noqa: S608
+            f" CROSS JOIN LATERAL ({select} WHERE upstream_id = wanted.id AND connection = %s OFFSET 0) AS found"
+        )
+        parameters: list[Any] = [list(upstream_ids), connection]
+    else:
+        sql = f"{select} WHERE upstream_id IN ({', '.join(['%s'] * len(upstream_ids))}) AND connection = %s"
+        parameters = [*upstream_ids, connection]
+    with database.cursor() as cursor:
+        cursor.execute(sql, parameters)
         return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
 

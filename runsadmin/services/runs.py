@@ -55,11 +55,15 @@ def compare(
     """
     by_id = {timed.value.upstream_id: Observation(thread, timed) for thread, timed in observations}
     alias = next((observation.thread.connection for observation in by_id.values()), "")
-    unchanged, to_read = _find_unchanged(alias, by_id) if of_list and not lock else (frozenset(), by_id.keys())
-    rows = Run.objects.filter(connection=alias, upstream_id__in=to_read).order_by("id")
+    unchanged: frozenset[str] = frozenset()
+    if of_list and not lock:
+        unchanged, others = _find_unchanged(alias, by_id)
+        rows = Run.objects.filter(pk__in=others)
+    else:
+        rows = Run.objects.filter(connection=alias, upstream_id__in=by_id)
     if lock:
         rows = rows.select_for_update()
-    known = {row["upstream_id"]: row for row in rows.values(*COLUMNS)} if to_read else {}
+    known = {row["upstream_id"]: row for row in rows.order_by("id").values(*COLUMNS)}
     mirrored = {}
     for upstream_id, row in known.items():
         observation = by_id[upstream_id]
@@ -74,17 +78,18 @@ def compare(
     return Difference(by_id, unchanged, known, mirrored, of_list)
 
 
-def _find_unchanged(alias: str, by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[str]]:
-    """The ids of the listed runs whose rows need no update, and those of the other known runs."""
-    names = ("upstream_id", "thread_id", "metadata_state", "digest", "needs_refresh_since", "missing_since")
-    rows = select_rows(Run, names, connection=[alias], upstream_id=by_id)
+def _find_unchanged(alias: str, by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[int]]:
+    """The ids of the listed runs whose rows need no update, and the primary keys of the other known runs."""
+    names = ("id", "upstream_id", "thread_id", "metadata_state", "digest", "needs_refresh_since", "missing_since")
     unchanged: set[str] = set()
-    others: set[str] = set()
-    for upstream_id, *row in rows:
+    others: set[int] = set()
+    for pk, upstream_id, *row in select_rows(Run, names, connection=alias, upstream_ids=by_id.keys()):
         thread, timed = by_id[upstream_id]
         record = timed.value
-        is_unchanged = record.is_complete and row == [thread.pk, record.metadata_state, record.digest, None, None]
-        (unchanged if is_unchanged else others).add(upstream_id)
+        if record.is_complete and row == [thread.pk, record.metadata_state, record.digest, None, None]:
+            unchanged.add(upstream_id)
+        else:
+            others.add(pk)
     return frozenset(unchanged), others
 
 

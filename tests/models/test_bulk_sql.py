@@ -1,4 +1,4 @@
-"""One statement updates many rows, each with its own values."""
+"""One statement reads many rows by their ids, or updates many rows, each with its own values."""
 
 import datetime as dt
 
@@ -6,8 +6,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runsadmin.models import Thread
-from runsadmin.models.bulk_sql import Row, update_rows
+from runsadmin.models import Run, Thread
+from runsadmin.models.bulk_insert import insert_rows, reserve_ids
+from runsadmin.models.bulk_sql import Row, select_rows, update_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -63,3 +64,30 @@ def test_values_are_bound_parameters(threads: list[Thread]) -> None:
     text = "'); DELETE FROM runsadmin_thread; -- %s"
     assert len(update_rows(Thread, [({"watermark": text}, {"id": thread.pk}) for thread in threads])) == 3
     assert watermarks() == [text] * 3
+
+
+def test_rows_are_read_by_their_ids(threads: list[Thread]) -> None:
+    Thread.objects.create(connection="other", upstream_id="thread_0")
+    ids = {"thread_0", "thread_2", "thread_9"}
+    assert sorted(select_rows(Thread, ["upstream_id", "id"], connection="default", upstream_ids=ids)) == [
+        ("thread_0", threads[0].pk),
+        ("thread_2", threads[2].pk),
+    ]
+    assert select_rows(Thread, ["id"], connection="default", upstream_ids=()) == []
+
+
+@pytest.mark.only_on("postgresql")
+def test_new_runs_of_a_connection_are_not_all_read(threads: list[Thread]) -> None:
+    """Without statistics, PostgreSQL expects few runs of a connection, and few rows for each id."""
+    common = {
+        "connection": "default", "thread_id": threads[0].pk, "status": "completed", "created_at": NOON, "raw": "{}",
+        "digest": "", "requested_at": NOON, "received_at": NOON,
+    }  # fmt: skip
+    insert_rows(Run, [common | {"id": id, "upstream_id": f"run_{id}"} for id in reserve_ids(Run, 3000)])
+    with CaptureQueriesContext(connection) as queries:
+        select_rows(Run, ["digest"], connection="default", upstream_ids=[f"run_{n}" for n in range(100)])
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {queries[0]['sql']}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Index Scan using run_once_per_connection" in plan
+    assert "run_by_connection" not in plan
