@@ -29,8 +29,8 @@ var/static/staticfiles.json: .venv/run.stamp $(shell find static runsadmin/stati
 	python manage.py collectstatic --no-input --verbosity 0
 	touch $@
 
-# Three tests run at once even on two cores, because most tests wait more than they compute.
-PYTEST := pytest -n 3 --dist worksteal
+# Four tests run at once even on two cores, because most tests wait more than they compute.
+PYTEST := pytest -n 4 --dist worksteal
 
 # Each line of a recipe is a single process, so that it receives SIGTERM from make.
 # mypy keeps one core busy for a minute, so the checks run alongside the first tests.

@@ -242,6 +242,16 @@ def test_open_database_prevents_a_restore(backup: Path) -> None:
     backups.restore(backup)
 
 
+@pytest.mark.only_on("postgresql")
+def test_restored_tables_have_statistics(backup: Path, mirror_run: MakeRun) -> None:
+    mirror_run()
+    backups.create(backup)
+    backups.restore(backup)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stats WHERE tablename = 'runsadmin_run' AND attname = 'status'")
+        assert cursor.fetchone() == (1,)
+
+
 OPENING = """
 import django
 django.setup()

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ def loaded(path: Path) -> Iterator[Path | None]:
         raise BackupFailed(f"PostgreSQL failed, and nothing was changed: {error}") from error
     finally:
         ContentType.objects.clear_cache()
+    with suppress(DatabaseError), connection.cursor() as cursor:
+        cursor.execute("ANALYZE")  # Otherwise, the first searches would be planned without statistics.
 
 
 def worker_seen(since: dt.datetime) -> str:
