@@ -76,6 +76,12 @@ def test_rows_are_read_by_their_ids(threads: list[Thread]) -> None:
     assert select_rows(Thread, ["id"], connection="default", upstream_ids=()) == []
 
 
+def test_ids_may_have_any_character() -> None:
+    ids = ["NULL", "a,b", "{a}", 'a"b', "a'b", "a\\b", "a b", "%s", "😀", ""]
+    Thread.objects.bulk_create(Thread(connection="default", upstream_id=id) for id in ids)
+    assert sorted(select_rows(Thread, ["upstream_id"], connection="default", upstream_ids=ids)) == sorted(zip(ids))
+
+
 @pytest.mark.only_on("postgresql")
 def test_new_runs_of_a_connection_are_not_all_read(threads: list[Thread]) -> None:
     """Without statistics, PostgreSQL expects few runs of a connection, and few rows for each id."""
