@@ -23,16 +23,19 @@ def select_rows(
         return []
     database = connections[DEFAULT_DB_ALIAS]
     columns = ", ".join(str(_field(model, name).column) for name in names)
-    select = f"SELECT {columns} FROM {model._meta.db_table}"  # noqa: S608
+    table = model._meta.db_table
+    parameters: list[Any]
     if database.vendor == "postgresql":
-        # It looks up each id by itself: without statistics, it would read all rows of the connection instead.
+        # OFFSET has it look up each id first. With old statistics or none, it might read all rows of the connection.
         sql = (
-            f"SELECT found.* FROM unnest(%s::text[]) AS wanted (id)"  # noqa: S608
-            f" CROSS JOIN LATERAL ({select} WHERE upstream_id = wanted.id AND connection = %s OFFSET 0) AS found"
+            f"SELECT {columns} FROM unnest(%s::text[]) AS wanted"  # noqa: S608
+            f" CROSS JOIN LATERAL (SELECT * FROM {table} WHERE upstream_id = wanted OFFSET 0) AS found"
+            " WHERE connection = %s"
         )
-        parameters: list[Any] = [list(upstream_ids), connection]
+        parameters = [list(upstream_ids), connection]
     else:
-        sql = f"{select} WHERE upstream_id IN ({', '.join(['%s'] * len(upstream_ids))}) AND connection = %s"
+        places = ", ".join(["%s"] * len(upstream_ids))
+        sql = f"SELECT {columns} FROM {table} WHERE upstream_id IN ({places}) AND connection = %s"  # noqa: S608
         parameters = [*upstream_ids, connection]
     with database.cursor() as cursor:
         cursor.execute(sql, parameters)

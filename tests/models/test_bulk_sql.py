@@ -83,13 +83,23 @@ def test_ids_may_have_any_character() -> None:
 
 
 @pytest.mark.only_on("postgresql")
-def test_new_runs_of_a_connection_are_not_all_read(threads: list[Thread]) -> None:
-    """Without statistics, PostgreSQL expects few runs of a connection, and few rows for each id."""
+@pytest.mark.parametrize("known", ["nothing", "other connections", "all"])
+def test_runs_of_a_connection_are_not_all_read(threads: list[Thread], known: str) -> None:
+    """Whatever the statistics, which may be old or missing."""
     common = {
         "connection": "default", "thread_id": threads[0].pk, "status": "completed", "created_at": NOON, "raw": "{}",
         "digest": "", "requested_at": NOON, "received_at": NOON,
     }  # fmt: skip
-    insert_rows(Run, [common | {"id": id, "upstream_id": f"run_{id}"} for id in reserve_ids(Run, 3000)])
+    others = [common | {"id": id, "upstream_id": f"r{id}", "connection": "eu"} for id in reserve_ids(Run, 1000)]
+    runs = [common | {"id": id, "upstream_id": f"run_{id}"} for id in reserve_ids(Run, 3000)]
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM pg_statistic WHERE starelid = 'runsadmin_run'::regclass")
+        if known == "other connections":
+            insert_rows(Run, others)
+            cursor.execute("ANALYZE runsadmin_run")
+        insert_rows(Run, runs)
+        if known == "all":
+            cursor.execute("ANALYZE runsadmin_run")
     with CaptureQueriesContext(connection) as queries:
         select_rows(Run, ["digest"], connection="default", upstream_ids=[f"run_{n}" for n in range(100)])
     with connection.cursor() as cursor:
