@@ -42,7 +42,7 @@ def use_one(user: User) -> float:
 
 def _use_one(file: sqlite3.Connection, account: int, limit: int) -> float:
     per_second = limit / 60
-    with file:  # Commits.
+    with file:  # A transaction.
         file.execute("BEGIN IMMEDIATE")
         now = time.time()
         row = file.execute("SELECT used, at FROM rate WHERE account = ?", [account]).fetchone()

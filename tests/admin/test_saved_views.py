@@ -208,7 +208,7 @@ def test_account_with_views_can_be_deleted(save: Save, carol: User, client_for: 
     assert response.status_code == 302
     assert [(view.name, view.owner) for view in SavedView.objects.all()] == [("Ours", None)]
     assert "a deleted account" in admin.get(f"{LIST}?view=ours&q=").text
-    assert admin.post(f"{VIEWS}{mine.pk}/delete/", {"post": "yes"}).status_code == 302  # It is not there.
+    assert admin.post(f"{VIEWS}{mine.pk}/delete/", {"post": "yes"}).status_code == 302  # It no longer exists.
 
 
 def test_private_views_are_not_listed(save: Save, as_bob: Client) -> None:

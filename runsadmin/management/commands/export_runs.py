@@ -32,7 +32,7 @@ class Command(ReportingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "file", metavar="FILE", help="The name of the file; - is standard output, without manifest."
+            "file", metavar="FILE", help="The name of the file; - is standard output, without a manifest."
         )
         parser.add_argument("--where", metavar="SEARCH", help="Only runs that match a search, such as 'status:failed'.")
         parser.add_argument("--view", metavar="SLUG", help="The search and the columns of a saved view.")
