@@ -36,7 +36,8 @@ class TaskAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_TASKS
     actions = ("retry",)
     change_list_template = "runsadmin/tasks.html"
-    keyset = ("enqueued_at", "priority")  # The primary key is random. No two tasks have the same time.
+    # The primary key is random, and no two tasks are enqueued in the same microsecond.
+    keyset = ("enqueued_at", "priority")
 
     list_display = ("enqueued", "status_", "name", "attempts_", "queue_name", "error_")
     list_filter = (

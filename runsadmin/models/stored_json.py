@@ -113,7 +113,8 @@ def unpack(stored: Stored) -> bytes:
 def unpack_each(values: Iterable[Stored]) -> Iterator[bytes]:
     """What `unpack` returns for each of the values.
 
-    Many are decompressed in one call: each call lets other threads run, which would mostly switch between each other.
+    Many are decompressed in one call. Each call releases the GIL, so that with one call per value, busy threads would
+    spend much of their time switching.
     """
     batch: list[tuple[Codec | None, bytes]] = []
     size = 0
@@ -140,7 +141,7 @@ def _unpacked(batch: Sequence[tuple[Codec | None, bytes]]) -> list[bytes]:
 
 
 def _codec_and_content(stored: Stored) -> tuple[Codec | None, bytes]:
-    """What decompresses a stored value, and what is to be decompressed. Without a codec, the content is the JSON."""
+    """The codec of a stored value, and the bytes to decompress. Without a codec, they are the JSON itself."""
     if isinstance(stored, str):  # SQLite returns what version 0.1.0 stored as text.
         return None, stored.encode()
     stored = bytes(stored)
