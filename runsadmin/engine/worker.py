@@ -1,4 +1,4 @@
-"""The worker process: lanes that run tasks, and a thread for the heartbeat and recurring tasks."""
+"""The worker process: lanes that run tasks, and threads for polling and for the heartbeat and recurring tasks."""
 
 import gc
 import logging
@@ -43,15 +43,19 @@ class ClaimLostError(Exception):
 
 
 class Lane(db_worker.Worker):
-    """A thread that claims tasks from its queues and runs them one at a time."""
+    """A thread that claims tasks from its queues and runs them one at a time.
 
-    def __init__(self, *, worker_id: str, queue_names: Sequence[str], poll_every: float) -> None:
+    `wakes` is set when there may be tasks to claim, and when the process is asked to stop.
+    """
+
+    def __init__(self, *, worker_id: str, queue_names: Sequence[str]) -> None:
+        self.wakes = threading.Event()
         super().__init__(
             worker_id=worker_id,
             queue_names=list(queue_names),
             excluded_queue_names=[],
             backend_name=DEFAULT_TASK_BACKEND_ALIAS,
-            interval=poll_every,
+            interval=0,  # Only the library's own loop uses it.
             batch=False,
             startup_delay=False,
             max_tasks=None,
@@ -64,11 +68,12 @@ class Lane(db_worker.Worker):
                 # Repeat this after each error, which may have prevented a result from being stored.
                 heartbeat.release(self.worker_id)
                 while not stopping.is_set():
+                    self.wakes.clear()
                     close_old_connections()
                     if task := self.claim():
                         self.run_task(task)
-                    else:
-                        stopping.wait(self.interval)
+                    elif not stopping.is_set():
+                        self.wakes.wait()
             stopping.wait(1)
         connections.close_all()
 
@@ -131,12 +136,10 @@ class WorkerProcess:
     ) -> None:
         self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{get_random_string(8)}"
         self.entries = (*schedule, PRUNE)
+        self.poll_every = poll_every
         self.beat_every = beat_every
         self.dead_after = timedelta(seconds=dead_after)
-        self.lanes = [
-            Lane(worker_id=f"{self.id}/{number}", queue_names=queues, poll_every=poll_every)
-            for number, queues in enumerate(lanes)
-        ]
+        self.lanes = [Lane(worker_id=f"{self.id}/{number}", queue_names=queues) for number, queues in enumerate(lanes)]
         self.idle = threading.Event()
 
     def run(self) -> None:
@@ -150,8 +153,9 @@ class WorkerProcess:
         gc.freeze()
         logger.info("Worker %s started", self.id)
         beating = threading.Thread(target=self.beat_loop, name="heartbeat", daemon=True)
+        polling = threading.Thread(target=self.poll_loop, name="poll", daemon=True)
         threads = [threading.Thread(target=lane.run, name=lane.worker_id, daemon=True) for lane in self.lanes]
-        for thread in (beating, *threads):
+        for thread in (beating, polling, *threads):
             thread.start()
         for thread in threads:
             while thread.is_alive():
@@ -165,6 +169,19 @@ class WorkerProcess:
         if stopping.is_set():
             os._exit(1)  # Other workers requeue its tasks, as after any crash.
         stopping.set()
+
+    def poll_loop(self) -> None:
+        """Wakes the lanes whose queues have tasks: one query for all of them, since idle lanes would take CPU time."""
+        while not stopping.wait(self.poll_every):
+            with _errors_logged():
+                ready = DBTaskResult.objects.ready().filter(backend_name=DEFAULT_TASK_BACKEND_ALIAS)
+                queues = set(ready.order_by().values_list("queue_name", flat=True).distinct())
+                for lane in self.lanes:
+                    if not queues.isdisjoint(lane.queue_names):
+                        lane.wakes.set()
+        for lane in self.lanes:
+            lane.wakes.set()
+        connections.close_all()
 
     def beat_loop(self) -> None:
         """Runs alongside the lanes until all of them have ended."""

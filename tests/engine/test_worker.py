@@ -6,6 +6,7 @@ import signal
 import statistics
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from django_tasks_db.models import DBTaskResult
 
 from runsadmin.engine import worker as engine_worker
 from runsadmin.engine.heartbeat import beat_age
-from runsadmin.engine.worker import Lane
+from runsadmin.engine.worker import Lane, WorkerProcess
 from runsadmin.models.worker import Worker
 from tests.engine import jobs
 from tests.engine.conftest import StartWorker, TaskLog, WorkerUnderTest
@@ -268,12 +269,44 @@ def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, ta
 
     monkeypatch.setattr(engine_worker, "_save_if_claimed", fail_six_times)
     task = jobs.note.enqueue(task_log.path, "done")
-    lane = threading.Thread(target=Lane(worker_id="worker/0", queue_names=["default"], poll_every=0.05).run)
-    lane.start()
+    lane = Lane(worker_id="worker/0", queue_names=["default"])
+    thread = threading.Thread(target=lane.run)
+    thread.start()
     try:
         until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
     finally:
         stopping.set()
-        lane.join()
+        lane.wakes.set()
+        thread.join()
     assert task_log.lines == ["done", "done"]
+    connections.close_all()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_lanes_with_tasks_are_woken(monkeypatch: pytest.MonkeyPatch, task_log: TaskLog) -> None:
+    stopping = threading.Event()
+    monkeypatch.setattr(engine_worker, "stopping", stopping)
+    claim, claims = Lane.claim, Counter[str]()
+
+    def counted_claim(lane: Lane) -> DBTaskResult[..., Any] | None:
+        claims[lane.queue_names[0]] += 1
+        return claim(lane)
+
+    monkeypatch.setattr(Lane, "claim", counted_claim)
+    worker = WorkerProcess(schedule=(), lanes=[["default"], ["long"]], poll_every=0.02)
+    threads = [threading.Thread(target=run) for run in (worker.poll_loop, *(lane.run for lane in worker.lanes))]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: claims == {"default": 1, "long": 1})
+        task = jobs.note.enqueue(task_log.path, "done")
+        until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
+        time.sleep(0.5)  # Lanes that polled by themselves would have done so many times by now.
+        assert claims["long"] == 1
+        assert 3 <= claims["default"] <= 4  # The task, and that no other is left: once more if it was polled meanwhile.
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
     connections.close_all()
