@@ -1,7 +1,7 @@
 """Accounts and groups: Django's own pages in the theme, offering only the permissions that this app checks.
 
-Nobody can get permissions that they lack by changing an account or a group: only superusers make superusers, and others
-can change only accounts and groups whose permissions they all have, and grant only these.
+Nobody can gain permissions by changing an account or a group. Only superusers can make superusers. Other users can
+grant only permissions that they have, and can change only accounts and groups that have no others.
 """
 
 from typing import Any

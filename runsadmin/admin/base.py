@@ -41,7 +41,7 @@ EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 MAX_ROWS = 500  # For actions that call a service for each row.
 MAX_TICKED = 1_000  # For actions that can also apply to all matching rows.
 CONFIRM_SHOWN = 20
-# The checkbox of a row. The theme renders a template for each row, which takes a sixth of the time of a list.
+# The checkbox of a row, rendered once: the theme does this for each row, which takes a sixth of the time of a list.
 _CHECKBOX = checkbox.render(ACTION_CHECKBOX_NAME, "key").replace('"key"', '"{}"')
 
 

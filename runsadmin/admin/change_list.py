@@ -32,7 +32,7 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
 
     @property
     def ticks(self) -> str:
-        """Ticks are kept on the lists for which this text is the same."""
+        """Identifies the lists that share their ticks: on all lists with the same text, the same rows are ticked."""
         return self.filter_query
 
     @property

@@ -15,7 +15,7 @@ from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import links
 
-# Releases the connection after a restore. Any other hold stays.
+# The value of the button that releases a connection after a restore. Any other hold stays.
 RESTORED = "restored"
 
 
@@ -45,7 +45,7 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
         return redirect(links.list_url(ConnectionState))
 
     def _switch(self, request: HttpRequest, alias: str) -> str:
-        """Returns what it did."""
+        """Holds or releases the connection. Returns the end of the sentence that says so."""
         wanted = request.POST.get("on")
         if wanted == RESTORED:
             connections.release_restored(alias, actor=actor(request))

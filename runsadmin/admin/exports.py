@@ -196,7 +196,7 @@ def gaps_of(export: Export) -> list[tuple[int, str]]:
 
 def file_response(export: Export, content: Any) -> StreamingHttpResponse:
     content_type = CONTENT_TYPES[export.format]
-    if export.has_file:  # The web server sends a file without a thread.
+    if export.has_file:  # The web server sends it by itself, without occupying a thread.
         return FileResponse(content, as_attachment=True, filename=export.filename, content_type=content_type)
     headers = {"Content-Disposition": f'attachment; filename="{export.filename}"'}
     return StreamingHttpResponse(content, content_type=content_type, headers=headers)

@@ -1,8 +1,8 @@
 """What the address of the list of runs says: its columns, order, time zone and saved view.
 
 The whole state is in the address, so that a copied link opens the same list for everyone. An address that only names a
-view is replaced with one that says what the view has; any other address means what it says. The time zone is also
-remembered for the session.
+view is replaced with the complete one. Any other address stays as it is, even if its view changes. The time zone is
+also remembered for the session.
 """
 
 import datetime as dt
@@ -38,7 +38,7 @@ def of(request: HttpRequest) -> "ListAddress":
 
 
 def query_of(view: SavedView) -> str:
-    """The query string of a view's list. It has the time zone even if that is UTC, so that it says more than `view`."""
+    """The complete query string of a view's list. It always has the time zone, so that it never only names the view."""
     state = ListState.of(view)
     values = {
         SEARCH_VAR: state.query, ORDER_VAR: "" if state.sort == Sort.NEWEST else state.sort, COLUMNS: state.columns,
@@ -48,7 +48,7 @@ def query_of(view: SavedView) -> str:
 
 
 def complete_query(request: HttpRequest) -> str | None:
-    """The query string that says what a view has, if this one only names it, or is empty and there is a default."""
+    """The complete query string, if this one only names a view, or is empty and the user has a default view."""
     if not request.GET and request.method == HTTPMethod.GET:
         default = views.default_of(actor(request))
         return query_of(default) if default else None
@@ -98,7 +98,7 @@ class ListAddress:
 
     @property
     def columns_text(self) -> str:
-        """Empty for the usual ones."""
+        """Empty for the default columns."""
         return "" if self.columns == list(run_columns.DEFAULT) else ",".join(map(str, self.columns))
 
     @cached_property
@@ -112,7 +112,7 @@ class ListAddress:
     def tz(self) -> dt.tzinfo:
         """The time zone of the search and of the times shown. Raises InvalidSearch.
 
-        An address without one is in UTC if its search has dates: it must find the same runs for everyone.
+        If the address names none and its search has dates, this is UTC, so that everyone finds the same runs.
         """
         name = self.parameters.get(TZ)
         if name is None:
@@ -170,7 +170,7 @@ class ListAddress:
     def kept(self) -> dict[str, str]:
         """The parameters that define the list, without its page. They name the time zone unless it is UTC.
 
-        With a view they always do: an address that only names the view would be completed.
+        With a view they always name it: an address that only names the view would be replaced.
         """
         names = (SEARCH_VAR, ORDER_VAR, COLUMNS, VIEW)
         kept = {name: self.parameters[name] for name in names if name in self.parameters}

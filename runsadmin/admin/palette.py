@@ -79,7 +79,7 @@ def _suggestions(text: str) -> Iterator[SearchResult]:
 
 
 def _url(text: str, suggestion: Suggestion) -> str:
-    """The beginning of a term is completed in the search box of the list."""
+    """The URL that searches for the text or, if a value must follow, opens the list to complete it there."""
     return links.query_url(text, COMPLETE if suggestion.is_begin else "q")
 
 

@@ -72,7 +72,7 @@ class RunChangeList(KeysetChangeList):
         return f"?{SEARCH_VAR}=" if query == "?" else query  # An address without parameters opens the default view.
 
     def _order_named(self, numbers: str) -> str | None:
-        """`-duration` for `-5.3`, the numbers of columns. None for no numbers, which removes the parameter."""
+        """The first of these columns by name: `-duration` for `-5.3`. None, which removes the parameter, if empty."""
         first = numbers.partition(".")[0]
         if not first:
             return None
@@ -80,7 +80,7 @@ class RunChangeList(KeysetChangeList):
         return f"{'-' if first.startswith('-') else ''}{field}"
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """None: other parameters than those of the list are reported, since the search does not have them."""
+        """Reports unknown parameters as an error. There are no filters besides the search."""
         unknown = [name for name in self.params if name not in PARAMETERS]
         if unknown:
             self.search_error = InvalidSearch(f"There is no filter {unknown[0]!r}. Enter a search instead.")
@@ -93,7 +93,7 @@ class RunChangeList(KeysetChangeList):
 
     @property
     def search_to_extend(self) -> str:
-        """The search as it is written before another term."""
+        """The search, in parentheses if necessary, so that another term can follow it."""
         return f"({self.node})" if isinstance(self.node, Or) else str(self.node or "")
 
     @cached_property
@@ -115,7 +115,7 @@ class RunChangeList(KeysetChangeList):
 
     @property
     def ticks(self) -> str:
-        """Other columns or another order show the same runs."""
+        """The same for lists that differ only in their columns or order, since these show the same runs."""
         return urlencode({SEARCH_VAR: self.query, TZ: self.shown.state.tz})
 
     @property

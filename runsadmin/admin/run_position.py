@@ -1,7 +1,7 @@
 """A run's place in the list that it was opened from: the way back to it, and the runs before and after.
 
-Links in the list carry its query string as `from`, with the key of the page's first row instead of the page itself: so
-the page has the same rows when new runs have arrived. `until` is the key of the page's last row.
+Links in the list carry its query string as `from`, with the key of the page's first row instead of the page itself, so
+that the page has the same rows even after new runs have arrived. `until` is the key of the page's last row.
 """
 
 import re
@@ -25,7 +25,7 @@ from runsadmin.templatetags import links
 FROM, UNTIL = "from", "until"
 MAX_LENGTH = 3000
 _PAGE = re.compile(r"/(run|edit)/\d+/\w+/$")
-# The page of a run is not delayed further by a search that is slow.
+# The search for the runs before and after delays the page of a run by at most this much.
 SECONDS = 1.0
 
 
@@ -88,7 +88,7 @@ def place_of(request: HttpRequest, run: Run) -> Place | None:
                 next=_neighbor(found, sort, after=keyset.key_of(sort.order, run)),
                 has_left=not found.matching_keys([run.pk]),
             )
-    except (InvalidSearch, ValueError):  # It takes too long, or the address was changed.
+    except (InvalidSearch, ValueError):  # The search takes too long, or the address was changed.
         return Place(back, problem="The runs before and after this one are not known: their search failed or is slow.")
 
 
@@ -99,9 +99,9 @@ def _neighbor(found: RunSearch, sort: Sort, **side: Any) -> Run | None:
 
 
 def _back(parameters: QueryDict, sort: Sort, run: Run, until: str) -> str:
-    """The list's page with the run, where its row has the focus.
+    """The URL of the list's page with the run, whose row gets the focus.
 
-    That is the page that was left or, if the run is not on it, the page that begins with the run.
+    This is the page that the user came from or, if the run is not on it, the page that begins with the run.
     """
     query, key = parameters.copy(), keyset.key_of(sort.order, run)
     try:

@@ -37,7 +37,7 @@ def all_that_match(shown: RunChangeList) -> Selection:
 
 
 def no_longer_matching(search: RunSearch, keys: Iterable[int]) -> tuple[list[tuple[int, str]], list[int]]:
-    """The ticked runs that the search does not find: those that exist, with their ids, and those that do not."""
+    """The ticked runs that the search does not find: those that exist, with their ids, and the keys of the others."""
     others = set(keys) - search.matching_keys(keys)
     left = list(Run.objects.filter(pk__in=others).order_by("-created_at", "-pk").values_list("pk", "upstream_id"))
     return left, sorted(others - {pk for pk, _ in left})

@@ -14,7 +14,7 @@ from runsadmin.services import run_columns
 from runsadmin.services.run_columns import Column, Kind
 from runsadmin.templatetags import display, links
 
-# The values of these are searched for as they are shown.
+# Columns that show a value as it is written in a search, so that it can be a link to that search.
 _SEARCHED = ("connection", "thread", "assistant", "error")
 _SORTED = {"created": "created_at", "duration": "duration", "tokens": "total_tokens"}
 _LONGEST = 60
@@ -90,7 +90,7 @@ def _metadata(run: Run) -> SafeString:
 
 
 def _shower(column: Column, tz: dt.tzinfo) -> Callable[[Run], Any]:
-    """Shows a value and, on phones, where the table has no header, what it is."""
+    """A function that shows a value and, on phones, where the table has no header, the label of its column."""
 
     def show(run: Run) -> SafeString:
         value = run_columns.value(column, run)

@@ -70,7 +70,7 @@ class RunAdmin(RunListParts):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         require(request, self.view_action)
         if query := list_state.complete_query(request):
-            if request.method == HTTPMethod.POST:  # It would apply to all runs.
+            if request.method == HTTPMethod.POST:  # The action would apply to all runs.
                 messages.error(request, "Nothing was done, since the address only named a view. Try again here.")
             return redirect(f"{links.list_url(Run)}?{query}")
         list_state.of(request).remember_tz()

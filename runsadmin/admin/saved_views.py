@@ -59,7 +59,7 @@ class SavedViewForm(forms.ModelForm[SavedView]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.was_default = self.instance.pk is not None and views.default_of(self.actor) == self.instance
-        if "is_default" not in self.fields:  # Who may not change the view sees its fields only.
+        if "is_default" not in self.fields:  # The user may not change the view.
             return
         self.fields["is_default"].initial = self.was_default
         if not permissions.may(self.actor, Action.SHARE_VIEWS):
@@ -104,7 +104,7 @@ class SavedViewAdmin(ThemedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: SavedView | None = None) -> bool:
         if obj is not None and not obj.is_shared and obj.owner_id != actor(request).pk:
-            return actor(request).has_perm("auth.delete_user")  # It is deleted with its owner's account.
+            return actor(request).has_perm("auth.delete_user")  # Only together with its owner's account.
         return self.has_change_permission(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SavedView]:

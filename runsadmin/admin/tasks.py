@@ -23,7 +23,7 @@ from runsadmin.templatetags import display, links
 # A task that waits longer than this is reported: no worker takes tasks of its queue.
 LONG_WAIT = timedelta(minutes=2)
 
-# How each status is shown, with the status of other rows that has the same color.
+# For each status, the status of a sync or an edit that has the same color, and the label.
 _STATUSES = {
     TaskResultStatus.READY: ("queued", "Waiting"),
     TaskResultStatus.RUNNING: ("running", "Running"),
@@ -99,7 +99,7 @@ def last_line_of(task: Task) -> str:
 
 
 def problems() -> dict[str, Any]:
-    """How many tasks have failed within a day, how many have waited for long, and the URL of their list."""
+    """How many tasks have failed within a day, how many have waited for too long, and the URL of their list."""
     now = timezone.now()
     waiting = Task.objects.ready().filter(enqueued_at__lt=now - LONG_WAIT)
     # A task that was requeued after a pause has waited only since then.
