@@ -29,7 +29,7 @@ class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
     """`Authorization: Token …`. All tokens that do not work get the same error, so that guessing reveals nothing."""
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, None]:
-        """Unlike knox's own method, it does not delete expired tokens: a read writes only its use, once a day."""
+        """Unlike knox's own method, leaves expired tokens: a GET writes only that its token was used, once a day."""
         user = _owner(token.decode()) if token.isalnum() else None  # Tokens are hexadecimal.
         if user is None:
             raise AuthenticationFailed(

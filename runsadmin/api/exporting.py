@@ -12,12 +12,12 @@ from runsadmin.models import Export, ExportFormat
 from runsadmin.services import exports
 from runsadmin.services.exports import CONTENT_TYPES, NewExport
 
-# What a file is in the schema, by status and type.
 _EXAMPLES = {
     "csv": '"id","status"\r\n"run_abc123","failed"\r\n',
     "jsonl": '{"id":"run_abc123", …}\n',
     "parquet": "PAR1…",
 }
+# The responses with a file, for the schema, by status and content type.
 EXPORTED: dict[Any, Any] = {
     (200, content_type.partition(";")[0]): OpenApiResponse(
         OpenApiTypes.BINARY, "The file.", [OpenApiExample("Example", _EXAMPLES[name])]
@@ -32,7 +32,10 @@ def new_export(query: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def send(new: NewExport) -> StreamingHttpResponse:
-    """The export as it is read. `Link` has the URL of its record, which has the manifest once it has ended."""
+    """Sends an export while its runs are read.
+
+    The `Link` header has the URL of the export's record, which has the manifest once the export has ended.
+    """
     sending = exports.send(new)
     response = file_response(sending.export, sending)
     response.headers["Link"] = f'<{reverse("api:export-detail", args=[sending.export.pk])}>; rel="describedby"'
@@ -41,7 +44,7 @@ def send(new: NewExport) -> StreamingHttpResponse:
 
 def file_response(export: Export, content: Any) -> StreamingHttpResponse:
     content_type, headers = CONTENT_TYPES[export.format], {"Cache-Control": "no-store"}
-    if export.has_file:  # The web server sends a file without a thread.
+    if export.has_file:  # The web server sends it by itself, without occupying a thread.
         return FileResponse(
             content, as_attachment=True, filename=export.filename, content_type=content_type, headers=headers
         )

@@ -61,7 +61,10 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     search: RunSearch  # The search of a list.
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """A run may be named like an action: `…/refresh`, which is a POST, or `export`, which requires a format."""
+        """Serves a run whose id looks like an action, unless the request is for the action.
+
+        To refresh a run is a POST to `…/refresh`. A request to `export` must have a format.
+        """
         run_id = ""
         if "refresh" in self.action_map.values() and request.method in ("GET", "HEAD", "PATCH"):
             run_id = f"{kwargs['run_id']}/refresh"

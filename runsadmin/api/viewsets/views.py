@@ -73,7 +73,7 @@ class ViewViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[SavedView]):
 
 @contextmanager
 def _naming_the_field() -> Iterator[None]:
-    """Invalid values become errors of their field. Not an invalid search, which has its own type of problem."""
+    """Reports invalid values as errors of their field, except a search: that has its own type of problem."""
     try:
         yield
     except InvalidView as error:
