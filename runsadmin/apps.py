@@ -36,5 +36,6 @@ def create_roles(
         for migration, is_backwards in plan or ()
     )
     if is_first and using == DEFAULT_DB_ALIAS:
-        create_permissions(sender, verbosity=0, using=using)  # Django's own handler may run only after this one.
+        # The roles need the permissions, and Django's own handler may run only after this one.
+        create_permissions(sender, verbosity=0, using=using)
         permissions.create_roles()

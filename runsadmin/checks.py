@@ -46,7 +46,7 @@ def check_connections_can_be_called(**kwargs: object) -> Iterable[CheckMessage]:
             yield Error(error.message, hint=error.hint, id=ids.get(error.option, "runsadmin.E006"))
 
 
-@register(Tags.compatibility)  # Not Tags.database: Django runs those checks only for databases that are named.
+@register(Tags.compatibility)  # Not Tags.database: Django runs those checks only if a command names the database.
 def check_sqlite_waits_for_its_lock(**kwargs: object) -> Iterable[CheckMessage]:
     database = settings.DATABASES["default"]
     options = database.get("OPTIONS", {})
@@ -69,7 +69,7 @@ def check_tasks_share_the_database(**kwargs: object) -> Iterable[CheckMessage]:
         )
 
 
-# Only with --deploy, since `migrate` runs the checks of its database before it applies anything.
+# Only with --deploy: `migrate` first runs all other checks of the database, so this one would always stop it.
 @register(Tags.database, deploy=True)
 def check_migrations_are_applied(databases: Sequence[str] | None = None, **kwargs: object) -> Iterable[CheckMessage]:
     if DEFAULT_DB_ALIAS in (databases or ()) and (difference := schema.difference()).unapplied:

@@ -163,7 +163,7 @@ def export_lifetime() -> timedelta:
 
 
 def max_runs_per_thread() -> int:
-    """How many runs a sync reads of one thread. A list whose pages never end must not be read for ever."""
+    """The most runs that a sync reads of one thread, since the pages of a list may never end."""
     return int(settings.RUNSADMIN_MAX_RUNS_PER_THREAD)
 
 

@@ -32,7 +32,7 @@ def is_database_failure(error: BaseException | None) -> bool:
 
 
 def _is_refusal(code: object) -> bool:
-    """Whether the database works, and refused only this statement: it would refuse it again."""
+    """Whether the database works but refuses this statement, and would refuse it again."""
     # SQLITE_ERROR means an invalid statement or a missing table.
     return code == SQLITE_ERROR or (isinstance(code, str) and code.startswith(_LIMIT_EXCEEDED))
 

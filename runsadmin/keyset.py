@@ -29,10 +29,10 @@ class Page[R]:
     previous: Key | None
     next: Key | None
     key: Callable[[R], Key]
-    is_backward: bool = False  # Whether the last row was read first.
+    is_backward: bool = False  # Whether the rows were read in reverse, the last one first.
 
     def first_read(self, count: int) -> "Page[R]":
-        """A page of only those rows that were read first; the others are on the adjacent page."""
+        """The page with only the `count` rows that were read first. The others move to the adjacent page."""
         if count >= len(self.rows):
             return self
         if self.is_backward:

@@ -17,7 +17,8 @@ from runsadmin.text import is_text
 MAX_PAIRS = 16
 MAX_KEY_LENGTH = 64
 MAX_VALUE_LENGTH = 512
-MAX_REMOVED_BYTES = 65_536  # Of all keys to remove in one edit. Lax servers store keys of any length.
+# The total size of all keys that one edit removes. Lax servers store keys of any length.
+MAX_REMOVED_BYTES = 65_536
 
 
 class MetadataState(StrEnum):

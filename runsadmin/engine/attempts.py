@@ -19,7 +19,7 @@ from runsadmin.errors import InvalidTransition
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-# The second attempt follows at once, since most workers die for another reason than their task.
+# The pause before the third attempt. The second follows at once, since most workers do not die of their task.
 PAUSE = timedelta(seconds=5)
 LOST = "runsadmin.engine.attempts.Lost"
 

@@ -26,8 +26,8 @@ def select_rows(
     table = model._meta.db_table
     parameters: list[Any]
     if database.vendor == "postgresql":
-        # Because of OFFSET, it looks up each id first. Otherwise, it could read all rows of the connection, if its
-        # statistics are old or missing.
+        # OFFSET makes PostgreSQL look up each id first. Without it, PostgreSQL might read all rows of the connection if
+        # its statistics are old or missing.
         sql = (
             f"SELECT {columns} FROM unnest(%s::text[]) AS wanted"  # noqa: S608
             f" CROSS JOIN LATERAL (SELECT * FROM {table} WHERE upstream_id = wanted OFFSET 0) AS found"

@@ -176,7 +176,7 @@ def _value(text: str) -> str:
 
 
 def _compared(text: str, kind: Kind) -> str:
-    """A text that looks like a number is only compared in quotes."""
+    """The text of a comparison. A text that looks like a number must be in quotes there."""
     return _quoted(text) if kind is Kind.TEXT and is_number(text) else _value(text)
 
 

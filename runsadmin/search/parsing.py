@@ -71,7 +71,7 @@ class _Limits(PostLex):
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         terms = exclusions = 0
-        levels: list[int] = []  # The depth of each open parenthesis, with the exclusions before it.
+        levels: list[int] = []  # How deep each open parenthesis nests: itself and the exclusions before it.
         in_range = False
         for token in stream:
             match token.type:

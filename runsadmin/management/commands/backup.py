@@ -22,7 +22,7 @@ class Command(ReportingCommand):
         parser.add_argument("--overwrite", action="store_true", help="Replace the file if it exists.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that no unfinished file is left.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # An interrupt leaves no unfinished file.
         backup = backups.create(options["file"], overwrite=options["overwrite"])
         self.report(
             f"Backed up to {backup.path} ({backup.size:,} bytes), and checked.",

@@ -86,7 +86,7 @@ class Command(ReportingCommand):
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[BinaryIO]:
-        """The file. Until it is complete, it has another name; if that fails, it is deleted."""
+        """The file. It has another name until it is complete, and is deleted if it cannot be completed."""
         if name == "-":
             yield sys.stdout.buffer
             return

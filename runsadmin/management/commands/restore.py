@@ -17,7 +17,7 @@ class Command(ReportingCommand):
         "SQLite keeps the replaced database under another name. Nothing is sent afterwards, until users release the "
         "connection and the edits that had not ended."
     )
-    requires_system_checks: list[str] = []  # They open the database, which may be damaged.
+    requires_system_checks: list[str] = []  # Checks open the database, which may be damaged.
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -30,7 +30,7 @@ class Command(ReportingCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that no unfinished file is left.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # An interrupt leaves no unfinished file.
         restored = backups.restore(options["file"], ignore_sessions=options["ignore_sessions"])
         migrated = ", and migrated it" if restored.migrated else ""
         kept = f" The replaced database is {restored.kept}." if restored.kept else ""

@@ -70,7 +70,7 @@ class Command(BaseCommand):
 
 
 def require_current_schema() -> None:
-    """Raises CommandError: a worker must not act on rows that other code has written, or not written yet."""
+    """Raises CommandError if the schema differs from the code's: a worker must not act on rows of another version."""
     try:
         schema.require_current()
     except WrongSchema as error:
@@ -81,6 +81,6 @@ def require_current_schema() -> None:
 def lower_priority(niceness: int) -> None:
     os.nice(niceness)
     if os.getsid(0) == os.getpid():
-        # Linux shares the CPU between sessions first, without regard to the niceness of their processes.
+        # Linux first divides the CPU among sessions, whatever the niceness of their processes: set that of the session.
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(niceness))
