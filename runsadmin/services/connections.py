@@ -103,7 +103,7 @@ def hold_restored(aliases: Iterable[str], made_at: dt.datetime) -> None:
 
 
 def release_restored(alias: str, *, actor: User) -> None:
-    """Sends again on a connection after a backup was restored. Edits from the backup are released one by one.
+    """Releases a connection after a backup was restored. Edits from the backup are released one by one.
 
     Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
     """

@@ -1,4 +1,4 @@
-"""Which processes use the database: each of them holds a shared lock, and a restore needs the only one.
+"""Which processes use the database: each of them holds a shared lock, and a restore needs an exclusive one.
 
 On SQLite, a process locks a file next to the database as soon as it opens it, and until it ends. On PostgreSQL, each
 session holds an advisory lock. The operating system and the server release the locks of dead processes. A process that
@@ -64,7 +64,7 @@ def exclusive() -> Iterator[None]:
     finally:
         _is_restoring.clear()
         if connection.vendor == "postgresql":
-            # At once: the server releases the locks of a closed session only after a moment.
+            # Unlock before closing: the server releases the locks of a closed session only after a moment.
             with suppress(DatabaseError):
                 connection.cursor().execute("SELECT pg_advisory_unlock_all()")
         connection.close()  # A restore has also changed settings of this session.
@@ -91,7 +91,7 @@ def _lock_file(database: Path, kind: int) -> bool:
     """
     with _lock:
         if database not in _files:
-            # Not the database itself: closing any file of it would drop SQLite's own locks.
+            # Lock another file: if this process opened the database itself, closing it would drop SQLite's own locks.
             _files[database] = os.open(lock_file_of(database), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(_files[database], kind | fcntl.LOCK_NB)

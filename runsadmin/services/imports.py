@@ -44,7 +44,7 @@ class BadItem:
 class Imported:
     """How many runs were read, and how many of them are new or changed. `bad` has the items that were not imported.
 
-    A sum has the number of these items, but not the items.
+    The sum of two results has the number of these items, but not the items.
     """
 
     read: int = 0

@@ -18,7 +18,7 @@ AGAIN_AFTER = dt.timedelta(minutes=1)
 
 
 def refresh_all(*, until: float = math.inf, stopping: Event | None = None, limit: int = 100) -> int:
-    """Fetches runs that are marked for a refresh, those marked first before others. Returns how many were fetched.
+    """Fetches runs that are marked for a refresh, the oldest marks first. Returns how many were fetched.
 
     Ends when `time.monotonic()` reaches `until`. A run that cannot be fetched is tried again later, after the others.
     """

@@ -1,4 +1,4 @@
-"""Whether the schema of the database is the code's: which migrations are missing in the database, and in the code."""
+"""Whether the schema of the database matches the code: which migrations the database lacks, and which the code."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Difference:
 
     @property
     def message(self) -> str:
-        """What is wrong, and what to do. Empty if the schema is the code's."""
+        """What is wrong, and what to do. Empty if the schema matches the code."""
         if self.unknown:
             return (
                 f"The database is newer than this code: it has {_names(self.unknown)}, which the code does not know. "
@@ -45,7 +45,7 @@ def difference() -> Difference:
 
 
 def require_current() -> None:
-    """Raises WrongSchema if the schema is not the code's."""
+    """Raises WrongSchema if the schema does not match the code."""
     if message := difference().message:
         raise WrongSchema(message)
 

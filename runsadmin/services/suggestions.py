@@ -148,7 +148,7 @@ def _containing(text: str, texts: Iterable[str], found: list[str]) -> list[str]:
 
 
 def _shown(field: Field, found: Counted) -> Counted | None:
-    """None for ids: a run's id has a single run, and a thread's id was counted in the table of threads."""
+    """None for ids: a run's id belongs to one run, and for a thread's id, threads were counted instead of runs."""
     return None if field.name in ("id", "thread") else found
 
 

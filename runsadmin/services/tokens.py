@@ -53,7 +53,7 @@ def revoke(token: AuthToken) -> None:
 def note_use(digest: str, today: dt.date) -> None:
     """Records that a token was used on this day.
 
-    Reads wait for no writer and do not need a writable database, so if this fails, the next request tries again.
+    A GET must not wait for a writer or need a writable database. So if this fails, the next request tries again.
     """
     with suppress(DatabaseError), db_errors.not_watching(), _without_waiting():
         if not TokenDetails.objects.filter(pk=digest).update(last_used_on=today):

@@ -27,7 +27,7 @@ _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class ListState:
-    """What a list of runs shows, as texts. `columns` is empty for the usual ones."""
+    """What a list of runs shows, as texts. `columns` is empty for the default ones."""
 
     query: str = ""
     columns: str = ""
@@ -36,7 +36,7 @@ class ListState:
 
     @classmethod
     def of(cls, view: SavedView) -> "ListState":
-        """A stored order that no longer exists is the usual one."""
+        """An order that no longer exists is replaced with the default."""
         return cls(view.query, view.columns, Sort(view.sort) if view.sort in Sort else Sort.NEWEST, view.tz)
 
     def normalized(self) -> "ListState":
@@ -75,7 +75,10 @@ def default_of(actor: User) -> SavedView | None:
 
 
 def may_change(view: SavedView, actor: User) -> bool:
-    """Owners change their views. Who may share views changes shared ones without an owner; superusers, all shared."""
+    """Whether the actor owns the view and may view runs, or the view is shared and the actor may share views.
+
+    In the latter case the view must have no owner, unless the actor is a superuser.
+    """
     if view.owner_id == actor.pk:
         return permissions.may(actor, Action.VIEW_RUNS)
     is_free = view.owner_id is None or actor.is_superuser
@@ -127,7 +130,7 @@ def delete(*, view: SavedView, actor: User) -> None:
 
 
 def set_default(*, view: SavedView | None, actor: User) -> None:
-    """The view that the actor's list of runs opens with from now on; None: all runs. Raises UnknownView."""
+    """Sets the view that the actor's list of runs opens with, or None for all runs. Raises UnknownView."""
     permissions.require(actor, Action.VIEW_RUNS)
     if view is None:
         DefaultView.objects.filter(user=actor).delete()

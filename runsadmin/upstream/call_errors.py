@@ -54,7 +54,7 @@ def _why_not_connected(error: requests.ConnectionError) -> NoResponse:
 
 
 def _internal_error(error: Exception, exchange: Exchange) -> NoResponse:
-    """Logs an unexpected error. A request that was never sent must not count as sent."""
+    """Classifies an unexpected error, and logs it if nothing was sent: the request must not count as sent then."""
     if exchange.sent_at:
         return NoResponse.UNREADABLE
     frames = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]

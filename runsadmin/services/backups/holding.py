@@ -2,8 +2,8 @@
 
 Upstream may have newer values than the backup: edits that were sent after it, and changes by others. Therefore nothing
 is sent until a user has released the connection, and each edit that had not ended. A released edit is pushed like any
-other. Its base says for which values it was made, so a newer value is a conflict, and a change that upstream already
-has is applied without a write.
+other. Its base says for which values it was made, so a newer value is a conflict. If upstream already has its change,
+the edit becomes applied without a write.
 """
 
 import datetime as dt

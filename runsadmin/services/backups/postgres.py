@@ -18,11 +18,11 @@ from runsadmin.errors import BackupFailed, DatabaseInUse
 from runsadmin.models import Worker
 from runsadmin.services.backups.contents import Contents
 
-# The time of an archive has no zone: it is shown in that of the reader.
+# The time in an archive has no zone: write and read it in UTC.
 _ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C"}
 _CREATED = re.compile(r"^;\s*Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
 _COPY = re.compile(rb"COPY \S+ \(.*\) FROM stdin;\n")
-# The first two are meant for psql. Servers before 17 do not know the third, which their archives have nevertheless.
+# The first two are meant for psql. Servers before 17 do not know the third, but newer programs write it for them too.
 _SKIPPED = (b"\\restrict ", b"\\unrestrict ", b"SET transaction_timeout ")
 _END_OF_ROWS = b"\\.\n"
 
@@ -71,7 +71,7 @@ def _migrations(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def loaded(path: Path) -> Iterator[Path | None]:
-    """Replaces all tables by those of a backup, which the block prepares, in one transaction."""
+    """Replaces all tables with those of a backup. The block prepares these, in the same transaction."""
     try:
         with transaction.atomic(durable=True):
             # Otherwise, a migration could not alter a table whose rows another one has just changed.
@@ -112,7 +112,7 @@ def check_other_sessions() -> None:
 
 def _drop_tables() -> None:
     with connection.cursor() as cursor:
-        # Other objects belong to these, apart from extensions, which stay.
+        # All other objects belong to tables and are dropped with them, apart from extensions, which stay.
         cursor.execute(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = current_schema()"
         )

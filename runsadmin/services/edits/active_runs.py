@@ -16,7 +16,7 @@ from runsadmin.upstream.records import RunRecord
 
 # The first and the longest pause between two fetches of the run.
 FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(seconds=5), dt.timedelta(seconds=60)
-# The latest `expires_at` that counts, as a time after the start of the wait.
+# An `expires_at` is not trusted beyond this long after the start of the wait.
 LONGEST_RUN = dt.timedelta(days=30)
 
 HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_active`, shell: `--wait-for-active`)"

@@ -27,10 +27,10 @@ SLACK = dt.timedelta(seconds=4)
 LEASE = dt.timedelta(seconds=6)
 # The pause before an interrupted edit is due again.
 SOON = dt.timedelta(seconds=1)
-# With how many processes that died an edit is worked on alone, and with how many it fails.
+# If this many processes died while they worked on an edit, it is worked on alone; if this many, it fails.
 SUSPECT, MAX_DEATHS = 2, 3
-# The pause before an edit of unknown outcome with which MAX_DEATHS processes have died is reconciled again. It doubles
-# with each further death.
+# An edit that may have been sent does not fail after MAX_DEATHS. It is reconciled after the first of these pauses. The
+# pause doubles with each further death, up to the last of them.
 FIRST_DEADLY_PAUSE, LAST_DEADLY_PAUSE = dt.timedelta(seconds=30), dt.timedelta(hours=1)
 # The first and the longest pause after a failed attempt, in seconds.
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
@@ -127,7 +127,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
 
 
 def claim_suspect(alias: str, *, only_unknown: bool = False) -> list[Claim]:
-    """Claims at most one due edit with which SUSPECT or more processes have died.
+    """Claims at most one due edit that SUSPECT or more processes worked on when they died.
 
     The process must work on nothing else meanwhile: if it dies as well, no other edit is to blame.
     """
@@ -284,7 +284,7 @@ def release(rows: EditQuerySet, pause: dt.timedelta = SOON) -> None:
 def release_expired() -> None:
     """Releases the claims of processes that died or stalled for too long, and counts these deaths.
 
-    An edit with which MAX_DEATHS processes have died fails. If it may have been sent, it stays unknown and is
+    An edit that MAX_DEATHS processes worked on when they died fails. If it may have been sent, it stays unknown and is
     reconciled less and less often, since only a fetch can show whether the write happened.
     """
     now = clock.now()

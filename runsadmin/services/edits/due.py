@@ -33,7 +33,7 @@ def process_due(*, until: float, stopping: Event | None = None) -> int:
         try:
             count = _push_due(alias, until, stopping)
             busy.discard(alias)
-            # New edits of this connection do not wait for a slow one.
+            # While other connections are busy, push new edits of this one, so that these do not wait for them.
             while busy and time.monotonic() < until and not (stopping is not None and stopping.is_set()):
                 time.sleep(BUSY_PAUSE)
                 count += _push_due(alias, until, stopping)

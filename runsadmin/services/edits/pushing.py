@@ -140,7 +140,7 @@ def push_within(edit: Edit, seconds: float | None = None) -> Edit:
 
 @cache
 def _pushers(connection: str) -> ThreadPoolExecutor:
-    """The threads for one connection, so that its edits do not wait for a slow one.
+    """The threads for one connection, so that its edits do not wait for those of a slow connection.
 
     An edit that waits for its turn must not occupy one of these threads, which the edits before it need.
     """

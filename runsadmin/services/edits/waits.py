@@ -99,7 +99,7 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
 
 
 def _known_by(edit: Edit) -> dt.datetime | None:
-    """The latest time at which a fetch will show the result. While fetches fail, the time of the next one."""
+    """When a fetch shows the result at the latest. If fetches still fail by then, the time of the next one."""
     times = [edit.next_attempt_at]
     if edit.sent_at is not None:
         times.append(edit.sent_at + conf.connection(edit.run.connection).timeout + conf.settling_time())

@@ -31,7 +31,7 @@ class Tally:
 def manifest_of(export: Export, tally: Tally) -> dict[str, Any]:
     """The manifest of an export that ends now.
 
-    Threads are those of all connections, since nobody knows which runs a thread would have added.
+    It lists threads of all connections, since nobody knows whether their missing runs would match the search.
     """
     return {
         "search": None if export.selected else export.query,

@@ -104,7 +104,7 @@ class Sending:
         return part
 
     def close(self) -> None:
-        """Must be called. Before the end, the client is gone."""
+        """Must be called. If the file is not complete by then, the client has closed the connection."""
         self._parts.close()
         self._end(ExportStatus.CANCELLED, "The client closed the connection before the end.")
 

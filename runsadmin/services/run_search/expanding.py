@@ -15,7 +15,7 @@ from runsadmin.services.field_texts import first_texts
 from runsadmin.services.metadata_keys import Texts, pairs_with_prefix
 from runsadmin.services.run_search.sources import ORDERED_COLUMNS
 
-# The maximum number of values. Excluded values can be more, since all of their ranges are read side by side.
+# How many values may replace a prefix: more if it is excluded, since all of their ranges are then read side by side.
 MAX_EXCLUDED = 20
 MAX_READ = 3
 # A word takes one lookup for each metadata key.

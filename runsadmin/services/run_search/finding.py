@@ -201,7 +201,7 @@ class RunSearch:
         limit: Q = ANY_TIME,
         branches: int = MAX_BRANCHES,
     ) -> Iterator[Key]:
-        """The first keys in a span, among runs within a `limit` of the creation time."""
+        """The first keys in a span. `limit` is a condition on the creation time of the runs."""
         parts = parts_of(node)
         if len(parts) == 1 and isinstance(parts[0], Or) and len(nodes := branches_of(parts[0])) > 1:
             return self._merged(nodes, span, limit, branches)

@@ -202,7 +202,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, in
 
 
 def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -> bool:
-    """Whether the page reaches known runs. An unknown run after the watermark means that it does not."""
+    """Whether the page has the watermark, and only known runs after it."""
     watermark = claimed.thread.watermark
     if claimed.is_full or not watermark or watermark not in page.ids:
         return False

@@ -45,7 +45,7 @@ def _fetch(claimed: ClaimedSync, page: Page, wanted: set[str]) -> tuple[Page, li
     """The part of the page that there was time for, the fetched runs, and the ids of runs that could not be fetched."""
     fetched: list[TimedResponse[RunRecord]] = []
     failed: set[str] = set()
-    has_progress = False  # Whether the next task would begin at a later run of the page than this one.
+    has_progress = False  # Whether the next task would begin further down the page than this task did.
     reading = claimed.reading
     for run_id in page.ids:
         if run_id not in wanted or reading.has_shown(run_id):  # A run that an earlier page has shown has been fetched.

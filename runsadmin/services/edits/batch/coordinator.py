@@ -40,7 +40,7 @@ LOOKAHEAD_SECONDS = 0.6
 MAX_CLAIMED = 500
 # For this many seconds, few edits are claimed: if their writes prove that lists are fresh, the rest can share fetches.
 PROVING_SECONDS = 0.5
-# So many edits are worked on alone, before the others.
+# At most this many suspect edits (see `claim_suspect`) are worked on, each alone, before the others.
 MAX_SUSPECTS = 20
 # After this many failed attempts, a run is fetched individually: lists may fail where single runs do not.
 MAX_LIST_ATTEMPTS = 2
@@ -77,7 +77,8 @@ class Coordinator:
             self._renew_leases()
             if continues and not self.gate.back_off:
                 self._claim_block()
-            if self.claimed and not self.pool.unfinished:  # After an internal error. They would be claimed for ever.
+            # After an internal error. Otherwise, their leases would be renewed forever.
+            if self.claimed and not self.pool.unfinished:
                 self._record_crash(list(self.claimed.values()), RuntimeError("No call is in flight for these edits."))
             elif self.claimed:
                 self._process_results()

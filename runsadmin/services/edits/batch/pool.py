@@ -95,7 +95,7 @@ class WorkerPool[R]:
 
     def _next(self) -> Callable[[Slot], None] | None:
         self._waiting.get()
-        while True:  # If another thread is faster, it takes one job and leaves another for this thread.
+        while True:  # Another thread may take the job that was found, but then another one is left for this thread.
             for jobs in self._jobs.values():
                 with suppress(IndexError):
                     return jobs.popleft()
