@@ -70,7 +70,7 @@ class Command(BaseCommand):
 
 
 def require_current_schema() -> None:
-    """Raises CommandError if the schema differs from the code's: a worker must not act on rows of another version."""
+    """Raises CommandError if the schema does not match the code: a worker must not act on rows of another version."""
     try:
         schema.require_current()
     except WrongSchema as error:
