@@ -33,9 +33,9 @@ class Target:
 class Reach:
     """The result of the probes.
 
-    `responds`: the server sent a response. `knows`: it has one of the targets, or an error names one by id.
-    `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that thread was
-    requested. `error` is set if the result is not conclusive, and says why.
+    `responds`: the server sent a response. `knows`: it sent one other than 404 for a target, or a 404 that names the
+    target by id. `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that
+    thread was requested. `error` is set if the result is not conclusive, and says why.
     """
 
     responds: bool = False

@@ -29,8 +29,8 @@ class SyncViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[Sync]):
     def create(self, request: Request) -> Response:
         """Start a sync.
 
-        A worker reads the runs of all tracked threads, or of one thread. If a sync of this kind is already queued or
-        running, it is returned.
+        A worker reads the runs of all tracked threads, or of one thread. If a sync of this kind is already queued,
+        running or paused, it is returned.
         """
         connection, thread = self.body["connection"], None
         if "thread_id" in self.body:

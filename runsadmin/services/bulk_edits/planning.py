@@ -105,7 +105,7 @@ def plan_undo(*, bulk_edit: BulkEdit, actor: User, source: EditSource, reason: s
     """Records a bulk edit that undoes another one, with its own plan.
 
     That bulk edit must have ended and must have no edit in flight, since its later changes would not be undone.
-    Raises NotAllowed, InvalidMetadata or InvalidTransition.
+    Raises NotAllowed, InvalidMetadata, InvalidTransition, UnknownConnection or ReadOnlyConnection.
     """
     permissions.require(actor, permissions.Action.PLAN_BULK_EDITS)
     _check_reason(reason)

@@ -179,7 +179,7 @@ class RunSearch:
         return reading.sort(self._numbers(newest, (), reading.order))
 
     def _numbers_of(self, found: Cover, tested: Sequence[Node], order: keyset.Order) -> set[keyset.Key]:
-        """The keys of the runs of a small cover that match."""
+        """The keys of those runs of a small cover that match."""
         if not tested:
             paths = {Run: order[0], MetadataPair: f"run__{order[0]}"}
             lists = [each.rows.order_by().values_list(paths[each.rows.model], each.run) for each in found.sources]
@@ -187,7 +187,7 @@ class RunSearch:
         return set(self._numbers(found.keys(), tested, order))
 
     def _numbers(self, keys: Iterable[int], tested: Sequence[Node], order: keyset.Order) -> Iterator[keyset.Key]:
-        """The keys in this order of the runs with these primary keys that match."""
+        """The values of `order` for those runs with these primary keys that match."""
         for some in batched(keys, 1000, strict=False):
             yield from self._testing(Source(Run.objects.filter(pk__in=some)), tested).rows.values_list(*order)
 

@@ -36,7 +36,7 @@ _POSSIBLE_ACTIONS = {
 
 
 def start(*, connection: str, kind: Sync.Kind, actor: User | None, thread: Thread | None = None) -> Sync:
-    """Queues a pass, or returns the one of this kind that is already queued or running.
+    """Queues a pass, or returns the one of this kind that has not ended: it may be paused.
 
     No `actor` means that the schedule started it. Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
     """

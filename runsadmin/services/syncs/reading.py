@@ -202,7 +202,7 @@ def _take_page(claimed: ClaimedSync, timed: TimedResponse[Page]) -> dict[str, in
 
 
 def _shows_watermark(claimed: ClaimedSync, page: Page, difference: Difference) -> bool:
-    """Whether the page has the watermark, and only known runs after it."""
+    """Whether the page has the watermark and, from there on, only known runs."""
     watermark = claimed.thread.watermark
     if claimed.is_full or not watermark or watermark not in page.ids:
         return False

@@ -15,7 +15,7 @@ LIST_LAG = dt.timedelta(minutes=2)
 
 
 def store_page(claimed: ClaimedSync, timed: TimedResponse[Page], difference: Difference) -> tuple[Page, Stored]:
-    """Returns the part of the page that was read before the time was up, and what was written at once.
+    """Stores the part of the page that there is time for. Returns this part, and what was written at once.
 
     A page of which no run has to be fetched is kept, to be stored together with others.
     """
