@@ -96,7 +96,7 @@ class RunAdmin(RunListParts):
         return run_table.columns(list_state.of(request))
 
     def get_sortable_by(self, request: HttpRequest) -> Any:
-        return None  # The columns that name a field to sort by.
+        return None  # All columns that name a field to sort by.
 
     # --- actions
 

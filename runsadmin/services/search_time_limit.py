@@ -84,7 +84,7 @@ class _Limit:
         wanted = {"statement_timeout": _milliseconds(self.seconds), "jit": "off"}
         if not may_read_tables:
             wanted["enable_seqscan"] = "off"
-        continues = connection.in_atomic_block  # Otherwise, the settings end with the transaction.
+        continues = connection.in_atomic_block  # If not, the settings end with the transaction below.
         with transaction.atomic(), postgresql_settings(wanted, restore=continues):
             yield
 
