@@ -171,7 +171,7 @@ class WorkerProcess:
         stopping.set()
 
     def poll_loop(self) -> None:
-        """Wakes the lanes whose queues have tasks: one query for all of them, since idle lanes would take CPU time."""
+        """Wakes the lanes whose queues have tasks. One query serves all lanes: polling in each would take CPU time."""
         while not stopping.wait(self.poll_every):
             with _errors_logged():
                 ready = DBTaskResult.objects.ready().filter(backend_name=DEFAULT_TASK_BACKEND_ALIAS)

@@ -105,7 +105,7 @@ type Stored = str | bytes | memoryview
 
 
 def unpack(stored: Stored) -> bytes:
-    """The JSON exactly as it was received, in UTF-8."""
+    """The JSON that was stored, in UTF-8."""
     codec, content = _codec_and_content(stored)
     return content if codec is None else codec.decompress(content)
 

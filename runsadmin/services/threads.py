@@ -28,8 +28,7 @@ class Tracked:
 def track(*, connection: str, thread_ids: Iterable[str], actor: User) -> Tracked:
     """Tracks threads, including ones that were untracked.
 
-    Raises NotAllowed, UnknownConnection or
-    ReadOnlyConnection.
+    Raises NotAllowed, UnknownConnection or ReadOnlyConnection.
     """
     permissions.require(actor, permissions.Action.TRACK_THREADS)
     conf.upstream(connection)

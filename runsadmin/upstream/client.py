@@ -59,7 +59,7 @@ class Client:
         return self._call("GET", f"/threads/{in_path(thread_id)}", _id)
 
     def list_threads(self, *, after: str = "") -> Response[tuple[str, ...]]:
-        """One page of the ids of a server's threads, newest first. Few servers have this call: others return 404 or 405."""
+        """A page of the ids of all threads, newest first. Few servers have this call; others return 404 or 405."""
         params = {"limit": str(PAGE_SIZE), "order": "desc"} | ({"after": after} if after else {})
         return self._call("GET", "/threads", _ids, params=params)
 

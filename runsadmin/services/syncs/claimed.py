@@ -28,7 +28,7 @@ from runsadmin.upstream.records import PAGE_SIZE, Page, RunRecord
 logger = logging.getLogger("runsadmin.services.syncs")
 
 MAX_TRIES = 3
-# The seconds between two tries, doubled after each error.
+# After n errors, the pause before the next try is 2**n times this many seconds.
 FIRST_PAUSE = 0.5
 LEASE = dt.timedelta(seconds=60)
 # Pages are stored together until they have this many runs to write, or until this many seconds have passed.
