@@ -4,11 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Field, Model
+from django.db.models import BooleanField, DateTimeField, Field, ForeignKey, IntegerField, Model
+
+# The driver stores the values of these fields as they are. Django's own preparation would return them unchanged, or
+# wrap them to mark their types, which COPY does not need.
+_STORED_UNPREPARED = (BooleanField, ForeignKey, IntegerField)
 
 
 def insert_rows(model: type[Model], rows: Sequence[Mapping[str, object]]) -> None:
-    """Inserts rows that all set the same fields. Other fields get their defaults. Sends no signals."""
+    """Inserts rows that all set the same fields. Other fields get their defaults. Sends no signals.
+
+    Times must be aware.
+    """
     if not rows:
         return
     # `django.db.connection` is a proxy, which would look up the connection for every value.
@@ -53,7 +60,13 @@ def _columns(model: type[Model], rows: Sequence[Mapping[str, object]]) -> Iterat
 
 
 def _prepared(field: "Field[Any, Any]", values: list[object]) -> list[Any]:
+    if isinstance(field, _STORED_UNPREPARED):
+        return values
     connection = connections[DEFAULT_DB_ALIAS]
+    if connection.vendor == "postgresql" and isinstance(field, DateTimeField):
+        # As text, since psycopg would format the same time again for every row, which takes longer than all the rest.
+        prepared = {value: value and str(value) for value in set(values)}
+    else:
+        prepared = {value: field.get_db_prep_save(value, connection) for value in set(values)}
     # Values that rows share are prepared once.
-    prepared = {value: field.get_db_prep_save(value, connection) for value in set(values)}
     return [prepared[value] for value in values]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from runsadmin import conf, lenient_json
 from runsadmin.errors import UpstreamError
@@ -58,12 +58,10 @@ def compare(
     unchanged: frozenset[str] = frozenset()
     if of_list and not lock:
         unchanged, others = _find_unchanged(alias, by_id)
-        rows = Run.objects.filter(pk__in=others)
+        known = _known(Run.objects.filter(pk__in=others)) if others else {}
     else:
         rows = Run.objects.filter(connection=alias, upstream_id__in=by_id)
-    if lock:
-        rows = rows.select_for_update()
-    known = {row["upstream_id"]: row for row in rows.order_by("id").values(*COLUMNS)}
+        known = _known(rows.select_for_update() if lock else rows)
     mirrored = {}
     for upstream_id, row in known.items():
         observation = by_id[upstream_id]
@@ -76,6 +74,11 @@ def compare(
     for upstream_id in unchanged:
         del by_id[upstream_id]
     return Difference(by_id, unchanged, known, mirrored, of_list)
+
+
+def _known(rows: QuerySet[Run]) -> dict[str, dict[str, Any]]:
+    """The rows by upstream id, read or locked in the order of their primary keys."""
+    return {row["upstream_id"]: row for row in rows.order_by("id").values(*COLUMNS)}
 
 
 def _find_unchanged(alias: str, by_id: Mapping[str, Observation]) -> tuple[frozenset[str], Collection[int]]:

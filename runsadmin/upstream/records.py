@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from runsadmin import lenient_json, scalars
@@ -259,7 +259,13 @@ def indexed_text(value: object, length: int) -> str:
 
 def indexed_key(key: str, length: int) -> str:
     """Like `indexed_text`, with at most MAX_KEY_BYTES: PostgreSQL limits the size of a key and its value together."""
-    text = indexed_text(key, length)
+    return _indexed_key(key[:length])
+
+
+# Most runs have the same keys.
+@lru_cache(maxsize=1024)
+def _indexed_key(key: str) -> str:
+    text = clean(key)
     return text if text.isascii() else text.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
