@@ -7,16 +7,17 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.utils import timezone
+from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import InvalidTransition
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
+from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run, Thread
 from runsadmin.services import bulk_edits, edits, runs
 from runsadmin.services.bulk_edits import planning
 from runsadmin.services.bulk_edits.progress import changed_since
 from tests.bulk import complete_plan
-from tests.conftest import MakeRun
+from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox
 from tests.services.bulk_edit import (
     RED,
@@ -231,3 +232,20 @@ def test_planning_of_discarded_plan_stops(blocks_of_five: None, twelve_runs: lis
     bulk_edits.cancel(bulk_edit=bulk_edit, actor=alice)
     bulk_edit = complete_plan(bulk_edit)
     assert (bulk_edit.status, statuses(bulk_edit)) == (BulkEditStatus.CANCELLED, {EditStatus.CANCELLED: 5})
+
+
+def test_plan_is_kept_after_its_connection_was_removed(
+    connect: Connect, settings: Settings, mirror_run: MakeRun, alice: User
+) -> None:
+    connect("eu")
+    run = mirror_run()
+    Thread.objects.update(connection="eu")
+    Run.objects.update(connection="eu")
+    planned = bulk_edits.plan(
+        selection=bulk_edits.by_ids([run.upstream_id]), patch=RED, actor=alice, source=Edit.Source.API, reason="why",
+        apply_when_planned=True,
+    )  # fmt: skip
+    settings.RUNSADMIN_CONNECTIONS = {"default": settings.RUNSADMIN_CONNECTIONS["default"]}
+    planned = complete_plan(planned)
+    assert planned.status == BulkEditStatus.PLANNED
+    assert planned.detail.startswith("The plan was not applied: There is no connection 'eu'")

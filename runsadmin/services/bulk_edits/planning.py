@@ -27,6 +27,7 @@ from runsadmin.errors import (
     MetadataError,
     NotAllowed,
     ReadOnlyConnection,
+    UnknownConnection,
 )
 from runsadmin.ids import check_id
 from runsadmin.metadata import MetadataPatch, check_is_readable
@@ -265,7 +266,7 @@ def _apply(bulk_edit: BulkEdit) -> None:
     """Applies the plan, as its actor requested. If that fails, the plan stays as it is, and its detail says why."""
     try:
         actions.apply(bulk_edit=bulk_edit, actor=bulk_edit.actor)
-    except (NotAllowed, InvalidTransition, ReadOnlyConnection) as error:
+    except (NotAllowed, InvalidTransition, UnknownConnection, ReadOnlyConnection) as error:
         BulkEdit.objects.filter(pk=bulk_edit.pk).update(detail=f"The plan was not applied: {error}")
 
 

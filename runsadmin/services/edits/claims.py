@@ -129,7 +129,7 @@ def claim_due(alias: str, limit: int, *, only_unknown: bool = False) -> list[Cla
 def claim_suspect(alias: str, *, only_unknown: bool = False) -> list[Claim]:
     """Claims at most one due edit that SUSPECT or more processes worked on when they died.
 
-    The process must work on nothing else meanwhile: if it dies as well, no other edit is to blame.
+    The process must work on no other edit of this connection meanwhile: if it dies as well, none of these is to blame.
     """
     if not Edit.objects.filter(_IS_SUSPECT, status__in=(EditStatus.PENDING, EditStatus.UNKNOWN)).exists():
         return []  # This does not take SQLite's write lock.
