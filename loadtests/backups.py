@@ -11,7 +11,7 @@ from loadtests.command import new_folder, parser, prepared, print_report
 def main() -> int:
     arguments = parser("backups", __doc__)
     arguments.add_argument("--edits", type=int, default=8000)
-    arguments.add_argument("--latency", type=int, default=100, help="of the sandbox, in ms")
+    arguments.add_argument("--latency", type=int, default=100, help="latency of the sandbox, in ms")
     arguments.add_argument("--backups", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()

@@ -15,7 +15,7 @@ def main() -> int:
     arguments.add_argument("--kills", type=int, default=12)
     arguments.add_argument("--per-thread", type=int, default=100, help="runs per thread")
     arguments.add_argument("--workers", type=int, help="default: one on SQLite, two on PostgreSQL")
-    arguments.add_argument("--faults", action="store_true", help="a faulty upstream instead of kills")
+    arguments.add_argument("--faults", action="store_true", help="use a faulty upstream instead of killing workers")
     arguments.add_argument("--seed", type=int, help="repeat the same kills, as far as timing allows")
     options = arguments.parse_args()
 

@@ -15,7 +15,7 @@ def main() -> int:
     arguments.add_argument("--edits", type=int, default=2000)
     arguments.add_argument("--requests-per-minute", type=int, default=1200)
     arguments.add_argument(
-        "--disruptions", type=int, default=4, help="kills of a worker and restarts of PostgreSQL, in turn"
+        "--disruptions", type=int, default=4, help="how many times to kill a worker or restart PostgreSQL, in turn"
     )
     options = arguments.parse_args()
 

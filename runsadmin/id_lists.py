@@ -148,7 +148,9 @@ def _ids(text: str, kind: Kind) -> Iterator[str]:
             continue
         column = next((header.index(name) for name in _COLUMNS[kind] if name in header), None)
         if column is None:
-            raise InvalidList(f"The header {lines[start][:100]!r} has no column of {kind} ids. Name it {kind}_id.")
+            raise InvalidList(
+                f"The header {lines[start][:100]!r} has no column of {kind} ids. Name the column {kind}_id."
+            )
         start, repeated = start + 1, _clean(cells[column])
         if len(header) > 1:
             yield from (found for found in _column(lines, start, delimiter, column) if found != repeated)
@@ -178,7 +180,8 @@ def _column(lines: list[str], start: int, delimiter: str, column: int) -> Iterat
                 yield found
             number = start + 1 + rows.line_num
     except csv.Error as error:
-        raise InvalidList(f"Line {number} is not CSV: {error}. Fix its quotes, or remove all other columns.") from None
+        advice = "Fix its quotes, or remove all columns except the ids."
+        raise InvalidList(f"Line {number} is not CSV: {error}. {advice}") from None
 
 
 def _line(line: str, number: int) -> Iterator[str]:

@@ -82,7 +82,7 @@ UNREADABLE = {
     "Latin-1 after CR": (b"run_a\rrun_b\rcaf\xe9", "Line 3 is not UTF-8 text (byte 0xE9)"),
     "truncated UTF-16": (codecs.BOM_UTF16_LE + b"r\0u\0n", "Line 1 is not UTF-16 text"),
     "an image": (b"\x89PNG\r\n\x1a\n\0\0\0", "Line 1 is not UTF-8 text (byte 0x89)"),
-    "columns without ids": (b"thread_id,status\nthread_a,failed\n", "has no column of run ids. Name it run_id."),
+    "columns without ids": (b"thread_id,status\nthread_a,failed\n", "has no column of run ids. Name the column run_id"),
     "a row without its id": (b"run_id,note\nrun_a,x\n,run_b\n", "Line 3 has no id in column 1"),
     "a short row": (b"note,run_id\nx,run_a\ny\n", "Line 3 has no id in column 2"),
     "an open quote": (b'run_id,note\nrun_a,x\nrun_b,"y\nrun_c,z\n', "Line 3 is not CSV: unexpected end of data"),

@@ -12,8 +12,9 @@ from runsadmin.services import backups
 
 class Command(ReportingCommand):
     help = (
-        "Makes a backup of the database while everything runs, checks it, and only then gives it its name. The backup "
-        "of SQLite is a database file, that of PostgreSQL an archive of pg_dump. Only its owner can read it."
+        "Makes a backup of the database. Other processes may use the database meanwhile. The file gets its name only "
+        "when it is complete and checked. It is a database file for SQLite, and an archive of pg_dump for PostgreSQL. "
+        "Only its owner can read it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -37,7 +37,8 @@ class Command(ReportingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         user = actor_of(options["username"])
         if not user.is_active:
-            self.fail(f"The account {user.get_username()!r} is deactivated, so its tokens would not work.")
+            name = user.get_username()
+            self.fail(f"The account {name!r} is deactivated, so its tokens would not work. Activate it first.")
         if len(name := options["name"].strip()) > MAX_NAME_LENGTH:
             self.fail(f"--name may have at most {MAX_NAME_LENGTH} characters.")
         lifetime = None if options["never"] else dt.timedelta(days=options["days"])

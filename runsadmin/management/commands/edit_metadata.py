@@ -54,8 +54,8 @@ class Command(ReportingCommand):
     help = (
         "Sets, removes and renames metadata of runs, upstream and in the mirror; other keys keep their values. Every "
         "edit is logged. Named runs are edited one by one; edits that take longer than --wait continue in the "
-        "background. With --where, --view, --ids-from, --rename, --dry-run, --canary or --wait-for-active, it is a "
-        "bulk edit: planned, shown, then pushed until it ends. Ctrl-C pauses it."
+        "background. With --where, --view, --ids-from, --rename, --dry-run, --canary or --wait-for-active, the command "
+        "makes a bulk edit, which it plans, shows, and pushes until it ends. Ctrl-C pauses the bulk edit."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

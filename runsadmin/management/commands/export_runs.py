@@ -26,7 +26,7 @@ MAX_COUNTED = 10_000_000
 class Command(ReportingCommand):
     help = (
         "Writes runs to a file, newest first, and FILE.manifest.json next to it, which says what may be missing. CSV "
-        "and Parquet have columns; JSON Lines have whole runs, which import_runs can read."
+        "and Parquet have columns; JSON Lines contain whole runs, which import_runs can read."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,7 +40,9 @@ class Command(ReportingCommand):
             "--tz", type=time_zone, metavar="NAME", help="The time zone of dates in --where, such as Europe/Berlin."
         )
         parser.add_argument(
-            "--format", choices=ExportFormat.values, help="Default: the ending of FILE, or csv if it is none of these."
+            "--format",
+            choices=ExportFormat.values,
+            help="Default: by the extension of FILE; csv if that is none of these.",
         )
         parser.add_argument("--columns", metavar="NAMES", help="Such as id,status,metadata.team. Default: all.")
         add_actor(parser)

@@ -73,7 +73,7 @@ class Command(ReportingCommand):
             texts = purging.purge_unused_texts()
         if options["vacuum"] and not purging.rewrite_file():
             self.warn(
-                "The database file could not be rewritten, so it may still have erased text. Run the same command "
+                "The database file could not be rewritten, so it may still contain erased text. Run the same command "
                 "again when no other process writes and there is enough space for a copy of the file."
             )
         self._report(done, is_dry_run=False, shared_texts=texts)

@@ -14,15 +14,16 @@ from runsadmin.text import counted
 
 class Command(ReportingCommand):
     help = (
-        "After a backup was restored, nothing is sent until its connections are released, and no edit from the backup "
-        "until it is released. Without arguments, this lists what waits. Paused bulk edits are resumed instead."
+        "Releases connections and edits after a restore: until then, nothing is sent on these connections, and the "
+        "edits from the backup wait. Without arguments, lists what waits. Bulk edits from the backup are paused: "
+        "resume them instead."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("edits", metavar="EDIT", type=int, nargs="*", help="The number of an edit to release.")
         parser.add_argument("--connection", metavar="ALIAS", help="Release this connection, but none of its edits.")
-        parser.add_argument("--all", action="store_true", help="Release all connections, and all of these edits.")
+        parser.add_argument("--all", action="store_true", help="Release all connections, and all waiting edits.")
         add_actor(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

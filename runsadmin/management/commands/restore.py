@@ -14,7 +14,7 @@ from runsadmin.text import counted
 class Command(ReportingCommand):
     help = (
         "Checks a backup and replaces the database with it. Web processes, workers and other commands must be stopped. "
-        "SQLite keeps the replaced database under another name. Nothing is sent afterwards, until users release the "
+        "A replaced SQLite database is kept under another name. Nothing is sent afterwards, until users release the "
         "connection and the edits that had not ended."
     )
     requires_system_checks: list[str] = []  # Checks open the database, which may be damaged.

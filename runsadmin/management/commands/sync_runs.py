@@ -38,7 +38,7 @@ class Command(ReportingCommand):
         else:
             threads = Thread.objects.filter(connection__in=aliases, upstream_id=options["thread"])
             if not threads:
-                self.fail(f"The thread {options['thread']!r} is not tracked. Track it first.")
+                self.fail(f"The thread {options['thread']!r} is not tracked. Track it with `manage.py track_threads`.")
             pending = [syncs.start(connection=t.connection, kind=kind, actor=actor, thread=t) for t in threads]
         for sync in pending:
             self._finish(sync)

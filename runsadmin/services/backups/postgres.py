@@ -106,7 +106,7 @@ def check_other_sessions() -> None:
     if sessions:
         raise DatabaseInUse(
             f"Other sessions are connected to the database ({'; '.join(sorted(set(sessions)))}). End them, then try "
-            "again. If they are of programs that only watch the server, use --ignore-sessions."
+            "again. If they belong to programs that only monitor the server, use --ignore-sessions."
         )
 
 
