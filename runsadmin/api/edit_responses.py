@@ -11,7 +11,7 @@ from runsadmin.models import Edit, EditStatus
 _PROBLEMS = {
     EditStatus.CONFLICT: (
         ProblemType.EDIT_CONFLICT,
-        "See `conflicts`. POST the metadata that you want to the edit's resolve/, or edit the run again.",
+        "See `conflicts`. POST to the edit's resolve/ with the metadata that you want, or edit the run again.",
     ),
     EditStatus.REJECTED: (ProblemType.EDIT_REJECTED, "Nothing was changed. Correct the request and send it again."),
     EditStatus.FAILED: (ProblemType.EDIT_FAILED, "Nothing was changed. POST to the edit's retry/ to try it again."),

@@ -36,7 +36,7 @@ class RunSearchQuery(QuerySerializer):
     view = StringField(
         required=False,
         max_length=MAX_NAME_LENGTH,
-        help_text="The slug of a saved view. `q`, `sort` and `tz` replace what it says.",
+        help_text="The slug of a saved view. `q`, `sort` and `tz` override those of the view.",
     )
     tz = TimeZoneField()
     connection = ConnectionField(required=False, help_text=CONNECTION)

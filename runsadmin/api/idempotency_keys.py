@@ -13,7 +13,7 @@ def idempotent_request[M: (Edit, BulkEdit)](request: Request, kind: type[M], end
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
         raise ValidationError(
-            {"Idempotency-Key": "A key must have 1 to 200 printable ASCII characters, as a UUID has."}, code="invalid"
+            {"Idempotency-Key": "A key must have 1 to 200 printable ASCII characters, such as a UUID."}, code="invalid"
         )
     assert isinstance(request.user, User)
     return IdempotentRequest(kind, request.user, endpoint, key, request.body)

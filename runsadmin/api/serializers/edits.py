@@ -78,7 +78,7 @@ class EditSerializer(DocumentedModelSerializer[Edit]):
         "attempts": ("How many attempts failed before anything was sent.", 0),
         "undoes": ("The edit that it undoes, or null.", None),
         "resolves": ("The edit whose conflict it resolves, or null.", None),
-        "restored_from": ("When the backup was made that it comes from, until it is released. Otherwise null.", None),
+        "restored_from": ("When the backup was made, while a restored edit waits for release. Otherwise null.", None),
         "created_at": ("When it was recorded.", "2026-01-31T09:00:00Z"),
         "sent_at": ("When the last write started, or null.", "2026-01-31T09:00:00.120000Z"),
         "finished_at": ("When it ended, or null.", "2026-01-31T09:00:00.250000Z"),

@@ -49,7 +49,7 @@ class ExportBody(StrictSerializer):
     view = StringField(
         required=False,
         max_length=MAX_NAME_LENGTH,
-        help_text="The slug of a saved view. `q`, `tz` and `columns` replace what it says.",
+        help_text="The slug of a saved view. `q`, `tz` and `columns` override those of the view.",
     )
     tz = TimeZoneField()
     format = ChoiceField(ExportFormat.choices, help_text="`csv`, `jsonl` or `parquet`.")
@@ -63,7 +63,7 @@ class ExportSerializer(DocumentedModelSerializer[Export]):
         "actor": ("Who requested it.", "alice"),
         "source": ("`admin` or `api`.", "api"),
         "format": ("`csv`, `jsonl` or `parquet`.", "csv"),
-        "columns": ("Its columns. Empty for JSON Lines, which have whole runs.", "id,status,metadata.team"),
+        "columns": ("Its columns. Empty for JSON Lines, which contain whole runs.", "id,status,metadata.team"),
         "q": (
             "Its search. Empty if it exports all runs, or selected ones.",
             "status:failed",

@@ -13,7 +13,7 @@ class ErrorSerializer(DocumentedSerializer):
         "key": ("The metadata key with the error, or null.", None, CharField(allow_null=True)),
         "code": ("The kind of error, as a stable code.", "max_value", CharField()),
         "position": (
-            "The number of the character at which a search is wrong, from 1. Null if it concerns the whole search.",
+            "Which character of the search has the error, counted from 1. Null if it concerns the whole search.",
             None,
             IntegerField(allow_null=True, required=False),
         ),

@@ -89,8 +89,8 @@ class RunViewSet(UpstreamIdViewSet[Run]):
     def export(self, request: Request) -> StreamingHttpResponse:
         """Export runs to a file, newest first.
 
-        The file is sent as the runs are read. If two files are already being sent, this is a 429: POST /api/v1/exports/
-        has a worker write the file.
+        The file is sent as the runs are read. If two files are already being sent, the response is a 429: request a
+        file that a worker writes, with POST /api/v1/exports/.
         """
         found = self._search()
         return send(NewExport(search=found, **new_export(self.query), **self.origin))
